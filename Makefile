@@ -1,0 +1,45 @@
+# Everything a newcomer needs: `make setup`, then `make demo`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: setup demo run test check bench lock clean
+
+setup: $(STAMP) .dev/anvil/bin/anvil  ## install what is pinned, and the development node
+
+$(STAMP): requirements/dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.dev/anvil/bin/anvil: scripts/get-anvil.sh
+	scripts/get-anvil.sh .dev/anvil
+
+demo: setup  ## the whole job on a real node and a real Postgres: stories, a live view, a table
+	$(BIN)/railwatch demo $(ARGS)
+
+run: setup  ## the daemon, with the example configuration: make run CONFIG=my.toml
+	$(BIN)/railwatch run --config $(or $(CONFIG),config/railwatch.example.toml)
+
+test: setup  ## stories against real nodes and Postgres, and the model tests of the core
+	$(BIN)/pytest $(ARGS)
+
+check: setup  ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## our numbers beside the floor measured in the same run
+	$(BIN)/python -m tests.bench $(ARGS)
+
+lock:  ## pin again what pyproject.toml asks for (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		pyproject.toml -o requirements/run.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--extra dev --extra build -c requirements/run.lock pyproject.toml -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) .dev .railwatch bench-results

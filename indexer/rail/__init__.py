@@ -1,0 +1,44 @@
+"""The public seam: all that an adapter may import."""
+
+from indexer.rail.adapter import OpenNode, RailAdapter
+from indexer.rail.errors import BadAddress, BlockGone, RailError, RailFault, RailUnavailable
+from indexer.rail.simulator import Simulator
+from indexer.rail.types import (
+    NOBODY,
+    Address,
+    AssetId,
+    AssetSpec,
+    BlockRef,
+    ChainId,
+    Heads,
+    RailSettings,
+    Scanned,
+    Span,
+    Traits,
+    Transfer,
+    Watches,
+)
+
+__all__ = [
+    "NOBODY",
+    "Address",
+    "AssetId",
+    "AssetSpec",
+    "BadAddress",
+    "BlockGone",
+    "BlockRef",
+    "ChainId",
+    "Heads",
+    "OpenNode",
+    "RailAdapter",
+    "RailError",
+    "RailFault",
+    "RailSettings",
+    "RailUnavailable",
+    "Scanned",
+    "Simulator",
+    "Span",
+    "Traits",
+    "Transfer",
+    "Watches",
+]

@@ -1,0 +1,170 @@
+"""The words that adapters, core and daemon share: plain, frozen values, no behaviour beyond themselves.
+
+Heights are inclusive and count from the chain's own zero (slots on Solana). Amounts are whole numbers of the asset's
+base unit. Times are timezone-aware UTC. Block hashes and transaction ids are the node's own text form.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NewType, Protocol
+
+ChainId = NewType("ChainId", str)
+"""CAIP-2, such as ``eip155:1``."""
+
+AssetId = NewType("AssetId", str)
+"""CAIP-19, such as ``eip155:1/slip44:60`` or ``eip155:1/erc20:0xdac1...``."""
+
+NOBODY = b""
+"""The recipient of a transfer that pays no watched address and is told only because it displaces one that does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed address: ``key`` is what chains compare (bytes), ``text`` the form shown to people."""
+
+    key: bytes
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """One block, by name and by place. ``parent`` is the parent's hash, empty for the first block of a chain."""
+
+    height: int
+    hash: str
+    parent: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What a node calls its newest, its safe and its finalized block, asked in one breath."""
+
+    latest: BlockRef
+    safe: BlockRef | None = None
+    finalized: BlockRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The blocks above ``after`` (exclusive) up to and with ``upto`` (inclusive).
+
+    ``settled``: all of it is past finality, so that a node may be asked by height.
+    ``sparse``: the asker needs no block of the span but those with transfers (look-back, rescan).
+    """
+
+    after: BlockRef
+    upto: BlockRef
+    settled: bool = False
+    sparse: bool = False
+
+    def __len__(self) -> int:
+        """How many heights the span covers."""
+        return self.upto.height - self.after.height
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Value that reached a watched address.
+
+    ``tx_index`` names the credit within its transaction and never depends on the block (HAZARDS, "Identity").
+    ``spends`` is what the transaction consumes (outpoints, an account's nonce): two transactions that share one are
+    rivals. ``rivals`` names the transactions among ``Watches.spends`` that this one displaces. ``maturity`` is the
+    least depth at which the credit may count, whatever the policy says (coinbase: 100). ``evidence`` holds the decoded
+    facts that a person would ask for (sender, log position, node ...): JSON values only, bounded in size.
+    """
+
+    tx_id: str
+    tx_index: str
+    to: bytes
+    asset: AssetId
+    amount: int
+    block: BlockRef | None
+    reference: str | None = None
+    spends: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    maturity: int = 1
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A complete answer about one span: every transfer in chain order, and the blocks in ascending order.
+
+    ``blocks`` ends with ``upto`` and is linked from ``after`` by parent hashes without a gap; of a sparse span it may
+    hold only the blocks with transfers, and ``upto``. ``route`` says how the node was asked, for logs and evidence.
+    """
+
+    blocks: Sequence[BlockRef]
+    transfers: Sequence[Transfer]
+    route: str = "blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class AssetSpec:
+    """One configured asset. ``contract`` is None for the chain's native asset; ``decimals`` is for display only."""
+
+    symbol: str
+    contract: str | None
+    decimals: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RailSettings:
+    """What the operator says of a rail, as far as an adapter needs to know it."""
+
+    name: str
+    chain_id: ChainId
+    assets: tuple[AssetSpec, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a rail can and cannot do. The daemon and the conformance kit decide by these, never by a rail's name."""
+
+    family: str
+    """Rails of one family share an address space: a key means the same owner on each of them."""
+    native_asset: str
+    """The asset part of the native asset's CAIP-19 id, such as ``slip44:60``."""
+    native_decimals: int
+    token_namespace: str | None = None
+    """The asset namespace of tokens, such as ``erc20``; None where the rail knows no tokens."""
+    fold_case: bool = False
+    """Addresses that differ only in case are the same address."""
+    span_max: int = 1_000
+    """The most heights that one scan may cover."""
+    lookback: int = 300
+    """Heights that certainly cover an hour: how far a registration looks back."""
+    horizon: int = 100
+    """Depth at which a block counts as final on a rail without finality, and that a reorg may not pass."""
+    has_pending: bool = False
+    has_finalized: bool = False
+    native_complete: bool = True
+    """Every way in which the native asset can arrive is seen. If not, ``native_gap`` says what is missing."""
+    native_gap: str = ""
+    can_balance: bool = False
+    max_confirmations: int | None = None
+    """The largest confirmation count that means anything on this rail; None: any."""
+
+
+class Watches(Protocol):
+    """What a scan looks for. Membership is a filter: it has no false negatives, and false positives are rare."""
+
+    @property
+    def assets(self) -> Mapping[str, AssetId]:
+        """The rail's configured assets by canonical contract (lower case where the rail folds it); native is ``""``."""
+
+    @property
+    def spends(self) -> Mapping[str, str]:
+        """What live detections consume, each with the transaction that does (see ``Transfer.spends``)."""
+
+    def __len__(self) -> int:
+        """How many addresses are watched."""
+
+    def hits(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of ``keys`` that are watched. Constant cost a key, however many are watched."""
+
+    def few(self, limit: int) -> Sequence[bytes] | None:
+        """All watched keys if there are at most ``limit``, else None: then a node's index is of no use."""

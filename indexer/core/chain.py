@@ -1,0 +1,179 @@
+"""What to do next on a chain: one pure question, asked again after every answer.
+
+The follower has a cursor (the last block that is committed) and checkpoints below it (stored blocks, oldest first).
+The node has heads. Between the two there are only four things to do: nothing, ask for one block, go back to the fork
+point and take the new branch from there, or go on.
+
+BlockRefs may be sparse. Every block in which something was found is one, so a block between two checkpoints holds
+nothing that could be orphaned, and the highest checkpoint that still stands is as good as the true fork point.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from indexer.rail.types import BlockRef, Heads, Span
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the node has said in this round: its heads, and its block at each height that was probed.
+
+    A probed height that the rail skips is answered by the nearest block below. ``doubt``: an earlier answer of the
+    round contradicted the cursor, so that it must be probed before anything is built on it.
+    """
+
+    heads: Heads
+    probed: Mapping[int, BlockRef] = field(default_factory=dict)
+    doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``span_max``: the most heights in one step. ``horizon``: the depth that is final where no finality is told."""
+
+    span_max: int
+    horizon: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to do. ``lagging``: the node is behind us on our own chain, which is no reorg (HAZARDS E19)."""
+
+    lagging: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask for the canonical block at ``height``, then decide again."""
+
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Take the blocks of ``span``, which begins at the cursor."""
+
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Orphan everything above ``fork``, and take ``branch``, which begins there, in the same step."""
+
+    fork: BlockRef
+    branch: Span
+
+
+Step = Idle | Probe | Scan | Rewind
+
+
+class DeepReorg(Exception):
+    """The node's chain leaves ours below the oldest checkpoint, or below what was final. A person must look."""
+
+    def __init__(self, oldest: BlockRef, latest: BlockRef) -> None:
+        super().__init__(
+            f"DeepReorg: the node's chain (head {latest.height} {latest.hash}) does not hold block {oldest.height} "
+            f"{oldest.hash}, the oldest that can still be undone; nothing was changed"
+        )
+        self.oldest = oldest
+        self.latest = latest
+
+
+def next_step(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+    """Decide the next step of a rail.
+
+    ``checkpoints`` are ascending and below ``cursor``; the first is the anchor, which no reorg may pass. Raises
+    `DeepReorg` when even the anchor is not on the node's chain.
+    """
+    latest = view.heads.latest
+    if latest.height <= cursor.height:
+        return _at_or_below(cursor, checkpoints, view, limits)
+    if latest.parent == cursor.hash:
+        return Scan(Span(cursor, latest))
+    if not view.doubt:
+        # A scan proves by parent hashes that it starts at the cursor, so nothing is asked in advance.
+        return _go_on(cursor, view, limits)
+    stands = _stands(cursor, view)
+    if stands is None:
+        return Probe(cursor.height)
+    return _go_on(cursor, view, limits) if stands else _find_fork([*checkpoints, cursor], view, limits)
+
+
+def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+    """The node's head is no higher than ours: it is the same block, or behind, or on another branch."""
+    latest = view.heads.latest
+    if latest.hash == cursor.hash:
+        return Idle()
+    known = [*checkpoints, cursor]
+    comparable = [point for point in known if point.height <= latest.height]
+    if not comparable:
+        return Idle(lagging=True)
+    stands = _stands(comparable[-1], view)
+    if stands is None:
+        return Probe(comparable[-1].height)
+    return Idle(lagging=True) if stands else _find_fork(comparable, view, limits)
+
+
+def _find_fork(known: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+    """Step back 1, 2, 4 ... checkpoints until one stands, then halve the gap to the lowest that fell."""
+    standing, fallen = -1, len(known)
+    for place, point in enumerate(known):
+        stands = _stands(point, view)
+        if stands:
+            standing = place
+        elif stands is False:
+            fallen = place
+            break
+    if fallen == 0:
+        raise DeepReorg(known[0], view.heads.latest)
+    if standing == fallen - 1:
+        return _take_branch(known[standing], view, limits)
+    if standing >= 0:
+        return Probe(known[(standing + fallen) // 2].height)
+    stride = len(known) - fallen or 1
+    return Probe(known[max(0, fallen - stride)].height)
+
+
+def _take_branch(fork: BlockRef, view: View, limits: Limits) -> Step:
+    target = min(view.heads.latest.height, fork.height + limits.span_max)
+    upto = _told(target, view)
+    return Rewind(fork, Span(fork, upto)) if upto else Probe(target)
+
+
+def _go_on(cursor: BlockRef, view: View, limits: Limits) -> Step:
+    """The next span: up to finality as fast as the node can go, from there on up to the head."""
+    settled_to = finality(view.heads, limits.horizon)
+    settled = settled_to > cursor.height
+    end = settled_to if settled else view.heads.latest.height
+    target = min(end, cursor.height + limits.span_max)
+    while target <= end:
+        upto = _told(target, view)
+        if upto is None:
+            return Probe(target)
+        if upto.height > cursor.height:
+            return Scan(Span(cursor, upto, settled=settled))
+        # The rail skipped every height up to here: look further, so that a gap longer than a span is passed.
+        target = min(end, target + limits.span_max) if target < end else end + 1
+    return Scan(Span(cursor, view.heads.latest))
+
+
+def finality(heads: Heads, horizon: int) -> int:
+    """The height up to which blocks are final: what the node says, else ``horizon`` blocks deep (-1: none are)."""
+    if heads.finalized is not None:
+        return heads.finalized.height
+    return max(-1, heads.latest.height - horizon)
+
+
+def _told(target: int, view: View) -> BlockRef | None:
+    """The node's block at ``target`` if it has been told in this round."""
+    heads = (view.heads.latest, view.heads.finalized, view.heads.safe)
+    told = next((head for head in heads if head is not None and head.height == target), None)
+    return told or view.probed.get(target)
+
+
+def _stands(point: BlockRef, view: View) -> bool | None:
+    """Whether the node's chain holds ``point``; None while it has not been asked."""
+    if point.height > view.heads.latest.height:
+        return False
+    told = _told(point.height, view)
+    return None if told is None else told.hash == point.hash

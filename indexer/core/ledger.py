@@ -1,0 +1,375 @@
+"""One invoice's book: what changed for it in a step, and every line that the feed must carry because of that.
+
+A step goes through at most three chapters: what a reorg took away, what was sighted, what became due. Each changes
+detections first and then settles the invoice, so that a payment is always told as `confirming` before it is `paid`,
+and a reorg as a loss before what the new branch brings, however many blocks one step took.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+from indexer.core import cases
+from indexer.core.model import Case, Coverage, Detection, Invoice, Transition
+from indexer.core.payment import add_up, is_in_time, judge
+from indexer.core.policy import Due, Policy, Progress, final_at
+from indexer.core.states import (
+    ENDED,
+    IN_BLOCK,
+    SETTLED,
+    STICKY,
+    DetectionState,
+    InvoiceState,
+    Kind,
+    check_detection_move,
+    check_invoice_move,
+)
+
+EVENTS = UUID("5b7f4f0e-6a3b-5c1e-9d43-7a1c3b0d9e21")
+"""Namespace of every derived id: the same facts give the same ids on every replay (HAZARDS P7)."""
+
+Cause = Literal["chain", "clock", "operator", "service"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a rail stands in one step, and what that rail can tell.
+
+    ``block_times`` gives the time of blocks of this step by height; ``now`` is the database's clock. ``history``: the
+    step's blocks were already final when they were read, so that a new transfer is told as `final` in one line.
+    """
+
+    rail: str
+    progress: Progress
+    cursor_time: datetime
+    coverage: Coverage
+    now: datetime
+    horizon: int
+    has_finality: bool
+    block_times: Mapping[int, datetime] = field(default_factory=dict)
+    history: bool = False
+
+
+@dataclass(slots=True)
+class Book:
+    """The working copy of one invoice in one step: change it through the functions below, then write what changed."""
+
+    invoice: Invoice
+    detections: dict[UUID, Detection]
+    cases: list[Case]
+    transitions: list[Transition] = field(default_factory=list)
+    changed: set[UUID] = field(default_factory=set)
+    opened: list[Case] = field(default_factory=list)
+    resolved: list[Case] = field(default_factory=list)
+
+
+def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
+    """Take back inclusions whose blocks are no longer on the chain (HAZARDS B3, B4)."""
+    gone = [book.detections[each] for each in orphaned]
+    for detection in gone:
+        _move(book, detection, DetectionState.ORPHANED, "orphaned", moment)
+        detection.confirmed_at = None
+    _settle(book, moment, "chain", gone=gone)
+
+
+def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
+    """Take in transfers as they were seen now: new ones, ones that are back, ones that reached a block."""
+    seen = [known for known in (_take_in(book, sighting) for sighting in sightings) if known is not None]
+    policies = _policies(book)
+    for detection in seen:
+        if not _found_final(detection, policies, moment):
+            _move(book, detection, detection.state, "seen" if detection.block_hash is None else "included", moment)
+    _settle(book, moment, "chain", through=seen[-1] if seen else None)
+
+
+def _take_in(book: Book, sighting: Detection) -> Detection | None:
+    """Merge a sighting into what is known of the same transfer; None where it says nothing new."""
+    known = book.detections.get(sighting.id)
+    if known is None:
+        ended = book.invoice.state in ENDED
+        sighting.invoice_ended = book.invoice.state if ended else None
+        if sighting.kind is Kind.PAYMENT and book.invoice.state in STICKY:
+            sighting.kind = Kind.UNEXPECTED
+        book.detections[sighting.id] = known = sighting
+    elif _is_news(known, sighting):
+        known.state, known.replaced_by = sighting.state, None
+        known.block_height, known.block_hash = sighting.block_height, sighting.block_hash
+        known.block_time, known.confirmed_at = sighting.block_time, None
+        known.evidence = {**known.evidence, **sighting.evidence}
+    else:
+        return None
+    book.changed.add(known.id)
+    return known
+
+
+def _is_news(known: Detection, sighting: Detection) -> bool:
+    if sighting.state is DetectionState.PENDING:
+        return known.state not in IN_BLOCK and known.state is not DetectionState.PENDING
+    return known.state not in IN_BLOCK
+
+
+def lose(book: Book, lost: Mapping[UUID, str | None], moment: Moment) -> None:
+    """Unconfirmed transfers that are no more: replaced by the rival that is named, or dropped without one (B1, B2)."""
+    gone = []
+    for identity, rival in lost.items():
+        detection = book.detections[identity]
+        to_state = DetectionState.REPLACED if rival else DetectionState.DROPPED
+        if detection.state in IN_BLOCK or detection.state is to_state:
+            continue
+        detection.replaced_by = rival
+        _move(book, detection, to_state, to_state.value, moment)
+        gone.append(detection)
+    _settle(book, moment, "chain", gone=gone)
+
+
+def promote(book: Book, moment: Moment) -> None:
+    """Confirm and finalize what has become deep enough, then settle. The last chapter: only here may time run out."""
+    policies = _policies(book)
+    promoted = None
+    for detection in book.detections.values():
+        if detection.state is DetectionState.INCLUDED and _confirm(book, detection, policies, moment):
+            promoted = detection
+        if detection.state is DetectionState.CONFIRMED:
+            _finalize(book, detection, policies, moment)
+    _settle(book, moment, "chain", through=promoted, last=True)
+
+
+def tick(book: Book, moment: Moment) -> None:
+    """Let time pass: only expiry and what depends on it can change."""
+    _settle(book, moment, "clock", last=True)
+
+
+def _policies(book: Book) -> dict[UUID, Policy]:
+    return {destination.id: destination.policy for destination in book.invoice.destinations}
+
+
+def _found_final(detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
+    """Whether a transfer that nobody has been told of is final already: then one line tells all of it."""
+    if not moment.history or detection.told is not None or detection.block_height is None:
+        return False
+    met = met_at(detection, policies)
+    final = final_at(met, detection.block_height, moment.horizon, moment.has_finality)
+    return moment.progress.has_reached(met) and moment.progress.has_reached(final)
+
+
+def met_at(detection: Detection, policies: Mapping[UUID, Policy]) -> Due:
+    """When the detection's policy is met. Other than payments have none to meet: a block is enough."""
+    policy = policies[detection.destination_id] if detection.kind is Kind.PAYMENT else Policy(1)
+    return policy.met_at(detection.block_height or 0, detection.maturity)
+
+
+def next_due(detection: Detection, policies: Mapping[UUID, Policy], horizon: int, has_finality: bool) -> Due | None:
+    """What the detection waits for next, as the index over due heights stores it; None where it waits for nothing."""
+    if detection.state is DetectionState.INCLUDED:
+        return met_at(detection, policies)
+    if detection.state is DetectionState.CONFIRMED:
+        return final_at(met_at(detection, policies), detection.block_height or 0, horizon, has_finality)
+    return None
+
+
+def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
+    due = met_at(detection, policies)
+    if detection.rail != moment.rail or not moment.progress.has_reached(due):
+        return False
+    at = moment.block_times.get(due.height) if due.basis == "depth" else None
+    detection.confirmed_at = at or moment.cursor_time
+    if detection.told is None:
+        detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
+    else:
+        _move(book, detection, DetectionState.CONFIRMED, "confirmed", moment)
+    return True
+
+
+def _finalize(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> None:
+    due = final_at(met_at(detection, policies), detection.block_height or 0, moment.horizon, moment.has_finality)
+    if detection.rail == moment.rail and moment.progress.has_reached(due):
+        _move(book, detection, DetectionState.FINAL, "final", moment)
+
+
+def _move(book: Book, detection: Detection, to_state: DetectionState, reason: str, moment: Moment) -> None:
+    """The only place where a detection's state is told."""
+    check_detection_move(detection.told, to_state)
+    detection.version += 1
+    book.transitions.append(
+        Transition(
+            event_id=_event_id(detection.id, detection.version, to_state, detection.block_hash),
+            subject="detection",
+            subject_id=detection.id,
+            invoice_id=book.invoice.id,
+            from_state=detection.told,
+            to_state=to_state,
+            reason=reason,
+            cause="chain",
+            at=detection,
+            block_height=detection.block_height,
+            block_hash=detection.block_hash,
+            confirmations=_depth(detection, moment),
+            chain_time=detection.block_time,
+            evidence={"replaced_by": detection.replaced_by} if detection.replaced_by else {},
+        )
+    )
+    detection.state = detection.told = to_state
+    book.changed.add(detection.id)
+
+
+def _settle(
+    book: Book,
+    moment: Moment,
+    cause: Cause,
+    *,
+    gone: Sequence[Detection] = (),
+    through: Detection | None = None,
+    last: bool = False,
+) -> None:
+    """Bring sums, state and exceptions in line with the detections."""
+    invoice = book.invoice
+    _judge_times(book, moment.now)
+    sums = add_up(invoice, book.detections.values(), moment.now)
+    for destination in invoice.destinations:
+        each = sums[destination.id]
+        destination.seen, destination.confirmed, destination.late = each.seen, each.confirmed, each.late
+    target = judge(invoice, sums, moment.coverage, moment.now)
+    through = gone[-1] if gone else through
+    if target is InvoiceState.EXPIRED and not last:
+        target = invoice.state if invoice.state is target else InvoiceState.CREATED
+    if target is not invoice.state:
+        if target is InvoiceState.EXPIRED and invoice.state is not InvoiceState.CREATED:
+            _step(
+                book, InvoiceState.CREATED, _reason(invoice.state, InvoiceState.CREATED, gone), cause, through, moment
+            )
+            gone = ()
+        if target is InvoiceState.EXPIRED:
+            through, cause = None, "clock"
+        _step(book, target, _reason(invoice.state, target, gone), cause, through, moment)
+    _settle_cases(book, cause, moment)
+
+
+def _judge_times(book: Book, now: datetime) -> None:
+    for detection in book.detections.values():
+        in_time = is_in_time(detection, book.invoice, now)
+        if detection.in_time is not in_time:
+            detection.in_time = in_time
+            book.changed.add(detection.id)
+
+
+FORWARD = {
+    InvoiceState.CREATED: "late",
+    InvoiceState.DETECTED: "seen",
+    InvoiceState.CONFIRMING: "included",
+    InvoiceState.PAID: "confirmed",
+    InvoiceState.OVERPAID: "confirmed",
+    InvoiceState.UNDERPAID: "confirmed",
+    InvoiceState.LATE_PAID: "confirmed",
+    InvoiceState.EXPIRED: "expired",
+    InvoiceState.FLAGGED: "held",
+}
+"""Why an invoice moved on. Back to `created` without a loss: what was provisionally in time turned out late."""
+
+
+def _reason(old: InvoiceState, new: InvoiceState, gone: Sequence[Detection]) -> str:
+    """A loss names itself, and is `reversed` where the invoice had been settled."""
+    if not gone:
+        return FORWARD[new]
+    return "reversed" if old in SETTLED else gone[-1].state.value
+
+
+def _step(
+    book: Book, target: InvoiceState, reason: str, cause: Cause, through: Detection | None, moment: Moment
+) -> None:
+    """The only place where an invoice's state is assigned by the chain or the clock."""
+    invoice = book.invoice
+    check_invoice_move(invoice.state, target)
+    invoice.version += 1
+    block_hash = through.block_hash if through else None
+    book.transitions.append(
+        Transition(
+            event_id=_event_id(invoice.id, invoice.version, target, block_hash),
+            subject="invoice",
+            subject_id=invoice.id,
+            invoice_id=invoice.id,
+            from_state=invoice.state,
+            to_state=target,
+            reason=reason,
+            cause=cause,
+            at=through,
+            block_height=through.block_height if through else None,
+            block_hash=block_hash,
+            confirmations=_depth(through, moment) if through else None,
+            seen_amount=sum(each.seen for each in invoice.destinations),
+            confirmed_amount=sum(each.confirmed for each in invoice.destinations),
+            chain_time=through.block_time if through else None,
+            evidence=_grounds(book, through, moment),
+        )
+    )
+    invoice.state = target
+    if target in SETTLED and invoice.settled_at is None:
+        invoice.settled_at = moment.now
+
+
+def _grounds(book: Book, through: Detection | None, moment: Moment) -> dict[str, Any]:
+    """The rule's inputs, for whoever asks why: how far the rail was, and what was asked of the transfer."""
+    grounds: dict[str, Any] = {"cursor": moment.progress.cursor, "finalized": moment.progress.finalized}
+    if through is None:
+        until = moment.coverage.until
+        grounds["covered_until"] = {rail: until[rail].isoformat() for rail in sorted(until)}
+        return grounds
+    for destination in book.invoice.destinations:
+        if destination.id == through.destination_id:
+            grounds |= {"policy": destination.policy.to_json(), "expected": str(destination.expected)}
+    return grounds
+
+
+def _depth(detection: Detection, moment: Moment) -> int | None:
+    """Inclusive: the including block is 1. None while in no block, and for a rail that this step is not about."""
+    if detection.state not in IN_BLOCK or detection.block_height is None or detection.rail != moment.rail:
+        return None
+    return max(1, moment.progress.cursor - detection.block_height + 1)
+
+
+def _settle_cases(book: Book, cause: Cause, moment: Moment) -> None:
+    wanted = cases.standing_cases(book.invoice, book.detections.values())
+    for case in book.cases:
+        if case.resolution is None and (case.kind, case.detection_id) not in wanted:
+            case.resolution = "made good"
+            book.resolved.append(case)
+            _tell_case(book, case, "open", "resolved", cause, moment)
+    last = {(case.kind, case.detection_id): case for case in book.cases}
+    for key in sorted(wanted, key=str):
+        previous = last.get(key)
+        if previous is None or previous.resolution == "made good":
+            _open_case(book, key, previous.round + 1 if previous else 1, cause, moment)
+
+
+def _open_case(book: Book, key: cases.CaseKey, nth: int, cause: Cause, moment: Moment) -> None:
+    kind, detection_id = key
+    identity = uuid5(EVENTS, f"case/{book.invoice.id}/{kind}/{detection_id}/{nth}")
+    case = Case(identity, kind, cases.SEVERITY[kind], detection_id, nth)
+    book.cases.append(case)
+    book.opened.append(case)
+    _tell_case(book, case, None, "open", cause, moment)
+
+
+def _tell_case(book: Book, case: Case, from_state: str | None, to_state: str, cause: Cause, moment: Moment) -> None:
+    at = book.detections.get(case.detection_id) if case.detection_id else None
+    book.transitions.append(
+        Transition(
+            event_id=_event_id(case.id, case.round, to_state, None),
+            subject="exception",
+            subject_id=case.id,
+            invoice_id=book.invoice.id,
+            from_state=from_state,
+            to_state=to_state,
+            reason=case.kind,
+            cause=cause,
+            at=at,
+            block_height=at.block_height if at else None,
+            block_hash=at.block_hash if at else None,
+            chain_time=at.block_time if at else None,
+        )
+    )
+
+
+def _event_id(subject: UUID, version: int, to_state: str, block_hash: str | None) -> UUID:
+    return uuid5(EVENTS, f"{subject}/{version}/{to_state}/{block_hash or ''}")

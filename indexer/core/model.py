@@ -1,0 +1,137 @@
+"""The facts that decisions are made from. Amounts in base units, times in UTC, heights inclusive."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from indexer.core.policy import Policy
+from indexer.core.states import COUNTED, LIVE, DetectionState, InvoiceState, Kind
+from indexer.rail.types import AssetId
+
+TimeBasis = Literal["first_seen", "block_time", "confirmed"]
+
+
+@dataclass(slots=True)
+class Detection:
+    """One transfer to one destination, whatever becomes of its inclusions.
+
+    ``told`` is the state that the feed last heard, and ``version`` how often it was told one.
+    ``invoice_ended`` is the state of the invoice at first sight if that was an end state, else None.
+    """
+
+    id: UUID
+    destination_id: UUID
+    rail: str
+    asset: AssetId
+    tx_id: str
+    tx_index: str
+    amount: int
+    kind: Kind
+    state: DetectionState
+    first_seen_at: datetime
+    block_height: int | None = None
+    block_hash: str | None = None
+    block_time: datetime | None = None
+    confirmed_at: datetime | None = None
+    in_time: bool | None = None
+    replaced_by: str | None = None
+    maturity: int = 1
+    spends: tuple[str, ...] = ()
+    invoice_ended: InvoiceState | None = None
+    told: DetectionState | None = None
+    version: int = 0
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def live(self) -> bool:
+        """Whether the chain, as far as we know it, holds the transfer or offers it."""
+        return self.state in LIVE
+
+    @property
+    def counted(self) -> bool:
+        """Whether the invoice's policy is met."""
+        return self.state in COUNTED
+
+
+@dataclass(slots=True)
+class Destination:
+    """One way to pay an invoice, with the sums of what arrived there."""
+
+    id: UUID
+    rail: str
+    asset: AssetId
+    expected: int
+    policy: Policy
+    watching: bool = True
+    """False while the destination is not watched yet; a rejected one is not among an invoice's destinations."""
+    seen: int = 0
+    confirmed: int = 0
+    late: int = 0
+
+
+@dataclass(slots=True)
+class Invoice:
+    """An invoice and its terms. ``settled_at`` is when it was first paid, and stays when that is reversed."""
+
+    id: UUID
+    state: InvoiceState
+    expires_at: datetime
+    destinations: Sequence[Destination]
+    version: int = 1
+    time_basis: TimeBasis = "first_seen"
+    tolerance_bps: int = 0
+    held: str | None = None
+    settled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Up to which time each rail has been watched without a hole (HAZARDS I12). A rail that is absent: never."""
+
+    until: Mapping[str, datetime]
+
+    def reaches(self, moment: datetime, destinations: Sequence[Destination]) -> bool:
+        """Whether no payment before ``moment`` to any of ``destinations`` can still be unseen."""
+        return all(
+            destination.watching and destination.rail in self.until and self.until[destination.rail] >= moment
+            for destination in destinations
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One line of the feed. ``at`` is the detection that it happened through, if one did."""
+
+    event_id: UUID
+    subject: Literal["invoice", "detection", "exception"]
+    subject_id: UUID
+    invoice_id: UUID
+    from_state: str | None
+    to_state: str
+    reason: str
+    cause: Literal["chain", "clock", "operator", "service"]
+    at: Detection | None = None
+    block_height: int | None = None
+    block_hash: str | None = None
+    confirmations: int | None = None
+    seen_amount: int | None = None
+    confirmed_amount: int | None = None
+    chain_time: datetime | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Case:
+    """A row of `exceptions`: something beside the state that a person or a policy has to look at.
+
+    ``resolution`` is None while it is open; ``round`` counts how often the same thing has been opened.
+    """
+
+    id: UUID
+    kind: str
+    severity: Literal["info", "warning", "critical"]
+    detection_id: UUID | None
+    round: int = 1
+    resolution: str | None = None

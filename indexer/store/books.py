@@ -1,0 +1,214 @@
+"""Between rows and the core's books: loading the invoices of a step, and writing back what changed in them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from indexer.core.ledger import Book, next_due
+from indexer.core.model import Case, Coverage, Destination, Detection, Invoice, Transition
+from indexer.core.policy import Policy
+from indexer.core.states import DetectionState, InvoiceState, Kind
+from indexer.rail.types import AssetId
+from indexer.store.database import Connection, Row
+from indexer.store.queries import query
+
+LOCK_INVOICES = query("lock_invoices")
+DESTINATIONS_OF = query("destinations_of")
+DETECTIONS_OF = query("detections_of")
+CASES_OF = query("cases_of")
+COVERAGE = query("coverage")
+SAVE_DETECTIONS = query("save_detections")
+SAVE_INVOICES = query("save_invoices")
+SAVE_CASES = query("save_cases")
+APPEND_TRANSITIONS = query("append_transitions")
+
+SEPARATOR = "\x1f"
+"""Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
+
+
+async def load_coverage(connection: Connection) -> Coverage:
+    """Up to when each rail has been watched, as of this transaction."""
+    return Coverage({row["name"]: row["covered_until"] for row in await connection.fetch(COVERAGE)})
+
+
+async def load_books(connection: Connection, invoices: Iterable[UUID]) -> list[Book]:
+    """Lock those invoices to the commit, in the order of their ids, and load all that is known of them."""
+    ids = sorted(set(invoices))
+    if not ids:
+        return []
+    rows = await connection.fetch(LOCK_INVOICES, ids)
+    destinations = _grouped(await connection.fetch(DESTINATIONS_OF, ids))
+    detections = _grouped(await connection.fetch(DETECTIONS_OF, ids))
+    cases = _grouped(await connection.fetch(CASES_OF, ids))
+    return [
+        Book(
+            _invoice(row, destinations[row["id"]]),
+            {each["id"]: _detection(each) for each in detections[row["id"]]},
+            [_case(each) for each in cases[row["id"]]],
+        )
+        for row in rows
+    ]
+
+
+def _grouped(rows: Sequence[Row]) -> defaultdict[UUID, list[Row]]:
+    by_invoice: defaultdict[UUID, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_invoice[row["invoice_id"]].append(row)
+    return by_invoice
+
+
+def _invoice(row: Row, destinations: Sequence[Row]) -> Invoice:
+    return Invoice(
+        id=row["id"],
+        state=InvoiceState(row["state"]),
+        expires_at=row["expires_at"],
+        destinations=[_destination(each) for each in destinations],
+        version=row["version"],
+        time_basis=row["time_basis"],
+        tolerance_bps=row["tolerance_bps"],
+        held=row["held"],
+        settled_at=row["settled_at"],
+    )
+
+
+def _destination(row: Row) -> Destination:
+    return Destination(
+        id=row["id"],
+        rail=row["rail"],
+        asset=AssetId(row["asset"]),
+        expected=int(row["expected_amount"]),
+        policy=Policy.from_json(row["policy"]),
+        watching=row["watch_state"] != "registered",
+    )
+
+
+def _detection(row: Row) -> Detection:
+    state = DetectionState(row["state"])
+    return Detection(
+        id=row["id"],
+        destination_id=row["destination_id"],
+        rail=row["rail"],
+        asset=AssetId(row["asset"]),
+        tx_id=row["tx_id"],
+        tx_index=row["tx_index"],
+        amount=int(row["amount"]),
+        kind=Kind(row["kind"]),
+        state=state,
+        first_seen_at=row["first_seen_at"],
+        block_height=row["block_height"],
+        block_hash=row["block_hash"],
+        block_time=row["block_time"],
+        confirmed_at=row["confirmed_at"],
+        in_time=row["in_time"],
+        replaced_by=row["replaced_by"],
+        maturity=row["maturity"],
+        spends=tuple(row["spends"]),
+        invoice_ended=InvoiceState(row["invoice_ended"]) if row["invoice_ended"] else None,
+        told=state,
+        version=row["version"],
+        evidence=row["evidence"],
+    )
+
+
+def _case(row: Row) -> Case:
+    resolution = row["resolution"] or "resolved" if row["resolved_at"] else None
+    return Case(row["id"], row["kind"], row["severity"], row["detection_id"], row["round"], resolution)
+
+
+async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
+    """Write what changed: detections, states and sums, exceptions, and last the lines of the feed."""
+    changed = [(book, book.detections[each]) for book in books for each in book.changed]
+    if changed:
+        await connection.execute(SAVE_DETECTIONS, *_detection_columns(changed, horizon, has_finality))
+    told = [line for book in books for line in book.transitions]
+    if changed or told:
+        await connection.execute(SAVE_INVOICES, *_invoice_columns(books))
+    if any(book.opened or book.resolved for book in books):
+        await connection.execute(SAVE_CASES, *_case_columns(books))
+    if told:
+        await connection.execute(APPEND_TRANSITIONS, *_transition_columns(told))
+
+
+def _detection_columns(changed: Sequence[tuple[Book, Detection]], horizon: int, has_finality: bool) -> list[list[Any]]:
+    rows = []
+    for book, each in changed:
+        policies = {destination.id: destination.policy for destination in book.invoice.destinations}
+        due = next_due(each, policies, horizon, has_finality)
+        rows.append(
+            (
+                each.id,
+                book.invoice.id,
+                each.destination_id,
+                each.rail,
+                each.asset,
+                each.tx_id,
+                each.tx_index,
+                each.amount,
+                each.kind,
+                each.state,
+                each.first_seen_at,
+                each.block_height,
+                each.block_hash,
+                each.block_time,
+                each.confirmed_at,
+                each.in_time,
+                each.replaced_by,
+                each.maturity,
+                SEPARATOR.join(each.spends) or None,
+                each.invoice_ended,
+                each.version,
+                each.evidence,
+                due.basis if due else None,
+                due.height if due else None,
+            )
+        )
+    return _columns(rows)
+
+
+def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
+    invoices = [(each.invoice.id, each.invoice.state, each.invoice.version, each.invoice.settled_at) for each in books]
+    sums = [(each.id, each.seen, each.confirmed, each.late) for book in books for each in book.invoice.destinations]
+    return [*_columns(invoices), *_columns(sums, width=4)]
+
+
+def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
+    opened = [
+        (case.id, book.invoice.id, case.detection_id, case.kind, case.severity, case.round)
+        for book in books
+        for case in book.opened
+    ]
+    resolved = [(case.id, case.resolution) for book in books for case in book.resolved]
+    return [*_columns(opened, width=6), *_columns(resolved, width=2)]
+
+
+def _transition_columns(told: Sequence[Transition]) -> list[list[Any]]:
+    return _columns(
+        [
+            (
+                line.event_id,
+                line.subject,
+                line.subject_id,
+                line.invoice_id,
+                line.from_state,
+                line.to_state,
+                line.reason,
+                line.cause,
+                line.at.rail if line.at else None,
+                line.at.tx_id if line.at else None,
+                line.block_height,
+                line.block_hash,
+                line.confirmations,
+                line.seen_amount,
+                line.confirmed_amount,
+                line.chain_time,
+                line.evidence,
+            )
+            for line in told
+        ]
+    )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int = 0) -> list[list[Any]]:
+    """Rows turned into one array a column, as ``unnest`` takes them; ``width`` matters where there are no rows."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -1,0 +1,138 @@
+"""The connection to Postgres: a small pool, values in the shapes we use, and errors that say what to do next."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from indexer.store.errors import Refused, StoreUnavailable
+
+Connection = asyncpg.Connection
+Row = asyncpg.Record
+
+TRANSIENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidCatalogNameError,
+)
+"""Retrying the whole step may help (HAZARDS P8, P9). Anything else is a defect, and is not caught."""
+
+COMMAND_TIMEOUT = 60.0
+"""Seconds for any one statement: a silent network drop must not hold a rail (STACK, "Postgres")."""
+
+
+class Database:
+    """A pool on one database. Enter it before use."""
+
+    def __init__(self, dsn: str, *, size: int = 8) -> None:
+        self.dsn = dsn
+        self._size = size
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Connect. Raises `StoreUnavailable`."""
+        with translated(self.dsn):
+            self._pool = await asyncpg.create_pool(
+                self.dsn,
+                min_size=1,
+                max_size=self._size,
+                init=prepare_connection,
+                command_timeout=COMMAND_TIMEOUT,
+                timeout=10,
+                server_settings={"application_name": "railwatch", "lock_timeout": "10s", "timezone": "UTC"},
+            )
+
+    async def close(self) -> None:
+        """Close every connection; what hangs is cut off."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            pool.terminate()
+
+    async def __aenter__(self) -> "Database":
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One connection, outside a transaction. Errors are translated."""
+        if self._pool is None:
+            raise StoreUnavailable("the database is not open")
+        with translated(self.dsn):
+            async with self._pool.acquire(timeout=10) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """One transaction: commits on leaving, unless an exception leaves with it. Never hold it across a node."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def rows(self, sql: str, *args: Any) -> list[Row]:
+        """All rows of one query."""
+        async with self.connection() as connection:
+            rows: list[Row] = await connection.fetch(sql, *args)
+            return rows
+
+    async def row(self, sql: str, *args: Any) -> Row | None:
+        """The first row of one query."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(sql, *args)
+
+    async def value(self, sql: str, *args: Any) -> Any:
+        """The first value of one query."""
+        async with self.connection() as connection:
+            return await connection.fetchval(sql, *args)
+
+
+async def connect(dsn: str) -> Connection:
+    """One connection of its own, for what lives as long as the daemon: listening, the lease. Raises `StoreUnavailable`."""
+    with translated(dsn):
+        connection = await asyncpg.connect(
+            dsn, timeout=10, command_timeout=COMMAND_TIMEOUT, server_settings={"application_name": "railwatch"}
+        )
+        await prepare_connection(connection)
+        return connection
+
+
+async def prepare_connection(connection: Connection) -> None:
+    """jsonb as Python values. Numerics stay Decimal, which is exact both ways; `int()` at the boundary."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_to_json, decoder=msgspec.json.decode, format="text"
+    )
+
+
+def _to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+@contextmanager
+def translated(dsn: str) -> Iterator[None]:
+    """Turn the driver's errors into ours."""
+    try:
+        yield
+    except TRANSIENT as error:
+        raise StoreUnavailable(f"Postgres at {place_of(dsn)}: {type(error).__name__}: {error}") from error
+    except asyncpg.PostgresError as error:
+        if (error.sqlstate or "").startswith("RW"):
+            raise Refused(error.message or str(error), error.sqlstate, error.hint) from error
+        raise
+
+
+def place_of(dsn: str) -> str:
+    """Where a DSN points, without its password."""
+    scheme, _, rest = dsn.partition("://")
+    return f"{scheme}://{rest.rsplit('@', 1)[-1]}"

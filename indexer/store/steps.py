@@ -1,0 +1,203 @@
+"""The one transaction of a step, fenced: cursor, detections, invoices, exceptions and feed together, or nothing.
+
+A step begins by moving the rail's row, and only if the lease's epoch and the cursor are what the follower believes
+(HAZARDS P6). It holds that row to the commit. Asides (look-back, mempool, clock) hold the row without moving it.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from indexer.core.ledger import Book
+from indexer.core.matching import Candidate
+from indexer.core.model import Coverage
+from indexer.rail.types import AssetId, BlockRef
+from indexer.store.books import load_books, load_coverage, save_books
+from indexer.store.database import Connection, Database
+from indexer.store.errors import LeaseLost
+from indexer.store.queries import query
+
+QUIET_STEP = query("quiet_step")
+FENCE_STEP = query("fence_step")
+FENCE_ASIDE = query("fence_aside")
+TOUCHED = query("touched")
+PENDING_OF_RAIL = query("pending_of_rail")
+COVER = query("cover")
+CLOSED_WINDOWS = query("closed_windows")
+SAVE_CHECKPOINTS = query("save_checkpoints")
+DROP_CHECKPOINTS = query("drop_checkpoints")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a follower must still hold for its steps to count."""
+
+    rail: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a step leaves the rail.
+
+    ``finalized`` is the highest final block at or below the cursor, None where none is known. ``age``: how long ago
+    the node said that the cursor is its head; None while it is not, and then only block times are covered.
+    """
+
+    cursor: BlockRef
+    tip_height: int
+    finalized: BlockRef | None
+    age: timedelta | None
+    state: str
+    reason: str | None
+
+
+@dataclass(slots=True)
+class Touched:
+    """Whom a step concerns."""
+
+    due: set[UUID] = field(default_factory=set)
+    orphaned: defaultdict[UUID, list[UUID]] = field(default_factory=lambda: defaultdict(list))
+    rivals: defaultdict[str, list[tuple[UUID, UUID]]] = field(default_factory=lambda: defaultdict(list))
+    """By transaction: (invoice, detection) of what it had paid."""
+    candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
+
+
+class OpenStep:
+    """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
+
+    def __init__(self, connection: Connection, lease: Lease, now: datetime, coverage: Coverage) -> None:
+        self._connection = connection
+        self._rail = lease.rail
+        self.now = now
+        self.coverage = coverage
+
+    async def touched(
+        self, family: str, position: Position, fork: int | None, keys: Iterable[bytes], displaced: Iterable[str]
+    ) -> Touched:
+        """Find whom the step concerns. ``fork``: height above which inclusions are gone; None without a reorg."""
+        touched = Touched()
+        finalized = position.finalized.height if position.finalized else -1
+        rows = await self._connection.fetch(
+            TOUCHED,
+            self._rail,
+            position.cursor.height,
+            finalized,
+            fork if fork is not None else 2**62,
+            list(set(displaced)),
+            family,
+            list(set(keys)),
+        )
+        for row in rows:
+            invoice = row["invoice_id"]
+            if row["what"] == "due":
+                touched.due.add(invoice)
+            elif row["what"] == "orphaned":
+                touched.orphaned[invoice].append(row["detection_id"])
+            elif row["what"] == "rival":
+                touched.rivals[row["tx_id"]].append((invoice, row["detection_id"]))
+            else:
+                touched.candidates[row["address_key"]].append(
+                    Candidate(
+                        row["destination_id"],
+                        invoice,
+                        row["rail"],
+                        AssetId(row["asset"]),
+                        row["reference"],
+                        row["open"],
+                        row["created_at"],
+                    )
+                )
+        return touched
+
+    async def pending(self) -> list[tuple[UUID, UUID, str]]:
+        """(invoice, detection, tx id) of every transfer that was last seen outside a block."""
+        rows = await self._connection.fetch(PENDING_OF_RAIL, self._rail)
+        return [(row["invoice_id"], row["id"], row["tx_id"]) for row in rows]
+
+    async def closed_windows(self) -> list[UUID]:
+        """Invoices that the clock has caught up with."""
+        return [row["id"] for row in await self._connection.fetch(CLOSED_WINDOWS, self._rail)]
+
+    async def books(self, invoices: Iterable[UUID]) -> list[Book]:
+        """Lock and load the books of those invoices."""
+        return await load_books(self._connection, invoices)
+
+    async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
+        """Write what changed in the books."""
+        await save_books(self._connection, books, horizon, has_finality)
+
+    async def keep_checkpoints(self, blocks: Sequence[BlockRef], above: int | None, below: int | None) -> None:
+        """Store ``blocks``; forget what lies above ``above`` (an orphaned branch) or below ``below`` (final)."""
+        if above is not None or below is not None:
+            await self._connection.execute(
+                DROP_CHECKPOINTS, self._rail, 2**62 if above is None else above, -1 if below is None else below
+            )
+        if blocks:
+            columns = zip(*((each.height, each.hash, each.parent, each.time) for each in blocks), strict=True)
+            await self._connection.execute(SAVE_CHECKPOINTS, self._rail, *map(list, columns))
+
+
+class StepStore:
+    """Steps of one rail, under one lease."""
+
+    def __init__(self, database: Database, lease: Lease) -> None:
+        self._database = database
+        self._lease = lease
+
+    async def quiet(self, before: BlockRef | None, position: Position) -> bool:
+        """Move over blocks that touch nobody, in one statement. False: something is due, take a whole step."""
+        return await self._database.row(QUIET_STEP, *self._fence(before, position)) is not None
+
+    @asynccontextmanager
+    async def step(self, before: BlockRef | None, position: Position, *, rewinds: bool) -> AsyncIterator[OpenStep]:
+        """Open a step from ``before`` to ``position``; commits on leaving. Raises `LeaseLost`, `StoreUnavailable`."""
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(FENCE_STEP, *self._fence(before, position), int(rewinds))
+            if row is None:
+                raise self._lost()
+            yield OpenStep(connection, self._lease, row["now"], await load_coverage(connection))
+
+    @asynccontextmanager
+    async def aside(self, rewinds: int) -> AsyncIterator[OpenStep]:
+        """Open a step that leaves the cursor. ``rewinds``: the branch that it was prepared on; raises `LeaseLost`."""
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch, rewinds)
+            if row is None:
+                raise self._lost()
+            yield OpenStep(connection, self._lease, row["now"], await load_coverage(connection))
+
+    async def cover(self, age: timedelta) -> None:
+        """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""
+        await self._database.value(COVER, self._lease.rail, self._lease.epoch, age)
+
+    async def any_closed_window(self) -> bool:
+        """Whether the clock has work: reads only."""
+        return await self._database.row(CLOSED_WINDOWS, self._lease.rail) is not None
+
+    def _fence(self, before: BlockRef | None, position: Position) -> tuple[object, ...]:
+        cursor, finalized = position.cursor, position.finalized
+        return (
+            self._lease.rail,
+            self._lease.epoch,
+            before.hash if before else None,
+            cursor.height,
+            cursor.hash,
+            cursor.parent,
+            cursor.time,
+            position.tip_height,
+            finalized.height if finalized else None,
+            finalized.hash if finalized else None,
+            position.age,
+            position.state,
+            position.reason,
+        )
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(
+            f"rail {self._lease.rail}: another daemon has taken it, or its cursor moved under epoch {self._lease.epoch}; "
+            "nothing was written"
+        )

@@ -1,0 +1,40 @@
+"""The suite that every adapter passes, first- or third-party. It needs pytest and pytest-asyncio, and a simulator::
+
+    from indexer.conformance import AdapterConformance
+    from indexer.rail import Simulator
+    from my_rail import MySimulator
+
+
+    class TestMyRail(AdapterConformance):
+        def make_simulator(self) -> Simulator:
+            return MySimulator()
+
+Checks are skipped by trait, never by a rail's name; ``docs/adapters.md`` walks through them. The model test, which
+sends random simulator steps through the real core and compares ledgers, belongs in ``model.py`` beside these themes, as
+one more class below; it alone may import ``indexer.core``.
+"""
+
+import pytest
+
+# Before the imports: pytest explains a failed assert only in modules that it has rewritten, and by itself it
+# rewrites test files and not installed packages.
+for _theme in ("chain", "identity", "lifecycle", "pending", "reorgs", "scanning", "story", "transfers"):
+    pytest.register_assert_rewrite(f"{__name__}.{_theme}")
+
+from indexer.conformance.chain import ChainChecks  # noqa: E402
+from indexer.conformance.identity import IdentityChecks  # noqa: E402
+from indexer.conformance.lifecycle import LifecycleChecks  # noqa: E402
+from indexer.conformance.pending import PendingChecks  # noqa: E402
+from indexer.conformance.reorgs import ReorgChecks  # noqa: E402
+from indexer.conformance.scanning import ScanningChecks  # noqa: E402
+from indexer.conformance.story import Story  # noqa: E402
+from indexer.conformance.transfers import TransferChecks  # noqa: E402
+from indexer.conformance.watches import WatchSet  # noqa: E402
+
+__all__ = ["AdapterConformance", "Story", "WatchSet"]
+
+
+class AdapterConformance(
+    IdentityChecks, ChainChecks, TransferChecks, ScanningChecks, ReorgChecks, PendingChecks, LifecycleChecks
+):
+    """All of it. Define ``make_simulator``; see `base.Conformance` for what else may be told."""

@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import msgspec
 
 from indexer.store.errors import Refused, StoreUnavailable
 
-Connection = asyncpg.Connection
-Row = asyncpg.Record
+# asyncpg carries no types of its own; these names say what is meant.
+Connection: TypeAlias = Any
+Row: TypeAlias = Any
 
 TRANSIENT = (
     OSError,
@@ -99,7 +100,7 @@ class Database:
 
 
 async def connect(dsn: str) -> Connection:
-    """One connection of its own, for what lives as long as the daemon: listening, the lease. Raises `StoreUnavailable`."""
+    """One connection of its own, for what lives as long as the daemon does. Raises `StoreUnavailable`."""
     with translated(dsn):
         connection = await asyncpg.connect(
             dsn, timeout=10, command_timeout=COMMAND_TIMEOUT, server_settings={"application_name": "railwatch"}

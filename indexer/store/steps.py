@@ -198,6 +198,6 @@ class StepStore:
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(
-            f"rail {self._lease.rail}: another daemon has taken it, or its cursor moved under epoch {self._lease.epoch}; "
-            "nothing was written"
+            f"rail {self._lease.rail}: another daemon has taken it, or its cursor moved, since epoch "
+            f"{self._lease.epoch} began; nothing was written"
         )

@@ -1,11 +1,15 @@
 """One step over all the invoices that it touches: the chapters in their order, invoice by invoice."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from indexer.core.ledger import Book, Moment, lose, orphan, promote, sight, tick
+from indexer.core.matching import Candidate, match, sighting
 from indexer.core.model import Detection
+from indexer.rail.types import AssetId, Transfer
 
 
 @dataclass(slots=True)
@@ -15,6 +19,27 @@ class News:
     orphaned: list[UUID] = field(default_factory=list)
     lost: dict[UUID, str | None] = field(default_factory=dict)
     sightings: list[Detection] = field(default_factory=list)
+
+
+def gather(
+    transfers: Iterable[Transfer],
+    rail: str,
+    candidates: Mapping[bytes, Sequence[Candidate]],
+    rivals: Mapping[str, Sequence[tuple[UUID, UUID]]],
+    configured: Collection[AssetId],
+    now: datetime,
+) -> dict[UUID, News]:
+    """What transfers mean, by invoice. ``rivals``: (invoice, detection) of what each displaced transaction had paid."""
+    news: defaultdict[UUID, News] = defaultdict(News)
+    for transfer in transfers:
+        for displaced in transfer.rivals:
+            for invoice, detection in rivals.get(displaced, ()):
+                news[invoice].lost[detection] = transfer.tx_id
+        found = match(transfer, rail, candidates.get(transfer.to, ()), configured) if transfer.amount else None
+        if found is not None:
+            owner, kind = found
+            news[owner.invoice_id].sightings.append(sighting(transfer, rail, owner, kind, now))
+    return dict(news)
 
 
 def settle(books: Sequence[Book], news: Mapping[UUID, News], moment: Moment) -> None:

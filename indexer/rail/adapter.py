@@ -26,10 +26,13 @@ class RailAdapter(Protocol):
     safe; every await is bounded in time.
     """
 
-    chain_id: ChainId
-    """CAIP-2. Compared with the node's own on entering and at each reconnect (HAZARDS E23)."""
-    traits: Traits
-    """Known before entering; entering may sharpen what only the node can tell (`native_complete`)."""
+    @property
+    def chain_id(self) -> ChainId:
+        """CAIP-2. Compared with the node's own on entering and at each reconnect (HAZARDS E23)."""
+
+    @property
+    def traits(self) -> Traits:
+        """Known before entering; entering may sharpen what only the node can tell (`native_complete`)."""
 
     async def __aenter__(self) -> Self:
         """Connect and verify identity. Raises `RailUnavailable` when the node is away or on another chain."""

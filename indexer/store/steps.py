@@ -16,7 +16,7 @@ from indexer.core.matching import Candidate
 from indexer.core.model import Coverage
 from indexer.rail.types import AssetId, BlockRef
 from indexer.store.books import load_books, load_coverage, save_books
-from indexer.store.database import Connection, Database
+from indexer.store.database import Connection, Database, Row
 from indexer.store.errors import LeaseLost
 from indexer.store.queries import query
 
@@ -27,6 +27,7 @@ TOUCHED = query("touched")
 PENDING_OF_RAIL = query("pending_of_rail")
 COVER = query("cover")
 CLOSED_WINDOWS = query("closed_windows")
+BEGIN_WATCHING = query("begin_watching")
 SAVE_CHECKPOINTS = query("save_checkpoints")
 DROP_CHECKPOINTS = query("drop_checkpoints")
 
@@ -69,10 +70,10 @@ class Touched:
 class OpenStep:
     """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
 
-    def __init__(self, connection: Connection, lease: Lease, now: datetime, coverage: Coverage) -> None:
+    def __init__(self, connection: Connection, lease: Lease, fence: Row, coverage: Coverage) -> None:
         self._connection = connection
         self._rail = lease.rail
-        self.now = now
+        self.now: datetime = fence["now"]
         self.coverage = coverage
 
     async def touched(
@@ -130,6 +131,10 @@ class OpenStep:
         """Write what changed in the books."""
         await save_books(self._connection, books, horizon, has_finality)
 
+    async def begin_watching(self, destinations: Sequence[UUID], covered_from: int) -> None:
+        """These destinations have been looked back for, from ``covered_from`` on, inclusive."""
+        await self._connection.execute(BEGIN_WATCHING, list(destinations), covered_from)
+
     async def keep_checkpoints(self, blocks: Sequence[BlockRef], above: int | None, below: int | None) -> None:
         """Store ``blocks``; forget what lies above ``above`` (an orphaned branch) or below ``below`` (final)."""
         if above is not None or below is not None:
@@ -159,16 +164,19 @@ class StepStore:
             row = await connection.fetchrow(FENCE_STEP, *self._fence(before, position), int(rewinds))
             if row is None:
                 raise self._lost()
-            yield OpenStep(connection, self._lease, row["now"], await load_coverage(connection))
+            yield OpenStep(connection, self._lease, row, await load_coverage(connection))
 
     @asynccontextmanager
-    async def aside(self, rewinds: int) -> AsyncIterator[OpenStep]:
-        """Open a step that leaves the cursor. ``rewinds``: the branch that it was prepared on; raises `LeaseLost`."""
+    async def aside(self, rewinds: int) -> AsyncIterator[tuple[OpenStep, Position]]:
+        """Open a step that leaves the cursor where it is, and say where that is.
+
+        ``rewinds``: the branch that it was prepared on; raises `LeaseLost` if a reorg came in between.
+        """
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch, rewinds)
             if row is None:
                 raise self._lost()
-            yield OpenStep(connection, self._lease, row["now"], await load_coverage(connection))
+            yield OpenStep(connection, self._lease, row, await load_coverage(connection)), _position(row)
 
     async def cover(self, age: timedelta) -> None:
         """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""
@@ -201,3 +209,11 @@ class StepStore:
             f"rail {self._lease.rail}: another daemon has taken it, or its cursor moved, since epoch "
             f"{self._lease.epoch} began; nothing was written"
         )
+
+
+def _position(row: Row) -> Position:
+    cursor = BlockRef(row["cursor_height"], row["cursor_hash"], row["cursor_parent"], row["cursor_time"])
+    finalized = None
+    if row["finalized_height"] is not None:
+        finalized = BlockRef(row["finalized_height"], row["finalized_hash"], "", row["cursor_time"])
+    return Position(cursor, row["tip_height"], finalized, None, row["state"], row["reason"])

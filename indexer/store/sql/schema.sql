@@ -181,11 +181,13 @@ create table railwatch.destinations (
     family text not null,
     address_folded text not null,
     address_key bytea,
+    keyed_at timestamptz,
     position int not null,
     foreign key (rail, asset) references railwatch.assets (rail, id)
 );
 create index destinations_invoice on railwatch.destinations (invoice_id);
 create index destinations_key on railwatch.destinations (family, address_key);
+create index destinations_keyed on railwatch.destinations (keyed_at) where address_key is not null;
 create index destinations_folded on railwatch.destinations (family, address_folded);
 create index destinations_registered on railwatch.destinations (rail) where watch_state = 'registered';
 comment on table railwatch.destinations is 'Where an invoice can be paid: rail, asset, address, amount. One of them must be met.';
@@ -208,6 +210,7 @@ comment on column railwatch.destinations.policy_origin is 'invoice, configuratio
 comment on column railwatch.destinations.family is 'The address space that the address belongs to.';
 comment on column railwatch.destinations.address_folded is 'The address as it is compared at registration.';
 comment on column railwatch.destinations.address_key is 'The address as the chain compares it; null until it was parsed.';
+comment on column railwatch.destinations.keyed_at is 'When it was parsed: other daemons of the family catch up by this.';
 comment on column railwatch.destinations.position is 'Its place in the invoice''s list, from 1.';
 
 create table railwatch.detections (

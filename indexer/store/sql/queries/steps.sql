@@ -22,7 +22,8 @@ returning now() as now, r.covered_until
 
 -- name: fence_aside
 -- Hold the rail's row for a step that leaves the cursor where it is; no row if the lease or the branch changed.
-select now() as now, cursor_height, cursor_hash, cursor_time, finalized_height, covered_until
+select now() as now, cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, tip_height,
+       state, reason
 from railwatch.rails
 where name = $1 and epoch = $2 and rewinds = $3
 for update
@@ -47,7 +48,7 @@ union all
 select 'candidate', null, i.id, null, d.id, d.address_key, d.rail, d.asset, d.reference,
        i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at
 from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
-where d.family = $6 and d.address_key = any ($7) and d.watch_state <> 'rejected'
+where d.family = $6 and d.address_key = any ($7) and d.watch_state not in ('rejected', 'closed')
 
 -- name: cover
 -- Extend a rail's coverage to the present, once some window on it has run out; writes nothing otherwise.

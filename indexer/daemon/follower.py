@@ -1,0 +1,335 @@
+"""Follows one rail: asks its node, lets the core decide, and commits one step at a time.
+
+Pushes only wake it; a poll stands beside them. It holds no transaction while it asks, and nothing that it keeps in
+memory is needed after a crash: cursor and checkpoints are read back from the last committed step.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
+from indexer.daemon.recorder import Recorder, Taken
+from indexer.daemon.watchlist import RailWatches
+from indexer.rail import BlockGone, BlockRef, Heads, RailAdapter, RailUnavailable, Scanned, Span
+from indexer.store.rails import Left
+from indexer.store.steps import Position
+
+ANSWERS_MAX = 200
+"""Answers that one plan may take: enough to halve any chain many times over."""
+
+CLOCK_INTERVAL = 0.5
+"""Seconds between two looks at windows that may have closed."""
+
+LAG_ALLOWED = 30.0
+"""Seconds that a node may stay behind us before the rail is called stalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a rail is followed. Seconds; ``stall_after``: the age of a head that no healthy chain lets happen."""
+
+    poll_interval: float = 1.0
+    stall_after: float | None = None
+    start_height: int | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """A step that was decided and, where it takes blocks, scanned. ``asked`` is when its heads were asked for."""
+
+    step: Step
+    heads: Heads
+    asked: float
+    scanned: Scanned | None = None
+
+
+@dataclass(slots=True)
+class Follower:
+    """The loop of one rail, under one lease."""
+
+    node: RailAdapter
+    recorder: Recorder
+    watches: RailWatches
+    left: Left
+    pace: Pace
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    joining: list[tuple[list[bytes], asyncio.Event]] = field(default_factory=list)
+    cursor: BlockRef | None = None
+    finalized: BlockRef | None = None
+    checkpoints: list[BlockRef] = field(default_factory=list)
+    rewinds: int = 0
+    state: str = "starting"
+    reason: str | None = None
+    tip_height: int = 0
+    progressed_at: float = 0.0
+    _ahead: asyncio.Task[Plan] | None = None
+    _lagging_since: float | None = None
+    _clock_at: float = 0.0
+    _mempool_seen: frozenset[tuple[str, str, tuple[str, ...]]] | None = None
+    _caught_up: float | None = None
+    log: structlog.stdlib.BoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = structlog.get_logger().bind(rail=self.recorder.rail)
+        self.rebase(self.left)
+
+    async def round(self) -> bool:
+        """One plan and what follows from it; True if there is more to do at once.
+
+        Raises what the node and the store raise, and `DeepReorg`. Whatever it raises, nothing half is committed.
+        """
+        if self.cursor is None:
+            await self._begin()
+        await self._join()
+        plan = await self._next_plan()
+        more = await self._perform(plan)
+        self.progressed_at = time.monotonic()
+        if not more and self.recorder.traits.has_pending:
+            await self._look_at_mempool()
+        await self._let_time_pass()
+        return more
+
+    def rebase(self, left: Left) -> None:
+        """Believe the database again, after a commit whose answer was lost (HAZARDS P1)."""
+        self.cursor, self.finalized = left.cursor, left.finalized
+        self.checkpoints, self.rewinds = list(left.checkpoints), left.rewinds
+        if self.cursor is not None:
+            self._prune()
+
+    def stall(self, reason: str) -> None:
+        """The node cannot be followed now. What is told next, and what time may be covered, begins anew."""
+        self.state, self.reason, self._caught_up = "stalled", reason, None
+
+    async def rest(self) -> None:
+        """Sleep until a push, a registration or the poll's turn."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wake.wait(), self.pace.poll_interval)
+        self.wake.clear()
+
+    async def drop_ahead(self) -> None:
+        """Forget the span that is being fetched ahead."""
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            ahead.cancel()
+            with suppress(asyncio.CancelledError, RailUnavailable, BlockGone):
+                await ahead
+
+    async def _begin(self) -> None:
+        """A rail without a past starts at finality, and takes the unfinalized window as its first blocks."""
+        heads = await self.node.heads()
+        settled = finality(heads, self.recorder.traits.horizon)
+        start = self.pace.start_height if self.pace.start_height is not None else max(0, settled)
+        first = await self.node.block_at(min(start, heads.latest.height))
+        position = self._position(first, heads, None)
+        taken = Taken(None, Span(first, first, settled=True), (first,), ())
+        self._remember(taken, position, await self.recorder.record(taken, position, None))
+        self.log.info("rail.begun", height=first.height, hash=first.hash)
+
+    async def _join(self) -> None:
+        """Take new addresses into the watch: between blocks, and with nothing in flight that has not seen them."""
+        if self.joining:
+            await self.drop_ahead()
+            joining, self.joining = self.joining, []
+            for keys, joined in joining:
+                for key in keys:
+                    self.watches.index.add(key)
+                joined.set()
+
+    async def _next_plan(self) -> Plan:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            plan = await ahead
+            if isinstance(plan.step, Scan) and plan.step.span.after == self.cursor:
+                return plan
+        return await self._plan(self._known_cursor, self._anchored())
+
+    async def _plan(self, cursor: BlockRef, checkpoints: Sequence[BlockRef]) -> Plan:
+        """Decide and fetch; asks the node as often as the core wants to know more, within bounds."""
+        asked, heads = time.monotonic(), await self.node.heads()
+        view = View(heads)
+        for _ in range(ANSWERS_MAX):
+            step = next_step(cursor, checkpoints, view, self._limits)
+            try:
+                if isinstance(step, Idle):
+                    return Plan(step, heads, asked)
+                if isinstance(step, Probe):
+                    view = replace(view, probed={**view.probed, step.height: await self.node.block_at(step.height)})
+                    continue
+                span = step.span if isinstance(step, Scan) else step.branch
+                return Plan(step, heads, asked, await self._scan(span))
+            except BlockGone as gone:
+                self.log.info("chain.moved", step=type(step).__name__.lower(), why=str(gone))
+                asked, heads = time.monotonic(), await self.node.heads()
+                view = View(heads, doubt=True)
+        raise RailUnavailable(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
+
+    async def _scan(self, span: Span) -> Scanned:
+        scanned = await self.node.scan(span, self.watches)
+        if not is_linked(span, scanned.blocks):
+            raise BlockGone(f"blocks {span.after.height} to {span.upto.height} do not follow one another")
+        return scanned
+
+    async def _perform(self, plan: Plan) -> bool:
+        self.tip_height = plan.heads.latest.height
+        if isinstance(plan.step, Idle):
+            await self._idle(plan, plan.step)
+            return False
+        assert not isinstance(plan.step, Probe)
+        assert plan.scanned is not None
+        fork = plan.step.fork if isinstance(plan.step, Rewind) else None
+        span = plan.step.branch if isinstance(plan.step, Rewind) else plan.step.span
+        reached = span.upto == plan.heads.latest
+        if not reached and fork is None and not self.joining:
+            self._ahead = asyncio.create_task(self._plan(span.upto, self._anchored()))
+        await self._commit(Taken(self.cursor, span, plan.scanned.blocks, plan.scanned.transfers, fork), plan, reached)
+        return not reached
+
+    async def _commit(self, taken: Taken, plan: Plan, reached: bool) -> None:
+        """Commit, and only then believe it: memory follows the database, never the other way round."""
+        position = self._position(taken.span.upto, plan.heads, plan.asked if reached else None)
+        kept = await self.recorder.record(taken, position, self._anchor_height())
+        self._remember(taken, position, kept)
+        self._caught_up = plan.asked if reached and position.state == "live" else None
+        self._lagging_since = self._mempool_seen = None
+        line = self.log.info if taken.transfers or taken.fork else self.log.debug
+        line(
+            "step.rewound" if taken.fork else "step.committed",
+            height=position.cursor.height,
+            hash=position.cursor.hash,
+            blocks=len(taken.blocks),
+            transfers=len(taken.transfers),
+            tx=[transfer.tx_id for transfer in taken.transfers[:5]],
+            fork=taken.fork.height if taken.fork else None,
+        )
+
+    def _remember(self, taken: Taken, position: Position, kept: Sequence[BlockRef]) -> None:
+        if taken.fork is not None:
+            self.rewinds += 1
+            self.checkpoints = [point for point in self.checkpoints if point.height <= taken.fork.height]
+        self.cursor, self.finalized = position.cursor, position.finalized
+        self.state, self.reason = position.state, position.reason
+        self.checkpoints = [*self.checkpoints, *kept]
+        for transfer in taken.transfers:
+            self.watches.spends.update(dict.fromkeys(transfer.spends, transfer.tx_id))
+        self._prune()
+
+    def add_checkpoints(self, points: Sequence[BlockRef]) -> None:
+        """Take in checkpoints that a look-back stored below the cursor."""
+        known = {point.height: point for point in (*self.checkpoints, *points)}
+        self.checkpoints = [known[height] for height in sorted(known) if height < self._known_cursor.height]
+
+    async def _idle(self, plan: Plan, idle: Idle) -> None:
+        """Nothing new. Finality may have moved, the head may be too old, the node may be behind."""
+        now = time.monotonic()
+        if idle.lagging:
+            self._lagging_since = self._lagging_since or now
+            self._caught_up = None
+            if now - self._lagging_since > LAG_ALLOWED:
+                behind = self._known_cursor.height - plan.heads.latest.height
+                raise RailUnavailable(f"the node is {behind} blocks behind what it, or another node, had told before")
+            return
+        self._lagging_since = None
+        position = self._position(self._known_cursor, plan.heads, plan.asked)
+        moved = position.finalized != self.finalized
+        if moved or (position.state, position.reason) != (self.state, self.reason):
+            taken = Taken(self.cursor, Span(self._known_cursor, self._known_cursor), (), ())
+            self._remember(taken, position, await self.recorder.record(taken, position, None))
+        self._caught_up = plan.asked if position.state == "live" else None
+
+    async def _look_at_mempool(self) -> None:
+        """Take in a snapshot, if it differs from the one before."""
+        snapshot = await self.node.pending(self.watches)
+        fingerprint = frozenset((each.tx_id, each.tx_index, each.rivals) for each in snapshot)
+        if fingerprint == self._mempool_seen:
+            return
+        await self.recorder.record_pending(self.rewinds, snapshot)
+        self._mempool_seen = fingerprint
+        for transfer in snapshot:
+            self.watches.spends.update(dict.fromkeys(transfer.spends, transfer.tx_id))
+
+    async def _let_time_pass(self) -> None:
+        """Expire windows that have been covered to their end; only while the rail is known to be at its tip."""
+        if self._caught_up is None or time.monotonic() - self._clock_at < CLOCK_INTERVAL:
+            return
+        self._clock_at = time.monotonic()
+        await self.recorder.steps.cover(timedelta(seconds=time.monotonic() - self._caught_up))
+        if await self.recorder.steps.any_closed_window():
+            await self.recorder.record_clock(self.rewinds)
+
+    def position(self) -> Position:
+        """Where the last committed step left the rail."""
+        return Position(self._known_cursor, self.tip_height, self.finalized, None, self.state, self.reason)
+
+    def _position(self, cursor: BlockRef, heads: Heads, asked: float | None) -> Position:
+        age = None if asked is None else timedelta(seconds=time.monotonic() - asked)
+        state, reason = self._health(heads, asked is not None)
+        covering = age if state == "live" else None
+        return Position(cursor, heads.latest.height, self._finalized(cursor, heads), covering, state, reason)
+
+    def _health(self, heads: Heads, caught_up: bool) -> tuple[str, str | None]:
+        """A head that is too old means that the node hears nothing, whatever it answers (HAZARDS E22)."""
+        age = (datetime.now(UTC) - heads.latest.time).total_seconds()
+        if self.pace.stall_after is not None and age > self.pace.stall_after:
+            return "stalled", f"the newest block is older than {self.pace.stall_after:.0f} s; does the node have peers?"
+        gap = None if self.node.traits.native_complete else self.node.traits.native_gap
+        return ("live" if caught_up else "syncing"), gap
+
+    def _finalized(self, cursor: BlockRef, heads: Heads) -> BlockRef | None:
+        """The highest final block at or below ``cursor``. It never goes back, whatever a node says."""
+        told = heads.finalized
+        if told is None:
+            return self.finalized
+        reached = told if told.height <= cursor.height else cursor
+        if self.finalized is not None and self.finalized.height >= reached.height:
+            return self.finalized
+        return reached
+
+    def _anchored(self) -> list[BlockRef]:
+        """Checkpoints below the cursor, the anchor first: what is final, else the oldest within the horizon."""
+        cursor = self._known_cursor
+        points = [point for point in self.checkpoints if point.height < cursor.height]
+        if self.finalized is not None and self.finalized.height < cursor.height:
+            return [self.finalized, *(point for point in points if point.height > self.finalized.height)]
+        return points
+
+    def _anchor_height(self) -> int | None:
+        anchored = self._anchored()
+        return anchored[0].height if anchored else None
+
+    def _prune(self) -> None:
+        """Forget what no reorg may pass: below finality, else below the highest checkpoint that is final by depth.
+
+        Everything that was told as final lies at or below that anchor, so that if the anchor stands, all of it does.
+        """
+        if self.finalized is not None:
+            self.checkpoints = [point for point in self.checkpoints if point.height > self.finalized.height]
+            return
+        final = self._known_cursor.height - self.recorder.traits.horizon + 1
+        beyond = [point for point in self.checkpoints if point.height <= final]
+        self.checkpoints = self.checkpoints[max(0, len(beyond) - 1) :]
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.recorder.traits.span_max, self.recorder.traits.horizon)
+
+    @property
+    def _known_cursor(self) -> BlockRef:
+        if self.cursor is None:
+            raise RuntimeError("the rail has not begun")
+        return self.cursor
+
+
+def is_linked(span: Span, blocks: Sequence[BlockRef]) -> bool:
+    """Whether ``blocks`` lead from ``span.after`` to ``span.upto`` by their parents' hashes, without a gap."""
+    parent = span.after.hash
+    for block in blocks:
+        if block.parent != parent:
+            return False
+        parent = block.hash
+    return bool(blocks) and parent == span.upto.hash

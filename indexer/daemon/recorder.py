@@ -1,0 +1,145 @@
+"""Turns what was scanned into one committed step: the only way from a node's answer into the tables."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from indexer.core.ledger import Moment
+from indexer.core.policy import Progress
+from indexer.core.step import News, gather, settle, settle_clock
+from indexer.rail.types import NOBODY, AssetId, BlockRef, Span, Traits, Transfer
+from indexer.store.steps import OpenStep, Position, StepStore, Touched
+
+SPACING = 16
+"""Every so many heights a block becomes a checkpoint though nothing was found in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Blocks that were scanned, ready to be committed. ``fork``: what a reorg leaves standing; None without one."""
+
+    before: BlockRef | None
+    span: Span
+    blocks: Sequence[BlockRef]
+    transfers: Sequence[Transfer]
+    fork: BlockRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Writes the steps of one rail."""
+
+    rail: str
+    traits: Traits
+    configured: Collection[AssetId]
+    steps: StepStore
+
+    async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
+        """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
+
+        ``anchor``: height below which stored checkpoints can never be of use again. Raises
+        `LeaseLost` or `StoreUnavailable`, and then nothing was written.
+        """
+        kept = self._checkpoints(taken, position)
+        quiet = not (taken.transfers or taken.fork or kept)
+        if quiet and await self.steps.quiet(taken.before, position):
+            return kept
+        async with self.steps.step(taken.before, position, rewinds=taken.fork is not None) as step:
+            fork = taken.fork.height if taken.fork else None
+            touched = await self._touched(step, position, fork, taken.transfers)
+            await self._settle(step, touched, taken, position)
+            await step.keep_checkpoints(kept, fork, anchor if kept else None)
+        return kept
+
+    async def record_aside(
+        self,
+        rewinds: int,
+        blocks: Sequence[BlockRef],
+        transfers: Sequence[Transfer],
+        watching: Sequence[UUID] = (),
+        covered_from: int = 0,
+    ) -> list[BlockRef]:
+        """Commit transfers of blocks at or below the cursor (look-back, rescan); returns the checkpoints kept."""
+        async with self.steps.aside(rewinds) as (step, position):
+            taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
+            kept = self._touched_blocks(transfers, position)
+            if transfers:
+                touched = await self._touched(step, position, None, transfers)
+                await self._settle(step, touched, taken, position)
+                await step.keep_checkpoints(kept, None, None)
+            if watching:
+                await step.begin_watching(watching, covered_from)
+        return kept
+
+    async def record_pending(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
+        """Commit a snapshot of the mempool: what is new in it, and what is no longer there (HAZARDS B1, B2)."""
+        async with self.steps.aside(rewinds) as (step, position):
+            touched = await self._touched(step, position, None, snapshot)
+            news = gather(snapshot, self.rail, touched.candidates, touched.rivals, self.configured, step.now)
+            present = {transfer.tx_id for transfer in snapshot if transfer.amount}
+            for invoice, detection, tx_id in await step.pending():
+                if tx_id not in present:
+                    about = news.setdefault(invoice, News())
+                    about.lost.setdefault(detection, None)
+            books = await step.books({*touched.due, *news})
+            settle(books, news, self._moment(step, position, ()))
+            await step.save(books, self.traits.horizon, self.traits.has_finalized)
+
+    async def record_clock(self, rewinds: int) -> int:
+        """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
+        async with self.steps.aside(rewinds) as (step, position):
+            books = await step.books(await step.closed_windows())
+            settle_clock(books, self._moment(step, position, ()))
+            await step.save(books, self.traits.horizon, self.traits.has_finalized)
+            return len(books)
+
+    async def _touched(
+        self, step: OpenStep, position: Position, fork: int | None, transfers: Sequence[Transfer]
+    ) -> Touched:
+        keys = [transfer.to for transfer in transfers if transfer.to != NOBODY]
+        displaced = [rival for transfer in transfers for rival in transfer.rivals]
+        return await step.touched(self.traits.family, position, fork, keys, displaced)
+
+    async def _settle(self, step: OpenStep, touched: Touched, taken: Taken, position: Position) -> None:
+        news = gather(taken.transfers, self.rail, touched.candidates, touched.rivals, self.configured, step.now)
+        for invoice, detections in touched.orphaned.items():
+            news.setdefault(invoice, News()).orphaned.extend(detections)
+        books = await step.books({*touched.due, *news})
+        settle(books, news, self._moment(step, position, taken.blocks, history=taken.span.settled))
+        await step.save(books, self.traits.horizon, self.traits.has_finalized)
+
+    def _moment(
+        self, step: OpenStep, position: Position, blocks: Sequence[BlockRef], *, history: bool = False
+    ) -> Moment:
+        finalized = position.finalized.height if position.finalized else -1
+        return Moment(
+            rail=self.rail,
+            progress=Progress(position.cursor.height, finalized),
+            cursor_time=position.cursor.time,
+            coverage=step.coverage,
+            now=step.now,
+            horizon=self.traits.horizon,
+            has_finality=self.traits.has_finalized,
+            block_times={block.height: block.time for block in blocks},
+            history=history,
+        )
+
+    def _checkpoints(self, taken: Taken, position: Position) -> list[BlockRef]:
+        """Which of the blocks a later reorg may come back to: those with transfers, and a sparse row of others."""
+        if taken.span.settled:
+            # Told finality is an anchor by itself; without it, the end of a settled span is the one.
+            return [] if position.finalized else list(taken.blocks[-1:])
+        touched = {transfer.block.height for transfer in taken.transfers if transfer.block}
+        return [
+            block
+            for block in taken.blocks
+            if (block.height in touched or block.height % SPACING == 0) and self._undoable(block, position)
+        ]
+
+    def _touched_blocks(self, transfers: Sequence[Transfer], position: Position) -> list[BlockRef]:
+        blocks = {transfer.block.height: transfer.block for transfer in transfers if transfer.block}
+        return [blocks[height] for height in sorted(blocks) if self._undoable(blocks[height], position)]
+
+    @staticmethod
+    def _undoable(block: BlockRef, position: Position) -> bool:
+        return position.finalized is None or block.height > position.finalized.height

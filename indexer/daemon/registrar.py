@@ -1,0 +1,161 @@
+"""Takes registered addresses into the watch, and looks back for payments that came first (HAZARDS B17, B18, I4).
+
+An address is parsed at once, also while the node is away, so that a bad one is refused at once. It joins the live
+watch at a block boundary; then blocks up to that boundary are looked through, beside the follower. From then on
+nothing can be missed, and only then is it called `watching`.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from indexer.daemon.follower import Follower
+from indexer.daemon.watchlist import FewWatches
+from indexer.rail import BadAddress, BlockGone, BlockRef, RailAdapter, Span, Transfer
+from indexer.store.errors import LeaseLost
+from indexer.store.watches import Registered, Rescan, WatchStore
+
+BATCH = 500
+"""Destinations taken in at a time, and looked back for together."""
+
+TRIES = 5
+"""How often a look-back starts over because the chain moved under it, before it waits for its next turn."""
+
+
+@dataclass(slots=True)
+class Registrar:
+    """Registrations, look-backs and rescans of one rail."""
+
+    store: WatchStore
+    node: RailAdapter
+    follower: Follower
+    _parsed: dict[UUID, bytes] = field(default_factory=dict)
+    _log: structlog.stdlib.BoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
+
+    async def parse_new(self) -> bool:
+        """Parse what was registered; True if something now waits for its look-back. Needs no node."""
+        waiting = await self.store.registered(self.follower.recorder.rail, BATCH)
+        known = {each.id: each.key for each in waiting if each.key is not None}
+        await self._take_in([each for each in waiting if each.key is None])
+        self._parsed.update(known)
+        return bool(self._parsed)
+
+    async def _take_in(self, fresh: Sequence[Registered]) -> None:
+        good: dict[bytes, tuple[UUID, bytes, str]] = {}
+        refused: list[tuple[UUID, str]] = []
+        for each in fresh:
+            try:
+                address = self.node.parse_address(each.address)
+            except BadAddress as bad:
+                refused.append((each.id, str(bad)))
+                self._log.warning("watch.rejected", destination=str(each.id), why=str(bad))
+            else:
+                # Of two with one key the second waits for the next turn, and then sees that the first has it.
+                good.setdefault(address.key, (each.id, address.key, address.text))
+        if refused:
+            await self.store.reject(refused)
+        if good:
+            self._parsed.update(await self.store.take_in(list(good.values())))
+
+    async def look_back(self) -> None:
+        """Join what was parsed, look back for it, and call it watched. Raises what the node and the store raise."""
+        batch, self._parsed = self._parsed, {}
+        if not batch:
+            return
+        try:
+            await self._join(batch.values())
+            await self._look_back(batch)
+        except BaseException:
+            # Not done is not lost: the rows still say `registered`, and the next turn begins with them again.
+            self._parsed = {**batch, **self._parsed}
+            raise
+
+    async def _join(self, keys: Iterable[bytes]) -> None:
+        """Wait until the follower is between two blocks, and has them."""
+        joined = asyncio.Event()
+        self.follower.joining.append((list(keys), joined))
+        self.follower.wake.set()
+        await joined.wait()
+
+    async def _look_back(self, batch: dict[UUID, bytes]) -> None:
+        follower = self.follower
+        for _ in range(TRIES):
+            rewinds, boundary = follower.rewinds, follower.position()
+            reach = min(
+                boundary.cursor.height - follower.recorder.traits.lookback,
+                boundary.finalized.height if boundary.finalized else boundary.cursor.height,
+            )
+            start = max(0, reach)
+            try:
+                transfers = await self._search(start, boundary.cursor, frozenset(batch.values()))
+                kept = await follower.recorder.record_aside(
+                    rewinds, (), transfers, list(batch), covered_from=start + 1 if start else 0
+                )
+            except BlockGone:
+                await asyncio.sleep(0.05)
+                continue
+            except LeaseLost:
+                if follower.rewinds == rewinds:
+                    raise
+                continue
+            follower.add_checkpoints(kept)
+            self._log.info(
+                "watch.joined",
+                addresses=len(batch),
+                from_height=start,
+                to_height=boundary.cursor.height,
+                found=len(transfers),
+            )
+            return
+        raise BlockGone(f"the chain moved {TRIES} times under one look-back")
+
+    async def _search(self, start: int, upto: BlockRef, keys: frozenset[bytes]) -> list[Transfer]:
+        """Transfers to ``keys`` in the blocks above ``start`` up to and with ``upto``, a span at a time."""
+        recorder = self.follower.recorder
+        watches = FewWatches(keys, self.follower.watches.assets)
+        after, found = await self.node.block_at(start), list[Transfer]()
+        while after.height < upto.height:
+            target = after.height + recorder.traits.span_max
+            end = upto if target >= upto.height else await self.node.block_at(target)
+            if end.height <= after.height:
+                raise BlockGone(f"the chain has no block between {after.height} and {target}")
+            scanned = await self.node.scan(Span(after, end, sparse=True), watches)
+            found.extend(scanned.transfers)
+            after = end
+        return found
+
+    async def rescan(self) -> None:
+        """Do the next requested rescan, a span at a time, so that a restart goes on where it was."""
+        request = await self.store.next_rescan(self.follower.recorder.rail)
+        while request is not None and request.next_height <= self._end(request):
+            request = await self._rescan_span(request)
+        if request is not None:
+            await self.store.rescan_progress(request, found=0, error=None, finished=True)
+            self._log.info("rescan.done", rescan=request.id, upto=request.next_height - 1)
+
+    def _end(self, request: Rescan) -> int:
+        cursor = self.follower.position().cursor.height
+        return cursor if request.to_height is None else min(cursor, request.to_height)
+
+    async def _rescan_span(self, request: Rescan) -> Rescan:
+        follower = self.follower
+        rewinds = follower.rewinds
+        last = min(self._end(request), request.next_height + follower.recorder.traits.span_max - 1)
+        after = await self.node.block_at(max(0, request.next_height - 1))
+        upto = (
+            follower.position().cursor if last == follower.position().cursor.height else await self.node.block_at(last)
+        )
+        found = 0
+        if upto.height > after.height:
+            scanned = await self.node.scan(Span(after, upto, sparse=True), follower.watches)
+            follower.add_checkpoints(await follower.recorder.record_aside(rewinds, scanned.blocks, scanned.transfers))
+            found = len(scanned.transfers)
+        done = Rescan(request.id, request.to_height, last + 1)
+        await self.store.rescan_progress(done, found=found, error=None, finished=False)
+        return done

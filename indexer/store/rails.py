@@ -1,0 +1,51 @@
+"""Where a rail was left, and how it is."""
+
+from dataclasses import dataclass
+
+from indexer.rail.types import BlockRef
+from indexer.store.database import Database
+from indexer.store.queries import query
+from indexer.store.steps import Lease
+
+LOAD_RAIL = query("load_rail")
+LOAD_CHECKPOINTS = query("load_checkpoints")
+LOAD_SPENDS = query("load_spends")
+SAY_STATE = query("say_state")
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Where the last committed step left a rail. ``finalized`` carries height and hash, and no more."""
+
+    cursor: BlockRef | None
+    finalized: BlockRef | None
+    checkpoints: list[BlockRef]
+    rewinds: int
+
+
+async def load_left(database: Database, rail: str) -> Left:
+    """Read it back after a start, or after a doubt about what was committed."""
+    row = await database.row(LOAD_RAIL, rail)
+    if row is None:
+        raise LookupError(f"rail {rail} was not mirrored")
+    if row["cursor_height"] is None:
+        return Left(None, None, [], row["rewinds"])
+    cursor = BlockRef(row["cursor_height"], row["cursor_hash"], row["cursor_parent"], row["cursor_time"])
+    finalized = None
+    if row["finalized_hash"] is not None:
+        finalized = BlockRef(row["finalized_height"], row["finalized_hash"], "", row["cursor_time"])
+    points = [
+        BlockRef(each["height"], each["hash"], each["parent"], each["time"])
+        for each in await database.rows(LOAD_CHECKPOINTS, rail, cursor.height)
+    ]
+    return Left(cursor, finalized, points, row["rewinds"])
+
+
+async def load_spends(database: Database, rail: str) -> dict[str, str]:
+    """What live transfers consume, each with its transaction."""
+    return {row["resource"]: row["tx_id"] for row in await database.rows(LOAD_SPENDS, rail)}
+
+
+async def say_state(database: Database, lease: Lease, state: str, reason: str | None) -> None:
+    """Tell how a rail is. Writes nothing if it is known, or if the lease is gone."""
+    await database.value(SAY_STATE, lease.rail, lease.epoch, state, reason)

@@ -1,0 +1,89 @@
+-- name: watched_keys
+-- Every address that is watched in a family: read once, at start.
+select address_key from railwatch.destinations
+where family = $1 and address_key is not null and watch_state not in ('rejected', 'closed')
+
+-- name: count_watched
+-- How many there are, to make room for them.
+select count(*) from railwatch.destinations
+where family = $1 and address_key is not null and watch_state not in ('rejected', 'closed')
+
+-- name: newly_keyed
+-- Addresses that any daemon has taken in since $2; the overlap forgives transactions that were slow to commit.
+select address_key, keyed_at from railwatch.destinations
+where family = $1 and address_key is not null and keyed_at > $2::timestamptz - interval '1 minute'
+  and watch_state not in ('rejected', 'closed')
+
+-- name: database_now
+-- The database's clock.
+select now()
+
+-- name: registered
+-- Destinations of a rail that nobody has taken in yet, oldest first.
+select id, address, reference, address_key from railwatch.destinations
+where rail = $1 and watch_state = 'registered' order by id limit $2
+
+-- name: take_in
+-- Give parsed destinations their key, unless an open invoice holds the address already: the later one is rejected.
+with given as (
+    select * from unnest($1::uuid[], $2::bytea[], $3::text[]) as t (id, key, display)
+), clashing as (
+    select given.id, min(other.invoice_id::text) as holder
+    from given
+    join railwatch.destinations mine on mine.id = given.id
+    join railwatch.destinations other on other.family = mine.family and other.address_key = given.key
+        and other.invoice_id <> mine.invoice_id and other.reference is not distinct from mine.reference
+        and other.watch_state in ('registered', 'watching')
+    join railwatch.invoices i on i.id = other.invoice_id
+        and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+    group by given.id
+)
+update railwatch.destinations d
+set address_key = case when c.id is null then given.key end,
+    address = given.display,
+    keyed_at = now(),
+    watch_state = case when c.id is null then d.watch_state else 'rejected' end,
+    watch_error = 'the address belongs to open invoice ' || c.holder
+from given left join clashing c on c.id = given.id
+where d.id = given.id and d.watch_state = 'registered'
+returning d.id, d.address_key, d.watch_state = 'registered' as taken
+
+-- name: reject
+-- Refuse destinations whose address the rail cannot read, with the reason.
+update railwatch.destinations d set watch_state = 'rejected', watch_error = t.reason
+from unnest($1::uuid[], $2::text[]) as t (id, reason)
+where d.id = t.id and d.watch_state = 'registered'
+
+-- name: begin_watching
+-- The look-back is done: from this height on nothing can have been missed.
+update railwatch.destinations set watch_state = 'watching', covered_from = $2
+where id = any ($1) and watch_state = 'registered'
+
+-- name: close_watches
+-- Stop watching invoices whose horizon has passed, and say which addresses nobody watches any more.
+with closing as (
+    update railwatch.invoices i set closed_at = now()
+    where i.id in (select id from railwatch.invoices where closed_at is null and closes_at <= now()
+                   order by closes_at limit 1000 for update skip locked)
+    returning i.id
+), closed as (
+    update railwatch.destinations d set watch_state = 'closed'
+    from closing where d.invoice_id = closing.id and d.watch_state <> 'rejected'
+    returning d.id, d.family, d.address_key
+)
+select distinct family, address_key from closed
+where address_key is not null and not exists (
+    select from railwatch.destinations o
+    where o.family = closed.family and o.address_key = closed.address_key and o.id not in (select id from closed)
+      and o.watch_state in ('registered', 'watching'))
+
+-- name: next_rescan
+-- The oldest rescan of a rail that is not finished.
+select id, from_height, to_height, next_height from railwatch.rescans
+where rail = $1 and finished_at is null order by id limit 1
+
+-- name: rescan_progress
+-- How far a rescan has come; finished when $5.
+update railwatch.rescans
+set next_height = $2, found = found + $3, error = $4, finished_at = case when $5 then now() end
+where id = $1

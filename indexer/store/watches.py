@@ -1,0 +1,100 @@
+"""Destinations on their way into the watch, and out of it again."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from indexer.store.database import Database
+from indexer.store.queries import query
+
+WATCHED_KEYS = query("watched_keys")
+COUNT_WATCHED = query("count_watched")
+NEWLY_KEYED = query("newly_keyed")
+DATABASE_NOW = query("database_now")
+REGISTERED = query("registered")
+TAKE_IN = query("take_in")
+REJECT = query("reject")
+CLOSE_WATCHES = query("close_watches")
+NEXT_RESCAN = query("next_rescan")
+RESCAN_PROGRESS = query("rescan_progress")
+
+CHUNK = 50_000
+"""Keys read at a time: a start with millions of addresses stays flat in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A destination that waits to be taken in. ``key`` is known if an earlier daemon had parsed it."""
+
+    id: UUID
+    address: str
+    reference: str | None
+    key: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rescan:
+    """A range to look through again, inclusive; ``to_height`` None: up to the cursor."""
+
+    id: int
+    to_height: int | None
+    next_height: int
+
+
+class WatchStore:
+    """Watched addresses of one family, and registrations of its rails."""
+
+    def __init__(self, database: Database, family: str) -> None:
+        self._database = database
+        self._family = family
+
+    async def count(self) -> int:
+        """How many destinations are watched."""
+        return int(await self._database.value(COUNT_WATCHED, self._family))
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        moment: datetime = await self._database.value(DATABASE_NOW)
+        return moment
+
+    async def keys(self) -> AsyncIterator[list[bytes]]:
+        """All watched keys, in chunks."""
+        async with self._database.transaction() as connection:
+            cursor = await connection.cursor(WATCHED_KEYS, self._family)
+            while rows := await cursor.fetch(CHUNK):
+                yield [row["address_key"] for row in rows]
+
+    async def keyed_since(self, moment: datetime) -> tuple[list[bytes], datetime]:
+        """Keys that any daemon has taken in since ``moment``, and the moment to ask from next time."""
+        rows = await self._database.rows(NEWLY_KEYED, self._family, moment)
+        return [row["address_key"] for row in rows], max((row["keyed_at"] for row in rows), default=moment)
+
+    async def registered(self, rail: str, limit: int) -> list[Registered]:
+        """Destinations of ``rail`` that wait, at most ``limit``."""
+        rows = await self._database.rows(REGISTERED, rail, limit)
+        return [Registered(row["id"], row["address"], row["reference"], row["address_key"]) for row in rows]
+
+    async def take_in(self, parsed: Sequence[tuple[UUID, bytes, str]]) -> dict[UUID, bytes]:
+        """Give destinations (id, key, display form); returns those that were taken, with their keys."""
+        columns = [list(column) for column in zip(*parsed, strict=True)]
+        rows = await self._database.rows(TAKE_IN, *columns)
+        return {row["id"]: row["address_key"] for row in rows if row["taken"]}
+
+    async def reject(self, refused: Sequence[tuple[UUID, str]]) -> None:
+        """Refuse destinations (id, reason)."""
+        columns = [list(column) for column in zip(*refused, strict=True)]
+        await self._database.value(REJECT, *columns)
+
+    async def close_due(self) -> list[tuple[str, bytes]]:
+        """Close what has passed its horizon; returns (family, key) of addresses that nobody watches any more."""
+        return [(row["family"], row["address_key"]) for row in await self._database.rows(CLOSE_WATCHES)]
+
+    async def next_rescan(self, rail: str) -> Rescan | None:
+        """The next request to look through blocks again."""
+        row = await self._database.row(NEXT_RESCAN, rail)
+        return Rescan(row["id"], row["to_height"], row["next_height"]) if row else None
+
+    async def rescan_progress(self, rescan: Rescan, *, found: int, error: str | None, finished: bool) -> None:
+        """Say how far a rescan has come, up to ``rescan.next_height``."""
+        await self._database.value(RESCAN_PROGRESS, rescan.id, rescan.next_height, found, error, finished)

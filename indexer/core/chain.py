@@ -135,33 +135,36 @@ def _find_fork(known: Sequence[BlockRef], view: View, limits: Limits) -> Step:
 
 
 def _take_branch(fork: BlockRef, view: View, limits: Limits) -> Step:
-    target = min(view.heads.latest.height, fork.height + limits.span_max)
-    upto = _told(target, view)
-    return Rewind(fork, Span(fork, upto)) if upto else Probe(target)
+    upto = _end_of_step(fork, -1, view, limits)
+    return upto if isinstance(upto, Probe) else Rewind(fork, Span(fork, upto))
 
 
 def _go_on(cursor: BlockRef, view: View, limits: Limits) -> Step:
     """The next span: up to finality as fast as the node can go, from there on up to the head."""
     settled_to = finality(view.heads, limits.horizon)
-    settled = settled_to > cursor.height
-    end = settled_to if settled else view.heads.latest.height
-    target = min(end, cursor.height + limits.span_max)
-    while target <= end:
-        upto = _told(target, view)
-        if upto is None:
+    upto = _end_of_step(cursor, settled_to, view, limits)
+    return upto if isinstance(upto, Probe) else Scan(Span(cursor, upto, settled=upto.height <= settled_to))
+
+
+def _end_of_step(start: BlockRef, settled_to: int, view: View, limits: Limits) -> BlockRef | Probe:
+    """The last block of a step from ``start``, or what to ask to learn it. Finality and the head end a step early."""
+    target, upto = start.height, start
+    while upto.height <= start.height:
+        # Where the rail skipped every height so far, look further, so that a gap longer than a span is passed.
+        end = settled_to if settled_to > target else view.heads.latest.height
+        target = min(end, target + limits.span_max)
+        told = _told(target, view)
+        if told is None:
             return Probe(target)
-        if upto.height > cursor.height:
-            return Scan(Span(cursor, upto, settled=settled))
-        # The rail skipped every height up to here: look further, so that a gap longer than a span is passed.
-        target = min(end, target + limits.span_max) if target < end else end + 1
-    return Scan(Span(cursor, view.heads.latest))
+        upto = told
+    return upto
 
 
 def finality(heads: Heads, horizon: int) -> int:
-    """The height up to which blocks are final: what the node says, else ``horizon`` blocks deep (-1: none are)."""
+    """The height up to which blocks are final: what the node says, else ``horizon`` deep, inclusive (-1: none are)."""
     if heads.finalized is not None:
         return heads.finalized.height
-    return max(-1, heads.latest.height - horizon)
+    return max(-1, heads.latest.height - horizon + 1)
 
 
 def _told(target: int, view: View) -> BlockRef | None:
@@ -173,7 +176,5 @@ def _told(target: int, view: View) -> BlockRef | None:
 
 def _stands(point: BlockRef, view: View) -> bool | None:
     """Whether the node's chain holds ``point``; None while it has not been asked."""
-    if point.height > view.heads.latest.height:
-        return False
     told = _told(point.height, view)
     return None if told is None else told.hash == point.hash

@@ -1,13 +1,11 @@
 """Which rails there are: in-tree and third-party adapters alike, by the entry-point group ``railwatch.rails``."""
 
+from functools import partial
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
+from indexer.config import NodeConfig, RailConfig
 from indexer.daemon.nodeset import Node, NodeSet
-from indexer.rail import AssetSpec, ChainId, OpenNode, RailSettings
-
-if TYPE_CHECKING:
-    from indexer.config import RailConfig
+from indexer.rail import OpenNode, RailAdapter, RailSettings
 
 GROUP = "railwatch.rails"
 
@@ -30,17 +28,16 @@ def load_adapter(name: str) -> OpenNode:
     return opener
 
 
-def rail_settings(rail: "RailConfig") -> RailSettings:
+def rail_settings(rail: RailConfig) -> RailSettings:
     """What the configuration says of a rail, in the seam's words."""
-    assets = tuple(AssetSpec(each.symbol, each.contract, each.decimals) for each in rail.assets)
-    return RailSettings(rail.name, ChainId(rail.chain_id), assets, rail.adapter_options)
+    return RailSettings(rail.name, rail.chain_id, tuple(each.spec for each in rail.assets), rail.options)
 
 
-def open_rail(rail: "RailConfig") -> NodeSet:
-    """All nodes of a rail behind one seam, none of them asked yet. Raises `UnknownAdapter`, ValueError."""
-    opener, settings = load_adapter(rail.adapter), rail_settings(rail)
-    nodes = [
-        Node(f"{rail.name}[{place}]", lambda node=node: opener(settings, node))  # type: ignore[misc]
-        for place, node in enumerate(rail.nodes)
-    ]
-    return NodeSet(nodes)
+def open_node(rail: RailConfig, node: NodeConfig) -> RailAdapter:
+    """One node of a rail, not asked yet. Raises `UnknownAdapter`, or ValueError that names the wrong key."""
+    return load_adapter(rail.adapter)(rail_settings(rail), node.reveal())
+
+
+def open_rail(rail: RailConfig) -> NodeSet:
+    """All nodes of a rail behind one seam, none of them asked yet. Raises as `open_node` does."""
+    return NodeSet([Node(node.name, partial(open_node, rail, node)) for node in rail.nodes])

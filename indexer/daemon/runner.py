@@ -29,7 +29,7 @@ from indexer.store.database import Database
 from indexer.store.errors import LeaseLost, StoreUnavailable
 from indexer.store.lease import LASTS, LeaseKeeper
 from indexer.store.listen import Listener
-from indexer.store.rails import load_left, load_spends, say_state
+from indexer.store.rails import load_left, load_spends, say_halted, say_state
 from indexer.store.steps import Lease, StepStore
 from indexer.store.watches import WatchStore
 
@@ -82,6 +82,12 @@ class RailRunner:
             with suppress(StoreUnavailable):
                 await asyncio.shield(keeper.drop())
             await self.node.__aexit__(None, None, None)
+
+    async def fail(self, defect: BaseException) -> None:
+        """A defect of ours ended the rail: say so where people look, whoever holds the lease now."""
+        self.halted = f"internal error, please report it: {type(defect).__name__}: {defect}"
+        with suppress(StoreUnavailable):
+            await say_halted(self.database, self.name, self.halted)
 
     async def _take(self, keeper: LeaseKeeper) -> Lease:
         """Wait for the lease. Whoever holds it is told once, not at every try."""

@@ -3,8 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
 from indexer.daemon.index import AddressIndex
 from indexer.rail.types import AssetId
+from indexer.store.watches import WatchStore
+
+LOAD_WORTH_TELLING = 100_000
+"""Addresses from which on reading them takes long enough to be told about."""
 
 
 @dataclass(slots=True)
@@ -45,3 +51,27 @@ class FewWatches:
     def few(self, limit: int) -> Sequence[bytes] | None:
         """The keys, if they are no more than ``limit``."""
         return sorted(self.keys) if len(self.keys) <= limit else None
+
+
+class Family:
+    """All watched addresses of one address space, shared by its rails in this process.
+
+    A payment on the wrong one of its chains is found because each of them looks for every address (HAZARDS E17).
+    """
+
+    def __init__(self, name: str, store: WatchStore) -> None:
+        self.name = name
+        self.store = store
+        self.index = AddressIndex()
+
+    async def load(self) -> None:
+        """Read every watched address, once. Raises `StoreUnavailable`."""
+        log = structlog.get_logger().bind(family=self.name)
+        expected = await self.store.count()
+        self.index = AddressIndex(expected)
+        async for keys in self.store.keys():
+            for key in keys:
+                self.index.add(key)
+            if expected >= LOAD_WORTH_TELLING:
+                log.info("watch.loading", addresses=len(self.index), expected=expected)
+        log.info("watch.loaded", addresses=len(self.index), bytes=self.index.size_in_bytes)

@@ -174,12 +174,13 @@ def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
 
 def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
     opened = [
-        (case.id, book.invoice.id, case.detection_id, case.kind, case.severity, case.round)
+        (case.id, book.invoice.id, case.detection_id, case.kind, case.severity, case.round, case.resolution)
         for book in books
         for case in book.opened
     ]
-    resolved = [(case.id, case.resolution) for book in books for case in book.resolved]
-    return [*_columns(opened, width=6), *_columns(resolved, width=2)]
+    fresh = {row[0] for row in opened}
+    resolved = [(case.id, case.resolution) for book in books for case in book.resolved if case.id not in fresh]
+    return [*_columns(opened, width=7), *_columns(resolved, width=2)]
 
 
 def _transition_columns(told: Sequence[Transition]) -> list[list[Any]]:

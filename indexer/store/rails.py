@@ -11,6 +11,7 @@ LOAD_RAIL = query("load_rail")
 LOAD_CHECKPOINTS = query("load_checkpoints")
 LOAD_SPENDS = query("load_spends")
 SAY_STATE = query("say_state")
+SAY_HALTED = query("say_halted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,8 @@ async def load_spends(database: Database, rail: str) -> dict[str, str]:
 async def say_state(database: Database, lease: Lease, state: str, reason: str | None) -> None:
     """Tell how a rail is. Writes nothing if it is known, or if the lease is gone."""
     await database.value(SAY_STATE, lease.rail, lease.epoch, state, reason)
+
+
+async def say_halted(database: Database, rail: str, reason: str) -> None:
+    """Tell that a rail was ended by a defect, unless another daemon follows it by now."""
+    await database.value(SAY_HALTED, rail, reason)

@@ -17,6 +17,11 @@ where rail = $1 and state in ('pending', 'included', 'confirmed', 'orphaned') an
 update railwatch.rails set state = $3, reason = $4, updated_at = now()
 where name = $1 and epoch = $2 and (state, reason) is distinct from ($3, $4)
 
+-- name: say_halted
+-- Tell that a rail was ended by a defect, unless another daemon follows it by now.
+update railwatch.rails r set state = 'halted', reason = $2, updated_at = now()
+where name = $1 and not exists (select from railwatch.leases l where l.rail = r.name and l.expires_at > now())
+
 -- name: take_lease
 -- Take a rail: it is ours if nobody's connection holds the lock ($3), or if the lease has run out.
 insert into railwatch.leases as held (rail, holder, expires_at)

@@ -139,15 +139,17 @@ from unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[]) as t (id, stat
 where i.id = t.id and i.version <> t.version
 
 -- name: save_cases
--- Exceptions that opened, and those that were made good.
+-- Exceptions that opened (some are made good in the same step), and older ones that were made good.
 with resolved as (
     update railwatch.exceptions e
     set resolved_at = now(), resolution = t.resolution
-    from unnest($7::uuid[], $8::text[]) as t (id, resolution)
+    from unnest($8::uuid[], $9::text[]) as t (id, resolution)
     where e.id = t.id
 )
-insert into railwatch.exceptions (id, invoice_id, detection_id, kind, severity, round)
-select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[])
+insert into railwatch.exceptions (id, invoice_id, detection_id, kind, severity, round, resolution, resolved_at)
+select t.*, case when t.resolution is not null then now() end
+from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[])
+    as t (id, invoice_id, detection_id, kind, severity, round, resolution)
 
 -- name: append_transitions
 -- Put a step's lines into the feed: seqs are taken here, last, and held to the commit. Wakes whoever listens.

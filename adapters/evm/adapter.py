@@ -1,0 +1,114 @@
+"""The seam's methods on an EVM node: each a few calls, all decisions elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from adapters.evm.address import parse_address
+from adapters.evm.node import EvmNode
+from indexer.rail import (
+    Address,
+    BlockRef,
+    Heads,
+    RailSettings,
+    RailUnavailable,
+    Scanned,
+    Span,
+    Traits,
+    Transfer,
+    Watches,
+)
+
+if TYPE_CHECKING:
+    from adapters.evm.connection import Connection
+
+TRAITS = Traits(
+    family="evm",
+    native_asset="slip44:60",
+    native_decimals=18,
+    token_namespace="erc20",
+    fold_case=True,
+    has_pending=False,
+    has_finalized=True,
+    can_balance=True,
+)
+OPTIONS = ("lookback", "span_max", "horizon")
+"""The rail's options that this adapter reads: heights, each as in `Traits`."""
+
+
+class EvmAdapter:
+    """One node of an EVM chain (`indexer.rail.RailAdapter`). Pure until entered."""
+
+    def __init__(self, rail: RailSettings, node: EvmNode) -> None:
+        reference = rail.chain_id.removeprefix("eip155:")
+        if reference == rail.chain_id or not reference.isdecimal():
+            raise ValueError(f"rail {rail.name}: chain_id must be eip155: and a number, not {rail.chain_id!r}")
+        self.chain_id = rail.chain_id
+        self.traits = replace(TRAITS, **_heights(rail))
+        self._native = any(spec.contract is None for spec in rail.assets)
+        self._node = node
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        # web3 takes 0.8 s to import: in a thread, so that the daemon's other rails do not stand still for it.
+        module = await asyncio.to_thread(importlib.import_module, "adapters.evm.connection")
+        connection: Connection = module.Connection(self._node, self.chain_id)
+        try:
+            await connection.open(native=self._native)
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
+        self.traits = replace(self.traits, native_complete=not connection.gap, native_gap=connection.gap)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    def parse_address(self, text: str) -> Address:
+        """EIP-55 (`adapters.evm.address`). Raises `BadAddress`."""
+        return parse_address(text)
+
+    async def heads(self) -> Heads:
+        """Latest, safe and finalized, and the chain id once more, in one request (E19, E23)."""
+        return await self._open.heads()
+
+    async def block_at(self, height: int) -> BlockRef:
+        """The canonical block. Raises `BlockGone` above the head."""
+        return await self._open.block_at(height)
+
+    async def scan(self, span: Span, watches: Watches) -> Scanned:
+        """All transfers of the span: one block by hash, many by range, a look-back by topics and balances."""
+        return await self._open.scan(span, watches)
+
+    async def pending(self, watches: Watches) -> Sequence[Transfer]:
+        """Always empty: `Traits.has_pending` is False, because no EVM node gives a full snapshot of what is pending."""
+        return ()
+
+    async def wait_for_change(self) -> None:
+        """Return at a new head. Raises `RailUnavailable` without a websocket, or when it has gone silent (E22)."""
+        await self._open.wait_for_change()
+
+    @property
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
+        return self._connection
+
+
+def _heights(rail: RailSettings) -> Mapping[str, Any]:
+    """The options that change a trait. Raises ValueError that names the option."""
+    heights = {key: rail.options[key] for key in OPTIONS if key in rail.options}
+    for key, value in heights.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"rail {rail.name}: option {key} must be a whole number of blocks, at least 1")
+    return heights

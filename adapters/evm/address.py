@@ -1,0 +1,46 @@
+"""Addresses as people write them: EIP-55 in, 20 bytes out, and back."""
+
+import re
+
+from indexer.rail import Address, BadAddress
+
+_HEX = re.compile(r"[0-9a-fA-F]{40}")
+
+
+def parse_address(text: str) -> Address:
+    """The 20 raw bytes, and the EIP-55 form. Raises `BadAddress` with the reason.
+
+    EIP-55 hides a checksum in the case of the letters, so mixed case must match it; all-lower and all-upper carry none
+    and are accepted, as every wallet does.
+    """
+    body = _body(text.strip())
+    key = bytes.fromhex(body)
+    display = checksum_address(key)
+    if body not in (body.lower(), body.upper(), display[2:]):
+        raise BadAddress(
+            f"{text.strip()} has a wrong EIP-55 checksum, so a character is mistyped: "
+            f"copy it again (if it is meant to be {display}, write it so)"
+        )
+    return Address(key, display)
+
+
+def checksum_address(key: bytes) -> str:
+    """The display form of 20 bytes: a letter is upper case where the hash of the lower-case text has its top bit."""
+    # Imported here because registering a rail must stay cheap; this is the light backend, not the whole of web3.
+    from eth_hash.auto import keccak
+
+    text = key.hex()
+    digest = keccak(text.encode()).hex()
+    return "0x" + "".join(char.upper() if nibble >= "8" else char for char, nibble in zip(text, digest, strict=False))
+
+
+def _body(text: str) -> str:
+    """The 40 hex digits after 0x. Raises `BadAddress`."""
+    if not text.startswith(("0x", "0X")):
+        raise BadAddress(f"{text[:80]!r} is no EVM address: it must start with 0x")
+    body = text[2:]
+    if len(body) != 40:
+        raise BadAddress(f"{text[:80]!r} is no EVM address: it has {len(body)} characters after 0x instead of 40")
+    if not _HEX.fullmatch(body):
+        raise BadAddress(f"{text!r} is no EVM address: only 0-9 and a-f may follow 0x")
+    return body

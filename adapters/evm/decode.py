@@ -1,0 +1,125 @@
+"""From logs to token transfers: match first, decode after. Pure.
+
+Ten thousand logs are compared with the watched addresses in one call on bare keys, and only what hits becomes numbers
+and objects; nearly every block holds nothing of ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from adapters.evm.wire import Log
+from indexer.rail import AssetId, BlockRef, ChainId, RailFault, Transfer, Watches
+
+TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+"""keccak256("Transfer(address,address,uint256)"), of ERC-20 and ERC-721 alike."""
+ETHER_LOGGER = "0xfffffffffffffffffffffffffffffffffffffffe"
+"""Where EIP-7708 logs ether's own transfers. They are counted from their one native source, never from logs (E5)."""
+PADDING = "0x" + "0" * 24
+
+Order = tuple[int, int, int, int]
+"""Where a credit is in the chain: height, the transaction's position, ether before tokens, the place within."""
+Placed = tuple[Order, Transfer]
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """What decoding needs to know besides the content: whose chain, which node, who is watched."""
+
+    chain_id: ChainId
+    node: str
+    watches: Watches
+
+    def token(self, contract: str) -> AssetId:
+        """The asset of a contract: the configured one, else its own id, which the daemon calls unsupported (E6)."""
+        configured = self.watches.assets.get(contract)
+        return configured or AssetId(f"{self.chain_id}/erc20:{contract}")
+
+    @property
+    def native(self) -> AssetId | None:
+        """The chain's own asset, if it is configured."""
+        return self.watches.assets.get("")
+
+
+def match_logs(logs: Sequence[Log], lens: Lens) -> list[tuple[int, Log, bytes]]:
+    """The ERC-20 transfers to watched addresses: their place in ``logs``, the log, and the recipient's key.
+
+    Raises `RailFault` with the block's hash for a topic that is not hex.
+    """
+    shaped = [(place, log) for place, log in enumerate(logs) if _is_transfer(log)]
+    try:
+        keys = [bytes.fromhex(log.topics[2][26:]) for _, log in shaped]
+    except ValueError as error:
+        broken = next(log for _, log in shaped if not _is_hex(log.topics[2][2:]))
+        raise RailFault(f"block {broken.block_hash} cannot be decoded: a topic is not hex") from error
+    watched = lens.watches.hits(keys)
+    return [(place, log, key) for (place, log), key in zip(shaped, keys, strict=True) if key in watched]
+
+
+def _is_transfer(log: Log) -> bool:
+    """ERC-20's Transfer: three topics and 32 bytes of data (E8). ERC-721 has four topics and no data."""
+    topics = log.topics
+    return (
+        len(topics) == 3
+        and topics[0] == TRANSFER
+        and len(log.data) == 66
+        and topics[2].startswith(PADDING)
+        and not log.removed
+        and log.address != ETHER_LOGGER
+    )
+
+
+def token_transfers(logs: Sequence[Log], blocks: Mapping[str, BlockRef], lens: Lens) -> list[Placed]:
+    """Token transfers to watched addresses. ``logs`` are all logs of each transaction that they hold one of, in order.
+
+    That is what makes a log's position within its receipt countable without the receipt (HAZARDS, "Identity").
+    """
+    found = match_logs(logs, lens)
+    positions = _positions(logs) if found else []
+    placed = (place_log(log, positions[place], key, blocks[log.block_hash], lens) for place, log, key in found)
+    return [each for each in placed if each is not None]
+
+
+def _positions(logs: Sequence[Log]) -> list[int]:
+    """For each log, how many of the same receipt come before it: a transaction's logs stand together."""
+    positions: list[int] = []
+    tx_id, block, position = "", "", 0
+    for log in logs:
+        if log.transaction_hash == tx_id and log.block_hash == block:
+            position += 1
+        else:
+            tx_id, block, position = log.transaction_hash, log.block_hash, 0
+        positions.append(position)
+    return positions
+
+
+def place_log(log: Log, position: int, key: bytes, block: BlockRef, lens: Lens) -> Placed | None:
+    """One matched log as a transfer; None if it moves nothing, which is how addresses are poisoned (E11)."""
+    amount = _number(log, log.data)
+    if amount == 0:
+        return None
+    contract = log.address.lower()
+    evidence = {
+        "from": "0x" + log.topics[1][26:],
+        "log_index": _number(log, log.log_index),
+        "node": lens.node,
+        "source": "log",
+        "contract": contract,
+    }
+    asset = lens.token(contract)
+    transfer = Transfer(log.transaction_hash, f"log:{position}", key, asset, amount, block, evidence=evidence)
+    return (block.height, _number(log, log.transaction_index), 1, position), transfer
+
+
+def _number(log: Log, text: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError as error:
+        raise RailFault(f"block {log.block_hash} cannot be decoded: {text[:80]!r} in a log is no number") from error
+
+
+def _is_hex(text: str) -> bool:
+    try:
+        bytes.fromhex(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""Proof that content is whole: the cursor may pass a block only if nothing of it can be missing. Pure.
+
+A node that knows a block and has not indexed it answers with no logs, null receipts or an empty trace, and none of
+these is an error (HAZARDS E20). Each check here turns such an answer into `RailUnavailable`, or into `BlockGone` where
+it belongs to another branch.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from adapters.evm.bloom import bloom_of
+from adapters.evm.traces import Trace
+from adapters.evm.wire import NO_BLOOM, FullBlock, Header, Log, Receipt
+from indexer.rail import BlockGone, BlockRef, RailFault, RailUnavailable
+
+Headers = Mapping[str, Header | FullBlock]
+"""Blocks by hash."""
+
+
+def check_link(parent: BlockRef, blocks: Sequence[BlockRef]) -> None:
+    """Each block is the child of the one before it, the first of ``parent``. Raises `BlockGone`."""
+    for block in blocks:
+        if block.height != parent.height + 1 or block.parent != parent.hash:
+            raise BlockGone(f"block {block.height} {block.hash} is not built on {parent.height} {parent.hash}")
+        parent = block
+
+
+def check_branch(headers: Headers, logs: Sequence[Log]) -> set[str]:
+    """The hashes of the blocks that ``logs`` are in. Raises `BlockGone` if one is not among ``headers``."""
+    seen = {log.block_hash for log in logs}
+    if strangers := seen - headers.keys():
+        raise BlockGone(f"logs of block {min(strangers)}, which is not of this branch")
+    return seen
+
+
+def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
+    """The blocks (by hash) whose bloom says that they have logs, and that have none among ``logs``.
+
+    ``logs`` are all logs of these blocks, in order. A bloom is only ever set by logs, so a set bloom without logs is no
+    false positive. Raises `BlockGone` for a log of another branch, `RailUnavailable` for a gap or a cut.
+    """
+    seen = check_branch(headers, logs)
+    last, block = -1, ""
+    for log in logs:
+        if log.block_hash != block:
+            last, block = -1, log.block_hash
+        last = _next_index(log, last)
+    if block:
+        _check_cut(headers[block], [log for log in logs if log.block_hash == block])
+    return [each for each, header in headers.items() if each not in seen and header.logs_bloom != NO_BLOOM]
+
+
+def _next_index(log: Log, last: int) -> int:
+    """The log's index if it follows ``last``. Starting again at 0 is how some chains append system logs."""
+    try:
+        index = int(log.log_index, 16)
+    except ValueError as error:
+        raise RailFault(f"block {log.block_hash} cannot be decoded: log index {log.log_index[:20]!r}") from error
+    if index not in (last + 1, 0):
+        raise RailUnavailable(f"block {log.block_hash}: log {index} follows {last}, so logs are missing")
+    return index
+
+
+def _check_cut(header: Header | FullBlock, logs: Sequence[Log]) -> None:
+    """A truncated answer ends inside a block: the logs of the last one must account for every bit of its bloom.
+
+    Only the last block is worth the hashing: a cut before it would have taken it away altogether, which `check_logs`
+    sees. A chain that keeps no blooms has none that could accuse it.
+    """
+    try:
+        items = {bytes.fromhex(text[2:]) for log in logs for text in (log.address, *log.topics)}
+        missing = int(header.logs_bloom, 16) & ~bloom_of(items)
+    except ValueError as error:
+        raise RailFault(f"block {header.hash} cannot be decoded: {error}") from error
+    if missing:
+        raise RailUnavailable(f"block {header.hash}: its bloom speaks of more than the {len(logs)} logs given")
+
+
+def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
+    """Every transaction of the block has its root frame, in order, and no frame is of another block.
+
+    Raises `BlockGone` for another branch's frames (trace_block asks by height) and `RailUnavailable` for missing ones.
+    """
+    for trace in traces:
+        if trace.block_hash is not None and trace.block_hash != header.hash:
+            raise BlockGone(f"a trace of block {trace.block_hash}, and {header.hash} was asked for")
+    traced = [trace.transaction_hash for trace in traces if trace.is_root]
+    if traced != tx_ids(header):
+        raise RailUnavailable(
+            f"block {header.hash}: traces of {len(traced)} transactions, not of its {len(header.transactions)}"
+        )
+
+
+def tx_ids(header: Header | FullBlock) -> list[str]:
+    """The hashes of a block's transactions, in order."""
+    return [each if isinstance(each, str) else each.hash for each in header.transactions]
+
+
+def check_receipt(tx_id: str, block_hash: str, receipt: Receipt | None) -> Receipt:
+    """The receipt itself, of this transaction in this block. Raises `RailUnavailable` (go-ethereum#28992)."""
+    if receipt is None:
+        raise RailUnavailable(f"block {block_hash}: no receipt yet for {tx_id}")
+    if receipt.block_hash != block_hash or receipt.transaction_hash != tx_id:
+        raise RailUnavailable(f"block {block_hash}: the receipt of {tx_id} belongs to {receipt.block_hash}")
+    return receipt

@@ -1,0 +1,187 @@
+"""One node of a fake chain: what it answers over its wire, and every way in which it can misbehave.
+
+Several nodes may follow one chain, each with faults of its own, so that failover and disagreement can be told. Answers
+are plain dicts and strings, as JSON would bring them: an adapter has to decode them and must trust none of them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypedDict
+
+from adapters.fake.chain import Block, FakeChain, Tx, nearest
+
+
+class WireOutput(TypedDict):
+    """One output: the key in hex, the amount in digits (a JSON number would lose some of them)."""
+
+    to: str
+    amount: str
+    token: str
+    reference: str | None
+
+
+class WireTx(TypedDict):
+    """One transaction."""
+
+    id: str
+    failed: bool
+    maturity: int
+    spends: list[str]
+    outputs: list[WireOutput]
+
+
+class WireHeader(TypedDict):
+    """A block without its transactions; ``time`` in ISO 8601, ``count`` of the transactions that a whole block has."""
+
+    height: int
+    hash: str
+    parent: str
+    time: str
+    count: int
+
+
+class WireBlock(WireHeader):
+    """A block."""
+
+    txs: list[WireTx]
+
+
+class WireHeads(TypedDict):
+    """The newest, safe and finalized header."""
+
+    latest: WireHeader
+    safe: WireHeader | None
+    finalized: WireHeader | None
+
+
+class FakeNode:
+    """A node. Its faults are attributes, to be set in the middle of a story.
+
+    - ``down``: it refuses; ``hangs``: it never answers; ``latency``: it answers after so many seconds
+    - ``lag``: it is so many blocks behind, so that setting it makes the head go back
+    - ``silent``: connected, but it pushes nothing more; ``pushes`` False: it never could
+    - ``undecodable``: blocks hold an amount that is no number; ``misshapen``: headers lack their hash
+    - ``truncates``: blocks come without their last transaction
+    - `impersonate`: it is another chain after a reconnect; `pin`: it stays on a branch of its own
+    """
+
+    def __init__(self, chain: FakeChain) -> None:
+        self.chain = chain
+        self.down = False
+        self.hangs = False
+        self.silent = False
+        self.pushes = True
+        self.undecodable = False
+        self.misshapen = False
+        self.truncates = False
+        self.lag = 0
+        self.latency = 0.0
+        self.session = 1
+        """Grows with each reconnect: a client that sees another number must ask again who it talks to."""
+        self.subscribers: list[Callable[[], None]] = []
+        self._claims: str = chain.chain_id
+        self._pinned: list[Block] | None = None
+        chain.listeners.append(self._push)
+
+    # Misbehaving on command
+
+    def restart(self) -> None:
+        """Cut all connections; the node is back at once."""
+        self.session += 1
+        self._push()
+
+    def impersonate(self, chain_id: str | None) -> None:
+        """Answer for another chain from the next connection on; None: for its own again (HAZARDS E23)."""
+        self._claims = chain_id or self.chain.chain_id
+        self.restart()
+
+    def pin(self, tip: str | None) -> None:
+        """Stay on the branch that ends in ``tip`` whatever the others do; None: follow them again."""
+        self._pinned = None if tip is None else self.chain.branch(tip)
+        self._push()
+
+    # Answering
+
+    async def identify(self) -> str:
+        """The chain id."""
+        await self._answering()
+        return self._claims
+
+    async def heads(self) -> WireHeads:
+        """The three heads, of one moment."""
+        await self._answering()
+        rules, line = self.chain.rules, self._line()
+
+        def below(depth: int | None) -> WireHeader | None:
+            return None if depth is None else self._header(nearest(line, line[-1].height - depth))
+
+        return {"latest": self._header(line[-1]), "safe": below(rules.safe), "finalized": below(rules.finality)}
+
+    async def header_at(self, height: int) -> WireHeader | None:
+        """The canonical header at ``height`` or the nearest below; None above the head."""
+        await self._answering()
+        line = self._line()
+        return self._header(nearest(line, height)) if height <= line[-1].height else None
+
+    async def block(self, block_hash: str) -> WireBlock | None:
+        """The block of any branch that has this hash, or None where the node has not got so far."""
+        await self._answering()
+        block = self.chain.blocks.get(block_hash)
+        if block is None or (self.lag and block.height > self._line()[-1].height):
+            return None
+        txs = [self._tx(tx) for tx in block.txs]
+        return {**self._header(block), "txs": txs[:-1] if self.truncates else txs}
+
+    async def mempool(self) -> list[WireTx]:
+        """Everything that waits."""
+        await self._answering()
+        return [self._tx(tx) for tx in self.chain.waiting.values()]
+
+    # The rest
+
+    async def _answering(self) -> None:
+        # Even the fastest answer gives way to others once, as a socket would: what is unsafe under
+        # concurrency shall show here and not first on a real rail.
+        await asyncio.sleep(self.latency)
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.down:
+            raise ConnectionRefusedError(f"the node of {self.chain.chain_id} is down")
+
+    def _line(self) -> list[Block]:
+        line = self.chain.line if self._pinned is None else self._pinned
+        return line[: max(len(line) - self.lag, 1)] if self.lag else line
+
+    def _header(self, block: Block) -> WireHeader:
+        header: WireHeader = {
+            "height": block.height,
+            "hash": block.hash,
+            "parent": block.parent,
+            "time": block.time.isoformat(),
+            "count": len(block.txs),
+        }
+        if self.misshapen:
+            del header["hash"]  # type: ignore[misc]  # that it cannot be is the point
+        return header
+
+    def _tx(self, tx: Tx) -> WireTx:
+        return {
+            "id": tx.id,
+            "failed": tx.failed,
+            "maturity": tx.maturity,
+            "spends": list(tx.spends),
+            "outputs": [
+                {
+                    "to": out.to.hex(),
+                    "amount": "many" if self.undecodable else str(out.amount),
+                    "token": out.token,
+                    "reference": out.reference,
+                }
+                for out in tx.outputs
+            ],
+        }
+
+    def _push(self) -> None:
+        if self.pushes and not (self.silent or self.down):
+            for subscriber in list(self.subscribers):
+                subscriber()

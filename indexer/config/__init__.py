@@ -1,0 +1,34 @@
+"""The configuration: one TOML file, read whole, checked whole, and frozen."""
+
+from indexer.config.loading import VARIABLE, find_config, load_config
+from indexer.config.models import (
+    AssetConfig,
+    Config,
+    DatabaseConfig,
+    HttpConfig,
+    InvoicesConfig,
+    LogConfig,
+    PolicyConfig,
+    RailConfig,
+)
+from indexer.config.nodes import NodeConfig
+from indexer.config.problems import ConfigError, Problem
+from indexer.config.units import seconds_of
+
+__all__ = [
+    "VARIABLE",
+    "AssetConfig",
+    "Config",
+    "ConfigError",
+    "DatabaseConfig",
+    "HttpConfig",
+    "InvoicesConfig",
+    "LogConfig",
+    "NodeConfig",
+    "PolicyConfig",
+    "Problem",
+    "RailConfig",
+    "find_config",
+    "load_config",
+    "seconds_of",
+]

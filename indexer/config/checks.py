@@ -1,0 +1,63 @@
+"""What no table can check alone: names that must be unique, and names that must exist elsewhere.
+
+They look at the raw tables, so that these problems are told together with those of the single tables.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from indexer.config.problems import Place, Problem, spell
+from indexer.config.references import items
+
+
+def cross_checks(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every contradiction between tables."""
+    yield from _repeated(
+        tables, ((("rail", number, "name"), rail.get("name")) for number, rail in items(tables, "rail"))
+    )
+    for number, rail in items(tables, "rail"):
+        yield from _assets(tables, ("rail", number), rail)
+    yield from _policies(tables)
+
+
+def _repeated(tables: Mapping[str, Any], names: Iterable[tuple[Place, Any]]) -> Iterator[Problem]:
+    seen = set()
+    for place, name in names:
+        if isinstance(name, str) and name in seen:
+            yield Problem(spell(place, tables), f"{name!r} is there twice", "Give each a name of its own.")
+        seen.add(str(name))
+
+
+def _assets(tables: Mapping[str, Any], place: Place, rail: dict[str, Any]) -> Iterator[Problem]:
+    assets = [((*place, "asset", number), asset) for number, asset in items(rail, "asset")]
+    yield from _repeated(tables, (((*at, "symbol"), asset.get("symbol")) for at, asset in assets))
+    yield from _repeated(tables, (((*at, "contract"), asset.get("contract")) for at, asset in assets))
+    for at, asset in assets:
+        if "contract" in asset and "decimals" not in asset:
+            where = spell((*at, "decimals"), tables)
+            yield Problem(where, "is missing", "A token needs them: read decimals() of its contract.")
+    natives = [at for at, asset in assets if "contract" not in asset]
+    for at in natives[1:]:
+        where = spell(at, tables)
+        yield Problem(where, "is a second asset without a contract", "Only the chain's native asset has none.")
+
+
+def _policies(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    symbols: dict[str, list[str]] = {}
+    for _, table in items(tables, "rail"):
+        own = [str(asset.get("symbol")) for _, asset in items(table, "asset")]
+        symbols.setdefault(str(table.get("name")), []).extend(own)
+    seen = set()
+    for number, policy in items(tables, "policy"):
+        rail, asset, place = policy.get("rail"), policy.get("asset"), ("policy", number)
+        if isinstance(rail, str) and rail not in symbols:
+            where = spell((*place, "rail"), tables)
+            yield Problem(where, f"there is no rail {rail!r}", f"Configured are: {', '.join(symbols) or 'none'}.")
+        elif isinstance(rail, str) and isinstance(asset, str) and asset not in symbols[rail]:
+            where = spell((*place, "asset"), tables)
+            known = ", ".join(symbols[rail]) or "none"
+            yield Problem(where, f"rail {rail} has no asset {asset!r}", f"It has: {known}.")
+        tier = (rail, asset, str(policy.get("up_to")))
+        if tier in seen:
+            yield Problem(spell(place, tables), "the same rail, asset and up_to are there twice", "Keep one of them.")
+        seen.add(tier)

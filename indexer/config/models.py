@@ -1,0 +1,220 @@
+"""The shape of the configuration. A field's description is what an error tells to give there.
+
+Validators raise ValueError with a predicate ("is no CAIP-2 id"), which reads on from the place and the value.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from indexer.config.nodes import NodeConfig
+from indexer.config.units import check_url, host_and_port, seconds_of
+from indexer.core.policy import Policy
+from indexer.known import known_chain
+from indexer.rail.types import AssetSpec, ChainId
+
+CAIP_2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+TEN_YEARS = 315_360_000
+
+
+class Table(BaseModel):
+    """A table of the file: frozen, unknown keys are errors, and inputs are never part of an error's text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class DatabaseConfig(Table):
+    """Where Postgres is. ``url`` is a DSN, which may hold a password, or ``embedded``."""
+
+    url: SecretStr = Field(
+        default=SecretStr("embedded"), description='"embedded" or a DSN that starts with postgresql://'
+    )
+    data_dir: Path = Field(
+        default=Path(".railwatch/postgres"), validate_default=True, description="a folder for the embedded database"
+    )
+
+    @property
+    def embedded(self) -> bool:
+        """Whether we run Postgres ourselves."""
+        return self.url.get_secret_value() == "embedded"
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() != "embedded":
+            check_url(value.get_secret_value(), ("postgresql", "postgres"))
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _beside_the_file(cls, value: Path, info: ValidationInfo) -> Path:
+        folder: Path = (info.context or {}).get("folder", Path())
+        return (folder / value).absolute()
+
+
+class AssetConfig(Table):
+    """An asset to be watched for. Without ``contract`` it is the chain's native one."""
+
+    symbol: str = Field(min_length=1, max_length=30, description='what people call it, such as "USDC"')
+    contract: str | None = Field(default=None, min_length=1, max_length=200, description="the token's contract address")
+    decimals: int | None = Field(default=None, ge=0, le=77, description="the token's decimals, from 0 to 77")
+
+    @property
+    def spec(self) -> AssetSpec:
+        """In the words of the seam."""
+        return AssetSpec(self.symbol, self.contract, self.decimals)
+
+
+class RailConfig(Table):
+    """One rail: which adapter follows which chain, over which nodes, for which assets."""
+
+    name: str = Field(description="a name of letters, digits, dots, hyphens and underscores")
+    adapter: str = Field(min_length=1, description='the adapter, such as "evm"')
+    chain_id: ChainId = Field(description='the CAIP-2 id, such as "eip155:1"')
+    nodes: tuple[NodeConfig, ...] = Field(
+        min_length=1, description='at least one node, such as [{ http = "http://..." }]'
+    )
+    assets: tuple[AssetConfig, ...] = Field(default=(), alias="asset", description="[[rail.asset]] tables")
+    poll_interval: float = Field(default=1.0, ge=0.01, le=3600, description="seconds between polls, from 0.01 to 3600")
+    stall_after: float | None = Field(
+        default=None,
+        gt=0,
+        le=TEN_YEARS,
+        description="seconds without a block after which the node is suspected; without it, as the known chain has it",
+    )
+    start_height: int | None = Field(
+        default=None, ge=0, description="the first block to follow; without it, the node's head"
+    )
+    lookback: int | None = Field(default=None, ge=1, description="how many blocks a registration looks back")
+    span_max: int | None = Field(default=None, ge=1, description="the most blocks that one question may cover")
+    horizon: int | None = Field(
+        default=None, ge=1, description="the depth that counts as final where the rail tells no finality"
+    )
+    extra: dict[str, Any] = Field(default_factory=dict, alias="options", description="the adapter's own options")
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the adapter may want to know, in the words of `RailSettings`."""
+        ours = {"lookback": self.lookback, "span_max": self.span_max, "horizon": self.horizon}
+        return {**self.extra, **{key: value for key, value in ours.items() if value is not None}}
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not NAME.fullmatch(value):
+            raise ValueError("is no name")
+        return value
+
+    @field_validator("chain_id")
+    @classmethod
+    def _caip_2(cls, value: str) -> ChainId:
+        if not CAIP_2.fullmatch(value):
+            raise ValueError("is no CAIP-2 id")
+        return ChainId(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_chain(cls, data: Any) -> Any:
+        known = known_chain(str(data.get("chain_id"))) if isinstance(data, dict) else None
+        return {"stall_after": known.stall_after, **data} if known else data
+
+
+class PolicyConfig(Table):
+    """When a payment counts, on a rail: for all its assets or one, for all totals or those up to ``up_to``."""
+
+    rail: str = Field(description="the name of a rail")
+    asset: str | None = Field(default=None, description="the symbol of an asset of that rail; without it, all of them")
+    up_to: Decimal | None = Field(
+        default=None,
+        gt=0,
+        max_digits=40,
+        decimal_places=8,
+        description='the fiat total up to which it holds, such as "100"',
+    )
+    confirmations: int | None = Field(default=None, ge=1, le=999_999, description="a depth of at least 1")
+    finalized: Literal[True] | None = Field(default=None, description="true, or leave it out")
+    plus: int | None = Field(default=None, ge=0, le=999_999, description="how many blocks below finality")
+
+    @property
+    def policy(self) -> Policy:
+        """In the words of the core."""
+        return Policy(self.confirmations, self.plus or 0)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.confirmations is None) == (self.finalized is None):
+            raise ValueError("give either confirmations = n or finalized = true")
+        if self.plus is not None and self.finalized is None:
+            raise ValueError("plus goes with finalized = true only")
+        return self
+
+
+class InvoicesConfig(Table):
+    """What holds for every invoice that does not say otherwise. ``keep_watching`` in seconds after its window."""
+
+    keep_watching: Annotated[int, BeforeValidator(seconds_of)] = Field(
+        default=30 * 86_400, le=TEN_YEARS, description='a duration of at most ten years, such as "30d"'
+    )
+
+
+class HttpConfig(Table):
+    """Metrics and health. Without ``listen`` nothing is served."""
+
+    listen: str | None = Field(default=None, description='HOST:PORT, such as "127.0.0.1:9464"')
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None."""
+        return None if self.listen is None else host_and_port(self.listen)
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str | None) -> str | None:
+        if value is not None:
+            host_and_port(value)
+        return value
+
+
+class LogConfig(Table):
+    """How the daemon talks. ``auto``: for people on a terminal, JSON elsewhere."""
+
+    format: Literal["auto", "json", "console"] = Field(default="auto", description='"auto", "json" or "console"')
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description='"debug", "info", "warning" or "error"'
+    )
+
+
+class Config(Table):
+    """The whole file."""
+
+    database: DatabaseConfig = DatabaseConfig()
+    rails: tuple[RailConfig, ...] = Field(min_length=1, alias="rail", description="at least one [[rail]] table")
+    policies: tuple[PolicyConfig, ...] = Field(default=(), alias="policy", description="[[policy]] tables")
+    invoices: InvoicesConfig = InvoicesConfig()
+    http: HttpConfig = HttpConfig()
+    log: LogConfig = LogConfig()
+
+    def rail(self, name: str) -> RailConfig | None:
+        """The rail of that name; None if there is none."""
+        return next((each for each in self.rails if each.name == name), None)
+
+    def secrets(self) -> frozenset[str]:
+        """Every value that must not be seen, for whoever writes logs."""
+        found = {secret for rail in self.rails for node in rail.nodes for secret in node.secrets()}
+        if not self.database.embedded:
+            found.add(self.database.url.get_secret_value())
+        return frozenset(found)

@@ -1,0 +1,57 @@
+"""One node of a rail, as the file has it: what is in the table is its adapter's affair, secrets are everybody's."""
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+from pydantic import ConfigDict, RootModel, SecretStr, model_validator
+
+from indexer.config.units import check_url, place_of_url
+
+NODE_SCHEMES = {
+    "http": ("http", "https"),
+    "rpc": ("http", "https"),
+    "ws": ("ws", "wss"),
+    "zmq": ("tcp", "ipc"),
+}
+"""Keys of a node that hold a URL on every rail; what else a node needs is its adapter's to check."""
+
+
+class NodeConfig(RootModel[dict[str, Any]]):
+    """One node, as its adapter will read it. Texts that came by reference are `SecretStr`."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    def reveal(self) -> dict[str, Any]:
+        """The table with its secrets, for the adapter and nobody else."""
+        return {
+            key: value.get_secret_value() if isinstance(value, SecretStr) else value for key, value in self.root.items()
+        }
+
+    @property
+    def name(self) -> str:
+        """Scheme, host and port of its first URL: what may be shown."""
+        values = self.reveal()
+        urls = (place_of_url(values[key]) for key in (*NODE_SCHEMES, *values) if isinstance(values.get(key), str))
+        return next((each for each in urls if each), "node")
+
+    def secrets(self) -> Iterator[str]:
+        """The values that came by reference, to be kept out of logs."""
+        yield from (each.get_secret_value() for each in self.root.values() if isinstance(each, SecretStr))
+
+    def __repr__(self) -> str:
+        # Not only what came by reference is secret: many a URL carries a key.
+        return f"NodeConfig({self.name}: {', '.join(self.root)})"
+
+    __str__ = __repr__
+
+    @model_validator(mode="after")
+    def _urls(self) -> Self:
+        if not self.root:
+            raise ValueError("is empty")
+        for key, value in self.reveal().items():
+            try:
+                if key in NODE_SCHEMES:
+                    check_url(value if isinstance(value, str) else "", NODE_SCHEMES[key])
+            except ValueError as error:
+                raise ValueError(f"{key} {error}") from None
+        return self

@@ -1,0 +1,56 @@
+"""A database that the daemon may write to: started if it is ours, waited for if away, refused if unknown."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from indexer.config import Config
+from indexer.store.database import Connection, Database, connect, place_of
+from indexer.store.embedded import EmbeddedPostgres
+from indexer.store.errors import StoreUnavailable
+from indexer.store.migrate import migrate, require_current
+
+RETRY_EVERY = 2.0
+"""Seconds between two attempts to reach a Postgres that is away."""
+
+CONNECTIONS = 8
+
+
+@asynccontextmanager
+async def open_database(config: Config) -> AsyncIterator[Database]:
+    """The configured database, its schema verified.
+
+    Our own is migrated without asking, because nobody else can do it; an operator's is not. Raises `SchemaMismatch`,
+    `EmbeddedPostgresError`.
+    """
+    async with AsyncExitStack() as stack:
+        if config.database.embedded:
+            dsn = await stack.enter_async_context(EmbeddedPostgres(config.database.data_dir))
+        else:
+            dsn = config.database.url.get_secret_value()
+        await _verify_schema(dsn, ours=config.database.embedded)
+        yield await stack.enter_async_context(Database(dsn, size=CONNECTIONS))
+
+
+async def _verify_schema(dsn: str, *, ours: bool) -> None:
+    connection = await _reach(dsn)
+    try:
+        if ours:
+            for done in await migrate(connection):
+                structlog.get_logger().info("store.migrated", version=done.version, name=done.name)
+        await require_current(connection)
+    finally:
+        await connection.close()
+
+
+async def _reach(dsn: str) -> Connection:
+    """Wait for Postgres, saying so: after a power cut the daemon is often up before it."""
+    log = structlog.get_logger()
+    while True:
+        try:
+            return await connect(dsn)
+        except StoreUnavailable as away:
+            log.warning("store.away", place=place_of(dsn), why=str(away), retry_in=RETRY_EVERY)
+            await asyncio.sleep(RETRY_EVERY)

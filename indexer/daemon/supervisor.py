@@ -1,0 +1,179 @@
+"""The whole daemon: a known database, every configured rail in a task of its own, and an orderly end."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from indexer.config import Config, RailConfig
+from indexer.daemon.database import open_database
+from indexer.daemon.follower import Pace
+from indexer.daemon.nodeset import NodeSet
+from indexer.daemon.registry import open_rail
+from indexer.daemon.runner import RailRunner
+from indexer.daemon.watchlist import Family, RailWatches
+from indexer.known import default_tiers
+from indexer.rail import ChainId, Traits
+from indexer.store.database import Database
+from indexer.store.errors import StoreUnavailable
+from indexer.store.mirror import PolicyRow, RailMirror, asset_id, mirror
+from indexer.store.watches import WatchStore
+
+STOP_WITHIN = 4.0
+"""Seconds that rails get to put their last step down, once told to stop."""
+
+BEAT_EVERY = 1.0
+SILENT_TOO_LONG = 25.0
+"""Seconds without a sign of a rail's loop after which the watchdog is no longer fed."""
+
+CLOSE_EVERY = 30.0
+
+
+class Reporter(Protocol):
+    """Whoever outside wants to know how the daemon is: the service manager, metrics, health checks."""
+
+    def ready(self) -> None:
+        """Everything is started. Rails may still be catching up, or waiting for their nodes."""
+
+    def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+        """Called about once a second. ``alive``: every rail that is not halted has lately made a turn."""
+
+    def stopping(self) -> None:
+        """The end has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A `Reporter` for nobody."""
+
+    def ready(self) -> None:
+        """Nothing to tell."""
+
+    def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+        """Nothing to tell."""
+
+    def stopping(self) -> None:
+        """Nothing to tell."""
+
+
+async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: Reporter | None = None) -> int:
+    """Follow the configured rails (or ``only_rail``) until SIGTERM or SIGINT; returns the exit code.
+
+    Raises `SchemaMismatch`, `EmbeddedPostgresError`, `StoreError`, ValueError for what only a person can mend.
+    """
+    log = structlog.get_logger()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    work = asyncio.create_task(serve(config, only_rail, reporter or Silent()))
+    end = asyncio.create_task(stopping.wait())
+    await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
+    end.cancel()
+    if not work.done():
+        log.info("daemon.stopping")
+        (reporter or Silent()).stopping()
+        work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
+    log.info("daemon.stopped")
+    return 0
+
+
+async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> None:
+    """Follow until cancelled; `run_daemon` without the signals."""
+    rails = [rail for rail in config.rails if only_rail in (None, rail.name)]
+    nodes = [open_rail(rail) for rail in rails]
+    async with open_database(config) as database:
+        await _mirror(database, config, rails, nodes, only=only_rail is not None)
+        families = await _load_families(database, {node.traits.family for node in nodes})
+        runners = [
+            _runner(database, families[node.traits.family], rail, node) for rail, node in zip(rails, nodes, strict=True)
+        ]
+        structlog.get_logger().info("daemon.started", rails=[rail.name for rail in rails])
+        async with asyncio.TaskGroup() as tasks:
+            for runner in runners:
+                tasks.create_task(_supervise(runner), name=f"rail.{runner.name}")
+            tasks.create_task(_close_watches(families))
+            tasks.create_task(_beat(runners, reporter))
+            reporter.ready()
+
+
+async def _supervise(runner: RailRunner) -> None:
+    """Let one rail run. A defect takes it down loudly, and leaves the others alone."""
+    try:
+        await runner.run()
+    except Exception as defect:  # noqa: BLE001 - the one place where a rail's unknown failure ends
+        structlog.get_logger().exception("rail.failed", rail=runner.name)
+        await runner.fail(defect)
+
+
+async def _mirror(
+    database: Database, config: Config, rails: Sequence[RailConfig], nodes: Sequence[NodeSet], *, only: bool
+) -> None:
+    mirrors = [rail_mirror(config, rail, node.traits) for rail, node in zip(rails, nodes, strict=True)]
+    async with database.connection() as connection:
+        await mirror(connection, mirrors, {"closes_in": config.invoices.keep_watching}, only=only)
+
+
+def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
+    """What services may know of a rail: its assets, and the policies of the configuration before the defaults."""
+    configured = [
+        PolicyRow(each.asset, each.up_to, each.policy, "configuration")
+        for each in config.policies
+        if each.rail == rail.name
+    ]
+    defaults = [
+        PolicyRow(None, tier.up_to, tier.policy, "default")
+        for tier in default_tiers(rail.chain_id, traits.has_finalized)
+    ]
+    assets = tuple(each.spec for each in rail.assets)
+    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, (*configured, *defaults))
+
+
+async def _load_families(database: Database, names: Iterable[str]) -> dict[str, Family]:
+    families = {name: Family(name, WatchStore(database, name)) for name in names}
+    for family in families.values():
+        await family.load()
+    return families
+
+
+def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet) -> RailRunner:
+    traits = node.traits
+    ids = {each.contract: asset_id(rail.chain_id, traits, each.contract) for each in rail.assets}
+    by_contract = {
+        "" if contract is None else contract.lower() if traits.fold_case else contract: asset
+        for contract, asset in ids.items()
+    }
+    return RailRunner(
+        name=rail.name,
+        node=node,
+        database=database,
+        watches=RailWatches(family.index, by_contract),
+        watch_store=family.store,
+        pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height),
+        configured=frozenset(ids.values()),
+    )
+
+
+async def _close_watches(families: dict[str, Family]) -> None:
+    """Let go of addresses whose invoices have passed their horizon."""
+    while True:
+        await asyncio.sleep(CLOSE_EVERY)
+        with suppress(StoreUnavailable):
+            for name, key in await next(iter(families.values())).store.close_due():
+                if name in families:
+                    families[name].index.discard(key)
+
+
+async def _beat(runners: Sequence[RailRunner], reporter: Reporter) -> None:
+    """Tell the outside that we live, as long as every rail shows it by what it does."""
+    while True:
+        now = time.monotonic()
+        alive = all(runner.halted or now - runner.beat < SILENT_TOO_LONG for runner in runners)
+        reporter.beat(runners, alive=alive)
+        await asyncio.sleep(BEAT_EVERY)

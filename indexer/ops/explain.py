@@ -1,0 +1,142 @@
+"""`railwatch explain` for people: the whole evidence of one invoice, in the order in which one would ask for it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from indexer.ops.amounts import display_units
+from indexer.ops.words import STYLES, clean, moment, policy_words, quantity
+from indexer.store.reads import Dossier, Record
+
+NEXT = {
+    "created": "show instructions",
+    "detected": "wait",
+    "confirming": "wait",
+    "paid": "fulfil",
+    "overpaid": "fulfil, refund the difference",
+    "underpaid": "ask for a top-up; after the window, review",
+    "late_paid": "decide",
+    "expired": "close; it is still watched",
+    "cancelled": "nothing; it is still watched",
+    "flagged": "review",
+    "refunded": "close",
+}
+"""The next safe action by state, in the contract's words."""
+
+
+def render_dossier(dossier: Dossier) -> RenderableType:
+    """Everything: terms, where it stands, each transfer, what happened in order, exceptions."""
+    return Group(
+        *_heading(dossier.invoice),
+        *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
+        *_section("Transfers", [line for each in dossier.detections for line in _detection(each)]),
+        *_section("What happened", [line for each in dossier.transitions for line in _transition(each, dossier)]),
+        *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each)]),
+    )
+
+
+def render_invoice(dossier: Dossier) -> RenderableType:
+    """The terms and where it stands, without the evidence."""
+    return Group(
+        *_heading(dossier.invoice),
+        *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
+    )
+
+
+def _section(title: str, lines: list[Text]) -> Iterator[Text]:
+    yield Text(f"\n{title}", "bold")
+    yield from lines or [Text("  none", "dim")]
+
+
+def _heading(invoice: Record) -> Iterator[Text]:
+    state = invoice["state"]
+    name = clean(f"{invoice['merchant_id']}/{invoice['order_id']}")
+    yield Text.assemble((name, "bold"), "  ", (state, f"bold {STYLES.get(state, '')}".strip()), f"  ({NEXT[state]})")
+    yield Text(f"  invoice     {invoice['id']}")
+    yield Text(f"  registered  {moment(invoice['created_at'])} UTC")
+    yield Text(f"  window to   {moment(invoice['expires_at'])}, by {invoice['time_basis'].replace('_', ' ')}")
+    yield Text(f"  watched to  {moment(invoice['closed_at'] or invoice['closes_at'])}")
+    yield Text(f"  {state} since {moment(invoice['state_since'])}")
+    if invoice["fiat_amount"] is not None:
+        yield Text(f"  total       {invoice['fiat_amount'].normalize():f} {clean(invoice['fiat_currency'] or '')}")
+    if invoice["tolerance_bps"]:
+        yield Text(f"  tolerance   {display_units(invoice['tolerance_bps'], 2)}% either way")
+    if invoice["held"]:
+        yield Text(f"  held        {clean(invoice['held'])}", "red")
+
+
+def _destination(row: Record) -> Iterator[Text]:
+    watch = row["watch_state"]
+    since = "" if row["covered_from"] is None else f" from block {row['covered_from']}"
+    yield Text.assemble(
+        f"  {row['position']}. {quantity(row, 'expected_amount')} on {clean(row['rail'])}, ",
+        (f"{watch}{since}", STYLES.get(watch, "")),
+    )
+    yield Text(f"     {clean(row['address'])}" + (f" with {clean(row['reference'])}" if row["reference"] else ""))
+    yield Text(f"     counts at {policy_words(row['policy'])} (policy of the {row['policy_origin']})")
+    sums = {"seen": "seen_amount", "confirmed": "confirmed_amount", "late": "late_amount"}
+    yield Text("     " + ", ".join(f"{word} {quantity(row, column)}" for word, column in sums.items()))
+    if row["watch_error"]:
+        yield Text(f"     {clean(row['watch_error'])}", "red")
+    if row["rail_state"] != "live":
+        yield Text(f"     the rail is {row['rail_state']}: {clean(row['rail_reason'] or 'no reason given')}", "yellow")
+
+
+def _detection(row: Record) -> Iterator[Text]:
+    state, kind = row["state"], row["kind"].replace("_", " ")
+    timely = {True: ", in time", False: ", late", None: ""}[row["in_time"]]
+    yield Text.assemble(
+        f"  {quantity(row, 'amount')} on {clean(row['rail'])}: ", (state, STYLES.get(state, "")), f", {kind}{timely}"
+    )
+    yield Text(f"    tx    {clean(row['tx_id'])} {clean(row['tx_index'])}")
+    yield Text(f"    seen  {moment(row['first_seen_at'])}")
+    if row["block_height"] is not None:
+        depth = "" if row["confirmations"] is None else f", now {row['confirmations']} deep"
+        yield Text(f"    block {row['block_height']} at {moment(row['block_time'])}{depth}")
+        yield Text(f"          {clean(row['block_hash'])}")
+    if row["replaced_by"]:
+        yield Text(f"    replaced by {clean(row['replaced_by'])}", "red")
+    if row["due_height"] is not None:
+        basis = "finality" if row["due_basis"] == "finalized" else "the cursor"
+        yield Text(f"    moves on when {basis} reaches block {row['due_height']}")
+    yield from _facts(row["evidence"])
+
+
+def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
+    subject = "" if row["subject"] == "invoice" else f"{row['subject']} "
+    move = f"{row['from_state'] or '-'} → {row['to_state']}"
+    yield Text.assemble(
+        (f"  {row['seq']:>6}  {moment(row['recorded_at'])}  ", "dim"),
+        f"{subject}",
+        (move, STYLES.get(row["to_state"], "") if row["subject"] == "invoice" else "dim"),
+    )
+    why = f"          {clean(row['reason'])}, by the {row['cause']}"
+    if row["block_height"] is not None:
+        why += f", block {row['block_height']}"
+    if row["confirmations"] is not None:
+        why += f", {row['confirmations']} deep"
+    yield Text(why)
+    if row["subject"] == "invoice" and len(dossier.destinations) == 1 and row["seen_amount"] is not None:
+        # Sums over several destinations may add up different assets, which says nothing in display units.
+        only = dossier.destinations[0]
+        sums = {**row, "symbol": only["symbol"], "decimals": only["decimals"], "asset": only["asset"]}
+        yield Text(f"          seen {quantity(sums, 'seen_amount')}, confirmed {quantity(sums, 'confirmed_amount')}")
+    yield from _facts(row["evidence"], indent=10)
+
+
+def _exception(row: Record) -> Iterator[Text]:
+    closed = "open" if row["resolved_at"] is None else f"resolved {moment(row['resolved_at'])}"
+    yield Text.assemble(f"  {row['kind']} (", (row["severity"], STYLES.get(row["severity"], "")), f"), {closed}")
+    yield Text(f"    opened {moment(row['opened_at'])}")
+    for name in ("resolution", "owner", "notes"):
+        if row[name]:
+            yield Text(f"    {name}: {clean(row[name])}")
+
+
+def _facts(evidence: Mapping[str, Any], indent: int = 4) -> Iterator[Text]:
+    for key, value in evidence.items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        yield Text(f"{' ' * indent}{clean(key)}: {clean(shown)}", "dim")

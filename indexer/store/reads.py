@@ -1,0 +1,131 @@
+"""What people and services ask about: rails, invoices, the whole evidence of one, exceptions, and the feed.
+
+Rows leave as plain dicts under their columns' names. Amounts (every name that ends in ``amount``) are ints in base
+units; fiat amounts are Decimal; times are aware and UTC; ids are `UUID`.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from indexer.store.database import Connection, Database
+from indexer.store.queries import query
+
+RAILS_STATUS = query("rails_status")
+OPEN_INVOICES = query("open_invoices")
+FEED_END = query("feed_end")
+CONSUMERS_STATUS = query("consumers_status")
+OPEN_EXCEPTIONS = query("open_exceptions")
+OPEN_RESCANS = query("open_rescans")
+LIST_INVOICES = query("list_invoices")
+FIND_BY_ORDER = query("find_by_order")
+SHOW_INVOICE = query("show_invoice")
+SHOW_DESTINATIONS = query("show_destinations")
+SHOW_DETECTIONS = query("show_detections")
+SHOW_TRANSITIONS = query("show_transitions")
+SHOW_EXCEPTIONS = query("show_exceptions")
+LIST_EXCEPTIONS = query("list_exceptions")
+FEED_PAGE = query("feed_page")
+
+Record = dict[str, Any]
+
+AMOUNTS = frozenset({"amount", "expected_amount", "seen_amount", "confirmed_amount", "late_amount"})
+"""Columns of base units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All rails, and what waits. ``invoices`` counts those that are still watched, by state."""
+
+    rails: list[Record]
+    """``holder`` is None where no daemon follows the rail now; ``age`` is seconds since the row changed."""
+    invoices: Mapping[str, int]
+    last_seq: int
+    consumers: list[Record]
+    exceptions: list[Record]
+    """Open ones: kind, severity, count."""
+    rescans: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """One invoice with all its evidence, as of one moment."""
+
+    invoice: Record
+    destinations: list[Record]
+    detections: list[Record]
+    transitions: list[Record]
+    exceptions: list[Record]
+
+
+async def read_status(database: Database) -> Status:
+    """How everything is. Raises `StoreUnavailable`."""
+    return Status(
+        rails=_records(await database.rows(RAILS_STATUS)),
+        invoices={row["state"]: row["count"] for row in await database.rows(OPEN_INVOICES)},
+        last_seq=await database.value(FEED_END),
+        consumers=_records(await database.rows(CONSUMERS_STATUS)),
+        exceptions=_records(await database.rows(OPEN_EXCEPTIONS)),
+        rescans=_records(await database.rows(OPEN_RESCANS)),
+    )
+
+
+async def list_invoices(database: Database, *, state: str | None, merchant: str | None, limit: int) -> list[Record]:
+    """The newest invoices first."""
+    return _records(await database.rows(LIST_INVOICES, state, merchant, limit))
+
+
+async def find_invoices(database: Database, reference: str) -> list[UUID]:
+    """The invoices that a UUID or ``merchant/order`` may mean: one, none, or more where names hold slashes."""
+    try:
+        wanted = UUID(reference)
+    except ValueError:
+        words = reference.split("/")
+        cuts = range(1, len(words))
+        merchants, orders = ["/".join(words[:cut]) for cut in cuts], ["/".join(words[cut:]) for cut in cuts]
+        return [row["id"] for row in await database.rows(FIND_BY_ORDER, merchants, orders)]
+    return [row["id"] for row in await database.rows(SHOW_INVOICE, wanted)]
+
+
+async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
+    """All that is known of an invoice; None if there is none of that id."""
+    async with _snapshot(database) as connection:
+        row = await connection.fetchrow(SHOW_INVOICE, invoice)
+        if row is None:
+            return None
+        return Dossier(
+            invoice=_record(row),
+            destinations=_records(await connection.fetch(SHOW_DESTINATIONS, invoice)),
+            detections=_records(await connection.fetch(SHOW_DETECTIONS, invoice)),
+            transitions=_records(await connection.fetch(SHOW_TRANSITIONS, invoice)),
+            exceptions=_records(await connection.fetch(SHOW_EXCEPTIONS, invoice)),
+        )
+
+
+async def list_exceptions(database: Database, *, resolved: bool, kind: str | None, limit: int) -> list[Record]:
+    """Open exceptions, and with ``resolved`` the others too; the worst and oldest first."""
+    return _records(await database.rows(LIST_EXCEPTIONS, resolved, kind, limit))
+
+
+async def read_feed(database: Database, after: int, limit: int) -> list[Record]:
+    """At most ``limit`` transitions whose seq is above ``after``, in order."""
+    return _records(await database.rows(FEED_PAGE, after, limit))
+
+
+@asynccontextmanager
+async def _snapshot(database: Database) -> AsyncIterator[Connection]:
+    """A connection that sees one moment: a step that commits meanwhile must not show a transfer without its line."""
+    async with database.connection() as connection:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            yield connection
+
+
+def _records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:
+    return [_record(row) for row in rows]
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    return {key: int(value) if key in AMOUNTS and isinstance(value, Decimal) else value for key, value in row.items()}

@@ -1,0 +1,101 @@
+-- name: rails_status
+-- How every rail is. Without a daemon that holds its lease, what a row says is history.
+select r.name, r.chain_id, r.state, r.reason, r.cursor_height, r.cursor_hash, r.cursor_time, r.tip_height,
+       greatest(r.tip_height - r.cursor_height, 0) as behind, r.finalized_height, r.covered_until, r.updated_at,
+       extract(epoch from now() - r.updated_at)::float8 as age, r.enabled,
+       case when l.expires_at > now() then l.holder end as holder
+from railwatch.rails r left join railwatch.leases l on l.rail = r.name
+order by r.enabled desc, r.name
+
+-- name: open_invoices
+-- How many invoices are still watched, by state.
+select state, count(*) as count from railwatch.invoices where closed_at is null group by state order by state
+
+-- name: feed_end
+-- The feed's last seq.
+select last_seq from railwatch.feed_position
+
+-- name: consumers_status
+-- How far each reader of the feed has come.
+select c.name, c.position, f.last_seq - c.position as lag, c.updated_at
+from railwatch.consumers c, railwatch.feed_position f order by c.name
+
+-- name: open_exceptions
+-- How many exceptions are open, by kind; the worst first.
+select kind, severity, count(*) as count from railwatch.exceptions where resolved_at is null
+group by kind, severity
+order by array_position(array['critical', 'warning', 'info'], severity), kind
+
+-- name: open_rescans
+-- Rescans that are under way, and how far.
+select id, rail, from_height, to_height, next_height, found, requested_at
+from railwatch.rescans where finished_at is null order by id
+
+-- name: list_invoices
+-- The newest invoices, also of one state or one merchant, with what has arrived so far.
+select i.id, i.merchant_id, i.order_id, i.state, i.state_since, i.created_at, i.expires_at, i.fiat_amount,
+       i.fiat_currency, i.held,
+       (select count(*) from railwatch.exceptions e where e.invoice_id = i.id and e.resolved_at is null)::int as exceptions
+from railwatch.invoices i
+where ($1::text is null or i.state = $1) and ($2::text is null or i.merchant_id = $2)
+order by i.created_at desc, i.id limit $3
+
+-- name: find_by_order
+-- The invoice of a merchant and an order; pairs, because either name may hold the slash that separates them.
+select id from railwatch.invoices
+where (merchant_id, order_id) in (select * from unnest($1::text[], $2::text[])) order by created_at
+
+-- name: show_invoice
+-- One invoice and its terms.
+select id, merchant_id, order_id, state, state_since, version, created_at, expires_at, closes_at, closed_at, settled_at,
+       fiat_amount, fiat_currency, rate_locked_at, time_basis, tolerance_bps, held, metadata
+from railwatch.invoices where id = $1
+
+-- name: show_destinations
+-- Where an invoice can be paid, what has arrived there, and how its rail is.
+select d.id, d.position, d.rail, d.asset, a.symbol, a.decimals, d.address, d.reference, d.derivation,
+       d.expected_amount, d.seen_amount, d.confirmed_amount, d.late_amount, d.watch_state, d.watch_error,
+       d.covered_from, d.policy, d.policy_origin, r.state as rail_state, r.reason as rail_reason, r.cursor_height,
+       r.covered_until
+from railwatch.destinations d
+join railwatch.rails r on r.name = d.rail
+left join railwatch.assets a on a.rail = d.rail and a.id = d.asset
+where d.invoice_id = $1 order by d.position
+
+-- name: show_detections
+-- Every transfer that was ever detected for an invoice, as it stands now.
+select d.id, d.destination_id, d.rail, d.asset, a.symbol, a.decimals, d.tx_id, d.tx_index, d.amount, d.state, d.kind,
+       d.block_height, d.block_hash, d.block_time, d.first_seen_at, d.confirmed_at, d.in_time, d.replaced_by,
+       d.maturity, d.due_basis, d.due_height, d.evidence,
+       case when d.state in ('included', 'confirmed', 'final')
+            then greatest(r.cursor_height - d.block_height + 1, 0) end as confirmations
+from railwatch.detections d
+join railwatch.rails r on r.name = d.rail
+left join railwatch.assets a on a.rail = d.rail and a.id = d.asset
+where d.invoice_id = $1 order by d.first_seen_at, d.rail, d.tx_id, d.tx_index
+
+-- name: show_transitions
+-- Everything that an invoice, its transfers and its exceptions went through, in the feed's order.
+select seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, block_height,
+       block_hash, confirmations, seen_amount, confirmed_amount, chain_time, recorded_at, evidence
+from railwatch.transitions where invoice_id = $1 order by seq
+
+-- name: show_exceptions
+-- All exceptions of an invoice, oldest first.
+select id, invoice_id, detection_id, kind, severity, opened_at, resolved_at, resolution, owner, notes
+from railwatch.exceptions where invoice_id = $1 order by opened_at, kind, id
+
+-- name: list_exceptions
+-- Exceptions, the worst and oldest first; resolved ones too if they are asked for.
+select e.id, e.invoice_id, i.merchant_id, i.order_id, i.state as invoice_state, e.detection_id, e.kind, e.severity,
+       e.opened_at, e.resolved_at, e.resolution, e.owner, e.notes
+from railwatch.exceptions e join railwatch.invoices i on i.id = e.invoice_id
+where ($1 or e.resolved_at is null) and ($2::text is null or e.kind = $2)
+order by e.resolved_at is not null, array_position(array['critical', 'warning', 'info'], e.severity), e.opened_at, e.id
+limit $3
+
+-- name: feed_page
+-- The feed after a seq, in order; nothing can be lost by asking for what comes after the last.
+select seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, block_height,
+       block_hash, confirmations, seen_amount, confirmed_amount, chain_time, recorded_at, evidence
+from railwatch.transitions where seq > $1 order by seq limit $2

@@ -1,0 +1,59 @@
+"""How an adapter is broken on purpose: a small subclass of the reference, marked with the checks that must catch it."""
+
+from dataclasses import replace
+
+from adapters.fake import FakeAdapter, FakeSimulator, Rules
+
+BREAKAGES = []
+
+
+def caught_by(*checks):
+    """Mark a breakage with the names of the checks (less ``test_``) that have to fail on it."""
+
+    def mark(breakage):
+        breakage.checks = tuple(f"test_{check}" for check in checks)
+        BREAKAGES.append(breakage)
+        return breakage
+
+    return mark
+
+
+class Broken(FakeAdapter):
+    """The reference adapter, and the rules of the chain that it is broken on."""
+
+    checks: tuple[str, ...]
+    rules = Rules()
+
+    @classmethod
+    def simulator(cls):
+        """The simulator that the check is given."""
+        return BrokenSimulator(cls)
+
+    def spoil(self, found, span, watches):
+        """What becomes of the transfers that a right scan found."""
+        return found
+
+    async def scan(self, span, watches):
+        scanned = await super().scan(span, watches)
+        return replace(scanned, transfers=self.spoil(list(scanned.transfers), span, watches))
+
+
+class BrokenSimulator(FakeSimulator):
+    """A right simulator of a broken adapter."""
+
+    def __init__(self, breakage):
+        super().__init__(breakage.rules)
+        self.breakage = breakage
+
+    def open_adapter(self):
+        return self.breakage(self.node, self.chain.chain_id, timeout=0.2)
+
+
+class Everybody:
+    """A watch list that every address is on."""
+
+    def __init__(self, watches):
+        self.assets, self.spends = watches.assets, watches.spends
+
+    def hits(self, keys):
+        return set(keys)

@@ -1,0 +1,346 @@
+"""Small builders for the core's tests: chains that grow and fork, invoices, and one rail's story told step by step."""
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from uuid import UUID, uuid5
+
+from hypothesis import HealthCheck, settings
+
+from indexer.core.chain import Limits, Probe, Step, View, next_step
+from indexer.core.ledger import EVENTS, Book, Moment, next_due
+from indexer.core.matching import Candidate
+from indexer.core.model import Case, Coverage, Destination, Detection, Invoice, TimeBasis, Transition
+from indexer.core.policy import Policy, Progress
+from indexer.core.states import SETTLED, STICKY, DetectionState, InvoiceState
+from indexer.core.step import News, gather, settle, settle_clock
+from indexer.rail.types import AssetId, BlockRef, Heads, Transfer
+
+RAIL = "testnet"
+COIN = AssetId("test:1/slip44:1")
+TOKEN = AssetId("test:1/erc20:0xaa")
+UNKNOWN = AssetId("test:1/erc20:0xff")
+CONFIGURED = frozenset({COIN, TOKEN})
+
+
+def model_settings(examples: int, steps: int = 30) -> settings:
+    """Hypothesis as CI wants it: the same examples each time, and no clock of its own."""
+    return settings(
+        deadline=None,
+        derandomize=True,
+        max_examples=examples,
+        stateful_step_count=steps,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+
+
+def minute(n: float) -> datetime:
+    """``n`` minutes into the story."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n)
+
+
+class Chain:
+    """One branch: blocks by height, possibly with skipped heights. Its hashes are its name and the height."""
+
+    def __init__(self, blocks: Iterable[BlockRef] = (), name: str = "a") -> None:
+        self.blocks = {block.height: block for block in blocks}
+        self.name = name
+
+    def grow(self, *heights: int) -> "Chain":
+        """Add blocks at those heights, each on top of the one before."""
+        for height in heights:
+            parent = self.head.hash if self.blocks else ""
+            self.blocks[height] = BlockRef(height, f"{self.name}{height}", parent, minute(height))
+        return self
+
+    def fork(self, above: int, *heights: int, name: str = "b") -> "Chain":
+        """Another branch, which shares the blocks up to ``above`` and has its own at ``heights``."""
+        shared = [block for height, block in self.blocks.items() if height <= above]
+        return Chain(shared, name).grow(*heights)
+
+    def at(self, height: int) -> BlockRef:
+        """The block at ``height``, or the nearest below, as the seam says it."""
+        return self.blocks[max(each for each in self.blocks if each <= height)]
+
+    def these(self, *heights: int) -> list[BlockRef]:
+        return [self.blocks[height] for height in heights]
+
+    @property
+    def head(self) -> BlockRef:
+        return self.blocks[max(self.blocks)]
+
+    def heads(self, finalized: int | None = None) -> Heads:
+        return Heads(self.head, finalized=None if finalized is None else self.at(finalized))
+
+
+def chain(upto: int) -> Chain:
+    """A chain without gaps from block 0."""
+    return Chain().grow(*range(upto + 1))
+
+
+def plan(
+    cursor: BlockRef,
+    checkpoints: Sequence[BlockRef],
+    node: Chain,
+    *,
+    span_max: int = 100,
+    horizon: int = 1_000,
+    doubt: bool = False,
+    finalized: int | None = None,
+) -> tuple[Step, list[int]]:
+    """Ask for the next step, and answer its probes from ``node``: the step, and the heights that were probed."""
+    view = View(node.heads(finalized), doubt=doubt)
+    probes: list[int] = []
+    while True:
+        step = next_step(cursor, checkpoints, view, Limits(span_max, horizon))
+        if not isinstance(step, Probe):
+            return step, probes
+        assert step.height not in probes, "the same question twice in one round"
+        probes.append(step.height)
+        view = replace(view, probed={**view.probed, step.height: node.at(step.height)})
+
+
+def destination(
+    name: str = "order",
+    expected: int = 100,
+    policy: Policy | None = None,
+    asset: AssetId = COIN,
+    rail: str = RAIL,
+    watching: bool = True,
+) -> Destination:
+    """One way to pay; its address is its id."""
+    identity = uuid5(EVENTS, f"destination/{name}/{rail}/{asset}")
+    return Destination(identity, rail, asset, expected, policy or Policy(1), watching)
+
+
+def invoice(
+    name: str = "order",
+    expected: int = 100,
+    *ways: Destination,
+    policy: Policy | None = None,
+    expires: float = 1_000,
+    basis: TimeBasis = "first_seen",
+    tolerance_bps: int = 0,
+    state: InvoiceState = InvoiceState.CREATED,
+) -> Invoice:
+    """An invoice that is open for ``expires`` minutes, by default with one destination and one confirmation."""
+    ways = ways or (destination(name, expected, policy),)
+    identity = uuid5(EVENTS, f"invoice/{name}")
+    return Invoice(identity, state, minute(expires), list(ways), time_basis=basis, tolerance_bps=tolerance_bps)
+
+
+def pay(to: Invoice | Destination, amount: int, tx: str, *, index: str = "vout:0", **other: object) -> Transfer:
+    """A transfer to an invoice's first destination, or to a given one."""
+    way = to.destinations[0] if isinstance(to, Invoice) else to
+    asset = other.pop("asset", way.asset)
+    return Transfer(tx, index, way.id.bytes, asset, amount, None, **other)  # type: ignore[arg-type]
+
+
+class Story:
+    """One rail and its invoices. Each call is one step, written the way that the store would write it.
+
+    ``lazy``: a step loads only the books that it brings news to or whose due height it reaches, as the store does.
+    """
+
+    def __init__(
+        self, *invoices: Invoice, horizon: int = 100, has_finality: bool = False, rail: str = RAIL, lazy: bool = False
+    ) -> None:
+        self.rail, self.horizon, self.has_finality, self.lazy = rail, horizon, has_finality, lazy
+        self.invoices = {each.id: each for each in invoices}
+        self.detections: dict[UUID, dict[UUID, Detection]] = {each.id: {} for each in invoices}
+        self.cases: dict[UUID, list[Case]] = {each.id: [] for each in invoices}
+        self.feed: list[Transition] = []
+        self.now = minute(0)
+        self.blocks = [BlockRef(0, "genesis", "", self.now)]
+        self.content: dict[str, list[Transfer]] = {"genesis": []}
+        self.finalized = -1
+        self.covered: datetime | None = None
+        self._names = count(1)
+
+    # What happens ---------------------------------------------------------------------------------------------------
+
+    def sees(self, *transfers: Transfer) -> None:
+        """The mempool shows transfers that it did not show before."""
+        self._write(self._gather(transfers), ())
+
+    def drops(self, *txs: str) -> None:
+        """The mempool no longer shows those transactions, and nothing took their place."""
+        self._lose({tx: None for tx in txs})
+
+    def hears_of_rival(self, tx: str, rival: str) -> None:
+        """``rival`` takes what ``tx`` spends, and pays nobody here."""
+        self._lose({tx: rival})
+
+    def mine(self, *transfers: Transfer) -> BlockRef:
+        """A block a minute, one step a block."""
+        self.span([transfers])
+        return self.blocks[-1]
+
+    def quiet(self, blocks: int) -> None:
+        """So many empty blocks, each its own step."""
+        for _ in range(blocks):
+            self.mine()
+
+    def span(self, contents: Iterable[Sequence[Transfer]], *, history: bool = False) -> None:
+        """Several blocks in one step."""
+        new = self._extend(contents)
+        self._write(self._gather(self._inside(new)), new, history=history)
+
+    def reorg(self, depth: int, *contents: Sequence[Transfer]) -> None:
+        """The last ``depth`` blocks are gone; the other branch (by default one longer, and empty) comes in one step."""
+        self.rewind(depth, contents or [()] * (depth + 1))
+
+    def rewind(self, depth: int, contents: Iterable[Sequence[Transfer]]) -> None:
+        fork = self.blocks[-1 - depth]
+        del self.blocks[len(self.blocks) - depth :]
+        new = self._extend(contents)
+        news = self._gather(self._inside(new))
+        for identity, known in self.detections.items():
+            gone = [
+                each.id
+                for each in known.values()
+                if (each.block_height or 0) > fork.height
+                and each.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
+            ]
+            if gone:
+                news.setdefault(identity, News()).orphaned.extend(gone)
+        self._write(news, new)
+
+    def take(self, blocks: Sequence[BlockRef], content: dict[str, list[Transfer]], *, history: bool = False) -> None:
+        """Follow blocks that somebody else mined, in one step."""
+        self.blocks += blocks
+        self.content |= {block.hash: content[block.hash] for block in blocks}
+        self._write(self._gather(self._inside(blocks)), blocks, history=history)
+
+    def finalize(self, height: int) -> None:
+        """The node calls ``height`` final; a step of its own."""
+        self.finalized = height
+        self._write({}, ())
+
+    def passes(self, minutes: float) -> None:
+        """Time goes by with nothing on the chain, and the clock looks at every book."""
+        self.now += timedelta(minutes=minutes)
+        self.look_at_the_clock()
+
+    def look_at_the_clock(self) -> None:
+        self._save(self._books(self.invoices), lambda books, moment: settle_clock(books, moment), ())
+
+    def resolve(self, about: Invoice, kind: str) -> None:
+        """An operator closes an exception."""
+        for case in self.cases[about.id]:
+            if case.kind == kind and case.resolution is None:
+                case.resolution = "refunded by hand"
+
+    # What is told ---------------------------------------------------------------------------------------------------
+
+    def states(self, about: Invoice) -> list[str]:
+        """Where the invoice was told to have gone, in order."""
+        return [line.to_state for line in self.lines(about)]
+
+    def lines(self, about: Invoice) -> list[Transition]:
+        return [line for line in self.feed if line.subject == "invoice" and line.invoice_id == about.id]
+
+    def tale(self, tx: str) -> list[str]:
+        """What was told of a transaction."""
+        return [line.to_state for line in self.feed if line.subject == "detection" and line.at and line.at.tx_id == tx]
+
+    def open_cases(self, about: Invoice) -> list[str]:
+        return sorted(case.kind for case in self.cases[about.id] if case.resolution is None)
+
+    def told_cases(self, kind: str) -> list[str]:
+        return [line.to_state for line in self.feed if line.subject == "exception" and line.reason == kind]
+
+    def found(self, tx: str) -> Detection:
+        return next(each for known in self.detections.values() for each in known.values() if each.tx_id == tx)
+
+    # How it is written ----------------------------------------------------------------------------------------------
+
+    def _extend(self, contents: Iterable[Sequence[Transfer]]) -> list[BlockRef]:
+        new = []
+        for transfers in contents:
+            self.now += timedelta(minutes=1)
+            last = self.blocks[-1]
+            block = BlockRef(last.height + 1, f"block-{next(self._names)}", last.hash, self.now)
+            self.content[block.hash] = list(transfers)
+            self.blocks.append(block)
+            new.append(block)
+        return new
+
+    def _inside(self, blocks: Iterable[BlockRef]) -> list[Transfer]:
+        return [replace(each, block=block) for block in blocks for each in self.content[block.hash]]
+
+    def _gather(self, transfers: Iterable[Transfer]) -> dict[UUID, News]:
+        candidates: dict[bytes, list[Candidate]] = {}
+        for order, each in enumerate(sorted(self.invoices.values(), key=lambda one: str(one.id))):
+            is_open = each.state not in SETTLED | STICKY | {InvoiceState.EXPIRED}
+            for way in each.destinations:
+                candidate = Candidate(way.id, each.id, way.rail, way.asset, None, is_open, minute(order))
+                candidates.setdefault(way.id.bytes, []).append(candidate)
+        rivals: dict[str, list[tuple[UUID, UUID]]] = {}
+        for identity, known in self.detections.items():
+            for each in known.values():
+                rivals.setdefault(each.tx_id, []).append((identity, each.id))
+        return gather(transfers, self.rail, candidates, rivals, CONFIGURED, self.now)
+
+    def _lose(self, lost: dict[str, str | None]) -> None:
+        news = {}
+        for identity, known in self.detections.items():
+            about = {each.id: lost[each.tx_id] for each in known.values() if each.tx_id in lost}
+            if about:
+                news[identity] = News(lost=about)
+        self._write(news, ())
+
+    def moment(self, blocks: Sequence[BlockRef] = (), *, history: bool = False) -> Moment:
+        return Moment(
+            rail=self.rail,
+            progress=Progress(self.blocks[-1].height, min(self.finalized, self.blocks[-1].height)),
+            cursor_time=self.blocks[-1].time,
+            coverage=Coverage({self.rail: self.covered or self.now}),
+            now=self.now,
+            horizon=self.horizon,
+            has_finality=self.has_finality,
+            block_times={block.height: block.time for block in blocks},
+            history=history,
+        )
+
+    def _write(self, news: dict[UUID, News], blocks: Sequence[BlockRef], *, history: bool = False) -> None:
+        touched = [each for each in self.invoices if not self.lazy or each in news or self._is_due(each)]
+        books = self._books(touched)
+        self._save(books, lambda loaded, moment: settle(loaded, news, moment), blocks, history=history)
+
+    def _is_due(self, identity: UUID) -> bool:
+        policies = {way.id: way.policy for way in self.invoices[identity].destinations}
+        progress = self.moment().progress
+        dues = [
+            next_due(each, policies, self.horizon, self.has_finality)
+            for each in self.detections[identity].values()
+            if each.rail == self.rail
+        ]
+        return any(due is not None and progress.has_reached(due) for due in dues)
+
+    def _books(self, identities: Iterable[UUID]) -> list[Book]:
+        return [Book(self.invoices[each], self.detections[each], list(self.cases[each])) for each in identities]
+
+    def _save(self, books: Sequence[Book], act, blocks: Sequence[BlockRef], *, history: bool = False) -> None:  # type: ignore[no-untyped-def]
+        before = deepcopy(books)
+        act(books, self.moment(blocks, history=history))
+        for old, book in zip(before, books, strict=True):
+            _nothing_changes_in_silence(old, book)
+            self.cases[book.invoice.id] = book.cases
+            self.feed += [replace(line, at=deepcopy(line.at)) for line in book.transitions]
+
+
+def _nothing_changes_in_silence(old: Book, new: Book) -> None:
+    """What a book does not list as changed, opened or resolved would be lost by the store."""
+    for identity, detection in new.detections.items():
+        assert detection.told is detection.state, "a state that the feed never heard of"
+        if identity not in new.changed:
+            assert detection == old.detections[identity]
+    assert new.cases[: len(old.cases)] == old.cases or new.resolved
+    assert new.cases[len(old.cases) :] == new.opened
+    if not new.changed and not new.transitions:
+        assert new.invoice == old.invoice
+    if new.invoice.version == old.invoice.version:
+        assert (new.invoice.state, new.invoice.settled_at) == (old.invoice.state, old.invoice.settled_at)

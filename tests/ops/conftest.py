@@ -1,0 +1,58 @@
+"""A real Postgres for what an operator uses: one server a session, one database a test."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from indexer.store.database import Database
+from indexer.store.embedded import EmbeddedPostgres
+from indexer.store.migrate import migrate
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The DSN of a server whose database `railwatch` holds the schema, to be copied and not used."""
+    with tempfile.TemporaryDirectory(prefix="railwatch-ops-") as name:
+        # The server runs as another user when we are root, and pytest's own folders are closed to it.
+        Path(name).chmod(0o711)
+        server = EmbeddedPostgres(Path(name) / "data")
+        dsn = asyncio.run(server.start())
+        try:
+            asyncio.run(_prepare(dsn))
+            yield dsn
+        finally:
+            asyncio.run(server.stop())
+
+
+async def _prepare(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await migrate(connection)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def dsn(server: str) -> str:
+    """A database of the test's own, with the schema in it."""
+    name = f"test_{next(_numbers)}"
+    connection = await asyncpg.connect(server, database="postgres")
+    try:
+        await connection.execute(f"create database {name} template railwatch")
+    finally:
+        await connection.close()
+    return server.replace("/railwatch?", f"/{name}?")
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """That database, open."""
+    async with Database(dsn, size=4) as database:
+        yield database

@@ -1,0 +1,26 @@
+"""The stages on which stories play."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from adapters.fake import Rules
+from indexer.store.database import Database
+from tests.scenarios.stage import Stage, chain_named
+
+
+@pytest.fixture
+async def stage(database: Database) -> AsyncIterator[Stage]:
+    """One rail with a mempool and without finality, like Bitcoin's."""
+    async with Stage(database, [chain_named()]) as stage:
+        yield stage
+        await stage.audit()
+
+
+@pytest.fixture
+async def finality(database: Database) -> AsyncIterator[Stage]:
+    """One rail without a mempool and with finality eight blocks below its head, like Ethereum's."""
+    rules = Rules(finality=8, safe=4, mempool=False)
+    async with Stage(database, [chain_named(rules=rules)]) as stage:
+        yield stage
+        await stage.audit()

@@ -1,0 +1,203 @@
+"""A stage for stories: a real daemon in this process, real Postgres, and chains that do as they are told."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from adapters.fake import FakeChain, FakeSimulator, Rules, node_of, register
+from indexer.config import Config
+from indexer.daemon.supervisor import Silent, serve
+from indexer.store.database import Database
+
+PATIENCE = 15.0
+"""Seconds that a story waits for something before it says what it saw instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An invoice on the stage, and the address of its first destination."""
+
+    id: UUID
+    address: str
+
+
+@dataclass(slots=True)
+class Stage:
+    """One daemon over some fake chains. Rails are named after their chains."""
+
+    database: Database
+    chains: Sequence[FakeChain]
+    confirmations: int = 2
+    options: dict[str, Any] = field(default_factory=dict)
+    _daemon: asyncio.Task[None] | None = None
+    _orders: int = 0
+
+    def __post_init__(self) -> None:
+        for chain in self.chains:
+            register(chain)
+
+    @property
+    def config(self) -> Config:
+        """What an operator would have written."""
+        rails = [
+            {
+                "name": chain.name,
+                "adapter": "fake",
+                "chain_id": chain.chain_id,
+                "nodes": [{"chain": chain.name, "timeout": 0.5}],
+                "asset": [
+                    {"symbol": "COIN"},
+                    *({"symbol": each.upper(), "contract": each, "decimals": 6} for each in chain.rules.tokens),
+                ],
+                "poll_interval": 0.05,
+                **self.options,
+            }
+            for chain in self.chains
+        ]
+        policies = [{"rail": chain.name, "confirmations": self.confirmations} for chain in self.chains]
+        return Config.model_validate({"database": {"url": self.database.dsn}, "rail": rails, "policy": policies})
+
+    @property
+    def chain(self) -> FakeChain:
+        """The first chain, which most stories are about."""
+        return self.chains[0]
+
+    @property
+    def sim(self) -> FakeSimulator:
+        """Drives the first chain."""
+        return self.simulator(self.chain)
+
+    def simulator(self, chain: FakeChain) -> FakeSimulator:
+        """Drives a chain, through the node that the daemon asks."""
+        return FakeSimulator(chain=chain, node=node_of(chain.name))
+
+    async def __aenter__(self) -> "Stage":
+        for chain in self.chains:
+            if len(chain.line) == 1:
+                chain.mine()
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self, *, wait: bool = True) -> None:
+        """Start the daemon, and wait until its rails are followed."""
+        self._daemon = asyncio.create_task(serve(self.config, None, Silent()))
+        if wait:
+            await self.follows()
+
+    async def stop(self) -> None:
+        """Stop the daemon, as SIGTERM would."""
+        if self._daemon is not None:
+            daemon, self._daemon = self._daemon, None
+            daemon.cancel()
+            with suppress(asyncio.CancelledError):
+                await daemon
+
+    async def invoice(self, amount: int = 100, *, to: Sequence[dict[str, Any]] | None = None, **terms: Any) -> Placed:
+        """Register an invoice (COIN on the first chain, unless ``to`` says otherwise) and wait until it is watched."""
+        self._orders += 1
+        to = to or [{"rail": self.chain.name, "asset": "COIN", "amount": amount}]
+        address = await self.sim.new_address()
+        request = {
+            "merchant_id": "shop",
+            "order_id": str(self._orders),
+            "destinations": [{"address": address, **each} for each in to],
+            **({} if "expires_at" in terms else {"expires_in": 3600}),
+            **terms,
+        }
+        made = await self.database.value("select railwatch.create_invoice($1)", request)
+        await self.until(lambda: self._is_taken_in(made))
+        return Placed(made, request["destinations"][0]["address"])
+
+    async def _is_taken_in(self, invoice: UUID) -> bool:
+        waiting = "select count(*) from railwatch.destinations where invoice_id = $1 and watch_state = 'registered'"
+        return await self.database.value(waiting, invoice) == 0
+
+    async def follows(self) -> None:
+        """Wait until every rail's committed cursor is its chain's head."""
+        await self.until(self._is_at_tip)
+
+    async def _is_at_tip(self) -> bool:
+        rows = await self.database.rows("select name, cursor_hash, state from railwatch.rails where enabled")
+        seen = {row["name"]: (row["cursor_hash"], row["state"]) for row in rows}
+        return all(seen.get(chain.name) == (chain.tip.hash, "live") for chain in self.chains)
+
+    async def mine(self, blocks: int = 1) -> None:
+        """Mine on the first chain, and wait until that is committed."""
+        await self.sim.mine(blocks)
+        await self.follows()
+
+    async def pay(self, invoice: Placed, amount: int = 100, asset: str | None = None) -> str:
+        """Pay the invoice on the first chain; returns the transaction's id."""
+        return await self.sim.pay(invoice.address, amount, asset)  # type: ignore[arg-type]
+
+    async def state(self, invoice: Placed) -> str:
+        """The invoice's state."""
+        return str(await self.database.value("select state from railwatch.invoices where id = $1", invoice.id))
+
+    async def becomes(self, invoice: Placed, state: str) -> None:
+        """Wait until the invoice is in that state."""
+
+        async def is_so() -> bool:
+            return await self.state(invoice) == state
+
+        await self.until(is_so, lambda: self.path(invoice))
+
+    async def path(self, invoice: Placed, subject: str = "invoice") -> list[tuple[str, str]]:
+        """(state, reason) of everything that the feed told about the invoice, in order."""
+        rows = await self.database.rows(
+            "select to_state, reason from railwatch.transitions where invoice_id = $1 and subject = $2 order by seq",
+            invoice.id,
+            subject,
+        )
+        return [(row["to_state"], row["reason"]) for row in rows]
+
+    async def open_cases(self, invoice: Placed) -> set[str]:
+        """Kinds of exceptions that are open."""
+        rows = await self.database.rows(
+            "select kind from railwatch.exceptions where invoice_id = $1 and resolved_at is null", invoice.id
+        )
+        return {row["kind"] for row in rows}
+
+    async def until(
+        self, condition: Callable[[], Awaitable[bool]], told: Callable[[], Awaitable[Any]] | None = None
+    ) -> None:
+        """Wait for a condition. Fails loudly with what the tables say, and with what killed the daemon."""
+        deadline = time.monotonic() + PATIENCE
+        while not await condition():
+            if self._daemon is not None and self._daemon.done():
+                await self._daemon
+            if time.monotonic() > deadline:
+                rails = await self.database.rows("select name, state, reason, cursor_height from railwatch.rails")
+                seen = await told() if told else None
+                raise AssertionError(f"waited {PATIENCE:.0f} s in vain; saw {seen}; rails: {[dict(r) for r in rails]}")
+            await asyncio.sleep(0.01)
+
+    async def audit(self) -> None:
+        """What must hold after every story: a gapless feed, connected histories, sums that add up."""
+        holes = "select count(*) from (select seq - lag(seq, 1, 0::bigint) over (order by seq) as step"
+        assert await self.database.value(f"{holes} from railwatch.transitions) t where step <> 1") == 0
+        torn = """
+            select count(*) from (
+                select from_state, lag(to_state) over (partition by subject, subject_id order by seq) as before,
+                       subject, to_state
+                from railwatch.transitions) t
+            where from_state is distinct from before"""
+        assert await self.database.value(torn) == 0
+        wrong = """
+            select count(*) from railwatch.destinations d where confirmed_amount is distinct from (
+                select coalesce(sum(amount), 0) from railwatch.detections x
+                where x.destination_id = d.id and x.kind = 'payment' and x.in_time
+                  and x.state in ('confirmed', 'final'))"""
+        assert await self.database.value(wrong) == 0
+
+
+def chain_named(name: str = "story", rules: Rules | None = None, **more: Any) -> FakeChain:
+    """A fake chain that the daemon can find by its name."""
+    return FakeChain(name, rules or Rules(), **more)

@@ -61,8 +61,13 @@ class Book:
     cases: list[Case]
     transitions: list[Transition] = field(default_factory=list)
     changed: set[UUID] = field(default_factory=set)
+    fresh: set[UUID] = field(default_factory=set)
     opened: list[Case] = field(default_factory=list)
     resolved: list[Case] = field(default_factory=list)
+    policies: Mapping[UUID, Policy] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policies = {destination.id: destination.policy for destination in self.invoice.destinations}
 
 
 def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
@@ -77,7 +82,7 @@ def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
 def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
     """Take in transfers as they were seen now: new ones, ones that are back, ones that reached a block."""
     seen = [known for known in (_take_in(book, sighting) for sighting in sightings) if known is not None]
-    policies = _policies(book)
+    policies = book.policies
     for detection in seen:
         if not _found_final(detection, policies, moment):
             _move(book, detection, detection.state, "seen" if detection.block_hash is None else "included", moment)
@@ -93,6 +98,7 @@ def _take_in(book: Book, sighting: Detection) -> Detection | None:
         if sighting.kind is Kind.PAYMENT and book.invoice.state in STICKY:
             sighting.kind = Kind.UNEXPECTED
         book.detections[sighting.id] = known = sighting
+        book.fresh.add(known.id)
     elif _is_news(known, sighting):
         known.state, known.replaced_by = sighting.state, None
         known.block_height, known.block_hash = sighting.block_height, sighting.block_hash
@@ -126,7 +132,7 @@ def lose(book: Book, lost: Mapping[UUID, str | None], moment: Moment) -> None:
 
 def promote(book: Book, moment: Moment) -> None:
     """Confirm and finalize what has become deep enough, then settle. The last chapter: only here may time run out."""
-    policies = _policies(book)
+    policies = book.policies
     promoted = None
     for detection in book.detections.values():
         if detection.state is DetectionState.INCLUDED and _confirm(book, detection, policies, moment):
@@ -139,10 +145,6 @@ def promote(book: Book, moment: Moment) -> None:
 def tick(book: Book, moment: Moment) -> None:
     """Let time pass: only expiry and what depends on it can change."""
     _settle(book, moment, "clock", last=True)
-
-
-def _policies(book: Book) -> dict[UUID, Policy]:
-    return {destination.id: destination.policy for destination in book.invoice.destinations}
 
 
 def _found_final(detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:

@@ -51,11 +51,13 @@ def _kind(transfer: Transfer, rail: str, nearest: Candidate, configured: Collect
     return Kind.PAYMENT if nearest.asset == transfer.asset else Kind.WRONG_ASSET
 
 
-def sighting(transfer: Transfer, rail: str, candidate: Candidate, kind: Kind, now: datetime) -> Detection:
+def sighting(
+    identity: UUID, transfer: Transfer, rail: str, candidate: Candidate, kind: Kind, now: datetime
+) -> Detection:
     """The transfer as a detection. First sight in a block counts as the block's time, unless that lies ahead."""
     block = transfer.block
     return Detection(
-        id=detection_id(rail, transfer.tx_id, transfer.tx_index),
+        id=identity,
         destination_id=candidate.destination_id,
         rail=rail,
         asset=transfer.asset,

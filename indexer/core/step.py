@@ -7,8 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from indexer.core.ledger import Book, Moment, lose, orphan, promote, sight, tick
-from indexer.core.matching import Candidate, match, sighting
+from indexer.core.matching import Candidate, detection_id, match, sighting
 from indexer.core.model import Detection
+from indexer.core.states import Kind
 from indexer.rail.types import AssetId, Transfer
 
 
@@ -21,24 +22,36 @@ class News:
     sightings: list[Detection] = field(default_factory=list)
 
 
+def identify(transfers: Iterable[Transfer], rail: str) -> list[tuple[UUID, Transfer]]:
+    """Transfers with the ids of their detections."""
+    return [(detection_id(rail, each.tx_id, each.tx_index), each) for each in transfers]
+
+
 def gather(
-    transfers: Iterable[Transfer],
+    identified: Iterable[tuple[UUID, Transfer]],
     rail: str,
     candidates: Mapping[bytes, Sequence[Candidate]],
+    known: Mapping[UUID, Candidate],
     rivals: Mapping[str, Sequence[tuple[UUID, UUID]]],
     configured: Collection[AssetId],
     now: datetime,
 ) -> dict[UUID, News]:
-    """What transfers mean, by invoice. ``rivals``: (invoice, detection) of what each displaced transaction had paid."""
+    """What transfers mean, by invoice.
+
+    ``known``: who has a transfer that was recorded before; it stays there, whoever holds the address now. ``rivals``:
+    (invoice, detection) of what each displaced transaction had paid.
+    """
     news: defaultdict[UUID, News] = defaultdict(News)
-    for transfer in transfers:
+    for identity, transfer in identified:
         for displaced in transfer.rivals:
             for invoice, detection in rivals.get(displaced, ()):
                 news[invoice].lost[detection] = transfer.tx_id
-        found = match(transfer, rail, candidates.get(transfer.to, ()), configured) if transfer.amount else None
+        if not transfer.amount:
+            continue
+        owner = known.get(identity)
+        found = (owner, Kind.PAYMENT) if owner else match(transfer, rail, candidates.get(transfer.to, ()), configured)
         if found is not None:
-            owner, kind = found
-            news[owner.invoice_id].sightings.append(sighting(transfer, rail, owner, kind, now))
+            news[found[0].invoice_id].sightings.append(sighting(identity, transfer, rail, *found, now))
     return dict(news)
 
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from indexer.core.ledger import Moment
 from indexer.core.policy import Progress
-from indexer.core.step import News, gather, settle, settle_clock
-from indexer.rail.types import NOBODY, AssetId, BlockRef, Span, Traits, Transfer
+from indexer.core.step import News, gather, identify, settle, settle_clock
+from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
 from indexer.store.steps import OpenStep, Position, StepStore, Touched
 
 SPACING = 16
@@ -46,8 +46,7 @@ class Recorder:
             return kept
         async with self.steps.step(taken.before, position, rewinds=taken.fork is not None) as step:
             fork = taken.fork.height if taken.fork else None
-            touched = await self._touched(step, position, fork, taken.transfers)
-            await self._settle(step, touched, taken, position)
+            await self._settle(step, taken, position, fork)
             await step.keep_checkpoints(kept, fork, anchor if kept else None)
         return kept
 
@@ -64,8 +63,7 @@ class Recorder:
             taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
             kept = self._touched_blocks(transfers, position)
             if transfers:
-                touched = await self._touched(step, position, None, transfers)
-                await self._settle(step, touched, taken, position)
+                await self._settle(step, taken, position, None)
                 await step.keep_checkpoints(kept, None, None)
             if watching:
                 await step.begin_watching(watching, covered_from)
@@ -74,8 +72,7 @@ class Recorder:
     async def record_pending(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
         """Commit a snapshot of the mempool: what is new in it, and what is no longer there (HAZARDS B1, B2)."""
         async with self.steps.aside(rewinds) as (step, position):
-            touched = await self._touched(step, position, None, snapshot)
-            news = gather(snapshot, self.rail, touched.candidates, touched.rivals, self.configured, step.now)
+            touched, news = await self._news(step, position, None, snapshot)
             present = {transfer.tx_id for transfer in snapshot if transfer.amount}
             for invoice, detection, tx_id in await step.pending():
                 if tx_id not in present:
@@ -93,15 +90,19 @@ class Recorder:
             await step.save(books, self.traits.horizon, self.traits.has_finalized)
             return len(books)
 
-    async def _touched(
+    async def _news(
         self, step: OpenStep, position: Position, fork: int | None, transfers: Sequence[Transfer]
-    ) -> Touched:
-        keys = [transfer.to for transfer in transfers if transfer.to != NOBODY]
-        displaced = [rival for transfer in transfers for rival in transfer.rivals]
-        return await step.touched(self.traits.family, position, fork, keys, displaced)
+    ) -> tuple[Touched, dict[UUID, News]]:
+        """Whom the step concerns, and what the transfers mean to each."""
+        identified = identify(transfers, self.rail)
+        touched = await step.touched(self.traits.family, position, fork, identified)
+        news = gather(
+            identified, self.rail, touched.candidates, touched.known, touched.rivals, self.configured, step.now
+        )
+        return touched, news
 
-    async def _settle(self, step: OpenStep, touched: Touched, taken: Taken, position: Position) -> None:
-        news = gather(taken.transfers, self.rail, touched.candidates, touched.rivals, self.configured, step.now)
+    async def _settle(self, step: OpenStep, taken: Taken, position: Position, fork: int | None) -> None:
+        touched, news = await self._news(step, position, fork, taken.transfers)
         for invoice, detections in touched.orphaned.items():
             news.setdefault(invoice, News()).orphaned.extend(detections)
         books = await step.books({*touched.due, *news})

@@ -23,6 +23,23 @@ SAVE_INVOICES = query("save_invoices")
 SAVE_CASES = query("save_cases")
 APPEND_TRANSITIONS = query("append_transitions")
 
+TAKE_SEQS = query("take_seqs")
+
+DETECTION_COLUMNS = (
+    *("id", "invoice_id", "destination_id", "rail", "asset", "tx_id", "tx_index", "amount", "kind", "state"),
+    *("first_seen_at", "block_height", "block_hash", "block_time", "confirmed_at", "in_time", "replaced_by"),
+    *("maturity", "spends", "invoice_ended", "version", "evidence", "due_basis", "due_height"),
+)
+SPENDS = DETECTION_COLUMNS.index("spends")
+TRANSITION_COLUMNS = (
+    *("event_id", "subject", "subject_id", "invoice_id", "from_state", "to_state", "reason", "cause", "rail"),
+    *("tx_id", "block_height", "block_hash", "confirmations", "seen_amount", "confirmed_amount", "chain_time"),
+    "evidence",
+)
+
+MANY = 500
+"""Rows from which on COPY pays for its own preparation."""
+
 SEPARATOR = "\x1f"
 """Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
 
@@ -118,52 +135,73 @@ def _case(row: Row) -> Case:
 
 async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
     """Write what changed: detections, states and sums, exceptions, and last the lines of the feed."""
-    changed = [(book, book.detections[each]) for book in books for each in book.changed]
+    changed = [_detection_row(book, each, horizon, has_finality) for book in books for each in book.changed]
     if changed:
-        await connection.execute(SAVE_DETECTIONS, *_detection_columns(changed, horizon, has_finality))
-    told = [line for book in books for line in book.transitions]
+        await _save_detections(connection, changed, books)
+    told = [_transition_row(line) for book in books for line in book.transitions]
     if changed or told:
         await connection.execute(SAVE_INVOICES, *_invoice_columns(books))
     if any(book.opened or book.resolved for book in books):
         await connection.execute(SAVE_CASES, *_case_columns(books))
     if told:
-        await connection.execute(APPEND_TRANSITIONS, *_transition_columns(told))
+        await _append_transitions(connection, told)
 
 
-def _detection_columns(changed: Sequence[tuple[Book, Detection]], horizon: int, has_finality: bool) -> list[list[Any]]:
-    rows = []
-    for book, each in changed:
-        policies = {destination.id: destination.policy for destination in book.invoice.destinations}
-        due = next_due(each, policies, horizon, has_finality)
-        rows.append(
-            (
-                each.id,
-                book.invoice.id,
-                each.destination_id,
-                each.rail,
-                each.asset,
-                each.tx_id,
-                each.tx_index,
-                each.amount,
-                each.kind,
-                each.state,
-                each.first_seen_at,
-                each.block_height,
-                each.block_hash,
-                each.block_time,
-                each.confirmed_at,
-                each.in_time,
-                each.replaced_by,
-                each.maturity,
-                SEPARATOR.join(each.spends) or None,
-                each.invoice_ended,
-                each.version,
-                each.evidence,
-                due.basis if due else None,
-                due.height if due else None,
-            )
+async def _save_detections(connection: Connection, rows: Sequence[tuple[Any, ...]], books: Sequence[Book]) -> None:
+    """One statement for a few; many new ones are copied in, which is three times as fast."""
+    fresh = {each for book in books for each in book.fresh}
+    if len(fresh) >= MANY:
+        new = [row for row in rows if row[0] in fresh]
+        await connection.copy_records_to_table(
+            "detections", schema_name="railwatch", records=new, columns=DETECTION_COLUMNS
         )
-    return _columns(rows)
+        rows = [row for row in rows if row[0] not in fresh]
+    if rows:
+        columns = _columns(rows)
+        columns[SPENDS] = [SEPARATOR.join(each) or None for each in columns[SPENDS]]
+        await connection.execute(SAVE_DETECTIONS, *columns)
+
+
+async def _append_transitions(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    if len(rows) < MANY:
+        await connection.execute(APPEND_TRANSITIONS, *_columns(rows))
+        return
+    first = await connection.fetchval(TAKE_SEQS, len(rows))
+    numbered = [(seq, *row) for seq, row in enumerate(rows, first)]
+    await connection.copy_records_to_table(
+        "transitions", schema_name="railwatch", records=numbered, columns=("seq", *TRANSITION_COLUMNS)
+    )
+
+
+def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
+    each = book.detections[identity]
+    due = next_due(each, book.policies, horizon, has_finality)
+    return (
+        each.id,
+        book.invoice.id,
+        each.destination_id,
+        each.rail,
+        each.asset,
+        each.tx_id,
+        each.tx_index,
+        each.amount,
+        each.kind,
+        each.state,
+        each.first_seen_at,
+        each.block_height,
+        each.block_hash,
+        each.block_time,
+        each.confirmed_at,
+        each.in_time,
+        each.replaced_by,
+        each.maturity,
+        each.spends,
+        each.invoice_ended,
+        each.version,
+        each.evidence,
+        due.basis if due else None,
+        due.height if due else None,
+    )
 
 
 def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
@@ -183,30 +221,25 @@ def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
     return [*_columns(opened, width=7), *_columns(resolved, width=2)]
 
 
-def _transition_columns(told: Sequence[Transition]) -> list[list[Any]]:
-    return _columns(
-        [
-            (
-                line.event_id,
-                line.subject,
-                line.subject_id,
-                line.invoice_id,
-                line.from_state,
-                line.to_state,
-                line.reason,
-                line.cause,
-                line.at.rail if line.at else None,
-                line.at.tx_id if line.at else None,
-                line.block_height,
-                line.block_hash,
-                line.confirmations,
-                line.seen_amount,
-                line.confirmed_amount,
-                line.chain_time,
-                line.evidence,
-            )
-            for line in told
-        ]
+def _transition_row(line: Transition) -> tuple[Any, ...]:
+    return (
+        line.event_id,
+        line.subject,
+        line.subject_id,
+        line.invoice_id,
+        line.from_state,
+        line.to_state,
+        line.reason,
+        line.cause,
+        line.at.rail if line.at else None,
+        line.at.tx_id if line.at else None,
+        line.block_height,
+        line.block_hash,
+        line.confirmations,
+        line.seen_amount,
+        line.confirmed_amount,
+        line.chain_time,
+        line.evidence,
     )
 
 

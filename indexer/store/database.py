@@ -112,12 +112,20 @@ async def connect(dsn: str) -> Connection:
 async def prepare_connection(connection: Connection) -> None:
     """jsonb as Python values. Numerics stay Decimal, which is exact both ways; `int()` at the boundary."""
     await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=_to_json, decoder=msgspec.json.decode, format="text"
+        "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
     )
 
 
-def _to_json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+JSONB_VERSION = b"\x01"
+"""First byte of jsonb on the wire. The binary form is the one that COPY takes."""
+
+
+def _to_jsonb(value: Any) -> bytes:
+    return JSONB_VERSION + msgspec.json.encode(value)
+
+
+def _from_jsonb(data: bytes) -> Any:
+    return msgspec.json.decode(data[1:])
 
 
 @contextmanager

@@ -29,6 +29,7 @@ SHOW_TRANSITIONS = query("show_transitions")
 SHOW_EXCEPTIONS = query("show_exceptions")
 LIST_EXCEPTIONS = query("list_exceptions")
 FEED_PAGE = query("feed_page")
+SERVER_VERSION = query("server_version")
 
 Record = dict[str, Any]
 
@@ -115,12 +116,18 @@ async def read_feed(database: Database, after: int, limit: int) -> list[Record]:
     return _records(await database.rows(FEED_PAGE, after, limit))
 
 
+async def server_version(database: Database) -> int:
+    """Postgres' major version."""
+    number: int = await database.value(SERVER_VERSION)
+    return number // 10_000
+
+
 @asynccontextmanager
 async def _snapshot(database: Database) -> AsyncIterator[Connection]:
     """A connection that sees one moment: a step that commits meanwhile must not show a transfer without its line."""
-    async with database.connection() as connection:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            yield connection
+    moment = {"isolation": "repeatable_read", "readonly": True}
+    async with database.connection() as connection, connection.transaction(**moment):
+        yield connection
 
 
 def _records(rows: Iterable[Mapping[str, Any]]) -> list[Record]:

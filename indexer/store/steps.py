@@ -14,7 +14,7 @@ from uuid import UUID
 from indexer.core.ledger import Book
 from indexer.core.matching import Candidate
 from indexer.core.model import Coverage
-from indexer.rail.types import AssetId, BlockRef
+from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
 from indexer.store.books import load_books, load_coverage, save_books
 from indexer.store.database import Connection, Database, Row
 from indexer.store.errors import LeaseLost
@@ -65,6 +65,8 @@ class Touched:
     rivals: defaultdict[str, list[tuple[UUID, UUID]]] = field(default_factory=lambda: defaultdict(list))
     """By transaction: (invoice, detection) of what it had paid."""
     candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
+    known: dict[UUID, Candidate] = field(default_factory=dict)
+    """Transfers that were recorded before, with the destination that has them, whoever holds the address now."""
 
 
 class OpenStep:
@@ -77,9 +79,15 @@ class OpenStep:
         self.coverage = coverage
 
     async def touched(
-        self, family: str, position: Position, fork: int | None, keys: Iterable[bytes], displaced: Iterable[str]
+        self,
+        family: str,
+        position: Position,
+        fork: int | None,
+        identified: Sequence[tuple[UUID, Transfer]],
     ) -> Touched:
         """Find whom the step concerns. ``fork``: height above which inclusions are gone; None without a reorg."""
+        keys = {transfer.to for _, transfer in identified if transfer.to != NOBODY}
+        displaced = {rival for _, transfer in identified for rival in transfer.rivals}
         touched = Touched()
         finalized = position.finalized.height if position.finalized else -1
         rows = await self._connection.fetch(
@@ -88,9 +96,10 @@ class OpenStep:
             position.cursor.height,
             finalized,
             fork if fork is not None else 2**62,
-            list(set(displaced)),
+            list(displaced),
             family,
-            list(set(keys)),
+            list(keys),
+            [identity for identity, _ in identified],
         )
         for row in rows:
             invoice = row["invoice_id"]
@@ -100,18 +109,10 @@ class OpenStep:
                 touched.orphaned[invoice].append(row["detection_id"])
             elif row["what"] == "rival":
                 touched.rivals[row["tx_id"]].append((invoice, row["detection_id"]))
+            elif row["what"] == "known":
+                touched.known[row["detection_id"]] = _candidate(row)
             else:
-                touched.candidates[row["address_key"]].append(
-                    Candidate(
-                        row["destination_id"],
-                        invoice,
-                        row["rail"],
-                        AssetId(row["asset"]),
-                        row["reference"],
-                        row["open"],
-                        row["created_at"],
-                    )
-                )
+                touched.candidates[row["address_key"]].append(_candidate(row))
         return touched
 
     async def pending(self) -> list[tuple[UUID, UUID, str]]:
@@ -209,6 +210,18 @@ class StepStore:
             f"rail {self._lease.rail}: another daemon has taken it, or its cursor moved, since epoch "
             f"{self._lease.epoch} began; nothing was written"
         )
+
+
+def _candidate(row: Row) -> Candidate:
+    return Candidate(
+        row["destination_id"],
+        row["invoice_id"],
+        row["rail"],
+        AssetId(row["asset"]),
+        row["reference"],
+        bool(row["open"]),
+        row["created_at"],
+    )
 
 
 def _position(row: Row) -> Position:

@@ -19,7 +19,3 @@ where a.rail = $1 and a.enabled
 -- name: watch_states
 -- Whether an invoice's destinations are watched yet.
 select rail, address, watch_state, watch_error from railwatch.destinations where invoice_id = $1 order by position
-
--- name: server_version
--- The server's version, as a number such as 180006.
-select current_setting('server_version_num')::int

@@ -99,3 +99,7 @@ limit $3
 select seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, block_height,
        block_hash, confirmations, seen_amount, confirmed_amount, chain_time, recorded_at, evidence
 from railwatch.transitions where seq > $1 order by seq limit $2
+
+-- name: server_version
+-- The server's version, as a number such as 180006.
+select current_setting('server_version_num')::int

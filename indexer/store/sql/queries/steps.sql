@@ -45,6 +45,10 @@ select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null,
 from railwatch.detections d
 where d.rail = $1 and d.tx_id = any ($5)
 union all
+select 'known', d.id, d.invoice_id, null, d.destination_id, null, d.rail, d.asset, null, null, d.first_seen_at
+from railwatch.detections d
+where d.id = any ($8)
+union all
 select 'candidate', null, i.id, null, d.id, d.address_key, d.rail, d.asset, d.reference,
        i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at
 from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
@@ -168,6 +172,11 @@ lines as (
               block_height, block_hash, confirmations, seen_amount, confirmed_amount, chain_time, evidence, place)
 )
 select pg_notify('railwatch', (first + cardinality($1::uuid[]) - 1)::text) from taken
+
+-- name: take_seqs
+-- The first of $1 seqs for a large step, whose lines are then copied in. Wakes whoever listens, at the commit.
+with taken as materialized (select railwatch.next_seq($1) as first)
+select first, pg_notify('railwatch', (first + $1 - 1)::text) from taken
 
 -- name: save_checkpoints
 -- Blocks that a reorg may have to come back to.

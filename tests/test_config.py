@@ -84,7 +84,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     config = load(tmp_path, with_node('http = "http://a"'))
     assert config.database.embedded
     assert config.database.data_dir == tmp_path / ".railwatch/postgres"
-    assert config.rails[0].stall_after == 120
+    assert config.rails[0].stall_after is None
     known = load(tmp_path, with_node('http = "http://a"').replace("eip155:5", "eip155:137"))
     assert known.rails[0].stall_after == 60
     own = load(tmp_path, with_node('http = "http://a"').replace("eip155:5", "eip155:137") + "stall_after = 9")

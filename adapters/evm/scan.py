@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +29,7 @@ class Stride:
     """
 
     width: int = 32
-    most: int = 256
+    most: int = 128
     pushed_back: bool = field(default=False)
 
     def answered(self, width: int, size: int) -> None:
@@ -69,15 +70,17 @@ async def gather(source: Source, stride: Stride, span: Span, want: Want, lens: L
     refs: list[BlockRef] = []
     placed: list[Placed] = []
     parent = span.after
-    async for piece in _in_order(
+    pieces = _in_order(
         lambda low: min(span.upto.height, low + stride.width - 1),
         lambda low, high: _piece(source, stride, low, high, want, lens),
         span,
-    ):
-        check_link(parent, piece.refs)
-        parent = piece.refs[-1]
-        refs += piece.refs
-        placed += piece.placed
+    )
+    async with aclosing(pieces):
+        async for piece in pieces:
+            check_link(parent, piece.refs)
+            parent = piece.refs[-1]
+            refs += piece.refs
+            placed += piece.placed
     if parent.hash != span.upto.hash:
         raise BlockGone(f"the chain leads to {parent.hash} at height {parent.height}, not to {span.upto.hash}")
     return Piece(refs, placed)
@@ -85,7 +88,7 @@ async def gather(source: Source, stride: Stride, span: Span, want: Want, lens: L
 
 async def _in_order(
     last_of: Callable[[int], int], ask: Callable[[int, int], Coroutine[Any, Any, Piece]], span: Span
-) -> AsyncIterator[Piece]:
+) -> AsyncGenerator[Piece, None]:
     """The pieces of a span in order, `AT_ONCE` of them on their way. Leaving early cancels the rest."""
     waiting: deque[asyncio.Task[Piece]] = deque()
     low = span.after.height + 1

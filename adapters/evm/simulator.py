@@ -186,6 +186,10 @@ class EvmSimulator:
         """Any other call to the node."""
         return await self._anvil.rpc(method, *params)
 
+    async def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Many calls to the node in one request; their results in order."""
+        return await self._anvil.batch(calls)
+
     async def _raw(self, tx_ids: Sequence[str]) -> list[str]:
         return await self._anvil.batch([("eth_getRawTransactionByHash", (tx_id,)) for tx_id in tx_ids])
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from adapters.evm import traces, wire
-from adapters.evm.rpc import Answer, Call, Rpc
+from adapters.evm.rpc import Answer, Call, NodeRefused, Rpc
 from adapters.evm.traces import Trace
 from adapters.evm.want import Tracing, Want
 from adapters.evm.whole import check_receipt, check_traces, tx_ids
 from adapters.evm.wire import FullBlock, Header, Log, Receipt, block_ref
-from indexer.rail import BlockGone, BlockRef, RailUnavailable
+from indexer.rail import BlockGone, BlockRef
 
 BATCH = 100
 """Independent calls in one request: what public endpoints allow, and enough for any node to be busy."""
@@ -43,9 +44,10 @@ class Source:
         if not flat.refused:
             return Tracing.FLAT
         header = newest.read_block(wire.header_decoder)
-        if header is None or not header.transactions:
-            return Tracing.NONE if header is None else await self._tree(header)
-        return await self._tree(header)
+        if header is None:
+            return Tracing.NONE
+        method, params = Tracing.TREE.call("", header.hash)
+        return Tracing.NONE if (await self._rpc.call(method, *params)).refused else Tracing.TREE
 
     async def by_hash(self, ref: BlockRef, want: Want) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.
@@ -65,8 +67,8 @@ class Source:
         if block is None or canonical is None or canonical.hash != ref.hash:
             raise BlockGone(f"{self._rpc.name}: block {ref.height} {ref.hash} is not on its chain")
         logs = answers[2].read(wire.logs_decoder) if want.logs else []
-        if want.logs and Want().unanswered({block.hash: block}, logs):
-            raise RailUnavailable(f"{self._rpc.name}: block {block.hash} has logs by its bloom, and none were given")
+        if want.logs:
+            Want().check_block(block, logs)
         traced = [] if want.tracing is Tracing.NONE else [_frames(answers[-1], block, want.tracing)]
         return Content([block], [block_ref(block)], logs, traced, _size(answers))
 
@@ -99,32 +101,36 @@ class Source:
         ]
 
     async def batches(self, calls: Sequence[Call]) -> list[Answer]:
-        """Independent calls, in requests of bounded size, one after the other."""
-        answers: list[Answer] = []
-        for start in range(0, len(calls), BATCH):
-            answers += await self._rpc.batch(calls[start : start + BATCH])
-        return answers
+        """Independent calls, in requests of bounded size, one after the other; a refused size is halved (E21)."""
+        if len(calls) > BATCH:
+            return [*await self.batches(calls[:BATCH]), *await self.batches(calls[BATCH:])]
+        try:
+            return await self._rpc.batch(calls)
+        except NodeRefused:
+            if len(calls) == 1:
+                raise
+        middle = len(calls) // 2
+        return [*await self.batches(calls[:middle]), *await self.batches(calls[middle:])]
 
     async def _complete(self, blocks: Sequence[Block], logs: list[Log], want: Want) -> list[Log]:
-        """All logs of the blocks, in order: those that a bloom speaks of and the range left out are asked for by hash.
+        """All logs of the blocks, in order; what the range's answer leaves in doubt is asked for by hash.
 
-        Raises `RailUnavailable` if a block has logs for certain and the node gives none (E20).
+        In doubt are blocks whose bloom speaks of logs that were not given (E20), and the last block that has some: a
+        silently truncated answer ends inside it (E21). Raises `RailUnavailable` if a block's own answer is not whole.
         """
         by_hash = {block.hash: block for block in blocks}
-        silent = want.unanswered(by_hash, logs)
-        if not silent:
-            return logs
-        answers = await self.batches([("eth_getLogs", (want.filter({"blockHash": each}),)) for each in silent])
-        more: list[Log] = []
-        for block_hash, answer in zip(silent, answers, strict=True):
-            mine = answer.read(wire.logs_decoder)
-            if want.unanswered({block_hash: by_hash[block_hash]}, mine) and want.recipients is None:
-                raise RailUnavailable(
-                    f"{self._rpc.name}: block {block_hash} has logs by its bloom, and none were given"
-                )
-            more += mine
         place = {block.hash: at for at, block in enumerate(blocks)}
-        return sorted([*logs, *more], key=lambda log: place[log.block_hash])
+        doubtful = want.unanswered(by_hash, logs)
+        if logs:
+            doubtful.append(max((log.block_hash for log in logs), key=lambda each: place[each]))
+        if not doubtful:
+            return logs
+        answers = await self.batches([("eth_getLogs", (want.filter({"blockHash": each}),)) for each in doubtful])
+        settled = {each: answer.read(wire.logs_decoder) for each, answer in zip(doubtful, answers, strict=True)}
+        for each, mine in settled.items():
+            want.check_block(by_hash[each], mine)
+        kept = [log for log in logs if log.block_hash not in settled]
+        return sorted([*kept, *chain(*settled.values())], key=lambda log: place[log.block_hash])
 
     async def _traced(self, blocks: Sequence[Block], flat: Sequence[Answer], want: Want) -> Sequence[Sequence[Trace]]:
         """The traces of each block: given already, or asked for by the hashes that are now known."""
@@ -139,10 +145,6 @@ class Source:
             else []
             for block in blocks
         ]
-
-    async def _tree(self, header: Header) -> Tracing:
-        method, params = Tracing.TREE.call("", header.hash)
-        return Tracing.NONE if (await self._rpc.call(method, *params)).refused else Tracing.TREE
 
     def _present(self, answer: Answer, want: Want) -> Block:
         block = _read(answer, want)

@@ -8,7 +8,7 @@ from typing import Any
 from adapters.evm.bloom import mask, may_hold
 from adapters.evm.decode import PADDING, TRANSFER
 from adapters.evm.rpc import Call
-from adapters.evm.whole import check_branch, check_logs
+from adapters.evm.whole import check_bloom, check_branch, check_logs
 from adapters.evm.wire import FullBlock, Header, Log
 
 
@@ -49,7 +49,7 @@ class Want:
     def unanswered(self, headers: Mapping[str, Header | FullBlock], logs: Sequence[Log]) -> list[str]:
         """The blocks (by hash) that may hold logs of this kind by their bloom and have none among ``logs``.
 
-        With ``recipients`` it may be a false positive. Raises `BlockGone` or `RailUnavailable` as `whole` does.
+        With ``recipients`` they may be false positives. Raises `BlockGone` or `RailUnavailable` as `whole` does.
         """
         if self.recipients is None:
             return check_logs(headers, logs)
@@ -57,3 +57,14 @@ class Want:
         topic = mask(bytes.fromhex(TRANSFER[2:]))
         masks = [topic | mask(bytes(12) + key) for key in self.recipients]
         return [each for each, header in headers.items() if each not in seen and may_hold(header.logs_bloom, masks)]
+
+    def check_block(self, block: Header | FullBlock, logs: Sequence[Log]) -> None:
+        """Prove one block's logs, asked for by its hash. Raises `RailUnavailable` if any are missing (E20).
+
+        With ``recipients`` the answer settles what the bloom could only suspect, and nothing is left to compare.
+        """
+        if self.recipients is None:
+            check_logs({block.hash: block}, logs)
+            check_bloom(block, logs)
+        else:
+            check_branch({block.hash: block}, logs)

@@ -36,7 +36,7 @@ def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
     """The blocks (by hash) whose bloom says that they have logs, and that have none among ``logs``.
 
     ``logs`` are all logs of these blocks, in order. A bloom is only ever set by logs, so a set bloom without logs is no
-    false positive. Raises `BlockGone` for a log of another branch, `RailUnavailable` for a gap or a cut.
+    false positive. Raises `BlockGone` for a log of another branch, `RailUnavailable` for a gap.
     """
     seen = check_branch(headers, logs)
     last, block = -1, ""
@@ -44,8 +44,6 @@ def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
         if log.block_hash != block:
             last, block = -1, log.block_hash
         last = _next_index(log, last)
-    if block:
-        _check_cut(headers[block], [log for log in logs if log.block_hash == block])
     return [each for each, header in headers.items() if each not in seen and header.logs_bloom != NO_BLOOM]
 
 
@@ -60,12 +58,14 @@ def _next_index(log: Log, last: int) -> int:
     return index
 
 
-def _check_cut(header: Header | FullBlock, logs: Sequence[Log]) -> None:
-    """A truncated answer ends inside a block: the logs of the last one must account for every bit of its bloom.
+def check_bloom(header: Header | FullBlock, logs: Sequence[Log]) -> None:
+    """All logs of one block account for every bit of its bloom. Raises `RailUnavailable` if some are missing.
 
-    Only the last block is worth the hashing: a cut before it would have taken it away altogether, which `check_logs`
-    sees. A chain that keeps no blooms has none that could accuse it.
+    A chain that keeps no blooms has none that could accuse it. What this cannot see is a missing log that repeats
+    another's contract and topics; no node is known to cut a single block's answer.
     """
+    if header.logs_bloom == NO_BLOOM:
+        return
     try:
         items = {bytes.fromhex(text[2:]) for log in logs for text in (log.address, *log.topics)}
         missing = int(header.logs_bloom, 16) & ~bloom_of(items)

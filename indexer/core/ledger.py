@@ -103,7 +103,7 @@ def _take_in(book: Book, sighting: Detection) -> Detection | None:
         known.state, known.replaced_by = sighting.state, None
         known.block_height, known.block_hash = sighting.block_height, sighting.block_hash
         known.block_time, known.confirmed_at = sighting.block_time, None
-        known.evidence = {**known.evidence, **sighting.evidence}
+        known.evidence = sighting.evidence
     else:
         return None
     book.changed.add(known.id)
@@ -228,7 +228,7 @@ def _settle(
     """Bring sums, state and exceptions in line with the detections."""
     invoice = book.invoice
     _judge_times(book, moment.now)
-    sums = add_up(invoice, book.detections.values(), moment.now)
+    sums = add_up(invoice, book.detections.values())
     for destination in invoice.destinations:
         each = sums[destination.id]
         destination.seen, destination.confirmed, destination.late = each.seen, each.confirmed, each.late
@@ -249,7 +249,10 @@ def _settle(
 
 
 def _judge_times(book: Book, now: datetime) -> None:
+    """`final` is final in this too: what its time basis asks for is known by then."""
     for detection in book.detections.values():
+        if detection.state is DetectionState.FINAL and detection.in_time is not None:
+            continue
         in_time = is_in_time(detection, book.invoice, now)
         if detection.in_time is not in_time:
             detection.in_time = in_time

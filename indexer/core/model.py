@@ -17,8 +17,9 @@ TimeBasis = Literal["first_seen", "block_time", "confirmed"]
 class Detection:
     """One transfer to one destination, whatever becomes of its inclusions.
 
-    ``told`` is the state that the feed last heard, and ``version`` how often it was told one.
-    ``invoice_ended`` is the state of the invoice at first sight if that was an end state, else None.
+    ``told`` is the state that the feed last heard, and ``version`` how often it was told one. ``invoice_ended`` is the
+    state of the invoice at first sight if that was an end state, else None. ``evidence`` holds what this step learned;
+    what was known before stays in the store.
     """
 
     id: UUID

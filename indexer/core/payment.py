@@ -1,7 +1,7 @@
 """Where an invoice stands: a pure function of its terms, what was detected, what was covered, and the time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -25,7 +25,8 @@ def assess(invoice: Invoice, detections: Iterable[Detection], coverage: Coverage
 
     One destination must be met; amounts are never summed across destinations. Sets no field.
     """
-    return judge(invoice, add_up(invoice, detections, now), coverage, now)
+    judged = [replace(each, in_time=is_in_time(each, invoice, now)) for each in detections]
+    return judge(invoice, add_up(invoice, judged), coverage, now)
 
 
 def judge(invoice: Invoice, sums: Mapping[UUID, Sums], coverage: Coverage, now: datetime) -> InvoiceState:
@@ -65,13 +66,16 @@ def _without_payment(invoice: Invoice, coverage: Coverage, now: datetime) -> Inv
 
 
 def least_and_most(expected: int, tolerance_bps: int) -> tuple[int, int]:
-    """The amounts, both inclusive, that pay exactly; the tolerance is rounded down, towards the exact amount."""
+    """The amounts, both inclusive, that pay exactly; the tolerance is rounded down, and nothing never pays."""
     tolerance = expected * tolerance_bps // 10_000
-    return expected - tolerance, expected + tolerance
+    return max(1, expected - tolerance), expected + tolerance
 
 
-def add_up(invoice: Invoice, detections: Iterable[Detection], now: datetime) -> dict[UUID, Sums]:
-    """Sum the payments by destination. Orphaned, replaced and dropped transfers count nowhere."""
+def add_up(invoice: Invoice, detections: Iterable[Detection]) -> dict[UUID, Sums]:
+    """Sum the payments by destination, as they were last judged to be in time or not.
+
+    Orphaned, replaced and dropped transfers count nowhere.
+    """
     sums = {destination.id: Sums() for destination in invoice.destinations}
     for detection in detections:
         if detection.kind is not Kind.PAYMENT or not detection.live:
@@ -79,7 +83,7 @@ def add_up(invoice: Invoice, detections: Iterable[Detection], now: datetime) -> 
         each = sums[detection.destination_id]
         counted = detection.amount if detection.counted else 0
         each.in_block = each.in_block or detection.state in IN_BLOCK
-        if is_in_time(detection, invoice, now):
+        if detection.in_time:
             each.seen += detection.amount
             each.confirmed += counted
         else:

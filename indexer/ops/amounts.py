@@ -13,7 +13,7 @@ def display_units(amount: int, decimals: int) -> str:
 
 
 def base_units(text: str, decimals: int) -> int:
-    """The other way: ``base_units("1.5", 6)`` is 1500000. Raises ValueError if it is no number, or finer than it can be."""
+    """The other way: ``base_units("1.5", 6)`` is 1500000. Raises ValueError if it is no number, or too fine."""
     match = _DECIMAL.fullmatch(text)
     if match is None:
         raise ValueError(f'"{text}" is not an amount such as "1.5"')

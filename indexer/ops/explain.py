@@ -33,7 +33,7 @@ def render_dossier(dossier: Dossier) -> RenderableType:
         *_heading(dossier.invoice),
         *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
         *_section("Transfers", [line for each in dossier.detections for line in _detection(each)]),
-        *_section("What happened", [line for each in dossier.transitions for line in _transition(each, dossier)]),
+        *_section("What happened (UTC)", [line for each in dossier.transitions for line in _transition(each, dossier)]),
         *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each)]),
     )
 

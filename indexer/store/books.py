@@ -120,11 +120,9 @@ def _detection(row: Row) -> Detection:
         in_time=row["in_time"],
         replaced_by=row["replaced_by"],
         maturity=row["maturity"],
-        spends=tuple(row["spends"]),
         invoice_ended=InvoiceState(row["invoice_ended"]) if row["invoice_ended"] else None,
         told=state,
         version=row["version"],
-        evidence=row["evidence"],
     )
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside the floor, measured in the same run on the same machine. `make bench`, never part of tests."""

@@ -15,7 +15,7 @@ from indexer.core.matching import Candidate
 from indexer.core.model import Case, Coverage, Destination, Detection, Invoice, TimeBasis, Transition
 from indexer.core.policy import Policy, Progress
 from indexer.core.states import SETTLED, STICKY, DetectionState, InvoiceState
-from indexer.core.step import News, gather, settle, settle_clock
+from indexer.core.step import News, gather, identify, settle, settle_clock
 from indexer.rail.types import AssetId, BlockRef, Heads, Transfer
 
 RAIL = "testnet"
@@ -167,7 +167,7 @@ class Story:
 
     def drops(self, *txs: str) -> None:
         """The mempool no longer shows those transactions, and nothing took their place."""
-        self._lose({tx: None for tx in txs})
+        self._lose(dict.fromkeys(txs))
 
     def hears_of_rival(self, tx: str, rival: str) -> None:
         """``rival`` takes what ``tx`` spends, and pays nobody here."""
@@ -225,7 +225,7 @@ class Story:
         self.look_at_the_clock()
 
     def look_at_the_clock(self) -> None:
-        self._save(self._books(self.invoices), lambda books, moment: settle_clock(books, moment), ())
+        self._save(self._books(self.invoices), settle_clock, ())
 
     def resolve(self, about: Invoice, kind: str) -> None:
         """An operator closes an exception."""
@@ -279,10 +279,15 @@ class Story:
                 candidate = Candidate(way.id, each.id, way.rail, way.asset, None, is_open, minute(order))
                 candidates.setdefault(way.id.bytes, []).append(candidate)
         rivals: dict[str, list[tuple[UUID, UUID]]] = {}
+        recorded: dict[UUID, Candidate] = {}
         for identity, known in self.detections.items():
             for each in known.values():
                 rivals.setdefault(each.tx_id, []).append((identity, each.id))
-        return gather(transfers, self.rail, candidates, rivals, CONFIGURED, self.now)
+                recorded[each.id] = Candidate(
+                    each.destination_id, identity, each.rail, each.asset, None, False, minute(0)
+                )
+        identified = identify(transfers, self.rail)
+        return gather(identified, self.rail, candidates, recorded, rivals, CONFIGURED, self.now)
 
     def _lose(self, lost: dict[str, str | None]) -> None:
         news = {}
@@ -334,6 +339,7 @@ class Story:
 
 def _nothing_changes_in_silence(old: Book, new: Book) -> None:
     """What a book does not list as changed, opened or resolved would be lost by the store."""
+    assert set(new.detections) - set(old.detections) == new.fresh
     for identity, detection in new.detections.items():
         assert detection.told is detection.state, "a state that the feed never heard of"
         if identity not in new.changed:

@@ -179,6 +179,36 @@ class Stage:
                 raise AssertionError(f"waited {PATIENCE:.0f} s in vain; saw {seen}; rails: {[dict(r) for r in rails]}")
             await asyncio.sleep(0.01)
 
+    async def rescanned(self) -> None:
+        """Wait until every rescan that was asked for is done."""
+
+        async def is_done() -> bool:
+            return await self.database.value("select count(*) from railwatch.rescans where finished_at is null") == 0
+
+        await self.until(is_done)
+
+    async def rail(self, name: str | None = None) -> dict[str, Any]:
+        """The row of a rail, by default the first one's."""
+        row = await self.database.row("select * from railwatch.rails where name = $1", name or self.chain.name)
+        assert row is not None
+        return dict(row)
+
+    async def rail_is(self, state: str, name: str | None = None) -> str:
+        """Wait until a rail is in that state; returns the reason that it gives."""
+
+        async def is_so() -> bool:
+            return bool((await self.rail(name))["state"] == state)
+
+        await self.until(is_so)
+        return str((await self.rail(name))["reason"])
+
+    async def watch_states(self, invoice: Placed) -> list[str]:
+        """How far the invoice's destinations are, in their order."""
+        rows = await self.database.rows(
+            "select watch_state from railwatch.destinations where invoice_id = $1 order by position", invoice.id
+        )
+        return [row["watch_state"] for row in rows]
+
     async def audit(self) -> None:
         """What must hold after every story: a gapless feed, connected histories, sums that add up."""
         holes = "select count(*) from (select seq - lag(seq, 1, 0::bigint) over (order by seq) as step"

@@ -215,9 +215,9 @@ comment on column railwatch.destinations.position is 'Its place in the invoice''
 
 create table railwatch.detections (
     id uuid primary key,
-    invoice_id uuid not null references railwatch.invoices (id),
+    invoice_id uuid not null,
     destination_id uuid not null references railwatch.destinations (id),
-    rail text not null references railwatch.rails (name),
+    rail text not null,
     asset text not null,
     tx_id text not null,
     tx_index text not null,
@@ -238,13 +238,12 @@ create table railwatch.detections (
     version int not null default 0,
     due_basis text check (due_basis in ('depth', 'finalized')),
     due_height bigint,
-    unique (rail, tx_id, tx_index)
+    unique (tx_id, rail, tx_index)
 );
 create index detections_invoice on railwatch.detections (invoice_id);
 create index detections_due on railwatch.detections (rail, due_basis, due_height) where due_height is not null;
 create index detections_undoable on railwatch.detections (rail, block_height) where state in ('included', 'confirmed');
 create index detections_loose on railwatch.detections (rail) where state in ('pending', 'orphaned');
-create index detections_tx on railwatch.detections (tx_id);
 comment on table railwatch.detections is 'Transfers that reached a watched address. A row is never deleted; its inclusion can come and go.';
 comment on column railwatch.detections.id is 'Derived from rail, tx_id and tx_index: the same on every replay.';
 comment on column railwatch.detections.invoice_id is 'The invoice that holds the address.';

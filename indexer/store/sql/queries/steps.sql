@@ -91,9 +91,9 @@ select id, invoice_id, rail, asset, expected_amount, policy, watch_state
 from railwatch.destinations where invoice_id = any ($1) and watch_state <> 'rejected' order by invoice_id, position
 
 -- name: detections_of
--- All that was ever detected for those invoices.
+-- All that was ever detected for those invoices; raw evidence stays where it is.
 select id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at, block_height,
-       block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended, version, evidence
+       block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, invoice_ended, version
 from railwatch.detections where invoice_id = any ($1) order by first_seen_at, id
 
 -- name: cases_of
@@ -107,7 +107,7 @@ select name, covered_until from railwatch.rails where covered_until is not null
 
 -- name: save_detections
 -- New and changed detections, by identity.
-insert into railwatch.detections
+insert into railwatch.detections as detections
     (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at, block_height,
      block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended, version, evidence,
      due_basis, due_height)
@@ -125,7 +125,7 @@ on conflict (id) do update
 set state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
     block_hash = excluded.block_hash, block_time = excluded.block_time, confirmed_at = excluded.confirmed_at,
     in_time = excluded.in_time, replaced_by = excluded.replaced_by, version = excluded.version,
-    evidence = excluded.evidence, due_basis = excluded.due_basis, due_height = excluded.due_height
+    evidence = detections.evidence || excluded.evidence, due_basis = excluded.due_basis, due_height = excluded.due_height
 
 -- name: save_invoices
 -- States and sums of the invoices that a step touched, in one statement.

@@ -1,0 +1,20 @@
+"""The command line: one file for each group of commands. Everything heavy is imported by the command that needs it."""
+
+import click
+
+from indexer.cli.daemon import check, migrate, run
+from indexer.cli.evidence import explain, feed
+from indexer.cli.exits import EPILOG, Railwatch
+from indexer.cli.invoice import invoice
+from indexer.cli.operate import exceptions, rescan
+from indexer.cli.status import status
+
+
+@click.group(cls=Railwatch, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="railwatch")
+def main() -> None:
+    """Watches payment rails for payments to per-invoice addresses and tells Postgres the truth, reorgs included."""
+
+
+for command in (run, migrate, check, status, invoice, explain, feed, exceptions, rescan):
+    main.add_command(command)

@@ -1,0 +1,85 @@
+"""`railwatch invoice`: registering invoices, and looking at them."""
+
+import asyncio
+
+import click
+
+from indexer.cli.lookup import dossier, invoice_id
+from indexer.cli.options import config_option, json_option
+from indexer.cli.output import emit, show
+from indexer.cli.register import create
+from indexer.config import Config
+from indexer.core.states import InvoiceState
+from indexer.ops.access import open_database
+from indexer.store.invoices import cancel_invoice
+from indexer.store.reads import Dossier, Record, list_invoices
+
+
+@click.group()
+def invoice() -> None:
+    """Register invoices, and look at them."""
+
+
+invoice.add_command(create)
+
+
+@invoice.command("show")
+@config_option
+@json_option
+@click.argument("invoice")
+def show_(config: Config, as_json: bool, invoice: str) -> None:
+    """Show INVOICE (its id, or MERCHANT/ORDER): terms, destinations, sums. `explain` tells everything."""
+    found = asyncio.run(_read(config, invoice))
+    if as_json:
+        emit({**found.invoice, "destinations": found.destinations})
+        return
+    from indexer.ops.explain import render_invoice
+
+    show(render_invoice(found))
+
+
+async def _read(config: Config, reference: str) -> Dossier:
+    async with open_database(config) as database:
+        return await dossier(database, reference)
+
+
+@invoice.command("list")
+@config_option
+@json_option
+@click.option("--state", type=click.Choice([each.value for each in InvoiceState]), help="Only those in this state.")
+@click.option("--merchant", metavar="ID", help="Only this merchant's.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N")
+def list_(config: Config, as_json: bool, state: str | None, merchant: str | None, limit: int) -> None:
+    """List invoices, the newest first."""
+    found = asyncio.run(_list(config, state, merchant, limit))
+    if as_json:
+        emit(found)
+        return
+    from indexer.ops.lists import render_invoices
+
+    show(render_invoices(found))
+
+
+async def _list(config: Config, state: str | None, merchant: str | None, limit: int) -> list[Record]:
+    async with open_database(config) as database:
+        return await list_invoices(database, state=state, merchant=merchant, limit=limit)
+
+
+@invoice.command()
+@config_option
+@json_option
+@click.argument("invoice")
+@click.option("--note", metavar="TEXT", help="Why; kept as evidence.")
+def cancel(config: Config, as_json: bool, invoice: str, note: str | None) -> None:
+    """Withdraw INVOICE, which must not hold money. Its address stays watched."""
+    state = asyncio.run(_cancel(config, invoice, note))
+    if as_json:
+        emit({"invoice": invoice, "state": state})
+    else:
+        click.echo(state)
+
+
+async def _cancel(config: Config, reference: str, note: str | None) -> str:
+    async with open_database(config) as database:
+        known = await invoice_id(database, reference)
+        return await cancel_invoice(database, known, actor="railwatch invoice cancel", note=note)

@@ -1,0 +1,36 @@
+"""Finding what a command names, or saying that it is not there."""
+
+from uuid import UUID
+
+from indexer.cli.exits import NotFound
+from indexer.config import Config, RailConfig
+from indexer.store.database import Database
+from indexer.store.reads import Dossier, find_invoices, read_dossier
+
+
+async def invoice_id(database: Database, reference: str) -> UUID:
+    """The invoice that a UUID or ``merchant/order`` names. Raises `NotFound`, also when it names several."""
+    found = await find_invoices(database, reference)
+    if not found:
+        raise NotFound(
+            f'there is no invoice "{reference}"; give its id or MERCHANT/ORDER (see `railwatch invoice list`)'
+        )
+    if len(found) > 1:
+        raise NotFound(f'"{reference}" may mean any of {", ".join(map(str, found))}; give one of these ids')
+    return found[0]
+
+
+async def dossier(database: Database, reference: str) -> Dossier:
+    """All that is known of the invoice that a UUID or ``merchant/order`` names. Raises `NotFound`."""
+    found = await read_dossier(database, await invoice_id(database, reference))
+    if found is None:  # Nothing deletes invoices but an operator at the tables, and he may do so at any moment.
+        raise NotFound(f'there is no invoice "{reference}" any more')
+    return found
+
+
+def rail_config(config: Config, name: str) -> RailConfig:
+    """The configured rail of that name. Raises `NotFound`."""
+    rail = config.rail(name)
+    if rail is None:
+        raise NotFound(f'there is no rail "{name}"; configured are {", ".join(each.name for each in config.rails)}')
+    return rail

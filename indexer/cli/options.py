@@ -1,0 +1,53 @@
+"""What several commands share: where the configuration is, and how their output is wanted."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from indexer.config import Config, find_config, load_config, seconds_of
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class ConfigFile(click.ParamType[Config]):
+    """``--config``: loaded at once, so that a command begins with a configuration that is right."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Config:
+        """Raises `ConfigError`."""
+        return value if isinstance(value, Config) else load_config(Path(value))
+
+
+def config_option(function: Function) -> Function:
+    """Pass ``config`` to the command."""
+    option = click.option(
+        "--config",
+        type=ConfigFile(),
+        default=lambda: find_config(None),
+        show_default="$RAILWATCH_CONFIG, else ./railwatch.toml",
+        help="The configuration.",
+    )
+    return option(function)
+
+
+def json_option(function: Function) -> Function:
+    """Pass ``as_json`` to the command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON: amounts as strings, times in UTC.")(
+        function
+    )
+
+
+class Seconds(click.ParamType[int]):
+    """A duration: ``15m``, ``12h``, ``30d``, or seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """In seconds."""
+        try:
+            return seconds_of(value)
+        except ValueError as error:
+            self.fail(f'"{value}" {error}; give one such as 90s, 15m, 12h or 30d', param, ctx)

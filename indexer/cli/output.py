@@ -1,0 +1,53 @@
+"""The two ways in which commands answer: for people through rich, for programs as JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from indexer.store.reads import AMOUNTS
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+
+def emit(data: Any) -> None:
+    """One JSON document."""
+    click.echo(json.dumps(jsonable(data), indent=2, ensure_ascii=False))
+
+
+def emit_line(data: Any) -> None:
+    """One line of JSON lines."""
+    click.echo(json.dumps(jsonable(data), ensure_ascii=False, separators=(",", ":")))
+
+
+def jsonable(value: Any, key: str = "") -> Any:
+    """``value`` in JSON's types. Amounts become strings: most readers of JSON would round them."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: jsonable(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): jsonable(each, str(name)) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, UUID | Decimal) or (key in AMOUNTS and isinstance(value, int)):
+        return format(value, "f") if isinstance(value, Decimal) else str(value)
+    return value
+
+
+def console() -> "Console":
+    """Where people read. Rich is imported only now, since most commands of a service never need it."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def show(renderable: "RenderableType") -> None:
+    """Print for people."""
+    console().print(renderable)

@@ -1,0 +1,118 @@
+"""`railwatch check`: everything that the daemon needs, looked at once, each with what to do about it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from indexer.config import Config, NodeConfig, RailConfig
+from indexer.ops.access import is_made, open_database
+from indexer.ops.words import STYLES, ago, clean
+from indexer.rail import Heads, RailAdapter, RailError, Traits
+from indexer.store.embedded import EmbeddedPostgresError
+from indexer.store.errors import SchemaMismatch, StoreUnavailable
+from indexer.store.reads import server_version
+
+OLDEST_POSTGRES, NEWEST_POSTGRES = 15, 18
+"""Major versions that are tested."""
+
+NODE_SECONDS = 30.0
+"""How long one node may take for everything that is asked of it."""
+
+OpenNode = Callable[[RailConfig, NodeConfig], RailAdapter]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``todo`` is empty where there is nothing to do."""
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    todo: str = ""
+
+
+async def examine(config: Config, open_node: OpenNode) -> list[Finding]:
+    """Look at the database and every node; the configuration is right, or we would not be here. Changes nothing."""
+    findings = [Finding("ok", "configuration", f"is right; its rails: {', '.join(each.name for each in config.rails)}")]
+    findings += await _database(config)
+    nodes = [(rail, node) for rail in config.rails for node in rail.nodes]
+    for found in await asyncio.gather(*(_node(rail, node, open_node) for rail, node in nodes)):
+        findings += found
+    return findings
+
+
+def render_findings(findings: Sequence[Finding]) -> RenderableType:
+    """A line for each, and what to do below it."""
+    table = Table.grid(padding=(0, 2))
+    for each in findings:
+        table.add_row(Text(each.level, STYLES[each.level]), Text(f"{clean(each.subject)}: {clean(each.text)}"))
+        if each.todo:
+            table.add_row("", Text(clean(each.todo), "dim"))
+    return table
+
+
+async def _database(config: Config) -> list[Finding]:
+    folder = config.database.data_dir
+    if config.database.embedded and not is_made(folder):
+        return [Finding("ok", "database", f"will be made in {folder} by the first `railwatch run`")]
+    try:
+        async with open_database(config) as database:
+            major = await server_version(database)
+    except SchemaMismatch as error:
+        # Our own database is migrated by the daemon itself, so a missing migration is no fault there.
+        return [Finding("warn" if config.database.embedded else "fail", "database", str(error))]
+    except (StoreUnavailable, EmbeddedPostgresError) as error:
+        return [Finding("fail", "database", str(error), "Is it running, and is database.url right?")]
+    if major < OLDEST_POSTGRES:
+        return [Finding("fail", "database", f"Postgres {major} is too old", f"Use {OLDEST_POSTGRES} or newer.")]
+    if major > NEWEST_POSTGRES:
+        return [Finding("warn", "database", f"Postgres {major} is newer than what was tested", "Mind what it says.")]
+    return [Finding("ok", "database", f"Postgres {major}, the schema is up to date")]
+
+
+async def _node(rail: RailConfig, node: NodeConfig, open_node: OpenNode) -> list[Finding]:
+    subject = f"{rail.name} at {node.name}"
+    begun = time.monotonic()
+    try:
+        async with asyncio.timeout(NODE_SECONDS), open_node(rail, node) as adapter:
+            heads = await adapter.heads()
+            traits = adapter.traits
+    except ValueError as error:
+        return [Finding("fail", subject, str(error), f"Mend the table of rail {rail.name}.")]
+    except RailError as error:
+        return [Finding("fail", subject, str(error), "Is the node running, reachable, and of this chain?")]
+    except TimeoutError:
+        return [Finding("fail", subject, f"no answer within {NODE_SECONDS:.0f} s", "Is the node overloaded?")]
+    took = (time.monotonic() - begun) * 1000
+    return [
+        Finding("ok", subject, f"{rail.chain_id}, {_heads_words(heads)}, answered in {took:.0f} ms"),
+        *_doubts(rail, subject, heads, traits),
+    ]
+
+
+def _heads_words(heads: Heads) -> str:
+    final = "no finality told" if heads.finalized is None else f"final to {heads.finalized.height}"
+    return f"at block {heads.latest.height}, {final}"
+
+
+def _doubts(rail: RailConfig, subject: str, heads: Heads, traits: Traits) -> Iterator[Finding]:
+    """What works, and should be known all the same."""
+    age = (datetime.now(UTC) - heads.latest.time).total_seconds()
+    if rail.stall_after is not None and age > rail.stall_after:
+        yield Finding("warn", subject, f"its newest block is {ago(age)} old", "Is it synchronised? See stall_after.")
+    if rail.start_height is not None and rail.start_height > heads.latest.height:
+        yield Finding(
+            "warn", subject, f"start_height {rail.start_height} is above its head", "Nothing is followed yet."
+        )
+    watches_native = any(asset.contract is None for asset in rail.assets)
+    if watches_native and not traits.native_complete:
+        yield Finding("warn", subject, traits.native_gap, "Payments that arrive so are not seen.")
+    if not rail.assets:
+        yield Finding("warn", subject, "no assets are configured", "Add [[rail.asset]] tables, or nothing can be paid.")

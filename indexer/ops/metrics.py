@@ -1,0 +1,63 @@
+"""What a monitoring system is told: for each rail where it is, how far behind, and since when nothing has moved."""
+
+import time
+from functools import partial
+
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+STATES = ("starting", "syncing", "live", "stalled", "halted")
+
+
+class Metrics:
+    """The gauges of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+            return Gauge(f"railwatch_rail_{name}", meaning, ("rail", *labels), registry=registry)
+
+        self._height = gauge("height", "Height of the last committed block.")
+        self._tip = gauge("tip", "Height of the node's newest block.")
+        self._behind = gauge("behind", "Blocks between the two.")
+        self._finalized = gauge("finalized", "Height of the last final block.")
+        self._state = gauge("state", "1 for the state that the rail is in.", "state")
+        self._watched = gauge("watched_addresses", "Addresses that are looked for.")
+        self._since = gauge("seconds_since_progress", "Seconds since the committed height last changed.")
+        self._moved: dict[str, tuple[int | None, float]] = {}
+
+    def rail(
+        self, name: str, *, state: str, height: int | None, tip: int | None, finalized: int | None, watched: int
+    ) -> None:
+        """Say how a rail is. Heights that are not known yet are left out."""
+        for gauge, value in ((self._height, height), (self._tip, tip), (self._finalized, finalized)):
+            if value is not None:
+                gauge.labels(name).set(value)
+        if height is not None and tip is not None:
+            self._behind.labels(name).set(max(0, tip - height))
+        for each in STATES:
+            self._state.labels(name, each).set(each == state)
+        self._watched.labels(name).set(watched)
+        if name not in self._moved:
+            self._since.labels(name).set_function(partial(self._seconds_since_progress, name))
+        if name not in self._moved or self._moved[name][0] != height:
+            self._moved[name] = (height, time.monotonic())
+
+    def text(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _seconds_since_progress(self, name: str) -> float:
+        return time.monotonic() - self._moved[name][1]

@@ -1,0 +1,124 @@
+"""What the benchmarks stand on: one anvil, one Postgres, a daemon in this process, and a chain of known size."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from adapters.evm.address import checksum_address
+from adapters.evm.simulator import EvmSimulator, calldata
+from indexer.config import Config
+from indexer.daemon.index import AddressIndex
+from indexer.daemon.supervisor import Silent, serve
+from indexer.store.database import Database, connect
+
+RAIL = "bench"
+
+
+@dataclass(slots=True)
+class Stand:
+    """The running parts. ``addresses`` belong to registered invoices, in base units far above what they are paid."""
+
+    simulator: EvmSimulator
+    database: Database
+    addresses: list[str] = field(default_factory=list)
+    invoices: list[UUID] = field(default_factory=list)
+
+    def config(self, **rail: Any) -> Config:
+        """A rail that watches one token."""
+        table = {
+            "name": RAIL,
+            "adapter": "evm",
+            "chain_id": self.simulator.chain_id,
+            "nodes": [self.simulator.node],
+            "asset": [{"symbol": "TST", "contract": self.simulator.token, "decimals": 6}],
+            **rail,
+        }
+        policy = {"rail": RAIL, "confirmations": 1}
+        return Config.model_validate({"database": {"url": self.database.dsn}, "rail": [table], "policy": [policy]})
+
+    @asynccontextmanager
+    async def daemon(self, **rail: Any) -> AsyncIterator[asyncio.Task[None]]:
+        """The daemon, following."""
+        task = asyncio.create_task(serve(self.config(**rail), None, Silent()))
+        try:
+            yield task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def register(self, count: int, amount: int = 10**12) -> None:
+        """``count`` invoices, one new address each."""
+        for _ in range(count):
+            address = checksum_address(secrets.token_bytes(20))
+            request = {
+                "merchant_id": "bench",
+                "order_id": secrets.token_hex(8),
+                "expires_in": 86_400,
+                "destinations": [{"rail": RAIL, "asset": "TST", "address": address, "amount": amount}],
+            }
+            self.invoices.append(await self.database.value("select railwatch.create_invoice($1)", request))
+            self.addresses.append(address)
+        waiting = "select count(*) from railwatch.destinations where watch_state = 'registered'"
+        await until(lambda: self._is(waiting, 0))
+
+    async def _is(self, query: str, value: object) -> bool:
+        return bool(await self.database.value(query) == value)
+
+    async def cursor(self) -> int:
+        """The committed cursor."""
+        return int(await self.database.value("select coalesce(max(cursor_height), -1) from railwatch.rails") or 0)
+
+    async def send_transfers(self, count: int, to: str) -> None:
+        """Put ``count`` token transfers to one address, one transaction each, into the pool."""
+        transaction = {
+            "from": self.simulator.payer,
+            "to": self.simulator.token,
+            "gas": hex(100_000),
+            "data": calldata("transfer(address,uint256)", to, 1),
+        }
+        await self.simulator.batch([("eth_sendTransaction", (transaction,))] * count)
+
+    async def grow(self, blocks: int, per_block: int) -> None:
+        """Make ``blocks`` of ``per_block`` transfers each; a block pays one invoice, round robin."""
+        for block in range(blocks):
+            await self.send_transfers(per_block, self.addresses[block % len(self.addresses)])
+            await self.simulator.mine()
+            if block % 500 == 499:
+                print(f"  made {block + 1} of {blocks} blocks", flush=True)
+
+    async def forget(self) -> None:
+        """Empty the ledger, and keep the invoices: the next daemon begins where it is told to."""
+        connection = await connect(self.database.dsn)
+        try:
+            await connection.execute(
+                """truncate railwatch.transitions, railwatch.exceptions, railwatch.detections, railwatch.checkpoints;
+                update railwatch.feed_position set last_seq = 0;
+                update railwatch.invoices set state = 'created', version = 1, settled_at = null;
+                update railwatch.destinations set seen_amount = 0, confirmed_amount = 0, late_amount = 0;
+                update railwatch.rails set cursor_height = null, cursor_hash = null, finalized_height = null,
+                    finalized_hash = null, covered_until = null"""
+            )
+        finally:
+            await connection.close()
+
+
+async def until(condition: Callable[[], Any], limit: float = 120.0) -> float:
+    """Wait for a condition, closely; returns the seconds it took."""
+    started = time.perf_counter()
+    while not await condition():
+        if time.perf_counter() - started > limit:
+            raise TimeoutError(f"a benchmark waited {limit:.0f} s in vain")
+        await asyncio.sleep(0.002)
+    return time.perf_counter() - started
+
+
+def decoys(index: AddressIndex, count: int) -> None:
+    """Fill an index with addresses that nobody pays."""
+    for _ in range(count):
+        index.add(secrets.token_bytes(20))

@@ -1,0 +1,154 @@
+"""Being woken, and noticing when nobody wakes us: HAZARDS E12, E22 and E23 on the websocket."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from adapters.evm import open_node
+from adapters.evm.simulator import EvmSimulator
+from indexer.rail import RailAdapter, RailUnavailable
+from tests.evm.conftest import Chain
+
+pytestmark = pytest.mark.anvil
+
+
+class Relay:
+    """A websocket before anvil's own, which can go deaf, lie about its chain, or drop everybody."""
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self.url = ""
+        self.silent = False
+        self.chain_id: str | None = None
+        self.sockets: set[ServerConnection] = set()
+
+    async def serve(self, client: ServerConnection) -> None:
+        """Pass messages both ways until either side ends."""
+        self.sockets.add(client)
+        async with connect(self._upstream, max_size=None) as node:
+            await asyncio.wait(
+                [asyncio.create_task(self._up(client, node)), asyncio.create_task(self._down(client, node))],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        self.sockets.discard(client)
+
+    async def _up(self, client: Any, node: Any) -> None:
+        async for message in client:
+            await node.send(message)
+
+    async def _down(self, client: Any, node: Any) -> None:
+        async for message in node:
+            told = json.loads(message)
+            if "params" in told and self.silent:
+                continue
+            if told.get("id") == 1 and self.chain_id:
+                told["result"] = self.chain_id
+            await client.send(json.dumps(told))
+
+
+@pytest.fixture
+async def relay(sim: EvmSimulator) -> AsyncIterator[Relay]:
+    """A relay on loopback; ``relay.url`` is where."""
+    relay = Relay(sim.node["ws"])
+    async with serve(relay.serve, "127.0.0.1", 0) as server:
+        relay.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        yield relay
+
+
+@pytest.fixture
+async def relayed(sim: EvmSimulator, relay: Relay) -> AsyncIterator[RailAdapter]:
+    """An adapter that is pushed to through the relay, and asks anvil itself."""
+    async with open_node(sim.settings, {**sim.node, "ws": relay.url}) as rail:
+        # The first wait returns as soon as the subscription stands.
+        await asyncio.wait_for(rail.wait_for_change(), 5)
+        yield rail
+
+
+async def test_a_block_wakes_who_waits(chain: Chain) -> None:
+    """At once; and a block that came while nobody waited is not forgotten; and several may wait."""
+    await asyncio.wait_for(chain.rail.wait_for_change(), 5)
+    waiting = [asyncio.create_task(chain.rail.wait_for_change()) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in waiting)
+    await chain.sim.mine()
+    await asyncio.wait_for(asyncio.gather(*waiting), 1)
+    await chain.sim.mine()
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(chain.rail.wait_for_change(), 0.5)
+
+
+async def test_a_reorg_wakes_and_tells_nothing(chain: Chain) -> None:
+    """E12: no `removed` is waited for; the push only wakes, and the hashes tell."""
+    await chain.sim.mine(2)
+    before = (await chain.rail.heads()).latest
+    await asyncio.wait_for(chain.rail.wait_for_change(), 5)
+    waiting = asyncio.create_task(chain.rail.wait_for_change())
+    await asyncio.sleep(0.05)
+    await chain.sim.reorg(1)
+    await asyncio.wait_for(waiting, 1)
+    assert (await chain.rail.block_at(before.height)).hash != before.hash
+
+
+async def test_a_quiet_chain_is_not_a_silent_socket(relayed: RailAdapter) -> None:
+    """Nothing is mined, so nothing is pushed, and nothing is wrong."""
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(relayed.wait_for_change(), 3.5)
+
+
+async def test_a_silent_socket_is_noticed_and_replaced(sim: EvmSimulator, relay: Relay, relayed: RailAdapter) -> None:
+    """E22: connected, answering pings, and pushing nothing while the chain moves: within 5 s."""
+    relay.silent = True
+    waiting = asyncio.create_task(relayed.wait_for_change())
+    await asyncio.sleep(0.05)
+    started = time.monotonic()
+    await sim.mine()
+    with pytest.raises(RailUnavailable, match="silent"):
+        await waiting
+    assert time.monotonic() - started < 5
+    relay.silent = False
+    await asyncio.wait_for(relayed.wait_for_change(), 5)
+    waiting = asyncio.create_task(relayed.wait_for_change())
+    await asyncio.sleep(0.05)
+    await sim.mine()
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_a_dropped_socket_is_opened_again(relay: Relay, relayed: RailAdapter) -> None:
+    """The node restarts: one error, then a new subscription; and another chain behind it is refused (E23)."""
+    waiting = asyncio.create_task(relayed.wait_for_change())
+    await asyncio.sleep(0.05)
+    relay.chain_id = "0x1"
+    for socket in list(relay.sockets):
+        await socket.close()
+    with pytest.raises(RailUnavailable, match="websocket failed"):
+        await waiting
+    with pytest.raises(RailUnavailable, match="expected eip155:31337"):
+        await asyncio.wait_for(relayed.wait_for_change(), 5)
+    relay.chain_id = None
+    await asyncio.wait_for(relayed.wait_for_change(), 5)
+
+
+async def test_a_socket_that_nobody_serves_is_tried_ever_more_slowly(sim: EvmSimulator) -> None:
+    """Each wait ends in an error, and the pauses between the attempts grow, so that a caller cannot spin."""
+    async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+    async with open_node(sim.settings, {**sim.node, "ws": f"ws://127.0.0.1:{port}"}) as rail:
+        started = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(RailUnavailable, match="websocket failed"):
+                await rail.wait_for_change()
+        assert 1.5 <= time.monotonic() - started < 5
+        await rail.heads()
+
+
+async def test_without_a_socket_the_wait_says_so(sim: EvmSimulator) -> None:
+    """The daemon's poll stands beside it."""
+    async with open_node(sim.settings, {"http": sim.node["http"]}) as rail:
+        with pytest.raises(RailUnavailable, match="no ws is configured"):
+            await rail.wait_for_change()

@@ -1,0 +1,43 @@
+"""The unit is one that systemd accepts, and its promises fit the daemon's."""
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from indexer.cli.exits import Exit
+
+UNIT = Path(__file__).parents[2] / "systemd/railwatch.service"
+
+
+@pytest.fixture
+def service() -> configparser.SectionProxy:
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys are not to be lowered
+    parser.read(UNIT)
+    return parser["Service"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_accepts_it(tmp_path: Path) -> None:
+    text = UNIT.read_text().replace("/opt/railwatch/.venv/bin/railwatch run", "/bin/true run")
+    (tmp_path / "railwatch.service").write_text(text)
+    result = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / "railwatch.service"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_it_does_not_restart_what_only_a_person_can_mend(service: configparser.SectionProxy) -> None:
+    assert set(map(int, service["RestartPreventExitStatus"].split())) == {Exit.USAGE, Exit.SCHEMA}
+
+
+def test_the_embedded_server_is_left_to_the_daemon(service: configparser.SectionProxy) -> None:
+    assert service["KillMode"] == "mixed"
+    assert int(service["TimeoutStopSec"]) > 4 + 40

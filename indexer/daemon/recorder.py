@@ -4,11 +4,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from indexer.core.ledger import Moment
+import structlog
+
+from indexer.core.ledger import Book, Moment
 from indexer.core.policy import Progress
 from indexer.core.step import News, gather, identify, settle, settle_clock
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
 from indexer.store.steps import OpenStep, Position, StepStore, Touched
+
+log = structlog.get_logger()
+
+LINES_A_STEP = 50
+"""Invoices that one step tells the log about; the feed holds them all."""
 
 SPACING = 16
 """Every so many heights a block becomes a checkpoint though nothing was found in it."""
@@ -80,14 +87,14 @@ class Recorder:
                     about.lost.setdefault(detection, None)
             books = await step.books({*touched.due, *news})
             settle(books, news, self._moment(step, position, ()))
-            await step.save(books, self.traits.horizon, self.traits.has_finalized)
+            await self._save(step, books)
 
     async def record_clock(self, rewinds: int) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
         async with self.steps.aside(rewinds) as (step, position):
             books = await step.books(await step.closed_windows())
             settle_clock(books, self._moment(step, position, ()))
-            await step.save(books, self.traits.horizon, self.traits.has_finalized)
+            await self._save(step, books)
             return len(books)
 
     async def _news(
@@ -107,7 +114,24 @@ class Recorder:
             news.setdefault(invoice, News()).orphaned.extend(detections)
         books = await step.books({*touched.due, *news})
         settle(books, news, self._moment(step, position, taken.blocks, history=taken.span.settled))
+        await self._save(step, books)
+
+    async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
         await step.save(books, self.traits.horizon, self.traits.has_finalized)
+        moved = [line for book in books for line in book.transitions if line.subject == "invoice"]
+        for line in moved[:LINES_A_STEP]:
+            log.info(
+                "invoice.moved",
+                rail=self.rail,
+                invoice=str(line.invoice_id),
+                from_state=line.from_state,
+                to_state=line.to_state,
+                reason=line.reason,
+                tx=line.at.tx_id if line.at else None,
+                height=line.block_height,
+            )
+        if len(moved) > LINES_A_STEP:
+            log.info("invoices.moved", rail=self.rail, count=len(moved), untold=len(moved) - LINES_A_STEP)
 
     def _moment(
         self, step: OpenStep, position: Position, blocks: Sequence[BlockRef], *, history: bool = False

@@ -178,6 +178,10 @@ class EvmSimulator:
         """The number of the newest block."""
         return int(await self.rpc("eth_blockNumber"), 16)
 
+    async def head(self) -> str:
+        """The hash of the newest block."""
+        return str((await self.rpc("eth_getBlockByNumber", "latest", False))["hash"])
+
     async def set_time(self, timestamp: int) -> None:
         """Give the next block this time, in seconds since 1970; anvil refuses one before the newest block's."""
         await self.rpc("evm_setNextBlockTimestamp", timestamp)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,15 +74,46 @@ class Stand:
         """The committed cursor."""
         return int(await self.database.value("select coalesce(max(cursor_height), -1) from railwatch.rails") or 0)
 
+    async def reached(self, height: int) -> bool:
+        """Whether the cursor is at ``height`` or above."""
+        return await self.cursor() >= height
+
+    async def at(self, block_hash: str) -> bool:
+        """Whether the cursor is that block."""
+        return bool(await self.database.value("select max(cursor_hash) from railwatch.rails") == block_hash)
+
+    async def is_live(self) -> bool:
+        """Whether the daemon follows."""
+        return bool(await self.database.value("select count(*) from railwatch.rails where state = 'live'") == 1)
+
+    async def pay_many(self, count: int, first: int) -> None:
+        """One transfer to each of ``count`` invoices from the ``first`` on, round robin."""
+        await self._send([self.addresses[(first + number) % len(self.addresses)] for number in range(count)])
+
     async def send_transfers(self, count: int, to: str) -> None:
         """Put ``count`` token transfers to one address, one transaction each, into the pool."""
-        transaction = {
-            "from": self.simulator.payer,
-            "to": self.simulator.token,
-            "gas": hex(100_000),
-            "data": calldata("transfer(address,uint256)", to, 1),
-        }
-        await self.simulator.batch([("eth_sendTransaction", (transaction,))] * count)
+        await self._send([to] * count)
+
+    async def _send(self, recipients: Sequence[str]) -> None:
+        """The node works on a batch's calls side by side, so each gets its nonce from us."""
+        nonce = int(await self.simulator.rpc("eth_getTransactionCount", self.simulator.payer, "pending"), 16)
+        await self.simulator.batch(
+            [
+                (
+                    "eth_sendTransaction",
+                    (
+                        {
+                            "from": self.simulator.payer,
+                            "to": self.simulator.token,
+                            "gas": hex(100_000),
+                            "nonce": hex(nonce + place),
+                            "data": calldata("transfer(address,uint256)", to, 1),
+                        },
+                    ),
+                )
+                for place, to in enumerate(recipients)
+            ]
+        )
 
     async def grow(self, blocks: int, per_block: int) -> None:
         """Make ``blocks`` of ``per_block`` transfers each; a block pays one invoice, round robin."""

@@ -1,0 +1,143 @@
+"""From a node's push to the committed row, by two witnesses that are not the daemon: a websocket and a LISTEN."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+from websockets.asyncio.client import connect
+
+from tests.bench.floor import Floor
+from tests.bench.report import Row, median, percentile
+from tests.bench.stand import Stand, until
+
+
+@dataclass(slots=True)
+class Witness:
+    """When the node pushed which block, and when the feed was last told of a commit."""
+
+    pushed: dict[str, float] = field(default_factory=dict)
+    committed: float = 0.0
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, *_: object) -> None:
+        """A notification came."""
+        self.committed = time.perf_counter()
+        self.told.set()
+
+
+@asynccontextmanager
+async def witnesses(stand: Stand) -> AsyncIterator[Witness]:
+    """Watch both ends."""
+    witness = Witness()
+    connection = await asyncpg.connect(stand.database.dsn)
+    await connection.add_listener("railwatch", witness.hear)
+    async with connect(stand.simulator.node["ws"], max_size=None) as socket:
+        await socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}))
+        await socket.recv()
+
+        async def listen() -> None:
+            async for message in socket:
+                witness.pushed[json.loads(message)["params"]["result"]["hash"]] = time.perf_counter()
+
+        task = asyncio.create_task(listen())
+        try:
+            yield witness
+        finally:
+            task.cancel()
+            await connection.close()
+
+
+async def measure(stand: Stand, transfers: int, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds from push to commit, and those of the floor for the same block, round by round."""
+    ours, floors = [], []
+    async with Floor(stand) as floor, witnesses(stand) as witness:
+        for number in range(rounds + 3):
+            await stand.pay_many(transfers, number * transfers)
+            witness.told.clear()
+            await stand.simulator.mine()
+            await asyncio.wait_for(witness.told.wait(), 10)
+            head = await stand.simulator.head()
+            while head not in witness.pushed:
+                await asyncio.sleep(0.001)
+            spent = witness.committed - witness.pushed[head]
+            bare = await floor.fetch_and_commit(head)
+            if number >= 3:  # the first ones warm up statements and connections
+                ours.append(spent)
+                floors.append(bare)
+            await asyncio.sleep(0.02)
+    return ours, floors
+
+
+async def rows(stand: Stand) -> list[Row]:
+    """Latency at 1, 10 and 500 transfers a block."""
+    found = []
+    one, floor = await measure(stand, 1, 60)
+    ratio = median(one) / median(floor)
+    found.append(
+        Row(
+            "push to committed transition, 1 transfer, p50 / p99",
+            f"{median(one) * 1e3:.1f} / {percentile(one, 0.99) * 1e3:.1f} ms",
+            f"{median(floor) * 1e3:.1f} ms",
+            "1.5 x the floor at p50",
+            ratio <= 1.5,
+        )
+    )
+    ten, floor = await measure(stand, 10, 60)
+    p50, p95 = median(ten) * 1e3, percentile(ten, 0.95) * 1e3
+    found.append(
+        Row(
+            "the same, 10 transfers, p50 / p95",
+            f"{p50:.1f} / {p95:.1f} ms",
+            f"{median(floor) * 1e3:.1f} ms",
+            "8 / 20 ms",
+            p50 <= 8 and p95 <= 20,
+        )
+    )
+    many, floor = await measure(stand, 500, 12)
+    found.append(
+        Row(
+            "the same, 500 transfers to 500 invoices, p50",
+            f"{median(many) * 1e3:.1f} ms",
+            f"{median(floor) * 1e3:.1f} ms",
+            "25 ms",
+            median(many) * 1e3 <= 25,
+        )
+    )
+    return found
+
+
+async def burst(stand: Stand) -> Row:
+    """300 blocks of 10 transfers as fast as the node makes them: how long until the last is committed."""
+    async with witnesses(stand):
+        for number in range(300):
+            await stand.pay_many(10, number * 10)
+            await stand.simulator.mine()
+        ended, tip = time.perf_counter(), await stand.simulator.height()
+
+        async def drained() -> bool:
+            return await stand.cursor() >= tip
+
+        await until(drained)
+        spent = (time.perf_counter() - ended) * 1e3
+    return Row("burst of 300 blocks x 10: to drain after the last", f"{spent:.0f} ms", "-", "50 ms", spent <= 50)
+
+
+async def fork(stand: Stand) -> Row:
+    """A fork 25 deep with a payment in each block: to the exact ledger."""
+    for number in range(25):
+        await stand.pay_many(1, number)
+        await stand.simulator.mine()
+    height = await stand.simulator.height()
+    await until(lambda: stand.reached(height))
+    async with witnesses(stand) as witness:
+        await stand.simulator.reorg(25, keep=True)
+        while not witness.pushed:
+            await asyncio.sleep(0.001)
+        started, head = min(witness.pushed.values()), await stand.simulator.head()
+        await until(lambda: stand.at(head))
+        spent = (time.perf_counter() - started) * 1e3
+    return Row("fork 25 deep to the exact ledger", f"{spent:.0f} ms", "-", "250 ms", spent <= 250)

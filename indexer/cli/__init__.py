@@ -3,6 +3,7 @@
 import click
 
 from indexer.cli.daemon import check, migrate, run
+from indexer.cli.demo import demo
 from indexer.cli.evidence import explain, feed
 from indexer.cli.exits import EPILOG, Railwatch
 from indexer.cli.invoice import invoice
@@ -16,5 +17,5 @@ def main() -> None:
     """Watches payment rails for payments to per-invoice addresses and tells Postgres the truth, reorgs included."""
 
 
-for command in (run, migrate, check, status, invoice, explain, feed, exceptions, rescan):
+for command in (run, migrate, check, demo, status, invoice, explain, feed, exceptions, rescan):
     main.add_command(command)

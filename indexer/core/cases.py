@@ -3,7 +3,7 @@
 Several can stand at once, and none of them moves the state (HAZARDS I1). What a person resolved stays resolved.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 from uuid import UUID
 
@@ -49,11 +49,17 @@ def standing_cases(invoice: Invoice, detections: Iterable[Detection]) -> set[Cas
     return cases
 
 
-def _is_double_spend(invoice: Invoice, detection: Detection, others: Iterable[Detection]) -> bool:
+def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[Detection]) -> bool:
     """A rival took the money elsewhere. A sender who only raised the fee still pays us, and is no alarm."""
     if detection.state is not DetectionState.REPLACED or invoice.state in SETTLED:
         return False
-    return not any(other.tx_id == detection.replaced_by and other.live for other in others)
+    heirs: set[str | None] = {detection.tx_id}
+    rivals: set[str | None] = {detection.replaced_by}
+    while rivals - heirs:
+        # A fee can be raised again and again: what counts is whether the last of the line still pays.
+        heirs |= rivals
+        rivals = {other.replaced_by for other in others if other.tx_id in rivals and not other.live}
+    return not any(other.tx_id in heirs and other.live for other in others)
 
 
 def _of_detection(detection: Detection) -> Iterable[CaseKey]:

@@ -116,21 +116,16 @@ def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, 
 
 def _find_fork(known: Sequence[BlockRef], view: View, limits: Limits) -> Step:
     """Step back 1, 2, 4 ... checkpoints until one stands, then halve the gap to the lowest that fell."""
-    standing, fallen = -1, len(known)
-    for place, point in enumerate(known):
-        stands = _stands(point, view)
-        if stands:
-            standing = place
-        elif stands is False:
-            fallen = place
-            break
+    verdicts = [_stands(point, view) for point in known]
+    fallen = verdicts.index(False)  # the last of ``known`` has fallen: that is why we are here
+    standing = max((place for place in range(fallen) if verdicts[place]), default=-1)
     if fallen == 0:
         raise DeepReorg(known[0], view.heads.latest)
     if standing == fallen - 1:
         return _take_branch(known[standing], view, limits)
     if standing >= 0:
         return Probe(known[(standing + fallen) // 2].height)
-    stride = len(known) - fallen or 1
+    stride = len(known) - fallen
     return Probe(known[max(0, fallen - stride)].height)
 
 

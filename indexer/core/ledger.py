@@ -17,7 +17,9 @@ from indexer.core.payment import add_up, is_in_time, judge
 from indexer.core.policy import Due, Policy, Progress, final_at
 from indexer.core.states import (
     ENDED,
+    GIVEN_UP,
     IN_BLOCK,
+    INVOICE_MOVES,
     SETTLED,
     STICKY,
     DetectionState,
@@ -100,6 +102,8 @@ def _take_in(book: Book, sighting: Detection) -> Detection | None:
         book.detections[sighting.id] = known = sighting
         book.fresh.add(known.id)
     elif _is_news(known, sighting):
+        if known.kind is Kind.PAYMENT and known.state in GIVEN_UP and book.invoice.state in STICKY:
+            known.kind = Kind.UNEXPECTED
         known.state, known.replaced_by = sighting.state, None
         known.block_height, known.block_hash = sighting.block_height, sighting.block_hash
         known.block_time, known.confirmed_at = sighting.block_time, None
@@ -127,7 +131,8 @@ def lose(book: Book, lost: Mapping[UUID, str | None], moment: Moment) -> None:
         detection.replaced_by = rival
         _move(book, detection, to_state, to_state.value, moment)
         gone.append(detection)
-    _settle(book, moment, "chain", gone=gone)
+    # Whether a rival took the money elsewhere shows only once the sightings are in.
+    _settle(book, moment, "chain", gone=gone, alarm=False)
 
 
 def promote(book: Book, moment: Moment) -> None:
@@ -175,13 +180,19 @@ def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], 
     due = met_at(detection, policies)
     if detection.rail != moment.rail or not moment.progress.has_reached(due):
         return False
-    at = moment.block_times.get(due.height) if due.basis == "depth" else None
-    detection.confirmed_at = at or moment.cursor_time
+    detection.confirmed_at = (_time_of(due.height, moment) if due.basis == "depth" else None) or moment.cursor_time
+    detection.in_time = None  # the moment that its time basis names may have come only now
     if detection.told is None:
         detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
     else:
         _move(book, detection, DetectionState.CONFIRMED, "confirmed", moment)
     return True
+
+
+def _time_of(height: int, moment: Moment) -> datetime | None:
+    """When this step reached ``height``: the time of its block, or of the next where the rail skipped it."""
+    at = moment.block_times.get(height)
+    return at or min((time for place, time in moment.block_times.items() if place > height), default=None)
 
 
 def _finalize(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> None:
@@ -224,6 +235,7 @@ def _settle(
     gone: Sequence[Detection] = (),
     through: Detection | None = None,
     last: bool = False,
+    alarm: bool = True,
 ) -> None:
     """Bring sums, state and exceptions in line with the detections."""
     invoice = book.invoice
@@ -237,15 +249,28 @@ def _settle(
     if target is InvoiceState.EXPIRED and not last:
         target = invoice.state if invoice.state is target else InvoiceState.CREATED
     if target is not invoice.state:
-        if target is InvoiceState.EXPIRED and invoice.state is not InvoiceState.CREATED:
-            _step(
-                book, InvoiceState.CREATED, _reason(invoice.state, InvoiceState.CREATED, gone), cause, through, moment
-            )
+        between = _on_the_way(invoice.state, target)
+        if between is not None:
+            _step(book, between, _reason(invoice.state, between, gone), cause, through, moment)
             gone = ()
         if target is InvoiceState.EXPIRED:
             through, cause = None, "clock"
         _step(book, target, _reason(invoice.state, target, gone), cause, through, moment)
-    _settle_cases(book, cause, moment)
+    if alarm:
+        _settle_cases(book, cause, moment)
+
+
+def _on_the_way(old: InvoiceState, new: InvoiceState) -> InvoiceState | None:
+    """What is told between two states that do not follow one another.
+
+    A window closes on `created`. Money is `confirming` before it counts, also where it seemed to be late until it was
+    confirmed: then nothing was told of it yet.
+    """
+    if new in INVOICE_MOVES[old]:
+        return None
+    if new is InvoiceState.EXPIRED:
+        return InvoiceState.CREATED
+    return InvoiceState.CONFIRMING if new in SETTLED or new is InvoiceState.UNDERPAID else None
 
 
 def _judge_times(book: Book, now: datetime) -> None:

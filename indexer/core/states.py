@@ -68,6 +68,9 @@ LIVE = frozenset({_D.PENDING, _D.INCLUDED, _D.CONFIRMED, _D.FINAL})
 IN_BLOCK = frozenset({_D.INCLUDED, _D.CONFIRMED, _D.FINAL})
 """The transfer is in a block of the chain that we follow."""
 
+GIVEN_UP = frozenset({_D.REPLACED, _D.DROPPED})
+"""The transfer is gone and nobody waits for it any more, though it may come back."""
+
 COUNTED = frozenset({_D.CONFIRMED, _D.FINAL})
 """The invoice's policy is met: the money counts."""
 

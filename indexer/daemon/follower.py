@@ -30,6 +30,10 @@ LAG_ALLOWED = 30.0
 """Seconds that a node may stay behind us before the rail is called stalled."""
 
 
+class Behind(RailUnavailable):
+    """The node answers, but does not keep up. Another one might."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How a rail is followed. Seconds; ``stall_after``: the age of a head that no healthy chain lets happen."""
@@ -105,6 +109,7 @@ class Follower:
     def stall(self, reason: str) -> None:
         """The node cannot be followed now. What is told next, and what time may be covered, begins anew."""
         self.state, self.reason, self._caught_up = "stalled", reason, None
+        self._lagging_since = None
 
     async def rest(self) -> None:
         """Sleep until a push, a registration or the poll's turn."""
@@ -232,7 +237,7 @@ class Follower:
             self._caught_up = None
             if now - self._lagging_since > LAG_ALLOWED:
                 behind = self._known_cursor.height - plan.heads.latest.height
-                raise RailUnavailable(f"the node is {behind} blocks behind what it, or another node, had told before")
+                raise Behind(f"the node is {behind} blocks behind what it, or another node, had told before")
             return
         self._lagging_since = None
         position = self._position(self._known_cursor, plan.heads, plan.asked)
@@ -248,6 +253,8 @@ class Follower:
         fingerprint = frozenset((each.tx_id, each.tx_index, each.rivals) for each in snapshot)
         if fingerprint == self._mempool_seen:
             return
+        if (await self.node.heads()).latest.hash != self._known_cursor.hash:
+            return  # What a block has just taken is not dropped: the block comes first, then another look.
         await self.recorder.record_pending(self.rewinds, snapshot)
         self._mempool_seen = fingerprint
         for transfer in snapshot:

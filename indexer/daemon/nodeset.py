@@ -135,6 +135,11 @@ class NodeSet:
                 return self._current
             raise RailUnavailable("; ".join(reasons))
 
+    async def leave(self, why: RailUnavailable) -> None:
+        """Let the node that answers rest, for a reason that only its asker can see; the next is asked instead."""
+        if self._current is not None:
+            await self._rest(self._current[0], why)
+
     async def _rest(self, node: Node, why: RailUnavailable) -> None:
         if self._current is not None and self._current[0] is node:
             self._log.warning("node.left", node=node.name, why=str(why))

@@ -10,7 +10,7 @@ from indexer.core.ledger import Book, Moment
 from indexer.core.policy import Progress
 from indexer.core.step import News, gather, identify, settle, settle_clock
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
-from indexer.store.steps import OpenStep, Position, StepStore, Touched
+from indexer.store.steps import OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
 
@@ -51,9 +51,10 @@ class Recorder:
         quiet = not (taken.transfers or taken.fork or kept)
         if quiet and await self.steps.quiet(taken.before, position):
             return kept
-        async with self.steps.step(taken.before, position, rewinds=taken.fork is not None) as step:
-            fork = taken.fork.height if taken.fork else None
-            await self._settle(step, taken, position, fork)
+        fork = taken.fork.height if taken.fork else None
+        subject = self._subject(taken.transfers, fork)
+        async with self.steps.step(taken.before, position, subject, rewinds=fork is not None) as step:
+            await self._settle(step, taken, position, subject)
             await step.keep_checkpoints(kept, fork, anchor if kept else None)
         return kept
 
@@ -64,57 +65,70 @@ class Recorder:
         transfers: Sequence[Transfer],
         watching: Sequence[UUID] = (),
         covered_from: int = 0,
-    ) -> list[BlockRef]:
-        """Commit transfers of blocks at or below the cursor (look-back, rescan); returns the checkpoints kept."""
-        async with self.steps.aside(rewinds) as (step, position):
+    ) -> tuple[list[BlockRef], int]:
+        """Commit transfers of blocks at or below the cursor (look-back, rescan).
+
+        Returns the checkpoints kept, and how many of the transfers were not known before.
+        """
+        found = 0
+        subject = self._subject(transfers)
+        async with self.steps.aside(rewinds, subject) as (step, position):
             taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
             kept = self._touched_blocks(transfers, position)
             if transfers:
-                await self._settle(step, taken, position, None)
+                found = await self._settle(step, taken, position, subject)
                 await step.keep_checkpoints(kept, None, None)
             if watching:
                 await step.begin_watching(watching, covered_from)
-        return kept
+        return kept, found
 
     async def record_pending(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
         """Commit a snapshot of the mempool: what is new in it, and what is no longer there (HAZARDS B1, B2)."""
-        async with self.steps.aside(rewinds) as (step, position):
-            touched, news = await self._news(step, position, None, snapshot)
+        subject = self._subject(snapshot)
+        async with self.steps.aside(rewinds, subject) as (step, position):
+            news = self._news(step, subject)
             present = {transfer.tx_id for transfer in snapshot if transfer.amount}
             for invoice, detection, tx_id in await step.pending():
                 if tx_id not in present:
                     about = news.setdefault(invoice, News())
                     about.lost.setdefault(detection, None)
-            books = await step.books({*touched.due, *news})
+            books = await step.books({*step.touched.due, *news})
             settle(books, news, self._moment(step, position, ()))
             await self._save(step, books)
 
     async def record_clock(self, rewinds: int) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
-        async with self.steps.aside(rewinds) as (step, position):
+        async with self.steps.aside(rewinds, self._subject(())) as (step, position):
             books = await step.books(await step.closed_windows())
             settle_clock(books, self._moment(step, position, ()))
             await self._save(step, books)
             return len(books)
 
-    async def _news(
-        self, step: OpenStep, position: Position, fork: int | None, transfers: Sequence[Transfer]
-    ) -> tuple[Touched, dict[UUID, News]]:
-        """Whom the step concerns, and what the transfers mean to each."""
-        identified = identify(transfers, self.rail)
-        touched = await step.touched(self.traits.family, position, fork, identified)
-        news = gather(
-            identified, self.rail, touched.candidates, touched.known, touched.rivals, self.configured, step.now
-        )
-        return touched, news
+    def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
+        return Subject(self.traits.family, identify(transfers, self.rail), fork)
 
-    async def _settle(self, step: OpenStep, taken: Taken, position: Position, fork: int | None) -> None:
-        touched, news = await self._news(step, position, fork, taken.transfers)
+    def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, News]:
+        """What the transfers mean, and what a reorg took, by invoice."""
+        touched = step.touched
+        news = gather(
+            subject.identified,
+            self.rail,
+            touched.candidates,
+            touched.known,
+            touched.rivals,
+            self.configured,
+            step.now,
+        )
         for invoice, detections in touched.orphaned.items():
             news.setdefault(invoice, News()).orphaned.extend(detections)
-        books = await step.books({*touched.due, *news})
+        return news
+
+    async def _settle(self, step: OpenStep, taken: Taken, position: Position, subject: Subject) -> int:
+        news = self._news(step, subject)
+        books = await step.books({*step.touched.due, *news})
         settle(books, news, self._moment(step, position, taken.blocks, history=taken.span.settled))
         await self._save(step, books)
+        return sum(len(book.fresh) for book in books)
 
     async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
         await step.save(books, self.traits.horizon, self.traits.has_finalized)

@@ -94,7 +94,7 @@ class Registrar:
             start = max(0, reach)
             try:
                 transfers = await self._search(start, boundary.cursor, frozenset(batch.values()))
-                kept = await follower.recorder.record_aside(
+                kept, found = await follower.recorder.record_aside(
                     rewinds, (), transfers, list(batch), covered_from=start + 1 if start else 0
                 )
             except BlockGone:
@@ -110,7 +110,7 @@ class Registrar:
                 addresses=len(batch),
                 from_height=start,
                 to_height=boundary.cursor.height,
-                found=len(transfers),
+                found=found,
             )
             return
         raise BlockGone(f"the chain moved {TRIES} times under one look-back")
@@ -154,8 +154,8 @@ class Registrar:
         found = 0
         if upto.height > after.height:
             scanned = await self.node.scan(Span(after, upto, sparse=True), follower.watches)
-            follower.add_checkpoints(await follower.recorder.record_aside(rewinds, scanned.blocks, scanned.transfers))
-            found = len(scanned.transfers)
+            kept, found = await follower.recorder.record_aside(rewinds, scanned.blocks, scanned.transfers)
+            follower.add_checkpoints(kept)
         done = Rescan(request.id, request.to_height, last + 1)
         await self.store.rescan_progress(done, found=found, error=None, finished=False)
         return done

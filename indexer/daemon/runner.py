@@ -19,7 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from indexer.core.chain import DeepReorg
 from indexer.core.states import IllegalMove
-from indexer.daemon.follower import Follower, Pace
+from indexer.daemon.follower import Behind, Follower, Pace
 from indexer.daemon.nodeset import NodeSet
 from indexer.daemon.recorder import Recorder
 from indexer.daemon.registrar import Registrar
@@ -214,6 +214,8 @@ class RailRunner:
         self.log.warning("rail.stands_back", why=reason)
         if self.follower is not None:
             self.follower.stall(reason)
+        if isinstance(why, Behind):
+            await self.node.leave(why)
         if isinstance(why, RailUnavailable):
             with suppress(StoreUnavailable):
                 await say_state(self.database, lease, "stalled", reason)

@@ -66,8 +66,7 @@ async def _database(config: Config) -> list[Finding]:
         async with open_database(config) as database:
             major = await server_version(database)
     except SchemaMismatch as error:
-        # Our own database is migrated by the daemon itself, so a missing migration is no fault there.
-        return [Finding("warn" if config.database.embedded else "fail", "database", str(error))]
+        return [Finding("fail", "database", str(error))]
     except (StoreUnavailable, EmbeddedPostgresError) as error:
         return [Finding("fail", "database", str(error), "Is it running, and is database.url right?")]
     if major < OLDEST_POSTGRES:

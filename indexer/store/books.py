@@ -1,12 +1,13 @@
 """Between rows and the core's books: loading the invoices of a step, and writing back what changed in them."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from indexer.core.ledger import Book, next_due
-from indexer.core.model import Case, Coverage, Destination, Detection, Invoice, Transition
+from indexer.core.model import Case, Destination, Detection, Invoice, Transition
 from indexer.core.policy import Policy
 from indexer.core.states import DetectionState, InvoiceState, Kind
 from indexer.rail.types import AssetId
@@ -14,10 +15,7 @@ from indexer.store.database import Connection, Row
 from indexer.store.queries import query
 
 LOCK_INVOICES = query("lock_invoices")
-DESTINATIONS_OF = query("destinations_of")
-DETECTIONS_OF = query("detections_of")
-CASES_OF = query("cases_of")
-COVERAGE = query("coverage")
+LOAD_BOOKS = query("load_books")
 SAVE_DETECTIONS = query("save_detections")
 SAVE_INVOICES = query("save_invoices")
 SAVE_CASES = query("save_cases")
@@ -44,91 +42,98 @@ SEPARATOR = "\x1f"
 """Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
 
 
-async def load_coverage(connection: Connection) -> Coverage:
-    """Up to when each rail has been watched, as of this transaction."""
-    return Coverage({row["name"]: row["covered_until"] for row in await connection.fetch(COVERAGE)})
-
-
 async def load_books(connection: Connection, invoices: Iterable[UUID]) -> list[Book]:
-    """Lock those invoices to the commit, in the order of their ids, and load all that is known of them."""
+    """Lock those invoices to the commit, in the order of their ids, and load all that is known of them.
+
+    Two statements: what the second reads must be as new as the locks, which may have had to wait.
+    """
     ids = sorted(set(invoices))
     if not ids:
         return []
-    rows = await connection.fetch(LOCK_INVOICES, ids)
-    destinations = _grouped(await connection.fetch(DESTINATIONS_OF, ids))
-    detections = _grouped(await connection.fetch(DETECTIONS_OF, ids))
-    cases = _grouped(await connection.fetch(CASES_OF, ids))
-    return [
-        Book(
-            _invoice(row, destinations[row["id"]]),
-            {each["id"]: _detection(each) for each in detections[row["id"]]},
-            [_case(each) for each in cases[row["id"]]],
-        )
-        for row in rows
-    ]
+    await connection.execute(LOCK_INVOICES, ids)
+    return [_book(row) for row in await connection.fetch(LOAD_BOOKS, ids)]
 
 
-def _grouped(rows: Sequence[Row]) -> defaultdict[UUID, list[Row]]:
-    by_invoice: defaultdict[UUID, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_invoice[row["invoice_id"]].append(row)
-    return by_invoice
-
-
-def _invoice(row: Row, destinations: Sequence[Row]) -> Invoice:
-    return Invoice(
+def _book(row: Row) -> Book:
+    invoice = Invoice(
         id=row["id"],
         state=InvoiceState(row["state"]),
         expires_at=row["expires_at"],
-        destinations=[_destination(each) for each in destinations],
+        destinations=[_destination(*each) for each in row["destinations"]],
         version=row["version"],
         time_basis=row["time_basis"],
         tolerance_bps=row["tolerance_bps"],
         held=row["held"],
         settled_at=row["settled_at"],
     )
+    detections = (_detection(*each) for each in row["detections"])
+    return Book(invoice, {each.id: each for each in detections}, [_case(*each) for each in row["cases"]])
 
 
-def _destination(row: Row) -> Destination:
+def _destination(
+    identity: UUID, rail: str, asset: str, expected: Decimal, policy: Mapping[str, Any], watch_state: str
+) -> Destination:
     return Destination(
-        id=row["id"],
-        rail=row["rail"],
-        asset=AssetId(row["asset"]),
-        expected=int(row["expected_amount"]),
-        policy=Policy.from_json(row["policy"]),
-        watching=row["watch_state"] != "registered",
+        identity, rail, AssetId(asset), int(expected), Policy.from_json(policy), watching=watch_state != "registered"
     )
 
 
-def _detection(row: Row) -> Detection:
-    state = DetectionState(row["state"])
+def _detection(
+    identity: UUID,
+    destination_id: UUID,
+    rail: str,
+    asset: str,
+    tx_id: str,
+    tx_index: str,
+    amount: Decimal,
+    kind: str,
+    state: str,
+    first_seen_at: datetime,
+    block_height: int | None,
+    block_hash: str | None,
+    block_time: datetime | None,
+    confirmed_at: datetime | None,
+    in_time: bool | None,
+    replaced_by: str | None,
+    maturity: int,
+    invoice_ended: str | None,
+    version: int,
+) -> Detection:
+    told = DetectionState(state)
     return Detection(
-        id=row["id"],
-        destination_id=row["destination_id"],
-        rail=row["rail"],
-        asset=AssetId(row["asset"]),
-        tx_id=row["tx_id"],
-        tx_index=row["tx_index"],
-        amount=int(row["amount"]),
-        kind=Kind(row["kind"]),
-        state=state,
-        first_seen_at=row["first_seen_at"],
-        block_height=row["block_height"],
-        block_hash=row["block_hash"],
-        block_time=row["block_time"],
-        confirmed_at=row["confirmed_at"],
-        in_time=row["in_time"],
-        replaced_by=row["replaced_by"],
-        maturity=row["maturity"],
-        invoice_ended=InvoiceState(row["invoice_ended"]) if row["invoice_ended"] else None,
-        told=state,
-        version=row["version"],
+        id=identity,
+        destination_id=destination_id,
+        rail=rail,
+        asset=AssetId(asset),
+        tx_id=tx_id,
+        tx_index=tx_index,
+        amount=int(amount),
+        kind=Kind(kind),
+        state=told,
+        first_seen_at=first_seen_at,
+        block_height=block_height,
+        block_hash=block_hash,
+        block_time=block_time,
+        confirmed_at=confirmed_at,
+        in_time=in_time,
+        replaced_by=replaced_by,
+        maturity=maturity,
+        invoice_ended=InvoiceState(invoice_ended) if invoice_ended else None,
+        told=told,
+        version=version,
     )
 
 
-def _case(row: Row) -> Case:
-    resolution = row["resolution"] or "resolved" if row["resolved_at"] else None
-    return Case(row["id"], row["kind"], row["severity"], row["detection_id"], row["round"], resolution)
+def _case(
+    identity: UUID,
+    kind: str,
+    severity: Any,
+    detection_id: UUID | None,
+    nth: int,
+    resolution: str | None,
+    resolved_at: datetime | None,
+) -> Case:
+    return Case(identity, kind, severity, detection_id, nth, resolution or "resolved" if resolved_at else None)
 
 
 async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:

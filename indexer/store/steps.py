@@ -15,21 +15,25 @@ from indexer.core.ledger import Book
 from indexer.core.matching import Candidate
 from indexer.core.model import Coverage
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
-from indexer.store.books import load_books, load_coverage, save_books
+from indexer.store.books import load_books, save_books
 from indexer.store.database import Connection, Database, Row
 from indexer.store.errors import LeaseLost
 from indexer.store.queries import query
 
 QUIET_STEP = query("quiet_step")
-FENCE_STEP = query("fence_step")
+OPEN_STEP = query("open_step")
 FENCE_ASIDE = query("fence_aside")
-TOUCHED = query("touched")
+TOUCHED_ASIDE = query("touched_aside")
 PENDING_OF_RAIL = query("pending_of_rail")
 COVER = query("cover")
 CLOSED_WINDOWS = query("closed_windows")
 BEGIN_WATCHING = query("begin_watching")
 SAVE_CHECKPOINTS = query("save_checkpoints")
 DROP_CHECKPOINTS = query("drop_checkpoints")
+
+
+NEVER = 2**62
+"""A height that no chain reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,51 +73,36 @@ class Touched:
     """Transfers that were recorded before, with the destination that has them, whoever holds the address now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a step is about: transfers with their ids, in a family; ``fork``: above it inclusions are gone."""
+
+    family: str
+    identified: Sequence[tuple[UUID, Transfer]] = ()
+    fork: int | None = None
+
+    def parameters(self) -> tuple[object, ...]:
+        """As the queries take them: fork, displaced transactions, family, keys, ids."""
+        return (
+            NEVER if self.fork is None else self.fork,
+            list({rival for _, transfer in self.identified for rival in transfer.rivals}),
+            self.family,
+            list({transfer.to for _, transfer in self.identified if transfer.to != NOBODY}),
+            [identity for identity, _ in self.identified],
+        )
+
+
 class OpenStep:
     """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
 
-    def __init__(self, connection: Connection, lease: Lease, fence: Row, coverage: Coverage) -> None:
+    def __init__(
+        self, connection: Connection, lease: Lease, now: datetime, coverage: Coverage, touched: Touched
+    ) -> None:
         self._connection = connection
         self._rail = lease.rail
-        self.now: datetime = fence["now"]
+        self.now = now
         self.coverage = coverage
-
-    async def touched(
-        self,
-        family: str,
-        position: Position,
-        fork: int | None,
-        identified: Sequence[tuple[UUID, Transfer]],
-    ) -> Touched:
-        """Find whom the step concerns. ``fork``: height above which inclusions are gone; None without a reorg."""
-        keys = {transfer.to for _, transfer in identified if transfer.to != NOBODY}
-        displaced = {rival for _, transfer in identified for rival in transfer.rivals}
-        touched = Touched()
-        finalized = position.finalized.height if position.finalized else -1
-        rows = await self._connection.fetch(
-            TOUCHED,
-            self._rail,
-            position.cursor.height,
-            finalized,
-            fork if fork is not None else 2**62,
-            list(displaced),
-            family,
-            list(keys),
-            [identity for identity, _ in identified],
-        )
-        for row in rows:
-            invoice = row["invoice_id"]
-            if row["what"] == "due":
-                touched.due.add(invoice)
-            elif row["what"] == "orphaned":
-                touched.orphaned[invoice].append(row["detection_id"])
-            elif row["what"] == "rival":
-                touched.rivals[row["tx_id"]].append((invoice, row["detection_id"]))
-            elif row["what"] == "known":
-                touched.known[row["detection_id"]] = _candidate(row)
-            else:
-                touched.candidates[row["address_key"]].append(_candidate(row))
-        return touched
+        self.touched = touched
 
     async def pending(self) -> list[tuple[UUID, UUID, str]]:
         """(invoice, detection, tx id) of every transfer that was last seen outside a block."""
@@ -140,7 +129,7 @@ class OpenStep:
         """Store ``blocks``; forget what lies above ``above`` (an orphaned branch) or below ``below`` (final)."""
         if above is not None or below is not None:
             await self._connection.execute(
-                DROP_CHECKPOINTS, self._rail, 2**62 if above is None else above, -1 if below is None else below
+                DROP_CHECKPOINTS, self._rail, NEVER if above is None else above, -1 if below is None else below
             )
         if blocks:
             columns = zip(*((each.height, each.hash, each.parent, each.time) for each in blocks), strict=True)
@@ -159,16 +148,20 @@ class StepStore:
         return await self._database.row(QUIET_STEP, *self._fence(before, position)) is not None
 
     @asynccontextmanager
-    async def step(self, before: BlockRef | None, position: Position, *, rewinds: bool) -> AsyncIterator[OpenStep]:
+    async def step(
+        self, before: BlockRef | None, position: Position, subject: Subject, *, rewinds: bool
+    ) -> AsyncIterator[OpenStep]:
         """Open a step from ``before`` to ``position``; commits on leaving. Raises `LeaseLost`, `StoreUnavailable`."""
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(FENCE_STEP, *self._fence(before, position), int(rewinds))
-            if row is None:
+            rows = await connection.fetch(
+                OPEN_STEP, *self._fence(before, position), int(rewinds), *subject.parameters()
+            )
+            if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
-            yield OpenStep(connection, self._lease, row, await load_coverage(connection))
+            yield OpenStep(connection, self._lease, rows[0]["at"], *_sorted_out(rows[1:]))
 
     @asynccontextmanager
-    async def aside(self, rewinds: int) -> AsyncIterator[tuple[OpenStep, Position]]:
+    async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
         """Open a step that leaves the cursor where it is, and say where that is.
 
         ``rewinds``: the branch that it was prepared on; raises `LeaseLost` if a reorg came in between.
@@ -177,7 +170,12 @@ class StepStore:
             row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch, rewinds)
             if row is None:
                 raise self._lost()
-            yield OpenStep(connection, self._lease, row, await load_coverage(connection)), _position(row)
+            position = _position(row)
+            finalized = position.finalized.height if position.finalized else -1
+            rows = await connection.fetch(
+                TOUCHED_ASIDE, self._lease.rail, position.cursor.height, finalized, *subject.parameters()
+            )
+            yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows)), position
 
     async def cover(self, age: timedelta) -> None:
         """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""
@@ -212,6 +210,28 @@ class StepStore:
         )
 
 
+def _sorted_out(rows: Iterable[Row]) -> tuple[Coverage, Touched]:
+    """Every rail's coverage, and whom the step concerns."""
+    until: dict[str, datetime] = {}
+    touched = Touched()
+    for row in rows:
+        what, invoice = row["what"], row["invoice_id"]
+        if what == "covered":
+            if row["at"] is not None:
+                until[row["rail"]] = row["at"]
+        elif what == "due":
+            touched.due.add(invoice)
+        elif what == "orphaned":
+            touched.orphaned[invoice].append(row["detection_id"])
+        elif what == "rival":
+            touched.rivals[row["tx_id"]].append((invoice, row["detection_id"]))
+        elif what == "known":
+            touched.known[row["detection_id"]] = _candidate(row)
+        else:
+            touched.candidates[row["address_key"]].append(_candidate(row))
+    return Coverage(until), touched
+
+
 def _candidate(row: Row) -> Candidate:
     return Candidate(
         row["destination_id"],
@@ -220,7 +240,7 @@ def _candidate(row: Row) -> Candidate:
         AssetId(row["asset"]),
         row["reference"],
         bool(row["open"]),
-        row["created_at"],
+        row["at"],
     )
 
 

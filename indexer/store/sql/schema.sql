@@ -408,6 +408,41 @@ from (values
     ('refunded', array['flagged'])
 ) as moves (from_state, to_states);
 
+create function railwatch.touched(
+    on_rail text, cursor_reached bigint, finalized_reached bigint, fork bigint, displaced text[], of_family text,
+    keys bytea[], ids uuid[]
+) returns table (
+    what text, detection_id uuid, invoice_id uuid, tx_id text, destination_id uuid, address_key bytea, rail text,
+    asset text, reference text, open boolean, at timestamptz
+)
+language sql stable as $$
+    select 'due', d.id, d.invoice_id, null, null::uuid, null::bytea, null, null, null, null::boolean, null::timestamptz
+    from railwatch.detections d
+    where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
+    union all
+    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached
+    union all
+    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.block_height > fork and d.state in ('included', 'confirmed')
+    union all
+    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.tx_id = any (displaced)
+    union all
+    select 'known', d.id, d.invoice_id, null, d.destination_id, null, d.rail, d.asset, null, null, d.first_seen_at
+    from railwatch.detections d
+    where d.id = any (ids)
+    union all
+    select 'candidate', null, i.id, null, d.id, d.address_key, d.rail, d.asset, d.reference,
+           i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at
+    from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
+    where d.family = of_family and d.address_key = any (keys) and d.watch_state not in ('rejected', 'closed')
+$$;
+comment on function railwatch.touched is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
+
 create function railwatch.refuse(code text, message text, hint text default null) returns void
 language plpgsql as $$
 begin

@@ -11,14 +11,29 @@ where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
                   where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9)
 returning now() as now
 
--- name: fence_step
--- Move the cursor and hold the rail's row to the commit; no row if another daemon has it or the cursor is elsewhere.
-update railwatch.rails r
-set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
-    finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-    covered_until = greatest(covered_until, least($7, now()), now() - $11::interval), rewinds = rewinds + $14
-where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
-returning now() as now, r.covered_until
+-- name: open_step
+-- Move the cursor, hold the rail's row to the commit, and find whom the step touches; no `fence` row if another
+-- daemon has the rail or the cursor is elsewhere. Touched are: what is due, what a reorg orphans, what rivals displace,
+-- what is known already, who holds an address.
+with fence as (
+    update railwatch.rails r
+    set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
+        finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
+        covered_until = greatest(covered_until, least($7, now()), now() - $11::interval), rewinds = rewinds + $14
+    where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
+    returning r.covered_until
+)
+select 'fence' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
+       null::uuid as destination_id, null::bytea as address_key, null::text as rail, null::text as asset,
+       null::text as reference, null::boolean as open, now() as at
+from fence
+union all
+select 'covered', null, null, null, null, null, $1, null, null, null, covered_until from fence
+union all
+select 'covered', null, null, null, null, null, name, null, null, null, covered_until
+from railwatch.rails where name <> $1 and covered_until is not null
+union all
+select * from railwatch.touched($1, $4, coalesce($9, -1), $15, $16, $17, $18, $19)
 
 -- name: fence_aside
 -- Hold the rail's row for a step that leaves the cursor where it is; no row if the lease or the branch changed.
@@ -28,31 +43,14 @@ from railwatch.rails
 where name = $1 and epoch = $2 and rewinds = $3
 for update
 
--- name: touched
--- Everything that a step touches: what is due, what a reorg orphans, what rivals displace, who holds an address.
-select 'due' as what, d.id as detection_id, d.invoice_id, null::text as tx_id, null::uuid as destination_id,
-       null::bytea as address_key, null::text as rail, null::text as asset, null::text as reference,
-       null::boolean as open, null::timestamptz as created_at
-from railwatch.detections d
-where d.rail = $1 and ((d.due_basis = 'depth' and d.due_height <= $2)
-                    or (d.due_basis = 'finalized' and d.due_height <= $3))
+-- name: touched_aside
+-- What `open_step` finds, for a step that leaves the cursor.
+select 'covered' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
+       null::uuid as destination_id, null::bytea as address_key, name as rail, null::text as asset,
+       null::text as reference, null::boolean as open, covered_until as at
+from railwatch.rails where covered_until is not null
 union all
-select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null
-from railwatch.detections d
-where d.rail = $1 and d.block_height > $4 and d.state in ('included', 'confirmed')
-union all
-select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null
-from railwatch.detections d
-where d.rail = $1 and d.tx_id = any ($5)
-union all
-select 'known', d.id, d.invoice_id, null, d.destination_id, null, d.rail, d.asset, null, null, d.first_seen_at
-from railwatch.detections d
-where d.id = any ($8)
-union all
-select 'candidate', null, i.id, null, d.id, d.address_key, d.rail, d.asset, d.reference,
-       i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at
-from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
-where d.family = $6 and d.address_key = any ($7) and d.watch_state not in ('rejected', 'closed')
+select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: cover
 -- Extend a rail's coverage to the present, once some window on it has run out; writes nothing otherwise.
@@ -81,29 +79,22 @@ order by i.expires_at limit 1000
 select id, invoice_id, tx_id from railwatch.detections where rail = $1 and state = 'pending'
 
 -- name: lock_invoices
--- The invoices of a step, held to the commit, always in the same order.
-select id, state, expires_at, version, time_basis, tolerance_bps, held, settled_at
-from railwatch.invoices where id = any ($1) order by id for update
+-- Hold the invoices of a step to the commit, always in the same order.
+select id from railwatch.invoices where id = any ($1) order by id for update
 
--- name: destinations_of
--- Where those invoices can be paid, in the order in which they were given.
-select id, invoice_id, rail, asset, expected_amount, policy, watch_state
-from railwatch.destinations where invoice_id = any ($1) and watch_state <> 'rejected' order by invoice_id, position
-
--- name: detections_of
--- All that was ever detected for those invoices; raw evidence stays where it is.
-select id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at, block_height,
-       block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, invoice_ended, version
-from railwatch.detections where invoice_id = any ($1) order by first_seen_at, id
-
--- name: cases_of
--- All exceptions of those invoices, also resolved ones, oldest first.
-select id, invoice_id, kind, severity, detection_id, round, resolution, resolved_at
-from railwatch.exceptions where invoice_id = any ($1) order by opened_at, round
-
--- name: coverage
--- Up to when each rail has been watched without a hole.
-select name, covered_until from railwatch.rails where covered_until is not null
+-- name: load_books
+-- Everything about those invoices, read after they were locked; raw evidence stays where it is.
+select i.id, i.state, i.expires_at, i.version, i.time_basis, i.tolerance_bps, i.held, i.settled_at,
+       array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state)
+             from railwatch.destinations d
+             where d.invoice_id = i.id and d.watch_state <> 'rejected' order by d.position) as destinations,
+       array(select row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
+                        x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
+                        x.replaced_by, x.maturity, x.invoice_ended, x.version)
+             from railwatch.detections x where x.invoice_id = i.id order by x.first_seen_at, x.id) as detections,
+       array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at)
+             from railwatch.exceptions e where e.invoice_id = i.id order by e.opened_at, e.round) as cases
+from railwatch.invoices i where i.id = any ($1) order by i.id
 
 -- name: save_detections
 -- New and changed detections, by identity.

@@ -19,9 +19,9 @@ where family = $1 and address_key is not null and keyed_at > $2::timestamptz - i
 select now()
 
 -- name: registered
--- Destinations of a rail that nobody has taken in yet, oldest first.
+-- Destinations of a rail that wait. Unparsed ones first: a bad address is refused at once, however many wait for a node.
 select id, address, reference, address_key from railwatch.destinations
-where rail = $1 and watch_state = 'registered' order by id limit $2
+where rail = $1 and watch_state = 'registered' order by address_key is not null, id limit $2
 
 -- name: take_in
 -- Give parsed destinations their key, unless an open invoice holds the address already: the later one is rejected.

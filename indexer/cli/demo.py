@@ -1,0 +1,77 @@
+"""`railwatch demo`: stories that happen to shops, lived on real development nodes with a real Postgres."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from indexer.cli.exits import Exit, Wrong
+from indexer.cli.options import json_option
+from indexer.cli.output import console
+from indexer.rail.demo import DemoError
+
+if TYPE_CHECKING:
+    from indexer.demo.report import Outcome
+
+Result = TypeVar("Result")
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@click.command()
+@json_option
+@click.option("--keep", is_flag=True, help="Leave node, Postgres and daemon running, and say how to look and to stop.")
+@click.option("--rail", "rails", multiple=True, metavar="NAME", help="Only this rail's stories; may be given again.")
+def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
+    """Live through payments, reorgs and mistakes, and compare what the feed tells with what it should.
+
+    Starts everything that it needs and ends it again. Exits with 0 only if every story is told as expected.
+    """
+    from indexer.demo.report import outcome_json, print_outcome
+
+    try:
+        outcome = asyncio.run(until_told(_run(rails, keep, as_json)))
+    except DemoError as error:
+        raise Wrong(f"the demo could not be told: {error}") from error
+    if as_json:
+        click.echo(json.dumps(outcome_json(outcome), indent=2, ensure_ascii=False))
+    else:
+        print_outcome(console(), outcome)
+    click.get_current_context().exit(Exit.OK if outcome.agrees else Exit.WRONG)
+
+
+async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
+    from rich.console import Console
+
+    from indexer.demo.runner import open_demos, run_demo
+    from indexer.demo.view import make_view
+
+    # With --json nothing but JSON may be on stdout.
+    with make_view(Console(stderr=as_json, highlight=False)) as view:
+        return await run_demo(open_demos(rails), view, keep=keep)
+
+
+async def until_told(work: Coroutine[None, None, Result]) -> Result:
+    """Do ``work`` unless a signal ends it, in order. Raises KeyboardInterrupt, or SystemExit with the shell's code.
+
+    Only the first signal counts: a second one must not interrupt the end of what was started, which is bounded.
+    """
+    task = asyncio.ensure_future(work)
+    told: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        if not told:
+            told.append(number)
+            task.cancel()
+
+    for number in ENDINGS:
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if told:
+            raise SystemExit(128 + told[0]) from None
+        raise

@@ -1,0 +1,148 @@
+"""What one sees while the stories are told: a table that moves on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from indexer.demo.telling import Stage, Telling
+
+REFRESHES = 8
+"""A second. More only costs the machine that the daemon runs on."""
+
+STATE_STYLES = {
+    "paid": "green",
+    "overpaid": "yellow",
+    "underpaid": "yellow",
+    "late_paid": "yellow",
+    "confirming": "cyan",
+    "detected": "cyan",
+}
+
+
+class View(AbstractContextManager["View"], Protocol):
+    """Shows a demo while it runs. Leaving the context ends it; what is said stays readable."""
+
+    def say(self, text: str) -> None:
+        """What the demo itself does: it starts, waits, stops."""
+
+    def cast(self, tellings: Sequence[Telling]) -> None:
+        """All stories that will be told, once they are known."""
+
+    def told(self, telling: Telling) -> None:
+        """A story's invoice, or its stage, is not what it was."""
+
+
+class Lines:
+    """A `View` of one line for each thing that happens, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._begun = time.monotonic()
+        self._shown: dict[int, tuple[int, Stage]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to take down."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(Text(f"{self._clock()}  {text}"))
+
+    def cast(self, tellings: Sequence[Telling]) -> None:
+        """How many there are."""
+        self.say(f"{len(tellings)} stories")
+
+    def told(self, telling: Telling) -> None:
+        """A line for each new line of the feed, and one for the end."""
+        lines, stage = self._shown.get(id(telling), (0, Stage.WAITING))
+        for line in telling.path[lines:]:
+            self._console.print(Text.assemble(f"{self._clock()}  {telling.story.name}: ", step_text(line)))
+        if telling.stage is Stage.TOLD and stage is not Stage.TOLD:
+            self._console.print(Text.assemble(f"{self._clock()}  {telling.story.name}: ", verdict_text(telling)))
+        self._shown[id(telling)] = (len(telling.path), telling.stage)
+
+    def _clock(self) -> str:
+        return f"{time.monotonic() - self._begun:6.2f} s"
+
+
+class Moving:
+    """A `View` that is one table, drawn again and again on a terminal, and gone at the end: the report follows."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=REFRESHES, transient=True)
+        self._begun = time.monotonic()
+        self._tellings: Sequence[Telling] = ()
+        self._spinner = Spinner("dots", "")
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """The line under the table."""
+        self._spinner.update(text=Text(text))
+
+    def cast(self, tellings: Sequence[Telling]) -> None:
+        """The table's rows."""
+        self._tellings = tellings
+
+    def told(self, telling: Telling) -> None:
+        """Nothing to do: the next drawing shows it."""
+
+    def _draw(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("", width=1)
+        table.add_column("story", ratio=2)
+        table.add_column("what the feed tells", ratio=3)
+        for each in self._tellings:
+            table.add_row(mark_text(each), each.story.name, path_text(each.path))
+        seconds = Text(f"{time.monotonic() - self._begun:.0f} s", "dim")
+        below = Group(self._spinner, seconds)
+        return Group(table, Text(), below) if self._tellings else below
+
+
+def make_view(console: Console) -> View:
+    """The one that fits where the console writes to."""
+    return Moving(console) if console.is_terminal else Lines(console)
+
+
+def step_text(line: str) -> Text:
+    """One line of a path, in its state's colour; what was reversed, in red."""
+    state, _, remark = line.partition(" ")
+    return Text(line, "red" if remark == "(reversed)" else STATE_STYLES.get(state, ""))
+
+
+def path_text(path: Sequence[str]) -> Text:
+    """``created → confirming → paid``."""
+    return Text(" → ").join(step_text(line) for line in path) if path else Text("-", "dim")
+
+
+def mark_text(telling: Telling) -> Text:
+    """One character for how a story stands."""
+    if telling.stage is Stage.WAITING:
+        return Text("·", "dim")
+    if telling.stage is Stage.PLAYING:
+        return Text("▸", "cyan")
+    return Text("✓", "green") if telling.agrees else Text("✗", "bold red")
+
+
+def verdict_text(telling: Telling) -> Text:
+    """How a told story ended."""
+    return Text("as expected", "green") if telling.agrees else Text("NOT as expected", "bold red")

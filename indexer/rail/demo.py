@@ -1,0 +1,105 @@
+"""What a rail brings to `railwatch demo`: the programs of its development node, and stories that are lived on it.
+
+An entry point of the group ``railwatch.demos`` names an `OpenDemo`. The demo's runner starts the programs, the daemon
+and Postgres, tells every story, and compares what the feed said with what the story expected. A rail's stories know
+nothing of the runner beyond `Shop`, and the runner nothing of the rail beyond `RailDemo`.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+
+class DemoError(Exception):
+    """The demo, or one story of it, cannot go on. The message says what happened, and where to look."""
+
+
+class Shop(Protocol):
+    """What one story may ask of a shop that uses Railwatch: register its one invoice, and read the feed."""
+
+    async def invoice(self, address: str, asset: str, amount: int, *, expires_in: int = 3600) -> None:
+        """Ask for ``amount`` base units of ``asset`` (a symbol of the rail's table) at ``address``.
+
+        ``expires_in`` in seconds. Returns once the address is watched, which is when a shop would show it. Raises
+        `DemoError` if the address is rejected.
+        """
+
+    async def becomes(self, state: str) -> None:
+        """Wait until the feed tells that the invoice has come to ``state``, after the last one waited for.
+
+        Raises `DemoError` when the feed tells something that the story does not expect.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One thing that happens to shops, and all that the feed must tell about it.
+
+    ``play`` lives it, up to the last thing that the customer or the chain does. ``path`` is every line that the feed
+    then holds about the invoice, in order: its state, with the reason in parentheses where that is not the one with
+    which the state is usually reached (``"created (reversed)"``). ``exceptions`` are all that were ever opened:
+    ``"overpaid"``, ``"underpaid (resolved)"``, ``"reversed (critical)"``, ``"reversed (critical, resolved)"``.
+    """
+
+    name: str
+    play: Callable[[Shop], Awaitable[None]]
+    path: tuple[str, ...]
+    exceptions: frozenset[str] = frozenset()
+    alone: bool = False
+    """It rewrites the chain, and is told after the others and by itself: they would notice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that the development node consists of, such as ``anvil``. It must stay in the foreground."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+class RailDemo(Protocol):
+    """A development chain with stories. Entering connects to the programs, which somebody else starts and ends.
+
+    Any method that awaits raises `DemoError` when the node refuses or is away.
+    """
+
+    def programs(self, folder: Path) -> Sequence[Program]:
+        """What to run, in this order, before entering. ``folder`` exists and may hold a node's data."""
+
+    async def __aenter__(self) -> Self:
+        """Wait until the node answers, and furnish its chain: funds, contracts."""
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect. The programs run on until the runner ends them."""
+
+    @property
+    def rail(self) -> Mapping[str, Any]:
+        """The ``[[rail]]`` table of the daemon's configuration. Known after entering."""
+
+    @property
+    def policies(self) -> Sequence[Mapping[str, Any]]:
+        """``[[policy]]`` tables for that rail. Known after entering."""
+
+    @property
+    def stories(self) -> Sequence[Story]:
+        """In the order in which they are shown; those that are not ``alone`` are told all at once."""
+
+    async def drive(self) -> None:
+        """Produce a block every so often, until cancelled: the time that stories live in."""
+
+    async def live_on(self) -> None:
+        """Let the node produce blocks by itself from now on: nobody will `drive` it any more."""
+
+    def produced_at(self, height: int) -> float | None:
+        """`time.monotonic` of when the present block of that height was asked for; None if it was not by us."""
+
+
+class OpenDemo(Protocol):
+    """What an entry point of the group ``railwatch.demos`` names. Raises `DemoError` if its node is not installed."""
+
+    def __call__(self) -> RailDemo:
+        """A demo that has not begun; nothing runs yet."""

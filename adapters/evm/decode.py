@@ -93,28 +93,22 @@ def _positions(logs: Sequence[Log]) -> list[int]:
 
 
 def place_log(log: Log, position: int, key: bytes, block: BlockRef, lens: Lens) -> Placed | None:
-    """One matched log as a transfer; None if it moves nothing, which is how addresses are poisoned (E11)."""
-    amount = _number(log, log.data)
+    """One matched log as a transfer; None if it moves nothing, which is how addresses are poisoned (E11).
+
+    Raises `RailFault` with the block's hash for numbers that are none.
+    """
+    try:
+        amount, index, at = int(log.data, 16), int(log.log_index, 16), int(log.transaction_index, 16)
+    except ValueError as error:
+        raise RailFault(f"block {log.block_hash} cannot be decoded: {error} in a log") from error
     if amount == 0:
         return None
     contract = log.address.lower()
-    evidence = {
-        "from": "0x" + log.topics[1][26:],
-        "log_index": _number(log, log.log_index),
-        "node": lens.node,
-        "source": "log",
-        "contract": contract,
-    }
+    sender = "0x" + log.topics[1][26:]
+    evidence = {"from": sender, "log_index": index, "node": lens.node, "source": "log", "contract": contract}
     asset = lens.token(contract)
     transfer = Transfer(log.transaction_hash, f"log:{position}", key, asset, amount, block, evidence=evidence)
-    return (block.height, _number(log, log.transaction_index), 1, position), transfer
-
-
-def _number(log: Log, text: str) -> int:
-    try:
-        return int(text, 16)
-    except ValueError as error:
-        raise RailFault(f"block {log.block_hash} cannot be decoded: {text[:80]!r} in a log is no number") from error
+    return (block.height, at, 1, position), transfer
 
 
 def _is_hex(text: str) -> bool:

@@ -1,8 +1,7 @@
 """JSON-RPC over HTTP: web3's provider without its formatters, its retries and its session.
 
-Three parts of the provider are replaced, each measured (docs of this folder, "What of web3 is used"): the formatters,
-because they take 70 times as long as typed decoding; the retries, because those belong to the caller; and the session,
-because web3's opens a new connection for every request and takes a lock in another thread before it.
+Three parts of the provider are replaced, for measured reasons (README.md, "What of web3 is used"): the formatters take
+70 times as long as typed decoding, retries belong to the caller, and its session opens a connection for every request.
 """
 
 import asyncio
@@ -136,7 +135,7 @@ class Rpc(AsyncHTTPProvider):
 
     @staticmethod
     def encode_rpc_dict(rpc_dict: RPCRequest) -> bytes:
-        """The request as JSON. web3's own encoder takes 10 us a call, which is longer than anvil takes to answer it."""
+        """The request as JSON. web3's own encoder takes 5 us a call, 18 times as long."""
         return msgspec.json.encode(rpc_dict)
 
     async def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:

@@ -46,11 +46,6 @@ class Trace(msgspec.Struct, rename="camel", gc=False):
     result: Result | None = None
     error: str | None = None
 
-    @property
-    def is_root(self) -> bool:
-        """Whether it is a transaction's own frame."""
-        return not self.trace_address and self.transaction_hash is not None
-
 
 class CallFrame(msgspec.Struct):
     """One frame of ``callTracer``, with its children."""

@@ -80,10 +80,10 @@ def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
 
     Raises `BlockGone` for another branch's frames (trace_block asks by height) and `RailUnavailable` for missing ones.
     """
-    for trace in traces:
-        if trace.block_hash is not None and trace.block_hash != header.hash:
-            raise BlockGone(f"a trace of block {trace.block_hash}, and {header.hash} was asked for")
-    traced = [trace.transaction_hash for trace in traces if trace.is_root]
+    if strangers := {trace.block_hash for trace in traces} - {None, header.hash}:
+        raise BlockGone(f"a trace of block {strangers.pop()}, and {header.hash} was asked for")
+    # Only a root has no address, and a block reward has no transaction.
+    traced = [trace.transaction_hash for trace in traces if not trace.trace_address and trace.transaction_hash]
     if traced != tx_ids(header):
         raise RailUnavailable(
             f"block {header.hash}: traces of {len(traced)} transactions, not of its {len(header.transactions)}"

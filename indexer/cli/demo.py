@@ -55,7 +55,7 @@ async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
 
 
 async def until_told(work: Coroutine[None, None, Result]) -> Result:
-    """Do ``work`` unless a signal ends it, in order. Raises KeyboardInterrupt, or SystemExit with the shell's code.
+    """Do ``work``, or end it in order when a signal comes; then raises SystemExit with the code that shells use.
 
     Only the first signal counts: a second one must not interrupt the end of what was started, which is bounded.
     """

@@ -60,11 +60,13 @@ class Household:
             await self.end(process)
 
     def start(self, name: str, command: Sequence[str]) -> Process:
-        """Start a program whose output goes to ``folder/name.log``. Raises `DemoError` if there is no such program.
+        """Start a program whose output goes to ``folder/name.log``. Raises `DemoError` if it cannot be.
 
         It gets a session of its own, so that Ctrl-C reaches only us and everything ends in order. Not asyncio's own
         subprocess: that one is killed when its transport is collected, and ``--keep`` lets processes outlive us.
         """
+        if any(process.name == name for process in self.running):
+            raise DemoError(f'two programs are called "{name}", so their logs could not be told apart')
         path = self.folder / f"{name}.log"
         try:
             with path.open("wb") as log:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from indexer.demo.processes import Ended
 from indexer.demo.telling import Telling
-from indexer.demo.view import mark_text, path_text
+from indexer.demo.view import mark_text, told_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +66,9 @@ def _table(tellings: Sequence[Telling]) -> Table:
         table.add_column(name, ratio=ratio)
     table.add_column("to paid", justify="right", no_wrap=True)
     for each in tellings:
-        expected = _told(each.story.path, each.story.exceptions)
-        table.add_row(mark_text(each), each.story.name, expected, _told(each.path, each.exceptions), _timing(each))
+        expected = told_text(each.story.path, each.story.exceptions)
+        table.add_row(mark_text(each), each.story.name, expected, told_text(each.path, each.exceptions), _timing(each))
     return table
-
-
-def _told(path: Sequence[str], exceptions: frozenset[str], between: str = "\n") -> Text:
-    """The path, and the exceptions after it."""
-    text = path_text(path)
-    for each in sorted(exceptions):
-        text.append(f"{between}!{each}", "red" if "critical" in each else "yellow")
-    return text
 
 
 def _timing(telling: Telling) -> Text:
@@ -93,8 +85,8 @@ def _failure(telling: Telling) -> Text:
     story = telling.story
     lines = [
         Text(f"{story.name} (on {telling.rail}) is not as expected", "bold red"),
-        Text.assemble("  expected  ", _told(story.path, story.exceptions, "  ")),
-        Text.assemble("  seen      ", _told(telling.path, telling.exceptions, "  ")),
+        Text.assemble("  expected  ", told_text(story.path, story.exceptions, "  ")),
+        Text.assemble("  seen      ", told_text(telling.path, telling.exceptions, "  ")),
         Text(f"  invoice   {telling.invoice or 'was never registered'} at {telling.address or '-'}"),
     ]
     if telling.problem:

@@ -41,21 +41,26 @@ async def run_demo(demos: Sequence[RailDemo], view: View, *, keep: bool) -> Outc
     """Tell all stories of ``demos`` to one daemon. With ``keep`` everything runs on afterwards, however it went.
 
     Raises `DemoError` when they could not be told: something did not start, or ended by itself. Whatever happens,
-    cancellation included, nothing that was started is left running unless it was told to its end and is to be kept.
+    cancellation included, nothing that was started is left running unless all was told and is to be kept. What is left
+    of a demo that went wrong is its logs and configuration; of one that was cancelled, or went well, nothing.
     """
     begun = time.monotonic()
     setting = Setting()
-    went_well = kept = False
+    keep_logs, kept = True, False
     try:
         async with Household(setting.folder) as household:
             backstage = Backstage(setting, household, view)
             daemon, tellings = await _perform(backstage, demos, keep=keep)
             outcome = await _close(backstage, daemon, tellings, begun, keep=keep)
-        went_well, kept = outcome.agrees, outcome.kept is not None
+    except asyncio.CancelledError:
+        keep_logs = False
+        raise
+    else:
+        keep_logs, kept = not outcome.agrees, outcome.kept is not None
         return outcome
     finally:
         if not kept:
-            setting.clear(keep_logs=not went_well)
+            setting.clear(keep_logs=keep_logs)
 
 
 async def _perform(backstage: Backstage, demos: Sequence[RailDemo], *, keep: bool) -> tuple[Process, list[Telling]]:

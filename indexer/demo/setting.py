@@ -43,7 +43,8 @@ class Setting:
         self.config.write_text("\n".join(line for head, table in tables for line in toml_table(head, table)))
 
     def clear(self, *, keep_logs: bool) -> None:
-        """Remove the folder, or only the database in it."""
+        """Remove the folder, or only the database in it if there are logs beside it."""
+        keep_logs = keep_logs and any(self.folder.glob("*.log"))
         shutil.rmtree(self.data_dir if keep_logs else self.folder, ignore_errors=True)
 
 

@@ -1,8 +1,9 @@
 """What one sees while the stories are told: a table that moves on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -40,13 +41,21 @@ class View(AbstractContextManager["View"], Protocol):
         """A story's invoice, or its stage, is not what it was."""
 
 
+@dataclass(slots=True)
+class Shown:
+    """How much of a story has been printed: lines of its path, and exceptions as they stood."""
+
+    lines: int = 0
+    exceptions: frozenset[str] = frozenset()
+
+
 class Lines:
     """A `View` of one line for each thing that happens, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._begun = time.monotonic()
-        self._shown: dict[int, tuple[int, Stage]] = {}
+        self._shown: dict[int, Shown] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -65,13 +74,15 @@ class Lines:
         self.say(f"{len(tellings)} stories")
 
     def told(self, telling: Telling) -> None:
-        """A line for each new line of the feed, and one for the end."""
-        lines, stage = self._shown.get(id(telling), (0, Stage.WAITING))
-        for line in telling.path[lines:]:
-            self._console.print(Text.assemble(f"{self._clock()}  {telling.story.name}: ", step_text(line)))
-        if telling.stage is Stage.TOLD and stage is not Stage.TOLD:
-            self._console.print(Text.assemble(f"{self._clock()}  {telling.story.name}: ", verdict_text(telling)))
-        self._shown[id(telling)] = (len(telling.path), telling.stage)
+        """A line for each new line of the feed, for each exception, and for the end."""
+        shown = self._shown.setdefault(id(telling), Shown())
+        news = [step_text(line) for line in telling.path[shown.lines :]]
+        news += [exception_text(each) for each in sorted(telling.exceptions - shown.exceptions)]
+        if telling.stage is Stage.TOLD:
+            news.append(verdict_text(telling))
+        for text in news:
+            self._console.print(Text.assemble(f"{self._clock()}  {telling.story.name}: ", text))
+        shown.lines, shown.exceptions = len(telling.path), telling.exceptions
 
     def _clock(self) -> str:
         return f"{time.monotonic() - self._begun:6.2f} s"
@@ -81,10 +92,10 @@ class Moving:
     """A `View` that is one table, drawn again and again on a terminal, and gone at the end: the report follows."""
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=REFRESHES, transient=True)
         self._begun = time.monotonic()
         self._tellings: Sequence[Telling] = ()
-        self._spinner = Spinner("dots", "")
+        self._spinner = Spinner("dots", "starting")
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=REFRESHES, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -112,7 +123,7 @@ class Moving:
         table.add_column("story", ratio=2)
         table.add_column("what the feed tells", ratio=3)
         for each in self._tellings:
-            table.add_row(mark_text(each), each.story.name, path_text(each.path))
+            table.add_row(mark_text(each), each.story.name, told_text(each.path, each.exceptions, "  "))
         seconds = Text(f"{time.monotonic() - self._begun:.0f} s", "dim")
         below = Group(self._spinner, seconds)
         return Group(table, Text(), below) if self._tellings else below
@@ -132,6 +143,16 @@ def step_text(line: str) -> Text:
 def path_text(path: Sequence[str]) -> Text:
     """``created → confirming → paid``."""
     return Text(" → ").join(step_text(line) for line in path) if path else Text("-", "dim")
+
+
+def exception_text(words: str) -> Text:
+    """``!overpaid``, in its severity's colour."""
+    return Text(f"!{words}", "red" if "critical" in words else "yellow")
+
+
+def told_text(path: Sequence[str], exceptions: Iterable[str], between: str = "\n") -> Text:
+    """The path, and the exceptions after it."""
+    return Text(between).join([path_text(path), *(exception_text(each) for each in sorted(exceptions))])
 
 
 def mark_text(telling: Telling) -> Text:

@@ -53,7 +53,7 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program that the development node consists of, such as ``anvil``. It must stay in the foreground."""
+    """A program of the development node. It stays in the foreground; no other of the demo has its ``name``."""
 
     name: str
     command: tuple[str, ...]

@@ -11,6 +11,7 @@ from indexer.store.steps import Lease
 
 TAKE_LEASE = query("take_lease")
 LOCK_LEASE = query("lock_lease")
+DEAD_HOLDER = query("dead_holder")
 RAISE_EPOCH = query("raise_epoch")
 RENEW_LEASE = query("renew_lease")
 DROP_LEASE = query("drop_lease")
@@ -34,9 +35,13 @@ class LeaseKeeper:
         await self.close()
         self._connection = connection = await connect(self._database.dsn)
         with translated(self._database.dsn):
-            locked = await connection.fetchval(LOCK_LEASE, self._rail)
+            # First our own lock, so that whoever looks at the lease once it is ours finds us alive. It is not free
+            # for a moment if our last connection has not ended yet.
+            if not await connection.fetchval(LOCK_LEASE, self._rail, self._holder):
+                return None
             async with connection.transaction():
-                if await connection.fetchval(TAKE_LEASE, self._rail, self._holder, locked, LASTS) is None:
+                dead = await connection.fetchval(DEAD_HOLDER, self._rail)
+                if await connection.fetchval(TAKE_LEASE, self._rail, self._holder, dead, LASTS) is None:
                     return None
                 return Lease(self._rail, await connection.fetchval(RAISE_EPOCH, self._rail))
 

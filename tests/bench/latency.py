@@ -23,6 +23,10 @@ class Witness:
     committed: float = 0.0
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
+    async def has(self, head: str | None) -> bool:
+        """Whether ``head`` was pushed; None: any at all."""
+        return head in self.pushed if head else bool(self.pushed)
+
     def hear(self, *_: object) -> None:
         """A notification came."""
         self.committed = time.perf_counter()
@@ -61,8 +65,7 @@ async def measure(stand: Stand, transfers: int, rounds: int) -> tuple[list[float
             await stand.simulator.mine()
             await asyncio.wait_for(witness.told.wait(), 10)
             head = await stand.simulator.head()
-            while head not in witness.pushed:
-                await asyncio.sleep(0.001)
+            await until(lambda: witness.has(head))  # noqa: B023
             spent = witness.committed - witness.pushed[head]
             bare = await floor.fetch_and_commit(head)
             if number >= 3:  # the first ones warm up statements and connections
@@ -135,8 +138,7 @@ async def fork(stand: Stand) -> Row:
     await until(lambda: stand.reached(height))
     async with witnesses(stand) as witness:
         await stand.simulator.reorg(25, keep=True)
-        while not witness.pushed:
-            await asyncio.sleep(0.001)
+        await until(lambda: witness.has(None))
         started, head = min(witness.pushed.values()), await stand.simulator.head()
         await until(lambda: stand.at(head))
         spent = (time.perf_counter() - started) * 1e3

@@ -90,10 +90,6 @@ class Stand:
         """One transfer to each of ``count`` invoices from the ``first`` on, round robin."""
         await self._send([self.addresses[(first + number) % len(self.addresses)] for number in range(count)])
 
-    async def send_transfers(self, count: int, to: str) -> None:
-        """Put ``count`` token transfers to one address, one transaction each, into the pool."""
-        await self._send([to] * count)
-
     async def _send(self, recipients: Sequence[str]) -> None:
         """The node works on a batch's calls side by side, so each gets its nonce from us."""
         nonce = int(await self.simulator.rpc("eth_getTransactionCount", self.simulator.payer, "pending"), 16)
@@ -115,10 +111,15 @@ class Stand:
             ]
         )
 
-    async def grow(self, blocks: int, per_block: int) -> None:
-        """Make ``blocks`` of ``per_block`` transfers each; a block pays one invoice, round robin."""
+    async def grow(self, blocks: int, per_block: int, *, ours: int = 0) -> None:
+        """Make ``blocks`` of ``per_block`` transfers. A block pays one invoice, round robin.
+
+        ``ours``: only every so many blocks do; the others pay somebody who is not watched. 0: every block does.
+        """
+        stranger = checksum_address(secrets.token_bytes(20))
         for block in range(blocks):
-            await self.send_transfers(per_block, self.addresses[block % len(self.addresses)])
+            is_ours = not ours or block % ours == 0
+            await self._send([self.addresses[block % len(self.addresses)] if is_ours else stranger] * per_block)
             await self.simulator.mine()
             if block % 500 == 499:
                 print(f"  made {block + 1} of {blocks} blocks", flush=True)

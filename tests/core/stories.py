@@ -342,6 +342,8 @@ def _nothing_changes_in_silence(old: Book, new: Book) -> None:
     assert set(new.detections) - set(old.detections) == new.fresh
     for identity, detection in new.detections.items():
         assert detection.told is detection.state, "a state that the feed never heard of"
+        if identity not in new.fresh:
+            assert _written_once(detection) == _written_once(old.detections[identity])
         if identity not in new.changed:
             assert detection == old.detections[identity]
     assert new.cases[: len(old.cases)] == old.cases or new.resolved
@@ -350,3 +352,19 @@ def _nothing_changes_in_silence(old: Book, new: Book) -> None:
         assert new.invoice == old.invoice
     if new.invoice.version == old.invoice.version:
         assert (new.invoice.state, new.invoice.settled_at) == (old.invoice.state, old.invoice.settled_at)
+
+
+def _written_once(detection: Detection) -> tuple[object, ...]:
+    """What the store never writes again."""
+    return (
+        detection.destination_id,
+        detection.rail,
+        detection.asset,
+        detection.tx_id,
+        detection.tx_index,
+        detection.amount,
+        detection.first_seen_at,
+        detection.maturity,
+        detection.spends,
+        detection.invoice_ended,
+    )

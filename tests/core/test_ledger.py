@@ -191,16 +191,17 @@ def test_a_payment_that_turns_out_late_takes_the_invoice_back_and_then_the_windo
 
 
 @pytest.mark.parametrize("amount", [60, 100])
-def test_blocks_of_an_outage_are_judged_by_their_own_time_also_when_read_after_the_window(amount):
+@pytest.mark.parametrize("history", [False, True])
+def test_blocks_of_an_outage_are_judged_by_their_own_time_also_when_read_after_the_window(amount, history):
     # The time basis `confirmed` has no moment yet while a transfer is only included; then the present stands for it.
     order = invoice(expires=5, basis="confirmed")
-    story = Story(order)
+    story = Story(order, horizon=1)
     story.covered = minute(0)
     block = story.mine()
     story.now = minute(90)
     story.content["late-read"] = [pay(order, amount, "tx")]
     read = type(block)(2, "late-read", block.hash, minute(2))
-    story.take([read], story.content)
+    story.take([read], story.content, history=history)
     assert story.states(order) == ["confirming", "paid" if amount == 100 else "underpaid"]
 
 
@@ -211,6 +212,16 @@ def test_the_moment_of_confirmation_is_that_of_the_block_that_brought_it_however
     slow.quiet(5)
     fast.span([[pay(many, 100, "tx")], *[[]] * 5])
     assert slow.found("tx").confirmed_at == fast.found("tx").confirmed_at == minute(3)
+
+
+def test_where_the_rail_skips_the_due_height_the_next_block_brings_the_confirmation():
+    order = invoice(policy=Policy(3), basis="confirmed")
+    story = Story(order)
+    first = story.mine(pay(order, 100, "tx"))
+    blocks = [type(first)(height, f"gap-{height}", "", minute(height)) for height in (2, 5, 6, 9)]
+    story.now = minute(9)
+    story.take(blocks, {block.hash: [] for block in blocks})
+    assert story.found("tx").confirmed_at == minute(5)
 
 
 # Time and coverage

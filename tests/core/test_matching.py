@@ -154,3 +154,7 @@ def test_a_rival_that_pays_nobody_here_still_takes_the_money_away():
 
 def test_a_transfer_of_nothing_is_no_news():
     assert gathered(replace(TRANSFER, amount=0), candidates=[asks("order")]) == {}
+
+
+def test_a_transfer_that_nobody_asked_for_is_no_news():
+    assert gathered(TRANSFER) == {}

@@ -217,6 +217,8 @@ def test_sums_are_kept_by_destination_live_and_late_apart(choice):
         seen(choice, 1_000, "orphaned"),
         seen(choice, 400, way=1),
     ]
-    coin, token = add_up(choice, transfers, minute(90)).values()
+    for transfer in transfers:
+        transfer.in_time = transfer.first_seen_at <= choice.expires_at
+    coin, token = add_up(choice, transfers).values()
     assert (coin.seen, coin.confirmed, coin.late, coin.late_confirmed) == (22, 10, 5, 3)
     assert (token.seen, token.confirmed, token.late, token.late_confirmed) == (400, 400, 0, 0)

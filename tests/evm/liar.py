@@ -20,7 +20,7 @@ def refuse(params: list[Any], reply: dict[str, Any]) -> dict[str, Any]:
 
 def answer(value: Any) -> Lie:
     """Always answer with ``value``."""
-    return lambda _, reply: {**reply, "result": value}
+    return lambda _, reply: {"jsonrpc": "2.0", "id": reply["id"], "result": value}
 
 
 def change(tamper: Callable[[Any], Any]) -> Lie:

@@ -11,9 +11,10 @@ from adapters.evm.bloom import bloom_of, mask, may_hold
 from adapters.evm.decode import ETHER_LOGGER, PADDING, TRANSFER, Lens, token_transfers
 from adapters.evm.scan import Stride
 from adapters.evm.traces import CallFrame, TracedTransaction, credits, flatten
+from adapters.evm.whole import check_logs
 from adapters.evm.wire import Header, Log, block_ref
 from indexer.conformance import WatchSet
-from indexer.rail import AssetId, ChainId, RailFault
+from indexer.rail import AssetId, ChainId, RailFault, RailUnavailable
 
 CHAIN = ChainId("eip155:1")
 OURS = bytes.fromhex("ab" * 20)
@@ -48,6 +49,16 @@ def test_places_start_anew_in_each_transaction() -> None:
         ("0x02", "log:0"),
         ("0x02", "log:1"),
     ]
+
+
+def test_a_gap_between_logs_is_noticed() -> None:
+    """E20: a bloom cannot tell if the missing log repeats another; the block-wide index can."""
+    header = Header("0x1", "0xb1", "0xb0", "0x5", hex(bloom_of([bytes.fromhex("22" * 20)])), ["0x01"])
+    for places in ((0, 2), (1, 2), (0, 1, 3)):
+        with pytest.raises(RailUnavailable, match="logs are missing"):
+            check_logs({"0xb1": header}, [log("0x22", place) for place in places])
+    assert check_logs({"0xb1": header}, [log("0x22", place) for place in (0, 1, 0)]) == []
+    assert check_logs({"0xb1": header}, []) == ["0xb1"]
 
 
 def frame(kind: str, *calls: CallFrame, to: bytes = OURS, value: int = 1, error: str | None = None) -> CallFrame:

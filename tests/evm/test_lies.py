@@ -1,6 +1,7 @@
 """Nodes that answer wrongly, late, partly or not at all: HAZARDS E14 and E19 to E24. Never a partial answer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -278,14 +279,15 @@ async def test_heads_come_from_one_node_at_one_moment(lied_to: Chain, liar: Liar
         await lied_to.rail.heads()
 
 
-async def test_an_orphan_that_the_node_still_serves_is_gone(lied_to: Chain, liar: Liar, paid: str) -> None:
-    """E19: geth gives side blocks by their hash; only the canonical chain counts."""
+@pytest.mark.parametrize("ether", [True, False])
+async def test_an_orphan_that_the_node_still_serves_is_gone(lied_to: Chain, liar: Liar, paid: str, ether: bool) -> None:
+    """E19: geth gives side blocks by their hash, with their logs; only the canonical chain counts."""
     span, watches = await lied_to.span(), lied_to.watch(paid)
+    if not ether:
+        watches = replace(watches, assets={lied_to.sim.token: lied_to.sim.assets[1]})
     orphan = await lied_to.sim.rpc("eth_getBlockByHash", span.upto.hash, False)
     logs = await lied_to.sim.rpc("eth_getLogs", {"blockHash": span.upto.hash})
     await lied_to.sim.reorg(1)
     liar.lies = {"eth_getBlockByHash": answer(orphan), "eth_getLogs": answer(logs)}
-    liar.lies["eth_getBlockByHash"] = lambda params, reply: {"jsonrpc": "2.0", "id": reply["id"], "result": orphan}
-    liar.lies["eth_getLogs"] = lambda params, reply: {"jsonrpc": "2.0", "id": reply["id"], "result": logs}
     with pytest.raises(BlockGone):
         await lied_to.rail.scan(span, watches)

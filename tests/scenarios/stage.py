@@ -197,7 +197,10 @@ class Stage:
         """Wait until a rail is in that state; returns the reason that it gives."""
 
         async def is_so() -> bool:
-            return bool((await self.rail(name))["state"] == state)
+            row = await self.database.row(
+                "select state from railwatch.rails where name = $1", name or self.chain.name
+            )
+            return row is not None and row["state"] == state
 
         await self.until(is_so)
         return str((await self.rail(name))["reason"])

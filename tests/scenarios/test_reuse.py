@@ -42,7 +42,7 @@ async def test_a_payment_that_returns_after_a_reorg_returns_to_the_invoice_that_
     second = await again(stage, first)
     await stage.sim.reorg(2, keep=True)
     await stage.follows()
-    assert (await stage.path(first))[-3:] == [("created", "reversed"), ("confirming", "included"), ("paid", "confirmed")]
+    assert [state for state, _ in await stage.path(first)][-3:] == ["created", "confirming", "paid"]
     assert await stage.state(second) == "created"
     assert await owners(stage) == [("1", "payment")]
 

@@ -415,7 +415,7 @@ create function railwatch.touched(
     what text, detection_id uuid, invoice_id uuid, tx_id text, destination_id uuid, address_key bytea, rail text,
     asset text, reference text, open boolean, at timestamptz
 )
-language sql stable as $$
+language sql volatile as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
     select 'due', d.id, d.invoice_id, null, null::uuid, null::bytea, null, null, null, null::boolean, null::timestamptz
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached

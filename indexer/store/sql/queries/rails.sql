@@ -23,16 +23,21 @@ update railwatch.rails r set state = 'halted', reason = $2, updated_at = now()
 where name = $1 and not exists (select from railwatch.leases l where l.rail = r.name and l.expires_at > now())
 
 -- name: take_lease
--- Take a rail: it is ours if nobody's connection holds the lock ($3), or if the lease has run out.
+-- Take a rail: it is ours if nobody has it, if its holder is known to be dead ($3), or if the lease has run out.
 insert into railwatch.leases as held (rail, holder, expires_at)
 values ($1, $2, now() + make_interval(secs => $4))
 on conflict (rail) do update set holder = excluded.holder, expires_at = excluded.expires_at
-where $3 or held.expires_at <= now() or held.holder = excluded.holder
+where held.holder = $3 or held.expires_at <= now() or held.holder = excluded.holder
 returning rail
 
 -- name: lock_lease
--- Hold the lease as long as this connection lives; false if another connection does.
-select pg_try_advisory_lock(hashtextextended('railwatch/lease/' || $1, 0))
+-- Show that this holder lives, as long as this connection does.
+select pg_try_advisory_lock(hashtextextended('railwatch/lease/' || $1 || '/' || $2, 0))
+
+-- name: dead_holder
+-- The holder of a lease if its connection has ended: then nobody has the lock that shows it alive.
+select case when pg_try_advisory_xact_lock(hashtextextended('railwatch/lease/' || rail || '/' || holder, 0)) then holder end
+from railwatch.leases where rail = $1
 
 -- name: raise_epoch
 -- A new holder's steps are told from its forerunner's by this number.

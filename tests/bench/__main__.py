@@ -1,0 +1,97 @@
+"""`make bench`: every budget, ours beside the floor. Takes some minutes; nothing else should run meanwhile."""
+
+import asyncio
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from adapters.evm.simulator import EvmSimulator
+from indexer.store.database import Database, connect
+from indexer.store.embedded import EmbeddedPostgres
+from indexer.store.migrate import migrate
+from tests.bench import catchup, cpu, latency, process, quiet
+from tests.bench.report import Row, show
+from tests.bench.stand import Stand, until
+
+RESULTS = Path("bench-results")
+MILLION = 1_000_000
+
+MANY_WATCHED = """
+insert into railwatch.destinations
+    (invoice_id, rail, asset, address, expected_amount, watch_state, policy, policy_origin, family, address_folded,
+     address_key, keyed_at, position)
+select d.invoice_id, d.rail, d.asset, n::text, 1, 'watching', d.policy, d.policy_origin, d.family, n::text,
+       decode(lpad(to_hex(n), 40, '0'), 'hex'), now() - interval '1 day', n
+from (select * from railwatch.destinations limit 1) d, generate_series(2, $1) n
+"""
+
+
+@asynccontextmanager
+async def stand() -> AsyncIterator[tuple[Stand, Path]]:
+    """A fresh database and a fresh chain."""
+    with tempfile.TemporaryDirectory(prefix="railwatch-bench-") as name:
+        folder = Path(name)
+        os.chmod(folder, 0o711)  # noqa: PTH101 (the server runs as another user when we are root)
+        async with EmbeddedPostgres(folder / "data") as dsn:
+            connection = await connect(dsn)
+            await migrate(connection)
+            await connection.close()
+            async with EvmSimulator() as simulator, Database(dsn) as database:
+                yield Stand(simulator, database), folder
+
+
+async def live() -> list[Row]:
+    """The daemon as its own process, block by block."""
+    rows = []
+    async with stand() as (bench, folder):
+        async with process.daemon(bench, folder):
+            print("registering 6,000 invoices", flush=True)
+            await bench.register(6_000, amount=1)
+            rows += await latency.rows(bench)
+            rows += [await latency.burst(bench), await latency.fork(bench), await quiet.writes_of_a_quiet_block(bench)]
+        rows.append(await quiet.silent_websocket(bench, folder))
+        print("watching a million addresses", flush=True)
+        await bench.database.value(MANY_WATCHED, MILLION)
+        async with process.daemon(bench, folder) as pid:
+            await asyncio.sleep(2)
+            resident = process.resident_megabytes(pid)
+        rows.append(Row("resident memory, 1M addresses watched", f"{resident:.0f} MB", "-", "300 MB", resident <= 300))
+    return rows
+
+
+async def history() -> list[Row]:
+    """Catching up with chains of known size."""
+    rows = []
+    async with stand() as (bench, _):
+        async with bench.daemon():
+            await until(bench.is_live)
+            await bench.register(2_003, amount=10)
+        base = await bench.simulator.height()
+        print("making 2,003 blocks of 10 transfers", flush=True)
+        await bench.grow(2_003, 10)
+        rows.append(await catchup.backfill(bench, base, await bench.simulator.height(), 20_010))
+    async with stand() as (bench, _):
+        async with bench.daemon():
+            await until(bench.is_live)
+            await bench.register(20)
+        base = await bench.simulator.height()
+        print("making 5,000 blocks of 10 transfers", flush=True)
+        await bench.grow(5_000, 10, ours=50)
+        tip = await bench.simulator.height()
+        rows.append(await catchup.among_a_million(bench, base, tip, bench.addresses, MILLION))
+    return rows
+
+
+async def main() -> None:
+    """Run all of them, and show them together."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    rows = [*await live(), *await history(), *await cpu.rows()]
+    show(rows, RESULTS)
+
+
+asyncio.run(main())

@@ -1,0 +1,71 @@
+"""Catching up: a long chain into Postgres, beside the bare fetch with typed decoding of the same blocks."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import indexer.daemon.watchlist as watchlist
+from indexer.daemon.index import AddressIndex
+from tests.bench.floor import Floor
+from tests.bench.report import Row, median
+from tests.bench.stand import Stand, decoys, until
+
+BATCH = 250
+"""Blocks that the bare client asks for at once."""
+
+
+async def bare(stand: Stand, low: int, high: int) -> tuple[float, int]:
+    """Seconds and logs of the bare fetch, two requests at a time, so that the node never waits for the client."""
+    async with Floor(stand) as floor:
+        started = time.perf_counter()
+        spans = [(at, min(high, at + BATCH - 1)) for at in range(low, high + 1, BATCH)]
+        logs = 0
+        for pair in (spans[at : at + 2] for at in range(0, len(spans), 2)):
+            logs += sum(await asyncio.gather(*(floor.fetch_span(*span) for span in pair)))
+        return time.perf_counter() - started, logs
+
+
+async def ours(stand: Stand, start: int, tip: int) -> float:
+    """Seconds from the daemon's start to the committed tip; the ledger is emptied first."""
+    await stand.forget()
+    started = time.perf_counter()
+    async with stand.daemon(start_height=start):
+        await until(lambda: stand.reached(tip))
+        return time.perf_counter() - started
+
+
+async def backfill(stand: Stand, start: int, tip: int, transfers: int) -> Row:
+    """The chain of the budget: 2,003 blocks, 20,010 transfers, each to a watched address."""
+    spent = median([await ours(stand, start, tip) for _ in range(3)])
+    floor = median([(await bare(stand, start + 1, tip))[0] for _ in range(3)])
+    seen = await stand.database.value("select count(*) from railwatch.detections")
+    assert seen >= transfers, f"{seen} of {transfers} transfers were recorded"
+    return Row(
+        f"{tip - start:,} blocks, {transfers:,} watched transfers into Postgres",
+        f"{spent:.2f} s",
+        f"{floor:.2f} s (bare fetch + decode)",
+        "1.0 s",
+        spent <= 1.0,
+    )
+
+
+async def among_a_million(stand: Stand, start: int, tip: int, addresses: Sequence[str], watched: int) -> Row:
+    """5,000 blocks with 50,000 transfers, of which hardly any is ours, while a million addresses are watched."""
+    index = AddressIndex(watched + len(addresses))
+    decoys(index, watched)
+    original = watchlist.AddressIndex
+    watchlist.AddressIndex = lambda expected=0: index  # type: ignore[assignment, misc]
+    try:
+        spent = median([await ours(stand, start, tip) for _ in range(3)])
+    finally:
+        watchlist.AddressIndex = original  # type: ignore[misc]
+    floor, logs = await bare(stand, start + 1, tip)
+    floor = median([floor, *[(await bare(stand, start + 1, tip))[0] for _ in range(2)]])
+    share = floor / spent
+    return Row(
+        f"catch-up: {tip - start:,} blocks, {logs:,} transfers, {watched:,} addresses watched",
+        f"{spent:.2f} s",
+        f"{floor:.2f} s (bare fetch + decode)",
+        "80% of the floor's rate",
+        share >= 0.8,
+    )

@@ -1,0 +1,77 @@
+"""Processor time and memory of ours alone: what a block costs to read and match, and an address to watch."""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from adapters.evm.simulator import EvmSimulator
+from indexer.daemon.index import AddressIndex
+from indexer.daemon.watchlist import RailWatches
+from indexer.rail import AssetId, RailAdapter, Span
+from tests.bench.report import Row, median
+from tests.bench.stand import decoys
+
+FEW, MILLION, MOST = 1_000, 1_000_000, 10_000_000
+
+
+async def cpu_milliseconds(act: Callable[[], Awaitable[object]], times: int = 25) -> float:
+    """Processor time of this process for one ``act``, HTTP included: the median of some."""
+    spent = []
+    for _ in range(times):
+        before = time.process_time()
+        await act()
+        spent.append((time.process_time() - before) * 1e3)
+    return median(spent)
+
+
+async def rows() -> list[Row]:
+    """A block of 300 transactions, one of 10,000 logs, and what watching ten million addresses changes."""
+    found = []
+    indexes = {count: AddressIndex(count) for count in (FEW, MILLION, MOST)}
+    for count, index in indexes.items():
+        decoys(index, count)
+        if count > FEW:
+            each = index.size_in_bytes / count
+            found.append(Row(f"memory per address at {count:,}", f"{each:.1f} bytes", "-", "16 bytes", each <= 16))
+    async with EvmSimulator() as simulator:
+        span = await _block_of_payments(simulator)
+        async with simulator.open_adapter() as adapter:
+            cost = {count: await _cost(simulator, adapter, span, index) for count, index in indexes.items()}
+            found.append(_row("a block of 300 txs, ether and tokens watched: read and match", cost[MILLION], 5.0))
+            ratio = cost[MOST] / cost[FEW]
+            text = f"{cost[MOST]:.1f} ms at 10M", f"{cost[FEW]:.1f} ms at 1k"
+            found.append(Row("that block as watched addresses grow", *text, "1.3 x", ratio <= 1.3))
+            span = await _block_of_logs(simulator)
+            found.append(_row("a block of 10,000 logs", await _cost(simulator, adapter, span, indexes[MILLION]), 40.0))
+    return found
+
+
+def _row(name: str, spent: float, budget: float) -> Row:
+    return Row(name, f"{spent:.1f} ms CPU", "-", f"{budget:.0f} ms CPU", spent <= budget)
+
+
+async def _cost(simulator: EvmSimulator, adapter: RailAdapter, span: Span, index: AddressIndex) -> float:
+    assets = {"": simulator.native, simulator.token: AssetId(simulator.assets[1])}
+    watches = RailWatches(index, assets)
+    return await cpu_milliseconds(lambda: adapter.scan(span, watches))
+
+
+async def _block_of_payments(simulator: EvmSimulator) -> Span:
+    """300 transactions: half of them ether, half tokens."""
+    for number in range(300):
+        await simulator.pay(await simulator.new_address(), 1, simulator.assets[number % 2])
+    return await _mined(simulator)
+
+
+async def _block_of_logs(simulator: EvmSimulator) -> Span:
+    for _ in range(40):
+        recipients = ["0x" + secrets.token_hex(20) for _ in range(250)]
+        await simulator.pay_token_many(recipients, [1] * len(recipients))
+    return await _mined(simulator)
+
+
+async def _mined(simulator: EvmSimulator) -> Span:
+    await simulator.mine()
+    height = await simulator.height()
+    async with simulator.open_adapter() as adapter:
+        return Span(await adapter.block_at(height - 1), await adapter.block_at(height))

@@ -1,0 +1,427 @@
+"""Random payment histories over a random chain, told to the core in many ways that must all end in the same place.
+
+A tale is a list of things that happen: blocks, transfers in the mempool, losses, reorgs, time. It is told block by
+block, in spans, with each block's transfers in another order, without the mempool, to an index that loads only what
+is due, and to a daemon that was away and catches up in history. The sums are then compared with an oracle that knows
+nothing but the canonical chain and the mempool.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import pairwise
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.core.model import Invoice
+from indexer.core.payment import least_and_most
+from indexer.core.policy import Policy
+from indexer.core.states import COUNTED, SETTLED, DetectionState, InvoiceState
+from indexer.rail.types import AssetId, Transfer
+
+from .stories import COIN, TOKEN, UNKNOWN, Story, destination, invoice, minute, model_settings, pay
+
+HORIZON = 6
+LINES = st.sampled_from(["one", "two", "two-token"])
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the tale's invoices ask for, and whether the rail tells finality."""
+
+    expires: int
+    basis: str
+    tolerance_bps: int
+    policies: tuple[Policy, Policy]
+    has_finality: bool
+
+    def invoices(self) -> tuple[Invoice, Invoice]:
+        common = {"expires": self.expires, "basis": self.basis, "tolerance_bps": self.tolerance_bps}
+        one = invoice("one", 100, policy=self.policies[0], **common)  # type: ignore[arg-type]
+        ways = (destination("two", 100, self.policies[1]), destination("two", 100, self.policies[0], TOKEN))
+        return one, invoice("two", 100, *ways, **common)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Tx:
+    """One transaction. ``line``: where it pays; the asset may be another than was asked for."""
+
+    name: str
+    line: str
+    amount: int
+    asset: AssetId | None
+    maturity: int
+
+    def transfers(self, terms: Terms, rivals: tuple[str, ...] = ()) -> list[Transfer]:
+        one, two = terms.invoices()
+        ways = {"one": one.destinations[0], "two": two.destinations[0], "two-token": two.destinations[1]}
+        way = ways[self.line]
+        paid = pay(way, self.amount, self.name, asset=self.asset or way.asset, maturity=self.maturity, rivals=rivals)
+        # Each transaction also pays the other invoice a little, as an exchange's batch does.
+        other = ways["two" if self.line == "one" else "one"]
+        return [paid, pay(other, 1, self.name, index="vout:1", maturity=self.maturity)] if self.amount == 30 else [paid]
+
+
+Event = tuple[str, object]
+Block = tuple[Tx, ...]
+
+txs = st.builds(
+    lambda n, line, amount, asset, maturity: Tx(f"tx{n}", line, amount, asset, maturity),
+    st.integers(0, 10_000),
+    LINES,
+    st.sampled_from([100, 100, 100, 99, 101, 60, 40, 30, 200]),
+    st.sampled_from([None, None, None, None, None, UNKNOWN, COIN]),
+    st.sampled_from([1, 1, 1, 4]),
+)
+policies = st.sampled_from([Policy(1), Policy(2), Policy(3), Policy(HORIZON + 2), Policy(None), Policy(None, 2)])
+all_terms = st.builds(
+    Terms,
+    st.sampled_from([3, 8, 15, 10_000]),
+    st.sampled_from(["first_seen", "block_time", "confirmed"]),
+    st.sampled_from([0, 0, 100]),
+    st.tuples(policies, policies),
+    st.booleans(),
+)
+
+
+@dataclass(frozen=True)
+class Tale:
+    """What happens, and what is canonical in the end. ``events`` name blocks by their content alone."""
+
+    terms: Terms
+    events: tuple[Event, ...]
+
+
+@st.composite
+def tales(draw: st.DrawFn, terms: st.SearchStrategy[Terms] = all_terms) -> Tale:
+    """A history that a chain can really have: nothing is included twice, and nothing final is undone."""
+    pool = {tx.name: tx for tx in draw(st.lists(txs, min_size=1, max_size=6, unique_by=lambda tx: tx.name))}
+    chain: list[Block] = []
+    pending: set[str] = set()
+    dead: set[str] = set()
+    highest = 0
+    events: list[Event] = []
+
+    def block() -> Block:
+        free = sorted(set(pool) - {tx.name for each in chain for tx in each} - dead)
+        names = draw(st.lists(st.sampled_from(free), max_size=2, unique=True)) if free else []
+        content = tuple(pool[name] for name in names)
+        chain.append(content)
+        pending.difference_update(names)
+        return content
+
+    for _ in range(draw(st.integers(1, 16))):
+        what = draw(st.sampled_from(["mine", "mine", "mine", "see", "drop", "replace", "bump", "reorg", "time"]))
+        mined = {tx.name for each in chain for tx in each}
+        if what == "mine":
+            events.append(("mine", block()))
+        elif what == "see" and (free := sorted(set(pool) - mined - pending - dead)):
+            name = draw(st.sampled_from(free))
+            pending.add(name)
+            events.append(("see", pool[name]))
+        elif what == "drop" and pending:
+            name = draw(st.sampled_from(sorted(pending)))
+            pending.remove(name)
+            events.append(("drop", name))
+        elif what == "replace" and (loose := sorted(set(pool) - mined - dead)):
+            name = draw(st.sampled_from(loose))  # pending, orphaned, dropped, or never heard of
+            pending.discard(name)
+            dead.add(name)
+            events.append(("replace", name))
+        elif what == "bump" and pending:
+            name = draw(st.sampled_from(sorted(pending)))
+            pending.remove(name)
+            dead.add(name)
+            bumped = replace(pool[name], name=f"{name}+")
+            pool[bumped.name] = bumped
+            pending.add(bumped.name)
+            events.append(("bump", (name, bumped)))
+        elif what == "reorg" and (deepest := min(len(chain), HORIZON - 1 - (highest - len(chain)))) > 0:
+            depth = draw(st.integers(1, deepest))
+            del chain[len(chain) - depth :]
+            events.append(("reorg", (depth, tuple(block() for _ in range(depth + draw(st.integers(0, 2)))))))
+        elif what == "time":
+            events.append(("time", draw(st.sampled_from([1, 4, 30]))))
+        highest = max(highest, len(chain))
+    return Tale(draw(terms), tuple(events))
+
+
+# Ways to tell it ----------------------------------------------------------------------------------------------------
+
+
+def content(terms: Terms, block: Block, backwards: bool = False) -> list[Transfer]:
+    found = [transfer for tx in block for transfer in tx.transfers(terms)]
+    return found[::-1] if backwards else found
+
+
+def tell(tale: Tale, *, lazy: bool = False, backwards: bool = False, swapped: bool = False) -> Story:
+    """As it happened, a step for each event. The end is quiet: everybody looks at the clock once more."""
+    invoices = tale.terms.invoices()
+    story = Story(
+        *(invoices[::-1] if swapped else invoices), horizon=HORIZON, has_finality=tale.terms.has_finality, lazy=lazy
+    )
+    for what, about in tale.events:
+        happen(story, tale.terms, what, about, backwards)
+    story.look_at_the_clock()
+    return story
+
+
+def happen(story: Story, terms: Terms, what: str, about: object, backwards: bool) -> None:
+    match what, about:
+        case "mine", tuple() as block:
+            story.mine(*content(terms, block, backwards))
+        case "span", [*blocks]:
+            story.span([content(terms, block, backwards) for block in blocks])
+        case "see", Tx() as tx:
+            story.sees(*tx.transfers(terms))
+        case "drop", str() as name:
+            story.drops(name)
+        case "replace", str() as name:
+            story.hears_of_rival(name, f"{name}-elsewhere")
+        case "bump", (str() as name, Tx() as tx):
+            story.sees(*tx.transfers(terms, rivals=(name,)))
+        case "reorg", (int() as depth, tuple() as blocks):
+            story.rewind(depth, [content(terms, block, backwards) for block in blocks])
+        case "time", int() as minutes:
+            story.passes(minutes)
+    if story.has_finality:
+        final = max(story.finalized, len(story.blocks) - HORIZON)
+        if final > story.finalized:
+            story.finalize(final)
+
+
+def in_spans(tale: Tale) -> Tale:
+    """Blocks that follow one another without anything between come in one step."""
+    events: list[Event] = []
+    for what, about in tale.events:
+        if what == "mine" and events and events[-1][0] == "span":
+            events[-1][1].append(about)  # type: ignore[attr-defined]
+        else:
+            events.append(("span", [about]) if what == "mine" else (what, about))
+    return replace(tale, events=tuple(events))
+
+
+def branch_by_branch(tale: Tale) -> Tale:
+    """Of a new branch only the first block comes with the reorg, and the others follow."""
+    events: list[Event] = []
+    for what, about in tale.events:
+        if what == "reorg":
+            depth, blocks = about  # type: ignore[misc]
+            events += [("reorg", (depth, blocks[:1])), *(("mine", block) for block in blocks[1:])]
+        else:
+            events.append((what, about))
+    return replace(tale, events=tuple(events))
+
+
+def without_sight(tale: Tale, story: Story) -> Tale:
+    """What is on the chain in the end was never seen in the mempool."""
+    mined = {each.tx_id for block in story.blocks for each in story.content[block.hash]}
+
+    def unseen(event: Event) -> bool:
+        what, about = event
+        return (what == "see" and about.name in mined) or (what == "drop" and about in mined)  # type: ignore[attr-defined]
+
+    return replace(tale, events=tuple(event for event in tale.events if not unseen(event)))
+
+
+def catch_up(tale: Tale, lived: Story) -> Story:
+    """A daemon that was away all the time: what is final in one span of history, the rest block by block."""
+    story = Story(*tale.terms.invoices(), horizon=HORIZON, has_finality=tale.terms.has_finality)
+    story.now, story.covered = lived.now, minute(0)
+    blocks = lived.blocks[1:]
+    settled = [block for block in blocks if block.height <= len(lived.blocks) - HORIZON]
+    if settled:
+        story.finalized = settled[-1].height if tale.terms.has_finality else -1
+        story.take(settled, lived.content, history=True)
+    for block in blocks[len(settled) :]:
+        story.take([block], lived.content)
+    story.finalize(lived.finalized)
+    waiting = {each.tx_id for each in detections(lived) if each.state is DetectionState.PENDING}
+    for what, about in tale.events:
+        if what == "see" and about.name in waiting:  # type: ignore[attr-defined]
+            story.sees(*about.transfers(tale.terms))  # type: ignore[attr-defined]
+        if what == "bump" and about[1].name in waiting:  # type: ignore[index]
+            story.sees(*about[1].transfers(tale.terms))  # type: ignore[index]
+    story.covered = None
+    story.look_at_the_clock()
+    return story
+
+
+# What must come out -------------------------------------------------------------------------------------------------
+
+
+def detections(story: Story) -> Iterator:  # type: ignore[type-arg]
+    return (each for known in story.detections.values() for each in known.values())
+
+
+def outcome(story: Story) -> dict[str, object]:
+    """The ledger's end: states, sums, and where each live transfer is."""
+    ends: dict[str, object] = {}
+    for each in story.invoices.values():
+        ends[f"invoice {each.id}"] = each.state.value
+        for way in each.destinations:
+            ends[f"destination {way.id}"] = (way.seen, way.confirmed, way.late)
+    for each in detections(story):
+        if each.live:
+            ends[f"transfer {each.id}"] = (each.state.value, each.kind.value, each.block_height, each.amount)
+    return ends
+
+
+def oracle(story: Story, terms: Terms) -> dict[UUID, tuple[int, int, int]]:
+    """Seen, confirmed and late, by destination, from the canonical chain and the mempool alone."""
+    cursor = story.blocks[-1].height
+    sums = {way.id: [0, 0, 0] for each in story.invoices.values() for way in each.destinations}
+    policies = {way.id: way.policy for each in story.invoices.values() for way in each.destinations}
+    asset_of = {way.id: way.asset for each in story.invoices.values() for way in each.destinations}
+    first_seen = {(each.tx_id, each.tx_index): each.first_seen_at for each in detections(story)}
+
+    def add(transfer: Transfer, height: int | None, at: datetime | None) -> None:
+        way = UUID(bytes=transfer.to)
+        if transfer.asset != asset_of[way]:
+            return
+        confirmed_at = None if height is None else _met(story, policies[way], height, transfer.maturity)
+        moment = {
+            "first_seen": first_seen[transfer.tx_id, transfer.tx_index],
+            "block_time": at or story.now,
+            "confirmed": confirmed_at or story.now,
+        }[terms.basis]
+        in_time = moment <= minute(terms.expires)
+        sums[way][0 if in_time else 2] += transfer.amount
+        sums[way][1] += transfer.amount if in_time and confirmed_at else 0
+
+    for block in story.blocks:
+        for transfer in story.content[block.hash]:
+            add(transfer, block.height, block.time)
+    for each in detections(story):
+        if each.state is DetectionState.PENDING:
+            to = each.destination_id.bytes
+            add(Transfer(each.tx_id, each.tx_index, to, each.asset, each.amount, None), None, None)
+    assert all(each.block_height <= cursor for each in detections(story) if each.state in COUNTED)
+    return {way: (seen, confirmed, late) for way, (seen, confirmed, late) in sums.items()}
+
+
+def _met(story: Story, policy: Policy, height: int, maturity: int) -> datetime | None:
+    """When a transfer at ``height`` had met its policy; None where it has not. Finality has no time of its own."""
+    if policy.confirmations is not None:
+        due = height + max(policy.confirmations, maturity) - 1
+        return story.blocks[due].time if due < len(story.blocks) else None
+    due = height + max(policy.plus, maturity - 1)
+    if story.finalized < due:
+        return None
+    return next(each.confirmed_at for each in detections(story) if each.block_height == height and each.confirmed_at)
+
+
+def check_feed(story: Story) -> None:
+    """Connected, unique, and never `paid` for less than was asked."""
+    told: dict[UUID, list[tuple[str | None, str]]] = {}
+    for line in story.feed:
+        told.setdefault(line.subject_id, []).append((line.from_state, line.to_state))
+    for lines in told.values():
+        assert all(before[1] == after[0] for before, after in pairwise(lines)), lines
+    assert len({line.event_id for line in story.feed}) == len(story.feed)
+    for each in detections(story):
+        assert told[each.id][0][0] is None
+        assert told[each.id][-1][1] == each.state
+    for each in story.invoices.values():
+        lines = told.get(each.id, [("", InvoiceState.CREATED)])
+        assert lines[-1][1] == each.state
+        for line in story.lines(each):
+            least = min(least_and_most(way.expected, each.tolerance_bps)[0] for way in each.destinations)
+            if line.to_state in (InvoiceState.PAID, InvoiceState.OVERPAID):
+                assert line.confirmed_amount is not None
+                assert line.confirmed_amount >= least
+        check_paid(each)
+        standing = [(case.kind, case.detection_id) for case in story.cases[each.id] if case.resolution is None]
+        assert len(set(standing)) == len(standing)
+
+
+def check_paid(each: Invoice) -> None:
+    bounds = [(way, least_and_most(way.expected, each.tolerance_bps)[0]) for way in each.destinations]
+    if each.state in (InvoiceState.PAID, InvoiceState.OVERPAID):
+        assert any(way.confirmed >= least for way, least in bounds)
+    elif each.state not in SETTLED:
+        assert all(way.confirmed < least for way, least in bounds)
+
+
+@model_settings(examples=200)
+@given(tale=tales())
+def test_the_sums_are_those_of_the_canonical_chain_and_the_feed_is_connected(tale):
+    story = tell(tale)
+    for each in story.invoices.values():
+        for way in each.destinations:
+            assert (way.seen, way.confirmed, way.late) == oracle(story, tale.terms)[way.id]
+    check_feed(story)
+
+
+def same_end(story: Story, other: Story) -> None:
+    check_feed(other)
+    assert outcome(other) == outcome(story)
+
+
+def comparable(terms: Terms) -> bool:
+    """Finality has no time of its own: when it counts as `confirmed`, the cursor's time of that step stands for it."""
+    return terms.basis != "confirmed" or all(policy.confirmations is not None for policy in terms.policies)
+
+
+plain_terms = all_terms.filter(comparable)
+without_mempool_times = plain_terms.filter(lambda terms: terms.basis != "first_seen" or terms.expires > 1_000)
+
+
+@model_settings(examples=90)
+@given(tale=tales(plain_terms))
+def test_the_end_does_not_depend_on_how_many_blocks_a_step_takes(tale):
+    story = tell(tale)
+    same_end(story, tell(in_spans(tale)))
+    same_end(story, tell(branch_by_branch(tale)))
+
+
+@model_settings(examples=90)
+@given(tale=tales())
+def test_the_end_does_not_depend_on_the_order_within_a_block_or_among_invoices(tale):
+    story = tell(tale)
+    same_end(story, tell(tale, backwards=True))
+    same_end(story, tell(tale, swapped=True))
+
+
+@model_settings(examples=90)
+@given(tale=tales(without_mempool_times))
+def test_the_end_does_not_depend_on_whether_the_mempool_was_seen_first(tale):
+    story = tell(tale)
+    same_end(story, tell(without_sight(tale, story)))
+
+
+@model_settings(examples=90)
+@given(tale=tales(plain_terms))
+def test_looking_only_at_what_is_due_finds_everything(tale):
+    same_end(tell(tale), tell(tale, lazy=True))
+
+
+@model_settings(examples=150)
+@given(tale=tales(without_mempool_times))
+def test_a_daemon_that_was_away_ends_where_one_that_lived_through_it_does(tale):
+    lived = tell(tale)
+    same_end(lived, catch_up(tale, lived))
+
+
+@model_settings(examples=40)
+@given(tale=tales())
+def test_a_replay_tells_the_same_lines_under_the_same_ids(tale):
+    assert tell(tale).feed == tell(deepcopy(tale)).feed
+
+
+def test_the_tales_reach_every_state():
+    """The model would prove nothing about what its tales never come to."""
+    reached: set[str] = set()
+
+    @model_settings(examples=300)
+    @given(tale=tales())
+    def listen(tale: Tale) -> None:
+        reached.update(f"{line.subject} {line.to_state}" for line in tell(tale).feed)
+
+    listen()
+    decided_by_people = {InvoiceState.CANCELLED, InvoiceState.REFUNDED, InvoiceState.FLAGGED}
+    assert reached >= {f"invoice {state}" for state in set(InvoiceState) - decided_by_people}
+    assert reached >= {f"detection {state}" for state in DetectionState}

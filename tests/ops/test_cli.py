@@ -1,0 +1,302 @@
+"""The command, as operators and scripts use it: beside a daemon that follows a chain, over real Postgres."""
+
+import asyncio
+import io
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from indexer.cli import main
+from indexer.cli.exits import Exit
+from indexer.store.database import Database
+from tests.scenarios.stage import Stage, chain_named
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[None]:
+    """The daemon shares our process here, and its logs must not pass for the output of a command."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+async def stage(elsewhere: None, database: Database) -> AsyncIterator[Stage]:
+    async with Stage(database, [chain_named()]) as stage:
+        yield stage
+
+
+class Shell:
+    """Runs commands with the stage's configuration, each with an event loop of its own, as in a shell."""
+
+    def __init__(self, stage: Stage, folder: Path) -> None:
+        self.rail = stage.chain.name
+        self.config = folder / "railwatch.toml"
+        self.config.write_text(
+            f"""
+            [database]
+            url = "{stage.database.dsn}"
+            [[rail]]
+            name = "{self.rail}"
+            adapter = "fake"
+            chain_id = "{stage.chain.chain_id}"
+            nodes = [{{ chain = "{self.rail}" }}]
+            [[rail.asset]]
+            symbol = "COIN"
+            """
+        )
+
+    async def run(self, *words: object, stdin: str | None = None) -> Result:
+        args = [*map(str, words), "--config", str(self.config)]
+        result = await asyncio.to_thread(CliRunner().invoke, main, args, input=stdin)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    async def told(self, *words: object) -> str:
+        """Output of a command that must succeed, within 80 columns."""
+        result = await self.run(*words)
+        assert result.exit_code == Exit.OK, result.output
+        assert max(map(len, result.stdout.splitlines()), default=0) <= 80, result.stdout
+        return result.stdout
+
+    async def data(self, *words: object) -> Any:
+        """The JSON document of a command that must succeed."""
+        result = await self.run(*words, "--json")
+        assert result.exit_code == Exit.OK, result.output
+        return json.loads(result.stdout)
+
+    def create(self, order: object, address: str, *more: object) -> list[object]:
+        return [
+            *("invoice", "create", "--merchant", "shop", "--order", order, "--rail", self.rail),
+            *("--asset", "COIN", "--address", address, "--expires-in", "15m", *more),
+        ]
+
+
+@pytest.fixture
+def shell(stage: Stage, tmp_path: Path) -> Shell:
+    return Shell(stage, tmp_path)
+
+
+async def test_an_invoice_from_registration_to_its_evidence(shell: Shell, stage: Stage) -> None:
+    address = await stage.sim.new_address()
+    made = (await shell.told(*shell.create("A/1", address, "--display-amount", "1.5", "--wait"))).strip()
+    assert (await shell.told("invoice", "show", made)).splitlines()[0] == "shop/A/1  created  (show instructions)"
+
+    tx = await stage.sim.pay(address, 150_000_000)
+    await stage.mine(3)
+    text = await shell.told("explain", "shop/A/1")
+    for words in [
+        "shop/A/1  paid  (fulfil)",
+        made,
+        f"1. 1.5 COIN on {shell.rail}, watching",
+        address,
+        "counts at 2 confirmations (policy of the configuration)",
+        "seen 1.5 COIN, confirmed 1.5 COIN, late 0 COIN",
+        tx,
+        "payment, in time",
+        "- → created",
+        "confirming → paid",
+    ]:
+        assert words in text, f"{words} is not in\n{text}"
+
+    dossier = await shell.data("explain", made)
+    assert dossier["invoice"]["state"] == "paid"
+    assert dossier["destinations"][0]["expected_amount"] == "150000000"
+    assert [each["tx_id"] for each in dossier["detections"]] == [tx]
+    assert dossier["transitions"][0]["from_state"] is None
+    seqs = [each["seq"] for each in dossier["transitions"]]
+    assert seqs == sorted(seqs)
+    listed = await shell.data("invoice", "list", "--state", "paid", "--merchant", "shop")
+    assert [each["id"] for each in listed] == [made]
+    assert "shop/A/1" in await shell.told("invoice", "list")
+    assert await shell.data("invoice", "list", "--state", "expired") == []
+
+
+async def test_the_feed_goes_on_where_it_was_left(shell: Shell, stage: Stage) -> None:
+    for order in range(3):
+        await shell.told(*shell.create(order, await stage.sim.new_address(), "--amount", "5"))
+    lines = (await shell.told("feed")).splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    result = await shell.run("feed", "--json", "--after", 1, "--limit", 1)
+    (row,) = map(json.loads, result.stdout.splitlines())
+    assert (row["seq"], row["to_state"], row["seen_amount"]) == (2, "created", "0")
+
+
+async def test_following_the_feed_hears_what_comes(shell: Shell, stage: Stage) -> None:
+    # A process of its own: two commands in one process would share its standard output.
+    command = [sys.executable, "-m", "indexer", "feed", "--follow", "--json", "--config", str(shell.config)]
+    following = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert following.stdout is not None
+    try:
+        for seq in (1, 2):
+            await stage.invoice(100)
+            line = await asyncio.wait_for(following.stdout.readline(), 20)
+            assert json.loads(line)["seq"] == seq
+        following.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(following.wait(), 20) == 130
+    finally:
+        if following.returncode is None:
+            following.kill()
+            await following.wait()
+
+
+async def test_status_tells_of_rails_and_of_what_waits(shell: Shell, stage: Stage) -> None:
+    paid = await stage.invoice(100)
+    await stage.pay(paid, 40)
+    await stage.mine(3)
+    await stage.becomes(paid, "underpaid")
+    await stage.database.value("select railwatch.ack('shop', 1)")
+    text = await shell.told("status")
+    for words in ["live", "invoices watched  1 underpaid", "1 underpaid", "shop has dealt with 1"]:
+        assert words in text, text
+    status = await shell.data("status")
+    (rail,) = status["rails"]
+    assert (rail["state"], rail["behind"], rail["cursor_hash"]) == ("live", 0, stage.chain.tip.hash)
+    assert rail["holder"] is not None
+    assert status["invoices"] == {"underpaid": 1}
+    assert "underpaid" in await shell.told("exceptions", "list")
+    (case,) = await shell.data("exceptions", "list")
+    assert (case["kind"], case["severity"], case["resolved_at"]) == ("underpaid", "warning", None)
+    assert await shell.data("exceptions", "list", "--kind", "reversed") == []
+
+
+async def test_a_rail_that_nobody_follows_is_not_called_live(shell: Shell, stage: Stage) -> None:
+    await stage.stop()
+    text = await shell.told("status")
+    assert "not followed" in text
+    assert "no daemon follows it now; it was live" in text
+
+
+async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) -> None:
+    made = await stage.invoice(100)
+    assert await shell.told("invoice", "cancel", made.id, "--note", "changed his mind") == "cancelled\n"
+    last = (await shell.data("explain", made.id))["transitions"][-1]
+    assert last["evidence"] == {"actor": "railwatch invoice cancel", "note": "changed his mind"}
+    paid = await stage.invoice(100)
+    await stage.pay(paid)
+    await stage.mine(3)
+    await stage.becomes(paid, "paid")
+    refused = await shell.run("invoice", "cancel", paid.id)
+    assert refused.exit_code == Exit.WRONG
+    assert "is paid and cannot be cancelled (RW010)\n" in refused.stderr
+
+
+async def test_a_rescan_is_asked_for(shell: Shell, stage: Stage) -> None:
+    assert (await shell.data("rescan", shell.rail, "--from", 0))["id"] == 1
+    await stage.rescanned()
+
+
+async def test_a_request_from_a_file_is_taken_whole(shell: Shell, stage: Stage) -> None:
+    destination = {"rail": shell.rail, "asset": "COIN", "address": await stage.sim.new_address(), "amount": 10**30}
+    request = {"merchant_id": "m", "order_id": "o", "expires_in": 60, "destinations": [destination]}
+    made = await shell.run("invoice", "create", "--file", "-", stdin=json.dumps(request))
+    again = await shell.run("invoice", "create", "--file", "-", stdin=json.dumps(request))
+    assert made.stdout == again.stdout
+    shown = await shell.data("invoice", "show", "m/o")
+    assert shown["destinations"][0]["expected_amount"] == str(10**30)
+
+
+async def test_an_address_that_the_rail_refuses_is_told(shell: Shell) -> None:
+    result = await shell.run(*shell.create(1, "nonsense", "--amount", "5", "--wait"))
+    assert result.exit_code == Exit.WRONG
+    assert "nonsense on " in result.stderr
+    assert "is rejected: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["explain", "shop/9"], Exit.NOT_FOUND, 'there is no invoice "shop/9"; give its id or MERCHANT/ORDER'),
+        (["explain", "0" * 32], Exit.NOT_FOUND, "there is no invoice"),
+        (["rescan", "nope", "--from", "0"], Exit.NOT_FOUND, 'there is no rail "nope"; configured are'),
+        (["run", "--rail", "nope"], Exit.NOT_FOUND, 'there is no rail "nope"'),
+        (["invoice", "create"], Exit.USAGE, "give --merchant, --order, --rail, --asset, --address, --expires-in"),
+        (["invoice", "create", "--file", "-", "--order", "1"], Exit.USAGE, "--file holds the whole request"),
+        (["status", "--watch", "--json"], Exit.USAGE, "--watch is for people"),
+        (["feed", "--after", "-1"], Exit.USAGE, "-1 is not in the range"),
+    ],
+)
+async def test_mistakes_are_told_in_words(shell: Shell, words: list[str], code: Exit, told: str) -> None:
+    result = await shell.run(*words)
+    assert result.exit_code == code, result.output
+    assert told in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [
+        (["--amount", "1.5"], Exit.WRONG, "(RW004)\nGive an integer"),
+        (["--display-amount", "0.000000001"], Exit.WRONG, "has more than the 8 decimals of the asset"),
+        (["--display-amount", "1", "--amount", "1"], Exit.USAGE, "give either --amount"),
+        (["--amount", "1", "--policy", "[]"], Exit.USAGE, "not a JSON object, such as"),
+        (["--amount", "1", "--policy", '{"confirmations": 0}'], Exit.WRONG, "(RW008)"),
+        (["--amount", "1", "--asset", "SILVER"], Exit.WRONG, "unknown asset"),
+        (["--display-amount", "1", "--asset", "SILVER"], Exit.NOT_FOUND, 'has no asset "SILVER"'),
+        (["--amount", "1", "--expires-in", "soon"], Exit.USAGE, '"soon" is no duration'),
+    ],
+)
+async def test_what_an_invoice_cannot_be(shell: Shell, stage: Stage, more: list[str], code: Exit, told: str) -> None:
+    result = await shell.run(*shell.create(1, await stage.sim.new_address(), *more))
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert told in result.stderr
+
+
+async def test_texts_from_outside_cannot_speak_to_the_terminal(shell: Shell, stage: Stage) -> None:
+    address = await stage.sim.new_address()
+    await shell.run(*shell.create("\x1b[2Jgone", address, "--amount", "5"))
+    assert "\x1b" not in await shell.told("invoice", "list")
+    assert "\x1b" not in await shell.told("explain", "shop/\x1b[2Jgone")
+
+
+async def test_check_looks_at_database_and_nodes(shell: Shell, stage: Stage) -> None:
+    text = await shell.told("check")
+    assert text.count("ok ") == 3, text
+    stage.sim.node.down = True
+    result = await shell.run("check", "--json")
+    assert result.exit_code == Exit.WRONG
+    found = json.loads(result.stdout)
+    assert [each["level"] for each in found["findings"]] == ["ok", "ok", "fail"]
+    assert "is down" in found["findings"][2]["text"]
+    stage.sim.node.down = False
+
+
+async def test_migrating_again_is_harmless(shell: Shell) -> None:
+    assert await shell.told("migrate") == "the schema is up to date\n"
+    assert await shell.data("migrate") == {"applied": []}
+
+
+async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: Stage) -> None:
+    await stage.stop()
+    await stage.database.value("insert into public.railwatch_migrations values (99, 'later', '')")
+    result = await shell.run("status")
+    assert result.exit_code == Exit.SCHEMA
+    assert "run the version that made it, or a newer one" in result.stderr
+    assert (await shell.run("check")).exit_code == Exit.WRONG
+
+
+async def test_a_database_that_is_away_has_its_own_exit_code(shell: Shell) -> None:
+    shell.config.write_text(shell.config.read_text().replace("host=", "host=/nowhere"))
+    result = await shell.run("status")
+    assert result.exit_code == Exit.DATABASE
+    assert "railwatch: Postgres at postgresql:" in result.stderr
+
+
+async def test_a_configuration_that_cannot_be_used_has_its_own(shell: Shell) -> None:
+    shell.config.write_text("[database]")
+    result = await shell.run("status")
+    assert result.exit_code == Exit.USAGE
+    assert "rail: is missing. Give at least one [[rail]] table." in result.stderr
+
+
+def test_exit_codes_are_documented() -> None:
+    text = CliRunner().invoke(main, ["--help"]).stdout
+    for code in Exit:
+        assert f"  {code.value}  " in text

@@ -1,0 +1,215 @@
+"""One rail, two daemons: one follows, the other waits, and one that was taken for dead writes nothing."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from adapters.fake import node_of
+from indexer.config import Config
+from indexer.daemon import runner
+from indexer.daemon.supervisor import Silent, serve
+from indexer.store.database import Database
+from indexer.store.errors import LeaseLost
+from indexer.store.lease import LeaseKeeper
+from indexer.store.rails import load_left, say_state
+from indexer.store.steps import Lease, Position, StepStore, Subject
+from tests.scenarios import oracle
+from tests.scenarios.stage import Stage
+
+
+async def holder(database: Database) -> str | None:
+    return await database.value("select holder from railwatch.leases")
+
+
+async def feed(database: Database) -> int:
+    return int(await database.value("select last_seq from railwatch.feed_position"))
+
+
+@asynccontextmanager
+async def twin(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str = "twin") -> AsyncIterator[asyncio.Task[None]]:
+    """A second daemon of another name on the same rail, over a node of its own."""
+    data = stage.config.model_dump(by_alias=True)
+    for rail in data["rail"]:
+        rail["nodes"] = [{"chain": rail["name"], "node": name, "timeout": 0.5}]
+    data["database"] = {"url": stage.database.dsn}
+    monkeypatch.setattr(runner, "HOLDER", name)
+    daemon = asyncio.create_task(serve(Config.model_validate(data), None, Silent()))
+    try:
+        yield daemon
+    finally:
+        daemon.cancel()
+        with suppress(asyncio.CancelledError):
+            await daemon
+
+
+async def becomes_holder(stage: Stage, name: str) -> None:
+    async def is_so() -> bool:
+        return await holder(stage.database) == name
+
+    await stage.until(is_so)
+
+
+async def test_a_second_daemon_waits_and_takes_over_at_once_when_the_first_ends(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoice = await stage.invoice(100)
+    first = await holder(stage.database)
+    async with twin(stage, monkeypatch):
+        await stage.pay(invoice)
+        await stage.mine()
+        await asyncio.sleep(1.5)
+        assert await holder(stage.database) == first
+        await stage.stop()
+        ended = time.monotonic()
+        await becomes_holder(stage, "twin")
+        assert time.monotonic() - ended < 3
+        await stage.mine()
+        assert await stage.state(invoice) == "paid"
+        await oracle.check(stage, {invoice: 100})
+
+
+async def test_a_daemon_that_ends_in_order_leaves_no_lease(stage: Stage) -> None:
+    assert await holder(stage.database) is not None
+    await stage.stop()
+    assert await holder(stage.database) is None
+
+
+async def expire(stage: Stage) -> None:
+    """Let the lease run out, unless the twin has it."""
+    await stage.database.value(
+        "update railwatch.leases set expires_at = now() - interval '1 second' where holder <> 'twin' returning 1"
+    )
+
+
+async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_take_it_back(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoice = await stage.invoice(100)
+    async with twin(stage, monkeypatch):
+        # The first is paused as far as anybody can see: its node does not answer, and its lease is not renewed.
+        node_of("story").hangs = True
+        while await holder(stage.database) != "twin":
+            await expire(stage)
+            await asyncio.sleep(0.05)
+        epoch = (await stage.rail())["epoch"]
+        await stage.pay(invoice)
+        await stage.mine(2)
+        assert await stage.state(invoice) == "paid"
+        before = await feed(stage.database)
+        # It wakes up, and sees a chain that nobody else sees.
+        fork = stage.chain.grow(stage.chain.line[0])
+        for _ in range(5):
+            fork = stage.chain.grow(fork)
+        node_of("story").pin(fork.hash)
+        node_of("story").hangs = False
+        await asyncio.sleep(7)  # longer than it takes to renew, to fail and to try again
+        assert await holder(stage.database) == "twin"
+        assert (await stage.rail())["epoch"] == epoch
+        assert await feed(stage.database) == before
+        await stage.mine()
+        assert (await stage.rail())["rewinds"] == 0
+        await oracle.check(stage, {invoice: 100})
+
+
+# The fence itself, statement by statement
+
+
+@pytest.fixture
+async def two(stage: Stage) -> AsyncIterator[tuple[Stage, LeaseKeeper, LeaseKeeper]]:
+    """A rail with a past and without a daemon, and two that may follow it."""
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice)
+    await stage.mine(2)
+    await stage.stop()
+    keepers = [LeaseKeeper(stage.database, "story", name) for name in ("first", "second")]
+    yield stage, *keepers
+    for keeper in keepers:
+        await keeper.close()
+
+
+async def acts(database: Database, lease: Lease) -> list[Any]:
+    """Everything that a follower may write, each tried once; what came of it."""
+    left = await load_left(database, lease.rail)
+    assert left.cursor is not None
+    position = Position(left.cursor, left.cursor.height, None, timedelta(0), "live", None)
+    store, results = StepStore(database, lease), list[Any]()
+    results.append(await store.quiet(left.cursor, position))
+    about = Subject("fake")
+    for opening in (store.step(left.cursor, position, about, rewinds=False), store.aside(left.rewinds, about)):
+        try:
+            async with opening:
+                results.append("opened")
+        except LeaseLost:
+            results.append("lost")
+    await store.cover(timedelta(0))
+    await say_state(database, lease, "halted", "said by a stranger")
+    return results
+
+
+async def test_who_lost_the_lease_moves_nothing_whatever_it_tries(
+    two: tuple[Stage, LeaseKeeper, LeaseKeeper],
+) -> None:
+    stage, first, second = two
+    old = await first.take()
+    assert old is not None
+    assert await second.take() is None
+    await expire(stage)
+    new = await second.take()
+    assert new is not None
+    assert new.epoch > old.epoch
+    before = await stage.rail(), await feed(stage.database)
+    assert await acts(stage.database, old) == [False, "lost", "lost"]
+    assert (await stage.rail(), await feed(stage.database)) == before
+    with pytest.raises(LeaseLost):
+        await first.renew()
+    await second.renew()
+    assert (await acts(stage.database, new))[1:] == ["opened", "opened"]
+
+
+async def test_a_lease_taken_from_the_paused_is_not_lost_to_whoever_asks_next(
+    two: tuple[Stage, LeaseKeeper, LeaseKeeper],
+) -> None:
+    stage, first, second = two
+    assert await first.take() is not None
+    await expire(stage)
+    assert await second.take() is not None
+    third = LeaseKeeper(stage.database, "story", "third")
+    try:
+        for other in (third, first, third):
+            assert await other.take() is None
+        await second.renew()
+    finally:
+        await third.close()
+
+
+async def test_a_holder_whose_connection_ends_is_followed_at_once(
+    two: tuple[Stage, LeaseKeeper, LeaseKeeper],
+) -> None:
+    stage, first, second = two
+    assert await first.take() is not None
+    assert await second.take() is None
+    await first.close()
+
+    async def has_it() -> bool:
+        return await second.take() is not None
+
+    began = time.monotonic()
+    await stage.until(has_it)
+    assert time.monotonic() - began < 2
+    assert await holder(stage.database) == "second"
+
+
+async def test_of_many_that_ask_at_once_one_gets_the_lease(two: tuple[Stage, LeaseKeeper, LeaseKeeper]) -> None:
+    stage, *_ = two
+    keepers = [LeaseKeeper(stage.database, "story", f"daemon {n}") for n in range(8)]
+    try:
+        leases = await asyncio.gather(*(each.take() for each in keepers))
+        assert len([each for each in leases if each is not None]) == 1
+    finally:
+        for each in keepers:
+            await each.close()

@@ -1,0 +1,201 @@
+"""One step against another: what commits while a step waits is seen by it, and nothing is written twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from adapters.fake import Rules, address
+from indexer.daemon.recorder import Recorder, Taken
+from indexer.daemon.watchlist import FewWatches
+from indexer.rail import AssetId, BlockRef, Scanned, Span
+from indexer.store.database import Database
+from indexer.store.errors import LeaseLost
+from indexer.store.lease import LeaseKeeper
+from indexer.store.rails import load_left
+from indexer.store.steps import Position, StepStore
+from indexer.store.watches import WatchStore
+from tests.scenarios.stage import Stage, chain_named
+
+
+class Desk:
+    """A rail that was followed up to here, and a recorder that may go on: the daemon without its loops."""
+
+    def __init__(self, stage: Stage, recorder: Recorder, invoices: list[UUID], keys: list[bytes]) -> None:
+        self.stage, self.recorder, self.invoices, self.keys = stage, recorder, invoices, keys
+
+    async def scan(self, after: BlockRef, upto: BlockRef) -> Scanned:
+        async with self.stage.sim.open_adapter() as node:
+            assets = {"": AssetId(self.stage.sim.native)}
+            return await node.scan(Span(after, upto), FewWatches(frozenset(self.keys), assets))
+
+    async def block(self, height: int) -> BlockRef:
+        async with self.stage.sim.open_adapter() as node:
+            return await node.block_at(height)
+
+    async def step(self, fork: BlockRef | None = None) -> None:
+        """Take everything up to the head, as the follower would."""
+        left = await load_left(self.stage.database, "story")
+        assert left.cursor is not None
+        after, upto = fork or left.cursor, await self.block(self.stage.chain.tip.height)
+        scanned = await self.scan(after, upto)
+        taken = Taken(left.cursor, Span(after, upto), scanned.blocks, scanned.transfers, fork)
+        await self.recorder.record(taken, Position(upto, upto.height, None, timedelta(0), "live", None), None)
+
+    async def look_back(self, upto: BlockRef) -> None:
+        """Record what the blocks up to ``upto`` hold."""
+        left = await load_left(self.stage.database, "story")
+        scanned = await self.scan(await self.block(0), upto)
+        await self.recorder.record_aside(left.rewinds, (), scanned.transfers)
+
+    async def told(self) -> list[tuple[str, str]]:
+        rows = await self.stage.database.rows("select subject, to_state from railwatch.transitions order by seq")
+        return [(row["subject"], row["to_state"]) for row in rows]
+
+
+@pytest.fixture
+async def desk(database: Database) -> AsyncIterator[Desk]:
+    """Three invoices that were registered after a payment to each of them was taken, unseen, at height 6."""
+    chain = chain_named(rules=Rules(mempool=False))
+    async with Stage(database, [chain]) as stage:
+        await stage.mine(4)
+        texts = [await stage.sim.new_address() for _ in range(3)]
+        for text in texts:
+            await stage.sim.pay(text, 100)
+        await stage.mine(2)
+        await stage.stop()
+        invoices = [await register(database, text) for text in texts]
+        keys = [address.parse(text).key for text in texts]
+        watches = WatchStore(database, "fake")
+        waiting = {each.address: each.id for each in await watches.registered("story", 10)}
+        await watches.take_in([(waiting[text], key, text) for text, key in zip(texts, keys, strict=True)])
+        keeper = LeaseKeeper(database, "story", "desk")
+        lease = await keeper.take()
+        assert lease is not None
+        async with stage.sim.open_adapter() as node:
+            traits = node.traits
+        recorder = Recorder("story", traits, frozenset(stage.sim.assets), StepStore(database, lease))
+        yield Desk(stage, recorder, invoices, keys)
+        await keeper.close()
+        await stage.audit()
+
+
+async def register(database: Database, text: str) -> UUID:
+    way = {"rail": "story", "asset": "COIN", "amount": 100, "address": text}
+    request = {"merchant_id": "shop", "order_id": text, "expires_in": 3600, "destinations": [way]}
+    made: UUID = await database.value("select railwatch.create_invoice($1)", request)
+    return made
+
+
+@asynccontextmanager
+async def feed_held(dsn: str) -> AsyncIterator[Any]:
+    """The feed is held by somebody else's open transaction, so that a step comes as far as its last statement."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute("begin; select last_seq from railwatch.feed_position for update")
+        yield connection
+        await connection.execute("commit")
+    finally:
+        await connection.close()
+
+
+async def waits(database: Database, how_many: int) -> None:
+    """Wait until so many backends wait for a lock."""
+    query = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    for _ in range(500):
+        if await database.value(query) >= how_many:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"fewer than {how_many} backends ever waited")
+
+
+async def states(database: Database) -> set[str]:
+    return {row["state"] for row in await database.rows("select state from railwatch.detections")}
+
+
+async def test_a_reorg_orphans_also_what_a_look_back_commits_while_it_waits(desk: Desk) -> None:
+    database, fork = desk.stage.database, await desk.block(5)
+    old = await desk.block(desk.stage.chain.tip.height)
+    async with feed_held(database.dsn):
+        looking = asyncio.create_task(desk.look_back(old))
+        await waits(database, 1)
+        desk.stage.chain.reorg(2, keep=False)
+        rewinding = asyncio.create_task(desk.step(fork))
+        await waits(database, 2)
+    await looking
+    await rewinding
+    assert await states(database) == {"orphaned"}
+    assert {row["state"] for row in await database.rows("select state from railwatch.invoices")} == {"created"}
+
+
+async def test_a_step_knows_also_what_a_look_back_commits_while_it_waits(desk: Desk) -> None:
+    database, fork = desk.stage.database, await desk.block(5)
+    old = await desk.block(desk.stage.chain.tip.height)
+    async with feed_held(database.dsn):
+        looking = asyncio.create_task(desk.look_back(old))
+        await waits(database, 1)
+        desk.stage.chain.reorg(2, keep=True)
+        rewinding = asyncio.create_task(desk.step(fork))
+        await waits(database, 2)
+    await looking
+    await rewinding
+    assert await states(database) == {"confirmed"}
+    detections = [state for subject, state in await desk.told() if subject == "detection"]
+    assert sorted(detections) == sorted(["included", "confirmed", "orphaned", "included", "confirmed"] * 3)
+
+
+async def test_a_step_that_is_done_again_is_refused_and_changes_nothing(desk: Desk) -> None:
+    left = await load_left(desk.stage.database, "story")
+    await desk.look_back(await desk.block(7))
+    desk.stage.chain.mine(2)
+    await desk.step()
+    before = await desk.told()
+    assert left.cursor is not None
+    upto = await desk.block(9)
+    scanned = await desk.scan(left.cursor, upto)
+    taken = Taken(left.cursor, Span(left.cursor, upto), scanned.blocks, scanned.transfers)
+    with pytest.raises(LeaseLost):
+        await desk.recorder.record(taken, Position(upto, 9, None, None, "live", None), None)
+    assert await desk.told() == before
+
+
+async def test_a_look_back_that_is_done_again_changes_nothing(desk: Desk) -> None:
+    await desk.look_back(await desk.block(7))
+    before = await desk.told()
+    assert len([state for subject, state in before if subject == "detection"]) == 6
+    await desk.look_back(await desk.block(7))
+    await desk.look_back(await desk.block(7))
+    assert await desk.told() == before
+
+
+async def test_a_look_back_from_before_a_reorg_writes_nothing(desk: Desk) -> None:
+    old = await desk.block(7)
+    scanned = await desk.scan(await desk.block(0), old)
+    desk.stage.chain.reorg(2, keep=False)
+    await desk.step(await desk.block(5))
+    before = await desk.told()
+    with pytest.raises(LeaseLost):
+        await desk.recorder.record_aside(0, (), scanned.transfers)
+    assert await desk.told() == before
+
+
+async def test_a_large_step_is_told_as_a_small_one(database: Database) -> None:
+    many = 1_100
+    async with Stage(database, [chain_named(rules=Rules(mempool=False))]) as stage:
+        first, second = await stage.invoice(100), await stage.invoice(many)
+        stage.chain.send(
+            stage.sim.output(first.address, 100), *[stage.sim.output(second.address, 1) for _ in range(many)]
+        )
+        await stage.mine(2)
+        assert [await stage.state(each) for each in (first, second)] == ["paid", "paid"]
+        stage.chain.reorg(2)
+        await stage.follows()
+        assert [await stage.state(each) for each in (first, second)] == ["paid", "paid"]
+        assert await database.value("select count(*) from railwatch.detections") == many + 1
+        assert [state for state, _ in await stage.path(second)] == ["created", "confirming", "paid"] * 2
+        await stage.audit()

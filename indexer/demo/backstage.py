@@ -70,10 +70,7 @@ class Backstage:
             raise DemoError(str(first_of(failures))) from None
 
     async def _has_server(self) -> bool:
-        # For a moment of its start a server has a pid file that does not name its socket yet, and "" is no host.
-        with suppress(UnicodeError):
-            return await dsn_of_running(self.setting.data_dir) is not None
-        return False
+        return await dsn_of_running(self.setting.data_dir) is not None
 
     async def _wait(self, condition: Callable[[], Awaitable[bool]], daemon: Process, trouble: str) -> None:
         try:

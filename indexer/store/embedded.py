@@ -22,14 +22,12 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
-from urllib.parse import quote, urlencode
 
 import asyncpg
 
 from indexer.store.binaries import (
     INITDB_SECONDS,
     PORT,
-    SUPERUSER,
     Account,
     EmbeddedPostgresError,
     die_with_parent,
@@ -37,10 +35,18 @@ from indexer.store.binaries import (
     find_binaries,
     server_command,
 )
+from indexer.store.postmaster import (
+    DATABASE,
+    dsn_for,
+    is_postmaster,
+    memory_in_use,
+    read_pid_file,
+    told_dsn,
+    unusable,
+)
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "dsn_of_running"]
 
-DATABASE = "railwatch"
 LOCK_NAME = "railwatch.lock"
 SOCKET_PATH_MAX = 107  # bytes; sockaddr_un of Linux
 LOG_SIZE_MAX = 10_000_000  # bytes; beyond it a start begins a new file and keeps one old one
@@ -95,13 +101,13 @@ class EmbeddedPostgres:
         self._server = server = _ServerThread(command, self._home / "server.log", account)
         server.start()
         try:
-            ready = await _until_ready(_dsn(sockets, PORT), server.is_alive, self._home / "server.log")
+            ready = await _until_ready(dsn_for(sockets, PORT), server.is_alive, self._home / "server.log")
         except BaseException:  # A cancelled start must not leave a server behind either.
             await self.stop()
             raise
         if not ready:
             raise server.early_end()
-        return _dsn(sockets, PORT)
+        return dsn_for(sockets, PORT)
 
 
 async def dsn_of_running(data_dir: Path) -> str | None:
@@ -110,11 +116,9 @@ async def dsn_of_running(data_dir: Path) -> str | None:
     Raises EmbeddedPostgresError when the folder may not be read.
     """
     cluster = _cluster(data_dir)
-    lines = _pid_file(cluster)
-    if lines is None or not _is_postmaster(lines, cluster) or len(lines) < 5:
-        return None
-    dsn = _dsn(Path(lines[4]), int(lines[3]))
-    return dsn if await _ask(dsn) == "ready" else None
+    lines = read_pid_file(cluster)
+    dsn = told_dsn(lines) if lines is not None and is_postmaster(lines, cluster) else None
+    return dsn if dsn is not None and await _ask(dsn) == "ready" else None
 
 
 def _cluster(data_dir: Path) -> Path:
@@ -198,7 +202,7 @@ def _claim_folder(home: Path) -> Account:
         account.own(home)
         home.chmod(0o700)
     except OSError as error:
-        raise _unusable(home, error) from error
+        raise unusable(home, error) from error
     _require_reachable(home, account)
     return account
 
@@ -212,20 +216,13 @@ def _require_reachable(folder: Path, account: Account) -> None:
         )
 
 
-def _unusable(home: Path, error: OSError) -> EmbeddedPostgresError:
-    return EmbeddedPostgresError(
-        f"The embedded database's folder {home} cannot be used by uid {os.geteuid()}: {error}. "
-        "Run as the user who owns it, or name another folder."
-    )
-
-
 @asynccontextmanager
 async def _exclusive(path: Path, account: Account) -> AsyncIterator[None]:
     """Of several processes that start the same server, one at a time. The kernel frees the lock of a dead holder."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _unusable(path.parent, error) from error
+        raise unusable(path.parent, error) from error
     try:
         account.own(path)
         await _lock(handle, path)
@@ -250,13 +247,13 @@ async def _lock(handle: int, path: Path) -> None:
 async def _attach(cluster: Path) -> str | None:
     """The DSN of the server that runs here already, or None once there is certainly none. We hold the lock."""
     give_up = time.monotonic() + READY_SECONDS
-    while (lines := _pid_file(cluster)) is not None:
-        if _is_postmaster(lines, cluster):
-            dsn = _dsn(Path(lines[4]), int(lines[3])) if len(lines) >= 5 else None
-            still_there = partial(_is_postmaster, lines, cluster)
+    while (lines := read_pid_file(cluster)) is not None:
+        if is_postmaster(lines, cluster):
+            dsn = told_dsn(lines)
+            still_there = partial(is_postmaster, lines, cluster)
             if dsn is not None and await _until_ready(dsn, still_there, cluster.parent / "server.log"):
                 return dsn
-        elif not _memory_in_use(lines):
+        elif not memory_in_use(lines):
             # Postgres itself would take a zombie, or a stranger with a reused pid, for the former server.
             (cluster / "postmaster.pid").unlink(missing_ok=True)
         if time.monotonic() > give_up:
@@ -309,41 +306,6 @@ async def _create_database(dsn: str) -> None:
         await connection.execute(f"create database {DATABASE}")
     finally:
         await connection.close()
-
-
-def _dsn(sockets: Path, port: int) -> str:
-    return f"postgresql://{SUPERUSER}@/{DATABASE}?{urlencode({'host': str(sockets), 'port': port}, quote_via=quote)}"
-
-
-def _pid_file(cluster: Path) -> list[str] | None:
-    """Lines of postmaster.pid: pid, cluster, start, port, socket folder, address, shared memory key and id, status."""
-    try:
-        return (cluster / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _unusable(cluster.parent, error) from error
-
-
-def _is_postmaster(lines: list[str], cluster: Path) -> bool:
-    """Whether the pid file's process lives and is the server of this cluster, not a zombie or a reused number."""
-    try:
-        process = Path("/proc") / str(int(lines[0]))
-        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-        words = (process / "cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError, IndexError):
-        return False
-    return state not in "ZX" and os.fsencode(cluster) in words
-
-
-def _memory_in_use(lines: list[str]) -> bool:
-    """Whether processes of a killed postmaster still hold its memory: a second server would then destroy data."""
-    table = Path("/proc/sysvipc/shm")
-    if len(lines) < 7 or not table.exists():
-        return False
-    key, identifier = (int(word) & 0xFFFFFFFF for word in lines[6].split())
-    rows = (line.split() for line in table.read_text().splitlines()[1:])
-    return any(int(row[0]) & 0xFFFFFFFF == key and int(row[1]) == identifier and int(row[6]) > 0 for row in rows)
 
 
 def _socket_folder(home: Path, account: Account) -> Path:

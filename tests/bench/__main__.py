@@ -36,7 +36,7 @@ async def stand() -> AsyncIterator[tuple[Stand, Path]]:
     """A fresh database and a fresh chain."""
     with tempfile.TemporaryDirectory(prefix="railwatch-bench-") as name:
         folder = Path(name)
-        os.chmod(folder, 0o711)  # noqa: PTH101 (the server runs as another user when we are root)
+        os.chmod(folder, 0o711)
         async with EmbeddedPostgres(folder / "data") as dsn:
             connection = await connect(dsn)
             await migrate(connection)

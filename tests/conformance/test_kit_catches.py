@@ -7,7 +7,7 @@ no check can be added without something that it catches.
 import inspect
 
 import pytest
-from breakages import BREAKAGES
+from tests.conformance.breakages import BREAKAGES
 
 from indexer.conformance import AdapterConformance, Story
 from indexer.rail import ChainId, RailError

@@ -688,6 +688,9 @@ def test_what_a_person_resolved_stays_resolved_while_the_facts_stand():
 def a_long_story(order):
     story = Story(order, horizon=8)
     story.sees(pay(order, 60, "one"))
+    story.drops("one")
+    story.sees(pay(order, 60, "one"))
+    story.drops("one")
     story.mine(pay(order, 60, "one"))
     story.mine(pay(order, 60, "two"))
     story.reorg(2, [pay(order, 60, "two")], [], [pay(order, 60, "one")])

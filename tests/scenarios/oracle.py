@@ -62,3 +62,22 @@ async def check(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None
             wrong.append((invoice.address, state, should, told, paid.in_block, pending, paid.waiting))
     assert not wrong, wrong
     await stage.audit()
+
+
+async def settles(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None = None) -> None:
+    """Wait until everything is as the chain says; what the mempool holds may take a poll."""
+    await stage.all_taken_in()
+    await stage.follows()
+
+    async def is_exact() -> bool:
+        try:
+            await check(stage, placed, chain)
+        except AssertionError:
+            return False
+        return True
+
+    try:
+        await stage.until(is_exact)
+    except AssertionError:
+        await check(stage, placed, chain)
+        raise

@@ -33,6 +33,8 @@ class Stage:
     chains: Sequence[FakeChain]
     confirmations: int = 2
     options: dict[str, Any] = field(default_factory=dict)
+    daemon_dsn: str | None = None
+    """How the daemon reaches the database, if not as the story does."""
     _daemon: asyncio.Task[None] | None = None
     _orders: int = 0
 
@@ -59,7 +61,8 @@ class Stage:
             for chain in self.chains
         ]
         policies = [{"rail": chain.name, "confirmations": self.confirmations} for chain in self.chains]
-        return Config.model_validate({"database": {"url": self.database.dsn}, "rail": rails, "policy": policies})
+        database = {"url": self.daemon_dsn or self.database.dsn}
+        return Config.model_validate({"database": database, "rail": rails, "policy": policies})
 
     @property
     def chain(self) -> FakeChain:
@@ -114,6 +117,19 @@ class Stage:
         made = await self.database.value("select railwatch.create_invoice($1)", request)
         await self.until(lambda: self._is_taken_in(made))
         return Placed(made, request["destinations"][0]["address"])
+
+    async def order(self, address: str, amount: int = 100, **terms: Any) -> Placed:
+        """Register an invoice for COIN on the first chain at ``address``, and wait for nothing."""
+        self._orders += 1
+        way = {"rail": self.chain.name, "asset": "COIN", "amount": amount, "address": address}
+        request = {
+            "merchant_id": "shop",
+            "order_id": f"{self.chain.name} {self._orders}",
+            "expires_in": 3600,
+            "destinations": [way],
+            **terms,
+        }
+        return Placed(await self.database.value("select railwatch.create_invoice($1)", request), address)
 
     async def _is_taken_in(self, invoice: UUID) -> bool:
         waiting = "select count(*) from railwatch.destinations where invoice_id = $1 and watch_state = 'registered'"
@@ -186,6 +202,15 @@ class Stage:
             return await self.database.value("select count(*) from railwatch.rescans where finished_at is null") == 0
 
         await self.until(is_done)
+
+    async def all_taken_in(self) -> None:
+        """Wait until nothing that was registered still waits."""
+
+        async def is_so() -> bool:
+            waiting = "select count(*) from railwatch.destinations where watch_state = 'registered'"
+            return await self.database.value(waiting) == 0
+
+        await self.until(is_so)
 
     async def rail(self, name: str | None = None) -> dict[str, Any]:
         """The row of a rail, by default the first one's."""

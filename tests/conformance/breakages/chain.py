@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from adapters.fake import Rules
-from breakages.base import Broken, BrokenSimulator, caught_by
+from tests.conformance.breakages.base import Broken, BrokenSimulator, caught_by
 from indexer.rail import Heads
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from adapters.fake import Rules
-from breakages.base import Broken, caught_by
+from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import Address, ChainId, RailUnavailable
 
 

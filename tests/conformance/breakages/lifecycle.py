@@ -2,7 +2,7 @@
 
 import asyncio
 
-from breakages.base import Broken, caught_by
+from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import RailUnavailable
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from adapters.fake import Rules
 from adapters.fake.decode import transfers
-from breakages.base import Broken, caught_by
+from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import NOBODY, Transfer
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from breakages.base import Broken, caught_by
+from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import BlockGone, Scanned, Transfer
 
 

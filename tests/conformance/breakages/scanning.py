@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from adapters.fake.decode import transfers
-from breakages.base import Broken, caught_by
+from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import Scanned
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from adapters.fake.decode import asset_id
-from breakages.base import Broken, Everybody, caught_by
+from tests.conformance.breakages.base import Broken, Everybody, caught_by
 from indexer.conformance.transfers import EVIDENCE_MAX
 
 

@@ -1,0 +1,90 @@
+"""A wire to Postgres that can be cut at the worst moment: after the question went through, before the answer comes."""
+
+import asyncio
+import random
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, quote, urlsplit
+
+COMMIT = b"COMMIT"
+
+
+class Cutter:
+    """Listens on a unix socket of its own and passes everything on to Postgres, and back, until it cuts.
+
+    ``commits`` and ``others``: with which probability the answer to a COMMIT, or to any other question, is lost
+    together with the connection. ``cut`` counts how often that happened, by kind.
+    """
+
+    def __init__(self, folder: Path, dsn: str, *, seed: int = 0) -> None:
+        parts = urlsplit(dsn)
+        query = parse_qs(parts.query)
+        self._socket = f".s.PGSQL.{query['port'][0]}"
+        self._target = Path(query["host"][0]) / self._socket
+        self._folder = folder
+        self.dsn = dsn.replace(f"host={quote(query['host'][0], safe='')}", f"host={quote(str(folder), safe='')}")
+        self.commits = self.others = 0.0
+        self.cut = {"commit": 0, "other": 0}
+        self._dice = random.Random(seed)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._serve, str(self._folder / self._socket))
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
+        doomed = asyncio.Event()
+        try:
+            ways = [
+                asyncio.create_task(self._questions(reader, up_writer, doomed)),
+                asyncio.create_task(self._answers(up_reader, writer, doomed)),
+            ]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            for each in (writer, up_writer):
+                each.transport.abort()
+
+    async def _questions(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
+    ) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            size = await reader.readexactly(4)
+            writer.write(size + await reader.readexactly(int.from_bytes(size) - 4))
+            while True:
+                head = await reader.readexactly(5)
+                body = await reader.readexactly(int.from_bytes(head[1:]) - 4)
+                kind = "commit" if head[:1] == b"Q" and body.startswith(COMMIT) else "other"
+                chance = self.commits if kind == "commit" else self.others
+                if head[:1] in b"QS" and self._dice.random() < chance:
+                    self.cut[kind] += 1
+                    doomed.set()
+                writer.write(head + body)
+                await writer.drain()
+
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                if doomed.is_set():
+                    return
+                writer.write(data)
+                await writer.drain()

@@ -27,7 +27,9 @@ async def open_database(config: Config) -> AsyncIterator[Database]:
     """
     async with AsyncExitStack() as stack:
         if config.database.embedded:
-            dsn = await stack.enter_async_context(EmbeddedPostgres(config.database.data_dir))
+            server = EmbeddedPostgres(config.database.data_dir)
+            dsn = await stack.enter_async_context(server)
+            stack.callback(asyncio.create_task(_keep_running(server, dsn)).cancel)
         else:
             dsn = config.database.url.get_secret_value()
         await _verify_schema(dsn, ours=config.database.embedded)
@@ -54,3 +56,16 @@ async def _reach(dsn: str) -> Connection:
         except StoreUnavailable as away:
             log.warning("store.away", place=place_of(dsn), why=str(away), retry_in=RETRY_EVERY)
             await asyncio.sleep(RETRY_EVERY)
+
+
+async def _keep_running(server: EmbeddedPostgres, dsn: str) -> None:
+    """Start our own Postgres again if it is gone: nobody else will, and a rail only waits for it."""
+    while True:
+        await asyncio.sleep(RETRY_EVERY)
+        try:
+            connection = await connect(dsn)
+        except StoreUnavailable as away:
+            structlog.get_logger().warning("store.restarting", why=str(away))
+            await server.start()
+        else:
+            await connection.close()

@@ -49,19 +49,17 @@ class Cutter:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
-        doomed = asyncio.Event()
+        writers = [writer]
         try:
-            ways = [
-                asyncio.create_task(self._questions(reader, up_writer, doomed)),
-                asyncio.create_task(self._answers(up_reader, writer, doomed)),
-            ]
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
+            writers.append(up_writer)
+            doomed = asyncio.Event()
+            async with asyncio.TaskGroup() as ways:
+                questions = ways.create_task(self._questions(reader, up_writer, doomed))
+                await self._answers(up_reader, writer, doomed)
+                questions.cancel()
         finally:
-            for each in (writer, up_writer):
+            for each in writers:
                 each.transport.abort()
 
     async def _questions(
@@ -80,6 +78,7 @@ class Cutter:
                     doomed.set()
                 writer.write(head + body)
                 await writer.drain()
+        writer.transport.abort()  # the daemon is gone, and so is what waits for an answer
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
         with suppress(ConnectionError):

@@ -1,10 +1,11 @@
 """A database that goes away, comes back and loses its voice: a step is done once or not at all, the feed is whole."""
 
 import asyncio
+import json
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -71,29 +72,34 @@ async def test_connections_that_end_at_any_moment_cost_nothing(stage: Stage) -> 
     await oracle.settles(stage, placed)
 
 
-async def test_a_postgres_that_is_stopped_and_started_again_in_the_middle_costs_nothing() -> None:
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A folder that the server's account can reach."""
     with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as name:
         Path(name).chmod(0o711)
-        server = EmbeddedPostgres(Path(name) / "data")
-        dsn = await server.start()
-        try:
-            connection = await asyncpg.connect(dsn)
+        yield Path(name)
+
+
+async def test_a_postgres_that_is_stopped_and_started_again_in_the_middle_costs_nothing(own_folder: Path) -> None:
+    server = EmbeddedPostgres(own_folder / "data")
+    dsn = await server.start()
+    try:
+        async with beside(dsn) as connection:
             await migrate(connection)
-            await connection.close()
-            async with Database(dsn, size=2) as database, Stage(database, [chain_named()]) as stage:
-                placed = await some_invoices(stage)
-                for turn in range(2):
-                    flowing = asyncio.create_task(traffic(stage, placed, 30, seed=turn))
-                    await asyncio.sleep(0.15)
-                    await server.stop()
-                    await asyncio.sleep(0.2)
-                    assert await server.start() == dsn
-                    await flowing
-                    await oracle.settles(stage, placed)
-                await stage.mine(2)
+        async with Database(dsn, size=2) as database, Stage(database, [chain_named()]) as stage:
+            placed = await some_invoices(stage)
+            for turn in range(2):
+                flowing = asyncio.create_task(traffic(stage, placed, 30, seed=turn))
+                await asyncio.sleep(0.15)
+                await server.stop()
+                await asyncio.sleep(0.2)
+                assert await server.start() == dsn
+                await flowing
                 await oracle.settles(stage, placed)
-        finally:
-            await server.stop()
+            await stage.mine(2)
+            await oracle.settles(stage, placed)
+    finally:
+        await server.stop()
 
 
 @pytest.mark.parametrize("mempool", [True, False])
@@ -129,7 +135,6 @@ async def test_a_service_that_holds_its_transaction_only_delays(stage: Stage) ->
             await stage.sim.pay(address, 100)
             # Blocks that touch nobody go on meanwhile; what has something to tell waits for its turn.
             assert await stage.database.value("select max(seq) from railwatch.transitions") == before
-            assert not (stage._daemon is None or stage._daemon.done())
         placed[Placed(slow, address)] = 100
     await oracle.settles(stage, placed)
     await stage.mine(2)
@@ -149,11 +154,10 @@ async def test_a_reader_that_only_goes_forward_misses_nothing_whoever_writes(sta
             for turn in range(15):
                 transaction = connection.transaction()
                 await transaction.start()
-                text = (
-                    f'{{"merchant_id": "shop{number}", "order_id": "{turn}", "expires_in": 60, "destinations": '
-                    f'[{{"rail": "story", "asset": "COIN", "amount": 1, "address": "{await stage.sim.new_address()}"}}]}}'
-                )
-                await connection.fetchval("select railwatch.create_invoice($1::text::jsonb)", text)
+                way = {"rail": "story", "asset": "COIN", "amount": 1, "address": await stage.sim.new_address()}
+                who = {"merchant_id": f"shop {number}", "order_id": str(turn)}
+                request = json.dumps({**who, "expires_in": 60, "destinations": [way]})
+                await connection.fetchval("select railwatch.create_invoice($1::text::jsonb)", request)
                 await asyncio.sleep(dice.random() * 0.02)
                 await (transaction.rollback() if dice.random() < 0.3 else transaction.commit())
                 await asyncio.sleep(dice.random() * 0.01)

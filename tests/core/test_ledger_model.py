@@ -16,7 +16,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.core.model import Invoice
+from indexer.core.model import Detection, Invoice
 from indexer.core.payment import least_and_most
 from indexer.core.policy import Policy
 from indexer.core.states import COUNTED, SETTLED, DetectionState, InvoiceState
@@ -253,7 +253,7 @@ def catch_up(tale: Tale, lived: Story) -> Story:
 # What must come out -------------------------------------------------------------------------------------------------
 
 
-def detections(story: Story) -> Iterator:  # type: ignore[type-arg]
+def detections(story: Story) -> Iterator[Detection]:
     return (each for known in story.detections.values() for each in known.values())
 
 
@@ -282,7 +282,7 @@ def oracle(story: Story, terms: Terms) -> dict[UUID, tuple[int, int, int]]:
         way = UUID(bytes=transfer.to)
         if transfer.asset != asset_of[way]:
             return
-        confirmed_at = None if height is None else _met(story, policies[way], height, transfer.maturity)
+        confirmed_at = None if height is None else _met(story, policies[way], height, transfer)
         moment = {
             "first_seen": first_seen[transfer.tx_id, transfer.tx_index],
             "block_time": at or story.now,
@@ -303,15 +303,19 @@ def oracle(story: Story, terms: Terms) -> dict[UUID, tuple[int, int, int]]:
     return {way: (seen, confirmed, late) for way, (seen, confirmed, late) in sums.items()}
 
 
-def _met(story: Story, policy: Policy, height: int, maturity: int) -> datetime | None:
+def _met(story: Story, policy: Policy, height: int, transfer: Transfer) -> datetime | None:
     """When a transfer at ``height`` had met its policy; None where it has not. Finality has no time of its own."""
     if policy.confirmations is not None:
-        due = height + max(policy.confirmations, maturity) - 1
+        due = height + max(policy.confirmations, transfer.maturity) - 1
         return story.blocks[due].time if due < len(story.blocks) else None
-    due = height + max(policy.plus, maturity - 1)
+    due = height + max(policy.plus, transfer.maturity - 1)
     if story.finalized < due:
         return None
-    return next(each.confirmed_at for each in detections(story) if each.block_height == height and each.confirmed_at)
+    return next(each.confirmed_at for each in detections(story) if _same(each, transfer))
+
+
+def _same(each: Detection, transfer: Transfer) -> bool:
+    return (each.tx_id, each.tx_index) == (transfer.tx_id, transfer.tx_index)
 
 
 def check_feed(story: Story) -> None:

@@ -9,21 +9,21 @@
         def make_simulator(self) -> Simulator:
             return MySimulator()
 
-Checks are skipped by trait, never by a rail's name; ``docs/adapters.md`` walks through them. The model test, which
-sends random simulator steps through the real core and compares ledgers, belongs in ``model.py`` beside these themes, as
-one more class below; it alone may import ``indexer.core``.
+Checks are skipped by trait, never by a rail's name; ``docs/adapters.md`` walks through them. The model test sends
+random simulator steps through the real core; it alone imports ``indexer.core``.
 """
 
 import pytest
 
 # Before the imports: pytest explains a failed assert only in modules that it has rewritten, and by itself it
 # rewrites test files and not installed packages.
-for _theme in ("chain", "identity", "lifecycle", "pending", "reorgs", "scanning", "story", "transfers"):
+for _theme in ("chain", "identity", "lifecycle", "model", "pending", "reorgs", "scanning", "story", "transfers"):
     pytest.register_assert_rewrite(f"{__name__}.{_theme}")
 
 from indexer.conformance.chain import ChainChecks  # noqa: E402
 from indexer.conformance.identity import IdentityChecks  # noqa: E402
 from indexer.conformance.lifecycle import LifecycleChecks  # noqa: E402
+from indexer.conformance.model import ModelChecks  # noqa: E402
 from indexer.conformance.pending import PendingChecks  # noqa: E402
 from indexer.conformance.reorgs import ReorgChecks  # noqa: E402
 from indexer.conformance.scanning import ScanningChecks  # noqa: E402
@@ -35,6 +35,13 @@ __all__ = ["AdapterConformance", "Story", "WatchSet"]
 
 
 class AdapterConformance(
-    IdentityChecks, ChainChecks, TransferChecks, ScanningChecks, ReorgChecks, PendingChecks, LifecycleChecks
+    IdentityChecks,
+    ChainChecks,
+    TransferChecks,
+    ScanningChecks,
+    ReorgChecks,
+    PendingChecks,
+    LifecycleChecks,
+    ModelChecks,
 ):
     """All of it. Define ``make_simulator``; see `base.Conformance` for what else may be told."""

@@ -113,8 +113,10 @@ class Follower:
 
     async def rest(self) -> None:
         """Sleep until a push, a registration or the poll's turn."""
+        # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.wake.wait(), self.pace.poll_interval)
+            async with asyncio.timeout(self.pace.poll_interval):
+                await self.wake.wait()
         self.wake.clear()
 
     async def drop_ahead(self) -> None:
@@ -122,8 +124,11 @@ class Follower:
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
             ahead.cancel()
-            with suppress(asyncio.CancelledError, RailUnavailable, BlockGone):
-                await ahead
+            # Not `await ahead`: its cancellation could not be told from our own, which must go on.
+            await asyncio.wait({ahead})
+            if not ahead.cancelled():
+                with suppress(RailUnavailable, BlockGone):
+                    ahead.result()
 
     async def _begin(self) -> None:
         """A rail without a past starts at finality, and takes the unfinalized window as its first blocks."""

@@ -43,6 +43,9 @@ FATAL = (RailFault, DeepReorg, IllegalMove)
 
 WORK_CHANNEL = "railwatch_work"
 LONGEST_PAUSE = 5.0
+DROP_WITHIN = 2.0
+"""Seconds that giving a lease back may take at the end, whatever holds its row."""
+
 HOLDER = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
@@ -79,8 +82,11 @@ class RailRunner:
                 except* FATAL as fault:
                     await self._halt(lease, fault.exceptions[0])
         finally:
-            with suppress(StoreUnavailable):
-                await asyncio.shield(keeper.drop())
+            # If the row cannot be had in time, the end of the connection frees the lease as well.
+            with suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(DROP_WITHIN):
+                    await keeper.drop()
+            await keeper.close()
             await self.node.__aexit__(None, None, None)
 
     async def fail(self, defect: BaseException) -> None:
@@ -180,7 +186,8 @@ class RailRunner:
     async def _look_back(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(parsed.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await parsed.wait()
             parsed.clear()
             await self._patiently(registrar.look_back, lease)
             if self.follower is not None and self.follower.cursor is not None:

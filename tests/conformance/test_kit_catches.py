@@ -7,10 +7,10 @@ no check can be added without something that it catches.
 import inspect
 
 import pytest
-from tests.conformance.breakages import BREAKAGES
 
 from indexer.conformance import AdapterConformance, Story
 from indexer.rail import ChainId, RailError
+from tests.conformance.breakages import BREAKAGES
 
 CAUGHT = (AssertionError, pytest.fail.Exception, RailError, TimeoutError)
 """How a check fails: it says so, no error came where one had to, or the adapter broke down before its eyes."""

@@ -337,6 +337,25 @@ def test_a_reorg_above_the_payment_leaves_it_alone():
     assert story.feed == told
 
 
+def test_an_orphaned_transfer_has_no_moment_of_confirmation_any_more():
+    order = invoice()
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    assert story.found("tx").confirmed_at == minute(1)
+    story.reorg(1)
+    assert story.found("tx").confirmed_at is None
+
+
+def test_a_reorg_above_the_payment_leaves_its_moment_of_confirmation():
+    order = invoice(policy=Policy(2), basis="confirmed", expires=2)
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    story.mine()
+    story.reorg(1, [], [])
+    assert story.found("tx").confirmed_at == minute(2)
+    assert story.states(order) == ["confirming", "paid"]
+
+
 def test_a_shorter_way_to_confirmation_on_the_new_branch_is_counted_anew():
     order = invoice(policy=Policy(3))
     story = Story(order)

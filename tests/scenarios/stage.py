@@ -222,9 +222,7 @@ class Stage:
         """Wait until a rail is in that state; returns the reason that it gives."""
 
         async def is_so() -> bool:
-            row = await self.database.row(
-                "select state from railwatch.rails where name = $1", name or self.chain.name
-            )
+            row = await self.database.row("select state from railwatch.rails where name = $1", name or self.chain.name)
             return row is not None and row["state"] == state
 
         await self.until(is_so)

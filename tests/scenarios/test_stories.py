@@ -91,7 +91,8 @@ async def test_a_replaced_payment_names_its_rival(stage: Stage) -> None:
     await stage.becomes(invoice, "created")
     assert (await stage.path(invoice))[-1] == ("created", "replaced")
     row = await stage.database.row("select state, replaced_by from railwatch.detections")
-    assert row and tuple(row) == ("replaced", rival)
+    assert row
+    assert tuple(row) == ("replaced", rival)
     assert await stage.open_cases(invoice) == {"double_spend"}
 
 
@@ -140,7 +141,8 @@ async def test_an_empty_window_expires_and_a_late_payment_is_still_found(databas
         assert await stage.state(invoice) == "late_paid"
         assert await stage.open_cases(invoice) == {"late", "unexpected_payment"}
         row = await stage.database.row("select late_amount, seen_amount from railwatch.destinations")
-        assert row and tuple(row) == (100, 0)
+        assert row
+        assert tuple(row) == (100, 0)
         await stage.audit()
 
 
@@ -201,5 +203,7 @@ async def test_a_bad_address_is_refused_at_once_with_the_reason(stage: Stage) ->
     way = {"rail": "story", "asset": "COIN", "amount": 100, "address": "fake:nonsense"}
     invoice = await stage.invoice(to=[way])
     row = await stage.database.row("select watch_state, watch_error from railwatch.destinations")
-    assert row and row["watch_state"] == "rejected" and row["watch_error"]
+    assert row
+    assert row["watch_state"] == "rejected"
+    assert row["watch_error"]
     assert await stage.state(invoice) == "created"

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from adapters.fake import Rules
-from tests.conformance.breakages.base import Broken, BrokenSimulator, caught_by
 from indexer.rail import Heads
+from tests.conformance.breakages.base import Broken, BrokenSimulator, caught_by
 
 
 @caught_by("a_mined_block_moves_the_head")

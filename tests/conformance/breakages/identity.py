@@ -4,8 +4,8 @@ from dataclasses import replace
 from hashlib import sha256
 
 from adapters.fake import Rules
-from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import Address, ChainId, RailUnavailable
+from tests.conformance.breakages.base import Broken, caught_by
 
 
 @caught_by("the_chain_id_is_caip2")

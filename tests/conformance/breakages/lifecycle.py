@@ -2,8 +2,8 @@
 
 import asyncio
 
-from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import RailUnavailable
+from tests.conformance.breakages.base import Broken, caught_by
 
 
 @caught_by("a_new_block_wakes_who_waits")

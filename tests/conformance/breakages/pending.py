@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from adapters.fake import Rules
 from adapters.fake.decode import transfers
-from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import NOBODY, Transfer
+from tests.conformance.breakages.base import Broken, caught_by
 
 
 @caught_by("without_a_mempool_nothing_is_pending")

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import BlockGone, Scanned, Transfer
+from tests.conformance.breakages.base import Broken, caught_by
 
 
 @caught_by("identity_does_not_depend_on_the_block")
@@ -37,7 +37,11 @@ class CountsOrphans(Broken):
         ]
 
 
-@caught_by("a_start_that_is_no_ancestor_is_gone", "a_block_that_never_was_is_gone")
+@caught_by(
+    "a_start_that_is_no_ancestor_is_gone",
+    "a_block_that_never_was_is_gone",
+    "random_steps_end_in_the_exact_ledger",
+)
 class IgnoresTheStart(Broken):
     """Asks by height above ``after``, as `eth_getLogs` with a range would."""
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from adapters.fake.decode import transfers
-from tests.conformance.breakages.base import Broken, caught_by
 from indexer.rail import Scanned
+from tests.conformance.breakages.base import Broken, caught_by
 
 
 @caught_by("no_watches_no_transfers_but_all_blocks")

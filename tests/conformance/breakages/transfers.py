@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from adapters.fake.decode import asset_id
-from tests.conformance.breakages.base import Broken, Everybody, caught_by
 from indexer.conformance.transfers import EVIDENCE_MAX
+from tests.conformance.breakages.base import Broken, Everybody, caught_by
 
 
 @caught_by("a_payment_is_told_as_it_was_made", "each_asset_is_told_under_its_own_id")

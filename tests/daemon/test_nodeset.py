@@ -1,0 +1,79 @@
+"""Several nodes behind one seam: one answers, a failing one rests, and none is asked without its identity."""
+
+import pytest
+
+from adapters.fake import FakeAdapter, FakeChain, FakeNode
+from indexer.daemon.nodeset import Node, NodeSet
+from indexer.rail import RailUnavailable
+
+
+def two_nodes() -> tuple[FakeChain, list[FakeNode], NodeSet]:
+    chain = FakeChain("pair")
+    chain.mine(3)
+    nodes = [FakeNode(chain), FakeNode(chain)]
+    return (
+        chain,
+        nodes,
+        NodeSet(
+            [
+                Node(f"node-{place}", lambda node=node: FakeAdapter(node, chain.chain_id, timeout=0.2))
+                for place, node in enumerate(nodes)
+            ]
+        ),
+    )
+
+
+async def test_the_first_answers_and_the_next_takes_over_when_it_fails() -> None:
+    chain, nodes, rail = two_nodes()
+    async with rail:
+        assert rail.answering == "node-0"
+        nodes[0].down = True
+        with pytest.raises(RailUnavailable):
+            await rail.heads()
+        assert (await rail.heads()).latest.hash == chain.tip.hash
+        assert rail.answering == "node-1"
+
+
+async def test_a_node_on_another_chain_is_never_asked() -> None:
+    _, nodes, rail = two_nodes()
+    nodes[0].impersonate("fake:elsewhere")
+    async with rail:
+        assert rail.answering == "node-1"
+
+
+async def test_with_every_node_away_the_reasons_of_all_are_told() -> None:
+    _, nodes, rail = two_nodes()
+    for node in nodes:
+        node.down = True
+    with pytest.raises(RailUnavailable) as away:
+        await rail.__aenter__()
+    assert "node-0" in str(away.value)
+    assert "node-1" in str(away.value)
+
+
+async def test_addresses_are_read_while_every_node_is_away() -> None:
+    chain, nodes, rail = two_nodes()
+    for node in nodes:
+        node.down = True
+    from adapters.fake import address
+
+    text = address.render(chain.new_key())
+    assert rail.parse_address(text).text == text
+
+
+async def test_it_comes_back_when_a_node_does() -> None:
+    _, nodes, rail = two_nodes()
+    async with rail:
+        for node in nodes:
+            node.down = True
+        for _ in range(3):
+            with pytest.raises(RailUnavailable):
+                await rail.heads()
+        nodes[1].down = False
+        await rail.heads()
+        assert rail.answering == "node-1"
+
+
+def test_a_rail_without_nodes_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one node"):
+        NodeSet([])

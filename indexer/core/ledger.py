@@ -32,6 +32,9 @@ from indexer.core.states import (
 EVENTS = UUID("5b7f4f0e-6a3b-5c1e-9d43-7a1c3b0d9e21")
 """Namespace of every derived id: the same facts give the same ids on every replay (HAZARDS P7)."""
 
+MOST_UNSUPPORTED = 10
+"""Transfers of tokens that are not configured, told for one destination."""
+
 Cause = Literal["chain", "clock", "operator", "service"]
 
 
@@ -95,6 +98,8 @@ def _take_in(book: Book, sighting: Detection) -> Detection | None:
     """Merge a sighting into what is known of the same transfer; None where it says nothing new."""
     known = book.detections.get(sighting.id)
     if known is None:
+        if sighting.kind is Kind.UNSUPPORTED_ASSET and _is_spammed(book, sighting.destination_id):
+            return None
         ended = book.invoice.state in ENDED
         sighting.invoice_ended = book.invoice.state if ended else None
         if sighting.kind is Kind.PAYMENT and book.invoice.state in STICKY:
@@ -112,6 +117,16 @@ def _take_in(book: Book, sighting: Detection) -> Detection | None:
         return None
     book.changed.add(known.id)
     return known
+
+
+def _is_spammed(book: Book, destination: UUID) -> bool:
+    """Anybody can mint a token and send it anywhere: beyond the first few, more of that says nothing new."""
+    unsupported = (
+        each
+        for each in book.detections.values()
+        if each.kind is Kind.UNSUPPORTED_ASSET and each.destination_id == destination
+    )
+    return sum(1 for _ in unsupported) >= MOST_UNSUPPORTED
 
 
 def _is_news(known: Detection, sighting: Detection) -> bool:

@@ -43,6 +43,7 @@ FATAL = (RailFault, DeepReorg, IllegalMove)
 
 WORK_CHANNEL = "railwatch_work"
 LONGEST_PAUSE = 5.0
+FORGET_EVERY = 60.0
 DROP_WITHIN = 2.0
 """Seconds that giving a lease back may take at the end, whatever holds its row."""
 
@@ -128,6 +129,7 @@ class RailRunner:
                 tasks.create_task(self._register(registrar, parsed, lease), name=f"{self.name}.register")
                 tasks.create_task(self._look_back(registrar, parsed, lease), name=f"{self.name}.lookback")
                 tasks.create_task(self._chain(follower, lease), name=f"{self.name}.chain")
+                tasks.create_task(self._forget_spends(lease), name=f"{self.name}.spends")
         finally:
             await follower.drop_ahead()
 
@@ -192,6 +194,15 @@ class RailRunner:
             await self._patiently(registrar.look_back, lease)
             if self.follower is not None and self.follower.cursor is not None:
                 await self._patiently(registrar.rescan, lease)
+
+    async def _forget_spends(self, lease: Lease) -> None:
+        """Let go of what only final transfers consumed. What was added while the database was asked stays."""
+        while True:
+            await asyncio.sleep(FORGET_EVERY)
+            before = set(self.watches.spends)
+            live = await self._patiently(lambda: load_spends(self.database, self.name), lease)
+            for resource in before - live.keys():
+                self.watches.spends.pop(resource, None)
 
     async def _patiently(self, act: Callable[[], Awaitable[Result]], lease: Lease) -> Result:
         """Do ``act`` until nobody that it needs is away, with growing, jittered pauses."""

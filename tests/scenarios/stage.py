@@ -33,6 +33,8 @@ class Stage:
     chains: Sequence[FakeChain]
     confirmations: int = 2
     options: dict[str, Any] = field(default_factory=dict)
+    tokens: Sequence[str] = ()
+    """Tokens that the operator configured; none named: all that the chain has."""
     daemon_dsn: str | None = None
     """How the daemon reaches the database, if not as the story does."""
     _daemon: asyncio.Task[None] | None = None
@@ -53,7 +55,10 @@ class Stage:
                 "nodes": [{"chain": chain.name, "timeout": 0.5}],
                 "asset": [
                     {"symbol": "COIN"},
-                    *({"symbol": each.upper(), "contract": each, "decimals": 6} for each in chain.rules.tokens),
+                    *(
+                        {"symbol": each.upper(), "contract": each, "decimals": 6}
+                        for each in self.tokens or chain.rules.tokens
+                    ),
                 ],
                 "poll_interval": 0.05,
                 **self.options,

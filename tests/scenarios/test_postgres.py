@@ -6,7 +6,7 @@ import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from adapters.fake import Rules
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
+from indexer.store.errors import StoreUnavailable
 from indexer.store.migrate import migrate
 from tests.scenarios import oracle
 from tests.scenarios.cutter import Cutter
@@ -67,6 +68,11 @@ async def test_connections_that_end_at_any_moment_cost_nothing(stage: Stage) -> 
             )
         await flowing
     assert killed > 20
+    # The story's own connections were ended as well: let its pool notice.
+    for _ in range(4):
+        await asyncio.sleep(0.05)
+        with suppress(StoreUnavailable):
+            await stage.database.value("select 1")
     await oracle.settles(stage, placed)
     await stage.mine(2)
     await oracle.settles(stage, placed)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from adapters.fake import Rules
 from indexer.store.database import Database
 from tests.scenarios.stage import Stage, chain_named
 
@@ -207,3 +208,19 @@ async def test_a_bad_address_is_refused_at_once_with_the_reason(stage: Stage) ->
     assert row["watch_state"] == "rejected"
     assert row["watch_error"]
     assert await stage.state(invoice) == "created"
+
+
+async def test_tokens_that_nobody_configured_are_told_and_bounded(database: Database) -> None:
+    chain = chain_named(rules=Rules(tokens=("gold", *(f"spam{number}" for number in range(15)))))
+    async with Stage(database, [chain], tokens=("gold",)) as stage:
+        invoice = await stage.invoice(100)
+        for asset in stage.sim.assets[2:]:
+            await stage.pay(invoice, 5, asset)
+        await stage.mine(2)
+        assert await stage.state(invoice) == "created"
+        assert await stage.open_cases(invoice) == {"unsupported_asset"}
+        assert await stage.database.value("select count(*) from railwatch.detections") == 10
+        await stage.pay(invoice, 100)
+        await stage.mine(2)
+        assert await stage.state(invoice) == "paid"
+        await stage.audit()

@@ -6,15 +6,15 @@ and a reorg as a loss before what the new branch brings, however many blocks one
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from indexer.core import cases
-from indexer.core.model import Case, Coverage, Detection, Invoice, Transition
+from indexer.core.book import Book, Moment
+from indexer.core.due import met_at
+from indexer.core.model import Case, Detection
 from indexer.core.payment import add_up, is_in_time, judge
-from indexer.core.policy import Due, Policy, Progress, final_at
+from indexer.core.policy import Policy, final_at
 from indexer.core.states import (
     ENDED,
     GIVEN_UP,
@@ -25,61 +25,18 @@ from indexer.core.states import (
     DetectionState,
     InvoiceState,
     Kind,
-    check_detection_move,
-    check_invoice_move,
 )
-
-EVENTS = UUID("5b7f4f0e-6a3b-5c1e-9d43-7a1c3b0d9e21")
-"""Namespace of every derived id: the same facts give the same ids on every replay (HAZARDS P7)."""
+from indexer.core.telling import EVENTS, Cause, move_detection, move_invoice, tell_case
 
 MOST_UNSUPPORTED = 10
 """Transfers of tokens that are not configured, told for one destination."""
-
-Cause = Literal["chain", "clock", "operator", "service"]
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Where a rail stands in one step, and what that rail can tell.
-
-    ``block_times`` gives the time of blocks of this step by height; ``now`` is the database's clock. ``history``: the
-    step's blocks were already final when they were read, so that a new transfer is told as `final` in one line.
-    """
-
-    rail: str
-    progress: Progress
-    cursor_time: datetime
-    coverage: Coverage
-    now: datetime
-    horizon: int
-    has_finality: bool
-    block_times: Mapping[int, datetime] = field(default_factory=dict)
-    history: bool = False
-
-
-@dataclass(slots=True)
-class Book:
-    """The working copy of one invoice in one step: change it through the functions below, then write what changed."""
-
-    invoice: Invoice
-    detections: dict[UUID, Detection]
-    cases: list[Case]
-    transitions: list[Transition] = field(default_factory=list)
-    changed: set[UUID] = field(default_factory=set)
-    fresh: set[UUID] = field(default_factory=set)
-    opened: list[Case] = field(default_factory=list)
-    resolved: list[Case] = field(default_factory=list)
-    policies: Mapping[UUID, Policy] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.policies = {destination.id: destination.policy for destination in self.invoice.destinations}
 
 
 def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
     """Take back inclusions whose blocks are no longer on the chain (HAZARDS B3, B4)."""
     gone = [book.detections[each] for each in orphaned]
     for detection in gone:
-        _move(book, detection, DetectionState.ORPHANED, "orphaned", moment)
+        move_detection(book, detection, DetectionState.ORPHANED, "orphaned", moment)
         detection.confirmed_at = None
     _settle(book, moment, "chain", gone=gone)
 
@@ -90,7 +47,9 @@ def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
     policies = book.policies
     for detection in seen:
         if not _found_final(detection, policies, moment):
-            _move(book, detection, detection.state, "seen" if detection.block_hash is None else "included", moment)
+            move_detection(
+                book, detection, detection.state, "seen" if detection.block_hash is None else "included", moment
+            )
     _settle(book, moment, "chain", through=seen[-1] if seen else None)
 
 
@@ -144,7 +103,7 @@ def lose(book: Book, lost: Mapping[UUID, str | None], moment: Moment) -> None:
         if detection.state in IN_BLOCK or detection.state is to_state:
             continue
         detection.replaced_by = rival
-        _move(book, detection, to_state, to_state.value, moment)
+        move_detection(book, detection, to_state, to_state.value, moment)
         gone.append(detection)
     # Whether a rival took the money elsewhere shows only once the sightings are in.
     _settle(book, moment, "chain", gone=gone, alarm=False)
@@ -176,21 +135,6 @@ def _found_final(detection: Detection, policies: Mapping[UUID, Policy], moment: 
     return moment.progress.has_reached(met) and moment.progress.has_reached(final)
 
 
-def met_at(detection: Detection, policies: Mapping[UUID, Policy]) -> Due:
-    """When the detection's policy is met. Other than payments have none to meet: a block is enough."""
-    policy = policies[detection.destination_id] if detection.kind is Kind.PAYMENT else Policy(1)
-    return policy.met_at(detection.block_height or 0, detection.maturity)
-
-
-def next_due(detection: Detection, policies: Mapping[UUID, Policy], horizon: int, has_finality: bool) -> Due | None:
-    """What the detection waits for next, as the index over due heights stores it; None where it waits for nothing."""
-    if detection.state is DetectionState.INCLUDED:
-        return met_at(detection, policies)
-    if detection.state is DetectionState.CONFIRMED:
-        return final_at(met_at(detection, policies), detection.block_height or 0, horizon, has_finality)
-    return None
-
-
 def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
     due = met_at(detection, policies)
     if detection.rail != moment.rail or not moment.progress.has_reached(due):
@@ -200,7 +144,7 @@ def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], 
     if detection.told is None:
         detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
     else:
-        _move(book, detection, DetectionState.CONFIRMED, "confirmed", moment)
+        move_detection(book, detection, DetectionState.CONFIRMED, "confirmed", moment)
     return True
 
 
@@ -213,33 +157,7 @@ def _time_of(height: int, moment: Moment) -> datetime | None:
 def _finalize(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> None:
     due = final_at(met_at(detection, policies), detection.block_height or 0, moment.horizon, moment.has_finality)
     if detection.rail == moment.rail and moment.progress.has_reached(due):
-        _move(book, detection, DetectionState.FINAL, "final", moment)
-
-
-def _move(book: Book, detection: Detection, to_state: DetectionState, reason: str, moment: Moment) -> None:
-    """The only place where a detection's state is told."""
-    check_detection_move(detection.told, to_state)
-    detection.version += 1
-    book.transitions.append(
-        Transition(
-            event_id=_event_id(detection.id, detection.version, to_state, detection.block_hash),
-            subject="detection",
-            subject_id=detection.id,
-            invoice_id=book.invoice.id,
-            from_state=detection.told,
-            to_state=to_state,
-            reason=reason,
-            cause="chain",
-            at=detection,
-            block_height=detection.block_height,
-            block_hash=detection.block_hash,
-            confirmations=_depth(detection, moment),
-            chain_time=detection.block_time,
-            evidence={"replaced_by": detection.replaced_by} if detection.replaced_by else {},
-        )
-    )
-    detection.state = detection.told = to_state
-    book.changed.add(detection.id)
+        move_detection(book, detection, DetectionState.FINAL, "final", moment)
 
 
 def _settle(
@@ -266,11 +184,11 @@ def _settle(
     if target is not invoice.state:
         between = _on_the_way(invoice.state, target)
         if between is not None:
-            _step(book, between, _reason(invoice.state, between, gone), cause, through, moment)
+            move_invoice(book, between, _reason(invoice.state, between, gone), cause, through, moment)
             gone = ()
         if target is InvoiceState.EXPIRED:
             through, cause = None, "clock"
-        _step(book, target, _reason(invoice.state, target, gone), cause, through, moment)
+        move_invoice(book, target, _reason(invoice.state, target, gone), cause, through, moment)
     if alarm:
         _settle_cases(book, cause, moment)
 
@@ -320,66 +238,13 @@ def _reason(old: InvoiceState, new: InvoiceState, gone: Sequence[Detection]) -> 
     return "reversed" if old in SETTLED else gone[-1].state.value
 
 
-def _step(
-    book: Book, target: InvoiceState, reason: str, cause: Cause, through: Detection | None, moment: Moment
-) -> None:
-    """The only place where an invoice's state is assigned by the chain or the clock."""
-    invoice = book.invoice
-    check_invoice_move(invoice.state, target)
-    invoice.version += 1
-    block_hash = through.block_hash if through else None
-    book.transitions.append(
-        Transition(
-            event_id=_event_id(invoice.id, invoice.version, target, block_hash),
-            subject="invoice",
-            subject_id=invoice.id,
-            invoice_id=invoice.id,
-            from_state=invoice.state,
-            to_state=target,
-            reason=reason,
-            cause=cause,
-            at=through,
-            block_height=through.block_height if through else None,
-            block_hash=block_hash,
-            confirmations=_depth(through, moment) if through else None,
-            seen_amount=sum(each.seen for each in invoice.destinations),
-            confirmed_amount=sum(each.confirmed for each in invoice.destinations),
-            chain_time=through.block_time if through else None,
-            evidence=_grounds(book, through, moment),
-        )
-    )
-    invoice.state = target
-    if target in SETTLED and invoice.settled_at is None:
-        invoice.settled_at = moment.now
-
-
-def _grounds(book: Book, through: Detection | None, moment: Moment) -> dict[str, Any]:
-    """The rule's inputs, for whoever asks why: how far the rail was, and what was asked of the transfer."""
-    grounds: dict[str, Any] = {"cursor": moment.progress.cursor, "finalized": moment.progress.finalized}
-    if through is None:
-        until = moment.coverage.until
-        grounds["covered_until"] = {rail: until[rail].isoformat() for rail in sorted(until)}
-        return grounds
-    for destination in book.invoice.destinations:
-        if destination.id == through.destination_id:
-            grounds |= {"policy": destination.policy.to_json(), "expected": str(destination.expected)}
-    return grounds
-
-
-def _depth(detection: Detection, moment: Moment) -> int | None:
-    """Inclusive: the including block is 1. None while in no block, and for a rail that this step is not about."""
-    if detection.state not in IN_BLOCK or detection.block_height is None or detection.rail != moment.rail:
-        return None
-    return max(1, moment.progress.cursor - detection.block_height + 1)
-
-
 def _settle_cases(book: Book, cause: Cause, moment: Moment) -> None:
     wanted = cases.standing_cases(book.invoice, book.detections.values())
     for case in book.cases:
         if case.resolution is None and (case.kind, case.detection_id) not in wanted:
             case.resolution = "made good"
             book.resolved.append(case)
-            _tell_case(book, case, "open", "resolved", cause, moment)
+            tell_case(book, case, "open", "resolved", cause, moment)
     last = {(case.kind, case.detection_id): case for case in book.cases}
     for key in sorted(wanted, key=str):
         previous = last.get(key)
@@ -393,28 +258,4 @@ def _open_case(book: Book, key: cases.CaseKey, nth: int, cause: Cause, moment: M
     case = Case(identity, kind, cases.SEVERITY[kind], detection_id, nth)
     book.cases.append(case)
     book.opened.append(case)
-    _tell_case(book, case, None, "open", cause, moment)
-
-
-def _tell_case(book: Book, case: Case, from_state: str | None, to_state: str, cause: Cause, moment: Moment) -> None:
-    at = book.detections.get(case.detection_id) if case.detection_id else None
-    book.transitions.append(
-        Transition(
-            event_id=_event_id(case.id, case.round, to_state, None),
-            subject="exception",
-            subject_id=case.id,
-            invoice_id=book.invoice.id,
-            from_state=from_state,
-            to_state=to_state,
-            reason=case.kind,
-            cause=cause,
-            at=at,
-            block_height=at.block_height if at else None,
-            block_hash=at.block_hash if at else None,
-            chain_time=at.block_time if at else None,
-        )
-    )
-
-
-def _event_id(subject: UUID, version: int, to_state: str, block_hash: str | None) -> UUID:
-    return uuid5(EVENTS, f"{subject}/{version}/{to_state}/{block_hash or ''}")
+    tell_case(book, case, None, "open", cause, moment)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from indexer.core.ledger import EVENTS
 from indexer.core.model import Detection
 from indexer.core.states import DetectionState, Kind
+from indexer.core.telling import EVENTS
 from indexer.rail.types import AssetId, Transfer
 
 

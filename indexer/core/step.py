@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from indexer.core.ledger import Book, Moment, lose, orphan, promote, sight, tick
+from indexer.core.book import Book, Moment
+from indexer.core.ledger import lose, orphan, promote, sight, tick
 from indexer.core.matching import Candidate, detection_id, match, sighting
 from indexer.core.model import Detection
 from indexer.core.states import Kind

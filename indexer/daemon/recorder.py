@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 
-from indexer.core.ledger import Book, Moment
+from indexer.core.book import Book, Moment
 from indexer.core.policy import Progress
 from indexer.core.step import News, gather, identify, settle, settle_clock
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer

@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from indexer.core.ledger import Book, next_due
+from indexer.core.book import Book
+from indexer.core.due import next_due
 from indexer.core.model import Case, Destination, Detection, Invoice, Transition
 from indexer.core.policy import Policy
 from indexer.core.states import DetectionState, InvoiceState, Kind

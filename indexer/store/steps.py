@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from indexer.core.ledger import Book
+from indexer.core.book import Book
 from indexer.core.matching import Candidate
 from indexer.core.model import Coverage
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer

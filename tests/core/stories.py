@@ -9,13 +9,15 @@ from uuid import UUID, uuid5
 
 from hypothesis import HealthCheck, settings
 
+from indexer.core.book import Book, Moment
 from indexer.core.chain import Limits, Probe, Step, View, next_step
-from indexer.core.ledger import EVENTS, Book, Moment, next_due
+from indexer.core.due import next_due
 from indexer.core.matching import Candidate
 from indexer.core.model import Case, Coverage, Destination, Detection, Invoice, TimeBasis, Transition
 from indexer.core.policy import Policy, Progress
 from indexer.core.states import SETTLED, STICKY, DetectionState, InvoiceState
 from indexer.core.step import News, gather, identify, settle, settle_clock
+from indexer.core.telling import EVENTS
 from indexer.rail.types import AssetId, BlockRef, Heads, Transfer
 
 RAIL = "testnet"

@@ -4,7 +4,8 @@ from copy import deepcopy
 
 import pytest
 
-from indexer.core.ledger import met_at, next_due
+from indexer.core.due import met_at, next_due
+from indexer.core.ledger import MOST_UNSUPPORTED
 from indexer.core.policy import Due, Policy
 from indexer.core.states import IllegalMove, InvoiceState
 from indexer.core.step import News, settle
@@ -307,6 +308,27 @@ def test_a_reversed_payment_that_comes_back_much_later_is_the_same_detection():
     assert story.open_cases(order) == []
 
 
+def test_a_reorg_after_the_window_that_brings_the_payment_back_never_says_expired():
+    order = invoice(expires=5)
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    story.passes(10)
+    story.reorg(1, [pay(order, 100, "tx")], [])
+    assert story.states(order) == ["confirming", "paid", "created", "confirming", "paid"]
+
+
+def test_a_reorg_after_the_window_that_takes_the_payment_ends_in_expired():
+    order = invoice(expires=5)
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    story.passes(10)
+    story.reorg(1)
+    assert [(line.to_state, line.reason, line.cause) for line in story.lines(order)[-2:]] == [
+        ("created", "reversed", "chain"),
+        ("expired", "expired", "clock"),
+    ]
+
+
 def test_a_reorg_while_confirming_is_orphaned_and_no_alarm():
     order = invoice(policy=Policy(6))
     story = Story(order)
@@ -526,6 +548,20 @@ def test_another_asset_is_recorded_and_moves_nothing(asset, kind):
     assert order.destinations[0].seen == 0
 
 
+def test_spam_of_unknown_tokens_is_bounded_for_each_destination_and_hides_no_payment():
+    order = invoice("order", 100, destination(), destination(expected=500, asset=TOKEN))
+    story = Story(order)
+    spam = [pay(order, 1, f"spam-{n}", asset=UNKNOWN) for n in range(MOST_UNSUPPORTED + 5)]
+    story.mine(*spam)
+    story.mine(*spam[:3], pay(order, 1, "more", asset=UNKNOWN))
+    assert story.open_cases(order) == ["unsupported_asset"] * MOST_UNSUPPORTED
+    story.mine(pay(order, 100, "tx"), pay(order, 7, "wrong", asset=TOKEN))
+    assert order.state is InvoiceState.PAID
+    assert story.found("wrong").kind == "wrong_asset"
+    story.mine(pay(order.destinations[1], 1, "other", asset=UNKNOWN))
+    assert story.found("other").kind == "unsupported_asset"
+
+
 def test_another_asset_is_an_exception_only_while_it_is_in_a_block():
     order = invoice()
     story = Story(order)
@@ -546,15 +582,13 @@ def test_the_right_asset_on_the_wrong_network_is_recorded_with_that_rails_depth_
     assert story.open_cases(order) == ["wrong_network"]
 
 
-def test_what_is_due_on_another_rail_is_left_to_that_rail():
-    order = invoice(policy=Policy(2))
+@pytest.mark.parametrize("confirmations", [1, 2])
+def test_what_is_due_on_another_rail_is_left_to_that_rail(confirmations):
+    order = invoice(policy=Policy(confirmations))
     here, there = Story(order), Story(order, rail="elsewhere")
     here.mine(pay(order, 100, "tx"))
     there.detections, there.cases = here.detections, here.cases
-    there.quiet(50)
-    assert there.feed == []
-    there.now = minute(900)
-    there.passes(200)
+    there.quiet(200)
     assert there.feed == []
 
 

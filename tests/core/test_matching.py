@@ -5,10 +5,10 @@ from uuid import uuid5
 
 import pytest
 
-from indexer.core.ledger import EVENTS
 from indexer.core.matching import Candidate, detection_id, match, sighting
 from indexer.core.states import DetectionState, Kind
 from indexer.core.step import gather, identify
+from indexer.core.telling import EVENTS
 from indexer.rail.types import NOBODY, BlockRef, Transfer
 
 from .stories import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute

@@ -4,10 +4,10 @@ from uuid import uuid5
 
 import pytest
 
-from indexer.core.ledger import EVENTS
 from indexer.core.model import Coverage, Detection
 from indexer.core.payment import add_up, assess, is_in_time, least_and_most
 from indexer.core.states import DetectionState, InvoiceState, Kind
+from indexer.core.telling import EVENTS
 
 from .stories import COIN, RAIL, TOKEN, destination, invoice, minute
 

@@ -30,6 +30,7 @@ class Cutter:
         self._dice = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, str(self._folder / self._socket))
@@ -40,8 +41,8 @@ class Cutter:
     ) -> None:
         if self._server is not None:
             self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
+        for writer in self._writers:
+            writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,18 +50,22 @@ class Cutter:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        writers = [writer]
+        writers = {writer}
+        self._writers.add(writer)
         try:
-            up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
-            writers.append(up_writer)
-            doomed = asyncio.Event()
-            async with asyncio.TaskGroup() as ways:
-                questions = ways.create_task(self._questions(reader, up_writer, doomed))
-                await self._answers(up_reader, writer, doomed)
-                questions.cancel()
+            with suppress(ConnectionError, FileNotFoundError):
+                up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
+                writers.add(up_writer)
+                self._writers.add(up_writer)
+                doomed = asyncio.Event()
+                async with asyncio.TaskGroup() as ways:
+                    questions = ways.create_task(self._questions(reader, up_writer, doomed))
+                    await self._answers(up_reader, writer, doomed)
+                    questions.cancel()
         finally:
             for each in writers:
                 each.transport.abort()
+            self._writers -= writers
 
     async def _questions(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event

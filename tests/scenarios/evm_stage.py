@@ -121,10 +121,10 @@ class EvmStage:
         await self.sim.mine(blocks)
         await self.follows()
 
-    async def order(self, amount: int, asset: str = "ETH") -> Placed:
+    async def order(self, amount: int, asset: str = "ETH", address: str | None = None) -> Placed:
         """Register an invoice, and wait for nothing."""
         self._orders += 1
-        address = await self.sim.new_address()
+        address = address or await self.sim.new_address()
         way = {"rail": "local-evm", "asset": asset, "address": address, "amount": str(amount)}
         request = {"merchant_id": "shop", "order_id": str(self._orders), "expires_in": 3600, "destinations": [way]}
         return Placed(await self.database.value("select railwatch.create_invoice($1)", request), address)

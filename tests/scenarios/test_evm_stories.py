@@ -34,15 +34,9 @@ async def test_a_day_at_the_shop(stage: EvmStage) -> None:
     await stage.mine()
     assert await stage.tables.state(ether) == "confirming"
     await stage.mine()
-    told = {name: await stage.tables.state(each) for name, each in locals().items() if hasattr(each, "address")}
-    assert told == {
-        "ether": "paid",
-        "token": "paid",
-        "inside": "paid",
-        "failed": "created",
-        "short": "underpaid",
-        "wrong": "created",
-    }
+    assert [await stage.tables.state(each) for each in (ether, token, inside)] == ["paid", "paid", "paid"]
+    assert [await stage.tables.state(each) for each in (failed, wrong)] == ["created", "created"]
+    assert await stage.tables.state(short) == "underpaid"
     assert await stage.tables.path(ether) == [("created", "created"), ("confirming", "included"), ("paid", "confirmed")]
     assert await stage.tables.open_cases(short) == {"underpaid"}
     assert await stage.tables.open_cases(wrong) == {"wrong_asset"}
@@ -78,9 +72,13 @@ async def test_a_reorg_after_paid_is_told_and_what_comes_back_is_made_good(stage
 
 
 async def test_a_payment_that_came_before_its_registration_is_found_once(stage: EvmStage) -> None:
-    placed = await stage.order(ETHER)
-    await stage.sim.pay(placed.address, ETHER)
+    early, inside, token = [await stage.sim.new_address() for _ in range(3)]
+    await stage.sim.pay(early, ETHER)
+    await stage.sim.pay_internal(inside, ETHER)
+    await stage.sim.pay(token, 5, stage.sim.assets[1])
     await stage.mine(5)
+    placed = [(await stage.order(ETHER, address=each), "ETH", ETHER) for each in (early, inside)]
+    placed.append((await stage.order(5, "TST", token), "TST", 5))
     await stage.tables.all_taken_in()
-    await stage.check([(placed, "ETH", ETHER)])
-    assert await stage.database.value("select count(*) from railwatch.detections") == 1
+    await stage.check(placed)
+    assert await stage.database.value("select count(*) from railwatch.detections") == 3

@@ -447,6 +447,21 @@ async def test_no_invoice_however_odd_takes_its_rail_down(stage: Stage, moment: 
     odd, plain = await register(stage, request), await stage.invoice(100)
     for invoice in (odd, plain):
         await stage.pay(invoice)
-    await stage.mine(2)
-    assert await stage.state(plain) == "paid"
+    await stage.sim.mine(2)
+
+    async def has_ended() -> bool:
+        return (await stage.rail())["state"] == "halted" or await stage.state(plain) == "paid"
+
+    await stage.until(has_ended)
+    assert (await stage.rail())["state"] == "live"
     assert await stage.state(odd) == "paid"
+
+
+async def test_a_stop_that_comes_together_with_a_push_is_not_forgotten(stage: Stage) -> None:
+    for turn in range(24):
+        stage.chain.mine()
+        for _ in range(turn % 12):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await stage.stop()
+        await stage.start(wait=turn % 12 == 11)

@@ -1,0 +1,46 @@
+"""What one step works on: where its rail stands, and the working copy of one invoice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from indexer.core.model import Case, Coverage, Detection, Invoice, Transition
+from indexer.core.policy import Policy, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a rail stands in one step, and what that rail can tell.
+
+    ``block_times`` gives the time of blocks of this step by height; ``now`` is the database's clock. ``history``: the
+    step's blocks were already final when they were read, so that a new transfer is told as `final` in one line.
+    """
+
+    rail: str
+    progress: Progress
+    cursor_time: datetime
+    coverage: Coverage
+    now: datetime
+    horizon: int
+    has_finality: bool
+    block_times: Mapping[int, datetime] = field(default_factory=dict)
+    history: bool = False
+
+
+@dataclass(slots=True)
+class Book:
+    """The working copy of one invoice in one step: change it through the functions below, then write what changed."""
+
+    invoice: Invoice
+    detections: dict[UUID, Detection]
+    cases: list[Case]
+    transitions: list[Transition] = field(default_factory=list)
+    changed: set[UUID] = field(default_factory=set)
+    fresh: set[UUID] = field(default_factory=set)
+    opened: list[Case] = field(default_factory=list)
+    resolved: list[Case] = field(default_factory=list)
+    policies: Mapping[UUID, Policy] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policies = {destination.id: destination.policy for destination in self.invoice.destinations}

@@ -1,0 +1,123 @@
+"""The feed's lines: the only places where a state is assigned, and each assigns it by telling it."""
+
+from typing import Any, Literal
+from uuid import UUID, uuid5
+
+from indexer.core.book import Book, Moment
+from indexer.core.model import Case, Detection, Transition
+from indexer.core.states import (
+    IN_BLOCK,
+    SETTLED,
+    DetectionState,
+    InvoiceState,
+    check_detection_move,
+    check_invoice_move,
+)
+
+EVENTS = UUID("5b7f4f0e-6a3b-5c1e-9d43-7a1c3b0d9e21")
+"""Namespace of every derived id: the same facts give the same ids on every replay (HAZARDS P7)."""
+
+Cause = Literal["chain", "clock", "operator", "service"]
+
+
+def move_detection(book: Book, detection: Detection, to_state: DetectionState, reason: str, moment: Moment) -> None:
+    """The only place where a detection's state is told."""
+    check_detection_move(detection.told, to_state)
+    detection.version += 1
+    book.transitions.append(
+        Transition(
+            event_id=_event_id(detection.id, detection.version, to_state, detection.block_hash),
+            subject="detection",
+            subject_id=detection.id,
+            invoice_id=book.invoice.id,
+            from_state=detection.told,
+            to_state=to_state,
+            reason=reason,
+            cause="chain",
+            at=detection,
+            block_height=detection.block_height,
+            block_hash=detection.block_hash,
+            confirmations=_depth(detection, moment),
+            chain_time=detection.block_time,
+            evidence={"replaced_by": detection.replaced_by} if detection.replaced_by else {},
+        )
+    )
+    detection.state = detection.told = to_state
+    book.changed.add(detection.id)
+
+
+def move_invoice(
+    book: Book, target: InvoiceState, reason: str, cause: Cause, through: Detection | None, moment: Moment
+) -> None:
+    """The only place where an invoice's state is assigned by the chain or the clock."""
+    invoice = book.invoice
+    check_invoice_move(invoice.state, target)
+    invoice.version += 1
+    block_hash = through.block_hash if through else None
+    book.transitions.append(
+        Transition(
+            event_id=_event_id(invoice.id, invoice.version, target, block_hash),
+            subject="invoice",
+            subject_id=invoice.id,
+            invoice_id=invoice.id,
+            from_state=invoice.state,
+            to_state=target,
+            reason=reason,
+            cause=cause,
+            at=through,
+            block_height=through.block_height if through else None,
+            block_hash=block_hash,
+            confirmations=_depth(through, moment) if through else None,
+            seen_amount=sum(each.seen for each in invoice.destinations),
+            confirmed_amount=sum(each.confirmed for each in invoice.destinations),
+            chain_time=through.block_time if through else None,
+            evidence=_grounds(book, through, moment),
+        )
+    )
+    invoice.state = target
+    if target in SETTLED and invoice.settled_at is None:
+        invoice.settled_at = moment.now
+
+
+def _grounds(book: Book, through: Detection | None, moment: Moment) -> dict[str, Any]:
+    """The rule's inputs, for whoever asks why: how far the rail was, and what was asked of the transfer."""
+    grounds: dict[str, Any] = {"cursor": moment.progress.cursor, "finalized": moment.progress.finalized}
+    if through is None:
+        until = moment.coverage.until
+        grounds["covered_until"] = {rail: until[rail].isoformat() for rail in sorted(until)}
+        return grounds
+    for destination in book.invoice.destinations:
+        if destination.id == through.destination_id:
+            grounds |= {"policy": destination.policy.to_json(), "expected": str(destination.expected)}
+    return grounds
+
+
+def _depth(detection: Detection, moment: Moment) -> int | None:
+    """Inclusive: the including block is 1. None while in no block, and for a rail that this step is not about."""
+    if detection.state not in IN_BLOCK or detection.block_height is None or detection.rail != moment.rail:
+        return None
+    return max(1, moment.progress.cursor - detection.block_height + 1)
+
+
+def tell_case(book: Book, case: Case, from_state: str | None, to_state: str, cause: Cause, moment: Moment) -> None:
+    at = book.detections.get(case.detection_id) if case.detection_id else None
+    book.transitions.append(
+        Transition(
+            event_id=_event_id(case.id, case.round, to_state, None),
+            subject="exception",
+            subject_id=case.id,
+            invoice_id=book.invoice.id,
+            from_state=from_state,
+            to_state=to_state,
+            reason=case.kind,
+            cause=cause,
+            at=at,
+            block_height=at.block_height if at else None,
+            block_hash=at.block_hash if at else None,
+            chain_time=at.block_time if at else None,
+        )
+    )
+
+
+def _event_id(subject: UUID, version: int, to_state: str, block_hash: str | None) -> UUID:
+    return uuid5(EVENTS, f"{subject}/{version}/{to_state}/{block_hash or ''}")

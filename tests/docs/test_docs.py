@@ -1,0 +1,271 @@
+"""What the documentation says is compared with what is so: SQL runs, lists are the code's, links lead somewhere."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import click
+import pytest
+
+from indexer.cli import main
+from indexer.config import Config, load_config
+from indexer.core.cases import SEVERITY
+from indexer.core.ledger import FORWARD
+from indexer.core.states import DETECTION_MOVES, GIVEN_UP, INVOICE_MOVES, DetectionState, InvoiceState, Kind
+from indexer.daemon.registry import open_rail
+from indexer.daemon.supervisor import rail_mirror
+from indexer.known import default_tiers
+from indexer.rail import AssetSpec, ChainId
+from indexer.store.database import Database
+from indexer.store.invoices import create_invoice
+from indexer.store.mirror import PolicyRow, RailMirror, mirror
+
+ROOT = Path(__file__).parents[2]
+README, CONTRACT, HAZARDS = ROOT / "README.md", ROOT / "docs/contract.md", ROOT / "docs/hazards.md"
+SCHEMA = (ROOT / "indexer/store/sql/schema.sql").read_text()
+PAGES = sorted(
+    page
+    for page in ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part == "node_modules" for part in page.relative_to(ROOT).parts)
+)
+RUNBOOKS = sorted((ROOT / "docs/runbooks").glob("*.md"))
+CONTRACTS_TABLES = (
+    *("invoices", "destinations", "detections", "transitions"),
+    *("exceptions", "rails", "assets", "consumers"),
+)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a language."""
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def named(pages: Iterable[Path], language: str) -> list[Any]:
+    """Every block of those pages, under the page's name and its number there."""
+    return [
+        pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}")
+        for page in pages
+        for number, text in enumerate(blocks(page, language), 1)
+    ]
+
+
+def section(page: Path, heading: str) -> str:
+    """From a heading to the next one of its level or above."""
+    level = len(heading) - len(heading.lstrip("#"))
+    _, found, rest = page.read_text().partition(f"\n{heading}\n")
+    assert found, f"{page.name} has no heading {heading!r}"
+    return re.split(rf"^#{{1,{level}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def prose(text: str) -> str:
+    """Without fenced blocks."""
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def words(text: str) -> list[str]:
+    """Everything in backticks."""
+    return re.findall(r"`([^`]+)`", prose(text))
+
+
+def cells(text: str) -> Iterator[list[str]]:
+    """The rows of the text's tables, without headings' rules."""
+    for line in text.splitlines():
+        if line.startswith("|") and not re.fullmatch(r"[|\s:-]+", line):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def readme_config() -> Config:
+    [text] = blocks(README, "toml")
+    return Config.model_validate(tomllib.loads(text))
+
+
+@pytest.fixture
+async def furnished(database: Database) -> Database:
+    """The rails of the README and of the contract's examples, some invoices, and one of each kind of row."""
+    config = readme_config()
+    mirrors = [rail_mirror(config, rail, open_rail(rail).traits) for rail in config.rails]
+    sample = load_config(ROOT / "config/railwatch.example.toml").rails[0]
+    traits = open_rail(sample).traits
+    assets = (AssetSpec("ETH", None, 18), AssetSpec("TST", "0x5FbDB2315678afecb367f032d93F642f64180aa3", 6))
+    tiers = default_tiers(sample.chain_id, has_finality=True)
+    policies = [PolicyRow(None, tier.up_to, tier.policy, "default") for tier in tiers]
+    mirrors.append(RailMirror(sample.name, ChainId(sample.chain_id), traits, assets, tuple(policies)))
+    async with database.connection() as connection:
+        await mirror(connection, mirrors, {"closes_in": 2_592_000})
+    for order in ("1001", "1002", "1003", "1004", "1005", "1006"):
+        way = {"rail": "local-evm", "asset": "ETH", "amount": "5", "address": f"0x{order:0>40}"}
+        await create_invoice(
+            database, {"merchant_id": "shop", "order_id": order, "expires_in": 3600, "destinations": [way]}
+        )
+    return database
+
+
+@pytest.mark.parametrize("sql", [*named((README, CONTRACT), "sql"), *named(RUNBOOKS, "sql")])
+async def test_sql_runs(furnished: Database, sql: str) -> None:
+    connection = await asyncpg.connect(furnished.dsn)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+async def test_an_invoice_is_registered_as_the_pages_say(furnished: Database) -> None:
+    made = [text for page in (README, CONTRACT) for text in blocks(page, "sql") if "create_invoice(" in text]
+    assert len(made) == 2
+    for sql in made:
+        assert await furnished.value(sql)
+
+
+def test_every_field_of_a_request_is_explained() -> None:
+    told = set(words(section(CONTRACT, "### create_invoice(request jsonb) returns uuid")))
+    known = re.findall(r"where key not in \((.*?)\)", SCHEMA, re.DOTALL)
+    assert len(known) == 2
+    for fields in known:
+        assert set(re.findall(r"'(\w+)'", fields)) <= told
+
+
+@pytest.mark.parametrize("table", CONTRACTS_TABLES)
+async def test_every_column_of_the_contract_is_explained(database: Database, table: str) -> None:
+    rows = await database.rows(
+        "select column_name from information_schema.columns where table_schema = 'railwatch' and table_name = $1", table
+    )
+    [listed] = re.findall(r"^\| column \|.*?\n\n", section(CONTRACT, f"### {table}"), re.DOTALL | re.MULTILINE)
+    told = {word for row in cells(listed) for word in words(row[0])}
+    assert told == {row["column_name"] for row in rows}
+
+
+async def test_every_function_of_the_contract_has_its_place(database: Database) -> None:
+    headings = re.findall(r"^### (\w+)\((.*?)\) returns (\w+)$", CONTRACT.read_text(), re.MULTILINE)
+    assert {name for name, _, _ in headings} == {"create_invoice", "cancel_invoice", "ack", "request_rescan"}
+    for name, arguments, result in headings:
+        row = await database.row(
+            "select pg_get_function_arguments(oid) as taken, pg_get_function_result(oid) as given from pg_proc "
+            "where proname = $1 and pronamespace = 'railwatch'::regnamespace",
+            name,
+        )
+        assert row is not None
+        assert re.sub(r" DEFAULT [^,]+", "", row["taken"]) == arguments
+        assert row["given"] == result
+
+
+def test_every_sqlstate_is_listed() -> None:
+    listed = {row[0] for row in cells(section(CONTRACT, "## Errors")) if row[0].startswith("RW")}
+    assert listed == set(re.findall(r"RW\d{3}", SCHEMA))
+
+
+def table_of_moves(heading: str) -> Mapping[str, set[str]]:
+    rows = list(cells(section(CONTRACT, heading)))
+    start = rows.index(["from", "to"])
+    return {row[0].strip("`"): set(words(row[1])) for row in rows[start + 1 :]}
+
+
+@pytest.mark.parametrize(
+    ("heading", "moves"), [("### Invoices", INVOICE_MOVES), ("### Detections", DETECTION_MOVES)], ids=lambda each: None
+)
+def test_the_tables_of_moves_are_the_cores(heading: str, moves: Mapping[Any, Iterable[Any]]) -> None:
+    ours = {"(none)" if old is None else str(old): {str(new) for new in news} for old, news in moves.items()}
+    assert table_of_moves(heading) == ours
+
+
+def test_every_state_is_explained() -> None:
+    for heading, states in (("### Invoices", InvoiceState), ("### Detections", DetectionState)):
+        explained = {row[0].strip("`") for row in cells(section(CONTRACT, heading)) if len(row) > 1}
+        assert {each.value for each in states} <= explained
+    assert {each.value for each in Kind} <= set(words(section(CONTRACT, "### detections")))
+
+
+def test_every_exception_is_explained_and_has_a_runbook() -> None:
+    listed = {row[0].strip("`"): row[1] for row in cells(section(CONTRACT, "## Exceptions")) if row[0].startswith("`")}
+    assert listed == dict(SEVERITY)
+    pages = "\n".join(page.read_text() for page in RUNBOOKS if page.name.startswith("exception-"))
+    for kind in SEVERITY:
+        assert re.search(rf"\b{kind}\b", pages), kind
+
+
+def test_every_reason_is_explained() -> None:
+    of_functions = re.findall(r"append_invoice_transition\(\w+, \w+, '(\w+)'", SCHEMA)
+    of_losses = {each.value for each in (*GIVEN_UP, DetectionState.ORPHANED)}
+    known = {*FORWARD.values(), *of_functions, *of_losses, "reversed", "final"}
+    listed = {row[0].strip("`") for row in cells(section(CONTRACT, "### Reasons")) if row[0].startswith("`")}
+    assert listed == known
+
+
+def test_the_readmes_configuration_is_good(tmp_path: Path) -> None:
+    for number, text in enumerate(blocks(README, "toml")):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        assert load_config(file).rails
+
+
+def test_the_default_policies_are_those_of_the_code() -> None:
+    told = {row[0]: row[1:] for row in cells(section(HAZARDS, "## Default confirmation policy"))}
+    del told["chain"]
+    chains = tomllib.loads((ROOT / "indexer/known_chains.toml").read_text())["chain"]
+    assert told == {each["name"]: [str(policy) for policy in each["policy"]] for each in chains}
+
+
+def test_every_hazard_that_is_cited_is_there() -> None:
+    rows = {row[0] for row in cells(HAZARDS.read_text()) if re.fullmatch(r"[A-Z]\d+", row[0])}
+    cited: set[str] = set()
+    for folder in ("indexer", "adapters", "tests", "docs"):
+        for file in (ROOT / folder).rglob("*.*"):
+            if file.suffix in (".py", ".sql", ".toml", ".md"):
+                for text in re.findall(r"HAZARDS ((?:[A-Z]\d+(?:, | and | to )?)+)", file.read_text()):
+                    cited.update(re.findall(r"[A-Z]\d+", text))
+    assert cited
+    assert cited <= rows
+
+
+def test_where_a_hazard_is_met_is_there() -> None:
+    folder, missing = "", []
+    for row in cells(HAZARDS.read_text()):
+        for word in words(row[-1]):
+            file, _, test = word.rpartition("::")
+            if file:
+                folder = file
+            if not test.startswith("test_"):
+                continue
+            place = next((each for each in (ROOT / "tests" / folder, ROOT / folder) if each.exists()), None)
+            if place is None or f"def {test}(" not in place.read_text():
+                missing.append(word)
+    assert not missing
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        place = (page.parent / file).resolve() if file else page
+        assert place.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", place.read_text(), re.MULTILINE)
+            assert anchor in {slug(each) for each in headings}, target
+
+
+def commands(group: click.Group) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (name,)
+        if isinstance(command, click.Group):
+            yield from ((name, *rest) for rest in commands(command))
+
+
+def test_the_commands_that_pages_name_are_there() -> None:
+    known = {" ".join(each) for each in commands(main)}
+    for page in (README, *RUNBOOKS, CONTRACT):
+        shell = "\n".join(blocks(page, "sh"))
+        for line in [*re.findall(r"(?:^|/)railwatch ([a-z]+(?: [a-z]+)?)", shell, re.MULTILINE), *_inline(page)]:
+            first, _, _ = line.partition(" ")
+            assert first in known or line in known, f"{page.name}: railwatch {line}"
+
+
+def _inline(page: Path) -> list[str]:
+    return [found for word in words(page.read_text()) for found in re.findall(r"^railwatch ([a-z]+(?: [a-z]+)?)", word)]

@@ -191,6 +191,7 @@ def traits_of(rules: Rules) -> Traits:
         horizon=rules.horizon,
         has_pending=rules.mempool,
         has_finalized=rules.finality is not None,
+        has_references=True,
     )
 
 

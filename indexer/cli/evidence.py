@@ -84,7 +84,7 @@ async def _transitions(database: Database, after: int, follow: bool) -> AsyncIte
 
 
 def feed_line(row: Record) -> str:
-    """One transition within 80 columns."""
+    """One transition, its reason last: `reversed` must be seen without asking further."""
     clock = row["recorded_at"].astimezone(UTC).strftime("%H:%M:%S")
     move = f"{row['from_state'] or ''} → {row['to_state']}".lstrip()
-    return f"{row['seq']:>6} {clock} {row['invoice_id']} {MARKS[row['subject']]} {move}"
+    return f"{row['seq']:>6} {clock} {row['invoice_id']} {MARKS[row['subject']]} {move} ({row['reason']})"

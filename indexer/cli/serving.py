@@ -58,7 +58,7 @@ def _state(runner: RailRunner) -> str:
 
 
 def _reason(runner: RailRunner) -> str:
-    told = runner.halted or (runner.follower.reason if runner.follower else None)
+    told = runner.halted or runner.standby or (runner.follower.reason if runner.follower else None)
     return told or "no reason given"
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from indexer.core.model import Detection, Invoice
-from indexer.core.states import IN_BLOCK, SETTLED, STICKY, DetectionState, InvoiceState, Kind
+from indexer.core.states import IN_BLOCK, SETTLED, DetectionState, InvoiceState, Kind
 
 SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
     "underpaid": "warning",
@@ -41,7 +41,7 @@ def standing_cases(invoice: Invoice, detections: Iterable[Detection]) -> set[Cas
     cases |= {("double_spend", each.id) for each in detections if _is_double_spend(invoice, each, detections)}
     if invoice.state in (InvoiceState.UNDERPAID, InvoiceState.OVERPAID):
         cases.add((invoice.state.value, None))
-    if invoice.settled_at is not None and invoice.state not in SETTLED | STICKY | {InvoiceState.FLAGGED}:
+    if invoice.settled_at is not None and invoice.state not in SETTLED | {InvoiceState.REFUNDED, InvoiceState.FLAGGED}:
         cases.add(("reversed", None))
     paid_at = {each.destination_id for each in detections if each.kind is Kind.PAYMENT and each.live}
     if len(paid_at) > 1:

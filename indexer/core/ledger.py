@@ -241,7 +241,9 @@ def _reason(old: InvoiceState, new: InvoiceState, gone: Sequence[Detection]) -> 
 def _settle_cases(book: Book, cause: Cause, moment: Moment) -> None:
     wanted = cases.standing_cases(book.invoice, book.detections.values())
     for case in book.cases:
-        if case.resolution is None and (case.kind, case.detection_id) not in wanted:
+        # A hold hides what the money says, so nothing about the invoice's state is made good by it.
+        hidden = book.invoice.state is InvoiceState.FLAGGED and case.detection_id is None
+        if case.resolution is None and not hidden and (case.kind, case.detection_id) not in wanted:
             case.resolution = "made good"
             book.resolved.append(case)
             tell_case(book, case, "open", "resolved", cause, moment)

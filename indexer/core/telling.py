@@ -4,7 +4,7 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from indexer.core.book import Book, Moment
-from indexer.core.model import Case, Detection, Transition
+from indexer.core.model import Case, Destination, Detection, Transition
 from indexer.core.states import (
     IN_BLOCK,
     SETTLED,
@@ -37,7 +37,7 @@ def move_detection(book: Book, detection: Detection, to_state: DetectionState, r
             at=detection,
             block_height=detection.block_height,
             block_hash=detection.block_hash,
-            confirmations=_depth(detection, moment),
+            confirmations=_depth(detection, moment) if to_state in IN_BLOCK else None,
             chain_time=detection.block_time,
             evidence={"replaced_by": detection.replaced_by} if detection.replaced_by else {},
         )
@@ -54,6 +54,7 @@ def move_invoice(
     check_invoice_move(invoice.state, target)
     invoice.version += 1
     block_hash = through.block_hash if through else None
+    about = _nearest_to_paid(book)
     book.transitions.append(
         Transition(
             event_id=_event_id(invoice.id, invoice.version, target, block_hash),
@@ -68,8 +69,8 @@ def move_invoice(
             block_height=through.block_height if through else None,
             block_hash=block_hash,
             confirmations=_depth(through, moment) if through else None,
-            seen_amount=sum(each.seen for each in invoice.destinations),
-            confirmed_amount=sum(each.confirmed for each in invoice.destinations),
+            seen_amount=about.seen if about else 0,
+            confirmed_amount=about.confirmed if about else 0,
             chain_time=through.block_time if through else None,
             evidence=_grounds(book, through, moment),
         )
@@ -77,6 +78,15 @@ def move_invoice(
     invoice.state = target
     if target in SETTLED and invoice.settled_at is None:
         invoice.settled_at = moment.now
+
+
+def _nearest_to_paid(book: Book) -> Destination | None:
+    """The destination that a line's amounts are of: amounts of different assets are never summed."""
+    return max(
+        book.invoice.destinations,
+        key=lambda each: (each.confirmed / each.expected, (each.seen + each.late) / each.expected),
+        default=None,
+    )
 
 
 def _grounds(book: Book, through: Detection | None, moment: Moment) -> dict[str, Any]:

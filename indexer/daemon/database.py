@@ -8,7 +8,7 @@ import structlog
 
 from indexer.config import Config
 from indexer.store.database import Connection, Database, connect, place_of
-from indexer.store.embedded import EmbeddedPostgres
+from indexer.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from indexer.store.errors import StoreUnavailable
 from indexer.store.migrate import migrate, require_current
 
@@ -66,6 +66,9 @@ async def _keep_running(server: EmbeddedPostgres, dsn: str) -> None:
             connection = await connect(dsn)
         except StoreUnavailable as away:
             structlog.get_logger().warning("store.restarting", why=str(away))
-            await server.start()
+            try:
+                await server.start()
+            except EmbeddedPostgresError as error:
+                structlog.get_logger().error("store.cannot_restart", why=str(error))
         else:
             await connection.close()

@@ -23,6 +23,12 @@ from indexer.store.steps import Position
 ANSWERS_MAX = 200
 """Answers that one plan may take: enough to halve any chain many times over."""
 
+REACH_FIRST, REACH_GROWS = 64, 4
+"""Heights of a span, at first, and the factor by which quick answers stretch it, up to the trait's limit."""
+
+QUICK, SLOW = 1.0, 5.0
+"""Seconds of a scan: a quicker one may reach farther, a slower one may not, so that every step ends before long."""
+
 CLOCK_INTERVAL = 0.5
 """Seconds between two looks at windows that may have closed."""
 
@@ -73,6 +79,7 @@ class Follower:
     tip_height: int = 0
     progressed_at: float = 0.0
     _ahead: asyncio.Task[Plan] | None = None
+    _reach: int = REACH_FIRST
     _lagging_since: float | None = None
     _clock_at: float = 0.0
     _mempool_seen: frozenset[tuple[str, str, tuple[str, ...]]] | None = None
@@ -180,10 +187,18 @@ class Follower:
         raise RailUnavailable(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
 
     async def _scan(self, span: Span) -> Scanned:
+        started = time.monotonic()
         scanned = await self.node.scan(span, self.watches)
+        self._pace_reach(len(span), time.monotonic() - started)
         if not is_linked(span, scanned.blocks):
             raise BlockGone(f"blocks {span.after.height} to {span.upto.height} do not follow one another")
         return scanned
+
+    def _pace_reach(self, heights: int, seconds: float) -> None:
+        if seconds > SLOW:
+            self._reach = max(1, heights // 2)
+        elif seconds < QUICK and heights >= self._reach:
+            self._reach = min(self.recorder.traits.span_max, self._reach * REACH_GROWS)
 
     async def _perform(self, plan: Plan) -> bool:
         self.tip_height = plan.heads.latest.height
@@ -328,7 +343,7 @@ class Follower:
 
     @property
     def _limits(self) -> Limits:
-        return Limits(self.recorder.traits.span_max, self.recorder.traits.horizon)
+        return Limits(min(self._reach, self.recorder.traits.span_max), self.recorder.traits.horizon)
 
     @property
     def _known_cursor(self) -> BlockRef:

@@ -62,6 +62,7 @@ class RailRunner:
     pace: Pace
     configured: Collection[AssetId]
     halted: str | None = None
+    standby: str | None = None
     follower: Follower | None = None
     beat: float = field(default_factory=time.monotonic)
     _doubt: bool = False
@@ -104,12 +105,14 @@ class RailRunner:
             try:
                 lease = await keeper.take()
                 if lease is not None:
+                    self.standby = None
                     self.log.info("lease.taken", epoch=lease.epoch)
                     return lease
                 holder = await keeper.holder()
                 if holder != told:
                     self.log.warning("lease.held_elsewhere", holder=holder)
                     told = holder
+                    self.standby = f"standing by: {holder} follows this rail"
             except StoreUnavailable as away:
                 self.log.warning("store.away", why=str(away))
             await asyncio.sleep(1.0)
@@ -234,9 +237,9 @@ class RailRunner:
             self.follower.stall(reason)
         if isinstance(why, Behind):
             await self.node.leave(why)
-        if isinstance(why, RailUnavailable):
-            with suppress(StoreUnavailable):
-                await say_state(self.database, lease, "stalled", reason)
+        # Also when Postgres is the trouble: often it is one lock, and this small row can still be written.
+        with suppress(StoreUnavailable):
+            await say_state(self.database, lease, "stalled", reason)
 
     async def _halt(self, lease: Lease, fault: BaseException) -> None:
         """Say why, everywhere that somebody might look, and follow no further."""

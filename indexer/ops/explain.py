@@ -30,7 +30,7 @@ NEXT = {
 def render_dossier(dossier: Dossier) -> RenderableType:
     """Everything: terms, where it stands, each transfer, what happened in order, exceptions."""
     return Group(
-        *_heading(dossier.invoice),
+        *_heading(dossier),
         *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
         *_section("Transfers", [line for each in dossier.detections for line in _detection(each)]),
         *_section("What happened (UTC)", [line for each in dossier.transitions for line in _transition(each, dossier)]),
@@ -41,7 +41,7 @@ def render_dossier(dossier: Dossier) -> RenderableType:
 def render_invoice(dossier: Dossier) -> RenderableType:
     """The terms and where it stands, without the evidence."""
     return Group(
-        *_heading(dossier.invoice),
+        *_heading(dossier),
         *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
     )
 
@@ -51,10 +51,18 @@ def _section(title: str, lines: list[Text]) -> Iterator[Text]:
     yield from lines or [Text("  none", "dim")]
 
 
-def _heading(invoice: Record) -> Iterator[Text]:
+def _next(dossier: Dossier) -> str:
+    """By state; but goods may have left for an invoice whose payment was taken back, whatever its state is now."""
+    if any(each["kind"] == "reversed" and each["resolved_at"] is None for each in dossier.exceptions):
+        return "it was paid, and that was reversed: stop the goods, decide"
+    return NEXT[dossier.invoice["state"]]
+
+
+def _heading(dossier: Dossier) -> Iterator[Text]:
+    invoice = dossier.invoice
     state = invoice["state"]
     name = clean(f"{invoice['merchant_id']}/{invoice['order_id']}")
-    yield Text.assemble((name, "bold"), "  ", (state, f"bold {STYLES.get(state, '')}".strip()), f"  ({NEXT[state]})")
+    yield Text.assemble((name, "bold"), "  ", (state, f"bold {STYLES.get(state, '')}".strip()), f"  ({_next(dossier)})")
     yield Text(f"  invoice     {invoice['id']}")
     yield Text(f"  registered  {moment(invoice['created_at'])} UTC")
     yield Text(f"  window to   {moment(invoice['expires_at'])}, by {invoice['time_basis'].replace('_', ' ')}")

@@ -145,6 +145,8 @@ class Traits:
     """Every way in which the native asset can arrive is seen. If not, ``native_gap`` says what is missing."""
     native_gap: str = ""
     can_balance: bool = False
+    has_references: bool = False
+    """Several payers can share an address, told apart by a reference (memo, tag, key)."""
     max_confirmations: int | None = None
     """The largest confirmation count that means anything on this rail; None: any."""
 

@@ -47,7 +47,7 @@ class Database:
         with translated(self.dsn):
             self._pool = await asyncpg.create_pool(
                 self.dsn,
-                min_size=1,
+                min_size=0,
                 max_size=self._size,
                 init=prepare_connection,
                 command_timeout=COMMAND_TIMEOUT,

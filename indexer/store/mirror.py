@@ -87,6 +87,7 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
         traits.fold_case,
         traits.has_finalized,
         traits.max_confirmations,
+        traits.has_references,
     )
     ids = [asset_id(rail.chain_id, traits, each.contract) for each in rail.assets]
     symbols = [each.symbol for each in rail.assets]

@@ -259,6 +259,26 @@ async def test_no_invoice_expires_while_its_rail_is_blind(database: Database) ->
         await stage.audit()
 
 
+async def test_an_invoice_of_two_rails_does_not_expire_while_one_of_them_is_blind(database: Database) -> None:
+    chains = [chain_named(name, clock=lambda: datetime.now(UTC)) for name in ("story", "other")]
+    async with Stage(database, chains) as stage:
+        ways = [{"rail": chain.name, "asset": "COIN", "amount": 100} for chain in chains]
+        empty, paid = [await stage.invoice(to=ways, expires_in=2) for _ in range(2)]
+        node_of("other").down = True
+        await stage.rail_is("stalled", "other")
+        chains[1].send(stage.sim.output(paid.address, 100))
+        chains[1].mine(2)
+        await asyncio.sleep(2.5)
+        chains[0].mine(3)
+        await stage.rail_is("live")
+        await asyncio.sleep(1)
+        assert [await stage.state(each) for each in (empty, paid)] == ["created", "created"]
+        node_of("other").down = False
+        await stage.becomes(paid, "paid")
+        await stage.becomes(empty, "expired")
+        await stage.audit()
+
+
 async def test_a_reorg_during_downtime_is_found_at_the_start_and_told(finality: Stage) -> None:
     gone, kept = await finality.invoice(100), await finality.invoice(100)
     await finality.pay(kept)
@@ -314,7 +334,7 @@ def dice(chain: FakeChain) -> Callable[[], float]:
 async def test_a_payment_in_the_very_block_in_which_the_registration_joins_is_found_once(
     database: Database, mempool: bool
 ) -> None:
-    chain = chain_named(rules=Rules(mempool=mempool, lookback=3, finality=None if mempool else 6))
+    chain = chain_named(rules=Rules(mempool=mempool, finality=None if mempool else 6))
     async with Stage(database, [chain]) as stage:
         roll, placed = dice(chain), []
         for turn in range(40):

@@ -24,6 +24,7 @@ create table railwatch.rails (
     fold_case boolean not null,
     has_finality boolean not null,
     max_confirmations int,
+    has_references boolean not null default false,
     enabled boolean not null default true
 );
 comment on table railwatch.rails is 'One row a rail: where it follows, and whether it can be believed now.';
@@ -35,7 +36,7 @@ comment on column railwatch.rails.cursor_height is 'The last block whose content
 comment on column railwatch.rails.cursor_hash is 'Hash of that block.';
 comment on column railwatch.rails.tip_height is 'The node''s newest block when the cursor was written.';
 comment on column railwatch.rails.finalized_height is 'The highest final block at or below the cursor. Never goes back.';
-comment on column railwatch.rails.updated_at is 'When this row last changed.';
+comment on column railwatch.rails.updated_at is 'When this row last changed; at least every ten seconds or so while the rail is live.';
 comment on column railwatch.rails.cursor_parent is 'Parent hash of the cursor''s block.';
 comment on column railwatch.rails.cursor_time is 'Chain time of the cursor''s block.';
 comment on column railwatch.rails.finalized_hash is 'Hash of the finalized block: no reorg may pass it.';
@@ -46,6 +47,7 @@ comment on column railwatch.rails.family is 'Rails of one family share an addres
 comment on column railwatch.rails.fold_case is 'Addresses that differ only in case are the same.';
 comment on column railwatch.rails.has_finality is 'Whether the rail tells which blocks are final.';
 comment on column railwatch.rails.max_confirmations is 'The largest confirmation count that means anything here; null: any.';
+comment on column railwatch.rails.has_references is 'Whether payers of one address can be told apart by a reference.';
 comment on column railwatch.rails.enabled is 'Whether the configuration of the last start had it.';
 
 create table railwatch.leases (
@@ -307,8 +309,8 @@ comment on column railwatch.transitions.tx_id is 'The transaction that it happen
 comment on column railwatch.transitions.block_height is 'That transaction''s block.';
 comment on column railwatch.transitions.block_hash is 'Hash of that block.';
 comment on column railwatch.transitions.confirmations is 'Depth at that moment, inclusive: the including block is 1.';
-comment on column railwatch.transitions.seen_amount is 'Seen by then, over the invoice''s destinations.';
-comment on column railwatch.transitions.confirmed_amount is 'Confirmed by then, over the invoice''s destinations.';
+comment on column railwatch.transitions.seen_amount is 'Seen by then at the destination that is met, or nearest to it.';
+comment on column railwatch.transitions.confirmed_amount is 'Confirmed by then at the destination that is met, or nearest to it.';
 comment on column railwatch.transitions.chain_time is 'Chain time of the block.';
 comment on column railwatch.transitions.recorded_at is 'The database''s clock.';
 comment on column railwatch.transitions.evidence is 'The rule''s inputs.';
@@ -467,10 +469,11 @@ begin
         (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, seen_amount,
          confirmed_amount, evidence)
     select taken, md5('railwatch/' || invoice.id || '/' || invoice.version || '/' || invoice.state)::uuid, 'invoice',
-           invoice.id, invoice.id, from_state, invoice.state, reason, cause, coalesce(sum(seen_amount), 0),
-           coalesce(sum(confirmed_amount), 0), evidence
-    from railwatch.destinations
-    where invoice_id = invoice.id;
+           invoice.id, invoice.id, from_state, invoice.state, reason, cause, d.seen_amount, d.confirmed_amount, evidence
+    from railwatch.destinations d
+    where d.invoice_id = invoice.id
+    order by d.confirmed_amount / d.expected_amount desc, (d.seen_amount + d.late_amount) / d.expected_amount desc, d.position
+    limit 1;
     perform pg_notify('railwatch', taken::text);
 end $$;
 comment on function railwatch.append_invoice_transition is 'Put an act of a service or an operator into the feed.';
@@ -569,6 +572,10 @@ begin
     if coalesce(wish ->> 'address', '') = '' or length(wish ->> 'address') > 200 then
         perform railwatch.refuse('RW001', label || ': address is missing or longer than 200 characters');
     end if;
+    if wish ? 'reference' and not on_rail.has_references then
+        perform railwatch.refuse('RW011', label || ': rail ' || on_rail.name || ' knows no references',
+            'Leave it out, and derive a new address for each invoice.');
+    end if;
     folded := case when on_rail.fold_case then lower(wish ->> 'address') else wish ->> 'address' end;
     -- Two registrations of one address wait for each other here; the later one then sees the earlier.
     perform pg_advisory_xact_lock(hashtextextended('railwatch/' || on_rail.family || '/' || folded, 0));
@@ -600,7 +607,8 @@ comment on function railwatch.create_destination is 'Part of create_invoice: one
 create function railwatch.parse_moment(value jsonb, field text) returns timestamptz
 language plpgsql stable as $$
 begin
-    if jsonb_typeof(value) is distinct from 'string' then
+    if jsonb_typeof(value) is distinct from 'string'
+       or (value #>> '{}') !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$' then
         perform railwatch.refuse('RW005', field || ' ' || coalesce(value::text, '') || ' is not a time',
             'Give ISO 8601 with an offset, such as "2030-01-31T12:00:00Z".');
     end if;
@@ -679,12 +687,30 @@ begin
     if request ? 'policy' and jsonb_typeof(request -> 'policy') <> 'object' then
         perform railwatch.refuse('RW008', 'policy is not an object');
     end if;
+    if request ? 'metadata' and jsonb_typeof(request -> 'metadata') <> 'object' then
+        perform railwatch.refuse('RW001', 'metadata is not an object');
+    end if;
+    if request ? 'fiat_currency' and coalesce(request ->> 'fiat_currency', '') !~ '^[A-Z]{3,10}$' then
+        perform railwatch.refuse('RW001', 'fiat_currency ' || (request -> 'fiat_currency')::text || ' is not a code such as "EUR"');
+    end if;
     if request ? 'fiat_amount' and (request ->> 'fiat_amount') !~ '^[0-9]{1,30}([.][0-9]{1,8})?$' then
         perform railwatch.refuse('RW001', 'fiat_amount ' || (request -> 'fiat_amount')::text
             || ' is not a decimal of at most 8 places', 'Give a string such as "49.90".');
     end if;
 end $$;
 comment on function railwatch.check_fields is 'Part of create_invoice: what can be refused before anything is written.';
+
+create function railwatch.terms_of(request jsonb) returns jsonb
+language sql immutable as $$
+    -- What makes a repeat the same order: all but the metadata, and amounts as digits, however they were written.
+    select (request - 'metadata')
+        || case when request ? 'fiat_amount' then jsonb_build_object('fiat_amount', request ->> 'fiat_amount') else '{}' end
+        || jsonb_build_object('destinations', (
+            select jsonb_agg(case when jsonb_typeof(wish) = 'object' and wish ? 'amount'
+                                  then wish || jsonb_build_object('amount', wish ->> 'amount') else wish end order by place)
+            from jsonb_array_elements(request -> 'destinations') with ordinality as wishes (wish, place)));
+$$;
+comment on function railwatch.terms_of is 'The part of a request that a repeat of the order must share.';
 
 create function railwatch.create_invoice(request jsonb) returns uuid
 language plpgsql as $$
@@ -702,7 +728,7 @@ begin
     perform pg_advisory_xact_lock(hashtextextended('railwatch/order/' || merchant || '/' || order_no, 0));
     select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
     if found then
-        if known.terms is distinct from request - 'metadata' then
+        if known.terms is distinct from railwatch.terms_of(request) then
             perform railwatch.refuse('RW006', 'order ' || order_no || ' of merchant ' || merchant
                 || ' is registered with other terms, as invoice ' || known.id,
                 'Registering the very same terms again returns that id; other terms need another order_id.');
@@ -722,7 +748,7 @@ begin
             '{}', coalesce(request ->> 'time_basis', 'first_seen'), coalesce(request -> 'metadata', '{}'),
             case when request ? 'tolerance_bps'
                 then railwatch.parse_count(request -> 'tolerance_bps', 'tolerance_bps', 0, 10000, 'RW001') else 0 end,
-            request - 'metadata')
+            railwatch.terms_of(request))
     returning * into made;
     perform railwatch.create_destination(made, wish, place::int)
     from jsonb_array_elements(request -> 'destinations') with ordinality as wishes (wish, place);
@@ -759,7 +785,7 @@ begin
         jsonb_strip_nulls(jsonb_build_object('actor', actor, 'note', note)));
     return known.state;
 end $$;
-comment on function railwatch.cancel_invoice is 'Withdraw an invoice that holds no money; its address stays watched. Cancelling twice is harmless.';
+comment on function railwatch.cancel_invoice is 'Withdraw an invoice that is not paid and has nothing on its way; its address stays watched. Cancelling twice is harmless.';
 
 create function railwatch.ack(consumer text, seq bigint) returns bigint
 language plpgsql as $$

@@ -53,13 +53,15 @@ union all
 select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: cover
--- Extend a rail's coverage to the present, once some window on it has run out; writes nothing otherwise.
+-- Extend a rail's coverage to the present: once some window on it has run out, and every ten seconds as a sign of life.
 update railwatch.rails r
 set covered_until = greatest(covered_until, now() - $3::interval), updated_at = now()
-where r.name = $1 and r.epoch = $2 and exists (
-    select from railwatch.invoices i join railwatch.destinations d on d.invoice_id = i.id
-    where i.state = 'created' and i.expires_at <= now() - $3::interval and d.rail = $1
-      and (r.covered_until is null or r.covered_until < i.expires_at))
+where r.name = $1 and r.epoch = $2 and (
+    coalesce(r.covered_until, '-infinity') < now() - $3::interval - interval '10 seconds'
+    or exists (
+        select from railwatch.invoices i join railwatch.destinations d on d.invoice_id = i.id
+        where i.state = 'created' and i.expires_at <= now() - $3::interval and d.rail = $1
+          and (r.covered_until is null or r.covered_until < i.expires_at)))
 
 -- name: closed_windows
 -- Invoices without money whose window is over, and covered to its end on every rail that they can be paid on.

@@ -62,8 +62,10 @@ class HeadPush:
         """
         if self._task is None:
             self._task = asyncio.create_task(self._listen())
+        # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), IDLE_SECONDS)
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._changed.wait()
         self._changed.clear()
         task = self._task
         if task is not None and task.done():

@@ -97,7 +97,7 @@ class RailConfig(Table):
         description="seconds without a block after which the node is suspected; without it, as the known chain has it",
     )
     start_height: int | None = Field(
-        default=None, ge=0, description="the first block to follow; without it, the node's head"
+        default=None, ge=0, description="the first block to follow; without it, the first above finality"
     )
     lookback: int | None = Field(default=None, ge=1, description="how many blocks a registration looks back")
     span_max: int | None = Field(default=None, ge=1, description="the most blocks that one question may cover")

@@ -9,7 +9,7 @@ nothing that could be orphaned, and the highest checkpoint that still stands is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from indexer.rail.types import BlockRef, Heads, Span
 
@@ -29,10 +29,14 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``span_max``: the most heights in one step. ``horizon``: the depth that is final where no finality is told."""
+    """``span_max``: the most heights in one step. ``horizon``: the depth that is final where no finality is told.
+
+    ``branch_max``: the most heights of a new branch that one step takes; 0: as ``span_max``. It is told whole.
+    """
 
     span_max: int
     horizon: int
+    branch_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ def _find_fork(known: Sequence[BlockRef], view: View, limits: Limits) -> Step:
 
 
 def _take_branch(fork: BlockRef, view: View, limits: Limits) -> Step:
-    upto = _end_of_step(fork, -1, view, limits)
+    upto = _end_of_step(fork, -1, view, replace(limits, span_max=limits.branch_max or limits.span_max))
     return upto if isinstance(upto, Probe) else Rewind(fork, Span(fork, upto))
 
 

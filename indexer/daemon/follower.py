@@ -141,7 +141,8 @@ class Follower:
         """A rail without a past starts at finality, and takes the unfinalized window as its first blocks."""
         heads = await self.node.heads()
         settled = finality(heads, self.recorder.traits.horizon)
-        start = self.pace.start_height if self.pace.start_height is not None else max(0, settled)
+        # The first block to follow is the one above the cursor.
+        start = max(0, settled if self.pace.start_height is None else self.pace.start_height - 1)
         first = await self.node.block_at(min(start, heads.latest.height))
         position = self._position(first, heads, None)
         taken = Taken(None, Span(first, first, settled=True), (first,), ())
@@ -343,7 +344,8 @@ class Follower:
 
     @property
     def _limits(self) -> Limits:
-        return Limits(min(self._reach, self.recorder.traits.span_max), self.recorder.traits.horizon)
+        traits = self.recorder.traits
+        return Limits(min(self._reach, traits.span_max), traits.horizon, traits.span_max)
 
     @property
     def _known_cursor(self) -> BlockRef:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import time
 from collections.abc import Iterable, Sequence
@@ -83,6 +84,11 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
         log.info("daemon.stopping")
         (reporter or Silent()).stopping()
         work.cancel()
+        await asyncio.wait({work}, timeout=STOP_WITHIN)
+    if not work.done():
+        # Every step is a transaction, so what hangs (a frozen Postgres, say) is left to itself without harm.
+        log.warning("daemon.stopped_short", waited=STOP_WITHIN)
+        os._exit(0)
     with suppress(asyncio.CancelledError):
         await work
     log.info("daemon.stopped")

@@ -1,14 +1,17 @@
 """What to do next on a chain: nothing, ask, go back, or go on."""
 
+from datetime import UTC, datetime
 from math import log2
 
 import pytest
 
 from indexer.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, View, finality, next_step
 from indexer.core.policy import Policy, Progress, final_at
-from indexer.rail.types import Heads, Span
+from indexer.rail.types import BlockRef, Heads, Span
 
 from .stories import Chain, chain, plan
+
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
 # Level with the node, or ahead of it
 
@@ -231,3 +234,12 @@ def test_without_checkpoints_the_cursor_is_its_own_anchor():
 
 def test_without_checkpoints_a_lower_head_is_lag():
     assert plan(chain(5).head, [], chain(3)) == (Idle(lagging=True), [])
+
+
+def test_a_new_branch_is_taken_whole_however_short_the_steps_are() -> None:
+    """Else a payment far up the branch would be told as reversed by one step and as back by the next."""
+    old = [BlockRef(height, f"a{height}", f"a{height - 1}", EPOCH) for height in range(11)]
+    head = BlockRef(30, "b30", "b29", EPOCH)
+    view = View(Heads(head), {10: BlockRef(10, "b10", "b9", EPOCH), 5: old[5]}, doubt=True)
+    step = next_step(old[10], [old[5]], view, Limits(span_max=4, horizon=100, branch_max=1_000))
+    assert step == Rewind(old[5], Span(old[5], head))

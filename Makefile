@@ -24,7 +24,9 @@ run: setup  ## the daemon, with the example configuration: make run CONFIG=my.to
 	$(BIN)/railwatch run --config $(or $(CONFIG),config/railwatch.example.toml)
 
 test: setup  ## stories against real nodes and Postgres, and the model tests of the core
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/coverage run --branch --source=indexer/core -m pytest -q tests/core
+	$(BIN)/coverage report --fail-under=100 --skip-covered
+	$(BIN)/pytest --ignore=tests/core $(ARGS)
 
 check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .

@@ -4,6 +4,9 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 
+import aiohttp
+import msgspec
+
 from adapters.evm.simulator import EvmSimulator
 from indexer.daemon.index import AddressIndex
 from indexer.daemon.watchlist import RailWatches
@@ -37,17 +40,43 @@ async def rows() -> list[Row]:
         span = await _block_of_payments(simulator)
         async with simulator.open_adapter() as adapter:
             cost = {count: await _cost(simulator, adapter, span, index) for count, index in indexes.items()}
-            found.append(_row("a block of 300 txs, ether and tokens watched: read and match", cost[MILLION], 5.0))
+            bare = await _fetch_cost(simulator, span)
+            found.append(_row("a block of 300 txs, ether and tokens: decode and match", cost[MILLION], bare, 5.0))
             ratio = cost[MOST] / cost[FEW]
             text = f"{cost[MOST]:.1f} ms at 10M", f"{cost[FEW]:.1f} ms at 1k"
             found.append(Row("that block as watched addresses grow", *text, "1.3 x", ratio <= 1.3))
             span = await _block_of_logs(simulator)
-            found.append(_row("a block of 10,000 logs", await _cost(simulator, adapter, span, indexes[MILLION]), 40.0))
+            spent, bare = await _cost(simulator, adapter, span, indexes[MILLION]), await _fetch_cost(simulator, span)
+            found.append(_row("a block of 10,000 logs: decode and match", spent, bare, 40.0))
     return found
 
 
-def _row(name: str, spent: float, budget: float) -> Row:
-    return Row(name, f"{spent:.1f} ms CPU", "-", f"{budget:.0f} ms CPU", spent <= budget)
+def _row(name: str, spent: float, bare: float, budget: float) -> Row:
+    """What the scan costs beyond taking the same bytes off the wire."""
+    ours = spent - bare
+    return Row(name, f"{ours:.1f} ms CPU", f"{bare:.1f} ms (the wire)", f"{budget:.0f} ms CPU", ours <= budget)
+
+
+async def _fetch_cost(simulator: EvmSimulator, span: Span) -> float:
+    """Processor time of the same request, its answer read and not looked at."""
+    number, block_hash = hex(span.upto.height), span.upto.hash
+    calls = [
+        ("eth_getBlockByNumber", [number, False]),
+        ("eth_getBlockByHash", [block_hash, False]),
+        ("eth_getLogs", [{"blockHash": block_hash}]),
+        ("trace_block", [number]),
+    ]
+    body = msgspec.json.encode(
+        [{"jsonrpc": "2.0", "id": n, "method": method, "params": params} for n, (method, params) in enumerate(calls)]
+    )
+
+    async with aiohttp.ClientSession(headers={"Content-Type": "application/json"}) as session:
+
+        async def fetch() -> None:
+            async with session.post(simulator.node["http"], data=body) as response:
+                await response.read()
+
+        return await cpu_milliseconds(fetch)
 
 
 async def _cost(simulator: EvmSimulator, adapter: RailAdapter, span: Span, index: AddressIndex) -> float:

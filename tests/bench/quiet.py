@@ -23,7 +23,11 @@ async def writes_of_a_quiet_block(stand: Stand, blocks: int = 160) -> Row:
     await stand.simulator.mine(UNTIL_FINAL)
     height = await stand.simulator.height()
     await until(lambda: stand.reached(height))
-    await asyncio.sleep(1.5)  # statistics are told with a delay
+    for _ in range(8):
+        # A connection tells its statistics with a delay, and only when it is used again.
+        await asyncio.sleep(0.5)
+        await stand.simulator.mine()
+    await asyncio.sleep(1.5)
     rows = await database.value(COUNTS)
     wal = await database.value("select pg_current_wal_insert_lsn() - '0/0'")
     for _ in range(blocks):
@@ -42,9 +46,16 @@ async def writes_of_a_quiet_block(stand: Stand, blocks: int = 160) -> Row:
     )
 
 
+async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read whatever comes, until the other side is gone."""
+    while await reader.read(4096):
+        pass
+    writer.close()
+
+
 async def silent_websocket(stand: Stand, folder: Path) -> Row:
     """A websocket that accepts and never says a word: how long until a block is committed all the same."""
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(3600), "127.0.0.1", 0)
+    silent = await asyncio.start_server(_say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     try:
         async with daemon(stand, folder, ws=f"ws://127.0.0.1:{port}"):

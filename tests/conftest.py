@@ -1,19 +1,45 @@
 """A real Postgres for every test that wants one: one server a session, one database a test."""
 
 import asyncio
+import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import count
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from adapters.evm.anvil import AnvilMissing
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
 
 _numbers = count(1)
+
+NODES_REQUIRED = "RAILWATCH_NODES_REQUIRED"
+"""Set where every development node can be had, as in CI: a missing one is a failure there."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """A node that a test's set-up cannot have is a visible skip."""
+    return (yield from _skipping_without_a_node())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """The same for the test itself."""
+    return (yield from _skipping_without_a_node())
+
+
+def _skipping_without_a_node() -> Generator[None, None, None]:
+    try:
+        return (yield)
+    except AnvilMissing as missing:
+        if os.environ.get(NODES_REQUIRED):
+            raise
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

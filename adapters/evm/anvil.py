@@ -24,12 +24,19 @@ class AnvilError(RuntimeError):
     """The development node could not be found or started, or refused a call: a mistake of the story, not of a rail."""
 
 
+class AnvilMissing(AnvilError):
+    """There is no development node on this machine."""
+
+
 def find_anvil() -> Path:
-    """The binary: on PATH, else where RAILWATCH_ANVIL points, else where ``make setup`` puts it below the cwd."""
+    """The binary: on PATH, else where RAILWATCH_ANVIL points, else where ``make setup`` puts it below the cwd.
+
+    Raises `AnvilMissing`.
+    """
     found = shutil.which("anvil") or os.environ.get("RAILWATCH_ANVIL")
     path = Path(found) if found else Path.cwd() / ".dev" / "anvil" / "bin" / "anvil"
     if not os.access(path, os.X_OK):
-        raise AnvilError(
+        raise AnvilMissing(
             f"no anvil on PATH and none at {path}: run `make setup`, or let RAILWATCH_ANVIL name the binary"
         )
     return path
@@ -58,10 +65,11 @@ class Anvil:
         return self._process.pid
 
     async def __aenter__(self) -> Self:
+        binary = find_anvil()
         # A file and not a pipe: nobody has to drain it, and the node cannot stall on a full one.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __aexit__)
         self._process = await asyncio.create_subprocess_exec(
-            find_anvil(), *self._arguments, stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            binary, *self._arguments, stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
         try:
             self.port = await asyncio.wait_for(self._listening(), START_SECONDS)

@@ -224,3 +224,28 @@ async def test_tokens_that_nobody_configured_are_told_and_bounded(database: Data
         await stage.mine(2)
         assert await stage.state(invoice) == "paid"
         await stage.audit()
+
+
+async def test_cancelling_what_was_reversed_does_not_silence_the_alarm(stage: Stage) -> None:
+    """Goods may have left: that the merchant withdraws the invoice makes nothing good."""
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 100)
+    await stage.mine(2)
+    await stage.sim.reorg(2, keep=False)
+    await stage.follows()
+    await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
+    await stage.pay(invoice, 5)
+    await stage.mine(2)
+    assert await stage.state(invoice) == "cancelled"
+    assert await stage.open_cases(invoice) == {"reversed", "unexpected_payment"}
+
+
+async def test_a_hold_makes_nothing_good(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 60)
+    await stage.mine(2)
+    await stage.database.value("update railwatch.invoices set held = 'review' where id = $1", invoice.id)
+    await stage.pay(invoice, 1)
+    await stage.mine(2)
+    assert await stage.state(invoice) == "flagged"
+    assert await stage.open_cases(invoice) == {"underpaid"}

@@ -538,3 +538,19 @@ FUNCTIONS = [
 async def test_the_functions_that_others_call_are_there(database: Database, name: str) -> None:
     query = "select count(*) from pg_proc where pronamespace = 'railwatch'::regnamespace and proname = $1"
     assert await database.value(query, name) == 1
+
+
+async def test_a_reference_is_refused_where_the_rail_knows_none(database: Database) -> None:
+    """It would match no transfer, so that the payment would never be seen."""
+    await database.value("update railwatch.rails set has_references = false")
+    request = order()
+    request["destinations"][0]["reference"] = "memo 7"
+    assert (await refusal(database, request)).code == "RW011"
+
+
+async def test_an_amount_is_the_same_terms_however_it_is_written(database: Database) -> None:
+    request = order()
+    request["destinations"][0]["amount"] = 100
+    made = await create_invoice(database, request)
+    request["destinations"][0]["amount"] = "100"
+    assert await create_invoice(database, request) == made

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test check bench lock clean
+.PHONY: setup demo run test test-oldest check bench lock clean
 
 setup: $(STAMP) .dev/anvil/bin/anvil  ## install what is pinned, and the development node
 
@@ -27,6 +28,10 @@ test: setup  ## stories against real nodes and Postgres, and the model tests of 
 	$(BIN)/coverage run --branch --source=indexer/core -m pytest -q tests/core
 	$(BIN)/coverage report --fail-under=100 --skip-covered
 	$(BIN)/pytest --ignore=tests/core $(ARGS)
+
+test-oldest: setup  ## contract, steps, stories and migrations on the oldest Postgres that is supported, where it is installed
+	RAILWATCH_PG_BIN=$(PG_OLDEST) $(BIN)/pytest -q tests/store/test_contract.py tests/store/test_steps.py \
+		tests/scenarios/test_stories.py tests/migration
 
 check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .

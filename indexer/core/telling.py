@@ -110,6 +110,7 @@ def _depth(detection: Detection, moment: Moment) -> int | None:
 
 
 def tell_case(book: Book, case: Case, from_state: str | None, to_state: str, cause: Cause, moment: Moment) -> None:
+    """Put the opening or the resolving of an exception into the feed; its kind is the reason."""
     at = book.detections.get(case.detection_id) if case.detection_id else None
     book.transitions.append(
         Transition(

@@ -134,8 +134,7 @@ class Follower:
             # Not `await ahead`: its cancellation could not be told from our own, which must go on.
             await asyncio.wait({ahead})
             if not ahead.cancelled():
-                with suppress(RailUnavailable, BlockGone):
-                    ahead.result()
+                ahead.exception()  # Looked at and dropped: what is still wrong is met again by the next plan.
 
     async def _begin(self) -> None:
         """A rail without a past starts at finality, and takes the unfinalized window as its first blocks."""
@@ -212,7 +211,8 @@ class Follower:
         span = plan.step.branch if isinstance(plan.step, Rewind) else plan.step.span
         reached = span.upto == plan.heads.latest
         if not reached and fork is None and not self.joining:
-            self._ahead = asyncio.create_task(self._plan(span.upto, self._anchored()))
+            # Seen from the span's end, the cursor is a checkpoint too: without it a reorg would look too deep.
+            self._ahead = asyncio.create_task(self._plan(span.upto, [*self._anchored(), self._known_cursor]))
         await self._commit(Taken(self.cursor, span, plan.scanned.blocks, plan.scanned.transfers, fork), plan, reached)
         return not reached
 

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from itertools import repeat
 
-EMPTY, GONE = 0, 1
+EMPTY = 0
 FULLEST = 0.7
 """Beyond this share of used slots a lookup gets slow. With the growth below, an address costs at most 15.4 bytes."""
 GROWTH = 1.35
@@ -16,12 +16,11 @@ MASK = (1 << 64) - 1
 
 
 class AddressIndex:
-    """A set of keys that answers membership. Adding twice is harmless; sizes are counted in keys."""
+    """A set of keys that only grows and answers membership. Adding twice is harmless; sizes are counted in keys."""
 
     def __init__(self, expected: int = 1_000) -> None:
         self._slots = array("Q", repeat(EMPTY, int(expected / FULLEST) + 8))
         self._count = 0
-        self._used = 0  # with the gone ones, which still lengthen a search
 
     def __len__(self) -> int:
         return self._count
@@ -33,32 +32,20 @@ class AddressIndex:
 
     def add(self, key: bytes) -> None:
         """Watch ``key``."""
-        if self._used + 1 > len(self._slots) * FULLEST:
+        if self._count + 1 > len(self._slots) * FULLEST:
             self._grow()
-        slots, mark = self._slots, _mark(key)
-        place, free = self._find(mark)
-        if slots[place] == mark:
-            return
-        if free is None:
-            self._used += 1
-        slots[place if free is None else free] = mark
-        self._count += 1
-
-    def discard(self, key: bytes) -> None:
-        """Watch ``key`` no longer."""
-        place, _ = self._find(_mark(key))
-        if self._slots[place] != EMPTY:
-            self._slots[place] = GONE
-            self._count -= 1
+        mark = _mark(key)
+        place = self._find(mark)
+        if self._slots[place] == EMPTY:
+            self._slots[place] = mark
+            self._count += 1
 
     def hits(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of ``keys`` that are watched."""
         slots, size, found = self._slots, len(self._slots), set()
         for key in keys:
             # `_find` and `_mark` by hand: this loop runs for every transfer of every block.
-            mark = hash(key) & MASK
-            if mark <= GONE:
-                mark += 2
+            mark = hash(key) & MASK or 1
             place = mark % size
             while (slot := slots[place]) != EMPTY:
                 if slot == mark:
@@ -73,26 +60,22 @@ class AddressIndex:
         """None: the keys themselves are not kept here."""
         return None
 
-    def _find(self, mark: int) -> tuple[int, int | None]:
-        """Where ``mark`` is, or the empty slot that ends its search; and the first gone slot on the way."""
+    def _find(self, mark: int) -> int:
+        """Where ``mark`` is, or the empty slot that ends its search."""
         slots, size = self._slots, len(self._slots)
-        place, free = mark % size, None
-        while (slot := slots[place]) not in (EMPTY, mark):
-            if slot == GONE and free is None:
-                free = place
+        place = mark % size
+        while slots[place] not in (EMPTY, mark):
             place = (place + 1) % size
-        return place, free
+        return place
 
     def _grow(self) -> None:
-        """Move to a larger array, and leave the gone ones behind."""
+        """Move to a larger array."""
         old = self._slots
         self._slots = array("Q", repeat(EMPTY, int(max(self._count, 1_000) / FULLEST * GROWTH) + 8))
-        self._used = self._count
         for mark in old:
-            if mark > GONE:
-                self._slots[self._find(mark)[0]] = mark
+            if mark != EMPTY:
+                self._slots[self._find(mark)] = mark
 
 
 def _mark(key: bytes) -> int:
-    mark = hash(key) & MASK
-    return mark if mark > GONE else mark + 2
+    return hash(key) & MASK or 1

@@ -24,7 +24,7 @@ from indexer.rail import ChainId, Traits
 from indexer.store.database import Database
 from indexer.store.errors import StoreUnavailable
 from indexer.store.mirror import PolicyRow, RailMirror, asset_id, mirror
-from indexer.store.watches import WatchStore
+from indexer.store.watches import WatchStore, close_due
 
 STOP_WITHIN = 4.0
 """Seconds that rails get to put their last step down, once told to stop."""
@@ -109,7 +109,7 @@ async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> No
         async with asyncio.TaskGroup() as tasks:
             for runner in runners:
                 tasks.create_task(_supervise(runner), name=f"rail.{runner.name}")
-            tasks.create_task(_close_watches(families))
+            tasks.create_task(_close_watches(database))
             tasks.create_task(_beat(runners, reporter))
             reporter.ready()
 
@@ -171,14 +171,16 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet)
     )
 
 
-async def _close_watches(families: dict[str, Family]) -> None:
-    """Let go of addresses whose invoices have passed their horizon."""
+async def _close_watches(database: Database) -> None:
+    """Close invoices whose horizon has passed.
+
+    Their addresses stay in the index until the next start: it is a filter, and the store ignores what is closed. To
+    take one out here could race with its being registered again, and a payment would be missed.
+    """
     while True:
         await asyncio.sleep(CLOSE_EVERY)
         with suppress(StoreUnavailable):
-            for name, key in await next(iter(families.values())).store.close_due():
-                if name in families:
-                    families[name].index.discard(key)
+            await close_due(database)
 
 
 async def _beat(runners: Sequence[RailRunner], reporter: Reporter) -> None:

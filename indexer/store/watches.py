@@ -86,10 +86,6 @@ class WatchStore:
         columns = [list(column) for column in zip(*refused, strict=True)]
         await self._database.value(REJECT, *columns)
 
-    async def close_due(self) -> list[tuple[str, bytes]]:
-        """Close what has passed its horizon; returns (family, key) of addresses that nobody watches any more."""
-        return [(row["family"], row["address_key"]) for row in await self._database.rows(CLOSE_WATCHES)]
-
     async def next_rescan(self, rail: str) -> Rescan | None:
         """The next request to look through blocks again."""
         row = await self._database.row(NEXT_RESCAN, rail)
@@ -98,3 +94,8 @@ class WatchStore:
     async def rescan_progress(self, rescan: Rescan, *, found: int, error: str | None, finished: bool) -> None:
         """Say how far a rescan has come, up to ``rescan.next_height``."""
         await self._database.value(RESCAN_PROGRESS, rescan.id, rescan.next_height, found, error, finished)
+
+
+async def close_due(database: Database) -> None:
+    """Close what has passed its horizon, in every family."""
+    await database.value(CLOSE_WATCHES)

@@ -467,3 +467,19 @@ async def test_a_stop_that_comes_together_with_a_push_is_not_forgotten(stage: St
         async with asyncio.timeout(5):
             await stage.stop()
         await stage.start(wait=turn % 12 == 11)
+
+
+@pytest.mark.parametrize("delay", [0.5, 0.6, 0.7])
+async def test_a_reorg_while_the_open_window_is_caught_up_is_no_deep_one(database: Database, delay: float) -> None:
+    """The span after the next is planned ahead: it must know as much of what stands as the next one does."""
+    chain = chain_named(rules=Rules(finality=400, mempool=False))
+    chain.mine(150)
+    stage = Stage(database, [chain])
+    node_of("story").latency = 0.004
+    await stage.start(wait=False)
+    await asyncio.sleep(delay)
+    chain.reorg(140)
+    try:
+        await stage.follows()
+    finally:
+        await stage.stop()

@@ -60,22 +60,15 @@ update railwatch.destinations set watch_state = 'watching', covered_from = $2
 where id = any ($1) and watch_state = 'registered'
 
 -- name: close_watches
--- Stop watching invoices whose horizon has passed, and say which addresses nobody watches any more.
+-- Stop watching invoices whose horizon has passed.
 with closing as (
     update railwatch.invoices i set closed_at = now()
     where i.id in (select id from railwatch.invoices where closed_at is null and closes_at <= now()
                    order by closes_at limit 1000 for update skip locked)
     returning i.id
-), closed as (
-    update railwatch.destinations d set watch_state = 'closed'
-    from closing where d.invoice_id = closing.id and d.watch_state <> 'rejected'
-    returning d.id, d.family, d.address_key
 )
-select distinct family, address_key from closed
-where address_key is not null and not exists (
-    select from railwatch.destinations o
-    where o.family = closed.family and o.address_key = closed.address_key and o.id not in (select id from closed)
-      and o.watch_state in ('registered', 'watching'))
+update railwatch.destinations d set watch_state = 'closed'
+from closing where d.invoice_id = closing.id and d.watch_state <> 'rejected'
 
 -- name: next_rescan
 -- The oldest rescan of a rail that is not finished.

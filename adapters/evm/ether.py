@@ -73,9 +73,8 @@ def spend(tx: Transaction) -> str:
 
 
 def displaced(tx: Transaction, lens: Lens) -> list[str]:
-    """The live detection's transaction that ``tx`` has taken the nonce of, if any."""
-    old = lens.watches.spends.get(spend(tx))
-    return [] if old is None or old == tx.hash else [old]
+    """The live detections' transactions that ``tx`` has taken the nonce of."""
+    return sorted(old for old in lens.watches.spends.get(spend(tx), ()) if old != tx.hash)
 
 
 def rival_transfers(block: FullBlock, ref: BlockRef, native: AssetId, told: set[str], lens: Lens) -> list[Placed]:

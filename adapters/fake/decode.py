@@ -90,7 +90,7 @@ def _credits(
 
 def _rivals(tx: WireTx, watches: Watches) -> tuple[str, ...]:
     """The other transactions among ``watches.spends`` that want a coin which this one consumes."""
-    claimed = {watches.spends[coin] for coin in tx["spends"] if coin in watches.spends}
+    claimed = {claimant for coin in tx["spends"] for claimant in watches.spends.get(coin, ())}
     return tuple(sorted(claimed - {tx["id"]}))
 
 

@@ -1,6 +1,6 @@
 """What every check is told in: a simulator that acts, an adapter that answers, and the block where the story begins."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -68,7 +68,7 @@ class Story:
 
     # Asking
 
-    def watch(self, *addresses: Address, spends: Mapping[str, str] | None = None) -> WatchSet:
+    def watch(self, *addresses: Address, spends: Mapping[str, Collection[str]] | None = None) -> WatchSet:
         """A watch list of these addresses, with every asset of the simulator configured."""
         keys = frozenset(address.key for address in addresses)
         return WatchSet(keys, assets_of(self.sim, self.rail.traits.fold_case), spends or {})

@@ -1,6 +1,6 @@
 """A watch list for tests: two mappings and a set, exact where the daemon's compact one may guess."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
@@ -16,7 +16,9 @@ class WatchSet:
 
     keys: frozenset[bytes] = frozenset()
     assets: Mapping[str, AssetId] = field(default_factory=dict)
-    spends: Mapping[str, str] = field(default_factory=dict)
+    spends: Mapping[str, Collection[str]] = field(default_factory=dict)
+    version: int = 0
+    """It never changes, and need not: neither does the set."""
 
     def __len__(self) -> int:
         """How many addresses are watched."""
@@ -40,9 +42,13 @@ def assets_of(simulator: Simulator, fold_case: bool) -> dict[str, AssetId]:
     return found
 
 
-def spends_of(transfers: Iterable[Transfer]) -> dict[str, str]:
+def spends_of(transfers: Iterable[Transfer]) -> dict[str, set[str]]:
     """What these transfers' transactions consume, as the daemon gives it back in ``Watches.spends``."""
-    return {coin: transfer.tx_id for transfer in transfers for coin in transfer.spends}
+    claims: dict[str, set[str]] = {}
+    for transfer in transfers:
+        for coin in transfer.spends:
+            claims.setdefault(coin, set()).add(transfer.tx_id)
+    return claims
 
 
 def decoys(key: bytes, count: int) -> frozenset[bytes]:

@@ -241,8 +241,7 @@ class Follower:
         self.cursor, self.finalized = position.cursor, position.finalized
         self.state, self.reason = position.state, position.reason
         self.checkpoints = [*self.checkpoints, *kept]
-        for transfer in taken.transfers:
-            self.watches.spends.update(dict.fromkeys(transfer.spends, transfer.tx_id))
+        self.watches.spends.take(taken.transfers)
         self._prune()
 
     def add_checkpoints(self, points: Sequence[BlockRef]) -> None:
@@ -278,8 +277,7 @@ class Follower:
             return  # What a block has just taken is not dropped: the block comes first, then another look.
         await self.recorder.record_pending(self.rewinds, snapshot)
         self._mempool_seen = fingerprint
-        for transfer in snapshot:
-            self.watches.spends.update(dict.fromkeys(transfer.spends, transfer.tx_id))
+        self.watches.spends.take(snapshot)
 
     async def _let_time_pass(self) -> None:
         """Expire windows that have been covered to their end; only while the rail is known to be at its tip."""

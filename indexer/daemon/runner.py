@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from indexer.core.chain import DeepReorg
 from indexer.core.states import IllegalMove
+from indexer.daemon.claims import Claims
 from indexer.daemon.follower import Behind, Follower, Pace
 from indexer.daemon.nodeset import NodeSet
 from indexer.daemon.recorder import Recorder
@@ -120,7 +121,7 @@ class RailRunner:
     async def _follow(self, lease: Lease, keeper: LeaseKeeper) -> None:
         """Everything that a rail does while its lease lasts; the first task that fails ends all of them."""
         recorder = Recorder(self.name, self.node.traits, self.configured, StepStore(self.database, lease))
-        self.watches.spends = await self._patiently(lambda: load_spends(self.database, self.name), lease)
+        self.watches.spends = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
         left = await self._patiently(lambda: load_left(self.database, self.name), lease)
         self.follower = follower = Follower(self.node, recorder, self.watches, left, self.pace)
         registrar = Registrar(self.watch_store, self.node, follower)
@@ -202,10 +203,9 @@ class RailRunner:
         """Let go of what only final transfers consumed. What was added while the database was asked stays."""
         while True:
             await asyncio.sleep(FORGET_EVERY)
-            before = set(self.watches.spends)
+            before = self.watches.spends.pairs()
             live = await self._patiently(lambda: load_spends(self.database, self.name), lease)
-            for resource in before - live.keys():
-                self.watches.spends.pop(resource, None)
+            self.watches.spends.forget(before.difference(live))
 
     async def _patiently(self, act: Callable[[], Awaitable[Result]], lease: Lease) -> Result:
         """Do ``act`` until nobody that it needs is away, with growing, jittered pauses."""

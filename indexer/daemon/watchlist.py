@@ -1,10 +1,11 @@
 """What the rails of one family look for, held in memory and caught up by query."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
+from indexer.daemon.claims import Claims
 from indexer.daemon.index import AddressIndex
 from indexer.rail.types import AssetId
 from indexer.store.watches import WatchStore
@@ -19,10 +20,15 @@ class RailWatches:
 
     index: AddressIndex
     assets: Mapping[str, AssetId]
-    spends: dict[str, str] = field(default_factory=dict)
+    spends: Claims = field(default_factory=Claims)
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def version(self) -> int:
+        """Both only grow, so their sum stands still only while both do."""
+        return len(self.index) + self.spends.changes
 
     def hits(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of ``keys`` that are watched."""
@@ -39,7 +45,8 @@ class FewWatches:
 
     keys: frozenset[bytes]
     assets: Mapping[str, AssetId]
-    spends: Mapping[str, str] = field(default_factory=dict)
+    spends: Mapping[str, Collection[str]] = field(default_factory=dict)
+    version: int = 0
 
     def __len__(self) -> int:
         return len(self.keys)

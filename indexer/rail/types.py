@@ -4,7 +4,7 @@ Heights are inclusive and count from the chain's own zero (slots on Solana). Amo
 base unit. Times are timezone-aware UTC. Block hashes and transaction ids are the node's own text form.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NewType, Protocol
@@ -69,10 +69,11 @@ class Transfer:
     """Value that reached a watched address.
 
     ``tx_index`` names the credit within its transaction and never depends on the block (HAZARDS, "Identity").
-    ``spends`` is what the transaction consumes (outpoints, an account's nonce): two transactions that share one are
-    rivals. ``rivals`` names the transactions among ``Watches.spends`` that this one displaces. ``maturity`` is the
-    least depth at which the credit may count, whatever the policy says (coinbase: 100). ``evidence`` holds the decoded
-    facts that a person would ask for (sender, log position, node ...): JSON values only, bounded in size.
+    ``spends`` is what the transaction consumes (outpoints, an account's nonce), and what its unconfirmed ancestors do:
+    another that takes one of these displaces it. ``rivals`` names the transactions among ``Watches.spends`` that this
+    one displaces. ``maturity`` is the least depth at which the credit may count, whatever the policy says (coinbase:
+    100). ``evidence`` holds the decoded facts that a person would ask for (sender, log position, node ...): JSON
+    values only, bounded in size.
     """
 
     tx_id: str
@@ -159,8 +160,13 @@ class Watches(Protocol):
         """The rail's configured assets by canonical contract (lower case where the rail folds it); native is ``""``."""
 
     @property
-    def spends(self) -> Mapping[str, str]:
-        """What live detections consume, each with the transaction that does (see ``Transfer.spends``)."""
+    def spends(self) -> Mapping[str, Collection[str]]:
+        """What live detections consume, each with the transactions that claim it (see ``Transfer.spends``)."""
+
+    @property
+    def version(self) -> int:
+        """Changes whenever this object may have come to watch something else: what was matched before it still holds
+        for what it watched then, so that a full snapshot can be matched by what is new in it."""
 
     def __len__(self) -> int:
         """How many addresses are watched."""

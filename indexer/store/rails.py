@@ -42,9 +42,9 @@ async def load_left(database: Database, rail: str) -> Left:
     return Left(cursor, finalized, points, row["rewinds"])
 
 
-async def load_spends(database: Database, rail: str) -> dict[str, str]:
-    """What live transfers consume, each with its transaction."""
-    return {row["resource"]: row["tx_id"] for row in await database.rows(LOAD_SPENDS, rail)}
+async def load_spends(database: Database, rail: str) -> list[tuple[str, str]]:
+    """What live transfers consume, each with a transaction that does."""
+    return [(row["resource"], row["tx_id"]) for row in await database.rows(LOAD_SPENDS, rail)]
 
 
 async def say_state(database: Database, lease: Lease, state: str, reason: str | None) -> None:

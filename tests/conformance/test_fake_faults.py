@@ -116,7 +116,7 @@ async def test_a_double_spend_after_a_reorg_names_its_rival(story):
     await story.reorg(1, keep=False)
     rival = await story.replace(old)
     await story.sim.mine()
-    watches = story.watch(address, spends=dict.fromkeys(paid.spends, old))
+    watches = story.watch(address, spends={coin: {old} for coin in paid.spends})
     [told] = (await story.scan_for(watches)).transfers
     assert (told.tx_id, told.amount, told.rivals) == (rival, 0, (old,))
 

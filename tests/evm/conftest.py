@@ -19,7 +19,7 @@ class Chain:
     sim: EvmSimulator
     rail: RailAdapter
     start: BlockRef
-    spends: dict[str, str] = field(default_factory=dict)
+    spends: dict[str, set[str]] = field(default_factory=dict)
 
     def watch(self, *addresses: str) -> WatchSet:
         """A watch list of these addresses, for ether and the token."""

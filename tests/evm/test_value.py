@@ -144,7 +144,7 @@ async def test_an_account_that_is_replaced_is_told(sim: EvmSimulator, liar: Liar
         await sim.reorg(1, keep=False)
         rival = await sim.send({"to": await sim.new_address(), "value": "0x1"})
         await sim.mine()
-        chain.spends = dict.fromkeys(transfer.spends, paid)
+        chain.spends = {nonce: {paid} for nonce in transfer.spends}
         (told,) = await chain.found(address)
         assert (told.tx_id, told.amount, told.to, told.rivals) == (rival, 0, b"", (paid,))
 

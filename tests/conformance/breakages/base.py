@@ -53,7 +53,7 @@ class Everybody:
     """A watch list that every address is on."""
 
     def __init__(self, watches):
-        self.assets, self.spends = watches.assets, watches.spends
+        self.assets, self.spends, self.version = watches.assets, watches.spends, watches.version
 
     def hits(self, keys):
         return set(keys)

@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+NODE_IS_MISSING := { [ -z "$$RAILWATCH_NODES_REQUIRED" ] && echo "set-up goes on without it: its tests will be skipped, and say so"; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
 .PHONY: setup demo run test test-oldest check bench lock clean
 
-setup: $(STAMP) .dev/anvil/bin/anvil  ## install what is pinned, and the development node
+setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
 $(STAMP): requirements/dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +18,13 @@ $(STAMP): requirements/dev.lock pyproject.toml
 
 .dev/anvil/bin/anvil: scripts/get-anvil.sh
 	scripts/get-anvil.sh .dev/anvil
+
+# Without one of these nodes everything else works, so set-up goes on, unless they are required (as in CI).
+.dev/bitcoind/bin/bitcoind: scripts/get-bitcoind.sh scripts/from-debian.sh
+	@scripts/get-bitcoind.sh .dev/bitcoind || $(NODE_IS_MISSING)
+
+.dev/litecoind/bin/litecoind: scripts/get-litecoind.sh scripts/from-debian.sh
+	@scripts/get-litecoind.sh .dev/litecoind || $(NODE_IS_MISSING)
 
 demo: setup  ## the whole job on a real node and a real Postgres: stories, a live view, a table
 	$(BIN)/railwatch demo $(ARGS)

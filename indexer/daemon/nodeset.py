@@ -1,7 +1,9 @@
-"""Several nodes of one rail behind the same seam: who answers, who rests, and who is asked next.
+"""Several nodes of one rail behind the same seam: who answers, who rests, who is asked next, and whether they agree.
 
 One node answers at a time, so that one round never mixes two views of a chain. A node that fails rests for a while,
-longer each time, and the next one is entered, which verifies its identity again (HAZARDS E23, "Nodes").
+longer each time, and the next one is entered, which verifies its identity again (HAZARDS E23, "Nodes"). The others
+are witnesses: with each question for heads they are asked for theirs, and a chain that they contradict is not believed
+(`indexer.daemon.agreement`).
 """
 
 import asyncio
@@ -9,14 +11,16 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
 import structlog
 
+from indexer.daemon.agreement import Disagreement, Dispute, Laggard, Testimony, compare, verdict
 from indexer.rail import (
     Address,
+    BlockGone,
     BlockRef,
     ChainId,
     Heads,
@@ -35,15 +39,60 @@ Answer = TypeVar("Answer")
 REST_FIRST, REST_MOST = 0.2, 10.0
 """Seconds that a failing node rests, at first and at most; jittered, so that many daemons do not return as one."""
 
+WITNESS_SECONDS = 2.0
+"""How long a witness is waited for: when it is entered for the first time, and until it is taken for away."""
+
 
 @dataclass(slots=True)
 class Node:
-    """One configured node and how it has fared."""
+    """One configured node and how it has fared. ``adapter`` is entered; None while it is not."""
 
     name: str
     open: Callable[[], RailAdapter]
     failures: int = 0
     rests_until: float = 0.0
+    adapter: RailAdapter | None = None
+    contradicts: bool = False
+    coming: asyncio.Task[None] | None = None
+    """Its being entered as a witness, beside everything else; the last such attempt when that is done."""
+    entering: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def enter(self) -> RailAdapter:
+        """The entered adapter. Raises `RailUnavailable`, and then the node rests."""
+        async with self.entering:
+            if self.adapter is None:
+                adapter = self.open()
+                try:
+                    await adapter.__aenter__()
+                except RailUnavailable:
+                    await adapter.__aexit__(None, None, None)
+                    self.punish()
+                    raise
+                self.adapter = adapter
+            return self.adapter
+
+    async def come(self) -> None:
+        """Enter it, if it can be entered: a witness that is away is no trouble of anybody's."""
+        with suppress(RailUnavailable):
+            await self.enter()
+
+    async def leave(self) -> None:
+        """Let go of it, if it is entered."""
+        adapter, self.adapter = self.adapter, None
+        if adapter is not None:
+            with suppress(RailError):
+                await adapter.__aexit__(None, None, None)
+
+    def punish(self) -> None:
+        """Let it rest, longer each time in a row."""
+        self.failures += 1
+        rest = min(REST_MOST, REST_FIRST * 2 ** min(self.failures - 1, 10))
+        self.rests_until = time.monotonic() + rest * random.uniform(0.5, 1.0)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it failed so recently that it is better left alone."""
+        return self.rests_until > time.monotonic()
 
 
 class NodeSet:
@@ -55,19 +104,22 @@ class NodeSet:
         self._nodes = nodes
         self._unentered = nodes[0].open()
         self.chain_id: ChainId = self._unentered.chain_id
-        self._current: tuple[Node, RailAdapter] | None = None
+        self._current: Node | None = None
         self._entering = asyncio.Lock()
+        self._laggard = Laggard()
+        self._disagreement: Disagreement | None = None
         self._log = structlog.get_logger()
 
     @property
     def traits(self) -> Traits:
         """Those of the node that answers; before one does, what is known without it."""
-        return self._current[1].traits if self._current else self._unentered.traits
+        adapter = self._current.adapter if self._current else None
+        return adapter.traits if adapter else self._unentered.traits
 
     @property
     def answering(self) -> str | None:
         """The name of the node that answers now."""
-        return self._current[0].name if self._current else None
+        return self._current.name if self._current else None
 
     async def __aenter__(self) -> Self:
         await self._entered()
@@ -76,15 +128,31 @@ class NodeSet:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave()
+        self._current = None
+        coming = [node.coming for node in self._nodes if node.coming is not None]
+        for each in coming:
+            each.cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+        for node in self._nodes:
+            await node.leave()
 
     def parse_address(self, text: str) -> Address:
         """Any node's adapter can; none is asked."""
         return self._unentered.parse_address(text)
 
     async def heads(self) -> Heads:
-        """`RailAdapter.heads` of the node that answers."""
-        return await self._ask(lambda node: node.heads())
+        """`RailAdapter.heads` of the node that answers. Raises `Disagreement` while too many others contradict it."""
+        node, adapter = await self._entered()
+        asked = [asyncio.create_task(self._testify(each)) for each in self._nodes if each is not node]
+        try:
+            heads = await self._ask(lambda answering: answering.heads(), disputed=True)
+            told = [testimony for testimony in [await each for each in asked] if testimony is not None]
+        finally:
+            for each in asked:
+                each.cancel()
+        if self._current is node:
+            await self._compare(node, Testimony(node.name, adapter, heads.latest), told)
+        return heads
 
     async def block_at(self, height: int) -> BlockRef:
         """`RailAdapter.block_at` of the node that answers."""
@@ -103,8 +171,18 @@ class NodeSet:
         _, adapter = await self._entered()
         await adapter.wait_for_change()
 
-    async def _ask(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> Answer:
+    async def leave(self, why: RailUnavailable) -> None:
+        """Let the node that answers rest, for a reason that only its asker can see; the next is asked instead."""
+        if self._current is not None:
+            await self._rest(self._current, why)
+
+    # Asking
+
+    async def _ask(self, question: Callable[[RailAdapter], Awaitable[Answer]], *, disputed: bool = False) -> Answer:
+        """The answer of the node that answers. While it is contradicted nothing but its heads is asked."""
         node, adapter = await self._entered()
+        if self._disagreement is not None and not disputed:
+            raise self._disagreement
         try:
             answer = await question(adapter)
         except RailUnavailable as away:
@@ -116,43 +194,92 @@ class NodeSet:
     async def _entered(self) -> tuple[Node, RailAdapter]:
         """The node that answers; enters the next that is rested if there is none. Raises `RailUnavailable`."""
         async with self._entering:
-            if self._current is not None:
-                return self._current
+            if self._current is not None and self._current.adapter is not None:
+                return self._current, self._current.adapter
             reasons: list[str] = []
             for node in sorted(self._nodes, key=lambda each: each.rests_until):
-                if node.rests_until > time.monotonic() and len(self._nodes) > 1 and reasons:
+                if node.rests and len(self._nodes) > 1 and reasons:
                     continue
-                adapter = node.open()
                 try:
-                    await adapter.__aenter__()
+                    adapter = await node.enter()
                 except RailUnavailable as away:
                     reasons.append(f"{node.name}: {away}")
-                    await adapter.__aexit__(None, None, None)
-                    self._punish(node)
                     continue
-                self._current = (node, adapter)
+                self._current, self._disagreement = node, None
+                self._laggard.forget()
                 self._log.info("node.entered", node=node.name, chain_id=self.chain_id)
-                return self._current
+                return node, adapter
             raise RailUnavailable("; ".join(reasons))
 
-    async def leave(self, why: RailUnavailable) -> None:
-        """Let the node that answers rest, for a reason that only its asker can see; the next is asked instead."""
-        if self._current is not None:
-            await self._rest(self._current[0], why)
-
     async def _rest(self, node: Node, why: RailUnavailable) -> None:
-        if self._current is not None and self._current[0] is node:
+        if self._current is node:
             self._log.warning("node.left", node=node.name, why=str(why))
-            self._punish(node)
-            await self._leave()
+            node.punish()
+            self._current = None
+            await node.leave()
 
-    def _punish(self, node: Node) -> None:
-        node.failures += 1
-        rest = min(REST_MOST, REST_FIRST * 2 ** min(node.failures - 1, 10))
-        node.rests_until = time.monotonic() + rest * random.uniform(0.5, 1.0)
+    # Witnesses
 
-    async def _leave(self) -> None:
-        if self._current is not None:
-            (_, adapter), self._current = self._current, None
-            with suppress(RailError):
-                await adapter.__aexit__(None, None, None)
+    async def _testify(self, node: Node) -> Testimony | None:
+        """What a witness says; nothing where it is away, resting or slow."""
+        adapter = node.adapter or await self._summon(node)
+        if adapter is None:
+            return None
+        try:
+            async with asyncio.timeout(WITNESS_SECONDS):
+                latest = (await adapter.heads()).latest
+        except (RailUnavailable, BlockGone, TimeoutError):
+            node.punish()
+            await node.leave()
+            return None
+        node.failures = 0
+        return Testimony(node.name, adapter, latest)
+
+    async def _summon(self, node: Node) -> RailAdapter | None:
+        """Have a witness entered. Only the first time is waited for: nothing is believed before it was asked once."""
+        first = node.coming is None
+        if (node.coming is None or node.coming.done()) and not node.rests:
+            node.coming = asyncio.create_task(node.come())
+        if first and node.coming is not None:
+            await asyncio.wait({node.coming}, timeout=WITNESS_SECONDS)
+        return node.adapter
+
+    async def _compare(self, node: Node, ours: Testimony, told: Sequence[Testimony]) -> None:
+        """Believe ours only with more than half of those that answered, and only if it keeps up with them."""
+        disputes, agreeing = [], [ours]
+        for theirs in told:
+            dispute = await self._dispute(ours, theirs)
+            if dispute is None:
+                agreeing.append(theirs)
+            else:
+                disputes.append(dispute)
+        self._tell(disputes)
+        self._disagreement = verdict(len(agreeing), disputes)
+        if self._disagreement is not None:
+            if len(agreeing) < len(disputes):
+                await self._rest(node, self._disagreement)
+            raise self._disagreement
+        behind = self._laggard.lags(ours.latest, [each.latest for each in agreeing])
+        if behind:
+            lagging = RailUnavailable(f"{node.name} stays {behind} blocks behind other nodes; another one is asked")
+            await self._rest(node, lagging)
+            raise lagging
+
+    async def _dispute(self, ours: Testimony, theirs: Testimony) -> Dispute | None:
+        """A comparison that cannot be made now is no contradiction: the next heads bring another."""
+        try:
+            async with asyncio.timeout(WITNESS_SECONDS):
+                return await compare(ours, theirs)
+        except (RailUnavailable, BlockGone, TimeoutError):
+            return None
+
+    def _tell(self, disputes: Sequence[Dispute]) -> None:
+        """Tell the log once when a node begins to contradict, and once when it no longer does."""
+        contradicting = {dispute.theirs.name: dispute for dispute in disputes}
+        for node in self._nodes:
+            dispute = contradicting.get(node.name)
+            if dispute is not None and not node.contradicts:
+                self._log.warning("node.contradicts", node=node.name, where=str(dispute))
+            elif dispute is None and node.contradicts:
+                self._log.info("node.agrees", node=node.name)
+            node.contradicts = dispute is not None

@@ -5,25 +5,38 @@ from contextlib import suppress
 
 import pytest
 
-from adapters.fake import FakeAdapter, FakeChain, FakeNode
+from adapters.fake import FakeAdapter, FakeChain, FakeNode, address, decode
+from indexer.conformance import WatchSet
+from indexer.daemon import agreement, nodeset
+from indexer.daemon.agreement import Disagreement
 from indexer.daemon.nodeset import Node, NodeSet
-from indexer.rail import RailUnavailable
+from indexer.rail import Heads, RailUnavailable, Span
+
+
+def some_nodes(count: int) -> tuple[FakeChain, list[FakeNode], NodeSet]:
+    chain = FakeChain("several")
+    chain.mine(3)
+    nodes = [FakeNode(chain) for _ in range(count)]
+    rail = NodeSet(
+        [
+            Node(f"node-{place}", lambda node=node: FakeAdapter(node, chain.chain_id, timeout=0.2))
+            for place, node in enumerate(nodes)
+        ]
+    )
+    return chain, nodes, rail
 
 
 def two_nodes() -> tuple[FakeChain, list[FakeNode], NodeSet]:
-    chain = FakeChain("pair")
-    chain.mine(3)
-    nodes = [FakeNode(chain), FakeNode(chain)]
-    return (
-        chain,
-        nodes,
-        NodeSet(
-            [
-                Node(f"node-{place}", lambda node=node: FakeAdapter(node, chain.chain_id, timeout=0.2))
-                for place, node in enumerate(nodes)
-            ]
-        ),
-    )
+    return some_nodes(2)
+
+
+async def until_believed(rail: NodeSet) -> Heads:
+    """Ask again and again, as a rail does."""
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(RailUnavailable):
+                return await rail.heads()
+            await asyncio.sleep(0.02)
 
 
 async def test_the_first_answers_and_the_next_takes_over_when_it_fails() -> None:
@@ -58,8 +71,6 @@ async def test_addresses_are_read_while_every_node_is_away() -> None:
     chain, nodes, rail = two_nodes()
     for node in nodes:
         node.down = True
-    from adapters.fake import address
-
     text = address.render(chain.new_key())
     assert rail.parse_address(text).text == text
 
@@ -85,3 +96,126 @@ async def test_it_comes_back_when_a_node_does() -> None:
 def test_a_rail_without_nodes_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one node"):
         NodeSet([])
+
+
+async def test_two_nodes_on_different_chains_are_not_believed_until_they_agree() -> None:
+    chain, nodes, rail = two_nodes()
+    async with rail:
+        nodes[0].pin(chain.tip.hash)
+        before = (await rail.heads()).latest
+        chain.reorg(2)
+        with pytest.raises(Disagreement, match="1 against 1"):
+            await rail.heads()
+        # Nor is anything else of them: what a look-back finds now could be on the chain that dies.
+        with pytest.raises(Disagreement):
+            await rail.scan(Span(before, before), WatchSet())
+        assert rail.answering == "node-0", "nobody knows which of the two is right"
+        nodes[0].pin(None)
+        assert (await rail.heads()).latest.hash == chain.tip.hash
+        assert (await rail.block_at(before.height)).height == before.height
+
+
+async def test_a_race_between_two_blocks_at_the_tip_is_no_disagreement() -> None:
+    chain, nodes, rail = two_nodes()
+    nodes[0].pin(chain.tip.hash)
+    chain.reorg(1)
+    async with rail:
+        assert (await rail.heads()).latest.hash != chain.tip.hash
+
+
+async def test_a_witness_that_is_behind_on_the_same_chain_agrees() -> None:
+    chain, nodes, rail = two_nodes()
+    chain.mine(20)
+    nodes[1].lag = 15
+    async with rail:
+        assert (await rail.heads()).latest.hash == chain.tip.hash
+
+
+async def test_of_three_nodes_the_one_that_is_alone_is_left() -> None:
+    chain, nodes, rail = some_nodes(3)
+    nodes[0].pin(chain.tip.hash)
+    chain.reorg(3)
+    async with rail:
+        with pytest.raises(Disagreement, match="1 against 2"):
+            await rail.heads()
+        assert (await until_believed(rail)).latest.hash == chain.tip.hash
+        assert rail.answering != "node-0"
+
+
+async def test_of_three_nodes_a_lone_dissenter_holds_nothing_up() -> None:
+    chain, nodes, rail = some_nodes(3)
+    nodes[2].pin(chain.tip.hash)
+    chain.reorg(3)
+    async with rail:
+        assert (await rail.heads()).latest.hash == chain.tip.hash
+        assert rail.answering == "node-0"
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+async def test_stopping_the_node_that_is_wrong_ends_a_disagreement(wrong: int) -> None:
+    chain, nodes, rail = two_nodes()
+    nodes[0].pin(chain.tip.hash)
+    chain.reorg(2)
+    async with rail:
+        with pytest.raises(Disagreement):
+            await rail.heads()
+        nodes[wrong].down = True
+        right = await nodes[1 - wrong].heads()
+        assert (await until_believed(rail)).latest.hash == right["latest"]["hash"]
+
+
+async def test_a_witness_that_is_away_holds_nothing_up() -> None:
+    chain, nodes, rail = two_nodes()
+    async with rail:
+        nodes[1].hangs = True
+        assert (await rail.heads()).latest.hash == chain.tip.hash
+        nodes[1].down, nodes[1].hangs = True, False
+        assert (await rail.heads()).latest.hash == chain.tip.hash
+        nodes[1].down = False
+        assert (await rail.heads()).latest.hash == chain.tip.hash
+
+
+async def test_a_witness_that_hangs_is_not_waited_for_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodeset, "WITNESS_SECONDS", 0.05)
+    chain = FakeChain("patient")
+    nodes = [FakeNode(chain), FakeNode(chain)]
+    rail = NodeSet([Node(str(node), lambda node=node: FakeAdapter(node, chain.chain_id, timeout=60)) for node in nodes])
+    async with rail:
+        await rail.heads()
+        nodes[1].hangs = True
+        async with asyncio.timeout(10):
+            assert (await rail.heads()).latest.hash == chain.tip.hash
+
+
+async def test_a_node_that_hears_no_more_blocks_is_left_for_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "BEHIND_ALLOWED", 0.1)
+    chain, nodes, rail = two_nodes()
+    nodes[0].pin(chain.tip.hash)
+    async with rail:
+        chain.mine()
+        async with asyncio.timeout(10):
+            while rail.answering != "node-1":
+                with suppress(RailUnavailable):
+                    await rail.heads()
+                await asyncio.sleep(0.02)
+
+
+async def test_a_node_that_lags_for_a_moment_is_kept() -> None:
+    chain, nodes, rail = two_nodes()
+    async with rail:
+        nodes[0].lag = 1
+        for _ in range(5):
+            chain.mine()
+            await rail.heads()
+        assert rail.answering == "node-0"
+
+
+def test_a_node_that_is_ahead_of_the_others_never_lags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "BEHIND_ALLOWED", 0.0)
+    chain = FakeChain("ahead")
+    older = decode.header(asyncio.run(FakeNode(chain).heads())["latest"])
+    chain.mine(5)
+    newer = decode.header(asyncio.run(FakeNode(chain).heads())["latest"])
+    laggard = agreement.Laggard()
+    assert [laggard.lags(newer, [older]) for _ in range(2)] == [0, 0]
+    assert [laggard.lags(older, [newer]) for _ in range(2)][-1] == 5

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from adapters.bitcoin.daemonnode import NodeMissing
 from adapters.evm.anvil import AnvilMissing
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
@@ -36,7 +37,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def _skipping_without_a_node() -> Generator[None, None, None]:
     try:
         return (yield)
-    except AnvilMissing as missing:
+    except (AnvilMissing, NodeMissing) as missing:
         if os.environ.get(NODES_REQUIRED):
             raise
         pytest.skip(str(missing))

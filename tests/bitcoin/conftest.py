@@ -1,0 +1,58 @@
+"""A real bitcoind or litecoind for every test that wants one, and an adapter on it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from adapters.bitcoin.simulator import BitcoinSimulator
+from indexer.conformance import WatchSet
+from indexer.rail import BlockRef, RailAdapter, Span, Transfer
+
+
+@dataclass
+class Chain:
+    """A simulator and the questions that the tests ask about it."""
+
+    sim: BitcoinSimulator
+    rail: RailAdapter
+    start: BlockRef
+    spends: dict[str, set[str]] = field(default_factory=dict)
+
+    def watch(self, *addresses: str) -> WatchSet:
+        """A watch list of these addresses."""
+        keys = frozenset(self.rail.parse_address(address).key for address in addresses)
+        return WatchSet(keys, {"": self.sim.native}, self.spends)
+
+    async def span(self, *, after: BlockRef | None = None, **more: bool) -> Span:
+        """From the start, or ``after``, to the node's head."""
+        return Span(after or self.start, await self.rail.block_at(await self.sim.height()), **more)
+
+    async def found(self, *addresses: str, **more: bool) -> list[Transfer]:
+        """What a scan from the start finds."""
+        return list((await self.rail.scan(await self.span(**more), self.watch(*addresses))).transfers)
+
+    async def waiting(self, *addresses: str) -> list[Transfer]:
+        """What the mempool holds for these."""
+        return list(await self.rail.pending(self.watch(*addresses)))
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[BitcoinSimulator]:
+    """A chain of Bitcoin."""
+    async with BitcoinSimulator() as sim:
+        yield sim
+
+
+@pytest.fixture
+async def litecoin() -> AsyncIterator[BitcoinSimulator]:
+    """A chain of Litecoin, on a node that pushes nothing."""
+    async with BitcoinSimulator("litecoind") as sim:
+        yield sim
+
+
+@pytest.fixture
+async def chain(sim: BitcoinSimulator) -> AsyncIterator[Chain]:
+    """Bitcoin's chain through an adapter."""
+    async with sim.open_adapter() as rail:
+        yield Chain(sim, rail, (await rail.heads()).latest)

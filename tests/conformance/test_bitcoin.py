@@ -1,0 +1,35 @@
+"""The conformance suite on the Bitcoin adapter, with a real bitcoind that pushes and a real litecoind that does not."""
+
+from dataclasses import replace
+
+import pytest
+
+from adapters.bitcoin import open_node
+from adapters.bitcoin.params import BITCOIN
+from adapters.bitcoin.simulator import BitcoinSimulator
+from indexer.conformance import AdapterConformance
+from indexer.rail import RailAdapter, Simulator
+
+
+class BitcoinFamily(AdapterConformance):
+    """What the two have in common."""
+
+    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+        assert isinstance(simulator, BitcoinSimulator)
+        return open_node(replace(simulator.settings, chain_id=BITCOIN.id), simulator.node)
+
+
+@pytest.mark.bitcoind
+class TestBitcoin(BitcoinFamily):
+    """bitcoind, with ZMQ, REST and filters."""
+
+    def make_simulator(self) -> Simulator:
+        return BitcoinSimulator()
+
+
+@pytest.mark.litecoind
+class TestLitecoin(BitcoinFamily):
+    """litecoind, which has none of them."""
+
+    def make_simulator(self) -> Simulator:
+        return BitcoinSimulator("litecoind")

@@ -1,0 +1,111 @@
+"""The seam's methods on a node of the Bitcoin family: each a few calls, all decisions elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from adapters.bitcoin.address import parse_address
+from adapters.bitcoin.node import BitcoinNode
+from adapters.bitcoin.params import chain_of
+from indexer.rail import (
+    Address,
+    BlockRef,
+    Heads,
+    RailSettings,
+    RailUnavailable,
+    Scanned,
+    Span,
+    Traits,
+    Transfer,
+    Watches,
+)
+
+if TYPE_CHECKING:
+    from adapters.bitcoin.connection import Connection
+
+OPTIONS = ("lookback", "span_max", "horizon")
+"""The rail's options that this adapter reads: heights, each as in `Traits`."""
+
+
+class BitcoinAdapter:
+    """One node of a chain of the Bitcoin family (`indexer.rail.RailAdapter`). Pure until entered."""
+
+    def __init__(self, rail: RailSettings, node: BitcoinNode) -> None:
+        try:
+            self._chain = chain_of(rail.chain_id)
+        except ValueError as error:
+            raise ValueError(f"rail {rail.name}: chain_id: {error}") from error
+        self.chain_id = rail.chain_id
+        heights = {"lookback": self._chain.lookback, **_heights(rail)}
+        self.traits = Traits(
+            # Keys are scripts, and a script belongs to the same owner on each chain of the family (HAZARDS E17).
+            family="bitcoin",
+            native_asset=self._chain.native_asset,
+            native_decimals=8,
+            has_pending=True,
+            **heights,
+        )
+        self._node = node
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        # bitcoinrpc and ZMQ take 0.15 s to import: in a thread, so that the daemon's other rails do not stand still.
+        module = await asyncio.to_thread(importlib.import_module, "adapters.bitcoin.connection")
+        connection: Connection = module.Connection(self._node, self._chain)
+        try:
+            await connection.open()
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    def parse_address(self, text: str) -> Address:
+        """The output script that ``text`` is paid by (`adapters.bitcoin.address`). Raises `BadAddress`."""
+        return parse_address(text, self._chain)
+
+    async def heads(self) -> Heads:
+        """The newest block, and the chain's landmarks once more, in one request (HAZARDS B16, E23)."""
+        return await self._open.heads()
+
+    async def block_at(self, height: int) -> BlockRef:
+        """The canonical block. Raises `BlockGone` above the head."""
+        return await self._open.block_at(height)
+
+    async def scan(self, span: Span, watches: Watches) -> Scanned:
+        """All transfers of the span: one block by hash, many in pieces, a look-back by filters where there are some."""
+        return await self._open.scan(span, watches)
+
+    async def pending(self, watches: Watches) -> Sequence[Transfer]:
+        """What waits in the node's mempool, as it is at this moment."""
+        return await self._open.pending(watches)
+
+    async def wait_for_change(self) -> None:
+        """Return at a new block, or, with ZMQ, when something of ours comes into the mempool or leaves it."""
+        await self._open.wait_for_change()
+
+    @property
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
+        return self._connection
+
+
+def _heights(rail: RailSettings) -> Mapping[str, Any]:
+    """The options that change a trait. Raises ValueError that names the option."""
+    heights = {key: rail.options[key] for key in OPTIONS if key in rail.options}
+    for key, value in heights.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"rail {rail.name}: option {key} must be a whole number of blocks, at least 1")
+    return heights

@@ -1,0 +1,214 @@
+"""Asks a node for headers and blocks, and hands on only what is proven: by hash, by parent, by every byte read."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import msgspec
+
+from adapters.bitcoin.block import Block, read_block
+from adapters.bitcoin.params import Chain
+from adapters.bitcoin.rpc import MISC, NOT_FOUND, OUT_OF_RANGE, Answer, Call, Rpc, text_decoder
+from adapters.bitcoin.wire import parse_header
+from indexer.rail import BlockGone, BlockRef, Heads, RailFault, RailUnavailable
+
+ON_THEIR_WAY = 2
+"""Blocks whose headers are known and that the node has yet to fetch, as whenever a block has just been found."""
+
+REST_FROM = 30_000
+"""Bytes of an average block from which on it is fetched over REST: a ninth of the time for large ones, while small ones
+are faster by the batch."""
+
+
+class ChainInfo(msgspec.Struct):
+    """What `getblockchaininfo` says of the node's own state."""
+
+    blocks: int
+    headers: int
+    bestblockhash: str
+    initialblockdownload: bool
+    pruned: bool = False
+    pruneheight: int | None = None
+
+
+class HeaderInfo(msgspec.Struct):
+    """`getblockheader`. ``confirmations`` is -1 for a block that is not, or no longer, on the chain."""
+
+    hash: str
+    height: int
+    time: int
+    confirmations: int
+    previousblockhash: str = ""
+
+
+class BlockInfo(msgspec.Struct):
+    """`getblock` with verbosity 1: only how many bytes there should be."""
+
+    size: int
+
+
+_chain_info = msgspec.json.Decoder(ChainInfo)
+_header_info = msgspec.json.Decoder(HeaderInfo)
+_block_info = msgspec.json.Decoder(BlockInfo)
+
+
+class Source:
+    """One node's chain. That blocks are linked to one another is the caller's to check."""
+
+    def __init__(self, rpc: Rpc, chain: Chain) -> None:
+        self._rpc, self._chain, self._name = rpc, chain, rpc.name
+        self._newest: BlockRef | None = None
+        self._rest = False
+
+    async def identify(self, rest: bool | None) -> None:
+        """Compare the chain's landmarks, and find out whether the node serves REST. Raises `RailUnavailable`."""
+        self._check_chain(await self._rpc.batch(self._landmarks))
+        self._rest = rest is not False and await self._rpc.rest("chaininfo.json") is not None
+        if rest and not self._rest:
+            raise RailUnavailable(
+                f"{self._name}: rest is true, and the node does not serve it (its own setting rest=1)"
+            )
+
+    async def heads(self) -> Heads:
+        """The newest block; the chain is compared in the same request (HAZARDS E23).
+
+        Raises `RailUnavailable` while the node knows itself that it is not up to date (HAZARDS B16).
+        """
+        *landmarks, answer = await self._rpc.batch([*self._landmarks, ("getblockchaininfo", ())])
+        self._check_chain(landmarks)
+        info = answer.read(_chain_info)
+        self._check_ready(info)
+        newest = self._newest
+        if newest is None or newest.hash != info.bestblockhash:
+            newest = self._newest = _ref(await self._header(info.bestblockhash))
+        if newest.height != info.blocks:
+            raise RailUnavailable(f"{self._name}: block {newest.hash} is at {newest.height}, not at {info.blocks}")
+        return Heads(newest)
+
+    async def at(self, height: int) -> BlockRef:
+        """The canonical block at ``height``. Raises `BlockGone` above the head."""
+        (block_hash,) = await self.hashes(height, height)
+        header = await self._header(block_hash)
+        if header.confirmations < 0 or header.height != height:
+            raise BlockGone(f"{self._name}: block {block_hash} was replaced at height {height}")
+        return _ref(header)
+
+    async def hashes(self, low: int, high: int) -> list[str]:
+        """The canonical hashes at these heights. Raises `BlockGone` above the head."""
+        answers = await self._rpc.batch([("getblockhash", (height,)) for height in range(low, high + 1)])
+        return [self._read(answer, f"height {low + place}") for place, answer in enumerate(answers)]
+
+    async def check_canonical(self, ref: BlockRef) -> None:
+        """Raises `BlockGone` if ``ref`` is not on the node's chain now."""
+        header = await self._header(ref.hash)
+        if header.confirmations < 0 or header.height != ref.height:
+            raise BlockGone(f"{self._name}: block {ref.height} {ref.hash} is not on its chain")
+
+    async def line(self, parent: BlockRef, hashes: Sequence[str]) -> list[BlockRef]:
+        """The blocks of these hashes as a line above ``parent``, by their headers. Raises `BlockGone`."""
+        answers = await self._rpc.batch([("getblockheader", (each, False)) for each in hashes])
+        refs = []
+        for block_hash, answer in zip(hashes, answers, strict=True):
+            self._check_known(answer, block_hash)
+            parent = self.placed(answer.read_hex(), block_hash, parent)
+            refs.append(parent)
+        return refs
+
+    def placed(self, raw: bytes, block_hash: str, parent: BlockRef) -> BlockRef:
+        """The block that begins with ``raw``, if it is the one that was asked for and the child of ``parent``.
+
+        Raises `RailUnavailable` for another block's bytes, `BlockGone` for another parent's child.
+        """
+        try:
+            header = parse_header(raw)
+        except ValueError as error:
+            raise RailUnavailable(f"{self._name}: not the header of {block_hash}: {error}") from error
+        if header.hash != block_hash:
+            raise RailUnavailable(f"{self._name}: block {header.hash}, and {block_hash} was asked for")
+        if header.parent != parent.hash:
+            raise BlockGone(f"block {block_hash} is built on {header.parent}, not on {parent.height} {parent.hash}")
+        return BlockRef(parent.height + 1, header.hash, header.parent, header.time)
+
+    async def raw(self, hashes: Sequence[str], size: int = 0) -> list[bytes]:
+        """The bytes of these blocks, about ``size`` each (unknown: 0). Raises `BlockGone`, or `RailFault` if pruned."""
+        if self._rest and (size >= REST_FROM or len(hashes) == 1):
+            # One after the other: the pieces of a long span overlap already, and a node has few threads.
+            return [await self._over_rest(block_hash) for block_hash in hashes]
+        answers = await self._rpc.batch([("getblock", (block_hash, 0)) for block_hash in hashes])
+        return [await self._bytes(answer, each) for answer, each in zip(answers, hashes, strict=True)]
+
+    async def decode(self, raw: bytes, block_hash: str) -> Block:
+        """The block, every byte of it read. Raises `RailFault` if it is whole and cannot be decoded (HAZARDS B14)."""
+        try:
+            return read_block(raw, self._chain, block_hash)
+        except ValueError as error:
+            size = (await self._rpc.call("getblock", block_hash, 1)).read(_block_info).size
+            if size != len(raw):
+                raise RailUnavailable(f"{self._name}: {len(raw)} of the {size} bytes of block {block_hash}") from error
+            raise RailFault(f"block {block_hash} of {self._chain.name} cannot be decoded: {error}") from error
+
+    async def _over_rest(self, block_hash: str) -> bytes:
+        raw = await self._rpc.rest(f"block/{block_hash}.bin")
+        if raw is not None:
+            return raw
+        # REST says 404 for whatever it has not; RPC knows why.
+        return await self._bytes(await self._rpc.call("getblock", block_hash, 0), block_hash)
+
+    async def _bytes(self, answer: Answer, block_hash: str) -> bytes:
+        """Raises `BlockGone` for an unknown block and `RailFault` for a pruned one (HAZARDS B16)."""
+        self._check_known(answer, block_hash)
+        refusal = answer.refusal
+        if refusal is not None and refusal.code == MISC and "prune" in refusal.message.lower():
+            info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
+            raise RailFault(
+                f"{self._name} has pruned block {block_hash}; it keeps blocks from height {info.pruneheight} on. Give "
+                "the rail a node that has it: nothing is skipped"
+            )
+        return answer.read_hex()
+
+    async def _header(self, block_hash: str) -> HeaderInfo:
+        answer = await self._rpc.call("getblockheader", block_hash)
+        self._check_known(answer, block_hash)
+        header = answer.read(_header_info)
+        if header.hash != block_hash:
+            raise RailUnavailable(f"{self._name}: header {header.hash}, and {block_hash} was asked for")
+        return header
+
+    def _read(self, answer: Answer, what: str) -> str:
+        refusal = answer.refusal
+        if refusal is not None and refusal.code == OUT_OF_RANGE:
+            raise BlockGone(f"{self._name}: no block at {what}")
+        return answer.read(text_decoder)
+
+    def _check_known(self, answer: Answer, block_hash: str) -> None:
+        refusal = answer.refusal
+        if refusal is not None and refusal.code == NOT_FOUND:
+            raise BlockGone(f"{self._name}: it knows no block {block_hash}")
+
+    @property
+    def _landmarks(self) -> list[Call]:
+        return [("getblockhash", (height,)) for height, _ in self._chain.landmarks]
+
+    def _check_chain(self, answers: Sequence[Answer]) -> None:
+        """Raises `RailUnavailable` if the node is on another chain (HAZARDS E23)."""
+        for (height, expected), answer in zip(self._chain.landmarks, answers, strict=True):
+            actual = ""
+            # A node that has yet to reach a later landmark is not ready, which is told where readiness is asked for.
+            with suppress(BlockGone):
+                actual = self._read(answer, f"height {height}")
+            if actual != expected and (actual or not height):
+                raise RailUnavailable(
+                    f"{self._name} is on another chain: block {height} is {actual or 'missing'}, and {expected} on "
+                    f"{self._chain.name} ({self._chain.id})"
+                )
+
+    def _check_ready(self, info: ChainInfo) -> None:
+        """Raises `RailUnavailable` while the node catches up: what it has not seen it must not be believed to deny."""
+        if info.initialblockdownload:
+            raise RailUnavailable(f"{self._name} is in initial block download: {info.blocks} of {info.headers} blocks")
+        if info.headers - info.blocks > ON_THEIR_WAY:
+            raise RailUnavailable(f"{self._name} is catching up: {info.blocks} of {info.headers} blocks")
+
+
+def _ref(header: HeaderInfo) -> BlockRef:
+    return BlockRef(header.height, header.hash, header.previousblockhash, datetime.fromtimestamp(header.time, UTC))

@@ -1,0 +1,72 @@
+"""An open node: everything behind the seam that needs bitcoinrpc and ZMQ, loaded only when an adapter is entered."""
+
+from adapters.bitcoin.blocks import Source
+from adapters.bitcoin.decode import Lens
+from adapters.bitcoin.mempool import Mempool
+from adapters.bitcoin.node import BitcoinNode
+from adapters.bitcoin.params import Chain
+from adapters.bitcoin.publisher import Publisher
+from adapters.bitcoin.push import Push, long_poll
+from adapters.bitcoin.rescan import FEW, look_back
+from adapters.bitcoin.rpc import Rpc
+from adapters.bitcoin.scan import Weight, scan_block, scan_headers, scan_range
+from indexer.rail import BlockRef, Heads, Scanned, Span, Transfer, Watches
+
+
+class Connection:
+    """One node, connected and identified."""
+
+    def __init__(self, node: BitcoinNode, chain: Chain) -> None:
+        self._node, self._chain = node, chain
+        self._rpc = Rpc(node)
+        self._source = Source(self._rpc, chain)
+        self._weight = Weight()
+        self._mempool = Mempool(self._rpc, chain)
+        follow = Publisher(node, self._rpc, self._mempool).follow if node.zmq else long_poll(self._rpc)
+        self._push = Push(follow)
+
+    async def open(self) -> None:
+        """Connect and compare the chain (HAZARDS E23). Raises `RailUnavailable`."""
+        await self._rpc.open()
+        await self._source.identify(self._node.rest)
+
+    async def close(self) -> None:
+        """Let go of the push and of all connections. Idempotent."""
+        try:
+            await self._push.close()
+        finally:
+            await self._rpc.aclose()
+
+    async def heads(self) -> Heads:
+        """The newest block. Raises `RailUnavailable` for another chain, and for a node that is not up to date."""
+        return await self._source.heads()
+
+    async def block_at(self, height: int) -> BlockRef:
+        """The canonical block at ``height``. Raises `BlockGone` above the head."""
+        return await self._source.at(height)
+
+    async def scan(self, span: Span, watches: Watches) -> Scanned:
+        """All transfers of the span to watched scripts, in the way that asks for the least."""
+        lens = self._lens(watches)
+        if not len(watches) and not watches.spends:
+            return await scan_headers(self._source, span)
+        if len(span) == 1:
+            return await scan_block(self._source, span, lens)
+        # A filter knows scripts and not coins: rivals that pay a stranger would slip through it.
+        scripts = watches.few(FEW) if span.sparse and not watches.spends else None
+        if scripts is not None:
+            scanned = await look_back(self._rpc, self._source, self._weight, span, lens, scripts)
+            if scanned is not None:
+                return scanned
+        return await scan_range(self._source, self._weight, span, lens)
+
+    async def pending(self, watches: Watches) -> list[Transfer]:
+        """All that waits for watched scripts, and all rivals of what is claimed."""
+        return await self._mempool.pending(self._lens(watches))
+
+    async def wait_for_change(self) -> None:
+        """Return when something may have changed. Raises `RailUnavailable` when the push has failed."""
+        await self._push.wait()
+
+    def _lens(self, watches: Watches) -> Lens:
+        return Lens(self._chain, self._node.name, watches)

@@ -1,0 +1,147 @@
+"""A node's ZMQ publisher: `hashblock` and `sequence`, counted by topic; each message only wakes.
+
+`rawtx` is not subscribed to where there is `sequence`: it repeats every transaction of every block, two thousand
+messages at the very moment at which the block itself is wanted.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from adapters.bitcoin.mempool import Mempool
+from adapters.bitcoin.node import BitcoinNode
+from adapters.bitcoin.rpc import Rpc, text_decoder
+from indexer.rail import RailUnavailable
+
+BLOCK, SEQUENCE, TX = b"hashblock", b"sequence", b"rawtx"
+
+QUEUE = 10_000
+"""Messages that wait for us at most; what comes beyond is dropped, and shows as a gap."""
+
+DRAIN = 500
+"""Messages that are taken in at once, before the loop gets a turn."""
+
+FIRST_SILENCE, SILENCE = 0.3, 2.0
+"""Seconds without a message after which the head is asked for over RPC; twice in a row, and it moved, is a stall."""
+
+HEARTBEAT_MS = 5_000
+
+
+class Published(msgspec.Struct):
+    """One line of `getzmqnotifications`."""
+
+    type: str
+
+
+_published = msgspec.json.Decoder(list[Published])
+
+
+@dataclass(slots=True)
+class Heard:
+    """What some messages said: whether to wake anyway, which transactions came, which went."""
+
+    wake: bool = False
+    came: list[str] = field(default_factory=list)
+    went: list[str] = field(default_factory=list)
+
+
+class Counters:
+    """Each topic counts its messages, in 32 bits, from 0 at each start of the node."""
+
+    def __init__(self) -> None:
+        self._last: dict[bytes, int] = {}
+
+    def gap(self, topic: bytes, number: bytes) -> bool:
+        """Whether something is missing before this message: a lost one, or a restart that hid some."""
+        count = int.from_bytes(number, "little")
+        last, self._last[topic] = self._last.get(topic), count
+        return last is not None and count != (last + 1) & 0xFFFFFFFF
+
+
+class Publisher:
+    """Follows one node's messages (`adapters.bitcoin.push.Follow`)."""
+
+    def __init__(self, node: BitcoinNode, rpc: Rpc, mempool: Mempool) -> None:
+        self._endpoints, self._name = node.zmq, node.name
+        self._rpc, self._mempool = rpc, mempool
+
+    async def follow(self, heard: Callable[[], None]) -> RailUnavailable:
+        """Call ``heard`` at whatever may concern us, until the chain moves and nothing is pushed; says so."""
+        topics = await self._topics()
+        context = zmq.asyncio.Context()
+        try:
+            socket = context.socket(zmq.SUB)
+            socket.set(zmq.RCVHWM, QUEUE)
+            socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+            for topic in topics:
+                socket.subscribe(topic)
+            for endpoint in self._endpoints:
+                socket.connect(endpoint)
+            return await self._listen(socket, heard)
+        except zmq.ZMQError as error:
+            return RailUnavailable(f"{self._name}: ZMQ failed: {error}")
+        finally:
+            context.destroy(linger=0)
+
+    async def _topics(self) -> tuple[bytes, ...]:
+        """What to subscribe to, by what the node says that it publishes. Raises `RailUnavailable` if blocks are not."""
+        published = {each.type for each in (await self._rpc.call("getzmqnotifications")).read(_published)}
+        if "pubhashblock" not in published:
+            raise RailUnavailable(f"{self._name}: it does not publish hashblock (its own setting zmqpubhashblock)")
+        return (BLOCK, SEQUENCE) if "pubsequence" in published else (BLOCK, TX)
+
+    async def _listen(self, socket: zmq.asyncio.Socket, heard: Callable[[], None]) -> RailUnavailable:
+        bare: zmq.Socket[bytes] = zmq.Socket.shadow(socket)
+        counters = Counters()
+        head: str | None = await self._head()
+        patience, suspected = FIRST_SILENCE, False
+        while True:
+            if await socket.poll(patience * 1000):
+                head, patience, suspected = None, SILENCE, False
+                if await self._matters(_drain(bare, counters)):
+                    heard()
+                await asyncio.sleep(0)
+                continue
+            seen, head = head, await self._head()
+            if seen is not None and head != seen:
+                if suspected:
+                    return RailUnavailable(f"{self._name}: ZMQ is silent, and the head moved to {head}")
+                # Its push may be on its way, or have come before the subscription stood: look, and look twice.
+                heard()
+                suspected = patience == SILENCE
+                head = seen if suspected else head
+            patience = SILENCE
+
+    async def _matters(self, messages: Heard) -> bool:
+        """Whether anything of it may change what we would be told. Bodies are read at once: they are wanted next."""
+        concerns = messages.wake or any(map(self._mempool.concerned, messages.went))
+        try:
+            return await self._mempool.announce(messages.came) or concerns
+        except RailUnavailable:
+            # Whoever is woken now asks himself, and learns it at first hand.
+            return True
+
+    async def _head(self) -> str:
+        return (await self._rpc.call("getbestblockhash")).read(text_decoder)
+
+
+def _drain(socket: "zmq.Socket[bytes]", counters: Counters) -> Heard:
+    """What waits, up to a bound. A message of another shape, and a gap before one, wake."""
+    heard = Heard()
+    for _ in range(DRAIN):
+        try:
+            parts = socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            break
+        topic, body, number = parts if len(parts) == 3 else (b"", b"", b"")
+        heard.wake |= counters.gap(topic, number)
+        label = body[32:33]
+        if topic != SEQUENCE or label not in (b"A", b"R"):
+            heard.wake = True
+        else:
+            (heard.came if label == b"A" else heard.went).append(body[:32].hex())
+    return heard

@@ -175,7 +175,7 @@ class DaemonNode:
         if self.password is not None:
             lines += ["rpcuser=railwatch", f"rpcpassword={self.password}"]
         name = self.program.removesuffix("d") + ".conf"
-        (self._home / name).write_text("\n".join(["[regtest]", *lines, *self.settings, ""]))
+        (self._home / name).write_text("\n".join(["[regtest]", *self.settings, *lines, ""]))
 
     def start(self) -> None:
         """Run it, and wait until it answers. Raises `NodeError` with its last words if it ends instead."""

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from adapters.bitcoin import open_node
 from adapters.bitcoin.simulator import BitcoinSimulator
 from indexer.conformance import WatchSet
 from indexer.rail import BlockRef, RailAdapter, Span, Transfer
+from tests.bitcoin.liar import Liar
 
 
 @dataclass
@@ -55,4 +57,19 @@ async def litecoin() -> AsyncIterator[BitcoinSimulator]:
 async def chain(sim: BitcoinSimulator) -> AsyncIterator[Chain]:
     """Bitcoin's chain through an adapter."""
     async with sim.open_adapter() as rail:
+        yield Chain(sim, rail, (await rail.heads()).latest)
+
+
+@pytest.fixture
+async def liar(sim: BitcoinSimulator) -> AsyncIterator[Liar]:
+    """A node that tells the truth until a test teaches it a lie."""
+    async with Liar(sim.fleet.nodes[0].url) as liar:
+        yield liar
+
+
+@pytest.fixture
+async def lied_to(sim: BitcoinSimulator, liar: Liar) -> AsyncIterator[Chain]:
+    """Bitcoin's chain through an adapter that knows only the liar, and no push."""
+    table = {"rpc": liar.url, "cookie_path": sim.node["cookie_path"], "timeout": 2}
+    async with open_node(sim.settings, table) as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)

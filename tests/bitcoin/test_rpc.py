@@ -1,0 +1,129 @@
+"""The way to the node: credentials, a busy node, one that starts, and whatever else is no answer (HAZARDS "Nodes")."""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import pytest
+
+from adapters.bitcoin import open_node
+from adapters.bitcoin.node import BitcoinNode
+from adapters.bitcoin.rpc import NodeRefused, Rpc
+from adapters.bitcoin.simulator import BitcoinSimulator
+from indexer.rail import RailUnavailable
+from tests.bitcoin.conftest import Chain
+from tests.bitcoin.liar import Liar, answer, refuse
+
+pytestmark = pytest.mark.bitcoind
+
+
+def garbage(body: bytes | None, kind: str = "application/json", status: int = 200) -> Callable[[Liar], None]:
+    """A whole response that is none."""
+
+    def spoil(liar: Liar) -> None:
+        liar.body, liar.kind, liar.status = body, kind, status
+
+    return spoil
+
+
+GARBAGE: dict[str, tuple[Callable[[Liar], None], str]] = {
+    "busy": (garbage(b"Work queue depth exceeded", "text/plain", 503), "HTTP 503, Work queue depth exceeded"),
+    "busy, older": (garbage(b"Work queue depth exceeded", "text/html", 500), "HTTP 500"),
+    "html": (garbage(b"<html>gateway</html>", "text/html"), "HTTP 200"),
+    "bad gateway": (garbage(b"<html>secret</html>", "text/html", 502), "HTTP 502"),
+    "unauthorized": (garbage(b"", "text/html", 401), "does not know our credentials"),
+    "forbidden": (garbage(b"", "text/html", 403), "rpcallowip"),
+    "redirect": (garbage(b"", "text/html", 302), "HTTP 302"),
+    "empty": (garbage(b""), "not the answer"),
+    "half": (garbage(b'[{"id":1,"result":'), "not the answer"),
+    "number": (garbage(b"7"), "not the answer"),
+    "fewer": (garbage(b"[]"), "answers are missing|not the answer"),
+    "one for many": (garbage(b'{"id":1,"result":7}'), "one answer for many|not the answer|was asked for"),
+    "refused whole": (
+        garbage(b'{"error":{"code":-32600,"message":"no batches"}}'),
+        r"no batches \(-32600\)",
+    ),
+    "hang": (lambda liar: setattr(liar, "hang", True), r"no answer within 0\.3 s"),
+    "starting": (
+        lambda liar: liar.lies.update(
+            dict.fromkeys(("getblockhash", "getblock", "getrawmempool"), refuse(-28, "Loading block index…"))
+        ),
+        "is still starting: Loading block index",
+    ),
+    "another shape": (
+        lambda liar: liar.lies.update(dict.fromkeys(("getblockhash", "getblock", "getrawmempool"), answer({"a": 1}))),
+        "not the answer",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GARBAGE)
+async def test_garbage_is_unavailable(sim: BitcoinSimulator, liar: Liar, case: str) -> None:
+    """Never a crash, never a secret in the message, and over when it is over."""
+    table = {**sim.node, "rpc": f"{liar.url}/secret?key=secret", "timeout": 0.3, "rest": False}
+    del table["zmq"]
+    async with open_node(sim.settings, table) as rail:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        await sim.mine(2)
+        span, watches = await chain.span(), chain.watch(await sim.new_address())
+        spoil, message = GARBAGE[case]
+        spoil(liar)
+        for ask in (rail.heads(), rail.block_at(1), rail.scan(span, watches), rail.pending(watches)):
+            with pytest.raises(RailUnavailable, match=message) as error:
+                await ask
+            assert "secret" not in str(error.value)
+        liar.heal()
+        assert (await rail.heads()).latest == span.upto
+
+
+async def test_a_node_that_is_away_is_unavailable(sim: BitcoinSimulator) -> None:
+    async with Liar(sim.fleet.nodes[0].url) as liar:
+        pass
+    with pytest.raises(RailUnavailable, match="ClientConnector"):
+        await open_node(sim.settings, {"rpc": liar.url}).__aenter__()
+
+
+async def test_user_and_password_open_a_node_and_nothing_else_does() -> None:
+    async with BitcoinSimulator(password="right") as sim:
+        async with sim.open_adapter() as rail:
+            await rail.heads()
+        for wrong in ({"user": "railwatch", "password": "wrong"}, {}):
+            with pytest.raises(RailUnavailable, match="HTTP 401, it does not know our credentials") as error:
+                await open_node(sim.settings, {"rpc": sim.node["rpc"], **wrong}).__aenter__()
+            assert "wrong" not in str(error.value)
+
+
+async def test_a_cookie_is_read_again_when_the_node_was_started_again(sim: BitcoinSimulator) -> None:
+    """A new start is a new cookie; whoever holds the old one is let in by reading the new."""
+    async with sim.open_adapter() as rail:
+        before = (await rail.heads()).latest
+        await sim.fleet.stop()
+        with pytest.raises(RailUnavailable):
+            await rail.heads()
+        await sim.fleet.start()
+        assert (await rail.heads()).latest == before
+
+
+async def test_numbers_are_exact_and_named_methods_work(sim: BitcoinSimulator) -> None:
+    """B13: what bitcoinrpc's own methods answer holds no float; an error is typed, and has its code."""
+    rpc = Rpc(BitcoinNode.from_table(sim.node))
+    await rpc.open()
+    try:
+        assert await rpc.getblockcount() == await sim.height()
+        block = await rpc.getblock(await rpc.getbestblockhash(), 2)
+        values = [out["value"] for tx in block["tx"] for out in tx["vout"]]  # type: ignore[index, union-attr, call-overload]
+        assert values
+        assert {type(value) for value in values} == {Decimal}
+        with pytest.raises(NodeRefused, match="Block height out of range") as refused:
+            await rpc.getblockhash(10**6)
+        assert refused.value.code == -8
+    finally:
+        await rpc.aclose()
+
+
+async def test_a_call_after_the_end_is_unavailable(sim: BitcoinSimulator) -> None:
+    rpc = Rpc(BitcoinNode.from_table(sim.node))
+    await rpc.open()
+    await rpc.aclose()
+    await rpc.aclose()
+    with pytest.raises(RailUnavailable, match="enter the adapter first"):
+        await rpc.getblockcount()

@@ -97,7 +97,9 @@ class Fleet:
         return sorted(entries, key=lambda tx_id: int(entries[tx_id]["ancestorcount"]))
 
     async def stop(self, at: int = 0, *, kill: bool = False) -> None:
-        """End a node in order, or with nothing saved."""
+        """End a node in order, or kill it: then it has its blocks, as after an hour of running, and no mempool."""
+        if kill:
+            await self.rpc("gettxoutsetinfo", at=at)  # which writes the chain to the disk
         await asyncio.to_thread(self.nodes[at].kill if kill else self.nodes[at].end)
 
     async def start(self, at: int = 0) -> None:

@@ -35,7 +35,18 @@ class Sent:
 
     tx: Tx
     coins: tuple[Coin, ...]
-    fee: int
+    outputs: tuple[tuple[bytes, int], ...]
+    """(script, amount); the last one of a payment is its change."""
+
+    @property
+    def total(self) -> int:
+        """What it spends, the fee with it."""
+        return sum(coin.amount for coin in self.coins)
+
+    @property
+    def fee(self) -> int:
+        """What its miner gets."""
+        return self.total - sum(amount for _, amount in self.outputs)
 
 
 class BitcoinSimulator:
@@ -200,16 +211,21 @@ class BitcoinSimulator:
 
     def rival(self, tx_id: str) -> Tx:
         """A transaction, not sent, that spends the same coins to a stranger. Raises `NodeError` if it is not ours."""
-        if tx_id not in self._sent:
-            raise NodeError(f"{tx_id} was not sent by this simulator, which cannot spend its coins")
-        old = self._sent[tx_id]
-        total = sum(coin.amount for coin in old.coins)
-        return self._note(old.coins, [(random_script("p2wpkh"), total - old.fee - REPLACEMENT)])
+        old = self._of_ours(tx_id)
+        return self._note(old.coins, [(random_script("p2wpkh"), old.total - old.fee - REPLACEMENT)])
 
-    async def double_spend_in_block(self, tx_id: str) -> str:
+    async def bump(self, tx_id: str) -> str:
+        """Send the same payment once more, for a higher fee that its change pays; returns the new one's id."""
+        old = self._of_ours(tx_id)
+        script, change = old.outputs[-1]
+        tx = self._note(old.coins, [*old.outputs[:-1], (script, change - REPLACEMENT)])
+        await self.fleet.send(tx)
+        return tx.tx_id
+
+    async def double_spend_in_block(self, tx_id: str, *, at: int = 0) -> str:
         """Mine a rival of what waits that no mempool has seen; returns its id."""
         rival = self.rival(tx_id)
-        await self.rewrite(0, [rival])
+        await self.rewrite(0, [rival], at=at)
         return rival.tx_id
 
     async def reverse(self, depth: int, tx_id: str) -> str:
@@ -244,7 +260,11 @@ class BitcoinSimulator:
 
     async def bring_back(self, tx_id: str) -> None:
         """Send once more what was dropped, or lost its block."""
-        await self.fleet.send(self._sent[tx_id].tx)
+        await self.fleet.send(self.sent(tx_id))
+
+    def sent(self, tx_id: str) -> Tx:
+        """A transaction of ours in full, whatever has become of it. Raises `NodeError` if it is not ours."""
+        return self._of_ours(tx_id).tx
 
     # Blocks
 
@@ -256,27 +276,31 @@ class BitcoinSimulator:
         """The hash of a node's newest block."""
         return str(await self.rpc("getbestblockhash", at=at))
 
+    async def branch(self, depth: int) -> list[str]:
+        """Hashes of the newest blocks, the newest last."""
+        top = await self.height()
+        calls = [("getblockhash", (height,)) for height in range(top - depth + 1, top + 1)]
+        return [str(each) for each in await self.fleet.batch(calls)]
+
     async def newest(self, depth: int) -> list[Tx]:
         """What the newest blocks hold besides their coinbases, in order."""
-        top = await self.height()
-        hashes = await self.fleet.batch([("getblockhash", (height,)) for height in range(top - depth + 1, top + 1)])
-        blocks = await self.fleet.batch([("getblock", (each, 2)) for each in hashes])
+        blocks = await self.fleet.batch([("getblock", (each, 2)) for each in await self.branch(depth)])
         return [Tx(tx["txid"], tx["hash"], tx["hex"]) for block in blocks for tx in block["tx"][1:]]
 
-    async def rewrite(self, depth: int, txs: Sequence[Tx]) -> None:
+    async def rewrite(self, depth: int, txs: Sequence[Tx], *, at: int = 0) -> None:
         """Replace the newest ``depth`` blocks by one more; the first holds ``txs`` and nothing else. 0 adds a block.
 
         Raises `NodeError` with what the node has against it, ValueError beyond the story's own beginning.
         """
-        top = await self.height()
+        top = await self.height(at)
         if not 0 <= depth <= top - self._base:
             raise ValueError(f"cannot replace {depth} of the {top - self._base} blocks since the beginning")
-        fork = await self.rpc("getblockheader", await self.rpc("getblockhash", top - depth))
+        fork = await self.rpc("getblockheader", await self.rpc("getblockhash", top - depth, at=at), at=at)
         parent, clock = fork["hash"], max(fork["time"], int(time.time()) - depth - 1)
         for step in range(1, depth + 2):
             held = txs if step == 1 else ()
             block = make_block(parent, fork["height"] + step, clock + step, fork["bits"], held, by_scrypt=self._scrypt)
-            await self.fleet.submit(block)
+            await self.fleet.submit(block, at)
             parent = block.hash
 
     async def rpc(self, method: str, *params: Any, at: int = 0) -> Any:
@@ -311,9 +335,13 @@ class BitcoinSimulator:
     def _note(self, coins: Sequence[Coin], outputs: Sequence[tuple[bytes, int]]) -> Tx:
         """Make a transaction, and remember how to make a rival of it."""
         tx = make_tx(coins, outputs)
-        fee = sum(coin.amount for coin in coins) - sum(amount for _, amount in outputs)
-        self._sent[tx.tx_id] = Sent(tx, tuple(coins), fee)
+        self._sent[tx.tx_id] = Sent(tx, tuple(coins), tuple(outputs))
         return tx
+
+    def _of_ours(self, tx_id: str) -> Sent:
+        if tx_id not in self._sent:
+            raise NodeError(f"{tx_id} was not sent by this simulator, which cannot spend its coins")
+        return self._sent[tx_id]
 
     # Scripts and their spelling
 

@@ -116,6 +116,15 @@ async def test_a_rival_takes_the_place_of_what_waits(sim: BitcoinSimulator) -> N
         await sim.replace("00" * 32)
 
 
+async def test_a_fee_can_be_raised(sim: BitcoinSimulator) -> None:
+    """Another transaction with the same payment in the same place."""
+    address = await sim.new_address()
+    tx_id = await sim.pay(address, AMOUNT)
+    bumped = await sim.bump(tx_id)
+    assert await sim.fleet.waiting() == [bumped]
+    assert await paid(sim, bumped, address) == [AMOUNT]
+
+
 async def test_who_replaces_the_first_of_a_chain_takes_all_of_it(sim: BitcoinSimulator) -> None:
     address = await sim.new_address()
     chain = await sim.pay_through(address, AMOUNT, 4)

@@ -54,18 +54,32 @@ def _script(text: str, chain: Chain) -> bytes:
     if chain.cash_prefix and (":" in text or text[0].lower() in "qpzr"):
         return _from_cash(text, chain.cash_prefix)
     if ":" in text or "?" in text:
-        raise ValueError("it is a payment request: give the address in it alone")
-    prefix = text.lower().rpartition("1")[0]
-    if prefix and any(prefix in (each.hrp, each.mweb_hrp) for each in CHAINS):
+        scheme = text.lower().partition(":")[0]
+        others = [each for each in CHAINS if each.cash_prefix == scheme]
+        reason = (
+            f"it is an address of {_names(others)}" if others else "it is a payment request: give its address alone"
+        )
+        raise ValueError(reason)
+    prefix, _, body = text.lower().rpartition("1")
+    if any(prefix in (each.hrp, each.mweb_hrp) for each in CHAINS) or _looks_like_bech32(text, prefix, body):
         return _from_bech32(text, prefix, chain)
     return _from_base58(text, chain)
+
+
+def _looks_like_bech32(text: str, prefix: str, body: str) -> bool:
+    """Whether it has the form of that code, so that its prefix and not its alphabet is what is strange."""
+    one_case = text in (text.lower(), text.upper())
+    return one_case and prefix.isalpha() and len(body) > bech32.CHECKSUM_SIZE and set(body) <= set(bech32.CHARSET)
 
 
 def _from_bech32(text: str, prefix: str, chain: Chain) -> bytes:
     if any(prefix == each.mweb_hrp for each in CHAINS):
         raise ValueError("it is an MWEB address, and payments to those are not visible on the chain: use another kind")
     if prefix != chain.hrp:
-        raise ValueError(f"it is an address of {_names(each for each in CHAINS if each.hrp == prefix)}")
+        others = [each for each in CHAINS if each.hrp == prefix]
+        raise ValueError(
+            f"it is an address of {_names(others)}" if others else f"no chain here has the prefix {prefix!r}"
+        )
     _, version, program = bech32.decode(text)
     if chain.mweb_hrp and version in MWEB_VERSIONS:
         raise ValueError(f"witness version {version} belongs to MWEB itself, and to nobody who could be paid")

@@ -1,0 +1,306 @@
+"""The mempool's mirror: a snapshot of the node's own list, whatever was pushed, lost, replaced or brought back."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from adapters.bitcoin import mempool, open_node
+from adapters.bitcoin.daemonnode import NodeError
+from adapters.bitcoin.decode import Lens, pending_transfers
+from adapters.bitcoin.simulator import BitcoinSimulator
+from adapters.bitcoin.wire import parse_tx
+from indexer.conformance import WatchSet
+from indexer.conformance.watches import spends_of
+from indexer.rail import NOBODY, RailAdapter, RailUnavailable, Transfer
+from tests.bitcoin.conftest import Chain
+from tests.bitcoin.liar import Liar, answer, change, refuse
+
+pytestmark = pytest.mark.bitcoind
+
+AMOUNT = 1_000_007
+
+
+def facts(transfers: Sequence[Transfer]) -> list[tuple[Any, ...]]:
+    """All that the daemon goes by."""
+    return [(each.tx_id, each.tx_index, each.to, each.amount, each.spends, each.rivals) for each in transfers]
+
+
+async def truth(sim: BitcoinSimulator, watches: WatchSet) -> list[Transfer]:
+    """The same, from nothing but the node's list and bodies of this moment."""
+    ids = sorted(await sim.rpc("getrawmempool"))
+    raws = await sim.fleet.batch([("getrawtransaction", (tx_id,)) for tx_id in ids])
+    txs = {tx_id: parse_tx(bytes.fromhex(raw), sim.chain, tx_id) for tx_id, raw in zip(ids, raws, strict=True)}
+    return pending_transfers(list(txs.values()), txs.get, Lens(sim.chain, "truth", watches))
+
+
+@dataclass
+class Acts:
+    """Random things that happen to a mempool."""
+
+    sim: BitcoinSimulator
+    dice: random.Random
+    ours: list[str]
+    sent: list[str] = field(default_factory=list)
+
+    async def one(self) -> str:
+        """Do something; says what."""
+        acts = [self.pay, self.pay, self.pay_through, self.replace, self.replace, self.mine, self.reorg, self.drop]
+        act = self.dice.choice(acts)
+        try:
+            await act()
+        except NodeError as refused:
+            return f"{act.__name__}: {refused}"
+        return act.__name__
+
+    async def pay(self) -> None:
+        """Us, a stranger, or several at once."""
+        addresses = [self.dice.choice(self.ours), await self.sim.new_address()][: self.dice.randint(1, 2)]
+        self.sent.append(await self.sim.pay_many([(address, AMOUNT) for address in addresses]))
+
+    async def pay_through(self) -> None:
+        """Us, at the end of a chain."""
+        self.sent += await self.sim.pay_through(self.dice.choice(self.ours), AMOUNT, self.dice.randint(2, 4))
+
+    async def replace(self) -> None:
+        """Anything that still waits, also the first of a chain."""
+        if self.sent:
+            self.sent.append(await self.sim.replace(self.dice.choice(self.sent[-6:])))
+
+    async def mine(self) -> None:
+        """All, or half of what waits."""
+        if self.dice.random() < 0.5:
+            await self.sim.mine()
+        else:
+            raws = [("getrawtransaction", (tx_id,)) for tx_id in await self.sim.fleet.waiting()]
+            half = (await self.sim.fleet.batch(raws))[: len(raws) // 2]
+            reward = await self.sim.new_address()
+            await self.sim.rpc("generateblock", reward, half)
+
+    async def reorg(self) -> None:
+        """With or without what the blocks held."""
+        await self.sim.reorg(1, keep=self.dice.random() < 0.5)
+
+    async def drop(self) -> None:
+        """Forget something; sometimes it comes back."""
+        if self.sent:
+            tx_id = self.dice.choice(self.sent[-6:])
+            await self.sim.drop(tx_id)
+            if self.dice.random() < 0.5:
+                await self.sim.bring_back(tx_id)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_with_and_without_push_the_snapshot_is_the_nodes(sim: BitcoinSimulator, seed: int) -> None:
+    """Random acts; after each, two adapters with other pasts say what a fresh reading of the node says."""
+    dice = random.Random(seed)
+    bare = {key: value for key, value in sim.node.items() if key not in ("zmq", "rest")}
+    await sim.mine(2)
+    async with sim.open_adapter() as pushed, open_node(sim.settings, bare) as unpushed:
+        listening = asyncio.create_task(_listen(pushed))
+        acts = Acts(sim, dice, [await sim.new_address() for _ in range(3)])
+        keys = frozenset(pushed.parse_address(address).key for address in acts.ours)
+        watches, told = WatchSet(keys, {"": sim.native}), []
+        for _ in range(30):
+            told.append(await acts.one())
+            expected = facts(await truth(sim, watches))
+            assert facts(await pushed.pending(watches)) == expected, told
+            if dice.random() < 0.5:  # the other one misses what comes and goes between two looks
+                found = await unpushed.pending(watches)
+                assert facts(found) == expected, told
+                # As the daemon does: what was told is claimed from now on, by a watch list that is another object.
+                watches = replace(watches, spends=_merged(watches.spends, spends_of(found)))
+        assert len(set(told) & {"pay", "replace", "mine", "reorg", "drop", "pay_through"}) >= 5
+        listening.cancel()
+
+
+async def _listen(rail: RailAdapter) -> None:
+    """As the daemon listens: it is this that brings bodies before anybody looks."""
+    with suppress(RailUnavailable):
+        while True:
+            await rail.wait_for_change()
+
+
+def _merged(one: Any, other: Any) -> dict[str, set[str]]:
+    return {coin: {*one.get(coin, ()), *other.get(coin, ())} for coin in {**one, **other}}
+
+
+async def test_first_sight_can_come_before_the_address_is_watched(chain: Chain) -> None:
+    """B17: the same watch list object, which has come to know one more address, finds what waits for it already."""
+    address, later = await chain.sim.new_address(), await chain.sim.new_address()
+    await chain.sim.pay(later, AMOUNT)
+    await chain.sim.pay(address, AMOUNT)
+    growing = _Growing(set(chain.watch(address).keys), {"": chain.sim.native})
+    assert len(await chain.rail.pending(growing)) == 1
+    growing.keys |= chain.watch(later).keys
+    growing.version += 1
+    assert len(await chain.rail.pending(growing)) == 2
+
+
+@dataclass(eq=False)
+class _Growing:
+    """A watch list as the daemon's: one object, which says when it changed."""
+
+    keys: set[bytes]
+    assets: dict[str, Any]
+    spends: dict[str, set[str]] = field(default_factory=dict)
+    version: int = 0
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def hits(self, keys: Any) -> set[bytes]:
+        return self.keys.intersection(keys)
+
+    def few(self, limit: int) -> None:
+        return None
+
+
+async def test_only_what_is_new_is_asked_for(lied_to: Chain, liar: Liar) -> None:
+    address = await lied_to.sim.new_address()
+    for _ in range(3):
+        await lied_to.sim.pay(address, AMOUNT)
+    assert len(await lied_to.waiting(address)) == 3
+    liar.requests.clear()
+    await lied_to.sim.pay(address, AMOUNT)
+    assert len(await lied_to.waiting(address)) == 4
+    assert len(await lied_to.waiting(address)) == 4
+    listed = ["getmempoolinfo", "getrawmempool"]
+    assert liar.requests == [listed, ["getrawtransaction"], listed]
+
+
+async def test_a_mempool_of_many_is_read_in_pieces(lied_to: Chain, liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mempool, "BODIES", 3)
+    monkeypatch.setattr(mempool, "TURN", 2)
+    addresses = [await lied_to.sim.new_address() for _ in range(10)]
+    for address in addresses:
+        await lied_to.sim.pay(address, AMOUNT)
+    assert {each.to for each in await lied_to.waiting(*addresses)} == lied_to.watch(*addresses).keys
+    assert max(len(request) for request in liar.requests if request[0] == "getrawtransaction") == 3
+
+
+async def test_a_first_look_that_is_cut_off_goes_on_where_it_was(
+    lied_to: Chain, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bodies that were read are kept: by time that runs out, and by cancellation."""
+    monkeypatch.setattr(mempool, "BODIES", 1)
+    address = await lied_to.sim.new_address()
+    for _ in range(6):
+        await lied_to.sim.pay(address, AMOUNT)
+    served = 0
+
+    def only_some(params: list[Any], reply: dict[str, Any]) -> dict[str, Any]:
+        nonlocal served
+        served += 1
+        return reply if served % 3 else answer(7)(params, reply)
+
+    liar.lies["getrawtransaction"] = only_some
+    for _ in range(2):
+        with pytest.raises(RailUnavailable):
+            await lied_to.waiting(address)
+    looking = asyncio.create_task(lied_to.rail.pending(lied_to.watch(address)))
+    await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.wait([looking])
+    assert len(await lied_to.waiting(address)) == 6
+    assert served == 8
+
+
+async def test_what_leaves_while_it_is_read_is_gone(lied_to: Chain, liar: Liar) -> None:
+    """-5 for a transaction that the list had a moment ago: it was replaced, and the list is asked for again."""
+    address = await lied_to.sim.new_address()
+    stays, leaves = await lied_to.sim.pay(address, AMOUNT), await lied_to.sim.pay(address, AMOUNT)
+    gone = refuse(-5, "No such mempool or blockchain transaction")
+    liar.lies["getrawtransaction"] = lambda params, reply: gone(params, reply) if params[0] == leaves else reply
+    assert [each.tx_id for each in await lied_to.waiting(address)] == [stays]
+    assert sum("getrawmempool" in request for request in liar.requests) == mempool.LOOKS
+    liar.heal()
+    assert len(await lied_to.waiting(address)) == 2
+
+
+async def test_a_mempool_that_is_still_loaded_is_not_empty(lied_to: Chain, liar: Liar) -> None:
+    """B2, B16: a node that has just started has not yet read back what waited before."""
+    liar.lies["getmempoolinfo"] = change(lambda info: {**info, "loaded": False})
+    with pytest.raises(RailUnavailable, match="still loads its mempool"):
+        await lied_to.waiting(await lied_to.sim.new_address())
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["saved", "lost"])
+async def test_a_restart_keeps_what_the_node_has_kept(sim: BitcoinSimulator, kill: bool) -> None:
+    """B2: with its mempool saved it is the same snapshot; with nothing saved it is empty, and may fill again."""
+    address = await sim.new_address()
+    async with sim.open_adapter() as rail:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        tx_id = await sim.pay(address, AMOUNT)
+        before = facts(await chain.waiting(address))
+        await sim.fleet.stop(kill=kill)
+        with pytest.raises(RailUnavailable):
+            await chain.waiting(address)
+        await sim.fleet.start()
+        await _loaded(sim)
+        assert facts(await chain.waiting(address)) == ([] if kill else before)
+        if kill:
+            await sim.bring_back(tx_id)
+            assert facts(await chain.waiting(address)) == before
+
+
+async def _loaded(sim: BitcoinSimulator) -> None:
+    async with asyncio.timeout(30):
+        while not (await sim.rpc("getmempoolinfo"))["loaded"]:  # noqa: ASYNC110 (the node has no event for it)
+            await asyncio.sleep(0.01)
+
+
+async def test_who_replaces_an_ancestor_displaces_all_who_build_on_it(chain: Chain) -> None:
+    """B1: the rival pays a stranger and touches no coin of the payment itself."""
+    address = await chain.sim.new_address()
+    *_, payment = ids = await chain.sim.pay_through(address, AMOUNT, 3)
+    chain.spends.update(spends_of(await chain.waiting(address)))
+    rival = await chain.sim.replace(ids[0])
+    (told,) = await chain.waiting(address)
+    assert (told.tx_id, told.to, told.amount, told.rivals) == (rival, NOBODY, 0, (payment,))
+    await chain.sim.mine()
+    (mined,) = await chain.found(address)
+    assert (mined.tx_id, mined.rivals) == (rival, (payment,))
+
+
+async def test_eviction_is_absence_and_coming_back_is_the_same(chain: Chain) -> None:
+    """B2: dropped, not replaced: nobody is named."""
+    address = await chain.sim.new_address()
+    tx_id = await chain.sim.pay(address, AMOUNT)
+    before = facts(await chain.waiting(address))
+    chain.spends.update(spends_of(await chain.waiting(address)))
+    await chain.sim.drop(tx_id)
+    assert await chain.waiting(address) == []
+    await chain.sim.bring_back(tx_id)
+    assert facts(await chain.waiting(address)) == before
+
+
+async def test_a_transaction_that_cannot_be_read_hides_no_other(lied_to: Chain, liar: Liar) -> None:
+    """B14: it pays nobody before it is in a block, and there it halts the rail; it is not asked for at each look."""
+    address = await lied_to.sim.new_address()
+    odd, good = await lied_to.sim.pay(address, AMOUNT), await lied_to.sim.pay(address, AMOUNT)
+    liar.lies["getrawtransaction"] = lambda params, reply: (
+        {**reply, "result": reply["result"][:-2]} if params[0] == odd else reply
+    )
+    for _ in range(2):
+        assert [each.tx_id for each in await lied_to.waiting(address)] == [good]
+    assert sum("getrawtransaction" in request for request in liar.requests) == 1
+
+
+@pytest.mark.litecoind
+async def test_litecoin_has_the_same_list(litecoin: BitcoinSimulator) -> None:
+    """0.21 knows the list with its sequence; nothing is pushed."""
+    async with litecoin.open_adapter() as rail:
+        chain = Chain(litecoin, rail, (await rail.heads()).latest)
+        address = await litecoin.new_address()
+        await litecoin.pay(address, AMOUNT)
+        first = await litecoin.pay(address, AMOUNT)
+        chain.spends.update(spends_of(await chain.waiting(address)))
+        rival = await litecoin.replace(first)
+        watches = chain.watch(address)
+        assert facts(await rail.pending(watches)) == facts(await truth(litecoin, watches))
+        assert {each.tx_id: each.rivals for each in await rail.pending(watches)}[rival] == (first,)

@@ -72,10 +72,13 @@ class Liar:
         if (spoilt := await self._spoilt()) is not None:
             return spoilt
         passed = {"Authorization": request.headers.get("Authorization", ""), "Content-Type": "application/json"}
-        async with self._session.post(self._upstream, json=many, headers=passed) as response:
-            if response.status != 200:
-                return web.Response(status=response.status, body=await response.read())
-            honest = {reply["id"]: reply for reply in json.loads(await response.read(), parse_float=Decimal)}
+        try:
+            async with self._session.post(self._upstream, json=many, headers=passed) as response:
+                if response.status != 200:
+                    return web.Response(status=response.status, body=await response.read())
+                honest = {reply["id"]: reply for reply in json.loads(await response.read(), parse_float=Decimal)}
+        except aiohttp.ClientError:
+            return web.Response(status=502)
         replies = [self._told(call, honest[call["id"]]) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0], dumps=_dumps)
 

@@ -64,10 +64,11 @@ class BitcoinStage:
 
     # The daemon
 
-    async def start(self) -> None:
+    async def start(self, *, wait: bool = True) -> None:
         """Start it in this process, and wait until it follows."""
         self._daemon = asyncio.create_task(serve(Config.model_validate(self.config), None, Silent()))
-        await self.follows()
+        if wait:
+            await self.follows()
 
     async def stop(self) -> None:
         """Stop it, as SIGTERM would."""

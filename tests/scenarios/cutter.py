@@ -16,6 +16,9 @@ class Cutter:
 
     ``commits`` and ``others``: with which probability the answer to a COMMIT, or to any other question, is lost
     together with the connection. ``cut`` counts how often that happened, by kind.
+
+    Or at one moment, which `strike_at` chooses: then everything is cut, and stays so until `mend`, as for a daemon that
+    dies there.
     """
 
     def __init__(self, folder: Path, dsn: str, *, seed: int = 0) -> None:
@@ -27,10 +30,21 @@ class Cutter:
         self.dsn = dsn.replace(f"host={quote(query['host'][0], safe='')}", f"host={quote(str(folder), safe='')}")
         self.commits = self.others = 0.0
         self.cut = {"commit": 0, "other": 0}
+        self.struck = asyncio.Event()
+        self._strike_in, self._swallows = 0, False
         self._dice = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+
+    def strike_at(self, commit: int, *, before: bool) -> None:
+        """Cut everything at the n-th COMMIT from now: before Postgres hears it, or after it has done it."""
+        self._strike_in, self._swallows = commit, before
+
+    def mend(self) -> None:
+        """Let everything pass again."""
+        self._strike_in = 0
+        self.struck.clear()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._serve, str(self._folder / self._socket))
@@ -54,6 +68,8 @@ class Cutter:
         self._writers.add(writer)
         try:
             with suppress(ConnectionError, FileNotFoundError):
+                if self.struck.is_set():
+                    return
                 up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
                 writers.add(up_writer)
                 self._writers.add(up_writer)
@@ -81,9 +97,22 @@ class Cutter:
                 if head[:1] in b"QS" and self._dice.random() < chance:
                     self.cut[kind] += 1
                     doomed.set()
+                if kind == "commit" and self._strikes():
+                    self.cut[kind] += 1
+                    doomed.set()
+                    if self._swallows:
+                        break
                 writer.write(head + body)
                 await writer.drain()
         writer.transport.abort()  # the daemon is gone, and so is what waits for an answer
+
+    def _strikes(self) -> bool:
+        """Whether this COMMIT is the one; everybody else's connection ends with it."""
+        self._strike_in -= 1
+        if self._strike_in != 0:
+            return False
+        self.struck.set()
+        return True
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
         with suppress(ConnectionError):

@@ -46,8 +46,8 @@ class Weight:
         self.average = max(sum(map(len, raws)) // len(raws), self.average // 4)
 
     def refused(self) -> None:
-        """The node did not answer in time, or not at all: ask for less next time."""
-        self.average = min(PIECE_BYTES, self.average * 4)
+        """The node did not answer in time, or not at all: ask for a quarter next time."""
+        self.average = min(PIECE_BYTES, PIECE_BYTES * 4 // self.width)
 
 
 async def scan_block(source: Source, span: Span, lens: Lens) -> Scanned:

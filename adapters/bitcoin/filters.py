@@ -21,40 +21,27 @@ def match_any(content: bytes, block_hash: str, scripts: Sequence[bytes]) -> bool
     """
     try:
         count, at = compact_size(content, 0)
-        wanted = sorted(set(_spread(block_hash, scripts, count * M)))
-        return _overlaps(_members(content[at:], count), wanted)
+        members = _members(content[at:], count)
     except IndexError:
         raise ValueError(f"the filter of block {block_hash} ends before its time") from None
+    return not members.isdisjoint(_spread(block_hash, scripts, count * M))
 
 
-def _overlaps(members: Iterator[int], wanted: list[int]) -> bool:
-    """Whether two ascending sequences meet. Reads on to the end of ``members`` only as far as it must."""
-    places = iter(wanted)
-    want = next(places, None)
-    for member in members:
-        while want is not None and want < member:
-            want = next(places, None)
-        if want is None:
-            return False
-        if want == member:
-            return True
-    return False
-
-
-def _members(content: bytes, count: int) -> Iterator[int]:
-    """The hashes in a filter, ascending. Raises IndexError when it has fewer than ``count``."""
-    if count > len(content) * 8 // (P + 1):
-        raise IndexError
+def _members(content: bytes, count: int) -> set[int]:
+    """The hashes in a filter. Raises IndexError when it has fewer than ``count``."""
     # As one string of digits, the ones of a quotient are counted by a search at C's speed.
     bits = bin(int.from_bytes(b"\1" + content, "big"))[3:]
-    at = value = 0
+    members, at, value = set(), 0, 0
     for _ in range(count):
         stop = bits.find("0", at)
-        if stop < 0 or stop + 1 + P > len(bits):
+        if stop < 0:
             raise IndexError
-        value += (stop - at << P) + int(bits[stop + 1 : stop + 1 + P], 2)
+        value += ((stop - at) << P) + int(bits[stop : stop + 1 + P], 2)
         at = stop + 1 + P
-        yield value
+        members.add(value)
+    if at > len(bits):
+        raise IndexError
+    return members
 
 
 def _spread(block_hash: str, scripts: Sequence[bytes], size: int) -> Iterator[int]:

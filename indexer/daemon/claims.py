@@ -21,6 +21,10 @@ class Claims(Mapping[str, Collection[str]]):
     def __getitem__(self, resource: str) -> Collection[str]:
         return self._claimants[resource]
 
+    def __contains__(self, resource: object) -> bool:
+        """Asked for every coin of every block: without it, each miss would cost an exception."""
+        return resource in self._claimants
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._claimants)
 

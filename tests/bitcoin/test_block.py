@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.bitcoin.block import Block, merkle_root, read_block
-from adapters.bitcoin.params import BITCOIN, BITCOIN_CASH, CHAINS, DOGECOIN, LITECOIN, Chain
+from adapters.bitcoin.params import BITCOIN, BITCOIN_CASH, CHAINS, DOGECOIN, LITECOIN, LITECOIN_REGTEST, Chain
 from adapters.bitcoin.wire import TxKind
 from tests.bitcoin.build import (
     In,
@@ -31,7 +31,8 @@ from tests.bitcoin.build import (
 )
 from tests.bitcoin.test_wire import TRANSACTIONS
 
-KNOWN = json.loads((Path(__file__).parent / "data" / "known.json").read_text())["blocks"]
+DATA = Path(__file__).parent / "data"
+KNOWN = json.loads((DATA / "known.json").read_text())["blocks"]
 BY_NAME = {chain.name: chain for chain in CHAINS}
 EVERY_KIND = MadeBlock(
     [
@@ -172,6 +173,16 @@ def test_litecoins_extension_block() -> None:
     assert "ends before" in refusal(MadeBlock(txs).raw, LITECOIN)
     assert "came" in refusal(MadeBlock(txs, tail=b"\0\0").raw, LITECOIN)
     assert "came" in refusal(MadeBlock(txs[:2], tail=b"\0").raw, LITECOIN)
+
+
+def test_a_real_peg_out() -> None:
+    """B12, from Litecoin Core itself: 1,801 bytes, of which MWEB's part behind the transactions is most."""
+    real = json.loads((DATA / "hogex.json").read_text())
+    block = read_block(bytes.fromhex(real["raw"]), LITECOIN_REGTEST, real["hash"])
+    assert [block.tx(place).kind for place in range(len(block))] == [TxKind.COINBASE, TxKind.HOGEX]
+    held, pegged_out = block.tx(1).outputs
+    assert held.script[:2] == b"\x58\x20"
+    assert (pegged_out.amount, pegged_out.script.hex()) == (real["amount"], real["script"])
 
 
 def test_a_block_holds_no_transaction_with_its_mweb_part() -> None:

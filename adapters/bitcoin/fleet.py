@@ -22,34 +22,34 @@ class Fleet:
 
     def __init__(self, nodes: Sequence[DaemonNode]) -> None:
         self.nodes = tuple(nodes)
-        self._consoles = tuple(Console(node) for node in self.nodes)
+        self.consoles = tuple(Console(node) for node in self.nodes)
         self._parted = False
-        self._exits = AsyncExitStack()
+        self.exits = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         try:
             for node in self.nodes:
-                self._exits.callback(node.remove)
+                self.exits.callback(node.remove)
             await asyncio.gather(*[asyncio.to_thread(node.start) for node in self.nodes])
-            for console in self._consoles:
-                await self._exits.enter_async_context(console)
+            for console in self.consoles:
+                await self.exits.enter_async_context(console)
         except BaseException:
-            await self._exits.aclose()
+            await self.exits.aclose()
             raise
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._exits.aclose()
+        await self.exits.aclose()
 
     async def rpc(self, method: str, *params: Any, at: int = 0) -> Any:
         """One command to one node."""
-        return await self._consoles[at].rpc(method, *params)
+        return await self.consoles[at].rpc(method, *params)
 
     async def batch(self, calls: Sequence[tuple[str, Sequence[Any]]], at: int = 0) -> list[Any]:
         """Many commands to one node, at once."""
-        return await self._consoles[at].batch(calls)
+        return await self.consoles[at].batch(calls)
 
     def reached(self, at: int = 0) -> list[int]:
         """Places of the nodes that hear of what happens at this one: itself first, then all that run, unless parted."""

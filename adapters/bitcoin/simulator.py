@@ -302,6 +302,8 @@ class BitcoinSimulator:
             block = make_block(parent, fork["height"] + step, clock + step, fork["bits"], held, by_scrypt=self._scrypt)
             await self.fleet.submit(block, at)
             parent = block.hash
+        if await self.head(at) != parent:
+            raise NodeError(f"the branch up to {parent} was refused: its first block holds what is not valid there")
 
     async def rpc(self, method: str, *params: Any, at: int = 0) -> Any:
         """Any other command to a node."""

@@ -51,7 +51,7 @@ async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
 
     # With --json nothing but JSON may be on stdout.
     with make_view(Console(stderr=as_json, highlight=False)) as view:
-        return await run_demo(open_demos(rails), view, keep=keep)
+        return await run_demo(open_demos(rails, view.say), view, keep=keep)
 
 
 async def until_told(work: Coroutine[None, None, Result]) -> Result:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import entry_points
 
@@ -14,7 +14,7 @@ from indexer.demo.setting import Setting
 from indexer.demo.shop import StoryShop
 from indexer.demo.telling import Stage, Telling
 from indexer.demo.view import View
-from indexer.rail.demo import DemoError, OpenDemo, RailDemo
+from indexer.rail.demo import DemoError, NotInstalled, OpenDemo, RailDemo
 from indexer.store.database import Database
 
 GROUP = "railwatch.demos"
@@ -25,16 +25,29 @@ STOP_WITHIN = 5.0
 """The daemon's promise after SIGTERM."""
 
 
-def open_demos(names: Collection[str]) -> list[RailDemo]:
-    """The demos of the installed rails, or of those that are named. Raises `DemoError`."""
+def open_demos(names: Collection[str], say: Callable[[str], None]) -> list[RailDemo]:
+    """The demos of the installed rails, or of those that are named. Raises `DemoError`.
+
+    A rail whose node is not on this machine is left out, and ``say`` is told, unless it is named or none is left.
+    """
     points = {point.name: point for point in entry_points(group=GROUP)}
     for name in names:
         if name not in points:
             raise DemoError(f'there is no demo "{name}"; installed: {", ".join(sorted(points)) or "none"}')
-    openers: list[OpenDemo] = [points[name].load() for name in sorted(points) if not names or name in names]
-    if not openers:
+    demos: list[RailDemo] = []
+    missing: list[NotInstalled] = []
+    for name in sorted(points):
+        opener: OpenDemo = points[name].load()
+        try:
+            demos += [opener()] if not names or name in names else []
+        except NotInstalled as why:
+            missing.append(why)
+            say(f"without {name}: {why}")
+    if missing and (names or not demos):
+        raise missing[0]
+    if not demos:
         raise DemoError(f"no installed rail brings a demo (entry-point group {GROUP})")
-    return [opener() for opener in openers]
+    return demos
 
 
 async def run_demo(demos: Sequence[RailDemo], view: View, *, keep: bool) -> Outcome:

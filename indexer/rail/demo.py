@@ -16,6 +16,10 @@ class DemoError(Exception):
     """The demo, or one story of it, cannot go on. The message says what happened, and where to look."""
 
 
+class NotInstalled(DemoError):
+    """A rail's development node is not on this machine. The message says how to get it."""
+
+
 class Shop(Protocol):
     """What one story may ask of a shop that uses Railwatch: register its one invoice, and read the feed."""
 
@@ -99,7 +103,7 @@ class RailDemo(Protocol):
 
 
 class OpenDemo(Protocol):
-    """What an entry point of the group ``railwatch.demos`` names. Raises `DemoError` if its node is not installed."""
+    """What an entry point of the group ``railwatch.demos`` names. Raises `NotInstalled` without its node."""
 
     def __call__(self) -> RailDemo:
         """A demo that has not begun; nothing runs yet."""

@@ -2,71 +2,14 @@
 
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from adapters.evm.demo import EvmDemo
-
-REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 60.0
+from tests.demo.house import PATIENCE, House, eventually, is_alive, pids_in, rail_status
 
 pytestmark = pytest.mark.anvil
-
-
-@dataclass
-class House:
-    """Where demos run: a temporary folder of their own, and packages that bring more of them."""
-
-    tmp: Path
-    site: Path
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`railwatch ...`, its two streams captured."""
-        environment = {**os.environ, "TMPDIR": str(self.tmp), "PYTHONPATH": str(self.site), "COLUMNS": "80"}
-        return subprocess.Popen(
-            [sys.executable, "-m", "indexer", *arguments],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str) -> tuple[int, str, str]:
-        """The same to its end: exit code, stdout, stderr."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=2 * PATIENCE)
-        return process.returncode, out, err
-
-    @property
-    def folders(self) -> list[Path]:
-        """What demos have left."""
-        return list(self.tmp.glob("railwatch-demo-*"))
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    """A house with the demos of `tests.demo.others` installed in it."""
-    package = tmp_path / "others-1.0.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text(
-        "[railwatch.demos]\nbrief = tests.demo.others:open_brief\nliar = tests.demo.others:open_liar\n"
-    )
-    # Postgres runs as another user when we are root, and pytest's own folders are closed to it.
-    with tempfile.TemporaryDirectory(prefix="railwatch-house-") as name:
-        Path(name).chmod(0o711)
-        yield House(Path(name), tmp_path)
 
 
 def test_every_story_is_told_as_expected_and_nothing_stays(house: House) -> None:
@@ -146,34 +89,3 @@ def test_a_daemon_that_dies_is_named_with_its_last_words(house: House) -> None:
     assert process.returncode == 1
     assert "daemon ended by itself with -9" in err
     assert "daemon.started" in err
-
-
-def rail_status(house: House, config: str) -> dict[str, Any]:
-    """The one rail, as `railwatch status` tells it."""
-    code, out, err = house.run("status", "--json", "--config", config)
-    assert code == 0, err
-    [rail] = json.loads(out)["rails"]
-    assert isinstance(rail, dict)
-    return rail
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for it."""
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.1)
-
-
-def pids_in(text: str) -> list[int]:
-    """What the demo said that it had started."""
-    return [int(pid) for pid in re.findall(r"\(pid (\d+)\)", text)]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process runs; one that only waits to be reaped does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state not in "ZX"

@@ -1,0 +1,42 @@
+"""The demo's Bitcoin stories, with a real bitcoind and its wallet."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from adapters.bitcoin.demo import BitcoinDemo, open_demo
+from indexer.rail.demo import NotInstalled
+from tests.demo.house import House, eventually, is_alive, pids_in, rail_status
+
+
+@pytest.mark.bitcoind
+def test_what_a_mempool_and_a_fork_do_is_told_as_expected_and_nothing_stays(house: House) -> None:
+    """And if it is kept, the miner makes blocks until its pid is killed."""
+    code, out, err = house.run("demo", "--rail", "bitcoin", "--keep", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    pids = told["kept"]["pids"]
+    try:
+        assert list(pids) == ["daemon", "bitcoin-miner", "bitcoind"]
+        assert [each["story"] for each in told["stories"]] == [each.name for each in BitcoinDemo().stories]
+        assert all(each["seen"] == each["expected"] for each in told["stories"])
+        before = rail_status(house, told["kept"]["config"])
+        assert before["state"] == "live"
+        eventually(lambda: rail_status(house, told["kept"]["config"])["cursor_height"] > before["cursor_height"])
+    finally:
+        for pid in pids.values():
+            os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not any(is_alive(pid) for pid in pids_in(err)))
+
+
+def test_without_bitcoind_the_demo_is_not_installed(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
+    """The rails that are go on without it, and say so; who names it is told what to do."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("RAILWATCH_BITCOIND", "nowhere/bitcoind")
+    with pytest.raises(NotInstalled, match="make setup"):
+        open_demo()
+    code, _, err = house.run("demo", "--rail", "bitcoin", "--json")
+    assert code == 1
+    assert "make setup" in err

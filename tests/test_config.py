@@ -208,7 +208,7 @@ def test_the_file_is_named_by_option_or_variable_or_lies_here(tmp_path: Path, mo
 
 def test_the_example_is_good() -> None:
     config = load_config(Path(__file__).parents[1] / "config/railwatch.example.toml")
-    assert [rail.adapter for rail in config.rails] == ["evm"]
+    assert [rail.adapter for rail in config.rails] == ["evm", "bitcoin"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30d", 2_592_000), ("90s", 90), ("15m", 900), (60, 60), ("60", 60)])

@@ -1,6 +1,6 @@
 """Base58Check: a version byte and a hash as people type them, with four bytes of checksum. Pure."""
 
-from adapters.bitcoin.wire import double_sha256
+from adapters.bitcoin.encoding import double_sha256
 
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 VALUES = {char: value for value, char in enumerate(ALPHABET)}

@@ -4,7 +4,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from hashlib import sha256
 
+from adapters.bitcoin.encoding import compact_size
 from adapters.bitcoin.params import Chain
+from adapters.bitcoin.tokens import split_token
 from adapters.bitcoin.wire import (
     HEADER_SIZE,
     NULL_OUTPOINT,
@@ -12,9 +14,7 @@ from adapters.bitcoin.wire import (
     Header,
     Tx,
     build_tx,
-    compact_size,
     parse_header,
-    split_token,
     walk_tx,
 )
 

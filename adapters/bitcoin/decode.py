@@ -13,8 +13,9 @@ from typing import Any
 
 from adapters.bitcoin.address import script_address
 from adapters.bitcoin.block import Block
+from adapters.bitcoin.encoding import outpoint
 from adapters.bitcoin.params import Chain
-from adapters.bitcoin.wire import Tx, TxKind, outpoint
+from adapters.bitcoin.wire import Tx, TxKind
 from indexer.rail import NOBODY, AssetId, BlockRef, Transfer, Watches
 
 OWN_CLAIMS = 1_000

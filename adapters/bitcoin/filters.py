@@ -6,7 +6,7 @@ the hash are the block's own, so what collides in one block does not in the next
 
 from collections.abc import Iterator, Sequence
 
-from adapters.bitcoin.wire import compact_size
+from adapters.bitcoin.encoding import compact_size
 
 P, M = 19, 784931
 """BIP158, basic filter: bits of a gap's remainder, and how many times the set's size the hashes are spread over."""

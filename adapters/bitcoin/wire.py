@@ -10,7 +10,9 @@ from enum import Enum
 from hashlib import sha256
 from typing import NamedTuple
 
+from adapters.bitcoin.encoding import SINGLE_BYTE, compact_size, double_sha256, long_size, outpoint, shown
 from adapters.bitcoin.params import Chain
+from adapters.bitcoin.tokens import split_token
 
 HEADER_SIZE = 80
 OUTPOINT_SIZE = 36
@@ -20,10 +22,6 @@ WITNESS, MWEB = 0x01, 0x08
 """Flags of the extended format: BIP144, and Litecoin Core's primitives/transaction.h."""
 FINAL = 0xFFFFFFFE
 """A sequence below this one says that the transaction may be replaced (BIP125)."""
-TOKEN_PREFIX = b"\xef"
-"""What CashTokens put before a script (CHIP-2022-02)."""
-SINGLE_BYTE = 0xFC
-"""The largest number that CompactSize writes in one byte."""
 
 
 class TxKind(Enum):
@@ -135,24 +133,24 @@ def walk_tx(raw: bytes, at: int, coins: list[bytes], scripts: list[bytes], waiti
     spent = raw[at]
     at += 1
     if spent > SINGLE_BYTE:
-        spent, at = _long(raw, at)
+        spent, at = long_size(raw, at)
     for _ in range(spent):
         coins.append(raw[at : at + 36])
         size = raw[at + 36]
         at += 37
         if size > SINGLE_BYTE:
-            size, at = _long(raw, at)
+            size, at = long_size(raw, at)
         at += size + 4
     outputs = at
     paid = raw[at]
     at += 1
     if paid > SINGLE_BYTE:
-        paid, at = _long(raw, at)
+        paid, at = long_size(raw, at)
     for _ in range(paid):
         size = raw[at + 8]
         at += 9
         if size > SINGLE_BYTE:
-            size, at = _long(raw, at)
+            size, at = long_size(raw, at)
         scripts.append(raw[at : at + size])
         at += size
     if not flags:
@@ -174,12 +172,12 @@ def _pass_extension(raw: bytes, at: int, flags: int, inputs: int, waiting: bool)
             items = raw[at]
             at += 1
             if items > SINGLE_BYTE:
-                items, at = _long(raw, at)
+                items, at = long_size(raw, at)
             for _ in range(items):
                 size = raw[at]
                 at += 1
                 if size > SINGLE_BYTE:
-                    size, at = _long(raw, at)
+                    size, at = long_size(raw, at)
                 at += size
     if not flags & MWEB:
         return at, False
@@ -188,21 +186,6 @@ def _pass_extension(raw: bytes, at: int, flags: int, inputs: int, waiting: bool)
     if not waiting:
         raise ValueError("a transaction of a block still carries its MWEB part")
     return len(raw) - 4, False
-
-
-def _long(raw: bytes, at: int) -> tuple[int, int]:
-    """A CompactSize of more than one byte, whose first byte stands before ``at``, and the place after it."""
-    width = 1 << (raw[at - 1] - SINGLE_BYTE)
-    value = int.from_bytes(raw[at : at + width], "little")
-    if value <= SINGLE_BYTE or (width > 2 and not value >> (width * 4)):
-        raise ValueError(f"a length of {value} is written in {width + 1} bytes, which is longer than it needs")
-    return value, at + width
-
-
-def compact_size(raw: bytes, at: int) -> tuple[int, int]:
-    """The CompactSize at ``at``, and the place after it. Raises IndexError or ValueError."""
-    value = raw[at]
-    return _long(raw, at + 1) if value > SINGLE_BYTE else (value, at + 1)
 
 
 def build_tx(raw: bytes, extent: Extent, coins: Sequence[bytes], scripts: Sequence[bytes], chain: Chain) -> Tx:
@@ -240,49 +223,6 @@ def _sequences(raw: bytes, at: int) -> Iterator[int]:
         at += size
         yield int.from_bytes(raw[at : at + 4], "little")
         at += 4
-
-
-def split_token(script: bytes) -> tuple[str | None, bytes]:
-    """A CashToken's category and the script after its prefix; None and the whole script where there is no token.
-
-    CHIP-2022-02: 0xef, the category, a byte of structure and capability, the commitment, the amount. A prefix that
-    breaks its rules is no prefix, but the beginning of a script that nobody can satisfy.
-    """
-    if script[:1] != TOKEN_PREFIX or len(script) < 34:
-        return None, script
-    structure, capability = script[33] & 0xF0, script[33] & 0x0F
-    commitment, nft, amount = structure & 0x40, structure & 0x20, structure & 0x10
-    if structure & 0x80 or capability > 2 or not (nft or amount) or (not nft and (commitment or capability)):
-        return None, script
-    at = 34
-    try:
-        if commitment:
-            size, at = compact_size(script, at)
-            at += size
-            if not size:
-                return None, script
-        if amount:
-            tokens, at = compact_size(script, at)
-            if not 0 < tokens < 1 << 63:
-                return None, script
-    except (IndexError, ValueError):
-        return None, script
-    return (shown(script[1:33]), script[at:]) if at <= len(script) else (None, script)
-
-
-def outpoint(coin: bytes) -> str:
-    """``txid:vout`` of 36 bytes."""
-    return f"{coin[31::-1].hex()}:{int.from_bytes(coin[32:], 'little')}"
-
-
-def shown(digest: bytes) -> str:
-    """A hash as nodes and people write it."""
-    return digest[::-1].hex()
-
-
-def double_sha256(content: bytes) -> bytes:
-    """Bitcoin's hash."""
-    return sha256(sha256(content).digest()).digest()
 
 
 def _is_veiled(raw: bytes) -> bool:

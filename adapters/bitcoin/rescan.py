@@ -15,7 +15,7 @@ import msgspec
 from adapters.bitcoin.blocks import Source
 from adapters.bitcoin.decode import Lens, block_transfers
 from adapters.bitcoin.filters import match_any
-from adapters.bitcoin.rpc import NodeRefused, Rpc
+from adapters.bitcoin.rpc import Call, NodeRefused, Rpc
 from adapters.bitcoin.scan import Weight, check_reached, pieces
 from indexer.rail import BlockRef, RailUnavailable, Scanned, Span, Transfer
 
@@ -40,15 +40,17 @@ _filter_info = msgspec.json.Decoder(FilterInfo)
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """One block's filter. ``header`` is in the order of its bytes, not as the node writes it."""
+class Filtered:
+    """One block's header and filter. ``header`` is the filter's own, byte for byte, not as nodes write it."""
 
+    hash: str
+    raw_header: bytes
     content: bytes
     header: bytes
 
-    def follows(self, below: bytes) -> bool:
-        """Whether its header commits to its content and to the header ``below`` (BIP157)."""
-        return self.header == _twice(_twice(self.content) + below)
+    def follows(self, below: "Filtered") -> bool:
+        """Whether the filter's header commits to its content and to the header ``below`` (BIP157)."""
+        return self.header == _twice(_twice(self.content) + below.header)
 
 
 async def look_back(
@@ -78,34 +80,41 @@ async def look_back(
 
 async def _matches(rpc: Rpc, source: Source, span: Span, scripts: Sequence[bytes]) -> list[BlockRef]:
     """The blocks of the span whose filters match. Raises `NodeRefused` where there are no filters."""
-    (below,) = await _filters(rpc, [span.after.hash])
 
-    async def fetch(low: int, high: int) -> tuple[list[str], list[Filter]]:
-        hashes = await source.hashes(low, high)
-        return hashes, await _filters(rpc, hashes)
+    async def fetch(low: int, high: int) -> list[Filtered]:
+        return await _filtered(rpc, await source.hashes(low, high))
 
+    (below,) = await _filtered(rpc, [span.after.hash])
     parent, matched = span.after, list[BlockRef]()
     async with aclosing(pieces(span, lambda: STRETCH, fetch)) as parts:
-        async for hashes, filters in parts:
-            for place, (ref, each) in enumerate(zip(await source.line(parent, hashes), filters, strict=True)):
-                if not each.follows(below.header):
-                    raise RailUnavailable(f"{rpc.name}: the filter of block {ref.hash} is not the one committed to")
-                if match_any(each.content, ref.hash, scripts):
-                    matched.append(ref)
-                parent, below = ref, each
+        async for part in parts:
+            for place, each in enumerate(part):
+                parent = source.placed(each.raw_header, each.hash, parent)
+                if not each.follows(below):
+                    raise RailUnavailable(f"{rpc.name}: the filter of block {each.hash} is not the one committed to")
+                if match_any(each.content, each.hash, scripts):
+                    matched.append(parent)
+                below = each
                 if place % TURN == 0:
                     await asyncio.sleep(0)
     check_reached(parent, span)
     return matched
 
 
-async def _filters(rpc: Rpc, hashes: Sequence[str]) -> list[Filter]:
-    answers = await rpc.batch([("getblockfilter", (block_hash,)) for block_hash in hashes])
-    try:
-        read = [answer.read(_filter_info) for answer in answers]
-        return [Filter(bytes.fromhex(each.filter), bytes.fromhex(each.header)[::-1]) for each in read]
-    except ValueError as error:
-        raise RailUnavailable(f"{rpc.name} getblockfilter: the answer is no hex") from error
+async def _filtered(rpc: Rpc, hashes: Sequence[str]) -> list[Filtered]:
+    """Headers and filters of these blocks."""
+    headers: list[Call] = [("getblockheader", (each, False)) for each in hashes]
+    filters: list[Call] = [("getblockfilter", (each,)) for each in hashes]
+    answers = await rpc.batch([*headers, *filters])
+    found = []
+    for block_hash, header, told in zip(hashes, answers[: len(hashes)], answers[len(hashes) :], strict=True):
+        info = told.read(_filter_info)
+        try:
+            content, committed = bytes.fromhex(info.filter), bytes.fromhex(info.header)[::-1]
+        except ValueError as error:
+            raise RailUnavailable(f"{rpc.name} getblockfilter: the answer is no hex") from error
+        found.append(Filtered(block_hash, header.read_hex(), content, committed))
+    return found
 
 
 def _twice(content: bytes) -> bytes:

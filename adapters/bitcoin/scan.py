@@ -16,15 +16,15 @@ Piece = TypeVar("Piece")
 AHEAD = 2
 """Pieces that are fetched while one is decoded: the node works meanwhile. More gained nothing on two cores."""
 
-PIECE_BYTES = 2_000_000
+PIECE_BYTES = 1_000_000
 """What a piece should weigh: one large block, or many small ones. Its hex and its bytes are held a few times over."""
 
 PIECE_BLOCKS = 200
 HEADERS = 500
 """Blocks in one request at most: of blocks, and of headers alone."""
 
-LONG_BLOCK = 100_000
-"""Bytes of a block from which on the loop gets a turn after it: decoding it took a millisecond and more."""
+TURN_BYTES = 50_000
+"""Bytes after which the loop gets a turn: decoding them took about a millisecond, and the next pieces come in."""
 
 
 @dataclass(slots=True)
@@ -73,14 +73,16 @@ async def scan_range(source: Source, weight: Weight, span: Span, lens: Lens) -> 
         weight.seen(raws)
         return list(zip(hashes, raws, strict=True))
 
-    parent = span.after
+    parent, unturned = span.after, 0
     async with aclosing(pieces(span, lambda: weight.width, fetch)) as parts:
         async for part in parts:
             for block_hash, raw in part:
                 parent = source.placed(raw, block_hash, parent)
                 refs.append(parent)
                 found += block_transfers(await source.decode(raw, block_hash), parent, lens)
-                if len(raw) >= LONG_BLOCK:
+                unturned += len(raw)
+                if unturned >= TURN_BYTES:
+                    unturned = 0
                     await asyncio.sleep(0)
     await check_end(source, parent, span)
     return Scanned(refs, found, "blocks")

@@ -14,7 +14,7 @@ from adapters.evm.simulator import EvmSimulator
 from indexer.store.database import Database, connect
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
-from tests.bench import bitcoin_cpu, catchup, cpu, latency, process, quiet
+from tests.bench import bitcoin, bitcoin_cpu, catchup, cpu, latency, process, quiet
 from tests.bench.report import Row, show
 from tests.bench.stand import Stand, until
 
@@ -87,10 +87,22 @@ async def history() -> list[Row]:
     return rows
 
 
+async def coins() -> list[Row]:
+    """The Bitcoin rail, on a chain and a database of its own."""
+    with tempfile.TemporaryDirectory(prefix="railwatch-bench-") as name:
+        os.chmod(name, 0o711)
+        async with EmbeddedPostgres(Path(name) / "data") as dsn:
+            connection = await connect(dsn)
+            await migrate(connection)
+            await connection.close()
+            async with Database(dsn) as database:
+                return await bitcoin.rows(database, Path(name))
+
+
 async def main() -> None:
     """Run all of them, and show them together."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    rows = [*await live(), *await history(), *await cpu.rows(), *bitcoin_cpu.rows()]
+    rows = [*await live(), *await history(), *await cpu.rows(), *bitcoin_cpu.rows(), *await coins()]
     show(rows, RESULTS)
 
 

@@ -1,4 +1,5 @@
-"""A node's ZMQ publisher: `hashblock` and `sequence`, counted by topic; each message only wakes.
+"""A node's ZMQ publisher: `hashblock` and `sequence`, counted by topic. Blocks wake; the mempool's changes are handed
+on to its mirror, for as long as none is missing.
 
 `rawtx` is not subscribed to where there is `sequence`: it repeats every transaction of every block, two thousand
 messages at the very moment at which the block itself is wanted.
@@ -12,12 +13,15 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from adapters.bitcoin.mempool import Mempool
+from adapters.bitcoin.mempool import Change, Mempool
 from adapters.bitcoin.node import BitcoinNode
 from adapters.bitcoin.rpc import Rpc, text_decoder
 from indexer.rail import RailUnavailable
 
 BLOCK, SEQUENCE, TX = b"hashblock", b"sequence", b"rawtx"
+
+CHANGE_SIZE = 41
+"""A message of `sequence` about the mempool: id, label, and the number of the change in eight bytes."""
 
 QUEUE = 10_000
 """Messages that wait for us at most; what comes beyond is dropped, and shows as a gap."""
@@ -42,11 +46,11 @@ _published = msgspec.json.Decoder(list[Published])
 
 @dataclass(slots=True)
 class Heard:
-    """What some messages said: whether to wake anyway, which transactions came, which went."""
+    """What some messages said: the mempool's changes, whether they were counted, whether there is more to it."""
 
-    wake: bool = False
-    came: list[str] = field(default_factory=list)
-    went: list[str] = field(default_factory=list)
+    more: bool = False
+    counted: bool = False
+    changes: list[Change] = field(default_factory=list)
 
 
 class Counters:
@@ -85,6 +89,8 @@ class Publisher:
         except zmq.ZMQError as error:
             return RailUnavailable(f"{self._name}: ZMQ failed: {error}")
         finally:
+            self._mempool.followed = False
+            self._mempool.distrust()
             context.destroy(linger=0)
 
     async def _topics(self) -> tuple[bytes, ...]:
@@ -118,19 +124,24 @@ class Publisher:
 
     async def _matters(self, messages: Heard) -> bool:
         """Whether anything of it may change what we would be told. Bodies are read at once: they are wanted next."""
-        concerns = messages.wake or any(map(self._mempool.concerned, messages.went))
+        if messages.more:
+            self._mempool.distrust()
         try:
-            return await self._mempool.announce(messages.came) or concerns
+            return await self._mempool.follow(messages.changes) or messages.more
         except RailUnavailable:
             # Whoever is woken now asks himself, and learns it at first hand.
+            self._mempool.distrust()
             return True
+        finally:
+            # Only now: what was lost before the subscription stood leaves no gap.
+            self._mempool.followed |= messages.counted
 
     async def _head(self) -> str:
         return (await self._rpc.call("getbestblockhash")).read(text_decoder)
 
 
 def _drain(socket: "zmq.Socket[bytes]", counters: Counters) -> Heard:
-    """What waits, up to a bound. A message of another shape, and a gap before one, wake."""
+    """What waits, up to a bound. A block, a message of another shape, and a gap before one, are more than a change."""
     heard = Heard()
     for _ in range(DRAIN):
         try:
@@ -138,10 +149,11 @@ def _drain(socket: "zmq.Socket[bytes]", counters: Counters) -> Heard:
         except zmq.Again:
             break
         topic, body, number = parts if len(parts) == 3 else (b"", b"", b"")
-        heard.wake |= counters.gap(topic, number)
+        heard.more |= counters.gap(topic, number)
+        heard.counted |= topic == SEQUENCE
         label = body[32:33]
-        if topic != SEQUENCE or label not in (b"A", b"R"):
-            heard.wake = True
+        if topic != SEQUENCE or label not in (b"A", b"R") or len(body) != CHANGE_SIZE:
+            heard.more = True
         else:
-            (heard.came if label == b"A" else heard.went).append(body[:32].hex())
+            heard.changes.append(Change(body[:32].hex(), label == b"A", int.from_bytes(body[33:], "little")))
     return heard

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.bitcoind
 
 AMOUNT = 1_000_007
 PATIENCE = 20.0
+LATE = (1 << 40).to_bytes(8, "little")
+"""The number of a change that comes after every list."""
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -128,7 +130,9 @@ async def test_a_payment_that_goes_wakes(chain: Chain) -> None:
         await _until_subscribed(chain.sim, heard)
         for act in (chain.sim.replace, chain.sim.drop):
             tx_id = await chain.sim.pay(address, AMOUNT)
-            assert len(await chain.waiting(address)) == 1
+            async with asyncio.timeout(PATIENCE):
+                while len(await chain.waiting(address)) != 1:  # noqa: ASYNC110 (its push is on its way)
+                    await asyncio.sleep(0.01)
             ringing = asyncio.create_task(heard.rings())
             await asyncio.sleep(0)
             await act(tx_id)
@@ -153,8 +157,8 @@ async def test_the_payments_of_others_wake_nobody(sim: BitcoinSimulator, spoken:
         tx_ids = [await sim.pay(await sim.new_address(), AMOUNT) for _ in range(3)]
         liar.requests.clear()
         for tx_id in tx_ids:
-            await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + bytes(8))
-            await spoken.say(b"sequence", bytes.fromhex("22" * 32) + b"R" + bytes(8))
+            await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + LATE)
+            await spoken.say(b"sequence", bytes.fromhex("22" * 32) + b"R" + LATE)
         await until(lambda: sum(request.count("getrawtransaction") for request in liar.requests) == 3)
         assert not heard.rung.is_set()
         liar.requests.clear()
@@ -170,8 +174,8 @@ async def _first_look(heard: Bell) -> None:
 
 
 ODD = {
-    "a gap": (b"sequence", bytes(32) + b"R" + bytes(8), 7),
-    "a counter that began anew": (b"sequence", bytes(32) + b"R" + bytes(8), 0),
+    "a gap": (b"sequence", bytes(32) + b"R" + LATE, 7),
+    "a counter that began anew": (b"sequence", bytes(32) + b"R" + LATE, 0),
     "a label of the future": (b"sequence", bytes(32) + b"X", None),
     "half a message": (b"sequence", b"", None),
     "a block": (b"hashblock", bytes(32), None),
@@ -185,7 +189,7 @@ async def test_whatever_is_not_plainly_somebody_elses_wakes(sim: BitcoinSimulato
     async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
         await spoken.subscribed()
         await _first_look(heard)
-        await spoken.say(b"sequence", bytes.fromhex("22" * 32) + b"R" + bytes(8), 3)
+        await spoken.say(b"sequence", bytes.fromhex("22" * 32) + b"R" + LATE, 3)
         topic, body, count = ODD[odd]
         await spoken.say(topic, body, count)
         async with asyncio.timeout(PATIENCE):
@@ -283,7 +287,7 @@ async def test_announced_bodies_are_bounded(
         tx_ids = [await sim.pay(address, AMOUNT) for _ in range(5)]
         liar.requests.clear()
         for tx_id in tx_ids:
-            await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + bytes(8))
+            await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + LATE)
         await until(lambda: any("getrawtransaction" in request for request in liar.requests))
         chain = Chain(sim, rail, (await rail.heads()).latest)
         assert len(await chain.waiting(address)) == 5
@@ -299,3 +303,117 @@ async def test_back_off_grows_while_pushes_fail(lied_to: Chain, liar: Liar, monk
     liar.requests.clear()
     await lied_to.rail.wait_for_change()
     assert liar.requests == []
+
+
+async def _followed(sim: BitcoinSimulator, spoken: Node, heard: Bell) -> None:
+    """Say something, so that the subscription is known to stand, and let whatever rings pass."""
+    await spoken.subscribed()
+    await spoken.say(b"sequence", bytes.fromhex("22" * 32) + b"R" + LATE, 1)
+    await _first_look(heard)
+
+
+async def test_between_lists_the_pushes_keep_the_mirror(
+    sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes, and which strangers go, is known without asking for the list; any doubt, and it is asked for again.
+
+    That one of ours goes is a doubt: who replaced it is told by a message of its own, and has to be known with it.
+    """
+    monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 600.0)
+    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await _followed(sim, spoken, heard)
+        assert await rail.pending(watches) == []
+        liar.requests.clear()
+        tx_id, stranger = await sim.pay(address, AMOUNT), await sim.pay(await sim.new_address(), AMOUNT)
+        await spoken.say(b"sequence", bytes.fromhex(stranger) + b"A" + LATE)
+        await spoken.say(b"sequence", bytes.fromhex(stranger) + b"R" + LATE)
+        ringing = asyncio.create_task(heard.rings())
+        await asyncio.sleep(0)
+        await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + LATE)
+        await ringing
+        assert [each.tx_id for each in await rail.pending(watches)] == [tx_id]
+        assert not any("getrawmempool" in request for request in liar.requests)
+        for label, count in ((b"R", None), (b"A", 77)):  # ours goes, as it is said; a gap
+            liar.requests.clear()
+            ringing = asyncio.create_task(heard.rings())
+            await asyncio.sleep(0)
+            await spoken.say(b"sequence", bytes.fromhex(tx_id) + label + LATE, count)
+            await ringing
+            assert [each.tx_id for each in await rail.pending(watches)] == [tx_id]
+            assert any("getrawmempool" in request for request in liar.requests)
+
+
+async def test_what_comes_while_somebody_looks_is_not_lost(
+    sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes in what was announced, while the next body is still on its way."""
+    monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 600.0)
+    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await _followed(sim, spoken, heard)
+        assert await rail.pending(watches) == []
+        for _ in range(5):
+            tx_id = await sim.pay(address, AMOUNT)
+            liar.requests.clear()
+            ringing = asyncio.create_task(heard.rings())
+            await asyncio.sleep(0)
+            await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + LATE)
+            while not ringing.done():
+                await rail.pending(watches)
+            assert tx_id in {each.tx_id for each in await rail.pending(watches)}
+            assert not any("getrawmempool" in request for request in liar.requests)
+
+
+async def test_pushes_from_before_the_list_change_nothing(sim: BitcoinSimulator, spoken: Node) -> None:
+    """They were on their way while the list was taken, which knows better."""
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        tx_id = await sim.pay(address, AMOUNT)
+        await _followed(sim, spoken, heard)
+        assert [each.tx_id for each in await rail.pending(watches)] == [tx_id]
+        await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"R" + (1).to_bytes(8, "little"))
+        other = await sim.pay(address, AMOUNT)
+        ringing = asyncio.create_task(heard.rings())
+        await asyncio.sleep(0)
+        await spoken.say(b"sequence", bytes.fromhex(other) + b"A" + LATE)
+        await ringing
+        assert {each.tx_id for each in await rail.pending(watches)} == {tx_id, other}
+
+
+async def test_before_the_first_change_was_counted_no_push_is_trusted(sim: BitcoinSimulator, spoken: Node) -> None:
+    """What is lost before a subscription stands leaves no gap."""
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await spoken.subscribed()
+        await _first_look(heard)
+        await spoken.say(b"hashblock", bytes(32))
+        await heard.rung.wait()
+        assert await rail.pending(watches) == []
+        tx_id = await sim.pay(address, AMOUNT)
+        assert [each.tx_id for each in await rail.pending(watches)] == [tx_id]
+
+
+async def test_trust_in_pushes_is_for_a_while_only(
+    sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher that has fallen silent tells of no gap."""
+    monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 0.2)
+    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await _followed(sim, spoken, heard)
+        assert await rail.pending(watches) == []
+        await sim.pay(address, AMOUNT)
+        async with asyncio.timeout(PATIENCE):
+            while not await rail.pending(watches):  # noqa: ASYNC110 (nothing is pushed: that is the story)
+                await asyncio.sleep(0.02)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +10,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Lie = Callable[[list[Any], dict[str, Any]], dict[str, Any]]
 """From the parameters and the honest reply to the reply that is given."""
 
@@ -32,13 +33,15 @@ def change(tamper: Callable[[Any], Any]) -> Lie:
 class Liar:
     """``lies`` by method; ``body``, ``kind``, ``status`` and ``hang`` spoil whole responses, REST's too.
 
-    ``rest`` tampers with what REST gives. ``requests`` is what was asked: lists of methods, and paths.
+    ``rest`` tampers with what REST gives. ``requests`` is what was asked: lists of methods, and paths; ``most`` is how
+    many of them were on their way at once.
     """
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self.heal()
         self.requests: list[list[str] | str] = []
+        self.most = self._now = 0
 
     def heal(self) -> None:
         """Tell the truth again."""
@@ -50,8 +53,8 @@ class Liar:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession()
         app = web.Application(client_max_size=1 << 26)
-        app.router.add_post("/{key:.*}", self._serve)
-        app.router.add_get("/{path:rest/.*}", self._serve_rest)
+        app.router.add_post("/{key:.*}", self._counted(self._serve))
+        app.router.add_get("/{path:rest/.*}", self._counted(self._serve_rest))
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -64,6 +67,17 @@ class Liar:
     ) -> None:
         await self._runner.cleanup()
         await self._session.close()
+
+    def _counted(self, serve: Handler) -> Handler:
+        async def counted(request: web.Request) -> web.StreamResponse:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            try:
+                return await serve(request)
+            finally:
+                self._now -= 1
+
+        return counted
 
     async def _serve(self, request: web.Request) -> web.Response:
         calls = json.loads(await request.read())

@@ -1,5 +1,6 @@
 """The way to the node: credentials, a busy node, one that starts, and whatever else is no answer (HAZARDS "Nodes")."""
 
+import asyncio
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -7,7 +8,7 @@ import pytest
 
 from adapters.bitcoin import open_node
 from adapters.bitcoin.node import BitcoinNode
-from adapters.bitcoin.rpc import NodeRefused, Rpc
+from adapters.bitcoin.rpc import AT_ONCE, NodeRefused, Rpc
 from adapters.bitcoin.simulator import BitcoinSimulator
 from indexer.rail import RailUnavailable
 from tests.bitcoin.conftest import Chain
@@ -127,3 +128,26 @@ async def test_a_call_after_the_end_is_unavailable(sim: BitcoinSimulator) -> Non
     await rpc.aclose()
     with pytest.raises(RailUnavailable, match="enter the adapter first"):
         await rpc.getblockcount()
+
+
+async def test_a_node_is_never_asked_more_at_once_than_it_can_hold(lied_to: Chain, liar: Liar) -> None:
+    """Core answers with as few as four threads, and turns away what its queue cannot hold."""
+    await lied_to.sim.mine(20)
+    address = await lied_to.sim.new_address()
+    span, watches = await lied_to.span(), lied_to.watch(address)
+    calls = [(lied_to.rail.heads(), lied_to.rail.scan(span, watches), lied_to.rail.pending(watches)) for _ in range(8)]
+    await asyncio.gather(*[call for some in calls for call in some])
+    assert liar.most == AT_ONCE
+
+
+async def test_rest_is_used_where_it_is_served_and_refused_by_name_where_it_is_demanded() -> None:
+    async with BitcoinSimulator(lines=("rest=0",)) as sim:
+        table = {key: value for key, value in sim.node.items() if key not in ("rest", "zmq")}
+        with pytest.raises(RailUnavailable, match="rest is true, and the node does not serve it"):
+            await open_node(sim.settings, {**table, "rest": True}).__aenter__()
+        async with open_node(sim.settings, table) as rail:
+            chain = Chain(sim, rail, (await rail.heads()).latest)
+            address = await sim.new_address()
+            await sim.pay(address, 1_000_007)
+            await sim.mine()
+            assert len(await chain.found(address)) == 1

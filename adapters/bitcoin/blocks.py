@@ -211,4 +211,9 @@ class Source:
 
 
 def _ref(header: HeaderInfo) -> BlockRef:
-    return BlockRef(header.height, header.hash, header.previousblockhash, datetime.fromtimestamp(header.time, UTC))
+    """Raises `RailUnavailable` for a time that no block has: it is 32 bits there."""
+    try:
+        time = datetime.fromtimestamp(header.time, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise RailUnavailable(f"the header of block {header.hash} has no time: {header.time}") from error
+    return BlockRef(header.height, header.hash, header.previousblockhash, time)

@@ -92,13 +92,20 @@ async def _matches(rpc: Rpc, source: Source, span: Span, scripts: Sequence[bytes
                 parent = source.placed(each.raw_header, each.hash, parent)
                 if not each.follows(below):
                     raise RailUnavailable(f"{rpc.name}: the filter of block {each.hash} is not the one committed to")
-                if match_any(each.content, each.hash, scripts):
+                if _may_hold(rpc, each, scripts):
                     matched.append(parent)
                 below = each
                 if place % TURN == 0:
                     await asyncio.sleep(0)
     check_reached(parent, span)
     return matched
+
+
+def _may_hold(rpc: Rpc, each: Filtered, scripts: Sequence[bytes]) -> bool:
+    try:
+        return match_any(each.content, each.hash, scripts)
+    except ValueError as error:
+        raise RailUnavailable(f"{rpc.name}: the filter of block {each.hash} cannot be read: {error}") from error
 
 
 async def _filtered(rpc: Rpc, hashes: Sequence[str]) -> list[Filtered]:

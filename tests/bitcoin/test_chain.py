@@ -176,6 +176,12 @@ async def test_a_block_that_cannot_be_decoded_halts_the_rail_by_its_hash(
         await lied_to.rail.scan(Span(line[0], line[-1]), lied_to.watch(paid))
 
 
+async def test_a_time_that_no_block_has_is_no_answer(lied_to: Chain, liar: Liar) -> None:
+    liar.lies["getblockheader"] = change(lambda header: {**header, "time": 10**18})
+    with pytest.raises(RailUnavailable, match="has no time"):
+        await lied_to.rail.block_at(1)
+
+
 async def test_an_orphan_that_the_node_still_serves_is_gone(sim: BitcoinSimulator) -> None:
     """A node gives side blocks by their hash, over RPC and REST; only the canonical chain counts."""
     async with sim.open_adapter() as rail:

@@ -1,6 +1,7 @@
 """Long spans: look-backs by filters, the same by blocks, and how pieces are cut (HAZARDS B8, B17, B18)."""
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -104,6 +105,26 @@ async def test_a_filter_that_is_not_the_one_committed_to_is_refused(
         await look_back(lied_to, *scattered)
 
 
+async def test_a_filter_that_cannot_be_read_is_no_answer(
+    lied_to: Chain, liar: Liar, scattered: tuple[str, str]
+) -> None:
+    """Committed to as it should be, and cut short all the same."""
+    head = await lied_to.sim.head()
+    parent = (await lied_to.sim.rpc("getblockheader", head))["previousblockhash"]
+    below = bytes.fromhex((await lied_to.sim.rpc("getblockfilter", parent))["header"])[::-1]
+    content = b"\x09"
+    header = twice(twice(content) + below)[::-1]
+    honest = change(lambda info: {"filter": content.hex(), "header": header.hex()})
+    liar.lies["getblockfilter"] = lambda params, reply: honest(params, reply) if params[0] == head else reply
+    with pytest.raises(RailUnavailable, match=f"the filter of block {head} cannot be read"):
+        await look_back(lied_to, *scattered)
+
+
+def twice(content: bytes) -> bytes:
+    """SHA-256 of SHA-256."""
+    return sha256(sha256(content).digest()).digest()
+
+
 async def test_with_claims_blocks_are_read_so_that_rivals_are_found(chain: Chain) -> None:
     """A filter knows no coins: a rival that pays a stranger would slip through it."""
     address = await chain.sim.new_address()
@@ -173,7 +194,7 @@ async def test_a_node_that_takes_too_long_is_asked_for_less(
         liar.heal()
         liar.requests.clear()
         assert len((await rail.scan(span, watches)).transfers) == 6
-        assert asked()[0] == 4
+        assert asked()[0] <= 4
 
 
 @pytest.mark.litecoind

@@ -1,5 +1,6 @@
 """The connection to Postgres: a small pool, values in the shapes we use, and errors that say what to do next."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -135,6 +136,9 @@ def translated(dsn: str) -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            # We were cancelled, and the rollback met a dead connection: that must not pass for a database to wait for.
+            raise asyncio.CancelledError from error
         raise StoreUnavailable(f"Postgres at {place_of(dsn)}: {type(error).__name__}: {error}") from error
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "").startswith("RW"):

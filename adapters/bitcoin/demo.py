@@ -15,10 +15,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from adapters.bitcoin.address import script_address
-from adapters.bitcoin.daemonnode import Console, DaemonNode, NodeError, find_node
+from adapters.bitcoin.console import Console
+from adapters.bitcoin.daemonnode import DaemonNode, NodeError, find_node
 from adapters.bitcoin.fleet import Fleet
 from adapters.bitcoin.mint import Tx
-from adapters.bitcoin.simulator import COIN, BitcoinSimulator, random_script
+from adapters.bitcoin.purse import random_script
+from adapters.bitcoin.simulator import COIN, BitcoinSimulator
 from indexer.rail.demo import DemoError, NotInstalled, Program, RailDemo, Shop, Story
 
 NAME = "local-btc"
@@ -113,8 +115,7 @@ class BitcoinDemo:
     def __init__(self) -> None:
         # The customer never pays out of change that waits: one story's replacement must not take another's payment.
         self._node = DaemonNode(wallet=True, settings=("spendzeroconfchange=0",))
-        self._sim = BitcoinSimulator(name=NAME)
-        self._sim.fleet = RunningFleet([self._node])
+        self._sim = BitcoinSimulator(name=NAME, fleet=RunningFleet([self._node]))
         self._customer = Customer(self._node)
         self._chain = asyncio.Lock()
         self._produced: dict[int, float] = {}

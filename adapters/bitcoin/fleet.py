@@ -10,7 +10,8 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
-from adapters.bitcoin.daemonnode import Console, DaemonNode, NodeError
+from adapters.bitcoin.console import Console
+from adapters.bitcoin.daemonnode import DaemonNode, NodeError
 from adapters.bitcoin.mint import Block, Tx
 
 FORK_MAX = 1_000

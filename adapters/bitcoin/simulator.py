@@ -1,52 +1,23 @@
 """Drives bitcoind or litecoind: stories in tests and demos (`indexer.rail.Simulator`), and what only coins can do."""
 
-import secrets
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from adapters.bitcoin.daemonnode import BITCOIND, LITECOIND, DaemonNode, NodeError
 from adapters.bitcoin.fleet import Fleet
 from adapters.bitcoin.mint import PURSE, TREASURY, Coin, Tx, fee_of, lock, make_block, make_tx
 from adapters.bitcoin.params import BITCOIN_REGTEST, LITECOIN_REGTEST
+from adapters.bitcoin.purse import Kind, Purse, random_script
 from indexer.rail import AssetId, AssetSpec, RailAdapter, RailSettings
-
-Kind = Literal["p2pkh", "p2sh", "p2wpkh", "p2wsh", "p2tr"]
-KINDS: tuple[Kind, ...] = ("p2pkh", "p2sh", "p2wpkh", "p2wsh", "p2tr")
 
 COIN = 100_000_000
 MATURE = 8
 """Rewards that wait to be spent when a story begins; they become 399 coins of 1."""
-REPLACEMENT = 50_000
-"""What a rival offers on top of the fee that it has to beat, descendants included."""
-DUST = 1_000
-"""Change below it is left to the miner."""
 EXPIRED = 2 * 3600
 """Seconds after which a node certainly forgets what waits (``mempoolexpiry=1``: an hour)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A transaction of ours, and what it takes to make a rival of it."""
-
-    tx: Tx
-    coins: tuple[Coin, ...]
-    outputs: tuple[tuple[bytes, int], ...]
-    """(script, amount); the last one of a payment is its change."""
-
-    @property
-    def total(self) -> int:
-        """What it spends, the fee with it."""
-        return sum(coin.amount for coin in self.coins)
-
-    @property
-    def fee(self) -> int:
-        """What its miner gets."""
-        return self.total - sum(amount for _, amount in self.outputs)
 
 
 class BitcoinSimulator:
@@ -54,7 +25,7 @@ class BitcoinSimulator:
 
     ``password``: the nodes ask for it, instead of a cookie. ``push``: adapters are told of ZMQ, where there is one.
     ``lines`` are further lines of the nodes' configuration, ``options`` the rail's. ``at`` is a node's place.
-    ``fleet`` has the nodes themselves: to stop, to start, to part and to heal.
+    ``fleet`` has the nodes themselves: to stop, to start, to part and to heal; ``purse`` has the money.
     """
 
     def __init__(
@@ -67,8 +38,10 @@ class BitcoinSimulator:
         push: bool = True,
         lines: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
-        self.fleet = Fleet([DaemonNode(program, password, lines) for _ in range(nodes)])
+        self.fleet = fleet or Fleet([DaemonNode(program, password, lines) for _ in range(nodes)])
+        self.purse = Purse(self.fleet)
         self.chain = LITECOIN_REGTEST if program == LITECOIND else BITCOIN_REGTEST
         self.symbol = "LTC" if program == LITECOIND else "BTC"
         self.chain_id = self.chain.id
@@ -76,9 +49,6 @@ class BitcoinSimulator:
         self.assets: tuple[AssetId, ...] = (self.native,)
         self._name, self._push, self._options = name, push, dict(options or {})
         self._scrypt = program == LITECOIND
-        self._coins: deque[Coin] = deque()
-        self._change: list[Coin] = []
-        self._sent: dict[str, Sent] = {}
         self._scripts: dict[str, bytes] = {}
         self._rewarded: list[str] = []
         self._base = 0
@@ -135,7 +105,7 @@ class BitcoinSimulator:
         split = make_tx(rewards, [(lock(PURSE), COIN)] * many)
         await self.fleet.send(split)
         await self.mine()
-        self._coins.extend(Coin(split.tx_id, vout, COIN) for vout in range(many))
+        self.purse.fill(Coin(split.tx_id, vout, COIN) for vout in range(many))
         self._base = await self.height()
 
     async def _treasury(self) -> list[Coin]:
@@ -175,7 +145,7 @@ class BitcoinSimulator:
 
     async def replace(self, tx_id: str, *, at: int = 0) -> str:
         """Send a rival that pays somebody else of what is in no block; returns its id."""
-        rival = self.rival(tx_id)
+        rival = self.purse.rival(tx_id)
         await self.fleet.send(rival, at)
         return rival.tx_id
 
@@ -187,7 +157,7 @@ class BitcoinSimulator:
 
     async def pay_many(self, payments: Sequence[tuple[str, int]], *, at: int = 0) -> str:
         """One transaction with an output for each (address, amount), in this order, and change."""
-        tx = await self._spend([(await self._script_of(address), amount) for address, amount in payments])
+        tx = await self.purse.spend([(await self._script_of(address), amount) for address, amount in payments])
         await self.fleet.send(tx, at)
         return tx.tx_id
 
@@ -197,40 +167,33 @@ class BitcoinSimulator:
         Who replaces the first (`replace`) takes the others with it, though he touches none of their coins.
         """
         left = amount + links * fee_of(1, 1)
-        chain = [await self._spend([(lock(PURSE), left)])]
+        chain = [await self.purse.spend([(lock(PURSE), left)])]
         for link in range(1, links):
             coin = Coin(chain[-1].tx_id, 0, left)
             left -= fee_of(1, 1)
             last = link == links - 1
             chain.append(
-                self._note([coin], [(await self._script_of(address), amount) if last else (lock(PURSE), left)])
+                self.purse.make([coin], [(await self._script_of(address), amount) if last else (lock(PURSE), left)])
             )
         for tx in chain:
             await self.fleet.send(tx)
         return [tx.tx_id for tx in chain]
 
-    def rival(self, tx_id: str) -> Tx:
-        """A transaction, not sent, that spends the same coins to a stranger. Raises `NodeError` if it is not ours."""
-        old = self._of_ours(tx_id)
-        return self._note(old.coins, [(random_script("p2wpkh"), old.total - old.fee - REPLACEMENT)])
-
     async def bump(self, tx_id: str) -> str:
         """Send the same payment once more, for a higher fee that its change pays; returns the new one's id."""
-        old = self._of_ours(tx_id)
-        script, change = old.outputs[-1]
-        tx = self._note(old.coins, [*old.outputs[:-1], (script, change - REPLACEMENT)])
+        tx = self.purse.bumped(tx_id)
         await self.fleet.send(tx)
         return tx.tx_id
 
     async def double_spend_in_block(self, tx_id: str, *, at: int = 0) -> str:
         """Mine a rival of what waits that no mempool has seen; returns its id."""
-        rival = self.rival(tx_id)
+        rival = self.purse.rival(tx_id)
         await self.rewrite(0, [rival], at=at)
         return rival.tx_id
 
     async def reverse(self, depth: int, tx_id: str) -> str:
         """A `reorg` whose branch holds a rival of ``tx_id``, and all else that the old blocks held; returns its id."""
-        rival = self.rival(tx_id)
+        rival = self.purse.rival(tx_id)
         await self.rewrite(depth, [rival, *(tx for tx in await self.newest(depth) if tx.tx_id != tx_id)])
         return rival.tx_id
 
@@ -252,7 +215,7 @@ class BitcoinSimulator:
             kept = [("getrawtransaction", (tx_id,)) for tx_id in waiting if tx_id not in tx_ids]
             raws = await self.fleet.batch(kept, place)
             await self.rpc("setmocktime", int(time.time()) + EXPIRED, at=place)
-            await self.rpc("sendrawtransaction", (await self._spend([])).raw, at=place)
+            await self.rpc("sendrawtransaction", (await self.purse.spend([])).raw, at=place)
             await self.rpc("setmocktime", 0, at=place)
             for raw in raws:
                 with suppress(NodeError):  # it builds on what is gone
@@ -264,7 +227,7 @@ class BitcoinSimulator:
 
     def sent(self, tx_id: str) -> Tx:
         """A transaction of ours in full, whatever has become of it. Raises `NodeError` if it is not ours."""
-        return self._of_ours(tx_id).tx
+        return self.purse.made(tx_id).tx
 
     # Blocks
 
@@ -309,42 +272,6 @@ class BitcoinSimulator:
         """Any other command to a node."""
         return await self.fleet.rpc(method, *params, at=at)
 
-    # Money
-
-    async def _spend(self, outputs: Sequence[tuple[bytes, int]]) -> Tx:
-        """A transaction, not sent, with these outputs and change."""
-        paid = sum(amount for _, amount in outputs)
-        coins: list[Coin] = []
-        while (left := sum(coin.amount for coin in coins) - paid - fee_of(len(coins), len(outputs) + 1)) < 0:
-            if not self._coins:
-                await self._collect_change()
-            coins.append(self._coins.popleft())
-        if left < DUST:
-            return self._note(coins, outputs)
-        tx = self._note(coins, [*outputs, (lock(PURSE), left)])
-        self._change.append(Coin(tx.tx_id, len(outputs), left))
-        return tx
-
-    async def _collect_change(self) -> None:
-        """Take back what payments left over, as far as it is in blocks."""
-        found = await self.fleet.batch([("gettxout", (coin.tx_id, coin.vout)) for coin in self._change])
-        ready = [coin for coin, at in zip(self._change, found, strict=True) if at and at["confirmations"]]
-        if not ready:
-            raise NodeError("all coins are spent, and no change is in a block: mine one")
-        self._coins.extend(ready)
-        self._change = [coin for coin in self._change if coin not in ready]
-
-    def _note(self, coins: Sequence[Coin], outputs: Sequence[tuple[bytes, int]]) -> Tx:
-        """Make a transaction, and remember how to make a rival of it."""
-        tx = make_tx(coins, outputs)
-        self._sent[tx.tx_id] = Sent(tx, tuple(coins), tuple(outputs))
-        return tx
-
-    def _of_ours(self, tx_id: str) -> Sent:
-        if tx_id not in self._sent:
-            raise NodeError(f"{tx_id} was not sent by this simulator, which cannot spend its coins")
-        return self._sent[tx_id]
-
     # Scripts and their spelling
 
     async def _address_of(self, script: bytes) -> str:
@@ -355,15 +282,3 @@ class BitcoinSimulator:
         if address not in self._scripts:
             self._scripts[address] = bytes.fromhex((await self.rpc("validateaddress", address))["scriptPubKey"])
         return self._scripts[address]
-
-
-def random_script(kind: Kind) -> bytes:
-    """The output script of an address that nobody has the key of."""
-    short, long = secrets.token_bytes(20), secrets.token_bytes(32)
-    return {
-        "p2pkh": b"\x76\xa9\x14" + short + b"\x88\xac",
-        "p2sh": b"\xa9\x14" + short + b"\x87",
-        "p2wpkh": b"\x00\x14" + short,
-        "p2wsh": b"\x00\x20" + long,
-        "p2tr": b"\x51\x20" + long,
-    }[kind]

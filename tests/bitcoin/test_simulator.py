@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adapters.bitcoin.daemonnode import Console, DaemonNode, NodeError, NodeMissing, find_node
-from adapters.bitcoin.simulator import COIN, KINDS, BitcoinSimulator
+from adapters.bitcoin.console import Console
+from adapters.bitcoin.daemonnode import DaemonNode, NodeError, NodeMissing, find_node
+from adapters.bitcoin.purse import KINDS
+from adapters.bitcoin.simulator import COIN, BitcoinSimulator
 
 AMOUNT = 1_000_007
 BOTH = [
@@ -68,7 +70,8 @@ async def test_an_amount_beyond_one_coin_takes_several(sim: BitcoinSimulator) ->
 
 async def test_change_is_spent_once_the_coins_are_gone(sim: BitcoinSimulator) -> None:
     address = await sim.new_address()
-    sim._coins = type(sim._coins)([sim._coins[0]])
+    while len(sim.purse.coins) > 1:
+        sim.purse.coins.pop()
     await sim.pay(address, AMOUNT)
     with pytest.raises(NodeError, match="mine one"):
         await sim.pay(address, AMOUNT)

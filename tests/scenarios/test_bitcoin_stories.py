@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.bitcoin.simulator import KINDS, BitcoinSimulator
+from adapters.bitcoin.purse import KINDS
+from adapters.bitcoin.simulator import BitcoinSimulator
 from indexer.store.database import Database
 from tests.scenarios.bitcoin_stage import AMOUNT, BitcoinStage
 

@@ -157,7 +157,7 @@ class BitcoinSimulator:
 
     async def pay_many(self, payments: Sequence[tuple[str, int]], *, at: int = 0) -> str:
         """One transaction with an output for each (address, amount), in this order, and change."""
-        tx = await self.purse.spend([(await self._script_of(address), amount) for address, amount in payments])
+        tx = await self.purse.spend([(await self.script_of(address), amount) for address, amount in payments])
         await self.fleet.send(tx, at)
         return tx.tx_id
 
@@ -173,7 +173,7 @@ class BitcoinSimulator:
             left -= fee_of(1, 1)
             last = link == links - 1
             chain.append(
-                self.purse.make([coin], [(await self._script_of(address), amount) if last else (lock(PURSE), left)])
+                self.purse.make([coin], [(await self.script_of(address), amount) if last else (lock(PURSE), left)])
             )
         for tx in chain:
             await self.fleet.send(tx)
@@ -278,7 +278,8 @@ class BitcoinSimulator:
         found = await self.rpc("decodescript", script.hex())
         return str(found["address"] if "address" in found else found["addresses"][0])
 
-    async def _script_of(self, address: str) -> bytes:
+    async def script_of(self, address: str) -> bytes:
+        """The output script that an address stands for, as the node tells it."""
         if address not in self._scripts:
             self._scripts[address] = bytes.fromhex((await self.rpc("validateaddress", address))["scriptPubKey"])
         return self._scripts[address]

@@ -18,7 +18,8 @@ import zmq
 import zmq.asyncio
 
 from adapters.bitcoin.block import read_block
-from adapters.bitcoin.simulator import BitcoinSimulator, random_script
+from adapters.bitcoin.purse import random_script
+from adapters.bitcoin.simulator import BitcoinSimulator
 from indexer.config import Config
 from indexer.conformance import WatchSet
 from indexer.daemon.supervisor import Silent, serve
@@ -263,8 +264,8 @@ async def grow(bench: Bench) -> None:
         outputs = [*((random_script("p2wpkh"), 1_000) for _ in range(OUTPUTS)), padding]
         if number % 50 == 0:
             address = bench.addresses[number // 50 % len(bench.addresses)]
-            outputs.append((await bench.sim._script_of(address), AMOUNT))
-        await bench.sim.rewrite(0, [await bench.sim._spend(outputs)])
+            outputs.append((await bench.sim.script_of(address), AMOUNT))
+        await bench.sim.rewrite(0, [await bench.sim.purse.spend(outputs)])
         if number % 1_000 == 999:
             print(f"  made {number + 1:,} of {BLOCKS:,} blocks", flush=True)
 

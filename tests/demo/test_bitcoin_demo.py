@@ -35,7 +35,7 @@ def test_what_a_mempool_and_a_fork_do_is_told_as_expected_and_nothing_stays(hous
 def test_without_bitcoind_the_others_go_on_and_who_names_it_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch, house: House
 ) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("RAILWATCH_BITCOIND", "nowhere/bitcoind")
     said: list[str] = []
     assert [type(each) for each in open_demos((), said.append)] == [EvmDemo]

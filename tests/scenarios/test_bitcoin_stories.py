@@ -292,3 +292,25 @@ async def test_two_nodes_that_part_are_believed_when_they_agree_again(two: Bitco
     [detection] = await two.detections(lost)
     assert (detection["state"], detection["replaced_by"]) == ("replaced", rival)
     assert (await two.tables.path(kept))[-1] == PAID
+
+
+@pytest.mark.litecoind
+async def test_the_same_on_a_litecoind_that_pushes_nothing(database: Database, tmp_path: Path) -> None:
+    """Seen by asking: waiting, replaced, paid, reorganised away."""
+    async with BitcoinSimulator("litecoind") as sim, BitcoinStage(sim, database, tmp_path) as stage:
+        await stage.start()
+        paid, replaced = await stage.invoice(), await stage.invoice()
+        tx_id, old = await stage.pay(paid), await stage.pay(replaced)
+        await stage.tells(paid, CREATED, DETECTED)
+        await stage.tells(replaced, CREATED, DETECTED)
+        rival = await stage.sim.replace(old)
+        await stage.tells(replaced, CREATED, DETECTED, ("created", "replaced"))
+        await stage.mine()
+        await stage.mine()
+        assert await stage.tables.path(paid) == [CREATED, DETECTED, CONFIRMING, PAID]
+        assert [each["replaced_by"] for each in await stage.detections(replaced)] == [rival]
+        await stage.sim.reverse(2, tx_id)
+        await stage.follows()
+        assert (await stage.tables.path(paid))[-1] == ("created", "reversed")
+        assert await stage.tables.open_cases(paid) == {"reversed", "double_spend"}
+        await stage.tables.audit()

@@ -32,9 +32,6 @@ TRUSTED_SECONDS = 10.0
 LOOK_SECONDS = 120.0
 """The longest that one look may take: a first one reads every body, some thousands a second."""
 
-ANNOUNCED = 5_000
-"""Bodies that are held for a list that has yet to name them. What is dropped is asked for again."""
-
 TURN = 2_000
 """Transactions that are matched before the loop gets a turn."""
 
@@ -84,7 +81,8 @@ class Mempool:
         self._looking = asyncio.Lock()
         self._txs: dict[str, Tx] = {}
         self._odd: set[str] = set()
-        self._announced: dict[str, Tx] = {}
+        self._pushed: dict[str, int] = {}
+        """What came by a push since the list, and the number of that change."""
         self._unmatched: set[str] = set()
         self._matched: Matched | None = None
         self._listed_at = 0
@@ -104,7 +102,7 @@ class Mempool:
             async with asyncio.timeout(LOOK_SECONDS), self._looking:
                 await self._look()
                 matched = await self._match(lens.watches)
-                txs = [self._txs[tx_id] for tx_id in sorted(matched.concerned)]
+                txs = [self._txs[tx_id] for tx_id in sorted(matched.concerned) if tx_id in self._txs]
                 return pending_transfers(txs, self._txs.get, lens)
         except TimeoutError as error:
             raise RailUnavailable(
@@ -113,57 +111,62 @@ class Mempool:
             ) from error
 
     async def follow(self, changes: Sequence[Change]) -> bool:
-        """Take in what was pushed, in order; whether any of it concerns who looked last.
+        """Take in what was pushed, in order; whether any of it may concern who looked last.
 
-        Bodies that came are read at once, and held until a look takes them in. Raises `RailUnavailable`.
+        Raises `RailUnavailable`, and is to be followed by `distrust` then.
         """
-        # Messages from before the list are on their way while it is read: it knows better.
-        last = {change.tx_id: change.came for change in changes if change.number >= self._listed_at}
-        went = [tx_id for tx_id, came in last.items() if not came]
-        concerns = self._matched is None or any(tx_id in self._matched.concerned for tx_id in went)
-        if concerns and went:
-            # Its rival is told by a message of its own, and a look between the two would find neither (HAZARDS B1).
+        if not self._trusted:
+            return bool(changes)  # The list that the next look asks for holds all of it.
+        # Pushes from before the list are on their way while it is read: it knows better.
+        last = {change.tx_id: change for change in changes if change.number >= self._listed_at}
+        concerns = self._take_out([tx_id for tx_id, change in last.items() if not change.came])
+        came = {tx_id: change.number for tx_id, change in last.items() if change.came and tx_id not in self._txs}
+        self._pushed.update(came)
+        bodies = await self._read(list(came))
+        return concerns or self._matched is None or bool(_concerned(bodies, self._matched.watches))
+
+    def _take_out(self, went: Sequence[str]) -> bool:
+        """Let go of what went; whether any of it concerned who looked last."""
+        concerns = self._matched is None or not self._matched.concerned.isdisjoint(went)
+        if went and concerns:
+            # Its rival is told by a push of its own, and a look between the two would find neither (HAZARDS B1).
             self.distrust()
         for tx_id in went:
             self._txs.pop(tx_id, None)
-            self._announced.pop(tx_id, None)
+            self._pushed.pop(tx_id, None)
             self._unmatched.discard(tx_id)
-        return await self._announce([tx_id for tx_id, came in last.items() if came]) or concerns
+        return bool(went) and concerns
 
-    async def _announce(self, tx_ids: Sequence[str]) -> bool:
-        """Read the bodies of what came; whether any of it concerns who looked last."""
-        unknown = [tx_id for tx_id in tx_ids if tx_id not in self._txs and tx_id not in self._announced]
-        if len(unknown) + len(self._announced) > ANNOUNCED:
-            self.distrust()
-        for at in range(0, len(unknown[:ANNOUNCED]), BODIES):
-            bodies = await self._read(unknown[at : at + BODIES])
-            self._announced.update(bodies)
-        while len(self._announced) > ANNOUNCED:
-            del self._announced[next(iter(self._announced))]
-        found = [self._announced[tx_id] for tx_id in unknown if tx_id in self._announced]
-        return self._matched is None or bool(_concerned(found, self._matched.watches))
+    @property
+    def _trusted(self) -> bool:
+        return time.monotonic() < self._trusted_until
 
     async def _look(self) -> None:
-        """Make the mirror what the node says: by its list, or by what was pushed since the last one."""
-        if time.monotonic() < self._trusted_until:
-            self._add(self._announced)
-            self._announced.clear()
-        else:
+        """Make the mirror what the node says, unless pushes have kept it so."""
+        if self._trusted:
+            return
+        try:
             await self._look_anew()
+        except BaseException:
+            self.distrust()
+            raise
 
     async def _look_anew(self) -> None:
         """By the list. What leaves it while its bodies are read was there, and is not any more."""
         for _ in range(LOOKS):
-            # Trusted from here on: a push that says otherwise may come while the answer is on its way.
+            # Pushes are taken in from here on: they may be of after the list, and arrive before it does.
             self._trusted_until = time.monotonic() + TRUSTED_SECONDS if self.followed else 0.0
             listed = await self._list()
             known = self._txs.keys() | self._odd
-            left = await self._take([tx_id for tx_id in listed if tx_id not in known])
-            if not left:
+            missing = [tx_id for tx_id in listed if tx_id not in known]
+            await self._read(missing)
+            if all(tx_id in self._txs or tx_id in self._odd for tx_id in missing):
                 break
         else:
             self.distrust()
-        present = set(listed)
+        # What was pushed before the list and is not in it is in a block by now, for which nothing is pushed.
+        self._pushed = {tx_id: number for tx_id, number in self._pushed.items() if number >= self._listed_at}
+        present = {*listed, *self._pushed}
         for gone in self._txs.keys() - present:
             del self._txs[gone]
         self._odd &= present
@@ -177,21 +180,17 @@ class Mempool:
         self._listed_at = answer.mempool_sequence
         return answer.txids
 
-    async def _take(self, tx_ids: Sequence[str]) -> bool:
-        """Take bodies in, those announced first; whether some have left before they could be read."""
-        announced = {tx_id: self._announced.pop(tx_id) for tx_id in tx_ids if tx_id in self._announced}
-        self._add(announced)
-        missing = [tx_id for tx_id in tx_ids if tx_id not in announced]
-        for at in range(0, len(missing), BODIES):
-            self._add(await self._read(missing[at : at + BODIES]))
-        return any(tx_id not in self._txs and tx_id not in self._odd for tx_id in missing)
+    async def _read(self, tx_ids: Sequence[str]) -> list[Tx]:
+        """Bodies into the mirror, as far as the node still has them. What was read until it fails stays there."""
+        read: list[Tx] = []
+        for at in range(0, len(tx_ids), BODIES):
+            found = await self._read_some(tx_ids[at : at + BODIES])
+            self._txs.update(found)
+            self._unmatched.update(found)
+            read += found.values()
+        return read
 
-    def _add(self, txs: dict[str, Tx]) -> None:
-        self._txs.update(txs)
-        self._unmatched.update(txs)
-
-    async def _read(self, tx_ids: Sequence[str]) -> dict[str, Tx]:
-        """The bodies of these transactions, as far as the node still has them."""
+    async def _read_some(self, tx_ids: Sequence[str]) -> dict[str, Tx]:
         answers = await self._rpc.batch([("getrawtransaction", (tx_id,)) for tx_id in tx_ids])
         found = {}
         for tx_id, answer in zip(tx_ids, answers, strict=True):
@@ -213,11 +212,12 @@ class Mempool:
         matched.concerned &= self._txs.keys()
         waiting = list(fresh)
         for at in range(0, len(waiting), TURN):
-            matched.concerned |= _concerned([self._txs[tx_id] for tx_id in waiting[at : at + TURN]], watches)
-            if at:
-                await asyncio.sleep(0)
+            # A push may have taken some of them out in the meantime, and brought others.
+            some = [self._txs[tx_id] for tx_id in waiting[at : at + TURN] if tx_id in self._txs]
+            matched.concerned |= _concerned(some, watches)
+            await asyncio.sleep(0)
         self._matched = matched
-        self._unmatched.clear()
+        self._unmatched.difference_update(waiting)
         return matched
 
 

@@ -314,3 +314,59 @@ async def test_litecoin_has_the_same_list(litecoin: BitcoinSimulator) -> None:
         watches = chain.watch(address)
         assert facts(await rail.pending(watches)) == facts(await truth(litecoin, watches))
         assert {each.tx_id: each.rivals for each in await rail.pending(watches)}[rival] == (first,)
+
+
+async def test_another_watch_list_is_matched_anew(chain: Chain) -> None:
+    """Two of the same version may watch different things."""
+    one, other = await chain.sim.new_address(), await chain.sim.new_address()
+    await chain.sim.pay(one, AMOUNT)
+    await chain.sim.pay(other, AMOUNT)
+    for address in (one, other, one):
+        (told,) = await chain.waiting(address)
+        assert {told.to} == chain.watch(address).keys
+
+
+async def test_what_was_pushed_and_mined_before_a_look_waits_no_more(sim: BitcoinSimulator) -> None:
+    """For what is mined nothing is pushed but the block."""
+    async with sim.open_adapter() as rail:
+        listening = asyncio.create_task(_listen(rail))
+        address = await sim.new_address()
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        watches = chain.watch(address)
+        for _ in range(8):
+            await rail.pending(watches)
+            for _ in range(2):
+                await sim.pay(address, AMOUNT)
+            await sim.mine()
+            await _comes_to_say(rail, watches, [], ["mined"])
+            for _ in range(20):
+                assert facts(await rail.pending(watches)) == []
+                await asyncio.sleep(0.002)
+        listening.cancel()
+
+
+async def test_a_list_that_never_came_is_not_trusted(lied_to: Chain, liar: Liar) -> None:
+    """A look that failed leaves a mirror that is not the node's."""
+    address = await lied_to.sim.new_address()
+    mirror: Any = lied_to.rail
+    mirror._open._mempool.followed = True  # as if pushes came without a gap
+    liar.lies["getrawmempool"] = answer(7)
+    with pytest.raises(RailUnavailable):
+        await lied_to.waiting(address)
+    liar.heal()
+    tx_id = await lied_to.sim.pay(address, AMOUNT)
+    assert [each.tx_id for each in await lied_to.waiting(address)] == [tx_id]
+
+
+async def test_what_goes_while_it_is_matched_is_gone(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mempool, "TURN", 1)
+    address = await chain.sim.new_address()
+    tx_ids = [await chain.sim.pay(address, AMOUNT) for _ in range(4)]
+    mirror: Any = chain.rail
+    held: mempool.Mempool = mirror._open._mempool
+    held.followed = True
+    looking = asyncio.create_task(chain.rail.pending(chain.watch(address)))
+    while not held._unmatched:  # noqa: ASYNC110 (until the bodies are there, and their matching begins)
+        await asyncio.sleep(0)
+    await held.follow([mempool.Change(tx_id, False, 1 << 40) for tx_id in tx_ids[1:]])
+    assert {each.tx_id for each in await looking} == {tx_ids[0]}

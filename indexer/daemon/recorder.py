@@ -99,16 +99,11 @@ class Recorder:
             await self._save(step, books)
 
     async def record_clock(self, rewinds: int) -> int:
-        """Expire what the clock and the coverage have caught up with, and bring in line what was moved by hand.
-
-        Returns how many invoices were looked at.
-        """
+        """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
         async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-            invoices = await step.closed_windows()
-            books = await step.books(invoices)
+            books = await step.books(await step.closed_windows())
             settle_clock(books, self._moment(step, position, ()))
             await self._save(step, books)
-            await step.rechecked(invoices)
             return len(books)
 
     def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:

@@ -27,7 +27,6 @@ TOUCHED_ASIDE = query("touched_aside")
 PENDING_OF_RAIL = query("pending_of_rail")
 COVER = query("cover")
 CLOSED_WINDOWS = query("closed_windows")
-RECHECKED = query("rechecked")
 BEGIN_WATCHING = query("begin_watching")
 SAVE_CHECKPOINTS = query("save_checkpoints")
 DROP_CHECKPOINTS = query("drop_checkpoints")
@@ -111,12 +110,8 @@ class OpenStep:
         return [(row["invoice_id"], row["id"], row["tx_id"]) for row in rows]
 
     async def closed_windows(self) -> list[UUID]:
-        """Invoices that the clock has caught up with, or that somebody moved by hand."""
+        """Invoices that the clock has caught up with."""
         return [row["id"] for row in await self._connection.fetch(CLOSED_WINDOWS, self._rail)]
-
-    async def rechecked(self, invoices: Sequence[UUID]) -> None:
-        """What was moved by hand has been looked at."""
-        await self._connection.execute(RECHECKED, invoices)
 
     async def books(self, invoices: Iterable[UUID]) -> list[Book]:
         """Lock and load the books of those invoices."""

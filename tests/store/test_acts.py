@@ -168,18 +168,6 @@ async def test_a_hold_is_no_way_around_the_rule_for_cancelling(stage: Stage) -> 
     assert await stage.state(empty) == "cancelled"
 
 
-async def test_exceptions_follow_what_was_done_by_hand(stage: Stage) -> None:
-    invoice = await paid(stage, 60)
-    assert await stage.open_cases(invoice) == {"underpaid"}
-    await stage.database.value("select railwatch.cancel_invoice($1, actor => 'ann')", invoice.id)
-
-    async def is_closed() -> bool:
-        return await stage.open_cases(invoice) == set()
-
-    await stage.until(is_closed)
-    assert await stage.database.value("select count(*) from railwatch.invoices where recheck") == 0
-
-
 # Refunds
 
 

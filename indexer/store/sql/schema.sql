@@ -136,14 +136,12 @@ create table railwatch.invoices (
     settled_at timestamptz,
     closed_at timestamptz,
     terms jsonb not null,
-    recheck boolean not null default false,
     unique (merchant_id, order_id)
 );
 create index invoices_open_window on railwatch.invoices (expires_at) where state = 'created';
 create index invoices_to_close on railwatch.invoices (closes_at) where closed_at is null;
 create index invoices_recent on railwatch.invoices (created_at);
 create index invoices_order on railwatch.invoices (order_id);
-create index invoices_recheck on railwatch.invoices (id) where recheck;
 comment on table railwatch.invoices is 'What a merchant asked to be paid, and where that stands.';
 comment on column railwatch.invoices.id is 'Returned by create_invoice.';
 comment on column railwatch.invoices.merchant_id is 'The merchant, in the registering service''s words.';
@@ -165,7 +163,6 @@ comment on column railwatch.invoices.tolerance_bps is 'How far the amount may be
 comment on column railwatch.invoices.settled_at is 'When it was first paid; stays when that is reversed.';
 comment on column railwatch.invoices.closed_at is 'When watching ended.';
 comment on column railwatch.invoices.terms is 'What create_invoice was given, to tell a repeat from another order.';
-comment on column railwatch.invoices.recheck is 'Somebody moved it by hand: the daemon''s next look brings its exceptions in line.';
 
 create table railwatch.destinations (
     id uuid primary key default gen_random_uuid(),
@@ -922,7 +919,7 @@ begin
         perform railwatch.refuse('RW010', 'invoice ' || known.id || ' is ' || known.state || ' and cannot become ' || target);
     end if;
     update railwatch.invoices
-    set state = target, state_since = now(), version = version + 1, held = hold, recheck = true,
+    set state = target, state_since = now(), version = version + 1, held = hold,
         settled_at = coalesce(settled_at, case when target in ('paid', 'overpaid', 'late_paid') then now() end)
     where id = known.id returning * into moved;
     perform railwatch.append_invoice_transition(moved, known.state, reason, cause, evidence);
@@ -1512,7 +1509,7 @@ from (values
     (array['railwatch_daemon'], 'insert, delete', array['railwatch.policies']),
     (array['railwatch_daemon'], 'insert', array['railwatch.transitions']),
     (array['railwatch_daemon'], 'update', array['railwatch.rescans']),
-    (array['railwatch_daemon'], 'update (state, state_since, version, settled_at, closed_at, recheck)',
+    (array['railwatch_daemon'], 'update (state, state_since, version, settled_at, closed_at)',
         array['railwatch.invoices']),
     (array['railwatch_daemon'], 'update (address, address_key, keyed_at, watch_state, watch_error, covered_from, seen_amount, '
         'confirmed_amount, late_amount)', array['railwatch.destinations'])

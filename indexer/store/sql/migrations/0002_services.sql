@@ -1,9 +1,6 @@
 -- What services build on: holds, refunds, resolving, settlement; views; roles, and a feed that nobody can change.
 
-alter table railwatch.invoices add column recheck boolean not null default false;
-comment on column railwatch.invoices.recheck is 'Somebody moved it by hand: the daemon''s next look brings its exceptions in line.';
 create index invoices_order on railwatch.invoices (order_id);
-create index invoices_recheck on railwatch.invoices (id) where recheck;
 
 drop index railwatch.destinations_folded;
 create index destinations_folded on railwatch.destinations (address_folded, family);
@@ -181,7 +178,7 @@ begin
         perform railwatch.refuse('RW010', 'invoice ' || known.id || ' is ' || known.state || ' and cannot become ' || target);
     end if;
     update railwatch.invoices
-    set state = target, state_since = now(), version = version + 1, held = hold, recheck = true,
+    set state = target, state_since = now(), version = version + 1, held = hold,
         settled_at = coalesce(settled_at, case when target in ('paid', 'overpaid', 'late_paid') then now() end)
     where id = known.id returning * into moved;
     perform railwatch.append_invoice_transition(moved, known.state, reason, cause, evidence);
@@ -736,7 +733,7 @@ from (values
     (array['railwatch_daemon'], 'insert, delete', array['railwatch.policies']),
     (array['railwatch_daemon'], 'insert', array['railwatch.transitions']),
     (array['railwatch_daemon'], 'update', array['railwatch.rescans']),
-    (array['railwatch_daemon'], 'update (state, state_since, version, settled_at, closed_at, recheck)',
+    (array['railwatch_daemon'], 'update (state, state_since, version, settled_at, closed_at)',
         array['railwatch.invoices']),
     (array['railwatch_daemon'], 'update (address, address_key, keyed_at, watch_state, watch_error, covered_from, seen_amount, '
         'confirmed_amount, late_amount)', array['railwatch.destinations'])

@@ -64,27 +64,17 @@ where r.name = $1 and r.epoch = $2 and (
           and (r.covered_until is null or r.covered_until < i.expires_at)))
 
 -- name: closed_windows
--- Invoices that the clock has work with: without money, their window over, and covered to its end on every rail that
--- they can be paid on; and those that somebody moved by hand.
-(select i.id
- from railwatch.invoices i
- where i.state = 'created' and i.expires_at <= now()
-   and (exists (select from railwatch.destinations d where d.invoice_id = i.id and d.rail = $1)
-        or not exists (select from railwatch.destinations d where d.invoice_id = i.id and d.watch_state <> 'rejected'))
-   and not exists (
-       select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
-       where d.invoice_id = i.id and d.watch_state <> 'rejected'
-         and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at))
- order by i.expires_at limit 1000)
-union
-(select i.id
- from railwatch.invoices i
- where i.recheck and exists (select from railwatch.destinations d where d.invoice_id = i.id and d.rail = $1)
- limit 1000)
-
--- name: rechecked
--- The clock has looked at what was moved by hand.
-update railwatch.invoices set recheck = false where id = any ($1) and recheck
+-- Invoices without money whose window is over, and covered to its end on every rail that they can be paid on.
+select i.id
+from railwatch.invoices i
+where i.state = 'created' and i.expires_at <= now()
+  and (exists (select from railwatch.destinations d where d.invoice_id = i.id and d.rail = $1)
+       or not exists (select from railwatch.destinations d where d.invoice_id = i.id and d.watch_state <> 'rejected'))
+  and not exists (
+      select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
+      where d.invoice_id = i.id and d.watch_state <> 'rejected'
+        and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at))
+order by i.expires_at limit 1000
 
 -- name: pending_of_rail
 -- Transfers of a rail that were last seen outside any block.

@@ -362,6 +362,15 @@ async def test_migrating_again_is_harmless(shell: Shell) -> None:
     assert await shell.data("migrate") == {"applied": []}
 
 
+async def test_roles_that_nobody_could_make_are_told(shell: Shell, stage: Stage) -> None:
+    await stage.database.value("insert into railwatch.rights values ('railwatch_nobody', 'schema railwatch', 'usage')")
+    migrated = await shell.run("migrate")
+    assert (migrated.exit_code, migrated.stdout) == (Exit.OK, "the schema is up to date\n")
+    assert "nobody has made railwatch_nobody. See docs/runbooks/roles.md" in migrated.stderr
+    findings = (await shell.data("check"))["findings"]
+    assert [each["level"] for each in findings if each["subject"] == "roles"] == ["warn"]
+
+
 async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: Stage) -> None:
     await stage.stop()
     await stage.database.value("insert into public.railwatch_migrations values (99, 'later', '')")

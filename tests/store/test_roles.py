@@ -264,6 +264,23 @@ async def test_functions_with_their_owners_rights_cannot_be_led_astray(database:
     assert callable_ - lent == {"display", "customer_state", "find_orders", "touched", "refuse"}
 
 
+UNREAD: set[str] = set()
+"""Tables that hold secrets: nobody reads them but their owner."""
+
+
+async def test_of_every_table_it_is_said_who_reads_it(database: Database) -> None:
+    known = await database.rows(
+        "select oid::regclass::text as name from pg_class where relkind in ('r', 'v', 'm') "
+        "and relnamespace = 'railwatch'::regnamespace"
+    )
+    for role in ROLES:
+        rows = await database.rows(
+            "select object from railwatch.rights where privileges = 'select' and role = $1", f"railwatch_{role}"
+        )
+        unsaid = {row["name"] for row in known} - {row["object"] for row in rows}
+        assert unsaid == UNREAD, f"say in railwatch.rights whether {role} may read it"
+
+
 async def hide(connection: Any, *, away: bool) -> None:
     """Rename the roles, as if nobody had made them in this cluster."""
     for role in ROLES:

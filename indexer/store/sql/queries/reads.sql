@@ -116,3 +116,8 @@ from railwatch.transitions where seq > $1 order by seq limit $2
 -- name: server_version
 -- The server's version, as a number such as 180006.
 select current_setting('server_version_num')::int
+
+-- name: missing_roles
+-- Roles that the migration was not allowed to make.
+select distinct role from railwatch.rights
+where not exists (select from pg_roles where rolname = role) order by role

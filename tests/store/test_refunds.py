@@ -1,4 +1,4 @@
-"""What is given back, and where it was booked: recorded once, never overwritten, and `refunded` when nothing is left."""
+"""What is given back, and where it was booked: recorded once, never overwritten; `refunded` when nothing is left."""
 
 import asyncio
 from decimal import Decimal

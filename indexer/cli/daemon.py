@@ -47,15 +47,17 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 @json_option
 def migrate(config: Config, as_json: bool) -> None:
     """Bring the database's schema up to date. Doing it again is harmless."""
-    from indexer.ops.migration import bring_up_to_date
+    from indexer.ops.migration import ROLES_TODO, bring_up_to_date
 
-    applied = asyncio.run(bring_up_to_date(config))
+    done = asyncio.run(bring_up_to_date(config))
+    if done.missing_roles:
+        click.echo(f"railwatch: nobody has made {', '.join(done.missing_roles)}. {ROLES_TODO}", err=True)
     if as_json:
-        emit({"applied": [{"version": each.version, "name": each.name} for each in applied]})
+        emit({"applied": [{"version": each.version, "name": each.name} for each in done.applied]})
         return
-    for each in applied:
+    for each in done.applied:
         click.echo(f"applied {each.version:04} ({each.name})")
-    if not applied:
+    if not done.applied:
         click.echo("the schema is up to date")
 
 

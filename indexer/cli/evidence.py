@@ -19,7 +19,7 @@ CHANNEL = "railwatch"
 PAGE = 500
 POLL_SECONDS = 1.0
 
-MARKS = {"invoice": " ", "detection": "·", "exception": "!"}
+MARKS = {"invoice": " ", "detection": "·", "exception": "!", "refund": "<", "settlement": "="}
 
 
 @click.command()
@@ -51,7 +51,7 @@ async def _read(config: Config, reference: str) -> Dossier:
 def feed(config: Config, as_json: bool, after: int, follow: bool, limit: int | None) -> None:
     """Print the feed of transitions in commit order; with --json, one line of JSON each.
 
-    A dot marks a transfer's line, an exclamation mark an exception's; the others are invoices'.
+    A dot marks a transfer's line, "!" an exception's, "<" a refund's, "=" a settlement's; the others are invoices'.
     """
     asyncio.run(_print_feed(config, as_json, after, follow, limit))
 

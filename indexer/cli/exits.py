@@ -29,11 +29,11 @@ Exit codes:
   2  wrong usage, or a configuration that cannot be used
   3  the database's schema is not the one that this version knows
   4  the database cannot be reached
-  5  there is no such invoice or rail
+  5  there is no such invoice, exception or rail
 """
 
-NOT_FOUND_CODES = ("RW009",)
-"""SQLSTATEs of the contract's functions that mean an unknown invoice."""
+NOT_FOUND_CODES = ("RW009", "RW012")
+"""SQLSTATEs of the contract's functions that mean an unknown invoice or exception."""
 
 
 class NotFound(Exception):

@@ -1,23 +1,23 @@
-"""`railwatch invoice`: registering invoices, and looking at them."""
+"""`railwatch invoice`: registering invoices, looking at them, and acting on them by hand."""
 
 import asyncio
 
 import click
 
-from indexer.cli.lookup import dossier, invoice_id
+from indexer.cli.acts import cancel, hold, refund, release
+from indexer.cli.lookup import dossier
 from indexer.cli.options import config_option, json_option
 from indexer.cli.output import emit, show
 from indexer.cli.register import create
 from indexer.config import Config
 from indexer.core.states import InvoiceState
 from indexer.ops.access import open_database
-from indexer.store.invoices import cancel_invoice
 from indexer.store.reads import Dossier, Record, list_invoices
 
 
 @click.group()
 def invoice() -> None:
-    """Register invoices, and look at them."""
+    """Register invoices, look at them, and act on them by hand."""
 
 
 invoice.add_command(create)
@@ -65,21 +65,5 @@ async def _list(config: Config, state: str | None, merchant: str | None, limit: 
         return await list_invoices(database, state=state, merchant=merchant, limit=limit)
 
 
-@invoice.command()
-@config_option
-@json_option
-@click.argument("invoice")
-@click.option("--note", metavar="TEXT", help="Why; kept as evidence.")
-def cancel(config: Config, as_json: bool, invoice: str, note: str | None) -> None:
-    """Withdraw INVOICE, which must not hold money. Its address stays watched."""
-    state = asyncio.run(_cancel(config, invoice, note))
-    if as_json:
-        emit({"invoice": invoice, "state": state})
-    else:
-        click.echo(state)
-
-
-async def _cancel(config: Config, reference: str, note: str | None) -> str:
-    async with open_database(config) as database:
-        known = await invoice_id(database, reference)
-        return await cancel_invoice(database, known, actor="railwatch invoice cancel", note=note)
+for act in (cancel, hold, release, refund):
+    invoice.add_command(act)

@@ -1,22 +1,37 @@
 """Finding what a command names, or saying that it is not there."""
 
+import re
 from uuid import UUID
 
 from indexer.cli.exits import NotFound
 from indexer.config import Config, RailConfig
 from indexer.store.database import Database
-from indexer.store.reads import Dossier, find_invoices, read_dossier
+from indexer.store.reads import Dossier, find_exceptions, find_invoices, read_dossier
 
 
 async def invoice_id(database: Database, reference: str) -> UUID:
-    """The invoice that a UUID or ``merchant/order`` names. Raises `NotFound`, also when it names several."""
+    """The invoice that an id, ``merchant/order``, a transaction or an address names. Raises `NotFound`, also when it
+    names several.
+    """
     found = await find_invoices(database, reference)
     if not found:
         raise NotFound(
-            f'there is no invoice "{reference}"; give its id or MERCHANT/ORDER (see `railwatch invoice list`)'
+            f'there is no invoice "{reference}"; give its id or MERCHANT/ORDER (see `railwatch invoice list`), '
+            "a transaction or an address"
         )
     if len(found) > 1:
         raise NotFound(f'"{reference}" may mean any of {", ".join(map(str, found))}; give one of these ids')
+    return found[0]
+
+
+async def exception_id(database: Database, reference: str) -> UUID:
+    """The exception that an id, or the first digits of one, names. Raises `NotFound`, also when they name several."""
+    known = re.fullmatch(r"[0-9a-f-]{4,36}", reference.lower())
+    found = await find_exceptions(database, known[0]) if known else []
+    if not found:
+        raise NotFound(f'there is no exception "{reference}"; give its id, as `railwatch exceptions list` shows it')
+    if len(found) > 1:
+        raise NotFound(f'"{reference}" may mean any of {", ".join(map(str, found))}; give more of the id')
     return found[0]
 
 

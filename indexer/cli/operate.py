@@ -4,12 +4,12 @@ import asyncio
 
 import click
 
-from indexer.cli.lookup import rail_config
-from indexer.cli.options import config_option, json_option
+from indexer.cli.lookup import exception_id, rail_config
+from indexer.cli.options import actor_option, config_option, json_option
 from indexer.cli.output import emit, show
 from indexer.config import Config
 from indexer.ops.access import open_database
-from indexer.store.invoices import request_rescan
+from indexer.store.invoices import Act, annotate_exception, request_rescan, resolve_exception
 from indexer.store.reads import Record, list_exceptions
 
 
@@ -59,3 +59,42 @@ def list_(config: Config, as_json: bool, resolved: bool, kind: str | None, limit
 async def _list(config: Config, resolved: bool, kind: str | None, limit: int) -> list[Record]:
     async with open_database(config) as database:
         return await list_exceptions(database, resolved=resolved, kind=kind, limit=limit)
+
+
+@exceptions.command()
+@config_option
+@json_option
+@actor_option
+@click.argument("exception")
+@click.option("--resolution", required=True, metavar="TEXT", help="What was decided.")
+@click.option("--note", metavar="TEXT", help="What was found out; added to its notes.")
+def resolve(config: Config, as_json: bool, actor: str, exception: str, resolution: str, note: str | None) -> None:
+    """Close EXCEPTION (its id, or the first digits). It stays closed while the facts stand."""
+    stands = asyncio.run(_resolve(config, exception, actor, resolution, note))
+    if as_json:
+        emit({"exception": exception, "resolution": stands})
+    else:
+        click.echo(f"resolved: {stands}")
+
+
+async def _resolve(config: Config, reference: str, actor: str, resolution: str, note: str | None) -> str:
+    async with open_database(config) as database:
+        known = await exception_id(database, reference)
+        return await resolve_exception(database, known, Act(actor, "operator"), resolution=resolution, note=note)
+
+
+@exceptions.command()
+@config_option
+@actor_option
+@click.argument("exception")
+@click.option("--owner", metavar="NAME", help="Who looks at it from now on.")
+@click.option("--text", metavar="TEXT", help="What was found out; added to its notes.")
+def note(config: Config, actor: str, exception: str, owner: str | None, text: str | None) -> None:
+    """Give EXCEPTION an owner, or add to its notes. Nothing that was noted is replaced."""
+    asyncio.run(_note(config, exception, actor, owner, text))
+
+
+async def _note(config: Config, reference: str, actor: str, owner: str | None, text: str | None) -> None:
+    async with open_database(config) as database:
+        known = await exception_id(database, reference)
+        await annotate_exception(database, known, Act(actor, "operator"), note=text, owner=owner)

@@ -1,5 +1,7 @@
 """What several commands share: where the configuration is, and how their output is wanted."""
 
+import getpass
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +40,25 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON: amounts as strings, times in UTC.")(
         function
     )
+
+
+def actor_option(function: Function) -> Function:
+    """Pass ``actor`` to the command."""
+    return click.option(
+        "--actor",
+        default=person,
+        show_default="your user name",
+        metavar="NAME",
+        help="Who does this; kept as evidence.",
+    )(function)
+
+
+def person() -> str:
+    """Who sits at the terminal, also behind sudo."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name; KeyError before Python 3.13
+        raise click.UsageError("your user has no name here; say who you are with --actor") from None
 
 
 class Seconds(click.ParamType[int]):

@@ -13,10 +13,12 @@ from rich.text import Text
 
 from indexer.config import Config, NodeConfig, RailConfig
 from indexer.ops.access import is_made, open_database
+from indexer.ops.migration import ROLES_TODO
 from indexer.ops.words import STYLES, ago, clean
 from indexer.rail import Heads, RailAdapter, RailError, Traits
 from indexer.store.embedded import EmbeddedPostgresError
 from indexer.store.errors import SchemaMismatch, StoreUnavailable
+from indexer.store.migrate import missing_roles
 from indexer.store.reads import server_version
 
 OLDEST_POSTGRES, NEWEST_POSTGRES = 15, 18
@@ -65,6 +67,8 @@ async def _database(config: Config) -> list[Finding]:
     try:
         async with open_database(config) as database:
             major = await server_version(database)
+            async with database.connection() as connection:
+                missing = await missing_roles(connection)
     except SchemaMismatch as error:
         return [Finding("fail", "database", str(error))]
     except (StoreUnavailable, EmbeddedPostgresError) as error:
@@ -73,7 +77,10 @@ async def _database(config: Config) -> list[Finding]:
         return [Finding("fail", "database", f"Postgres {major} is too old", f"Use {OLDEST_POSTGRES} or newer.")]
     if major > NEWEST_POSTGRES:
         return [Finding("warn", "database", f"Postgres {major} is newer than what was tested", "Mind what it says.")]
-    return [Finding("ok", "database", f"Postgres {major}, the schema is up to date")]
+    known = Finding("ok", "database", f"Postgres {major}, the schema is up to date")
+    if missing:
+        return [known, Finding("warn", "roles", f"nobody has made {', '.join(missing)}", ROLES_TODO)]
+    return [known]
 
 
 async def _node(rail: RailConfig, node: NodeConfig, open_node: OpenNode) -> list[Finding]:

@@ -35,6 +35,7 @@ def render_dossier(dossier: Dossier) -> RenderableType:
         *_section("Transfers", [line for each in dossier.detections for line in _detection(each)]),
         *_section("What happened (UTC)", [line for each in dossier.transitions for line in _transition(each, dossier)]),
         *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each)]),
+        *_books(dossier),
     )
 
 
@@ -142,6 +143,22 @@ def _exception(row: Record) -> Iterator[Text]:
     for name in ("resolution", "owner", "notes"):
         if row[name]:
             yield Text(f"    {name}: {clean(row[name])}")
+
+
+def _books(dossier: Dossier) -> Iterator[Text]:
+    """What was given back, and where finance booked it; nothing is said where there is neither."""
+    if dossier.refunds:
+        yield from _section("Refunds", [line for each in dossier.refunds for line in _refund(each)])
+    if dossier.settlements:
+        told = [f"  {clean(each['reference'])}, by {clean(each['actor'])}" for each in dossier.settlements]
+        yield from _section("Settlement", [Text(line) for line in told])
+
+
+def _refund(row: Record) -> Iterator[Text]:
+    why = f": {clean(row['reason'])}" if row["reason"] else ""
+    yield Text(f"  {quantity(row, 'amount')} on {clean(row['rail'])}, by {clean(row['actor'])}{why}")
+    yield Text(f"    tx    {clean(row['tx_id'])}")
+    yield Text(f"    at    {moment(row['recorded_at'])}")
 
 
 def _facts(evidence: Mapping[str, Any], indent: int = 4) -> Iterator[Text]:

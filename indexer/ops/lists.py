@@ -25,12 +25,13 @@ def render_invoices(invoices: list[Record]) -> RenderableType:
 
 
 def render_exceptions(exceptions: list[Record]) -> RenderableType:
-    """Severity, kind, whose invoice, since when."""
+    """Enough of the id to name it by, kind, severity, whose invoice, since when."""
     if not exceptions:
         return Text("no exceptions")
-    table = _table("exception", "severity", "merchant/order", "invoice is", "opened")
+    table = _table("id", "exception", "severity", "merchant/order", "invoice is", "opened")
     for each in exceptions:
         table.add_row(
+            str(each["id"])[:8],
             each["kind"] + ("" if each["resolved_at"] is None else " (resolved)"),
             Text(each["severity"], STYLES.get(each["severity"], "")),
             clean(f"{each['merchant_id']}/{each['order_id']}"),

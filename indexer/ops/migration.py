@@ -1,17 +1,32 @@
 """`railwatch migrate`: the schema of whatever database is configured, brought up to date."""
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from indexer.config import Config
 from indexer.store.database import connect, translated
 from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import Migration, migrate
+from indexer.store.migrate import Migration, migrate, missing_roles
+
+ROLES_TODO = (
+    "See docs/runbooks/roles.md: a superuser makes them, then the owner grants: select railwatch.grant_rights()"
+)
+"""What to do about roles that the migrating user may not make."""
 
 
-async def bring_up_to_date(config: Config) -> list[Migration]:
-    """Apply what is missing, and return it. Our own Postgres is made and started for the while, if it is not running.
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """What was applied, and which roles of the contract are not there."""
 
-    Raises `StoreUnavailable`, `SchemaMismatch`, `EmbeddedPostgresError`.
+    applied: list[Migration]
+    missing_roles: list[str]
+
+
+async def bring_up_to_date(config: Config) -> Migrated:
+    """Apply what is missing, and say what that was.
+
+    Our own Postgres is made and started for the while, if it is not running. Raises `StoreUnavailable`,
+    `SchemaMismatch`, `EmbeddedPostgresError`.
     """
     async with AsyncExitStack() as stack:
         if config.database.embedded:
@@ -21,4 +36,4 @@ async def bring_up_to_date(config: Config) -> list[Migration]:
         connection = await connect(dsn)
         stack.push_async_callback(connection.close)
         with translated(dsn):
-            return await migrate(connection)
+            return Migrated(await migrate(connection), await missing_roles(connection))

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -14,9 +16,23 @@ from indexer.store.reads import Record
 
 CREATE_INVOICE = query("call_create_invoice")
 CANCEL_INVOICE = query("call_cancel_invoice")
+HOLD_INVOICE = query("call_hold_invoice")
+RELEASE_INVOICE = query("call_release_invoice")
+RECORD_REFUND = query("call_record_refund")
+RECORD_SETTLEMENT = query("call_record_settlement")
+RESOLVE_EXCEPTION = query("call_resolve_exception")
+ANNOTATE_EXCEPTION = query("call_annotate_exception")
 REQUEST_RESCAN = query("call_request_rescan")
 ASSET_DECIMALS = query("asset_decimals")
 WATCH_STATES = query("watch_states")
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Who does something by hand, and on whose behalf: it becomes the transition's cause."""
+
+    actor: str
+    cause: Literal["service", "operator"] = "service"
 
 
 async def create_invoice(database: Database, request: Mapping[str, Any]) -> UUID:
@@ -29,11 +45,79 @@ async def create_invoice(database: Database, request: Mapping[str, Any]) -> UUID
         return made
 
 
-async def cancel_invoice(database: Database, invoice: UUID, *, actor: str, note: str | None = None) -> str:
+async def cancel_invoice(database: Database, invoice: UUID, act: Act, *, note: str | None = None) -> str:
     """Withdraw an invoice that holds no money; returns its state. Raises `Refused`."""
     async with _functions(database) as connection:
-        state: str = await connection.fetchval(CANCEL_INVOICE, invoice, actor, note)
+        state: str = await connection.fetchval(CANCEL_INVOICE, invoice, act.actor, note, act.cause)
         return state
+
+
+async def hold_invoice(database: Database, invoice: UUID, act: Act, *, reason: str) -> str:
+    """Hold an invoice, whatever the chain says; returns its state, `flagged`. Raises `Refused`."""
+    async with _functions(database) as connection:
+        state: str = await connection.fetchval(HOLD_INVOICE, invoice, act.actor, reason, act.cause)
+        return state
+
+
+async def release_invoice(database: Database, invoice: UUID, act: Act, *, reason: str | None = None) -> str:
+    """End a hold; returns the state that the facts demand by now. Raises `Refused`."""
+    async with _functions(database) as connection:
+        state: str = await connection.fetchval(RELEASE_INVOICE, invoice, act.actor, reason, act.cause)
+        return state
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """What was given back, in base units of what had come; ``rail`` and ``asset`` where it came in several ways."""
+
+    amount: int
+    tx_id: str
+    reason: str | None = None
+    rail: str | None = None
+    asset: str | None = None
+
+
+async def record_refund(database: Database, invoice: UUID, refund: Refund, act: Act) -> UUID:
+    """Record a refund and return its id; the same transaction again gives the same id. Raises `Refused`."""
+    async with _functions(database) as connection:
+        made: UUID = await connection.fetchval(
+            RECORD_REFUND,
+            invoice,
+            Decimal(refund.amount),
+            refund.tx_id,
+            act.actor,
+            refund.reason,
+            refund.rail,
+            refund.asset,
+            act.cause,
+        )
+        return made
+
+
+async def record_settlement(
+    database: Database, invoice: UUID, reference: str, act: Act, *, note: str | None = None
+) -> UUID:
+    """Write down where finance booked an invoice; returns the entry's id. Raises `Refused`."""
+    async with _functions(database) as connection:
+        made: UUID = await connection.fetchval(RECORD_SETTLEMENT, invoice, reference, act.actor, note, act.cause)
+        return made
+
+
+async def resolve_exception(
+    database: Database, exception: UUID, act: Act, *, resolution: str, note: str | None = None
+) -> str:
+    """Close an exception; returns the resolution that stands, which is the first. Raises `Refused`."""
+    async with _functions(database) as connection:
+        stands: str = await connection.fetchval(RESOLVE_EXCEPTION, exception, act.actor, resolution, note, act.cause)
+        return stands
+
+
+async def annotate_exception(
+    database: Database, exception: UUID, act: Act, *, note: str | None = None, owner: str | None = None
+) -> None:
+    """Add a note to an exception, or give it an owner. Raises `Refused`."""
+    async with _functions(database) as connection:
+        await connection.fetchval(ANNOTATE_EXCEPTION, exception, act.actor, note, owner)
 
 
 async def request_rescan(database: Database, rail: str, from_height: int, to_height: int | None = None) -> int:

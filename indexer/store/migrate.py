@@ -7,6 +7,9 @@ from importlib.resources import files
 
 from indexer.store.database import Connection
 from indexer.store.errors import SchemaMismatch
+from indexer.store.queries import query
+
+MISSING_ROLES = query("missing_roles")
 
 LOCK = 0x7261696C  # "rail": one number for every version, so that two of them wait for each other
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
@@ -63,6 +66,11 @@ async def migrate(connection: Connection) -> list[Migration]:
         return missing
     finally:
         await connection.execute("select pg_advisory_unlock($1)", LOCK)
+
+
+async def missing_roles(connection: Connection) -> list[str]:
+    """Roles of the contract that nobody has made, because the migrating user may not."""
+    return [row["role"] for row in await connection.fetch(MISSING_ROLES)]
 
 
 async def require_current(connection: Connection) -> None:

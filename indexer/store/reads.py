@@ -21,12 +21,15 @@ CONSUMERS_STATUS = query("consumers_status")
 OPEN_EXCEPTIONS = query("open_exceptions")
 OPEN_RESCANS = query("open_rescans")
 LIST_INVOICES = query("list_invoices")
-FIND_BY_ORDER = query("find_by_order")
 SHOW_INVOICE = query("show_invoice")
 SHOW_DESTINATIONS = query("show_destinations")
 SHOW_DETECTIONS = query("show_detections")
 SHOW_TRANSITIONS = query("show_transitions")
 SHOW_EXCEPTIONS = query("show_exceptions")
+SHOW_REFUNDS = query("show_refunds")
+SHOW_SETTLEMENTS = query("show_settlements")
+FIND_ORDERS = query("find_orders")
+FIND_EXCEPTIONS = query("find_exceptions")
 LIST_EXCEPTIONS = query("list_exceptions")
 FEED_PAGE = query("feed_page")
 SERVER_VERSION = query("server_version")
@@ -60,6 +63,8 @@ class Dossier:
     detections: list[Record]
     transitions: list[Record]
     exceptions: list[Record]
+    refunds: list[Record]
+    settlements: list[Record]
 
 
 async def read_status(database: Database) -> Status:
@@ -79,16 +84,14 @@ async def list_invoices(database: Database, *, state: str | None, merchant: str 
     return _records(await database.rows(LIST_INVOICES, state, merchant, limit))
 
 
-async def find_invoices(database: Database, reference: str) -> list[UUID]:
-    """The invoices that a UUID or ``merchant/order`` may mean: one, none, or more where names hold slashes."""
-    try:
-        wanted = UUID(reference)
-    except ValueError:
-        words = reference.split("/")
-        cuts = range(1, len(words))
-        merchants, orders = ["/".join(words[:cut]) for cut in cuts], ["/".join(words[cut:]) for cut in cuts]
-        return [row["id"] for row in await database.rows(FIND_BY_ORDER, merchants, orders)]
-    return [row["id"] for row in await database.rows(SHOW_INVOICE, wanted)]
+async def find_invoices(database: Database, text: str) -> list[UUID]:
+    """The invoices that an id, an order, ``merchant/order``, a transaction or an address may mean, the newest first.
+
+    An id is that one alone, whatever else bears the same name; of others there may be several, at most ten are told.
+    """
+    rows = await database.rows(FIND_ORDERS, text)
+    by_id = [row["invoice_id"] for row in rows if row["found_by"] == "invoice"]
+    return by_id or list(dict.fromkeys(row["invoice_id"] for row in rows))
 
 
 async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
@@ -103,12 +106,19 @@ async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
             detections=_records(await connection.fetch(SHOW_DETECTIONS, invoice)),
             transitions=_records(await connection.fetch(SHOW_TRANSITIONS, invoice)),
             exceptions=_records(await connection.fetch(SHOW_EXCEPTIONS, invoice)),
+            refunds=_records(await connection.fetch(SHOW_REFUNDS, invoice)),
+            settlements=_records(await connection.fetch(SHOW_SETTLEMENTS, invoice)),
         )
 
 
 async def list_exceptions(database: Database, *, resolved: bool, kind: str | None, limit: int) -> list[Record]:
     """Open exceptions, and with ``resolved`` the others too; the worst and oldest first."""
     return _records(await database.rows(LIST_EXCEPTIONS, resolved, kind, limit))
+
+
+async def find_exceptions(database: Database, prefix: str) -> list[UUID]:
+    """Exceptions whose ids begin with ``prefix``, open ones first; at most ten."""
+    return [row["id"] for row in await database.rows(FIND_EXCEPTIONS, prefix)]
 
 
 async def read_feed(database: Database, after: int, limit: int) -> list[Record]:

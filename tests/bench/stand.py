@@ -129,7 +129,9 @@ class Stand:
         connection = await connect(self.database.dsn)
         try:
             await connection.execute(
-                """truncate railwatch.transitions, railwatch.exceptions, railwatch.detections, railwatch.checkpoints;
+                """alter table railwatch.transitions disable trigger append_only;
+                truncate railwatch.transitions, railwatch.exceptions, railwatch.detections, railwatch.checkpoints;
+                alter table railwatch.transitions enable always trigger append_only;
                 update railwatch.feed_position set last_seq = 0;
                 update railwatch.invoices set state = 'created', version = 1, settled_at = null;
                 update railwatch.destinations set seen_amount = 0, confirmed_amount = 0, late_amount = 0;

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from indexer.cli import main
 from indexer.cli.exits import Exit
+from indexer.cli.options import person
 from indexer.store.database import Database
 from tests.scenarios.stage import Stage, chain_named
 
@@ -176,9 +177,10 @@ async def test_a_rail_that_nobody_follows_is_not_called_live(shell: Shell, stage
 
 async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) -> None:
     made = await stage.invoice(100)
-    assert await shell.told("invoice", "cancel", made.id, "--note", "changed his mind") == "cancelled\n"
+    cancel = ("invoice", "cancel", made.id, "--note", "changed his mind", "--actor", "ann")
+    assert await shell.told(*cancel) == "cancelled\n"
     last = (await shell.data("explain", made.id))["transitions"][-1]
-    assert last["evidence"] == {"actor": "railwatch invoice cancel", "note": "changed his mind"}
+    assert (last["cause"], last["evidence"]) == ("operator", {"actor": "ann", "note": "changed his mind"})
     paid = await stage.invoice(100)
     await stage.pay(paid)
     await stage.mine(3)
@@ -186,6 +188,93 @@ async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) 
     refused = await shell.run("invoice", "cancel", paid.id)
     assert refused.exit_code == Exit.WRONG
     assert "is paid and cannot be cancelled (RW010)\n" in refused.stderr
+
+
+async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: Stage) -> None:
+    made = await stage.invoice(150_000_000)
+    tx = await stage.pay(made, 150_000_000)
+    await stage.mine(2)
+    assert await shell.told("invoice", "hold", "shop/1", "--reason", "same card as 7") == "flagged\n"
+    assert "held        same card as 7" in await shell.told("invoice", "show", tx)
+    assert await shell.data("invoice", "release", made.id) == {"invoice": str(made.id), "state": "paid"}
+    held, released = (await shell.data("explain", made.id))["transitions"][-2:]
+    assert held["evidence"] == {"actor": person(), "reason": "same card as 7"}
+    assert (released["cause"], released["reason"], released["to_state"]) == ("operator", "released", "paid")
+
+    refund = ["invoice", "refund", made.address, "--tx"]
+    first = await shell.data(*refund, "back-1", "--display-amount", "0.5", "--reason", "damaged", "--actor", "ann")
+    assert first["state"] == "paid"
+    assert await shell.told(*refund, "back-2", "--amount", 100_000_000) == "refunded\n"
+    text = await shell.told("explain", made.id)
+    for words in [
+        "shop/1  refunded  (close)",
+        "0.5 COIN on story, by ann: damaged",
+        "back-1",
+        "1 COIN on story, by",
+    ]:
+        assert words in text, f"{words} is not in\n{text}"
+    shown = await shell.data("explain", made.id)
+    assert [each["amount"] for each in shown["refunds"]] == ["50000000", "100000000"]
+    assert (await shell.run("feed")).stdout.count("< → recorded (refunded)") == 2
+
+
+async def test_why_a_refund_may_be_refused(shell: Shell, stage: Stage) -> None:
+    made = await stage.invoice(100)
+    refund = ["invoice", "refund", made.id, "--tx", "back"]
+    for more, code, told in (
+        (["--amount", 5], Exit.WRONG, "nothing has arrived for invoice"),
+        (["--display-amount", "5"], Exit.NOT_FOUND, "is not plain: name --rail and --asset"),
+        ([], Exit.USAGE, "give either --amount (base units) or --display-amount"),
+        (["--amount", 0], Exit.USAGE, "0 is not in the range"),
+    ):
+        refused = await shell.run(*refund, *more)
+        assert (refused.exit_code, refused.stdout) == (code, "")
+        assert told in refused.stderr
+
+
+async def test_an_exception_is_noted_and_resolved_by_hand(shell: Shell, stage: Stage) -> None:
+    made = await stage.invoice(100)
+    await stage.pay(made, 40)
+    await stage.mine(2)
+    short = (await shell.told("exceptions", "list")).splitlines()[1].split()[0]
+    assert await shell.told("exceptions", "note", short, "--owner", "ann", "--text", "customer called") == ""
+    (case,) = await shell.data("exceptions", "list")
+    assert case["id"].startswith(short)
+    assert case["owner"] == "ann"
+    assert "customer called" in case["notes"]
+    resolve = ["exceptions", "resolve", short, "--resolution", "accepted", "--actor", "ann"]
+    assert await shell.told(*resolve) == "resolved: accepted\n"
+    assert await shell.data(*resolve) == {"exception": short, "resolution": "accepted"}
+    assert await shell.data("exceptions", "list") == []
+    (case,) = await shell.data("exceptions", "list", "--all")
+    assert (case["resolution"], case["resolved_at"] is None) == ("accepted", False)
+    for nothing in ("ffff", "%", "shop/1", "0" * 36):
+        refused = await shell.run("exceptions", "resolve", nothing, "--resolution", "x")
+        assert refused.exit_code == Exit.NOT_FOUND
+        assert f'there is no exception "{nothing}"' in refused.stderr
+
+
+async def test_who_acts_is_whoever_sits_at_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann")
+    assert person() == "ann"
+    monkeypatch.delenv("SUDO_USER")
+    monkeypatch.setenv("LOGNAME", "bob")
+    assert person() == "bob"
+
+
+async def test_an_invoice_is_named_by_whatever_one_has(shell: Shell, stage: Stage) -> None:
+    first, second = await stage.invoice(100), await stage.invoice(100)
+    tx = await stage.pay(second)
+    await stage.mine(2)
+    for name in (second.id, "shop/2", "2", tx, second.address):
+        assert (await shell.data("invoice", "show", name))["id"] == str(second.id)
+    await stage.database.value(
+        "update railwatch.invoices set merchant_id = 'mall', order_id = '2' where id = $1", first.id
+    )
+    refused = await shell.run("invoice", "show", "2")
+    assert refused.exit_code == Exit.NOT_FOUND
+    assert '"2" may mean any of ' in refused.stderr
+    assert (await shell.data("invoice", "show", "mall/2"))["id"] == str(first.id)
 
 
 async def test_a_rescan_is_asked_for(shell: Shell, stage: Stage) -> None:
@@ -271,6 +360,15 @@ async def test_check_looks_at_database_and_nodes(shell: Shell, stage: Stage) -> 
 async def test_migrating_again_is_harmless(shell: Shell) -> None:
     assert await shell.told("migrate") == "the schema is up to date\n"
     assert await shell.data("migrate") == {"applied": []}
+
+
+async def test_roles_that_nobody_could_make_are_told(shell: Shell, stage: Stage) -> None:
+    await stage.database.value("insert into railwatch.rights values ('railwatch_nobody', 'schema railwatch', 'usage')")
+    migrated = await shell.run("migrate")
+    assert (migrated.exit_code, migrated.stdout) == (Exit.OK, "the schema is up to date\n")
+    assert "nobody has made railwatch_nobody. See docs/runbooks/roles.md" in migrated.stderr
+    findings = (await shell.data("check"))["findings"]
+    assert [each["level"] for each in findings if each["subject"] == "roles"] == ["warn"]
 
 
 async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: Stage) -> None:

@@ -4,7 +4,31 @@ select railwatch.create_invoice($1)
 
 -- name: call_cancel_invoice
 -- Withdraw an invoice.
-select railwatch.cancel_invoice($1, $2, $3)
+select railwatch.cancel_invoice($1, actor => $2, note => $3, cause => $4)
+
+-- name: call_hold_invoice
+-- Hold an invoice.
+select railwatch.hold_invoice($1, actor => $2, reason => $3, cause => $4)
+
+-- name: call_release_invoice
+-- End a hold.
+select railwatch.release_invoice($1, actor => $2, reason => $3, cause => $4)
+
+-- name: call_record_refund
+-- Record what was given back.
+select railwatch.record_refund($1, $2, $3, actor => $4, reason => $5, rail => $6, asset => $7, cause => $8)
+
+-- name: call_record_settlement
+-- Write down where finance booked an invoice.
+select railwatch.record_settlement($1, $2, actor => $3, note => $4, cause => $5)
+
+-- name: call_resolve_exception
+-- Close an exception by a person's word.
+select railwatch.resolve_exception($1, actor => $2, resolution => $3, note => $4, cause => $5)
+
+-- name: call_annotate_exception
+-- Say who looks at an exception, or what was found out.
+select railwatch.annotate_exception($1, actor => $2, note => $3, owner => $4)
 
 -- name: call_request_rescan
 -- Ask for blocks to be looked through again.

@@ -17,8 +17,7 @@ select last_seq from railwatch.feed_position
 
 -- name: consumers_status
 -- How far each reader of the feed has come.
-select c.name, c.position, f.last_seq - c.position as lag, c.updated_at
-from railwatch.consumers c, railwatch.feed_position f order by c.name
+select name, position, lag, waiting_since, updated_at from railwatch.consumer_lag order by name
 
 -- name: open_exceptions
 -- How many exceptions are open, by kind; the worst first.
@@ -39,11 +38,6 @@ select i.id, i.merchant_id, i.order_id, i.state, i.state_since, i.created_at, i.
 from railwatch.invoices i
 where ($1::text is null or i.state = $1) and ($2::text is null or i.merchant_id = $2)
 order by i.created_at desc, i.id limit $3
-
--- name: find_by_order
--- The invoice of a merchant and an order; pairs, because either name may hold the slash that separates them.
-select id from railwatch.invoices
-where (merchant_id, order_id) in (select * from unnest($1::text[], $2::text[])) order by created_at
 
 -- name: show_invoice
 -- One invoice and its terms.
@@ -85,6 +79,25 @@ from railwatch.transitions where invoice_id = $1 order by seq
 select id, invoice_id, detection_id, kind, severity, opened_at, resolved_at, resolution, owner, notes
 from railwatch.exceptions where invoice_id = $1 order by opened_at, kind, id
 
+-- name: show_refunds
+-- What was given back of an invoice, oldest first.
+select f.id, f.rail, f.asset, a.symbol, a.decimals, f.amount, f.tx_id, f.reason, f.actor, f.recorded_at
+from railwatch.refunds f left join railwatch.assets a on a.rail = f.rail and a.id = f.asset
+where f.invoice_id = $1 order by f.recorded_at, f.id
+
+-- name: show_settlements
+-- Where finance booked an invoice, oldest first.
+select id, reference, note, actor, recorded_at
+from railwatch.settlements where invoice_id = $1 order by recorded_at, id
+
+-- name: find_orders
+-- What a text may mean: an id, an order, a transaction or an address.
+select found_by, invoice_id from railwatch.find_orders($1) limit 10
+
+-- name: find_exceptions
+-- The exceptions whose ids begin so.
+select id from railwatch.exceptions where id::text like $1 || '%' order by resolved_at is not null, opened_at limit 10
+
 -- name: list_exceptions
 -- Exceptions, the worst and oldest first; resolved ones too if they are asked for.
 select e.id, e.invoice_id, i.merchant_id, i.order_id, i.state as invoice_state, e.detection_id, e.kind, e.severity,
@@ -103,3 +116,8 @@ from railwatch.transitions where seq > $1 order by seq limit $2
 -- name: server_version
 -- The server's version, as a number such as 180006.
 select current_setting('server_version_num')::int
+
+-- name: missing_roles
+-- Roles that the migration was not allowed to make.
+select distinct role from railwatch.rights
+where not exists (select from pg_roles where rolname = role) order by role

@@ -1,0 +1,23 @@
+"""A daemon that follows a chain, for stories of what is done by hand beside it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from adapters.fake import Rules
+from indexer.store.database import Database
+from tests.scenarios.stage import Stage, chain_named
+
+
+@pytest.fixture
+async def rough(database: Database) -> AsyncIterator[Stage]:
+    """A daemon that follows a chain; a payment counts at two confirmations. For stories that force a state by hand."""
+    async with Stage(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def stage(rough: Stage) -> AsyncIterator[Stage]:
+    """The same, and whatever was done to it, its feed is whole in the end."""
+    yield rough
+    await rough.audit()

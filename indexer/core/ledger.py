@@ -15,7 +15,7 @@ from indexer.core.docket import settle_cases
 from indexer.core.due import met_at
 from indexer.core.grounds import of_depth, of_loss, of_sighting
 from indexer.core.model import Coverage, Detection, Observation
-from indexer.core.payment import add_up, is_in_time, judge
+from indexer.core.payment import Sums, add_up, is_in_time, judge
 from indexer.core.policy import Policy, final_at
 from indexer.core.states import (
     ENDED,
@@ -148,6 +148,7 @@ def tick(book: Book, moment: Moment) -> None:
 
 def look(book: Book, coverage: Coverage, now: datetime) -> None:
     """Compare the exceptions with the facts, and nothing else: time, blindness or an act from outside changed them."""
+    _bring_sums(book)
     settle_cases(book, coverage, now, "clock")
 
 
@@ -200,10 +201,7 @@ def _settle(
     """Bring sums, state and exceptions in line with the detections."""
     invoice = book.invoice
     _judge_times(book, moment.now)
-    sums = add_up(invoice, book.detections.values())
-    for destination in invoice.destinations:
-        each = sums[destination.id]
-        destination.seen, destination.confirmed, destination.late = each.seen, each.confirmed, each.late
+    sums = _bring_sums(book)
     target = judge(invoice, sums, moment.coverage, moment.now)
     through = gone[-1] if gone else through
     if target is InvoiceState.EXPIRED and not last:
@@ -218,6 +216,14 @@ def _settle(
         move_invoice(book, target, _reason(invoice.state, target, gone), cause, through, moment)
     if alarm:
         settle_cases(book, moment.coverage, moment.now, cause)
+
+
+def _bring_sums(book: Book) -> dict[UUID, Sums]:
+    sums = add_up(book.invoice, book.detections.values())
+    for destination in book.invoice.destinations:
+        each = sums[destination.id]
+        destination.seen, destination.confirmed, destination.late = each.seen, each.confirmed, each.late
+    return sums
 
 
 def _on_the_way(old: InvoiceState, new: InvoiceState) -> InvoiceState | None:

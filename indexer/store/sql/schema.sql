@@ -414,6 +414,25 @@ left join railwatch.detections x on x.id = e.detection_id
 where e.resolved_at is null
 order by array_position(array['critical', 'warning', 'info'], e.severity), e.opened_at, e.id;
 comment on view railwatch.open_exceptions is 'What somebody has to look at now, with its age and its transfer; the worst and oldest first.';
+comment on column railwatch.open_exceptions.id is 'The exception.';
+comment on column railwatch.open_exceptions.severity is 'info, warning or critical.';
+comment on column railwatch.open_exceptions.kind is 'See docs/exceptions.md.';
+comment on column railwatch.open_exceptions.age is 'For how long it has been open.';
+comment on column railwatch.open_exceptions.merchant_id is 'The invoice''s merchant.';
+comment on column railwatch.open_exceptions.order_id is 'The invoice''s order.';
+comment on column railwatch.open_exceptions.invoice_state is 'Where the invoice stands now.';
+comment on column railwatch.open_exceptions.owner is 'Who looks at it.';
+comment on column railwatch.open_exceptions.notes is 'What was found out.';
+comment on column railwatch.open_exceptions.opened_at is 'When it opened.';
+comment on column railwatch.open_exceptions.round is 'Which occurrence of the same thing it is, from 1.';
+comment on column railwatch.open_exceptions.invoice_id is 'The invoice.';
+comment on column railwatch.open_exceptions.detection_id is 'The transfer that it is about, if it is about one.';
+comment on column railwatch.open_exceptions.rail is 'The rail of that transfer.';
+comment on column railwatch.open_exceptions.asset is 'CAIP-19 id of what arrived.';
+comment on column railwatch.open_exceptions.amount is 'Base units that arrived.';
+comment on column railwatch.open_exceptions.tx_id is 'The transaction.';
+comment on column railwatch.open_exceptions.tx_index is 'Which credit of the transaction.';
+comment on column railwatch.open_exceptions.transfer is 'The transfer''s state now.';
 
 create table railwatch.consumers (
     name text primary key,

@@ -109,7 +109,7 @@ async def test_a_blind_rail_delays_its_open_invoices_and_no_others_until_it_sees
     assert await stage.open_cases(paid) == set()
     assert await stage.open_cases(fresh) == set(), "what was lost before it was there is not its delay"
     await stage.database.value(
-        "update railwatch.invoices set created_at = created_at - interval '6 minutes' where id = $1", fresh.id
+        "update railwatch.invoices set created_at = created_at - interval '320 seconds' where id = $1", fresh.id
     )
     await stands(stage, fresh, "detection_delayed")
     node_of(stage.chain.name).down = False

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from indexer.core.book import Book, Moment
 from indexer.core.cases import MOST_UNSUPPORTED
-from indexer.core.due import met_at
 from indexer.core.model import Coverage, Destination, Detection
 from indexer.core.payment import least_and_most
 from indexer.core.policy import Due
@@ -78,11 +77,10 @@ def of_loss(detection: Detection, moment: Moment) -> dict[str, Any]:
     return {"cursor": moment.progress.cursor, **rival}
 
 
-def of_depth(book: Book, detection: Detection, due: Due, moment: Moment) -> dict[str, Any]:
+def of_depth(detection: Detection, due: Due, moment: Moment) -> dict[str, Any]:
     """What the transfer waited for, and what had come by then."""
     reached = moment.progress.cursor if due.basis == "depth" else moment.progress.finalized
-    grounds = {"basis": due.basis, "due": due.height, "reached": reached, "maturity": detection.maturity}
-    return {**grounds, "met": met_at(detection, book.policies).height}
+    return {"basis": due.basis, "due": due.height, "reached": reached, "maturity": detection.maturity}
 
 
 def of_case(book: Book, kind: str, detection_id: UUID | None, coverage: Coverage) -> dict[str, Any]:

@@ -170,9 +170,7 @@ def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], 
     if detection.told is None:
         detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
     else:
-        move_detection(
-            book, detection, DetectionState.CONFIRMED, "confirmed", of_depth(book, detection, due, moment), moment
-        )
+        move_detection(book, detection, DetectionState.CONFIRMED, "confirmed", of_depth(detection, due, moment), moment)
     return True
 
 
@@ -185,7 +183,7 @@ def _time_of(height: int, moment: Moment) -> datetime | None:
 def _finalize(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> None:
     due = final_at(met_at(detection, policies), detection.block_height or 0, moment.horizon, moment.has_finality)
     if detection.rail == moment.rail and moment.progress.has_reached(due):
-        move_detection(book, detection, DetectionState.FINAL, "final", of_depth(book, detection, due, moment), moment)
+        move_detection(book, detection, DetectionState.FINAL, "final", of_depth(detection, due, moment), moment)
 
 
 def _settle(

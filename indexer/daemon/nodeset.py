@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -91,12 +91,14 @@ class NodeSet:
         return await self._ask(lambda node: node.block_at(height))
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
-        """`RailAdapter.scan` of the node that answers."""
-        return await self._ask(lambda node: node.scan(span, watches))
+        """`RailAdapter.scan` of the node that answers, which is named in the evidence."""
+        name, scanned = await self._ask_somebody(lambda node: node.scan(span, watches))
+        return replace(scanned, transfers=_signed(scanned.transfers, name)) if scanned.transfers else scanned
 
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
-        """`RailAdapter.pending` of the node that answers."""
-        return await self._ask(lambda node: node.pending(watches))
+        """`RailAdapter.pending` of the node that answers, which is named in the evidence."""
+        name, transfers = await self._ask_somebody(lambda node: node.pending(watches))
+        return _signed(transfers, name)
 
     async def wait_for_change(self) -> None:
         """Wait for a push. A node that pushes nothing still answers, so it is not left for that."""
@@ -104,6 +106,10 @@ class NodeSet:
         await adapter.wait_for_change()
 
     async def _ask(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> Answer:
+        return (await self._ask_somebody(question))[1]
+
+    async def _ask_somebody(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> tuple[str, Answer]:
+        """The answer, and the name of the node that gave it."""
         node, adapter = await self._entered()
         try:
             answer = await question(adapter)
@@ -111,7 +117,7 @@ class NodeSet:
             await self._rest(node, away)
             raise
         node.failures = 0
-        return answer
+        return node.name, answer
 
     async def _entered(self) -> tuple[Node, RailAdapter]:
         """The node that answers; enters the next that is rested if there is none. Raises `RailUnavailable`."""
@@ -156,3 +162,11 @@ class NodeSet:
             (_, adapter), self._current = self._current, None
             with suppress(RailError):
                 await adapter.__aexit__(None, None, None)
+
+
+def _signed(transfers: Sequence[Transfer], node: str) -> list[Transfer]:
+    """With the name of the node that told them, where the adapter has not said a better one."""
+    return [
+        each if "node" in each.evidence else replace(each, evidence={**each.evidence, "node": node})
+        for each in transfers
+    ]

@@ -56,7 +56,7 @@ def test_a_line_says_through_what_and_on_what_grounds_it_came():
     }
     included, confirmed = [line for line in story.feed if line.subject == "detection"]
     assert included.evidence == {"observation": 1}
-    assert confirmed.evidence == {"basis": "depth", "due": 2, "reached": 2, "maturity": 1, "met": 2}
+    assert confirmed.evidence == {"basis": "depth", "due": 2, "reached": 2, "maturity": 1}
 
 
 def test_one_block_can_include_and_pay_but_tells_both():

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from adapters.fake import Rules, node_of
@@ -13,7 +14,7 @@ from tests.scenarios.stage import Placed, Stage, chain_named
 async def cases(stage: Stage, invoice: Placed) -> list[tuple[str, int, str | None]]:
     """(kind, round, resolution) of all rows, oldest first."""
     rows = await stage.database.rows(
-        "select kind, round, resolution from railwatch.exceptions where invoice_id = $1 order by opened_at, kind, round",
+        "select kind, round, resolution from railwatch.exceptions where invoice_id = $1 order by opened_at, round",
         invoice.id,
     )
     return [(row["kind"], row["round"], row["resolution"]) for row in rows]
@@ -240,7 +241,7 @@ async def test_money_for_an_invoice_that_has_ended_is_unexpected(stage: Stage, e
     row = await stage.database.row("select kind, invoice_ended from railwatch.detections where tx_id = $1", tx)
     assert row
     assert row["invoice_ended"] == ending
-    assert await stage.state(invoice) == {"paid": "overpaid", "expired": "expired"}.get(ending, ending) or True
+    assert await stage.state(invoice) == {"paid": "overpaid", "expired": "underpaid"}.get(ending, ending)
 
 
 async def test_the_count_of_spam_that_was_left_out_is_kept(database: Database) -> None:
@@ -312,3 +313,34 @@ async def test_it_is_found_though_that_rail_was_away_and_the_daemon_was_restarte
     node_of("there").down = False
     await twins.start()
     await stands(twins, invoice, "wrong_network")
+
+
+# What is kept of it
+
+
+async def test_every_sighting_is_kept_with_the_node_that_told_it(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    tx = await stage.pay(invoice, 100)
+    await stage.becomes(invoice, "detected")
+    await stage.mine(2)
+    await stage.sim.reorg(2, keep=True)
+    await stage.follows()
+    rows = await stage.database.rows(
+        "select o.*, t.seq from railwatch.observations o join railwatch.transitions t on t.subject_id = o.detection_id "
+        "and (t.evidence ->> 'observation')::int = o.version order by o.version"
+    )
+    assert [row["state"] for row in rows] == ["pending", "included", "included"]
+    assert len({row["block_hash"] for row in rows}) == 3
+    assert {row["node"] for row in rows} == {"node"}
+    assert all(row["raw"]["amount"] == "100" for row in rows)
+    assert await stage.database.value("select tx_id from railwatch.detections") == tx
+
+
+@pytest.mark.parametrize("act", ["update railwatch.observations set node = 'x'", "delete from railwatch.observations"])
+async def test_what_was_observed_can_be_changed_by_nobody(stage: Stage, act: str) -> None:
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 100)
+    await stage.mine()
+    for statement in (act, "truncate railwatch.observations"):
+        with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+            await stage.database.value(statement)

@@ -202,10 +202,10 @@ async def test_a_second_reversal_opens_a_new_exception_beside_the_resolved_one(s
     await stage.follows()
     assert await stage.open_cases(invoice) == {"reversed"}
     assert await cases(stage, invoice) == [("reversed", 1, "settled by ann"), ("reversed", 2, None)]
-    row = await stage.database.row("select owner, ended_at from railwatch.exceptions where round = 1")
+    row = await stage.database.row("select owner, resolved_at, ended_at from railwatch.exceptions where round = 1")
     assert row
     assert row["owner"] == "ann"
-    assert row["ended_at"] is not None
+    assert row["resolved_at"] < row["ended_at"]
 
 
 async def test_a_person_and_the_chain_resolve_at_once_and_the_persons_word_stays(stage: Stage) -> None:

@@ -107,7 +107,8 @@ def place_log(log: Log, position: int, key: bytes, block: BlockRef, lens: Lens) 
     sender = "0x" + log.topics[1][26:]
     evidence = {"from": sender, "log_index": index, "node": lens.node, "source": "log", "contract": contract}
     asset = lens.token(contract)
-    transfer = Transfer(log.transaction_hash, f"log:{position}", key, asset, amount, block, evidence=evidence)
+    raw = {"address": log.address, "topics": log.topics, "data": log.data}
+    transfer = Transfer(log.transaction_hash, f"log:{position}", key, asset, amount, block, evidence=evidence, raw=raw)
     return (block.height, at, 1, position), transfer
 
 

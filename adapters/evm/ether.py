@@ -5,6 +5,8 @@ A block's ether has one source, its traces or its transactions, never both (HAZA
 
 from collections.abc import Sequence
 
+import msgspec
+
 from adapters.evm.decode import Lens, Placed
 from adapters.evm.traces import Trace, credits
 from adapters.evm.wire import FullBlock, Transaction
@@ -63,7 +65,8 @@ def place_transaction(
         return None
     evidence = {"from": tx.sender, "node": lens.node, "source": "tx"}
     rivals = tuple(displaced(tx, lens))
-    transfer = Transfer(tx.hash, "tx", key, native, amount, block, spends=spends, rivals=rivals, evidence=evidence)
+    raw = msgspec.to_builtins(tx)
+    transfer = Transfer(tx.hash, "tx", key, native, amount, block, None, spends, rivals, evidence=evidence, raw=raw)
     return (block.height, at, 0, 0), transfer
 
 

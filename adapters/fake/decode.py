@@ -84,6 +84,7 @@ def _credits(
             asset=_asset(out["token"], chain_id, watches),
             amount=amount,
             reference=out["reference"],
+            raw=dict(out),
             **common,
         )
 

@@ -8,7 +8,7 @@ import click
 
 from indexer.cli.lookup import dossier
 from indexer.cli.options import config_option, json_option
-from indexer.cli.output import emit, emit_line, show
+from indexer.cli.output import emit, emit_line, jsonable, show
 from indexer.config import Config
 from indexer.ops.access import open_database
 from indexer.store.database import Database
@@ -16,6 +16,9 @@ from indexer.store.listen import Listener
 from indexer.store.reads import Dossier, Record, read_feed
 
 CHANNEL = "railwatch"
+FORMAT = "railwatch-dossier/1"
+"""Of `explain --json`: within one number keys are added, and none is renamed or given another meaning."""
+
 PAGE = 500
 POLL_SECONDS = 1.0
 
@@ -30,7 +33,7 @@ def explain(config: Config, as_json: bool, invoice: str) -> None:
     """Show the whole evidence of INVOICE: its id, or MERCHANT/ORDER."""
     found = asyncio.run(_read(config, invoice))
     if as_json:
-        emit(found)
+        emit({"format": FORMAT, **jsonable(found)})
         return
     from indexer.ops.explain import render_dossier
 

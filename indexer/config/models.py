@@ -96,6 +96,18 @@ class RailConfig(Table):
         le=TEN_YEARS,
         description="seconds without a block after which the node is suspected; without it, as the known chain has it",
     )
+    stuck_after: Annotated[int, BeforeValidator(seconds_of)] = Field(
+        default=7_200,
+        ge=1,
+        le=TEN_YEARS,
+        description='how long a payment may wait to be confirmed before that is an exception, such as "2h"',
+    )
+    blind_after: Annotated[int, BeforeValidator(seconds_of)] = Field(
+        default=300,
+        ge=30,
+        le=TEN_YEARS,
+        description='how long nothing may be seen before that is an exception, at least "30s"',
+    )
     start_height: int | None = Field(
         default=None, ge=0, description="the first block to follow; without it, the first above finality"
     )

@@ -103,3 +103,4 @@ class TransferChecks(Conformance):
         text = json.dumps(dict(transfer.evidence), allow_nan=False)
         assert json.loads(text) == transfer.evidence, "the evidence changes on its way through JSON"
         assert len(text) <= EVIDENCE_MAX
+        assert json.loads(json.dumps(transfer.raw, allow_nan=False)) == transfer.raw, "what the node said changes too"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from indexer.core.model import Case, Coverage, Detection, Invoice, Transition
+from indexer.core.model import Case, Coverage, Detection, Invoice, Observation, Transition
 from indexer.core.policy import Policy, Progress
 
 
@@ -13,8 +13,9 @@ from indexer.core.policy import Policy, Progress
 class Moment:
     """Where a rail stands in one step, and what that rail can tell.
 
-    ``block_times`` gives the time of blocks of this step by height; ``now`` is the database's clock. ``history``: the
-    step's blocks were already final when they were read, so that a new transfer is told as `final` in one line.
+    ``tip`` is the node's newest height; ``block_times`` gives the time of blocks of this step by height; ``now`` is the
+    database's clock. ``history``: the step's blocks were already final when they were read, so that a new transfer is
+    told as `final` in one line.
     """
 
     rail: str
@@ -24,6 +25,7 @@ class Moment:
     now: datetime
     horizon: int
     has_finality: bool
+    tip: int
     block_times: Mapping[int, datetime] = field(default_factory=dict)
     history: bool = False
 
@@ -38,8 +40,11 @@ class Book:
     transitions: list[Transition] = field(default_factory=list)
     changed: set[UUID] = field(default_factory=set)
     fresh: set[UUID] = field(default_factory=set)
+    observations: list[Observation] = field(default_factory=list)
     opened: list[Case] = field(default_factory=list)
     resolved: list[Case] = field(default_factory=list)
+    ended: list[Case] = field(default_factory=list)
+    """Cases that a person had resolved, and whose occurrence is over now."""
     policies: Mapping[UUID, Policy] = field(init=False)
 
     def __post_init__(self) -> None:

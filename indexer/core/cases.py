@@ -1,13 +1,17 @@
-"""Which exceptions stand beside an invoice's state: a pure set, compared with the one that is open.
+"""Which exceptions stand beside an invoice's state: a pure set, which `docket` compares with the rows that are there.
 
-Several can stand at once, and none of them moves the state (HAZARDS I1). What a person resolved stays resolved.
+Several can stand at once, and none of them moves the state (HAZARDS I1). docs/exceptions.md says for each what it
+means, who acts and what closes it.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from indexer.core.model import Detection, Invoice
+from indexer.core.due import delayed_at, stuck_at
+from indexer.core.model import Coverage, Detection, Invoice
+from indexer.core.payment import add_up, is_settled
 from indexer.core.states import IN_BLOCK, SETTLED, DetectionState, InvoiceState, Kind
 
 SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
@@ -20,8 +24,13 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
     "unexpected_payment": "warning",
     "reversed": "critical",
     "double_spend": "critical",
+    "stuck_confirming": "warning",
     "mixed_destinations": "warning",
+    "detection_delayed": "warning",
 }
+
+MOST_UNSUPPORTED = 10
+"""Transfers of tokens that are not configured, kept for one destination: anybody can mint one and send it anywhere."""
 
 CaseKey = tuple[str, UUID | None]
 """What an exception is about: its kind, and the transfer if it is about one."""
@@ -33,20 +42,49 @@ OWN_KIND = {
     Kind.UNEXPECTED: "unexpected_payment",
 }
 
+OF_THE_MONEY = frozenset({*OWN_KIND.values(), "late"})
+"""About money that has come. What a person decided about it holds in whichever block it is."""
 
-def standing_cases(invoice: Invoice, detections: Iterable[Detection]) -> set[CaseKey]:
+OF_THE_STATE = frozenset({"underpaid", "overpaid", "reversed", "stuck_confirming"})
+"""Read from the invoice's state. A hold hides that state, so it makes none of them good."""
+
+
+def standing_cases(
+    invoice: Invoice, detections: Iterable[Detection], coverage: Coverage, now: datetime
+) -> set[CaseKey]:
     """Every exception that the facts call for now."""
     detections = list(detections)
     cases = {case for detection in detections for case in _of_detection(detection)}
     cases |= {("double_spend", each.id) for each in detections if _is_double_spend(invoice, each, detections)}
-    if invoice.state in (InvoiceState.UNDERPAID, InvoiceState.OVERPAID):
-        cases.add((invoice.state.value, None))
-    if invoice.settled_at is not None and invoice.state not in SETTLED | {InvoiceState.REFUNDED, InvoiceState.FLAGGED}:
-        cases.add(("reversed", None))
-    paid_at = {each.destination_id for each in detections if each.kind is Kind.PAYMENT and each.live}
-    if len(paid_at) > 1:
-        cases.add(("mixed_destinations", None))
+    cases |= {(kind, None) for kind in _of_invoice(invoice, detections)}
+    cases |= {(kind, None) for kind in _of_the_clock(invoice, detections, coverage, now)}
     return cases
+
+
+def _of_invoice(invoice: Invoice, detections: Collection[Detection]) -> Iterable[str]:
+    if invoice.state in (InvoiceState.UNDERPAID, InvoiceState.OVERPAID):
+        yield invoice.state.value
+    if _is_reversed(invoice, detections):
+        yield "reversed"
+    if len({each.destination_id for each in detections if each.kind is Kind.PAYMENT and each.live}) > 1:
+        yield "mixed_destinations"
+
+
+def _is_reversed(invoice: Invoice, detections: Collection[Detection]) -> bool:
+    """Goods may have left, and the money is not there. To withdraw the invoice makes that no better."""
+    if invoice.settled_at is None or invoice.state in SETTLED | {InvoiceState.REFUNDED, InvoiceState.FLAGGED}:
+        return False
+    return invoice.state is not InvoiceState.CANCELLED or not is_settled(invoice, add_up(invoice, detections))
+
+
+def _of_the_clock(
+    invoice: Invoice, detections: Collection[Detection], coverage: Coverage, now: datetime
+) -> Iterable[str]:
+    stuck, delayed = stuck_at(invoice, detections), delayed_at(invoice, coverage)
+    if stuck is not None and now >= stuck:
+        yield "stuck_confirming"
+    if delayed is not None and now >= delayed:
+        yield "detection_delayed"
 
 
 def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[Detection]) -> bool:

@@ -1,11 +1,12 @@
-"""What a detection waits for, and at which height that comes."""
+"""What a detection waits for, and at which height that comes; what an invoice waits for, and when that is too long."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from uuid import UUID
 
-from indexer.core.model import Detection
+from indexer.core.model import Coverage, Detection, Invoice
 from indexer.core.policy import Due, Policy, final_at
-from indexer.core.states import DetectionState, Kind
+from indexer.core.states import OPEN, WAITING, DetectionState, Kind
 
 
 def met_at(detection: Detection, policies: Mapping[UUID, Policy]) -> Due:
@@ -21,3 +22,31 @@ def next_due(detection: Detection, policies: Mapping[UUID, Policy], horizon: int
     if detection.state is DetectionState.CONFIRMED:
         return final_at(met_at(detection, policies), detection.block_height or 0, horizon, has_finality)
     return None
+
+
+def stuck_at(invoice: Invoice, detections: Iterable[Detection]) -> datetime | None:
+    """When the invoice has waited for too long for the money that was seen; None where it does not wait (HAZARDS I10).
+
+    Among several rails that it waits on, the most patient one counts. The store's ``stuck_invoices`` says the same.
+    """
+    if invoice.state not in WAITING:
+        return None
+    patience = {each.id: each.patience.stuck for each in invoice.destinations}
+    waiting = (each for each in detections if each.kind is Kind.PAYMENT and each.live and not each.counted)
+    longest = max((patience[each.destination_id] for each in waiting), default=None)
+    return None if longest is None else invoice.state_since + longest
+
+
+def delayed_at(invoice: Invoice, coverage: Coverage) -> datetime | None:
+    """From when on a payment could have been unseen for too long; None where none is expected.
+
+    What counts is the sight that was lost while the invoice was there. The store's ``delayed_invoices`` says the same.
+    """
+    if invoice.state not in OPEN:
+        return None
+    ends = (
+        max(coverage.until.get(each.rail, invoice.created_at), invoice.created_at) + each.patience.blind
+        for each in invoice.destinations
+        if not each.closed
+    )
+    return min(ends, default=None)

@@ -7,13 +7,15 @@ and a reorg as a loss before what the new branch brings, however many blocks one
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from indexer.core import cases
 from indexer.core.book import Book, Moment
+from indexer.core.cases import MOST_UNSUPPORTED
+from indexer.core.docket import settle_cases
 from indexer.core.due import met_at
-from indexer.core.model import Case, Detection
-from indexer.core.payment import add_up, is_in_time, judge
+from indexer.core.grounds import of_depth, of_loss, of_sighting
+from indexer.core.model import Coverage, Detection, Observation
+from indexer.core.payment import Sums, add_up, is_in_time, judge
 from indexer.core.policy import Policy, final_at
 from indexer.core.states import (
     ENDED,
@@ -26,17 +28,14 @@ from indexer.core.states import (
     InvoiceState,
     Kind,
 )
-from indexer.core.telling import EVENTS, Cause, move_detection, move_invoice, tell_case
-
-MOST_UNSUPPORTED = 10
-"""Transfers of tokens that are not configured, told for one destination."""
+from indexer.core.telling import Cause, move_detection, move_invoice
 
 
 def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
     """Take back inclusions whose blocks are no longer on the chain (HAZARDS B3, B4)."""
     gone = [book.detections[each] for each in orphaned]
     for detection in gone:
-        move_detection(book, detection, DetectionState.ORPHANED, "orphaned", moment)
+        move_detection(book, detection, DetectionState.ORPHANED, "orphaned", of_loss(detection, moment), moment)
         detection.confirmed_at = None
     _settle(book, moment, "chain", gone=gone)
 
@@ -47,9 +46,8 @@ def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
     policies = book.policies
     for detection in seen:
         if not _found_final(detection, policies, moment):
-            move_detection(
-                book, detection, detection.state, "seen" if detection.block_hash is None else "included", moment
-            )
+            reason = "seen" if detection.block_hash is None else "included"
+            move_detection(book, detection, detection.state, reason, of_sighting(detection), moment)
     _settle(book, moment, "chain", through=seen[-1] if seen else None)
 
 
@@ -58,6 +56,7 @@ def _take_in(book: Book, sighting: Detection) -> Detection | None:
     known = book.detections.get(sighting.id)
     if known is None:
         if sighting.kind is Kind.UNSUPPORTED_ASSET and _is_spammed(book, sighting.destination_id):
+            _leave_out(book, sighting)
             return None
         ended = book.invoice.state in ENDED
         sighting.invoice_ended = book.invoice.state if ended else None
@@ -71,11 +70,32 @@ def _take_in(book: Book, sighting: Detection) -> Detection | None:
         known.state, known.replaced_by = sighting.state, None
         known.block_height, known.block_hash = sighting.block_height, sighting.block_hash
         known.block_time, known.confirmed_at = sighting.block_time, None
-        known.evidence = sighting.evidence
+        known.evidence, known.raw = sighting.evidence, sighting.raw
     else:
         return None
     book.changed.add(known.id)
+    book.observations.append(_observation(known))
     return known
+
+
+def _observation(seen: Detection) -> Observation:
+    return Observation(
+        seen.id,
+        seen.version + 1,
+        seen.state,
+        seen.block_height,
+        seen.block_hash,
+        seen.block_time,
+        seen.evidence,
+        seen.raw,
+    )
+
+
+def _leave_out(book: Book, sighting: Detection) -> None:
+    """Count it where people look. Waiting ones are not counted: a mempool shows them again and again."""
+    if sighting.block_hash is not None:
+        [destination] = [each for each in book.invoice.destinations if each.id == sighting.destination_id]
+        destination.left_out += 1
 
 
 def _is_spammed(book: Book, destination: UUID) -> bool:
@@ -103,7 +123,7 @@ def lose(book: Book, lost: Mapping[UUID, str | None], moment: Moment) -> None:
         if detection.state in IN_BLOCK or detection.state is to_state:
             continue
         detection.replaced_by = rival
-        move_detection(book, detection, to_state, to_state.value, moment)
+        move_detection(book, detection, to_state, to_state.value, of_loss(detection, moment), moment)
         gone.append(detection)
     # Whether a rival took the money elsewhere shows only once the sightings are in.
     _settle(book, moment, "chain", gone=gone, alarm=False)
@@ -126,6 +146,12 @@ def tick(book: Book, moment: Moment) -> None:
     _settle(book, moment, "clock", last=True)
 
 
+def look(book: Book, coverage: Coverage, now: datetime) -> None:
+    """Compare the exceptions with the facts, and nothing else: time, blindness or an act from outside changed them."""
+    _bring_sums(book)
+    settle_cases(book, coverage, now, "clock")
+
+
 def _found_final(detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
     """Whether a transfer that nobody has been told of is final already: then one line tells all of it."""
     if not moment.history or detection.told is not None or detection.block_height is None:
@@ -144,7 +170,7 @@ def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], 
     if detection.told is None:
         detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
     else:
-        move_detection(book, detection, DetectionState.CONFIRMED, "confirmed", moment)
+        move_detection(book, detection, DetectionState.CONFIRMED, "confirmed", of_depth(detection, due, moment), moment)
     return True
 
 
@@ -157,7 +183,7 @@ def _time_of(height: int, moment: Moment) -> datetime | None:
 def _finalize(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> None:
     due = final_at(met_at(detection, policies), detection.block_height or 0, moment.horizon, moment.has_finality)
     if detection.rail == moment.rail and moment.progress.has_reached(due):
-        move_detection(book, detection, DetectionState.FINAL, "final", moment)
+        move_detection(book, detection, DetectionState.FINAL, "final", of_depth(detection, due, moment), moment)
 
 
 def _settle(
@@ -173,10 +199,7 @@ def _settle(
     """Bring sums, state and exceptions in line with the detections."""
     invoice = book.invoice
     _judge_times(book, moment.now)
-    sums = add_up(invoice, book.detections.values())
-    for destination in invoice.destinations:
-        each = sums[destination.id]
-        destination.seen, destination.confirmed, destination.late = each.seen, each.confirmed, each.late
+    sums = _bring_sums(book)
     target = judge(invoice, sums, moment.coverage, moment.now)
     through = gone[-1] if gone else through
     if target is InvoiceState.EXPIRED and not last:
@@ -190,7 +213,15 @@ def _settle(
             through, cause = None, "clock"
         move_invoice(book, target, _reason(invoice.state, target, gone), cause, through, moment)
     if alarm:
-        _settle_cases(book, cause, moment)
+        settle_cases(book, moment.coverage, moment.now, cause)
+
+
+def _bring_sums(book: Book) -> dict[UUID, Sums]:
+    sums = add_up(book.invoice, book.detections.values())
+    for destination in book.invoice.destinations:
+        each = sums[destination.id]
+        destination.seen, destination.confirmed, destination.late = each.seen, each.confirmed, each.late
+    return sums
 
 
 def _on_the_way(old: InvoiceState, new: InvoiceState) -> InvoiceState | None:
@@ -236,28 +267,3 @@ def _reason(old: InvoiceState, new: InvoiceState, gone: Sequence[Detection]) -> 
     if not gone:
         return FORWARD[new]
     return "reversed" if old in SETTLED else gone[-1].state.value
-
-
-def _settle_cases(book: Book, cause: Cause, moment: Moment) -> None:
-    wanted = cases.standing_cases(book.invoice, book.detections.values())
-    for case in book.cases:
-        # A hold hides what the money says, so nothing about the invoice's state is made good by it.
-        hidden = book.invoice.state is InvoiceState.FLAGGED and case.detection_id is None
-        if case.resolution is None and not hidden and (case.kind, case.detection_id) not in wanted:
-            case.resolution = "made good"
-            book.resolved.append(case)
-            tell_case(book, case, "open", "resolved", cause, moment)
-    last = {(case.kind, case.detection_id): case for case in book.cases}
-    for key in sorted(wanted, key=str):
-        previous = last.get(key)
-        if previous is None or previous.resolution == "made good":
-            _open_case(book, key, previous.round + 1 if previous else 1, cause, moment)
-
-
-def _open_case(book: Book, key: cases.CaseKey, nth: int, cause: Cause, moment: Moment) -> None:
-    kind, detection_id = key
-    identity = uuid5(EVENTS, f"case/{book.invoice.id}/{kind}/{detection_id}/{nth}")
-    case = Case(identity, kind, cases.SEVERITY[kind], detection_id, nth)
-    book.cases.append(case)
-    book.opened.append(case)
-    tell_case(book, case, None, "open", cause, moment)

@@ -73,6 +73,7 @@ def sighting(
         maturity=transfer.maturity,
         spends=transfer.spends,
         evidence=transfer.evidence,
+        raw=transfer.raw,
     )
 
 

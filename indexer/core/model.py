@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -18,8 +18,8 @@ class Detection:
     """One transfer to one destination, whatever becomes of its inclusions.
 
     ``told`` is the state that the feed last heard, and ``version`` how often it was told one. ``invoice_ended`` is the
-    state of the invoice at first sight if that was an end state, else None. ``evidence`` holds what this step learned;
-    what was known before stays in the store.
+    state of the invoice at first sight if that was an end state, else None. ``evidence`` (decoded) and ``raw`` (as the
+    node said it) hold what this step learned; what was known before stays in the store.
     """
 
     id: UUID
@@ -44,6 +44,7 @@ class Detection:
     told: DetectionState | None = None
     version: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    raw: Any = None
 
     @property
     def live(self) -> bool:
@@ -54,6 +55,28 @@ class Detection:
     def counted(self) -> bool:
         """Whether the invoice's policy is met."""
         return self.state in COUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at a transfer, which nothing overwrites. ``version``: the detection's, of the line that tells of it."""
+
+    detection_id: UUID
+    version: int
+    state: DetectionState
+    block_height: int | None
+    block_hash: str | None
+    block_time: datetime | None
+    facts: Mapping[str, Any]
+    raw: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a rail may keep an invoice waiting: for a payment to be confirmed, and for anything to be seen."""
+
+    stuck: timedelta = timedelta(hours=2)
+    blind: timedelta = timedelta(minutes=5)
 
 
 @dataclass(slots=True)
@@ -67,6 +90,11 @@ class Destination:
     policy: Policy
     watching: bool = True
     """False while the destination is not watched yet; a rejected one is not among an invoice's destinations."""
+    closed: bool = False
+    """Its horizon has passed: nobody looks there any more."""
+    patience: Patience = Patience()
+    left_out: int = 0
+    """Sightings of this step beyond the bound on tokens that are not configured."""
     seen: int = 0
     confirmed: int = 0
     late: int = 0
@@ -78,6 +106,8 @@ class Invoice:
 
     id: UUID
     state: InvoiceState
+    created_at: datetime
+    state_since: datetime
     expires_at: datetime
     destinations: Sequence[Destination]
     version: int = 1
@@ -127,7 +157,8 @@ class Transition:
 class Case:
     """A row of `exceptions`: something beside the state that a person or a policy has to look at.
 
-    ``resolution`` is None while it is open; ``round`` counts how often the same thing has been opened.
+    ``resolution`` is None while it is open, and a person may give one while the facts stand. ``ended``: what it is
+    about is over, so that the same thing would be a new occurrence. ``round`` counts the occurrences.
     """
 
     id: UUID
@@ -136,3 +167,4 @@ class Case:
     detection_id: UUID | None
     round: int = 1
     resolution: str | None = None
+    ended: bool = False

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from indexer.core.model import Coverage, Destination, Detection, Invoice
-from indexer.core.states import IN_BLOCK, STICKY, InvoiceState, Kind
+from indexer.core.states import IN_BLOCK, SETTLED, STICKY, InvoiceState, Kind
 
 
 @dataclass(slots=True)
@@ -37,6 +37,11 @@ def judge(invoice: Invoice, sums: Mapping[UUID, Sums], coverage: Coverage, now: 
         return invoice.state
     by_money = _from_sums(invoice, [(each, sums[each.id]) for each in invoice.destinations])
     return by_money or _without_payment(invoice, coverage, now)
+
+
+def is_settled(invoice: Invoice, sums: Mapping[UUID, Sums]) -> bool:
+    """Whether enough money is confirmed, whatever a person or a service decided."""
+    return _from_sums(invoice, [(each, sums[each.id]) for each in invoice.destinations]) in SETTLED
 
 
 def _from_sums(invoice: Invoice, sums: Sequence[tuple[Destination, Sums]]) -> InvoiceState | None:

@@ -59,6 +59,12 @@ SETTLED = frozenset({_I.PAID, _I.OVERPAID, _I.LATE_PAID})
 ENDED = SETTLED | {_I.EXPIRED, _I.CANCELLED, _I.REFUNDED}
 """Nothing more is expected. What still arrives is an unexpected payment."""
 
+OPEN = frozenset({_I.CREATED, _I.DETECTED, _I.CONFIRMING, _I.UNDERPAID, _I.FLAGGED})
+"""Money is still expected, or waited for."""
+
+WAITING = frozenset({_I.DETECTED, _I.CONFIRMING})
+"""Money was seen, and its policy is not met."""
+
 STICKY = frozenset({_I.CANCELLED, _I.REFUNDED})
 """A person's or a service's decision, which no chain fact undoes."""
 

@@ -7,9 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from indexer.core.book import Book, Moment
-from indexer.core.ledger import lose, orphan, promote, sight, tick
+from indexer.core.ledger import look, lose, orphan, promote, sight, tick
 from indexer.core.matching import Candidate, detection_id, match, sighting
-from indexer.core.model import Detection
+from indexer.core.model import Coverage, Detection
 from indexer.core.states import Kind
 from indexer.rail.types import AssetId, Transfer
 
@@ -74,3 +74,9 @@ def settle_clock(books: Sequence[Book], moment: Moment) -> None:
     """Let time pass for invoices whose window is over."""
     for book in books:
         tick(book, moment)
+
+
+def look_at_cases(books: Sequence[Book], coverage: Coverage, now: datetime) -> None:
+    """Compare exceptions with the facts, where only time or somebody outside has changed them."""
+    for book in books:
+        look(book, coverage, now)

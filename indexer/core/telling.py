@@ -1,9 +1,11 @@
 """The feed's lines: the only places where a state is assigned, and each assigns it by telling it."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from indexer.core.book import Book, Moment
+from indexer.core.grounds import of_invoice
 from indexer.core.model import Case, Destination, Detection, Transition
 from indexer.core.states import (
     IN_BLOCK,
@@ -20,8 +22,10 @@ EVENTS = UUID("5b7f4f0e-6a3b-5c1e-9d43-7a1c3b0d9e21")
 Cause = Literal["chain", "clock", "operator", "service"]
 
 
-def move_detection(book: Book, detection: Detection, to_state: DetectionState, reason: str, moment: Moment) -> None:
-    """The only place where a detection's state is told."""
+def move_detection(
+    book: Book, detection: Detection, to_state: DetectionState, reason: str, grounds: Mapping[str, Any], moment: Moment
+) -> None:
+    """The only place where a detection's state is told. ``grounds``: why, for the line's evidence."""
     check_detection_move(detection.told, to_state)
     detection.version += 1
     book.transitions.append(
@@ -39,7 +43,7 @@ def move_detection(book: Book, detection: Detection, to_state: DetectionState, r
             block_hash=detection.block_hash,
             confirmations=_depth(detection, moment) if to_state in IN_BLOCK else None,
             chain_time=detection.block_time,
-            evidence={"replaced_by": detection.replaced_by} if detection.replaced_by else {},
+            evidence=grounds,
         )
     )
     detection.state = detection.told = to_state
@@ -72,10 +76,10 @@ def move_invoice(
             seen_amount=about.seen if about else 0,
             confirmed_amount=about.confirmed if about else 0,
             chain_time=through.block_time if through else None,
-            evidence=_grounds(book, through, moment),
+            evidence=of_invoice(book, target, through, moment),
         )
     )
-    invoice.state = target
+    invoice.state, invoice.state_since = target, moment.now
     if target in SETTLED and invoice.settled_at is None:
         invoice.settled_at = moment.now
 
@@ -89,19 +93,6 @@ def _nearest_to_paid(book: Book) -> Destination | None:
     )
 
 
-def _grounds(book: Book, through: Detection | None, moment: Moment) -> dict[str, Any]:
-    """The rule's inputs, for whoever asks why: how far the rail was, and what was asked of the transfer."""
-    grounds: dict[str, Any] = {"cursor": moment.progress.cursor, "finalized": moment.progress.finalized}
-    if through is None:
-        until = moment.coverage.until
-        grounds["covered_until"] = {rail: until[rail].isoformat() for rail in sorted(until)}
-        return grounds
-    for destination in book.invoice.destinations:
-        if destination.id == through.destination_id:
-            grounds |= {"policy": destination.policy.to_json(), "expected": str(destination.expected)}
-    return grounds
-
-
 def _depth(detection: Detection, moment: Moment) -> int | None:
     """Inclusive: the including block is 1. None while in no block, and for a rail that this step is not about."""
     if detection.state not in IN_BLOCK or detection.block_height is None or detection.rail != moment.rail:
@@ -109,7 +100,9 @@ def _depth(detection: Detection, moment: Moment) -> int | None:
     return max(1, moment.progress.cursor - detection.block_height + 1)
 
 
-def tell_case(book: Book, case: Case, from_state: str | None, to_state: str, cause: Cause, moment: Moment) -> None:
+def tell_case(
+    book: Book, case: Case, from_state: str | None, to_state: str, cause: Cause, grounds: Mapping[str, Any]
+) -> None:
     """Put the opening or the resolving of an exception into the feed; its kind is the reason."""
     at = book.detections.get(case.detection_id) if case.detection_id else None
     book.transitions.append(
@@ -126,6 +119,7 @@ def tell_case(book: Book, case: Case, from_state: str | None, to_state: str, cau
             block_height=at.block_height if at else None,
             block_hash=at.block_hash if at else None,
             chain_time=at.block_time if at else None,
+            evidence=grounds,
         )
     )
 

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -159,12 +159,14 @@ class NodeSet:
         return await self._ask(lambda node: node.block_at(height))
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
-        """`RailAdapter.scan` of the node that answers."""
-        return await self._ask(lambda node: node.scan(span, watches))
+        """`RailAdapter.scan` of the node that answers, which is named in the evidence."""
+        name, scanned = await self._ask_somebody(lambda node: node.scan(span, watches))
+        return replace(scanned, transfers=_signed(scanned.transfers, name)) if scanned.transfers else scanned
 
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
-        """`RailAdapter.pending` of the node that answers."""
-        return await self._ask(lambda node: node.pending(watches))
+        """`RailAdapter.pending` of the node that answers, which is named in the evidence."""
+        name, transfers = await self._ask_somebody(lambda node: node.pending(watches))
+        return _signed(transfers, name)
 
     async def wait_for_change(self) -> None:
         """Wait for a push. A node that pushes nothing still answers, so it is not left for that."""
@@ -179,7 +181,12 @@ class NodeSet:
     # Asking
 
     async def _ask(self, question: Callable[[RailAdapter], Awaitable[Answer]], *, disputed: bool = False) -> Answer:
-        """The answer of the node that answers. While it is contradicted nothing but its heads is asked."""
+        return (await self._ask_somebody(question, disputed=disputed))[1]
+
+    async def _ask_somebody(
+        self, question: Callable[[RailAdapter], Awaitable[Answer]], *, disputed: bool = False
+    ) -> tuple[str, Answer]:
+        """The answer, and the name of the node that gave it. While that is contradicted only its heads are asked."""
         node, adapter = await self._entered()
         if self._disagreement is not None and not disputed:
             raise self._disagreement
@@ -189,7 +196,7 @@ class NodeSet:
             await self._rest(node, away)
             raise
         node.failures = 0
-        return answer
+        return node.name, answer
 
     async def _entered(self) -> tuple[Node, RailAdapter]:
         """The node that answers; enters the next that is rested if there is none. Raises `RailUnavailable`."""
@@ -283,3 +290,11 @@ class NodeSet:
             elif dispute is None and node.contradicts:
                 self._log.info("node.agrees", node=node.name)
             node.contradicts = dispute is not None
+
+
+def _signed(transfers: Sequence[Transfer], node: str) -> list[Transfer]:
+    """With the name of the node that told them, where the adapter has not said a better one."""
+    return [
+        each if "node" in each.evidence else replace(each, evidence={**each.evidence, "node": node})
+        for each in transfers
+    ]

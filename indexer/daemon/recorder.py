@@ -161,6 +161,7 @@ class Recorder:
             now=step.now,
             horizon=self.traits.horizon,
             has_finality=self.traits.has_finalized,
+            tip=position.tip_height,
             block_times={block.height: block.time for block in blocks},
             history=history,
         )

@@ -2,12 +2,14 @@
 
 An address is parsed at once, also while the node is away, so that a bad one is refused at once. It joins the live
 watch at a block boundary; then blocks up to that boundary are looked through, beside the follower. From then on
-nothing can be missed, and only then is it called `watching`.
+nothing can be missed, and only then is it called `watching`. The other rails of its family look back for it too, each
+in its own time: who paid on the wrong one may have done so before the registration (HAZARDS E17).
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -21,6 +23,9 @@ from indexer.store.watches import Registered, Rescan, WatchStore
 BATCH = 500
 """Destinations taken in at a time, and looked back for together."""
 
+REMEMBERED = timedelta(minutes=2)
+"""For how long an address of another rail is known to be done; longer than the store's overlap of a minute."""
+
 TRIES = 5
 """How often a look-back starts over because the chain moved under it, before it waits for its next turn."""
 
@@ -33,6 +38,8 @@ class Registrar:
     node: RailAdapter
     follower: Follower
     _parsed: dict[UUID, bytes] = field(default_factory=dict)
+    _neighbours: dict[bytes, datetime] = field(default_factory=dict)
+    """Addresses of other rails that were lately looked back for here, with the moment of their being taken in."""
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +77,7 @@ class Registrar:
             return
         try:
             await self._join(batch.values())
-            await self._look_back(batch)
+            await self._look_back(frozenset(batch.values()), list(batch))
         except BaseException:
             # Not done is not lost: the rows still say `registered`, and the next turn begins with them again.
             self._parsed = {**batch, **self._parsed}
@@ -83,7 +90,22 @@ class Registrar:
         self.follower.wake.set()
         await joined.wait()
 
-    async def _look_back(self, batch: dict[UUID, bytes]) -> None:
+    async def look_back_for_neighbours(self) -> None:
+        """Look back here for addresses that other rails of the family took in. Raises as `look_back` does.
+
+        How far that has come is kept with the rail, so that a restart, or a node that was away, forgets none.
+        """
+        rail = self.follower.recorder.rail
+        while batch := await self.store.neighbours(rail, list(self._neighbours), BATCH):
+            await self._join(batch)
+            await self._look_back(frozenset(batch))
+            newest = max(batch.values())
+            known = {**self._neighbours, **batch}
+            self._neighbours = {key: at for key, at in known.items() if at > newest - REMEMBERED}
+            await self.store.looked_back_for(rail, newest)
+
+    async def _look_back(self, keys: frozenset[bytes], watching: Sequence[UUID] = ()) -> None:
+        """Find what ``keys`` were paid in recent blocks; ``watching``: destinations that this makes watched."""
         follower = self.follower
         for _ in range(TRIES):
             rewinds, boundary = follower.rewinds, follower.position()
@@ -93,9 +115,9 @@ class Registrar:
             )
             start = max(0, reach)
             try:
-                transfers = await self._search(start, boundary.cursor, frozenset(batch.values()))
+                transfers = await self._search(start, boundary.cursor, keys)
                 kept, found = await follower.recorder.record_aside(
-                    rewinds, (), transfers, list(batch), covered_from=start + 1 if start else 0
+                    rewinds, (), transfers, watching, covered_from=start + 1 if start else 0
                 )
             except BlockGone:
                 await asyncio.sleep(0.05)
@@ -106,8 +128,8 @@ class Registrar:
                 continue
             follower.add_checkpoints(kept)
             self._log.info(
-                "watch.joined",
-                addresses=len(batch),
+                "watch.joined" if watching else "watch.looked_back",
+                addresses=len(keys),
                 from_height=start,
                 to_height=boundary.cursor.height,
                 found=found,

@@ -196,6 +196,7 @@ class RailRunner:
                     await parsed.wait()
             parsed.clear()
             await self._patiently(registrar.look_back, lease)
+            await self._patiently(registrar.look_back_for_neighbours, lease)
             if self.follower is not None and self.follower.cursor is not None:
                 await self._patiently(registrar.rescan, lease)
 

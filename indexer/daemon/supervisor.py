@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
 from indexer.config import Config, RailConfig
+from indexer.core.model import Patience
+from indexer.daemon.alarms import Alarms
 from indexer.daemon.database import open_database
 from indexer.daemon.follower import Pace
 from indexer.daemon.nodeset import NodeSet
@@ -21,6 +24,7 @@ from indexer.daemon.runner import RailRunner
 from indexer.daemon.watchlist import Family, RailWatches
 from indexer.known import default_tiers
 from indexer.rail import ChainId, Traits
+from indexer.store.clock import ClockStore
 from indexer.store.database import Database
 from indexer.store.errors import StoreUnavailable
 from indexer.store.mirror import PolicyRow, RailMirror, asset_id, mirror
@@ -110,6 +114,7 @@ async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> No
             for runner in runners:
                 tasks.create_task(_supervise(runner), name=f"rail.{runner.name}")
             tasks.create_task(_close_watches(database))
+            tasks.create_task(Alarms(ClockStore(database)).run())
             tasks.create_task(_beat(runners, reporter))
             reporter.ready()
 
@@ -143,7 +148,8 @@ def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
         for tier in default_tiers(rail.chain_id, traits.has_finalized)
     ]
     assets = tuple(each.spec for each in rail.assets)
-    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, (*configured, *defaults))
+    patience = Patience(timedelta(seconds=rail.stuck_after), timedelta(seconds=rail.blind_after))
+    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, (*configured, *defaults), patience)
 
 
 async def _load_families(database: Database, names: Iterable[str]) -> dict[str, Family]:

@@ -1,14 +1,13 @@
 """`railwatch explain` for people: the whole evidence of one invoice, in the order in which one would ask for it."""
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from indexer.ops.amounts import display_units
-from indexer.ops.words import STYLES, clean, moment, policy_words, quantity
+from indexer.ops.evidence import render_facts, render_grounds, render_observations
+from indexer.ops.words import STYLES, ago, clean, moment, policy_words, quantity
 from indexer.store.reads import Dossier, Record
 
 NEXT = {
@@ -32,7 +31,7 @@ def render_dossier(dossier: Dossier) -> RenderableType:
     return Group(
         *_heading(dossier),
         *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
-        *_section("Transfers", [line for each in dossier.detections for line in _detection(each)]),
+        *_section("Transfers", [line for each in dossier.detections for line in _detection(each, dossier)]),
         *_section("What happened (UTC)", [line for each in dossier.transitions for line in _transition(each, dossier)]),
         *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each)]),
         *_books(dossier),
@@ -88,13 +87,15 @@ def _destination(row: Record) -> Iterator[Text]:
     yield Text(f"     counts at {policy_words(row['policy'])} (policy of the {row['policy_origin']})")
     sums = {"seen": "seen_amount", "confirmed": "confirmed_amount", "late": "late_amount"}
     yield Text("     " + ", ".join(f"{word} {quantity(row, column)}" for word, column in sums.items()))
+    if row["left_out"]:
+        yield Text(f"     {row['left_out']} sightings of unknown tokens were left out, beyond the first ten", "yellow")
     if row["watch_error"]:
         yield Text(f"     {clean(row['watch_error'])}", "red")
     if row["rail_state"] != "live":
         yield Text(f"     the rail is {row['rail_state']}: {clean(row['rail_reason'] or 'no reason given')}", "yellow")
 
 
-def _detection(row: Record) -> Iterator[Text]:
+def _detection(row: Record, dossier: Dossier) -> Iterator[Text]:
     state, kind = row["state"], row["kind"].replace("_", " ")
     timely = {True: ", in time", False: ", late", None: ""}[row["in_time"]]
     yield Text.assemble(
@@ -111,7 +112,10 @@ def _detection(row: Record) -> Iterator[Text]:
     if row["due_height"] is not None:
         basis = "finality" if row["due_basis"] == "finalized" else "the cursor"
         yield Text(f"    moves on when {basis} reaches block {row['due_height']}")
-    yield from _facts(row["evidence"])
+    if any(each["detection_id"] == row["id"] for each in dossier.observations):
+        yield from render_observations(row, dossier)
+    else:
+        yield from render_facts(row["evidence"])  # recorded before observations were kept
 
 
 def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
@@ -128,18 +132,22 @@ def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
     if row["confirmations"] is not None:
         why += f", {row['confirmations']} deep"
     yield Text(why)
-    if row["subject"] == "invoice" and len(dossier.destinations) == 1 and row["seen_amount"] is not None:
+    told = "destinations" in row["evidence"]
+    if row["subject"] == "invoice" and len(dossier.destinations) == 1 and row["seen_amount"] is not None and not told:
         # Sums over several destinations may add up different assets, which says nothing in display units.
         only = dossier.destinations[0]
         sums = {**row, "symbol": only["symbol"], "decimals": only["decimals"], "asset": only["asset"]}
         yield Text(f"          seen {quantity(sums, 'seen_amount')}, confirmed {quantity(sums, 'confirmed_amount')}")
-    yield from _facts(row["evidence"], indent=10)
+    yield from render_grounds(row, dossier)
 
 
 def _exception(row: Record) -> Iterator[Text]:
     closed = "open" if row["resolved_at"] is None else f"resolved {moment(row['resolved_at'])}"
     yield Text.assemble(f"  {row['kind']} (", (row["severity"], STYLES.get(row["severity"], "")), f"), {closed}")
-    yield Text(f"    opened {moment(row['opened_at'])}")
+    held = "standing" if row["resolved_at"] is None else "stood"
+    yield Text(f"    opened {moment(row['opened_at'])}, {held} for {ago(row['age'])}")
+    if row["resolved_at"] is not None and row["ended_at"] is None:
+        yield Text("    what it is about is still so", "yellow")
     for name in ("resolution", "owner", "notes"):
         if row[name]:
             yield Text(f"    {name}: {clean(row[name])}")
@@ -159,9 +167,3 @@ def _refund(row: Record) -> Iterator[Text]:
     yield Text(f"  {quantity(row, 'amount')} on {clean(row['rail'])}, by {clean(row['actor'])}{why}")
     yield Text(f"    tx    {clean(row['tx_id'])}")
     yield Text(f"    at    {moment(row['recorded_at'])}")
-
-
-def _facts(evidence: Mapping[str, Any], indent: int = 4) -> Iterator[Text]:
-    for key, value in evidence.items():
-        shown = value if isinstance(value, str) else json.dumps(value)
-        yield Text(f"{' ' * indent}{clean(key)}: {clean(shown)}", "dim")

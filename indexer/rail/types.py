@@ -72,8 +72,9 @@ class Transfer:
     ``spends`` is what the transaction consumes (outpoints, an account's nonce), and what its unconfirmed ancestors do:
     another that takes one of these displaces it. ``rivals`` names the transactions among ``Watches.spends`` that this
     one displaces. ``maturity`` is the least depth at which the credit may count, whatever the policy says (coinbase:
-    100). ``evidence`` holds the decoded facts that a person would ask for (sender, log position, node ...): JSON
-    values only, bounded in size.
+    100). ``evidence`` holds the decoded facts that a person would ask for (sender, log position, node ...), and ``raw``
+    the piece of the node's answer that they were read from (a log, an output; None: not kept): JSON values only,
+    bounded in size.
     """
 
     tx_id: str
@@ -87,6 +88,7 @@ class Transfer:
     rivals: tuple[str, ...] = ()
     maturity: int = 1
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    raw: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
 """Between rows and the core's books: loading the invoices of a step, and writing back what changed in them."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from indexer.core.book import Book
 from indexer.core.due import next_due
-from indexer.core.model import Case, Destination, Detection, Invoice, Transition
+from indexer.core.model import Case, Destination, Detection, Invoice, Observation, Patience, Transition
 from indexer.core.policy import Policy
 from indexer.core.states import DetectionState, InvoiceState, Kind
 from indexer.rail.types import AssetId
@@ -29,6 +32,12 @@ DETECTION_COLUMNS = (
     *("first_seen_at", "block_height", "block_hash", "block_time", "confirmed_at", "in_time", "replaced_by"),
     *("maturity", "spends", "invoice_ended", "version", "evidence", "due_basis", "due_height"),
 )
+OBSERVATION_COLUMNS = (
+    *("detection_id", "version", "state", "block_height", "block_hash", "block_time", "node", "facts", "raw"),
+)
+RAW_MOST = 4096
+"""Bytes of a node's words that an observation keeps, as JSON; of longer ones their size and digest."""
+
 SPENDS = DETECTION_COLUMNS.index("spends")
 TRANSITION_COLUMNS = (
     *("event_id", "subject", "subject_id", "invoice_id", "from_state", "to_state", "reason", "cause", "rail"),
@@ -59,6 +68,8 @@ def _book(row: Row) -> Book:
     invoice = Invoice(
         id=row["id"],
         state=InvoiceState(row["state"]),
+        created_at=row["created_at"],
+        state_since=row["state_since"],
         expires_at=row["expires_at"],
         destinations=[_destination(*each) for each in row["destinations"]],
         version=row["version"],
@@ -72,10 +83,24 @@ def _book(row: Row) -> Book:
 
 
 def _destination(
-    identity: UUID, rail: str, asset: str, expected: Decimal, policy: Mapping[str, Any], watch_state: str
+    identity: UUID,
+    rail: str,
+    asset: str,
+    expected: Decimal,
+    policy: Mapping[str, Any],
+    watch_state: str,
+    stuck_after: timedelta,
+    blind_after: timedelta,
 ) -> Destination:
     return Destination(
-        identity, rail, AssetId(asset), int(expected), Policy.from_json(policy), watching=watch_state != "registered"
+        id=identity,
+        rail=rail,
+        asset=AssetId(asset),
+        expected=int(expected),
+        policy=Policy.from_json(policy),
+        watching=watch_state != "registered",
+        closed=watch_state == "closed",
+        patience=Patience(stuck_after, blind_after),
     )
 
 
@@ -133,8 +158,10 @@ def _case(
     nth: int,
     resolution: str | None,
     resolved_at: datetime | None,
+    ended_at: datetime | None,
 ) -> Case:
-    return Case(identity, kind, severity, detection_id, nth, resolution or "resolved" if resolved_at else None)
+    settled = resolution or "resolved" if resolved_at else None
+    return Case(identity, kind, severity, detection_id, nth, settled, ended_at is not None)
 
 
 async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
@@ -143,9 +170,9 @@ async def save_books(connection: Connection, books: Sequence[Book], horizon: int
     if changed:
         await _save_detections(connection, changed, books)
     told = [_transition_row(line) for book in books for line in book.transitions]
-    if changed or told:
+    if changed or told or any(each.left_out for book in books for each in book.invoice.destinations):
         await connection.execute(SAVE_INVOICES, *_invoice_columns(books))
-    if any(book.opened or book.resolved for book in books):
+    if any(book.opened or book.resolved or book.ended for book in books):
         await connection.execute(SAVE_CASES, *_case_columns(books))
     if told:
         await _append_transitions(connection, told)
@@ -154,7 +181,12 @@ async def save_books(connection: Connection, books: Sequence[Book], horizon: int
 async def _save_detections(connection: Connection, rows: Sequence[tuple[Any, ...]], books: Sequence[Book]) -> None:
     """One statement for a few; many new ones are copied in, which is three times as fast."""
     fresh = {each for book in books for each in book.fresh}
+    seen = [_observation_row(each) for book in books for each in book.observations]
     if len(fresh) >= MANY:
+        await connection.copy_records_to_table(
+            "observations", schema_name="railwatch", records=seen, columns=OBSERVATION_COLUMNS
+        )
+        seen = []
         new = [row for row in rows if row[0] in fresh]
         await connection.copy_records_to_table(
             "detections", schema_name="railwatch", records=new, columns=DETECTION_COLUMNS
@@ -163,7 +195,8 @@ async def _save_detections(connection: Connection, rows: Sequence[tuple[Any, ...
     if rows:
         columns = _columns(rows)
         columns[SPENDS] = [SEPARATOR.join(each) or None for each in columns[SPENDS]]
-        await connection.execute(SAVE_DETECTIONS, *columns)
+        observed = _columns(seen, width=len(OBSERVATION_COLUMNS))
+        await connection.execute(SAVE_DETECTIONS, *columns, *observed)
 
 
 async def _append_transitions(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -208,10 +241,29 @@ def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool)
     )
 
 
+def _observation_row(each: Observation) -> tuple[Any, ...]:
+    place = (each.block_height, each.block_hash, each.block_time)
+    return (each.detection_id, each.version, each.state, *place, each.facts.get("node"), each.facts, bounded(each.raw))
+
+
+def bounded(raw: Any) -> Any:
+    """A node's words if they are short enough to keep, else what they can be recognised by."""
+    if raw is None:
+        return None
+    text = msgspec.json.encode(raw)
+    return raw if len(text) <= RAW_MOST else {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+
+
 def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
-    invoices = [(each.invoice.id, each.invoice.state, each.invoice.version, each.invoice.settled_at) for each in books]
-    sums = [(each.id, each.seen, each.confirmed, each.late) for book in books for each in book.invoice.destinations]
-    return [*_columns(invoices), *_columns(sums, width=4)]
+    invoices = [
+        (each.id, each.state, each.state_since, each.version, each.settled_at) for each in (b.invoice for b in books)
+    ]
+    sums = [
+        (each.id, each.seen, each.confirmed, each.late, each.left_out)
+        for book in books
+        for each in book.invoice.destinations
+    ]
+    return [*_columns(invoices), *_columns(sums, width=5)]
 
 
 def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
@@ -221,8 +273,8 @@ def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
         for case in book.opened
     ]
     fresh = {row[0] for row in opened}
-    resolved = [(case.id, case.resolution) for book in books for case in book.resolved if case.id not in fresh]
-    return [*_columns(opened, width=7), *_columns(resolved, width=2)]
+    over = [(case.id, case.resolution) for book in books for case in (*book.resolved, *book.ended)]
+    return [*_columns(opened, width=7), *_columns([row for row in over if row[0] not in fresh], width=2)]
 
 
 def _transition_row(line: Transition) -> tuple[Any, ...]:

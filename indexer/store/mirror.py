@@ -5,10 +5,11 @@ history could point at: what is no longer configured is disabled.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+from indexer.core.model import Patience
 from indexer.core.policy import Policy
 from indexer.rail.types import AssetId, AssetSpec, ChainId, Traits
 from indexer.store.database import Connection
@@ -45,6 +46,7 @@ class RailMirror:
     traits: Traits
     assets: tuple[AssetSpec, ...]
     policies: tuple[PolicyRow, ...]
+    patience: Patience = field(default_factory=Patience)
 
 
 def asset_id(chain_id: ChainId, traits: Traits, contract: str | None) -> AssetId:
@@ -88,6 +90,8 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
         traits.has_finalized,
         traits.max_confirmations,
         traits.has_references,
+        rail.patience.stuck,
+        rail.patience.blind,
     )
     ids = [asset_id(rail.chain_id, traits, each.contract) for each in rail.assets]
     symbols = [each.symbol for each in rail.assets]

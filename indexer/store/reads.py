@@ -7,6 +7,7 @@ units; fiat amounts are Decimal; times are aware and UTC; ids are `UUID`.
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -21,9 +22,11 @@ CONSUMERS_STATUS = query("consumers_status")
 OPEN_EXCEPTIONS = query("open_exceptions")
 OPEN_RESCANS = query("open_rescans")
 LIST_INVOICES = query("list_invoices")
+READ_MOMENT = query("read_moment")
 SHOW_INVOICE = query("show_invoice")
 SHOW_DESTINATIONS = query("show_destinations")
 SHOW_DETECTIONS = query("show_detections")
+SHOW_OBSERVATIONS = query("show_observations")
 SHOW_TRANSITIONS = query("show_transitions")
 SHOW_EXCEPTIONS = query("show_exceptions")
 SHOW_REFUNDS = query("show_refunds")
@@ -56,11 +59,14 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Dossier:
-    """One invoice with all its evidence, as of one moment."""
+    """One invoice with all its evidence, as of one moment. docs/evidence.md explains every key."""
 
+    as_of: datetime
     invoice: Record
     destinations: list[Record]
     detections: list[Record]
+    observations: list[Record]
+    """Each sighting of each of those transfers, as a node told it."""
     transitions: list[Record]
     exceptions: list[Record]
     refunds: list[Record]
@@ -101,9 +107,11 @@ async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
         if row is None:
             return None
         return Dossier(
+            as_of=await connection.fetchval(READ_MOMENT),
             invoice=_record(row),
             destinations=_records(await connection.fetch(SHOW_DESTINATIONS, invoice)),
             detections=_records(await connection.fetch(SHOW_DETECTIONS, invoice)),
+            observations=_records(await connection.fetch(SHOW_OBSERVATIONS, invoice)),
             transitions=_records(await connection.fetch(SHOW_TRANSITIONS, invoice)),
             exceptions=_records(await connection.fetch(SHOW_EXCEPTIONS, invoice)),
             refunds=_records(await connection.fetch(SHOW_REFUNDS, invoice)),

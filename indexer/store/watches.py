@@ -12,6 +12,8 @@ WATCHED_KEYS = query("watched_keys")
 COUNT_WATCHED = query("count_watched")
 NEWLY_KEYED = query("newly_keyed")
 DATABASE_NOW = query("database_now")
+NEIGHBOURS = query("neighbours")
+LOOKED_BACK_FOR = query("looked_back_for")
 REGISTERED = query("registered")
 TAKE_IN = query("take_in")
 REJECT = query("reject")
@@ -69,6 +71,15 @@ class WatchStore:
         """Keys that any daemon has taken in since ``moment``, and the moment to ask from next time."""
         rows = await self._database.rows(NEWLY_KEYED, self._family, moment)
         return [row["address_key"] for row in rows], max((row["keyed_at"] for row in rows), default=moment)
+
+    async def neighbours(self, rail: str, done: Sequence[bytes], limit: int) -> dict[bytes, datetime]:
+        """Keys that other rails of the family took in and ``rail`` has not looked back for, the oldest first."""
+        rows = await self._database.rows(NEIGHBOURS, self._family, rail, list(done), limit)
+        return {row["address_key"]: row["keyed_at"] for row in rows}
+
+    async def looked_back_for(self, rail: str, upto: datetime) -> None:
+        """``rail`` has looked back for all that others took in up to then."""
+        await self._database.value(LOOKED_BACK_FOR, rail, upto)
 
     async def registered(self, rail: str, limit: int) -> list[Registered]:
         """Destinations of ``rail`` that wait, at most ``limit``."""

@@ -13,10 +13,20 @@ from indexer.core.book import Book, Moment
 from indexer.core.chain import Limits, Probe, Step, View, next_step
 from indexer.core.due import next_due
 from indexer.core.matching import Candidate
-from indexer.core.model import Case, Coverage, Destination, Detection, Invoice, TimeBasis, Transition
+from indexer.core.model import (
+    Case,
+    Coverage,
+    Destination,
+    Detection,
+    Invoice,
+    Observation,
+    Patience,
+    TimeBasis,
+    Transition,
+)
 from indexer.core.policy import Policy, Progress
 from indexer.core.states import SETTLED, STICKY, DetectionState, InvoiceState
-from indexer.core.step import News, gather, identify, settle, settle_clock
+from indexer.core.step import News, gather, identify, look_at_cases, settle, settle_clock
 from indexer.core.telling import EVENTS
 from indexer.rail.types import AssetId, BlockRef, Heads, Transfer
 
@@ -111,10 +121,11 @@ def destination(
     asset: AssetId = COIN,
     rail: str = RAIL,
     watching: bool = True,
+    patience: Patience | None = None,
 ) -> Destination:
     """One way to pay; its address is its id."""
     identity = uuid5(EVENTS, f"destination/{name}/{rail}/{asset}")
-    return Destination(identity, rail, asset, expected, policy or Policy(1), watching)
+    return Destination(identity, rail, asset, expected, policy or Policy(1), watching, patience=patience or Patience())
 
 
 def invoice(
@@ -130,7 +141,8 @@ def invoice(
     """An invoice that is open for ``expires`` minutes, by default with one destination and one confirmation."""
     ways = ways or (destination(name, expected, policy),)
     identity = uuid5(EVENTS, f"invoice/{name}")
-    return Invoice(identity, state, minute(expires), list(ways), time_basis=basis, tolerance_bps=tolerance_bps)
+    times = (minute(0), minute(0), minute(expires))
+    return Invoice(identity, state, *times, list(ways), time_basis=basis, tolerance_bps=tolerance_bps)
 
 
 def pay(to: Invoice | Destination, amount: int, tx: str, *, index: str = "vout:0", **other: object) -> Transfer:
@@ -159,6 +171,8 @@ class Story:
         self.content: dict[str, list[Transfer]] = {"genesis": []}
         self.finalized = -1
         self.covered: datetime | None = None
+        self.observations: list[Observation] = []
+        self.left_out = 0
         self._names = count(1)
 
     # What happens ---------------------------------------------------------------------------------------------------
@@ -229,11 +243,17 @@ class Story:
     def look_at_the_clock(self) -> None:
         self._save(self._books(self.invoices), settle_clock, ())
 
-    def resolve(self, about: Invoice, kind: str) -> None:
-        """An operator closes an exception."""
+    def resolve(self, about: Invoice, kind: str | None = None) -> None:
+        """An operator closes an exception, or all of them."""
         for case in self.cases[about.id]:
-            if case.kind == kind and case.resolution is None:
+            if kind in (None, case.kind) and case.resolution is None:
                 case.resolution = "refunded by hand"
+
+    def looks_at_cases(self) -> None:
+        """The clock compares every book's exceptions with the facts."""
+        self._save(
+            self._books(self.invoices), lambda books, moment: look_at_cases(books, moment.coverage, self.now), ()
+        )
 
     # What is told ---------------------------------------------------------------------------------------------------
 
@@ -304,13 +324,19 @@ class Story:
             rail=self.rail,
             progress=Progress(self.blocks[-1].height, min(self.finalized, self.blocks[-1].height)),
             cursor_time=self.blocks[-1].time,
-            coverage=Coverage({self.rail: self.covered or self.now}),
+            coverage=self.coverage(),
             now=self.now,
             horizon=self.horizon,
             has_finality=self.has_finality,
+            tip=self.blocks[-1].height,
             block_times={block.height: block.time for block in blocks},
             history=history,
         )
+
+    def coverage(self) -> Coverage:
+        """Every rail is watched up to now, but this one only as far as the story says."""
+        others = {way.rail: self.now for each in self.invoices.values() for way in each.destinations}
+        return Coverage({**others, self.rail: self.covered or self.now})
 
     def _write(self, news: dict[UUID, News], blocks: Sequence[BlockRef], *, history: bool = False) -> None:
         touched = [each for each in self.invoices if not self.lazy or each in news or self._is_due(each)]
@@ -336,6 +362,9 @@ class Story:
         for old, book in zip(before, books, strict=True):
             _nothing_changes_in_silence(old, book)
             self.cases[book.invoice.id] = book.cases
+            self.observations += book.observations
+            for way in book.invoice.destinations:
+                self.left_out, way.left_out = self.left_out + way.left_out, 0
             self.feed += [replace(line, at=deepcopy(line.at)) for line in book.transitions]
 
 
@@ -348,9 +377,15 @@ def _nothing_changes_in_silence(old: Book, new: Book) -> None:
             assert _written_once(detection) == _written_once(old.detections[identity])
         if identity not in new.changed:
             assert detection == old.detections[identity]
-    assert new.cases[: len(old.cases)] == old.cases or new.resolved
+    for before, case in zip(old.cases, new.cases, strict=False):
+        assert before == case or case in [*new.resolved, *new.ended]
+        if before.resolution is not None:
+            assert replace(case, ended=before.ended) == before, "a resolved row stays as it is"
     assert new.cases[len(old.cases) :] == new.opened
-    if not new.changed and not new.transitions:
+    told = {(each.detection_id, each.version) for each in new.observations}
+    assert len(told) == len(new.observations)
+    assert {identity for identity, _ in told} >= new.fresh
+    if not new.changed and not new.transitions and not any(way.left_out for way in new.invoice.destinations):
         assert new.invoice == old.invoice
     if new.invoice.version == old.invoice.version:
         assert (new.invoice.state, new.invoice.settled_at) == (old.invoice.state, old.invoice.settled_at)

@@ -4,8 +4,8 @@ from copy import deepcopy
 
 import pytest
 
+from indexer.core.cases import MOST_UNSUPPORTED
 from indexer.core.due import met_at, next_due
-from indexer.core.ledger import MOST_UNSUPPORTED
 from indexer.core.policy import Due, Policy
 from indexer.core.states import IllegalMove, InvoiceState
 from indexer.core.step import News, settle
@@ -40,7 +40,23 @@ def test_a_line_says_through_what_and_on_what_grounds_it_came():
     assert (paid.confirmations, paid.seen_amount, paid.confirmed_amount) == (2, 100, 100)
     assert (paid.block_hash, paid.block_height, paid.chain_time) == (block.hash, 1, minute(1))
     assert (paid.cause, paid.from_state) == ("chain", "confirming")
-    assert paid.evidence == {"cursor": 2, "finalized": -1, "policy": {"confirmations": 2}, "expected": "100"}
+    policy = {"confirmations": 2}
+    sums = {"expected": "100", "least": "100", "most": "100", "seen": "100", "confirmed": "100", "late": "0"}
+    assert paid.evidence == {
+        "rule": "least <= confirmed <= most",
+        "cursor": 2,
+        "finalized": -1,
+        "tip": 2,
+        "time_basis": "first_seen",
+        "expires_at": minute(1_000).isoformat(),
+        "tolerance_bps": 0,
+        "destinations": [{"rail": RAIL, "asset": COIN, "policy": policy, **sums}],
+        "policy": policy,
+        "expected": "100",
+    }
+    included, confirmed = [line for line in story.feed if line.subject == "detection"]
+    assert included.evidence == {"observation": 1}
+    assert confirmed.evidence == {"basis": "depth", "due": 2, "reached": 2, "maturity": 1}
 
 
 def test_one_block_can_include_and_pay_but_tells_both():
@@ -424,7 +440,8 @@ def test_a_pending_transfer_that_a_rival_replaced_is_a_double_spend():
     assert story.lines(order)[-1].reason == "replaced"
     assert story.open_cases(order) == ["double_spend"]
     assert story.feed[-2].subject == "invoice"
-    assert next(line for line in story.feed if line.to_state == "replaced").evidence == {"replaced_by": "rival"}
+    replaced = next(line for line in story.feed if line.to_state == "replaced")
+    assert replaced.evidence == {"cursor": 0, "replaced_by": "rival"}
 
 
 def test_a_fee_bump_that_still_pays_is_no_alarm():
@@ -555,6 +572,9 @@ def test_spam_of_unknown_tokens_is_bounded_for_each_destination_and_hides_no_pay
     story.mine(*spam)
     story.mine(*spam[:3], pay(order, 1, "more", asset=UNKNOWN))
     assert story.open_cases(order) == ["unsupported_asset"] * MOST_UNSUPPORTED
+    assert story.left_out == 6
+    story.sees(pay(order, 1, "waiting", asset=UNKNOWN))
+    assert story.left_out == 6, "a mempool shows the same again and again"
     story.mine(pay(order, 100, "tx"), pay(order, 7, "wrong", asset=TOKEN))
     assert order.state is InvoiceState.PAID
     assert story.found("wrong").kind == "wrong_asset"
@@ -588,7 +608,7 @@ def test_what_is_due_on_another_rail_is_left_to_that_rail(confirmations):
     here, there = Story(order), Story(order, rail="elsewhere")
     here.mine(pay(order, 100, "tx"))
     there.detections, there.cases = here.detections, here.cases
-    there.quiet(200)
+    there.quiet(100)
     assert there.feed == []
 
 

@@ -9,14 +9,15 @@ nothing but the canonical chain and the mempool.
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from uuid import UUID
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from indexer.core.model import Detection, Invoice
+from indexer.core.cases import OF_THE_MONEY, SEVERITY, standing_cases
+from indexer.core.model import Detection, Invoice, Patience
 from indexer.core.payment import least_and_most
 from indexer.core.policy import Policy
 from indexer.core.states import COUNTED, SETTLED, DetectionState, InvoiceState
@@ -42,6 +43,8 @@ class Terms:
         common = {"expires": self.expires, "basis": self.basis, "tolerance_bps": self.tolerance_bps}
         one = invoice("one", 100, policy=self.policies[0], **common)  # type: ignore[arg-type]
         ways = (destination("two", 100, self.policies[1]), destination("two", 100, self.policies[0], TOKEN))
+        for way in (*one.destinations, *ways):
+            way.patience = Patience(stuck=timedelta(minutes=6), blind=timedelta(minutes=3))
         return one, invoice("two", 100, *ways, **common)  # type: ignore[arg-type]
 
 
@@ -114,7 +117,8 @@ def tales(draw: st.DrawFn, terms: st.SearchStrategy[Terms] = all_terms) -> Tale:
         return content
 
     for _ in range(draw(st.integers(1, 16))):
-        what = draw(st.sampled_from(["mine", "mine", "mine", "see", "drop", "replace", "bump", "reorg", "time"]))
+        verbs = ["mine", "mine", "mine", "see", "drop", "replace", "bump", "reorg", "time", "blind"]
+        what = draw(st.sampled_from(verbs))
         mined = {tx.name for each in chain for tx in each}
         if what == "mine":
             events.append(("mine", block()))
@@ -145,6 +149,8 @@ def tales(draw: st.DrawFn, terms: st.SearchStrategy[Terms] = all_terms) -> Tale:
             events.append(("reorg", (depth, tuple(block() for _ in range(depth + draw(st.integers(0, 2)))))))
         elif what == "time":
             events.append(("time", draw(st.sampled_from([1, 4, 30]))))
+        elif what == "blind":
+            events.append(("blind", draw(st.booleans())))
         highest = max(highest, len(chain))
     return Tale(draw(terms), tuple(events))
 
@@ -152,7 +158,8 @@ def tales(draw: st.DrawFn, terms: st.SearchStrategy[Terms] = all_terms) -> Tale:
 class Telling(Story):
     """A story that also writes down, by itself, when each inclusion first was as deep as its policy asks.
 
-    That moment stands for as long as the inclusion does, also when a reorg replaces the block that brought it.
+    That moment stands for as long as the inclusion does, also when a reorg replaces the block that brought it. And it
+    holds the exceptions against the facts after every step.
     """
 
     def __init__(self, *invoices: Invoice, has_finality: bool, lazy: bool = False) -> None:
@@ -168,6 +175,21 @@ class Telling(Story):
                 if depth is not None and due < len(self.blocks):
                     self.deep_at.setdefault((*_name(transfer), block.hash), self.blocks[due].time)
 
+    def check_cases(self) -> None:
+        """What `docket` promises: one row for each thing that stands, and whoever resolved it, for no longer."""
+        for identity, each in self.invoices.items():
+            rows = self.cases[identity]
+            standing = [(row.kind, row.detection_id) for row in rows if not row.ended]
+            wanted = standing_cases(each, self.detections[identity].values(), self.coverage(), self.now)
+            decided = {(row.kind, row.detection_id) for row in rows if not row.ended and row.resolution is not None}
+            assert len(set(standing)) == len(standing)
+            assert wanted <= set(standing)
+            assert all(key in decided and key[0] in OF_THE_MONEY for key in set(standing) - wanted)
+            for row in rows:
+                same = [other for other in rows if (other.kind, other.detection_id) == (row.kind, row.detection_id)]
+                assert [other.round for other in same] == list(range(1, len(same) + 1))
+                assert all(other.ended for other in same[:-1]), "a new occurrence before the old one was over"
+
 
 def _name(transfer: Transfer | Detection) -> tuple[str, str]:
     return transfer.tx_id, transfer.tx_index
@@ -181,14 +203,26 @@ def content(terms: Terms, block: Block, backwards: bool = False) -> list[Transfe
     return found[::-1] if backwards else found
 
 
-def tell(tale: Tale, *, lazy: bool = False, backwards: bool = False, swapped: bool = False) -> Telling:
-    """As it happened, a step for each event. The end is quiet: everybody looks at the clock once more."""
+def tell(
+    tale: Tale, *, lazy: bool = False, backwards: bool = False, swapped: bool = False, diligent: bool = False
+) -> Telling:
+    """As it happened, a step for each event. The end is quiet: everybody looks at the clock once more.
+
+    ``diligent``: a person resolves every exception as soon as it is told.
+    """
     invoices = tale.terms.invoices()
     story = Telling(*(invoices[::-1] if swapped else invoices), has_finality=tale.terms.has_finality, lazy=lazy)
     for what, about in tale.events:
         happen(story, tale.terms, what, about, backwards)
         story.remember()
+        for each in story.invoices.values() if diligent else ():
+            story.resolve(each)
+        if not lazy:
+            story.looks_at_cases()
+            story.check_cases()
+    story.covered = None
     story.look_at_the_clock()
+    story.check_cases()
     return story
 
 
@@ -210,7 +244,9 @@ def happen(story: Story, terms: Terms, what: str, about: object, backwards: bool
             story.rewind(depth, [content(terms, block, backwards) for block in blocks])
         case "time", int() as minutes:
             story.passes(minutes)
-    if story.has_finality:
+        case "blind", bool() as blind:
+            story.covered = (story.covered or story.now) if blind else None
+    if story.has_finality and what != "blind":
         final = max(story.finalized, len(story.blocks) - HORIZON)
         if final > story.finalized:
             story.finalize(final)
@@ -435,16 +471,39 @@ def test_a_replay_tells_the_same_lines_under_the_same_ids(tale):
     assert tell(tale).feed == tell(deepcopy(tale)).feed
 
 
+def occurrences(story: Story) -> set[tuple[str, UUID | None, int]]:
+    return {(row.kind, row.detection_id, row.round) for rows in story.cases.values() for row in rows}
+
+
+@model_settings(examples=200)
+@given(tale=tales())
+def test_whoever_resolves_everything_is_told_as_often_as_whoever_resolves_nothing(tale):
+    silent, resolved = (
+        {each for each in occurrences(tell(tale, diligent=diligent)) if each[0] not in OF_THE_MONEY}
+        for diligent in (False, True)
+    )
+    assert silent == resolved
+
+
 def test_the_tales_reach_every_state():
     """The model would prove nothing about what its tales never come to."""
     reached: set[str] = set()
+    kinds: set[str] = set()
+    repeated: set[str] = set()
 
     @model_settings(examples=300)
     @given(tale=tales())
     def listen(tale: Tale) -> None:
-        reached.update(f"{line.subject} {line.to_state}" for line in tell(tale).feed)
+        story = tell(tale)
+        reached.update(f"{line.subject} {line.to_state}" for line in story.feed)
+        rows = [row for known in story.cases.values() for row in known]
+        kinds.update(row.kind for row in rows)
+        repeated.update(kind for kind, _, nth in occurrences(tell(tale, diligent=True)) if nth > 1)
 
     listen()
     decided_by_people = {InvoiceState.CANCELLED, InvoiceState.REFUNDED, InvoiceState.FLAGGED}
     assert reached >= {f"invoice {state}" for state in set(InvoiceState) - decided_by_people}
     assert reached >= {f"detection {state}" for state in DetectionState}
+    other_tales = {"wrong_network"}  # of one rail only
+    assert kinds >= set(SEVERITY) - other_tales
+    assert repeated >= {"reversed", "underpaid", "stuck_confirming", "mixed_destinations"}

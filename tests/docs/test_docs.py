@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from indexer.cli import main
 from indexer.config import Config, load_config
-from indexer.core.cases import SEVERITY
+from indexer.core.cases import OF_THE_MONEY, OF_THE_STATE, SEVERITY
+from indexer.core.grounds import RULES
 from indexer.core.ledger import FORWARD
 from indexer.core.states import DETECTION_MOVES, GIVEN_UP, INVOICE_MOVES, DetectionState, InvoiceState, Kind
 from indexer.daemon.registry import open_rail
@@ -22,9 +24,11 @@ from indexer.rail import AssetSpec, ChainId
 from indexer.store.database import Database
 from indexer.store.invoices import create_invoice
 from indexer.store.mirror import PolicyRow, RailMirror, mirror
+from indexer.store.reads import Dossier
 
 ROOT = Path(__file__).parents[2]
 README, CONTRACT, HAZARDS = ROOT / "README.md", ROOT / "docs/contract.md", ROOT / "docs/hazards.md"
+EXCEPTIONS, EVIDENCE = ROOT / "docs/exceptions.md", ROOT / "docs/evidence.md"
 SCHEMA = (ROOT / "indexer/store/sql/schema.sql").read_text()
 PAGES = sorted(
     page
@@ -108,7 +112,7 @@ async def furnished(database: Database) -> Database:
     return database
 
 
-@pytest.mark.parametrize("sql", [*named((README, CONTRACT), "sql"), *named(RUNBOOKS, "sql")])
+@pytest.mark.parametrize("sql", [*named((README, CONTRACT, EXCEPTIONS, EVIDENCE), "sql"), *named(RUNBOOKS, "sql")])
 async def test_sql_runs(furnished: Database, sql: str) -> None:
     connection = await asyncpg.connect(furnished.dsn)
     try:
@@ -128,8 +132,8 @@ def test_every_field_of_a_request_is_explained() -> None:
     told = set(words(section(CONTRACT, "### create_invoice(request jsonb) returns uuid")))
     known = re.findall(r"where key not in \((.*?)\)", SCHEMA, re.DOTALL)
     assert len(known) == 2
-    for fields in known:
-        assert set(re.findall(r"'(\w+)'", fields)) <= told
+    for listed in known:
+        assert set(re.findall(r"'(\w+)'", listed)) <= told
 
 
 @pytest.mark.parametrize("table", CONTRACTS_TABLES)
@@ -188,6 +192,51 @@ def test_every_exception_is_explained_and_has_a_runbook() -> None:
     pages = "\n".join(page.read_text() for page in RUNBOOKS if page.name.startswith("exception-"))
     for kind in SEVERITY:
         assert re.search(rf"\b{kind}\b", pages), kind
+
+
+def matrix_of_exceptions() -> dict[str, list[str]]:
+    rows = cells(section(EXCEPTIONS, "## The matrix"))
+    return {row[0].strip("`"): row[1:] for row in rows if row[0].startswith("`")}
+
+
+def test_the_matrix_of_exceptions_is_the_codes() -> None:
+    matrix = matrix_of_exceptions()
+    assert {kind: row[0] for kind, row in matrix.items()} == dict(SEVERITY)
+    for kind, row in matrix.items():
+        assert len(row) == 5
+        assert all(row), f"{kind}: every exception has a meaning, somebody who acts, a thing to do and an end"
+
+
+def test_the_matrix_says_of_each_kind_what_it_is_about() -> None:
+    text = section(EXCEPTIONS, "## When each opens, exactly")
+    assert {"stuck_confirming", "detection_delayed", "wrong_network", "unsupported_asset"} <= set(words(text))
+    closed = {
+        row[0].strip("`"): row[5] for row in cells(section(EXCEPTIONS, "## The matrix")) if row[0].startswith("`")
+    }
+    about_transfers = {kind for kind, end in closed.items() if "orphaned" in end}
+    assert about_transfers == OF_THE_MONEY
+    about_states = {kind for kind, end in closed.items() if re.search(r"leaves that state|moves on|settled again", end)}
+    assert about_states == OF_THE_STATE
+
+
+def test_the_rules_of_the_evidence_are_the_codes() -> None:
+    rows = list(cells(section(EVIDENCE, "## What a transition's evidence says")))
+    told = {row[0].strip("`"): row[1] for row in rows[rows.index(["state", "rule"]) + 1 :]}
+    assert told == {state.value: rule for state, rule in RULES.items()}
+
+
+async def test_every_column_of_an_observation_is_explained(database: Database) -> None:
+    rows = await database.rows(
+        "select column_name from information_schema.columns where table_schema = 'railwatch' and table_name = $1",
+        "observations",
+    )
+    told = {word for row in cells(section(EVIDENCE, "## Observations")) for word in words(row[0])}
+    assert told == {row["column_name"] for row in rows}
+
+
+def test_every_key_of_a_dossier_is_explained() -> None:
+    told = [row[0].strip("`") for row in cells(section(EVIDENCE, "## The dossier")) if row[0].startswith("`")]
+    assert told == ["format", *(each.name for each in fields(Dossier))]
 
 
 def test_every_reason_is_explained() -> None:
@@ -267,7 +316,7 @@ def commands(group: click.Group) -> Iterator[tuple[str, ...]]:
 
 def test_the_commands_that_pages_name_are_there() -> None:
     known = {" ".join(each) for each in commands(main)}
-    for page in (README, *RUNBOOKS, CONTRACT):
+    for page in (README, *RUNBOOKS, CONTRACT, EXCEPTIONS, EVIDENCE):
         shell = "\n".join(blocks(page, "sh"))
         for line in [*re.findall(r"(?:^|/)railwatch ([a-z]+(?: [a-z]+)?)", shell, re.MULTILINE), *_inline(page)]:
             first, _, _ = line.partition(" ")

@@ -104,10 +104,17 @@ async def test_an_invoice_from_registration_to_its_evidence(shell: Shell, stage:
         "payment, in time",
         "- → created",
         "confirming → paid",
+        "because least <= confirmed <= most",
+        "seen in block",
+        "by node",
     ]:
         assert words in text, f"{words} is not in\n{text}"
 
     dossier = await shell.data("explain", made)
+    assert dossier["format"] == "railwatch-dossier/1"
+    seen = dossier["observations"][-1]
+    assert (seen["tx_id"], seen["state"], seen["node"], seen["raw"]["amount"]) == (tx, "included", "node", "150000000")
+    assert dossier["transitions"][-1]["evidence"]["rule"] == "least <= confirmed <= most"
     assert dossier["invoice"]["state"] == "paid"
     assert dossier["destinations"][0]["expected_amount"] == "150000000"
     assert [each["tx_id"] for each in dossier["detections"]] == [tx]

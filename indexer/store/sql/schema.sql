@@ -25,7 +25,10 @@ create table railwatch.rails (
     has_finality boolean not null,
     max_confirmations int,
     has_references boolean not null default false,
-    enabled boolean not null default true
+    enabled boolean not null default true,
+    stuck_after interval not null default '2 hours',
+    blind_after interval not null default '5 minutes',
+    neighbours_at timestamptz
 );
 comment on table railwatch.rails is 'One row a rail: where it follows, and whether it can be believed now.';
 comment on column railwatch.rails.name is 'The rail''s name in the configuration.';
@@ -49,6 +52,9 @@ comment on column railwatch.rails.has_finality is 'Whether the rail tells which 
 comment on column railwatch.rails.max_confirmations is 'The largest confirmation count that means anything here; null: any.';
 comment on column railwatch.rails.has_references is 'Whether payers of one address can be told apart by a reference.';
 comment on column railwatch.rails.enabled is 'Whether the configuration of the last start had it.';
+comment on column railwatch.rails.stuck_after is 'How long a payment may wait here before stuck_confirming opens.';
+comment on column railwatch.rails.blind_after is 'How long nothing may be seen here before detection_delayed opens.';
+comment on column railwatch.rails.neighbours_at is 'Addresses that other rails of the family took in up to then were looked back for here too.';
 
 create table railwatch.leases (
     rail text primary key references railwatch.rails (name),
@@ -136,12 +142,17 @@ create table railwatch.invoices (
     settled_at timestamptz,
     closed_at timestamptz,
     terms jsonb not null,
+    weighed int not null default 1,
     unique (merchant_id, order_id)
 );
 create index invoices_open_window on railwatch.invoices (expires_at) where state = 'created';
 create index invoices_to_close on railwatch.invoices (closes_at) where closed_at is null;
 create index invoices_recent on railwatch.invoices (created_at);
 create index invoices_order on railwatch.invoices (order_id);
+create index invoices_open on railwatch.invoices (created_at, id)
+    where state in ('created', 'detected', 'confirming', 'underpaid', 'flagged');
+create index invoices_waiting on railwatch.invoices (state_since) where state in ('detected', 'confirming');
+create index invoices_unweighed on railwatch.invoices (id) where weighed <> version;
 comment on table railwatch.invoices is 'What a merchant asked to be paid, and where that stands.';
 comment on column railwatch.invoices.id is 'Returned by create_invoice.';
 comment on column railwatch.invoices.merchant_id is 'The merchant, in the registering service''s words.';
@@ -163,6 +174,7 @@ comment on column railwatch.invoices.tolerance_bps is 'How far the amount may be
 comment on column railwatch.invoices.settled_at is 'When it was first paid; stays when that is reversed.';
 comment on column railwatch.invoices.closed_at is 'When watching ended.';
 comment on column railwatch.invoices.terms is 'What create_invoice was given, to tell a repeat from another order.';
+comment on column railwatch.invoices.weighed is 'The version at which its exceptions were last compared with the facts.';
 
 create table railwatch.destinations (
     id uuid primary key default gen_random_uuid(),
@@ -186,6 +198,7 @@ create table railwatch.destinations (
     address_key bytea,
     keyed_at timestamptz,
     position int not null,
+    left_out bigint not null default 0,
     foreign key (rail, asset) references railwatch.assets (rail, id)
 );
 create index destinations_invoice on railwatch.destinations (invoice_id);
@@ -215,6 +228,7 @@ comment on column railwatch.destinations.address_folded is 'The address as it is
 comment on column railwatch.destinations.address_key is 'The address as the chain compares it; null until it was parsed.';
 comment on column railwatch.destinations.keyed_at is 'When it was parsed: other daemons of the family catch up by this.';
 comment on column railwatch.destinations.position is 'Its place in the invoice''s list, from 1.';
+comment on column railwatch.destinations.left_out is 'Sightings of tokens that are not configured, beyond the ten that are kept as detections.';
 
 create table railwatch.detections (
     id uuid primary key,
@@ -265,13 +279,38 @@ comment on column railwatch.detections.first_seen_at is 'When we first saw it; t
 comment on column railwatch.detections.confirmed_at is 'Chain time at which its policy was met.';
 comment on column railwatch.detections.in_time is 'Whether it counts as within the payment window.';
 comment on column railwatch.detections.replaced_by is 'The transaction that displaced it.';
-comment on column railwatch.detections.evidence is 'Decoded facts: sender, position, source, node.';
+comment on column railwatch.detections.evidence is 'Decoded facts: sender, position, source, node. What is here is never overwritten, only added to.';
 comment on column railwatch.detections.maturity is 'The least depth at which it may count, whatever the policy says.';
 comment on column railwatch.detections.spends is 'What the transaction consumes: another that takes the same is a rival.';
 comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, if that was an end state.';
 comment on column railwatch.detections.version is 'How many transitions it has had.';
 comment on column railwatch.detections.due_basis is 'What due_height counts in: depth of the cursor, or finality.';
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
+
+create table railwatch.observations (
+    detection_id uuid not null,
+    version int not null,
+    state text not null,
+    block_height bigint,
+    block_hash text,
+    block_time timestamptz,
+    node text,
+    facts jsonb not null,
+    raw jsonb,
+    recorded_at timestamptz not null default now(),
+    primary key (detection_id, version)
+);
+comment on table railwatch.observations is 'Each sighting of a transfer as a node told it: append-only, even for its owner.';
+comment on column railwatch.observations.detection_id is 'The transfer.';
+comment on column railwatch.observations.version is 'The detection''s version that told of it; transitions name it in their evidence.';
+comment on column railwatch.observations.state is 'pending, or included: in a block.';
+comment on column railwatch.observations.block_height is 'The block that it was seen in.';
+comment on column railwatch.observations.block_hash is 'Hash of that block, orphaned or not.';
+comment on column railwatch.observations.block_time is 'Chain time of that block.';
+comment on column railwatch.observations.node is 'The node that told it.';
+comment on column railwatch.observations.facts is 'What the adapter decoded.';
+comment on column railwatch.observations.raw is 'What the node said, as far as the adapter keeps it: at most 4 kB, else its size and digest.';
+comment on column railwatch.observations.recorded_at is 'The database''s clock.';
 
 create table railwatch.transitions (
     seq bigint primary key,
@@ -336,10 +375,12 @@ create table railwatch.exceptions (
     resolution text,
     owner text,
     notes text,
-    round int not null default 1
+    round int not null default 1,
+    ended_at timestamptz
 );
 create index exceptions_invoice on railwatch.exceptions (invoice_id);
 create index exceptions_open on railwatch.exceptions (opened_at) where resolved_at is null;
+create index exceptions_standing on railwatch.exceptions (kind, invoice_id) where ended_at is null;
 comment on table railwatch.exceptions is 'What a person or a policy has to look at, beside the state; several can be open at once.';
 comment on column railwatch.exceptions.id is 'Derived from what it is about.';
 comment on column railwatch.exceptions.invoice_id is 'The invoice.';
@@ -352,6 +393,36 @@ comment on column railwatch.exceptions.resolution is 'How: "made good" by the ch
 comment on column railwatch.exceptions.owner is 'Who looks at it.';
 comment on column railwatch.exceptions.notes is 'What was found out.';
 comment on column railwatch.exceptions.round is 'How often the same thing has been opened.';
+comment on column railwatch.exceptions.ended_at is 'When what it is about was over, whoever resolved it; null: the facts stand. Only then can a new one open.';
+
+create view railwatch.open_exceptions as
+select e.id, e.severity, e.kind, now() - e.opened_at as age, i.merchant_id, i.order_id, i.state as invoice_state, e.owner, e.notes,
+       e.opened_at, e.round, e.invoice_id, e.detection_id, x.rail, x.asset, x.amount, x.tx_id, x.tx_index, x.state as transfer
+from railwatch.exceptions e
+join railwatch.invoices i on i.id = e.invoice_id
+left join railwatch.detections x on x.id = e.detection_id
+where e.resolved_at is null
+order by array_position(array['critical', 'warning', 'info'], e.severity), e.opened_at, e.id;
+comment on view railwatch.open_exceptions is 'What somebody has to look at now, with its age and its transfer; the worst and oldest first.';
+comment on column railwatch.open_exceptions.id is 'The exception.';
+comment on column railwatch.open_exceptions.severity is 'info, warning or critical.';
+comment on column railwatch.open_exceptions.kind is 'See docs/exceptions.md.';
+comment on column railwatch.open_exceptions.age is 'For how long it has been open.';
+comment on column railwatch.open_exceptions.merchant_id is 'The invoice''s merchant.';
+comment on column railwatch.open_exceptions.order_id is 'The invoice''s order.';
+comment on column railwatch.open_exceptions.invoice_state is 'Where the invoice stands now.';
+comment on column railwatch.open_exceptions.owner is 'Who looks at it.';
+comment on column railwatch.open_exceptions.notes is 'What was found out.';
+comment on column railwatch.open_exceptions.opened_at is 'When it opened.';
+comment on column railwatch.open_exceptions.round is 'Which occurrence of the same thing it is, from 1.';
+comment on column railwatch.open_exceptions.invoice_id is 'The invoice.';
+comment on column railwatch.open_exceptions.detection_id is 'The transfer that it is about, if it is about one.';
+comment on column railwatch.open_exceptions.rail is 'The rail of that transfer.';
+comment on column railwatch.open_exceptions.asset is 'CAIP-19 id of what arrived.';
+comment on column railwatch.open_exceptions.amount is 'Base units that arrived.';
+comment on column railwatch.open_exceptions.tx_id is 'The transaction.';
+comment on column railwatch.open_exceptions.tx_index is 'Which credit of the transaction.';
+comment on column railwatch.open_exceptions.transfer is 'The transfer''s state now.';
 
 create table railwatch.consumers (
     name text primary key,
@@ -1454,9 +1525,12 @@ create trigger append_only before update or delete or truncate on railwatch.refu
     for each statement execute function railwatch.refuse_change();
 create trigger append_only before update or delete or truncate on railwatch.settlements
     for each statement execute function railwatch.refuse_change();
+create trigger append_only before update or delete or truncate on railwatch.observations
+    for each statement execute function railwatch.refuse_change();
 alter table railwatch.transitions enable always trigger append_only;
 alter table railwatch.refunds enable always trigger append_only;
 alter table railwatch.settlements enable always trigger append_only;
+alter table railwatch.observations enable always trigger append_only;
 
 create function railwatch.require_line() returns trigger
 language plpgsql as $$
@@ -1514,6 +1588,15 @@ from (values
     (array['railwatch_daemon'], 'update (address, address_key, keyed_at, watch_state, watch_error, covered_from, seen_amount, '
         'confirmed_amount, late_amount)', array['railwatch.destinations'])
 ) as given (roles, privileges, objects), unnest(roles) as role, unnest(objects) as object;
+
+insert into railwatch.rights (role, object, privileges)
+select role, object, 'select'
+from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role,
+     unnest(array['railwatch.observations', 'railwatch.open_exceptions']) as object;
+insert into railwatch.rights (role, object, privileges)
+values ('railwatch_daemon', 'railwatch.observations', 'insert'),
+       ('railwatch_daemon', 'railwatch.invoices', 'update (weighed)'),
+       ('railwatch_daemon', 'railwatch.destinations', 'update (left_out)');
 
 create function railwatch.grant_rights() returns text[]
 language plpgsql as $$

@@ -39,6 +39,10 @@ from railwatch.invoices i
 where ($1::text is null or i.state = $1) and ($2::text is null or i.merchant_id = $2)
 order by i.created_at desc, i.id limit $3
 
+-- name: read_moment
+-- The database's clock, as a dossier is read.
+select now()
+
 -- name: show_invoice
 -- One invoice and its terms.
 select id, merchant_id, order_id, state, state_since, version, created_at, expires_at, closes_at, closed_at, settled_at,
@@ -49,7 +53,7 @@ from railwatch.invoices where id = $1
 -- Where an invoice can be paid, what has arrived there, and how its rail is.
 select d.id, d.position, d.rail, d.asset, a.symbol, a.decimals, d.address, d.reference, d.derivation,
        d.expected_amount, d.seen_amount, d.confirmed_amount, d.late_amount, d.watch_state, d.watch_error,
-       d.covered_from, d.policy, d.policy_origin, r.state as rail_state, r.reason as rail_reason, r.cursor_height,
+       d.covered_from, d.left_out, d.policy, d.policy_origin, r.state as rail_state, r.reason as rail_reason, r.cursor_height,
        r.covered_until
 from railwatch.destinations d
 join railwatch.rails r on r.name = d.rail
@@ -68,6 +72,13 @@ join railwatch.rails r on r.name = d.rail
 left join railwatch.assets a on a.rail = d.rail and a.id = d.asset
 where d.invoice_id = $1 order by d.first_seen_at, d.rail, d.tx_id, d.tx_index
 
+-- name: show_observations
+-- Each sighting of an invoice's transfers as a node told it, in the order in which they were recorded.
+select o.detection_id, o.version as observation, d.rail, d.tx_id, d.tx_index, o.state, o.block_height, o.block_hash,
+       o.block_time, o.node, o.recorded_at, o.facts, o.raw
+from railwatch.observations o join railwatch.detections d on d.id = o.detection_id
+where d.invoice_id = $1 order by o.recorded_at, o.detection_id, o.version
+
 -- name: show_transitions
 -- Everything that an invoice, its transfers and its exceptions went through, in the feed's order.
 select seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, block_height,
@@ -76,7 +87,8 @@ from railwatch.transitions where invoice_id = $1 order by seq
 
 -- name: show_exceptions
 -- All exceptions of an invoice, oldest first.
-select id, invoice_id, detection_id, kind, severity, opened_at, resolved_at, resolution, owner, notes
+select id, invoice_id, detection_id, kind, severity, opened_at, resolved_at, resolution, owner, notes, round, ended_at,
+       extract(epoch from coalesce(resolved_at, now()) - opened_at)::float8 as age
 from railwatch.exceptions where invoice_id = $1 order by opened_at, kind, id
 
 -- name: show_refunds

@@ -86,20 +86,27 @@ select id from railwatch.invoices where id = any ($1) order by id for update
 
 -- name: load_books
 -- Everything about those invoices, read after they were locked; raw evidence stays where it is.
-select i.id, i.state, i.expires_at, i.version, i.time_basis, i.tolerance_bps, i.held, i.settled_at,
-       array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state)
-             from railwatch.destinations d
+select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.time_basis, i.tolerance_bps, i.held,
+       i.settled_at,
+       array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after)
+             from railwatch.destinations d join railwatch.rails r on r.name = d.rail
              where d.invoice_id = i.id and d.watch_state <> 'rejected' order by d.position) as destinations,
        array(select row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
                         x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
                         x.replaced_by, x.maturity, x.invoice_ended, x.version)
              from railwatch.detections x where x.invoice_id = i.id order by x.first_seen_at, x.id) as detections,
-       array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at)
+       array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at)
              from railwatch.exceptions e where e.invoice_id = i.id order by e.opened_at, e.round) as cases
 from railwatch.invoices i where i.id = any ($1) order by i.id
 
 -- name: save_detections
--- New and changed detections, by identity.
+-- New and changed detections, by identity, with what was observed of them. Known facts are added to, never replaced.
+with seen as (
+    insert into railwatch.observations
+        (detection_id, version, state, block_height, block_hash, block_time, node, facts, raw)
+    select * from unnest($25::uuid[], $26::int[], $27::text[], $28::bigint[], $29::text[], $30::timestamptz[],
+                         $31::text[], $32::jsonb[], $33::jsonb[])
+)
 insert into railwatch.detections as detections
     (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at, block_height,
      block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended, version, evidence,
@@ -118,33 +125,38 @@ on conflict (id) do update
 set state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
     block_hash = excluded.block_hash, block_time = excluded.block_time, confirmed_at = excluded.confirmed_at,
     in_time = excluded.in_time, replaced_by = excluded.replaced_by, version = excluded.version,
-    evidence = detections.evidence || excluded.evidence, due_basis = excluded.due_basis, due_height = excluded.due_height
+    evidence = excluded.evidence || detections.evidence, due_basis = excluded.due_basis, due_height = excluded.due_height
 
 -- name: save_invoices
 -- States and sums of the invoices that a step touched, in one statement.
 with sums as (
     update railwatch.destinations d
-    set seen_amount = t.seen, confirmed_amount = t.confirmed, late_amount = t.late
-    from unnest($5::uuid[], $6::numeric[], $7::numeric[], $8::numeric[]) as t (id, seen, confirmed, late)
+    set seen_amount = t.seen, confirmed_amount = t.confirmed, late_amount = t.late, left_out = d.left_out + t.left_out
+    from unnest($6::uuid[], $7::numeric[], $8::numeric[], $9::numeric[], $10::bigint[])
+        as t (id, seen, confirmed, late, left_out)
     where d.id = t.id
-      and (d.seen_amount, d.confirmed_amount, d.late_amount) is distinct from (t.seen, t.confirmed, t.late)
+      and (d.seen_amount, d.confirmed_amount, d.late_amount, 0) is distinct from (t.seen, t.confirmed, t.late, t.left_out)
 )
 update railwatch.invoices i
-set state = t.state, state_since = case when i.state = t.state then i.state_since else now() end,
-    version = t.version, settled_at = t.settled_at
-from unnest($1::uuid[], $2::text[], $3::int[], $4::timestamptz[]) as t (id, state, version, settled_at)
-where i.id = t.id and i.version <> t.version
+set state = t.state, state_since = t.since, version = t.version, weighed = t.version, settled_at = t.settled_at
+from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::int[], $5::timestamptz[])
+    as t (id, state, since, version, settled_at)
+where i.id = t.id and (i.version, i.weighed) is distinct from (t.version, t.version)
+
+-- name: weigh_invoices
+-- Their exceptions have been compared with the facts: nothing is left to do until somebody moves them again.
+update railwatch.invoices set weighed = version where id = any ($1) and weighed <> version
 
 -- name: save_cases
--- Exceptions that opened (some are made good in the same step), and older ones that were made good.
-with resolved as (
+-- Exceptions that opened (some are made good in the same step), and older ones that are over. A person's word stays.
+with ended as (
     update railwatch.exceptions e
-    set resolved_at = now(), resolution = t.resolution
+    set ended_at = now(), resolved_at = coalesce(e.resolved_at, now()), resolution = coalesce(e.resolution, t.resolution)
     from unnest($8::uuid[], $9::text[]) as t (id, resolution)
     where e.id = t.id
 )
-insert into railwatch.exceptions (id, invoice_id, detection_id, kind, severity, round, resolution, resolved_at)
-select t.*, case when t.resolution is not null then now() end
+insert into railwatch.exceptions (id, invoice_id, detection_id, kind, severity, round, resolution, resolved_at, ended_at)
+select t.*, case when t.resolution is not null then now() end, case when t.resolution is not null then now() end
 from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[])
     as t (id, invoice_id, detection_id, kind, severity, round, resolution)
 

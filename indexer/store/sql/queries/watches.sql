@@ -14,6 +14,21 @@ select address_key, keyed_at from railwatch.destinations
 where family = $1 and address_key is not null and keyed_at > $2::timestamptz - interval '1 minute'
   and watch_state not in ('rejected', 'closed')
 
+-- name: neighbours
+-- Addresses that other rails of the family took in, and that rail $2 has not looked back for; $3 are done. What was
+-- taken in an hour before the rail was first followed is looked for too; the overlap is that of `newly_keyed`.
+select d.address_key, max(d.keyed_at) as keyed_at
+from railwatch.destinations d join railwatch.rails r on r.name = $2
+where d.family = $1 and d.rail <> $2 and d.address_key is not null and d.address_key <> all ($3::bytea[])
+  and d.keyed_at > coalesce(r.neighbours_at - interval '1 minute', now() - interval '1 hour')
+  and d.watch_state not in ('rejected', 'closed')
+group by d.address_key
+order by keyed_at limit $4
+
+-- name: looked_back_for
+-- How far a rail has come with that.
+update railwatch.rails set neighbours_at = greatest(neighbours_at, $2) where name = $1
+
 -- name: database_now
 -- The database's clock.
 select now()

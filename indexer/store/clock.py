@@ -1,0 +1,88 @@
+"""What only time brings to invoices, whichever rail they are on: found by index, and written in bounded batches.
+
+No lease stands behind these writes. They read nothing but the tables, after the invoices are locked, so that two
+daemons that look at once tell one thing once, and one that was paused for long tells what is so now.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from indexer.core.model import Coverage
+from indexer.core.step import look_at_cases
+from indexer.store.books import load_books, save_books
+from indexer.store.database import Database
+from indexer.store.queries import query
+
+SIGHT = query("sight")
+EVERY_COVERAGE = query("every_coverage")
+UNWEIGHED_INVOICES = query("unweighed_invoices")
+STUCK_INVOICES = query("stuck_invoices")
+DELAYED_INVOICES = query("delayed_invoices")
+SIGHTED_INVOICES = query("sighted_invoices")
+WEIGH_INVOICES = query("weigh_invoices")
+
+BATCH = 500
+"""Invoices of one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Whether a rail has been blind for too long. ``upto``: invoices registered until then are delayed by it."""
+
+    rail: str
+    blind: bool
+    upto: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a walk over invoices in the order of their registration has come."""
+
+    created_at: datetime
+    id: UUID
+
+
+BEGINNING = Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+
+
+class ClockStore:
+    """Invoices that time has caught up with, in every family. All of it raises `StoreUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sight(self) -> list[Sight]:
+        """How every rail sees."""
+        return [Sight(row["name"], row["blind"], row["upto"]) for row in await self._database.rows(SIGHT)]
+
+    async def unweighed(self) -> list[UUID]:
+        """What was moved by somebody outside."""
+        return [row["id"] for row in await self._database.rows(UNWEIGHED_INVOICES, BATCH)]
+
+    async def stuck(self) -> list[UUID]:
+        """What has waited for too long."""
+        return [row["id"] for row in await self._database.rows(STUCK_INVOICES, BATCH)]
+
+    async def delayed(self, sight: Sight, after: Place) -> tuple[list[UUID], Place | None]:
+        """What a blind rail delays, beyond ``after``, and the place to go on from; None: that was all for now."""
+        rows = await self._database.rows(DELAYED_INVOICES, sight.rail, after.created_at, after.id, sight.upto, BATCH)
+        on = Place(rows[-1]["created_at"], rows[-1]["id"]) if len(rows) == BATCH else None
+        return [row["id"] for row in rows if not row["told"]], on
+
+    async def sighted(self, rail: str) -> list[UUID]:
+        """What was delayed by a rail that sees again."""
+        return [row["id"] for row in await self._database.rows(SIGHTED_INVOICES, rail, BATCH)]
+
+    async def weigh(self, invoices: Sequence[UUID]) -> int:
+        """Compare their exceptions with the facts, in one transaction; returns how many rows opened or ended."""
+        async with self._database.transaction() as connection:
+            books = await load_books(connection, invoices)
+            # Asked after the locks, which may have had to wait.
+            rows = await connection.fetch(EVERY_COVERAGE)
+            until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
+            look_at_cases(books, Coverage(until), rows[0]["now"])
+            await connection.execute(WEIGH_INVOICES, list(invoices))
+            await save_books(connection, books, horizon=1, has_finality=False)
+        return sum(len(book.opened) + len(book.resolved) + len(book.ended) for book in books)

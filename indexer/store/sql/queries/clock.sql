@@ -1,0 +1,52 @@
+-- name: sight
+-- Which rails have been blind for longer than they may be, and the last registration that this delays.
+select name, coalesce(covered_until, '-infinity') <= now() - blind_after as blind, now() - blind_after as upto
+from railwatch.rails
+
+-- name: every_coverage
+-- Up to when each rail has been watched, and the database's clock.
+select name, covered_until, now() as now from railwatch.rails
+
+-- name: unweighed_invoices
+-- Invoices that a service or an operator has moved since their exceptions were last compared with the facts.
+select id from railwatch.invoices where weighed <> version order by id limit $1
+
+-- name: stuck_invoices
+-- Invoices that have waited for too long, and of which that is not told. The core's `stuck_at` says the same.
+select i.id
+from railwatch.invoices i
+where i.state in ('detected', 'confirming')
+  and i.state_since <= now() - (select min(stuck_after) from railwatch.rails)
+  and i.state_since <= now() - (
+      select max(r.stuck_after) from railwatch.detections x join railwatch.rails r on r.name = x.rail
+      where x.invoice_id = i.id and x.kind = 'payment' and x.state in ('pending', 'included'))
+  and not exists (select from railwatch.exceptions e
+                  where e.kind = 'stuck_confirming' and e.invoice_id = i.id and e.ended_at is null)
+order by i.state_since limit $1
+
+-- name: delayed_invoices
+-- Open invoices of a blind rail that were registered after ($2, $3) and up to $4, in that order; `told` ones are through.
+-- The core's `delayed_at` says the same.
+select i.id, i.created_at,
+       exists (select from railwatch.exceptions e
+               where e.kind = 'detection_delayed' and e.invoice_id = i.id and e.ended_at is null) as told
+from railwatch.invoices i
+where i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+  and (i.created_at, i.id) > ($2, $3) and i.created_at <= $4
+  and exists (select from railwatch.destinations d
+              where d.invoice_id = i.id and d.rail = $1 and d.watch_state in ('registered', 'watching'))
+order by i.created_at, i.id limit $5
+
+-- name: sighted_invoices
+-- Invoices whose delay is over, at a rail that sees again, unless another of their rails is still blind.
+select e.invoice_id as id
+from railwatch.exceptions e
+where e.kind = 'detection_delayed' and e.ended_at is null
+  and exists (select from railwatch.destinations d where d.invoice_id = e.invoice_id and d.rail = $1)
+  and not exists (
+      select from railwatch.invoices i
+      join railwatch.destinations d on d.invoice_id = i.id and d.watch_state in ('registered', 'watching')
+      join railwatch.rails r on r.name = d.rail
+      where i.id = e.invoice_id and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+        and greatest(r.covered_until, i.created_at) <= now() - r.blind_after)
+order by e.invoice_id limit $2

@@ -347,5 +347,6 @@ async def test_what_was_observed_can_be_changed_by_nobody(stage: Stage, act: str
     await stage.pay(invoice, 100)
     await stage.mine()
     for statement in (act, "truncate railwatch.observations"):
-        with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+        with pytest.raises(asyncpg.PostgresError, match="append-only") as refused:
             await stage.database.value(statement)
+        assert refused.value.sqlstate == "RW015"

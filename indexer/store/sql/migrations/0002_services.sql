@@ -1,0 +1,2 @@
+-- Kept for what services call: functions, roles, views.
+select 1;

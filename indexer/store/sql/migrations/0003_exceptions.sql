@@ -1,0 +1,2 @@
+-- Kept for exceptions and evidence.
+select 1;

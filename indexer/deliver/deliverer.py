@@ -1,0 +1,133 @@
+"""The deliverer: one worker for each endpoint, woken by the feed, as long as this process is the one that posts."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from typing import Protocol
+
+import structlog
+
+from indexer.config import Config, WebhookConfig
+from indexer.deliver.sender import Sender
+from indexer.deliver.standing import Standing
+from indexer.deliver.worker import POLL_SECONDS, EndpointWorker, Meter
+from indexer.store.database import Database
+from indexer.store.endpoints import CHANNEL, list_endpoints
+from indexer.store.errors import StoreUnavailable
+from indexer.store.listen import Listener
+from indexer.store.reads import Record
+from indexer.store.sole import DelivererLock
+from indexer.store.webhooks import EndpointMirror, mirror_endpoints
+
+FEED = "railwatch"
+REPORT_EVERY = 2.0
+
+
+class Reporter(Meter, Protocol):
+    """Whoever outside wants to know how the deliverer is: the service manager, metrics, health checks."""
+
+    def ready(self) -> None:
+        """Everything is started; perhaps as a standby."""
+
+    def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
+        """Called every few seconds while the database answers, with the rows of `list_endpoints`."""
+
+    def stopping(self) -> None:
+        """The end has begun."""
+
+
+async def run_deliverer(config: Config, database: Database, reporter: Reporter, *, once: bool = False) -> list[Record]:
+    """Deliver until SIGTERM or SIGINT; ``once``: until nothing is due. Returns the endpoints as they are left.
+
+    Raises `HeldElsewhere` with ``once``, and `StoreUnavailable` before it has begun; later it waits for Postgres.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    standing = Standing(DelivererLock(database.dsn))
+    try:
+        if once:
+            await standing.take_at_once()
+        await deliver(config, database, standing, reporter, stopping, once=once)
+        return await list_endpoints(database) if once else []
+    finally:
+        standing.drop()
+        structlog.get_logger().info("deliver.stopped")
+
+
+async def deliver(
+    config: Config, database: Database, standing: Standing, reporter: Reporter, stopping: asyncio.Event, *, once: bool
+) -> None:
+    """`run_deliverer` without the signals: until ``stopping`` is set."""
+    async with asyncio.TaskGroup() as tasks:
+        beside = [tasks.create_task(standing.keep()), tasks.create_task(_report(database, standing, reporter))]
+        work = tasks.create_task(_deliver_in_turn(config, database, standing, reporter, stopping, once=once))
+        reporter.ready()
+        await asyncio.wait({work, *beside}, return_when=asyncio.FIRST_COMPLETED)
+        reporter.stopping()
+        for each in beside:
+            each.cancel()
+
+
+async def _deliver_in_turn(
+    config: Config, database: Database, standing: Standing, meter: Meter, stopping: asyncio.Event, *, once: bool
+) -> None:
+    """Wait for the lock, then work. Endpoints are mirrored only then: a standby must not overrule the holder."""
+    if not await _taken_before(standing, stopping):
+        return
+    await mirror_endpoints(database, [_mirror(each) for each in config.webhooks])
+    async with AsyncExitStack() as stack:
+        listener = await stack.enter_async_context(Listener(database.dsn, (FEED, CHANNEL)))
+        workers = [
+            EndpointWorker(
+                each, await stack.enter_async_context(Sender(each, config.deliver)), database, standing, meter
+            )
+            for each in config.webhooks
+        ]
+        structlog.get_logger().info("deliver.started", endpoints=[each.name for each in workers])
+        async with asyncio.TaskGroup() as tasks:
+            beside = [tasks.create_task(_wake(listener, workers)), tasks.create_task(_stop(stopping, workers))]
+            work = [tasks.create_task(each.run(once=once), name=f"webhook.{each.name}") for each in workers]
+            await asyncio.wait(work)
+            for each in beside:
+                each.cancel()
+
+
+async def _taken_before(standing: Standing, stopping: asyncio.Event) -> bool:
+    """Whether the lock is ours; False: told to stop while it was not."""
+    either = [asyncio.create_task(standing.taken.wait()), asyncio.create_task(stopping.wait())]
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in either:
+            each.cancel()
+    return standing.taken.is_set()
+
+
+async def _wake(listener: Listener, workers: Sequence[EndpointWorker]) -> None:
+    while True:
+        await listener.wait(POLL_SECONDS)
+        for each in workers:
+            each.wake()
+
+
+async def _stop(stopping: asyncio.Event, workers: Sequence[EndpointWorker]) -> None:
+    await stopping.wait()
+    structlog.get_logger().info("deliver.stopping")
+    for each in workers:
+        each.stop()
+
+
+async def _report(database: Database, standing: Standing, reporter: Reporter) -> None:
+    """Tell how every endpoint is. While Postgres is away nothing is new, and the loop lives all the same."""
+    endpoints: list[Record] = []
+    while True:
+        with suppress(StoreUnavailable):
+            endpoints = await list_endpoints(database)
+        reporter.beat(endpoints, held=standing.held)
+        await asyncio.sleep(REPORT_EVERY)
+
+
+def _mirror(webhook: WebhookConfig) -> EndpointMirror:
+    return EndpointMirror(webhook.name, webhook.place, webhook.events, from_start=webhook.begin == "start")

@@ -1,4 +1,4 @@
-"""`railwatch webhook`: what one does with endpoints between two changes of the configuration, which is where they are."""
+"""`railwatch webhook`: what one does with endpoints between two changes of the configuration, where they are."""
 
 import asyncio
 import base64

@@ -116,13 +116,13 @@ class Delivering:
 
     metrics: DeliveryMetrics
     end: asyncio.Event
-    beats: int = 0
+    held: bool = False
 
     def ready(self) -> None:
         pass
 
     def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
-        self.beats += 1
+        self.held = held
         self.metrics.endpoints(endpoints, held=held)
 
     def stopping(self) -> None:

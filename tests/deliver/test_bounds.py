@@ -17,7 +17,8 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def raw_server(serve: Serve) -> AsyncIterator[str]:
-    """A server that speaks as it likes; gives its URL."""
+    """A server that speaks as it likes; gives its URL. What it asserts is raised at the end."""
+    wrong: list[AssertionError] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -25,6 +26,8 @@ async def raw_server(serve: Serve) -> AsyncIterator[str]:
             await serve(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
+        except AssertionError as error:
+            wrong.append(error)
         finally:
             writer.close()
 
@@ -33,6 +36,7 @@ async def raw_server(serve: Serve) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook"
     finally:
         server.close()
+    assert not wrong
 
 
 async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,11 +54,16 @@ async def flood_headers(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         await writer.drain()
 
 
+FLOOD = 64 << 20
+"""Bytes: far more than the buffers between two sockets hold."""
+
+
 async def flood_body(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
+    for _ in range(FLOOD // 65_536):
         writer.write(b"10000\r\n" + b"a" * 65_536 + b"\r\n")
         await writer.drain()
+    raise AssertionError("it was read to the end")
 
 
 async def break_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

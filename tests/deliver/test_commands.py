@@ -134,6 +134,22 @@ async def test_a_paused_endpoint_gets_nothing_and_later_everything(shop: Shop, t
     assert [(each["name"], each["lag"]) for each in status["consumers"]] == [("webhook:shop", 0)]
 
 
+async def test_what_was_owed_when_it_was_paused_waits_too(shop: Shop, tmp_path: Path) -> None:
+    await shop.order()
+    async with receiver(behave=refuse) as shopkeeper:
+        endpoint = webhook(shopkeeper, first_pause=3600)
+        await shop.once(endpoint)
+        shell = Shell(write_config(tmp_path, shop.database.dsn, endpoint))
+        await shell.told("webhook", "disable", "shop")
+        await shop.database.rows("update railwatch.webhook_deliveries set due_at = now()")
+        shopkeeper.behave = accept
+        assert await shell.delivers_once() == Exit.WRONG
+        assert shopkeeper.accepted == []
+        await shell.told("webhook", "enable", "shop")
+        assert await shell.delivers_once() == Exit.OK
+    assert len(shopkeeper.accepted) == 1
+
+
 async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Shop, tmp_path: Path) -> None:
     async with receiver(behave=refuse) as shopkeeper:
         shell = await given_up(shop, shopkeeper, tmp_path)

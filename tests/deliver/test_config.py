@@ -8,6 +8,7 @@ import pytest
 from indexer.config import ConfigError, load_config
 from indexer.config.webhooks import EVENT_TYPES
 from indexer.store.database import Database
+from indexer.store.webhooks import like_pattern
 from tests.deliver.process import write_config
 from tests.deliver.receiver import OLD_SECRET, SECRET
 from tests.deliver.shop import webhook
@@ -69,6 +70,20 @@ def test_names_are_unique_and_networks_are_networks(tmp_path: Path) -> None:
         "deliver.allow: holds '10.0.0.1/8', which is no network" in each
         for each in problems(tmp_path, webhook(URL), **{'"127.0.0.0/8"': '"10.0.0.1/8"'})
     )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "does_not"),
+    [
+        ("invoice.late_paid", "invoice.late_paid", "invoice.late-paid"),
+        ("invoice.*", "invoice.paid", "detection.final"),
+        ("exception.*.reversed", "exception.open.reversed", "exception.open.late"),
+        ("invoice.%", "invoice.%", "invoice.paid"),
+    ],
+)
+async def test_only_the_star_stands_for_anything(database: Database, pattern: str, fits: str, does_not: str) -> None:
+    assert await database.value("select $1::text like $2", fits, like_pattern(pattern))
+    assert not await database.value("select $1::text like $2", does_not, like_pattern(pattern))
 
 
 async def test_the_types_that_patterns_are_checked_against_are_those_that_the_feed_can_tell(database: Database) -> None:

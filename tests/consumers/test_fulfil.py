@@ -113,10 +113,20 @@ async def test_sql_killed_after_any_statement_goes_on_as_if_nothing_had_been(his
 
 
 async def test_two_copies_of_the_script_take_turns(history: History) -> None:
-    dsn = history.database.dsn
-    while not await at_the_end(history.database, "fulfilment"):
-        await asyncio.gather(*(run_sql(dsn) for _ in range(4)))
+    first = await asyncpg.connect(history.database.dsn)
+    for each in statements()[:-1]:
+        await first.execute(each)
+    second = asyncio.create_task(run_sql(history.database.dsn))
+    await until(lambda: somebody_waits(history.database))
+    await first.execute(statements()[-1])
+    first.terminate()
+    await second
+    assert await at_the_end(history.database, "fulfilment"), "each took a page of its own"
     assert await history.effects() == DONE
+
+
+async def somebody_waits(database: Database) -> bool:
+    return bool(await database.value("select count(*) from pg_locks where not granted"))
 
 
 @pytest.mark.skipif(shutil.which("psql") is None, reason="no psql here")

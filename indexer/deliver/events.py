@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 INVOICE = ("merchant_id", "order_id", "fiat_amount", "fiat_currency", "created_at", "expires_at")
-MOVE = ("from_state", "to_state", "reason", "cause", "recorded_at")
+MOVE = ("from_state", "to_state", "reason", "cause")
 CHAIN = ("rail", "tx_id", "block_height", "block_hash", "confirmations", "chain_time")
 SUMS = ("seen_amount", "confirmed_amount")
 TRANSFER = ("tx_index", "asset", "amount", "kind")

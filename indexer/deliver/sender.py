@@ -15,7 +15,7 @@ from indexer.store.webhooks import Owed
 BODY_MAX = 16_384
 """Bytes of an answer that are read, so that its connection can serve again. What it says is neither kept nor told."""
 
-HEADERS = {"Content-Type": "application/json", "User-Agent": "railwatch"}
+HEADERS = {"Content-Type": "application/json", "User-Agent": "railwatch", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)

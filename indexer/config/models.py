@@ -201,7 +201,9 @@ class Config(Table):
     http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
     deliver: DeliverConfig = DeliverConfig()
-    webhooks: tuple[WebhookConfig, ...] = Field(default=(), alias="webhook", description="[[webhook]] tables")
+    webhooks: tuple[WebhookConfig, ...] = Field(
+        default=(), alias="webhook", max_length=100, description="at most 100 [[webhook]] tables"
+    )
 
     def rail(self, name: str) -> RailConfig | None:
         """The rail of that name; None if there is none."""

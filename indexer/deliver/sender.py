@@ -9,6 +9,7 @@ import aiohttp
 from indexer.config import DeliverConfig, WebhookConfig
 from indexer.deliver.events import body_of
 from indexer.deliver.guard import Guard
+from indexer.deliver.lookup import Lookup
 from indexer.deliver.signing import Signer
 from indexer.store.webhooks import Owed
 
@@ -36,10 +37,13 @@ class Sender:
         self._signer = Signer(webhook.secrets)
         self._limit = webhook.concurrency
         self._timeout = aiohttp.ClientTimeout(total=webhook.timeout)
+        self._lookup = Lookup()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=self._limit, socket_factory=self._guard.make_socket)
+        connector = aiohttp.TCPConnector(
+            limit=self._limit, resolver=self._lookup, socket_factory=self._guard.make_socket
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=self._timeout,
@@ -55,6 +59,7 @@ class Sender:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+            await self._lookup.close()
 
     async def post(self, owed: Owed) -> Answer:
         """Try once. Raises nothing but what cancels it."""

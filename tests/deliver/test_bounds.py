@@ -2,15 +2,18 @@
 
 import asyncio
 import random
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 from indexer.deliver.retries import LONGEST_PAUSE, pause_after
 from tests.deliver.receiver import Got, never, receiver
-from tests.deliver.shop import Shop, webhook
+from tests.deliver.shop import Shop, until, webhook
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -118,6 +121,38 @@ async def test_nobody_listening_is_a_failed_attempt(shop: Shop) -> None:
     assert left["last_failure"].startswith("cannot connect: ")
     left = (await shop.once(webhook("http://nowhere.invalid/hook", "other", attempts=1)))["other"]
     assert left["last_failure"] == "its name cannot be resolved"
+
+
+async def test_names_that_are_never_resolved_hold_up_nobody(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.order()
+    real, release = socket.getaddrinfo, threading.Event()
+
+    def hanging(host: Any, *args: Any, **more: Any) -> Any:
+        if host == "hangs.example":
+            release.wait(30)
+            raise socket.gaierror("at last")
+        return real(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    more_than_threads = [
+        webhook("http://hangs.example/hook", f"hangs-{number}", attempts=50, timeout=0.1) for number in range(12)
+    ]
+    try:
+        async with receiver() as shopkeeper:
+            good = webhook(shopkeeper.url.replace("127.0.0.1", "localhost"))
+            async with shop.delivering(*more_than_threads):
+                await until(lambda: _have_failed(shop, 24))
+            async with shop.delivering(*more_than_threads, good):
+                await until(shop.owes_nothing)
+            assert len(shopkeeper.accepted) == 1
+    finally:
+        release.set()
+
+
+async def _have_failed(shop: Shop, attempts: int) -> bool:
+    """So many attempts have failed at the unresolved names."""
+    count = "select coalesce(sum(attempts), 0) from railwatch.webhook_deliveries"
+    return int(await shop.database.value(count) or 0) >= attempts
 
 
 async def test_a_receiver_may_ask_for_a_longer_pause(shop: Shop) -> None:

@@ -1,6 +1,5 @@
 """Nothing is posted to the inside of a network unless it is allowed: judged by the address that is connected to."""
 
-import asyncio
 import socket
 from ipaddress import ip_network
 from typing import Any
@@ -81,14 +80,13 @@ async def test_a_name_that_changes_its_address_between_two_lookups_changes_nothi
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The resolver is the attacker's: whatever it says last is what counts."""
-    loop = asyncio.get_running_loop()
     asked: list[str] = []
 
-    async def rebinding(host: str, port: Any, **_: Any) -> list[Any]:
+    def rebinding(host: str, port: Any, **_: Any) -> list[Any]:
         asked.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     await shop.order()
     async with receiver() as shopkeeper:
         url = shopkeeper.url.replace("127.0.0.1", "shop.example")

@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Protocol, TypeAlias
 
 import structlog
 
@@ -22,6 +23,11 @@ from indexer.store.webhooks import EndpointMirror, mirror_endpoints
 
 FEED = "railwatch"
 REPORT_EVERY = 2.0
+BROKEN_RESTS = 5.0
+"""Seconds before an endpoint whose worker broke is tried again."""
+
+Workers: TypeAlias = dict[str, EndpointWorker]
+"""The worker of each endpoint, by its name; another one takes the place of one that broke."""
 
 
 class Reporter(Meter, Protocol):
@@ -77,21 +83,49 @@ async def _deliver_in_turn(
     if not await _taken_before(standing, stopping):
         return
     await mirror_endpoints(database, [_mirror(each) for each in config.webhooks])
-    async with AsyncExitStack() as stack:
-        listener = await stack.enter_async_context(Listener(database.dsn, (FEED, CHANNEL)))
-        workers = [
-            EndpointWorker(
-                each, await stack.enter_async_context(Sender(each, config.deliver)), database, standing, meter
+    structlog.get_logger().info("deliver.started", endpoints=[each.name for each in config.webhooks])
+    workers: Workers = {}
+    async with Listener(database.dsn, (FEED, CHANNEL)) as listener, asyncio.TaskGroup() as tasks:
+        beside = [tasks.create_task(_wake(listener, workers)), tasks.create_task(_stop(stopping, workers))]
+        work = [
+            tasks.create_task(
+                _supervise(each, partial(_work, each, config, database, standing, meter, workers, once=once), stopping),
+                name=f"webhook.{each.name}",
             )
             for each in config.webhooks
         ]
-        structlog.get_logger().info("deliver.started", endpoints=[each.name for each in workers])
-        async with asyncio.TaskGroup() as tasks:
-            beside = [tasks.create_task(_wake(listener, workers)), tasks.create_task(_stop(stopping, workers))]
-            work = [tasks.create_task(each.run(once=once), name=f"webhook.{each.name}") for each in workers]
-            await asyncio.wait(work)
-            for each in beside:
-                each.cancel()
+        await asyncio.wait(work)
+        for each in beside:
+            each.cancel()
+
+
+async def _supervise(webhook: WebhookConfig, work: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    """Let one endpoint be worked for. A defect ends that loudly, leaves the others alone, and is tried again."""
+    while not stopping.is_set():
+        try:
+            await work()
+            break
+        except Exception:  # noqa: BLE001 - the one place where an endpoint's unknown failure ends
+            structlog.get_logger().exception("webhook.broken", endpoint=webhook.name, again_in=BROKEN_RESTS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BROKEN_RESTS):
+                await stopping.wait()
+
+
+async def _work(
+    webhook: WebhookConfig,
+    config: Config,
+    database: Database,
+    standing: Standing,
+    meter: Meter,
+    workers: Workers,
+    *,
+    once: bool,
+) -> None:
+    """Nothing is lost with a worker that breaks: what it knew is in the database."""
+    async with Sender(webhook, config.deliver) as sender:
+        workers[webhook.name] = worker = EndpointWorker(webhook, sender, database, standing, meter)
+        await worker.run(once=once)
 
 
 async def _taken_before(standing: Standing, stopping: asyncio.Event) -> bool:
@@ -105,17 +139,17 @@ async def _taken_before(standing: Standing, stopping: asyncio.Event) -> bool:
     return standing.taken.is_set()
 
 
-async def _wake(listener: Listener, workers: Sequence[EndpointWorker]) -> None:
+async def _wake(listener: Listener, workers: Workers) -> None:
     while True:
         await listener.wait(POLL_SECONDS)
-        for each in workers:
+        for each in workers.values():
             each.wake()
 
 
-async def _stop(stopping: asyncio.Event, workers: Sequence[EndpointWorker]) -> None:
+async def _stop(stopping: asyncio.Event, workers: Workers) -> None:
     await stopping.wait()
     structlog.get_logger().info("deliver.stopping")
-    for each in workers:
+    for each in workers.values():
         each.stop()
 
 

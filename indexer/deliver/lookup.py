@@ -22,7 +22,10 @@ class Lookup(AbstractResolver):
     ) -> list[ResolveResult]:
         """Every address of ``host``. Raises OSError if there is none."""
         ask = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except UnicodeError as error:  # a name that no name can be, such as one with an empty label
+            raise OSError(str(error)) from error
         return [
             ResolveResult(
                 hostname=host,

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
 
 from indexer.deliver.retries import LONGEST_PAUSE, pause_after
@@ -153,6 +154,36 @@ async def _have_failed(shop: Shop, attempts: int) -> bool:
     """So many attempts have failed at the unresolved names."""
     count = "select coalesce(sum(attempts), 0) from railwatch.webhook_deliveries"
     return int(await shop.database.value(count) or 0) >= attempts
+
+
+async def test_a_name_that_no_name_can_be_is_a_failed_attempt(shop: Shop) -> None:
+    await shop.order()
+    left = (await shop.once(webhook(f"http://{'a' * 70}.example/hook", attempts=1)))["shop"]
+    assert left["last_failure"] == "its name cannot be resolved"
+
+
+DEFECT = """
+create function railwatch.defect() returns trigger language plpgsql as $$ begin raise 'a defect'; end $$;
+create trigger defect before insert on railwatch.webhook_deliveries
+for each row when (new.endpoint = 'broken') execute function railwatch.defect();
+"""
+
+
+async def test_an_endpoint_that_breaks_by_a_defect_is_loud_and_breaks_no_other(shop: Shop) -> None:
+    order = await shop.order()
+    async with shop.database.connection() as connection:
+        await connection.execute(DEFECT)
+    with structlog.testing.capture_logs() as logs:
+        async with receiver() as shopkeeper:
+            async with shop.delivering(webhook(shopkeeper, "broken"), webhook(shopkeeper, "whole")):
+                await until(lambda: any(each["event"] == "webhook.broken" for each in logs))
+                await shop.tell(order)
+                await until(lambda: len(shopkeeper.got) == 2)
+            async with shop.database.connection() as connection:
+                await connection.execute("drop function railwatch.defect cascade")
+            left = await shop.once(webhook(shopkeeper, "broken"))
+    assert {each["endpoint"] for each in logs if each["event"] == "webhook.broken"} == {"broken"}
+    assert (left["broken"]["pending"], len(shopkeeper.got)) == (0, 4)
 
 
 async def test_a_receiver_may_ask_for_a_longer_pause(shop: Shop) -> None:

@@ -37,7 +37,7 @@ class Reporter(Meter, Protocol):
         """Everything is started; perhaps as a standby."""
 
     def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
-        """Called every few seconds while the database answers, with the rows of `list_endpoints`."""
+        """Called every two seconds or so, with the rows of `list_endpoints` as they were last seen."""
 
     def stopping(self) -> None:
         """The end has begun."""
@@ -154,12 +154,19 @@ async def _stop(stopping: asyncio.Event, workers: Workers) -> None:
 
 
 async def _report(database: Database, standing: Standing, reporter: Reporter) -> None:
-    """Tell how every endpoint is. While Postgres is away nothing is new, and the loop lives all the same."""
-    endpoints: list[Record] = []
+    """Tell how every endpoint is. While Postgres is away, or hangs, nothing is new, and the loop lives all the same."""
+    seen: list[Record] = []
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_look(database, seen))
+        while True:
+            reporter.beat(seen, held=standing.held)
+            await asyncio.sleep(REPORT_EVERY)
+
+
+async def _look(database: Database, seen: list[Record]) -> None:
     while True:
         with suppress(StoreUnavailable):
-            endpoints = await list_endpoints(database)
-        reporter.beat(endpoints, held=standing.held)
+            seen[:] = await list_endpoints(database)
         await asyncio.sleep(REPORT_EVERY)
 
 

@@ -17,7 +17,8 @@ CONSUMER = "fulfilment-py"
 PAGE = 500
 POLL_SECONDS = 5.0
 RETRY_SECONDS = 1.0
-SETTLED = ("paid", "overpaid")
+FULFILLED = ("paid", "overpaid")
+SETTLED = (*FULFILLED, "late_paid")
 
 AWAY = (
     OSError,
@@ -71,10 +72,10 @@ async def fulfil_page(feed: asyncpg.Connection, shop: asyncpg.Connection) -> int
 
 async def act(shop: asyncpg.Connection, line: Any) -> None:
     """What one line of the feed means to the shop."""
-    if line["to_state"] in SETTLED:
+    if line["to_state"] in FULFILLED:
         await shop.execute(FULFIL, line["invoice_id"], line["order_id"], line["event_id"], line["seq"])
         await shop.execute(SETTLE_AGAIN, line["invoice_id"], line["seq"])
-    elif line["reason"] == "reversed":
+    elif line["reason"] == "reversed" and line["to_state"] not in SETTLED:  # else only a surplus was lost
         await shop.execute(REVERSE, line["event_id"], line["invoice_id"], line["seq"])
 
 

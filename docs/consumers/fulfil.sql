@@ -22,12 +22,13 @@ where subject = 'invoice' and to_state in ('paid', 'overpaid')
 order by invoice_id, seq
 on conflict (invoice_id) do nothing;
 
--- Reversed: stop what can be stopped, and call a person. What was never fulfilled needs nothing.
+-- Reversed: stop what can be stopped, and call a person. What was never fulfilled needs nothing, nor does an invoice that
+-- has lost a surplus only, and is settled as before.
 insert into shop.reversals (event_id, invoice_id, seq)
 select p.event_id, p.invoice_id, p.seq
 from page p
 join shop.fulfilments f on f.invoice_id = p.invoice_id and f.seq < p.seq
-where p.subject = 'invoice' and p.reason = 'reversed'
+where p.subject = 'invoice' and p.reason = 'reversed' and p.to_state not in ('paid', 'overpaid', 'late_paid')
 on conflict (event_id) do nothing;
 
 -- Paid again after a reversal: the same fulfilment stands again. Nothing is shipped a second time.

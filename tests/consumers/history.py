@@ -11,6 +11,8 @@ LIVES: dict[str, list[tuple[str, str]]] = {
     "waits": [("detected", "seen")],
     "paid": [("confirming", "included"), ("paid", "confirmed")],
     "paid more": [("paid", "confirmed"), ("overpaid", "confirmed")],
+    "surplus taken back": [("paid", "confirmed"), ("overpaid", "confirmed"), ("paid", "reversed")],
+    "paid late instead": [("paid", "confirmed"), ("late_paid", "reversed")],
     "reversed": [("paid", "confirmed"), ("created", "reversed")],
     "reversed and paid again": [
         *(("paid", "confirmed"), ("created", "reversed"), ("confirming", "included"), ("paid", "confirmed")),
@@ -53,7 +55,10 @@ class History:
 
 
 DONE = {
-    "fulfilled": ["late, reversed, paid", "paid", "paid more", "reversed", "reversed and paid again"],
+    "fulfilled": [
+        *("late, reversed, paid", "paid", "paid late instead", "paid more", "reversed", "reversed and paid again"),
+        "surplus taken back",
+    ],
     "reversed": [("reversed", False), ("reversed and paid again", True), ("reversed and paid again", False)],
 }
 

@@ -2,17 +2,18 @@
 
 import asyncio
 import re
+import runpy
 import shutil
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 
+from indexer.core.states import SETTLED
 from indexer.store.database import Database
 from tests.consumers.history import DONE, History, lived
 from tests.deliver.shop import furnish, until
@@ -229,6 +230,8 @@ async def test_beside_a_daemon_a_payment_is_fulfilled_and_a_reorg_reverses_it(st
 
 
 def test_the_two_agree_on_what_is_settled() -> None:
-    text: Any = SCRIPT.read_text()
-    assert text.count("('paid', 'overpaid')") == 2
-    assert '("paid", "overpaid")' in PROGRAM.read_text()
+    text = SCRIPT.read_text()
+    assert (text.count("('paid', 'overpaid')"), text.count("('paid', 'overpaid', 'late_paid')")) == (2, 1)
+    program = runpy.run_path(str(PROGRAM))
+    assert program["FULFILLED"] == ("paid", "overpaid")
+    assert set(program["SETTLED"]) == SETTLED

@@ -229,6 +229,7 @@ async def compare(database: Database, shopkeeper: Receiver) -> None:
         select count(*) filter (where r.event_id is null) + count(*) filter (where t.event_id is null)
         from shop.reversals r full join (
             select t.event_id from railwatch.transitions t join shop.fulfilments f using (invoice_id)
-            where t.subject = 'invoice' and t.reason = 'reversed' and t.seq > f.seq) t using (event_id)"""
+            where t.subject = 'invoice' and t.reason = 'reversed' and t.seq > f.seq
+              and t.to_state not in ('paid', 'overpaid', 'late_paid')) t using (event_id)"""
     assert await database.value(reversals) == 0
     assert await database.value("select count(*) from shop.reversals") > 0

@@ -7,6 +7,7 @@ import pytest
 
 from indexer.config import ConfigError, load_config
 from indexer.config.webhooks import EVENT_TYPES
+from indexer.core.states import SETTLED
 from indexer.store.database import Database
 from indexer.store.webhooks import like_pattern
 from tests.deliver.process import write_config
@@ -91,6 +92,7 @@ async def test_the_types_that_patterns_are_checked_against_are_those_that_the_fe
     for subject, to_state, reason, kind in [
         ("invoice", "late_paid", "confirmed", "invoice.late_paid"),
         ("invoice", "created", "reversed", "invoice.reversed"),
+        *(("invoice", settled, "reversed", f"invoice.{settled}") for settled in sorted(SETTLED)),
         ("detection", "orphaned", "orphaned", "detection.orphaned"),
         ("exception", "open", "reversed", "exception.open.reversed"),
         ("exception", "resolved", "underpaid", "exception.resolved.underpaid"),

@@ -875,8 +875,10 @@ comment on column railwatch.webhook_deliveries.failure is 'Why the last attempt 
 
 create function railwatch.event_type(subject text, to_state text, reason text) returns text
 language sql immutable as $$
-    -- A reversal has a type of its own: an invoice that fell back to created must not pass for a new one.
-    select case when subject = 'invoice' and reason = 'reversed' then 'invoice.reversed'
+    -- A reversal has a type of its own: an invoice that fell back to created must not pass for a new one. If only a
+    -- surplus was taken back, the invoice is settled as before, and nothing has to be stopped.
+    select case when subject = 'invoice' and reason = 'reversed' and to_state not in ('paid', 'overpaid', 'late_paid')
+                then 'invoice.reversed'
                 when subject = 'exception' then concat_ws('.', subject, to_state, reason)
                 else concat_ws('.', subject, to_state) end;
 $$;

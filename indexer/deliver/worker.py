@@ -119,6 +119,8 @@ class EndpointWorker:
         self._feed_has_more = False
         queued = await queue_events(self._database, self.name, self._webhook.events, PAGE, OWED_MAX)
         self._feed_has_more = self._feed_has_more or queued.looked_at == queued.room
+        if not queued.reading:
+            self._put_back()  # paused: what was read ahead stays here
         return queued.looked_at
 
     async def _take(self) -> int:

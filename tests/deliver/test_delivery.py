@@ -244,8 +244,12 @@ async def test_the_end_of_a_deliverer_waits_for_what_is_on_its_way(shop: Shop) -
 
 async def test_an_event_that_belongs_to_no_invoice_goes_out_too(shop: Shop) -> None:
     await shop.database.rows("alter table railwatch.transitions alter invoice_id drop not null")
-    seq = await shop.tell(UUID(int=7))
-    await shop.database.rows("update railwatch.transitions set invoice_id = null where seq = $1", seq)
+    lonely = """
+    with place as (update railwatch.feed_position set last_seq = last_seq + 1 returning last_seq)
+    insert into railwatch.transitions (seq, event_id, subject, subject_id, to_state, reason, cause)
+    select last_seq, gen_random_uuid(), 'exception', $1, 'open', 'unattributed_balance', 'chain' from place
+    """
+    await shop.database.rows(lonely, UUID(int=7))
     async with receiver() as shopkeeper:
         await shop.once(webhook(shopkeeper))
     [got] = shopkeeper.got

@@ -161,7 +161,7 @@ async def test_a_pause_also_holds_for_what_was_read_ahead(shop: Shop, tmp_path: 
         return 200
 
     async with receiver(behave=hold) as shopkeeper:
-        endpoint = webhook(shopkeeper, concurrency=1)
+        endpoint = webhook(shopkeeper, concurrency=1, timeout=60)
         shell = Shell(write_config(tmp_path, shop.database.dsn, endpoint))
         async with shop.delivering(endpoint):
             await until(lambda: len(shopkeeper.got) == 1)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 import structlog
 from click.testing import CliRunner, Result
@@ -149,48 +148,6 @@ async def test_what_was_owed_when_it_was_paused_waits_too(shop: Shop, tmp_path: 
         await shell.told("webhook", "enable", "shop")
         assert await shell.delivers_once() == Exit.OK
     assert len(shopkeeper.accepted) == 1
-
-
-async def test_a_pause_also_holds_for_what_was_read_ahead(shop: Shop, tmp_path: Path) -> None:
-    for _ in range(4):
-        await shop.order()
-    release = asyncio.Event()
-
-    async def hold(_: Got) -> int:
-        await release.wait()
-        return 200
-
-    async with receiver(behave=hold) as shopkeeper:
-        endpoint = webhook(shopkeeper, concurrency=1, timeout=60)
-        shell = Shell(write_config(tmp_path, shop.database.dsn, endpoint))
-        async with shop.delivering(endpoint):
-            await until(lambda: len(shopkeeper.got) == 1)
-            await shell.told("webhook", "disable", "shop")
-            # Told again of something new, it has looked since then.
-            await shop.tell(await shop.order())
-            await until(lambda: _has_looked(shop))
-            release.set()
-            await until(lambda: _is_owed(shop, 3))
-        assert len(shopkeeper.got) == 1
-
-
-async def _is_owed(shop: Shop, count: int) -> bool:
-    return bool((await shop.endpoints())["shop"]["pending"] == count)
-
-
-async def _has_looked(shop: Shop) -> bool:
-    """Whether the deliverer has asked what is due since it was paused: it does so once nothing is read ahead."""
-    asked = (
-        "select max(query_start) > (select max(recorded_at) from railwatch.transitions) from pg_stat_activity "
-        "where datname = current_database() and query like '%d.event_id, d.lane, d.attempts%' "
-        "and query not like '%pg_stat_activity%'"
-    )
-    # Not over the pool that it shares with us: each connection remembers its last question only.
-    connection = await asyncpg.connect(shop.database.dsn)
-    try:
-        return bool(await connection.fetchval(asked))
-    finally:
-        await connection.close()
 
 
 async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Shop, tmp_path: Path) -> None:

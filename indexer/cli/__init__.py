@@ -3,12 +3,14 @@
 import click
 
 from indexer.cli.daemon import check, migrate, run
+from indexer.cli.deliver import deliver
 from indexer.cli.demo import demo
 from indexer.cli.evidence import explain, feed
 from indexer.cli.exits import EPILOG, Railwatch
 from indexer.cli.invoice import invoice
 from indexer.cli.operate import exceptions, rescan
 from indexer.cli.status import status
+from indexer.cli.webhook import webhook
 
 
 @click.group(cls=Railwatch, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,5 +19,5 @@ def main() -> None:
     """Watches payment rails for payments to per-invoice addresses and tells Postgres the truth, reorgs included."""
 
 
-for command in (run, migrate, check, demo, status, invoice, explain, feed, exceptions, rescan):
+for command in (run, migrate, check, demo, status, invoice, explain, feed, exceptions, rescan, deliver, webhook):
     main.add_command(command)

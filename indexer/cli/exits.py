@@ -25,7 +25,7 @@ class Exit(IntEnum):
 EPILOG = """\b
 Exit codes:
   0  done
-  1  input was refused, or `check` found something wrong
+  1  input was refused, `check` found something wrong, or `deliver --once` left something
   2  wrong usage, or a configuration that cannot be used
   3  the database's schema is not the one that this version knows
   4  the database cannot be reached

@@ -14,6 +14,7 @@ from indexer.config.models import (
 from indexer.config.nodes import NodeConfig
 from indexer.config.problems import ConfigError, Problem
 from indexer.config.units import seconds_of
+from indexer.config.webhooks import DeliverConfig, WebhookConfig
 
 __all__ = [
     "VARIABLE",
@@ -21,6 +22,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DatabaseConfig",
+    "DeliverConfig",
     "HttpConfig",
     "InvoicesConfig",
     "LogConfig",
@@ -28,6 +30,7 @@ __all__ = [
     "PolicyConfig",
     "Problem",
     "RailConfig",
+    "WebhookConfig",
     "find_config",
     "load_config",
     "seconds_of",

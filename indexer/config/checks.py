@@ -15,6 +15,9 @@ def cross_checks(tables: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _repeated(
         tables, ((("rail", number, "name"), rail.get("name")) for number, rail in items(tables, "rail"))
     )
+    yield from _repeated(
+        tables, ((("webhook", number, "name"), each.get("name")) for number, each in items(tables, "webhook"))
+    )
     for number, rail in items(tables, "rail"):
         yield from _assets(tables, ("rail", number), rail)
     yield from _policies(tables)

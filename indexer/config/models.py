@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationInfo,
@@ -21,20 +19,15 @@ from pydantic import (
 )
 
 from indexer.config.nodes import NodeConfig
+from indexer.config.tables import NAME, Table
 from indexer.config.units import check_url, host_and_port, seconds_of
+from indexer.config.webhooks import DeliverConfig, WebhookConfig
 from indexer.core.policy import Policy
 from indexer.known import known_chain
 from indexer.rail.types import AssetSpec, ChainId
 
 CAIP_2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 TEN_YEARS = 315_360_000
-
-
-class Table(BaseModel):
-    """A table of the file: frozen, unknown keys are errors, and inputs are never part of an error's text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class DatabaseConfig(Table):
@@ -219,6 +212,10 @@ class Config(Table):
     invoices: InvoicesConfig = InvoicesConfig()
     http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
+    deliver: DeliverConfig = DeliverConfig()
+    webhooks: tuple[WebhookConfig, ...] = Field(
+        default=(), alias="webhook", max_length=100, description="at most 100 [[webhook]] tables"
+    )
 
     def rail(self, name: str) -> RailConfig | None:
         """The rail of that name; None if there is none."""
@@ -229,4 +226,6 @@ class Config(Table):
         found = {secret for rail in self.rails for node in rail.nodes for secret in node.secrets()}
         if not self.database.embedded:
             found.add(self.database.url.get_secret_value())
+        for webhook in self.webhooks:
+            found.update((webhook.url.get_secret_value(), *webhook.secrets))
         return frozenset(found)

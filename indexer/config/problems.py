@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 Place = tuple[int | str, ...]
 """Where in the tables: ``("rail", 0, "asset", 1, "decimals")``."""
 
-CONFIDENTIAL = ("nodes", "database")
+CONFIDENTIAL = ("nodes", "database", "url", "secret", "old_secret")
 """Tables whose values are never repeated: they may hold passwords."""
 
 

@@ -27,7 +27,7 @@ def resolve_references(tables: dict[str, Any], folder: Path) -> Iterator[Problem
     for place, table in _tables_with_secrets(tables):
         for key in [key for key in table if key.endswith(SUFFIXES)]:
             plain = key[: -len(next(suffix for suffix in SUFFIXES if key.endswith(suffix)))]
-            if place == ("database",) and plain != "url":
+            if plain not in _may_be_secret(place, plain):
                 continue
             where = spell((*place, key), tables)
             try:
@@ -35,7 +35,7 @@ def resolve_references(tables: dict[str, Any], folder: Path) -> Iterator[Problem
             except Unresolved as error:
                 yield Problem(where, *str(error).split(". ", 1))
                 # The place is taken, so that the absence of the value is not told as a second problem.
-                value = _stand_in(plain)
+                value = _stand_in(place, plain)
             if plain in table:
                 yield Problem(
                     where, f"{plain} is given twice", f"Keep one of {plain}, {', '.join(map(plain.__add__, SUFFIXES))}."
@@ -44,12 +44,19 @@ def resolve_references(tables: dict[str, Any], folder: Path) -> Iterator[Problem
                 table[plain] = SecretStr(value)
 
 
+def _may_be_secret(place: Place, plain: str) -> tuple[str, ...]:
+    """What may come by reference in a table: any key of a node, since they are its adapter's affair."""
+    return {"database": ("url",), "webhook": ("url", "secret", "old_secret")}.get(str(place[0]), (plain,))
+
+
 def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
     if isinstance(tables.get("database"), dict):
         yield ("database",), tables["database"]
     for number, rail in items(tables, "rail"):
         for position, node in items(rail, "nodes"):
             yield ("rail", number, "nodes", position), node
+    for number, webhook in items(tables, "webhook"):
+        yield ("webhook", number), webhook
 
 
 def items(table: Mapping[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -93,6 +100,10 @@ def _read(path: Path) -> str:
     return value
 
 
-def _stand_in(key: str) -> str:
+def _stand_in(place: Place, key: str) -> str:
     """Something that the models let pass for ``key``, when the real value could not be found."""
-    return {"url": "embedded", "ws": "ws://unresolved", "zmq": "tcp://unresolved"}.get(key, "http://unresolved")
+    if place == ("database",):
+        return "embedded"
+    if key in ("secret", "old_secret"):
+        return "whsec_" + "A" * 32
+    return {"ws": "ws://unresolved", "zmq": "tcp://unresolved"}.get(key, "http://unresolved")

@@ -12,7 +12,7 @@ from indexer.store.migrate import require_current
 
 
 @asynccontextmanager
-async def open_database(config: Config, *, lasting: bool = False) -> AsyncIterator[Database]:
+async def open_database(config: Config, *, lasting: bool = False, size: int = 2) -> AsyncIterator[Database]:
     """The configured database, its schema verified.
 
     Our own Postgres is attached to where a daemon runs it, else started for the while. ``lasting`` commands only
@@ -21,7 +21,7 @@ async def open_database(config: Config, *, lasting: bool = False) -> AsyncIterat
     """
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(_server(config, lasting))
-        database = await stack.enter_async_context(Database(dsn, size=2))
+        database = await stack.enter_async_context(Database(dsn, size=size))
         async with database.connection() as connection:
             await require_current(connection)
         yield database

@@ -6,11 +6,18 @@ from typing import Protocol
 
 from aiohttp import web
 
-from indexer.ops.metrics import CONTENT_TYPE, Metrics
+from indexer.ops.metrics import CONTENT_TYPE
 
 
 class CannotListen(Exception):
     """The address of ``[http] listen`` cannot be used."""
+
+
+class Numbers(Protocol):
+    """Where the metrics come from."""
+
+    def text(self) -> bytes:
+        """All of them, in Prometheus' text format."""
 
 
 class Readiness(Protocol):
@@ -28,7 +35,7 @@ class Readiness(Protocol):
 class Pages:
     """The three pages."""
 
-    def __init__(self, metrics: Metrics, readiness: Readiness) -> None:
+    def __init__(self, metrics: Numbers, readiness: Readiness) -> None:
         self._metrics = metrics
         self._readiness = readiness
 
@@ -51,7 +58,7 @@ class Pages:
 
 
 async def serve(
-    metrics: Metrics, listen: tuple[str, int], readiness: Readiness, *, started: asyncio.Event | None = None
+    metrics: Numbers, listen: tuple[str, int], readiness: Readiness, *, started: asyncio.Event | None = None
 ) -> None:
     """Serve on ``listen`` (host, port) until cancelled; ``started`` is set once it listens. Raises `CannotListen`."""
     pages = Pages(metrics, readiness)

@@ -14,7 +14,7 @@ from adapters.evm.simulator import EvmSimulator
 from indexer.store.database import Database, connect
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
-from tests.bench import bitcoin, bitcoin_cpu, catchup, cpu, latency, process, quiet
+from tests.bench import bitcoin, bitcoin_cpu, catchup, cpu, feed, latency, process, quiet, webhooks
 from tests.bench.report import Row, show
 from tests.bench.stand import Stand, until
 
@@ -102,7 +102,15 @@ async def coins() -> list[Row]:
 async def main() -> None:
     """Run all of them, and show them together."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    rows = [*await live(), *await history(), *await cpu.rows(), *bitcoin_cpu.rows(), *await coins()]
+    rows = [
+        *await live(),
+        *await history(),
+        *await cpu.rows(),
+        *bitcoin_cpu.rows(),
+        *await coins(),
+        *await feed.rows(),
+        *await webhooks.rows(),
+    ]
     show(rows, RESULTS)
 
 

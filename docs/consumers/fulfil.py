@@ -1,0 +1,116 @@
+"""Fulfils paid invoices exactly once, in a database of the shop's own.
+
+    python fulfil.py postgresql://.../railwatch postgresql://.../shop [--once]
+
+The shop's database holds the effects and the position, and both change in one transaction: a crash anywhere repeats the
+page or nothing. Keys make a repeated line harmless. `ack` only tells Railwatch's operator how far the shop is.
+Needs asyncpg, and the tables of shop.sql.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+import asyncpg
+
+CONSUMER = "fulfilment-py"
+PAGE = 500
+POLL_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+FULFILLED = ("paid", "overpaid")
+SETTLED = (*FULFILLED, "late_paid")
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+)
+
+READ = """
+select t.seq, t.event_id, t.invoice_id, i.order_id, t.to_state, t.reason, t.subject
+from railwatch.transitions t left join railwatch.invoices i on i.id = t.invoice_id
+where t.seq > $1 order by t.seq limit $2
+"""
+
+BEGIN = "insert into shop.feed (consumer, position) values ($1, 0) on conflict do nothing"
+POSITION = "select position from shop.feed where consumer = $1 for update"  # two copies take turns
+ADVANCE = "update shop.feed set position = $2 where consumer = $1"
+
+FULFIL = """
+insert into shop.fulfilments (invoice_id, order_id, event_id, seq) values ($1, $2, $3, $4)
+on conflict (invoice_id) do nothing
+"""
+
+SETTLE_AGAIN = """
+update shop.reversals set settled_again_seq = $2
+where invoice_id = $1 and seq < $2 and settled_again_seq is null
+"""
+
+REVERSE = """
+insert into shop.reversals (event_id, invoice_id, seq)
+select $1, invoice_id, $3 from shop.fulfilments where invoice_id = $2 and seq < $3
+on conflict (event_id) do nothing
+"""
+
+
+async def fulfil_page(feed: asyncpg.Connection, shop: asyncpg.Connection) -> int:
+    """Read one page and act on it; returns how many lines it had."""
+    async with shop.transaction():
+        position = await shop.fetchval(POSITION, CONSUMER)
+        page = await feed.fetch(READ, position, PAGE)
+        for line in page:
+            if line["subject"] == "invoice":
+                await act(shop, line)
+        if page:
+            await shop.execute(ADVANCE, CONSUMER, page[-1]["seq"])
+    if page:
+        await feed.fetchval("select railwatch.ack($1, $2)", CONSUMER, page[-1]["seq"])
+    return len(page)
+
+
+async def act(shop: asyncpg.Connection, line: Any) -> None:
+    """What one line of the feed means to the shop."""
+    if line["to_state"] in FULFILLED:
+        await shop.execute(FULFIL, line["invoice_id"], line["order_id"], line["event_id"], line["seq"])
+        await shop.execute(SETTLE_AGAIN, line["invoice_id"], line["seq"])
+    elif line["reason"] == "reversed" and line["to_state"] not in SETTLED:  # else only a surplus was lost
+        await shop.execute(REVERSE, line["event_id"], line["invoice_id"], line["seq"])
+
+
+async def follow(feed_dsn: str, shop_dsn: str, *, once: bool) -> None:
+    """Fulfil as the feed grows; ``once``: until its end. Raises one of `AWAY` when a database is lost."""
+    feed, shop = await asyncpg.connect(feed_dsn), await asyncpg.connect(shop_dsn)
+    try:
+        woken = asyncio.Event()
+        await feed.add_listener("railwatch", lambda *_: woken.set())
+        await shop.execute(BEGIN, CONSUMER)
+        while True:
+            woken.clear()  # before looking, so that what is told meanwhile is not lost
+            if await fulfil_page(feed, shop) == PAGE:
+                continue
+            if once:
+                return
+            try:
+                async with asyncio.timeout(POLL_SECONDS):  # a notification is a hint, and may be lost
+                    await woken.wait()
+            except TimeoutError:
+                pass
+    finally:
+        feed.terminate()
+        shop.terminate()
+
+
+async def main(feed_dsn: str, shop_dsn: str, *, once: bool) -> None:
+    """Begin again whenever a database was away: everything that matters is in the tables."""
+    while True:
+        try:
+            return await follow(feed_dsn, shop_dsn, once=once)
+        except AWAY as error:
+            print(f"fulfil: {type(error).__name__}: {error}; again in {RETRY_SECONDS:g} s", file=sys.stderr)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], once="--once" in sys.argv[3:]))

@@ -1,0 +1,57 @@
+"""What is posted: one transition as JSON, the same bytes at every attempt.
+
+It holds what can no longer change: the line of the feed, and of its invoice what was agreed at registration. How the
+invoice stands by now is for the receiver to ask. Amounts are strings of digits, in base units.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+INVOICE = ("merchant_id", "order_id", "fiat_amount", "fiat_currency", "created_at", "expires_at")
+MOVE = ("from_state", "to_state", "reason", "cause")
+CHAIN = ("rail", "tx_id", "block_height", "block_hash", "confirmations", "chain_time")
+SUMS = ("seen_amount", "confirmed_amount")
+TRANSFER = ("tx_index", "asset", "amount", "kind")
+
+
+def body_of(facts: Mapping[str, Any]) -> bytes:
+    """The body for a row of `due_deliveries`. The order of its keys never changes."""
+    event = {
+        "type": facts["type"],
+        "timestamp": facts["recorded_at"],
+        "data": {
+            "seq": facts["seq"],
+            "event_id": facts["event_id"],
+            "subject": facts["subject"],
+            "subject_id": facts["subject_id"],
+            **{key: facts[key] for key in (*MOVE, *CHAIN, *SUMS)},
+            "transfer": {key: facts[key] for key in TRANSFER} if facts["subject"] == "detection" else None,
+            "invoice": _invoice(facts),
+        },
+    }
+    return msgspec.json.encode(_plain(event))
+
+
+def _invoice(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    if facts["invoice_id"] is None:
+        return None
+    known = {key: facts[key] for key in INVOICE}
+    return {"id": facts["invoice_id"], **known, "destinations": facts["destinations"] or []}
+
+
+def _plain(value: Any) -> Any:
+    """In JSON's types: no number of ours is ever read as a float, and moments are in UTC."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return str(value) if isinstance(value, UUID) else value

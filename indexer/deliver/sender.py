@@ -1,0 +1,108 @@
+"""One attempt to post one event, bounded in time and in what it reads. Only 2xx counts as accepted."""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+
+from indexer.config import DeliverConfig, WebhookConfig
+from indexer.deliver.events import body_of
+from indexer.deliver.guard import Guard
+from indexer.deliver.lookup import Lookup
+from indexer.deliver.signing import Signer
+from indexer.store.webhooks import Owed
+
+BODY_MAX = 16_384
+"""Bytes of an answer that are read, so that its connection can serve again. What it says is neither kept nor told."""
+
+HEADERS = {"Content-Type": "application/json", "User-Agent": "railwatch", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How an attempt ended. ``failure``: why it does not count, in words without secrets; None: accepted."""
+
+    failure: str | None = None
+    asked: float | None = None
+    """Seconds that the receiver asks us to wait."""
+
+
+class Sender:
+    """Posts to one endpoint, over connections of its own: a slow receiver holds up nobody else's. Enter it first."""
+
+    def __init__(self, webhook: WebhookConfig, deliver: DeliverConfig) -> None:
+        self._url = webhook.url.get_secret_value()
+        self._guard = Guard(deliver.allow, plain=not self._url.lower().startswith("https:"))
+        self._signer = Signer(webhook.secrets)
+        self._limit = webhook.concurrency
+        self._timeout = aiohttp.ClientTimeout(total=webhook.timeout)
+        self._lookup = Lookup()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            limit=self._limit, resolver=self._lookup, socket_factory=self._guard.make_socket
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=self._timeout,
+            headers=HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            await self._lookup.close()
+
+    async def post(self, owed: Owed) -> Answer:
+        """Try once. Raises nothing but what cancels it."""
+        assert self._session is not None, "enter the sender before use"
+        body = body_of(owed.facts)
+        headers = self._signer.headers(owed.event_id, body)
+        try:
+            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                answer = _judge(response)
+                await _drain(response)
+                return answer
+        except TimeoutError:
+            return Answer(f"no answer within {self._timeout.total:g} s")
+        except aiohttp.ClientError as error:
+            return Answer(_words(error))
+
+
+def _judge(response: aiohttp.ClientResponse) -> Answer:
+    if 200 <= response.status < 300:
+        return Answer()
+    told = " (redirects are not followed)" if 300 <= response.status < 400 else ""
+    asked = response.headers.get("Retry-After", "")
+    return Answer(f"HTTP {response.status}{told}", float(asked) if asked.isdecimal() and len(asked) < 8 else None)
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read the body's beginning; the status has decided already, so that a body that breaks off changes nothing."""
+    left = BODY_MAX
+    try:
+        while left > 0 and (chunk := await response.content.read(left)):
+            left -= len(chunk)
+    except (TimeoutError, aiohttp.ClientError):
+        response.close()
+
+
+def _words(error: aiohttp.ClientError) -> str:
+    """What went wrong, without the URL, which may be secret."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not valid"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect: {error.os_error.strerror or error.os_error}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection without an answer"
+    return f"no usable answer ({type(error).__name__})"

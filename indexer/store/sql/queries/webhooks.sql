@@ -1,0 +1,141 @@
+-- name: mirror_endpoint
+-- A configured endpoint as a row; whether an operator has paused it stays as it was.
+insert into railwatch.webhook_endpoints as known (name, place, events)
+values ($1, $2, $3)
+on conflict (name) do update set place = excluded.place, events = excluded.events, configured = true
+where (known.place, known.events, known.configured) is distinct from (excluded.place, excluded.events, true)
+
+-- name: leave_other_endpoints
+-- Endpoints that the configuration no longer has; their rows and positions stay.
+update railwatch.webhook_endpoints set configured = false where configured and name <> all ($1::text[])
+
+-- name: begin_endpoint
+-- Give a new endpoint its position: the feed's end, or ($2) its beginning. One that has a position keeps it.
+select railwatch.ack('webhook:' || $1, case when $2 then 0 else f.last_seq end)
+from railwatch.feed_position f
+where not exists (select from railwatch.consumers where name = 'webhook:' || $1)
+
+-- name: queue_events
+-- Read the feed's next page for an endpoint, owe it what it wants, and move its position: all or nothing. No more is read
+-- than it may be owed (`room`); while it is paused, nothing. `looked_at` counts what was read, `queued` what it wants.
+with mine as materialized (
+    select c.position from railwatch.consumers c join railwatch.webhook_endpoints e on c.name = 'webhook:' || e.name
+    where e.name = $1 and e.enabled for update of c
+), room as materialized (
+    select least($3, greatest(0, $4 - count(*))) as lines
+    from railwatch.webhook_deliveries where endpoint = $1 and state = 'pending'
+), page as materialized (
+    select t.seq, t.event_id, coalesce(t.invoice_id, t.subject_id) as lane,
+           railwatch.event_type(t.subject, t.to_state, t.reason) as type
+    from railwatch.transitions t where t.seq > (select position from mine) order by t.seq
+    limit (select lines from room)
+), owed as (
+    insert into railwatch.webhook_deliveries (endpoint, seq, event_id, lane)
+    select $1, seq, event_id, lane from page where type like any ($2::text[])
+    on conflict do nothing returning seq
+)
+select count(*) as looked_at, (select lines from room) as room, (select count(*) from owed) as queued, exists (select from mine) as reading,
+       case when count(*) > 0 then railwatch.ack('webhook:' || $1, max(seq)) end as position
+from page
+
+-- name: due_deliveries
+-- What may be sent to an endpoint now: of each invoice the oldest that is owed, if it is due and none of $2 (on its way).
+select d.seq, d.event_id, d.lane, d.attempts, railwatch.event_type(t.subject, t.to_state, t.reason) as type, t.subject,
+       t.subject_id, t.from_state, t.to_state, t.reason, t.cause, t.rail, t.tx_id, t.block_height, t.block_hash,
+       t.confirmations, t.seen_amount, t.confirmed_amount, t.chain_time, t.recorded_at, i.id as invoice_id, i.merchant_id,
+       i.order_id, i.fiat_amount, i.fiat_currency, i.created_at, i.expires_at, x.tx_index, x.asset, x.amount, x.kind,
+       (select jsonb_agg(jsonb_build_object('rail', w.rail, 'asset', w.asset, 'symbol', a.symbol, 'decimals', a.decimals,
+                                            'expected_amount', w.expected_amount::text) order by w.position)
+        from railwatch.destinations w left join railwatch.assets a on a.rail = w.rail and a.id = w.asset
+        where w.invoice_id = t.invoice_id) as destinations
+from (
+    select distinct on (lane) lane, seq, event_id, attempts, due_at from railwatch.webhook_deliveries
+    where endpoint = $1 and state = 'pending' and lane <> all ($2::uuid[]) order by lane, seq
+) d
+join railwatch.transitions t on t.seq = d.seq
+left join railwatch.invoices i on i.id = t.invoice_id
+left join railwatch.detections x on t.subject = 'detection' and x.id = t.subject_id
+where d.due_at <= now() and exists (select from railwatch.webhook_endpoints where name = $1 and enabled)
+order by d.seq limit $3
+
+-- name: record_delivered
+-- Accepted events are owed no longer.
+with gone as (
+    delete from railwatch.webhook_deliveries where endpoint = $1 and seq = any ($2::bigint[]) returning seq
+)
+update railwatch.webhook_endpoints
+set delivered = delivered + (select count(*) from gone), last_delivered_at = now() where name = $1
+
+-- name: record_failed
+-- Attempts that failed: when the next may be made, or that there is none ($4: dead).
+with tried as (
+    update railwatch.webhook_deliveries d
+    set attempts = n.attempts, state = n.state, due_at = now() + make_interval(secs => n.pause), tried_at = now(),
+        failure = n.failure
+    from unnest($2::bigint[], $3::int[], $4::text[], $5::float8[], $6::text[]) as n (seq, attempts, state, pause, failure)
+    where d.endpoint = $1 and d.seq = n.seq and d.state = 'pending'
+)
+update railwatch.webhook_endpoints set last_failed_at = now(), last_failure = $7 where name = $1
+
+-- name: endpoints_status
+-- Every endpoint: how far it has read, what it is owed, what was given up.
+select e.name, e.place, e.events, e.enabled, e.configured, c.position, f.last_seq - c.position as lag, o.pending, o.dead,
+       o.oldest_pending_at, e.delivered, e.last_delivered_at, e.last_failed_at, e.last_failure
+from railwatch.webhook_endpoints e
+cross join railwatch.feed_position f
+left join railwatch.consumers c on c.name = 'webhook:' || e.name
+cross join lateral (
+    select count(*) filter (where state = 'pending') as pending, count(*) filter (where state = 'dead') as dead,
+           min(queued_at) filter (where state = 'pending') as oldest_pending_at
+    from railwatch.webhook_deliveries where endpoint = e.name
+) o
+order by e.configured desc, e.name
+
+-- name: set_endpoint_enabled
+-- Pause an endpoint, or let it go on; no row if there is none of that name.
+update railwatch.webhook_endpoints set enabled = $2 where name = $1 returning name
+
+-- name: forget_endpoint
+-- Delete an endpoint that is no longer configured, with all that it was owed; no row otherwise.
+with gone as (delete from railwatch.webhook_endpoints where name = $1 and not configured returning name)
+delete from railwatch.consumers where name = (select 'webhook:' || name from gone) returning name
+
+-- name: dead_deliveries
+-- What was given up, the oldest first.
+select d.endpoint, d.seq, d.event_id, railwatch.event_type(t.subject, t.to_state, t.reason) as type, i.merchant_id,
+       i.order_id, d.attempts, d.tried_at, d.failure
+from railwatch.webhook_deliveries d
+join railwatch.transitions t on t.seq = d.seq
+left join railwatch.invoices i on i.id = t.invoice_id
+where d.state = 'dead' and ($1::text is null or d.endpoint = $1)
+order by d.endpoint, d.seq limit $2
+
+-- name: replay_dead
+-- Owe an endpoint again what was given up: all of it, or the seqs of $2.
+update railwatch.webhook_deliveries set state = 'pending', attempts = 0, due_at = now(), queued_at = now()
+where state = 'dead' and endpoint = $1 and ($2::bigint[] is null or seq = any ($2)) returning seq
+
+-- name: drop_dead
+-- Forget what was given up: all of it, or the seqs of $2.
+delete from railwatch.webhook_deliveries
+where state = 'dead' and endpoint = $1 and ($2::bigint[] is null or seq = any ($2)) returning seq
+
+-- name: wake_deliverer
+-- Tell the deliverer that somebody changed what it has to do.
+select pg_notify('railwatch_webhooks', '')
+
+-- name: lock_deliverer
+-- One deliverer posts; the lock lives as long as its connection.
+select pg_try_advisory_lock(hashtextextended('railwatch/deliver', 0))
+
+-- name: name_deliverer
+-- Say who holds this connection, for whoever has to wait for it.
+select set_config('application_name', $1, false)
+
+-- name: who_delivers
+-- The name under which the deliverer's connection goes.
+select a.application_name
+from pg_locks l join pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select oid from pg_database where datname = current_database())
+  and ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended('railwatch/deliver', 0)

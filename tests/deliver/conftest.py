@@ -1,0 +1,12 @@
+"""A shop over a database of its own."""
+
+import pytest
+
+from indexer.store.database import Database
+from tests.deliver.shop import Shop, furnish
+
+
+@pytest.fixture
+async def shop(database: Database) -> Shop:
+    await furnish(database)
+    return Shop(database)

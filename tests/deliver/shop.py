@@ -1,0 +1,156 @@
+"""A shop's side of these stories: a database whose feed grows as it is told to, and a deliverer over it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from adapters.fake import Rules
+from adapters.fake.adapter import traits_of
+from indexer.config import Config
+from indexer.core.policy import Policy
+from indexer.deliver.deliverer import deliver
+from indexer.deliver.standing import Standing
+from indexer.ops.deliveries import DeliveryMetrics
+from indexer.rail import AssetSpec, ChainId
+from indexer.store.database import Database
+from indexer.store.endpoints import list_endpoints
+from indexer.store.mirror import PolicyRow, RailMirror, mirror
+from indexer.store.reads import Record
+from indexer.store.sole import DelivererLock
+from tests.deliver.receiver import SECRET, Receiver
+
+PATIENCE = 20.0
+RAIL = {"name": "story", "adapter": "fake", "chain_id": "fake:story", "nodes": [{"chain": "story"}]}
+HERE = ["127.0.0.0/8", "::1/128"]
+
+TELL = """
+with place as (update railwatch.feed_position set last_seq = last_seq + 1 returning last_seq)
+insert into railwatch.transitions (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause)
+select last_seq, gen_random_uuid(), 'invoice', $1, $1, 'created', $2, $3, 'chain' from place returning seq
+"""
+
+
+def webhook(to: Receiver | str, name: str = "shop", **more: Any) -> dict[str, Any]:
+    """One endpoint as in the configuration, quick to try again."""
+    url = to if isinstance(to, str) else to.url
+    return {"name": name, "url": url, "events": ["*"], "secret": SECRET, "begin": "start", "first_pause": 0.02, **more}
+
+
+@dataclass(slots=True)
+class Shop:
+    """``orders`` are invoices; events of the feed are made by `tell`, as the daemon would have written them."""
+
+    database: Database
+    orders: list[UUID] = field(default_factory=list)
+    _numbers: Any = field(default_factory=count)
+
+    async def order(self) -> UUID:
+        number = next(self._numbers)
+        request = {
+            "merchant_id": "shop",
+            "order_id": str(number),
+            "expires_in": 3600,
+            "fiat_amount": "49.90",
+            "fiat_currency": "EUR",
+            "destinations": [{"rail": "story", "asset": "COIN", "amount": str(2**200), "address": f"address-{number}"}],
+        }
+        made: UUID = await self.database.value("select railwatch.create_invoice($1)", request)
+        self.orders.append(made)
+        return made
+
+    async def tell(self, invoice: UUID, to_state: str = "confirming", reason: str = "included") -> int:
+        seq: int = await self.database.value(TELL, invoice, to_state, reason)
+        await self.database.value("select pg_notify('railwatch', $1)", str(seq))
+        return seq
+
+    def config(self, *webhooks: dict[str, Any], allow: Sequence[str] = HERE) -> Config:
+        return Config.model_validate(
+            {
+                "database": {"url": self.database.dsn},
+                "rail": [RAIL],
+                "webhook": list(webhooks),
+                "deliver": {"allow": list(allow)},
+            }
+        )
+
+    @asynccontextmanager
+    async def delivering(self, *webhooks: dict[str, Any], **more: Any) -> AsyncIterator["Delivering"]:
+        """A deliverer in this process, until the block is left."""
+        running = Delivering(DeliveryMetrics(), asyncio.Event())
+        config, standing = self.config(*webhooks, **more), Standing(DelivererLock(self.database.dsn))
+        task = asyncio.create_task(deliver(config, self.database, standing, running, running.end, once=False))
+        try:
+            yield running
+            running.end.set()
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            standing.drop()
+
+    async def once(self, *webhooks: dict[str, Any], **more: Any) -> dict[str, Record]:
+        """Deliver until nothing is due; the endpoints as they are left."""
+        standing = Standing(DelivererLock(self.database.dsn))
+        await standing.take_at_once()
+        silent = Delivering(DeliveryMetrics(), asyncio.Event())
+        await deliver(self.config(*webhooks, **more), self.database, standing, silent, silent.end, once=True)
+        standing.drop()
+        return await self.endpoints()
+
+    async def endpoints(self) -> dict[str, Record]:
+        return {each["name"]: each for each in await list_endpoints(self.database)}
+
+    async def owes_nothing(self, name: str = "shop") -> bool:
+        found = (await self.endpoints()).get(name)
+        return found is not None and (found["lag"], found["pending"]) == (0, 0)
+
+
+@dataclass(slots=True)
+class Delivering:
+    """`indexer.deliver.deliverer.Reporter` that keeps what it is told."""
+
+    metrics: DeliveryMetrics
+    end: asyncio.Event
+    held: bool = False
+
+    def ready(self) -> None:
+        pass
+
+    def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
+        self.held = held
+        self.metrics.endpoints(endpoints, held=held)
+
+    def stopping(self) -> None:
+        pass
+
+    def delivered(self, endpoint: str, seconds: float) -> None:
+        self.metrics.delivered(endpoint, seconds)
+
+    def failed(self, endpoint: str, *, dead: bool) -> None:
+        self.metrics.failed(endpoint, dead=dead)
+
+
+async def until(condition: Callable[[], Awaitable[bool] | bool], patience: float = PATIENCE) -> None:
+    """Wait until it holds."""
+    ends = time.monotonic() + patience
+    while True:
+        answer = condition()
+        if answer if isinstance(answer, bool) else await answer:
+            return
+        if time.monotonic() > ends:
+            raise AssertionError("waited in vain")
+        await asyncio.sleep(0.01)
+
+
+async def furnish(database: Database) -> None:
+    """One rail with one asset, so that orders can be registered."""
+    traits = traits_of(Rules())
+    default = PolicyRow(None, None, Policy(1), "default")
+    rail = RailMirror("story", ChainId("fake:story"), traits, (AssetSpec("COIN", None, 8),), (default,))
+    async with database.connection() as connection:
+        await mirror(connection, [rail], {"closes_in": 1000})

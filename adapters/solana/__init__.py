@@ -1,0 +1,1 @@
+"""Solana: the adapter and its development node."""

@@ -17,12 +17,14 @@ import structlog
 
 from indexer.rail import (
     Address,
+    AssetId,
     BlockRef,
     ChainId,
     Heads,
     RailAdapter,
     RailError,
     RailUnavailable,
+    RefusesPayments,
     Scanned,
     Span,
     Traits,
@@ -102,6 +104,16 @@ class NodeSet:
         """Wait for a push. A node that pushes nothing still answers, so it is not left for that."""
         _, adapter = await self._entered()
         await adapter.wait_for_change()
+
+    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """`RefusesPayments.refusal` of the node that answers; None, and nobody is asked, where the rail has none."""
+
+        async def question(node: RailAdapter) -> str | None:
+            if not isinstance(node, RefusesPayments):
+                return None
+            return await node.refusal(address, asset, amount, reference)
+
+        return await self._ask(question) if isinstance(self._unentered, RefusesPayments) else None
 
     async def _ask(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> Answer:
         node, adapter = await self._entered()

@@ -7,14 +7,14 @@ nothing can be missed, and only then is it called `watching`.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import structlog
 
 from indexer.daemon.follower import Follower
 from indexer.daemon.watchlist import FewWatches
-from indexer.rail import BadAddress, BlockGone, BlockRef, RailAdapter, Span, Transfer
+from indexer.rail import Address, BadAddress, BlockGone, BlockRef, RailAdapter, RefusesPayments, Span, Transfer
 from indexer.store.errors import LeaseLost
 from indexer.store.watches import Registered, Rescan, WatchStore
 
@@ -32,7 +32,7 @@ class Registrar:
     store: WatchStore
     node: RailAdapter
     follower: Follower
-    _parsed: dict[UUID, bytes] = field(default_factory=dict)
+    _parsed: dict[UUID, Registered] = field(default_factory=dict)
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,13 +41,13 @@ class Registrar:
     async def parse_new(self) -> bool:
         """Parse what was registered; True if something now waits for its look-back. Needs no node."""
         waiting = await self.store.registered(self.follower.recorder.rail, BATCH)
-        known = {each.id: each.key for each in waiting if each.key is not None}
+        known = {each.id: each for each in waiting if each.key is not None}
         await self._take_in([each for each in waiting if each.key is None])
         self._parsed.update(known)
         return bool(self._parsed)
 
     async def _take_in(self, fresh: Sequence[Registered]) -> None:
-        good: dict[bytes, tuple[UUID, bytes, str]] = {}
+        good: dict[tuple[bytes, str | None], Registered] = {}
         refused: list[tuple[UUID, str]] = []
         for each in fresh:
             try:
@@ -57,24 +57,44 @@ class Registrar:
                 self._log.warning("watch.rejected", destination=str(each.id), why=str(bad))
             else:
                 # Of two with one key the second waits for the next turn, and then sees that the first has it.
-                good.setdefault(address.key, (each.id, address.key, address.text))
+                good.setdefault((address.key, each.reference), replace(each, key=address.key, address=address.text))
         if refused:
             await self.store.reject(refused)
         if good:
-            self._parsed.update(await self.store.take_in(list(good.values())))
+            taken = await self.store.take_in([(each.id, key, each.address) for (key, _), each in good.items()])
+            self._parsed.update({each.id: each for each in good.values() if each.id in taken})
 
     async def look_back(self) -> None:
-        """Join what was parsed, look back for it, and call it watched. Raises what the node and the store raise."""
+        """Join what was parsed, look back for it, and call it watched. Raises what the node and the store raise.
+
+        What could never be paid as asked for is refused first, for that only the node may know.
+        """
         batch, self._parsed = self._parsed, {}
-        if not batch:
-            return
         try:
-            await self._join(batch.values())
-            await self._look_back(batch)
+            batch = await self._payable(batch)
+            if batch:
+                keys = {each.id: each.key for each in batch.values() if each.key is not None}
+                await self._join(keys.values())
+                await self._look_back(keys)
         except BaseException:
             # Not done is not lost: the rows still say `registered`, and the next turn begins with them again.
             self._parsed = {**batch, **self._parsed}
             raise
+
+    async def _payable(self, batch: dict[UUID, Registered]) -> dict[UUID, Registered]:
+        """Those of the batch that the rail does not refuse; the others are rejected, with its reason."""
+        if not isinstance(self.node, RefusesPayments):
+            return batch
+        refused: dict[UUID, str] = {}
+        for each in batch.values():
+            assert each.key is not None
+            why = await self.node.refusal(Address(each.key, each.address), each.asset, each.amount, each.reference)
+            if why is not None:
+                refused[each.id] = why
+                self._log.warning("watch.rejected", destination=str(each.id), why=why)
+        if refused:
+            await self.store.reject(list(refused.items()))
+        return {known: each for known, each in batch.items() if known not in refused}
 
     async def _join(self, keys: Iterable[bytes]) -> None:
         """Wait until the follower is between two blocks, and has them."""

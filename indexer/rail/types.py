@@ -71,7 +71,9 @@ class Transfer:
     ``tx_index`` names the credit within its transaction and never depends on the block (HAZARDS, "Identity").
     ``spends`` is what the transaction consumes (outpoints, an account's nonce): two transactions that share one are
     rivals. ``rivals`` names the transactions among ``Watches.spends`` that this one displaces. ``maturity`` is the
-    least depth at which the credit may count, whatever the policy says (coinbase: 100). ``evidence`` holds the decoded
+    least depth at which the credit may count, whatever the policy says (coinbase: 100). ``reference`` is the payer's
+    mark (memo, tag). Where a rail cannot tell which of many marks was meant as one, ``references`` holds them all, and
+    any of them is taken as the reference (account keys, for Solana Pay; HAZARDS S12). ``evidence`` holds the decoded
     facts that a person would ask for (sender, log position, node ...): JSON values only, bounded in size.
     """
 
@@ -86,6 +88,7 @@ class Transfer:
     rivals: tuple[str, ...] = ()
     maturity: int = 1
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ class Traits:
     """The asset namespace of tokens, such as ``erc20``; None where the rail knows no tokens."""
     fold_case: bool = False
     """Addresses that differ only in case are the same address."""
+    has_checksum: bool = True
+    """An address that lost a character is seen to be none. If not, it may be somebody else's, and nobody can tell."""
     span_max: int = 1_000
     """The most heights that one scan may cover."""
     lookback: int = 300

@@ -22,14 +22,14 @@ COUNT = click.IntRange(0, 1_000_000)
 @click.option("--slot-ms", type=COUNT, default=0, help="A block every so many ms; 0 = only by devProduce.")
 @click.option("--confirm-lag", type=COUNT, default=1, help="Blocks by which confirmed is behind processed.")
 @click.option(
-    "--root-lag", type=COUNT, default=31, help="Blocks by which finalized is behind confirmed; 0 = they are one."
+    "--root-lag", type=COUNT, default=31, help="Blocks by which finalized is behind confirmed; 0: they are one."
 )
 @click.option("--start-slot", type=click.IntRange(0, 1 << 48), default=0, help="The slot of the first block.")
 @click.option("--seed", default="railwatch", help="Genesis hash and faucet come from it.")
 @click.option(
     "--ledger",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep what happens in this folder, and go on from it.",
+    help="Keep what happens here, and go on from it.",
 )
 @click.option("--keep", type=COUNT, default=0, help="Serve only the newest N finalized blocks; 0 = all.")
 def main(
@@ -45,9 +45,9 @@ def main(
 ) -> None:
     """A Solana node for development, on loopback.
 
-    Real: execution by the SVM and its programs, signatures, fees, rent, metadata. Simulated: slots, commitments, forks and
-    skipped slots; there are no votes and no stake. It prints "ready http=... ws=..." when it listens. An existing ledger
-    brings its own seed, start and lags. The README beside this module has the controls (devProduce, devFork ...).
+    Real: execution by the SVM and its programs, signatures, fees, rent, metadata. Simulated: slots, commitments, forks
+    and skipped slots; there are no votes and no stake. When it listens it prints "ready http=... ws=...". An existing
+    ledger brings its own seed, start and lags. The README beside this module lists the controls (devProduce, devFork).
     """
     settings = Settings(seed, start_slot, confirm_lag, root_lag, keep, int(time.time()))
     if ws_port is None:

@@ -1,4 +1,4 @@
-"""The machine: accounts and execution by the real SVM and its programs, one transaction at a time, each one undoable."""
+"""The machine: accounts, and execution by the real SVM and its programs, one transaction at a time, undone by block."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ Accounts = Mapping[Pubkey, Account | None]
 
 
 class Bank:
-    """All accounts at the tip of the chain. The machine checks neither blockhashes nor signatures: the node has done so."""
+    """All accounts at the tip. The machine checks neither blockhashes nor signatures: the node has done so."""
 
     def __init__(self, seed: str) -> None:
         self._svm = LiteSVM().with_blockhash_check(False).with_transaction_history(0).with_sigverify(False)
@@ -52,7 +52,7 @@ class Bank:
         self._svm.set_slot_hashes(hashes)
 
     def execute(self, incoming: Incoming, block: Block) -> Landed | None:
-        """Run it in ``block``, which takes note of all that changes. None if it cannot land: nobody would pay its fee."""
+        """Run it in ``block``, which takes note of what changes. None if it cannot land: nobody would pay its fee."""
         keys = incoming.keys
         before = {key: self.account(key) for key in keys}
         pre_tokens = self._token_balances(keys, before)

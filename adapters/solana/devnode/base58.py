@@ -1,4 +1,4 @@
-"""Base58 of short byte strings: instruction data and small transactions. Keys and signatures have faster forms of their own."""
+"""Base58 of short byte strings: instruction data and small transactions. Keys and signatures have faster ways."""
 
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _VALUES = {letter: value for value, letter in enumerate(ALPHABET)}

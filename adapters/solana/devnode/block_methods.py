@@ -90,7 +90,7 @@ class BlockMethods:
         return self._available(params.slot(0), self._chain.processed).time
 
     def _available(self, slot: int, newest: int) -> Block:
-        """The block at a slot, or the error of the real node: only at or below its root does it know a slot as skipped."""
+        """The block at a slot, or the real node's error: only at or below its root does it know a slot as skipped."""
         withheld = self._node.withheld.get(slot)
         if withheld is not None:
             raise no_block(withheld.code, slot)

@@ -1,4 +1,4 @@
-"""The simulated consensus: which slots have a block, which of them are confirmed and finalized, and what a fork takes back."""
+"""The simulated consensus: which slots have a block, which are confirmed and finalized, what a fork takes back."""
 
 import hashlib
 import struct
@@ -32,7 +32,7 @@ class Stamp:
 class Chain:
     """The main chain, oldest slot first, with an index of what landed in it. It holds no account and executes nothing.
 
-    ``confirm_lag`` and ``root_lag`` count blocks: `confirmed` is behind the tip by the first, `finalized` behind that by the second.
+    Lags count blocks: `confirmed` is behind the tip by ``confirm_lag``, `finalized` behind that by ``root_lag``.
     """
 
     def __init__(self, seed: str, start_slot: int, time: int, confirm_lag: int, root_lag: int) -> None:
@@ -79,7 +79,7 @@ class Chain:
         return (self.blocks[above] for above in self.slots[bisect_right(self.slots, slot) :])
 
     def hash_age(self, blockhash: Hash, upto: int) -> int | None:
-        """Blocks since this hash, seen from the block at slot ``upto``; None if it is not on the main chain up to there."""
+        """Blocks since this hash, seen from slot ``upto``; None if it is not on the main chain there, or too old."""
         at = bisect_right(self._stamps, upto, key=lambda stamp: stamp.slot)
         if not at:
             return None
@@ -129,7 +129,7 @@ class Chain:
         self.landed_count += len(block.landed)
 
     def advance(self) -> tuple[list[Block], list[Block]]:
-        """Let the commitments follow the tip; returns what became confirmed and what became finalized. Neither goes back here."""
+        """Let the commitments follow the tip, never back; returns what became confirmed and what became finalized."""
         newest = len(self.slots) - 1
         confirmed = max(self.slots[max(newest - self.confirm_lag, 0)], self.confirmed)
         finalized = max(self.slots[max(newest - self.confirm_lag - self.root_lag, 0)], self.finalized)
@@ -139,7 +139,7 @@ class Chain:
         return risen, rooted
 
     def drop(self, depth: int) -> list[Block]:
-        """A fork: the newest ``depth`` blocks are no longer part of the chain; returned newest first. Raises `RpcError`."""
+        """A fork: the newest ``depth`` blocks leave the chain; returned newest first. Raises `RpcError`."""
         unrooted = len(self.between(self.finalized + 1, self.processed))
         if not 1 <= depth <= unrooted:
             raise invalid(f"a fork of {depth} blocks: there are {unrooted} above the finalized slot {self.finalized}")

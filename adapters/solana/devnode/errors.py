@@ -1,4 +1,4 @@
-"""The errors that a Solana node answers with: codes and words as in Agave's ``rpc-client-types``, which clients match on."""
+"""The errors that a Solana node answers with: Agave's codes and words, because clients match on them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Instructions in words, for ``jsonParsed``: the few that move money. All others are shown raw, as the real node does with unknown ones."""
+"""Instructions in words, for ``jsonParsed``: the few that move money. All others are shown raw, as unknown ones are."""
 
 import struct
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The ledger on disk: an append-only file of commands, each with a checksum, from which a node rises again.
 
-A file is a sequence of records: length and CRC-32 (both u32, little-endian), then that many bytes of msgpack. The first record
-holds the settings of the chain, all others a command. Each is written before its client is answered. A record that a crash cut off
-at the end is removed; damage anywhere else is an error, because what followed it would be built on nothing.
+A file is a sequence of records: length and CRC-32 (both u32, little-endian), then that many bytes of msgpack. The first
+record holds the chain's settings, all others a command. Each is written before its client is answered. A record that
+a crash cut off at the end is removed; damage anywhere else is an error: what followed it would be built on nothing.
 """
 
 import fcntl

@@ -32,7 +32,7 @@ MOST = 10_000
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What a chain begins with. ``time`` is the first block's, in unix seconds; lags are in blocks; ``keep`` 0 prunes nothing."""
+    """What a chain begins with; ``time`` in unix seconds, lags in blocks, ``keep`` in blocks or 0 to prune nothing."""
 
     seed: str = "railwatch"
     start_slot: int = 0

@@ -139,7 +139,7 @@ class Subscriber:
             landed = [one for one in block.landed if mentions is None or mentions in one.incoming.keys]
             part = Block(block.slot, block.parent, block.height, block.blockhash, block.previous, block.time, landed)
             try:
-                told = {"slot": block.slot, "err": None, "block": show_block(part, config)}
+                told: dict[str, Any] = {"slot": block.slot, "err": None, "block": show_block(part, config)}
             except RpcError:
                 told = {"slot": block.slot, "err": "UnsupportedTransactionVersion", "block": None}
             yield context(block.slot, told)

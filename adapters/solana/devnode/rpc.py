@@ -50,9 +50,7 @@ def answered(request: Any, methods: Mapping[str, Method]) -> dict[str, Any]:
     if not isinstance(name, str):
         return failure(number, RpcError(INVALID_REQUEST, "Invalid request"))
     try:
-        method = methods.get(name)
-        if method is None:
-            raise RpcError(METHOD_NOT_FOUND, "Method not found")
+        method = methods.get(name, _unknown)
         with contained():
             result = method(Params(request.get("params")))
             # Encoded here, because what cannot be encoded must become an answer too.
@@ -65,6 +63,10 @@ def answered(request: Any, methods: Mapping[str, Method]) -> dict[str, Any]:
         # The outermost layer: one request that nobody thought of must not end the node for all others.
         log.exception("%s failed", name)
         return failure(number, RpcError(INTERNAL, f"Internal error: {type(error).__name__}: {error}"))
+
+
+def _unknown(_: Params) -> None:
+    raise RpcError(METHOD_NOT_FOUND, "Method not found")
 
 
 def failure(number: Any, error: RpcError) -> dict[str, Any]:

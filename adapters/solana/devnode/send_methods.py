@@ -35,7 +35,7 @@ from adapters.solana.devnode.transaction import Incoming, from_text
 
 LAMPORTS_PER_SIGNATURE = 5000
 AIRDROP_UNITS = (1_000, 1_300_000)
-"""An airdrop asks for a number of compute units between these, each time another one, so that no two are the same transaction."""
+"""An airdrop asks for compute units between these, for others each time: no two are the same transaction."""
 
 
 class SendMethods:

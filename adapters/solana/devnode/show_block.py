@@ -14,7 +14,7 @@ from adapters.solana.devnode.transaction import AnyMessage, Incoming
 
 
 def show_block(block: Block, config: BlockConfig) -> dict[str, Any]:
-    """A block as ``getBlock`` answers. Raises `RpcError` (-32015) if a transaction in it is of a newer version than wanted."""
+    """A block as ``getBlock`` answers. Raises `RpcError` (-32015) for a version above the one that is supported."""
     details = config.transaction_details or "full"
     shown: dict[str, Any] = {
         "previousBlockhash": str(block.previous),
@@ -172,7 +172,7 @@ def _parsed_message(incoming: Incoming) -> dict[str, Any]:
 
 
 def _account_keys(incoming: Incoming) -> list[dict[str, Any]]:
-    """Every key with its rights. In a message, signers come before others, and in each of the two writable before readonly."""
+    """Every key with its rights: signers come before others, and in each of the two, writable before readonly."""
     header = incoming.tx.message.header
     signers = header.num_required_signatures
     static = len(incoming.keys) - len(incoming.writable) - len(incoming.readonly)

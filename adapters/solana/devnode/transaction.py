@@ -67,7 +67,7 @@ def read(raw: bytes) -> VersionedTransaction:
         with contained():
             tx = VersionedTransaction.from_bytes(raw)
             tx.sanitize()
-    except Exception as error:  # noqa: BLE001 - whatever the library says of foreign bytes, they are refused
+    except Exception as error:
         raise invalid(f"failed to deserialize {TYPE}: {error}") from error
     return tx
 

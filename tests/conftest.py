@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from adapters.evm.anvil import AnvilMissing
+from adapters.solana.process import DevnodeMissing
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
@@ -36,7 +37,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def _skipping_without_a_node() -> Generator[None, None, None]:
     try:
         return (yield)
-    except AnvilMissing as missing:
+    except (AnvilMissing, DevnodeMissing) as missing:
         if os.environ.get(NODES_REQUIRED):
             raise
         pytest.skip(str(missing))

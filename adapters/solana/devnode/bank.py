@@ -16,13 +16,15 @@ from solders.transaction_metadata import FailedTransactionMetadata, TransactionM
 from adapters.solana.devnode import base58
 from adapters.solana.devnode.block import Block, InnerInstruction, InnerInstructions, Landed, Meta, TokenBalance
 from adapters.solana.devnode.guard import contained
-from adapters.solana.devnode.tokens import mint, token_account, ui_amount
+from adapters.solana.devnode.tokens import MINT_SIZE, TOKEN, WRAPPED_SOL, mint, token_account, ui_amount
 from adapters.solana.devnode.transaction import Incoming
 
 SYSTEM = Pubkey.default()
 FAUCET_LAMPORTS = 500_000_000 * 10**9
 FEES_ONLY = ("InvalidProgramForExecution", "ProgramAccountNotFound", "MaxLoadedAccountsDataSizeExceeded")
 """Errors of loading: nothing runs, but the transaction lands and pays (SIMD-0082)."""
+WRAPPED_SOL_MINT = bytes(44) + bytes([9, 1]) + bytes(36)
+"""A mint without authorities: 9 decimals, initialised. Clusters begin with it, and LiteSVM does not."""
 Accounts = Mapping[Pubkey, Account | None]
 
 
@@ -33,6 +35,9 @@ class Bank:
         self._svm = LiteSVM().with_blockhash_check(False).with_transaction_history(0).with_sigverify(False)
         self.faucet = Keypair.from_seed(hashlib.sha256(f"faucet:{seed}".encode()).digest())
         self._svm.set_account(self.faucet.pubkey(), Account(FAUCET_LAMPORTS, b"", SYSTEM))
+        # Every cluster has the mint of wrapped SOL from its genesis on.
+        self._svm.set_account(WRAPPED_SOL, Account(self.rent_minimum(MINT_SIZE), blank_mint(9), TOKEN))
+        self._svm.set_account(WRAPPED_SOL, Account(self.rent_minimum(MINT_SIZE), WRAPPED_SOL_MINT, TOKEN))
 
     def account(self, key: Pubkey) -> Account | None:
         """The account at the tip."""

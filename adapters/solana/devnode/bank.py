@@ -16,7 +16,7 @@ from solders.transaction_metadata import FailedTransactionMetadata, TransactionM
 from adapters.solana.devnode import base58
 from adapters.solana.devnode.block import Block, InnerInstruction, InnerInstructions, Landed, Meta, TokenBalance
 from adapters.solana.devnode.guard import contained
-from adapters.solana.devnode.tokens import MINT_SIZE, TOKEN, WRAPPED_SOL, mint, token_account, ui_amount
+from adapters.solana.devnode.tokens import MINT_SIZE, TOKEN, WRAPPED_SOL, blank_mint, mint, token_account, ui_amount
 from adapters.solana.devnode.transaction import Incoming
 
 SYSTEM = Pubkey.default()

@@ -16,7 +16,7 @@ from solders.transaction_metadata import FailedTransactionMetadata, TransactionM
 from adapters.solana.devnode import base58
 from adapters.solana.devnode.block import Block, InnerInstruction, InnerInstructions, Landed, Meta, TokenBalance
 from adapters.solana.devnode.guard import contained
-from adapters.solana.devnode.tokens import MINT_SIZE, TOKEN, WRAPPED_SOL, blank_mint, mint, token_account, ui_amount
+from adapters.solana.devnode.tokens import MINT_SIZE, TOKEN, WRAPPED_SOL, mint, token_account, ui_amount
 from adapters.solana.devnode.transaction import Incoming
 
 SYSTEM = Pubkey.default()
@@ -35,8 +35,6 @@ class Bank:
         self._svm = LiteSVM().with_blockhash_check(False).with_transaction_history(0).with_sigverify(False)
         self.faucet = Keypair.from_seed(hashlib.sha256(f"faucet:{seed}".encode()).digest())
         self._svm.set_account(self.faucet.pubkey(), Account(FAUCET_LAMPORTS, b"", SYSTEM))
-        # Every cluster has the mint of wrapped SOL from its genesis on.
-        self._svm.set_account(WRAPPED_SOL, Account(self.rent_minimum(MINT_SIZE), blank_mint(9), TOKEN))
         self._svm.set_account(WRAPPED_SOL, Account(self.rent_minimum(MINT_SIZE), WRAPPED_SOL_MINT, TOKEN))
 
     def account(self, key: Pubkey) -> Account | None:

@@ -76,11 +76,6 @@ def mint(account: Account | None) -> Mint | None:
     return Mint(data[44], supply, _optional(data, 0), _optional(data, 46))
 
 
-def blank_mint(decimals: int) -> bytes:
-    """The data of an initialised mint that nobody may mint from, with no supply."""
-    return bytes(44) + bytes([decimals, 1]) + bytes(MINT_SIZE - 46)
-
-
 def _optional(data: bytes, at: int) -> Pubkey | None:
     """A ``COption<Pubkey>``: four bytes that say whether, then the key."""
     return Pubkey.from_bytes(data[at + 4 : at + 36]) if data[at] else None

@@ -159,9 +159,9 @@ class Wallet:
 class Cluster:
     """A node that serves, and a rich wallet on it. Blocks appear only through `produce`."""
 
-    def __init__(self, settings: Settings | None = None, *, node: Node | None = None, slot_ms: int = 0) -> None:
+    def __init__(self, settings: Settings | None = None, *, node: Node | None = None, **server: int) -> None:
         self.node = node or Node(settings or Settings(root_lag=3))
-        self._server = Server(self.node, slot_ms=slot_ms)
+        self._server = Server(self.node, **server)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -179,6 +179,10 @@ class Cluster:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    def methods(self) -> list[str]:
+        """The names of all methods over HTTP."""
+        return sorted(self._server.rpc.methods)
 
     async def fund(self, lamports: int = 1_000 * SOL) -> None:
         """Give the wallet lamports, with a block."""

@@ -3,6 +3,7 @@
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from solders.hash import Hash, ParseHashError
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
@@ -171,6 +172,14 @@ def signature(text: str) -> str:
         return str(Signature.from_string(text))
     except ValueError as error:
         raise invalid("Invalid param: Invalid") from error
+
+
+def block_hash(text: str) -> Hash:
+    """Base58 of 32 bytes. Raises `RpcError`."""
+    try:
+        return Hash.from_string(text)
+    except ParseHashError as error:
+        raise invalid(f"Invalid param: {error}") from error
 
 
 def slot_of(chain: Chain, config: Config, *, at_least_confirmed: bool = False) -> int:

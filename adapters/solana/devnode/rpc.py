@@ -28,7 +28,7 @@ class Rpc:
         self.accounts = AccountMethods(node)
         self.controls = Controls(node)
         tables = (self.blocks, self.accounts, SendMethods(node, self.accounts), self.controls)
-        self._methods = {name: method for part in tables for name, method in part.table().items()}
+        self.methods = {name: method for part in tables for name, method in part.table().items()}
 
     def answer(self, body: bytes) -> bytes:
         """The answer to the body of a request, single or batch."""
@@ -37,10 +37,10 @@ class Rpc:
         except (msgspec.DecodeError, RecursionError, ValueError):
             return msgspec.json.encode(failure(None, RpcError(PARSE, "Parse error")))
         if not isinstance(request, list):
-            return msgspec.json.encode(answered(request, self._methods))
+            return msgspec.json.encode(answered(request, self.methods))
         if not 1 <= len(request) <= BATCH_MAX:
             return msgspec.json.encode(failure(None, RpcError(INVALID_REQUEST, "Invalid request")))
-        return msgspec.json.encode([answered(one, self._methods) for one in request])
+        return msgspec.json.encode([answered(one, self.methods) for one in request])
 
 
 def answered(request: Any, methods: Mapping[str, Method]) -> dict[str, Any]:

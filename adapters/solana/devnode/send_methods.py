@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from solders.compute_budget import set_compute_unit_limit
-from solders.hash import Hash
+from solders.errors import BincodeError
 from solders.message import Message, from_bytes_versioned
 from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
@@ -28,6 +28,7 @@ from adapters.solana.devnode.params import (
     Params,
     SendConfig,
     SimulateConfig,
+    block_hash,
     public_key,
     slot_of,
 )
@@ -67,10 +68,7 @@ class SendMethods:
     def is_valid(self, params: Params) -> dict[str, Any]:
         """Whether a transaction with this blockhash could still land."""
         slot = slot_of(self._chain, params.config(1, Config))
-        try:
-            blockhash = Hash.from_string(params.get(0, str))
-        except ValueError as error:
-            raise invalid(f"Invalid param: {error}") from error
+        blockhash = block_hash(params.get(0, str))
         return context(slot, self._chain.hash_age(blockhash, slot) is not None)
 
     def fee(self, params: Params) -> dict[str, Any]:
@@ -80,7 +78,7 @@ class SendMethods:
             raw = base64.b64decode(params.get(0, str), validate=True)
             with contained():
                 message = from_bytes_versioned(raw)
-        except (ValueError, binascii.Error) as error:
+        except (ValueError, binascii.Error, BincodeError) as error:
             raise invalid(f"invalid base64 encoding: {error}") from error
         valid = self._chain.hash_age(message.recent_blockhash, slot) is not None
         return context(slot, LAMPORTS_PER_SIGNATURE * message.header.num_required_signatures if valid else None)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from adapters.solana.devnode.block import Block
 from adapters.solana.devnode.chain import Commitment
-from adapters.solana.devnode.connection import Connection
+from adapters.solana.devnode.connection import CLOSE_SECONDS, Connection
 from adapters.solana.devnode.node import Node
 from adapters.solana.devnode.pubsub import Subscriber
 from adapters.solana.devnode.rpc import Rpc
@@ -20,7 +20,8 @@ from adapters.solana.devnode.rpc import Rpc
 LOOPBACK = "127.0.0.1"
 BODY_MAX = 64 * 1024 * 1024
 """Bytes of a request: a batch of as many transactions as a block may hold."""
-CLOSE_SECONDS = 1.0
+BEHIND_MAX = 128 * 1024 * 1024
+"""Bytes of notifications that may wait for one subscriber."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,11 @@ log = logging.getLogger(__name__)
 class Server:
     """Serves a node, and with ``slot_ms`` produces its blocks by the clock. The ports are real ones after the start."""
 
-    def __init__(self, node: Node, *, port: int = 0, ws_port: int = 0, slot_ms: int = 0) -> None:
-        self._node, self._slot_ms = node, slot_ms
-        self._rpc = Rpc(node)
+    def __init__(
+        self, node: Node, *, port: int = 0, ws_port: int = 0, slot_ms: int = 0, behind_max: int = BEHIND_MAX
+    ) -> None:
+        self._node, self._slot_ms, self._behind_max = node, slot_ms, behind_max
+        self.rpc = Rpc(node)
         self._numbers = count(1)
         self._connections: set[Connection] = set()
         self._stack = AsyncExitStack()
@@ -67,12 +70,17 @@ class Server:
     async def _http(self, request: web.Request) -> web.Response:
         if request.method != "POST":
             return web.Response(status=405, text="Used HTTP Method is not allowed. POST or OPTIONS is required\n")
-        return web.Response(body=self._rpc.answer(await request.read()), content_type="application/json")
+        return web.Response(body=self.rpc.answer(await request.read()), content_type="application/json")
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(max_msg_size=BODY_MAX, compress=False, timeout=CLOSE_SECONDS)
         await socket.prepare(request)
-        connection = Connection(socket, lambda send: Subscriber(self._node, self._rpc, send, self._numbers))
+        connection = Connection(
+            socket,
+            request.transport,
+            lambda send: Subscriber(self._node, self.rpc, send, self._numbers),
+            self._behind_max,
+        )
         self._connections.add(connection)
         try:
             await connection.serve()
@@ -95,7 +103,7 @@ class Server:
         while True:
             due = max(due + step, loop.time())
             await asyncio.sleep(due - loop.time())
-            if not self._rpc.controls.paused:
+            if not self.rpc.controls.paused:
                 self._node.produce()
 
 

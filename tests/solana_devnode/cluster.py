@@ -15,13 +15,13 @@ from solders.message import Message, MessageV0, MessageV1, TransactionConfig
 from solders.pubkey import Pubkey
 from solders.system_program import CreateAccountParams, TransferParams, create_account, transfer
 from solders.transaction import VersionedTransaction
+from spl.token import models
 from spl.token.constants import TOKEN_PROGRAM_ID
 from spl.token.instructions import (
     create_associated_token_account,
     get_associated_token_address,
     initialize_mint2,
     mint_to_checked,
-    models,
     transfer_checked,
 )
 

@@ -11,6 +11,7 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.solders import create_lookup_table, extend_lookup_table
 from solders.system_program import CreateAccountParams, create_account
+from spl.token import models
 from spl.token.constants import TOKEN_2022_PROGRAM_ID, TOKEN_PROGRAM_ID, WRAPPED_SOL_MINT
 from spl.token.instructions import (
     close_account,
@@ -19,7 +20,6 @@ from spl.token.instructions import (
     initialize_mint2,
     initialize_transfer_fee_config,
     mint_to_checked,
-    models,
     sync_native,
 )
 

@@ -24,8 +24,9 @@ async def test_preflight_refuses_what_would_fail_with_its_logs(cluster: Cluster)
     assert caught.value.message == (
         "Transaction simulation failed: Error processing Instruction 0: custom program error: 0x1"
     )
-    assert caught.value.data["err"] == {"InstructionError": [0, {"Custom": 1}]}
-    assert caught.value.data["logs"]
+    outcome = caught.value.data or {}
+    assert outcome["err"] == {"InstructionError": [0, {"Custom": 1}]}
+    assert outcome["logs"]
     assert (await cluster.rpc("devState"))["waiting"] == 0
 
 

@@ -1,12 +1,15 @@
 """The seam's methods on a Solana node: each a few calls, all decisions elsewhere."""
 
+from __future__ import annotations
+
+import asyncio
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from adapters.solana.address import parse_address
-from adapters.solana.connection import Connection
 from adapters.solana.decode import NATIVE_ASSET, TOKEN_NAMESPACE
 from adapters.solana.node import NAMESPACE, REFERENCE_LENGTH, SolanaNode
 from indexer.rail import (
@@ -22,6 +25,9 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+
+if TYPE_CHECKING:
+    from adapters.solana.connection import Connection
 
 TRAITS = Traits(
     family="solana",
@@ -64,7 +70,9 @@ class SolanaAdapter:
         self._connection: Connection | None = None
 
     async def __aenter__(self) -> Self:
-        connection = Connection(self._node, self.chain_id)
+        # What talks is loaded when somebody talks: parsing an address needs no HTTP client.
+        module = await asyncio.to_thread(importlib.import_module, "adapters.solana.connection")
+        connection: Connection = module.Connection(self._node, self.chain_id)
         try:
             await connection.open()
         except BaseException:

@@ -192,12 +192,10 @@ class SolanaSimulator:
 
     async def pay_nested(self, owner: Keypair, amount: int) -> str:
         """Pay tokens that ``owner`` gets by inner instructions only: out of an account of an account of theirs (S4)."""
-        wallet = self.wallet
-        outer = self.token.account_of(owner.pubkey())
-        nested = [wallet.open_account(self.token, owner.pubkey()), wallet.open_account(self.taxed, owner.pubkey())]
-        await self.send([*nested, *wallet.tokens(self.taxed, outer, amount)])
+        wallet, outer = self.wallet, self.token.account_of(owner.pubkey())
+        await self.send([wallet.open_account(self.token, owner.pubkey()), *wallet.tokens(self.token, outer, amount)])
         await self.mine()
-        return await self.send([wallet.recover_nested(self.token, self.taxed, owner.pubkey())], owner)
+        return await self.send([wallet.recover_nested(self.token, self.token, owner.pubkey())], owner)
 
     async def again(self, tx_id: str) -> None:
         """Send a transaction once more: what a fork dropped lands later, if its blockhash has not expired."""

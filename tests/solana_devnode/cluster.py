@@ -85,14 +85,17 @@ class Wallet:
         tables: Sequence[AddressLookupTableAccount] = (),
         signers: Sequence[Keypair] = (),
         blockhash: Hash | None = None,
+        priority: int = 0,
     ) -> VersionedTransaction:
-        """A transaction, legacy unless ``version`` says otherwise."""
+        """A transaction, legacy unless ``version`` says otherwise; ``priority`` is version 1's fee in lamports."""
         payer, recent = self.key.pubkey(), blockhash or await self.blockhash()
         message: Message | MessageV0 | MessageV1
         if version == 0:
             message = MessageV0.try_compile(payer, steps, tables, recent)
         elif version == 1:
-            message = MessageV1.try_compile(payer, steps, recent, TransactionConfig(compute_unit_limit=200_000))
+            message = MessageV1.try_compile(
+                payer, steps, recent, TransactionConfig(priority_fee=priority, compute_unit_limit=200_000)
+            )
         else:
             message = Message.new_with_blockhash(steps, payer, recent)
         return VersionedTransaction(message, [self.key, *signers])

@@ -102,9 +102,19 @@ async def test_pruned_blocks_are_cleaned_up_and_only_finalized_ones_can_be(clust
 
 async def test_old_blocks_go_by_themselves_when_only_some_are_kept() -> None:
     async with Cluster(Settings(confirm_lag=0, root_lag=1, keep=5)) as cluster:
-        await cluster.produce(20)
-        assert await cluster.rpc("getFirstAvailableBlock") == 15
-        assert len(cluster.node.chain.slots) == 6
+        await cluster.fund()
+        to, chain = Keypair().pubkey(), cluster.node.chain
+        for _ in range(20):
+            await cluster.wallet.send(cluster.wallet.pays(to, SOL))
+            await cluster.produce()
+        assert (await cluster.rpc("getFirstAvailableBlock"), len(chain.slots)) == (16, 6)
+        history = await cluster.rpc("getSignaturesForAddress", str(to), CONFIRMED)
+        assert [entry["slot"] for entry in history] == [21, 20, 19, 18, 17, 16]
+        assert len(chain.by_signature) == 6
+        await cluster.produce(200)
+        assert not chain.by_signature
+        assert not chain.by_key
+        assert await cluster.balance(to) == 20 * SOL
 
 
 async def test_each_level_of_detail_says_less_than_the_one_above(cluster: Cluster) -> None:

@@ -23,7 +23,7 @@ from spl.token.instructions import (
     sync_native,
 )
 
-from tests.solana_devnode.cluster import CONFIRMED, PROCESSED, SOL, Cluster, Refused
+from tests.solana_devnode.cluster import CONFIRMED, PROCESSED, SOL, Cluster, Refused, encoded
 
 FEE = 5000
 
@@ -244,6 +244,20 @@ async def test_a_version_1_transaction_is_executed_and_shows_its_configuration(c
     shown = await cluster.rpc("getTransaction", signature, CONFIRMED | {"maxSupportedTransactionVersion": 1})
     assert shown["version"] == 1
     assert shown["transaction"]["message"]["transactionConfig"]["computeUnitLimit"] == 200_000
+
+
+async def test_the_priority_fee_of_version_1_is_charged_and_told(cluster: Cluster) -> None:
+    to, before = Keypair().pubkey(), await cluster.balance(cluster.wallet.address)
+    tried = await cluster.wallet.signed(cluster.wallet.pays(to, before - FEE - 6), version=1, priority=7)
+    outcome = await cluster.rpc("simulateTransaction", encoded(tried), PROCESSED | {"encoding": "base64"})
+    assert outcome["value"]["err"] is not None, "one lamport is missing"
+    paid = await cluster.wallet.send(cluster.wallet.pays(to, SOL), version=1, priority=7)
+    failed = await cluster.wallet.send(cluster.wallet.pays(to, before), version=1, priority=70, preflight=False)
+    never = await cluster.wallet.send(cluster.wallet.pays(to, SOL), version=1, priority=before, preflight=False)
+    assert (await cluster.meta(paid))["fee"] == FEE + 7
+    assert (await cluster.meta(failed))["fee"] == FEE + 70
+    assert (await cluster.rpc("getSignatureStatuses", [never]))["value"] == [None]
+    assert await cluster.balance(cluster.wallet.address) == before - SOL - 2 * FEE - 77
 
 
 async def test_accounts_are_shown_in_each_encoding_and_found_by_owner_and_by_filter(cluster: Cluster) -> None:

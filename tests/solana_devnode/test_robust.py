@@ -9,8 +9,10 @@ from solders.hash import Hash
 from solders.instruction import CompiledInstruction
 from solders.keypair import Keypair
 from solders.message import Message
+from solders.rpc.responses import GetBlockResp
 from solders.transaction import VersionedTransaction
 
+from adapters.solana.devnode.guard import Panicked, contained
 from tests.solana_devnode.cluster import SOL, Cluster, encoded
 
 ODD: list[Any] = [
@@ -96,6 +98,11 @@ async def test_bytes_that_are_no_transaction_are_refused(cluster: Cluster) -> No
             assert reply.get("error", {}).get("code") != -32603, reply
     await cluster.produce()
     await alive(cluster)
+
+
+def test_a_panic_in_the_library_becomes_an_error() -> None:
+    with pytest.raises(Panicked, match="missing field"), contained():
+        GetBlockResp.from_json('{"jsonrpc": "2.0", "error": {"code": -32002, "message": "without data"}, "id": 0}')
 
 
 async def test_a_message_with_indexes_beyond_its_keys_is_refused(cluster: Cluster) -> None:

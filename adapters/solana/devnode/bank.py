@@ -59,11 +59,15 @@ class Bank:
         keys = incoming.keys
         before = {key: self.account(key) for key in keys}
         pre_tokens = self._token_balances(keys, before)
+        if not self._charge(incoming.payer, incoming.priority_fee):
+            return None
+        prepaid = self.account(incoming.payer)
         with contained():
             result = self._svm.send_transaction(incoming.tx)
         meta, err = _outcome(result)
-        if err is not None and self.account(incoming.payer) == before[incoming.payer]:
+        if err is not None and self.account(incoming.payer) == prepaid:
             if err not in FEES_ONLY:
+                self._put(incoming.payer, before[incoming.payer])
                 return None
             self._charge(incoming.payer, meta.fee())
         after = {key: self.account(key) for key in keys}
@@ -73,7 +77,7 @@ class Bank:
                 block.after[key] = after[key]
         done = Meta(
             err=err,
-            fee=meta.fee(),
+            fee=meta.fee() + incoming.priority_fee,
             pre_balances=_lamports(keys, before),
             post_balances=_lamports(keys, after),
             pre_tokens=pre_tokens,
@@ -87,8 +91,11 @@ class Bank:
 
     def simulate(self, incoming: Incoming) -> tuple[Any, TransactionMetadata, dict[Pubkey, Account]]:
         """What it would do now: its error or None, the machine's report, and accounts as they would be."""
+        payer = self.account(incoming.payer)
+        self._charge(incoming.payer, incoming.priority_fee)
         with contained():
             result = self._svm.simulate_transaction(incoming.tx)
+        self._put(incoming.payer, payer)
         if isinstance(result, FailedTransactionMetadata):
             meta, err = _outcome(result)
             return err, meta, {}
@@ -97,16 +104,22 @@ class Bank:
     def undo(self, block: Block) -> None:
         """Put back every account that ``block`` changed. Only the newest block can be undone."""
         for key, account in block.before.items():
-            # An account without lamports does not exist: the machine removes it.
-            self._svm.set_account(key, account or Account(0, b"", SYSTEM))
+            self._put(key, account)
 
-    def _charge(self, payer: Pubkey, fee: int) -> None:
+    def _put(self, key: Pubkey, account: Account | None) -> None:
+        # An account without lamports does not exist: the machine removes it.
+        self._svm.set_account(key, account or Account(0, b"", SYSTEM))
+
+    def _charge(self, payer: Pubkey, fee: int) -> bool:
+        """Take a fee that the machine does not take; false if the payer does not have it."""
+        if not fee:
+            return True
         account = self.account(payer)
-        if account is not None:
-            left = max(account.lamports - fee, 0)
-            self._svm.set_account(
-                payer, Account(left, account.data, account.owner, account.executable, account.rent_epoch)
-            )
+        if account is None or account.lamports < fee:
+            return False
+        left = account.lamports - fee
+        self._put(payer, Account(left, account.data, account.owner, account.executable, account.rent_epoch))
+        return True
 
     def _token_balances(self, keys: Sequence[Pubkey], accounts: Accounts) -> list[TokenBalance]:
         found = []

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +49,8 @@ class Chain:
         self.by_signature: dict[str, tuple[Block, Landed]] = {}
         self.by_key: dict[Pubkey, list[tuple[Block, Landed]]] = {}
         self._stamps = [Stamp(start_slot, 0, self.genesis)]
-        self._used: dict[str, int] = {}
+        self._used: set[str] = set()
+        self._pruned: deque[Block] = deque()
 
     @property
     def tip(self) -> Block:
@@ -112,7 +114,7 @@ class Chain:
         """One more transaction in a block that is being produced."""
         block.landed.append(landed)
         self.by_signature[landed.signature] = (block, landed)
-        self._used[landed.signature] = block.height
+        self._used.add(landed.signature)
         for key in dict.fromkeys(landed.incoming.keys):
             self.by_key.setdefault(key, []).append((block, landed))
 
@@ -147,7 +149,9 @@ class Chain:
         for _ in range(depth):
             block = self.blocks.pop(self.slots.pop())
             self._stamps.pop()
-            self._forget(block, again=True)
+            self._forget(block)
+            for landed in block.landed:
+                self._used.discard(landed.signature)
             dropped.append(block)
         self.processed = self.slots[-1]
         self.confirmed = min(self.confirmed, self.processed)
@@ -161,23 +165,28 @@ class Chain:
             raise invalid(f"slot {below} is not finalized: only blocks below {self.finalized} can be pruned")
         count = bisect_left(self.slots, below)
         for slot in self.slots[:count]:
-            self._forget(self.blocks.pop(slot), again=False)
+            block = self.blocks.pop(slot)
+            self._forget(block)
+            self._pruned.append(block)
         del self.slots[:count]
-        oldest = self.tip.height - MAX_AGE - 1
-        self._used = {
-            name: height for name, height in self._used.items() if height >= oldest or name in self.by_signature
-        }
         del self._stamps[: max(len(self._stamps) - len(self.slots) - SLOT_HASHES, 0)]
+        # What is pruned may still not land twice, as long as its blockhash could be valid.
+        while self._pruned and self._pruned[0].height < self.tip.height - MAX_AGE:
+            for landed in self._pruned.popleft().landed:
+                self._used.discard(landed.signature)
 
-    def _forget(self, block: Block, *, again: bool) -> None:
-        """Take a block's transactions out of the index; ``again`` says that they may land once more."""
+    def _forget(self, block: Block) -> None:
+        """Take the transactions of the oldest or the newest block out of the index."""
         for landed in block.landed:
-            self.by_signature.pop(landed.signature, None)
-            if again:
-                self._used.pop(landed.signature, None)
+            del self.by_signature[landed.signature]
         for key in {key for landed in block.landed for key in landed.incoming.keys}:
-            kept = [entry for entry in self.by_key[key] if entry[0] is not block]
-            if kept:
-                self.by_key[key] = kept
-            else:
+            entries = self.by_key[key]
+            start = bisect_left(entries, block.slot, key=_slot)
+            end = bisect_right(entries, block.slot, key=_slot)
+            del entries[start:end]
+            if not entries:
                 del self.by_key[key]
+
+
+def _slot(entry: tuple[Block, Landed]) -> int:
+    return entry[0].slot

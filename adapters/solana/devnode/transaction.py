@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from solders.account import Account
+from solders.errors import BincodeError
 from solders.message import Message, MessageV0, MessageV1
 from solders.pubkey import Pubkey
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 
 from adapters.solana.devnode import base58
 from adapters.solana.devnode.errors import describe, invalid
@@ -43,6 +44,12 @@ class Incoming:
         """Who pays the fee."""
         return self.keys[0]
 
+    @property
+    def priority_fee(self) -> int:
+        """Lamports that a v1 transaction offers in its header; the others use an instruction, which the SVM sees."""
+        message = self.tx.message
+        return (message.config.priority_fee or 0) if isinstance(message, MessageV1) else 0
+
 
 def from_text(text: str, encoding: str) -> bytes:
     """The bytes in a request. Raises `RpcError`."""
@@ -67,7 +74,7 @@ def read(raw: bytes) -> VersionedTransaction:
         with contained():
             tx = VersionedTransaction.from_bytes(raw)
             tx.sanitize()
-    except Exception as error:
+    except (BincodeError, SanitizeError, ValueError) as error:
         raise invalid(f"failed to deserialize {TYPE}: {error}") from error
     return tx
 

@@ -87,6 +87,18 @@ async def test_a_fork_that_keeps_the_payment_is_told_as_lost_and_found(stage: So
     await stage.audit()
 
 
+async def test_a_fork_above_a_payment_leaves_it_alone(stage: SolanaStage) -> None:
+    """Also where a registration came while the payment's block was the newest."""
+    sim, invoice = stage.solana, await stage.asks(SOL)
+    await sim.pay(invoice.address, SOL)
+    await stage.produce()
+    await stage.asks(SOL)
+    await stage.produce()
+    await sim.reorg(1)
+    await stage.follows()
+    assert await stage.path(invoice) == PAID
+
+
 async def test_a_payment_that_came_before_its_registration_is_found_once(stage: SolanaStage) -> None:
     sim = stage.solana
     sol, token = await sim.new_address(), await sim.new_address()

@@ -57,7 +57,10 @@ def main(
             node = stack.enter_context(Ledger(ledger)).rise(settings) if ledger else Node(settings)
         except LedgerError as error:
             sys.exit(str(error))
-        asyncio.run(_serve(Server(node, port=port, ws_port=ws_port, slot_ms=slot_ms)))
+        try:
+            asyncio.run(_serve(Server(node, port=port, ws_port=ws_port, slot_ms=slot_ms)))
+        except OSError as error:
+            sys.exit(f"cannot listen: {error}")
 
 
 async def _serve(server: Server) -> None:

@@ -10,9 +10,8 @@ from solders.account import Account
 from solders.pubkey import Pubkey
 
 from adapters.solana.devnode import base58
-from adapters.solana.devnode.block_methods import context
 from adapters.solana.devnode.errors import invalid
-from adapters.solana.devnode.method import Method
+from adapters.solana.devnode.method import Method, context
 from adapters.solana.devnode.node import Node
 from adapters.solana.devnode.params import (
     AccountConfig,

@@ -131,6 +131,9 @@ class Bank:
             of = mint(accounts.get(held.mint) or self.account(held.mint))
             if of is not None:
                 shown = ui_amount(held.amount, of.decimals)
+                if not held.amount:
+                    # The real node keeps a zero in a way that cannot be told from nothing; only blocks show it so.
+                    shown = msgspec.structs.replace(shown, ui_amount=None)
                 found.append(TokenBalance(index, str(held.mint), str(held.owner), str(account.owner), shown))
         return found
 

@@ -1,32 +1,19 @@
-"""RPC methods about slots, blocks and transactions."""
+"""RPC methods about slots and blocks."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from adapters.solana.devnode.block import Block
-from adapters.solana.devnode.chain import MAX_AGE
 from adapters.solana.devnode.errors import CLEANED_UP, NOT_AVAILABLE, SKIPPED, invalid, no_block
-from adapters.solana.devnode.method import Method
+from adapters.solana.devnode.method import VERSION, Method
 from adapters.solana.devnode.node import Node
-from adapters.solana.devnode.params import (
-    MAX_COUNT,
-    BlockConfig,
-    Config,
-    HistoryConfig,
-    Params,
-    converted,
-    signature,
-    slot_of,
-)
-from adapters.solana.devnode.show_block import show_block, show_landed
+from adapters.solana.devnode.params import BlockConfig, Config, Params, slot_of
+from adapters.solana.devnode.show_block import show_block
 
 RANGE_MAX = 500_000
-STATUSES_MAX = 256
 SLOTS_PER_EPOCH = 432_000
 CACHED_BLOCKS = 8
-VERSION = {"solana-core": "4.1.2-devnode", "feature-set": 0}
 
 
 class BlockMethods:
@@ -49,12 +36,8 @@ class BlockMethods:
             "getGenesisHash": lambda _: str(self._chain.genesis),
             "getHealth": lambda _: "ok",
             "getIdentity": lambda _: {"identity": str(self._node.bank.faucet.pubkey())},
-            "getSignatureStatuses": self.statuses,
-            "getSignaturesForAddress": self.history,
             "getSlot": lambda params: slot_of(self._chain, params.config(0, Config)),
-            "getTransaction": self.transaction,
-            "getTransactionCount": lambda _: self._chain.landed_count,
-            "getVersion": lambda _: VERSION,
+            "getVersion": lambda _: {"solana-core": VERSION, "feature-set": 0},
             "minimumLedgerSlot": lambda _: self._chain.first,
         }
 
@@ -122,70 +105,3 @@ class BlockMethods:
     def _listed(self, slots: list[int]) -> list[int]:
         withheld = self._node.withheld
         return [slot for slot in slots if slot not in withheld or withheld[slot].listed] if withheld else slots
-
-    def transaction(self, params: Params) -> dict[str, Any] | None:
-        """A transaction with its outcome, null if it is not known at the commitment."""
-        name, config = signature(params.get(0, str)), params.config(1, BlockConfig)
-        newest = slot_of(self._chain, config, at_least_confirmed=True)
-        block, landed = self._chain.by_signature.get(name, (None, None))
-        if block is None or landed is None or block.slot > newest:
-            return None
-        return {"slot": block.slot, "blockTime": block.time} | show_landed(landed, config)
-
-    def statuses(self, params: Params) -> dict[str, Any]:
-        """How far each of these transactions has come."""
-        names = converted(params.raw(0), list[str])
-        if len(names) > STATUSES_MAX:
-            raise invalid(f"Too many inputs provided; max {STATUSES_MAX}")
-        return context(self._chain.processed, [self.status(signature(name)) for name in names])
-
-    def status(self, name: str) -> dict[str, Any] | None:
-        """One transaction's status; ``confirmations`` are the blocks above it, null once it is finalized."""
-        block, landed = self._chain.by_signature.get(name, (None, None))
-        if block is None or landed is None:
-            return None
-        reached, err = self._chain.commitment_of(block.slot), landed.meta.err
-        return {
-            "slot": block.slot,
-            "confirmations": None if reached == "finalized" else self._chain.tip.height - block.height,
-            "err": err,
-            "status": {"Ok": None} if err is None else {"Err": err},
-            "confirmationStatus": reached,
-        }
-
-    def history(self, params: Params) -> list[dict[str, Any]]:
-        """The transactions that name a key, newest first."""
-        key, config = params.key(0), params.config(1, HistoryConfig)
-        newest = slot_of(self._chain, config, at_least_confirmed=True)
-        limit = MAX_COUNT if config.limit is None else config.limit
-        if not 1 <= limit <= MAX_COUNT:
-            raise invalid(f"Invalid limit; max {MAX_COUNT}")
-        found: list[dict[str, Any]] = []
-        started = config.before is None
-        for block, landed in reversed(self._chain.by_key.get(key, [])):
-            if landed.signature == config.until or len(found) == limit:
-                break
-            if not started:
-                started = landed.signature == config.before
-            elif block.slot <= newest:
-                found.append(
-                    {
-                        "signature": landed.signature,
-                        "slot": block.slot,
-                        "err": landed.meta.err,
-                        "memo": None,
-                        "blockTime": block.time,
-                        "confirmationStatus": self._chain.commitment_of(block.slot),
-                    }
-                )
-        return found
-
-
-def context(slot: int, value: Any) -> dict[str, Any]:
-    """An answer that depends on the state at a slot."""
-    return {"context": {"apiVersion": VERSION["solana-core"], "slot": slot}, "value": value}
-
-
-def last_valid_height(block: Block) -> int:
-    """The height up to which this block's hash may be used."""
-    return block.height + MAX_AGE

@@ -5,4 +5,11 @@ from typing import Any
 
 from adapters.solana.devnode.params import Params
 
+VERSION = "4.1.2-devnode"
+"""The Agave that the machine's programs come from."""
 Method = Callable[[Params], Any]
+
+
+def context(slot: int, value: Any) -> dict[str, Any]:
+    """An answer that depends on the state at a slot."""
+    return {"context": {"apiVersion": VERSION, "slot": slot}, "value": value}

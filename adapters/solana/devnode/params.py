@@ -12,7 +12,6 @@ from adapters.solana.devnode.errors import MIN_CONTEXT_SLOT, RpcError, invalid
 
 T = TypeVar("T")
 U64 = (1 << 64) - 1
-MAX_COUNT = 1000
 
 Encoding = Literal["base58", "base64", "base64+zstd", "jsonParsed", "json"]
 Details = Literal["full", "accounts", "signatures", "none"]

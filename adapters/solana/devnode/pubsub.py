@@ -8,10 +8,9 @@ import msgspec
 from solders.pubkey import Pubkey
 
 from adapters.solana.devnode.block import Block
-from adapters.solana.devnode.block_methods import context
 from adapters.solana.devnode.chain import Commitment
 from adapters.solana.devnode.errors import RpcError, invalid
-from adapters.solana.devnode.method import Method
+from adapters.solana.devnode.method import Method, context
 from adapters.solana.devnode.node import Node
 from adapters.solana.devnode.params import AccountConfig, BlockConfig, Config, Params, converted, public_key, signature
 from adapters.solana.devnode.rpc import Rpc
@@ -158,7 +157,7 @@ class Subscriber:
 
     def _tell_past(self, number: int, one: Subscription, params: Params) -> None:
         """A signature that has reached its commitment already is told at once."""
-        status = self._rpc.blocks.status(signature(params.get(0, str)))
+        status = self._rpc.history.status(signature(params.get(0, str)))
         if (
             status is not None
             and LEVELS[status["confirmationStatus"]] >= LEVELS[one.commitment]

@@ -11,6 +11,7 @@ from adapters.solana.devnode.block_methods import BlockMethods
 from adapters.solana.devnode.controls import Controls
 from adapters.solana.devnode.errors import INTERNAL, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE, RpcError
 from adapters.solana.devnode.guard import Panicked, contained
+from adapters.solana.devnode.history_methods import HistoryMethods
 from adapters.solana.devnode.method import Method
 from adapters.solana.devnode.node import Node
 from adapters.solana.devnode.params import Params
@@ -24,10 +25,11 @@ class Rpc:
     """All methods of the node."""
 
     def __init__(self, node: Node) -> None:
-        self.blocks = BlockMethods(node)
+        self.history = HistoryMethods(node.chain)
         self.accounts = AccountMethods(node)
         self.controls = Controls(node)
-        tables = (self.blocks, self.accounts, SendMethods(node, self.accounts), self.controls)
+        sending = SendMethods(node, self.accounts)
+        tables = (BlockMethods(node), self.history, self.accounts, sending, self.controls)
         self.methods = {name: method for part in tables for name, method in part.table().items()}
 
     def answer(self, body: bytes) -> bytes:

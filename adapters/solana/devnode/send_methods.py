@@ -16,11 +16,11 @@ from solders.transaction import VersionedTransaction
 
 from adapters.solana.devnode.account_methods import AccountMethods
 from adapters.solana.devnode.bank import inner_instructions, returned
-from adapters.solana.devnode.block_methods import context, last_valid_height
+from adapters.solana.devnode.chain import MAX_AGE
 from adapters.solana.devnode.commands import Submit
 from adapters.solana.devnode.errors import PREFLIGHT, SIGNATURE, RpcError, describe, invalid
 from adapters.solana.devnode.guard import contained
-from adapters.solana.devnode.method import Method
+from adapters.solana.devnode.method import Method, context
 from adapters.solana.devnode.node import Node
 from adapters.solana.devnode.params import (
     AccountConfig,
@@ -63,7 +63,7 @@ class SendMethods:
         """The newest blockhash at the commitment."""
         slot = slot_of(self._chain, params.config(0, Config))
         block = self._chain.blocks[slot]
-        return context(slot, {"blockhash": str(block.blockhash), "lastValidBlockHeight": last_valid_height(block)})
+        return context(slot, {"blockhash": str(block.blockhash), "lastValidBlockHeight": block.height + MAX_AGE})
 
     def is_valid(self, params: Params) -> dict[str, Any]:
         """Whether a transaction with this blockhash could still land."""
@@ -143,7 +143,7 @@ class SendMethods:
             block = self._chain.blocks[slot]
             outcome["replacementBlockhash"] = {
                 "blockhash": str(block.blockhash),
-                "lastValidBlockHeight": last_valid_height(block),
+                "lastValidBlockHeight": block.height + MAX_AGE,
             }
         elif self._chain.hash_age(incoming.tx.message.recent_blockhash, slot) is None:
             return outcome | {"err": "BlockhashNotFound"}

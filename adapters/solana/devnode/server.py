@@ -48,6 +48,7 @@ class Server:
             stack.push_async_callback(self._hang_up)
             if self._slot_ms:
                 clock = asyncio.create_task(self._produce())
+                clock.add_done_callback(_report)
                 stack.push_async_callback(_ended, clock)
             self._stack = stack.pop_all()
         return self
@@ -109,7 +110,10 @@ class Server:
 
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
-    results = await asyncio.gather(task, return_exceptions=True)
-    for error in results:
-        if isinstance(error, Exception):
-            log.error("block production had stopped: %r", error)
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """A clock that stands still must be heard of when it happens, for instance because the disk is full."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("no more blocks by the clock", exc_info=error)

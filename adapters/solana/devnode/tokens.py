@@ -85,4 +85,4 @@ def ui_amount(amount: int, decimals: int) -> UiAmount:
     """An amount in base units as the node shows it."""
     digits = str(amount).rjust(decimals + 1, "0")
     text = f"{digits[:-decimals]}.{digits[-decimals:]}".rstrip("0").rstrip(".") if decimals else digits
-    return UiAmount(str(amount), decimals, amount / 10**decimals if amount else None, text)
+    return UiAmount(str(amount), decimals, amount / 10**decimals, text)

@@ -105,7 +105,7 @@ async def test_old_blocks_go_by_themselves_when_only_some_are_kept() -> None:
         await cluster.fund()
         to, chain = Keypair().pubkey(), cluster.node.chain
         for _ in range(20):
-            await cluster.wallet.send(cluster.wallet.pays(to, SOL))
+            last = await cluster.wallet.send(cluster.wallet.pays(to, SOL))
             await cluster.produce()
         assert (await cluster.rpc("getFirstAvailableBlock"), len(chain.slots)) == (16, 6)
         history = await cluster.rpc("getSignaturesForAddress", str(to), CONFIRMED)
@@ -114,6 +114,7 @@ async def test_old_blocks_go_by_themselves_when_only_some_are_kept() -> None:
         await cluster.produce(200)
         assert not chain.by_signature
         assert not chain.by_key
+        assert not chain.was_used(last), "its blockhash is too old for it to land again"
         assert await cluster.balance(to) == 20 * SOL
 
 

@@ -117,6 +117,17 @@ async def test_a_rival_can_land_first_on_the_new_branch(cluster: Cluster) -> Non
     assert [landed["meta"]["err"] is None for landed in block["transactions"]] == [True, False]
 
 
+async def test_an_account_that_changed_several_times_in_a_block_goes_back_to_before_it(cluster: Cluster) -> None:
+    to, before = Keypair().pubkey(), await cluster.balance(cluster.wallet.address)
+    for _ in range(3):
+        await cluster.wallet.send(cluster.wallet.pays(to, SOL))
+    await cluster.produce()
+    assert await cluster.balance(to) == 3 * SOL
+    assert await cluster.balance(to, "confirmed") == 0
+    await cluster.rpc("devFork", 1, {"resubmit": False})
+    assert (await cluster.balance(to), await cluster.balance(cluster.wallet.address)) == (0, before)
+
+
 async def test_no_fork_goes_below_finalized(cluster: Cluster) -> None:
     await cluster.produce(9)
     before = await cluster.rpc("devState")
@@ -126,3 +137,11 @@ async def test_no_fork_goes_below_finalized(cluster: Cluster) -> None:
         assert caught.value.code == -32602
     assert await cluster.rpc("devState") == before
     assert (await cluster.rpc("devFork", 4))["tip"] == before["finalized"]
+
+
+async def test_only_what_can_be_undone_is_kept_for_it(cluster: Cluster) -> None:
+    for _ in range(9):
+        await cluster.wallet.send(cluster.wallet.pays(Keypair().pubkey(), SOL))
+        await cluster.produce()
+    chain = cluster.node.chain
+    assert {slot for slot, block in chain.blocks.items() if block.before} == set(range(chain.finalized + 1, 11))

@@ -1,5 +1,6 @@
 """Subscriptions: what is told, when, and to whom."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,9 @@ from websockets.exceptions import ConnectionClosed
 from tests.solana_devnode.cluster import CONFIRMED, PROCESSED, SOL, Cluster
 
 
+HEAR_SECONDS = 20
+
+
 class Ear:
     """A websocket that subscribes and listens."""
 
@@ -23,7 +27,8 @@ class Ear:
         self._heard: list[dict[str, Any]] = []
 
     async def _next(self) -> dict[str, Any]:
-        message: dict[str, Any] = msgspec.json.decode(await self._socket.recv())
+        async with asyncio.timeout(HEAR_SECONDS):
+            message: dict[str, Any] = msgspec.json.decode(await self._socket.recv())
         return message
 
     async def ask(self, method: str, *params: Any) -> dict[str, Any]:
@@ -90,7 +95,7 @@ async def test_a_signature_is_told_once_at_its_commitment_and_at_once_if_it_is_t
     await cluster.produce(3)
     heard = await ear.hear()
     assert (heard[0], heard[1]["context"]["slot"], heard[1]["value"]) == (number, slot, {"err": None})
-    assert await ear.silent(), "told once"
+    assert (await ear.ask("signatureUnsubscribe", number))["error"]["code"] == -32602, "told once, and over"
     again = await ear.subscribe("signature", signature, CONFIRMED)
     assert (await ear.hear())[0] == again
 
@@ -174,8 +179,9 @@ async def test_a_reader_that_does_not_read_is_cut_off_and_holds_up_nobody() -> N
 
 
 async def forever(socket: ClientConnection) -> None:
-    while True:
-        await socket.recv()
+    async with asyncio.timeout(HEAR_SECONDS):
+        while True:
+            await socket.recv()
 
 
 async def test_a_bad_request_is_answered_and_the_connection_lives(cluster: Cluster) -> None:

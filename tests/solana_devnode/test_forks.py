@@ -119,10 +119,10 @@ async def test_a_rival_can_land_first_on_the_new_branch(cluster: Cluster) -> Non
 
 async def test_an_account_that_changed_several_times_in_a_block_goes_back_to_before_it(cluster: Cluster) -> None:
     to, before = Keypair().pubkey(), await cluster.balance(cluster.wallet.address)
-    for _ in range(3):
-        await cluster.wallet.send(cluster.wallet.pays(to, SOL))
+    for sol in (1, 2, 3):
+        await cluster.wallet.send(cluster.wallet.pays(to, sol * SOL))
     await cluster.produce()
-    assert await cluster.balance(to) == 3 * SOL
+    assert await cluster.balance(to) == 6 * SOL
     assert await cluster.balance(to, "confirmed") == 0
     await cluster.rpc("devFork", 1, {"resubmit": False})
     assert (await cluster.balance(to), await cluster.balance(cluster.wallet.address)) == (0, before)

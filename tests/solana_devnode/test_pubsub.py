@@ -15,7 +15,6 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.solana_devnode.cluster import CONFIRMED, PROCESSED, SOL, Cluster
 
-
 HEAR_SECONDS = 20
 
 
@@ -202,13 +201,15 @@ async def test_a_bad_request_is_answered_and_the_connection_lives(cluster: Clust
 
 
 async def test_the_clock_produces_until_it_is_paused() -> None:
-    async with Cluster(slot_ms=5) as cluster, listening(cluster) as ear:
+    async with Cluster(slot_ms=1) as cluster, listening(cluster) as ear:
         await ear.subscribe("slot")
         await ear.hear()
         assert await cluster.rpc("devPause") is True
         state = await cluster.rpc("devState")
         assert state["paused"]
         slot = state["processed"]
+        for _ in range(200):
+            assert await cluster.rpc("getSlot", PROCESSED) == slot
         assert (await cluster.produce())[0] == slot + 1, "by hand it goes on"
         assert await cluster.rpc("devResume") is False
         while (await ear.hear())[1]["slot"] < slot + 3:

@@ -36,6 +36,8 @@ PACKAGES = (
 )
 INSTALL_SECONDS = 180
 RUN_SECONDS = 60
+SLOT_MS = 50
+"""A blockhash expires after 150 of these, and a machine that runs many tests is slow."""
 HERE = Path(__file__).parent
 FOLDER = Path(tempfile.gettempdir()) / f"railwatch-solana-clients-{os.getuid()}"
 """Outside of the repository, and kept: the next run finds the packages."""
@@ -82,7 +84,7 @@ async def run(script: str, cluster: Cluster) -> dict[str, Any]:
 
 
 async def test_web3_js_pays_in_sol_and_tokens() -> None:
-    async with Cluster(Settings(root_lag=3), slot_ms=20) as cluster:
+    async with Cluster(slot_ms=SLOT_MS) as cluster:
         assert await run("web3.mjs", cluster) == {
             "balance": 2 * SOL,
             "token": "250000",
@@ -95,7 +97,8 @@ async def test_web3_js_pays_in_sol_and_tokens() -> None:
 
 
 async def test_kit_hears_slots_pays_and_waits() -> None:
-    async with Cluster(Settings(root_lag=3), slot_ms=20) as cluster:
+    # Finality is out of reach, so that a slow machine sees the same status as a fast one.
+    async with Cluster(Settings(root_lag=10_000), slot_ms=SLOT_MS) as cluster:
         seen = await run("kit.mjs", cluster)
         first = seen.pop("heard")[0]
         assert first > 0
@@ -135,7 +138,7 @@ class SolanaPy:
 
 
 async def test_solana_py_pays_and_reads_blocks() -> None:
-    async with Cluster(Settings(root_lag=3), slot_ms=20) as cluster, SolanaPy(cluster.http) as py:
+    async with Cluster(slot_ms=SLOT_MS) as cluster, SolanaPy(cluster.http) as py:
         owner = Keypair().pubkey()
         signature = await py.send(py.pays(owner))
         assert (await py.client.get_balance(owner)).value == SOL
@@ -163,7 +166,7 @@ async def test_solana_py_pays_and_reads_blocks() -> None:
 
 
 async def test_solana_py_sees_tokens() -> None:
-    async with Cluster(Settings(root_lag=3), slot_ms=20) as cluster, SolanaPy(cluster.http) as py:
+    async with Cluster(slot_ms=SLOT_MS) as cluster, SolanaPy(cluster.http) as py:
         await cluster.rpc("devPause")
         await cluster.fund()
         mint, owner = await cluster.wallet.token(1_000_000), Keypair().pubkey()
@@ -187,7 +190,7 @@ async def test_solana_py_sees_tokens() -> None:
 
 
 async def test_solana_py_hears_slots_and_logs() -> None:
-    async with Cluster(Settings(root_lag=3), slot_ms=20) as cluster, SolanaWsClient(cluster.ws) as socket:
+    async with Cluster(slot_ms=SLOT_MS) as cluster, SolanaWsClient(cluster.ws) as socket:
         slots = await socket.slot_subscribe()
         heard = await socket.recv()
         assert isinstance(heard, SlotNotification)

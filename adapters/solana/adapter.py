@@ -38,6 +38,7 @@ TRAITS = Traits(
     has_checksum=False,
     # A block of mainnet has megabytes, and a step should end within seconds.
     span_max=200,
+    lookback_span=100_000,
     # An hour of slots of 200 ms, which is half of what they are meant to take; slots are no clock (HAZARDS S13).
     lookback=18_000,
     horizon=32,

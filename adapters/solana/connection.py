@@ -2,13 +2,18 @@
 
 from adapters.solana.address import key_of
 from adapters.solana.decode import NATIVE_ASSET, Lens
+from adapters.solana.history import History
 from adapters.solana.node import SolanaNode
 from adapters.solana.rpc import Rpc
 from adapters.solana.scan import scan
 from adapters.solana.source import CONFIRMED, Source
+from adapters.solana.sparse import look_back
 from adapters.solana.wake import SlotPush
 from adapters.solana.wire import balance_decoder, number_decoder
 from indexer.rail import Address, AssetId, BadAddress, ChainId, RailUnavailable, Scanned, Span, Watches
+
+FEW = 500
+"""Addresses up to which a look-back asks by the node's index: all that one batch of registrations brings."""
 
 
 class Connection:
@@ -19,6 +24,7 @@ class Connection:
         self._name = node.name
         self._rpc = Rpc(node)
         self.source = Source(self._rpc, chain_id)
+        self._history = History(self._rpc)
         self._push = SlotPush(node, self.source.slot) if node.ws else None
 
     async def open(self) -> None:
@@ -36,7 +42,11 @@ class Connection:
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span to watched addresses."""
-        return await scan(self.source, span, Lens(self._chain_id, self._name, watches))
+        lens = Lens(self._chain_id, self._name, watches)
+        keys = watches.few(FEW) if span.sparse and len(watches) else None
+        if keys is not None and len(span) > len(keys):
+            return await look_back(self.source, self._history, span, lens, keys)
+        return await scan(self.source, span, lens)
 
     async def wait_for_change(self) -> None:
         """Return at a new slot. Raises `RailUnavailable` where there is no push, or where it has gone silent."""

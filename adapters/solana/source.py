@@ -12,7 +12,7 @@ import msgspec
 from adapters.solana import wire
 from adapters.solana.node import check_chain
 from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, UNSUPPORTED_VERSION, Call, Refused, Rpc, Unreadable
-from adapters.solana.wire import Block, Header, Latest, Reply, block_ref
+from adapters.solana.wire import Block, Header, Latest, Listed, Reply, block_ref
 from indexer.rail import BlockGone, BlockRef, ChainId, Heads, RailFault, RailUnavailable
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
@@ -20,6 +20,7 @@ CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
 
 BARE = {**CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": wire.VERSION_MAX}
 WHOLE = {**BARE, "transactionDetails": "accounts"}
+LISTED = {**BARE, "transactionDetails": "signatures"}
 
 REMEMBERED = 256
 """Headers that are kept by hash: more than there are blocks between confirmed and finalized."""
@@ -93,6 +94,11 @@ class Source:
         """The block of this slot without its content. Raises `NoBlock`, and `RailFault` if it was pruned."""
         header = await self._ask(wire.header_decoder, slot, BARE)
         return self._remember(block_ref(slot, header)), header
+
+    async def signatures(self, slot: int) -> tuple[BlockRef, Listed]:
+        """The block of this slot with the names of its transactions, in order. Raises as `header`."""
+        listed = await self._ask(wire.listed_decoder, slot, LISTED)
+        return self._remember(block_ref(slot, listed)), listed
 
     async def block(self, slot: int) -> tuple[BlockRef, Block]:
         """The block of this slot. Raises as `header`, and `RailFault` if it cannot be decoded."""

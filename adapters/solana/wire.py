@@ -101,6 +101,47 @@ class Block(Header, gc=False):
     transactions: list[Transaction] = []
 
 
+class Listed(Header, gc=False):
+    """A block with the signatures of its transactions, in order."""
+
+    signatures: list[str] = []
+
+
+class Loaded(msgspec.Struct):
+    """What a transaction's lookup tables gave."""
+
+    writable: list[str] = []
+    readonly: list[str] = []
+
+
+class SentMeta(Meta, rename="camel"):
+    """As in a block, and with the keys that only lookup tables name."""
+
+    loaded_addresses: Loaded = msgspec.field(default_factory=Loaded)
+
+
+class Message(msgspec.Struct, rename="camel"):
+    """The keys that a transaction itself names."""
+
+    account_keys: list[str]
+
+
+class Body(msgspec.Struct):
+    """A transaction's signatures and message."""
+
+    signatures: list[str]
+    message: Message
+
+
+class Sent(msgspec.Struct):
+    """`getTransaction`."""
+
+    slot: int
+    transaction: Body
+    meta: SentMeta
+    version: int | str = "legacy"
+
+
 class Context(msgspec.Struct):
     """The slot that an answer is about."""
 
@@ -126,6 +167,12 @@ class Balance(msgspec.Struct):
     value: int
 
 
+class TokenAccounts(msgspec.Struct):
+    """`getTokenAccountsByOwner`, as far as their addresses."""
+
+    value: list[AccountKey]
+
+
 class Signed(msgspec.Struct):
     """One entry of `getSignaturesForAddress`."""
 
@@ -139,6 +186,10 @@ Decoder: TypeAlias = "msgspec.json.Decoder[Reply[T]]"
 header_decoder: "Decoder[Header]" = msgspec.json.Decoder(Reply[Header])
 block_decoder: "Decoder[Block]" = msgspec.json.Decoder(Reply[Block])
 latest_decoder: "Decoder[Latest]" = msgspec.json.Decoder(Reply[Latest])
+listed_decoder: "Decoder[Listed]" = msgspec.json.Decoder(Reply[Listed])
+sent_decoder: "Decoder[Sent]" = msgspec.json.Decoder(Reply[Sent])
+signed_decoder: "Decoder[list[Signed]]" = msgspec.json.Decoder(Reply[list[Signed]])
+held_decoder: "Decoder[TokenAccounts]" = msgspec.json.Decoder(Reply[TokenAccounts])
 balance_decoder: "Decoder[Balance]" = msgspec.json.Decoder(Reply[Balance])
 slots_decoder: "Decoder[list[int]]" = msgspec.json.Decoder(Reply[list[int]])
 number_decoder: "Decoder[int]" = msgspec.json.Decoder(Reply[int])

@@ -141,7 +141,7 @@ class Registrar:
         watches = FewWatches(keys, self.follower.watches.assets)
         after, found = await self.node.block_at(start), list[Transfer]()
         while after.height < upto.height:
-            target = after.height + recorder.traits.span_max
+            target = after.height + (recorder.traits.lookback_span or recorder.traits.span_max)
             end = upto if target >= upto.height else await self.node.block_at(target)
             if end.height <= after.height:
                 raise BlockGone(f"the chain has no block between {after.height} and {target}")

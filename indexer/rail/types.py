@@ -140,6 +140,8 @@ class Traits:
     """An address that lost a character is seen to be none. If not, it may be somebody else's, and nobody can tell."""
     span_max: int = 1_000
     """The most heights that one scan may cover."""
+    lookback_span: int | None = None
+    """The most heights of one look-back for a few addresses, where a node's index is asked; None: ``span_max``."""
     lookback: int = 300
     """Heights that certainly cover an hour: how far a registration looks back."""
     horizon: int = 100

@@ -14,7 +14,7 @@ from adapters.evm.simulator import EvmSimulator
 from indexer.store.database import Database, connect
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
-from tests.bench import catchup, cpu, latency, process, quiet
+from tests.bench import catchup, cpu, latency, process, quiet, solana
 from tests.bench.report import Row, show
 from tests.bench.stand import Stand, until
 
@@ -90,7 +90,7 @@ async def history() -> list[Row]:
 async def main() -> None:
     """Run all of them, and show them together."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    rows = [*await live(), *await history(), *await cpu.rows()]
+    rows = [*await live(), *await history(), *await cpu.rows(), *await solana.rows()]
     show(rows, RESULTS)
 
 

@@ -89,9 +89,10 @@ async def test_a_pruned_range_halts_the_rail_by_name(chain: Chain) -> None:
     await sim.mine(20)
     span = await chain.span()
     await sim.rpc("devPrune", chain.start.height + 5)
-    for each in (span, Span(span.after, span.upto, sparse=True)):
-        with pytest.raises(RailFault, match=f"has pruned the block of slot {chain.start.height + 1} "):
-            await chain.rail.scan(each, watches)
+    with pytest.raises(RailFault, match=f"has pruned the block of slot {chain.start.height + 1} "):
+        await chain.rail.scan(span, watches)
+    with pytest.raises(RailFault, match=f"has pruned the block of slot {chain.start.height} "):
+        await chain.rail.scan(Span(span.after, span.upto, sparse=True), watches)
     with pytest.raises(RailFault, match="has pruned"):
         await chain.rail.block_at(chain.start.height + 1)
     kept = Span(await chain.rail.block_at(chain.start.height + 5), span.upto)

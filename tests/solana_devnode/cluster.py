@@ -44,8 +44,8 @@ class Refused(Exception):
 class Rpc:
     """A node's methods over HTTP."""
 
-    def __init__(self, http: str) -> None:
-        self.http = http
+    def __init__(self, http: str, ws: str) -> None:
+        self.http, self.ws = http, ws
         self._session = aiohttp.ClientSession()
 
     async def close(self) -> None:
@@ -172,7 +172,7 @@ class Cluster:
             await stack.enter_async_context(self._server)
             self.http = f"http://127.0.0.1:{self._server.port}"
             self.ws = f"ws://127.0.0.1:{self._server.ws_port}"
-            self.rpc = Rpc(self.http)
+            self.rpc = Rpc(self.http, self.ws)
             stack.push_async_callback(self.rpc.close)
             self.wallet = Wallet(self.rpc)
             self._stack = stack.pop_all()

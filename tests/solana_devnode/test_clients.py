@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,7 +38,7 @@ RUN_SECONDS = 60
 SLOT_MS = 50
 """A blockhash expires after 150 of these, and a machine that runs many tests is slow."""
 HERE = Path(__file__).parent
-FOLDER = Path(tempfile.gettempdir()) / f"railwatch-solana-clients-{os.getuid()}"
+FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "railwatch" / "solana-clients"
 """Outside of the repository, and kept: the next run finds the packages."""
 
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from websockets.asyncio.client import connect
+
 from tests.solana_devnode.cluster import PROCESSED, SOL, Rpc, Wallet
 
 END_SECONDS = 10
@@ -25,7 +27,7 @@ async def program(*arguments: str | Path) -> AsyncIterator[tuple[asyncio.subproc
         ready, http, ws = (await process.stdout.readline()).decode().split()
         assert ready == "ready"
         assert ws.startswith("ws=ws://127.0.0.1:")
-        rpc = Rpc(http.removeprefix("http="))
+        rpc = Rpc(http.removeprefix("http="), ws.removeprefix("ws="))
         try:
             yield process, rpc
         finally:
@@ -43,10 +45,11 @@ async def ended(process: asyncio.subprocess.Process) -> int:
 
 async def test_it_says_where_it_listens_and_ends_when_asked() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        async with program("--slot-ms", "10", "--start-slot", "1000") as (process, rpc):
+        async with program("--slot-ms", "10", "--start-slot", "1000") as (process, rpc), connect(rpc.ws) as socket:
             assert await rpc("getSlot", PROCESSED) >= 1000
+            await socket.send('{"jsonrpc":"2.0","id":1,"method":"slotSubscribe"}')
             process.send_signal(number)
-            assert await ended(process) == 0
+            assert await ended(process) == 0, "with a subscriber that would have stayed"
 
 
 async def test_what_was_answered_before_a_kill_is_there_after_it(tmp_path: Path) -> None:

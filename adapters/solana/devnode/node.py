@@ -28,7 +28,7 @@ from adapters.solana.devnode.transaction import Incoming, load
 
 WAITING_MAX = 50_000
 MOST = 10_000
-"""Slots or blocks that one command may make."""
+"""Slots or blocks that one command may make, and slots that may be withheld."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -86,6 +86,8 @@ class Node:
             case Commitments(confirm_lag, root_lag):
                 self._commitments(confirm_lag, root_lag)
             case Withhold(slot, code, listed):
+                if len(self.withheld) >= MOST:
+                    raise invalid(f"{MOST} slots are withheld already")
                 self.withheld[slot] = Withheld(code, listed)
             case Restore(slot):
                 self.withheld = {at: how for at, how in self.withheld.items() if slot is not None and at != slot}

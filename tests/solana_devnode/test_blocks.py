@@ -87,6 +87,17 @@ async def test_a_withheld_block_is_denied_by_its_code_until_it_is_restored(clust
     assert (await cluster.rpc("getBlock", 3))["parentSlot"] == 2
 
 
+async def test_a_block_that_cannot_be_read_is_null(cluster: Cluster) -> None:
+    await cluster.produce(6)
+    await cluster.rpc("devWithhold", 3, {"code": 0})
+    assert await cluster.rpc("getBlock", 3) is None
+    assert await cluster.rpc("getBlockTime", 3) is None
+    assert 3 in await cluster.rpc("getBlocks", 1, 3)
+    assert await refused(cluster, "devWithhold", 3, {"code": -32001}) == -32602
+    await cluster.rpc("devRestore")
+    assert (await cluster.rpc("getBlock", 3))["blockTime"] == await cluster.rpc("getBlockTime", 3)
+
+
 async def test_pruned_blocks_are_cleaned_up_and_only_finalized_ones_can_be(cluster: Cluster) -> None:
     history = await cluster.rpc("getSignaturesForAddress", cluster.wallet.address, CONFIRMED)
     await cluster.produce(9)

@@ -60,7 +60,10 @@ class BlockMethods:
     def block(self, params: Params) -> msgspec.Raw:
         """A block; the newest few stay encoded, because many ask for the same one."""
         slot, config = params.slot(0), params.config(1, BlockConfig)
-        block = self._available(slot, slot_of(self._chain, config, at_least_confirmed=True))
+        newest = slot_of(self._chain, config, at_least_confirmed=True)
+        if self._is_null(slot):
+            return msgspec.Raw(b"null")
+        block = self._available(slot, newest)
         wanted = (str(block.blockhash), msgspec.json.encode(config))
         shown = self._shown.pop(wanted, None) or msgspec.Raw(msgspec.json.encode(show_block(block, config)))
         self._shown[wanted] = shown
@@ -68,15 +71,20 @@ class BlockMethods:
             del self._shown[next(iter(self._shown))]
         return shown
 
-    def time(self, params: Params) -> int:
+    def time(self, params: Params) -> int | None:
         """A block's unix time."""
-        return self._available(params.slot(0), self._chain.processed).time
+        slot = params.slot(0)
+        return None if self._is_null(slot) else self._available(slot, self._chain.processed).time
+
+    def _is_null(self, slot: int) -> bool:
+        """Whether the slot's answer is withheld by a null; one that is withheld by a code is raised here."""
+        withheld = self._node.withheld.get(slot)
+        if withheld is not None and withheld.code:
+            raise no_block(withheld.code, slot)
+        return withheld is not None
 
     def _available(self, slot: int, newest: int) -> Block:
         """The block at a slot, or the real node's error: only at or below its root does it know a slot as skipped."""
-        withheld = self._node.withheld.get(slot)
-        if withheld is not None:
-            raise no_block(withheld.code, slot)
         if slot < self._chain.first:
             raise no_block(CLEANED_UP, slot, self._chain.first)
         block = self._chain.blocks.get(slot)

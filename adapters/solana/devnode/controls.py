@@ -11,7 +11,9 @@ from adapters.solana.devnode.method import Method
 from adapters.solana.devnode.node import MOST, Node
 from adapters.solana.devnode.params import Params
 
-CODES = (NOT_AVAILABLE, SKIPPED, LONG_TERM_SKIPPED, STATUS_NOT_YET)
+NULL = 0
+"""Stands for an answer of null: so a real node answers when it has a block and cannot read it."""
+CODES = (NOT_AVAILABLE, SKIPPED, LONG_TERM_SKIPPED, STATUS_NOT_YET, NULL)
 
 
 class ForkConfig(msgspec.Struct):

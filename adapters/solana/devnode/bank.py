@@ -15,7 +15,7 @@ from solders.transaction_metadata import FailedTransactionMetadata, TransactionM
 
 from adapters.solana.devnode import base58
 from adapters.solana.devnode.block import Block, InnerInstruction, InnerInstructions, Landed, Meta, TokenBalance
-from adapters.solana.devnode.guard import contained
+from adapters.solana.devnode.guard import Panicked, contained
 from adapters.solana.devnode.tokens import MINT_SIZE, TOKEN, WRAPPED_SOL, mint, token_account, ui_amount
 from adapters.solana.devnode.transaction import Incoming
 
@@ -55,26 +55,27 @@ class Bank:
         self._svm.set_slot_hashes(hashes)
 
     def execute(self, incoming: Incoming, block: Block) -> Landed | None:
-        """Run it in ``block``, which takes note of what changes. None if it cannot land: nobody would pay its fee."""
-        keys = incoming.keys
+        """Run it in ``block``, which takes note of what changes. None if it cannot land: nobody would pay its fee.
+
+        Raises `Panicked`, and then nothing has changed.
+        """
+        keys, payer = incoming.keys, incoming.payer
         before = {key: self.account(key) for key in keys}
         pre_tokens = self._token_balances(keys, before)
-        if not self._charge(incoming.payer, incoming.priority_fee):
+        try:
+            ran = self._paid_and_run(incoming)
+        except Panicked:
+            self._put(payer, before[payer])
+            raise
+        if ran is None:
+            self._put(payer, before[payer])
             return None
-        prepaid = self.account(incoming.payer)
-        with contained():
-            result = self._svm.send_transaction(incoming.tx)
-        meta, err = _outcome(result)
-        if err is not None and self.account(incoming.payer) == prepaid:
-            if err not in FEES_ONLY:
-                self._put(incoming.payer, before[incoming.payer])
-                return None
-            self._charge(incoming.payer, meta.fee())
         after = {key: self.account(key) for key in keys}
         for key in keys:
             if before[key] != after[key]:
                 block.before.setdefault(key, before[key])
                 block.after[key] = after[key]
+        meta, err = ran
         done = Meta(
             err=err,
             fee=meta.fee() + incoming.priority_fee,
@@ -89,13 +90,32 @@ class Bank:
         )
         return Landed(incoming, done)
 
+    def _paid_and_run(self, incoming: Incoming) -> tuple[TransactionMetadata, Any] | None:
+        """The machine's report and the error; None if the transaction cannot land, with the priority fee taken."""
+        if not self._charge(incoming.payer, incoming.priority_fee):
+            return None
+        prepaid = self.account(incoming.payer)
+        with contained():
+            meta, err = _outcome(self._svm.send_transaction(incoming.tx))
+        # An error that took no fee came before execution: of loading, which costs, or of what a leader checks first.
+        if err is not None and self.account(incoming.payer) == prepaid:
+            if err not in FEES_ONLY:
+                return None
+            self._charge(incoming.payer, meta.fee())
+        return meta, err
+
     def simulate(self, incoming: Incoming) -> tuple[Any, TransactionMetadata, dict[Pubkey, Account]]:
-        """What it would do now: its error or None, the machine's report, and accounts as they would be."""
+        """What it would do now: its error or None, the machine's report, and accounts as they would be.
+
+        Raises `Panicked`.
+        """
         payer = self.account(incoming.payer)
         self._charge(incoming.payer, incoming.priority_fee)
-        with contained():
-            result = self._svm.simulate_transaction(incoming.tx)
-        self._put(incoming.payer, payer)
+        try:
+            with contained():
+                result = self._svm.simulate_transaction(incoming.tx)
+        finally:
+            self._put(incoming.payer, payer)
         if isinstance(result, FailedTransactionMetadata):
             meta, err = _outcome(result)
             return err, meta, {}

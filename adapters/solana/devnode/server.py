@@ -90,8 +90,7 @@ class Server:
         return socket
 
     async def _hang_up(self) -> None:
-        for connection in list(self._connections):
-            await connection.close()
+        await asyncio.gather(*(connection.close() for connection in self._connections))
 
     def _tell(self, commitment: Commitment, block: Block) -> None:
         for connection in list(self._connections):

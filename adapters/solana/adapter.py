@@ -38,7 +38,6 @@ TRAITS = Traits(
     has_checksum=False,
     # A block of mainnet has megabytes, and a step should end within seconds.
     span_max=200,
-    lookback_span=100_000,
     # An hour of slots of 200 ms, which is half of what they are meant to take; slots are no clock (HAZARDS S13).
     lookback=18_000,
     horizon=32,
@@ -48,6 +47,8 @@ TRAITS = Traits(
     # Solana has no depth: a node says confirmed, and then finalized.
     max_confirmations=1,
 )
+LOOKBACK_SPAN = 100_000
+"""By the node's index, a look-back costs the same however many slots it covers."""
 OPTIONS = ("lookback", "span_max", "horizon")
 """The rail's options that this adapter reads: slots, each as in `Traits`."""
 
@@ -63,7 +64,8 @@ class SolanaAdapter:
                 f"genesis hash, not {rail.chain_id!r}"
             )
         self.chain_id = rail.chain_id
-        self.traits = replace(TRAITS, **_heights(rail))
+        self._index = _may_ask_index(rail)
+        self.traits = replace(TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **_heights(rail))
         if all(spec.contract is not None for spec in rail.assets):
             gap = "SOL is not configured, so its transfers are not looked for"
             self.traits = replace(self.traits, native_complete=False, native_gap=gap)
@@ -73,7 +75,7 @@ class SolanaAdapter:
     async def __aenter__(self) -> Self:
         # What talks is loaded when somebody talks: parsing an address needs no HTTP client.
         module = await asyncio.to_thread(importlib.import_module, "adapters.solana.connection")
-        connection: Connection = module.Connection(self._node, self.chain_id)
+        connection: Connection = module.Connection(self._node, self.chain_id, index=self._index)
         try:
             await connection.open()
         except BaseException:
@@ -122,6 +124,14 @@ class SolanaAdapter:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection
+
+
+def _may_ask_index(rail: RailSettings) -> bool:
+    """The option ``index``. Raises ValueError if it is neither true nor false."""
+    index = rail.options.get("index", True)
+    if index not in (True, False):
+        raise ValueError(f"rail {rail.name}: option index must be true or false")
+    return bool(index)
 
 
 def _heights(rail: RailSettings) -> Mapping[str, Any]:

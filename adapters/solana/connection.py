@@ -17,10 +17,11 @@ FEW = 500
 
 
 class Connection:
-    """One node, connected and identified."""
+    """One node, connected and identified. ``index``: whether look-backs may ask for accounts instead of blocks."""
 
-    def __init__(self, node: SolanaNode, chain_id: ChainId) -> None:
+    def __init__(self, node: SolanaNode, chain_id: ChainId, *, index: bool) -> None:
         self._chain_id = chain_id
+        self._index = index
         self._name = node.name
         self._rpc = Rpc(node)
         self.source = Source(self._rpc, chain_id)
@@ -43,7 +44,7 @@ class Connection:
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span to watched addresses."""
         lens = Lens(self._chain_id, self._name, watches)
-        keys = watches.few(FEW) if span.sparse and len(watches) else None
+        keys = watches.few(FEW) if self._index and span.sparse and len(watches) else None
         if keys is not None and len(span) > len(keys):
             return await look_back(self.source, self._history, span, lens, keys)
         return await scan(self.source, span, lens)

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 BLOCK_CLEANED_UP = -32001
 UNSUPPORTED_VERSION = -32015
+NO_INDEX = (-32010, -32011, -32601)
+"""What a node says that keeps no index of this kind, or no history, or does not serve the method at all."""
 MISSING = (-32004, -32007, -32009, -32014)
 """What a node says of a slot that it has no block for: skipped, lost and not yet there look the same (HAZARDS S11)."""
 

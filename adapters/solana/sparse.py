@@ -13,7 +13,7 @@ from typing import TypeVar
 from adapters.solana.address import text_of
 from adapters.solana.decode import Lens, block_transfers
 from adapters.solana.history import History, TooMany
-from adapters.solana.rpc import Refused
+from adapters.solana.rpc import NO_INDEX, Refused
 from adapters.solana.scan import scan
 from adapters.solana.source import NoBlock, Source
 from adapters.solana.wire import Block, Transaction
@@ -35,7 +35,11 @@ async def look_back(source: Source, history: History, span: Span, lens: Lens, ke
     await _check_canonical(source, span.upto)
     try:
         found = await _transactions(history, {text_of(key) for key in keys}, span.after.height)
-    except (Refused, TooMany):
+    except TooMany:
+        return await scan(source, span, lens)
+    except Refused as refused:
+        if refused.code not in NO_INDEX:
+            raise
         return await scan(source, span, lens)
     by_slot: defaultdict[int, dict[str, Transaction]] = defaultdict(dict)
     for signature, (slot, tx) in found.items():

@@ -7,7 +7,8 @@ from solders.keypair import Keypair
 
 from adapters.solana.simulator import SolanaSimulator
 from indexer.store.database import Database
-from tests.scenarios.solana_stage import SolanaStage, solana_stage
+from indexer.store.errors import Refused
+from tests.scenarios.solana_stage import RAIL, SolanaStage, solana_stage
 
 pytestmark = pytest.mark.solana
 
@@ -148,6 +149,39 @@ async def test_what_could_never_be_paid_is_refused_with_the_reason(stage: Solana
     shop = await sim.new_address()
     assert "reference" in (await stage.refused(await stage.asks(SOL, address=shop, reference="order 7")) or "")
     assert "EVM" in (await stage.refused(await stage.asks(SOL, address="0x" + "ab" * 20)) or "")
+
+
+async def test_a_depth_that_means_nothing_here_is_refused(stage: SolanaStage) -> None:
+    """Confirmed is 1, and the next thing is finalized."""
+    with pytest.raises(Refused, match="at most 1 confirmations"):
+        await stage.asks(SOL, policy={"confirmations": 2})
+
+
+async def test_a_block_that_is_missing_stalls_the_rail_and_is_never_skipped(stage: SolanaStage) -> None:
+    """HAZARDS S11: it heals when the node has the block, and what was in it is told once."""
+    sim, invoice = stage.solana, await stage.asks(SOL)
+    lost = (await sim.rpc("devState"))["nextSlot"]
+    await sim.rpc("devWithhold", lost, {"code": -32009, "listed": False})
+    await sim.pay(invoice.address, SOL)
+    await sim.mine(3)
+    assert f"a hole above {lost - 1}" in await stage.rail_is("stalled", RAIL)
+    assert (await stage.rail(RAIL))["cursor_height"] == lost - 1
+    await sim.rpc("devRestore")
+    await stage.becomes(invoice, "paid")
+    assert await stage.path(invoice) == PAID
+    await stage.audit()
+
+
+async def test_what_is_pruned_halts_the_rail_by_name(stage: SolanaStage) -> None:
+    """Going on would lose money without a word."""
+    sim = stage.solana
+    await stage.asks(SOL)
+    reached = await sim.slot()
+    await stage.stop()
+    await sim.mine(30)
+    await sim.rpc("devPrune", reached + 10)
+    await stage.start(wait=False)
+    assert f"has pruned the block of slot {reached + 1} " in await stage.rail_is("halted", RAIL)
 
 
 async def test_a_policy_of_finality_waits_for_it(database: Database) -> None:

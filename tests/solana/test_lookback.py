@@ -6,10 +6,12 @@ import pytest
 from spl.token import instructions as token
 from spl.token.models import BurnParams
 
+from adapters.solana import open_node
 from adapters.solana.simulator import SOL, SolanaSimulator
 from adapters.solana.wallet import Wallet
 from indexer.conformance.story import facts
 from indexer.conformance.watches import decoys
+from indexer.rail import RailUnavailable
 from tests.solana.conftest import Chain
 from tests.solana.liar import Liar, refuse
 
@@ -66,13 +68,15 @@ async def test_every_kind_of_payment_is_found_by_either_way(chain: Chain) -> Non
 
 
 async def test_an_account_that_the_owner_has_closed_since_is_found(chain: Chain) -> None:
-    """It is not among the accounts that there are; the owner's own transaction names it."""
+    """It is not among the accounts that there are, and the second payment to it does not name the owner."""
     sim, owner = chain.sim, Wallet()
-    await sim.pay(str(owner.address), 25, sim.asset(sim.token))
+    await sim.pay(str(owner.address), 10, sim.asset(sim.token))
+    await sim.mine()
+    await sim.send([sim.wallet.tokens_into(sim.token, sim.token.account_of(owner.address), 15)])
     await sim.mine()
     await closes_its_account(sim, owner)
     await sim.mine()
-    assert len(await both_ways(chain, str(owner.address))) == 1
+    assert len(await both_ways(chain, str(owner.address))) == 2
 
 
 async def test_what_came_after_the_end_is_not_told(chain: Chain) -> None:
@@ -95,6 +99,25 @@ async def test_a_node_without_an_index_is_asked_for_its_blocks(lied_to: Chain, l
     scanned = await lied_to.rail.scan(await lied_to.span(sparse=True), lied_to.watch(address))
     assert scanned.route == "blocks"
     assert [each.amount for each in scanned.transfers] == [25]
+
+
+async def test_a_refusal_of_another_kind_is_no_reason_to_ask_for_more(lied_to: Chain, liar: Liar) -> None:
+    """A node that is asked too much is not asked for forty gigabytes instead."""
+    await lied_to.sim.mine(3)
+    liar.lies["getSignaturesForAddress"] = refuse(429, "Too many requests")
+    with pytest.raises(RailUnavailable, match="Too many requests"):
+        await lied_to.rail.scan(await lied_to.span(sparse=True), lied_to.watch(await lied_to.sim.new_address()))
+
+
+async def test_an_operator_may_say_that_there_is_no_index(sim: SolanaSimulator, liar: Liar) -> None:
+    address = await sim.new_address()
+    settings = replace(sim.settings, options={"index": False})
+    async with open_node(settings, {"http": liar.http}) as rail:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        await sim.pay(address, SOL)
+        await sim.mine(3)
+        assert [each.amount for each in await chain.found(address, sparse=True)] == [SOL]
+    assert {name for name, _ in liar.calls}.isdisjoint({"getTokenAccountsByOwner", "getSignaturesForAddress"})
 
 
 async def test_many_pages_are_one_answer(lied_to: Chain, liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,14 @@ def test_options_shape_the_traits() -> None:
             open_node(RailSettings("sol", MAINNET, options={"lookback": wrong}), HTTP)
 
 
+def test_a_node_without_an_index_need_not_be_asked_for_it() -> None:
+    """Then a look-back is cut like any other span."""
+    assert (open_node(RAIL, HTTP).traits.lookback_span or 0) > open_node(RAIL, HTTP).traits.lookback
+    assert open_node(RailSettings("sol", MAINNET, options={"index": False}), HTTP).traits.lookback_span is None
+    with pytest.raises(ValueError, match="option index"):
+        open_node(RailSettings("sol", MAINNET, options={"index": "no"}), HTTP)
+
+
 def test_a_rail_without_sol_says_what_it_does_not_see() -> None:
     assert open_node(RAIL, HTTP).traits.native_complete
     traits = open_node(RailSettings("sol", MAINNET, (AssetSpec("USDC", "EPj"),)), HTTP).traits

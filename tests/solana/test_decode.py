@@ -135,6 +135,7 @@ def test_what_cannot_be_read_halts_the_rail_and_names_the_block() -> None:
         tx([PAYER, SHOP], [1, 2, 3], [1, 2, 3]),
         tx([PAYER, SHOP], [1, 2], [1]),
         tx([PAYER, "nobody"], [1, 2], [1, 3]),
+        tx([PAYER, SHOP, AUX], [1, 2, 9], [1, 3, 9], pre=[{**held(2, 1), "owner": None}]),
         tx([PAYER, SHOP], [1, 2], [1, 2], version=2),
         tx([PAYER, SHOP], [1, 2], [1, 2], version="next"),
     ]

@@ -41,10 +41,6 @@ class Source:
         self._chain_id = chain_id
         self._headers: OrderedDict[str, BlockRef] = OrderedDict()
 
-    async def identify(self) -> None:
-        """Compare the chain. Raises `RailUnavailable` for another one, or a node that is not healthy."""
-        await self.heads()
-
     async def heads(self) -> Heads:
         """Latest and finalized, from a node that is healthy and on the right chain, in one request (E19, E23).
 
@@ -107,10 +103,9 @@ class Source:
 
     async def is_gone(self, slot: int) -> bool:
         """Whether the chain provably has no block at this slot: it ends below, or the next parent is below (S11)."""
-        newest = await self.slot()
-        if newest < slot:
+        if await self.slot() < slot:
             return True
-        above = await self.slots(slot + 1, min(newest, slot + GAPS[-1]))
+        above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, CONFIRMED)
         return bool(above) and (await self.header(above[0]))[1].parent_slot < slot
 
     async def check_kept(self, low: int) -> None:

@@ -9,12 +9,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from adapters.solana.address import parse_address
+from adapters.solana.address import key_of, parse_address
 from adapters.solana.decode import NATIVE_ASSET, TOKEN_NAMESPACE
 from adapters.solana.node import NAMESPACE, REFERENCE_LENGTH, SolanaNode
 from indexer.rail import (
     Address,
     AssetId,
+    BadAddress,
     BlockRef,
     Heads,
     RailSettings,
@@ -64,6 +65,7 @@ class SolanaAdapter:
                 f"genesis hash, not {rail.chain_id!r}"
             )
         self.chain_id = rail.chain_id
+        _check_mints(rail)
         self._index = _may_ask_index(rail)
         self.traits = replace(TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **_heights(rail))
         if all(spec.contract is not None for spec in rail.assets):
@@ -116,7 +118,7 @@ class SolanaAdapter:
         await self._open.wait_for_change()
 
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """Why this could never be paid as asked for (`RefusesPayments`): less than the rent, or a bad reference."""
+        """Why this could never be paid (`RefusesPayments`): less than rent, a token account, a bad reference."""
         return await self._open.refusal(address, asset, amount, reference)
 
     @property
@@ -124,6 +126,16 @@ class SolanaAdapter:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection
+
+
+def _check_mints(rail: RailSettings) -> None:
+    """Raises ValueError that names an asset whose contract is no key: nobody could ever pay in it."""
+    for spec in rail.assets:
+        if spec.contract is not None:
+            try:
+                key_of(spec.contract)
+            except BadAddress as bad:
+                raise ValueError(f"rail {rail.name}: asset {spec.symbol}: contract must be a mint: {bad}") from bad
 
 
 def _may_ask_index(rail: RailSettings) -> bool:

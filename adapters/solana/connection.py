@@ -1,16 +1,16 @@
 """An open node: everything behind the seam that talks."""
 
-from adapters.solana.address import key_of
 from adapters.solana.decode import NATIVE_ASSET, Lens
-from adapters.solana.history import History
+from adapters.solana.history import NO_DATA, History
 from adapters.solana.node import SolanaNode
+from adapters.solana.refuse import bad_reference, less_than_rent, not_an_owner
 from adapters.solana.rpc import Rpc
 from adapters.solana.scan import scan
-from adapters.solana.source import CONFIRMED, Source
+from adapters.solana.source import Source
 from adapters.solana.sparse import look_back
 from adapters.solana.wake import SlotPush
-from adapters.solana.wire import balance_decoder, number_decoder
-from indexer.rail import Address, AssetId, BadAddress, ChainId, RailUnavailable, Scanned, Span, Watches
+from adapters.solana.wire import account_decoder, number_decoder
+from indexer.rail import Address, AssetId, ChainId, RailUnavailable, Scanned, Span, Watches
 
 FEW = 500
 """Addresses up to which a look-back asks by the node's index: all that one batch of registrations brings."""
@@ -56,21 +56,13 @@ class Connection:
         await self._push.wait()
 
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """Why this could never be paid as asked for; None if it could."""
-        if reference is not None:
-            try:
-                key_of(reference)
-            except BadAddress as bad:
-                return f"the reference can never be among a transaction's keys: {bad}"
+        """Why this could never be paid as asked for; None if it could (`adapters.solana.refuse`)."""
+        if reference is not None and (why := bad_reference(reference)):
+            return why
+        found = await self._rpc.call(account_decoder, "getAccountInfo", address.text, NO_DATA)
+        if why := not_an_owner(address, found.value):
+            return why
         if asset != f"{self._chain_id}/{NATIVE_ASSET}":
             return None
-        least = await self._rpc.call(number_decoder, "getMinimumBalanceForRentExemption", 0)
-        if amount >= least:
-            return None
-        balance = await self._rpc.call(balance_decoder, "getBalance", address.text, CONFIRMED)
-        if balance.value + amount >= least:
-            return None
-        return (
-            f"{amount} lamports cannot arrive at {address.text}, which holds {balance.value}: an account must hold at "
-            f"least {least} (its rent), and the network refuses the payment; ask for {least - balance.value} or more"
-        )
+        rent = await self._rpc.call(number_decoder, "getMinimumBalanceForRentExemption", 0)
+        return less_than_rent(address, amount, found.value.lamports if found.value else 0, rent)

@@ -10,6 +10,7 @@ from adapters.solana.wire import AccountKey, Accounts, Sent, Transaction
 from indexer.rail import RailFault
 
 CONFIRMED = {"commitment": "confirmed"}
+NO_DATA = {**CONFIRMED, "encoding": "base64", "dataSlice": {"offset": 0, "length": 0}}
 PROGRAMS = ("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb")
 """SPL Token and Token-2022: the only programs whose accounts a node counts as token balances."""
 PAGE, PAGES = 1_000, 20
@@ -30,9 +31,8 @@ class History:
         """The owner's token accounts as of now, of both programs. Raises `Refused` where there is no such index."""
         found: list[str] = []
         for program in PROGRAMS:
-            options = {**CONFIRMED, "encoding": "base64", "dataSlice": {"offset": 0, "length": 0}}
             held = await self._rpc.call(
-                wire.held_decoder, "getTokenAccountsByOwner", owner, {"programId": program}, options
+                wire.held_decoder, "getTokenAccountsByOwner", owner, {"programId": program}, NO_DATA
             )
             found += [each.pubkey for each in held.value]
         return found

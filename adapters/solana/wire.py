@@ -171,10 +171,17 @@ class Latest(msgspec.Struct):
     value: RecentHash
 
 
-class Balance(msgspec.Struct):
-    """`getBalance`, in lamports."""
+class Account(msgspec.Struct):
+    """An account as it is now, without its data; ``owner`` is the program that it belongs to."""
 
-    value: int
+    lamports: int
+    owner: str
+
+
+class AccountInfo(msgspec.Struct):
+    """`getAccountInfo`; None for an address that nobody has paid yet."""
+
+    value: Account | None
 
 
 class TokenAccounts(msgspec.Struct):
@@ -200,7 +207,7 @@ listed_decoder: "Decoder[Listed]" = msgspec.json.Decoder(Reply[Listed])
 sent_decoder: "Decoder[Sent]" = msgspec.json.Decoder(Reply[Sent])
 signed_decoder: "Decoder[list[Signed]]" = msgspec.json.Decoder(Reply[list[Signed]])
 held_decoder: "Decoder[TokenAccounts]" = msgspec.json.Decoder(Reply[TokenAccounts])
-balance_decoder: "Decoder[Balance]" = msgspec.json.Decoder(Reply[Balance])
+account_decoder: "Decoder[AccountInfo]" = msgspec.json.Decoder(Reply[AccountInfo])
 slots_decoder: "Decoder[list[int]]" = msgspec.json.Decoder(Reply[list[int]])
 number_decoder: "Decoder[int]" = msgspec.json.Decoder(Reply[int])
 text_decoder: "Decoder[str]" = msgspec.json.Decoder(Reply[str])

@@ -122,6 +122,8 @@ class Replay:
                 told = [slot for slot in range(params[0], min(params[1], self._slot(0)) + 1) if _has_block(slot)]
             case "getTokenAccountsByOwner":
                 told = {"context": {"slot": self._slot(0)}, "value": []}
+            case "getAccountInfo":
+                told = {"context": {"slot": self._slot(0)}, "value": None}
             case "getSignaturesForAddress":
                 told = []
             case "benchTip":

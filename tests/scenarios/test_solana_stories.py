@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from solders.keypair import Keypair
+from solders.pubkey import Pubkey
 
 from adapters.solana.simulator import SolanaSimulator
 from indexer.store.database import Database
@@ -146,6 +147,12 @@ async def test_what_could_never_be_paid_is_refused_with_the_reason(stage: Solana
     await sim.pay(used, least)
     await stage.produce()
     assert await stage.refused(await stage.asks(1, address=used)) is None
+    # Nobody's address: what is paid to a token account, or to a mint, belongs to somebody else.
+    await sim.pay(used, 5, sim.asset(sim.token))
+    await stage.produce()
+    account = str(sim.token.account_of(Pubkey.from_string(used)))
+    for mistaken in (account, str(sim.token.key), str(sim.taxed.key)):
+        assert "give the address of its owner" in (await stage.refused(await stage.asks(SOL, address=mistaken)) or "")
     shop = await sim.new_address()
     assert "reference" in (await stage.refused(await stage.asks(SOL, address=shop, reference="order 7")) or "")
     assert "EVM" in (await stage.refused(await stage.asks(SOL, address="0x" + "ab" * 20)) or "")

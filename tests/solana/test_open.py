@@ -10,6 +10,7 @@ from adapters.solana import open_node
 from indexer.rail import AssetSpec, BadAddress, ChainId, RailSettings, RailUnavailable
 
 MAINNET = ChainId("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp")
+USDC = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
 RAIL = RailSettings("sol", MAINNET, (AssetSpec("SOL", None),))
 HTTP = {"http": "http://127.0.0.1:8899"}
 
@@ -41,6 +42,11 @@ def test_a_chain_of_another_kind_is_refused(chain_id: str) -> None:
         open_node(RailSettings("sol", ChainId(chain_id)), HTTP)
 
 
+def test_a_contract_that_is_no_mint_is_named() -> None:
+    with pytest.raises(ValueError, match="asset USDC: contract must be a mint"):
+        open_node(RailSettings("sol", MAINNET, (AssetSpec("USDC", USDC.lower()),)), HTTP)
+
+
 def test_options_shape_the_traits() -> None:
     """Those of slots, checked."""
     rail = RailSettings("sol", MAINNET, options={"lookback": 7200, "span_max": 50, "horizon": 64, "x": 1})
@@ -61,7 +67,7 @@ def test_a_node_without_an_index_need_not_be_asked_for_it() -> None:
 
 def test_a_rail_without_sol_says_what_it_does_not_see() -> None:
     assert open_node(RAIL, HTTP).traits.native_complete
-    traits = open_node(RailSettings("sol", MAINNET, (AssetSpec("USDC", "EPj"),)), HTTP).traits
+    traits = open_node(RailSettings("sol", MAINNET, (AssetSpec("USDC", USDC),)), HTTP).traits
     assert not traits.native_complete
     assert "SOL" in traits.native_gap
 

@@ -41,6 +41,10 @@ class Unreadable(RailUnavailable):
         self.raw = raw
 
 
+class Nothing(Unreadable):
+    """The node answered null where something was asked for."""
+
+
 _parts: "msgspec.json.Decoder[list[msgspec.Raw]]" = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -101,7 +105,7 @@ class Rpc:
             message = reply.error.message[:200]
             raise Refused(f"{self.name} {method} refused: {message} ({reply.error.code})", reply.error.code)
         if reply.result is None:
-            raise Unreadable(f"{self.name} {method}: an answer of nothing", raw)
+            raise Nothing(f"{self.name} {method}: an answer of nothing", raw)
         return reply.result
 
     def _request(self, method: str, params: Sequence[Any]) -> tuple[int, dict[str, Any]]:

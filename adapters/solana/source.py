@@ -11,7 +11,7 @@ import msgspec
 
 from adapters.solana import wire
 from adapters.solana.node import check_chain
-from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, UNSUPPORTED_VERSION, Call, Refused, Rpc, Unreadable
+from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, UNSUPPORTED_VERSION, Call, Nothing, Refused, Rpc, Unreadable
 from adapters.solana.wire import Block, Header, Latest, Listed, Reply, block_ref
 from indexer.rail import BlockGone, BlockRef, ChainId, Heads, RailFault, RailUnavailable
 
@@ -140,6 +140,9 @@ class Source:
             if refused.code in MISSING:
                 raise NoBlock(f"{refused}; a slot is skipped only if the next block's parent says so") from refused
             raise
+        except Nothing as nothing:
+            # How a node tells of a block that it knows of and cannot read.
+            raise NoBlock(f"{nothing}, and slot {slot} was asked for") from nothing
         except Unreadable as unreadable:
             name = _name_of(unreadable.raw)
             if name is None:

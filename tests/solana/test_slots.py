@@ -9,8 +9,8 @@ from tests.solana.liar import Liar, answer, change, refuse
 
 pytestmark = pytest.mark.solana
 
-LOST = [-32004, -32007, -32009, -32014]
-"""Not yet there, skipped, skipped in long-term storage, status not yet there: what a node says of any missing block."""
+LOST = [-32004, -32007, -32009, -32014, 0]
+"""Not yet there, skipped, skipped in long-term storage, status not yet there, null: what is said of a missing block."""
 
 
 async def test_skipped_slots_are_passed_and_proven_by_the_next_parent(chain: Chain) -> None:

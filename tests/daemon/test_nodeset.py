@@ -7,7 +7,7 @@ import pytest
 
 from adapters.fake import FakeAdapter, FakeChain, FakeNode
 from indexer.daemon.nodeset import Node, NodeSet
-from indexer.rail import RailUnavailable
+from indexer.rail import Address, AssetId, RailUnavailable
 
 
 def two_nodes() -> tuple[FakeChain, list[FakeNode], NodeSet]:
@@ -85,3 +85,23 @@ async def test_it_comes_back_when_a_node_does() -> None:
 def test_a_rail_without_nodes_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one node"):
         NodeSet([])
+
+
+async def test_an_adapter_that_knows_no_refusals_refuses_nothing() -> None:
+    """And no node is asked, so that a registration does not wait for one."""
+    chain, nodes, rail = two_nodes()
+    for node in nodes:
+        node.down = True
+    assert await rail.refusal(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), 1, None) is None
+
+
+async def test_a_refusal_is_the_answering_nodes() -> None:
+    class Refusing(FakeAdapter):
+        async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+            return f"{amount} is too little" if amount < 10 else None
+
+    chain = FakeChain("pair")
+    chain.mine()
+    async with NodeSet([Node("only", lambda: Refusing(FakeNode(chain), chain.chain_id))]) as rail:
+        for amount, why in ((9, "9 is too little"), (10, None)):
+            assert await rail.refusal(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), amount, None) == why

@@ -89,7 +89,7 @@ def test_a_rail_without_nodes_is_refused() -> None:
 
 async def test_an_adapter_that_knows_no_refusals_refuses_nothing() -> None:
     """And no node is asked, so that a registration does not wait for one."""
-    chain, nodes, rail = two_nodes()
+    _, nodes, rail = two_nodes()
     for node in nodes:
         node.down = True
     assert await rail.refusal(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), 1, None) is None

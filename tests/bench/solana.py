@@ -287,12 +287,10 @@ async def _cursor(opened: Database) -> int:
 
 
 async def reached(opened: Database, slot: int) -> None:
-    """Wait until the cursor is there."""
-
-    async def is_there() -> bool:
-        return await _cursor(opened) >= (slot if slot % 13 else slot - 1)
-
-    await until(is_there, limit=900)
+    """Wait until the cursor is there; without haste, for who asks takes time from who works."""
+    async with asyncio.timeout(900):
+        while await _cursor(opened) < (slot if slot % 13 else slot - 1):  # noqa: ASYNC110 (another process moves it)
+            await asyncio.sleep(0.05)
 
 
 async def _is(opened: Database, query: str, value: object) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from adapters.bitcoin.daemonnode import NodeMissing
 from adapters.evm.anvil import AnvilMissing
+from adapters.solana.process import DevnodeMissing
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
@@ -37,7 +38,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 def _skipping_without_a_node() -> Generator[None, None, None]:
     try:
         return (yield)
-    except (AnvilMissing, NodeMissing) as missing:
+    except (AnvilMissing, NodeMissing, DevnodeMissing) as missing:
         if os.environ.get(NODES_REQUIRED):
             raise
         pytest.skip(str(missing))

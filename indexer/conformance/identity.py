@@ -78,7 +78,9 @@ class IdentityChecks(Conformance):
 
     async def test_a_bad_address_is_refused_with_a_reason(self, story: Story) -> None:
         good = (await story.address()).text
-        for bad in ("", " ", "?", good[:-1], good + "0", good[: len(good) // 2], good * 2, "é" * len(good)):
+        # Where nothing is there to check against, an address that lost its end may be another one.
+        shorter = [good[:-1]] if story.rail.traits.has_checksum else []
+        for bad in ("", " ", "?", *shorter, good + "0", good[: len(good) // 2], good * 2, "é" * len(good)):
             with pytest.raises(BadAddress) as refusal:
                 story.rail.parse_address(bad)
             assert str(refusal.value).strip(), f"{bad!r} was refused without a reason"

@@ -7,6 +7,7 @@ import pytest
 
 from indexer.conformance.base import Conformance
 from indexer.conformance.story import Story, amounts, ids, the_only
+from indexer.rail import RefusesPayments
 
 EVIDENCE_MAX = 4096
 """Characters of JSON: the facts a person asks for, not the transaction."""
@@ -95,6 +96,13 @@ class TransferChecks(Conformance):
         await story.sim.mine()
         transfers = (await story.scan(watched)).transfers
         assert {transfer.to for transfer in transfers} == {watched.key}
+
+    async def test_what_can_be_paid_is_not_refused(self, story: Story) -> None:
+        """Refusing is for what could never arrive, and the simulator has these amounts arrive."""
+        if not isinstance(story.rail, RefusesPayments):
+            pytest.skip("this rail refuses nothing but bad addresses")
+        for asset in story.sim.assets:
+            assert await story.rail.refusal(await story.address(), asset, story.unit, None) is None
 
     async def test_evidence_is_bounded_json(self, story: Story) -> None:
         address = await story.address()

@@ -29,13 +29,15 @@ def match(
 ) -> tuple[Candidate, Kind] | None:
     """The destination that a transfer belongs to, and what it is there; None where nobody asked for it.
 
-    An open invoice comes before a closed one, a newer before an older; within an invoice the nearest destination
-    counts: same rail and asset, else same rail, else the first (HAZARDS I5, I6, E17).
+    A reference finds the invoices that ask for it, and those that ask for none. An open invoice comes before a closed
+    one, one whose reference it is before one without, a newer before an older; within an invoice the nearest
+    destination counts: same rail and asset, else same rail, else the first (HAZARDS I5, I6, E17, S12).
     """
-    eligible = [each for each in candidates if each.reference is None or each.reference == transfer.reference]
+    carried = {None, transfer.reference, *transfer.references}
+    eligible = [each for each in candidates if each.reference in carried]
     if not eligible:
         return None
-    owner = max(eligible, key=lambda each: (each.open, each.created_at)).invoice_id
+    owner = max(eligible, key=lambda each: (each.open, each.reference is not None, each.created_at)).invoice_id
     nearest = max(
         (each for each in eligible if each.invoice_id == owner),
         key=lambda each: (each.rail == rail, each.asset == transfer.asset),

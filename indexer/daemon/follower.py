@@ -245,9 +245,9 @@ class Follower:
         self._prune()
 
     def add_checkpoints(self, points: Sequence[BlockRef]) -> None:
-        """Take in checkpoints that a look-back stored below the cursor."""
+        """Take in checkpoints that a look-back stored, at the cursor or below: what is above has just been orphaned."""
         known = {point.height: point for point in (*self.checkpoints, *points)}
-        self.checkpoints = [known[height] for height in sorted(known) if height < self._known_cursor.height]
+        self.checkpoints = [known[height] for height in sorted(known) if height <= self._known_cursor.height]
 
     async def _idle(self, plan: Plan, idle: Idle) -> None:
         """Nothing new. Finality may have moved, the head may be too old, the node may be behind."""

@@ -7,26 +7,25 @@ are witnesses: with each question for heads they are asked for theirs, and a cha
 """
 
 import asyncio
-import random
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
 import structlog
 
 from indexer.daemon.agreement import Disagreement, Dispute, Laggard, Testimony, compare, verdict
+from indexer.daemon.node import Node
 from indexer.rail import (
     Address,
+    AssetId,
     BlockGone,
     BlockRef,
     ChainId,
     Heads,
     RailAdapter,
-    RailError,
     RailUnavailable,
+    RefusesPayments,
     Scanned,
     Span,
     Traits,
@@ -36,63 +35,8 @@ from indexer.rail import (
 
 Answer = TypeVar("Answer")
 
-REST_FIRST, REST_MOST = 0.2, 10.0
-"""Seconds that a failing node rests, at first and at most; jittered, so that many daemons do not return as one."""
-
 WITNESS_SECONDS = 2.0
 """How long a witness is waited for: when it is entered for the first time, and until it is taken for away."""
-
-
-@dataclass(slots=True)
-class Node:
-    """One configured node and how it has fared. ``adapter`` is entered; None while it is not."""
-
-    name: str
-    open: Callable[[], RailAdapter]
-    failures: int = 0
-    rests_until: float = 0.0
-    adapter: RailAdapter | None = None
-    contradicts: bool = False
-    coming: asyncio.Task[None] | None = None
-    """Its being entered as a witness, beside everything else; the last such attempt when that is done."""
-    entering: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def enter(self) -> RailAdapter:
-        """The entered adapter. Raises `RailUnavailable`, and then the node rests."""
-        async with self.entering:
-            if self.adapter is None:
-                adapter = self.open()
-                try:
-                    await adapter.__aenter__()
-                except RailUnavailable:
-                    await adapter.__aexit__(None, None, None)
-                    self.punish()
-                    raise
-                self.adapter = adapter
-            return self.adapter
-
-    async def come(self) -> None:
-        """Enter it, if it can be entered: a witness that is away is no trouble of anybody's."""
-        with suppress(RailUnavailable):
-            await self.enter()
-
-    async def leave(self) -> None:
-        """Let go of it, if it is entered."""
-        adapter, self.adapter = self.adapter, None
-        if adapter is not None:
-            with suppress(RailError):
-                await adapter.__aexit__(None, None, None)
-
-    def punish(self) -> None:
-        """Let it rest, longer each time in a row."""
-        self.failures += 1
-        rest = min(REST_MOST, REST_FIRST * 2 ** min(self.failures - 1, 10))
-        self.rests_until = time.monotonic() + rest * random.uniform(0.5, 1.0)
-
-    @property
-    def rests(self) -> bool:
-        """Whether it failed so recently that it is better left alone."""
-        return self.rests_until > time.monotonic()
 
 
 class NodeSet:
@@ -172,6 +116,16 @@ class NodeSet:
         """Wait for a push. A node that pushes nothing still answers, so it is not left for that."""
         _, adapter = await self._entered()
         await adapter.wait_for_change()
+
+    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """`RefusesPayments.refusal` of the node that answers; None, and nobody is asked, where the rail has none."""
+
+        async def question(node: RailAdapter) -> str | None:
+            if not isinstance(node, RefusesPayments):
+                return None
+            return await node.refusal(address, asset, amount, reference)
+
+        return await self._ask(question) if isinstance(self._unentered, RefusesPayments) else None
 
     async def leave(self, why: RailUnavailable) -> None:
         """Let the node that answers rest, for a reason that only its asker can see; the next is asked instead."""

@@ -8,7 +8,7 @@ in its own time: who paid on the wrong one may have done so before the registrat
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,9 +16,12 @@ import structlog
 
 from indexer.daemon.follower import Follower
 from indexer.daemon.watchlist import FewWatches
-from indexer.rail import BadAddress, BlockGone, BlockRef, RailAdapter, Span, Transfer
+from indexer.rail import Address, BadAddress, BlockGone, BlockRef, RailAdapter, RefusesPayments, Span, Transfer, Watches
 from indexer.store.errors import LeaseLost
 from indexer.store.watches import Registered, Rescan, WatchStore
+
+FEW = 100
+"""Watched addresses up to which a rescan names them to the node."""
 
 BATCH = 500
 """Destinations taken in at a time, and looked back for together."""
@@ -37,7 +40,7 @@ class Registrar:
     store: WatchStore
     node: RailAdapter
     follower: Follower
-    _parsed: dict[UUID, bytes] = field(default_factory=dict)
+    _parsed: dict[UUID, Registered] = field(default_factory=dict)
     _neighbours: dict[bytes, datetime] = field(default_factory=dict)
     """Addresses of other rails that were lately looked back for here, with the moment of their being taken in."""
     _log: structlog.stdlib.BoundLogger = field(init=False)
@@ -48,13 +51,13 @@ class Registrar:
     async def parse_new(self) -> bool:
         """Parse what was registered; True if something now waits for its look-back. Needs no node."""
         waiting = await self.store.registered(self.follower.recorder.rail, BATCH)
-        known = {each.id: each.key for each in waiting if each.key is not None}
+        known = {each.id: each for each in waiting if each.key is not None}
         await self._take_in([each for each in waiting if each.key is None])
         self._parsed.update(known)
         return bool(self._parsed)
 
     async def _take_in(self, fresh: Sequence[Registered]) -> None:
-        good: dict[bytes, tuple[UUID, bytes, str]] = {}
+        good: dict[tuple[bytes, str | None], Registered] = {}
         refused: list[tuple[UUID, str]] = []
         for each in fresh:
             try:
@@ -64,24 +67,44 @@ class Registrar:
                 self._log.warning("watch.rejected", destination=str(each.id), why=str(bad))
             else:
                 # Of two with one key the second waits for the next turn, and then sees that the first has it.
-                good.setdefault(address.key, (each.id, address.key, address.text))
+                good.setdefault((address.key, each.reference), replace(each, key=address.key, address=address.text))
         if refused:
             await self.store.reject(refused)
         if good:
-            self._parsed.update(await self.store.take_in(list(good.values())))
+            taken = await self.store.take_in([(each.id, key, each.address) for (key, _), each in good.items()])
+            self._parsed.update({each.id: each for each in good.values() if each.id in taken})
 
     async def look_back(self) -> None:
-        """Join what was parsed, look back for it, and call it watched. Raises what the node and the store raise."""
+        """Join what was parsed, look back for it, and call it watched. Raises what the node and the store raise.
+
+        What could never be paid as asked for is refused first, for that only the node may know.
+        """
         batch, self._parsed = self._parsed, {}
-        if not batch:
-            return
         try:
-            await self._join(batch.values())
-            await self._look_back(frozenset(batch.values()), list(batch))
+            batch = await self._payable(batch)
+            if batch:
+                keys = {each.id: each.key for each in batch.values() if each.key is not None}
+                await self._join(keys.values())
+                await self._look_back(frozenset(keys.values()), list(keys))
         except BaseException:
             # Not done is not lost: the rows still say `registered`, and the next turn begins with them again.
             self._parsed = {**batch, **self._parsed}
             raise
+
+    async def _payable(self, batch: dict[UUID, Registered]) -> dict[UUID, Registered]:
+        """Those of the batch that the rail does not refuse; the others are rejected, with its reason."""
+        if not isinstance(self.node, RefusesPayments):
+            return batch
+        refused: dict[UUID, str] = {}
+        for each in batch.values():
+            assert each.key is not None
+            why = await self.node.refusal(Address(each.key, each.address), each.asset, each.amount, each.reference)
+            if why is not None:
+                refused[each.id] = why
+                self._log.warning("watch.rejected", destination=str(each.id), why=why)
+        if refused:
+            await self.store.reject(list(refused.items()))
+        return {known: each for known, each in batch.items() if known not in refused}
 
     async def _join(self, keys: Iterable[bytes]) -> None:
         """Wait until the follower is between two blocks, and has them."""
@@ -143,7 +166,7 @@ class Registrar:
         watches = FewWatches(keys, self.follower.watches.assets)
         after, found = await self.node.block_at(start), list[Transfer]()
         while after.height < upto.height:
-            target = after.height + recorder.traits.span_max
+            target = after.height + (recorder.traits.lookback_span or recorder.traits.span_max)
             end = upto if target >= upto.height else await self.node.block_at(target)
             if end.height <= after.height:
                 raise BlockGone(f"the chain has no block between {after.height} and {target}")
@@ -175,9 +198,22 @@ class Registrar:
         )
         found = 0
         if upto.height > after.height:
-            scanned = await self.node.scan(Span(after, upto, sparse=True), follower.watches)
+            scanned = await self.node.scan(Span(after, upto, sparse=True), await self._watched())
             kept, found = await follower.recorder.record_aside(rewinds, scanned.blocks, scanned.transfers)
             follower.add_checkpoints(kept)
         done = Rescan(request.id, request.to_height, last + 1)
         await self.store.rescan_progress(done, found=found, error=None, finished=False)
         return done
+
+    async def _watched(self) -> Watches:
+        """All that the family watches; by name where it is little, so that a node's own index can search for it.
+
+        Without what is claimed: a rival was seen when its block was followed, and an index knows addresses only.
+        """
+        watches = self.follower.watches
+        if len(watches) > FEW:
+            return watches
+        keys: set[bytes] = set()
+        async for some in self.store.keys():
+            keys.update(some)
+        return FewWatches(frozenset(keys), watches.assets)

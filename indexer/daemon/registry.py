@@ -4,7 +4,8 @@ from functools import partial
 from importlib.metadata import entry_points
 
 from indexer.config import NodeConfig, RailConfig
-from indexer.daemon.nodeset import Node, NodeSet
+from indexer.daemon.node import Node
+from indexer.daemon.nodeset import NodeSet
 from indexer.rail import OpenNode, RailAdapter, RailSettings
 
 GROUP = "railwatch.rails"

@@ -1,6 +1,6 @@
 """The public seam: all that an adapter may import."""
 
-from indexer.rail.adapter import OpenNode, RailAdapter
+from indexer.rail.adapter import OpenNode, RailAdapter, RefusesPayments
 from indexer.rail.errors import BadAddress, BlockGone, RailError, RailFault, RailUnavailable
 from indexer.rail.simulator import Simulator
 from indexer.rail.types import (
@@ -35,6 +35,7 @@ __all__ = [
     "RailFault",
     "RailSettings",
     "RailUnavailable",
+    "RefusesPayments",
     "Scanned",
     "Simulator",
     "Span",

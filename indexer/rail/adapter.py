@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from indexer.rail.types import (
     Address,
+    AssetId,
     BlockRef,
     ChainId,
     Heads,
@@ -73,6 +74,22 @@ class RailAdapter(Protocol):
         """Return when the node says that something changed. A hint: it may come late, twice, or for nothing.
 
         Raises `RailUnavailable` when the node pushes nothing, or has been silent for longer than it should.
+        """
+
+
+@runtime_checkable
+class RefusesPayments(Protocol):
+    """What an adapter may offer beside `RailAdapter`: to say of a registration that it could never be paid.
+
+    It is asked once the address is parsed and before it is watched, and never again. An adapter without it refuses
+    nothing but bad addresses.
+    """
+
+    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """Why ``amount`` base units of ``asset`` cannot arrive at ``address``, or not under ``reference``; else None.
+
+        The words are for the merchant's engineer: what is wrong, and what would do. Raises `RailUnavailable` if the
+        node has to be asked and is away.
         """
 
 

@@ -72,9 +72,11 @@ class Transfer:
     ``spends`` is what the transaction consumes (outpoints, an account's nonce), and what its unconfirmed ancestors do:
     another that takes one of these displaces it. ``rivals`` names the transactions among ``Watches.spends`` that this
     one displaces. ``maturity`` is the least depth at which the credit may count, whatever the policy says (coinbase:
-    100). ``evidence`` holds the decoded facts that a person would ask for (sender, log position, node ...), and ``raw``
-    the piece of the node's answer that they were read from (a log, an output; None: not kept): JSON values only,
-    bounded in size.
+    100). ``reference`` is the payer's mark (memo, tag). Where a rail cannot tell which of many marks was meant as one,
+    ``references`` holds them all, and any of them is taken as the reference (account keys, for Solana Pay; HAZARDS
+    S12). ``evidence`` holds the decoded facts that a person would ask for (sender, log position, node ...), and
+    ``raw`` the piece of the node's answer that they were read from (a log, an output; None: not kept): JSON values
+    only, bounded in size.
     """
 
     tx_id: str
@@ -89,6 +91,7 @@ class Transfer:
     maturity: int = 1
     evidence: Mapping[str, Any] = field(default_factory=dict)
     raw: Any = None
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +139,12 @@ class Traits:
     """The asset namespace of tokens, such as ``erc20``; None where the rail knows no tokens."""
     fold_case: bool = False
     """Addresses that differ only in case are the same address."""
+    has_checksum: bool = True
+    """An address that lost a character is seen to be none. If not, it may be somebody else's, and nobody can tell."""
     span_max: int = 1_000
     """The most heights that one scan may cover."""
+    lookback_span: int | None = None
+    """The most heights of one look-back for a few addresses, where a node's index is asked; None: ``span_max``."""
     lookback: int = 300
     """Heights that certainly cover an hour: how far a registration looks back."""
     horizon: int = 100

@@ -82,13 +82,14 @@ class Subject:
     fork: int | None = None
 
     def parameters(self) -> tuple[object, ...]:
-        """As the queries take them: fork, displaced transactions, family, keys, ids."""
+        """As the queries take them: fork, displaced transactions, family, keys, ids, references."""
         return (
             NEVER if self.fork is None else self.fork,
             list({rival for _, transfer in self.identified for rival in transfer.rivals}),
             self.family,
             list({transfer.to for _, transfer in self.identified if transfer.to != NOBODY}),
             [identity for identity, _ in self.identified],
+            list({mark for _, each in self.identified for mark in (each.reference, *each.references) if mark}),
         )
 
 

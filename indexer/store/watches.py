@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from indexer.rail.types import AssetId
 from indexer.store.database import Database
 from indexer.store.queries import query
 
@@ -27,12 +28,17 @@ CHUNK = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A destination that waits to be taken in. ``key`` is known if an earlier daemon had parsed it."""
+    """A destination that waits to be taken in: ``amount`` base units of ``asset``.
+
+    ``key`` is known once it was parsed, maybe by an earlier daemon; ``address`` is then the display form.
+    """
 
     id: UUID
     address: str
     reference: str | None
     key: bytes | None
+    asset: AssetId
+    amount: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,17 @@ class WatchStore:
     async def registered(self, rail: str, limit: int) -> list[Registered]:
         """Destinations of ``rail`` that wait, at most ``limit``."""
         rows = await self._database.rows(REGISTERED, rail, limit)
-        return [Registered(row["id"], row["address"], row["reference"], row["address_key"]) for row in rows]
+        return [
+            Registered(
+                row["id"],
+                row["address"],
+                row["reference"],
+                row["address_key"],
+                AssetId(row["asset"]),
+                int(row["expected_amount"]),
+            )
+            for row in rows
+        ]
 
     async def take_in(self, parsed: Sequence[tuple[UUID, bytes, str]]) -> dict[UUID, bytes]:
         """Give destinations (id, key, display form); returns those that were taken, with their keys."""

@@ -14,7 +14,7 @@ from adapters.evm.simulator import EvmSimulator
 from indexer.store.database import Database, connect
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
-from tests.bench import bitcoin, bitcoin_cpu, catchup, cpu, feed, latency, process, quiet, webhooks
+from tests.bench import bitcoin, bitcoin_cpu, catchup, cpu, feed, latency, process, quiet, solana, webhooks
 from tests.bench.report import Row, show
 from tests.bench.stand import Stand, until
 
@@ -108,6 +108,7 @@ async def main() -> None:
         *await cpu.rows(),
         *bitcoin_cpu.rows(),
         *await coins(),
+        *await solana.rows(),
         *await feed.rows(),
         *await webhooks.rows(),
     ]

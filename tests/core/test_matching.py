@@ -80,6 +80,21 @@ def test_a_destination_without_a_reference_takes_what_no_other_claims():
     )
 
 
+def test_any_of_many_marks_is_taken_as_the_reference():
+    """A rail that cannot tell which of a transaction's keys was meant as one gives all of them (HAZARDS S12)."""
+    one, two = asks("one", reference="1"), asks("two", reference="2", created=5)
+    assert belongs(replace(TRANSFER, references=("8", "1", "9")), one, two) == (one, Kind.PAYMENT)
+    assert belongs(replace(TRANSFER, references=("1", "2")), one, two) == (two, Kind.PAYMENT)
+    assert belongs(replace(TRANSFER, references=("8", "9")), one, two) is None
+
+
+def test_whose_reference_it_carries_comes_before_who_asks_for_none():
+    plain, mine = asks("plain", created=5), asks("mine", reference="1")
+    for transfer in (replace(TRANSFER, reference="1"), replace(TRANSFER, references=("1",))):
+        assert belongs(transfer, plain, mine) == (mine, Kind.PAYMENT)
+    assert belongs(replace(TRANSFER, reference="1"), plain, replace(mine, open=False)) == (plain, Kind.PAYMENT)
+
+
 # Sightings
 
 

@@ -9,8 +9,9 @@ from adapters.fake import FakeAdapter, FakeChain, FakeNode, address, decode
 from indexer.conformance import WatchSet
 from indexer.daemon import agreement, nodeset
 from indexer.daemon.agreement import Disagreement
-from indexer.daemon.nodeset import Node, NodeSet
-from indexer.rail import Heads, RailUnavailable, Span
+from indexer.daemon.node import Node
+from indexer.daemon.nodeset import NodeSet
+from indexer.rail import Address, AssetId, Heads, RailUnavailable, Span
 
 
 def some_nodes(count: int) -> tuple[FakeChain, list[FakeNode], NodeSet]:
@@ -219,3 +220,23 @@ def test_a_node_that_is_ahead_of_the_others_never_lags(monkeypatch: pytest.Monke
     laggard = agreement.Laggard()
     assert [laggard.lags(newer, [older]) for _ in range(2)] == [0, 0]
     assert [laggard.lags(older, [newer]) for _ in range(2)][-1] == 5
+
+
+async def test_an_adapter_that_knows_no_refusals_refuses_nothing() -> None:
+    """And no node is asked, so that a registration does not wait for one."""
+    _, nodes, rail = two_nodes()
+    for node in nodes:
+        node.down = True
+    assert await rail.refusal(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), 1, None) is None
+
+
+async def test_a_refusal_is_the_answering_nodes() -> None:
+    class Refusing(FakeAdapter):
+        async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+            return f"{amount} is too little" if amount < 10 else None
+
+    chain = FakeChain("pair")
+    chain.mine()
+    async with NodeSet([Node("only", lambda: Refusing(FakeNode(chain), chain.chain_id))]) as rail:
+        for amount, why in ((9, "9 is too little"), (10, None)):
+            assert await rail.refusal(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), amount, None) == why

@@ -41,6 +41,12 @@ class SumsByAddress(Broken):
         return [replace(transfer, amount=total) for transfer in found[:1]]
 
 
+@caught_by("what_can_be_paid_is_not_refused")
+class RefusesEverything(Broken):
+    async def refusal(self, address, asset, amount, reference):
+        return "too little"
+
+
 @caught_by("a_failed_transaction_is_invisible")
 class BelievesFailures(Broken):
     async def _block(self, block_hash):

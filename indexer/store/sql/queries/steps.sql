@@ -34,6 +34,7 @@ select 'covered', null, null, null, null, null, name, null, null, null, covered_
 from railwatch.rails where name <> $1 and covered_until is not null
 union all
 select * from railwatch.touched($1, $4, coalesce($9, -1), $15, $16, $17, $18, $19)
+where reference is null or reference = any ($20::text[])  -- many may share an address, each with a reference
 
 -- name: fence_aside
 -- Hold the rail's row for a step that leaves the cursor where it is; no row if the lease or the branch changed.
@@ -51,6 +52,7 @@ select 'covered' as what, null::uuid as detection_id, null::uuid as invoice_id, 
 from railwatch.rails where covered_until is not null
 union all
 select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)
+where reference is null or reference = any ($9::text[])
 
 -- name: cover
 -- Extend a rail's coverage to the present: once some window on it has run out, and every ten seconds as a sign of life.

@@ -35,7 +35,7 @@ select now()
 
 -- name: registered
 -- Destinations of a rail that wait. Unparsed ones first: a bad address is refused at once, however many wait for a node.
-select id, address, reference, address_key from railwatch.destinations
+select id, address, reference, address_key, asset, expected_amount from railwatch.destinations
 where rail = $1 and watch_state = 'registered' order by address_key is not null, id limit $2
 
 -- name: take_in
@@ -64,7 +64,7 @@ where d.id = given.id and d.watch_state = 'registered'
 returning d.id, d.address_key, d.watch_state = 'registered' as taken
 
 -- name: reject
--- Refuse destinations whose address the rail cannot read, with the reason.
+-- Refuse destinations that the rail cannot read, or that could never be paid, with the reason.
 update railwatch.destinations d set watch_state = 'rejected', watch_error = t.reason
 from unnest($1::uuid[], $2::text[]) as t (id, reason)
 where d.id = t.id and d.watch_state = 'registered'

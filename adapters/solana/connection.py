@@ -1,0 +1,68 @@
+"""An open node: everything behind the seam that talks."""
+
+from adapters.solana.decode import NATIVE_ASSET, Lens
+from adapters.solana.history import NO_DATA, History
+from adapters.solana.node import SolanaNode
+from adapters.solana.refuse import bad_reference, less_than_rent, not_an_owner
+from adapters.solana.rpc import Rpc
+from adapters.solana.scan import scan
+from adapters.solana.source import Source
+from adapters.solana.sparse import look_back
+from adapters.solana.wake import SlotPush
+from adapters.solana.wire import account_decoder, number_decoder
+from indexer.rail import Address, AssetId, ChainId, RailUnavailable, Scanned, Span, Watches
+
+FEW = 500
+"""Addresses up to which a look-back asks by the node's index: all that one batch of registrations brings."""
+
+
+class Connection:
+    """One node, connected and identified. ``index``: whether look-backs may ask for accounts instead of blocks."""
+
+    def __init__(self, node: SolanaNode, chain_id: ChainId, *, index: bool) -> None:
+        self._chain_id = chain_id
+        self._index = index
+        self._name = node.name
+        self._rpc = Rpc(node)
+        self.source = Source(self._rpc, chain_id)
+        self._history = History(self._rpc)
+        self._push = SlotPush(node, self.source.slot) if node.ws else None
+
+    async def open(self) -> None:
+        """Connect, and compare the chain. Raises `RailUnavailable`."""
+        await self._rpc.open()
+        await self.source.heads()
+
+    async def close(self) -> None:
+        """Let go of the websocket and of all connections. Idempotent."""
+        try:
+            if self._push is not None:
+                await self._push.close()
+        finally:
+            await self._rpc.close()
+
+    async def scan(self, span: Span, watches: Watches) -> Scanned:
+        """All transfers of the span to watched addresses."""
+        lens = Lens(self._chain_id, self._name, watches)
+        keys = watches.few(FEW) if self._index and span.sparse and len(watches) else None
+        if keys is not None and len(span) > len(keys):
+            return await look_back(self.source, self._history, span, lens, keys)
+        return await scan(self.source, span, lens)
+
+    async def wait_for_change(self) -> None:
+        """Return at a new slot. Raises `RailUnavailable` where there is no push, or where it has gone silent."""
+        if self._push is None:
+            raise RailUnavailable(f"{self._name}: no ws is configured, so nothing is pushed")
+        await self._push.wait()
+
+    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """Why this could never be paid as asked for; None if it could (`adapters.solana.refuse`)."""
+        if reference is not None and (why := bad_reference(reference)):
+            return why
+        found = await self._rpc.call(account_decoder, "getAccountInfo", address.text, NO_DATA)
+        if why := not_an_owner(address, found.value):
+            return why
+        if asset != f"{self._chain_id}/{NATIVE_ASSET}":
+            return None
+        rent = await self._rpc.call(number_decoder, "getMinimumBalanceForRentExemption", 0)
+        return less_than_rent(address, amount, found.value.lamports if found.value else 0, rent)

@@ -1,0 +1,79 @@
+"""JSON-RPC 2.0: from bytes to a method and back to bytes, and never anything but an answer."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from adapters.solana.devnode.account_methods import AccountMethods
+from adapters.solana.devnode.block_methods import BlockMethods
+from adapters.solana.devnode.controls import Controls
+from adapters.solana.devnode.errors import INTERNAL, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE, RpcError
+from adapters.solana.devnode.guard import Panicked, contained
+from adapters.solana.devnode.history_methods import HistoryMethods
+from adapters.solana.devnode.method import Method
+from adapters.solana.devnode.node import Node
+from adapters.solana.devnode.params import Params
+from adapters.solana.devnode.send_methods import SendMethods
+
+BATCH_MAX = 2_000
+log = logging.getLogger(__name__)
+
+
+class Rpc:
+    """All methods of the node."""
+
+    def __init__(self, node: Node) -> None:
+        self.history = HistoryMethods(node.chain)
+        self.accounts = AccountMethods(node)
+        self.controls = Controls(node)
+        sending = SendMethods(node, self.accounts)
+        tables = (BlockMethods(node), self.history, self.accounts, sending, self.controls)
+        self.methods = {name: method for part in tables for name, method in part.table().items()}
+
+    def answer(self, body: bytes) -> bytes:
+        """The answer to the body of a request, single or batch."""
+        try:
+            request = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            return msgspec.json.encode(failure(None, RpcError(PARSE, "Parse error")))
+        if not isinstance(request, list):
+            return msgspec.json.encode(answered(request, self.methods))
+        if not 1 <= len(request) <= BATCH_MAX:
+            return msgspec.json.encode(failure(None, RpcError(INVALID_REQUEST, "Invalid request")))
+        return msgspec.json.encode([answered(one, self.methods) for one in request])
+
+
+def answered(request: Any, methods: Mapping[str, Method]) -> dict[str, Any]:
+    """One request's answer, whatever the request is."""
+    name = request.get("method") if isinstance(request, dict) else None
+    number = request.get("id") if isinstance(request, dict) else None
+    if not isinstance(name, str):
+        return failure(number, RpcError(INVALID_REQUEST, "Invalid request"))
+    try:
+        method = methods.get(name, _unknown)
+        with contained():
+            result = method(Params(request.get("params")))
+            # Encoded here, because what cannot be encoded must become an answer too.
+            return {"jsonrpc": "2.0", "result": msgspec.Raw(msgspec.json.encode(result)), "id": number}
+    except RpcError as error:
+        return failure(number, error)
+    except Panicked as error:
+        return failure(number, RpcError(INTERNAL, f"Internal error: {error}"))
+    except Exception as error:
+        # The outermost layer: one request that nobody thought of must not end the node for all others.
+        log.exception("%s failed", name)
+        return failure(number, RpcError(INTERNAL, f"Internal error: {type(error).__name__}: {error}"))
+
+
+def _unknown(_: Params) -> None:
+    raise RpcError(METHOD_NOT_FOUND, "Method not found")
+
+
+def failure(number: Any, error: RpcError) -> dict[str, Any]:
+    """An error as an answer."""
+    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.data is not None:
+        told["data"] = error.data
+    return {"jsonrpc": "2.0", "error": told, "id": number}

@@ -1,0 +1,76 @@
+"""What a node's own index knows of an account: its token accounts and signatures, and a transaction by signature."""
+
+from typing import Any
+
+import msgspec
+
+from adapters.solana import wire
+from adapters.solana.rpc import UNSUPPORTED_VERSION, Refused, Rpc
+from adapters.solana.wire import AccountKey, Accounts, Sent, Transaction
+from indexer.rail import RailFault
+
+CONFIRMED = {"commitment": "confirmed"}
+NO_DATA = {**CONFIRMED, "encoding": "base64", "dataSlice": {"offset": 0, "length": 0}}
+PROGRAMS = ("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb")
+"""SPL Token and Token-2022: the only programs whose accounts a node counts as token balances."""
+PAGE, PAGES = 1_000, 20
+"""Signatures in one answer, and answers for one account: more than an hour of a busy shop."""
+
+
+class TooMany(Exception):
+    """An account has more transactions than it is worth to ask for one by one."""
+
+
+class History:
+    """One node's index."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    async def token_accounts(self, owner: str) -> list[str]:
+        """The owner's token accounts as of now, of both programs. Raises `Refused` where there is no such index."""
+        found: list[str] = []
+        for program in PROGRAMS:
+            held = await self._rpc.call(
+                wire.held_decoder, "getTokenAccountsByOwner", owner, {"programId": program}, NO_DATA
+            )
+            found += [each.pubkey for each in held.value]
+        return found
+
+    async def signatures(self, account: str, above: int) -> list[tuple[str, int]]:
+        """(signature, slot) of what succeeded and names the account, in slots over ``above``. Raises `TooMany`."""
+        found: list[tuple[str, int]] = []
+        options: dict[str, Any] = {**CONFIRMED, "limit": PAGE}
+        for _ in range(PAGES):
+            page = await self._rpc.call(wire.signed_decoder, "getSignaturesForAddress", account, options)
+            found += [(each.signature, each.slot) for each in page if each.slot > above and each.err is None]
+            if len(page) < PAGE or page[-1].slot <= above:
+                return found
+            options["before"] = page[-1].signature
+        raise TooMany(f"{account} has more than {PAGE * PAGES:,} transactions above slot {above}")
+
+    async def transaction(self, signature: str) -> tuple[int, Transaction]:
+        """Its slot, and itself in the form that blocks are told in. Raises `RailFault` if it cannot be read."""
+        options = {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": wire.VERSION_MAX}
+        try:
+            sent = await self._rpc.call(wire.sent_decoder, "getTransaction", signature, options)
+        except Refused as refused:
+            if refused.code == UNSUPPORTED_VERSION:
+                raise RailFault(
+                    f"transaction {signature} has a version above {wire.VERSION_MAX}, which this version of Railwatch "
+                    f"cannot read; upgrade it ({refused})"
+                ) from refused
+            raise
+        try:
+            sent.meta.held_before()
+        except msgspec.DecodeError as error:
+            raise RailFault(f"transaction {signature} cannot be decoded: {error}") from error
+        return sent.slot, _as_in_a_block(sent)
+
+
+def _as_in_a_block(sent: Sent) -> Transaction:
+    """Its own keys, then those that lookup tables loaded: the order of the balances (HAZARDS S3)."""
+    loaded = sent.meta.loaded_addresses
+    keys = [*sent.transaction.message.account_keys, *loaded.writable, *loaded.readonly]
+    accounts = Accounts(sent.transaction.signatures, [AccountKey(key) for key in keys])
+    return Transaction(accounts, sent.meta, sent.version)

@@ -1,0 +1,170 @@
+"""Asks a node for blocks, and says in the seam's words why one cannot be had.
+
+Three reasons look alike and are not: a slot was skipped (which only the next block's parent proves, HAZARDS S11), its
+block is not there yet or got lost on this node, and it was pruned. Nothing here ever takes one for another.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from adapters.solana import wire
+from adapters.solana.node import check_chain
+from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, UNSUPPORTED_VERSION, Call, Nothing, Refused, Rpc, Unreadable
+from adapters.solana.wire import Block, Header, Latest, Listed, Reply, block_ref
+from indexer.rail import BlockGone, BlockRef, ChainId, Heads, RailFault, RailUnavailable
+
+CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
+"""``processed`` is never asked for: it can vanish, and nobody may be paid by it (HAZARDS S10)."""
+
+BARE = {**CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": wire.VERSION_MAX}
+WHOLE = {**BARE, "transactionDetails": "accounts"}
+LISTED = {**BARE, "transactionDetails": "signatures"}
+
+REMEMBERED = 256
+"""Headers that are kept by hash: more than there are blocks between confirmed and finalized."""
+
+GAPS = (64, 4_096, 400_000)
+"""Slots to look back through for the nearest block, one after the other; a node answers for 500,000 at once."""
+
+
+class NoBlock(RailUnavailable):
+    """The node has no block at a slot that should have one: it is not there yet, or this node has lost it."""
+
+
+class Source:
+    """One node's blocks."""
+
+    def __init__(self, rpc: Rpc, chain_id: ChainId) -> None:
+        self._rpc = rpc
+        self._chain_id = chain_id
+        self._headers: OrderedDict[str, BlockRef] = OrderedDict()
+
+    async def heads(self) -> Heads:
+        """Latest and finalized, from a node that is healthy and on the right chain, in one request (E19, E23).
+
+        Finalized is asked for first, so that it cannot overtake latest; where the two have become one, both are it.
+        """
+        calls: list[Call] = [
+            ("getGenesisHash", ()),
+            ("getHealth", ()),
+            ("getLatestBlockhash", (FINALIZED,)),
+            ("getLatestBlockhash", (CONFIRMED,)),
+        ]
+        genesis, health, finalized, latest = await self._rpc.batch(calls)
+        check_chain(self._rpc.name, self._rpc.read(wire.text_decoder, genesis, "getGenesisHash"), self._chain_id)
+        if (state := self._rpc.read(wire.text_decoder, health, "getHealth")) != "ok":
+            raise RailUnavailable(f"{self._rpc.name} calls itself {state[:80]!r}")
+        settled = await self._named(self._rpc.read(wire.latest_decoder, finalized, "getLatestBlockhash"))
+        newest = await self._named(self._rpc.read(wire.latest_decoder, latest, "getLatestBlockhash"))
+        return Heads(newest if newest.height > settled.height else settled, None, settled)
+
+    async def slot(self) -> int:
+        """The newest confirmed slot."""
+        return await self._rpc.call(wire.number_decoder, "getSlot", CONFIRMED)
+
+    async def at(self, height: int) -> BlockRef:
+        """The canonical block at a slot, or the nearest below. Raises `BlockGone` above the head.
+
+        Raises `RailFault` if all that could be the nearest has been pruned.
+        """
+        if height > await self.slot():
+            raise BlockGone(f"{self._rpc.name}: no block at slot {height} yet")
+        for gap in GAPS:
+            low = max(0, height - gap)
+            slots = await self.slots(low, height)
+            if slots:
+                return (await self.header(slots[-1]))[0]
+            if not low:
+                break
+        await self.check_kept(height)
+        raise NoBlock(f"{self._rpc.name}: it lists no block in the {GAPS[-1]:,} slots up to {height}")
+
+    async def slots(self, low: int, high: int) -> list[int]:
+        """The slots from ``low`` to ``high`` that the node has blocks for, ascending."""
+        listed = await self._rpc.call(wire.slots_decoder, "getBlocks", low, high, CONFIRMED)
+        return sorted(set(listed))
+
+    async def header(self, slot: int) -> tuple[BlockRef, Header]:
+        """The block of this slot without its content. Raises `NoBlock`, and `RailFault` if it was pruned."""
+        header = await self._ask(wire.header_decoder, slot, BARE)
+        return self._remember(block_ref(slot, header)), header
+
+    async def signatures(self, slot: int) -> tuple[BlockRef, Listed]:
+        """The block of this slot with the names of its transactions, in order. Raises as `header`."""
+        listed = await self._ask(wire.listed_decoder, slot, LISTED)
+        return self._remember(block_ref(slot, listed)), listed
+
+    async def block(self, slot: int) -> tuple[BlockRef, Block]:
+        """The block of this slot. Raises as `header`, and `RailFault` if it cannot be decoded."""
+        block = await self._ask(wire.block_decoder, slot, WHOLE)
+        return self._remember(block_ref(slot, block)), block
+
+    async def is_gone(self, slot: int) -> bool:
+        """Whether the chain provably has no block at this slot: it ends below, or the next parent is below (S11)."""
+        if await self.slot() < slot:
+            return True
+        above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, CONFIRMED)
+        return bool(above) and (await self.header(above[0]))[1].parent_slot < slot
+
+    async def check_kept(self, low: int) -> None:
+        """Raises `RailFault` if the node no longer has the blocks from slot ``low`` on."""
+        first = await self._rpc.call(wire.number_decoder, "getFirstAvailableBlock")
+        if first > low:
+            raise self._pruned(low, f"its first block is {first}")
+
+    async def _named(self, latest: Latest) -> BlockRef:
+        """The block behind a commitment's slot and hash: remembered, since it was the newest or scanned a while ago."""
+        known = self._headers.get(latest.value.blockhash)
+        if known is not None and known.height == latest.context.slot:
+            return known
+        try:
+            return (await self.header(latest.context.slot))[0]
+        except NoBlock:
+            # A node may call a block confirmed a moment before it can serve it. The one below is as good: a head that
+            # lags is no reorg.
+            return await self.at(latest.context.slot - 1)
+
+    async def _ask(self, decoder: "wire.Decoder[wire.T]", slot: int, options: dict[str, Any]) -> "wire.T":
+        try:
+            return await self._rpc.call(decoder, "getBlock", slot, options)
+        except Refused as refused:
+            if refused.code == BLOCK_CLEANED_UP:
+                raise self._pruned(slot, str(refused)) from refused
+            if refused.code == UNSUPPORTED_VERSION:
+                raise RailFault(
+                    f"the block of slot {slot} holds a transaction of a version above {wire.VERSION_MAX}, which this "
+                    f"version of Railwatch cannot read; upgrade it, the rail goes on where it stands ({refused})"
+                ) from refused
+            if refused.code in MISSING:
+                raise NoBlock(f"{refused}; a slot is skipped only if the next block's parent says so") from refused
+            raise
+        except Nothing as nothing:
+            # How a node tells of a block that it knows of and cannot read.
+            raise NoBlock(f"{nothing}, and slot {slot} was asked for") from nothing
+        except Unreadable as unreadable:
+            name = _name_of(unreadable.raw)
+            if name is None:
+                raise
+            raise RailFault(f"block {slot} {name} cannot be decoded: {unreadable}") from unreadable
+
+    def _pruned(self, slot: int, why: str) -> RailFault:
+        return RailFault(
+            f"{self._rpc.name} has pruned the block of slot {slot} ({why}); let the rail ask a node that keeps it"
+        )
+
+    def _remember(self, ref: BlockRef) -> BlockRef:
+        self._headers[ref.hash] = ref
+        while len(self._headers) > REMEMBERED:
+            self._headers.popitem(last=False)
+        return ref
+
+
+def _name_of(raw: bytes) -> str | None:
+    """The hash of what is a block and yet cannot be read; None if it is no block at all, or one without a hash."""
+    try:
+        reply = msgspec.json.decode(raw, type=Reply[wire.Named])
+    except msgspec.DecodeError:
+        return None
+    return None if reply.result is None else reply.result.blockhash

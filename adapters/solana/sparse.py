@@ -1,0 +1,120 @@
+"""Looking back for a few addresses by the node's own index: an hour of blocks would be some forty gigabytes.
+
+What touched an address is found by its signatures. Tokens are paid to accounts of the owner without naming the owner,
+so those accounts are asked for as well: the ones there are, and, since only an owner can close or give one away, every
+one that a transaction of the owner's names (HAZARDS S6). A transaction's block says where in it the transaction is.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from adapters.solana.address import text_of
+from adapters.solana.decode import Lens, block_transfers
+from adapters.solana.history import History, TooMany
+from adapters.solana.rpc import NO_INDEX, Refused
+from adapters.solana.scan import scan
+from adapters.solana.source import NoBlock, Source
+from adapters.solana.wire import Block, Transaction
+from indexer.rail import BlockGone, BlockRef, Scanned, Span, Transfer
+
+AT_ONCE = 8
+"""Questions at a time: they are small."""
+
+T = TypeVar("T")
+Answer = TypeVar("Answer")
+
+
+async def look_back(source: Source, history: History, span: Span, lens: Lens, keys: Sequence[bytes]) -> Scanned:
+    """All transfers of a sparse span to ``keys``. Raises `BlockGone` as `scan`, which does it where no index helps.
+
+    A node writes a block's index before it can tell the block, so that ``upto`` is asked for first; and once more at
+    the end, when it must still be canonical, and everything below it with it.
+    """
+    await _check_canonical(source, span.upto)
+    try:
+        found = await _transactions(history, {text_of(key) for key in keys}, span.after.height)
+    except TooMany:
+        return await scan(source, span, lens)
+    except Refused as refused:
+        if refused.code not in NO_INDEX:
+            raise
+        return await scan(source, span, lens)
+    by_slot: defaultdict[int, dict[str, Transaction]] = defaultdict(dict)
+    for signature, (slot, tx) in found.items():
+        if slot <= span.upto.height:
+            by_slot[slot][signature] = tx
+    told = await _all(sorted(by_slot), lambda slot: _told(source, slot, by_slot[slot], lens))
+    for ref in (span.after, span.upto):
+        await _check_canonical(source, ref)
+    blocks = [ref for ref, transfers in told if transfers and ref.height != span.upto.height]
+    return Scanned([*blocks, span.upto], [each for _, transfers in told for each in transfers], "index")
+
+
+async def _transactions(history: History, owners: set[str], above: int) -> dict[str, tuple[int, Transaction]]:
+    """Everything that touched the owners or their token accounts, by signature, with its slot."""
+    asked: set[str] = set()
+    found: dict[str, tuple[int, Transaction]] = {}
+    opened = await _all(sorted(owners), history.token_accounts)
+    wanted = owners.union(*opened)
+    # Each round may name further accounts of the owners; there are only so many in the transactions of one hour.
+    while wanted:
+        lists = await _all(sorted(wanted), lambda account: history.signatures(account, above))
+        asked |= wanted
+        fresh = sorted({signature for each in lists for signature, _ in each} - found.keys())
+        found.update(zip(fresh, await _all(fresh, history.transaction), strict=True))
+        wanted = {account for signature in fresh for account in _accounts_of(found[signature][1], owners)} - asked
+    return found
+
+
+def _accounts_of(tx: Transaction, owners: set[str]) -> Iterable[str]:
+    """The token accounts of the owners that the transaction names."""
+    if tx.meta is None:
+        return
+    for balance in (*tx.meta.held_before(), *tx.meta.post_token_balances):
+        if balance.owner in owners and balance.account_index < len(tx.transaction.account_keys):
+            yield tx.transaction.account_keys[balance.account_index].pubkey
+
+
+async def _told(
+    source: Source, slot: int, transactions: dict[str, Transaction], lens: Lens
+) -> tuple[BlockRef, list[Transfer]]:
+    """What these transactions brought, in the order of their block. Raises `BlockGone` if it does not hold them."""
+    try:
+        ref, listed = await source.signatures(slot)
+    except NoBlock as missing:
+        if await source.is_gone(slot):
+            raise BlockGone(f"the chain has no block at slot {slot} any more") from missing
+        raise
+    inside = [transactions[signature] for signature in listed.signatures if signature in transactions]
+    if len(inside) != len(transactions):
+        raise BlockGone(f"block {slot} {ref.hash} does not hold what the index says")
+    block = Block(listed.blockhash, listed.previous_blockhash, listed.parent_slot, listed.block_time, inside)
+    return ref, block_transfers(block, ref, lens)
+
+
+async def _check_canonical(source: Source, ref: BlockRef) -> None:
+    """Raises `BlockGone` if the chain holds another block, or none, at that slot."""
+    try:
+        here, _ = await source.header(ref.height)
+    except NoBlock as missing:
+        if await source.is_gone(ref.height):
+            raise BlockGone(f"the chain has no block at slot {ref.height} any more") from missing
+        raise
+    if here.hash != ref.hash:
+        raise BlockGone(f"block {ref.height} is {here.hash}, not {ref.hash}")
+
+
+async def _all(things: Sequence[T], ask: Callable[[T], Awaitable[Answer]]) -> list[Answer]:
+    """The answers in order, `AT_ONCE` of them on their way. The first error ends it, and cancels the rest."""
+    answers: list[Answer] = []
+    for at in range(0, len(things), AT_ONCE):
+        tasks = [asyncio.ensure_future(ask(thing)) for thing in things[at : at + AT_ONCE]]
+        try:
+            answers += await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return answers

@@ -1,0 +1,224 @@
+"""The JSON of a node, as narrow types: what is not named here is skipped without being built.
+
+`getBlock` is asked with ``transactionDetails: "accounts"``: the keys of each transaction in the order of its balances,
+those from lookup tables included (HAZARDS S3), the balances before and after, and no instructions.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from indexer.rail import BlockRef, RailUnavailable
+
+VERSION_MAX = 1
+"""The highest transaction version whose accounts and balances are understood here."""
+
+T = TypeVar("T")
+
+
+class RpcError(msgspec.Struct):
+    """The ``error`` object of a reply."""
+
+    code: int = 0
+    message: str = ""
+
+
+class Reply(msgspec.Struct, Generic[T]):
+    """One reply, its result typed at once: a block of some megabytes is read in one pass."""
+
+    id: int | None = None
+    result: T | None = None
+    error: RpcError | None = None
+
+
+class Header(msgspec.Struct, rename="camel", gc=False):
+    """A block without its transactions. ``block_time`` in seconds since 1970; a node may not know it yet."""
+
+    blockhash: str
+    previous_blockhash: str
+    parent_slot: int
+    block_time: int | None = None
+
+
+class Named(msgspec.Struct, rename="camel"):
+    """The least that makes an answer a block."""
+
+    blockhash: str
+    parent_slot: int
+
+
+class AccountKey(msgspec.Struct, gc=False):
+    """One account of a transaction, static or from a lookup table."""
+
+    pubkey: str
+
+
+class Accounts(msgspec.Struct, rename="camel", gc=False):
+    """A transaction, as far as its signature and the accounts it names."""
+
+    signatures: list[str]
+    account_keys: list[AccountKey]
+
+
+class TokenAmount(msgspec.Struct, gc=False):
+    """Only the raw amount, as text: ``uiAmount`` is a float, and scaled by whatever the mint says (HAZARDS S8)."""
+
+    amount: str
+
+
+class TokenBalance(msgspec.Struct, rename="camel", gc=False):
+    """What one token account held before or after the transaction, and whose it was."""
+
+    account_index: int
+    mint: str
+    owner: str
+    program_id: str
+    ui_token_amount: TokenAmount
+
+
+_balances_decoder = msgspec.json.Decoder(list[TokenBalance])
+
+
+class Meta(msgspec.Struct, rename="camel", gc=False):
+    """What became of a transaction. Balances are lamports, parallel to the account keys.
+
+    What was held before is read only where something has hit, which spares a block a tenth of its decoding.
+    """
+
+    err: Any
+    pre_balances: list[int]
+    post_balances: list[int]
+    pre_token_balances: msgspec.Raw
+    post_token_balances: list[TokenBalance]
+
+    def held_before(self) -> list[TokenBalance]:
+        """The token balances before the transaction. Raises `msgspec.DecodeError`."""
+        return _balances_decoder.decode(self.pre_token_balances)
+
+
+class Transaction(msgspec.Struct, gc=False):
+    """One transaction of a block. A node without its status history gives no meta."""
+
+    transaction: Accounts
+    meta: Meta | None
+    version: int | str = "legacy"
+
+
+class Block(Header, gc=False):
+    """A block with the accounts of its transactions."""
+
+    transactions: list[Transaction] = []
+
+
+class Listed(Header, gc=False):
+    """A block with the signatures of its transactions, in order."""
+
+    signatures: list[str] = []
+
+
+class Loaded(msgspec.Struct):
+    """What a transaction's lookup tables gave."""
+
+    writable: list[str] = []
+    readonly: list[str] = []
+
+
+class SentMeta(Meta, rename="camel"):
+    """As in a block, and with the keys that only lookup tables name."""
+
+    loaded_addresses: Loaded = msgspec.field(default_factory=Loaded)
+
+
+class Message(msgspec.Struct, rename="camel"):
+    """The keys that a transaction itself names."""
+
+    account_keys: list[str]
+
+
+class Body(msgspec.Struct):
+    """A transaction's signatures and message."""
+
+    signatures: list[str]
+    message: Message
+
+
+class Sent(msgspec.Struct):
+    """`getTransaction`."""
+
+    slot: int
+    transaction: Body
+    meta: SentMeta
+    version: int | str = "legacy"
+
+
+class Context(msgspec.Struct):
+    """The slot that an answer is about."""
+
+    slot: int
+
+
+class RecentHash(msgspec.Struct):
+    """The value of `getLatestBlockhash`."""
+
+    blockhash: str
+
+
+class Latest(msgspec.Struct):
+    """`getLatestBlockhash`: the newest block of a commitment, by slot and hash; cheap, for the node keeps it."""
+
+    context: Context
+    value: RecentHash
+
+
+class Account(msgspec.Struct):
+    """An account as it is now, without its data; ``owner`` is the program that it belongs to."""
+
+    lamports: int
+    owner: str
+
+
+class AccountInfo(msgspec.Struct):
+    """`getAccountInfo`; None for an address that nobody has paid yet."""
+
+    value: Account | None
+
+
+class TokenAccounts(msgspec.Struct):
+    """`getTokenAccountsByOwner`, as far as their addresses."""
+
+    value: list[AccountKey]
+
+
+class Signed(msgspec.Struct):
+    """One entry of `getSignaturesForAddress`."""
+
+    signature: str
+    slot: int
+    err: Any = None
+
+
+Decoder: TypeAlias = "msgspec.json.Decoder[Reply[T]]"
+
+header_decoder: "Decoder[Header]" = msgspec.json.Decoder(Reply[Header])
+block_decoder: "Decoder[Block]" = msgspec.json.Decoder(Reply[Block])
+latest_decoder: "Decoder[Latest]" = msgspec.json.Decoder(Reply[Latest])
+listed_decoder: "Decoder[Listed]" = msgspec.json.Decoder(Reply[Listed])
+sent_decoder: "Decoder[Sent]" = msgspec.json.Decoder(Reply[Sent])
+signed_decoder: "Decoder[list[Signed]]" = msgspec.json.Decoder(Reply[list[Signed]])
+held_decoder: "Decoder[TokenAccounts]" = msgspec.json.Decoder(Reply[TokenAccounts])
+account_decoder: "Decoder[AccountInfo]" = msgspec.json.Decoder(Reply[AccountInfo])
+slots_decoder: "Decoder[list[int]]" = msgspec.json.Decoder(Reply[list[int]])
+number_decoder: "Decoder[int]" = msgspec.json.Decoder(Reply[int])
+text_decoder: "Decoder[str]" = msgspec.json.Decoder(Reply[str])
+
+
+def block_ref(slot: int, block: Header) -> BlockRef:
+    """The block's name and place. Raises `RailUnavailable` while the node does not know its time."""
+    if block.block_time is None:
+        raise RailUnavailable(f"the node knows no time of block {slot} {block.blockhash} yet")
+    try:
+        time = datetime.fromtimestamp(block.block_time, UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise RailUnavailable(f"block {slot} {block.blockhash}: {block.block_time} is no time") from error
+    return BlockRef(slot, block.blockhash, block.previous_blockhash if slot else "", time)

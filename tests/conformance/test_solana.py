@@ -1,0 +1,40 @@
+"""The conformance suite on the Solana adapter, with the development node's real programs."""
+
+from dataclasses import replace
+
+import pytest
+
+from adapters.solana import open_node
+from adapters.solana.simulator import SolanaSimulator
+from indexer.conformance import AdapterConformance
+from indexer.rail import ChainId, RailAdapter, Simulator
+
+
+@pytest.mark.solana
+class TestSolana(AdapterConformance):
+    """SOL and a token; what is confirmed is not final for some blocks, so that it can be reorganised."""
+
+    def make_simulator(self) -> Simulator:
+        return SolanaSimulator(root_lag=4)
+
+    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+        assert isinstance(simulator, SolanaSimulator)
+        elsewhere = ChainId("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp")
+        return open_node(replace(simulator.settings, chain_id=elsewhere), simulator.node)
+
+
+@pytest.mark.solana
+class TestSkippingSolana(TestSolana):
+    """Slots without a block, everywhere."""
+
+    def make_simulator(self) -> Simulator:
+        return Gappy(root_lag=4)
+
+
+class Gappy(SolanaSimulator):
+    """A chain whose leaders miss every other slot."""
+
+    async def mine(self, blocks: int = 1) -> None:
+        for _ in range(blocks):
+            await self.skip()
+            await super().mine()

@@ -1,0 +1,33 @@
+"""`railwatch demo --rail solana`, as people run it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from adapters.solana.demo import SolanaDemo
+
+pytestmark = pytest.mark.solana
+
+
+def test_every_story_is_as_expected() -> None:
+    """On a real daemon and a real Postgres; and nothing is left behind."""
+    with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as folder:
+        # For root, Postgres runs as another user, who has to get through.
+        os.chmod(folder, 0o711)
+        done = subprocess.run(
+            [sys.executable, "-m", "indexer", "demo", "--rail", "solana", "--json"],
+            env={**os.environ, "TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert [each["story"] for each in told["stories"]] == [each.name for each in SolanaDemo().stories]
+        assert all(each["seen"] == each["expected"] for each in told["stories"])
+        assert os.listdir(folder) == []

@@ -1,0 +1,122 @@
+"""Nodes that are ill, behind, on another chain, or that answer nonsense (HAZARDS E19, E22, E23 and "Nodes")."""
+
+import asyncio
+
+import pytest
+
+from indexer.rail import BlockGone, RailFault, RailUnavailable, RefusesPayments, Span
+from tests.solana.conftest import Chain
+from tests.solana.liar import Liar, answer, change, refuse
+
+pytestmark = pytest.mark.solana
+
+
+async def test_another_chain_is_refused_whenever_it_shows(lied_to: Chain, liar: Liar) -> None:
+    """E23: with each heads, which is also how a connection begins."""
+    liar.lies["getGenesisHash"] = answer("5eykt4UsFv8P8NJdTREpY1vzqKqZKvdpKuc147dw2N9d")
+    with pytest.raises(RailUnavailable, match="is chain solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp, expected solana:"):
+        await lied_to.rail.heads()
+    await lied_to.rail.__aexit__(None, None, None)
+    with pytest.raises(RailUnavailable, match="expected"):
+        await lied_to.rail.__aenter__()
+
+
+async def test_a_node_that_is_behind_says_so_and_is_believed(lied_to: Chain, liar: Liar) -> None:
+    for lie in (refuse(-32005, "Node is behind by 42 slots"), answer("unknown")):
+        liar.lies["getHealth"] = lie
+        with pytest.raises(RailUnavailable, match=r"behind by 42|calls itself .unknown"):
+            await lied_to.rail.heads()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"{", b"[]", b"[{}]", b"null", b'{"jsonrpc":"2.0","result":1,"id":7}']
+)
+async def test_what_is_no_answer_is_no_answer(lied_to: Chain, liar: Liar, body: bytes) -> None:
+    liar.body = body
+    for question in (lied_to.rail.heads, lambda: lied_to.rail.block_at(1)):
+        with pytest.raises(RailUnavailable):
+            await question()
+
+
+async def test_a_gateway_that_refuses_is_away(lied_to: Chain, liar: Liar) -> None:
+    liar.body, liar.status = b"slow down", 429
+    with pytest.raises(RailUnavailable, match="HTTP 429"):
+        await lied_to.rail.heads()
+
+
+async def test_a_node_that_hangs_is_away(lied_to: Chain, liar: Liar) -> None:
+    """Every call is bounded by the node's timeout."""
+    liar.hang = True
+    async with asyncio.timeout(20):
+        with pytest.raises(RailUnavailable, match="no answer within 2 s"):
+            await lied_to.rail.heads()
+
+
+async def test_a_block_of_another_branch_is_noticed_by_its_parent(lied_to: Chain, liar: Liar) -> None:
+    """E19: a load-balanced endpoint may answer from two branches."""
+    await lied_to.sim.mine(3)
+    span, watches = await lied_to.span(), lied_to.watch(await lied_to.sim.new_address())
+    liar.lies["getBlock"] = change(lambda block: {**block, "previousBlockhash": "other"})
+    with pytest.raises(BlockGone, match="is built on"):
+        await lied_to.rail.scan(span, watches)
+    liar.lies["getBlock"] = change(lambda block: {**block, "blockhash": "other"})
+    with pytest.raises(BlockGone):
+        await lied_to.rail.scan(Span(span.after, span.upto), watches)
+
+
+async def test_a_list_that_leaves_slots_out_is_noticed(lied_to: Chain, liar: Liar) -> None:
+    """S11: in the middle, at the beginning, at the end, and all of them."""
+    await lied_to.sim.mine(5)
+    span, watches = await lied_to.span(), lied_to.watch(await lied_to.sim.new_address())
+    for tamper in (
+        lambda slots: [*slots[:2], *slots[3:]],
+        lambda slots: slots[1:],
+        lambda slots: slots[:-2],
+        lambda _: [],
+    ):
+        liar.lies["getBlocks"] = change(tamper)
+        with pytest.raises(RailUnavailable, match="a hole above"):
+            await lied_to.rail.scan(span, watches)
+
+
+async def test_a_block_without_a_time_is_asked_for_again(lied_to: Chain, liar: Liar) -> None:
+    await lied_to.sim.mine()
+    span = await lied_to.span()
+    liar.lies["getBlock"] = change(lambda block: {**block, "blockTime": None})
+    with pytest.raises(RailUnavailable, match="knows no time"):
+        await lied_to.rail.scan(span, lied_to.watch(await lied_to.sim.new_address()))
+
+
+async def test_an_error_that_nobody_knows_is_no_reason_to_halt(lied_to: Chain, liar: Liar) -> None:
+    await lied_to.sim.mine()
+    span = await lied_to.span()
+    liar.lies["getBlock"] = refuse(-32011, "Transaction history is not available from this node")
+    with pytest.raises(RailUnavailable, match="history is not available") as told:
+        await lied_to.rail.scan(span, lied_to.watch(await lied_to.sim.new_address()))
+    assert not isinstance(told.value, RailFault)
+
+
+async def test_what_is_asked_for_a_quiet_block_is_two_small_calls_and_the_block(lied_to: Chain, liar: Liar) -> None:
+    """Heads of what is known cost one request, and nothing of a block but its header where nobody is watched."""
+    await lied_to.sim.mine()
+    heads = await lied_to.rail.heads()
+    liar.calls.clear()
+    assert await lied_to.rail.heads() == heads
+    assert "getBlock" not in [name for name, _ in liar.calls]
+    liar.calls.clear()
+    await lied_to.rail.scan(Span(lied_to.start, heads.latest), lied_to.watch())
+    assert [(name, params[1]["transactionDetails"]) for name, params in liar.calls] == [("getBlock", "none")]
+    liar.calls.clear()
+    await lied_to.rail.scan(Span(lied_to.start, heads.latest), lied_to.watch(await lied_to.sim.new_address()))
+    assert [(name, params[1]["transactionDetails"]) for name, params in liar.calls] == [("getBlock", "accounts")]
+
+
+async def test_a_refusal_needs_the_node(lied_to: Chain, liar: Liar) -> None:
+    """A node that is away refuses nobody: the registration waits."""
+    rail, sim = lied_to.rail, lied_to.sim
+    assert isinstance(rail, RefusesPayments)
+    address = rail.parse_address(await sim.new_address())
+    assert "rent" in (await rail.refusal(address, sim.native, 1, None) or "")
+    liar.status = 503
+    with pytest.raises(RailUnavailable):
+        await rail.refusal(address, sim.native, 1, None)

@@ -1,0 +1,1 @@
+"""The Solana development node, asked over its own wire."""

@@ -12,6 +12,7 @@ from indexer.ops.http import CannotListen, serve
 from indexer.ops.logs import configure_logging
 from indexer.ops.metrics import Metrics
 from indexer.ops.sd_notify import notify
+from indexer.store.reads import Counts
 
 
 @dataclass(slots=True)
@@ -34,6 +35,10 @@ class Outside:
         notify(STATUS=status, **({"WATCHDOG": 1} if alive else {}))
         for each in runners:
             self._measure(each)
+
+    def counted(self, counts: Counts) -> None:
+        """What waits for people, and for readers of the feed."""
+        self.metrics.waiting(counts.exceptions, counts.lag)
 
     def stopping(self) -> None:
         """The end has begun."""

@@ -28,6 +28,7 @@ from indexer.store.clock import ClockStore
 from indexer.store.database import Database
 from indexer.store.errors import StoreUnavailable
 from indexer.store.mirror import PolicyRow, RailMirror, asset_id, mirror
+from indexer.store.reads import Counts, read_counts
 from indexer.store.watches import WatchStore, close_due
 
 STOP_WITHIN = 4.0
@@ -41,6 +42,8 @@ SILENT_TOO_LONG = 25.0
 """Seconds without a sign of a rail's loop after which the watchdog is no longer fed."""
 
 CLOSE_EVERY = 30.0
+COUNT_EVERY = 15.0
+"""Seconds between two countings for the monitoring system, which asks about as often."""
 
 
 class Reporter(Protocol):
@@ -51,6 +54,9 @@ class Reporter(Protocol):
 
     def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
         """Called about once a second. ``alive``: every rail that is not halted has lately made a turn."""
+
+    def counted(self, counts: Counts) -> None:
+        """Called four times a minute, while Postgres answers."""
 
     def stopping(self) -> None:
         """The end has begun."""
@@ -64,6 +70,9 @@ class Silent:
         """Nothing to tell."""
 
     def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+        """Nothing to tell."""
+
+    def counted(self, counts: Counts) -> None:
         """Nothing to tell."""
 
     def stopping(self) -> None:
@@ -116,6 +125,7 @@ async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> No
             tasks.create_task(_close_watches(database))
             tasks.create_task(Alarms(ClockStore(database)).run())
             tasks.create_task(_beat(runners, reporter))
+            tasks.create_task(_count(database, reporter))
             reporter.ready()
 
 
@@ -187,6 +197,14 @@ async def _close_watches(database: Database) -> None:
         await asyncio.sleep(CLOSE_EVERY)
         with suppress(StoreUnavailable):
             await close_due(database)
+
+
+async def _count(database: Database, reporter: Reporter) -> None:
+    """Tell the outside what waits for people and for readers."""
+    while True:
+        with suppress(StoreUnavailable):
+            reporter.counted(await read_counts(database))
+        await asyncio.sleep(COUNT_EVERY)
 
 
 async def _beat(runners: Sequence[RailRunner], reporter: Reporter) -> None:

@@ -1,6 +1,7 @@
-"""What a monitoring system is told: for each rail where it is, how far behind, and since when nothing has moved."""
+"""What a monitoring system is told: where each rail is and since when nothing has moved, and what waits for people."""
 
 import time
+from collections.abc import Mapping
 from functools import partial
 
 from prometheus_client import (
@@ -37,6 +38,16 @@ class Metrics:
         self._watched = gauge("watched_addresses", "Addresses that are looked for.")
         self._since = gauge("seconds_since_progress", "Seconds since the committed height last changed.")
         self._moved: dict[str, tuple[int | None, float]] = {}
+        self._exceptions = Gauge(
+            "railwatch_open_exceptions", "Exceptions that are open.", ("kind", "severity"), registry=registry
+        )
+        self._told: set[tuple[str, str]] = set()
+        self._lag = Gauge(
+            "railwatch_consumer_lag",
+            "Lines of the feed that a reader has not dealt with.",
+            ("consumer",),
+            registry=registry,
+        )
 
     def rail(
         self, name: str, *, state: str, height: int | None, tip: int | None, finalized: int | None, watched: int
@@ -54,6 +65,15 @@ class Metrics:
             self._since.labels(name).set_function(partial(self._seconds_since_progress, name))
         if name not in self._moved or self._moved[name][0] != height:
             self._moved[name] = (height, time.monotonic())
+
+    def waiting(self, exceptions: Mapping[tuple[str, str], int], lag: Mapping[str, int]) -> None:
+        """Say what waits: open exceptions by (kind, severity), lines by reader. What is not named is over."""
+        self._told |= exceptions.keys()
+        for labels in self._told:
+            self._exceptions.labels(*labels).set(exceptions.get(labels, 0))
+        self._lag.clear()
+        for consumer, lines in lag.items():
+            self._lag.labels(consumer).set(lines)
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -73,6 +73,22 @@ class Dossier:
     settlements: list[Record]
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What somebody should look at: open exceptions by (kind, severity), and how far each reader of the feed is behind."""
+
+    exceptions: Mapping[tuple[str, str], int]
+    lag: Mapping[str, int]
+
+
+async def read_counts(database: Database) -> Counts:
+    """For a monitoring system. Raises `StoreUnavailable`."""
+    return Counts(
+        {(row["kind"], row["severity"]): row["count"] for row in await database.rows(OPEN_EXCEPTIONS)},
+        {row["name"]: row["lag"] for row in await database.rows(CONSUMERS_STATUS)},
+    )
+
+
 async def read_status(database: Database) -> Status:
     """How everything is. Raises `StoreUnavailable`."""
     return Status(

@@ -51,6 +51,19 @@ async def get(pages: aiohttp.ClientSession, path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
+async def test_metrics_tell_what_waits_for_people_and_readers(pages: aiohttp.ClientSession, metrics: Metrics) -> None:
+    metrics.waiting({("reversed", "critical"): 2}, {"fulfilment": 7, "gone": 1})
+    metrics.waiting({("late", "warning"): 1}, {"fulfilment": 0})
+    _, text = await get(pages, "/metrics")
+    for line in [
+        'railwatch_open_exceptions{kind="reversed",severity="critical"} 0.0',
+        'railwatch_open_exceptions{kind="late",severity="warning"} 1.0',
+        'railwatch_consumer_lag{consumer="fulfilment"} 0.0',
+    ]:
+        assert line in text
+    assert "gone" not in text
+
+
 async def test_metrics_tell_where_each_rail_is(pages: aiohttp.ClientSession, metrics: Metrics) -> None:
     metrics.rail("shop", state="live", height=7, tip=9, finalized=3, watched=1000)
     status, text = await get(pages, "/metrics")

@@ -23,6 +23,8 @@ EVENT_TYPES = (
     "invoice.reversed",
     *(f"detection.{each.value}" for each in DetectionState),
     *(f"exception.{move}.{kind}" for kind in SEVERITY for move in ("open", "resolved")),
+    "refund.recorded",
+    "settlement.recorded",
 )
 """Every type that the SQL function `event_type` gives; a pattern that fits none of them is a mistake."""
 

@@ -1,10 +1,11 @@
 """What is posted: one transition as JSON, the same bytes at every attempt.
 
-It holds what can no longer change: the line of the feed, and of its invoice what was agreed at registration. How the
-invoice stands by now is for the receiver to ask. Amounts are strings of digits, in base units.
+It holds what can no longer change: the line of the feed, of its invoice what was agreed at registration, and the refund
+or settlement that it records. How the invoice stands by now is for the receiver to ask. Amounts are strings of digits, in
+base units.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,8 @@ MOVE = ("from_state", "to_state", "reason", "cause")
 CHAIN = ("rail", "tx_id", "block_height", "block_hash", "confirmations", "chain_time")
 SUMS = ("seen_amount", "confirmed_amount")
 TRANSFER = ("tx_index", "asset", "amount", "kind")
+REFUND = ("asset", "amount", "tx_id", "reason", "actor")
+SETTLEMENT = ("reference", "note", "actor")
 
 
 def body_of(facts: Mapping[str, Any]) -> bytes:
@@ -32,6 +35,8 @@ def body_of(facts: Mapping[str, Any]) -> bytes:
             **{key: facts[key] for key in (*MOVE, *CHAIN, *SUMS)},
             "transfer": {key: facts[key] for key in TRANSFER} if facts["subject"] == "detection" else None,
             "invoice": _invoice(facts),
+            "refund": _picked(facts["refund"], REFUND),
+            "settlement": _picked(facts["settlement"], SETTLEMENT),
         },
     }
     return msgspec.json.encode(_plain(event))
@@ -42,6 +47,11 @@ def _invoice(facts: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     known = {key: facts[key] for key in INVOICE}
     return {"id": facts["invoice_id"], **known, "destinations": facts["destinations"] or []}
+
+
+def _picked(found: Mapping[str, Any] | None, keys: Sequence[str]) -> dict[str, Any] | None:
+    """In our order: Postgres keeps the keys of its JSON in an order of its own."""
+    return None if found is None else {key: found[key] for key in keys}
 
 
 def _plain(value: Any) -> Any:

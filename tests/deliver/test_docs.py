@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from adapters.fake import FakeSimulator
 from indexer.cli.exits import Exit
 from indexer.config.webhooks import EVENT_TYPES, DeliverConfig, WebhookConfig
 from indexer.store.database import Database
@@ -47,13 +48,44 @@ def keys(value: Any) -> Any:
 
 
 async def test_a_real_event_has_the_samples_keys_in_their_order(told: list[Got]) -> None:
-    [sample] = [json.loads(each) for each in blocks(PAGE, "json")]
+    sample, _, _ = [json.loads(each) for each in blocks(PAGE, "json")]
     [paid] = [each for each in told if each.event["type"] == "invoice.paid"]
     assert keys(json.loads(paid.body)) == keys(sample)
     transfers = [each.event["data"]["transfer"] for each in told if each.event["data"]["subject"] == "detection"]
     assert transfers
     assert {tuple(each) for each in transfers} == {("tx_index", "asset", "amount", "kind")}
     assert transfers[0]["amount"] == "100"
+
+
+async def test_a_refund_and_a_settlement_say_what_finance_booked(database: Database) -> None:
+    _, refund, settlement = [json.loads(each) for each in blocks(PAGE, "json")]
+    async with Stage(database, [chain_named()]) as stage, receiver() as shopkeeper:
+        invoice = await stage.invoice(2**200)
+        await stage.pay(invoice, 2**200)
+        await stage.mine(2)
+        given = (refund["tx_id"], refund["actor"], refund["reason"])
+        await database.value("select railwatch.record_refund($1, 7, $2, $3, $4)", invoice.id, *given)
+        await database.value("select railwatch.record_refund($1, $2, 'the rest', 'ann')", invoice.id, 2**200 - 7)
+        given = (settlement["reference"], settlement["actor"])
+        await database.value("select railwatch.record_settlement($1, $2, $3)", invoice.id, *given)
+        events = ["refund.*", "settlement.recorded", "invoice.refunded"]
+        await Shop(database).once(webhook(shopkeeper, events=events))
+    [part, rest, closed, booked] = [each.event for each in shopkeeper.got]
+    types = [each["type"] for each in (part, rest, closed, booked)]
+    assert types == ["refund.recorded", "refund.recorded", "invoice.refunded", "settlement.recorded"]
+    assert keys(json.loads(shopkeeper.got[0].body)["data"]["refund"]) == keys(refund)
+    assert part["data"]["refund"] == {**refund, "asset": FakeSimulator().native, "amount": "7"}
+    assert part["data"]["tx_id"] == refund["tx_id"]
+    assert rest["data"]["refund"] == {
+        **part["data"]["refund"],
+        "amount": str(2**200 - 7),
+        "tx_id": "the rest",
+        "reason": None,
+    }
+    assert keys(booked["data"]["settlement"]) == keys(settlement)
+    assert booked["data"]["settlement"] == settlement
+    assert [each["data"]["settlement"] for each in (part, rest, closed)] == [None, None, None]
+    assert (closed["data"]["refund"], booked["data"]["refund"]) == (None, None)
 
 
 async def test_a_daemons_reversal_is_told_by_its_own_type(told: list[Got]) -> None:
@@ -65,7 +97,7 @@ async def test_a_daemons_reversal_is_told_by_its_own_type(told: list[Got]) -> No
 
 
 def test_every_type_is_explained() -> None:
-    found = set(re.findall(r"`((?:invoice|detection)\.\w+)`", section(PAGE, "### Types")))
+    found = set(re.findall(r"`((?:invoice|detection|refund|settlement)\.\w+)`", section(PAGE, "### Types")))
     assert found == {each for each in EVENT_TYPES if not each.startswith("exception")}
 
 

@@ -47,7 +47,12 @@ select d.seq, d.event_id, d.lane, d.attempts, railwatch.event_type(t.subject, t.
        (select jsonb_agg(jsonb_build_object('rail', w.rail, 'asset', w.asset, 'symbol', a.symbol, 'decimals', a.decimals,
                                             'expected_amount', w.expected_amount::text) order by w.position)
         from railwatch.destinations w left join railwatch.assets a on a.rail = w.rail and a.id = w.asset
-        where w.invoice_id = t.invoice_id) as destinations
+        where w.invoice_id = t.invoice_id) as destinations,
+       (select jsonb_build_object('asset', f.asset, 'amount', f.amount::text, 'tx_id', f.tx_id, 'reason', f.reason,
+                                  'actor', f.actor)
+        from railwatch.refunds f where t.subject = 'refund' and f.id = t.subject_id) as refund,
+       (select jsonb_build_object('reference', s.reference, 'note', s.note, 'actor', s.actor)
+        from railwatch.settlements s where t.subject = 'settlement' and s.id = t.subject_id) as settlement
 from (
     select distinct on (lane) lane, seq, event_id, attempts, due_at from railwatch.webhook_deliveries
     where endpoint = $1 and state = 'pending' and lane <> all ($2::uuid[]) order by lane, seq

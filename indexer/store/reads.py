@@ -75,7 +75,7 @@ class Dossier:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What somebody should look at: open exceptions by (kind, severity), and how far each reader of the feed is behind."""
+    """What somebody should look at: open exceptions by (kind, severity), and how far readers of the feed are behind."""
 
     exceptions: Mapping[tuple[str, str], int]
     lag: Mapping[str, int]

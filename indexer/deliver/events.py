@@ -1,8 +1,8 @@
 """What is posted: one transition as JSON, the same bytes at every attempt.
 
-It holds what can no longer change: the line of the feed, of its invoice what was agreed at registration, and the refund
-or settlement that it records. How the invoice stands by now is for the receiver to ask. Amounts are strings of digits, in
-base units.
+It holds what can no longer change: the line of the feed, of its invoice what was agreed at registration, and the
+refund or settlement that it records. How the invoice stands by now is for the receiver to ask. Amounts are strings of
+digits, in base units.
 """
 
 from collections.abc import Mapping, Sequence

@@ -25,6 +25,7 @@ class Relay:
         self._upstream = upstream
         self.url = ""
         self.silent = False
+        self.swallowed = 0
         self.chain_id: str | None = None
         self.sockets: set[ServerConnection] = set()
 
@@ -46,6 +47,7 @@ class Relay:
         async for message in node:
             told = json.loads(message)
             if "params" in told and self.silent:
+                self.swallowed += 1
                 continue
             if told.get("id") == 1 and self.chain_id:
                 told["result"] = self.chain_id

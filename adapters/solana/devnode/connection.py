@@ -7,9 +7,9 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import WSMsgType, web
 
-from adapters.solana.devnode.errors import PARSE, RpcError
+from adapters.solana.devnode.errors import RpcError
 from adapters.solana.devnode.pubsub import Subscriber
-from adapters.solana.devnode.rpc import answered, failure
+from adapters.solana.devnode.rpc import answered, failure, parsed
 
 CLOSE_SECONDS = 1.0
 
@@ -53,9 +53,9 @@ class Connection:
 
     def _answer(self, text: str) -> bytes:
         try:
-            request = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError, ValueError):
-            return msgspec.json.encode(failure(None, RpcError(PARSE, "Parse error")))
+            request = parsed(text.encode(errors="replace"))
+        except RpcError as error:
+            return msgspec.json.encode(failure(None, error))
         return msgspec.json.encode(answered(request, self.subscriber.methods))
 
     def _put(self, message: bytes) -> None:

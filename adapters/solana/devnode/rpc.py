@@ -18,6 +18,7 @@ from adapters.solana.devnode.params import Params
 from adapters.solana.devnode.send_methods import SendMethods
 
 BATCH_MAX = 2_000
+BRACKETS_MAX = 20_000
 log = logging.getLogger(__name__)
 
 
@@ -35,14 +36,25 @@ class Rpc:
     def answer(self, body: bytes) -> bytes:
         """The answer to the body of a request, single or batch."""
         try:
-            request = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError, ValueError):
-            return msgspec.json.encode(failure(None, RpcError(PARSE, "Parse error")))
+            request = parsed(body)
+        except RpcError as error:
+            return msgspec.json.encode(failure(None, error))
         if not isinstance(request, list):
             return msgspec.json.encode(answered(request, self.methods))
         if not 1 <= len(request) <= BATCH_MAX:
             return msgspec.json.encode(failure(None, RpcError(INVALID_REQUEST, "Invalid request")))
         return msgspec.json.encode([answered(one, self.methods) for one in request])
+
+
+def parsed(body: bytes) -> Any:
+    """The JSON of ``body``. Raises `RpcError`, also for what is nested so deeply that reading it could end the process:
+    the reader's own bound is Python's recursion limit, which others in the process may have raised."""
+    if body.count(b"[") + body.count(b"{") > BRACKETS_MAX:
+        raise RpcError(PARSE, "Parse error")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise RpcError(PARSE, "Parse error") from error
 
 
 def answered(request: Any, methods: Mapping[str, Method]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from adapters.evm.address import parse_address
 from adapters.evm.node import EvmNode
 from indexer.rail import (
     Address,
+    AssetId,
     BlockRef,
     Heads,
     RailSettings,
@@ -97,6 +98,10 @@ class EvmAdapter:
     async def wait_for_change(self) -> None:
         """Return at a new head. Raises `RailUnavailable` without a websocket, or when it has gone silent (E22)."""
         await self._open.wait_for_change()
+
+    async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
+        """`indexer.rail.TellsBalances`: ether or tokens after that block (E2, E14)."""
+        return await self._open.balances(keys, asset, at)
 
     @property
     def _open(self) -> Connection:

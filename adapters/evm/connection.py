@@ -1,6 +1,9 @@
 """An open node: everything behind the seam that needs web3, loaded only when an adapter is entered."""
 
+from collections.abc import Sequence
+
 from adapters.evm import wire
+from adapters.evm.balances import balances
 from adapters.evm.decode import Lens
 from adapters.evm.node import EvmNode, check_chain
 from adapters.evm.rpc import Answer, Rpc
@@ -10,7 +13,7 @@ from adapters.evm.sparse import look_back
 from adapters.evm.wake import HeadPush
 from adapters.evm.want import Tracing, Want
 from adapters.evm.wire import block_ref
-from indexer.rail import BlockGone, BlockRef, ChainId, Heads, RailUnavailable, Scanned, Span, Watches
+from indexer.rail import AssetId, BlockGone, BlockRef, ChainId, Heads, RailUnavailable, Scanned, Span, Watches
 
 FEW = 100
 """Addresses up to which a look-back asks by topic; nodes limit the length of such lists."""
@@ -83,6 +86,10 @@ class Connection:
         if keys is not None:
             return await look_back(self._source, self._stride, span, want, lens, tuple(keys))
         return await scan_range(self._source, self._stride, span, want, lens)
+
+    async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
+        """What each key holds of ``asset`` after that block. Raises `BlockGone` where the node cannot tell."""
+        return await balances(self._source, keys, asset, at)
 
     async def wait_for_change(self) -> None:
         """Return at a new head. Raises `RailUnavailable` where there is no push, or where it has gone silent."""

@@ -5,7 +5,7 @@ seam's words, a scan that proves its lineage); all that is the rail's own is in 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -14,6 +14,7 @@ from adapters.fake.chain import Rules
 from adapters.fake.node import FakeNode, WireBlock
 from indexer.rail import (
     Address,
+    AssetId,
     BlockGone,
     BlockRef,
     ChainId,
@@ -117,6 +118,14 @@ class FakeAdapter:
             raise RailUnavailable(f"the adapter of {self.chain_id} was closed")
         self._changed.clear()
 
+    async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
+        """`indexer.rail.TellsBalances`. Raises `BlockGone` where the node has no state of that block."""
+        token = decode.token_of(asset, self.chain_id)
+        told = await self._ask(lambda: self._node.balance([key.hex() for key in keys], token, at.hash))
+        if told is None:
+            raise BlockGone(f"the node of {self.chain_id} has no state of block {at.hash} at {at.height}")
+        return {key: int(digits) for key, digits in zip(keys, told, strict=True)}
+
     # The rest
 
     async def _walk(self, span: Span) -> list[WireBlock]:
@@ -191,6 +200,7 @@ def traits_of(rules: Rules) -> Traits:
         horizon=rules.horizon,
         has_pending=rules.mempool,
         has_finalized=rules.finality is not None,
+        can_balance=rules.balances,
         has_references=True,
     )
 

@@ -35,6 +35,10 @@ class Tx:
     outputs: tuple[Output, ...]
     failed: bool = False
     maturity: int = 1
+    takes: tuple[Output, ...] = ()
+    """What leaves addresses: each output's ``to`` loses its amount."""
+    inner: bool = False
+    """It pays by means that only a tracing node shows (HAZARDS E2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class Rules:
     """What kind of rail the chain plays; the adapter's traits follow from it.
 
     ``finality`` and ``safe`` are depths below the head, None where the rail has no such thing. A reorg may pass
-    finality all the same: that is the catastrophe which a daemon's tests want to see.
+    finality all the same: that is the catastrophe which a daemon's tests want to see. ``balances``: its nodes tell what
+    keys hold.
     """
 
     finality: int | None = None
@@ -64,6 +69,7 @@ class Rules:
     lookback: int = 300
     horizon: int = 100
     block_seconds: int = 10
+    balances: bool = False
 
 
 PLAIN = Rules()
@@ -113,16 +119,31 @@ class FakeChain:
             blocks.append(self.blocks[blocks[-1].parent])
         return blocks[::-1]
 
+    def balance(self, key: bytes, token: str, tip: str) -> int:
+        """What ``key`` holds of a token after block ``tip``: all that came, by whatever means, less what left."""
+        txs = [tx for block in self.branch(tip) for tx in block.txs if not tx.failed]
+        came = sum(out.amount for tx in txs for out in tx.outputs if (out.to, out.token) == (key, token))
+        left = sum(out.amount for tx in txs for out in tx.takes if (out.to, out.token) == (key, token))
+        return came - left
+
     # Transactions
 
     def new_key(self) -> bytes:
         """The key of an address that has never been used."""
         return bytes.fromhex(self.fresh_name("key"))[:20]
 
-    def send(self, *outputs: Output, spends: Iterable[str] = (), failed: bool = False, maturity: int = 1) -> Tx:
+    def send(
+        self,
+        *outputs: Output,
+        spends: Iterable[str] = (),
+        failed: bool = False,
+        maturity: int = 1,
+        takes: tuple[Output, ...] = (),
+        inner: bool = False,
+    ) -> Tx:
         """Put one transaction into the mempool. Without ``spends`` it consumes a coin of its own."""
         coins = tuple(spends) or (f"coin:{self.fresh_name('coin')[:16]}",)
-        tx = Tx(self.fresh_name("tx"), coins, outputs, failed, maturity)
+        tx = Tx(self.fresh_name("tx"), coins, outputs, failed, maturity, takes, inner)
         self.txs[tx.id] = self.waiting[tx.id] = tx
         self._changed()
         return tx

@@ -103,3 +103,8 @@ def _asset(token: str, chain_id: ChainId, watches: Watches) -> AssetId:
 def asset_id(chain_id: ChainId, token: str) -> AssetId:
     """CAIP-19 of a token, or of the native asset for ""."""
     return AssetId(f"{chain_id}/{TOKEN_NAMESPACE}:{token}" if token else f"{chain_id}/{NATIVE_ASSET}")
+
+
+def token_of(asset: AssetId, chain_id: ChainId) -> str:
+    """The other way round: the token's contract, or "" for the native asset."""
+    return "" if asset == asset_id(chain_id, "") else asset.rsplit(":", 1)[1]

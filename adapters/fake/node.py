@@ -62,6 +62,8 @@ class FakeNode:
     - ``silent``: connected, but it pushes nothing more; ``pushes`` False: it never could
     - ``undecodable``: blocks hold an amount that is no number; ``misshapen``: headers lack their hash
     - ``truncates``: blocks come without their last transaction
+    - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
+    - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
     - `impersonate`: it is another chain after a reconnect; `pin`: it stays on a branch of its own
     """
 
@@ -74,6 +76,8 @@ class FakeNode:
         self.undecodable = False
         self.misshapen = False
         self.truncates = False
+        self.traces = True
+        self.keeps: int | None = None
         self.lag = 0
         self.latency = 0.0
         self.session = 1
@@ -129,13 +133,23 @@ class FakeNode:
         block = self.chain.blocks.get(block_hash)
         if block is None or (self.lag and block.height > self._line()[-1].height):
             return None
-        txs = [self._tx(tx) for tx in block.txs]
+        txs = [self._tx(tx) for tx in self._shown(block)]
         return {**self._header(block), "txs": txs[:-1] if self.truncates else txs}
+
+    async def balance(self, keys: list[str], token: str, block_hash: str) -> list[str] | None:
+        """What each key holds of a token after a block, in digits; None where the node has no such state."""
+        await self._answering()
+        block, line = self.chain.blocks.get(block_hash), self._line()
+        if block is None or block.height > line[-1].height:
+            return None
+        if self.keeps is not None and block.height <= line[-1].height - self.keeps:
+            return None
+        return [str(self.chain.balance(bytes.fromhex(key), token, block_hash)) for key in keys]
 
     async def mempool(self) -> list[WireTx]:
         """Everything that waits."""
         await self._answering()
-        return [self._tx(tx) for tx in self.chain.waiting.values()]
+        return [self._tx(tx) for tx in self.chain.waiting.values() if self.traces or not tx.inner]
 
     # The rest
 
@@ -152,13 +166,16 @@ class FakeNode:
         line = self.chain.line if self._pinned is None else self._pinned
         return line[: max(len(line) - self.lag, 1)] if self.lag else line
 
+    def _shown(self, block: Block) -> list[Tx]:
+        return [tx for tx in block.txs if self.traces or not tx.inner]
+
     def _header(self, block: Block) -> WireHeader:
         header: WireHeader = {
             "height": block.height,
             "hash": block.hash,
             "parent": block.parent,
             "time": block.time.isoformat(),
-            "count": len(block.txs),
+            "count": len(self._shown(block)),
         }
         if self.misshapen:
             del header["hash"]  # type: ignore[misc]  # that it cannot be is the point

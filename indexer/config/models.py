@@ -101,6 +101,12 @@ class RailConfig(Table):
         le=TEN_YEARS,
         description='how long nothing may be seen before that is an exception, at least "30s"',
     )
+    reconcile_every: Annotated[int, BeforeValidator(seconds_of)] = Field(
+        default=600,
+        ge=0,
+        le=TEN_YEARS,
+        description='how often balances are compared with what was detected, such as "10m"; 0 for never',
+    )
     start_height: int | None = Field(
         default=None, ge=0, description="the first block to follow; without it, the first above finality"
     )

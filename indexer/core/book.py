@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from indexer.core.model import Case, Coverage, Detection, Invoice, Observation, Transition
+from indexer.core.model import Case, Coverage, Detection, Invoice, Observation, Surplus, Transition
 from indexer.core.policy import Policy, Progress
 
 
@@ -37,6 +37,8 @@ class Book:
     invoice: Invoice
     detections: dict[UUID, Detection]
     cases: list[Case]
+    surpluses: Mapping[UUID, Surplus] = field(default_factory=dict)
+    """What its addresses hold that no transfer explains, as the last look at their balances found it."""
     transitions: list[Transition] = field(default_factory=list)
     changed: set[UUID] = field(default_factory=set)
     fresh: set[UUID] = field(default_factory=set)

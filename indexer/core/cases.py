@@ -27,13 +27,14 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
     "stuck_confirming": "warning",
     "mixed_destinations": "warning",
     "detection_delayed": "warning",
+    "unattributed_balance": "warning",
 }
 
 MOST_UNSUPPORTED = 10
 """Transfers of tokens that are not configured, kept for one destination: anybody can mint one and send it anywhere."""
 
 CaseKey = tuple[str, UUID | None]
-"""What an exception is about: its kind, and the transfer if it is about one."""
+"""What an exception is about: its kind, and the transfer or the balance if it is about one."""
 
 OWN_KIND = {
     Kind.WRONG_ASSET: "wrong_asset",
@@ -59,6 +60,11 @@ def standing_cases(
     cases |= {(kind, None) for kind in _of_invoice(invoice, detections)}
     cases |= {(kind, None) for kind in _of_the_clock(invoice, detections, coverage, now)}
     return cases
+
+
+def of_balances(surpluses: Iterable[UUID]) -> set[CaseKey]:
+    """Money that is there and that no block has shown: for each balance by itself."""
+    return {("unattributed_balance", each) for each in surpluses}
 
 
 def _of_invoice(invoice: Invoice, detections: Collection[Detection]) -> Iterable[str]:

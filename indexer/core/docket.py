@@ -20,12 +20,13 @@ from indexer.core.telling import EVENTS, Cause, tell_case
 def settle_cases(book: Book, coverage: Coverage, now: datetime, cause: Cause) -> None:
     """End what is over, and open what is new."""
     wanted = cases.standing_cases(book.invoice, book.detections.values(), coverage, now)
+    wanted |= cases.of_balances(book.surpluses)
     for case in book.cases:
-        if not case.ended and (case.kind, case.detection_id) not in wanted and not _is_hidden(book, case):
+        if not case.ended and (case.kind, case.about) not in wanted and not _is_hidden(book, case):
             _end(book, case, cause)
-    standing = {(case.kind, case.detection_id) for case in book.cases if not case.ended}
-    for kind, detection_id in sorted(wanted - standing, key=str):
-        _open(book, kind, detection_id, coverage, cause)
+    standing = {(case.kind, case.about) for case in book.cases if not case.ended}
+    for kind, about in sorted(wanted - standing, key=str):
+        _open(book, kind, about, coverage, cause)
 
 
 def _is_hidden(book: Book, case: Case) -> bool:
@@ -43,11 +44,12 @@ def _end(book: Book, case: Case, cause: Cause) -> None:
         book.ended.append(case)
 
 
-def _open(book: Book, kind: str, detection_id: UUID | None, coverage: Coverage, cause: Cause) -> None:
-    before = [case.round for case in book.cases if (case.kind, case.detection_id) == (kind, detection_id)]
+def _open(book: Book, kind: str, about: UUID | None, coverage: Coverage, cause: Cause) -> None:
+    before = [case.round for case in book.cases if (case.kind, case.about) == (kind, about)]
     nth = max(before, default=0) + 1
-    identity = uuid5(EVENTS, f"case/{book.invoice.id}/{kind}/{detection_id}/{nth}")
-    case = Case(identity, kind, cases.SEVERITY[kind], detection_id, nth)
+    identity = uuid5(EVENTS, f"case/{book.invoice.id}/{kind}/{about}/{nth}")
+    detection, balance = (None, about) if about in book.surpluses else (about, None)
+    case = Case(identity, kind, cases.SEVERITY[kind], detection, nth, balance_id=balance)
     book.cases.append(case)
     book.opened.append(case)
-    tell_case(book, case, None, "open", cause, of_case(book, kind, detection_id, coverage))
+    tell_case(book, case, None, "open", cause, of_case(book, kind, about, coverage))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from indexer.core.book import Book, Moment
 from indexer.core.cases import MOST_UNSUPPORTED
-from indexer.core.model import Coverage, Destination, Detection
+from indexer.core.model import Coverage, Destination, Detection, Surplus
 from indexer.core.payment import least_and_most
 from indexer.core.policy import Due
 from indexer.core.states import InvoiceState
@@ -83,10 +83,11 @@ def of_depth(detection: Detection, due: Due, moment: Moment) -> dict[str, Any]:
     return {"basis": due.basis, "due": due.height, "reached": reached, "maturity": detection.maturity}
 
 
-def of_case(book: Book, kind: str, detection_id: UUID | None, coverage: Coverage) -> dict[str, Any]:
-    """The facts that opened an exception."""
-    if detection_id is not None:
-        return _of_transfer(book, kind, book.detections[detection_id])
+def of_case(book: Book, kind: str, about: UUID | None, coverage: Coverage) -> dict[str, Any]:
+    """The facts that opened an exception; ``about`` is its transfer or its balance, if it is about one."""
+    if about is not None:
+        surplus = book.surpluses.get(about)
+        return _of_balance(book, surplus) if surplus else _of_transfer(book, kind, book.detections[about])
     invoice = book.invoice
     if kind == "detection_delayed":
         rails = sorted({each.rail for each in invoice.destinations if not each.closed})
@@ -100,6 +101,13 @@ def of_case(book: Book, kind: str, detection_id: UUID | None, coverage: Coverage
     if kind == "reversed" and invoice.settled_at is not None:
         grounds["settled_at"] = invoice.settled_at.isoformat()
     return {**grounds, "destinations": [_sums(each, invoice.tolerance_bps) for each in invoice.destinations]}
+
+
+def _of_balance(book: Book, surplus: Surplus) -> dict[str, Any]:
+    place = {"rail": surplus.rail, "asset": surplus.asset, "destination": str(surplus.destination_id)}
+    amounts = {"balance": surplus.balance, "expected": surplus.balance - surplus.amount, "unattributed": surplus.amount}
+    block = {"block_height": surplus.block_height, "block_hash": surplus.block_hash, "node": surplus.node}
+    return {"state": book.invoice.state, **place, **{name: str(each) for name, each in amounts.items()}, **block}
 
 
 def _of_transfer(book: Book, kind: str, detection: Detection) -> dict[str, Any]:

@@ -153,12 +153,28 @@ class Transition:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """What an address held of one asset at a block beyond what was seen to arrive there (`balance.reckon`)."""
+
+    id: UUID
+    destination_id: UUID
+    rail: str
+    asset: AssetId
+    amount: int
+    balance: int
+    block_height: int
+    block_hash: str
+    node: str
+
+
 @dataclass(slots=True)
 class Case:
     """A row of `exceptions`: something beside the state that a person or a policy has to look at.
 
     ``resolution`` is None while it is open, and a person may give one while the facts stand. ``ended``: what it is
-    about is over, so that the same thing would be a new occurrence. ``round`` counts the occurrences.
+    about is over, so that the same thing would be a new occurrence. ``round`` counts the occurrences. It is about a
+    transfer, a balance, or the invoice.
     """
 
     id: UUID
@@ -168,3 +184,9 @@ class Case:
     round: int = 1
     resolution: str | None = None
     ended: bool = False
+    balance_id: UUID | None = None
+
+    @property
+    def about(self) -> UUID | None:
+        """The transfer or the balance; None: the invoice."""
+        return self.detection_id or self.balance_id

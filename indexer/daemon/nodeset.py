@@ -7,7 +7,7 @@ are witnesses: with each question for heads they are asked for theirs, and a cha
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -28,6 +28,7 @@ from indexer.rail import (
     RefusesPayments,
     Scanned,
     Span,
+    TellsBalances,
     Traits,
     Transfer,
     Watches,
@@ -126,6 +127,22 @@ class NodeSet:
             return await node.refusal(address, asset, amount, reference)
 
         return await self._ask(question) if isinstance(self._unentered, RefusesPayments) else None
+
+    async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> tuple[str, Mapping[bytes, int]]:
+        """`TellsBalances.balances` of the node that answers, and that node's name. Only where `tells_balances`.
+
+        A node that fails at this is not left for it: it may still be the best one to follow.
+        """
+        node, adapter = await self._entered()
+        if self._disagreement is not None:
+            raise self._disagreement
+        assert isinstance(adapter, TellsBalances)
+        return node.name, await adapter.balances(keys, asset, at)
+
+    @property
+    def tells_balances(self) -> bool:
+        """Whether the rail can tell what an address holds."""
+        return self._unentered.traits.can_balance and isinstance(self._unentered, TellsBalances)
 
     async def leave(self, why: RailUnavailable) -> None:
         """Let the node that answers rest, for a reason that only its asker can see; the next is asked instead."""

@@ -22,10 +22,12 @@ from indexer.core.states import IllegalMove
 from indexer.daemon.claims import Claims
 from indexer.daemon.follower import Behind, Follower, Pace
 from indexer.daemon.nodeset import NodeSet
+from indexer.daemon.reconciler import Reconciler
 from indexer.daemon.recorder import Recorder
 from indexer.daemon.registrar import Registrar
 from indexer.daemon.watchlist import RailWatches
 from indexer.rail import AssetId, BlockGone, RailFault, RailUnavailable
+from indexer.store.balances import BalanceStore
 from indexer.store.database import Database
 from indexer.store.errors import LeaseLost, StoreUnavailable
 from indexer.store.lease import LASTS, LeaseKeeper
@@ -62,6 +64,8 @@ class RailRunner:
     watch_store: WatchStore
     pace: Pace
     configured: Collection[AssetId]
+    reconcile_every: float = 0
+    """Seconds between two comparisons of balances with what was detected; 0: never."""
     halted: str | None = None
     standby: str | None = None
     follower: Follower | None = None
@@ -134,8 +138,15 @@ class RailRunner:
                 tasks.create_task(self._look_back(registrar, parsed, lease), name=f"{self.name}.lookback")
                 tasks.create_task(self._chain(follower, lease), name=f"{self.name}.chain")
                 tasks.create_task(self._forget_spends(lease), name=f"{self.name}.spends")
+                if self.reconcile_every and self.node.tells_balances:
+                    reconciler = self._reconciler(follower, lease)
+                    tasks.create_task(reconciler.run(), name=f"{self.name}.balances")
         finally:
             await follower.drop_ahead()
+
+    def _reconciler(self, follower: Follower, lease: Lease) -> Reconciler:
+        store = BalanceStore(self.database, lease, self.node.traits.family, self.configured)
+        return Reconciler(store, self.node, follower, self.watches.assets.get(""), self.reconcile_every)
 
     async def _chain(self, follower: Follower, lease: Lease) -> None:
         while True:

@@ -184,6 +184,7 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet)
         watch_store=family.store,
         pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height),
         configured=frozenset(ids.values()),
+        reconcile_every=rail.reconcile_every,
     )
 
 

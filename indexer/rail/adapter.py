@@ -93,6 +93,23 @@ class RefusesPayments(Protocol):
         """
 
 
+@runtime_checkable
+class TellsBalances(Protocol):
+    """What an adapter may offer beside `RailAdapter`, and says by ``traits.can_balance``: what addresses hold.
+
+    The daemon compares it with what `scan` has found, so that money which no block shows is not a silent gap (HAZARDS
+    E2, E14). It is asked seldom, for at most 100 keys at a time, and never decides whether an invoice is paid.
+    """
+
+    async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
+        """What each key holds of ``asset`` after block ``at``, in base units: of all keys, 0 for an unused one.
+
+        ``asset`` is a configured one, or the native. Ask by the block's hash, so that no other branch can answer.
+        Raises `BlockGone` where the node does not have that block, or no longer its state, or cannot tell this asset's
+        balances; never another block's balance instead.
+        """
+
+
 class OpenNode(Protocol):
     """What an entry point of the group ``railwatch.rails`` names: makes an adapter for one node, without I/O.
 

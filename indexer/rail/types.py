@@ -155,6 +155,7 @@ class Traits:
     """Every way in which the native asset can arrive is seen. If not, ``native_gap`` says what is missing."""
     native_gap: str = ""
     can_balance: bool = False
+    """The adapter `TellsBalances`, and a balance can hold what no scan shows: it is worth comparing."""
     has_references: bool = False
     """Several payers can share an address, told apart by a reference (memo, tag, key)."""
     max_confirmations: int | None = None

@@ -11,7 +11,7 @@ import msgspec
 
 from indexer.core.book import Book
 from indexer.core.due import next_due
-from indexer.core.model import Case, Destination, Detection, Invoice, Observation, Patience, Transition
+from indexer.core.model import Case, Destination, Detection, Invoice, Observation, Patience, Surplus, Transition
 from indexer.core.policy import Policy
 from indexer.core.states import DetectionState, InvoiceState, Kind
 from indexer.rail.types import AssetId
@@ -79,7 +79,8 @@ def _book(row: Row) -> Book:
         settled_at=row["settled_at"],
     )
     detections = (_detection(*each) for each in row["detections"])
-    return Book(invoice, {each.id: each for each in detections}, [_case(*each) for each in row["cases"]])
+    surpluses = {each[0]: _surplus(*each) for each in row["surpluses"]}
+    return Book(invoice, {each.id: each for each in detections}, [_case(*each) for each in row["cases"]], surpluses)
 
 
 def _destination(
@@ -159,9 +160,25 @@ def _case(
     resolution: str | None,
     resolved_at: datetime | None,
     ended_at: datetime | None,
+    balance_id: UUID | None,
 ) -> Case:
     settled = resolution or "resolved" if resolved_at else None
-    return Case(identity, kind, severity, detection_id, nth, settled, ended_at is not None)
+    return Case(identity, kind, severity, detection_id, nth, settled, ended_at is not None, balance_id)
+
+
+def _surplus(
+    identity: UUID,
+    destination_id: UUID,
+    rail: str,
+    asset: str,
+    amount: Decimal,
+    balance: Decimal,
+    block_height: int,
+    block_hash: str,
+    node: str,
+) -> Surplus:
+    sums = int(amount), int(balance)
+    return Surplus(identity, destination_id, rail, AssetId(asset), *sums, block_height, block_hash, node)
 
 
 async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
@@ -268,13 +285,16 @@ def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
 
 def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
     opened = [
-        (case.id, book.invoice.id, case.detection_id, case.kind, case.severity, case.round, case.resolution)
+        (
+            *(case.id, book.invoice.id, case.detection_id, case.kind, case.severity, case.round, case.resolution),
+            case.balance_id,
+        )
         for book in books
         for case in book.opened
     ]
     fresh = {row[0] for row in opened}
     over = [(case.id, case.resolution) for book in books for case in (*book.resolved, *book.ended)]
-    return [*_columns(opened, width=7), *_columns([row for row in over if row[0] not in fresh], width=2)]
+    return [*_columns(opened, width=8), *_columns([row for row in over if row[0] not in fresh], width=2)]
 
 
 def _transition_row(line: Transition) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from uuid import UUID
 from indexer.core.model import Coverage
 from indexer.core.step import look_at_cases
 from indexer.store.books import load_books, save_books
-from indexer.store.database import Database
+from indexer.store.database import Connection, Database
 from indexer.store.queries import query
 
 SIGHT = query("sight")
@@ -78,11 +78,16 @@ class ClockStore:
     async def weigh(self, invoices: Sequence[UUID]) -> int:
         """Compare their exceptions with the facts, in one transaction; returns how many rows opened or ended."""
         async with self._database.transaction() as connection:
-            books = await load_books(connection, invoices)
-            # Asked after the locks, which may have had to wait.
-            rows = await connection.fetch(EVERY_COVERAGE)
-            until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
-            look_at_cases(books, Coverage(until), rows[0]["now"])
-            await connection.execute(WEIGH_INVOICES, list(invoices))
-            await save_books(connection, books, horizon=1, has_finality=False)
-        return sum(len(book.opened) + len(book.resolved) + len(book.ended) for book in books)
+            return await weigh(connection, invoices)
+
+
+async def weigh(connection: Connection, invoices: Sequence[UUID]) -> int:
+    """The same within a transaction, whose changes belong to the facts."""
+    books = await load_books(connection, invoices)
+    # Asked after the locks, which may have had to wait.
+    rows = await connection.fetch(EVERY_COVERAGE)
+    until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
+    look_at_cases(books, Coverage(until), rows[0]["now"])
+    await connection.execute(WEIGH_INVOICES, list(invoices))
+    await save_books(connection, books, horizon=1, has_finality=False)
+    return sum(len(book.opened) + len(book.resolved) + len(book.ended) for book in books)

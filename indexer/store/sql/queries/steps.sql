@@ -97,8 +97,12 @@ select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.ti
                         x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
                         x.replaced_by, x.maturity, x.invoice_ended, x.version)
              from railwatch.detections x where x.invoice_id = i.id order by x.first_seen_at, x.id) as detections,
-       array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at)
-             from railwatch.exceptions e where e.invoice_id = i.id order by e.opened_at, e.round) as cases
+       array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
+                        e.balance_id)
+             from railwatch.exceptions e where e.invoice_id = i.id order by e.opened_at, e.round) as cases,
+       array(select row(b.id, b.destination_id, b.rail, b.asset, b.unattributed, b.balance, b.block_height, b.block_hash,
+                        b.node)
+             from railwatch.balances b where b.invoice_id = i.id and b.unattributed > 0) as surpluses
 from railwatch.invoices i where i.id = any ($1) order by i.id
 
 -- name: save_detections
@@ -154,13 +158,14 @@ update railwatch.invoices set weighed = version where id = any ($1) and weighed 
 with ended as (
     update railwatch.exceptions e
     set ended_at = now(), resolved_at = coalesce(e.resolved_at, now()), resolution = coalesce(e.resolution, t.resolution)
-    from unnest($8::uuid[], $9::text[]) as t (id, resolution)
+    from unnest($9::uuid[], $10::text[]) as t (id, resolution)
     where e.id = t.id
 )
-insert into railwatch.exceptions (id, invoice_id, detection_id, kind, severity, round, resolution, resolved_at, ended_at)
+insert into railwatch.exceptions
+    (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id, resolved_at, ended_at)
 select t.*, case when t.resolution is not null then now() end, case when t.resolution is not null then now() end
-from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[])
-    as t (id, invoice_id, detection_id, kind, severity, round, resolution)
+from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[], $8::uuid[])
+    as t (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id)
 
 -- name: append_transitions
 -- Put a step's lines into the feed: seqs are taken here, last, and held to the commit. Wakes whoever listens.

@@ -1,0 +1,60 @@
+"""What addresses hold after one block: ether by eth_getBalance, a token by its own balanceOf, both by the block's hash.
+
+Asked so (EIP-1898) no other branch can answer. A node without archive keeps the states of some 128 blocks.
+"""
+
+from collections.abc import Sequence
+
+from adapters.evm import wire
+from adapters.evm.rpc import Answer, Call, NodeRefused
+from adapters.evm.source import Source
+from indexer.rail import AssetId, BlockGone, BlockRef, RailUnavailable
+
+BALANCE_OF = "0x70a08231"
+"""The selector of balanceOf(address), ERC-20."""
+
+WORD = 66
+"""Characters of 32 bytes in hex: what balanceOf answers."""
+
+
+async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
+    """Base units of ``asset`` that each key holds after ``at``.
+
+    Raises `BlockGone` where the node refuses (block unknown, state pruned, contract without balances).
+    """
+    namespace, _, contract = asset.partition("/")[2].partition(":")
+    block = {"blockHash": at.hash}
+    calls: list[Call] = [
+        ("eth_call", ({"to": contract, "data": BALANCE_OF + key.hex().rjust(64, "0")}, block))
+        if namespace == "erc20"
+        else ("eth_getBalance", ("0x" + key.hex(), block))
+        for key in keys
+    ]
+    answers = await source.batches(calls)
+    read = _tokens if namespace == "erc20" else _ether
+    return {key: read(answer, at) for key, answer in zip(keys, answers, strict=True)}
+
+
+def _ether(answer: Answer, at: BlockRef) -> int:
+    text = _told(answer, at)
+    try:
+        return int(text, 16)
+    except ValueError as error:
+        raise RailUnavailable(f"eth_getBalance at block {at.height}: {text[:40]!r} is no number") from error
+
+
+def _tokens(answer: Answer, at: BlockRef) -> int:
+    """Nothing at all is what a call gives before its contract is there: then nobody holds any."""
+    text = _told(answer, at)
+    if text == "0x":
+        return 0
+    if len(text) != WORD:
+        raise BlockGone(f"balanceOf at block {at.height}: {text[:80]!r} is no amount")
+    return int(text, 16)
+
+
+def _told(answer: Answer, at: BlockRef) -> str:
+    try:
+        return answer.read(wire.text_decoder)
+    except NodeRefused as refused:
+        raise BlockGone(f"no balance at block {at.height} {at.hash}: {refused}") from refused

@@ -1,0 +1,169 @@
+"""What addresses hold: which of them are to be looked at, what is known of them, and the newest look at each."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon
+from indexer.rail.types import AssetId, BlockRef
+from indexer.store.clock import weigh
+from indexer.store.database import Connection, Database, Row
+from indexer.store.queries import query
+from indexer.store.steps import Lease
+
+BALANCE_KEYS = query("balance_keys")
+BALANCE_NEWCOMERS = query("balance_newcomers")
+BALANCE_ACCOUNTS = query("balance_accounts")
+FENCE_LOOK = query("fence_look")
+DETECTED_AT = query("detected_at")
+SAVE_LOOKS = query("save_looks")
+ACCOUNT_FOR_RESOLVED = query("account_for_resolved")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A block, as far as it is kept."""
+
+    height: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What an address held to begin with, and at which block."""
+
+    amount: int
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was known before: where counting began, the last look and its block, and what was told by it."""
+
+    baseline: Baseline
+    look: Look
+    at: Place
+    unattributed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One asset at one address, for the invoice that holds it. ``covered_from``: the height its history begins at."""
+
+    destination_id: UUID
+    invoice_id: UUID
+    key: bytes
+    asset: AssetId
+    covered_from: int
+    past: Past | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a node told of an account. ``last`` is the look before, if its block still stands."""
+
+    account: Account
+    baseline: Baseline
+    last: Past | None
+    balance: int
+    node: str
+
+
+class BalanceStore:
+    """The accounts of one rail, under one lease. All of it raises `StoreUnavailable`."""
+
+    def __init__(self, database: Database, lease: Lease, family: str, configured: Collection[AssetId]) -> None:
+        self._database = database
+        self._lease = lease
+        self._family = family
+        self._configured = sorted(configured)
+
+    async def newcomers(self, limit: int) -> list[bytes]:
+        """Addresses that were lately taken in, and not looked at yet."""
+        rows = await self._database.rows(BALANCE_NEWCOMERS, self._lease.rail, self._configured, limit)
+        return [row["address_key"] for row in rows]
+
+    async def keys(self, after: bytes, limit: int) -> list[bytes]:
+        """Watched addresses, in their order."""
+        return [row["address_key"] for row in await self._database.rows(BALANCE_KEYS, self._lease.rail, after, limit)]
+
+    async def accounts(self, keys: Sequence[bytes], native: AssetId | None) -> list[Account]:
+        """What is to be counted at those addresses; ``native`` as well, if it is given."""
+        rows = await self._database.rows(BALANCE_ACCOUNTS, self._lease.rail, keys, native, self._configured)
+        return [_account(row) for row in rows]
+
+    async def account_for_resolved(self) -> int:
+        """Take what a person has resolved for accounted for; returns how many exceptions ended by that."""
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(ACCOUNT_FOR_RESOLVED, self._lease.rail)
+            return await weigh(connection, [row["invoice_id"] for row in rows]) if rows else 0
+
+    async def record(self, block: BlockRef, rewinds: int, readings: Sequence[Reading]) -> int | None:
+        """Reckon what was read at ``block``, and open and close what follows; returns how many exceptions did.
+
+        None, and nothing is written: the lease or the branch (``rewinds``) changed since the node was asked.
+        """
+        async with self._database.transaction() as connection:
+            if not await connection.fetch(FENCE_LOOK, self._lease.rail, self._lease.epoch, rewinds, block.height):
+                return None
+            detected = await self._detected(connection, block, readings)
+            reckoned = [
+                reckon(each.baseline.amount, each.last.look if each.last else None, known, each.balance)
+                for each, known in zip(readings, detected, strict=True)
+            ]
+            rows = [self._row(*each, block) for each in zip(readings, detected, reckoned, strict=True)]
+            await connection.execute(SAVE_LOOKS, *map(list, zip(*rows, strict=True)))
+            told = {each.account.invoice_id for each, now in zip(readings, reckoned, strict=True) if _news(each, now)}
+            return await weigh(connection, sorted(told)) if told else 0
+
+    async def _detected(self, connection: Connection, block: BlockRef, readings: Sequence[Reading]) -> list[Detected]:
+        asked = [
+            (
+                each.account.key,
+                each.account.asset,
+                each.baseline.at.height,
+                each.last.at.height if each.last else each.baseline.at.height,
+            )
+            for each in readings
+        ]
+        columns = map(list, zip(*asked, strict=True))
+        rows = await connection.fetch(DETECTED_AT, self._lease.rail, *columns, block.height, self._family)
+        return [Detected(int(row["total"]), int(row["fresh"])) for row in rows]
+
+    def _row(self, reading: Reading, detected: Detected, now: Reckoning, block: BlockRef) -> tuple[object, ...]:
+        account, baseline = reading.account, reading.baseline
+        return (
+            balance_id(account.destination_id, account.asset),
+            account.invoice_id,
+            account.destination_id,
+            self._lease.rail,
+            account.asset,
+            *(baseline.amount, baseline.at.height, baseline.at.hash),
+            *(reading.balance, detected.total, now.spent, now.unattributed),
+            *(block.height, block.hash, reading.node),
+        )
+
+
+def _news(reading: Reading, now: Reckoning) -> bool:
+    """Whether there is a surplus where there was none, or the other way round."""
+    before = reading.account.past.unattributed if reading.account.past else 0
+    return bool(before) != bool(now.unattributed)
+
+
+def _account(row: Row) -> Account:
+    past = None
+    if row["baseline"] is not None:
+        past = Past(
+            Baseline(int(row["baseline"]), Place(row["baseline_height"], row["baseline_hash"])),
+            Look(int(row["balance"]), int(row["spent"])),
+            Place(row["block_height"], row["block_hash"]),
+            int(row["unattributed"]),
+        )
+    return Account(
+        row["destination_id"],
+        row["invoice_id"],
+        row["address_key"],
+        AssetId(row["counts"]),
+        row["covered_from"],
+        past,
+    )

@@ -1,0 +1,68 @@
+-- name: balance_keys
+-- Watched addresses of a rail beyond $2, in their order: the walk over all of them. References divide an address.
+select distinct address_key from railwatch.destinations
+where rail = $1 and watch_state = 'watching' and address_key > $2 and reference is null
+order by address_key limit $3
+
+-- name: balance_newcomers
+-- Addresses that were lately taken in, and whose balance nobody has looked at yet.
+select d.address_key from railwatch.destinations d
+where d.rail = $1 and d.watch_state = 'watching' and d.keyed_at > now() - interval '10 minutes' and d.reference is null
+  and d.asset = any ($2) and not exists (select from railwatch.balances b where b.destination_id = d.id)
+order by d.keyed_at limit $3
+
+-- name: balance_accounts
+-- What is to be counted at those addresses: the asset that is waited for there, and the native one ($3, if it is not
+-- null), for the newest invoice that holds the address; with the look before. Of its destinations there the one that
+-- has been looked at stays the one: they may have been taken in one after another.
+with held as (
+    select d.id, d.invoice_id, d.address_key, d.asset, d.covered_from, d.position, i.created_at
+    from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
+    where d.rail = $1 and d.watch_state = 'watching' and d.address_key = any ($2) and d.reference is null
+), counted as (
+    select held.*, held.asset as counts from held where held.asset = any ($4)
+    union all
+    select held.*, $3 from held where $3::text is not null
+)
+select distinct on (c.address_key, c.counts) c.id as destination_id, c.invoice_id, c.address_key, c.counts, c.covered_from,
+       b.baseline, b.baseline_height, b.baseline_hash, b.balance, b.spent, b.unattributed, b.block_height, b.block_hash
+from counted c left join railwatch.balances b on b.destination_id = c.id and b.asset = c.counts
+order by c.address_key, c.counts, c.created_at desc, c.invoice_id, b.id is null, c.asset <> c.counts, c.position
+
+-- name: fence_look
+-- Hold the rail where it is while a look is put down; no row if the lease or the branch changed since the node was asked.
+select name from railwatch.rails where name = $1 and epoch = $2 and rewinds = $3 and cursor_height >= $4 for share
+
+-- name: detected_at
+-- What the tables hold of each account in blocks up to $6: above its baseline, and of that above its last look. Whoever
+-- held the address then.
+select t.place, coalesce(sum(x.amount), 0) as total,
+       coalesce(sum(x.amount) filter (where x.block_height > t.last_height), 0) as fresh
+from unnest($2::bytea[], $3::text[], $4::bigint[], $5::bigint[]) with ordinality
+    as t (address_key, asset, baseline_height, last_height, place)
+left join railwatch.destinations d on d.family = $7 and d.address_key = t.address_key
+left join railwatch.detections x on x.invoice_id = d.invoice_id and x.destination_id = d.id and x.rail = $1
+    and x.asset = t.asset and x.state in ('included', 'confirmed', 'final')
+    and x.block_height > t.baseline_height and x.block_height <= $6
+group by t.place order by t.place
+
+-- name: save_looks
+-- The newest look at each account.
+insert into railwatch.balances
+    (id, invoice_id, destination_id, rail, asset, baseline, baseline_height, baseline_hash, balance, detected, spent,
+     unattributed, block_height, block_hash, node)
+select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::numeric[], $7::bigint[], $8::text[],
+                     $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::bigint[], $14::text[], $15::text[])
+on conflict (id) do update
+set baseline = excluded.baseline, baseline_height = excluded.baseline_height, baseline_hash = excluded.baseline_hash,
+    balance = excluded.balance, detected = excluded.detected, spent = excluded.spent, unattributed = excluded.unattributed,
+    block_height = excluded.block_height, block_hash = excluded.block_hash, node = excluded.node, looked_at = now()
+
+-- name: account_for_resolved
+-- What a person has dealt with is accounted for: only what comes beyond it is unattributed again.
+update railwatch.balances b
+set baseline = b.baseline + b.unattributed, unattributed = 0
+from railwatch.exceptions e
+where e.kind = 'unattributed_balance' and e.ended_at is null and e.resolved_at is not null
+  and b.id = e.balance_id and b.rail = $1 and b.unattributed > 0
+returning b.invoice_id

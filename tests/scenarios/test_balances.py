@@ -1,0 +1,303 @@
+"""Money that no block shows: with the daemon, real Postgres, and a chain whose node does not trace."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from adapters.fake import FakeNode, Rules, node_of
+from indexer.store.database import Database
+from tests.scenarios.stage import Placed, Stage, chain_named
+
+KIND = "unattributed_balance"
+RULES = Rules(finality=8, safe=4, mempool=False, balances=True)
+
+
+@pytest.fixture
+async def stage(database: Database) -> AsyncIterator[Stage]:
+    """One rail that tells balances, and looks at them all the time."""
+    async with Stage(database, [chain_named(rules=RULES)], options={"reconcile_every": 1}) as stage:
+        yield stage
+        await stage.audit()
+
+
+def node(stage: Stage) -> FakeNode:
+    """The node that the daemon asks."""
+    return node_of(stage.chain.name)
+
+
+async def hidden(stage: Stage, to: Placed, amount: int, token: str = "") -> str:
+    """A payment from within a contract, which this node does not show."""
+    node(stage).traces = False
+    output = stage.sim.output(to.address, amount, stage.sim.assets[1] if token else None)
+    return stage.chain.send(output, inner=True).id
+
+
+async def sweep(stage: Stage, of: Placed, amount: int) -> None:
+    """The merchant's wallet moves money on."""
+    stage.chain.send(takes=(stage.sim.output(of.address, amount),))
+
+
+async def looked(stage: Stage) -> None:
+    """Wait until balances have been looked at as of the chain's head, each of them."""
+
+    async def is_so() -> bool:
+        rows = await stage.database.rows("select block_hash from railwatch.balances")
+        return bool(rows) and {row["block_hash"] for row in rows} == {stage.chain.tip.hash}
+
+    await stage.until(is_so, lambda: balances(stage))
+
+
+async def balances(stage: Stage) -> list[tuple[int, int, int, int, int]]:
+    """(baseline, balance, detected, spent, unattributed) of each account."""
+    rows = await stage.database.rows(
+        "select baseline, balance, detected, spent, unattributed from railwatch.balances order by destination_id, asset"
+    )
+    return [tuple(int(value) for value in row.values()) for row in rows]  # type: ignore[misc]
+
+
+async def stands(stage: Stage, invoice: Placed, *kinds: str) -> None:
+    """Wait until exactly those are open."""
+
+    async def is_so() -> bool:
+        return await stage.open_cases(invoice) == set(kinds)
+
+    await stage.until(is_so, lambda: balances(stage))
+
+
+async def cases(stage: Stage, invoice: Placed) -> list[tuple[str, int, str | None]]:
+    """(kind, round, resolution) of all rows, oldest first."""
+    rows = await stage.database.rows(
+        "select kind, round, resolution from railwatch.exceptions where invoice_id = $1 order by opened_at, round",
+        invoice.id,
+    )
+    return [(row["kind"], row["round"], row["resolution"]) for row in rows]
+
+
+async def evidence(stage: Stage) -> dict[str, Any]:
+    """What the feed says of the newest opening."""
+    told = await stage.database.value(
+        "select evidence from railwatch.transitions where reason = $1 and to_state = 'open' order by seq desc limit 1",
+        KIND,
+    )
+    assert isinstance(told, dict)
+    return told
+
+
+async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 30)
+    await hidden(stage, invoice, 70)
+    await stage.mine(2)
+    await stands(stage, invoice, "underpaid", KIND)
+    assert await stage.state(invoice) == "underpaid", "what nobody saw pays nothing"
+    told = await evidence(stage)
+    assert (told["balance"], told["expected"], told["unattributed"]) == ("100", "30", "70")
+    assert (told["block_hash"], told["node"]) == (stage.chain.tip.hash, "node")
+    listed = await stage.database.row("select * from railwatch.open_exceptions where kind = $1", KIND)
+    assert listed
+    assert (listed["rail"], listed["asset"], int(listed["amount"])) == ("story", stage.sim.native, 70)
+    node(stage).traces = True
+    await stage.database.value("select railwatch.request_rescan('story', 0)")
+    await stage.rescanned()
+    await stage.becomes(invoice, "paid")
+    await stands(stage, invoice)
+    assert sorted(await cases(stage, invoice)) == [(KIND, 1, "made good"), ("underpaid", 1, "made good")]
+    await looked(stage)
+    assert await balances(stage) == [(0, 100, 100, 0, 0)]
+
+
+async def test_what_was_paid_and_swept_opens_nothing(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 100)
+    await stage.mine(2)
+    await looked(stage)
+    await sweep(stage, invoice, 100)
+    await stage.mine()
+    await looked(stage)
+    assert await balances(stage) == [(0, 0, 100, 100, 0)]
+    assert await cases(stage, invoice) == []
+    await hidden(stage, invoice, 40)
+    await stage.mine()
+    await stands(stage, invoice, KIND)
+    assert await balances(stage) == [(0, 40, 100, 100, 40)], "a sweep does not hide what comes after it"
+    await sweep(stage, invoice, 40)
+    await stage.mine()
+    await looked(stage)
+    assert await stage.open_cases(invoice) == {KIND}, "that it was moved on does not say where it came from"
+
+
+async def test_what_an_address_held_before_is_its_baseline(stage: Stage) -> None:
+    used = await stage.sim.new_address()
+    node(stage).traces = False
+    stage.chain.send(stage.sim.output(used, 55), inner=True)
+    await stage.mine(400)
+    invoice = await stage.invoice(100, to=[{"rail": "story", "asset": "COIN", "amount": 100, "address": used}])
+    await looked(stage)
+    assert await balances(stage) == [(55, 55, 0, 0, 0)]
+    await hidden(stage, invoice, 5)
+    await stage.mine()
+    await stands(stage, invoice, KIND)
+    assert (await evidence(stage))["expected"] == "55"
+
+
+async def test_what_came_unseen_just_before_the_registration_is_told(stage: Stage) -> None:
+    address = await stage.sim.new_address()
+    node(stage).traces = False
+    stage.chain.send(stage.sim.output(address, 100), inner=True)
+    await stage.mine()
+    invoice = await stage.order(address)
+    await stands(stage, invoice, KIND)
+    assert (await evidence(stage))["unattributed"] == "100"
+
+
+async def test_a_node_that_has_dropped_old_states_counts_from_the_first_look(stage: Stage) -> None:
+    node(stage).keeps = 20
+    await stage.mine(30)
+    invoice = await stage.invoice(100)
+    await looked(stage)
+    (row,) = await stage.database.rows("select baseline, baseline_hash, block_hash from railwatch.balances")
+    assert (int(row["baseline"]), row["baseline_hash"]) == (0, stage.chain.tip.hash)
+    await hidden(stage, invoice, 100)
+    await stage.mine()
+    await stands(stage, invoice, KIND)
+
+
+async def test_a_node_that_is_away_proves_nothing(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await looked(stage)
+    before = await stage.database.rows("select * from railwatch.balances")
+    await hidden(stage, invoice, 100)
+    node(stage).down = True
+    stage.chain.mine()
+    await stage.rail_is("stalled")
+    assert await stage.database.rows("select * from railwatch.balances") == before
+    assert await cases(stage, invoice) == []
+    node(stage).down = False
+    await stands(stage, invoice, KIND)
+
+
+async def test_a_reorg_that_takes_the_unseen_money_back_makes_it_good(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await stage.mine(3)
+    await hidden(stage, invoice, 100)
+    await stage.mine()
+    await stands(stage, invoice, KIND)
+    await stage.sim.reorg(1, keep=False)
+    await stage.follows()
+    await stands(stage, invoice)
+    assert await cases(stage, invoice) == [(KIND, 1, "made good")]
+
+
+async def test_a_reorg_that_takes_a_sweep_back_opens_nothing(stage: Stage) -> None:
+    """The balance grows without a payment, and the look that it is compared with was at a block that is gone."""
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 100)
+    await stage.mine(3)
+    await sweep(stage, invoice, 100)
+    await stage.mine()
+    await looked(stage)
+    assert await balances(stage) == [(0, 0, 100, 100, 0)]
+    await stage.sim.reorg(1, keep=False)
+    await stage.follows()
+    await looked(stage)
+    assert await balances(stage) == [(0, 100, 100, 0, 0)]
+    assert await cases(stage, invoice) == []
+
+
+async def test_a_reorg_below_the_first_look_begins_the_counting_anew(stage: Stage) -> None:
+    node(stage).keeps = 1
+    await stage.mine(30)
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 100)
+    await stage.mine()
+    await looked(stage)
+    await stage.sim.reorg(6, keep=False)
+    await stage.follows()
+    await looked(stage)
+    (row,) = await stage.database.rows("select baseline_hash, unattributed from railwatch.balances")
+    assert (row["baseline_hash"], int(row["unattributed"])) == (stage.chain.tip.hash, 0)
+
+
+async def test_a_person_accounts_for_it_and_what_comes_beyond_is_told_again(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await hidden(stage, invoice, 60)
+    await stage.mine()
+    await stands(stage, invoice, KIND)
+    case = await stage.database.value("select id from railwatch.exceptions")
+    await stage.database.value(
+        "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'credited', cause => 'operator')", case
+    )
+
+    async def is_accounted_for() -> bool:
+        return await balances(stage) == [(60, 60, 0, 0, 0)]
+
+    await stage.until(is_accounted_for, lambda: balances(stage))
+    await stage.mine()
+    await looked(stage)
+    assert await stage.open_cases(invoice) == set()
+    await hidden(stage, invoice, 7)
+    await stage.mine()
+    await stands(stage, invoice, KIND)
+    assert (await evidence(stage))["unattributed"] == "7"
+    assert await cases(stage, invoice) == [(KIND, 1, "credited"), (KIND, 2, None)]
+
+
+async def test_each_asset_is_counted_by_itself_and_once_for_an_address(stage: Stage) -> None:
+    address = await stage.sim.new_address()
+    ways = [{"rail": "story", "asset": each, "amount": 100, "address": address} for each in ("GOLD", "COIN")]
+    invoice = await stage.invoice(to=ways)
+    await hidden(stage, invoice, 5)
+    await hidden(stage, invoice, 6, "gold")
+    await stage.mine()
+    await looked(stage)
+    assert sorted(await balances(stage)) == [(0, 5, 0, 0, 5), (0, 6, 0, 0, 6)]
+    assert await cases(stage, invoice) == [(KIND, 1, None), (KIND, 1, None)]
+
+
+async def test_an_address_that_waits_for_a_token_is_looked_at_for_the_native_asset_too(stage: Stage) -> None:
+    invoice = await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 100}])
+    await stage.pay(invoice, 30)
+    await hidden(stage, invoice, 5)
+    await stage.mine()
+    await stands(stage, invoice, KIND, "wrong_asset")
+    told = await evidence(stage)
+    assert (told["asset"], told["expected"], told["unattributed"]) == (stage.sim.native, "30", "5")
+
+
+async def test_money_at_a_reused_address_is_the_newer_invoices(stage: Stage) -> None:
+    old = await stage.invoice(100)
+    await stage.pay(old, 100)
+    await stage.mine(2)
+    await looked(stage)
+    new = await stage.order(old.address)
+    await stage.all_taken_in()
+    await hidden(stage, new, 5)
+    await stage.mine()
+    await stands(stage, new, KIND)
+    await stage.mine()
+    assert await stage.open_cases(old) == set()
+
+
+async def test_what_is_closed_is_not_looked_at(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await looked(stage)
+    await stage.database.value("update railwatch.destinations set watch_state = 'closed'")
+    await hidden(stage, invoice, 5)
+    other = await stage.invoice(100)
+    await stage.mine()
+    await hidden(stage, other, 5)
+    await stage.mine()
+    await stands(stage, other, KIND)
+    assert await cases(stage, invoice) == []
+
+
+@pytest.mark.parametrize("how", ["configured never", "the rail cannot tell"])
+async def test_balances_are_left_alone(database: Database, how: str) -> None:
+    rules = Rules(finality=8, safe=4, mempool=False, balances=how == "configured never")
+    every = 0 if rules.balances else 1
+    async with Stage(database, [chain_named(rules=rules)], options={"reconcile_every": every}):
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert "story.chain" in names
+        assert "story.balances" not in names

@@ -14,7 +14,7 @@ from adapters.evm.simulator import EvmSimulator
 from indexer.store.database import Database, connect
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
-from tests.bench import bitcoin, bitcoin_cpu, catchup, cpu, feed, latency, process, quiet, solana, webhooks
+from tests.bench import bitcoin, bitcoin_cpu, catchup, cpu, feed, latency, process, quiet, services, solana, webhooks
 from tests.bench.report import Row, show
 from tests.bench.stand import Stand, until
 
@@ -109,6 +109,7 @@ async def main() -> None:
         *bitcoin_cpu.rows(),
         *await coins(),
         *await solana.rows(),
+        *await services.rows(),
         *await feed.rows(),
         *await webhooks.rows(),
     ]

@@ -76,6 +76,14 @@ class Service:
     async def open_exceptions(self, order: Placed) -> set[str]:
         return {row["kind"] for row in await self.database.rows(OPEN, order.id)}
 
+    async def has_open(self, order: Placed, *kinds: str) -> None:
+        """Wait until exactly those exceptions are open."""
+
+        async def is_so() -> bool:
+            return await self.open_exceptions(order) == set(kinds)
+
+        await until(is_so)
+
     async def feed(self) -> list[Record]:
         return await self.database.rows("select seq, event_id from railwatch.transitions order by seq")
 

@@ -64,13 +64,13 @@ async def paid_once(house: House) -> Placed:
     return order
 
 
-def repeats_are_marked(shopkeeper: Receiver, posts: int) -> bool:
-    """Whether each event came so often, every time with one and the same id and body."""
+def repeats_are_marked(shopkeeper: Receiver) -> bool:
+    """Whether each event came more than once, every time with one and the same id and body."""
     bodies: dict[str, list[bytes]] = {}
     for each in shopkeeper.got:
         bodies.setdefault(each.event["data"]["event_id"], []).append(each.body)
         assert each.id == each.event["data"]["event_id"]
-    return all(len(each) == posts and len(set(each)) == 1 for each in bodies.values())
+    return all(len(each) > 1 and len(set(each)) == 1 for each in bodies.values())
 
 
 async def test_duplicate_delivery(database: Database) -> None:
@@ -81,7 +81,7 @@ async def test_duplicate_delivery(database: Database) -> None:
         house.shopkeeper.behave = bookkeeper
         order = await paid_once(house)
         await house.delivered(order)
-        assert repeats_are_marked(house.shopkeeper, 2)
+        assert repeats_are_marked(house.shopkeeper)
         assert Counter((await bookkeeper.kept()).values()) == Counter(
             f"{row['subject']}.{row['to_state']}" for row in await database.rows("select * from railwatch.transitions")
         )
@@ -93,7 +93,7 @@ async def test_duplicate_delivery(database: Database) -> None:
 
 async def test_timeout_then_retry(database: Database, tmp_path: Path) -> None:
     """The service's own call gets no answer and is made again; then a receiver hangs, and is posted to again."""
-    endpoint = {"timeout": 0.3}
+    endpoint = {"timeout": 0.5}
     async with opened(database, [chain_named()], endpoint=endpoint) as house, Cutter(tmp_path, database.dsn) as wire:
         bookkeeper = Bookkeeper(database, [None, 200])
         await bookkeeper.open()
@@ -110,7 +110,7 @@ async def test_timeout_then_retry(database: Database, tmp_path: Path) -> None:
         told = await house.service.told(order)
         assert [state for state, _ in told] == ["created", "detected", "confirming", "paid"]
         assert await house.delivered(order) == [f"invoice.{state}" for state, _ in told]
-        assert repeats_are_marked(house.shopkeeper, 2)
+        assert repeats_are_marked(house.shopkeeper)
         assert len(await bookkeeper.kept()) == len(await house.service.feed())
         assert (await house.shop.endpoints())["shop"]["last_failure"] is not None
         assert await house.fulfilled(order) == (1, 0)
@@ -151,7 +151,7 @@ async def test_missed_push_but_visible_on_chain(deaf: tuple[EvmStage, Relay]) ->
     tx = await stage.sim.pay(order.address, ETHER)
     await stage.mine(2)
     await tables.becomes(order, "paid")
-    assert relay.swallowed >= 2, "the node did push, and nobody heard it"
+    await until(lambda: relay.swallowed >= 2)  # the node did push, and nobody heard it
     [found] = await database.rows("select tx_id, amount from railwatch.detections")
     assert tuple(found) == (tx, ETHER)
     relay.silent = False
@@ -166,45 +166,34 @@ async def test_missed_push_but_visible_on_chain(deaf: tuple[EvmStage, Relay]) ->
 
 
 async def test_source_temporarily_unavailable(database: Database) -> None:
-    """The node is away beyond the end of two windows; one of the orders was paid meanwhile, in time."""
+    """The node is away when the windows of two orders end; one of them was paid meanwhile, in time."""
     async with opened(database, [chain_named(clock=lambda: datetime.now(UTC))]) as house:
         service, stage = house.service, house.stage
-        paid = await service.order(await stage.sim.new_address(), expires_in=2)
-        empty = await service.order(await stage.sim.new_address(), expires_in=2)
+        paid = await service.order(await stage.sim.new_address())
+        empty = await service.order(await stage.sim.new_address())
         node_of("story").down = True
         assert await stage.rail_is("stalled")
         stage.chain.send(stage.sim.output(paid.address, 100))
         stage.chain.mine(2)
-        await until(lambda: _is_over(house))
+        await database.value("update railwatch.invoices set expires_at = now()")
         shown = await service.row("orders", paid)
         assert (shown["customer_state"], shown["rails_live"]) == ("waiting", False), "silence proves nothing now"
         assert [await service.told(each) for each in (paid, empty)] == [[("created", "created")]] * 2
         await database.value("update railwatch.rails set covered_until = now() - interval '1 hour'")
         await database.value("update railwatch.invoices set created_at = created_at - interval '1 hour'")
-        await until(lambda: _is_delayed(house, paid))
+        await service.has_open(paid, "detection_delayed")
+        assert [await service.told(each) for each in (paid, empty)] == [[("created", "created")]] * 2
         node_of("story").down = False
         await service.becomes(paid, "complete")
         await service.becomes(empty, "issue")
         assert [state for state, _ in await service.told(paid)] == ["created", "confirming", "paid"]
         assert [state for state, _ in await service.told(empty)] == ["created", "expired"]
-        await until(lambda: _is_calm(house, paid))
+        await service.has_open(paid)
         assert (await service.row("orders", paid))["rails_live"] is True
         delivered = await house.delivered(paid)
         assert (delivered.count("invoice.paid"), "invoice.expired" in delivered) == (1, False)
         assert await house.fulfilled(paid) == (1, 0)
         assert await house.fulfilled(empty) == (0, 0)
-
-
-async def _is_over(house: House) -> bool:
-    return bool(await house.database.value("select bool_and(expires_at < now()) from railwatch.invoices"))
-
-
-async def _is_delayed(house: House, order: Placed) -> bool:
-    return await house.service.open_exceptions(order) == {"detection_delayed"}
-
-
-async def _is_calm(house: House, order: Placed) -> bool:
-    return await house.service.open_exceptions(order) == set()
 
 
 async def test_replay_of_historical_events(database: Database) -> None:

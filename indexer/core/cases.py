@@ -11,7 +11,7 @@ from uuid import UUID
 
 from indexer.core.due import delayed_at, stuck_at
 from indexer.core.model import Coverage, Detection, Invoice
-from indexer.core.payment import add_up, is_settled
+from indexer.core.payment import is_refund_covered, is_settled
 from indexer.core.states import IN_BLOCK, SETTLED, DetectionState, InvoiceState, Kind
 
 SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
@@ -46,8 +46,9 @@ OWN_KIND = {
 OF_THE_MONEY = frozenset({*OWN_KIND.values(), "late"})
 """About money that has come. What a person decided about it holds in whichever block it is."""
 
-OF_THE_STATE = frozenset({"underpaid", "overpaid", "reversed", "stuck_confirming"})
-"""Read from the invoice's state. A hold hides that state, so it makes none of them good."""
+OF_THE_STATE = frozenset({"underpaid", "overpaid", "stuck_confirming"})
+"""Read from the invoice's state. A hold hides that state, so it makes none of them good. What is critical is read from
+the money, which no hold hides."""
 
 
 def standing_cases(
@@ -77,10 +78,15 @@ def _of_invoice(invoice: Invoice, detections: Collection[Detection]) -> Iterable
 
 
 def _is_reversed(invoice: Invoice, detections: Collection[Detection]) -> bool:
-    """Goods may have left, and the money is not there. To withdraw the invoice makes that no better."""
-    if invoice.settled_at is None or invoice.state in SETTLED | {InvoiceState.REFUNDED, InvoiceState.FLAGGED}:
-        return False
-    return invoice.state is not InvoiceState.CANCELLED or not is_settled(invoice, add_up(invoice, detections))
+    """Goods may have left, or a refund has, and the money is not there. To withdraw or hold the invoice is no cure."""
+    if not is_refund_covered(invoice, detections):
+        return True
+    sold = invoice.settled_at is not None and invoice.before_hold is not InvoiceState.REFUNDED
+    return sold and not _has_its_money(invoice, detections)
+
+
+def _has_its_money(invoice: Invoice, detections: Collection[Detection]) -> bool:
+    return invoice.state in SETTLED or is_settled(invoice, detections)
 
 
 def _of_the_clock(
@@ -95,7 +101,7 @@ def _of_the_clock(
 
 def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[Detection]) -> bool:
     """A rival took the money elsewhere. A sender who only raised the fee still pays us, and is no alarm."""
-    if detection.state is not DetectionState.REPLACED or invoice.state in SETTLED:
+    if detection.state is not DetectionState.REPLACED or _has_its_money(invoice, others):
         return False
     heirs: set[str | None] = {detection.tx_id}
     rivals: set[str | None] = {detection.replaced_by}

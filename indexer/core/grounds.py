@@ -100,6 +100,11 @@ def of_case(book: Book, kind: str, about: UUID | None, coverage: Coverage) -> di
     grounds: dict[str, Any] = {"state": invoice.state}
     if kind == "reversed" and invoice.settled_at is not None:
         grounds["settled_at"] = invoice.settled_at.isoformat()
+    if kind == "reversed" and invoice.refunded:
+        grounds["refunded"] = [
+            {"rail": rail, "asset": asset, "amount": str(amount)}
+            for (rail, asset), amount in sorted(invoice.refunded.items())
+        ]
     return {**grounds, "destinations": [_sums(each, invoice.tolerance_bps) for each in invoice.destinations]}
 
 
@@ -116,7 +121,7 @@ def _of_transfer(book: Book, kind: str, detection: Detection) -> dict[str, Any]:
     if kind == "double_spend":
         return {**grounds, "replaced_by": detection.replaced_by}
     if kind == "unexpected_payment":
-        return {**grounds, "invoice_was": detection.invoice_ended or invoice.state}
+        return {**grounds, "invoice_was": detection.invoice_ended or invoice.before_hold}
     if kind == "late":
         return {**grounds, "time_basis": invoice.time_basis, "expires_at": invoice.expires_at.isoformat()}
     if kind == "unsupported_asset":

@@ -15,7 +15,7 @@ from indexer.core.docket import settle_cases
 from indexer.core.due import met_at
 from indexer.core.grounds import of_depth, of_loss, of_sighting
 from indexer.core.model import Coverage, Detection, Observation
-from indexer.core.payment import Sums, add_up, is_in_time, judge
+from indexer.core.payment import Sums, add_up, is_in_time, judge, standing
 from indexer.core.policy import Policy, final_at
 from indexer.core.states import (
     ENDED,
@@ -42,7 +42,8 @@ def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
 
 def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
     """Take in transfers as they were seen now: new ones, ones that are back, ones that reached a block."""
-    seen = [known for known in (_take_in(book, sighting) for sighting in sightings) if known is not None]
+    stands = standing(book.invoice, book.detections.values())
+    seen = [known for known in (_take_in(book, sighting, stands) for sighting in sightings) if known is not None]
     policies = book.policies
     for detection in seen:
         if not _found_final(detection, policies, moment):
@@ -51,21 +52,23 @@ def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
     _settle(book, moment, "chain", through=seen[-1] if seen else None)
 
 
-def _take_in(book: Book, sighting: Detection) -> Detection | None:
-    """Merge a sighting into what is known of the same transfer; None where it says nothing new."""
+def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> Detection | None:
+    """Merge a sighting into what is known of the same transfer; None where it says nothing new.
+
+    ``stands``: what the invoice is without its hold. A hold must not make expected what nobody waits for.
+    """
     known = book.detections.get(sighting.id)
     if known is None:
         if sighting.kind is Kind.UNSUPPORTED_ASSET and _is_spammed(book, sighting.destination_id):
             _leave_out(book, sighting)
             return None
-        ended = book.invoice.state in ENDED
-        sighting.invoice_ended = book.invoice.state if ended else None
-        if sighting.kind is Kind.PAYMENT and book.invoice.state in STICKY:
+        sighting.invoice_ended = stands if stands in ENDED else None
+        if sighting.kind is Kind.PAYMENT and stands in STICKY:
             sighting.kind = Kind.UNEXPECTED
         book.detections[sighting.id] = known = sighting
         book.fresh.add(known.id)
     elif _is_news(known, sighting):
-        if known.kind is Kind.PAYMENT and known.state in GIVEN_UP and book.invoice.state in STICKY:
+        if known.kind is Kind.PAYMENT and known.state in GIVEN_UP and stands in STICKY:
             known.kind = Kind.UNEXPECTED
         known.state, known.replaced_by = sighting.state, None
         known.block_height, known.block_hash = sighting.block_height, sighting.block_hash

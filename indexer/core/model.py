@@ -102,7 +102,11 @@ class Destination:
 
 @dataclass(slots=True)
 class Invoice:
-    """An invoice and its terms. ``settled_at`` is when it was first paid, and stays when that is reversed."""
+    """An invoice and its terms.
+
+    ``settled_at`` is when it was first told to be paid, and stays when that is reversed. ``held_from`` is the state
+    that a hold took it from, None while it is not `flagged`. ``refunded`` is what was given back, by rail and asset.
+    """
 
     id: UUID
     state: InvoiceState
@@ -114,7 +118,14 @@ class Invoice:
     time_basis: TimeBasis = "first_seen"
     tolerance_bps: int = 0
     held: str | None = None
+    held_from: InvoiceState | None = None
     settled_at: datetime | None = None
+    refunded: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)
+
+    @property
+    def before_hold(self) -> InvoiceState:
+        """Its state, or the one that a hold took it from: what had been decided or told by then still holds."""
+        return self.held_from or self.state
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """Where an invoice stands: a pure function of its terms, what was detected, what was covered, and the time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from indexer.core.model import Coverage, Destination, Detection, Invoice
+from indexer.core.model import Coverage, Detection, Invoice
 from indexer.core.states import IN_BLOCK, SETTLED, STICKY, InvoiceState, Kind
+from indexer.rail.types import AssetId
 
 
 @dataclass(slots=True)
@@ -33,19 +35,40 @@ def judge(invoice: Invoice, sums: Mapping[UUID, Sums], coverage: Coverage, now: 
     """`assess`, with the money already added up by destination."""
     if invoice.held is not None:
         return InvoiceState.FLAGGED
-    if invoice.state in STICKY:
+    if invoice.before_hold in STICKY:
+        return invoice.before_hold
+    return _from_sums(invoice, sums) or _without_payment(invoice, coverage, now)
+
+
+def standing(invoice: Invoice, detections: Iterable[Detection]) -> InvoiceState:
+    """The state, or while a hold hides it what it would be: by what was decided before, and by the money.
+
+    That a window closes is told, and a hold tells nothing: only what had expired before the hold is expired here.
+    """
+    if invoice.held_from is None:
         return invoice.state
-    by_money = _from_sums(invoice, [(each, sums[each.id]) for each in invoice.destinations])
-    return by_money or _without_payment(invoice, coverage, now)
+    if invoice.held_from in STICKY:
+        return invoice.held_from
+    idle = InvoiceState.EXPIRED if invoice.held_from is InvoiceState.EXPIRED else InvoiceState.CREATED
+    return _from_sums(invoice, add_up(invoice, detections)) or idle
 
 
-def is_settled(invoice: Invoice, sums: Mapping[UUID, Sums]) -> bool:
+def is_settled(invoice: Invoice, detections: Iterable[Detection]) -> bool:
     """Whether enough money is confirmed, whatever a person or a service decided."""
-    return _from_sums(invoice, [(each, sums[each.id]) for each in invoice.destinations]) in SETTLED
+    return _from_sums(invoice, add_up(invoice, detections)) in SETTLED
 
 
-def _from_sums(invoice: Invoice, sums: Sequence[tuple[Destination, Sums]]) -> InvoiceState | None:
+def is_refund_covered(invoice: Invoice, detections: Iterable[Detection]) -> bool:
+    """Whether all that was given back is still in blocks, asset by asset. Anything that came can be given back."""
+    arrived: defaultdict[tuple[str, AssetId], int] = defaultdict(int)
+    for each in detections:
+        arrived[each.rail, each.asset] += each.amount if each.state in IN_BLOCK else 0
+    return all(arrived[asset] >= amount for asset, amount in invoice.refunded.items())
+
+
+def _from_sums(invoice: Invoice, by_destination: Mapping[UUID, Sums]) -> InvoiceState | None:
     """The state that the money decides; None where there is none."""
+    sums = [(each, by_destination[each.id]) for each in invoice.destinations]
     bounds = [(least_and_most(destination.expected, invoice.tolerance_bps), each) for destination, each in sums]
     met = [each.confirmed - most for (least, most), each in bounds if each.confirmed >= least]
     if met:
@@ -67,7 +90,7 @@ def _awaits(least: int, sums: Sums) -> bool:
 def _without_payment(invoice: Invoice, coverage: Coverage, now: datetime) -> InvoiceState:
     """No money in time: the window is open, or closed once every rail was watched to its end (HAZARDS I12)."""
     over = now >= invoice.expires_at and coverage.reaches(invoice.expires_at, invoice.destinations)
-    return InvoiceState.EXPIRED if over or invoice.state is InvoiceState.EXPIRED else InvoiceState.CREATED
+    return InvoiceState.EXPIRED if over or invoice.before_hold is InvoiceState.EXPIRED else InvoiceState.CREATED
 
 
 def least_and_most(expected: int, tolerance_bps: int) -> tuple[int, int]:

@@ -79,6 +79,7 @@ def move_invoice(
             evidence=of_invoice(book, target, through, moment),
         )
     )
+    invoice.held_from = invoice.state if target is InvoiceState.FLAGGED else None
     invoice.state, invoice.state_since = target, moment.now
     if target in SETTLED and invoice.settled_at is None:
         invoice.settled_at = moment.now

@@ -76,7 +76,9 @@ def _book(row: Row) -> Book:
         time_basis=row["time_basis"],
         tolerance_bps=row["tolerance_bps"],
         held=row["held"],
+        held_from=InvoiceState(row["held_from"]) if row["held_from"] else None,
         settled_at=row["settled_at"],
+        refunded={(rail, AssetId(asset)): int(amount) for rail, asset, amount in row["refunds"]},
     )
     detections = (_detection(*each) for each in row["detections"])
     surpluses = {each[0]: _surplus(*each) for each in row["surpluses"]}

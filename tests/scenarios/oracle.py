@@ -42,6 +42,47 @@ def state_of(paid: Paid, tip: int, expected: int, confirmations: int) -> str:
     return "underpaid" if deep else "created"
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What people decided about an invoice, as the feed has it."""
+
+    closed: str | None
+    """`cancelled` or `refunded`; no fact of the chain undoes that."""
+    held: bool
+    sold: bool
+    """It was told to be paid once."""
+    refunded: int
+
+
+async def decided(stage: Stage, invoice: Placed) -> Decided:
+    """Read from the feed and the refunds, not from the invoice."""
+    told = [state for state, _ in await stage.path(invoice)]
+    given_back = "select coalesce(sum(amount), 0) from railwatch.refunds where invoice_id = $1"
+    return Decided(
+        closed=next((state for state in reversed(told) if state in ("cancelled", "refunded")), None),
+        held=told[-1] == "flagged",
+        sold=not {"paid", "overpaid", "late_paid"}.isdisjoint(told),
+        refunded=int(await stage.database.value(given_back, invoice.id)),
+    )
+
+
+def alarms_of(paid: Paid, counted: str, what: Decided, unexpected: set[tuple[str, str]]) -> set[tuple[str, str | None]]:
+    """(kind, transaction) of what must stand, held or not: about money that is gone, and money that nobody expects."""
+    alarms: set[tuple[str, str | None]] = {("unexpected_payment", tx) for tx, _ in unexpected & set(paid.in_block)}
+    sold = what.sold and what.closed != "refunded" and counted not in ("paid", "overpaid")
+    if sold or sum(amount for _, _, amount in paid.in_block.values()) < what.refunded:
+        alarms.add(("reversed", None))
+    return alarms
+
+
+def without(paid: Paid, some: set[tuple[str, str]]) -> Paid:
+    """The same, but for some transfers."""
+    return Paid(
+        {key: value for key, value in paid.in_block.items() if key not in some},
+        {key: value for key, value in paid.waiting.items() if key not in some},
+    )
+
+
 async def check(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None = None) -> None:
     """Compare everything that was told about ``placed`` (invoice: amount asked for) with the chain."""
     chain = chain or stage.chain
@@ -57,11 +98,29 @@ async def check(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None
         }
         pending = {(row["tx_id"], row["tx_index"]): int(row["amount"]) for row in ours if row["state"] == "pending"}
         state = await stage.state(invoice)
-        should = state_of(paid, chain.tip.height, expected, stage.confirmations)
+        what = await decided(stage, invoice)
+        unexpected = {(row["tx_id"], row["tx_index"]) for row in ours if row["kind"] == "unexpected"}
+        counted = state_of(without(paid, unexpected), chain.tip.height, expected, stage.confirmations)
+        should = "flagged" if what.held else what.closed or counted
         if (told, pending, state) != (paid.in_block, paid.waiting, should):
             wrong.append((invoice.address, state, should, told, paid.in_block, pending, paid.waiting))
+        assert not unexpected or what.closed, "a payment to an open invoice is expected"
+        alarms, stand = alarms_of(paid, counted, what, unexpected), await standing(stage, invoice)
+        stand = {each for each in stand if each[0] == "reversed" or each in alarms}
+        if stand != alarms:
+            wrong.append((invoice.address, stand, alarms, what, counted))
     assert not wrong, wrong
     await stage.audit()
+
+
+async def standing(stage: Stage, invoice: Placed) -> set[tuple[str, str | None]]:
+    """(kind, transaction) of exceptions that have not ended."""
+    rows = await stage.database.rows(
+        "select e.kind, x.tx_id from railwatch.exceptions e left join railwatch.detections x on x.id = e.detection_id "
+        "where e.invoice_id = $1 and e.ended_at is null",
+        invoice.id,
+    )
+    return {(row["kind"], row["tx_id"]) for row in rows}
 
 
 async def settles(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None = None) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 
 import pytest
 
 from adapters.fake import Rules, node_of
 from indexer.store.database import Database
+from indexer.store.errors import Refused
 from tests.scenarios import oracle
 from tests.scenarios.stage import Placed, Stage, chain_named
 
@@ -47,6 +49,10 @@ class Story:
             (3, self.heal),
             (1, self.restart),
             (1, self.rescan),
+            (3, self.hold),
+            (2, self.release),
+            (1, self.cancel),
+            (2, self.refund),
         ]
 
     async def play(self) -> None:
@@ -66,6 +72,9 @@ class Story:
         await self.stage.rescanned()
         await oracle.settles(self.stage, self.placed)
         self.chain.mine(self.stage.confirmations)
+        await oracle.settles(self.stage, self.placed)
+        for invoice in self.placed:
+            await self.act("select railwatch.release_invoice($1, actor => 'ann')", invoice)
         await oracle.settles(self.stage, self.placed)
 
     async def register(self, address: str | None = None) -> None:
@@ -126,6 +135,30 @@ class Story:
     async def restart(self) -> None:
         await self.stage.stop()
         await self.stage.start(wait=False)
+
+    async def act(self, call: str, invoice: Placed, *more: object) -> None:
+        """What a person does, unless the contract refuses it: what has not come cannot be given back."""
+        try:
+            await self.stage.database.value(call, invoice.id, *more)
+        except Refused as refused:
+            if refused.code not in ("RW010", "RW013"):
+                raise
+
+    async def hold(self) -> None:
+        call = "select railwatch.hold_invoice($1, actor => 'ann', reason => 'looks odd')"
+        await self.act(call, self.dice.choice(list(self.placed)))
+
+    async def release(self) -> None:
+        await self.act("select railwatch.release_invoice($1, actor => 'ann')", self.dice.choice(list(self.placed)))
+
+    async def cancel(self) -> None:
+        await self.act("select railwatch.cancel_invoice($1)", self.dice.choice(list(self.placed)))
+
+    async def refund(self) -> None:
+        """Now and then all that came, more often a part of it, or what one of several people has given back already."""
+        invoice, amount = self.dice.choice(list(self.placed)), Decimal(self.dice.choice([40, 60, 100]))
+        call = "select railwatch.record_refund($1, $2, $3, actor => 'ann')"
+        await self.act(call, invoice, amount, f"back {self.dice.random()}")
 
     async def rescan(self) -> None:
         row = await self.stage.database.row(

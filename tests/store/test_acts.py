@@ -8,8 +8,8 @@ import pytest
 from indexer.core.states import INVOICE_MOVES, InvoiceState
 from indexer.store.database import Database
 from indexer.store.errors import Refused
-from tests.scenarios.stage import Stage
-from tests.store.hand import code_of, hold, last_line, paid, release
+from tests.scenarios.stage import Placed, Stage
+from tests.store.hand import code_of, hold, last_line, paid, refund, release
 
 # Holding and releasing
 
@@ -98,6 +98,71 @@ async def test_a_hold_is_no_way_around_the_rule_for_cancelling(stage: Stage) -> 
     assert await stage.database.value("select held from railwatch.invoices where id = $1", empty.id) is None
     await stage.mine()
     assert await stage.state(empty) == "cancelled"
+
+
+# What a hold does not hide
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "refunded"])
+async def test_money_for_a_closed_order_that_is_held_is_unexpected_and_never_counts(stage: Stage, ending: str) -> None:
+    invoice = await stage.invoice(100) if ending == "cancelled" else await paid(stage)
+    if ending == "cancelled":
+        await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
+    else:
+        await refund(stage, invoice, 100)
+    await hold(stage, invoice)
+    tx = await stage.pay(invoice, 60)
+    await stage.mine(3)
+    assert await stage.open_cases(invoice) == {"unexpected_payment"}
+    row = await stage.database.row("select kind, invoice_ended from railwatch.detections where tx_id = $1", tx)
+    assert row is not None
+    assert tuple(row) == ("unexpected", ending)
+    assert await release(stage, invoice) == ending
+    await stage.mine()
+    assert await stage.state(invoice) == ending
+    assert await stage.open_cases(invoice) == {"unexpected_payment"}
+    confirmed = "select confirmed_amount from railwatch.destinations where invoice_id = $1"
+    assert await stage.database.value(confirmed, invoice.id) == (0 if ending == "cancelled" else 100)
+
+
+async def test_a_second_payment_to_a_paid_order_that_is_held_is_unexpected(stage: Stage) -> None:
+    invoice = await paid(stage)
+    await hold(stage, invoice)
+    await stage.pay(invoice, 30)
+    await stage.mine(2)
+    assert await stage.open_cases(invoice) == {"unexpected_payment"}
+    assert await release(stage, invoice) == "overpaid"
+
+
+async def test_a_reversal_under_a_hold_is_told_at_once_and_made_good_under_it(stage: Stage) -> None:
+    invoice = await paid(stage)
+    settled_at = await settled(stage, invoice)
+    await hold(stage, invoice)
+    await stage.sim.reorg(2, keep=False)
+    await stage.follows()
+    assert await stage.state(invoice) == "flagged"
+    assert await stage.open_cases(invoice) == {"reversed"}
+    await stage.pay(invoice)
+    await stage.mine(2)
+    assert await stage.open_cases(invoice) == set()
+    assert await release(stage, invoice) == "paid"
+    assert await stage.path(invoice, "exception") == [("open", "reversed"), ("resolved", "reversed")]
+    assert await settled(stage, invoice) == settled_at
+
+
+async def test_a_reversal_under_a_hold_outlasts_the_release(stage: Stage) -> None:
+    invoice = await paid(stage)
+    await hold(stage, invoice)
+    await stage.sim.reorg(2, keep=False)
+    await stage.follows()
+    assert await release(stage, invoice) == "created"
+    await stage.mine()
+    assert await stage.open_cases(invoice) == {"reversed"}
+    assert await stage.path(invoice, "exception") == [("open", "reversed")]
+
+
+async def settled(stage: Stage, invoice: Placed) -> object:
+    return await stage.database.value("select settled_at from railwatch.invoices where id = $1", invoice.id)
 
 
 # What is refused

@@ -1,6 +1,7 @@
 """One rule in two languages: the state that a release leads to is the one that the core would choose."""
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,24 +20,34 @@ async def test_the_rule_for_manual_acts_is_the_cores(rough: Stage) -> None:
     await stage.stop()
     dice = random.Random(7)
     database, now = stage.database, datetime.now(UTC)
-    seen: set[InvoiceState] = set()
-    for _ in range(150):
+    seen: dict[bool, set[InvoiceState]] = {False: set(), True: set()}
+    for _ in range(250):
         ways = [
             {"rail": stage.chain.name, "asset": "COIN", "amount": 100 + place} for place in range(dice.randint(1, 2))
         ]
         known = await scatter(stage, dice, ways, now)
+        if dice.random() < 0.4:
+            await database.value("select railwatch.hold_invoice($1, actor => 'ann', reason => 'odd')", known)
         async with database.transaction() as connection:
             [book] = await load_books(connection, [known])
             until = await connection.fetchval("select covered_until from railwatch.rails")
             moment = await connection.fetchval("select now()")
             facts = list(book.detections.values())
-            core = assess(book.invoice, facts, Coverage({stage.chain.name: until} if until else {}), moment)
+            held = book.invoice.held is not None
+            assert held is (book.invoice.state is InvoiceState.FLAGGED)
+            assert held is (book.invoice.held_from is not None)
+            unheld = replace(book.invoice, held=None)
+            core = assess(unheld, facts, Coverage({stage.chain.name: until} if until else {}), moment)
             ours = await connection.fetchval(
                 "select railwatch.assess(i) from railwatch.invoices i where i.id = $1", known
             )
         assert ours == core, facts
-        seen.add(core)
-    assert seen == set(InvoiceState) - {InvoiceState.FLAGGED}
+        if held:
+            release = "select railwatch.release_invoice($1, actor => 'bob')"
+            assert await database.value(release, known) == core
+        seen[held].add(core)
+    assert seen[False] == set(InvoiceState) - {InvoiceState.FLAGGED}
+    assert seen[True] == seen[False]
 
 
 async def scatter(stage: Stage, dice: random.Random, ways: list[dict[str, Any]], now: datetime) -> UUID:

@@ -115,6 +115,23 @@ async def test_a_refund_of_a_cancelled_order_closes_it(stage: Stage) -> None:
     assert await stage.state(invoice) == "refunded"
 
 
+async def test_a_refund_whose_payment_then_vanishes_is_told_to_finance_until_it_is_back(stage: Stage) -> None:
+    invoice = await paid(stage)
+    await refund(stage, invoice, 100)
+    await stage.sim.reorg(2, keep=False)
+    await stage.follows()
+    assert await stage.state(invoice) == "refunded"
+    assert await stage.open_cases(invoice) == {"reversed"}
+    told = "select severity from railwatch.open_exceptions where invoice_id = $1"
+    assert await stage.database.value(told, invoice.id) == "critical"
+    assert (await last_line(stage, invoice, "exception"))["evidence"]["refunded"] == [
+        {"rail": stage.chain.name, "asset": stage.sim.native, "amount": "100"}
+    ]
+    await stage.pay(invoice)
+    await stage.mine()
+    assert await stage.open_cases(invoice) == {"unexpected_payment"}
+
+
 @pytest.mark.parametrize("amount", [None, Decimal(0), Decimal(-1), Decimal("1.5"), Decimal("NaN"), Decimal(2**256)])
 async def test_an_amount_that_is_none_is_refused(stage: Stage, amount: Decimal | None) -> None:
     invoice = await stage.invoice(100)

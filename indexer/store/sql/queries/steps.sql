@@ -90,6 +90,12 @@ select id from railwatch.invoices where id = any ($1) order by id for update
 -- Everything about those invoices, read after they were locked; raw evidence stays where it is.
 select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.time_basis, i.tolerance_bps, i.held,
        i.settled_at,
+       case when i.state = 'flagged' then (
+           select t.from_state from railwatch.transitions t
+           where t.invoice_id = i.id and t.subject = 'invoice' and t.to_state = 'flagged' order by t.seq desc limit 1
+       ) end as held_from,
+       array(select row(r.rail, r.asset, sum(r.amount)) from railwatch.refunds r
+             where r.invoice_id = i.id group by r.rail, r.asset) as refunds,
        array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after)
              from railwatch.destinations d join railwatch.rails r on r.name = d.rail
              where d.invoice_id = i.id and d.watch_state <> 'rejected' order by d.position) as destinations,

@@ -3,6 +3,7 @@
 Asked so (EIP-1898) no other branch can answer. A node without archive keeps the states of some 128 blocks.
 """
 
+import re
 from collections.abc import Sequence
 
 from adapters.evm import wire
@@ -13,8 +14,9 @@ from indexer.rail import AssetId, BlockGone, BlockRef, RailUnavailable
 BALANCE_OF = "0x70a08231"
 """The selector of balanceOf(address), ERC-20."""
 
-WORD = 66
-"""Characters of 32 bytes in hex: what balanceOf answers."""
+QUANTITY = re.compile("0x[0-9a-fA-F]{1,64}")
+WORD = re.compile("0x[0-9a-fA-F]{64}")
+"""What eth_getBalance answers, and balanceOf: both at most 256 bits."""
 
 
 async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
@@ -37,10 +39,9 @@ async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: Bl
 
 def _ether(answer: Answer, at: BlockRef) -> int:
     text = _told(answer, at)
-    try:
-        return int(text, 16)
-    except ValueError as error:
-        raise RailUnavailable(f"eth_getBalance at block {at.height}: {text[:40]!r} is no number") from error
+    if QUANTITY.fullmatch(text) is None:
+        raise RailUnavailable(f"eth_getBalance at block {at.height}: {text[:80]!r} is no amount")
+    return int(text, 16)
 
 
 def _tokens(answer: Answer, at: BlockRef) -> int:
@@ -48,7 +49,7 @@ def _tokens(answer: Answer, at: BlockRef) -> int:
     text = _told(answer, at)
     if text == "0x":
         return 0
-    if len(text) != WORD:
+    if WORD.fullmatch(text) is None:
         raise BlockGone(f"balanceOf at block {at.height}: {text[:80]!r} is no amount")
     return int(text, 16)
 

@@ -17,9 +17,21 @@ import pytest
 
 # Before the imports: pytest explains a failed assert only in modules that it has rewritten, and by itself it
 # rewrites test files and not installed packages.
-for _theme in ("chain", "identity", "lifecycle", "model", "pending", "reorgs", "scanning", "story", "transfers"):
+for _theme in (
+    "balances",
+    "chain",
+    "identity",
+    "lifecycle",
+    "model",
+    "pending",
+    "reorgs",
+    "scanning",
+    "story",
+    "transfers",
+):
     pytest.register_assert_rewrite(f"{__name__}.{_theme}")
 
+from indexer.conformance.balances import BalanceChecks  # noqa: E402
 from indexer.conformance.chain import ChainChecks  # noqa: E402
 from indexer.conformance.identity import IdentityChecks  # noqa: E402
 from indexer.conformance.lifecycle import LifecycleChecks  # noqa: E402
@@ -41,6 +53,7 @@ class AdapterConformance(
     ScanningChecks,
     ReorgChecks,
     PendingChecks,
+    BalanceChecks,
     LifecycleChecks,
     ModelChecks,
 ):

@@ -19,9 +19,9 @@ class TestMempoolRail(AdapterConformance):
 
 
 class TestRailWithEverything(TestMempoolRail):
-    """Everything at once: tokens, safe and finalized heads, a mempool."""
+    """Everything at once: tokens, safe and finalized heads, a mempool, balances."""
 
-    rules = Rules(safe=1, finality=2, tokens=("gold", "silver"))
+    rules = Rules(safe=1, finality=2, tokens=("gold", "silver"), balances=True)
 
 
 class TestRailWithoutMempool(TestMempoolRail):

@@ -38,7 +38,7 @@ PAGES = sorted(
 RUNBOOKS = sorted((ROOT / "docs/runbooks").glob("*.md"))
 CONTRACTS_TABLES = (
     *("invoices", "destinations", "detections", "transitions"),
-    *("exceptions", "refunds", "settlements", "rails", "assets", "consumers"),
+    *("exceptions", "balances", "refunds", "settlements", "rails", "assets", "consumers"),
     *("orders", "order_destinations", "order_transfers", "order_money", "consumer_lag"),
 )
 FUNCTIONS = {

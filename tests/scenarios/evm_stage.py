@@ -29,6 +29,7 @@ adapter = "evm"
 chain_id = "eip155:31337"
 nodes = [{{ http = {http}, ws = {ws} }}]
 poll_interval = 0.2
+{options}
 
 [[rail.asset]]
 symbol = "ETH"
@@ -52,6 +53,10 @@ class EvmStage:
     database: Database
     folder: Path
     confirmations: int = 2
+    http: str | None = None
+    """Where the daemon asks, if not anvil itself."""
+    options: str = ""
+    """More lines of the rail's table."""
     daemons: list[asyncio.subprocess.Process] = field(default_factory=list)
     _orders: int = 0
 
@@ -63,10 +68,11 @@ class EvmStage:
     async def __aenter__(self) -> Self:
         text = CONFIG.format(
             dsn=json.dumps(self.database.dsn),
-            http=json.dumps(self.sim.node["http"]),
+            http=json.dumps(self.http or self.sim.node["http"]),
             ws=json.dumps(self.sim.node["ws"]),
             token=json.dumps(self.sim.token),
             confirmations=self.confirmations,
+            options=self.options,
         )
         await asyncio.to_thread(self._file.write_text, text)
         return self

@@ -1,6 +1,6 @@
 """Adapters that break one rule each, in the kit's own themes; `base.BREAKAGES` holds them all after this import."""
 
-from tests.conformance.breakages import chain, identity, lifecycle, pending, reorgs, scanning, transfers
+from tests.conformance.breakages import balances, chain, identity, lifecycle, pending, reorgs, scanning, transfers
 from tests.conformance.breakages.base import BREAKAGES
 
-__all__ = ["BREAKAGES", "chain", "identity", "lifecycle", "pending", "reorgs", "scanning", "transfers"]
+__all__ = ["BREAKAGES", "balances", "chain", "identity", "lifecycle", "pending", "reorgs", "scanning", "transfers"]

@@ -1,0 +1,106 @@
+"""What addresses hold, as anvil and a node that lies tell it."""
+
+from typing import Any
+
+import pytest
+
+from adapters.evm import open_node
+from adapters.evm.simulator import EvmSimulator
+from indexer.rail import AssetId, BlockGone, BlockRef, RailUnavailable, TellsBalances
+from tests.evm.conftest import Chain
+from tests.evm.liar import Liar, answer, refuse
+
+
+async def held(chain: Chain, address: str, asset: AssetId, at: BlockRef | None = None) -> int:
+    """What the address holds of the asset after that block, or the newest."""
+    assert isinstance(chain.rail, TellsBalances)
+    key = chain.rail.parse_address(address).key
+    told = await chain.rail.balances([key], asset, at or (await chain.rail.heads()).latest)
+    assert set(told) == {key}
+    return told[key]
+
+
+async def test_ether_without_a_transaction_is_in_the_balance(chain: Chain) -> None:
+    """E14: a withdrawal is no transaction; anvil credits in the same way."""
+    address = await chain.sim.new_address()
+    before = (await chain.rail.heads()).latest
+    await chain.sim.mine()  # what is set is set in the newest block
+    await chain.sim.rpc("anvil_setBalance", address, hex(7))
+    await chain.sim.pay_internal(address, 5)
+    await chain.sim.mine()
+    assert await held(chain, address, chain.sim.native) == 12
+    assert await held(chain, address, chain.sim.native, before) == 0
+    assert [each.amount for each in await chain.found(address)] == [5]
+
+
+async def test_a_token_that_is_not_deployed_yet_is_held_by_nobody(chain: Chain) -> None:
+    address, before = await chain.sim.new_address(), (await chain.rail.heads()).latest
+    token = AssetId(f"{chain.sim.chain_id}/erc20:{await chain.sim.deploy('Token', 1000)}")
+    await chain.sim.call(token.rsplit(":", 1)[1], "transfer(address,uint256)", address, 5)
+    await chain.sim.mine()
+    assert await held(chain, address, token) == 5
+    assert await held(chain, address, token, before) == 0
+
+
+async def test_a_contract_that_tells_no_balances_is_told_so(chain: Chain) -> None:
+    """Nothing is guessed: neither of a call that fails nor of an answer that is no amount."""
+    address = await chain.sim.new_address()
+    contract = AssetId(f"{chain.sim.chain_id}/erc20:{chain.sim.multisender}")
+    with pytest.raises(BlockGone):
+        await held(chain, address, contract)
+
+
+@pytest.mark.parametrize("method", ["eth_getBalance", "eth_call"])
+async def test_a_state_that_the_node_has_dropped_is_gone(lied_to: Chain, liar: Liar, method: str) -> None:
+    address = await lied_to.sim.new_address()
+    asset = lied_to.sim.assets[method == "eth_call"]
+    assert await held(lied_to, address, asset) == 0
+    liar.lies[method] = refuse
+    with pytest.raises(BlockGone, match="no balance at block"):
+        await held(lied_to, address, asset)
+
+
+@pytest.mark.parametrize(
+    ("method", "nonsense", "error"),
+    [
+        ("eth_getBalance", "many", RailUnavailable),
+        ("eth_getBalance", "0x", RailUnavailable),
+        ("eth_getBalance", "0x1" + "0" * 64, RailUnavailable),
+        ("eth_getBalance", None, RailUnavailable),
+        ("eth_getBalance", 7, RailUnavailable),
+        ("eth_call", "0x07", BlockGone),
+        ("eth_call", "0x" + "0" * 128, BlockGone),
+        ("eth_call", "0x" + "z" * 64, BlockGone),
+        ("eth_call", None, RailUnavailable),
+    ],
+)
+async def test_an_answer_that_is_no_amount_is_no_balance(
+    lied_to: Chain, liar: Liar, method: str, nonsense: Any, error: type[Exception]
+) -> None:
+    liar.lies[method] = answer(nonsense)
+    with pytest.raises(error):
+        await held(lied_to, await lied_to.sim.new_address(), lied_to.sim.assets[method == "eth_call"])
+
+
+async def test_a_node_that_is_away_is_unavailable(lied_to: Chain, liar: Liar) -> None:
+    liar.status = 503
+    with pytest.raises(RailUnavailable):
+        await held(lied_to, await lied_to.sim.new_address(), lied_to.sim.native, lied_to.start)
+
+
+async def test_a_hundred_addresses_are_one_request_by_the_blocks_hash(sim: EvmSimulator, liar: Liar) -> None:
+    asked: list[Any] = []
+
+    def note(params: list[Any], reply: dict[str, Any]) -> dict[str, Any]:
+        asked.append(params[1])
+        return reply
+
+    async with open_node(sim.settings, {"http": liar.http}) as rail:
+        assert isinstance(rail, TellsBalances)
+        liar.lies["eth_getBalance"] = note
+        keys = [rail.parse_address(await sim.new_address()).key for _ in range(100)]
+        head = (await rail.heads()).latest
+        liar.requests.clear()
+        assert set(await rail.balances(keys, sim.native, head)) == set(keys)
+        assert liar.requests == [["eth_getBalance"] * 100]
+        assert asked == [{"blockHash": head.hash}] * 100

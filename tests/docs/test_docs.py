@@ -215,7 +215,7 @@ def test_the_matrix_says_of_each_kind_what_it_is_about() -> None:
     }
     about_transfers = {kind for kind, end in closed.items() if "orphaned" in end}
     assert about_transfers == OF_THE_MONEY
-    about_states = {kind for kind, end in closed.items() if re.search(r"leaves that state|moves on|settled again", end)}
+    about_states = {kind for kind, end in closed.items() if re.search(r"leaves that state|moves on", end)}
     assert about_states == OF_THE_STATE
 
 

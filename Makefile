@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 NODE_IS_MISSING := { [ -z "$$RAILWATCH_NODES_REQUIRED" ] && echo "set-up goes on without it: its tests will be skipped, and say so"; }
+WORKERS ?= 2
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
 .PHONY: setup demo run test test-oldest check bench lock clean
@@ -35,7 +36,7 @@ run: setup  ## the daemon, with the example configuration: make run CONFIG=my.to
 test: setup  ## stories against real nodes and Postgres, and the model tests of the core
 	$(BIN)/coverage run --branch --source=indexer/core -m pytest -q tests/core
 	$(BIN)/coverage report --fail-under=100 --skip-covered
-	$(BIN)/pytest --ignore=tests/core $(ARGS)
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --ignore=tests/core $(ARGS)
 
 test-oldest: setup  ## contract, steps, stories and migrations on the oldest Postgres that is supported, where it is installed
 	RAILWATCH_PG_BIN=$(PG_OLDEST) $(BIN)/pytest -q tests/store/test_contract.py tests/store/test_steps.py \

@@ -138,7 +138,7 @@ class Registrar:
             )
             start = max(0, reach)
             try:
-                transfers = await self._search(start, boundary.cursor, keys)
+                transfers, route = await self._search(start, boundary.cursor, keys)
                 kept, found = await follower.recorder.record_aside(
                     rewinds, (), transfers, watching, covered_from=start + 1 if start else 0
                 )
@@ -156,15 +156,17 @@ class Registrar:
                 from_height=start,
                 to_height=boundary.cursor.height,
                 found=found,
+                route=route,
             )
             return
         raise BlockGone(f"the chain moved {TRIES} times under one look-back")
 
-    async def _search(self, start: int, upto: BlockRef, keys: frozenset[bytes]) -> list[Transfer]:
-        """Transfers to ``keys`` in the blocks above ``start`` up to and with ``upto``, a span at a time."""
+    async def _search(self, start: int, upto: BlockRef, keys: frozenset[bytes]) -> tuple[list[Transfer], str]:
+        """Transfers to ``keys`` in the blocks above ``start`` up to and with ``upto``, a span at a time; and the route:
+        how the node was asked for the last of them."""
         recorder = self.follower.recorder
         watches = FewWatches(keys, self.follower.watches.assets)
-        after, found = await self.node.block_at(start), list[Transfer]()
+        after, found, route = await self.node.block_at(start), list[Transfer](), ""
         while after.height < upto.height:
             target = after.height + (recorder.traits.lookback_span or recorder.traits.span_max)
             end = upto if target >= upto.height else await self.node.block_at(target)
@@ -172,8 +174,8 @@ class Registrar:
                 raise BlockGone(f"the chain has no block between {after.height} and {target}")
             scanned = await self.node.scan(Span(after, end, sparse=True), watches)
             found.extend(scanned.transfers)
-            after = end
-        return found
+            after, route = end, scanned.route
+        return found, route
 
     async def rescan(self) -> None:
         """Do the next requested rescan, a span at a time, so that a restart goes on where it was."""
@@ -196,13 +198,15 @@ class Registrar:
         upto = (
             follower.position().cursor if last == follower.position().cursor.height else await self.node.block_at(last)
         )
-        found = 0
+        found, route = 0, ""
         if upto.height > after.height:
             scanned = await self.node.scan(Span(after, upto, sparse=True), await self._watched())
             kept, found = await follower.recorder.record_aside(rewinds, scanned.blocks, scanned.transfers)
             follower.add_checkpoints(kept)
+            route = scanned.route
         done = Rescan(request.id, request.to_height, last + 1)
         await self.store.rescan_progress(done, found=found, error=None, finished=False)
+        self._log.info("rescan.passed", rescan=done.id, upto=last, found=found, route=route)
         return done
 
     async def _watched(self) -> Watches:

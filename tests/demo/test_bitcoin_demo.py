@@ -8,6 +8,7 @@ import pytest
 
 from adapters.bitcoin.demo import BitcoinDemo
 from adapters.evm.demo import EvmDemo
+from adapters.solana.demo import SolanaDemo
 from indexer.demo.runner import open_demos
 from tests.demo.house import House, eventually, is_alive, pids_in, rail_status
 
@@ -38,7 +39,7 @@ def test_without_bitcoind_the_others_go_on_and_who_names_it_is_told_what_to_do(
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("RAILWATCH_BITCOIND", "nowhere/bitcoind")
     said: list[str] = []
-    assert [type(each) for each in open_demos((), said.append)] == [EvmDemo]
+    assert [type(each) for each in open_demos((), said.append)] == [EvmDemo, SolanaDemo]
     assert ["make setup" in each for each in said] == [True]
     code, _, err = house.run("demo", "--rail", "bitcoin", "--json")
     assert code == 1

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from adapters.bitcoin.purse import KINDS
 from adapters.bitcoin.simulator import BitcoinSimulator
 from indexer.store.database import Database
-from tests.scenarios.bitcoin_stage import AMOUNT, BitcoinStage
+from tests.scenarios.bitcoin_stage import AMOUNT, RAIL, BitcoinStage
 
 pytestmark = pytest.mark.bitcoind
 
@@ -45,6 +46,21 @@ async def test_a_payment_is_seen_in_the_mempool_and_deepens_to_paid(stage: Bitco
     [detection] = await stage.detections(invoice)
     assert (detection["tx_id"], detection["tx_index"], int(detection["amount"])) == (tx_id, "vout:0", AMOUNT)
     assert (detection["state"], detection["block_height"]) == ("confirmed", await stage.sim.height() - 1)
+
+
+async def test_a_rescan_of_few_addresses_goes_by_filters_and_says_so(stage: BitcoinStage) -> None:
+    """Few addresses are searched for by the node's filters. What is known already stays as it is."""
+    invoice = await stage.invoice()
+    await stage.pay(invoice)
+    await stage.mine()
+    with capture_logs() as lines:
+        await stage.tables.database.value("select railwatch.request_rescan($1, 0)", RAIL)
+        await stage.tables.rescanned()
+    passed = [line for line in lines if line["event"] == "rescan.passed"]
+    assert passed
+    assert {line["route"] for line in passed} == {"filters"}
+    assert await stage.tables.database.value("select count(*) from railwatch.detections") == 1
+    assert (await stage.tables.path(invoice))[-1] == CONFIRMING
 
 
 async def test_every_kind_of_address_is_paid(stage: BitcoinStage) -> None:

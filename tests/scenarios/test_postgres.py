@@ -116,9 +116,11 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_twice(database: Databas
             async with Stage(database, [chain], daemon_dsn=wire.dsn) as stage:
                 placed = await some_invoices(stage)
                 wire.commits, wire.others = 0.4, 0.03
-                await traffic(stage, placed, 60, pause=0.03)
+                # How many commits the traffic takes depends on how busy the machine is.
+                async with asyncio.timeout(60):
+                    while wire.cut["commit"] < 2:
+                        await traffic(stage, placed, 30, pause=0.03)
                 wire.commits = wire.others = 0
-                assert wire.cut["commit"] > 1
                 await oracle.settles(stage, placed)
                 await stage.mine(2)
                 await oracle.settles(stage, placed)

@@ -158,6 +158,7 @@ THE_DAEMONS = {
     "update railwatch.rails set state = 'live'",
     "update railwatch.rails set covered_until = now()",
     "delete from railwatch.leases",
+    "delete from railwatch.consumers",  # the deliverer forgets an endpoint
     "update railwatch.assets set decimals = 2",
     "update railwatch.destinations set address = 'mine'",
     "update railwatch.invoices set state = 'paid'",  # and yet: see below
@@ -261,7 +262,7 @@ async def test_functions_with_their_owners_rights_cannot_be_led_astray(database:
     given = await database.rows("select distinct object from railwatch.rights where privileges = 'execute'")
     callable_ = {row["object"].rpartition(".")[2] for row in given}
     assert lent <= callable_
-    assert callable_ - lent == {"display", "customer_state", "find_orders", "touched", "refuse"}
+    assert callable_ - lent == {"display", "customer_state", "find_orders", "touched", "refuse", "event_type"}
 
 
 UNREAD: set[str] = set()

@@ -33,6 +33,8 @@ class Story:
         self.placed: dict[Placed, int] = {}
         self.unregistered: list[str] = []
         self.dropped: list[str] = []
+        self.closed: list[Placed] = []
+        """Invoices that somebody cancelled or refunded, or tried to."""
         self.verbs: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (10, self.pay),
             (2, self.pay_many),
@@ -51,7 +53,7 @@ class Story:
             (1, self.rescan),
             (3, self.hold),
             (2, self.release),
-            (1, self.cancel),
+            (2, self.cancel),
             (2, self.refund),
         ]
 
@@ -70,6 +72,7 @@ class Story:
         await self.stage.follows()
         await self.rescan()
         await self.stage.rescanned()
+        await self.lose_under_a_hold()
         await oracle.settles(self.stage, self.placed)
         self.chain.mine(self.stage.confirmations)
         await oracle.settles(self.stage, self.placed)
@@ -145,20 +148,35 @@ class Story:
                 raise
 
     async def hold(self) -> None:
+        """Any invoice, and more often one that people have closed before: that is where a hold can hide most."""
+        among = self.closed if self.closed and self.dice.random() < 0.5 else list(self.placed)
         call = "select railwatch.hold_invoice($1, actor => 'ann', reason => 'looks odd')"
-        await self.act(call, self.dice.choice(list(self.placed)))
+        await self.act(call, self.dice.choice(among))
+
+    async def lose_under_a_hold(self) -> None:
+        """The newest payments count, most invoices are held, and those payments are lost."""
+        for _ in range(3):
+            await self.pay()
+        self.chain.mine(self.stage.confirmations)
+        await self.stage.follows()
+        for _ in self.placed:
+            await self.hold()
+        self.chain.reorg(self.stage.confirmations, keep=False)
 
     async def release(self) -> None:
         await self.act("select railwatch.release_invoice($1, actor => 'ann')", self.dice.choice(list(self.placed)))
 
     async def cancel(self) -> None:
-        await self.act("select railwatch.cancel_invoice($1)", self.dice.choice(list(self.placed)))
+        invoice = self.dice.choice(list(self.placed))
+        await self.act("select railwatch.cancel_invoice($1)", invoice)
+        self.closed.append(invoice)
 
     async def refund(self) -> None:
         """Now and then all that came, more often a part of it, or what one of several people has given back already."""
         invoice, amount = self.dice.choice(list(self.placed)), Decimal(self.dice.choice([40, 60, 100]))
         call = "select railwatch.record_refund($1, $2, $3, actor => 'ann')"
         await self.act(call, invoice, amount, f"back {self.dice.random()}")
+        self.closed.append(invoice)
 
     async def rescan(self) -> None:
         row = await self.stage.database.row(

@@ -53,11 +53,10 @@ class Recorder:
             return kept
         fork = taken.fork.height if taken.fork else None
         subject = self._subject(taken.transfers, fork)
-        async with self.steps.step(taken.before, position, subject, rewinds=fork is not None) as step:
+        # Old ones are swept with the sparse row, and not with each block that holds something.
+        sweep = any(block.height % SPACING == 0 for block in kept)
+        async with self.steps.step(taken.before, position, subject, kept, anchor if sweep else None) as step:
             await self._settle(step, taken, position, subject)
-            # Old ones are swept with the sparse row, and not with each block that holds something.
-            sweep = any(block.height % SPACING == 0 for block in kept)
-            await step.keep_checkpoints(kept, fork, anchor if sweep else None)
         return kept
 
     async def record_aside(
@@ -79,7 +78,7 @@ class Recorder:
             kept = self._touched_blocks(transfers, position)
             if transfers:
                 found = await self._settle(step, taken, position, subject)
-                await step.keep_checkpoints(kept, None, None)
+                await step.keep_checkpoints(kept)
             if watching:
                 await step.begin_watching(watching, covered_from)
         return kept, found

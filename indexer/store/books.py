@@ -20,11 +20,7 @@ from indexer.store.queries import query
 
 LOCK_INVOICES = query("lock_invoices")
 LOAD_BOOKS = query("load_books")
-SAVE_DETECTIONS = query("save_detections")
-SAVE_INVOICES = query("save_invoices")
-SAVE_CASES = query("save_cases")
-APPEND_TRANSITIONS = query("append_transitions")
-
+SAVE_STEP = query("save_step")
 TAKE_SEQS = query("take_seqs")
 
 DETECTION_COLUMNS = (
@@ -184,49 +180,44 @@ def _surplus(
 
 
 async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
-    """Write what changed: detections, states and sums, exceptions, and last the lines of the feed."""
-    changed = [_detection_row(book, each, horizon, has_finality) for book in books for each in book.changed]
-    if changed:
-        await _save_detections(connection, changed, books)
-    told = [_transition_row(line) for book in books for line in book.transitions]
-    if changed or told or any(each.left_out for book in books for each in book.invoice.destinations):
-        await connection.execute(SAVE_INVOICES, *_invoice_columns(books))
-    if any(book.opened or book.resolved or book.ended for book in books):
-        await connection.execute(SAVE_CASES, *_case_columns(books))
-    if told:
-        await _append_transitions(connection, told)
+    """Write what changed: detections, states and sums, exceptions, and last the lines of the feed.
 
-
-async def _save_detections(connection: Connection, rows: Sequence[tuple[Any, ...]], books: Sequence[Book]) -> None:
-    """One statement for a few; many new ones are copied in, which is three times as fast."""
-    fresh = {each for book in books for each in book.fresh}
-    seen = [_observation_row(each) for book in books for each in book.observations]
-    if len(fresh) >= MANY:
-        await connection.copy_records_to_table(
-            "observations", schema_name="railwatch", records=seen, columns=OBSERVATION_COLUMNS
-        )
-        seen = []
-        new = [row for row in rows if row[0] in fresh]
-        await connection.copy_records_to_table(
-            "detections", schema_name="railwatch", records=new, columns=DETECTION_COLUMNS
-        )
-        rows = [row for row in rows if row[0] not in fresh]
-    if rows:
-        columns = _columns(rows)
-        columns[SPENDS] = [SEPARATOR.join(each) or None for each in columns[SPENDS]]
-        observed = _columns(seen, width=len(OBSERVATION_COLUMNS))
-        await connection.execute(SAVE_DETECTIONS, *columns, *observed)
-
-
-async def _append_transitions(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    if len(rows) < MANY:
-        await connection.execute(APPEND_TRANSITIONS, *_columns(rows))
+    One statement, for each costs a turn. What is many is copied in beside it, which is twice as fast.
+    """
+    detections = [_detection_row(book, each, horizon, has_finality) for book in books for each in book.changed]
+    observations = [_observation_row(each) for book in books for each in book.observations]
+    lines = [_transition_row(line) for book in books for line in book.transitions]
+    left_out = any(each.left_out for book in books for each in book.invoice.destinations)
+    if not (detections or lines or left_out or any(book.ended for book in books)):
         return
-    first = await connection.fetchval(TAKE_SEQS, len(rows))
-    numbered = [(seq, *row) for seq, row in enumerate(rows, first)]
-    await connection.copy_records_to_table(
-        "transitions", schema_name="railwatch", records=numbered, columns=("seq", *TRANSITION_COLUMNS)
+    if len(observations) >= MANY:
+        await _copy(connection, "observations", OBSERVATION_COLUMNS, observations)
+        fresh = {each for book in books for each in book.fresh}
+        await _copy(connection, "detections", DETECTION_COLUMNS, [row for row in detections if row[0] in fresh])
+        observations, detections = [], [row for row in detections if row[0] not in fresh]
+    few = [] if len(lines) >= MANY else lines
+    await connection.execute(
+        SAVE_STEP,
+        *_detection_columns(detections),
+        *_columns(observations, len(OBSERVATION_COLUMNS)),
+        *_invoice_columns(books),
+        *_case_columns(books),
+        *_columns(few, len(TRANSITION_COLUMNS)),
     )
+    if len(lines) >= MANY:
+        first = await connection.fetchval(TAKE_SEQS, len(lines))
+        numbered = [(seq, *row) for seq, row in enumerate(lines, first)]
+        await _copy(connection, "transitions", ("seq", *TRANSITION_COLUMNS), numbered)
+
+
+async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    await connection.copy_records_to_table(table, schema_name="railwatch", records=rows, columns=columns)
+
+
+def _detection_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    columns = _columns(rows, len(DETECTION_COLUMNS))
+    columns[SPENDS] = [SEPARATOR.join(each) or None for each in columns[SPENDS]]
+    return columns
 
 
 def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
@@ -282,7 +273,7 @@ def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
         for book in books
         for each in book.invoice.destinations
     ]
-    return [*_columns(invoices), *_columns(sums, width=5)]
+    return [*_columns(invoices, 5), *_columns(sums, 5)]
 
 
 def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
@@ -296,7 +287,7 @@ def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
     ]
     fresh = {row[0] for row in opened}
     over = [(case.id, case.resolution) for book in books for case in (*book.resolved, *book.ended)]
-    return [*_columns(opened, width=8), *_columns([row for row in over if row[0] not in fresh], width=2)]
+    return [*_columns(opened, 8), *_columns([row for row in over if row[0] not in fresh], 2)]
 
 
 def _transition_row(line: Transition) -> tuple[Any, ...]:
@@ -321,6 +312,6 @@ def _transition_row(line: Transition) -> tuple[Any, ...]:
     )
 
 
-def _columns(rows: Sequence[tuple[Any, ...]], width: int = 0) -> list[list[Any]]:
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     """Rows turned into one array a column, as ``unnest`` takes them; ``width`` matters where there are no rows."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

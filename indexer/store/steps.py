@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from indexer.core.book import Book
@@ -29,7 +30,6 @@ COVER = query("cover")
 CLOSED_WINDOWS = query("closed_windows")
 BEGIN_WATCHING = query("begin_watching")
 SAVE_CHECKPOINTS = query("save_checkpoints")
-DROP_CHECKPOINTS = query("drop_checkpoints")
 
 
 NEVER = 2**62
@@ -126,15 +126,10 @@ class OpenStep:
         """These destinations have been looked back for, from ``covered_from`` on, inclusive."""
         await self._connection.execute(BEGIN_WATCHING, list(destinations), covered_from)
 
-    async def keep_checkpoints(self, blocks: Sequence[BlockRef], above: int | None, below: int | None) -> None:
-        """Store ``blocks``; forget what lies above ``above`` (an orphaned branch) or below ``below`` (final)."""
-        if above is not None or below is not None:
-            await self._connection.execute(
-                DROP_CHECKPOINTS, self._rail, NEVER if above is None else above, -1 if below is None else below
-            )
+    async def keep_checkpoints(self, blocks: Sequence[BlockRef]) -> None:
+        """Store more blocks, which lie at the cursor or below."""
         if blocks:
-            columns = zip(*((each.height, each.hash, each.parent, each.time) for each in blocks), strict=True)
-            await self._connection.execute(SAVE_CHECKPOINTS, self._rail, *map(list, columns))
+            await self._connection.execute(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
 
 
 class StepStore:
@@ -150,12 +145,21 @@ class StepStore:
 
     @asynccontextmanager
     async def step(
-        self, before: BlockRef | None, position: Position, subject: Subject, *, rewinds: bool
+        self, before: BlockRef | None, position: Position, subject: Subject, kept: Sequence[BlockRef], below: int | None
     ) -> AsyncIterator[OpenStep]:
-        """Open a step from ``before`` to ``position``; commits on leaving. Raises `LeaseLost`, `StoreUnavailable`."""
+        """Open a step from ``before`` to ``position``; commits on leaving. Raises `LeaseLost`, `StoreUnavailable`.
+
+        ``kept`` become checkpoints; those above the subject's fork and ``below`` that height are forgotten.
+        """
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
-                OPEN_STEP, *self._fence(before, position), int(rewinds), *subject.parameters()
+                OPEN_STEP,
+                *self._fence(before, position),
+                0 if subject.fork is None else 1,
+                *subject.parameters(),
+                *_checkpoint_columns(kept),
+                NEVER if subject.fork is None else subject.fork,
+                -1 if below is None else below,
             )
             if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
@@ -231,6 +235,15 @@ def _sorted_out(rows: Iterable[Row]) -> tuple[Coverage, Touched]:
         else:
             touched.candidates[row["address_key"]].append(_candidate(row))
     return Coverage(until), touched
+
+
+def _checkpoint_columns(blocks: Sequence[BlockRef]) -> list[list[Any]]:
+    return [
+        [each.height for each in blocks],
+        [each.hash for each in blocks],
+        [each.parent for each in blocks],
+        [each.time for each in blocks],
+    ]
 
 
 def _candidate(row: Row) -> Candidate:

@@ -140,7 +140,7 @@ async def acts(database: Database, lease: Lease) -> list[Any]:
     store, results = StepStore(database, lease), list[Any]()
     results.append(await store.quiet(left.cursor, position))
     about = Subject("fake")
-    for opening in (store.step(left.cursor, position, about, rewinds=False), store.aside(left.rewinds, about)):
+    for opening in (store.step(left.cursor, position, about, (), None), store.aside(left.rewinds, about)):
         try:
             async with opening:
                 results.append("opened")

@@ -14,7 +14,8 @@ returning now() as now
 -- name: open_step
 -- Move the cursor, hold the rail's row to the commit, and find whom the step touches; no `fence` row if another
 -- daemon has the rail or the cursor is elsewhere. Touched are: what is due, what a reorg orphans, what rivals displace,
--- what is known already, who holds an address.
+-- what is known already, who holds an address. Checkpoints go with the cursor: those of the step come in, those above
+-- $25 (an orphaned branch) and below $26 (final) are forgotten.
 with fence as (
     update railwatch.rails r
     set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
@@ -22,6 +23,13 @@ with fence as (
         covered_until = greatest(covered_until, least($7, now()), now() - $11::interval), rewinds = rewinds + $14
     where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
     returning r.covered_until
+), kept as (
+    insert into railwatch.checkpoints (rail, height, hash, parent, time)
+    select $1, t.* from fence, unnest($21::bigint[], $22::text[], $23::text[], $24::timestamptz[]) as t
+    on conflict (rail, height) do update set hash = excluded.hash, parent = excluded.parent, time = excluded.time
+), forgotten as (
+    delete from railwatch.checkpoints c using fence
+    where c.rail = $1 and (c.height > $25 or c.height < $26) and c.height <> all ($21::bigint[])
 )
 select 'fence' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
        null::uuid as destination_id, null::bytea as address_key, null::text as rail, null::text as asset,
@@ -111,71 +119,82 @@ select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.ti
              from railwatch.balances b where b.invoice_id = i.id and b.unattributed > 0) as surpluses
 from railwatch.invoices i where i.id = any ($1) order by i.id
 
--- name: save_detections
--- New and changed detections, by identity, with what was observed of them. Known facts are added to, never replaced.
-with seen as (
+-- name: save_step
+-- All that a step changes, in one statement: detections by identity (known facts are added to, never replaced), what was
+-- observed of them, sums and states, exceptions (a person's word stays), and the lines of the feed. The lines' seqs are
+-- taken when all the rest is done, and held to the commit. Wakes whoever listens.
+with observed as (
     insert into railwatch.observations
         (detection_id, version, state, block_height, block_hash, block_time, node, facts, raw)
     select * from unnest($25::uuid[], $26::int[], $27::text[], $28::bigint[], $29::text[], $30::timestamptz[],
                          $31::text[], $32::jsonb[], $33::jsonb[])
-)
-insert into railwatch.detections as detections
-    (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at, block_height,
-     block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended, version, evidence,
-     due_basis, due_height)
-select id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at, block_height,
-       block_hash, block_time, confirmed_at, in_time, replaced_by, maturity,
-       coalesce(string_to_array(spends, E'\x1f'), '{}'), invoice_ended, version, evidence, due_basis, due_height
-from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::numeric[],
-            $9::text[], $10::text[], $11::timestamptz[], $12::bigint[], $13::text[], $14::timestamptz[],
-            $15::timestamptz[], $16::boolean[], $17::text[], $18::int[], $19::text[], $20::text[], $21::int[],
-            $22::jsonb[], $23::text[], $24::bigint[])
-    as t (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at,
-          block_height, block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended,
-          version, evidence, due_basis, due_height)
-on conflict (id) do update
-set state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
-    block_hash = excluded.block_hash, block_time = excluded.block_time, confirmed_at = excluded.confirmed_at,
-    in_time = excluded.in_time, replaced_by = excluded.replaced_by, version = excluded.version,
-    evidence = excluded.evidence || detections.evidence, due_basis = excluded.due_basis, due_height = excluded.due_height
-
--- name: save_invoices
--- States and sums of the invoices that a step touched, in one statement.
-with sums as (
+    returning 1
+),
+detected as (
+    insert into railwatch.detections as detections
+        (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at, block_height,
+         block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended, version, evidence,
+         due_basis, due_height)
+    select id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at,
+           block_height, block_hash, block_time, confirmed_at, in_time, replaced_by, maturity,
+           coalesce(string_to_array(spends, E'\x1f'), '{}'), invoice_ended, version, evidence, due_basis, due_height
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::numeric[],
+                $9::text[], $10::text[], $11::timestamptz[], $12::bigint[], $13::text[], $14::timestamptz[],
+                $15::timestamptz[], $16::boolean[], $17::text[], $18::int[], $19::text[], $20::text[], $21::int[],
+                $22::jsonb[], $23::text[], $24::bigint[])
+        as t (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at,
+              block_height, block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended,
+              version, evidence, due_basis, due_height)
+    on conflict (id) do update
+    set state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
+        block_hash = excluded.block_hash, block_time = excluded.block_time, confirmed_at = excluded.confirmed_at,
+        in_time = excluded.in_time, replaced_by = excluded.replaced_by, version = excluded.version,
+        evidence = excluded.evidence || detections.evidence, due_basis = excluded.due_basis,
+        due_height = excluded.due_height
+    returning 1
+),
+moved as (
+    update railwatch.invoices i
+    set state = t.state, state_since = t.since, version = t.version, weighed = t.version, settled_at = t.settled_at
+    from unnest($34::uuid[], $35::text[], $36::timestamptz[], $37::int[], $38::timestamptz[])
+        as t (id, state, since, version, settled_at)
+    where i.id = t.id and (i.version, i.weighed) is distinct from (t.version, t.version)
+    returning 1
+),
+summed as (
     update railwatch.destinations d
     set seen_amount = t.seen, confirmed_amount = t.confirmed, late_amount = t.late, left_out = d.left_out + t.left_out
-    from unnest($6::uuid[], $7::numeric[], $8::numeric[], $9::numeric[], $10::bigint[])
+    from unnest($39::uuid[], $40::numeric[], $41::numeric[], $42::numeric[], $43::bigint[])
         as t (id, seen, confirmed, late, left_out)
     where d.id = t.id
       and (d.seen_amount, d.confirmed_amount, d.late_amount, 0) is distinct from (t.seen, t.confirmed, t.late, t.left_out)
-)
-update railwatch.invoices i
-set state = t.state, state_since = t.since, version = t.version, weighed = t.version, settled_at = t.settled_at
-from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::int[], $5::timestamptz[])
-    as t (id, state, since, version, settled_at)
-where i.id = t.id and (i.version, i.weighed) is distinct from (t.version, t.version)
-
--- name: weigh_invoices
--- Their exceptions have been compared with the facts: nothing is left to do until somebody moves them again.
-update railwatch.invoices set weighed = version where id = any ($1) and weighed <> version
-
--- name: save_cases
--- Exceptions that opened (some are made good in the same step), and older ones that are over. A person's word stays.
-with ended as (
+    returning 1
+),
+opened as (
+    insert into railwatch.exceptions
+        (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id, resolved_at, ended_at)
+    select t.*, case when t.resolution is not null then now() end, case when t.resolution is not null then now() end
+    from unnest($44::uuid[], $45::uuid[], $46::uuid[], $47::text[], $48::text[], $49::int[], $50::text[],
+                $51::uuid[])
+        as t (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id)
+    returning 1
+),
+ended as (
     update railwatch.exceptions e
     set ended_at = now(), resolved_at = coalesce(e.resolved_at, now()), resolution = coalesce(e.resolution, t.resolution)
-    from unnest($9::uuid[], $10::text[]) as t (id, resolution)
+    from unnest($52::uuid[], $53::text[]) as t (id, resolution)
     where e.id = t.id
-)
-insert into railwatch.exceptions
-    (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id, resolved_at, ended_at)
-select t.*, case when t.resolution is not null then now() end, case when t.resolution is not null then now() end
-from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::int[], $7::text[], $8::uuid[])
-    as t (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id)
-
--- name: append_transitions
--- Put a step's lines into the feed: seqs are taken here, last, and held to the commit. Wakes whoever listens.
-with taken as materialized (select railwatch.next_seq(cardinality($1::uuid[])) as first),
+    returning 1
+),
+done as materialized (
+    select count(*) as rows
+    from (select from observed union all select from detected union all select from moved union all select from summed
+          union all select from opened union all select from ended) as written
+),
+taken as materialized (
+    select railwatch.next_seq(cardinality($54::uuid[])) as first from done
+    where done.rows >= 0 and cardinality($54::uuid[]) > 0
+),
 lines as (
     insert into railwatch.transitions
         (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id,
@@ -183,13 +202,17 @@ lines as (
     select taken.first + t.place - 1, t.event_id, t.subject, t.subject_id, t.invoice_id, t.from_state, t.to_state,
            t.reason, t.cause, t.rail, t.tx_id, t.block_height, t.block_hash, t.confirmations, t.seen_amount,
            t.confirmed_amount, t.chain_time, t.evidence
-    from taken, unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
-                       $9::text[], $10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::numeric[],
-                       $15::numeric[], $16::timestamptz[], $17::jsonb[]) with ordinality
+    from taken, unnest($54::uuid[], $55::text[], $56::uuid[], $57::uuid[], $58::text[], $59::text[], $60::text[],
+                       $61::text[], $62::text[], $63::text[], $64::bigint[], $65::text[], $66::bigint[], $67::numeric[],
+                       $68::numeric[], $69::timestamptz[], $70::jsonb[]) with ordinality
         as t (event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id,
               block_height, block_hash, confirmations, seen_amount, confirmed_amount, chain_time, evidence, place)
 )
-select pg_notify('railwatch', (first + cardinality($1::uuid[]) - 1)::text) from taken
+select pg_notify('railwatch', (first + cardinality($54::uuid[]) - 1)::text) from taken
+
+-- name: weigh_invoices
+-- Their exceptions have been compared with the facts: nothing is left to do until somebody moves them again.
+update railwatch.invoices set weighed = version where id = any ($1) and weighed <> version
 
 -- name: take_seqs
 -- The first of $1 seqs for a large step, whose lines are then copied in. Wakes whoever listens, at the commit.
@@ -197,11 +220,7 @@ with taken as materialized (select railwatch.next_seq($1) as first)
 select first, pg_notify('railwatch', (first + $1 - 1)::text) from taken
 
 -- name: save_checkpoints
--- Blocks that a reorg may have to come back to.
+-- Blocks of a look-back that a reorg may have to come back to.
 insert into railwatch.checkpoints (rail, height, hash, parent, time)
 select $1, * from unnest($2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
 on conflict (rail, height) do update set hash = excluded.hash, parent = excluded.parent, time = excluded.time
-
--- name: drop_checkpoints
--- Forget checkpoints of an orphaned branch (above $2) and those that finality has passed (below $3).
-delete from railwatch.checkpoints where rail = $1 and (height > $2 or height < $3)

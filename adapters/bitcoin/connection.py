@@ -6,11 +6,12 @@ from adapters.bitcoin.mempool import Mempool
 from adapters.bitcoin.node import BitcoinNode
 from adapters.bitcoin.params import Chain
 from adapters.bitcoin.publisher import Publisher
-from adapters.bitcoin.push import Push, long_poll
+from adapters.bitcoin.push import long_poll
 from adapters.bitcoin.rescan import FEW, look_back
 from adapters.bitcoin.rpc import Rpc
 from adapters.bitcoin.scan import Weight, scan_block, scan_headers, scan_range
 from indexer.rail import BlockRef, Heads, Scanned, Span, Transfer, Watches
+from indexer.rail.push import Push
 
 
 class Connection:

@@ -6,7 +6,6 @@ messages at the very moment at which the block itself is wanted.
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,6 +16,7 @@ from adapters.bitcoin.mempool import Change, Mempool
 from adapters.bitcoin.node import BitcoinNode
 from adapters.bitcoin.rpc import Rpc, text_decoder
 from indexer.rail import RailUnavailable
+from indexer.rail.push import Bell
 
 BLOCK, SEQUENCE, TX = b"hashblock", b"sequence", b"rawtx"
 
@@ -67,14 +67,14 @@ class Counters:
 
 
 class Publisher:
-    """Follows one node's messages (`adapters.bitcoin.push.Follow`)."""
+    """Follows one node's messages (`indexer.rail.push.Follow`)."""
 
     def __init__(self, node: BitcoinNode, rpc: Rpc, mempool: Mempool) -> None:
         self._endpoints, self._name = node.zmq, node.name
         self._rpc, self._mempool = rpc, mempool
 
-    async def follow(self, heard: Callable[[], None]) -> RailUnavailable:
-        """Call ``heard`` at whatever may concern us, until the chain moves and nothing is pushed; says so."""
+    async def follow(self, bell: Bell) -> RailUnavailable:
+        """Ring at whatever may concern us, until the chain moves and nothing is pushed; says so."""
         topics = await self._topics()
         context = zmq.asyncio.Context()
         try:
@@ -85,7 +85,7 @@ class Publisher:
                 socket.subscribe(topic)
             for endpoint in self._endpoints:
                 socket.connect(endpoint)
-            return await self._listen(socket, heard)
+            return await self._listen(socket, bell)
         except zmq.ZMQError as error:
             return RailUnavailable(f"{self._name}: ZMQ failed: {error}")
         finally:
@@ -100,7 +100,7 @@ class Publisher:
             raise RailUnavailable(f"{self._name}: it does not publish hashblock (its own setting zmqpubhashblock)")
         return (BLOCK, SEQUENCE) if "pubsequence" in published else (BLOCK, TX)
 
-    async def _listen(self, socket: zmq.asyncio.Socket, heard: Callable[[], None]) -> RailUnavailable:
+    async def _listen(self, socket: zmq.asyncio.Socket, bell: Bell) -> RailUnavailable:
         bare: zmq.Socket[bytes] = zmq.Socket.shadow(socket)
         counters = Counters()
         head: str | None = await self._head()
@@ -109,7 +109,7 @@ class Publisher:
             if await socket.poll(patience * 1000):
                 head, patience, suspected = None, SILENCE, False
                 if await self._matters(_drain(bare, counters)):
-                    heard()
+                    bell.heard()
                 await asyncio.sleep(0)
                 continue
             seen, head = head, await self._head()
@@ -117,7 +117,7 @@ class Publisher:
                 if suspected:
                     return RailUnavailable(f"{self._name}: ZMQ is silent, and the head moved to {head}")
                 # Its push may be on its way, or have come before the subscription stood: look, and look twice.
-                heard()
+                bell.heard()
                 suspected = patience == SILENCE
                 head = seen if suspected else head
             patience = SILENCE

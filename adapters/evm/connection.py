@@ -10,10 +10,11 @@ from adapters.evm.rpc import Answer, Rpc
 from adapters.evm.scan import Stride, scan_block, scan_range
 from adapters.evm.source import Source
 from adapters.evm.sparse import look_back
-from adapters.evm.wake import HeadPush
+from adapters.evm.wake import NewHeads
 from adapters.evm.want import Tracing, Want
 from adapters.evm.wire import block_ref
 from indexer.rail import AssetId, BlockGone, BlockRef, ChainId, Heads, RailUnavailable, Scanned, Span, Watches
+from indexer.rail.push import Push
 
 FEW = 100
 """Addresses up to which a look-back asks by topic; nodes limit the length of such lists."""
@@ -27,7 +28,7 @@ class Connection:
         self._rpc = Rpc(node)
         self._source = Source(self._rpc)
         self._stride = Stride()
-        self._push = HeadPush(node, chain_id, self._height) if node.ws else None
+        self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
         self._tracing = Tracing.NONE
         self._name = node.name
         self.gap = ""

@@ -8,9 +8,10 @@ from adapters.solana.rpc import Rpc
 from adapters.solana.scan import scan
 from adapters.solana.source import Source
 from adapters.solana.sparse import look_back
-from adapters.solana.wake import SlotPush
+from adapters.solana.wake import Slots
 from adapters.solana.wire import account_decoder, number_decoder
 from indexer.rail import Address, AssetId, ChainId, RailUnavailable, Scanned, Span, Watches
+from indexer.rail.push import Push
 
 FEW = 500
 """Addresses up to which a look-back asks by the node's index: all that one batch of registrations brings."""
@@ -26,7 +27,7 @@ class Connection:
         self._rpc = Rpc(node)
         self.source = Source(self._rpc, chain_id)
         self._history = History(self._rpc)
-        self._push = SlotPush(node, self.source.slot) if node.ws else None
+        self._push = Push(Slots(node, self.source.slot).follow) if node.ws else None
 
     async def open(self) -> None:
         """Connect, and compare the chain. Raises `RailUnavailable`."""

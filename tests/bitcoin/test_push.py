@@ -8,10 +8,10 @@ import pytest
 import zmq
 import zmq.asyncio
 
-from adapters.bitcoin import mempool, open_node, publisher, push
+from adapters.bitcoin import mempool, open_node, publisher
 from adapters.bitcoin.publisher import Counters
 from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.rail import RailAdapter, RailUnavailable
+from indexer.rail import RailAdapter, RailUnavailable, push
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.liar import Liar, answer, refuse
 

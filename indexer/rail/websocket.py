@@ -1,0 +1,44 @@
+"""A websocket that pushes (`indexer.rail.push.Follow`): opened, subscribed, read, and its failures named."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from indexer.rail.errors import RailUnavailable
+from indexer.rail.push import Bell, Follow
+
+PING_SECONDS = 5.0
+
+Subscribe: TypeAlias = Callable[[ClientConnection], Awaitable[None]]
+Read: TypeAlias = Callable[[ClientConnection, Bell], Awaitable[RailUnavailable]]
+
+
+def over_websocket(url: str, name: str, timeout: float, subscribe: Subscribe, read: Read) -> Follow:
+    """One life of a websocket at ``url``, whose node is called ``name``.
+
+    ``subscribe`` asks for pushes, ``read`` rings at each until they fail; both may raise what a socket and a decoder
+    raise (ValueError). ``timeout`` bounds the opening, in seconds. Frames of any size are taken: real blocks are
+    larger than the usual bound.
+    """
+
+    async def follow(bell: Bell) -> RailUnavailable:
+        try:
+            async with connect(
+                url,
+                open_timeout=timeout,
+                close_timeout=1,
+                ping_interval=PING_SECONDS,
+                ping_timeout=PING_SECONDS,
+                max_size=None,
+                proxy=None,
+            ) as socket:
+                await subscribe(socket)
+                bell.stands()
+                return await read(socket, bell)
+        except (WebSocketException, OSError, TimeoutError, ValueError) as error:
+            # Its own words could hold the URL, and with it an API key.
+            return RailUnavailable(f"{name}: the websocket failed: {type(error).__name__}")
+
+    return follow

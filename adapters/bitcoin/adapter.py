@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from adapters.bitcoin.address import parse_address
 from adapters.bitcoin.node import BitcoinNode
@@ -23,12 +23,10 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.tables import read_heights
 
 if TYPE_CHECKING:
     from adapters.bitcoin.connection import Connection
-
-OPTIONS = ("lookback", "span_max", "horizon")
-"""The rail's options that this adapter reads: heights, each as in `Traits`."""
 
 
 class BitcoinAdapter:
@@ -40,7 +38,7 @@ class BitcoinAdapter:
         except ValueError as error:
             raise ValueError(f"rail {rail.name}: chain_id: {error}") from error
         self.chain_id = rail.chain_id
-        heights = {"lookback": self._chain.lookback, **_heights(rail)}
+        heights = {"lookback": self._chain.lookback, **read_heights(rail)}
         self.traits = Traits(
             # Keys are scripts, and a script belongs to the same owner on each chain of the family (HAZARDS E17).
             family="bitcoin",
@@ -100,12 +98,3 @@ class BitcoinAdapter:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection
-
-
-def _heights(rail: RailSettings) -> Mapping[str, Any]:
-    """The options that change a trait. Raises ValueError that names the option."""
-    heights = {key: rail.options[key] for key in OPTIONS if key in rail.options}
-    for key, value in heights.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"rail {rail.name}: option {key} must be a whole number of blocks, at least 1")
-    return heights

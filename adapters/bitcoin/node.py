@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from indexer.rail.tables import check_keys, need_url, public_name, read_timeout
+
 KEYS = ("rpc", "user", "password", "cookie_path", "zmq", "rest", "timeout")
-TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,8 @@ class BitcoinNode:
         ``zmq`` is one endpoint, or a list of them where the node publishes its topics at several. Raises ValueError
         that names the wrong key and never repeats its value.
         """
-        if unknown := sorted(set(table) - set(KEYS)):
-            raise ValueError(f"node: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}")
-        if "rpc" not in table:
-            raise ValueError("node: rpc is missing: the URL that JSON-RPC is served at")
+        check_keys(table, KEYS)
+        rpc = _rpc(table)
         user, password = _text(table, "user"), _text(table, "password")
         cookie = _text(table, "cookie_path")
         if (user is None) != (password is None):
@@ -48,9 +47,8 @@ class BitcoinNode:
         rest = table.get("rest")
         if rest is not None and not isinstance(rest, bool):
             raise ValueError("node: rest must be true or false; without it REST is used where the node serves it")
-        rpc = _rpc(table["rpc"])
         path = None if cookie is None else Path(cookie)
-        return cls(rpc, user, password, path, _zmq(table.get("zmq")), rest, _timeout(table), _name(rpc))
+        return cls(rpc, user, password, path, _zmq(table.get("zmq")), rest, read_timeout(table), public_name(rpc))
 
     def credentials(self) -> str | None:
         """``user:password``, read anew from the cookie where there is one: it changes with each start of the node.
@@ -69,18 +67,13 @@ def _text(table: Mapping[str, Any], key: str) -> str | None:
     return value
 
 
-def _rpc(value: object) -> str:
+def _rpc(table: Mapping[str, Any]) -> str:
     """The URL itself, if it is one that holds no secret: what is part of a URL ends in logs."""
-    try:
-        parts = urlsplit(value) if isinstance(value, str) else None
-        good = parts is not None and parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        parts, good = None, False
-    if not good or parts is None:
-        raise ValueError("node: rpc must be a URL that starts with http:// or https://")
+    url = need_url(table, "rpc", "JSON-RPC", "http", "https")
+    parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
         raise ValueError("node: rpc must hold no credentials; they have keys of their own, user and password")
-    return str(value).rstrip("/")
+    return url.rstrip("/")
 
 
 def _zmq(value: object) -> tuple[str, ...]:
@@ -103,17 +96,3 @@ def _is_endpoint(text: str) -> bool:
         return parts.scheme == "tcp" and bool(parts.hostname) and bool(parts.port)
     except ValueError:
         return False
-
-
-def _timeout(table: Mapping[str, Any]) -> float:
-    value = table.get("timeout", TIMEOUT_SECONDS)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 600:
-        raise ValueError("node: timeout must be a number of seconds, more than 0 and at most 600")
-    return float(value)
-
-
-def _name(url: str) -> str:
-    """Scheme, host and port only: a path or a query may hold an access key."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from adapters.evm.address import parse_address
 from adapters.evm.node import EvmNode
@@ -24,6 +24,7 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.tables import read_heights
 
 if TYPE_CHECKING:
     from adapters.evm.connection import Connection
@@ -38,8 +39,6 @@ TRAITS = Traits(
     has_finalized=True,
     can_balance=True,
 )
-OPTIONS = ("lookback", "span_max", "horizon")
-"""The rail's options that this adapter reads: heights, each as in `Traits`."""
 
 
 class EvmAdapter:
@@ -50,7 +49,7 @@ class EvmAdapter:
         if reference == rail.chain_id or not reference.isdecimal():
             raise ValueError(f"rail {rail.name}: chain_id must be eip155: and a number, not {rail.chain_id!r}")
         self.chain_id = rail.chain_id
-        self.traits = replace(TRAITS, **_heights(rail))
+        self.traits = replace(TRAITS, **read_heights(rail))
         self._native = any(spec.contract is None for spec in rail.assets)
         self._node = node
         self._connection: Connection | None = None
@@ -108,12 +107,3 @@ class EvmAdapter:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection
-
-
-def _heights(rail: RailSettings) -> Mapping[str, Any]:
-    """The options that change a trait. Raises ValueError that names the option."""
-    heights = {key: rail.options[key] for key in OPTIONS if key in rail.options}
-    for key, value in heights.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"rail {rail.name}: option {key} must be a whole number of blocks, at least 1")
-    return heights

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from adapters.solana.address import key_of, parse_address
 from adapters.solana.decode import NATIVE_ASSET, TOKEN_NAMESPACE
@@ -26,6 +26,7 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.tables import read_heights
 
 if TYPE_CHECKING:
     from adapters.solana.connection import Connection
@@ -50,8 +51,6 @@ TRAITS = Traits(
 )
 LOOKBACK_SPAN = 100_000
 """By the node's index, a look-back costs the same however many slots it covers."""
-OPTIONS = ("lookback", "span_max", "horizon")
-"""The rail's options that this adapter reads: slots, each as in `Traits`."""
 
 
 class SolanaAdapter:
@@ -67,7 +66,7 @@ class SolanaAdapter:
         self.chain_id = rail.chain_id
         _check_mints(rail)
         self._index = _may_ask_index(rail)
-        self.traits = replace(TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **_heights(rail))
+        self.traits = replace(TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **read_heights(rail))
         if all(spec.contract is not None for spec in rail.assets):
             gap = "SOL is not configured, so its transfers are not looked for"
             self.traits = replace(self.traits, native_complete=False, native_gap=gap)
@@ -144,12 +143,3 @@ def _may_ask_index(rail: RailSettings) -> bool:
     if index not in (True, False):
         raise ValueError(f"rail {rail.name}: option index must be true or false")
     return bool(index)
-
-
-def _heights(rail: RailSettings) -> Mapping[str, Any]:
-    """The options that change a trait. Raises ValueError that names the option."""
-    heights = {key: rail.options[key] for key in OPTIONS if key in rail.options}
-    for key, value in heights.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"rail {rail.name}: option {key} must be a whole number of slots, at least 1")
-    return heights

@@ -16,7 +16,7 @@ import structlog
 from indexer.daemon.follower import Follower
 from indexer.daemon.nodeset import NodeSet
 from indexer.rail import AssetId, BlockGone, BlockRef, RailUnavailable
-from indexer.store.balances import Account, BalanceStore, Baseline, Past, Place, Reading
+from indexer.store.balances import Account, BalanceStore, Baseline, Earlier, Past, Place, Reading
 from indexer.store.errors import StoreUnavailable
 
 LOOK_EVERY = 1.0
@@ -78,7 +78,10 @@ class Reconciler:
         by_asset: defaultdict[AssetId, list[Account]] = defaultdict(list)
         for account in await self.store.accounts(keys, self.native):
             by_asset[account.asset].append(account)
-        readings = [reading for asset, some in by_asset.items() for reading in await self._read(asset, some, block)]
+        stands = Standing(self.node, block)
+        readings = [
+            reading for asset, some in by_asset.items() for reading in await self._read(asset, some, block, stands)
+        ]
         if not readings:
             return True
         told = await self.store.record(block, rewinds, readings)
@@ -86,36 +89,45 @@ class Reconciler:
             self._log.warning("balance.reconciled", height=block.height, exceptions=told)
         return told is not None
 
-    async def _read(self, asset: AssetId, accounts: Sequence[Account], block: BlockRef) -> list[Reading]:
+    async def _read(
+        self, asset: AssetId, accounts: Sequence[Account], block: BlockRef, stands: "Standing"
+    ) -> list[Reading]:
         """What a node tells of one asset. None of it where it cannot: a token's contract may refuse, as a state may."""
         try:
             node, amounts = await self.node.balances([each.key for each in accounts], asset, block)
         except BlockGone as refused:
             self._log.info("balance.refused", asset=asset, height=block.height, why=str(refused))
             return []
-        begun = await self._begun(accounts, Standing(self.node, block))
+        begun = {
+            each.key: await self._begun(each.past, stands)
+            for each in accounts
+            if each.past is not None and await self._stands(each.past, stands)
+        }
         first = await self._first(asset, [each for each in accounts if each.key not in begun])
         readings: list[Reading] = []
         for account in accounts:
             balance = amounts[account.key]
-            last, baseline = begun.get(account.key) or (None, first.get(account.key))
             # Without the state from before, counting begins now, and only what comes later can be told.
-            baseline = baseline or Baseline(balance, Place(block.height, block.hash))
-            readings.append(Reading(account, baseline, last, balance, node))
+            here = Baseline(balance, Place(block.height, block.hash))
+            baseline, last, settled = begun.get(account.key) or (first.get(account.key, here), None, None)
+            readings.append(Reading(account, baseline, last, settled, balance, node))
         return readings
 
-    async def _begun(
-        self, accounts: Sequence[Account], stands: "Standing"
-    ) -> dict[bytes, tuple[Past | None, Baseline]]:
-        """The last look and the baseline of each, as far as their blocks are still there."""
-        begun: dict[bytes, tuple[Past | None, Baseline]] = {}
-        for account in accounts:
-            past = account.past
-            if past is not None and await stands.at(past.at):
-                begun[account.key] = past, past.baseline
-            elif past is not None and await stands.at(past.baseline.at):
-                begun[account.key] = None, past.baseline
-        return begun
+    async def _stands(self, past: Past, stands: "Standing") -> bool:
+        """Whether the counting can go on; a baseline that a reorg has undone is none."""
+        return past.settled is not None or await stands.at(past.at) or await stands.at(past.baseline.at)
+
+    async def _begun(self, past: Past, stands: "Standing") -> tuple[Baseline, Earlier | None, Earlier | None]:
+        """The baseline, the newest look whose block still stands, and the newest that no reorg can undo."""
+        if not await stands.at(past.at):
+            return past.baseline, past.settled, past.settled
+        return past.baseline, past.last, past.last if past.at.height <= self._settled else past.settled
+
+    @property
+    def _settled(self) -> int:
+        """The height that no reorg may pass: what is final, else the rail's horizon."""
+        finalized, cursor = self.follower.finalized, self.follower.position().cursor
+        return cursor.height - self.node.traits.horizon if finalized is None else finalized.height
 
     async def _first(self, asset: AssetId, accounts: Sequence[Account]) -> dict[bytes, Baseline]:
         """What was there before the addresses were covered, where the node still has that state."""

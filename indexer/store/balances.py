@@ -37,12 +37,24 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """A look that counting goes on from."""
+
+    look: Look
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
-    """What was known before: where counting began, the last look and its block, and what was told by it."""
+    """What was known before: where counting began, the last look and its block, and what was told by it.
+
+    ``settled`` is a look that no reorg can undo, None where there was none yet.
+    """
 
     baseline: Baseline
-    look: Look
+    last: Earlier
     at: Place
+    settled: Earlier | None
     unattributed: int
 
 
@@ -60,11 +72,12 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a node told of an account. ``last`` is the look before, if its block still stands."""
+    """What a node told of an account. ``last`` is the newest look before it whose block still stands."""
 
     account: Account
     baseline: Baseline
-    last: Past | None
+    last: Earlier | None
+    settled: Earlier | None
     balance: int
     node: str
 
@@ -122,7 +135,7 @@ class BalanceStore:
                 each.account.key,
                 each.account.asset,
                 each.baseline.at.height,
-                each.last.at.height if each.last else each.baseline.at.height,
+                each.last.height if each.last else each.baseline.at.height,
             )
             for each in readings
         ]
@@ -131,7 +144,7 @@ class BalanceStore:
         return [Detected(int(row["total"]), int(row["fresh"])) for row in rows]
 
     def _row(self, reading: Reading, detected: Detected, now: Reckoning, block: BlockRef) -> tuple[object, ...]:
-        account, baseline = reading.account, reading.baseline
+        account, baseline, settled = reading.account, reading.baseline, reading.settled
         return (
             balance_id(account.destination_id, account.asset),
             account.invoice_id,
@@ -141,6 +154,7 @@ class BalanceStore:
             *(baseline.amount, baseline.at.height, baseline.at.hash),
             *(reading.balance, detected.total, now.spent, now.unattributed),
             *(block.height, block.hash, reading.node),
+            *((settled.height, settled.look.balance, settled.look.spent) if settled else (None, None, None)),
         )
 
 
@@ -151,12 +165,15 @@ def _news(reading: Reading, now: Reckoning) -> bool:
 
 
 def _account(row: Row) -> Account:
-    past = None
+    past = settled = None
+    if row["settled_height"] is not None:
+        settled = Earlier(Look(int(row["settled_balance"]), int(row["settled_spent"])), row["settled_height"])
     if row["baseline"] is not None:
         past = Past(
             Baseline(int(row["baseline"]), Place(row["baseline_height"], row["baseline_hash"])),
-            Look(int(row["balance"]), int(row["spent"])),
+            Earlier(Look(int(row["balance"]), int(row["spent"])), row["block_height"]),
             Place(row["block_height"], row["block_hash"]),
+            settled,
             int(row["unattributed"]),
         )
     return Account(

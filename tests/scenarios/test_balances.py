@@ -128,6 +128,23 @@ async def test_what_was_paid_and_swept_opens_nothing(stage: Stage) -> None:
     assert await stage.open_cases(invoice) == {KIND}, "that it was moved on does not say where it came from"
 
 
+async def test_a_reorg_does_not_make_good_what_was_told_and_swept_long_before(stage: Stage) -> None:
+    """The newest look's block is gone, and what was counted up to finality still holds."""
+    invoice = await stage.invoice(100)
+    await hidden(stage, invoice, 40)
+    await stage.mine()
+    await stands(stage, invoice, KIND)
+    await sweep(stage, invoice, 40)
+    for blocks in (1, 10, 10):
+        await stage.mine(blocks)
+        await looked(stage)
+    await stage.sim.reorg(2, keep=False)
+    await stage.follows()
+    await looked(stage)
+    assert await balances(stage) == [(0, 0, 0, 40, 40)]
+    assert await cases(stage, invoice) == [(KIND, 1, None)]
+
+
 async def test_what_an_address_held_before_is_its_baseline(stage: Stage) -> None:
     used = await stage.sim.new_address()
     node(stage).traces = False

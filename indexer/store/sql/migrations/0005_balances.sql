@@ -16,6 +16,9 @@ create table railwatch.balances (
     block_height bigint not null,
     block_hash text not null,
     node text not null,
+    settled_height bigint,
+    settled_balance numeric(78, 0),
+    settled_spent numeric(78, 0),
     looked_at timestamptz not null default now(),
     unique (destination_id, asset)
 );
@@ -36,6 +39,9 @@ comment on column railwatch.balances.unattributed is 'balance + spent - baseline
 comment on column railwatch.balances.block_height is 'The block of the newest look: the rail''s cursor then.';
 comment on column railwatch.balances.block_hash is 'Hash of that block.';
 comment on column railwatch.balances.node is 'The node that told it.';
+comment on column railwatch.balances.settled_height is 'The newest earlier look that no reorg can undo: counting goes on from it when one has undone the newest. Null: none yet.';
+comment on column railwatch.balances.settled_balance is 'What the address held then.';
+comment on column railwatch.balances.settled_spent is 'What had left by then.';
 comment on column railwatch.balances.looked_at is 'When.';
 
 create index destinations_watching on railwatch.destinations (rail, address_key) where watch_state = 'watching';

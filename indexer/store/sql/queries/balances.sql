@@ -25,7 +25,8 @@ with held as (
     select held.*, $3 from held where $3::text is not null
 )
 select distinct on (c.address_key, c.counts) c.id as destination_id, c.invoice_id, c.address_key, c.counts, c.covered_from,
-       b.baseline, b.baseline_height, b.baseline_hash, b.balance, b.spent, b.unattributed, b.block_height, b.block_hash
+       b.baseline, b.baseline_height, b.baseline_hash, b.balance, b.spent, b.unattributed, b.block_height, b.block_hash,
+       b.settled_height, b.settled_balance, b.settled_spent
 from counted c left join railwatch.balances b on b.destination_id = c.id and b.asset = c.counts
 order by c.address_key, c.counts, c.created_at desc, c.invoice_id, b.id is null, c.asset <> c.counts, c.position
 
@@ -50,13 +51,15 @@ group by t.place order by t.place
 -- The newest look at each account.
 insert into railwatch.balances
     (id, invoice_id, destination_id, rail, asset, baseline, baseline_height, baseline_hash, balance, detected, spent,
-     unattributed, block_height, block_hash, node)
+     unattributed, block_height, block_hash, node, settled_height, settled_balance, settled_spent)
 select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::numeric[], $7::bigint[], $8::text[],
-                     $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::bigint[], $14::text[], $15::text[])
+                     $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::bigint[], $14::text[], $15::text[],
+                     $16::bigint[], $17::numeric[], $18::numeric[])
 on conflict (id) do update
 set baseline = excluded.baseline, baseline_height = excluded.baseline_height, baseline_hash = excluded.baseline_hash,
     balance = excluded.balance, detected = excluded.detected, spent = excluded.spent, unattributed = excluded.unattributed,
-    block_height = excluded.block_height, block_hash = excluded.block_hash, node = excluded.node, looked_at = now()
+    block_height = excluded.block_height, block_hash = excluded.block_hash, node = excluded.node, settled_height = excluded.settled_height,
+    settled_balance = excluded.settled_balance, settled_spent = excluded.settled_spent, looked_at = now()
 
 -- name: account_for_resolved
 -- What a person has dealt with is accounted for: only what comes beyond it is unattributed again.

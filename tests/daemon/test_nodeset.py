@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from adapters.fake import FakeAdapter, FakeChain, FakeNode, address, decode
+from adapters.fake import FakeAdapter, FakeChain, FakeNode, Output, address, decode
 from indexer.conformance import WatchSet
 from indexer.daemon import agreement, nodeset
 from indexer.daemon.agreement import Disagreement
@@ -240,3 +240,30 @@ async def test_a_refusal_is_the_answering_nodes() -> None:
     async with NodeSet([Node("only", lambda: Refusing(FakeNode(chain), chain.chain_id))]) as rail:
         for amount, why in ((9, "9 is too little"), (10, None)):
             assert await rail.refusal(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), amount, None) == why
+
+
+async def test_a_balance_names_its_node_and_a_node_that_cannot_tell_one_is_not_left_for_it() -> None:
+    chain, nodes, rail = two_nodes()
+    key = chain.new_key()
+    chain.send(Output(key, 7))
+    chain.mine()
+    native = decode.asset_id(chain.chain_id, "")
+    async with rail:
+        latest = (await rail.heads()).latest
+        assert await rail.balances([key], native, latest) == ("node-0", {key: 7})
+        nodes[0].down = True
+        with pytest.raises(RailUnavailable):
+            await rail.balances([key], native, latest)
+        assert rail.answering == "node-0"
+
+
+async def test_contradicted_nodes_tell_no_balance() -> None:
+    chain, nodes, rail = two_nodes()
+    async with rail:
+        latest = (await rail.heads()).latest
+        nodes[1].pin(chain.tip.hash)
+        chain.reorg(3)
+        with pytest.raises(RailUnavailable):
+            await rail.heads()
+        with pytest.raises(RailUnavailable):
+            await rail.balances([chain.new_key()], decode.asset_id(chain.chain_id, ""), latest)

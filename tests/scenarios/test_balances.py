@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from adapters.fake import FakeNode, Rules, node_of
+from indexer.rail import BlockRef
+from indexer.store.balances import BalanceStore, Reading
 from indexer.store.database import Database
+from indexer.store.steps import Lease
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 KIND = "unattributed_balance"
@@ -308,6 +312,30 @@ async def test_what_is_closed_is_not_looked_at(stage: Stage) -> None:
     await stage.mine()
     await stands(stage, other, KIND)
     assert await cases(stage, invoice) == []
+
+
+async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_down(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await looked(stage)
+    await stage.stop()
+    rail = await stage.rail()
+    lease, rewinds = Lease("story", rail["epoch"]), rail["rewinds"]
+    block = BlockRef(rail["cursor_height"], rail["cursor_hash"], rail["cursor_parent"], rail["cursor_time"])
+    key = await stage.database.value("select address_key from railwatch.destinations")
+
+    async def record(lease: Lease, block: BlockRef, rewinds: int) -> int | None:
+        store = BalanceStore(stage.database, lease, "fake", [stage.sim.native])
+        (account,) = await store.accounts([key], None)
+        assert account.past is not None
+        reading = Reading(account, account.past.baseline, account.past.last, None, 5, "node")
+        return await store.record(block, rewinds, [reading])
+
+    assert await record(lease, block, rewinds + 1) is None
+    assert await record(replace(lease, epoch=lease.epoch + 1), block, rewinds) is None
+    assert await record(lease, replace(block, height=block.height + 1), rewinds) is None
+    assert await cases(stage, invoice) == []
+    assert await record(lease, block, rewinds) == 1
+    assert await cases(stage, invoice) == [(KIND, 1, None)]
 
 
 @pytest.mark.parametrize("how", ["configured never", "the rail cannot tell"])

@@ -18,7 +18,6 @@ PAGE = 500
 POLL_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 FULFILLED = ("paid", "overpaid")
-SETTLED = (*FULFILLED, "late_paid")
 
 AWAY = (
     OSError,
@@ -29,7 +28,11 @@ AWAY = (
 )
 
 READ = """
-select t.seq, t.event_id, t.invoice_id, i.order_id, t.to_state, t.reason, t.subject
+select t.seq, t.event_id, t.invoice_id, i.order_id, t.to_state, t.reason, t.subject,
+       case when t.subject = 'exception' then (
+           select s.to_state from railwatch.transitions s
+           where s.invoice_id = t.invoice_id and s.subject = 'invoice' and s.seq < t.seq order by s.seq desc limit 1
+       ) end as stands
 from railwatch.transitions t left join railwatch.invoices i on i.id = t.invoice_id
 where t.seq > $1 order by t.seq limit $2
 """
@@ -48,9 +51,12 @@ update shop.reversals set settled_again_seq = $2
 where invoice_id = $1 and seq < $2 and settled_again_seq is null
 """
 
+# What is stopped already is not stopped again, also when the feed is read again.
 REVERSE = """
 insert into shop.reversals (event_id, invoice_id, seq)
-select $1, invoice_id, $3 from shop.fulfilments where invoice_id = $2 and seq < $3
+select $1, invoice_id, $3 from shop.fulfilments where invoice_id = $2 and seq < $3 and not exists (
+    select from shop.reversals r
+    where r.invoice_id = $2 and r.seq < $3 and coalesce(r.settled_again_seq > $3, true))
 on conflict (event_id) do nothing
 """
 
@@ -61,8 +67,7 @@ async def fulfil_page(feed: asyncpg.Connection, shop: asyncpg.Connection) -> int
         position = await shop.fetchval(POSITION, CONSUMER)
         page = await feed.fetch(READ, position, PAGE)
         for line in page:
-            if line["subject"] == "invoice":
-                await act(shop, line)
+            await act(shop, line)
         if page:
             await shop.execute(ADVANCE, CONSUMER, page[-1]["seq"])
     if page:
@@ -72,11 +77,32 @@ async def fulfil_page(feed: asyncpg.Connection, shop: asyncpg.Connection) -> int
 
 async def act(shop: asyncpg.Connection, line: Any) -> None:
     """What one line of the feed means to the shop."""
-    if line["to_state"] in FULFILLED:
+    if line["subject"] == "invoice" and line["to_state"] in FULFILLED:
         await shop.execute(FULFIL, line["invoice_id"], line["order_id"], line["event_id"], line["seq"])
-        await shop.execute(SETTLE_AGAIN, line["invoice_id"], line["seq"])
-    elif line["reason"] == "reversed" and line["to_state"] not in SETTLED:  # else only a surplus was lost
-        await shop.execute(REVERSE, line["event_id"], line["invoice_id"], line["seq"])
+    match stops(line):
+        case True:
+            await shop.execute(REVERSE, line["event_id"], line["invoice_id"], line["seq"])
+        case False:
+            await shop.execute(SETTLE_AGAIN, line["invoice_id"], line["seq"])
+
+
+def stops(line: Any) -> bool | None:
+    """Whether the line stops a fulfilled order (True), lets it go on (False), or neither (None).
+
+    A payment that is taken back is told by the invoice's own line, by its exception `reversed`, or by both; while the
+    invoice is held by the exception alone. What goes on is what is paid: an exception can also be resolved by a refund,
+    or by a person, and then says so only of an invoice that stands paid.
+    """
+    if line["subject"] == "invoice":
+        if line["to_state"] in FULFILLED:
+            return False
+        # To `late_paid`, the money is there as before.
+        return True if line["reason"] == "reversed" and line["to_state"] != "late_paid" else None
+    if line["subject"] == "exception" and line["reason"] == "reversed":
+        if line["to_state"] == "open":
+            return True
+        return False if line["stands"] in FULFILLED else None
+    return None
 
 
 async def follow(feed_dsn: str, shop_dsn: str, *, once: bool) -> None:

@@ -7,26 +7,40 @@ from uuid import UUID
 from indexer.store.database import Database
 from tests.deliver.shop import Shop
 
+PAID, HELD, REFUNDED = ("paid", "confirmed"), ("flagged", "held"), ("refunded", "refunded")
+REVERSED, OPENS, RESOLVED = ("created", "reversed"), ("open", "reversed"), ("resolved", "reversed")
+"""What the invoice itself says of its reversal, and what its exception says."""
+
 LIVES: dict[str, list[tuple[str, str]]] = {
     "waits": [("detected", "seen")],
     "paid": [("confirming", "included"), ("paid", "confirmed")],
     "paid more": [("paid", "confirmed"), ("overpaid", "confirmed")],
     "surplus taken back": [("paid", "confirmed"), ("overpaid", "confirmed"), ("paid", "reversed")],
     "paid late instead": [("paid", "confirmed"), ("late_paid", "reversed")],
-    "reversed": [("paid", "confirmed"), ("created", "reversed")],
+    "reversed": [PAID, REVERSED, OPENS],
     "reversed and paid again": [
-        *(("paid", "confirmed"), ("created", "reversed"), ("confirming", "included"), ("paid", "confirmed")),
-        *(("overpaid", "confirmed"), ("confirming", "reversed")),
+        *(PAID, REVERSED, OPENS, ("confirming", "included"), PAID, RESOLVED),
+        *(("overpaid", "confirmed"), ("confirming", "reversed"), OPENS),
     ],
-    "late and reversed": [("late_paid", "confirmed"), ("created", "reversed")],
-    "late, reversed, paid": [("late_paid", "confirmed"), ("created", "reversed"), ("paid", "confirmed")],
+    "reversed and back at once": [PAID, REVERSED, ("confirming", "included"), PAID],
+    "reversed while held": [PAID, HELD, OPENS, ("created", "released")],
+    "reversed while held, paid later": [PAID, HELD, OPENS, ("created", "released"), PAID, RESOLVED],
+    "reversed and back while held": [PAID, HELD, OPENS, RESOLVED],
+    "reversed and back while held, released": [PAID, HELD, OPENS, RESOLVED, ("paid", "released")],
+    "reversed, held, released": [PAID, REVERSED, OPENS, HELD, ("created", "released")],
+    "reversed, resolved by a person": [PAID, REVERSED, OPENS, RESOLVED],
+    "reversed, the rest refunded": [PAID, REVERSED, OPENS, ("underpaid", "confirmed"), REFUNDED, RESOLVED],
+    "a refund's money gone and back": [PAID, OPENS, RESOLVED],
+    "a refund's money gone, then all of it": [PAID, OPENS, REVERSED],
+    "late and reversed": [("late_paid", "confirmed"), REVERSED, OPENS],
+    "late, reversed, paid": [("late_paid", "confirmed"), REVERSED, OPENS, PAID, RESOLVED],
 }
 
 NOISE = """
 with place as (update railwatch.feed_position set last_seq = last_seq + $2 returning last_seq)
 insert into railwatch.transitions (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause)
 select last_seq - $2 + n, gen_random_uuid(), (array['detection', 'exception'])[1 + n % 2], $1, $1, 'created',
-       (array['paid', 'open'])[1 + n % 2], 'reversed', 'chain'
+       (array['paid', 'open'])[1 + n % 2], (array['reversed', 'double_spend'])[1 + n % 2], 'chain'
 from place, generate_series(1, $2) n
 """
 
@@ -54,12 +68,20 @@ class History:
         }
 
 
+NEVER_FULFILLED = ("waits", "late and reversed")
+
 DONE = {
-    "fulfilled": [
-        *("late, reversed, paid", "paid", "paid late instead", "paid more", "reversed", "reversed and paid again"),
-        "surplus taken back",
+    "fulfilled": sorted(set(LIVES) - set(NEVER_FULFILLED)),
+    "reversed": [
+        ("a refund's money gone and back", True),
+        ("a refund's money gone, then all of it", False),
+        ("reversed", False),
+        *(("reversed and back at once", True), ("reversed and back while held", False)),
+        *(("reversed and back while held, released", True), ("reversed and paid again", True)),
+        *(("reversed and paid again", False), ("reversed while held", False)),
+        *(("reversed while held, paid later", True), ("reversed, held, released", False)),
+        *(("reversed, resolved by a person", False), ("reversed, the rest refunded", False)),
     ],
-    "reversed": [("reversed", False), ("reversed and paid again", True), ("reversed and paid again", False)],
 }
 
 
@@ -70,6 +92,7 @@ async def lived(database: Database, noise: int = 60) -> History:
     for step in range(max(map(len, LIVES.values()))):
         for name, life in LIVES.items():
             if step < len(life):
-                await shop.tell(invoices[name], *life[step])
+                subject = "exception" if life[step] in (OPENS, RESOLVED) else "invoice"
+                await shop.tell(invoices[name], *life[step], subject=subject)
         await database.rows(NOISE, invoices["paid"], noise)
     return History(database, invoices)

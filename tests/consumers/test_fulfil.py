@@ -13,7 +13,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from indexer.core.states import SETTLED
 from indexer.store.database import Database
 from tests.consumers.history import DONE, History, lived
 from tests.deliver.shop import furnish, until
@@ -29,7 +28,7 @@ CONSUMERS = ("fulfilment", "fulfilment-py")
 async def history(database: Database) -> History:
     await furnish(database)
     await open_shop(database)
-    return await lived(database, noise=110)
+    return await lived(database, noise=70)
 
 
 async def open_shop(database: Database) -> None:
@@ -47,11 +46,11 @@ def statements() -> list[str]:
     return [each.strip() for each in text.split(";\n") if each.strip()]
 
 
-async def run_sql(dsn: str, upto: int | None = None) -> None:
+async def run_sql(dsn: str, upto: int | None = None, page: int = 500) -> None:
     """Send the script's statements; with ``upto`` only so many, and then be gone without a word."""
     connection = await asyncpg.connect(dsn)
     for each in statements()[:upto]:
-        await connection.execute(each)
+        await connection.execute(each.replace("limit 500", f"limit {page}"))
     connection.terminate()
 
 
@@ -60,9 +59,9 @@ async def at_the_end(database: Database, consumer: str) -> bool:
     return bool(await database.value(query, consumer))
 
 
-async def drain_sql(database: Database) -> None:
+async def drain_sql(database: Database, page: int = 500) -> None:
     while not await at_the_end(database, "fulfilment"):
-        await run_sql(database.dsn)
+        await run_sql(database.dsn, page=page)
 
 
 async def drain_python(database: Database) -> None:
@@ -104,6 +103,18 @@ async def test_read_again_from_the_start_it_changes_nothing(history: History, dr
     )
     assert before == after
     assert await at_the_end(history.database, CONSUMERS[drain is drain_python])
+
+
+@pytest.mark.parametrize("page", [1, 2, 7])
+async def test_it_makes_no_difference_where_a_page_of_the_script_ends(database: Database, page: int) -> None:
+    await furnish(database)
+    await open_shop(database)
+    history = await lived(database, noise=0)
+    await drain_sql(database, page)
+    assert await history.effects() == DONE
+    await database.rows("update railwatch.consumers set position = 0")
+    await drain_sql(database)
+    assert await history.effects() == DONE, "read again, in other pages"
 
 
 @pytest.mark.parametrize("upto", range(1, len(statements()) + 1))
@@ -229,9 +240,29 @@ async def test_beside_a_daemon_a_payment_is_fulfilled_and_a_reorg_reverses_it(st
     assert await stage.database.value("select count(*) from shop.fulfilments") == 1
 
 
-def test_the_two_agree_on_what_is_settled() -> None:
-    text = SCRIPT.read_text()
-    assert (text.count("('paid', 'overpaid')"), text.count("('paid', 'overpaid', 'late_paid')")) == (2, 1)
-    program = runpy.run_path(str(PROGRAM))
-    assert program["FULFILLED"] == ("paid", "overpaid")
-    assert set(program["SETTLED"]) == SETTLED
+@pytest.mark.parametrize("drain", [drain_sql, drain_python])
+async def test_a_reorg_under_a_hold_stops_the_order_until_it_is_paid_again(stage: Stage, drain: Drain) -> None:
+    await open_shop(stage.database)
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 100)
+    await stage.mine(2)
+    await stage.database.value("select railwatch.hold_invoice($1, actor => 'ann', reason => 'looks odd')", invoice.id)
+    await stage.sim.reorg(2, keep=False)
+    await stage.follows()
+    await drain(stage.database)
+    reversals = "select invoice_id, settled_again_seq is not null from shop.reversals"
+    assert [tuple(each) for each in await stage.database.rows(reversals)] == [(invoice.id, False)]
+    await stage.database.value("select railwatch.release_invoice($1, actor => 'bob', reason => 'known')", invoice.id)
+    await drain(stage.database)
+    assert (await stage.path(invoice))[-2:] == [("flagged", "held"), ("created", "released")]
+    assert [tuple(each) for each in await stage.database.rows(reversals)] == [(invoice.id, False)]
+    await stage.pay(invoice, 100)
+    await stage.mine(2)
+    await drain(stage.database)
+    assert [tuple(each) for each in await stage.database.rows(reversals)] == [(invoice.id, True)]
+    assert await stage.database.value("select count(*) from shop.fulfilments") == 1
+
+
+def test_the_two_agree_on_what_is_fulfilled() -> None:
+    assert SCRIPT.read_text().count("('paid', 'overpaid')") == 3
+    assert runpy.run_path(str(PROGRAM))["FULFILLED"] == ("paid", "overpaid")

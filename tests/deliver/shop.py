@@ -31,7 +31,7 @@ HERE = ["127.0.0.0/8", "::1/128"]
 TELL = """
 with place as (update railwatch.feed_position set last_seq = last_seq + 1 returning last_seq)
 insert into railwatch.transitions (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause)
-select last_seq, gen_random_uuid(), 'invoice', $1, $1, 'created', $2, $3, 'chain' from place returning seq
+select last_seq, gen_random_uuid(), $4, $1, $1, 'created', $2, $3, 'chain' from place returning seq
 """
 
 
@@ -63,8 +63,10 @@ class Shop:
         self.orders.append(made)
         return made
 
-    async def tell(self, invoice: UUID, to_state: str = "confirming", reason: str = "included") -> int:
-        seq: int = await self.database.value(TELL, invoice, to_state, reason)
+    async def tell(
+        self, invoice: UUID, to_state: str = "confirming", reason: str = "included", subject: str = "invoice"
+    ) -> int:
+        seq: int = await self.database.value(TELL, invoice, to_state, reason, subject)
         await self.database.value("select pg_notify('railwatch', $1)", str(seq))
         return seq
 

@@ -53,9 +53,9 @@ bench: setup  ## our numbers beside the floor measured in the same run
 
 lock:  ## pin again what pyproject.toml asks for (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		--extra fast pyproject.toml -o requirements/run.lock
+		pyproject.toml -o requirements/run.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-		--extra dev --extra build --extra fast -c requirements/run.lock pyproject.toml -o requirements/dev.lock
+		--extra dev --extra build -c requirements/run.lock pyproject.toml -o requirements/dev.lock
 
 clean:
 	rm -rf $(VENV) .dev .railwatch bench-results

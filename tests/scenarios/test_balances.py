@@ -174,12 +174,15 @@ async def test_what_came_unseen_just_before_the_registration_is_told(stage: Stag
 
 
 async def test_a_node_that_has_dropped_old_states_counts_from_the_first_look(stage: Stage) -> None:
-    node(stage).keeps = 20
+    used = await stage.sim.new_address()
+    node(stage).keeps, node(stage).traces = 20, False
+    stage.chain.send(stage.sim.output(used, 55), inner=True)
     await stage.mine(30)
-    invoice = await stage.invoice(100)
+    invoice = await stage.invoice(to=[{"rail": "story", "asset": "COIN", "amount": 100, "address": used}])
     await looked(stage)
-    (row,) = await stage.database.rows("select baseline, baseline_hash, block_hash from railwatch.balances")
-    assert (int(row["baseline"]), row["baseline_hash"]) == (0, stage.chain.tip.hash)
+    (row,) = await stage.database.rows("select baseline, baseline_hash from railwatch.balances")
+    assert (int(row["baseline"]), row["baseline_hash"]) == (55, stage.chain.tip.hash)
+    assert await cases(stage, invoice) == []
     await hidden(stage, invoice, 100)
     await stage.mine()
     await stands(stage, invoice, KIND)

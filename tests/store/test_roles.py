@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from adapters.fake import Rules, node_of
 from indexer.store.database import Database
 from indexer.store.migrate import migrate
 from tests.scenarios.stage import Placed, Stage, chain_named
@@ -41,7 +42,8 @@ async def logins(server: str) -> AsyncIterator[dict[str, str]]:
 async def stage(database: Database, logins: dict[str, str]) -> AsyncIterator[Stage]:
     """A daemon that is only a member of railwatch_daemon."""
     dsn = as_user(database.dsn, logins["daemon"])
-    async with Stage(database, [chain_named()], daemon_dsn=dsn) as stage:
+    chain, options = chain_named(rules=Rules(balances=True)), {"reconcile_every": 1}
+    async with Stage(database, [chain], options=options, daemon_dsn=dsn) as stage:
         yield stage
         await stage.audit()
 
@@ -74,6 +76,14 @@ async def test_the_daemon_needs_no_more_than_its_role(stage: Stage, logins: dict
     stage.chain.send(*[stage.sim.output(many.address, 1) for _ in range(600)])  # as many as are copied in
     await stage.mine(2)
     await stage.becomes(many, "paid")
+    node_of(stage.chain.name).traces = False
+    stage.chain.send(stage.sim.output(many.address, 7), inner=True)
+    await stage.mine()
+
+    async def is_told() -> bool:
+        return await stage.open_cases(many) == {"unattributed_balance"}
+
+    await stage.until(is_told)
     await stage.stop()
     await stage.start()
 

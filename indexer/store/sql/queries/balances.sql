@@ -7,7 +7,8 @@ order by address_key limit $3
 -- name: balance_newcomers
 -- Addresses that were lately taken in, and whose balance nobody has looked at yet.
 select d.address_key from railwatch.destinations d
-where d.rail = $1 and d.watch_state = 'watching' and d.keyed_at > now() - interval '10 minutes' and d.reference is null
+where d.rail = $1 and d.watch_state = 'watching' and d.address_key is not null and d.reference is null
+  and d.keyed_at > now() - interval '10 minutes'
   and d.asset = any ($2) and not exists (select from railwatch.balances b where b.destination_id = d.id)
 order by d.keyed_at limit $3
 

@@ -132,6 +132,23 @@ async def test_a_refund_whose_payment_then_vanishes_is_told_to_finance_until_it_
     assert await stage.open_cases(invoice) == {"unexpected_payment"}
 
 
+async def test_a_refund_of_what_has_vanished_already_is_told_though_it_moves_nothing(stage: Stage) -> None:
+    invoice = await paid(stage)
+    await refund(stage, invoice, 100)
+    await stage.pay(invoice, 50)
+    await stage.mine(2)
+    await stage.sim.reorg(2, keep=False)
+    await stage.follows()
+    assert await stage.open_cases(invoice) == set()
+    await refund(stage, invoice, 50, "back-2")
+    assert await stage.state(invoice) == "refunded"
+
+    async def is_told() -> bool:
+        return await stage.open_cases(invoice) == {"reversed"}
+
+    await stage.until(is_told)
+
+
 @pytest.mark.parametrize("amount", [None, Decimal(0), Decimal(-1), Decimal("1.5"), Decimal("NaN"), Decimal(2**256)])
 async def test_an_amount_that_is_none_is_refused(stage: Stage, amount: Decimal | None) -> None:
     invoice = await stage.invoice(100)

@@ -1185,6 +1185,8 @@ begin
     insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor)
     values (invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason, record_refund.actor)
     returning id into made;
+    -- Also where it moves nothing: more may have been given back by it than is still there (docs/exceptions.md, reversed).
+    update railwatch.invoices set weighed = 0 where id = invoice;
     perform railwatch.append_act('refund', made, invoice, null, 'recorded', 'refunded', cause, what.rail,
         record_refund.tx_id, told || jsonb_build_object('asset', what.asset));
     now_whole := railwatch.is_refunded(invoice);

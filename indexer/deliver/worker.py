@@ -6,6 +6,7 @@ event at most is here at a time, from its being read until its end is recorded, 
 
 import asyncio
 import time
+from heapq import heappop, heappush
 from typing import Protocol
 from uuid import UUID
 
@@ -56,6 +57,7 @@ class EndpointWorker:
         self._ready: asyncio.Queue[Owed] = asyncio.Queue()  # bounded by what `_take` reads
         self._ended: list[tuple[Owed, Answer]] = []
         self._lanes: set[UUID] = set()
+        self._retries: list[float] = []  # a heap: when what has failed is due again, by the monotonic clock
         self._posting = 0
         self._term = 0
         self._feed_has_more = True
@@ -104,6 +106,7 @@ class EndpointWorker:
 
     async def _turn(self) -> bool:
         """Record what has ended, read what is new, make ready what is due; whether that came to anything."""
+        self._forget_retries_until(time.monotonic())  # before looking: what is due by now is found by this turn
         await self._record()
         if not self._standing.held or self._standing.term != self._term:
             self._put_back()
@@ -156,6 +159,9 @@ class EndpointWorker:
         await record_attempts(self._database, self.name, delivered, failed)
         del self._ended[: len(ended)]
         self._lanes.difference_update(owed.lane for owed, _ in ended)
+        for each in failed:
+            if each.pause is not None:
+                heappush(self._retries, time.monotonic() + each.pause)
         self._tell(ended, {each.seq: each for each in failed})
 
     def _failed(self, owed: Owed, answer: Answer) -> Failed:
@@ -184,9 +190,15 @@ class EndpointWorker:
         while not self._ready.empty():
             self._lanes.discard(self._ready.get_nowait().lane)
 
+    def _forget_retries_until(self, now: float) -> None:
+        while self._retries and self._retries[0] <= now:
+            heappop(self._retries)
+
     async def _rest(self) -> None:
+        """Until something stirs, or is due again. What another deliverer left for later is found by looking."""
+        until_retry = self._retries[0] - time.monotonic() if self._retries else POLL_SECONDS
         try:
-            async with asyncio.timeout(POLL_SECONDS):
+            async with asyncio.timeout(min(until_retry, POLL_SECONDS)):
                 await self._stirred.wait()
         except TimeoutError:
             self._feed_has_more = True  # a notification may have been lost (HAZARDS P4)

@@ -133,7 +133,10 @@ async def prepare_connection(connection: Connection) -> None:
 
 
 async def _nothing_to_reset(_: Connection) -> None:
-    """No statement here changes a session. An open transaction is rolled back before; the rest would cost a turn."""
+    """No statement here changes a session. An open transaction is rolled back before; the rest would cost a turn.
+
+    It could also fail unheard: the driver shields it from a cancellation, and `Database.close` would cut it off.
+    """
 
 
 JSONB_VERSION = b"\x01"

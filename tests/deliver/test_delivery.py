@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from uuid import UUID
 
+import pytest
 from aiohttp import web
 
 from tests.deliver.receiver import OLD_SECRET, SECRET, Got, Receiver, accept, receiver
@@ -105,6 +106,22 @@ async def test_other_invoices_go_on_while_one_waits_for_its_next_attempt(shop: S
     endpoint = (await shop.endpoints())["shop"]
     assert (endpoint["lag"], endpoint["pending"], endpoint["delivered"]) == (0, 6, 6)
     assert endpoint["last_failure"] == "HTTP 500"
+
+
+async def test_the_next_attempt_is_made_when_its_pause_ends_not_at_the_next_look(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("worker", "deliverer"):
+        monkeypatch.setattr(f"indexer.deliver.{place}.POLL_SECONDS", 3600.0)
+    for _ in range(3):
+        await shop.order()
+
+    async def only_the_third_time(got: Got) -> int:
+        return 200 if len([each for each in shopkeeper.got if each.id == got.id]) >= 3 else 500
+
+    async with receiver(behave=only_the_third_time) as shopkeeper, shop.delivering(webhook(shopkeeper)):
+        await until(shop.owes_nothing)
+    assert len(shopkeeper.got) == 9
 
 
 async def test_only_2xx_counts_and_redirects_are_not_followed(shop: Shop) -> None:

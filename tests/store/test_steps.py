@@ -199,3 +199,18 @@ async def test_a_large_step_is_told_as_a_small_one(database: Database) -> None:
         assert await database.value("select count(*) from railwatch.detections") == many + 1
         assert [state for state, _ in await stage.path(second)] == ["created", "confirming", "paid"] * 2
         await stage.audit()
+
+
+async def test_a_reorg_forgets_the_checkpoints_of_its_branch_and_no_others(desk: Desk) -> None:
+    stage, held = desk.stage, "select height, hash from railwatch.checkpoints where height >= $1 order by height"
+    to = await stage.database.value("select address from railwatch.destinations limit 1")
+    first = stage.chain.tip.height + 1
+    for _ in range(2):
+        await stage.sim.pay(to, 1)
+        stage.chain.mine(1)
+        await desk.step()
+    stays, goes = await desk.block(first), await desk.block(first + 1)
+    assert await stage.database.rows(held, first) == [(each.height, each.hash) for each in (stays, goes)]
+    stage.chain.reorg(1, keep=False)
+    await desk.step(stays)
+    assert await stage.database.rows(held, first) == [(stays.height, stays.hash)]

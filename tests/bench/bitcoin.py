@@ -26,6 +26,7 @@ from indexer.daemon.supervisor import Silent, serve
 from indexer.demo.setting import toml_table
 from indexer.rail import Span
 from indexer.store.database import Database
+from tests.bench.floor import COMMIT, ONE_ROW
 from tests.bench.report import Row, median, percentile
 from tests.bench.stand import RAIL, until
 
@@ -131,7 +132,7 @@ class Bare:
         }
         self._session = aiohttp.ClientSession(headers=headers)
         self._connection = await asyncpg.connect(self._bench.database.dsn)
-        await self._connection.execute("create temp table floor (height bigint); insert into floor values (0)")
+        await self._connection.execute(ONE_ROW)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -155,7 +156,7 @@ class Bare:
     async def _timed(self, fetch: Callable[[], Awaitable[list[str]]]) -> float:
         started = time.perf_counter()
         bytes.fromhex((await fetch())[0])
-        await self._connection.execute("update floor set height = height + 1")
+        await self._connection.execute(COMMIT)
         return time.perf_counter() - started
 
     async def blocks(self, low: int, high: int, read: Callable[[bytes], object]) -> float:

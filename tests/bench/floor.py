@@ -11,6 +11,11 @@ import msgspec
 
 from tests.bench.stand import Stand
 
+ONE_ROW = "create table if not exists public.floor as select 0::bigint as height"
+"""An ordinary table, for the commit of a temporary one waits for no disk."""
+
+COMMIT = "update public.floor set height = height + 1"
+
 
 class Log(msgspec.Struct, rename="camel"):
     """A log, typed."""
@@ -45,7 +50,7 @@ class Floor:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession()
         self._connection = await asyncpg.connect(self._stand.database.dsn)
-        await self._connection.execute("create temp table floor (height bigint); insert into floor values (0)")
+        await self._connection.execute(ONE_ROW)
         return self
 
     async def __aexit__(
@@ -82,7 +87,7 @@ class Floor:
 
     async def commit(self) -> None:
         """One row, committed."""
-        await self._connection.execute("update floor set height = height + 1")
+        await self._connection.execute(COMMIT)
 
     async def fetch_and_commit(self, block_hash: str) -> float:
         """Seconds for both."""

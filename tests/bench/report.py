@@ -1,4 +1,4 @@
-"""A table for people, and JSON for whoever compares runs. A missed budget is said, not asserted."""
+"""A table for people, the same for docs/benchmarks.md, and JSON to compare runs. A missed budget fails nothing."""
 
 import json
 import platform
@@ -45,4 +45,13 @@ def show(rows: Sequence[Row], folder: Path) -> None:
         table.add_row(row.name, row.ours, row.floor, row.budget, {True: "yes", False: "NO", None: "-"}[row.met])
     Console(width=150).print(table)
     folder.mkdir(exist_ok=True)
-    (folder / f"{time.strftime('%Y%m%dT%H%M%S')}.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    name = time.strftime("%Y%m%dT%H%M%S")
+    (folder / f"{name}.json").write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    (folder / f"{name}.md").write_text(markdown(rows))
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as docs/benchmarks.md shows them."""
+    told = {True: "yes", False: "**no**", None: ""}
+    lines = [f"| {row.name} | {row.ours} | {row.floor} | {row.budget} | {told[row.met]} |\n" for row in rows]
+    return "".join(["| what | ours | floor | budget | met |\n|---|---|---|---|---|\n", *lines])

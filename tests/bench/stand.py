@@ -1,6 +1,7 @@
 """What the benchmarks stand on: one anvil, one Postgres, a daemon in this process, and a chain of known size."""
 
 import asyncio
+import gc
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -13,7 +14,7 @@ from adapters.evm.address import checksum_address
 from adapters.evm.simulator import EvmSimulator, calldata
 from indexer.config import Config
 from indexer.daemon.index import AddressIndex
-from indexer.daemon.supervisor import Silent, serve
+from indexer.daemon.supervisor import RARELY, Silent, serve
 from indexer.store.database import Database, connect
 
 RAIL = "bench"
@@ -43,7 +44,9 @@ class Stand:
 
     @asynccontextmanager
     async def daemon(self, **rail: Any) -> AsyncIterator[asyncio.Task[None]]:
-        """The daemon, following."""
+        """The daemon, following, with its own way of collecting garbage."""
+        before = gc.get_threshold()
+        gc.set_threshold(*RARELY)
         task = asyncio.create_task(serve(self.config(**rail), None, Silent()))
         try:
             yield task
@@ -51,6 +54,7 @@ class Stand:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            gc.set_threshold(*before)
 
     async def register(self, count: int, amount: int = 10**12) -> None:
         """``count`` invoices, one new address each."""
@@ -130,10 +134,13 @@ class Stand:
         try:
             await connection.execute(
                 """alter table railwatch.transitions disable trigger append_only;
-                truncate railwatch.transitions, railwatch.exceptions, railwatch.detections, railwatch.checkpoints;
+                alter table railwatch.observations disable trigger append_only;
+                truncate railwatch.transitions, railwatch.observations, railwatch.exceptions, railwatch.balances,
+                    railwatch.detections, railwatch.checkpoints;
                 alter table railwatch.transitions enable always trigger append_only;
+                alter table railwatch.observations enable always trigger append_only;
                 update railwatch.feed_position set last_seq = 0;
-                update railwatch.invoices set state = 'created', version = 1, settled_at = null;
+                update railwatch.invoices set state = 'created', version = 1, weighed = 1, settled_at = null;
                 update railwatch.destinations set seen_amount = 0, confirmed_amount = 0, late_amount = 0;
                 update railwatch.rails set cursor_height = null, cursor_hash = null, finalized_height = null,
                     finalized_hash = null, covered_until = null"""

@@ -119,6 +119,20 @@ async def test_a_blind_rail_delays_its_open_invoices_and_no_others_until_it_sees
     assert await cases(stage, waiting) == [("detection_delayed", 1, "made good")]
 
 
+async def test_a_delay_that_a_person_resolved_ends_though_nothing_is_told_of_it(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await blind(stage)
+    await stands(stage, invoice, "detection_delayed")
+    await resolve(stage, invoice, "detection_delayed")
+    node_of(stage.chain.name).down = False
+
+    async def ended() -> bool:
+        return bool(await stage.database.value("select ended_at is not null from railwatch.exceptions"))
+
+    await stage.until(ended)
+    assert await cases(stage, invoice) == [("detection_delayed", 1, "settled by ann")]
+
+
 async def test_a_daemon_that_restarts_into_a_blind_rail_tells_the_delay(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.stop()

@@ -85,8 +85,8 @@ async def history() -> list[Row]:
             await until(bench.is_live)
             await bench.register(20)
         base = await bench.simulator.height()
-        print("making 5,000 blocks of 10 transfers", flush=True)
-        await bench.grow(5_000, 10, ours=50)
+        print("making 3,000 blocks of 10 transfers", flush=True)
+        await bench.grow(3_000, 10, ours=50)
         tip = await bench.simulator.height()
         rows.append(await catchup.among_a_million(bench, base, tip, bench.addresses, MILLION))
     return rows

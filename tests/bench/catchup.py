@@ -51,7 +51,7 @@ async def backfill(stand: Stand, start: int, tip: int, transfers: int) -> Row:
 
 
 async def among_a_million(stand: Stand, start: int, tip: int, addresses: Sequence[str], watched: int) -> Row:
-    """5,000 blocks with 50,000 transfers, of which hardly any is ours, while a million addresses are watched."""
+    """Blocks of ten transfers, of which hardly any is ours, while a million addresses are watched."""
     index = AddressIndex(watched + len(addresses))
     decoys(index, watched)
     original = watchlist.AddressIndex

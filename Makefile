@@ -34,7 +34,9 @@ run: setup  ## the daemon, with the example configuration: make run CONFIG=my.to
 	$(BIN)/railwatch run --config $(or $(CONFIG),config/railwatch.example.toml)
 
 test: setup  ## stories against real nodes and Postgres, and the model tests of the core
-	$(BIN)/coverage run --branch --source=indexer/core -m pytest -q tests/core
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q --numprocesses=$(WORKERS) --dist=worksteal tests/core
+	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=100 --skip-covered
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --ignore=tests/core $(ARGS)
 

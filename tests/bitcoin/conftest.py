@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +11,9 @@ from adapters.bitcoin.simulator import BitcoinSimulator
 from indexer.conformance import WatchSet
 from indexer.rail import BlockRef, RailAdapter, Span, Transfer
 from tests.bitcoin.liar import Liar
+
+if TYPE_CHECKING:
+    from tests.bitcoin.hearing import Node  # which imports from here
 
 
 @dataclass
@@ -73,3 +77,13 @@ async def lied_to(sim: BitcoinSimulator, liar: Liar) -> AsyncIterator[Chain]:
     table = {"rpc": liar.url, "cookie_path": sim.node["cookie_path"], "timeout": 2}
     async with open_node(sim.settings, table) as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)
+
+
+@pytest.fixture
+async def spoken() -> AsyncIterator["Node"]:
+    """A publisher."""
+    from tests.bitcoin.hearing import Node  # which imports from here
+
+    node = Node()
+    yield node
+    node.end()

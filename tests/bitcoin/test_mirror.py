@@ -1,0 +1,121 @@
+"""Between two lists the pushes keep the mempool's mirror, and any doubt brings the list back (HAZARDS B15)."""
+
+import asyncio
+
+import pytest
+
+from adapters.bitcoin import mempool
+from adapters.bitcoin.simulator import BitcoinSimulator
+from tests.bitcoin.conftest import Chain
+from tests.bitcoin.hearing import AMOUNT, LATE, PATIENCE, Node, bell, entered, first_look, followed
+from tests.bitcoin.liar import Liar
+
+pytestmark = pytest.mark.bitcoind
+
+
+async def test_between_lists_the_pushes_keep_the_mirror(
+    sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes, and which strangers go, is known without asking for the list; any doubt, and it is asked for again.
+
+    That one of ours goes is a doubt: who replaced it is told by a message of its own, and has to be known with it.
+    """
+    monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 600.0)
+    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await followed(sim, spoken, heard)
+        assert await rail.pending(watches) == []
+        liar.requests.clear()
+        tx_id, stranger = await sim.pay(address, AMOUNT), await sim.pay(await sim.new_address(), AMOUNT)
+        await spoken.say(b"sequence", bytes.fromhex(stranger) + b"A" + LATE)
+        await spoken.say(b"sequence", bytes.fromhex(stranger) + b"R" + LATE)
+        ringing = asyncio.create_task(heard.rings())
+        await asyncio.sleep(0)
+        await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + LATE)
+        await ringing
+        assert [each.tx_id for each in await rail.pending(watches)] == [tx_id]
+        assert not any("getrawmempool" in request for request in liar.requests)
+        for label, count in ((b"R", None), (b"A", 77)):  # ours goes, as it is said; a gap
+            liar.requests.clear()
+            ringing = asyncio.create_task(heard.rings())
+            await asyncio.sleep(0)
+            await spoken.say(b"sequence", bytes.fromhex(tx_id) + label + LATE, count)
+            await ringing
+            assert [each.tx_id for each in await rail.pending(watches)] == [tx_id]
+            assert any("getrawmempool" in request for request in liar.requests)
+
+
+async def test_what_comes_while_somebody_looks_is_not_lost(
+    sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes in what was announced, while the next body is still on its way."""
+    monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 600.0)
+    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await followed(sim, spoken, heard)
+        assert await rail.pending(watches) == []
+        for _ in range(5):
+            tx_id = await sim.pay(address, AMOUNT)
+            liar.requests.clear()
+            ringing = asyncio.create_task(heard.rings())
+            await asyncio.sleep(0)
+            await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + LATE)
+            while not ringing.done():
+                await rail.pending(watches)
+                await asyncio.sleep(0)  # a look at what is known already gives nobody a turn
+            assert tx_id in {each.tx_id for each in await rail.pending(watches)}
+            assert not any("getrawmempool" in request for request in liar.requests)
+
+
+async def test_pushes_from_before_the_list_change_nothing(sim: BitcoinSimulator, spoken: Node) -> None:
+    """They were on their way while the list was taken, which knows better."""
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        tx_id = await sim.pay(address, AMOUNT)
+        await followed(sim, spoken, heard)
+        assert [each.tx_id for each in await rail.pending(watches)] == [tx_id]
+        await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"R" + (1).to_bytes(8, "little"))
+        other = await sim.pay(address, AMOUNT)
+        ringing = asyncio.create_task(heard.rings())
+        await asyncio.sleep(0)
+        await spoken.say(b"sequence", bytes.fromhex(other) + b"A" + LATE)
+        await ringing
+        assert {each.tx_id for each in await rail.pending(watches)} == {tx_id, other}
+
+
+async def test_before_the_first_change_was_counted_no_push_is_trusted(sim: BitcoinSimulator, spoken: Node) -> None:
+    """What is lost before a subscription stands leaves no gap."""
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await spoken.subscribed()
+        await first_look(heard)
+        await spoken.say(b"hashblock", bytes(32))
+        await heard.rung.wait()
+        assert await rail.pending(watches) == []
+        tx_id = await sim.pay(address, AMOUNT)
+        assert [each.tx_id for each in await rail.pending(watches)] == [tx_id]
+
+
+async def test_trust_in_pushes_is_for_a_while_only(
+    sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher that has fallen silent tells of no gap."""
+    monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 0.2)
+    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await followed(sim, spoken, heard)
+        assert await rail.pending(watches) == []
+        await sim.pay(address, AMOUNT)
+        async with asyncio.timeout(PATIENCE):
+            while not await rail.pending(watches):  # noqa: ASYNC110 (nothing is pushed: that is the story)
+                await asyncio.sleep(0.02)

@@ -15,7 +15,8 @@ class Moment:
 
     ``tip`` is the node's newest height; ``block_times`` gives the time of blocks of this step by height; ``now`` is the
     database's clock. ``history``: the step's blocks were already final when they were read, so that a new transfer is
-    told as `final` in one line.
+    told as `final` in one line. ``blind``: the rail cannot be believed now (stalled, or its finality is), so nothing
+    that it shows is confirmed or finalized (HAZARDS, "Nodes").
     """
 
     rail: str
@@ -28,6 +29,7 @@ class Moment:
     tip: int
     block_times: Mapping[int, datetime] = field(default_factory=dict)
     history: bool = False
+    blind: bool = False
 
 
 @dataclass(slots=True)

@@ -136,7 +136,7 @@ def promote(book: Book, moment: Moment) -> None:
     """Confirm and finalize what has become deep enough, then settle. The last chapter: only here may time run out."""
     policies = book.policies
     promoted = None
-    for detection in book.detections.values():
+    for detection in () if moment.blind else book.detections.values():
         if detection.state is DetectionState.INCLUDED and _confirm(book, detection, policies, moment):
             promoted = detection
         if detection.state is DetectionState.CONFIRMED:
@@ -157,7 +157,7 @@ def look(book: Book, coverage: Coverage, now: datetime) -> None:
 
 def _found_final(detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
     """Whether a transfer that nobody has been told of is final already: then one line tells all of it."""
-    if not moment.history or detection.told is not None or detection.block_height is None:
+    if moment.blind or not moment.history or detection.told is not None or detection.block_height is None:
         return False
     met = met_at(detection, policies)
     final = final_at(met, detection.block_height, moment.horizon, moment.has_finality)

@@ -68,7 +68,7 @@ class FakeNode:
     - `impersonate`: it is another chain after a reconnect; `pin`: it stays on a branch of its own
     - `make_up`: it tells blocks that no other node knows, above the tip, with payments if so wished
     - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
-    - ``finality``: it claims that this depth below its head is final; ``finality_at``: its finality stands at this height
+    - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
     - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
     - ``breaks``: every answer raises this exception, as a defect in an adapter would
     """

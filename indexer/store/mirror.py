@@ -6,6 +6,7 @@ history could point at: what is no longer configured is disabled.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -47,6 +48,8 @@ class RailMirror:
     assets: tuple[AssetSpec, ...]
     policies: tuple[PolicyRow, ...]
     patience: Patience = field(default_factory=Patience)
+    stall_after: timedelta | None = None
+    """How old the newest block may be; None: no bound."""
 
 
 def asset_id(chain_id: ChainId, traits: Traits, contract: str | None) -> AssetId:
@@ -92,6 +95,10 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
         traits.has_references,
         rail.patience.stuck,
         rail.patience.blind,
+        rail.stall_after,
+        rail.patience.margin,
+        # A mempool shows a payment before its block does, and then first sight is our own clock's.
+        timedelta(0) if traits.has_pending else rail.patience.margin,
     )
     ids = [asset_id(rail.chain_id, traits, each.contract) for each in rail.assets]
     symbols = [each.symbol for each in rail.assets]

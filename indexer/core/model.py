@@ -73,10 +73,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a rail may keep an invoice waiting: for a payment to be confirmed, and for anything to be seen."""
+    """How long a rail may keep an invoice waiting: for a payment to be confirmed, and for anything to be seen.
+
+    ``margin``: for how long after its window a payment that counts as within it may still arrive, as blocks come after
+    the times that they are stamped with.
+    """
 
     stuck: timedelta = timedelta(hours=2)
     blind: timedelta = timedelta(minutes=5)
+    margin: timedelta = timedelta(0)
 
 
 @dataclass(slots=True)
@@ -158,7 +163,9 @@ class Coverage:
     def reaches(self, moment: datetime, destinations: Sequence[Destination]) -> bool:
         """Whether no payment before ``moment`` to any of ``destinations`` can still be unseen."""
         return all(
-            destination.watching and destination.rail in self.until and self.until[destination.rail] >= moment
+            destination.watching
+            and destination.rail in self.until
+            and self.until[destination.rail] >= moment + destination.patience.margin
             for destination in destinations
         )
 

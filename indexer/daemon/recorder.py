@@ -154,6 +154,7 @@ class Recorder:
             tip=position.tip_height,
             block_times={block.height: block.time for block in blocks},
             history=history,
+            blind=position.is_blind,
         )
 
     def _checkpoints(self, taken: Taken, position: Position) -> list[BlockRef]:

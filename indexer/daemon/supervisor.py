@@ -158,9 +158,11 @@ def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
         for tier in default_tiers(rail.chain_id, traits.has_finalized)
     ]
     assets = tuple(each.spec for each in rail.assets)
-    patience = Patience(timedelta(seconds=rail.stuck_after), timedelta(seconds=rail.blind_after))
+    patience = Patience(*(timedelta(seconds=each) for each in (rail.stuck_after, rail.blind_after, rail.time_margin)))
+    stall_after = timedelta(seconds=rail.stall_after) if rail.stall_after else None
     least = {each.contract: each.min_amount for each in rail.assets}
-    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, (*configured, *defaults), patience, least)
+    policies = (*configured, *defaults)
+    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, policies, patience, least, stall_after)
 
 
 async def _load_families(database: Database, names: Iterable[str]) -> dict[str, Family]:
@@ -183,7 +185,7 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet)
         database=database,
         watches=RailWatches(family.index, by_contract),
         watch_store=family.store,
-        pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height),
+        pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after),
         configured={ids[each.contract]: each.min_amount for each in rail.assets},
         reconcile_every=rail.reconcile_every,
     )

@@ -123,6 +123,7 @@ def _destination(
     watch_state: str,
     stuck_after: timedelta,
     blind_after: timedelta,
+    margin: timedelta,
     _: object,
 ) -> Destination:
     return Destination(
@@ -133,7 +134,7 @@ def _destination(
         policy=Policy.from_json(policy),
         watching=watch_state != "registered",
         closed=watch_state == "closed",
-        patience=Patience(stuck_after, blind_after),
+        patience=Patience(stuck_after, blind_after, margin),
     )
 
 

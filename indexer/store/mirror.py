@@ -6,6 +6,7 @@ history could point at: what is no longer configured is disabled.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -49,6 +50,8 @@ class RailMirror:
     patience: Patience = field(default_factory=Patience)
     min_amounts: Mapping[str | None, int] = field(default_factory=dict)
     """By contract (None: the native asset) the least amount, in base units, that moves anything."""
+    stall_after: timedelta | None = None
+    """How old the newest block may be; None: no bound."""
 
 
 def asset_id(chain_id: ChainId, traits: Traits, contract: str | None) -> AssetId:
@@ -94,6 +97,10 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
         traits.has_references,
         rail.patience.stuck,
         rail.patience.blind,
+        rail.stall_after,
+        rail.patience.margin,
+        # A mempool shows a payment before its block does, and then first sight is our own clock's.
+        timedelta(0) if traits.has_pending else rail.patience.margin,
     )
     ids = [asset_id(rail.chain_id, traits, each.contract) for each in rail.assets]
     symbols = [each.symbol for each in rail.assets]

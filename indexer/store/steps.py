@@ -50,7 +50,7 @@ class Position:
     """Where a step leaves the rail.
 
     ``finalized`` is the highest final block at or below the cursor, None where none is known. ``age``: how long ago
-    the node said that the cursor is its head; None while it is not, and then only block times are covered.
+    the nodes said that nothing is above the cursor; None while that is not so, and then no further time is covered.
     """
 
     cursor: BlockRef
@@ -59,6 +59,11 @@ class Position:
     age: timedelta | None
     state: str
     reason: str | None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the rail cannot be believed: then nothing is promoted, and nothing expires."""
+        return self.state in ("stalled", "halted")
 
 
 @dataclass(slots=True)
@@ -183,9 +188,9 @@ class StepStore:
                 raise self._lost()
             position = _position(row)
             finalized = position.finalized.height if position.finalized else -1
-            rows = await connection.fetch(
-                TOUCHED_ASIDE, self._lease.rail, position.cursor.height, finalized, *subject.parameters()
-            )
+            # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
+            due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
+            rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
             yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows)), position
 
     async def cover(self, age: timedelta) -> None:

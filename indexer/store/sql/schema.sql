@@ -28,7 +28,10 @@ create table railwatch.rails (
     enabled boolean not null default true,
     stuck_after interval not null default '2 hours',
     blind_after interval not null default '5 minutes',
-    neighbours_at timestamptz
+    neighbours_at timestamptz,
+    stall_after interval,
+    time_margin interval not null default '0',
+    sight_margin interval not null default '0'
 );
 comment on table railwatch.rails is 'One row a rail: where it follows, and whether it can be believed now.';
 comment on column railwatch.rails.name is 'The rail''s name in the configuration.';
@@ -55,6 +58,9 @@ comment on column railwatch.rails.enabled is 'Whether the configuration of the l
 comment on column railwatch.rails.stuck_after is 'How long a payment may wait here before stuck_confirming opens.';
 comment on column railwatch.rails.blind_after is 'How long nothing may be seen here before detection_delayed opens.';
 comment on column railwatch.rails.neighbours_at is 'Addresses that other rails of the family took in up to then were looked back for here too.';
+comment on column railwatch.rails.stall_after is 'How old the newest block may be; coverage never runs ahead of it by more. Null: no bound.';
+comment on column railwatch.rails.time_margin is 'By how much a block''s time may lie before its arrival. A window that blocks decide is open for that long.';
+comment on column railwatch.rails.sight_margin is 'The same for first sight; nothing where a mempool shows a payment before its block.';
 
 create table railwatch.leases (
     rail text primary key references railwatch.rails (name),
@@ -272,6 +278,8 @@ create table railwatch.detections (
     version int not null default 0,
     due_basis text check (due_basis in ('depth', 'finalized')),
     due_height bigint,
+    second_look text check (second_look in ('verified', 'unverified', 'mismatch')),
+    looked_at_block text,
     unique (tx_id, rail, tx_index)
 );
 create index detections_invoice on railwatch.detections (invoice_id);
@@ -304,6 +312,8 @@ comment on column railwatch.detections.invoice_ended is 'The invoice''s state at
 comment on column railwatch.detections.version is 'How many transitions it has had.';
 comment on column railwatch.detections.due_basis is 'What due_height counts in: depth of the cursor, or finality.';
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
+comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. Null: not asked yet.';
+comment on column railwatch.detections.looked_at_block is 'Hash of the block that was read for that. In another block it is asked again.';
 
 create table railwatch.observations (
     detection_id uuid not null,

@@ -9,16 +9,19 @@ select name, chain_id from railwatch.rails
 -- name: mirror_rail
 -- A configured rail as a row; where it follows, and how it is, stays as it was.
 insert into railwatch.rails as known
-    (name, chain_id, family, fold_case, has_finality, max_confirmations, has_references, stuck_after, blind_after)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    (name, chain_id, family, fold_case, has_finality, max_confirmations, has_references, stuck_after, blind_after,
+     stall_after, time_margin, sight_margin)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 on conflict (name) do update
 set family = excluded.family, fold_case = excluded.fold_case, has_finality = excluded.has_finality,
     max_confirmations = excluded.max_confirmations, has_references = excluded.has_references,
-    stuck_after = excluded.stuck_after, blind_after = excluded.blind_after, enabled = true
+    stuck_after = excluded.stuck_after, blind_after = excluded.blind_after, stall_after = excluded.stall_after,
+    time_margin = excluded.time_margin, sight_margin = excluded.sight_margin, enabled = true
 where (known.family, known.fold_case, known.has_finality, known.max_confirmations, known.has_references,
-       known.stuck_after, known.blind_after, known.enabled)
+       known.stuck_after, known.blind_after, known.stall_after, known.time_margin, known.sight_margin, known.enabled)
     is distinct from (excluded.family, excluded.fold_case, excluded.has_finality, excluded.max_confirmations,
-                      excluded.has_references, excluded.stuck_after, excluded.blind_after, true)
+                      excluded.has_references, excluded.stuck_after, excluded.blind_after, excluded.stall_after,
+                      excluded.time_margin, excluded.sight_margin, true)
 
 -- name: disable_other_rails
 -- Rails that the configuration no longer has; their rows and history stay.

@@ -1,14 +1,15 @@
 -- name: quiet_step
--- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell.
+-- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell. While
+-- the rail is blind nothing is promoted, so nothing is due. Coverage never runs ahead of the chain by more than a stall.
 update railwatch.rails r
 set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
     finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-    covered_until = greatest(covered_until, least($7, now()), now() - $11::interval)
+    covered_until = greatest(covered_until, least(now() - $11::interval, $7::timestamptz + r.stall_after))
 where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
-  and not exists (select from railwatch.detections d
-                  where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4)
-  and not exists (select from railwatch.detections d
-                  where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9)
+  and ($12 = 'stalled' or not exists (
+      select from railwatch.detections d where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4))
+  and ($12 = 'stalled' or not exists (
+      select from railwatch.detections d where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9))
 returning now() as now
 
 -- name: open_step
@@ -20,7 +21,7 @@ with fence as (
     update railwatch.rails r
     set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
         finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-        covered_until = greatest(covered_until, least($7, now()), now() - $11::interval), rewinds = rewinds + $14
+        covered_until = greatest(covered_until, least(now() - $11::interval, $7::timestamptz + r.stall_after)), rewinds = rewinds + $14
     where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
     returning r.covered_until
 ), kept as (
@@ -42,7 +43,8 @@ union all
 select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null
 from railwatch.rails where name <> $1 and covered_until is not null
 union all
-select * from railwatch.touched($1, $4, coalesce($9, -1), $15, $16, $17, $18, $19)
+select * from railwatch.touched($1, case when $12 = 'stalled' then -1 else $4 end,
+                                case when $12 = 'stalled' then -1 else coalesce($9, -1) end, $15, $16, $17, $18, $19)
 where reference is null or reference = any ($20::text[])  -- many may share an address, each with a reference
 
 -- name: fence_aside
@@ -67,7 +69,7 @@ where reference is null or reference = any ($9::text[])
 -- name: cover
 -- Extend a rail's coverage to the present: once some window on it has run out, and every ten seconds as a sign of life.
 update railwatch.rails r
-set covered_until = greatest(covered_until, now() - $3::interval), updated_at = now()
+set covered_until = greatest(covered_until, least(now() - $3::interval, cursor_time + stall_after)), updated_at = now()
 where r.name = $1 and r.epoch = $2 and (
     coalesce(r.covered_until, '-infinity') < now() - $3::interval - interval '10 seconds'
     or exists (
@@ -85,7 +87,8 @@ where i.state = 'created' and i.expires_at <= now()
   and not exists (
       select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
       where d.invoice_id = i.id and d.watch_state <> 'rejected'
-        and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at))
+        and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at
+             + case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end))
 order by i.expires_at limit 1000
 
 -- name: pending_of_rail
@@ -143,7 +146,7 @@ select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.ti
        array(select row(r.rail, r.asset, sum(r.amount), sum(r.surplus), sum(r.waived)) from railwatch.refunds r
              where r.invoice_id = i.id group by r.rail, r.asset) as refunds,
        array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after,
-                        d.tallies)
+                       case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end, d.tallies)
              from railwatch.destinations d join railwatch.rails r on r.name = d.rail
              where d.invoice_id = i.id and (d.watch_state <> 'rejected' or d.tallies <> '[]')
              order by d.position) as destinations,

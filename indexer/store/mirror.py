@@ -90,7 +90,7 @@ async def _lock(connection: Connection) -> None:
     except asyncpg.LockNotAvailableError:
         holders = await connection.fetchval(LOCK_HOLDERS)
         raise StoreUnavailable(
-            f"another session holds the lock \"mirror\" in railwatch.locks: {holders or 'it has just ended'}; wait for "
+            f'another session holds the lock "mirror" in railwatch.locks: {holders or "it has just ended"}; wait for '
             "it, or end it with pg_terminate_backend, and start again"
         ) from None
 

@@ -17,7 +17,7 @@ from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, fi
 from indexer.daemon.health import Reach, Rhythm, trouble
 from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.watchlist import RailWatches
-from indexer.rail import BlockGone, BlockRef, Heads, RailAdapter, RailUnavailable, Scanned, Span
+from indexer.rail import BlockGone, BlockRef, Heads, RailAdapter, RailUnavailable, Scanned, Span, Transfer, Watches
 from indexer.store.rails import Left
 from indexer.store.steps import Position
 
@@ -260,10 +260,36 @@ class Follower:
         self.watches.spends.take(taken.transfers)
         self._prune()
 
-    def add_checkpoints(self, points: Sequence[BlockRef]) -> None:
-        """Take in checkpoints that a look-back stored, at the cursor or below: what is above has just been orphaned."""
+    def admit(self, transfers: Sequence[Transfer], points: Sequence[BlockRef]) -> None:
+        """Take in what a look-back or a rescan has committed, at the cursor or below, as a scan of ours would have.
+
+        ``points`` became checkpoints. What the transfers consume is claimed, so that a rival of theirs is recognised.
+        """
         known = {point.height: point for point in (*self.checkpoints, *points)}
         self.checkpoints = [known[height] for height in sorted(known) if height <= self._known_cursor.height]
+        self.watches.spends.take(transfers)
+
+    def anchor(self) -> BlockRef:
+        """Return the highest block that no reorg may pass: what is final, else the oldest checkpoint."""
+        return next(iter(self._anchored()), self._known_cursor)
+
+    async def search(self, start: int, upto: BlockRef, watches: Watches) -> tuple[list[Transfer], str]:
+        """Return transfers in the blocks above ``start`` up to and with ``upto``, and how the node was asked last.
+
+        A span at a time. Each proves that it begins at an ancestor of its end, and the last one ends in ``upto`` by
+        hash: so everything that is found lies on that block's own branch. Raises what the node raises.
+        """
+        traits = self.recorder.traits
+        after, found, route = await self.node.block_at(max(0, start)), list[Transfer](), ""
+        while after.height < upto.height:
+            target = after.height + (traits.lookback_span or traits.span_max)
+            end = upto if target >= upto.height else await self.node.block_at(target)
+            if end.height <= after.height:
+                raise BlockGone(f"the chain has no block between {after.height} and {target}")
+            scanned = await self.node.scan(Span(after, end, sparse=True), watches)
+            found.extend(scanned.transfers)
+            after, route = end, scanned.route
+        return found, route
 
     async def _idle(self, plan: Plan, idle: Idle) -> None:
         """Nothing new. Finality may have moved, the head may be too old, the node may be behind."""

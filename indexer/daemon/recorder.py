@@ -10,6 +10,7 @@ from indexer.core.book import Book, Moment
 from indexer.core.policy import Progress
 from indexer.core.step import News, gather, settle, settle_clock
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
+from indexer.store.errors import BranchChanged
 from indexer.store.steps import OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
@@ -68,13 +69,15 @@ class Recorder:
         watching: Sequence[UUID] = (),
         covered_from: int = 0,
     ) -> tuple[list[BlockRef], int]:
-        """Commit transfers of blocks at or below the cursor (look-back, rescan).
+        """Commit transfers of blocks at or below the cursor (look-back, rescan), which were found on its branch.
 
-        Returns the checkpoints kept, and how many of the transfers were not known before.
+        Returns the checkpoints kept, and how many of the transfers were not known before. Raises `BranchChanged` if the
+        branch changed since ``rewinds``, or if a block contradicts one that is stored; then nothing was written.
         """
         found = 0
         subject = self._subject(transfers)
         async with self.steps.aside(rewinds, subject) as (step, position):
+            _require_below(position.cursor, transfers)
             taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
             kept = self._touched_blocks(transfers, position)
             if transfers:
@@ -176,3 +179,17 @@ class Recorder:
     @staticmethod
     def _undoable(block: BlockRef, position: Position) -> bool:
         return position.finalized is None or block.height > position.finalized.height
+
+
+def _require_below(cursor: BlockRef, transfers: Sequence[Transfer]) -> None:
+    """Raise `BranchChanged` if one of the transfers cannot lie in an ancestor of ``cursor``, or in itself."""
+    for transfer in transfers:
+        block = transfer.block
+        if (
+            block is None
+            or block.height > cursor.height
+            or (block.height == cursor.height and block.hash != cursor.hash)
+        ):
+            raise BranchChanged(
+                f"transaction {transfer.tx_id} is not in a block of the branch that ends in {cursor.hash}"
+            )

@@ -22,6 +22,7 @@ STUCK_INVOICES = query("stuck_invoices")
 DELAYED_INVOICES = query("delayed_invoices")
 SIGHTED_INVOICES = query("sighted_invoices")
 WEIGH_INVOICES = query("weigh_invoices")
+ORDER_OF_INVOICE = query("order_of_invoice")
 
 BATCH = 500
 """Invoices of one transaction."""
@@ -74,6 +75,10 @@ class ClockStore:
     async def sighted(self, rail: str) -> list[UUID]:
         """What was delayed by a rail that sees again."""
         return [row["id"] for row in await self._database.rows(SIGHTED_INVOICES, rail, BATCH)]
+
+    async def order_of(self, invoice: UUID) -> str:
+        """Return the merchant and order of an invoice, for people."""
+        return str(await self._database.value(ORDER_OF_INVOICE, invoice))
 
     async def weigh(self, invoices: Sequence[UUID]) -> int:
         """Compare their exceptions with the facts, in one transaction; returns how many rows opened or ended."""

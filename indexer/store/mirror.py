@@ -10,14 +10,17 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
+import asyncpg
+
 from indexer.core.model import Patience
 from indexer.core.policy import Policy
 from indexer.rail.types import AssetId, AssetSpec, ChainId, Traits
 from indexer.store.database import Connection
-from indexer.store.errors import StoreError
+from indexer.store.errors import StoreError, StoreUnavailable
 from indexer.store.queries import query
 
 LOCK_MIRROR = query("lock_mirror")
+LOCK_HOLDERS = query("lock_holders")
 MIRRORED_CHAINS = query("mirrored_chains")
 MIRROR_RAIL = query("mirror_rail")
 DISABLE_OTHER_RAILS = query("disable_other_rails")
@@ -74,7 +77,7 @@ async def mirror(
         _check(rail)
     async with connection.transaction():
         # Two daemons that start at once would disable and enable each other's rows in any order.
-        await connection.execute(LOCK_MIRROR)
+        await _lock(connection)
         known = {row["name"]: row["chain_id"] for row in await connection.fetch(MIRRORED_CHAINS)}
         for rail in rails:
             _check_chain(rail, known.get(rail.name, rail.chain_id))
@@ -82,6 +85,19 @@ async def mirror(
         if not only:
             await connection.execute(DISABLE_OTHER_RAILS, [rail.name for rail in rails])
         await connection.execute(MIRROR_SETTINGS, list(settings), list(settings.values()))
+
+
+async def _lock(connection: Connection) -> None:
+    """Let one daemon mirror at a time. Raises `StoreUnavailable` with the name of whoever holds the lock for long."""
+    try:
+        async with connection.transaction():
+            await connection.execute(LOCK_MIRROR)
+    except asyncpg.LockNotAvailableError:
+        holders = await connection.fetchval(LOCK_HOLDERS)
+        raise StoreUnavailable(
+            f'another session holds the lock "mirror" in railwatch.locks: {holders or "it has just ended"}; wait for '
+            "it, or end it with pg_terminate_backend, and start again"
+        ) from None
 
 
 async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:

@@ -12,6 +12,7 @@ LOAD_CHECKPOINTS = query("load_checkpoints")
 LOAD_SPENDS = query("load_spends")
 SAY_STATE = query("say_state")
 SAY_HALTED = query("say_halted")
+RAIL_STATE = query("rail_state")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +56,9 @@ async def say_state(database: Database, lease: Lease, state: str, reason: str | 
 async def say_halted(database: Database, rail: str, reason: str) -> None:
     """Tell that a rail was ended by a defect, unless another daemon follows it by now."""
     await database.value(SAY_HALTED, rail, reason)
+
+
+async def rail_state(database: Database, rail: str) -> str:
+    """Return how a rail is said to be."""
+    row = await database.row(RAIL_STATE, rail)
+    return str(row["state"]) if row else "starting"

@@ -19,7 +19,7 @@ from indexer.core.step import Recorded
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
 from indexer.store.books import load_books, save_books
 from indexer.store.database import Connection, Database, Row
-from indexer.store.errors import LeaseLost
+from indexer.store.errors import BranchChanged, LeaseLost
 from indexer.store.queries import query
 
 QUIET_STEP = query("quiet_step")
@@ -138,9 +138,17 @@ class OpenStep:
         await self._connection.execute(BEGIN_WATCHING, list(destinations), covered_from)
 
     async def keep_checkpoints(self, blocks: Sequence[BlockRef]) -> None:
-        """Store more blocks, which lie at the cursor or below."""
-        if blocks:
-            await self._connection.execute(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
+        """Store more blocks, which lie at the cursor or below. Raises `BranchChanged` where another block is stored."""
+        if not blocks:
+            return
+        rows = await self._connection.fetch(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
+        stored = {row["height"]: row["hash"] for row in rows}
+        for block in blocks:
+            if stored[block.height] != block.hash:
+                raise BranchChanged(
+                    f"rail {self._rail}: block {block.hash} at {block.height} is not on the branch that is followed, "
+                    f"which has {stored[block.height]} there"
+                )
 
 
 class StepStore:
@@ -180,12 +188,15 @@ class StepStore:
     async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
         """Open a step that leaves the cursor where it is, and say where that is.
 
-        ``rewinds``: the branch that it was prepared on; raises `LeaseLost` if a reorg came in between.
+        ``rewinds``: the branch that it was prepared on; raises `BranchChanged` if a reorg came in between, and
+        `LeaseLost` if another daemon follows the rail.
         """
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch, rewinds)
+            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch)
             if row is None:
                 raise self._lost()
+            if row["rewinds"] != rewinds:
+                raise BranchChanged(f"rail {self._lease.rail}: a reorg came in between; nothing was written")
             position = _position(row)
             finalized = position.finalized.height if position.finalized else -1
             # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.

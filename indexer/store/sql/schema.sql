@@ -28,7 +28,7 @@ create table railwatch.rails (
     enabled boolean not null default true,
     stuck_after interval not null default '2 hours',
     blind_after interval not null default '5 minutes',
-    neighbours_at timestamptz,
+    neighbours_seq bigint,
     stall_after interval,
     time_margin interval not null default '0',
     sight_margin interval not null default '0'
@@ -57,7 +57,7 @@ comment on column railwatch.rails.has_references is 'Whether payers of one addre
 comment on column railwatch.rails.enabled is 'Whether the configuration of the last start had it.';
 comment on column railwatch.rails.stuck_after is 'How long a payment may wait here before stuck_confirming opens.';
 comment on column railwatch.rails.blind_after is 'How long nothing may be seen here before detection_delayed opens.';
-comment on column railwatch.rails.neighbours_at is 'Addresses that other rails of the family took in up to then were looked back for here too.';
+comment on column railwatch.rails.neighbours_seq is 'Addresses that other rails of the family added to the watch up to this keyed_seq were looked back for here too.';
 comment on column railwatch.rails.stall_after is 'How old the newest block may be; coverage never runs ahead of it by more. Null: no bound.';
 comment on column railwatch.rails.time_margin is 'By how much a block''s time may lie before its arrival. A window that blocks decide is open for that long.';
 comment on column railwatch.rails.sight_margin is 'The same for first sight; nothing where a mempool shows a payment before its block.';
@@ -65,12 +65,50 @@ comment on column railwatch.rails.sight_margin is 'The same for first sight; not
 create table railwatch.leases (
     rail text primary key references railwatch.rails (name),
     holder text not null,
-    expires_at timestamptz not null
+    expires_at timestamptz not null,
+    token uuid not null,
+    pid int not null,
+    backend_start timestamptz not null
 );
 comment on table railwatch.leases is 'Which daemon follows a rail. A lease outlives its holder by at most 15 seconds.';
 comment on column railwatch.leases.rail is 'The rail.';
 comment on column railwatch.leases.holder is 'Host, process and a random part: who holds it.';
 comment on column railwatch.leases.expires_at is 'When others may take it, unless it is renewed.';
+comment on column railwatch.leases.token is 'Random, and new each time the lease is acquired: only who knows it renews or releases.';
+comment on column railwatch.leases.pid is 'The server process of the holder''s connection. If it has ended, others may take the lease at once.';
+comment on column railwatch.leases.backend_start is 'When that process started, because the numbers of processes come again.';
+
+create table railwatch.locks (
+    name text primary key,
+    holder text,
+    token uuid,
+    pid int,
+    backend_start timestamptz,
+    expires_at timestamptz
+);
+comment on table railwatch.locks is 'What one process at a time may do. Rows, because readers and services may not lock them.';
+comment on column railwatch.locks.name is 'mirror: to write the configuration into tables, locked for one transaction. deliver: to post webhooks, held as a lease.';
+comment on column railwatch.locks.holder is 'Host and process of the holder; null: nobody has held it.';
+comment on column railwatch.locks.token is 'Random, and new each time it is acquired.';
+comment on column railwatch.locks.pid is 'The server process of the holder''s connection.';
+comment on column railwatch.locks.backend_start is 'When that process started.';
+comment on column railwatch.locks.expires_at is 'When others may take it, unless it is renewed.';
+insert into railwatch.locks (name) values ('mirror'), ('deliver');
+
+create table railwatch.watch_position (
+    family text primary key,
+    last_seq bigint not null
+);
+comment on table railwatch.watch_position is 'How many times addresses of a family were added to the watch. Held to the commit, so that numbers have no gaps and come in the order of commits.';
+comment on column railwatch.watch_position.family is 'The address space.';
+comment on column railwatch.watch_position.last_seq is 'The newest keyed_seq of its destinations.';
+
+create function railwatch.is_backend_alive(backend int, started timestamptz) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    -- Another role's start is not shown to everybody. Then the process counts as alive, and the lease runs out instead.
+    select exists (select from pg_stat_activity where pid = backend and coalesce(backend_start = started, true));
+$$;
+comment on function railwatch.is_backend_alive is 'Whether the connection that noted this process is still there. No other connection can be made to look like it.';
 
 create table railwatch.checkpoints (
     rail text not null references railwatch.rails (name),
@@ -216,11 +254,12 @@ create table railwatch.destinations (
     tallies jsonb not null default '[]',
     small_count bigint not null default 0,
     small_amount numeric not null default 0,
+    keyed_seq bigint,
     foreign key (rail, asset) references railwatch.assets (rail, id)
 );
 create index destinations_invoice on railwatch.destinations (invoice_id);
 create index destinations_key on railwatch.destinations (family, address_key);
-create index destinations_keyed on railwatch.destinations (keyed_at) where address_key is not null;
+create index destinations_keyed on railwatch.destinations (family, keyed_seq) where address_key is not null;
 create index destinations_folded on railwatch.destinations (address_folded, family);
 create index destinations_registered on railwatch.destinations (rail) where watch_state = 'registered';
 create index destinations_watching on railwatch.destinations (rail, address_key) where watch_state = 'watching';
@@ -244,7 +283,8 @@ comment on column railwatch.destinations.policy_origin is 'invoice, configuratio
 comment on column railwatch.destinations.family is 'The address space that the address belongs to.';
 comment on column railwatch.destinations.address_folded is 'The address as it is compared at registration.';
 comment on column railwatch.destinations.address_key is 'The address as the chain compares it; null until it was parsed.';
-comment on column railwatch.destinations.keyed_at is 'When it was parsed: other daemons of the family catch up by this.';
+comment on column railwatch.destinations.keyed_at is 'When it was parsed.';
+comment on column railwatch.destinations.keyed_seq is 'In which order the family''s addresses were added to the watch, which is the order of commits: followers catch up by this.';
 comment on column railwatch.destinations.position is 'Its place in the invoice''s list, from 1.';
 comment on column railwatch.destinations.accepts_from is 'A transfer from before this time is unexpected: created_at less accept_before, or created_at where the address had another invoice before.';
 comment on column railwatch.destinations.tip_at_creation is 'The rail''s newest height at registration, if a daemon followed it then: a block above it is newer, whatever its timestamp says.';
@@ -514,7 +554,8 @@ comment on column railwatch.consumers.position is 'The last seq that it has deal
 comment on column railwatch.consumers.updated_at is 'When it said so.';
 
 create table railwatch.rescans (
-    id bigint generated always as identity primary key,
+    id uuid primary key default gen_random_uuid(),
+    number bigint generated always as identity unique,
     rail text not null references railwatch.rails (name),
     from_height bigint not null check (from_height >= 0),
     to_height bigint,
@@ -522,19 +563,29 @@ create table railwatch.rescans (
     found int not null default 0,
     requested_at timestamptz not null default now(),
     finished_at timestamptz,
-    error text
+    outcome text check (outcome in ('done', 'failed', 'cancelled', 'merged')),
+    error text,
+    tries int not null default 0,
+    retry_at timestamptz not null default now(),
+    ended_by text,
+    check ((finished_at is null) = (outcome is null))
 );
-create index rescans_open on railwatch.rescans (rail) where finished_at is null;
-comment on table railwatch.rescans is 'Ranges that somebody asked to be looked through again, and how far that is.';
+create unique index rescans_open on railwatch.rescans (rail) where finished_at is null;
+comment on table railwatch.rescans is 'Ranges that somebody asked to be looked through again, and how far that is. At most one of a rail is open.';
 comment on column railwatch.rescans.id is 'The request.';
+comment on column railwatch.rescans.number is 'The order of requests.';
 comment on column railwatch.rescans.rail is 'The rail.';
 comment on column railwatch.rescans.from_height is 'First block, inclusive.';
 comment on column railwatch.rescans.to_height is 'Last block, inclusive; null: the cursor at the time.';
 comment on column railwatch.rescans.next_height is 'The next block to look at.';
 comment on column railwatch.rescans.found is 'Transfers that were not known before.';
 comment on column railwatch.rescans.requested_at is 'When it was asked for.';
-comment on column railwatch.rescans.finished_at is 'When it was done; null: not yet.';
-comment on column railwatch.rescans.error is 'Why it could not be done.';
+comment on column railwatch.rescans.finished_at is 'When it ended; null: it is open.';
+comment on column railwatch.rescans.outcome is 'done, failed, cancelled, or merged into another request; null: it is open.';
+comment on column railwatch.rescans.error is 'Why it failed, was cancelled, or does not get on now.';
+comment on column railwatch.rescans.tries is 'Attempts in a row that failed.';
+comment on column railwatch.rescans.retry_at is 'When the daemon goes on with it.';
+comment on column railwatch.rescans.ended_by is 'Who cancelled it.';
 
 create table railwatch.refunds (
     id uuid primary key default gen_random_uuid(),
@@ -1446,10 +1497,10 @@ begin
 end $$;
 comment on function railwatch.ack is 'Remember how far a consumer has come; never goes back. Returns the position.';
 
-create function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns bigint
+create function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    made bigint;
+    made uuid;
 begin
     if not exists (select from railwatch.rails where name = on_rail) then
         perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
@@ -1457,12 +1508,72 @@ begin
     if from_height is null or from_height < 0 or to_height < from_height then
         perform railwatch.refuse('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height');
     end if;
-    insert into railwatch.rescans (rail, from_height, to_height, next_height)
-    values (on_rail, from_height, to_height, from_height) returning id into made;
+    insert into railwatch.rescans as known (rail, from_height, to_height, next_height)
+    values (on_rail, request_rescan.from_height, request_rescan.to_height, request_rescan.from_height)
+    on conflict (rail) where finished_at is null do update
+    set from_height = least(known.from_height, excluded.from_height),
+        to_height = case when known.to_height is not null and excluded.to_height is not null
+                         then greatest(known.to_height, excluded.to_height) end,
+        next_height = least(known.next_height, excluded.from_height),
+        tries = 0, retry_at = now()
+    returning id into made;
     perform pg_notify('railwatch_work', 'rescan');
     return made;
 end $$;
-comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is.';
+comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
+
+create function railwatch.cancel_rescan(rescan uuid, actor text, reason text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.rescans;
+begin
+    perform railwatch.check_text(actor, 'actor', 200);
+    if reason is not null then
+        perform railwatch.check_text(reason, 'reason', 1000);
+    end if;
+    select * into known from railwatch.rescans where id = rescan for update;
+    if not found then
+        perform railwatch.refuse('RW030', 'there is no rescan ' || coalesce(rescan::text, '(null)'),
+            'List them with: railwatch rescan list');
+    end if;
+    if known.finished_at is not null then
+        return known.outcome;
+    end if;
+    update railwatch.rescans
+    set finished_at = now(), outcome = 'cancelled', ended_by = actor, error = coalesce(reason, error)
+    where id = rescan;
+    return 'cancelled';
+end $$;
+comment on function railwatch.cancel_rescan is 'End an open rescan. What it found stays. Returns the outcome; a rescan that has ended keeps the one that it has.';
+
+create function railwatch.resume_rail(on_rail text, actor text, reason text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.rails;
+begin
+    perform railwatch.check_text(actor, 'actor', 200);
+    if reason is not null then
+        perform railwatch.check_text(reason, 'reason', 1000);
+    end if;
+    select * into known from railwatch.rails where name = on_rail for no key update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    if known.state <> 'halted' then
+        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is ' || known.state || ', not halted');
+    end if;
+    if known.reason like 'DeepReorg%' then
+        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' halted because the chain left what was final: ' || known.reason,
+            'A person has to decide which payments still exist. Follow docs/runbooks/rail-halted.md, "DeepReorg".');
+    end if;
+    update railwatch.rails
+    set state = 'starting', updated_at = now(),
+        reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(known.reason, '')
+    where name = on_rail;
+    perform pg_notify('railwatch_work', 'resume');
+    return 'starting';
+end $$;
+comment on function railwatch.resume_rail is 'Let a halted rail go on from its last committed block, once its cause is gone. Refused after a DeepReorg.';
 
 create function railwatch.display(amount numeric, decimals int) returns numeric
 language sql immutable as $$ select trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric) $$;
@@ -1837,6 +1948,19 @@ select role, 'railwatch.balances', 'select'
 from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role;
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.balances', 'insert, update');
+
+insert into railwatch.rights (role, object, privileges)
+select role, object, 'select'
+from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role,
+     unnest(array['railwatch.locks', 'railwatch.watch_position']) as object;
+insert into railwatch.rights (role, object, privileges)
+values ('railwatch_daemon', 'railwatch.locks', 'update'),
+       ('railwatch_daemon', 'railwatch.watch_position', 'insert, update'),
+       ('railwatch_daemon', 'railwatch.destinations', 'update (keyed_seq)'),
+       ('railwatch_daemon', 'function railwatch.is_backend_alive', 'execute'),
+       ('railwatch_daemon', 'function railwatch.cancel_rescan', 'execute'),
+       ('railwatch_service', 'function railwatch.cancel_rescan', 'execute'),
+       ('railwatch_daemon', 'function railwatch.resume_rail', 'execute');
 
 create function railwatch.grant_rights() returns text[]
 language plpgsql as $$

@@ -1,6 +1,25 @@
 -- name: lock_mirror
--- One daemon mirrors at a time, to the commit.
-select pg_advisory_xact_lock(hashtextextended('railwatch/mirror', 0))
+-- One daemon mirrors at a time, to the commit. Only the daemon's role may lock the row.
+select name from railwatch.locks where name = 'mirror' for update
+
+-- name: lock_holders
+-- Sessions that hold rows of railwatch.locks, for the error of whoever waits for one.
+select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(a.application_name, ''), 'a session'),
+                                  a.pid, a.usename), ', ')
+from pg_locks l join pg_stat_activity a on a.pid = l.pid
+where l.relation = 'railwatch.locks'::regclass and l.mode = 'RowShareLock' and l.granted and l.pid <> pg_backend_pid()
+
+-- name: lock_book
+-- One migrator at a time, to the commit. Only roles that may write the book can lock it so.
+lock table public.railwatch_migrations in share row exclusive mode
+
+-- name: book_holders
+-- Sessions that hold the book of migrations, for the error of whoever waits for it.
+select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(a.application_name, ''), 'a session'),
+                                  a.pid, a.usename), ', ')
+from pg_locks l join pg_stat_activity a on a.pid = l.pid
+where l.relation = 'public.railwatch_migrations'::regclass and l.granted and l.pid <> pg_backend_pid()
+  and l.mode <> 'AccessShareLock'
 
 -- name: mirrored_chains
 -- Which chain each rail's rows belong to.

@@ -48,11 +48,12 @@ select * from railwatch.touched($1, case when $12 = 'stalled' then -1 else $4 en
 where reference is null or reference = any ($20::text[])  -- many may share an address, each with a reference
 
 -- name: fence_aside
--- Hold the rail's row for a step that leaves the cursor where it is; no row if the lease or the branch changed.
-select now() as now, cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, tip_height,
+-- Hold the rail's row for a step that leaves the cursor where it is; no row if another daemon has the rail. Not against
+-- registrations, which share the row's key.
+select now() as now, rewinds, cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, tip_height,
        state, reason
 from railwatch.rails
-where name = $1 and epoch = $2 and rewinds = $3
+where name = $1 and epoch = $2
 for no key update
 
 -- name: touched_aside
@@ -277,7 +278,9 @@ with taken as materialized (select railwatch.next_seq($1) as first)
 select first, pg_notify('railwatch', (first + $1 - 1)::text) from taken
 
 -- name: save_checkpoints
--- Blocks of a look-back that a reorg may have to come back to.
-insert into railwatch.checkpoints (rail, height, hash, parent, time)
+-- Blocks of a look-back that a reorg may have to come back to. Returns what is stored at their heights, which may be
+-- another block: then they are of another branch.
+insert into railwatch.checkpoints as known (rail, height, hash, parent, time)
 select $1, * from unnest($2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
-on conflict (rail, height) do update set hash = excluded.hash, parent = excluded.parent, time = excluded.time
+on conflict (rail, height) do update set hash = known.hash
+returning height, hash

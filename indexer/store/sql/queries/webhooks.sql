@@ -129,18 +129,24 @@ where state = 'dead' and endpoint = $1 and ($2::bigint[] is null or seq = any ($
 -- Tell the deliverer that somebody changed what it has to do.
 select pg_notify('railwatch_webhooks', '')
 
--- name: lock_deliverer
--- One deliverer posts; the lock lives as long as its connection.
-select pg_try_advisory_lock(hashtextextended('railwatch/deliver', 0))
+-- name: acquire_deliverer_lock
+-- One deliverer posts: the lock is free if nobody has it, if it has run out, or if the process of its holder has ended.
+with me as (
+    select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+)
+update railwatch.locks held
+set holder = $1, token = $2, pid = me.pid, backend_start = me.backend_start,
+    expires_at = now() + make_interval(secs => $3)
+from me
+where held.name = 'deliver' and (held.token is null or held.expires_at <= now()
+                                 or not railwatch.is_backend_alive(held.pid, held.backend_start))
+returning held.name
 
--- name: name_deliverer
--- Say who holds this connection, for whoever has to wait for it.
-select set_config('application_name', $1, false)
+-- name: renew_deliverer_lock
+-- Keep it for a while longer; no row if it has run out and was taken.
+update railwatch.locks set expires_at = now() + make_interval(secs => $2)
+where name = 'deliver' and token = $1 returning name
 
 -- name: who_delivers
--- The name under which the deliverer's connection goes.
-select a.application_name
-from pg_locks l join pg_stat_activity a on a.pid = l.pid
-where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-  and l.database = (select oid from pg_database where datname = current_database())
-  and ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended('railwatch/deliver', 0)
+-- Host and process of the deliverer.
+select holder from railwatch.locks where name = 'deliver'

@@ -40,6 +40,8 @@ class Recorder:
     traits: Traits
     configured: Collection[AssetId]
     steps: StepStore
+    origin: str | None = None
+    """The name that ids of its transfers derive from, if it was renamed."""
 
     async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
         """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
@@ -106,7 +108,7 @@ class Recorder:
             return len(books)
 
     def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
-        return Subject(self.traits.family, identify(transfers, self.rail), fork)
+        return Subject(self.traits.family, identify(transfers, self.origin or self.rail), fork)
 
     def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, News]:
         """What the transfers mean, and what a reorg took, by invoice."""

@@ -124,9 +124,10 @@ class RailRunner:
 
     async def _follow(self, lease: Lease, keeper: LeaseKeeper) -> None:
         """Everything that a rail does while its lease lasts; the first task that fails ends all of them."""
-        recorder = Recorder(self.name, self.node.traits, self.configured, StepStore(self.database, lease))
-        self.watches.spends = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
         left = await self._patiently(lambda: load_left(self.database, self.name), lease)
+        steps = StepStore(self.database, lease)
+        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin)
+        self.watches.spends = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
         self.follower = follower = Follower(self.node, recorder, self.watches, left, self.pace)
         registrar = Registrar(self.watch_store, self.node, follower)
         parsed = asyncio.Event()

@@ -28,12 +28,14 @@ create table railwatch.rails (
     enabled boolean not null default true,
     stuck_after interval not null default '2 hours',
     blind_after interval not null default '5 minutes',
-    neighbours_at timestamptz
+    neighbours_at timestamptz,
+    origin text,
+    given_up boolean not null default false
 );
 comment on table railwatch.rails is 'One row a rail: where it follows, and whether it can be believed now.';
 comment on column railwatch.rails.name is 'The rail''s name in the configuration.';
 comment on column railwatch.rails.chain_id is 'CAIP-2 id of the chain, compared with the node''s own at each connect.';
-comment on column railwatch.rails.state is 'starting, syncing, live, stalled or halted. Only while live is silence an answer.';
+comment on column railwatch.rails.state is 'starting, syncing, live, stalled or halted, when it was last followed. Ask state_now: only while live is silence an answer.';
 comment on column railwatch.rails.reason is 'Why it is not live, or what a live rail cannot see.';
 comment on column railwatch.rails.cursor_height is 'The last block whose content is committed here, inclusive.';
 comment on column railwatch.rails.cursor_hash is 'Hash of that block.';
@@ -55,6 +57,9 @@ comment on column railwatch.rails.enabled is 'Whether the configuration of the l
 comment on column railwatch.rails.stuck_after is 'How long a payment may wait here before stuck_confirming opens.';
 comment on column railwatch.rails.blind_after is 'How long nothing may be seen here before detection_delayed opens.';
 comment on column railwatch.rails.neighbours_at is 'Addresses that other rails of the family took in up to then were looked back for here too.';
+
+comment on column railwatch.rails.origin is 'The name that ids of its transfers derive from, if it was renamed; null: its name.';
+comment on column railwatch.rails.given_up is 'Whether the configuration says that nobody follows it any more: then no invoice''s end waits for it.';
 
 create table railwatch.leases (
     rail text primary key references railwatch.rails (name),
@@ -146,7 +151,7 @@ create table railwatch.invoices (
     unique (merchant_id, order_id)
 );
 create index invoices_open_window on railwatch.invoices (expires_at) where state = 'created';
-create index invoices_to_close on railwatch.invoices (closes_at) where closed_at is null;
+create index invoices_to_close on railwatch.invoices (closes_at, id) where closed_at is null;
 create index invoices_recent on railwatch.invoices (created_at);
 create index invoices_order on railwatch.invoices (order_id);
 create index invoices_open on railwatch.invoices (created_at, id)
@@ -862,7 +867,8 @@ begin
     end if;
     select id into of_asset from railwatch.assets
     where rail = on_rail.name and enabled
-      and (symbol = wish ->> 'asset' or id = wish ->> 'asset' or (on_rail.fold_case and lower(id) = lower(wish ->> 'asset')));
+      and (symbol = wish ->> 'asset' or id = wish ->> 'asset' or (on_rail.fold_case and lower(id) = lower(wish ->> 'asset')))
+    for share;  -- An asset that leaves the configuration waits for this order, and then goes on being looked for.
     if not found then
         perform railwatch.refuse('RW003', label || ': unknown asset ' || coalesce('"' || (wish ->> 'asset') || '"', '(none given)')
             || ' on rail ' || on_rail.name,
@@ -883,7 +889,7 @@ begin
     select i.id into taken
     from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
     where d.family = on_rail.family and d.address_folded = folded and d.reference is not distinct from wish ->> 'reference'
-      and i.id <> invoice.id and d.watch_state <> 'rejected'
+      and i.id <> invoice.id and d.watch_state not in ('rejected', 'closed')
       and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
     limit 1;
     if found then
@@ -1518,6 +1524,53 @@ begin
 end $$;
 comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is.';
 
+create function railwatch.rename_rail(old_name text, new_name text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    holder text;
+    place record;
+begin
+    -- Nobody takes the lease, and no step begins, until this is done.
+    perform from railwatch.rails where name = old_name for update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(old_name, '') || '"');
+    end if;
+    if new_name is null or new_name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'
+       or exists (select from railwatch.rails where new_name in (name, origin) and name <> old_name) or new_name = old_name then
+        perform railwatch.refuse('RW001', 'a rail cannot be renamed to "' || coalesce(new_name, '')
+            || '": that is no name, or one that a rail has or had', 'Letters, digits, dots, hyphens and underscores.');
+    end if;
+    select l.holder into holder from railwatch.leases l where l.rail = old_name and l.expires_at > now();
+    if found then
+        perform railwatch.refuse('RW023', 'rail ' || old_name || ' is followed by ' || holder || ', and cannot be renamed now',
+            'Stop that daemon first.');
+    end if;
+    delete from railwatch.leases where rail = old_name;
+    insert into railwatch.rails
+    select (jsonb_populate_record(r, jsonb_build_object('name', new_name, 'origin', coalesce(r.origin, r.name)))).*
+    from railwatch.rails r where r.name = old_name;
+    insert into railwatch.assets
+    select (jsonb_populate_record(a, jsonb_build_object('rail', new_name))).* from railwatch.assets a where a.rail = old_name;
+    -- Every table that names a rail, but the feed: its lines keep the name that the rail had then.
+    for place in
+        select c.oid::regclass as of_table, exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'append_only') as fixed
+        from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'rail' and not a.attisdropped
+        where c.relnamespace = 'railwatch'::regnamespace and c.relkind = 'r' and c.relname not in ('assets', 'transitions')
+        order by c.relname
+    loop
+        if place.fixed then
+            execute format('alter table %s disable trigger append_only', place.of_table);
+        end if;
+        execute format('update %s set rail = $1 where rail = $2', place.of_table) using new_name, old_name;
+        if place.fixed then
+            execute format('alter table %s enable always trigger append_only', place.of_table);
+        end if;
+    end loop;
+    delete from railwatch.assets where rail = old_name;
+    delete from railwatch.rails where name = old_name;
+end $$;
+comment on function railwatch.rename_rail is 'Give a rail another name, with all that belongs to it. Ids of transfers stay as they are. Refused while a daemon follows it.';
+
 create function railwatch.display(amount numeric, decimals int) returns numeric
 language sql immutable as $$ select trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric) $$;
 comment on function railwatch.display is 'Base units in display units, exactly; null where the decimals are not known.';
@@ -1533,12 +1586,24 @@ language sql immutable as $$
 $$;
 comment on function railwatch.customer_state is 'What a customer is told of a state: waiting, received, confirming, complete or issue.';
 
+create function railwatch.state_now(on_rail railwatch.rails) returns text
+language sql stable as $$
+    -- What the row says is true while somebody follows the rail. A halted one is halted until a person acts.
+    select case when on_rail.state = 'halted' then 'halted'
+                when exists (select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
+                then on_rail.state else 'not followed' end
+$$;
+comment on function railwatch.state_now is 'How a rail is: its state, or "not followed" while no daemon holds its lease.';
+
 create view railwatch.orders as
 select i.merchant_id, i.order_id, i.id as invoice_id, i.state, railwatch.customer_state(i.state, i.settled_at) as customer_state,
        i.state_since, i.created_at, i.expires_at, i.settled_at, i.held,
-       exists (select from railwatch.destinations d where d.invoice_id = i.id and d.watch_state = 'watching') as payable,
+       exists (select from railwatch.destinations d
+               join railwatch.rails r on r.name = d.rail and r.enabled
+               join railwatch.leases l on l.rail = r.name and l.expires_at > now()
+               where d.invoice_id = i.id and d.watch_state = 'watching') as payable,
        not exists (select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
-                   where d.invoice_id = i.id and d.watch_state <> 'rejected' and r.state <> 'live') as rails_live,
+                   where d.invoice_id = i.id and d.watch_state <> 'rejected' and railwatch.state_now(r) <> 'live') as rails_live,
        (select count(*) from railwatch.exceptions e where e.invoice_id = i.id and e.resolved_at is null) as exceptions,
        (select (array['critical', 'warning', 'info'])[min(array_position(array['critical', 'warning', 'info'], e.severity))]
         from railwatch.exceptions e where e.invoice_id = i.id and e.resolved_at is null) as severity,
@@ -1555,8 +1620,8 @@ comment on column railwatch.orders.created_at is 'When it was registered.';
 comment on column railwatch.orders.expires_at is 'End of the payment window, inclusive.';
 comment on column railwatch.orders.settled_at is 'When it was first paid.';
 comment on column railwatch.orders.held is 'Why it is held; null: not held.';
-comment on column railwatch.orders.payable is 'Whether an address of it may be shown: it is watched.';
-comment on column railwatch.orders.rails_live is 'Whether silence means that nothing came.';
+comment on column railwatch.orders.payable is 'Whether an address of it may be shown: it is watched, on a rail that somebody follows now.';
+comment on column railwatch.orders.rails_live is 'Whether silence means that nothing came: every rail of it is live, and followed now.';
 comment on column railwatch.orders.exceptions is 'How many exceptions are open.';
 comment on column railwatch.orders.severity is 'The worst of them.';
 comment on column railwatch.orders.fiat_amount is 'The order''s total.';
@@ -1567,7 +1632,7 @@ create view railwatch.order_destinations as
 select i.merchant_id, i.order_id, i.id as invoice_id, d.id as destination_id, d.position, d.rail, a.symbol, d.address, d.reference,
        d.watch_state, d.watch_error, railwatch.display(d.expected_amount, a.decimals) as expected,
        railwatch.display(d.seen_amount, a.decimals) as seen, railwatch.display(d.confirmed_amount, a.decimals) as confirmed,
-       railwatch.display(d.late_amount, a.decimals) as late, d.policy, d.policy_origin, r.state as rail_state
+       railwatch.display(d.late_amount, a.decimals) as late, d.policy, d.policy_origin, railwatch.state_now(r) as rail_state
 from railwatch.destinations d
 join railwatch.invoices i on i.id = d.invoice_id
 join railwatch.assets a on a.rail = d.rail and a.id = d.asset
@@ -1590,7 +1655,7 @@ comment on column railwatch.order_destinations.confirmed is 'Of that confirmed, 
 comment on column railwatch.order_destinations.late is 'Live and late, in display units.';
 comment on column railwatch.order_destinations.policy is 'When a payment counts here.';
 comment on column railwatch.order_destinations.policy_origin is 'invoice, configuration or default.';
-comment on column railwatch.order_destinations.rail_state is 'How the rail is.';
+comment on column railwatch.order_destinations.rail_state is 'How the rail is: its state, or "not followed".';
 
 create view railwatch.order_transfers as
 select x.tx_id, x.tx_index, i.merchant_id, i.order_id, i.id as invoice_id, i.state as invoice_state, x.id as detection_id, x.rail,
@@ -1901,9 +1966,10 @@ select role, object, privileges
 from (values
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'select', array['railwatch.feed_generations']),
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'execute', array[
-        'function railwatch.feed_generation', 'function railwatch.feed_check']),
+        'function railwatch.feed_generation', 'function railwatch.feed_check', 'function railwatch.state_now']),
     (array['railwatch_daemon', 'railwatch_service'], 'execute', array['function railwatch.lock_consumer']),
-    (array['railwatch_daemon'], 'execute', array['function railwatch.note_generation', 'function railwatch.renew_feed'])
+    (array['railwatch_daemon'], 'execute', array['function railwatch.note_generation', 'function railwatch.renew_feed',
+        'function railwatch.rename_rail'])
 ) as given (roles, privileges, objects), unnest(roles) as role, unnest(objects) as object;
 
 create function railwatch.grant_rights() returns text[]

@@ -209,6 +209,171 @@ begin
 end $$;
 comment on function railwatch.ack is 'Remember how far a consumer has come; never goes back. Returns the position.';
 
+-- Rails: what their ids derive from, whether anybody follows them, and how they are renamed.
+alter table railwatch.rails add origin text, add given_up boolean not null default false;
+create function railwatch.state_now(on_rail railwatch.rails) returns text
+language sql stable as $$
+    -- What the row says is true while somebody follows the rail. A halted one is halted until a person acts.
+    select case when on_rail.state = 'halted' then 'halted'
+                when exists (select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
+                then on_rail.state else 'not followed' end
+$$;
+comment on function railwatch.state_now is 'How a rail is: its state, or "not followed" while no daemon holds its lease.';
+
+create function railwatch.rename_rail(old_name text, new_name text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    holder text;
+    place record;
+begin
+    -- Nobody takes the lease, and no step begins, until this is done.
+    perform from railwatch.rails where name = old_name for update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(old_name, '') || '"');
+    end if;
+    if new_name is null or new_name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'
+       or exists (select from railwatch.rails where new_name in (name, origin) and name <> old_name) or new_name = old_name then
+        perform railwatch.refuse('RW001', 'a rail cannot be renamed to "' || coalesce(new_name, '')
+            || '": that is no name, or one that a rail has or had', 'Letters, digits, dots, hyphens and underscores.');
+    end if;
+    select l.holder into holder from railwatch.leases l where l.rail = old_name and l.expires_at > now();
+    if found then
+        perform railwatch.refuse('RW023', 'rail ' || old_name || ' is followed by ' || holder || ', and cannot be renamed now',
+            'Stop that daemon first.');
+    end if;
+    delete from railwatch.leases where rail = old_name;
+    insert into railwatch.rails
+    select (jsonb_populate_record(r, jsonb_build_object('name', new_name, 'origin', coalesce(r.origin, r.name)))).*
+    from railwatch.rails r where r.name = old_name;
+    insert into railwatch.assets
+    select (jsonb_populate_record(a, jsonb_build_object('rail', new_name))).* from railwatch.assets a where a.rail = old_name;
+    -- Every table that names a rail, but the feed: its lines keep the name that the rail had then.
+    for place in
+        select c.oid::regclass as of_table, exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'append_only') as fixed
+        from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'rail' and not a.attisdropped
+        where c.relnamespace = 'railwatch'::regnamespace and c.relkind = 'r' and c.relname not in ('assets', 'transitions')
+        order by c.relname
+    loop
+        if place.fixed then
+            execute format('alter table %s disable trigger append_only', place.of_table);
+        end if;
+        execute format('update %s set rail = $1 where rail = $2', place.of_table) using new_name, old_name;
+        if place.fixed then
+            execute format('alter table %s enable always trigger append_only', place.of_table);
+        end if;
+    end loop;
+    delete from railwatch.assets where rail = old_name;
+    delete from railwatch.rails where name = old_name;
+end $$;
+comment on function railwatch.rename_rail is 'Give a rail another name, with all that belongs to it. Ids of transfers stay as they are. Refused while a daemon follows it.';
+
+create or replace view railwatch.orders as
+select i.merchant_id, i.order_id, i.id as invoice_id, i.state, railwatch.customer_state(i.state, i.settled_at) as customer_state,
+       i.state_since, i.created_at, i.expires_at, i.settled_at, i.held,
+       exists (select from railwatch.destinations d
+               join railwatch.rails r on r.name = d.rail and r.enabled
+               join railwatch.leases l on l.rail = r.name and l.expires_at > now()
+               where d.invoice_id = i.id and d.watch_state = 'watching') as payable,
+       not exists (select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
+                   where d.invoice_id = i.id and d.watch_state <> 'rejected' and railwatch.state_now(r) <> 'live') as rails_live,
+       (select count(*) from railwatch.exceptions e where e.invoice_id = i.id and e.resolved_at is null) as exceptions,
+       (select (array['critical', 'warning', 'info'])[min(array_position(array['critical', 'warning', 'info'], e.severity))]
+        from railwatch.exceptions e where e.invoice_id = i.id and e.resolved_at is null) as severity,
+       i.fiat_amount, i.fiat_currency, i.metadata
+from railwatch.invoices i;
+
+create or replace view railwatch.order_destinations as
+select i.merchant_id, i.order_id, i.id as invoice_id, d.id as destination_id, d.position, d.rail, a.symbol, d.address, d.reference,
+       d.watch_state, d.watch_error, railwatch.display(d.expected_amount, a.decimals) as expected,
+       railwatch.display(d.seen_amount, a.decimals) as seen, railwatch.display(d.confirmed_amount, a.decimals) as confirmed,
+       railwatch.display(d.late_amount, a.decimals) as late, d.policy, d.policy_origin, railwatch.state_now(r) as rail_state
+from railwatch.destinations d
+join railwatch.invoices i on i.id = d.invoice_id
+join railwatch.assets a on a.rail = d.rail and a.id = d.asset
+join railwatch.rails r on r.name = d.rail;
+comment on column railwatch.rails.state is 'starting, syncing, live, stalled or halted, when it was last followed. Ask state_now: only while live is silence an answer.';
+comment on column railwatch.rails.origin is 'The name that ids of its transfers derive from, if it was renamed; null: its name.';
+comment on column railwatch.rails.given_up is 'Whether the configuration says that nobody follows it any more: then no invoice''s end waits for it.';
+comment on column railwatch.orders.payable is 'Whether an address of it may be shown: it is watched, on a rail that somebody follows now.';
+comment on column railwatch.orders.rails_live is 'Whether silence means that nothing came: every rail of it is live, and followed now.';
+comment on column railwatch.order_destinations.rail_state is 'How the rail is: its state, or "not followed".';
+
+-- What is closed no longer holds its address.
+create or replace function railwatch.create_destination(invoice railwatch.invoices, wish jsonb, place int) returns void
+language plpgsql as $$
+declare
+    label text := 'destinations[' || place || ']';
+    on_rail railwatch.rails;
+    of_asset text;
+    chosen jsonb;
+    chosen_origin text;
+    folded text;
+    amount numeric;
+    taken uuid;
+    unknown text;
+begin
+    if jsonb_typeof(wish) is distinct from 'object' then
+        perform railwatch.refuse('RW001', label || ' is not an object');
+    end if;
+    select key into unknown from jsonb_object_keys(wish) key
+    where key not in ('rail', 'asset', 'address', 'amount', 'reference', 'derivation') limit 1;
+    if unknown is not null then
+        perform railwatch.refuse('RW001', label || ': unknown field "' || unknown || '"');
+    end if;
+    select * into on_rail from railwatch.rails where name = wish ->> 'rail' and enabled;
+    if not found then
+        perform railwatch.refuse('RW002', label || ': unknown rail ' || coalesce('"' || (wish ->> 'rail') || '"', '(none given)'),
+            'Enabled rails: ' || coalesce((select string_agg(name, ', ' order by name) from railwatch.rails where enabled),
+            'none yet; has the daemon been started with this database?'));
+    end if;
+    select id into of_asset from railwatch.assets
+    where rail = on_rail.name and enabled
+      and (symbol = wish ->> 'asset' or id = wish ->> 'asset' or (on_rail.fold_case and lower(id) = lower(wish ->> 'asset')))
+    for share;  -- An asset that leaves the configuration waits for this order, and then goes on being looked for.
+    if not found then
+        perform railwatch.refuse('RW003', label || ': unknown asset ' || coalesce('"' || (wish ->> 'asset') || '"', '(none given)')
+            || ' on rail ' || on_rail.name,
+            'Configured there: ' || coalesce((select string_agg(symbol, ', ' order by symbol) from railwatch.assets
+                                              where rail = on_rail.name and enabled), 'none'));
+    end if;
+    amount := railwatch.parse_amount(wish -> 'amount', label);
+    if coalesce(wish ->> 'address', '') = '' or length(wish ->> 'address') > 200 then
+        perform railwatch.refuse('RW001', label || ': address is missing or longer than 200 characters');
+    end if;
+    if wish ? 'reference' and not on_rail.has_references then
+        perform railwatch.refuse('RW011', label || ': rail ' || on_rail.name || ' knows no references',
+            'Leave it out, and derive a new address for each invoice.');
+    end if;
+    folded := case when on_rail.fold_case then lower(wish ->> 'address') else wish ->> 'address' end;
+    -- Two registrations of one address wait for each other here; the later one then sees the earlier.
+    perform pg_advisory_xact_lock(hashtextextended('railwatch/' || on_rail.family || '/' || folded, 0));
+    select i.id into taken
+    from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
+    where d.family = on_rail.family and d.address_folded = folded and d.reference is not distinct from wish ->> 'reference'
+      and i.id <> invoice.id and d.watch_state not in ('rejected', 'closed')
+      and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+    limit 1;
+    if found then
+        perform railwatch.refuse('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to open invoice ' || taken,
+            'Derive a new address for each invoice.');
+    end if;
+    if invoice.terms ? 'policy' then
+        chosen := railwatch.parse_policy(invoice.terms -> 'policy', on_rail);
+        chosen_origin := 'invoice';
+    else
+        select policy, origin into chosen, chosen_origin
+        from railwatch.resolve_policy(on_rail.name, of_asset, invoice.fiat_amount);
+    end if;
+    insert into railwatch.destinations
+        (invoice_id, rail, asset, address, reference, derivation, expected_amount, policy, policy_origin, family,
+         address_folded, position)
+    values (invoice.id, on_rail.name, of_asset, wish ->> 'address', wish ->> 'reference', wish ->> 'derivation',
+            amount, chosen, chosen_origin, on_rail.family, folded, place);
+end $$;
+
+drop index railwatch.invoices_to_close;
+create index invoices_to_close on railwatch.invoices (closes_at, id) where closed_at is null;
+
 -- `lock_consumer` takes the place of the right to lock any consumer's row.
 delete from railwatch.rights where object = 'railwatch.consumers' and privileges = 'update (updated_at)';
 do $$
@@ -226,9 +391,10 @@ select role, object, privileges
 from (values
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'select', array['railwatch.feed_generations']),
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'execute', array[
-        'function railwatch.feed_generation', 'function railwatch.feed_check']),
+        'function railwatch.feed_generation', 'function railwatch.feed_check', 'function railwatch.state_now']),
     (array['railwatch_daemon', 'railwatch_service'], 'execute', array['function railwatch.lock_consumer']),
-    (array['railwatch_daemon'], 'execute', array['function railwatch.note_generation', 'function railwatch.renew_feed'])
+    (array['railwatch_daemon'], 'execute', array['function railwatch.note_generation', 'function railwatch.renew_feed',
+        'function railwatch.rename_rail'])
 ) as given (roles, privileges, objects), unnest(roles) as role, unnest(objects) as object;
 
 select railwatch.grant_rights();

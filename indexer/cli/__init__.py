@@ -8,7 +8,8 @@ from indexer.cli.demo import demo
 from indexer.cli.evidence import explain, feed
 from indexer.cli.exits import EPILOG, Railwatch
 from indexer.cli.invoice import invoice
-from indexer.cli.operate import exceptions, rail, rescan
+from indexer.cli.operate import exceptions, rescan
+from indexer.cli.rail import rail
 from indexer.cli.status import status
 from indexer.cli.webhook import webhook
 

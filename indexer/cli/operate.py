@@ -1,4 +1,4 @@
-"""`railwatch rescan`, `rail` and `exceptions`: what an operator does when something needs a person."""
+"""`railwatch rescan` and `exceptions`: what an operator does when something needs a person."""
 
 import asyncio
 from uuid import UUID
@@ -16,7 +16,6 @@ from indexer.store.invoices import (
     cancel_rescan,
     request_rescan,
     resolve_exception,
-    resume_rail,
 )
 from indexer.store.reads import Record, list_exceptions, list_rescans
 
@@ -105,35 +104,6 @@ def cancel_rescan_(config: Config, as_json: bool, actor: str, rescan_id: UUID, r
 async def _cancel_rescan(config: Config, rescan_id: UUID, actor: str, reason: str | None) -> str:
     async with open_database(config) as database:
         return await cancel_rescan(database, rescan_id, actor, reason)
-
-
-@click.group()
-def rail() -> None:
-    """What an operator decides about a rail."""
-
-
-@rail.command()
-@config_option
-@json_option
-@actor_option
-@click.argument("name")
-@click.option("--reason", metavar="TEXT", help="What was done about the cause.")
-def resume(config: Config, as_json: bool, actor: str, name: str, reason: str | None) -> None:
-    """Let the halted rail NAME go on from its last committed block, without a restart of the daemon.
-
-    Do this once the cause is gone: a rail that meets it again halts again. After a DeepReorg it is refused.
-    """
-    rail_config(config, name)
-    state = asyncio.run(_resume(config, name, actor, reason))
-    if as_json:
-        emit({"rail": name, "state": state})
-    else:
-        click.echo(f"rail {name} goes on; `railwatch status` shows how it is")
-
-
-async def _resume(config: Config, name: str, actor: str, reason: str | None) -> str:
-    async with open_database(config) as database:
-        return await resume_rail(database, name, actor, reason)
 
 
 @click.group()

@@ -195,6 +195,9 @@ class InvoicesConfig(Table):
     keep_watching: Annotated[int, BeforeValidator(seconds_of)] = Field(
         default=30 * 86_400, le=TEN_YEARS, description='a duration of at most ten years, such as "30d"'
     )
+    unfollowed_rails: tuple[str, ...] = Field(
+        default=(), description="names of rails that nobody follows any more, though invoices are open there"
+    )
 
 
 class HttpConfig(Table):

@@ -51,6 +51,7 @@ class Alarms:
 
     async def look(self) -> None:
         """One look at everything. Raises `StoreUnavailable`."""
+        await self.store.note_generation()
         await self._weigh_all(await self.store.unweighed())
         await self._weigh_all(await self.store.stuck())
         for sight in await self.store.sight():

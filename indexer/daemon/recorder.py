@@ -42,6 +42,8 @@ class Recorder:
     configured: Mapping[AssetId, int]
     """The rail's assets, each with the least amount (base units) that moves anything."""
     steps: StepStore
+    origin: str | None = None
+    """The name that ids of its transfers derive from, if it was renamed."""
 
     async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
         """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
@@ -113,7 +115,7 @@ class Recorder:
 
     def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, News]:
         """What the transfers mean, and what a reorg took, by invoice."""
-        news = gather(subject.transfers, self.rail, step.touched.recorded(), self.configured, step.now)
+        news = gather(subject.transfers, self.rail, step.touched.recorded(self.origin), self.configured, step.now)
         for invoice, detections in step.touched.orphaned.items():
             news.setdefault(invoice, News()).orphaned.extend(detections)
         return news

@@ -239,7 +239,8 @@ class RailRunner:
         index = await self._patiently(lambda: self.family.caught_up(self._alive), lease)
         claims = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
         left = await self._patiently(lambda: load_left(self.database, self.name), lease)
-        recorder = Recorder(self.name, self.node.traits, self.configured, StepStore(self.database, lease))
+        steps = StepStore(self.database, lease)
+        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin)
         return Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
 
     def _alive(self) -> None:

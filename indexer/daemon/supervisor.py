@@ -17,6 +17,7 @@ from indexer.config import Config, RailConfig
 from indexer.core.model import Patience
 from indexer.daemon.alarms import Alarms
 from indexer.daemon.database import open_database
+from indexer.daemon.demand import with_assets_in_demand
 from indexer.daemon.follower import Pace
 from indexer.daemon.isolation import keep_running
 from indexer.daemon.nodeset import NodeSet
@@ -30,7 +31,7 @@ from indexer.store.database import Database
 from indexer.store.errors import StoreUnavailable
 from indexer.store.mirror import PolicyRow, RailMirror, asset_id, mirror
 from indexer.store.reads import Counts, read_counts
-from indexer.store.watches import WatchStore, close_due
+from indexer.store.watches import Closing, WatchStore
 
 STOP_WITHIN = 4.0
 """Seconds that rails get to put their last step down, once told to stop."""
@@ -121,6 +122,8 @@ async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> No
     nodes = [open_rail(rail) for rail in rails]
     async with open_database(config) as database:
         await _mirror(database, config, rails, nodes, only=only_rail is not None)
+        rails = await with_assets_in_demand(database, rails)
+        nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
         families = await _load_families(database, {node.traits.family for node in nodes})
         runners = [
             _runner(database, families[node.traits.family], rail, node, reporter)
@@ -145,7 +148,8 @@ async def _mirror(
 ) -> None:
     mirrors = [rail_mirror(config, rail, node.traits) for rail, node in zip(rails, nodes, strict=True)]
     async with database.connection() as connection:
-        await mirror(connection, mirrors, {"closes_in": config.invoices.keep_watching}, only=only)
+        settings = {"closes_in": config.invoices.keep_watching}
+        await mirror(connection, mirrors, settings, only=only, unfollowed=config.invoices.unfollowed_rails)
 
 
 def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
@@ -195,15 +199,16 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet,
 
 
 async def _close_watches(database: Database) -> None:
-    """Close invoices whose horizon has passed.
+    """Close invoices whose horizon has passed, and was seen to its end.
 
     Their addresses stay in the index until the next start: it is a filter, and the store ignores what is closed. To
     take one out here could race with its being registered again, and a payment would be missed.
     """
+    closing = Closing(database)
     while True:
         await asyncio.sleep(CLOSE_EVERY)
         with suppress(StoreUnavailable):
-            await close_due(database)
+            await closing.turn()
 
 
 async def _count(database: Database, reporter: Reporter) -> None:

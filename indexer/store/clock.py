@@ -13,6 +13,7 @@ from indexer.core.model import Coverage
 from indexer.core.step import look_at_cases
 from indexer.store.books import load_books, save_books
 from indexer.store.database import Connection, Database
+from indexer.store.feed import note_generation
 from indexer.store.queries import query
 
 SIGHT = query("sight")
@@ -53,6 +54,10 @@ class ClockStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def note_generation(self) -> None:
+        """See to it that the feed's generation is written down."""
+        await note_generation(self._database)
 
     async def sight(self) -> list[Sight]:
         """How every rail sees."""

@@ -25,6 +25,7 @@ ANNOTATE_EXCEPTION = query("call_annotate_exception")
 REQUEST_RESCAN = query("call_request_rescan")
 CANCEL_RESCAN = query("call_cancel_rescan")
 RESUME_RAIL = query("call_resume_rail")
+RENAME_RAIL = query("call_rename_rail")
 ASSET_DECIMALS = query("asset_decimals")
 WATCH_STATES = query("watch_states")
 
@@ -120,6 +121,12 @@ async def annotate_exception(
     """Add a note to an exception, or give it an owner. Raises `Refused`."""
     async with _functions(database) as connection:
         await connection.fetchval(ANNOTATE_EXCEPTION, exception, act.actor, note, owner)
+
+
+async def rename_rail(database: Database, old: str, new: str) -> None:
+    """Give a rail another name, with all that belongs to it. Raises `Refused` while a daemon follows it."""
+    async with _functions(database) as connection:
+        await connection.execute(RENAME_RAIL, old, new)
 
 
 async def request_rescan(database: Database, rail: str, from_height: int, to_height: int | None = None) -> UUID:

@@ -23,6 +23,8 @@ class Left:
     finalized: BlockRef | None
     checkpoints: list[BlockRef]
     rewinds: int
+    origin: str | None = None
+    """The name that ids of its transfers derive from, if it was renamed."""
 
 
 async def load_left(database: Database, rail: str) -> Left:
@@ -31,7 +33,7 @@ async def load_left(database: Database, rail: str) -> Left:
     if row is None:
         raise LookupError(f"rail {rail} was not mirrored")
     if row["cursor_height"] is None:
-        return Left(None, None, [], row["rewinds"])
+        return Left(None, None, [], row["rewinds"], row["origin"])
     cursor = BlockRef(row["cursor_height"], row["cursor_hash"], row["cursor_parent"], row["cursor_time"])
     finalized = None
     if row["finalized_hash"] is not None:
@@ -40,7 +42,7 @@ async def load_left(database: Database, rail: str) -> Left:
         BlockRef(each["height"], each["hash"], each["parent"], each["time"])
         for each in await database.rows(LOAD_CHECKPOINTS, rail, cursor.height)
     ]
-    return Left(cursor, finalized, points, row["rewinds"])
+    return Left(cursor, finalized, points, row["rewinds"], row["origin"])
 
 
 async def load_spends(database: Database, rail: str) -> list[tuple[str, str]]:

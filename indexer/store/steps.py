@@ -78,10 +78,10 @@ class Touched:
     candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
     known: list[Known] = field(default_factory=list)
 
-    def recorded(self) -> Recorded:
-        """Return it as the core takes it."""
+    def recorded(self, origin: str | None) -> Recorded:
+        """Return it as the core takes it. ``origin``: the name that ids derive from, if the rail was renamed."""
         orphaned = {each for some in self.orphaned.values() for each in some}
-        return Recorded(self.candidates, self.known, self.rivals, orphaned)
+        return Recorded(self.candidates, self.known, self.rivals, orphaned, origin)
 
 
 @dataclass(frozen=True, slots=True)

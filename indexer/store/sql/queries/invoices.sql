@@ -51,3 +51,7 @@ where a.rail = $1 and a.enabled
 -- name: watch_states
 -- Whether an invoice's destinations are watched yet.
 select rail, address, watch_state, watch_error from railwatch.destinations where invoice_id = $1 order by position
+
+-- name: call_rename_rail
+-- Give a rail another name, with all that belongs to it.
+select railwatch.rename_rail($1, $2)

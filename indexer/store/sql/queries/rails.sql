@@ -1,6 +1,6 @@
 -- name: load_rail
 -- Where a rail was left.
-select cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, rewinds, state, reason
+select cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, rewinds, state, reason, origin
 from railwatch.rails where name = $1
 
 -- name: load_checkpoints

@@ -102,15 +102,34 @@ update railwatch.destinations set watch_state = 'watching', covered_from = $2, w
 where id = any ($1) and watch_state = 'registered'
 
 -- name: close_watches
--- Stop watching invoices whose horizon has passed.
-with closing as (
-    update railwatch.invoices i set closed_at = now()
-    where i.id in (select id from railwatch.invoices where closed_at is null and closes_at <= now()
-                   order by closes_at limit 1000 for update skip locked)
-    returning i.id
+-- Stop watching invoices whose horizon has passed and was covered to its end on every rail, and that have nothing on its
+-- way: of $3 after ($1, $2), in the order of their horizons. Rails that were given up are not waited for.
+with looked_at as materialized (
+    select id, closes_at, state from railwatch.invoices
+    where closed_at is null and closes_at <= now() and (closes_at, id) > ($1, $2)
+    order by closes_at, id limit $3
+), closable as (
+    select l.id from looked_at l
+    where not exists (
+        select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
+        where d.invoice_id = l.id and d.watch_state <> 'rejected' and not r.given_up
+          and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < l.closes_at))
+      and not exists (
+        select from railwatch.detections x join railwatch.rails r on r.name = x.rail
+        where x.invoice_id = l.id and not r.given_up and x.state in ('pending', 'included', 'confirmed'))
+), held as materialized (
+    -- As they are by now: a step may have moved them, and locks them in this order too.
+    select i.id from railwatch.invoices i
+    where i.id in (select id from closable) and i.closed_at is null and i.state not in ('detected', 'confirming')
+    order by i.id for no key update skip locked
+), closing as (
+    update railwatch.invoices i set closed_at = now() from held where i.id = held.id returning i.id
+), ended as (
+    update railwatch.destinations d set watch_state = 'closed'
+    from closing where d.invoice_id = closing.id and d.watch_state <> 'rejected'
 )
-update railwatch.destinations d set watch_state = 'closed'
-from closing where d.invoice_id = closing.id and d.watch_state <> 'rejected'
+select (select count(*) from looked_at) as looked_at, (select count(*) from closing) as closed, last.closes_at, last.id
+from (select null) one left join lateral (select closes_at, id from looked_at order by closes_at desc, id desc limit 1) last on true
 
 -- name: next_rescan
 -- The open rescan of a rail, unless it failed a moment ago.

@@ -28,7 +28,11 @@ from indexer.rail.decoding import bound_recursion
 from indexer.rail.tables import read_heights
 
 if TYPE_CHECKING:
-    from adapters.evm.connection import Connection
+    from adapters.evm.connection import Connection, Learned
+
+LEARNED: dict[tuple[str, str], Learned] = {}
+"""What the nodes of this process taught us, by rail and URL: a daemon that leaves a node and comes back starts from
+there. As many entries as nodes are configured. A cache: no answer depends on it."""
 
 TRAITS = Traits(
     family="evm",
@@ -50,6 +54,7 @@ class EvmAdapter:
         if reference == rail.chain_id or not reference.isdecimal():
             raise ValueError(f"rail {rail.name}: chain_id must be eip155: and a number, not {rail.chain_id!r}")
         self.chain_id = rail.chain_id
+        self._name = rail.name
         self._assets = rail.assets
         for spec in rail.assets:
             check_contract(rail, spec)
@@ -70,7 +75,8 @@ class EvmAdapter:
         # web3 takes 0.8 s to import: in a thread, so that the daemon's other rails do not stand still for it.
         module = await asyncio.to_thread(importlib.import_module, "adapters.evm.connection")
         bound_recursion()
-        connection: Connection = module.Connection(self._node, self.chain_id)
+        learned = LEARNED.setdefault((self._name, self._node.http), module.Learned())
+        connection: Connection = module.Connection(self._node, self.chain_id, learned)
         try:
             await connection.open(native=self._native)
         except BaseException:

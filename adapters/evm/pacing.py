@@ -22,8 +22,8 @@ WAIT_MOST = 2.0
 """Seconds that a request waits for its turn. A longer pause is told at once: it is the caller's to plan with."""
 WINDOW = 5.0
 """Seconds over which the rate that was too fast is measured."""
-SLOWEST = 0.5
-"""Requests a second, at least: below it a chain cannot be followed."""
+FIRST, SLOWEST = 4.0, 0.5
+"""Requests a second after the first push-back, at least, and at last: below it a chain cannot be followed."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Pace:
         lately = sum(1 for sent in self._sent if sent > now - WINDOW) / WINDOW
         if now >= self._until:
             # Requests that were under way together are refused together; that is one push-back.
-            self.rate = max(SLOWEST, min(self.rate or lately, lately) / 2)
+            self.rate = max(FIRST, lately / 2) if self.rate is None else max(SLOWEST, self.rate / 2)
             self._failures += 1
         wait = PAUSE_FIRST * 2 ** min(self._failures - 1, 12) if pause is None else pause
         self._until = max(self._until, now + min(max(wait, 0.0), PAUSE_MOST))

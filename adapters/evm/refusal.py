@@ -50,6 +50,7 @@ _PASSING = re.compile(
 _LARGE = re.compile(r"(?:response|result|body|payload|answer)\S* .*(?:too (?:large|big)|exceed|limit)|larger than")
 _STATELESS = re.compile(
     r"historical state|missing trie node|state (?:is )?(?:not available|unavailable|not found|pruned)|state at block"
+    r"|state \S+ is not available"
     r"|world state|no state available|required historical|pruned|pruning|old data not available|ancient|history is not"
     r"|distance to target block|not an archive|archive"
 )

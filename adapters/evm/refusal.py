@@ -38,7 +38,7 @@ RATE_CODES = frozenset({429, -32029, -32097})
 _MISSING = re.compile(
     r"method (?:\S+ )?(?:(?:is )?not (?:found|enabled|supported|allowed|available|whitelisted)|does not exist)"
     r"|unsupported method|unknown method|method not|namespace .*(?:disabled|not enabled)|not whitelisted"
-    r"|not available on .*(?:plan|tier)|upgrade your (?:plan|account)"
+    r"|not available on .*(?:plan|tier)"
     r"|(?:plan|tier) does(?: not|n't) (?:include|support)"
     r"|tracer not found|does not support tracing|tracing is (?:disabled|not enabled|not supported)"
 )
@@ -87,14 +87,14 @@ def read_error(raw: bytes | msgspec.Raw, what: str) -> NodeRefused:
     """Return the refusal that an ``error`` member tells, whatever its shape: nodes are free with it."""
     try:
         error = _error.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         try:
             error = _Error(0, _sentence.decode(raw))
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             error = _Error(0, "in a form that is no error of JSON-RPC")
     try:
         data = _data.decode(error.data)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         data = None
     pause = data.rate.backoff_seconds if data and data.rate else None
     words = f"{what} refused: {printable(error.message)} ({error.code})"

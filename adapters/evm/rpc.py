@@ -275,7 +275,7 @@ def _words(body: bytes, what: str) -> NodeRefused:
         if failed is not None:
             return read_error(failed.error, what)
         said = _gateway.decode(body).message
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         said = ""
     return NodeRefused(f"{what}, {printable(said)}" if said else what)
 
@@ -286,7 +286,7 @@ def _is_reply(body: bytes) -> bool:
         if body[:64].lstrip().startswith(b"["):
             return bool(_many.decode(body))
         reply = _one.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     return reply.failed or bytes(reply.result) != b"null"
 

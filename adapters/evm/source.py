@@ -52,29 +52,34 @@ class Source:
         ]
         if want.logs:
             calls.append(("eth_getLogs", ({"blockHash": ref.hash},)))
-        answers, given = await self._with_trace(calls, way, ref)
+        answers, given = await self._with_traces(calls, way, [(hex(ref.height), ref.hash)])
         canonical, block = answers[0].read_block(wire.header_decoder), _read(answers[1], bodies)
         if block is None or canonical is None or canonical.hash != ref.hash:
             raise BlockGone(f"{self._rpc.name}: block {ref.height} {ref.hash} is not on its chain")
         logs = await answers[2].read_each(wire.log_items) if want.logs else []
         if want.logs:
             Want().check_block(block, logs)
-        blocks, traced = await self._traced([block], [given], want)
-        return Content(blocks, [block_ref(block, self._ahead)], logs, traced, _size(answers))
+        blocks, traced = await self._traced([block], given, want)
+        return Content(blocks, [block_ref(block, self._ahead)], logs, traced, _size([*answers, *given]))
 
     def _inline(self, want: Want, height: int) -> Tracing:
         """The dialect that is asked in the same request as the blocks up to ``height``."""
         return self.tracer.first if want.native and not self.tracer.has_no_state(height) else Tracing.NONE
 
-    async def _with_trace(self, calls: list[Call], way: Tracing, ref: BlockRef) -> tuple[list[Answer], Answer | None]:
-        """The calls and the block's trace in one request; without it where that takes too long for all of them."""
+    async def _with_traces(
+        self, calls: list[Call], way: Tracing, names: Sequence[tuple[str, str]]
+    ) -> tuple[list[Answer], list[Answer | None]]:
+        """The calls, and the traces of the blocks (height, hash) in the same request.
+
+        Without traces where these take too long for all of it: `Tracer.trace` then gives each block more time.
+        """
         if way is Tracing.NONE:
-            return await self._rpc.batch(calls), None
+            return await self._rpc.batch(calls), []
         try:
-            answers = await self._rpc.batch([*calls, way.call(hex(ref.height), ref.hash)])
+            answers = await self._rpc.batch([*calls, *(way.call(height, block_hash) for height, block_hash in names)])
         except NodeTimeout:
-            return await self._rpc.batch(calls), None
-        return answers[:-1], answers[-1]
+            return await self._rpc.batch(calls), []
+        return answers[: len(calls)], [*answers[len(calls) :]]
 
     async def by_range(self, low: int, high: int, want: Want) -> Content:
         """The blocks ``low`` to ``high``, asked by number in one request; what belongs to them is tied by hash."""
@@ -82,18 +87,16 @@ class Source:
         way = self._inline(want, high)
         bodies = want.bodies or (want.native and way is Tracing.NONE)
         calls: list[Call] = [("eth_getBlockByNumber", (height, bodies)) for height in heights]
-        if way is Tracing.FLAT:
-            calls += [way.call(height, "") for height in heights]
         if want.logs:
             calls.append(("eth_getLogs", (want.filter({"fromBlock": heights[0], "toBlock": heights[-1]}),)))
-        answers = await self._rpc.batch(calls)
+        inline = way if way is Tracing.FLAT else Tracing.NONE
+        answers, given = await self._with_traces(calls, inline, [(height, "") for height in heights])
         blocks = [self._present(answer, bodies) for answer in answers[: len(heights)]]
         refs = [block_ref(block, self._ahead) for block in blocks]
         logs = await self._complete(blocks, await answers[-1].read_each(wire.log_items), want) if want.logs else []
-        given: list[Answer | None] = [*answers[len(heights) : 2 * len(heights)]] if way is Tracing.FLAT else []
         _check_refusals(given, high - low + 1)
         blocks, traced = await self._traced(blocks, given, want)
-        return Content(blocks, refs, logs, traced, _size(answers))
+        return Content(blocks, refs, logs, traced, _size([*answers, *given]))
 
     async def at(self, height: str) -> BlockRef | None:
         """The canonical block at a height (hex) or tag; None if there is none."""
@@ -175,5 +178,5 @@ def _check_refusals(given: Sequence[Answer | None], width: int) -> None:
             raise refusal
 
 
-def _size(answers: Sequence[Answer]) -> int:
-    return sum(answer.size for answer in answers)
+def _size(answers: Sequence[Answer | None]) -> int:
+    return sum(answer.size for answer in answers if answer is not None)

@@ -115,7 +115,7 @@ def decode_block(raw: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[B | No
     except RailUnavailable as error:
         try:
             named = msgspec.json.decode(raw, type=Named)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             raise error from None
         raise RailUnavailable(f"block {printable(named.hash, 80)} cannot be decoded: {error}") from error
     if block is not None:

@@ -111,7 +111,8 @@ def decode(raw: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], what: str
     bound_recursion()
     try:
         return decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except ValueError as error:
+        # msgspec's own DecodeError, and UnicodeDecodeError for bytes that are no UTF-8.
         raise RailUnavailable(f"{what}: an answer of the wrong shape: {printable(error)}") from error
     except RecursionError as error:
         raise TooDeep(f"{what}: the answer has too many levels of nesting") from error

@@ -1,6 +1,6 @@
 """The public seam: all that an adapter may import."""
 
-from indexer.rail.adapter import OpenNode, RailAdapter, RefusesPayments, TellsBalances
+from indexer.rail.adapter import ChecksAssets, OpenNode, RailAdapter, RefusesPayments, TellsBalances
 from indexer.rail.errors import BadAddress, BlockGone, RailError, RailFault, RailUnavailable
 from indexer.rail.simulator import Simulator
 from indexer.rail.types import (
@@ -28,6 +28,7 @@ __all__ = [
     "BlockGone",
     "BlockRef",
     "ChainId",
+    "ChecksAssets",
     "Heads",
     "OpenNode",
     "RailAdapter",

@@ -43,7 +43,7 @@ class BitcoinAdapter:
             # Keys are scripts, and a script belongs to the same owner on each chain of the family (HAZARDS E17).
             family="bitcoin",
             native_asset=self._chain.native_asset,
-            native_decimals=8,
+            native_decimals=self._chain.decimals,
             has_pending=True,
             **heights,
         )

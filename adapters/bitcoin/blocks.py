@@ -1,7 +1,6 @@
 """Asks a node for headers and blocks, and hands on only what is proven: by hash, by parent, by every byte read."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -11,6 +10,7 @@ from adapters.bitcoin.params import Chain
 from adapters.bitcoin.rpc import MISC, NOT_FOUND, OUT_OF_RANGE, Answer, Call, Rpc, text_decoder
 from adapters.bitcoin.wire import parse_header
 from indexer.rail import BlockGone, BlockRef, Heads, RailFault, RailUnavailable
+from indexer.rail.decoding import printable
 
 ON_THEIR_WAY = 2
 """Blocks whose headers are known and that the node has yet to fetch, as whenever a block has just been found."""
@@ -190,17 +190,29 @@ class Source:
         return [("getblockhash", (height,)) for height, _ in self._chain.landmarks]
 
     def _check_chain(self, answers: Sequence[Answer]) -> None:
-        """Raises `RailUnavailable` if the node is on another chain (HAZARDS E23)."""
-        for (height, expected), answer in zip(self._chain.landmarks, answers, strict=True):
-            actual = ""
-            # A node that has yet to reach a later landmark is not ready, which is told where readiness is asked for.
-            with suppress(BlockGone):
+        """Compare every landmark that the node has reached (HAZARDS B19, E23).
+
+        Raises `RailUnavailable` for another chain, and while the last landmark is still above the node's head: up to
+        there it may be any of the chains that began alike, and what it holds is nobody's money.
+        """
+        chain = self._chain
+        missing = None
+        for (height, expected), answer in zip(chain.landmarks, answers, strict=True):
+            actual = "missing"
+            try:
                 actual = self._read(answer, f"height {height}")
-            if actual != expected and (actual or not height):
+            except BlockGone:
+                missing = height
+            if actual != expected and (actual != "missing" or not height):
                 raise RailUnavailable(
-                    f"{self._name} is on another chain: block {height} is {actual or 'missing'}, and {expected} on "
-                    f"{self._chain.name} ({self._chain.id})"
+                    f"{self._name} is on another chain: block {height} is {printable(actual, 80)}, and {expected} on "
+                    f"{chain.name} ({chain.id})"
                 )
+        if missing is not None:
+            raise RailUnavailable(
+                f"{self._name} has not reached block {missing} yet, which tells {chain.name} ({chain.id}) from the "
+                "chains that began like it: wait until the node has caught up, or give the rail another node"
+            )
 
     def _check_ready(self, info: ChainInfo) -> None:
         """Raises `RailUnavailable` while the node catches up: what it has not seen it must not be believed to deny."""

@@ -16,7 +16,7 @@ import structlog
 from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
 from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.watchlist import RailWatches
-from indexer.rail import BlockGone, BlockRef, Heads, RailAdapter, RailUnavailable, Scanned, Span
+from indexer.rail import BlockGone, BlockRef, Heads, PendingUnknown, RailAdapter, RailUnavailable, Scanned, Span
 from indexer.store.rails import Left
 from indexer.store.steps import Position
 
@@ -83,6 +83,8 @@ class Follower:
     _lagging_since: float | None = None
     _clock_at: float = 0.0
     _mempool_seen: frozenset[tuple[str, str, tuple[str, ...]]] | None = None
+    _mempool_gap: str | None = None
+    """Why nobody knows what waits for a block; None while it is known, or nothing is asked."""
     _caught_up: float | None = None
     log: structlog.stdlib.BoundLogger = field(init=False)
 
@@ -101,7 +103,7 @@ class Follower:
         plan = await self._next_plan()
         more = await self._perform(plan)
         self.progressed_at = time.monotonic()
-        if not more and self.recorder.traits.has_pending:
+        if not more and self.node.traits.has_pending:
             await self._look_at_mempool()
         await self._let_time_pass()
         return more
@@ -269,7 +271,12 @@ class Follower:
 
     async def _look_at_mempool(self) -> None:
         """Take in a snapshot, if it differs from the one before."""
-        snapshot = await self.node.pending(self.watches)
+        try:
+            snapshot = await self.node.pending(self.watches)
+        except PendingUnknown as unknown:
+            self._say_mempool_gap(str(unknown))
+            return
+        self._say_mempool_gap(None)
         fingerprint = frozenset((each.tx_id, each.tx_index, each.rivals) for each in snapshot)
         if fingerprint == self._mempool_seen:
             return
@@ -278,6 +285,14 @@ class Follower:
         await self.recorder.record_pending(self.rewinds, snapshot)
         self._mempool_seen = fingerprint
         self.watches.spends.take(snapshot)
+
+    def _say_mempool_gap(self, reason: str | None) -> None:
+        """Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread."""
+        if (reason is None) != (self._mempool_gap is None):
+            self.log.info("mempool.known" if reason is None else "mempool.unknown", reason=reason)
+        self._mempool_gap = reason
+        if reason is not None:
+            self._caught_up = self._mempool_seen = None
 
     async def _let_time_pass(self) -> None:
         """Expire windows that have been covered to their end; only while the rail is known to be at its tip."""
@@ -295,7 +310,7 @@ class Follower:
     def _position(self, cursor: BlockRef, heads: Heads, asked: float | None) -> Position:
         age = None if asked is None else timedelta(seconds=time.monotonic() - asked)
         state, reason = self._health(heads, asked is not None)
-        covering = age if state == "live" else None
+        covering = age if state == "live" and self._mempool_gap is None else None
         return Position(cursor, heads.latest.height, self._finalized(cursor, heads), covering, state, reason)
 
     def _health(self, heads: Heads, caught_up: bool) -> tuple[str, str | None]:
@@ -303,8 +318,9 @@ class Follower:
         age = (datetime.now(UTC) - heads.latest.time).total_seconds()
         if self.pace.stall_after is not None and age > self.pace.stall_after:
             return "stalled", f"the newest block is older than {self.pace.stall_after:.0f} s; does the node have peers?"
-        gap = None if self.node.traits.native_complete else self.node.traits.native_gap
-        return ("live" if caught_up else "syncing"), gap
+        traits = self.node.traits
+        gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self._mempool_gap) if gap]
+        return ("live" if caught_up else "syncing"), "; ".join(gaps) or None
 
     def _finalized(self, cursor: BlockRef, heads: Heads) -> BlockRef | None:
         """The highest final block at or below ``cursor``. It never goes back, whatever a node says."""

@@ -23,6 +23,8 @@ from indexer.rail import (
     BlockRef,
     ChainId,
     Heads,
+    NotKept,
+    PendingUnknown,
     RailAdapter,
     RailUnavailable,
     RefusesPayments,
@@ -163,11 +165,36 @@ class NodeSet:
             raise self._disagreement
         try:
             answer = await question(adapter)
+        except PendingUnknown:
+            raise  # It is well otherwise, and goes on reading only while it is not left.
+        except NotKept as gone:
+            return await self._ask_who_keeps(node, question, gone)
         except RailUnavailable as away:
             await self._rest(node, away)
             raise
         node.failures = 0
         return node.name, answer
+
+    async def _ask_who_keeps(
+        self, node: Node, question: Callable[[RailAdapter], Awaitable[Answer]], gone: NotKept
+    ) -> tuple[str, Answer]:
+        """Ask the other nodes for what the answering one has thrown away; nobody is left for having done so.
+
+        Raises the `NotKept` of whoever keeps most, if nobody has it.
+        """
+        best = gone
+        for other in self._nodes:
+            adapter = None if other is node else other.adapter or await self._summon(other)
+            if adapter is None:
+                continue
+            try:
+                return other.name, await question(adapter)
+            except NotKept as also:
+                if also.first is not None and (best.first is None or also.first < best.first):
+                    best = also
+            except RailUnavailable as away:
+                self._log.info("node.cannot_help", node=other.name, reason=str(away))
+        raise best
 
     async def _entered(self) -> tuple[Node, RailAdapter]:
         """The node that answers; enters the next that is rested if there is none. Raises `RailUnavailable`."""

@@ -16,7 +16,18 @@ import structlog
 
 from indexer.daemon.follower import Follower
 from indexer.daemon.watchlist import FewWatches
-from indexer.rail import Address, BadAddress, BlockGone, BlockRef, RailAdapter, RefusesPayments, Span, Transfer, Watches
+from indexer.rail import (
+    Address,
+    BadAddress,
+    BlockGone,
+    BlockRef,
+    NotKept,
+    RailAdapter,
+    RefusesPayments,
+    Span,
+    Transfer,
+    Watches,
+)
 from indexer.store.errors import LeaseLost
 from indexer.store.watches import Registered, Rescan, WatchStore
 
@@ -130,13 +141,14 @@ class Registrar:
     async def _look_back(self, keys: frozenset[bytes], watching: Sequence[UUID] = ()) -> None:
         """Find what ``keys`` were paid in recent blocks; ``watching``: destinations that this makes watched."""
         follower = self.follower
+        kept_from = 0
         for _ in range(TRIES):
             rewinds, boundary = follower.rewinds, follower.position()
             reach = min(
                 boundary.cursor.height - follower.recorder.traits.lookback,
                 boundary.finalized.height if boundary.finalized else boundary.cursor.height,
             )
-            start = max(0, reach)
+            start = max(0, reach, kept_from)
             try:
                 transfers, route = await self._search(start, boundary.cursor, keys)
                 kept, found = await follower.recorder.record_aside(
@@ -144,6 +156,13 @@ class Registrar:
                 )
             except BlockGone:
                 await asyncio.sleep(0.05)
+                continue
+            except NotKept as gone:
+                # As far as any node keeps, and `covered_from` says how far that is (HAZARDS B16, S14).
+                if gone.first is None or not start < gone.first <= boundary.cursor.height:
+                    raise
+                self._log.warning("watch.clamped", from_height=gone.first, reason=str(gone))
+                kept_from = gone.first
                 continue
             except LeaseLost:
                 if follower.rewinds == rewinds:
@@ -181,7 +200,13 @@ class Registrar:
         """Do the next requested rescan, a span at a time, so that a restart goes on where it was."""
         request = await self.store.next_rescan(self.follower.recorder.rail)
         while request is not None and request.next_height <= self._end(request):
-            request = await self._rescan_span(request)
+            try:
+                request = await self._rescan_span(request)
+            except NotKept as gone:
+                # It fails alone: the rail needs none of these blocks to go on.
+                await self.store.rescan_progress(request, found=0, error=str(gone), finished=True)
+                self._log.warning("rescan.failed", rescan=request.id, height=request.next_height, reason=str(gone))
+                return
         if request is not None:
             await self.store.rescan_progress(request, found=0, error=None, finished=True)
             self._log.info("rescan.done", rescan=request.id, upto=request.next_height - 1)

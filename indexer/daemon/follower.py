@@ -17,7 +17,18 @@ from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, fi
 from indexer.daemon.health import Reach, Rhythm, trouble
 from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.watchlist import RailWatches
-from indexer.rail import BlockGone, BlockRef, Heads, RailAdapter, RailUnavailable, Scanned, Span, Transfer, Watches
+from indexer.rail import (
+    BlockGone,
+    BlockRef,
+    Heads,
+    PendingUnknown,
+    RailAdapter,
+    RailUnavailable,
+    Scanned,
+    Span,
+    Transfer,
+    Watches,
+)
 from indexer.store.rails import Left
 from indexer.store.steps import Position
 
@@ -93,6 +104,8 @@ class Follower:
     _lagging_since: float | None = None
     _clock_at: float = 0.0
     _mempool_seen: frozenset[tuple[str, str, tuple[str, ...]]] | None = None
+    _mempool_gap: str | None = None
+    """Why nobody knows what waits for a block; None while it is known, or nothing is asked."""
     _caught_up: float | None = None
     """The moment, by the monotonic clock, up to which all that the nodes told has been taken in; None: not known."""
     _reached: Reach = field(default_factory=Reach)
@@ -114,7 +127,7 @@ class Follower:
         plan = await self._next_plan()
         more = await self._perform(plan)
         self.progressed_at = time.monotonic()
-        if not more and self.recorder.traits.has_pending:
+        if not more and self.node.traits.has_pending:
             await self._look_at_mempool()
         await self._let_time_pass()
         return more
@@ -312,7 +325,12 @@ class Follower:
 
     async def _look_at_mempool(self) -> None:
         """Take in a snapshot, if it differs from the one before."""
-        snapshot = await self.node.pending(self.watches)
+        try:
+            snapshot = await self.node.pending(self.watches)
+        except PendingUnknown as unknown:
+            self._say_mempool_gap(str(unknown))
+            return
+        self._say_mempool_gap(None)
         fingerprint = frozenset((each.tx_id, each.tx_index, each.rivals) for each in snapshot)
         if fingerprint == self._mempool_seen:
             return
@@ -322,6 +340,14 @@ class Follower:
         await self.recorder.record_pending(self.rewinds, snapshot)
         self._mempool_seen = fingerprint
         self.watches.spends.take(snapshot)
+
+    def _say_mempool_gap(self, reason: str | None) -> None:
+        """Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread."""
+        if (reason is None) != (self._mempool_gap is None):
+            self.log.info("mempool.known" if reason is None else "mempool.unknown", reason=reason)
+        self._mempool_gap = reason
+        if reason is not None:
+            self._caught_up = self._mempool_seen = None
 
     async def _let_time_pass(self) -> None:
         """Expire windows that have been covered to their end; only while the rail is known to be at its tip."""
@@ -339,7 +365,8 @@ class Follower:
     def _position(self, cursor: BlockRef, heads: Heads, *, reached: bool, seen: float | None = None) -> Position:
         """Where a step leaves the rail. ``seen``: up to when all that the nodes told has been taken in."""
         state, reason = self._health(heads, caught_up=reached)
-        age = None if seen is None or state != "live" else timedelta(seconds=time.monotonic() - seen)
+        is_known = seen is not None and state == "live" and self._mempool_gap is None
+        age = timedelta(seconds=time.monotonic() - seen) if seen is not None and is_known else None
         return Position(cursor, heads.latest.height, self._finalized(cursor, heads), age, state, reason)
 
     def _health(self, heads: Heads, *, caught_up: bool) -> tuple[str, str | None]:
@@ -353,8 +380,9 @@ class Follower:
         finality = self.pace.finality_stall_after if self.recorder.traits.has_finalized else None
         if why := trouble(heads, datetime.now(UTC), self.pace.stall_after, finality, self._rhythm):
             return "stalled", why
-        gap = None if self.node.traits.native_complete else self.node.traits.native_gap
-        return ("live" if caught_up else "syncing"), gap
+        traits = self.node.traits
+        gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self._mempool_gap) if gap]
+        return ("live" if caught_up else "syncing"), "; ".join(gaps) or None
 
     def _finalized(self, cursor: BlockRef, heads: Heads) -> BlockRef | None:
         """The highest final block at or below ``cursor``. It never goes back, whatever a node says."""

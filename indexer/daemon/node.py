@@ -14,7 +14,16 @@ from typing import TypeVar
 
 import structlog
 
-from indexer.rail import BlockGone, Heads, RailAdapter, RailError, RailFault, RailUnavailable
+from indexer.rail import (
+    BlockGone,
+    Heads,
+    NotKept,
+    PendingUnknown,
+    RailAdapter,
+    RailError,
+    RailFault,
+    RailUnavailable,
+)
 
 REST_FIRST, REST_MOST = 0.2, 10.0
 """Seconds that a failing node rests, at first and at most; jittered, so that many daemons do not return as one."""
@@ -82,7 +91,7 @@ class Node:
             text = printable(str(told))
             if text == str(told):
                 raise
-            raise _kind_of(told)(text) from told
+            raise _in_words(told, text) from told
         except Exception as defect:
             text = f"{type(defect).__name__}: {printable(str(defect))}"
             if text != self._fault:
@@ -130,5 +139,9 @@ def printable(text: str) -> str:
     return kept if len(kept) <= TEXT_MOST else kept[:TEXT_MOST] + " ..."
 
 
-def _kind_of(told: RailError) -> type[RailError]:
-    return next(kind for kind in (BlockGone, RailFault, RailUnavailable) if isinstance(told, kind))
+def _in_words(told: RailError, text: str) -> RailError:
+    """Return the same error with other words."""
+    if isinstance(told, NotKept):
+        return NotKept(text, told.first)
+    kinds: tuple[type[RailError], ...] = (BlockGone, RailFault, PendingUnknown, RailUnavailable)
+    return next(kind for kind in kinds if isinstance(told, kind))(text)

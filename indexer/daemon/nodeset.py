@@ -27,6 +27,8 @@ from indexer.rail import (
     BlockRef,
     ChainId,
     Heads,
+    NotKept,
+    PendingUnknown,
     RailAdapter,
     RailError,
     RailFault,
@@ -188,6 +190,10 @@ class NodeSet:
             raise self._disagreement
         try:
             answer = await node.ask(question)
+        except PendingUnknown:
+            raise  # It is well otherwise, and goes on reading only while it is not left.
+        except NotKept as gone:
+            return await self._ask_who_keeps(node, question, gone)
         except RailUnavailable as away:
             await self._rest(node, away)
             raise
@@ -236,6 +242,27 @@ class NodeSet:
             raise RailUnavailable(str(fault)) from fault
         node.answered(heads)
         return heads
+
+    async def _ask_who_keeps(
+        self, node: Node, question: Callable[[RailAdapter], Awaitable[Answer]], gone: NotKept
+    ) -> tuple[str, Answer]:
+        """Ask the other nodes for what the answering one has thrown away; nobody is left for having done so.
+
+        Raises the `NotKept` of whoever keeps most, if nobody has it.
+        """
+        best = gone
+        for other in self._nodes:
+            if other is node:
+                continue
+            try:
+                await other.enter()
+                return other.name, await other.ask(question)
+            except NotKept as also:
+                if also.first is not None and (best.first is None or also.first < best.first):
+                    best = also
+            except RailError as away:
+                self._log.info("node.cannot_help", node=other.name, reason=str(away))
+        raise best
 
     async def _entered(self) -> tuple[Node, RailAdapter]:
         """The node that answers; enters the next that is rested if there is none. Raises `RailUnavailable`."""

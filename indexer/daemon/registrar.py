@@ -17,7 +17,7 @@ from indexer.daemon.follower import Follower
 from indexer.daemon.isolation import OUTSIDE, Aside, by_halves
 from indexer.daemon.reasons import describe, one_line
 from indexer.daemon.watchlist import FewWatches
-from indexer.rail import Address, BadAddress, BlockGone, RailAdapter, RailFault, RefusesPayments
+from indexer.rail import Address, BadAddress, BlockGone, NotKept, RailAdapter, RailFault, RefusesPayments
 from indexer.store.errors import BranchChanged
 from indexer.store.watches import Registered, WatchStore
 
@@ -163,13 +163,14 @@ class Registrar:
     async def _look_back(self, keys: frozenset[bytes], watching: Sequence[UUID] = ()) -> None:
         """Find what ``keys`` were paid in recent blocks; ``watching``: destinations that this makes watched."""
         follower = self.follower
+        kept_from = 0
         for _ in range(TRIES):
             rewinds, boundary = follower.rewinds, follower.position()
             reach = min(
                 boundary.cursor.height - follower.recorder.traits.lookback,
                 boundary.finalized.height if boundary.finalized else boundary.cursor.height,
             )
-            start = max(0, reach)
+            start = max(0, reach, kept_from)
             try:
                 watches = FewWatches(keys, follower.watches.assets)
                 transfers, route = await follower.search(start, boundary.cursor, watches)
@@ -178,6 +179,13 @@ class Registrar:
                 )
             except (BlockGone, BranchChanged):
                 await asyncio.sleep(0.05)
+                continue
+            except NotKept as gone:
+                # As far as any node keeps, and `covered_from` says how far that is (HAZARDS B16, S14).
+                if gone.first is None or not start < gone.first <= boundary.cursor.height:
+                    raise
+                self._log.warning("watch.clamped", from_height=gone.first, reason=str(gone))
+                kept_from = gone.first
                 continue
             follower.admit(transfers, kept)
             self._log.info(

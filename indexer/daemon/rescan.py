@@ -16,7 +16,7 @@ import structlog
 from indexer.daemon.follower import Follower
 from indexer.daemon.reasons import describe, one_line
 from indexer.daemon.watchlist import FewWatches
-from indexer.rail import BlockGone, BlockRef, RailAdapter, RailFault, RailUnavailable, Span, Watches
+from indexer.rail import BlockGone, BlockRef, NotKept, RailAdapter, RailFault, RailUnavailable, Span, Watches
 from indexer.store.errors import BranchChanged, StoreError
 from indexer.store.watches import Rescan, WatchStore
 
@@ -148,7 +148,11 @@ class Rescanner:
         """Say why in its row. A rail that is stalled for reasons of its own does not use up the attempts."""
         known = isinstance(failure, RailUnavailable | BlockGone | BranchChanged)
         reason = one_line(str(failure)) if known or isinstance(failure, RailFault) else describe(failure)
-        over = not known or (request.tries + 1 >= TRIES and self.follower.state in ("live", "syncing"))
+        over = (
+            not known
+            or isinstance(failure, NotKept)
+            or (request.tries + 1 >= TRIES and self.follower.state in ("live", "syncing"))
+        )
         retry_in = None if over else min(RETRY_LONGEST, RETRY_FIRST * 2 ** min(request.tries, 10))
         if not known and not isinstance(failure, RailFault):
             self._log.exception("rescan.broken", rescan=str(request.id), why=reason)

@@ -14,13 +14,15 @@ from decimal import Decimal
 from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
+import asyncpg
+
 from adapters.fake import FakeChain, FakeNode, Output, Rules, address, forget, node_of, register
 from adapters.fake.chain import Block, Tx
 from adapters.fake.decode import asset_id
 from indexer.config import Config
 from indexer.daemon.supervisor import Silent, serve
 from indexer.store.database import Database
-from indexer.store.errors import Refused
+from indexer.store.errors import Refused, StoreUnavailable
 from tests.model.clock import StoryClock
 from tests.model.server import Server
 from tests.model.truth import Truth
@@ -45,6 +47,8 @@ REFUSALS = ("RW002", "RW003", "RW007", "RW008", "RW010", "RW012", "RW013", "RW01
 
 DAEMON: ContextVar[str] = ContextVar("DAEMON", default="")
 """Which daemon of the process a task belongs to."""
+
+CONNECTION_LOST = (StoreUnavailable, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 P = ParamSpec("P")
 
@@ -84,6 +88,19 @@ class Acts:
 
     def copy(self) -> "Acts":
         return Acts(list(self.orders), dict(self.waived), self.was_without_gold)
+
+
+class Started(Silent):
+    """A reporter that is true once the daemon got through its start."""
+
+    __slots__ = ("_ready",)
+
+    def ready(self) -> None:
+        """Every rail has its task."""
+        object.__setattr__(self, "_ready", True)
+
+    def __bool__(self) -> bool:
+        return getattr(self, "_ready", False)
 
 
 def verb(act: Callable[Concatenate["World", P], Awaitable[None]]) -> Callable[Concatenate["World", P], Awaitable[None]]:
@@ -180,15 +197,28 @@ class World:
 
         async def run() -> None:
             DAEMON.set(name)
-            await serve(self.config, None, Silent())
+            while True:
+                started = Started()
+                try:
+                    await serve(self.config, None, started)
+                except CONNECTION_LOST:
+                    # Whoever cannot reach Postgres at the start is started again by the service manager.
+                    if started or self._is_cancelled():
+                        raise
+                    await asyncio.sleep(0.05)
 
         self.daemons[name] = asyncio.create_task(run(), name=name)
+
+    @staticmethod
+    def _is_cancelled() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
 
     async def stop(self, name: str) -> None:
         """Stop a daemon as SIGTERM would. Raises what it died of, if it had died."""
         daemon = self.daemons.pop(name)
         daemon.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, *CONNECTION_LOST):
             await daemon
 
     async def stop_all(self) -> None:

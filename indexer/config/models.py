@@ -65,6 +65,9 @@ class AssetConfig(Table):
     symbol: str = Field(min_length=1, max_length=30, description='what people call it, such as "USDC"')
     contract: str | None = Field(default=None, min_length=1, max_length=200, description="the token's contract address")
     decimals: int | None = Field(default=None, ge=0, le=77, description="the token's decimals, from 0 to 77")
+    min_amount: int = Field(
+        default=0, ge=0, lt=10**78, description="base units: a smaller transfer is counted and moves nothing"
+    )
 
     @property
     def spec(self) -> AssetSpec:

@@ -1,10 +1,11 @@
 """What a detection waits for, and at which height that comes; what an invoice waits for, and when that is too long."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
 from indexer.core.model import Coverage, Detection, Invoice
+from indexer.core.payment import Received
 from indexer.core.policy import Due, Policy, final_at
 from indexer.core.states import OPEN, WAITING, DetectionState, Kind
 
@@ -24,16 +25,15 @@ def next_due(detection: Detection, policies: Mapping[UUID, Policy], horizon: int
     return None
 
 
-def stuck_at(invoice: Invoice, detections: Iterable[Detection]) -> datetime | None:
+def stuck_at(invoice: Invoice, received: Received) -> datetime | None:
     """When the invoice has waited for too long for the money that was seen; None where it does not wait (HAZARDS I10).
 
     Among several rails that it waits on, the most patient one counts. The store's ``stuck_invoices`` says the same.
     """
     if invoice.state not in WAITING:
         return None
-    patience = {each.id: each.patience.stuck for each in invoice.destinations}
-    waiting = (each for each in detections if each.kind is Kind.PAYMENT and each.live and not each.counted)
-    longest = max((patience[each.destination_id] for each in waiting), default=None)
+    waiting = (each.patience.stuck for each in invoice.destinations if received.payments[each.id].waits)
+    longest = max(waiting, default=None)
     return None if longest is None else invoice.state_since + longest
 
 

@@ -95,9 +95,30 @@ class Destination:
     patience: Patience = Patience()
     left_out: int = 0
     """Sightings of this step beyond the bound on tokens that are not configured."""
+    small_count: int = 0
+    small_amount: int = 0
+    """Transfers of this step below the asset's least amount: they are counted, and move nothing."""
     seen: int = 0
     confirmed: int = 0
     late: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """What was given back of one asset, in base units.
+
+    ``surplus`` of it was more than the order asked for, and ``waived`` was given back of a settled order by choice. The
+    rest was given back before the order was settled, so that the order asks for it again.
+    """
+
+    amount: int
+    surplus: int = 0
+    waived: int = 0
+
+    @property
+    def owed_again(self) -> int:
+        """What the order asks for once more."""
+        return self.amount - self.surplus - self.waived
 
 
 @dataclass(slots=True)
@@ -120,7 +141,7 @@ class Invoice:
     held: str | None = None
     held_from: InvoiceState | None = None
     settled_at: datetime | None = None
-    refunded: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)
+    refunded: Mapping[tuple[str, AssetId], Refunded] = field(default_factory=dict)
 
     @property
     def before_hold(self) -> InvoiceState:

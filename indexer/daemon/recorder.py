@@ -1,6 +1,6 @@
 """Turns what was scanned into one committed step: the only way from a node's answer into the tables."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,7 +8,7 @@ import structlog
 
 from indexer.core.book import Book, Moment
 from indexer.core.policy import Progress
-from indexer.core.step import News, gather, identify, settle, settle_clock
+from indexer.core.step import News, gather, settle, settle_clock
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
 from indexer.store.steps import OpenStep, Position, StepStore, Subject
 
@@ -38,7 +38,8 @@ class Recorder:
 
     rail: str
     traits: Traits
-    configured: Collection[AssetId]
+    configured: Mapping[AssetId, int]
+    """The rail's assets, each with the least amount (base units) that moves anything."""
     steps: StepStore
 
     async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
@@ -89,11 +90,10 @@ class Recorder:
         async with self.steps.aside(rewinds, subject) as (step, position):
             news = self._news(step, subject)
             present = {transfer.tx_id for transfer in snapshot if transfer.amount}
-            for invoice, detection, tx_id in await step.pending():
-                if tx_id not in present:
-                    about = news.setdefault(invoice, News())
-                    about.lost.setdefault(detection, None)
-            books = await step.books({*step.touched.due, *news})
+            absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
+            for invoice, detection in absent:
+                news.setdefault(invoice, News()).lost.setdefault(detection, None)
+            books = await step.books({*step.touched.due, *news}, also=(each for _, each in absent))
             settle(books, news, self._moment(step, position, ()))
             await self._save(step, books)
 
@@ -106,21 +106,12 @@ class Recorder:
             return len(books)
 
     def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
-        return Subject(self.traits.family, identify(transfers, self.rail), fork)
+        return Subject(self.traits.family, transfers, fork)
 
     def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, News]:
         """What the transfers mean, and what a reorg took, by invoice."""
-        touched = step.touched
-        news = gather(
-            subject.identified,
-            self.rail,
-            touched.candidates,
-            touched.known,
-            touched.rivals,
-            self.configured,
-            step.now,
-        )
-        for invoice, detections in touched.orphaned.items():
+        news = gather(subject.transfers, self.rail, step.touched.recorded(), self.configured, step.now)
+        for invoice, detections in step.touched.orphaned.items():
             news.setdefault(invoice, News()).orphaned.extend(detections)
         return news
 

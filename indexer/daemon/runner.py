@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -63,7 +63,8 @@ class RailRunner:
     watches: RailWatches
     watch_store: WatchStore
     pace: Pace
-    configured: Collection[AssetId]
+    configured: Mapping[AssetId, int]
+    """The rail's assets, each with the least amount (base units) that moves anything."""
     reconcile_every: float = 0
     """Seconds between two comparisons of balances with what was detected; 0: never."""
     halted: str | None = None

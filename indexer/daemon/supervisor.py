@@ -159,7 +159,8 @@ def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
     ]
     assets = tuple(each.spec for each in rail.assets)
     patience = Patience(timedelta(seconds=rail.stuck_after), timedelta(seconds=rail.blind_after))
-    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, (*configured, *defaults), patience)
+    least = {each.contract: each.min_amount for each in rail.assets}
+    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, (*configured, *defaults), patience, least)
 
 
 async def _load_families(database: Database, names: Iterable[str]) -> dict[str, Family]:
@@ -183,7 +184,7 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet)
         watches=RailWatches(family.index, by_contract),
         watch_store=family.store,
         pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height),
-        configured=frozenset(ids.values()),
+        configured={ids[each.contract]: each.min_amount for each in rail.assets},
         reconcile_every=rail.reconcile_every,
     )
 

@@ -47,6 +47,8 @@ class RailMirror:
     assets: tuple[AssetSpec, ...]
     policies: tuple[PolicyRow, ...]
     patience: Patience = field(default_factory=Patience)
+    min_amounts: Mapping[str | None, int] = field(default_factory=dict)
+    """By contract (None: the native asset) the least amount, in base units, that moves anything."""
 
 
 def asset_id(chain_id: ChainId, traits: Traits, contract: str | None) -> AssetId:
@@ -103,6 +105,7 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
         symbols,
         [each.contract for each in rail.assets],
         [traits.native_decimals if each.contract is None else each.decimals for each in rail.assets],
+        [rail.min_amounts.get(each.contract, 0) for each in rail.assets],
     )
     by_symbol = dict(zip(symbols, ids, strict=True))
     await connection.execute(FORGET_POLICIES, rail.name)

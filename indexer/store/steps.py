@@ -13,8 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from indexer.core.book import Book
-from indexer.core.matching import Candidate
+from indexer.core.matching import Candidate, Known
 from indexer.core.model import Coverage
+from indexer.core.step import Recorded
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
 from indexer.store.books import load_books, save_books
 from indexer.store.database import Connection, Database, Row
@@ -62,34 +63,39 @@ class Position:
 
 @dataclass(slots=True)
 class Touched:
-    """Whom a step concerns."""
+    """Whom a step concerns. ``detections``: all that must be loaded, of the invoices ``due`` and of the others."""
 
     due: set[UUID] = field(default_factory=set)
+    detections: set[UUID] = field(default_factory=set)
     orphaned: defaultdict[UUID, list[UUID]] = field(default_factory=lambda: defaultdict(list))
     rivals: defaultdict[str, list[tuple[UUID, UUID]]] = field(default_factory=lambda: defaultdict(list))
     """By transaction: (invoice, detection) of what it had paid."""
     candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
-    known: dict[UUID, Candidate] = field(default_factory=dict)
-    """Transfers that were recorded before, with the destination that has them, whoever holds the address now."""
+    known: list[Known] = field(default_factory=list)
+
+    def recorded(self) -> Recorded:
+        """Return it as the core takes it."""
+        orphaned = {each for some in self.orphaned.values() for each in some}
+        return Recorded(self.candidates, self.known, self.rivals, orphaned)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a step is about: transfers with their ids, in a family; ``fork``: above it inclusions are gone."""
+    """What a step is about: transfers in a family; ``fork``: above it inclusions are gone."""
 
     family: str
-    identified: Sequence[tuple[UUID, Transfer]] = ()
+    transfers: Sequence[Transfer] = ()
     fork: int | None = None
 
     def parameters(self) -> tuple[object, ...]:
-        """As the queries take them: fork, displaced transactions, family, keys, ids, references."""
+        """As the queries take them: fork, displaced transactions, family, keys, transactions, references."""
         return (
             NEVER if self.fork is None else self.fork,
-            list({rival for _, transfer in self.identified for rival in transfer.rivals}),
+            list({rival for transfer in self.transfers for rival in transfer.rivals}),
             self.family,
-            list({transfer.to for _, transfer in self.identified if transfer.to != NOBODY}),
-            [identity for identity, _ in self.identified],
-            list({mark for _, each in self.identified for mark in (each.reference, *each.references) if mark}),
+            list({transfer.to for transfer in self.transfers if transfer.to != NOBODY}),
+            list({transfer.tx_id for transfer in self.transfers}),
+            list({mark for each in self.transfers for mark in (each.reference, *each.references) if mark}),
         )
 
 
@@ -114,9 +120,9 @@ class OpenStep:
         """Invoices that the clock has caught up with."""
         return [row["id"] for row in await self._connection.fetch(CLOSED_WINDOWS, self._rail)]
 
-    async def books(self, invoices: Iterable[UUID]) -> list[Book]:
-        """Lock and load the books of those invoices."""
-        return await load_books(self._connection, invoices)
+    async def books(self, invoices: Iterable[UUID], also: Iterable[UUID] = ()) -> list[Book]:
+        """Lock and load the books of those invoices, with the detections that the step touches and ``also``."""
+        return await load_books(self._connection, invoices, {*self.touched.detections, *also})
 
     async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
@@ -220,20 +226,23 @@ def _sorted_out(rows: Iterable[Row]) -> tuple[Coverage, Touched]:
     until: dict[str, datetime] = {}
     touched = Touched()
     for row in rows:
-        what, invoice = row["what"], row["invoice_id"]
+        what, invoice, detection = row["what"], row["invoice_id"], row["detection_id"]
         if what == "covered":
             if row["at"] is not None:
                 until[row["rail"]] = row["at"]
-        elif what == "due":
+            continue
+        if what == "candidate":
+            touched.candidates[row["address_key"]].append(_candidate(row))
+            continue
+        touched.detections.add(detection)
+        if what == "due":
             touched.due.add(invoice)
         elif what == "orphaned":
-            touched.orphaned[invoice].append(row["detection_id"])
+            touched.orphaned[invoice].append(detection)
         elif what == "rival":
-            touched.rivals[row["tx_id"]].append((invoice, row["detection_id"]))
-        elif what == "known":
-            touched.known[row["detection_id"]] = _candidate(row)
+            touched.rivals[row["tx_id"]].append((invoice, detection))
         else:
-            touched.candidates[row["address_key"]].append(_candidate(row))
+            touched.known.append(_known(row))
     return Coverage(until), touched
 
 
@@ -255,6 +264,22 @@ def _candidate(row: Row) -> Candidate:
         row["reference"],
         bool(row["open"]),
         row["at"],
+        row["accepts_from"],
+        row["height"],
+    )
+
+
+def _known(row: Row) -> Known:
+    return Known(
+        row["detection_id"],
+        row["destination_id"],
+        row["invoice_id"],
+        row["tx_id"],
+        row["tx_index"],
+        row["address_key"],
+        AssetId(row["asset"]),
+        row["block_hash"],
+        bool(row["open"]),
     )
 
 

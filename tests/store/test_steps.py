@@ -79,7 +79,7 @@ async def desk(database: Database) -> AsyncIterator[Desk]:
         assert lease is not None
         async with stage.sim.open_adapter() as node:
             traits = node.traits
-        recorder = Recorder("story", traits, frozenset(stage.sim.assets), StepStore(database, lease))
+        recorder = Recorder("story", traits, dict.fromkeys(stage.sim.assets, 0), StepStore(database, lease))
         yield Desk(stage, recorder, invoices, keys)
         await keeper.close()
         await stage.audit()

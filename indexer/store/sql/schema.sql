@@ -88,6 +88,7 @@ create table railwatch.assets (
     contract text,
     decimals int not null,
     enabled boolean not null default true,
+    min_amount numeric(78, 0) not null default 0 check (min_amount >= 0),
     primary key (rail, id)
 );
 create unique index assets_symbol on railwatch.assets (rail, symbol) where enabled;
@@ -98,6 +99,7 @@ comment on column railwatch.assets.symbol is 'For people. Unique on its rail, an
 comment on column railwatch.assets.contract is 'The token''s contract; null for the native asset.';
 comment on column railwatch.assets.decimals is 'Display units = amount / 10^decimals.';
 comment on column railwatch.assets.enabled is 'Whether the configuration of the last start had it.';
+comment on column railwatch.assets.min_amount is 'Base units. A smaller transfer is counted on its destination, and moves nothing.';
 
 create table railwatch.policies (
     rail text not null references railwatch.rails (name),
@@ -143,6 +145,8 @@ create table railwatch.invoices (
     closed_at timestamptz,
     terms jsonb not null,
     weighed int not null default 1,
+    accept_before int not null default 600 check (accept_before between 0 and 3600),
+    held_from text,
     unique (merchant_id, order_id)
 );
 create index invoices_open_window on railwatch.invoices (expires_at) where state = 'created';
@@ -175,6 +179,8 @@ comment on column railwatch.invoices.settled_at is 'When it was first paid; stay
 comment on column railwatch.invoices.closed_at is 'When watching ended.';
 comment on column railwatch.invoices.terms is 'What create_invoice was given, to tell a repeat from another order.';
 comment on column railwatch.invoices.weighed is 'The version at which its exceptions were last compared with the facts.';
+comment on column railwatch.invoices.accept_before is 'Seconds. Money that came longer than this before created_at is unexpected.';
+comment on column railwatch.invoices.held_from is 'The state that a hold took it from; null: it is not flagged.';
 
 create table railwatch.destinations (
     id uuid primary key default gen_random_uuid(),
@@ -199,6 +205,11 @@ create table railwatch.destinations (
     keyed_at timestamptz,
     position int not null,
     left_out bigint not null default 0,
+    accepts_from timestamptz not null,
+    tip_at_creation bigint,
+    tallies jsonb not null default '[]',
+    small_count bigint not null default 0,
+    small_amount numeric not null default 0,
     foreign key (rail, asset) references railwatch.assets (rail, id)
 );
 create index destinations_invoice on railwatch.destinations (invoice_id);
@@ -229,6 +240,11 @@ comment on column railwatch.destinations.address_folded is 'The address as it is
 comment on column railwatch.destinations.address_key is 'The address as the chain compares it; null until it was parsed.';
 comment on column railwatch.destinations.keyed_at is 'When it was parsed: other daemons of the family catch up by this.';
 comment on column railwatch.destinations.position is 'Its place in the invoice''s list, from 1.';
+comment on column railwatch.destinations.accepts_from is 'A transfer from before this time is unexpected: created_at less accept_before, or created_at where the address had another invoice before.';
+comment on column railwatch.destinations.tip_at_creation is 'The rail''s newest height at registration, if a daemon followed it then: a block above it is newer, whatever its timestamp says.';
+comment on column railwatch.destinations.tallies is 'Not for readers: what the destination received, as sums by rail, asset, kind, state and timeliness. A test keeps it equal to the detections.';
+comment on column railwatch.destinations.small_count is 'Transfers below the asset''s min_amount, as blocks showed them. They are counted and move nothing.';
+comment on column railwatch.destinations.small_amount is 'Their sum in base units.';
 comment on column railwatch.destinations.left_out is 'Sightings of tokens that are not configured, beyond the ten that are kept as detections.';
 
 create table railwatch.detections (
@@ -261,6 +277,7 @@ create table railwatch.detections (
 create index detections_invoice on railwatch.detections (invoice_id);
 create index detections_due on railwatch.detections (rail, due_basis, due_height) where due_height is not null;
 create index detections_undoable on railwatch.detections (rail, block_height) where state in ('included', 'confirmed');
+create index detections_replaced on railwatch.detections (invoice_id, first_seen_at) where state = 'replaced';
 create index detections_loose on railwatch.detections (rail) where state in ('pending', 'orphaned');
 comment on table railwatch.detections is 'Transfers that reached a watched address. A row is never deleted; its inclusion can come and go.';
 comment on column railwatch.detections.id is 'Derived from rail, tx_id and tx_index: the same on every replay.';
@@ -427,6 +444,9 @@ create table railwatch.exceptions (
 create index exceptions_invoice on railwatch.exceptions (invoice_id);
 create index exceptions_open on railwatch.exceptions (opened_at) where resolved_at is null;
 create index exceptions_standing on railwatch.exceptions (kind, invoice_id) where ended_at is null;
+create index exceptions_detection on railwatch.exceptions (detection_id) where detection_id is not null;
+create index exceptions_balance on railwatch.exceptions (invoice_id) where balance_id is not null;
+create index exceptions_newest on railwatch.exceptions (invoice_id, kind, round) where detection_id is null and balance_id is null;
 comment on table railwatch.exceptions is 'What a person or a policy has to look at, beside the state; several can be open at once.';
 comment on column railwatch.exceptions.id is 'Derived from what it is about.';
 comment on column railwatch.exceptions.invoice_id is 'The invoice.';
@@ -516,6 +536,8 @@ create table railwatch.refunds (
     reason text,
     actor text not null,
     recorded_at timestamptz not null default now(),
+    surplus numeric(78, 0) not null default 0,
+    waived numeric(78, 0) not null default 0,
     unique (invoice_id, rail, asset, tx_id)
 );
 create index refunds_tx on railwatch.refunds (tx_id);
@@ -529,6 +551,8 @@ comment on column railwatch.refunds.tx_id is 'The refund''s own transaction, or 
 comment on column railwatch.refunds.reason is 'Why.';
 comment on column railwatch.refunds.actor is 'Who recorded it.';
 comment on column railwatch.refunds.recorded_at is 'The database''s clock.';
+comment on column railwatch.refunds.surplus is 'Base units of it that were more than the order asked for when it was recorded.';
+comment on column railwatch.refunds.waived is 'Base units of it that were given back of a settled order by choice: the order does not ask for them again.';
 
 create table railwatch.settlements (
     id uuid primary key default gen_random_uuid(),
@@ -585,36 +609,49 @@ from (values
 
 create function railwatch.touched(
     on_rail text, cursor_reached bigint, finalized_reached bigint, fork bigint, displaced text[], of_family text,
-    keys bytea[], ids uuid[]
+    keys bytea[], txs text[]
 ) returns table (
-    what text, detection_id uuid, invoice_id uuid, tx_id text, destination_id uuid, address_key bytea, rail text,
-    asset text, reference text, open boolean, at timestamptz
+    what text, detection_id uuid, invoice_id uuid, tx_id text, tx_index text, destination_id uuid, address_key bytea,
+    rail text, asset text, reference text, open boolean, at timestamptz, accepts_from timestamptz, height bigint,
+    block_hash text
 )
 language sql volatile as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
-    select 'due', d.id, d.invoice_id, null, null::uuid, null::bytea, null, null, null, null::boolean, null::timestamptz
+    select 'due', d.id, d.invoice_id, null, null, null::uuid, null::bytea, null, null, null, null::boolean,
+           null::timestamptz, null::timestamptz, null::bigint, null
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
     union all
-    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null
+    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached
     union all
-    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null
+    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
     from railwatch.detections d
     where d.rail = on_rail and d.block_height > fork and d.state in ('included', 'confirmed')
     union all
-    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null
-    from railwatch.detections d
-    where d.rail = on_rail and d.tx_id = any (displaced)
+    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null, null, null, null, null
+    from unnest(displaced) t (tx_id)
+    cross join lateral (
+        select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
     union all
-    select 'known', d.id, d.invoice_id, null, d.destination_id, null, d.rail, d.asset, null, null, d.first_seen_at
-    from railwatch.detections d
-    where d.id = any (ids)
+    -- `open` says here that nothing can move the transfer any more.
+    select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, null, d.asset, null,
+           d.state = 'final', null, null, null,
+           case when d.state in ('included', 'confirmed', 'final') then d.block_hash end
+    from unnest(txs) t (tx_id)
+    cross join lateral (
+        select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
+    join railwatch.destinations w on w.id = d.destination_id
     union all
-    select 'candidate', null, i.id, null, d.id, d.address_key, d.rail, d.asset, d.reference,
-           i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at
-    from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
-    where d.family = of_family and d.address_key = any (keys) and d.watch_state not in ('rejected', 'closed')
+    select 'candidate', null, i.id, null, null, d.id, d.address_key, d.rail, d.asset, d.reference,
+           i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at, d.accepts_from,
+           d.tip_at_creation, null
+    from unnest(keys) t (key)
+    -- A plan that was made on empty tables must reach every column of the index too.
+    cross join lateral (
+        select * from railwatch.destinations d
+        where d.family = of_family and d.address_key = t.key and d.watch_state not in ('rejected', 'closed') offset 0) d
+    join railwatch.invoices i on i.id = d.invoice_id
 $$;
 comment on function railwatch.touched is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
 
@@ -753,6 +790,12 @@ begin
             'Leave it out, and derive a new address for each invoice.');
     end if;
     folded := case when on_rail.fold_case then lower(wish ->> 'address') else wish ->> 'address' end;
+    if exists (select from railwatch.destinations d
+               where d.invoice_id = invoice.id and d.rail = on_rail.name and d.asset = of_asset and d.address_folded = folded
+                 and d.reference is not distinct from wish ->> 'reference') then
+        perform railwatch.refuse('RW001', label || ': the same rail, asset, address and reference are there twice',
+            'Ask for one amount at each.');
+    end if;
     -- Two registrations of one address wait for each other here; the later one then sees the earlier.
     perform pg_advisory_xact_lock(hashtextextended('railwatch/' || on_rail.family || '/' || folded, 0));
     select i.id into taken
@@ -774,9 +817,17 @@ begin
     end if;
     insert into railwatch.destinations
         (invoice_id, rail, asset, address, reference, derivation, expected_amount, policy, policy_origin, family,
-         address_folded, position)
+         address_folded, position, accepts_from, tip_at_creation)
     values (invoice.id, on_rail.name, of_asset, wish ->> 'address', wish ->> 'reference', wish ->> 'derivation',
-            amount, chosen, chosen_origin, on_rail.family, folded, place);
+            amount, chosen, chosen_origin, on_rail.family, folded, place,
+            -- Money that came to an address of an earlier invoice before this one was made is that invoice's.
+            case when exists (select from railwatch.destinations d
+                              where d.family = on_rail.family and d.address_folded = folded and d.invoice_id <> invoice.id
+                                and d.reference is not distinct from wish ->> 'reference' and d.watch_state <> 'rejected')
+                 then invoice.created_at else invoice.created_at - make_interval(secs => invoice.accept_before) end,
+            case when on_rail.state = 'live' and exists (
+                select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
+                 then on_rail.tip_height end);
 end $$;
 comment on function railwatch.create_destination is 'Part of create_invoice: one destination, checked and resolved.';
 
@@ -847,7 +898,8 @@ begin
     end if;
     select key into unknown from jsonb_object_keys(request) key
     where key not in ('merchant_id', 'order_id', 'expires_at', 'expires_in', 'destinations', 'policy', 'time_basis',
-                      'tolerance_bps', 'fiat_amount', 'fiat_currency', 'rate_locked_at', 'closes_in', 'metadata')
+                      'tolerance_bps', 'fiat_amount', 'fiat_currency', 'rate_locked_at', 'closes_in', 'accept_before',
+                      'metadata')
     limit 1;
     if unknown is not null then
         perform railwatch.refuse('RW001', 'unknown field "' || unknown || '"');
@@ -917,13 +969,16 @@ begin
         else coalesce((select (value #>> '{}')::bigint from railwatch.settings where name = 'closes_in'), 2592000) end;
     insert into railwatch.invoices
         (merchant_id, order_id, state, expires_at, closes_at, fiat_amount, fiat_currency, rate_locked_at, policy,
-         time_basis, metadata, tolerance_bps, terms)
+         time_basis, metadata, tolerance_bps, accept_before, terms)
     values (merchant, order_no, 'created', expiry, expiry + make_interval(secs => closes_in),
             (request ->> 'fiat_amount')::numeric, request ->> 'fiat_currency',
             case when request ? 'rate_locked_at' then railwatch.parse_moment(request -> 'rate_locked_at', 'rate_locked_at') end,
             '{}', coalesce(request ->> 'time_basis', 'first_seen'), coalesce(request -> 'metadata', '{}'),
             case when request ? 'tolerance_bps'
                 then railwatch.parse_count(request -> 'tolerance_bps', 'tolerance_bps', 0, 10000, 'RW001') else 0 end,
+            -- A look-back reaches at least an hour: what is older than that nobody would find.
+            case when request ? 'accept_before'
+                then railwatch.parse_count(request -> 'accept_before', 'accept_before', 0, 3600, 'RW005') else 600 end,
             railwatch.terms_of(request))
     returning * into made;
     perform railwatch.create_destination(made, wish, place::int)
@@ -964,7 +1019,7 @@ language plpgsql as $$
 declare
     known railwatch.invoices;
 begin
-    select * into known from railwatch.invoices where id = invoice for update;
+    select * into known from railwatch.invoices where id = invoice for no key update;
     if not found then
         perform railwatch.refuse('RW009', 'there is no invoice ' || coalesce(invoice::text, '(null)'));
     end if;
@@ -975,15 +1030,9 @@ comment on function railwatch.lock_invoice is 'Part of every manual act: hold th
 create function railwatch.assess(known railwatch.invoices) returns text
 language plpgsql stable as $$
 declare
-    standing text := known.state;
+    standing text := coalesce(known.held_from, known.state);  -- what was decided before a hold still holds
     answer text;
 begin
-    if standing = 'flagged' then
-        -- What was decided before the hold still holds.
-        select t.from_state into standing from railwatch.transitions t
-        where t.invoice_id = known.id and t.subject = 'invoice' and t.to_state = 'flagged'
-        order by t.seq desc limit 1;
-    end if;
     if standing in ('cancelled', 'refunded') then
         return standing;
     end if;
@@ -997,8 +1046,15 @@ begin
                end as timely
         from railwatch.detections x
         where x.invoice_id = known.id and x.kind = 'payment' and x.state in ('pending', 'included', 'confirmed', 'final')
+    ), counted as (
+        select x.rail, x.asset, sum(x.amount) as amount from railwatch.detections x
+        where x.invoice_id = known.id and x.state in ('confirmed', 'final') group by x.rail, x.asset
+    ), returned as (
+        select r.rail, r.asset, sum(r.amount) as amount, sum(r.surplus) as surplus, sum(r.waived) as waived
+        from railwatch.refunds r where r.invoice_id = known.id group by r.rail, r.asset
     ), sums as (
-        select greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least,
+        select d.rail, d.asset,
+               greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least,
                d.expected_amount + div(d.expected_amount * known.tolerance_bps, 10000) as most,
                coalesce(sum(p.amount) filter (where p.timely), 0) as seen,
                coalesce(sum(p.amount) filter (where p.timely and p.counted), 0) as confirmed,
@@ -1008,15 +1064,20 @@ begin
         from railwatch.destinations d left join payments p on p.destination_id = d.id
         where d.invoice_id = known.id and d.watch_state <> 'rejected'
         group by d.id
+    ), judged as (
+        -- What was given back is not there. Of a settled order the merchant may give back by choice (waived).
+        select sums.*, r.amount is null or coalesce(c.amount, 0) - r.amount >= sums.least - r.waived as held,
+               sums.most + coalesce(r.amount - r.surplus - r.waived, 0) as at_most
+        from sums left join counted c using (rail, asset) left join returned r using (rail, asset)
     )
     select case
-        when max(confirmed - most) filter (where confirmed >= least) > 0 then 'overpaid'
-        when bool_or(confirmed >= least) then 'paid'
-        when bool_or(confirmed + late_confirmed >= least) then 'late_paid'
+        when max(confirmed - at_most) filter (where confirmed >= least and held) > 0 then 'overpaid'
+        when bool_or(confirmed >= least and held) then 'paid'
+        when bool_or(confirmed + late_confirmed >= least and held) then 'late_paid'
         when bool_or(seen > confirmed or (late > late_confirmed and seen + late >= least))
             then case when bool_or(in_block) then 'confirming' else 'detected' end
         when bool_or(confirmed > 0) then 'underpaid'
-    end into answer from sums;
+    end into answer from judged;
     return coalesce(answer, case
         when standing = 'expired' then 'expired'
         when known.expires_at <= now() and not exists (
@@ -1040,6 +1101,7 @@ begin
     end if;
     update railwatch.invoices
     set state = target, state_since = now(), version = version + 1, held = hold,
+        held_from = case when target = 'flagged' then known.state end,
         settled_at = coalesce(settled_at, case when target in ('paid', 'overpaid', 'late_paid') then now() end)
     where id = known.id returning * into moved;
     perform railwatch.append_invoice_transition(moved, known.state, reason, cause, evidence);
@@ -1145,6 +1207,39 @@ language sql stable as $$
 $$;
 comment on function railwatch.is_refunded is 'Part of record_refund: whether nothing of the customer''s is left, and whether that is about payments.';
 
+create function railwatch.given_back(
+    known railwatch.invoices, on_rail text, of_asset text, amount numeric, out surplus numeric, out waived numeric
+)
+language plpgsql stable as $$
+declare
+    excess numeric;
+begin
+    surplus := 0;
+    waived := 0;
+    if (case when known.state = 'flagged' then railwatch.assess(known) else known.state end)
+       not in ('paid', 'overpaid', 'late_paid') then
+        return;
+    end if;
+    with came as (
+        select coalesce(sum(x.amount), 0) as amount from railwatch.detections x
+        where x.invoice_id = known.id and x.rail = on_rail and x.asset = of_asset and x.state in ('confirmed', 'final')
+    ), returned as (
+        select coalesce(sum(r.amount - r.waived), 0) as amount from railwatch.refunds r
+        where r.invoice_id = known.id and r.rail = on_rail and r.asset = of_asset
+    )
+    select max(came.amount - returned.amount
+               - greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)))
+    into excess
+    from railwatch.destinations d, came, returned
+    where d.invoice_id = known.id and d.rail = on_rail and d.asset = of_asset and d.watch_state <> 'rejected';
+    -- An order that another asset has settled asks for nothing here: excess is below zero, or null.
+    if excess >= 0 then
+        surplus := least(amount, excess);
+        waived := amount - surplus;
+    end if;
+end $$;
+comment on function railwatch.given_back is 'Part of record_refund: how much of it the order did not ask for, and how much of what it asked for is given back by choice.';
+
 create function railwatch.record_refund(
     invoice uuid, amount numeric, tx_id text, actor text, reason text default null, rail text default null,
     asset text default null, cause text default 'service'
@@ -1182,8 +1277,10 @@ begin
         perform railwatch.refuse('RW013', 'a refund of ' || record_refund.amount || ' is more than is left: ' || arrived
             || ' had arrived, and ' || returned || ' is refunded already', 'Amounts are base units of ' || what.asset || '.');
     end if;
-    insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor)
-    values (invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason, record_refund.actor)
+    insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor, surplus, waived)
+    select invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason,
+           record_refund.actor, part.surplus, part.waived
+    from railwatch.given_back(known, what.rail, what.asset, record_refund.amount) part
     returning id into made;
     -- Also where it moves nothing: more may have been given back by it than is still there (docs/exceptions.md, reversed).
     update railwatch.invoices set weighed = 0 where id = invoice;
@@ -1709,7 +1806,8 @@ from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) 
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.observations', 'insert'),
        ('railwatch_daemon', 'railwatch.invoices', 'update (weighed)'),
-       ('railwatch_daemon', 'railwatch.destinations', 'update (left_out)');
+       ('railwatch_daemon', 'railwatch.destinations', 'update (left_out)'),
+       ('railwatch_daemon', 'railwatch.destinations', 'update (tallies, small_count, small_amount)');
 
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.webhook_endpoints', 'select, insert, update, delete'),

@@ -1,1 +1,1 @@
--- Nothing yet.
+select 1;  -- Nothing yet.

@@ -31,12 +31,13 @@ where rail = $1 and enabled and (id, symbol) not in (select * from unnest($2::te
 
 -- name: mirror_assets
 -- A rail's configured assets.
-insert into railwatch.assets as known (rail, id, symbol, contract, decimals)
-select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::int[])
+insert into railwatch.assets as known (rail, id, symbol, contract, decimals, min_amount)
+select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::int[], $6::numeric[])
 on conflict (rail, id) do update
-set symbol = excluded.symbol, contract = excluded.contract, decimals = excluded.decimals, enabled = true
-where (known.symbol, known.contract, known.decimals, known.enabled)
-    is distinct from (excluded.symbol, excluded.contract, excluded.decimals, true)
+set symbol = excluded.symbol, contract = excluded.contract, decimals = excluded.decimals, enabled = true,
+    min_amount = excluded.min_amount
+where (known.symbol, known.contract, known.decimals, known.enabled, known.min_amount)
+    is distinct from (excluded.symbol, excluded.contract, excluded.decimals, true, excluded.min_amount)
 
 -- name: forget_policies
 -- Before they are written anew: nothing points at these rows, since invoices keep their own copy.

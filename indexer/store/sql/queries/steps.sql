@@ -14,7 +14,7 @@ returning now() as now
 -- name: open_step
 -- Move the cursor, hold the rail's row to the commit, and find whom the step touches; no `fence` row if another
 -- daemon has the rail or the cursor is elsewhere. Touched are: what is due, what a reorg orphans, what rivals displace,
--- what is known already, who holds an address. Checkpoints go with the cursor: those of the step come in, those above
+-- what is known already of those transactions, who holds an address. Checkpoints go with the cursor: those of the step come in, those above
 -- $25 (an orphaned branch) and below $26 (final) are forgotten.
 with fence as (
     update railwatch.rails r
@@ -32,13 +32,14 @@ with fence as (
     where c.rail = $1 and (c.height > $25 or c.height < $26) and c.height <> all ($21::bigint[])
 )
 select 'fence' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
-       null::uuid as destination_id, null::bytea as address_key, null::text as rail, null::text as asset,
-       null::text as reference, null::boolean as open, now() as at
+       null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, null::text as rail,
+       null::text as asset, null::text as reference, null::boolean as open, now() as at,
+       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash
 from fence
 union all
-select 'covered', null, null, null, null, null, $1, null, null, null, covered_until from fence
+select 'covered', null, null, null, null, null, null, $1, null, null, null, covered_until, null, null, null from fence
 union all
-select 'covered', null, null, null, null, null, name, null, null, null, covered_until
+select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null
 from railwatch.rails where name <> $1 and covered_until is not null
 union all
 select * from railwatch.touched($1, $4, coalesce($9, -1), $15, $16, $17, $18, $19)
@@ -50,13 +51,14 @@ select now() as now, cursor_height, cursor_hash, cursor_parent, cursor_time, fin
        state, reason
 from railwatch.rails
 where name = $1 and epoch = $2 and rewinds = $3
-for update
+for no key update
 
 -- name: touched_aside
 -- What `open_step` finds, for a step that leaves the cursor.
 select 'covered' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
-       null::uuid as destination_id, null::bytea as address_key, name as rail, null::text as asset,
-       null::text as reference, null::boolean as open, covered_until as at
+       null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, name as rail,
+       null::text as asset, null::text as reference, null::boolean as open, covered_until as at,
+       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash
 from railwatch.rails where covered_until is not null
 union all
 select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)
@@ -91,33 +93,81 @@ order by i.expires_at limit 1000
 select id, invoice_id, tx_id from railwatch.detections where rail = $1 and state = 'pending'
 
 -- name: lock_invoices
--- Hold the invoices of a step to the commit, always in the same order.
-select id from railwatch.invoices where id = any ($1) order by id for update
+-- Hold the invoices of a step to the commit, always in the same order. Rows that only refer to one need not wait.
+select id from railwatch.invoices where id = any ($1) order by id for no key update
 
 -- name: load_books
--- Everything about those invoices, read after they were locked; raw evidence stays where it is.
+-- Those invoices, read after they were locked, with the detections $2 that the step touches. Of the others each
+-- destination holds the sums, so that the cost does not grow with what an invoice ever received. Loaded are also: what
+-- was replaced (a rival may come or go), with what took its place, and all that is not final where the time basis is one
+-- that is known only later. Exceptions of those detections, and the newest of each kind ($3) that is the invoice's.
+with touched as (
+    select id from unnest($2::uuid[]) as t (id)
+    union
+    select x.id from unnest($1::uuid[]) as t (id)
+    cross join lateral (
+        select d.id from railwatch.detections d where d.invoice_id = t.id and d.state = 'replaced'
+        order by d.first_seen_at desc limit 100) x
+    union
+    select x.id from unnest($1::uuid[]) as t (id)
+    join railwatch.invoices i on i.id = t.id and i.time_basis <> 'first_seen'
+    cross join lateral (
+        select d.id from railwatch.detections d where d.invoice_id = t.id and d.state <> 'final' offset 0) x
+), wanted as materialized (
+    select id from touched
+    union
+    select heir.id from touched
+    cross join lateral (
+        select * from railwatch.detections d where d.id = touched.id and d.replaced_by is not null offset 0) lost
+    cross join lateral (
+        select d.id from railwatch.detections d
+        where d.tx_id = lost.replaced_by and d.rail = lost.rail and d.invoice_id = lost.invoice_id offset 0) heir
+), seen as materialized (
+    select x.invoice_id,
+           array_agg(row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
+                         x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
+                         x.replaced_by, x.maturity, x.spends, x.invoice_ended, x.version)
+                     order by x.first_seen_at, x.id) as detections
+    from wanted cross join lateral (select * from railwatch.detections d where d.id = wanted.id offset 0) x
+    group by x.invoice_id
+), about as materialized (
+    select e.invoice_id,
+           array_agg(row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
+                         e.balance_id) order by e.opened_at, e.round) as cases
+    from wanted
+    cross join lateral (select * from railwatch.exceptions e where e.detection_id = wanted.id offset 0) e
+    group by e.invoice_id
+)
 select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.time_basis, i.tolerance_bps, i.held,
-       i.settled_at,
-       case when i.state = 'flagged' then (
-           select t.from_state from railwatch.transitions t
-           where t.invoice_id = i.id and t.subject = 'invoice' and t.to_state = 'flagged' order by t.seq desc limit 1
-       ) end as held_from,
-       array(select row(r.rail, r.asset, sum(r.amount)) from railwatch.refunds r
+       i.held_from, i.settled_at,
+       array(select row(r.rail, r.asset, sum(r.amount), sum(r.surplus), sum(r.waived)) from railwatch.refunds r
              where r.invoice_id = i.id group by r.rail, r.asset) as refunds,
-       array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after)
+       array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after,
+                        d.tallies)
              from railwatch.destinations d join railwatch.rails r on r.name = d.rail
-             where d.invoice_id = i.id and d.watch_state <> 'rejected' order by d.position) as destinations,
-       array(select row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
-                        x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
-                        x.replaced_by, x.maturity, x.invoice_ended, x.version)
-             from railwatch.detections x where x.invoice_id = i.id order by x.first_seen_at, x.id) as detections,
+             where d.invoice_id = i.id and (d.watch_state <> 'rejected' or d.tallies <> '[]')
+             order by d.position) as destinations,
+       seen.detections,
+       about.cases,
        array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
                         e.balance_id)
-             from railwatch.exceptions e where e.invoice_id = i.id order by e.opened_at, e.round) as cases,
+             from unnest($3::text[]) as k (kind)
+             cross join lateral (
+                 select * from railwatch.exceptions e
+                 where e.invoice_id = i.id and e.kind = k.kind and e.detection_id is null and e.balance_id is null
+                 order by e.round desc limit 1) e) as cases_of_invoice,
+       array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
+                        e.balance_id)
+             from railwatch.exceptions e where e.invoice_id = i.id and e.balance_id is not null
+             order by e.round) as cases_of_balances,
        array(select row(b.id, b.destination_id, b.rail, b.asset, b.unattributed, b.balance, b.block_height, b.block_hash,
                         b.node)
              from railwatch.balances b where b.invoice_id = i.id and b.unattributed > 0) as surpluses
-from railwatch.invoices i where i.id = any ($1) order by i.id
+from unnest($1::uuid[]) as t (id)
+cross join lateral (select * from railwatch.invoices i where i.id = t.id offset 0) i
+left join seen on seen.invoice_id = i.id
+left join about on about.invoice_id = i.id
+order by i.id
 
 -- name: save_step
 -- All that a step changes, in one statement: detections by identity (known facts are added to, never replaced), what was
@@ -146,7 +196,8 @@ detected as (
               block_height, block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended,
               version, evidence, due_basis, due_height)
     on conflict (id) do update
-    set state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
+    set amount = excluded.amount, maturity = excluded.maturity, spends = excluded.spends,
+        state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
         block_hash = excluded.block_hash, block_time = excluded.block_time, confirmed_at = excluded.confirmed_at,
         in_time = excluded.in_time, replaced_by = excluded.replaced_by, version = excluded.version,
         evidence = excluded.evidence || detections.evidence, due_basis = excluded.due_basis,
@@ -163,11 +214,14 @@ moved as (
 ),
 summed as (
     update railwatch.destinations d
-    set seen_amount = t.seen, confirmed_amount = t.confirmed, late_amount = t.late, left_out = d.left_out + t.left_out
-    from unnest($39::uuid[], $40::numeric[], $41::numeric[], $42::numeric[], $43::bigint[])
-        as t (id, seen, confirmed, late, left_out)
+    set seen_amount = t.seen, confirmed_amount = t.confirmed, late_amount = t.late, left_out = d.left_out + t.left_out,
+        tallies = t.tallies, small_count = d.small_count + t.small_count, small_amount = d.small_amount + t.small_amount
+    from unnest($39::uuid[], $40::numeric[], $41::numeric[], $42::numeric[], $43::bigint[], $71::text[]::jsonb[], $72::bigint[],
+                $73::numeric[])
+        as t (id, seen, confirmed, late, left_out, tallies, small_count, small_amount)
     where d.id = t.id
-      and (d.seen_amount, d.confirmed_amount, d.late_amount, 0) is distinct from (t.seen, t.confirmed, t.late, t.left_out)
+      and (d.seen_amount, d.confirmed_amount, d.late_amount, d.tallies, 0, 0)
+          is distinct from (t.seen, t.confirmed, t.late, t.tallies, t.left_out, t.small_count)
     returning 1
 ),
 opened as (

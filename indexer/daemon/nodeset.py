@@ -11,6 +11,7 @@ it has caught up, or contradicts: a node that is catching up holds nothing back.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -18,7 +19,8 @@ from typing import Self, TypeVar
 
 import structlog
 
-from indexer.daemon.cross_check import CONTESTED, CrossCheck, Dispute, Laggard, Testimony, disagreement
+from indexer.daemon import node as node_module
+from indexer.daemon.cross_check import CrossCheck, Dispute, Laggard, Testimony, disagreement
 from indexer.daemon.node import Node
 from indexer.rail import (
     Address,
@@ -60,6 +62,8 @@ class NodeSet:
         self._check = CrossCheck()
         self._laggard = Laggard()
         self._believed: Heads | None = None
+        self._highest = -1
+        """The height that was believed at most."""
         self._disagreement: RailUnavailable | None = None
         self._log = structlog.get_logger()
 
@@ -317,14 +321,22 @@ class NodeSet:
             await self._rest(node, left)
             raise left
         self._believed = heads
+        self._highest = max(self._highest, heads.latest.height)
         return heads
 
     async def _votes(self, ours: Testimony, theirs: Testimony) -> bool:
-        """Whether a witness is counted. Who comes (back) later is, once it has caught up or contradicts."""
+        """Whether a witness is counted.
+
+        One that comes (back) later is, once it has caught up with what was believed, and one that falls behind that
+        (restored, or another backend of one address) is so for `AWAY_AFTER` only; whoever contradicts is counted.
+        """
         node = theirs.node
-        if not node.votes:
-            behind = self._believed is not None and theirs.height < self._believed.latest.height - CONTESTED
-            node.votes = not behind or await self._check.disputes(ours, theirs)
+        if ours.height < self._highest or theirs.height >= self._highest:
+            node.votes, node.behind_since = True, None
+            return True
+        node.behind_since = node.behind_since or time.monotonic()
+        if not node.votes or time.monotonic() - node.behind_since >= node_module.AWAY_AFTER:
+            node.votes = await self._check.disputes(ours, theirs)
         return node.votes
 
     def _with_finality(self, agreed: Heads, ours: Heads) -> Heads:

@@ -13,7 +13,7 @@ it has caught up, or contradicts: a node that is catching up holds nothing back.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -46,6 +46,23 @@ Answer = TypeVar("Answer")
 
 WITNESS_SECONDS = 2.0
 """How long a witness is waited for: when it is entered for the first time, and until it is taken for away."""
+
+
+REREAD_SECONDS = 5.0
+"""How long a node may take for a second look at one block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """One node's second reading of a block: the hash that it has there, and what it tells if that is the one asked for.
+
+    ``native_complete``: the node shows every way in which the native asset moves.
+    """
+
+    node: str
+    block_hash: str
+    transfers: Sequence[Transfer]
+    native_complete: bool
 
 
 class NodeSet:
@@ -169,6 +186,32 @@ class NodeSet:
             return node.name, await node.ask(question)
         except RailFault as fault:
             raise RailUnavailable(str(fault)) from fault
+
+    async def reread(self, block: tuple[int, str], watches: Watches, first: str | None) -> Reread:
+        """Read one block once more, by its height and hash, from another node than ``first`` where one answers.
+
+        Raises `RailUnavailable` where no node can tell it now, and leaves nobody for that.
+        """
+        height, block_hash = block
+
+        async def question(adapter: RailAdapter) -> tuple[BlockRef, Sequence[Transfer]]:
+            found = await adapter.block_at(height)
+            if found.hash != block_hash:
+                return found, ()
+            before = await adapter.block_at(height - 1)
+            return found, (await adapter.scan(Span(before, found), watches)).transfers
+
+        reasons = []
+        for node in sorted(self._nodes, key=lambda each: (each.name == first, each is self._current)):
+            try:
+                async with asyncio.timeout(REREAD_SECONDS):
+                    found, transfers = await node.ask(question)
+            except (RailError, TimeoutError) as away:
+                reasons.append(f"{node.name}: {away or 'no answer'}")
+                continue
+            whole = node.adapter.traits.native_complete if node.adapter else False
+            return Reread(node.name, found.hash, transfers, whole)
+        raise RailUnavailable("; ".join(reasons))
 
     @property
     def tells_balances(self) -> bool:

@@ -25,6 +25,7 @@ from indexer.daemon.nodeset import NodeSet
 from indexer.daemon.reconciler import Reconciler
 from indexer.daemon.recorder import Recorder
 from indexer.daemon.registrar import Registrar
+from indexer.daemon.second_look import SecondLook
 from indexer.daemon.watchlist import RailWatches
 from indexer.rail import AssetId, BlockGone, RailFault, RailUnavailable
 from indexer.store.balances import BalanceStore
@@ -128,6 +129,8 @@ class RailRunner:
         self.watches.spends = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
         left = await self._patiently(lambda: load_left(self.database, self.name), lease)
         self.follower = follower = Follower(self.node, recorder, self.watches, left, self.pace)
+        follower.second_look = SecondLook(self.node, recorder, self.watches)
+        await self._patiently(follower.second_look.begin, lease)
         registrar = Registrar(self.watch_store, self.node, follower)
         parsed = asyncio.Event()
         try:

@@ -45,6 +45,19 @@ class Detection:
     version: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     raw: Any = None
+    second_look: Literal["verified", "unverified", "mismatch"] | None = None
+    """What reading block ``looked_at_block`` once more said of it; None: not read yet."""
+    looked_at_block: str | None = None
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether it was read a second time in its block, and nothing contradicted it: only then it becomes final."""
+        return self.looked_at_block == self.block_hash and self.second_look in ("verified", "unverified")
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether a second look found something else in its block."""
+        return self.looked_at_block == self.block_hash and self.second_look == "mismatch"
 
     @property
     def live(self) -> bool:

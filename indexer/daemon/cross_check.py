@@ -90,7 +90,7 @@ class CrossCheck:
     """Compares the nodes of one rail. Asks only where heads neither are equal nor follow one another."""
 
     def __init__(self) -> None:
-        self._memo: dict[tuple[str, str, int], BlockRef] = {}
+        self._memo: dict[tuple[int, str, int], BlockRef] = {}
 
     async def judge(self, ours: Testimony, others: Sequence[Testimony]) -> Verdict:
         """Compare the answering node with the other voters. A node that cannot tell a block agrees to nothing.
@@ -164,7 +164,7 @@ class CrossCheck:
             return latest if height == latest.height else None
         if finalized is not None and finalized.height == height:
             return finalized
-        key = (of.name, latest.hash, height)
+        key = (id(of.node), latest.hash, height)  # two nodes may have one name
         if key not in self._memo:
             told = await _ask_block(of, height) if of.present else None
             if told is None:

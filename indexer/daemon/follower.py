@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
+from indexer.core.policy import Progress
 from indexer.daemon.health import Reach, Rhythm, trouble
 from indexer.daemon.recorder import Recorder, Taken
+from indexer.daemon.second_look import SecondLook
 from indexer.daemon.watchlist import RailWatches
 from indexer.rail import (
     BlockGone,
@@ -108,6 +110,7 @@ class Follower:
     """Why nobody knows what waits for a block; None while it is known, or nothing is asked."""
     _caught_up: float | None = None
     """The moment, by the monotonic clock, up to which all that the nodes told has been taken in; None: not known."""
+    second_look: SecondLook | None = None
     _reached: Reach = field(default_factory=Reach)
     _rhythm: Rhythm = field(default_factory=Rhythm)
     log: structlog.stdlib.BoundLogger = field(init=False)
@@ -248,6 +251,8 @@ class Follower:
         """Commit, and only then believe it: memory follows the database, never the other way round."""
         seen = self._reached.seen(plan.asked, taken.span.upto.height, plan.heads) if reached else None
         position = self._position(taken.span.upto, plan.heads, reached=reached, seen=seen)
+        if taken.fork is None:
+            await self._look_again(position)
         kept = await self.recorder.record(taken, position, self._anchor_height())
         self._remember(taken, position, kept)
         self._caught_up = seen if position.state == "live" else None
@@ -317,11 +322,18 @@ class Follower:
         self._lagging_since = None
         seen = self._reached.seen(plan.asked, self._known_cursor.height, plan.heads)
         position = self._position(self._known_cursor, plan.heads, reached=True, seen=seen)
+        await self._look_again(position)
         moved = position.finalized != self.finalized
         if moved or (position.state, position.reason) != (self.state, self.reason):
             taken = Taken(self.cursor, Span(self._known_cursor, self._known_cursor), (), ())
             self._remember(taken, position, await self.recorder.record(taken, position, None))
         self._caught_up = seen if position.state == "live" else None
+
+    async def _look_again(self, position: Position) -> None:
+        """Read once more what this position makes final, so that the step which reaches it can tell so."""
+        if self.second_look is not None and not position.is_blind:
+            finalized = position.finalized.height if position.finalized else -1
+            await self.second_look.look(self.rewinds, Progress(position.cursor.height, finalized))
 
     async def _look_at_mempool(self) -> None:
         """Take in a snapshot, if it differs from the one before."""

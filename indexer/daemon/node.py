@@ -55,6 +55,8 @@ class Node:
     """The heads that it told last."""
     votes: bool = False
     """It is counted. It is not before it has answered, nor once it has been away for `AWAY_AFTER`."""
+    behind_since: float | None = None
+    """Since when it is below a height that was believed before."""
     _failing_since: float | None = None
     _fault: str = ""
 

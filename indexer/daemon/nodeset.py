@@ -11,14 +11,16 @@ it has caught up, or contradicts: a node that is catching up holds nothing back.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
 import structlog
 
-from indexer.daemon.cross_check import CONTESTED, CrossCheck, Dispute, Laggard, Testimony, disagreement
+from indexer.daemon import node as node_module
+from indexer.daemon.cross_check import CrossCheck, Dispute, Laggard, Testimony, disagreement
 from indexer.daemon.node import Node
 from indexer.rail import (
     Address,
@@ -48,6 +50,23 @@ WITNESS_SECONDS = 2.0
 """How long a witness is waited for: when it is entered for the first time, and until it is taken for away."""
 
 
+REREAD_SECONDS = 5.0
+"""How long a node may take for a second look at one block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """One node's second reading of a block: the hash that it has there, and what it tells if that is the one asked for.
+
+    ``native_complete``: the node shows every way in which the native asset moves.
+    """
+
+    node: str
+    block_hash: str
+    transfers: Sequence[Transfer]
+    native_complete: bool
+
+
 class NodeSet:
     """`indexer.rail.RailAdapter` over all nodes of a rail, in the order of the configuration."""
 
@@ -62,6 +81,8 @@ class NodeSet:
         self._check = CrossCheck()
         self._laggard = Laggard()
         self._believed: Heads | None = None
+        self._highest = -1
+        """The height that was believed at most."""
         self._disagreement: RailUnavailable | None = None
         self._log = structlog.get_logger()
 
@@ -167,6 +188,32 @@ class NodeSet:
             return node.name, await node.ask(question)
         except RailFault as fault:
             raise RailUnavailable(str(fault)) from fault
+
+    async def reread(self, block: tuple[int, str], watches: Watches, first: str | None) -> Reread:
+        """Read one block once more, by its height and hash, from another node than ``first`` where one answers.
+
+        Raises `RailUnavailable` where no node can tell it now, and leaves nobody for that.
+        """
+        height, block_hash = block
+
+        async def question(adapter: RailAdapter) -> tuple[BlockRef, Sequence[Transfer]]:
+            found = await adapter.block_at(height)
+            if found.hash != block_hash:
+                return found, ()
+            before = await adapter.block_at(height - 1)
+            return found, (await adapter.scan(Span(before, found), watches)).transfers
+
+        reasons = []
+        for node in sorted(self._nodes, key=lambda each: (each.name == first, each is self._current)):
+            try:
+                async with asyncio.timeout(REREAD_SECONDS):
+                    found, transfers = await node.ask(question)
+            except (RailError, TimeoutError) as away:
+                reasons.append(f"{node.name}: {away or 'no answer'}")
+                continue
+            whole = node.adapter.traits.native_complete if node.adapter else False
+            return Reread(node.name, found.hash, transfers, whole)
+        raise RailUnavailable("; ".join(reasons))
 
     @property
     def tells_balances(self) -> bool:
@@ -344,14 +391,22 @@ class NodeSet:
             await self._rest(node, left)
             raise left
         self._believed = heads
+        self._highest = max(self._highest, heads.latest.height)
         return heads
 
     async def _votes(self, ours: Testimony, theirs: Testimony) -> bool:
-        """Whether a witness is counted. Who comes (back) later is, once it has caught up or contradicts."""
+        """Whether a witness is counted.
+
+        One that comes (back) later is, once it has caught up with what was believed, and one that falls behind that
+        (restored, or another backend of one address) is so for `AWAY_AFTER` only; whoever contradicts is counted.
+        """
         node = theirs.node
-        if not node.votes:
-            behind = self._believed is not None and theirs.height < self._believed.latest.height - CONTESTED
-            node.votes = not behind or await self._check.disputes(ours, theirs)
+        if ours.height < self._highest or theirs.height >= self._highest:
+            node.votes, node.behind_since = True, None
+            return True
+        node.behind_since = node.behind_since or time.monotonic()
+        if not node.votes or time.monotonic() - node.behind_since >= node_module.AWAY_AFTER:
+            node.votes = await self._check.disputes(ours, theirs)
         return node.votes
 
     def _with_finality(self, agreed: Heads, ours: Heads) -> Heads:

@@ -1,17 +1,18 @@
 """Turns what was scanned into one committed step: the only way from a node's answer into the tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
 from indexer.core.book import Book, Moment
-from indexer.core.policy import Progress
+from indexer.core.due import due_look
+from indexer.core.policy import Due, Progress
 from indexer.core.step import News, gather, settle, settle_clock
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
 from indexer.store.errors import BranchChanged
-from indexer.store.steps import OpenStep, Position, StepStore, Subject
+from indexer.store.steps import Look, OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
 
@@ -44,6 +45,9 @@ class Recorder:
     steps: StepStore
     origin: str | None = None
     """The name that ids of its transfers derive from, if it was renamed."""
+    looks: dict[UUID, Due] = field(default_factory=dict)
+    """Transfers that are read a second time before they are told final, and when that is. May hold too much, never
+    too little: what is in it is asked of the database before it counts."""
 
     async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
         """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
@@ -102,6 +106,14 @@ class Recorder:
             settle(books, news, self._moment(step, position, ()))
             await self._save(step, books)
 
+    async def record_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
+        """Write what second looks said, and what follows from it: final, or an exception."""
+        async with self.steps.aside(rewinds, self._subject(())) as (step, position):
+            invoices = await step.save_looks(looks)
+            books = await step.books(invoices, also=(look.claim.id for look in looks))
+            settle(books, {}, self._moment(step, position, ()))
+            await self._save(step, books)
+
     async def record_clock(self, rewinds: int) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
         async with self.steps.aside(rewinds, self._subject(())) as (step, position):
@@ -127,7 +139,16 @@ class Recorder:
         await self._save(step, books)
         return sum(len(book.fresh) for book in books)
 
+    def _note_looks(self, books: Sequence[Book]) -> None:
+        for book in books:
+            for identity in book.changed:
+                detection = book.detections[identity]
+                due = due_look(detection, book.policies, self.traits.horizon, self.traits.has_finalized)
+                if due is not None and detection.rail == self.rail:
+                    self.looks[identity] = due
+
     async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
+        self._note_looks(books)
         await step.save(books, self.traits.horizon, self.traits.has_finalized)
         moved = [line for book in books for line in book.transitions if line.subject == "invoice"]
         for line in moved[:LINES_A_STEP]:

@@ -29,6 +29,7 @@ from indexer.daemon.reconciler import Reconciler
 from indexer.daemon.recorder import Recorder
 from indexer.daemon.registrar import Registrar
 from indexer.daemon.rescan import Rescanner
+from indexer.daemon.second_look import SecondLook
 from indexer.daemon.watchlist import Family, RailWatches
 from indexer.rail import AssetId, BlockGone, RailFault, RailUnavailable
 from indexer.store.balances import BalanceStore
@@ -241,7 +242,10 @@ class RailRunner:
         left = await self._patiently(lambda: load_left(self.database, self.name), lease)
         steps = StepStore(self.database, lease)
         recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin)
-        return Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
+        follower = Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
+        follower.second_look = SecondLook(self.node, recorder, follower.watches)
+        await self._patiently(follower.second_look.begin, lease)
+        return follower
 
     def _alive(self) -> None:
         self.beat = time.monotonic()

@@ -15,6 +15,7 @@ from uuid import UUID
 from indexer.core.book import Book
 from indexer.core.matching import Candidate, Known
 from indexer.core.model import Coverage
+from indexer.core.policy import Due
 from indexer.core.step import Recorded
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
 from indexer.store.books import load_books, save_books
@@ -31,6 +32,9 @@ COVER = query("cover")
 CLOSED_WINDOWS = query("closed_windows")
 BEGIN_WATCHING = query("begin_watching")
 SAVE_CHECKPOINTS = query("save_checkpoints")
+DUE_LOOKS = query("due_looks")
+LOOKED_AT = query("looked_at")
+SAVE_LOOKS = query("save_second_looks")
 
 
 NEVER = 2**62
@@ -104,6 +108,30 @@ class Subject:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A recorded transfer that is to be read again in its block. ``node`` told it, None: not known."""
+
+    id: UUID
+    tx_id: str
+    tx_index: str
+    asset: AssetId
+    amount: int
+    height: int
+    block_hash: str
+    key: bytes
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the second look at a transfer said: verified, unverified or mismatch; ``evidence`` goes with it."""
+
+    claim: Claim
+    said: str
+    evidence: dict[str, Any]
+
+
 class OpenStep:
     """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
 
@@ -132,6 +160,12 @@ class OpenStep:
     async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
         await save_books(self._connection, books, horizon, has_finality)
+
+    async def save_looks(self, looks: Sequence[Look]) -> set[UUID]:
+        """Note what second looks said; returns the invoices that they concern."""
+        columns = ([x.claim.id for x in looks], [x.said for x in looks], [x.claim.block_hash for x in looks])
+        rows = await self._connection.fetch(SAVE_LOOKS, *columns, [{"second_look": x.evidence} for x in looks])
+        return {row["invoice_id"] for row in rows}
 
     async def begin_watching(self, destinations: Sequence[UUID], covered_from: int) -> None:
         """These destinations have been looked back for, from ``covered_from`` on, inclusive."""
@@ -203,6 +237,29 @@ class StepStore:
             due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
             rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
             yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows)), position
+
+    async def due_looks(self) -> dict[UUID, Due]:
+        """Transfers that are to be read a second time, and when."""
+        rows = await self._database.rows(DUE_LOOKS, self._lease.rail)
+        return {row["id"]: Due(row["basis"], row["due_height"]) for row in rows}
+
+    async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
+        """Those of the transfers that still have to be read a second time."""
+        rows = await self._database.rows(LOOKED_AT, list(ids))
+        return [
+            Claim(
+                row["id"],
+                row["tx_id"],
+                row["tx_index"],
+                AssetId(row["asset"]),
+                int(row["amount"]),
+                row["block_height"],
+                row["block_hash"],
+                row["address_key"],
+                row["node"],
+            )
+            for row in rows
+        ]
 
     async def cover(self, age: timedelta) -> None:
         """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""

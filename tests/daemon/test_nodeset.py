@@ -316,6 +316,7 @@ async def test_a_node_that_comes_back_and_catches_up_holds_nothing_back(monkeypa
             await asyncio.sleep(0.02)
         nodes[1].lag = 0
         await rail.heads()
+        monkeypatch.setattr(node_module, "AWAY_AFTER", 60.0)
         nodes[1].lag = 2
         assert (await rail.heads()).latest.hash == chain.at(chain.tip.height - 2).hash, "it votes again"
 

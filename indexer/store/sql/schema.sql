@@ -321,7 +321,7 @@ create table railwatch.detections (
     spends text[] not null default '{}',
     invoice_ended text,
     version int not null default 0,
-    due_basis text check (due_basis in ('depth', 'finalized')),
+    due_basis text check (due_basis in ('depth', 'finalized', 'look_depth', 'look_finalized')),
     due_height bigint,
     second_look text check (second_look in ('verified', 'unverified', 'mismatch')),
     looked_at_block text,

@@ -13,3 +13,9 @@ alter table railwatch.detections
     add column looked_at_block text;
 comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. Null: not asked yet.';
 comment on column railwatch.detections.looked_at_block is 'Hash of the block that was read for that. In another block it is asked again.';
+
+-- What is confirmed by now is read a second time before it is told final, as what comes from now on is.
+alter table railwatch.detections drop constraint detections_due_basis_check;
+alter table railwatch.detections add constraint detections_due_basis_check
+    check (due_basis in ('depth', 'finalized', 'look_depth', 'look_finalized'));
+update railwatch.detections set due_basis = 'look_' || due_basis where state = 'confirmed' and due_basis is not null;

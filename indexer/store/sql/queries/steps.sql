@@ -130,7 +130,8 @@ with touched as (
     select x.invoice_id,
            array_agg(row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
                          x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
-                         x.replaced_by, x.maturity, x.spends, x.invoice_ended, x.version)
+                         x.replaced_by, x.maturity, x.spends, x.invoice_ended, x.version, x.second_look,
+                         x.looked_at_block)
                      order by x.first_seen_at, x.id) as detections
     from wanted cross join lateral (select * from railwatch.detections d where d.id = wanted.id offset 0) x
     group by x.invoice_id
@@ -284,3 +285,25 @@ insert into railwatch.checkpoints as known (rail, height, hash, parent, time)
 select $1, * from unnest($2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
 on conflict (rail, height) do update set hash = known.hash
 returning height, hash
+
+-- name: due_looks
+-- Transfers that are read a second time before they are told final, and when that is due.
+select id, replace(due_basis, 'look_', '') as basis, due_height from railwatch.detections
+where rail = $1 and due_basis in ('look_depth', 'look_finalized', 'finalized')
+
+-- name: looked_at
+-- What is known of transfers that are to be read a second time.
+select x.id, x.tx_id, x.tx_index, x.asset, x.amount, x.block_height, x.block_hash, d.address_key,
+       x.evidence ->> 'node' as node
+from railwatch.detections x join railwatch.destinations d on d.id = x.destination_id
+where x.id = any ($1) and x.state in ('included', 'confirmed') and x.looked_at_block is distinct from x.block_hash
+
+-- name: save_second_looks
+-- What the second look said, if the transfer is still in the block that was read. What passed is due like anything else.
+update railwatch.detections x
+set second_look = t.said, looked_at_block = t.block_hash, evidence = x.evidence || t.evidence,
+    due_basis = case when t.said <> 'mismatch' then replace(x.due_basis, 'look_', '') end,
+    due_height = case when t.said <> 'mismatch' then x.due_height end
+from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) as t (id, said, block_hash, evidence)
+where x.id = t.id and x.state in ('included', 'confirmed') and x.block_hash = t.block_hash
+returning x.invoice_id

@@ -125,7 +125,7 @@ MUTANTS = [
     Mutant(
         "seqs-with-holes",
         "the feed has no gaps",
-        "indexer/store/sql/migrations/0007_content.sql",
+        "indexer/store/sql/migrations/0002_services.sql",
         "last_seq = last_seq + how_many returning last_seq - how_many + 1",
         "last_seq = last_seq + how_many + 1 returning last_seq - how_many + 1",
     ),

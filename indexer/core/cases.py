@@ -24,6 +24,7 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
     "unexpected_payment": "warning",
     "reversed": "critical",
     "double_spend": "critical",
+    "content_mismatch": "critical",
     "stuck_confirming": "warning",
     "mixed_destinations": "warning",
     "detection_delayed": "warning",
@@ -113,13 +114,20 @@ def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[
     return not any(other.tx_id in heirs and other.live for other in others)
 
 
+def _came_in_time(detection: Detection) -> bool:
+    """Whether it was expected after all: its block came late, and the window had been told to be over meanwhile."""
+    return detection.invoice_ended is InvoiceState.EXPIRED and bool(detection.in_time)
+
+
 def _of_detection(detection: Detection) -> Iterable[CaseKey]:
     if detection.state not in IN_BLOCK:
         return
+    if detection.is_contradicted:
+        yield "content_mismatch", detection.id
     if detection.kind is not Kind.PAYMENT:
         yield OWN_KIND[detection.kind], detection.id
         return
     if detection.in_time is False:
         yield "late", detection.id
-    if detection.invoice_ended is not None:
+    if detection.invoice_ended is not None and not _came_in_time(detection):
         yield "unexpected_payment", detection.id

@@ -18,11 +18,21 @@ def met_at(detection: Detection, policies: Mapping[UUID, Policy]) -> Due:
 
 def next_due(detection: Detection, policies: Mapping[UUID, Policy], horizon: int, has_finality: bool) -> Due | None:
     """What the detection waits for next, as the index over due heights stores it; None where it waits for nothing."""
+    if detection.is_contradicted:
+        return None
     if detection.state is DetectionState.INCLUDED:
         return met_at(detection, policies)
-    if detection.state is DetectionState.CONFIRMED:
+    if detection.state is DetectionState.CONFIRMED and detection.is_looked_at:
         return final_at(met_at(detection, policies), detection.block_height or 0, horizon, has_finality)
     return None
+
+
+def due_look(detection: Detection, policies: Mapping[UUID, Policy], horizon: int, has_finality: bool) -> Due | None:
+    """When the detection has to be read a second time, as it is final then; None where it need not, or has been."""
+    waits = detection.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
+    if not waits or detection.is_looked_at or detection.is_contradicted:
+        return None
+    return final_at(met_at(detection, policies), detection.block_height or 0, horizon, has_finality)
 
 
 def stuck_at(invoice: Invoice, received: Received) -> datetime | None:

@@ -45,6 +45,19 @@ class Detection:
     version: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     raw: Any = None
+    second_look: Literal["verified", "unverified", "mismatch"] | None = None
+    """What reading block ``looked_at_block`` once more said of it; None: not read yet."""
+    looked_at_block: str | None = None
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether it was read a second time in its block, and nothing contradicted it: only then it becomes final."""
+        return self.looked_at_block == self.block_hash and self.second_look in ("verified", "unverified")
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether a second look found something else in its block."""
+        return self.looked_at_block == self.block_hash and self.second_look == "mismatch"
 
     @property
     def live(self) -> bool:
@@ -73,10 +86,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a rail may keep an invoice waiting: for a payment to be confirmed, and for anything to be seen."""
+    """How long a rail may keep an invoice waiting: for a payment to be confirmed, and for anything to be seen.
+
+    ``margin``: for how long after its window a payment that counts as within it may still arrive, as blocks come after
+    the times that they are stamped with.
+    """
 
     stuck: timedelta = timedelta(hours=2)
     blind: timedelta = timedelta(minutes=5)
+    margin: timedelta = timedelta(0)
 
 
 @dataclass(slots=True)
@@ -158,7 +176,9 @@ class Coverage:
     def reaches(self, moment: datetime, destinations: Sequence[Destination]) -> bool:
         """Whether no payment before ``moment`` to any of ``destinations`` can still be unseen."""
         return all(
-            destination.watching and destination.rail in self.until and self.until[destination.rail] >= moment
+            destination.watching
+            and destination.rail in self.until
+            and self.until[destination.rail] >= moment + destination.patience.margin
             for destination in destinations
         )
 

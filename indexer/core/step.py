@@ -39,13 +39,15 @@ class Recorded:
 
     ``candidates``: who holds an address, by its key. ``known``: what was recorded before; it stays where it is, whoever
     holds the address now. ``rivals``: (invoice, detection) of what each displaced transaction had paid. ``orphaned``:
-    detections whose inclusion the step takes back.
+    detections whose inclusion the step takes back. ``origin``: the name that new ids derive from, if the rail has
+    another one by now.
     """
 
     candidates: Mapping[bytes, Sequence[Candidate]]
     known: Iterable[Known]
     rivals: Mapping[str, Sequence[tuple[UUID, UUID]]]
     orphaned: Collection[UUID] = ()
+    origin: str | None = None
 
 
 def gather(
@@ -70,8 +72,11 @@ def gather(
             found = sighting(same.detection_id, transfer, rail, same.destination_id, Kind.PAYMENT, now)
             news[same.invoice_id].sightings.append(found)
         elif matched := match(transfer, rail, recorded.candidates.get(transfer.to, ()), configured, now):
+            owner, kind = matched
             named = replace(transfer, tx_index=variant_index(transfer)) if before else transfer
-            _add(news[matched[0].invoice_id], named, rail, *matched, configured, now)
+            identity = detection_id(recorded.origin or rail, named.tx_id, named.tx_index)
+            found = sighting(identity, named, rail, owner.destination_id, kind, now)
+            _add(news[owner.invoice_id], found, configured)
     return dict(news)
 
 
@@ -90,21 +95,12 @@ def _displace(
     return True
 
 
-def _add(
-    about: News,
-    transfer: Transfer,
-    rail: str,
-    owner: Candidate,
-    kind: Kind,
-    configured: Mapping[AssetId, int],
-    now: datetime,
-) -> None:
-    """A transfer that was never recorded. What is below the asset's least amount is counted, once it is in a block."""
-    if transfer.amount >= configured.get(transfer.asset, 0):
-        identity = detection_id(rail, transfer.tx_id, transfer.tx_index)
-        about.sightings.append(sighting(identity, transfer, rail, owner.destination_id, kind, now))
-    elif transfer.block is not None:
-        about.small.append((owner.destination_id, transfer.amount))
+def _add(about: News, found: Detection, configured: Mapping[AssetId, int]) -> None:
+    """Take in what was never recorded. What is below the asset's least amount is counted, once it is in a block."""
+    if found.amount >= configured.get(found.asset, 0):
+        about.sightings.append(found)
+    elif found.block_hash is not None:
+        about.small.append((found.destination_id, found.amount))
 
 
 def settle(books: Sequence[Book], news: Mapping[UUID, News], moment: Moment) -> None:

@@ -1,16 +1,18 @@
 """Turns what was scanned into one committed step: the only way from a node's answer into the tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
 from indexer.core.book import Book, Moment
-from indexer.core.policy import Progress
+from indexer.core.due import due_look
+from indexer.core.policy import Due, Progress
 from indexer.core.step import News, gather, settle, settle_clock
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
-from indexer.store.steps import OpenStep, Position, StepStore, Subject
+from indexer.store.errors import BranchChanged
+from indexer.store.steps import Look, OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
 
@@ -41,6 +43,11 @@ class Recorder:
     configured: Mapping[AssetId, int]
     """The rail's assets, each with the least amount (base units) that moves anything."""
     steps: StepStore
+    origin: str | None = None
+    """The name that ids of its transfers derive from, if it was renamed."""
+    looks: dict[UUID, Due] = field(default_factory=dict)
+    """Transfers that are read a second time before they are told final, and when that is. May hold too much, never
+    too little: what is in it is asked of the database before it counts."""
 
     async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
         """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
@@ -68,13 +75,15 @@ class Recorder:
         watching: Sequence[UUID] = (),
         covered_from: int = 0,
     ) -> tuple[list[BlockRef], int]:
-        """Commit transfers of blocks at or below the cursor (look-back, rescan).
+        """Commit transfers of blocks at or below the cursor (look-back, rescan), which were found on its branch.
 
-        Returns the checkpoints kept, and how many of the transfers were not known before.
+        Returns the checkpoints kept, and how many of the transfers were not known before. Raises `BranchChanged` if the
+        branch changed since ``rewinds``, or if a block contradicts one that is stored; then nothing was written.
         """
         found = 0
         subject = self._subject(transfers)
         async with self.steps.aside(rewinds, subject) as (step, position):
+            _require_below(position.cursor, transfers)
             taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
             kept = self._touched_blocks(transfers, position)
             if transfers:
@@ -97,6 +106,14 @@ class Recorder:
             settle(books, news, self._moment(step, position, ()))
             await self._save(step, books)
 
+    async def record_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
+        """Write what second looks said, and what follows from it: final, or an exception."""
+        async with self.steps.aside(rewinds, self._subject(())) as (step, position):
+            invoices = await step.save_looks(looks)
+            books = await step.books(invoices, also=(look.claim.id for look in looks))
+            settle(books, {}, self._moment(step, position, ()))
+            await self._save(step, books)
+
     async def record_clock(self, rewinds: int) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
         async with self.steps.aside(rewinds, self._subject(())) as (step, position):
@@ -110,7 +127,7 @@ class Recorder:
 
     def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, News]:
         """What the transfers mean, and what a reorg took, by invoice."""
-        news = gather(subject.transfers, self.rail, step.touched.recorded(), self.configured, step.now)
+        news = gather(subject.transfers, self.rail, step.touched.recorded(self.origin), self.configured, step.now)
         for invoice, detections in step.touched.orphaned.items():
             news.setdefault(invoice, News()).orphaned.extend(detections)
         return news
@@ -122,7 +139,16 @@ class Recorder:
         await self._save(step, books)
         return sum(len(book.fresh) for book in books)
 
+    def _note_looks(self, books: Sequence[Book]) -> None:
+        for book in books:
+            for identity in book.changed:
+                detection = book.detections[identity]
+                due = due_look(detection, book.policies, self.traits.horizon, self.traits.has_finalized)
+                if due is not None and detection.rail == self.rail:
+                    self.looks[identity] = due
+
     async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
+        self._note_looks(books)
         await step.save(books, self.traits.horizon, self.traits.has_finalized)
         moved = [line for book in books for line in book.transitions if line.subject == "invoice"]
         for line in moved[:LINES_A_STEP]:
@@ -154,6 +180,7 @@ class Recorder:
             tip=position.tip_height,
             block_times={block.height: block.time for block in blocks},
             history=history,
+            blind=position.is_blind,
         )
 
     def _checkpoints(self, taken: Taken, position: Position) -> list[BlockRef]:
@@ -175,3 +202,17 @@ class Recorder:
     @staticmethod
     def _undoable(block: BlockRef, position: Position) -> bool:
         return position.finalized is None or block.height > position.finalized.height
+
+
+def _require_below(cursor: BlockRef, transfers: Sequence[Transfer]) -> None:
+    """Raise `BranchChanged` if one of the transfers cannot lie in an ancestor of ``cursor``, or in itself."""
+    for transfer in transfers:
+        block = transfer.block
+        if (
+            block is None
+            or block.height > cursor.height
+            or (block.height == cursor.height and block.hash != cursor.hash)
+        ):
+            raise BranchChanged(
+                f"transaction {transfer.tx_id} is not in a block of the branch that ends in {cursor.hash}"
+            )

@@ -1,7 +1,15 @@
 """The public seam: all that an adapter may import."""
 
-from indexer.rail.adapter import OpenNode, RailAdapter, RefusesPayments, TellsBalances
-from indexer.rail.errors import BadAddress, BlockGone, RailError, RailFault, RailUnavailable
+from indexer.rail.adapter import ChecksAssets, OpenNode, RailAdapter, RefusesPayments, TellsBalances
+from indexer.rail.errors import (
+    BadAddress,
+    BlockGone,
+    NotKept,
+    PendingUnknown,
+    RailError,
+    RailFault,
+    RailUnavailable,
+)
 from indexer.rail.simulator import Simulator
 from indexer.rail.types import (
     NOBODY,
@@ -28,8 +36,11 @@ __all__ = [
     "BlockGone",
     "BlockRef",
     "ChainId",
+    "ChecksAssets",
     "Heads",
+    "NotKept",
     "OpenNode",
+    "PendingUnknown",
     "RailAdapter",
     "RailError",
     "RailFault",

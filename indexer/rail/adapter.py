@@ -110,6 +110,21 @@ class TellsBalances(Protocol):
         """
 
 
+@runtime_checkable
+class ChecksAssets(Protocol):
+    """What an adapter may offer beside `RailAdapter`: to compare the configured assets with what the chain says.
+
+    `railwatch check` calls it on an entered adapter, and prints each sentence as a failure.
+    """
+
+    async def check_assets(self) -> Sequence[str]:
+        """Return one sentence per configured asset that is not what the configuration says; empty if all are.
+
+        A contract without code, and decimals other than the contract's own, are such. Raises `RailUnavailable` if the
+        node does not answer.
+        """
+
+
 class OpenNode(Protocol):
     """What an entry point of the group ``railwatch.rails`` names: makes an adapter for one node, without I/O.
 

@@ -10,6 +10,8 @@ from indexer.rail.errors import RailUnavailable
 from indexer.rail.push import Bell, Follow
 
 PING_SECONDS = 5.0
+MESSAGE_MOST = 1024 * 1024
+"""Bytes of one message. A head has some 2 KB."""
 
 Subscribe: TypeAlias = Callable[[ClientConnection], Awaitable[None]]
 Read: TypeAlias = Callable[[ClientConnection, Bell], Awaitable[RailUnavailable]]
@@ -19,8 +21,8 @@ def over_websocket(url: str, name: str, timeout: float, subscribe: Subscribe, re
     """One life of a websocket at ``url``, whose node is called ``name``.
 
     ``subscribe`` asks for pushes, ``read`` rings at each until they fail; both may raise what a socket and a decoder
-    raise (ValueError). ``timeout`` bounds the opening, in seconds. Frames of any size are taken: real blocks are
-    larger than the usual bound.
+    raise (ValueError, RecursionError). ``timeout`` bounds the opening, in seconds. Pushes are heads: a message may have
+    at most `MESSAGE_MOST` bytes, and compression is refused, so that a small frame cannot become a large one.
     """
 
     async def follow(bell: Bell) -> RailUnavailable:
@@ -31,13 +33,14 @@ def over_websocket(url: str, name: str, timeout: float, subscribe: Subscribe, re
                 close_timeout=1,
                 ping_interval=PING_SECONDS,
                 ping_timeout=PING_SECONDS,
-                max_size=None,
+                max_size=MESSAGE_MOST,
+                compression=None,
                 proxy=None,
             ) as socket:
                 await subscribe(socket)
                 bell.stands()
                 return await read(socket, bell)
-        except (WebSocketException, OSError, TimeoutError, ValueError) as error:
+        except (WebSocketException, OSError, TimeoutError, ValueError, RecursionError) as error:
             # Its own words could hold the URL, and with it an API key.
             return RailUnavailable(f"{name}: the websocket failed: {type(error).__name__}")
 

@@ -5,14 +5,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from indexer.core.book import Book
 from indexer.core.cases import INVOICE_KINDS
-from indexer.core.due import next_due
+from indexer.core.due import due_look, next_due
 from indexer.core.model import (
     Case,
     Destination,
@@ -123,6 +123,7 @@ def _destination(
     watch_state: str,
     stuck_after: timedelta,
     blind_after: timedelta,
+    margin: timedelta,
     _: object,
 ) -> Destination:
     return Destination(
@@ -133,7 +134,7 @@ def _destination(
         policy=Policy.from_json(policy),
         watching=watch_state != "registered",
         closed=watch_state == "closed",
-        patience=Patience(stuck_after, blind_after),
+        patience=Patience(stuck_after, blind_after, margin),
     )
 
 
@@ -158,6 +159,8 @@ def _detection(
     spends: Sequence[str],
     invoice_ended: str | None,
     version: int,
+    second_look: Literal["verified", "unverified", "mismatch"] | None,
+    looked_at_block: str | None,
 ) -> Detection:
     told = DetectionState(state)
     return Detection(
@@ -182,6 +185,8 @@ def _detection(
         invoice_ended=InvoiceState(invoice_ended) if invoice_ended else None,
         told=told,
         version=version,
+        second_look=second_look,
+        looked_at_block=looked_at_block,
     )
 
 
@@ -260,6 +265,7 @@ def _detection_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
 def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
     each = book.detections[identity]
     due = next_due(each, book.policies, horizon, has_finality)
+    look = due_look(each, book.policies, horizon, has_finality)
     return (
         each.id,
         book.invoice.id,
@@ -283,8 +289,8 @@ def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool)
         each.invoice_ended,
         each.version,
         each.evidence,
-        due.basis if due else None,
-        due.height if due else None,
+        due.basis if due else f"look_{look.basis}" if look else None,
+        due.height if due else look.height if look else None,
     )
 
 

@@ -15,11 +15,12 @@ from uuid import UUID
 from indexer.core.book import Book
 from indexer.core.matching import Candidate, Known
 from indexer.core.model import Coverage
+from indexer.core.policy import Due
 from indexer.core.step import Recorded
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
 from indexer.store.books import load_books, save_books
 from indexer.store.database import Connection, Database, Row
-from indexer.store.errors import LeaseLost
+from indexer.store.errors import BranchChanged, LeaseLost
 from indexer.store.queries import query
 
 QUIET_STEP = query("quiet_step")
@@ -31,6 +32,9 @@ COVER = query("cover")
 CLOSED_WINDOWS = query("closed_windows")
 BEGIN_WATCHING = query("begin_watching")
 SAVE_CHECKPOINTS = query("save_checkpoints")
+DUE_LOOKS = query("due_looks")
+LOOKED_AT = query("looked_at")
+SAVE_LOOKS = query("save_second_looks")
 
 
 NEVER = 2**62
@@ -50,7 +54,7 @@ class Position:
     """Where a step leaves the rail.
 
     ``finalized`` is the highest final block at or below the cursor, None where none is known. ``age``: how long ago
-    the node said that the cursor is its head; None while it is not, and then only block times are covered.
+    the nodes said that nothing is above the cursor; None while that is not so, and then no further time is covered.
     """
 
     cursor: BlockRef
@@ -59,6 +63,11 @@ class Position:
     age: timedelta | None
     state: str
     reason: str | None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the rail cannot be believed: then nothing is promoted, and nothing expires."""
+        return self.state in ("stalled", "halted")
 
 
 @dataclass(slots=True)
@@ -73,10 +82,10 @@ class Touched:
     candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
     known: list[Known] = field(default_factory=list)
 
-    def recorded(self) -> Recorded:
-        """Return it as the core takes it."""
+    def recorded(self, origin: str | None) -> Recorded:
+        """Return it as the core takes it. ``origin``: the name that ids derive from, if the rail was renamed."""
         orphaned = {each for some in self.orphaned.values() for each in some}
-        return Recorded(self.candidates, self.known, self.rivals, orphaned)
+        return Recorded(self.candidates, self.known, self.rivals, orphaned, origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,30 @@ class Subject:
             list({transfer.tx_id for transfer in self.transfers}),
             list({mark for each in self.transfers for mark in (each.reference, *each.references) if mark}),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A recorded transfer that is to be read again in its block. ``node`` told it, None: not known."""
+
+    id: UUID
+    tx_id: str
+    tx_index: str
+    asset: AssetId
+    amount: int
+    height: int
+    block_hash: str
+    key: bytes
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the second look at a transfer said: verified, unverified or mismatch; ``evidence`` goes with it."""
+
+    claim: Claim
+    said: str
+    evidence: dict[str, Any]
 
 
 class OpenStep:
@@ -128,14 +161,28 @@ class OpenStep:
         """Write what changed in the books."""
         await save_books(self._connection, books, horizon, has_finality)
 
+    async def save_looks(self, looks: Sequence[Look]) -> set[UUID]:
+        """Note what second looks said; returns the invoices that they concern."""
+        columns = ([x.claim.id for x in looks], [x.said for x in looks], [x.claim.block_hash for x in looks])
+        rows = await self._connection.fetch(SAVE_LOOKS, *columns, [{"second_look": x.evidence} for x in looks])
+        return {row["invoice_id"] for row in rows}
+
     async def begin_watching(self, destinations: Sequence[UUID], covered_from: int) -> None:
         """These destinations have been looked back for, from ``covered_from`` on, inclusive."""
         await self._connection.execute(BEGIN_WATCHING, list(destinations), covered_from)
 
     async def keep_checkpoints(self, blocks: Sequence[BlockRef]) -> None:
-        """Store more blocks, which lie at the cursor or below."""
-        if blocks:
-            await self._connection.execute(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
+        """Store more blocks, which lie at the cursor or below. Raises `BranchChanged` where another block is stored."""
+        if not blocks:
+            return
+        rows = await self._connection.fetch(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
+        stored = {row["height"]: row["hash"] for row in rows}
+        for block in blocks:
+            if stored[block.height] != block.hash:
+                raise BranchChanged(
+                    f"rail {self._rail}: block {block.hash} at {block.height} is not on the branch that is followed, "
+                    f"which has {stored[block.height]} there"
+                )
 
 
 class StepStore:
@@ -175,18 +222,44 @@ class StepStore:
     async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
         """Open a step that leaves the cursor where it is, and say where that is.
 
-        ``rewinds``: the branch that it was prepared on; raises `LeaseLost` if a reorg came in between.
+        ``rewinds``: the branch that it was prepared on; raises `BranchChanged` if a reorg came in between, and
+        `LeaseLost` if another daemon follows the rail.
         """
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch, rewinds)
+            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch)
             if row is None:
                 raise self._lost()
+            if row["rewinds"] != rewinds:
+                raise BranchChanged(f"rail {self._lease.rail}: a reorg came in between; nothing was written")
             position = _position(row)
             finalized = position.finalized.height if position.finalized else -1
-            rows = await connection.fetch(
-                TOUCHED_ASIDE, self._lease.rail, position.cursor.height, finalized, *subject.parameters()
-            )
+            # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
+            due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
+            rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
             yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows)), position
+
+    async def due_looks(self) -> dict[UUID, Due]:
+        """Transfers that are to be read a second time, and when."""
+        rows = await self._database.rows(DUE_LOOKS, self._lease.rail)
+        return {row["id"]: Due(row["basis"], row["due_height"]) for row in rows}
+
+    async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
+        """Those of the transfers that still have to be read a second time."""
+        rows = await self._database.rows(LOOKED_AT, list(ids))
+        return [
+            Claim(
+                row["id"],
+                row["tx_id"],
+                row["tx_index"],
+                AssetId(row["asset"]),
+                int(row["amount"]),
+                row["block_height"],
+                row["block_hash"],
+                row["address_key"],
+                row["node"],
+            )
+            for row in rows
+        ]
 
     async def cover(self, age: timedelta) -> None:
         """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""

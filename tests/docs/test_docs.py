@@ -44,6 +44,7 @@ CONTRACTS_TABLES = (
 FUNCTIONS = {
     *("create_invoice", "cancel_invoice", "hold_invoice", "release_invoice", "record_refund", "record_settlement"),
     *("resolve_exception", "annotate_exception", "ack", "request_rescan", "find_orders"),
+    *("lock_consumer", "feed_generation", "feed_check"),
 }
 
 

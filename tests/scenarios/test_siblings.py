@@ -1,4 +1,4 @@
-"""Several destinations of one invoice at one address: each payment belongs to the destination that asks for its asset."""
+"""Several destinations of one invoice at one address: a payment belongs to the destination that asks for its asset."""
 
 from adapters.fake import Rules
 from indexer.store.database import Database

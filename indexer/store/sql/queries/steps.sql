@@ -1,14 +1,15 @@
 -- name: quiet_step
--- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell.
+-- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell. While
+-- the rail is blind nothing is promoted, so nothing is due. Coverage never runs ahead of the chain by more than a stall.
 update railwatch.rails r
 set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
     finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-    covered_until = greatest(covered_until, least($7, now()), now() - $11::interval)
+    covered_until = greatest(covered_until, least(now() - $11::interval, $7::timestamptz + r.stall_after))
 where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
-  and not exists (select from railwatch.detections d
-                  where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4)
-  and not exists (select from railwatch.detections d
-                  where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9)
+  and ($12 = 'stalled' or not exists (
+      select from railwatch.detections d where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4))
+  and ($12 = 'stalled' or not exists (
+      select from railwatch.detections d where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9))
 returning now() as now
 
 -- name: open_step
@@ -20,7 +21,7 @@ with fence as (
     update railwatch.rails r
     set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
         finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-        covered_until = greatest(covered_until, least($7, now()), now() - $11::interval), rewinds = rewinds + $14
+        covered_until = greatest(covered_until, least(now() - $11::interval, $7::timestamptz + r.stall_after)), rewinds = rewinds + $14
     where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
     returning r.covered_until
 ), kept as (
@@ -42,15 +43,17 @@ union all
 select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null
 from railwatch.rails where name <> $1 and covered_until is not null
 union all
-select * from railwatch.touched($1, $4, coalesce($9, -1), $15, $16, $17, $18, $19)
+select * from railwatch.touched($1, case when $12 = 'stalled' then -1 else $4 end,
+                                case when $12 = 'stalled' then -1 else coalesce($9, -1) end, $15, $16, $17, $18, $19)
 where reference is null or reference = any ($20::text[])  -- many may share an address, each with a reference
 
 -- name: fence_aside
--- Hold the rail's row for a step that leaves the cursor where it is; no row if the lease or the branch changed.
-select now() as now, cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, tip_height,
+-- Hold the rail's row for a step that leaves the cursor where it is; no row if another daemon has the rail. Not against
+-- registrations, which share the row's key.
+select now() as now, rewinds, cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, tip_height,
        state, reason
 from railwatch.rails
-where name = $1 and epoch = $2 and rewinds = $3
+where name = $1 and epoch = $2
 for no key update
 
 -- name: touched_aside
@@ -67,7 +70,7 @@ where reference is null or reference = any ($9::text[])
 -- name: cover
 -- Extend a rail's coverage to the present: once some window on it has run out, and every ten seconds as a sign of life.
 update railwatch.rails r
-set covered_until = greatest(covered_until, now() - $3::interval), updated_at = now()
+set covered_until = greatest(covered_until, least(now() - $3::interval, cursor_time + stall_after)), updated_at = now()
 where r.name = $1 and r.epoch = $2 and (
     coalesce(r.covered_until, '-infinity') < now() - $3::interval - interval '10 seconds'
     or exists (
@@ -85,7 +88,8 @@ where i.state = 'created' and i.expires_at <= now()
   and not exists (
       select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
       where d.invoice_id = i.id and d.watch_state <> 'rejected'
-        and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at))
+        and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at
+             + case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end))
 order by i.expires_at limit 1000
 
 -- name: pending_of_rail
@@ -126,7 +130,8 @@ with touched as (
     select x.invoice_id,
            array_agg(row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
                          x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
-                         x.replaced_by, x.maturity, x.spends, x.invoice_ended, x.version)
+                         x.replaced_by, x.maturity, x.spends, x.invoice_ended, x.version, x.second_look,
+                         x.looked_at_block)
                      order by x.first_seen_at, x.id) as detections
     from wanted cross join lateral (select * from railwatch.detections d where d.id = wanted.id offset 0) x
     group by x.invoice_id
@@ -143,7 +148,7 @@ select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.ti
        array(select row(r.rail, r.asset, sum(r.amount), sum(r.surplus), sum(r.waived)) from railwatch.refunds r
              where r.invoice_id = i.id group by r.rail, r.asset) as refunds,
        array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after,
-                        d.tallies)
+                       case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end, d.tallies)
              from railwatch.destinations d join railwatch.rails r on r.name = d.rail
              where d.invoice_id = i.id and (d.watch_state <> 'rejected' or d.tallies <> '[]')
              order by d.position) as destinations,
@@ -274,7 +279,31 @@ with taken as materialized (select railwatch.next_seq($1) as first)
 select first, pg_notify('railwatch', (first + $1 - 1)::text) from taken
 
 -- name: save_checkpoints
--- Blocks of a look-back that a reorg may have to come back to.
-insert into railwatch.checkpoints (rail, height, hash, parent, time)
+-- Blocks of a look-back that a reorg may have to come back to. Returns what is stored at their heights, which may be
+-- another block: then they are of another branch.
+insert into railwatch.checkpoints as known (rail, height, hash, parent, time)
 select $1, * from unnest($2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
-on conflict (rail, height) do update set hash = excluded.hash, parent = excluded.parent, time = excluded.time
+on conflict (rail, height) do update set hash = known.hash
+returning height, hash
+
+-- name: due_looks
+-- Transfers that are read a second time before they are told final, and when that is due.
+select id, replace(due_basis, 'look_', '') as basis, due_height from railwatch.detections
+where rail = $1 and due_basis in ('look_depth', 'look_finalized', 'finalized')
+
+-- name: looked_at
+-- What is known of transfers that are to be read a second time.
+select x.id, x.tx_id, x.tx_index, x.asset, x.amount, x.block_height, x.block_hash, d.address_key,
+       x.evidence ->> 'node' as node
+from railwatch.detections x join railwatch.destinations d on d.id = x.destination_id
+where x.id = any ($1) and x.state in ('included', 'confirmed') and x.looked_at_block is distinct from x.block_hash
+
+-- name: save_second_looks
+-- What the second look said, if the transfer is still in the block that was read. What passed is due like anything else.
+update railwatch.detections x
+set second_look = t.said, looked_at_block = t.block_hash, evidence = x.evidence || t.evidence,
+    due_basis = case when t.said <> 'mismatch' then replace(x.due_basis, 'look_', '') end,
+    due_height = case when t.said <> 'mismatch' then x.due_height end
+from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) as t (id, said, block_hash, evidence)
+where x.id = t.id and x.state in ('included', 'confirmed') and x.block_hash = t.block_hash
+returning x.invoice_id

@@ -84,6 +84,7 @@ class Model(RuleBasedStateMachine):
         amount=st.sampled_from([100, 60]), gold=st.booleans(), both=st.integers(0, 5), known=st.none() | number,
         expires=st.sampled_from([60, 400, 3600, 3600]), closes=st.sampled_from([0, 60, 2_592_000, 2_592_000]),
         basis=st.sampled_from(["first_seen", "first_seen", "block_time"]), finalized=st.booleans(), pause=pauses,
+        accept=st.sampled_from([600, 600, 0, 60]),
     )  # fmt: skip
     def registers(self, both: int, pause: int, **more: Any) -> None:
         self._play("registers", pause, both=both == 5, **more)

@@ -212,6 +212,25 @@ class Sums:
     in_block: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Net:
+    """What came of one asset and what was given back: of that more than was asked, and by choice, while it was paid."""
+
+    came: int
+    refunded: int
+    surplus: int
+    waived: int
+
+    @property
+    def owed(self) -> int:
+        """What was given back before the order was settled, so that the order asks for it again."""
+        return self.refunded - self.surplus - self.waived
+
+    def pays(self, asked: int, arrived: int) -> bool:
+        """Whether the merchant was paid, and has it."""
+        return arrived >= asked and (not self.refunded or self.came - self.refunded >= asked - self.waived)
+
+
 @dataclass
 class Expected:
     """One invoice, as it must be."""
@@ -275,13 +294,20 @@ class Expected:
             return {"wrong_asset", "unsupported_asset"} if self.world.acts.was_without_gold else {"wrong_asset"}
         if self._came_after_the_end(row):
             return {"unexpected"}
-        oldest = self.order.created_at - timedelta(seconds=self.order.accept_before)
+        oldest = self._accepts_from()
         sent = self.world.truth.sent_at.get(credit.tx.id)
         if credit.block is not None and credit.block.time < oldest - SLACK:
             return {"unexpected"}
         if sent is not None and sent < oldest + SLACK and credit.block is not None:
             return {"payment", "unexpected"}  # it may have been found in an older block first
         return {"payment"}
+
+    def _accepts_from(self) -> datetime:
+        """An address that had another invoice before brings nothing that is older than this one."""
+        orders = self.world.acts.orders
+        if any(each.address == self.order.address for each in orders[: orders.index(self.order)]):
+            return self.order.created_at
+        return self.order.created_at - timedelta(seconds=self.order.accept_before)
 
     def _came_after_the_end(self, row: Row) -> bool:
         """Whether the transfer was new, or had been given up and was back, after the invoice was closed for good."""
@@ -351,40 +377,46 @@ class Expected:
             if told != (each.seen, each.confirmed, each.late):
                 self._say(f"sums are {told}, must be {each}")
 
-    def _net(self) -> dict[str, tuple[int, int]]:
-        """Refunded and waived, by asset."""
+    def _net(self) -> dict[str, Net]:
+        """What was confirmed of each asset, whatever its kind, and what was given back of it."""
+        acts, came = self.world.acts, defaultdict[str, int](int)
+        for row in self.rows:
+            credit = self._credit(row)
+            if credit is not None and credit.block is not None and self._is_deep(row, credit):
+                came[row["asset"]] += credit.out.amount
         return {
-            asset: (
+            asset: Net(
+                came[asset],
                 self.tables.refunded.get((self.order.id, asset), 0),
-                self.world.acts.waived.get((self.order.id, asset), 0),
+                acts.surplus.get((self.order.id, asset), 0),
+                acts.waived.get((self.order.id, asset), 0),
             )
             for asset in self.order.asks
         }
 
     def _state(self, sums: Mapping[UUID, Sums]) -> str:
         """The state that the money decides, or the clock."""
-        net = self._net()
-        bounds = []
-        for identity, each in sums.items():
-            asset = self.ways[identity]["asset"]
-            asked, (refunded, waived) = self.order.asks[asset], net[asset]
-            bounds.append((asked, asked - waived + refunded, each))
-        met = [each.confirmed - asked for asked, least, each in bounds if each.confirmed >= least]
+        nets = self._net()
+        ways = [(self.order.asks[asset], nets[asset], each) for asset, each in self._by_asset(sums)]
+        met = [each.confirmed - asked - net.owed for asked, net, each in ways if net.pays(asked, each.confirmed)]
         if met:
             return "overpaid" if max(met) > 0 else "paid"
-        if any(each.confirmed + each.late_confirmed >= least for _, least, each in bounds):
+        if any(net.pays(asked, each.confirmed + each.late_confirmed) for asked, net, each in ways):
             return "late_paid"
         if any(
             each.seen > each.confirmed or (each.late > each.late_confirmed and each.seen + each.late >= asked)
-            for asked, _, each in bounds
+            for asked, _, each in ways
         ):
-            return "confirming" if any(each.in_block for _, _, each in bounds) else "detected"
-        if any(each.confirmed or each.confirmed + each.late_confirmed >= asked for asked, _, each in bounds):
+            return "confirming" if any(each.in_block for _, _, each in ways) else "detected"
+        if any(each.confirmed for _, _, each in ways):
             return "underpaid"
         over = self.world.clock.now() - self.order.expires_at
         if abs(over) < SLACK and self.states[-1] in ("created", "expired"):
             return str(self.states[-1])
         return "expired" if over > SLACK else "created"
+
+    def _by_asset(self, sums: Mapping[UUID, Sums]) -> list[tuple[str, Sums]]:
+        return [(self.ways[identity]["asset"], each) for identity, each in sums.items()]
 
     # Exceptions
 

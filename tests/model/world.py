@@ -5,6 +5,7 @@ A story is a list of verbs with plain arguments (`World.story`), so that it can 
 
 import asyncio
 import functools
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -82,12 +83,62 @@ class Acts:
     """What services and people did, as far as the database can know it: a failover forgets the newest of it."""
 
     orders: list[Order] = field(default_factory=list)
+    surplus: dict[tuple[UUID, str], int] = field(default_factory=dict)
+    """By invoice and asset: what a person gave back of what was more than a settled order had asked for."""
     waived: dict[tuple[UUID, str], int] = field(default_factory=dict)
-    """By invoice and asset: what a person gave back out of a settled order, below what was asked."""
+    """The same: what was given back out of a settled order by choice, below what it had asked for."""
     was_without_gold: bool = False
 
     def copy(self) -> "Acts":
-        return Acts(list(self.orders), dict(self.waived), self.was_without_gold)
+        return Acts(list(self.orders), dict(self.surplus), dict(self.waived), self.was_without_gold)
+
+
+@dataclass(slots=True)
+class Purse:
+    """What an invoice had received and given back, by asset, at one moment."""
+
+    order: Order
+    sticky: bool
+    paid: defaultdict[str, int]
+    """Confirmed payments."""
+    came: defaultdict[str, int]
+    """All that is confirmed, of whatever kind."""
+    refunded: defaultdict[str, int]
+
+    @classmethod
+    async def read(cls, connection: Any, order: Order) -> "Purse":
+        """Read it under the invoice's lock."""
+        row = await connection.fetchrow("select * from railwatch.invoices where id = $1 for update", order.id)
+        lines = await connection.fetch(
+            "select to_state from railwatch.transitions where invoice_id = $1 and subject = 'invoice' order by seq",
+            order.id,
+        )
+        states = [line["to_state"] for line in lines if line["to_state"] != "flagged"]
+        purse = cls(
+            order, states[-1] in ("cancelled", "refunded"), defaultdict(int), defaultdict(int), defaultdict(int)
+        )
+        assert row is not None
+        confirmed = "select * from railwatch.detections where invoice_id = $1 and state in ('confirmed', 'final')"
+        for each in await connection.fetch(confirmed, order.id):
+            purse.came[each["asset"]] += int(each["amount"])
+            purse.paid[each["asset"]] += int(each["amount"]) if each["kind"] == "payment" else 0
+        for each in await connection.fetch(
+            "select asset, amount from railwatch.refunds where invoice_id = $1", order.id
+        ):
+            purse.refunded[each["asset"]] += int(each["amount"])
+        return purse
+
+    def is_paid(self, asset: str, waived: int) -> bool:
+        """Whether the merchant has what was asked for in this asset, but for what was waived."""
+        asked = self.order.asks[asset]
+        has = self.came[asset] - self.refunded[asset]
+        return not self.sticky and self.paid[asset] >= asked and has >= asked - waived
+
+    def excess(self, asset: str, waived: int) -> int:
+        """How much more is there than was asked for; below zero where this asset does not settle the order."""
+        if asset not in self.order.asks:
+            return -1
+        return self.came[asset] - (self.refunded[asset] - waived) - self.order.asks[asset]
 
 
 class Started(Silent):
@@ -275,7 +326,7 @@ class World:
     @verb
     async def registers(
         self, *, amount: int, gold: bool = False, both: bool = False, expires: int = 3600, closes: int = 2_592_000,
-        basis: str = "first_seen", finalized: bool = False, known: int | None = None,
+        basis: str = "first_seen", finalized: bool = False, known: int | None = None, accept: int = 600,
     ) -> None:  # fmt: skip
         """Register an invoice at a new address, or at one that was paid or registered before (``known``)."""
         used = [*self.unregistered, *(order.address for order in self.acts.orders)]
@@ -288,6 +339,7 @@ class World:
             "expires_in": expires,
             "closes_in": closes,
             "time_basis": basis,
+            "accept_before": accept,
             "destinations": [{"rail": RAIL, "asset": each, "amount": amount, "address": at} for each in symbols],
         }
         if finalized and self.chain.rules.finality is not None:
@@ -301,7 +353,7 @@ class World:
         assert row is not None
         asks = {self.gold if each == "GOLD" else self.coin: amount for each in symbols}
         self.acts.orders.append(
-            Order(made, at, asks, row["created_at"], row["expires_at"], row["closes_at"], basis, 600, row["policy"])
+            Order(made, at, asks, row["created_at"], row["expires_at"], row["closes_at"], basis, accept, row["policy"])
         )
 
     @verb
@@ -329,32 +381,20 @@ class World:
         if refunded is None:
             return
         self.named += 1
-        asset = self.gold if gold else self.coin
+        asset, key = self.gold if gold else self.coin, (refunded.id, self.gold if gold else self.coin)
         with suppress(Refused):
             async with self.database.transaction() as connection:
-                state = await connection.fetchval(
-                    "select state from railwatch.invoices where id = $1 for update", refunded.id
-                )
-                before = await connection.fetchval(
-                    "select coalesce(sum(amount), 0) from railwatch.refunds where invoice_id = $1 and asset = $2",
-                    refunded.id, asset,
-                )  # fmt: skip
-                payments = await connection.fetch(
-                    "select amount, state in ('confirmed', 'final') as counted from railwatch.detections "
-                    "where invoice_id = $1 and asset = $2 and kind = 'payment'",
-                    refunded.id, asset,
-                )  # fmt: skip
+                moment = await Purse.read(connection, refunded)
                 await connection.fetchval(
                     "select railwatch.record_refund($1, $2, $3, actor => 'ann', rail => $4, asset => $5)",
                     refunded.id, Decimal(amount), f"back {self.named}", RAIL, asset,
                 )  # fmt: skip
-            if asset in refunded.asks:
-                least, key = refunded.asks[asset], (refunded.id, asset)
-                net = sum(int(row["amount"]) for row in payments if row["counted"]) - int(before)
-                waived = self.acts.waived.get(key, 0)
-                settled = net >= least - waived and state not in ("cancelled", "refunded")
-                if settled and least - (net - amount) > waived:
-                    self.acts.waived[key] = least - (net - amount)
+            waived = self.acts.waived
+            excess = moment.excess(asset, waived.get(key, 0))
+            if excess >= 0 and any(moment.is_paid(each, waived.get((refunded.id, each), 0)) for each in refunded.asks):
+                surplus = min(amount, excess)
+                self.acts.surplus[key] = self.acts.surplus.get(key, 0) + surplus
+                waived[key] = waived.get(key, 0) + amount - surplus
 
     @verb
     async def resolves(self, *, which: int) -> None:

@@ -5,13 +5,14 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Literal
 from uuid import UUID, uuid5
 
 from hypothesis import HealthCheck, settings
 
 from indexer.core.book import Book, Moment
 from indexer.core.chain import Limits, Probe, Step, View, next_step
-from indexer.core.due import next_due
+from indexer.core.due import due_look, next_due
 from indexer.core.matching import Candidate
 from indexer.core.model import (
     Case,
@@ -173,6 +174,8 @@ class Story:
         self.covered: datetime | None = None
         self.observations: list[Observation] = []
         self.left_out = 0
+        self.looks = True
+        """A second look verifies what is about to be final."""
         self._names = count(1)
 
     # What happens ---------------------------------------------------------------------------------------------------
@@ -339,9 +342,21 @@ class Story:
         return Coverage({**others, self.rail: self.covered or self.now})
 
     def _write(self, news: dict[UUID, News], blocks: Sequence[BlockRef], *, history: bool = False) -> None:
+        if self.looks:
+            self.look_again()
         touched = [each for each in self.invoices if not self.lazy or each in news or self._is_due(each)]
         books = self._books(touched)
         self._save(books, lambda loaded, moment: settle(loaded, news, moment), blocks, history=history)
+
+    def look_again(self, said: Literal["verified", "unverified", "mismatch"] = "verified") -> None:
+        """Read a second time what this step makes final, as the daemon does before it commits a step."""
+        progress = self.moment().progress
+        for identity, known in self.detections.items():
+            policies = {way.id: way.policy for way in self.invoices[identity].destinations}
+            for each in known.values():
+                due = due_look(each, policies, self.horizon, self.has_finality)
+                if due is not None and each.rail == self.rail and progress.has_reached(due):
+                    each.second_look, each.looked_at_block = said, each.block_hash
 
     def _is_due(self, identity: UUID) -> bool:
         policies = {way.id: way.policy for way in self.invoices[identity].destinations}

@@ -195,9 +195,7 @@ def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], 
     detection.confirmed_at = (_time_of(due.height, moment) if due.basis == "depth" else None) or moment.cursor_time
     detection.in_time = None  # the moment that its time basis names may have come only now
     if detection.told is None:
-        # Found final: the next line tells it. Its block was read by hash below a finality that a majority had told.
-        detection.state, detection.second_look = DetectionState.CONFIRMED, "verified"
-        detection.looked_at_block = detection.block_hash
+        detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
     else:
         move_detection(book, detection, DetectionState.CONFIRMED, "confirmed", of_depth(detection, due, moment), moment)
     return True
@@ -211,7 +209,9 @@ def _time_of(height: int, moment: Moment) -> datetime | None:
 
 def _finalize(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> None:
     due = final_at(met_at(detection, policies), detection.block_height or 0, moment.horizon, moment.has_finality)
-    if detection.rail == moment.rail and moment.progress.has_reached(due) and detection.is_looked_at:
+    # What was read by hash in this step, below a finality that a majority had told, waits for no second look.
+    read = detection.is_looked_at or (moment.history and detection.block_height in moment.block_times)
+    if detection.rail == moment.rail and moment.progress.has_reached(due) and read:
         move_detection(book, detection, DetectionState.FINAL, "final", of_depth(detection, due, moment), moment)
 
 

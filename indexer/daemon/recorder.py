@@ -118,6 +118,15 @@ class Recorder:
             books = await self._apply(step, invoices, lambda books: settle(books, news, moment), also)
             await self._save(step, books)
 
+    async def forget_looks(self, rewinds: int, ids: Sequence[UUID]) -> None:
+        """Forget those that need no second look; asked while no other step, which may need one, is under way."""
+        before = {identity: self.looks[identity] for identity in ids}
+        async with self.steps.aside(rewinds, self._subject(())) as (step, _):
+            needed = {claim.id for claim in await step.claims(ids)}
+        for identity, due in before.items():
+            if identity not in needed and self.looks.get(identity) is due:
+                del self.looks[identity]
+
     async def record_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
         """Write what second looks said, and what follows from it: final, or an exception."""
         async with self.steps.aside(rewinds, self._subject(())) as (step, position):

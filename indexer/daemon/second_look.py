@@ -51,8 +51,8 @@ class SecondLook:
         if not due:
             return
         claims = await self.recorder.steps.claims(due)
-        for identity in set(due) - {claim.id for claim in claims}:
-            del waiting[identity]
+        if done := set(due) - {claim.id for claim in claims}:
+            await self.recorder.forget_looks(rewinds, list(done))
         by_block: defaultdict[tuple[int, str], list[Claim]] = defaultdict(list)
         for claim in claims:
             by_block[claim.height, claim.block_hash].append(claim)

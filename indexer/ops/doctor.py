@@ -111,7 +111,21 @@ def _heads_words(heads: Heads) -> str:
 def _doubts(rail: RailConfig, subject: str, heads: Heads, traits: Traits) -> Iterator[Finding]:
     """What works, and should be known all the same."""
     age = (datetime.now(UTC) - heads.latest.time).total_seconds()
-    if rail.stall_after is not None and age > rail.stall_after:
+    if rail.stall_after is None:
+        yield Finding(
+            "warn",
+            subject,
+            f"nothing is known of {rail.chain_id}: a node that hears no more blocks is noticed late, if at all",
+            "Set stall_after: the seconds without a block after which the node is suspected, or 0 for never.",
+        )
+    if traits.has_finalized and rail.finality_stall_after is None:
+        yield Finding(
+            "warn",
+            subject,
+            "finality that stands is not noticed",
+            "Set finality_stall_after: the seconds that finality may be behind the head, or 0 for any.",
+        )
+    if rail.stall_after and age > rail.stall_after:
         yield Finding("warn", subject, f"its newest block is {ago(age)} old", "Is it synchronised? See stall_after.")
     if rail.start_height is not None and rail.start_height > heads.latest.height:
         yield Finding(

@@ -161,6 +161,10 @@ class OpenStep:
         """Write what changed in the books."""
         await save_books(self._connection, books, horizon, has_finality)
 
+    async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
+        """Those of the transfers that still have to be read a second time; no other step of the rail is under way."""
+        return [_claim(row) for row in await self._connection.fetch(LOOKED_AT, list(ids))]
+
     async def save_looks(self, looks: Sequence[Look]) -> set[UUID]:
         """Note what second looks said; returns the invoices that they concern."""
         columns = ([x.claim.id for x in looks], [x.said for x in looks], [x.claim.block_hash for x in looks])
@@ -245,21 +249,7 @@ class StepStore:
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time."""
-        rows = await self._database.rows(LOOKED_AT, list(ids))
-        return [
-            Claim(
-                row["id"],
-                row["tx_id"],
-                row["tx_index"],
-                AssetId(row["asset"]),
-                int(row["amount"]),
-                row["block_height"],
-                row["block_hash"],
-                row["address_key"],
-                row["node"],
-            )
-            for row in rows
-        ]
+        return [_claim(row) for row in await self._database.rows(LOOKED_AT, list(ids))]
 
     async def cover(self, age: timedelta) -> None:
         """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""
@@ -353,6 +343,20 @@ def _known(row: Row) -> Known:
         AssetId(row["asset"]),
         row["block_hash"],
         bool(row["open"]),
+    )
+
+
+def _claim(row: Row) -> Claim:
+    return Claim(
+        row["id"],
+        row["tx_id"],
+        row["tx_index"],
+        AssetId(row["asset"]),
+        int(row["amount"]),
+        row["block_height"],
+        row["block_hash"],
+        row["address_key"],
+        row["node"],
     )
 
 

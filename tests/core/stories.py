@@ -5,13 +5,14 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Literal
 from uuid import UUID
 
 from hypothesis import HealthCheck, settings
 
 from indexer.core.book import Book, Moment
 from indexer.core.chain import Limits, Probe, Step, View, next_step
-from indexer.core.due import next_due
+from indexer.core.due import due_look, next_due
 from indexer.core.ids import derived_id
 from indexer.core.matching import Candidate, Known
 from indexer.core.model import (
@@ -179,6 +180,8 @@ class Story:
         """Count and amount of what was too small, step by step."""
         self.accept_before = timedelta(minutes=10)
         self.blind = False
+        self.looks = True
+        """A second look verifies what is about to be final."""
         self._names = count(1)
 
     # What happens ---------------------------------------------------------------------------------------------------
@@ -350,9 +353,21 @@ class Story:
         return Coverage({**others, self.rail: self.covered or self.now})
 
     def _write(self, news: dict[UUID, News], blocks: Sequence[BlockRef], *, history: bool = False) -> None:
+        if self.looks:
+            self.look_again()
         touched = [each for each in self.invoices if not self.lazy or each in news or self._due(each)]
         books = self._books(touched, news)
         self._save(books, lambda loaded, moment: settle(loaded, news, moment), blocks, history=history)
+
+    def look_again(self, said: Literal["verified", "unverified", "mismatch"] = "verified") -> None:
+        """Read a second time what this step makes final, as the daemon does before it commits a step."""
+        progress = self.moment().progress
+        for identity, known in self.detections.items():
+            policies = {way.id: way.policy for way in self.invoices[identity].destinations}
+            for each in known.values():
+                due = due_look(each, policies, self.horizon, self.has_finality)
+                if due is not None and each.rail == self.rail and progress.has_reached(due):
+                    each.second_look, each.looked_at_block = said, each.block_hash
 
     def _due(self, identity: UUID) -> set[UUID]:
         policies = {way.id: way.policy for way in self.invoices[identity].destinations}

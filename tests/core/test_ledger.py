@@ -1,11 +1,13 @@
 """The book of one invoice, chapter by chapter: what happens on the chain, and what the feed then says."""
 
 from copy import deepcopy
+from datetime import timedelta
 
 import pytest
 
 from indexer.core.cases import MOST_UNSUPPORTED
-from indexer.core.due import met_at, next_due
+from indexer.core.due import due_look, met_at, next_due
+from indexer.core.model import Patience
 from indexer.core.policy import Due, Policy
 from indexer.core.states import IllegalMove, InvoiceState
 from indexer.core.step import News, settle
@@ -799,6 +801,10 @@ def test_the_next_due_height_is_that_of_the_policy_then_that_of_finality_then_no
     story.mine(pay(order, 100, "tx"))
     assert next_due(story.found("tx"), policies, 5, False) == Due("depth", 2)
     story.mine()
+    assert next_due(story.found("tx"), policies, 5, False) is None, "it waits for its second look"
+    assert due_look(story.found("tx"), policies, 5, False) == Due("depth", 5)
+    story.found("tx").second_look, story.found("tx").looked_at_block = "verified", story.found("tx").block_hash
+    assert due_look(story.found("tx"), policies, 5, False) is None
     assert next_due(story.found("tx"), policies, 5, False) == Due("depth", 5)
     assert next_due(story.found("tx"), policies, 5, True) == Due("finalized", 1)
     story.quiet(3)
@@ -824,3 +830,66 @@ def test_a_final_transfer_cannot_be_orphaned():
     books = story._books([order.id])
     with pytest.raises(IllegalMove, match="from final to orphaned"):
         settle(books, {order.id: News(orphaned=[story.found("tx").id])}, story.moment())
+
+
+@pytest.mark.parametrize("said", ["verified", "unverified"])
+def test_nothing_is_final_before_it_was_read_a_second_time(said):
+    order = invoice()
+    story = Story(order, horizon=4)
+    story.looks = False
+    story.mine(pay(order, 100, "tx"))
+    story.quiet(6)
+    assert story.tale("tx") == ["included", "confirmed"]
+    story.look_again(said)
+    story.quiet(1)
+    assert story.tale("tx") == ["included", "confirmed", "final"]
+
+
+def test_what_a_second_look_contradicts_is_an_exception_and_stays_as_it_is():
+    order = invoice()
+    story = Story(order, horizon=4)
+    story.looks = False
+    story.mine(pay(order, 100, "tx"))
+    story.quiet(3)
+    story.look_again("mismatch")
+    story.looks = True
+    story.quiet(5)
+    assert story.tale("tx") == ["included", "confirmed"]
+    assert story.open_cases(order) == ["content_mismatch"]
+    # In another block it is another reading.
+    story.reorg(9, [pay(order, 100, "tx")])
+    story.quiet(12)
+    assert story.tale("tx")[-1] == "final"
+    assert story.open_cases(order) == []
+
+
+def test_what_is_contradicted_before_its_policy_is_met_is_not_confirmed():
+    order = invoice(policy=Policy(None))
+    story = Story(order, has_finality=True)
+    story.looks = False
+    story.mine(pay(order, 100, "tx"))
+    story.finalized = 1
+    story.look_again("mismatch")
+    story.quiet(3)
+    assert story.states(order) == ["confirming"]
+    assert story.open_cases(order) == ["content_mismatch"]
+
+
+def test_a_payment_in_time_is_expected_though_its_window_was_told_to_be_over():
+    order = invoice(expires=5)
+    story = Story(order)
+    story.passes(6)
+    assert story.states(order) == ["expired"]
+    story.now -= timedelta(minutes=3)  # the block that comes now is stamped with a time within the window
+    story.mine(pay(order, 100, "tx"))
+    assert story.states(order)[-1] == "paid"
+    assert story.open_cases(order) == []
+
+
+def test_a_window_that_blocks_decide_stays_open_for_the_margin():
+    order = invoice("order", 100, destination(patience=Patience(margin=timedelta(minutes=10))), expires=5)
+    story = Story(order)
+    story.passes(14)
+    assert story.states(order) == []
+    story.passes(1)
+    assert story.states(order) == ["expired"]

@@ -1,0 +1,133 @@
+"""Whatever one node's answer makes an adapter raise is that node's fault, and only the seam's three errors come out."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from adapters.fake import FakeAdapter, FakeChain, FakeNode, address
+from indexer.conformance import WatchSet
+from indexer.daemon.node import TEXT_MOST, Node
+from indexer.daemon.nodeset import NodeSet
+from indexer.rail import BadAddress, BlockGone, RailError, RailFault, RailUnavailable, Span
+
+
+async def scan(rail: NodeSet) -> object:
+    block = await rail.block_at(2)
+    return await rail.scan(Span(await rail.block_at(1), block), WatchSet())
+
+
+METHODS: dict[str, Callable[[NodeSet], Awaitable[Any]]] = {
+    "heads": lambda rail: rail.heads(),
+    "block_at": lambda rail: rail.block_at(1),
+    "scan": scan,
+    "pending": lambda rail: rail.pending(WatchSet()),
+    "wait_for_change": lambda rail: rail.wait_for_change(),
+}
+
+DEFECTS = [
+    ValueError("bad \x00\x1b[31m text"),
+    KeyError("hash"),
+    RecursionError("deep"),
+    MemoryError(),
+    OverflowError("year 60000"),
+    TimeoutError(),
+    ExceptionGroup("several", [ValueError("one")]),
+    RailError("of no kind"),
+]
+
+
+class Faulty(FakeAdapter):
+    """An adapter one of whose methods raises."""
+
+    method = ""
+    defect: Exception | None = None
+
+    def __getattribute__(self, name: str) -> Any:
+        own = object.__getattribute__(self, "__dict__")
+        if name == own.get("method") and own.get("defect") is not None:
+            defect = own["defect"]
+
+            async def fail(*_: object, **__: object) -> None:
+                raise defect
+
+            return fail
+        return super().__getattribute__(name)
+
+
+def rail_of(count: int, method: str, defect: Exception, faulty: set[int]) -> tuple[FakeChain, NodeSet]:
+    chain = FakeChain("faulty")
+    chain.mine(3)
+
+    def opened(place: int) -> FakeAdapter:
+        adapter = Faulty(FakeNode(chain), chain.chain_id, timeout=0.2, silence=0.2)
+        if place in faulty:
+            adapter.method, adapter.defect = method, defect
+        return adapter
+
+    return chain, NodeSet([Node(f"node-{place}", lambda at=place: opened(at)) for place in range(count)])
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("method", METHODS)
+async def test_only_the_three_errors_leave_whatever_a_method_raises(method: str, defect: Exception) -> None:
+    _, rail = rail_of(1, method, defect, {0})
+    async with rail:
+        with pytest.raises((RailUnavailable, BlockGone)) as told:
+            await METHODS[method](rail)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < TEXT_MOST + 200
+
+
+@pytest.mark.parametrize("method", ["heads", "block_at", "scan", "pending"])
+@pytest.mark.parametrize("defect", [ValueError("\x00"), RailFault("unreadable \x00")], ids=["defect", "fault"])
+async def test_a_node_with_a_fault_is_left_for_one_that_answers(method: str, defect: Exception) -> None:
+    _, rail = rail_of(2, method, defect, {0})
+    async with rail:
+        async with asyncio.timeout(10):
+            while rail.answering != "node-1":
+                with suppress(RailUnavailable):
+                    await METHODS[method](rail)
+                await asyncio.sleep(0.01)
+        await METHODS[method](rail)
+
+
+@pytest.mark.parametrize("method", ["block_at", "scan", "pending"])
+async def test_a_rail_halts_only_when_every_node_that_answers_tells_the_same(method: str) -> None:
+    _, rail = rail_of(2, method, RailFault("unreadable"), {0, 1})
+    async with rail:
+        with pytest.raises(RailFault, match="unreadable"):
+            await METHODS[method](rail)
+
+
+async def test_a_head_that_cannot_be_read_never_halts_a_rail() -> None:
+    _, rail = rail_of(1, "heads", RailFault("a year beyond all years"), {0})
+    async with rail:
+        for _ in range(3):
+            with pytest.raises(RailUnavailable):
+                await rail.heads()
+
+
+@pytest.mark.parametrize("method", ["heads", "__aenter__", "__aexit__"])
+async def test_a_witness_with_a_fault_is_a_witness_that_is_away(method: str) -> None:
+    chain, rail = rail_of(2, method, ValueError("\x00"), {1})
+    async with rail:
+        assert (await rail.heads()).latest.hash == chain.tip.hash
+        assert rail.answering == "node-0"
+
+
+async def test_a_node_that_cannot_be_entered_is_passed_over_and_told() -> None:
+    _, rail = rail_of(1, "__aenter__", KeyError("result"), {0})
+    with pytest.raises(RailUnavailable, match="KeyError"):
+        await rail.__aenter__()
+
+
+async def test_a_defect_in_reading_an_address_refuses_that_address() -> None:
+    chain, rail = rail_of(1, "", ValueError(), set())
+    text = address.render(chain.new_key())
+    assert rail.parse_address(text).text == text
+    rail._unentered = type("Broken", (), {"parse_address": lambda _self, _text: 1 / 0})()
+    with pytest.raises(BadAddress, match="ZeroDivisionError"):
+        rail.parse_address(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 
 from adapters.bitcoin.daemonnode import NodeMissing
 from adapters.evm.anvil import AnvilMissing
@@ -18,6 +19,16 @@ from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
 
 _numbers = count(1)
+
+# By default a traceback is drawn with every local variable, which stops a daemon in this process for seconds.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 NODES_REQUIRED = "RAILWATCH_NODES_REQUIRED"
 """Set where every development node can be had, as in CI: a missing one is a failure there."""

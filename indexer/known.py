@@ -32,6 +32,8 @@ class KnownChain:
     name: str
     stall_after: float
     tiers: tuple[Tier, ...]
+    lookback: int | None = None
+    """Blocks of an hour and some more, where blocks come faster than the adapter takes for granted."""
 
 
 def known_chain(chain_id: str) -> KnownChain | None:
@@ -57,6 +59,7 @@ def _chains() -> Mapping[str, KnownChain]:
             name=each["name"],
             stall_after=float(each["stall_after"]),
             tiers=tuple(Tier(*pair) for pair in zip(bounds, map(_policy, each["policy"]), strict=True)),
+            lookback=each.get("lookback"),
         )
         for each in data["chain"]
     }

@@ -141,7 +141,8 @@ class RailConfig(Table):
     @classmethod
     def _of_the_chain(cls, data: Any) -> Any:
         known = known_chain(str(data.get("chain_id"))) if isinstance(data, dict) else None
-        return {"stall_after": known.stall_after, **data} if known else data
+        ours = {"stall_after": known.stall_after, "lookback": known.lookback} if known else {}
+        return {**{key: value for key, value in ours.items() if value is not None}, **data} if known else data
 
 
 class PolicyConfig(Table):

@@ -10,17 +10,24 @@ where family = $1 and address_key is not null and watch_state not in ('rejected'
 
 -- name: newly_keyed
 -- Addresses that any daemon has taken in since $2; the overlap forgives transactions that were slow to commit.
-select address_key, keyed_at from railwatch.destinations
-where family = $1 and address_key is not null and keyed_at > $2::timestamptz - interval '1 minute'
-  and watch_state not in ('rejected', 'closed')
+select address_key, keyed_at from (
+    select * from railwatch.destinations
+    where address_key is not null and keyed_at > $2::timestamptz - interval '1 minute' offset 0
+) d
+where family = $1 and watch_state not in ('rejected', 'closed')
 
 -- name: neighbours
 -- Addresses that other rails of the family took in, and that rail $2 has not looked back for; $3 are done. What was
 -- taken in an hour before the rail was first followed is looked for too; the overlap is that of `newly_keyed`.
 select d.address_key, max(d.keyed_at) as keyed_at
-from railwatch.destinations d join railwatch.rails r on r.name = $2
-where d.family = $1 and d.rail <> $2 and d.address_key is not null and d.address_key <> all ($3::bytea[])
-  and d.keyed_at > coalesce(r.neighbours_at - interval '1 minute', now() - interval '1 hour')
+from (
+    select * from railwatch.destinations
+    where address_key is not null
+      and keyed_at > (select coalesce(neighbours_at - interval '1 minute', now() - interval '1 hour')
+                      from railwatch.rails where name = $2)
+    offset 0
+) d
+where d.family = $1 and d.rail <> $2 and d.address_key <> all ($3::bytea[])
   and d.watch_state not in ('rejected', 'closed')
 group by d.address_key
 order by keyed_at limit $4
@@ -40,17 +47,20 @@ where rail = $1 and watch_state = 'registered' order by address_key is not null,
 
 -- name: take_in
 -- Give parsed destinations their key, unless an open invoice holds the address already: the later one is rejected.
+-- Each is looked up by all columns of its index: a plan made on an empty table would read a whole family for each.
 with given as (
     select * from unnest($1::uuid[], $2::bytea[], $3::text[]) as t (id, key, display)
 ), clashing as (
     select given.id, min(other.invoice_id::text) as holder
     from given
-    join railwatch.destinations mine on mine.id = given.id
-    join railwatch.destinations other on other.family = mine.family and other.address_key = given.key
-        and other.invoice_id <> mine.invoice_id and other.reference is not distinct from mine.reference
-        and other.watch_state in ('registered', 'watching')
-    join railwatch.invoices i on i.id = other.invoice_id
-        and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+    cross join lateral (select * from railwatch.destinations d where d.id = given.id offset 0) mine
+    cross join lateral (
+        select * from railwatch.destinations d where d.family = mine.family and d.address_key = given.key offset 0
+    ) other
+    where other.invoice_id <> mine.invoice_id and other.reference is not distinct from mine.reference
+      and other.watch_state in ('registered', 'watching')
+      and (select i.state from railwatch.invoices i where i.id = other.invoice_id)
+          in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
     group by given.id
 )
 update railwatch.destinations d
@@ -60,19 +70,19 @@ set address_key = case when c.id is null then given.key end,
     watch_state = case when c.id is null then d.watch_state else 'rejected' end,
     watch_error = 'the address belongs to open invoice ' || c.holder
 from given left join clashing c on c.id = given.id
-where d.id = given.id and d.watch_state = 'registered'
+where d.id = any ($1) and d.id = given.id and d.watch_state not in ('watching', 'rejected', 'closed')
 returning d.id, d.address_key, d.watch_state = 'registered' as taken
 
 -- name: reject
 -- Refuse destinations that the rail cannot read, or that could never be paid, with the reason.
 update railwatch.destinations d set watch_state = 'rejected', watch_error = t.reason
 from unnest($1::uuid[], $2::text[]) as t (id, reason)
-where d.id = t.id and d.watch_state = 'registered'
+where d.id = any ($1) and d.id = t.id and d.watch_state not in ('watching', 'rejected', 'closed')
 
 -- name: begin_watching
--- The look-back is done: from this height on nothing can have been missed.
+-- The look-back is done: from this height on nothing can have been missed. Said so that no plan goes through all that wait.
 update railwatch.destinations set watch_state = 'watching', covered_from = $2
-where id = any ($1) and watch_state = 'registered'
+where id = any ($1) and watch_state not in ('watching', 'rejected', 'closed')
 
 -- name: close_watches
 -- Stop watching invoices whose horizon has passed and was covered to its end on every rail, and that have nothing on its
@@ -93,7 +103,7 @@ with looked_at as materialized (
 ), held as materialized (
     -- As they are by now: a step may have moved them, and locks them in this order too.
     select i.id from railwatch.invoices i
-    where i.id in (select id from closable) and i.closed_at is null and i.state not in ('detected', 'confirming')
+    where i.id in (select id from closable) and coalesce(i.closed_at, 'infinity') = 'infinity' and i.state not in ('detected', 'confirming')
     order by i.id for no key update skip locked
 ), closing as (
     update railwatch.invoices i set closed_at = now() from held where i.id = held.id returning i.id

@@ -39,11 +39,13 @@ class KnownChain:
     tiers: tuple[Tier, ...]
     finality_stall_after: float | None = None
     time_margin: int | None = None
+    lookback: int | None = None
+    """Blocks of an hour and some more, where blocks come faster than the adapter takes for granted."""
 
     @property
     def paces(self) -> Mapping[str, float]:
         """The configuration's keys that have another default here."""
-        known = {key: getattr(self, key) for key in ("stall_after", "finality_stall_after", "time_margin")}
+        known = {key: getattr(self, key) for key in ("stall_after", "finality_stall_after", "time_margin", "lookback")}
         return {key: value for key, value in known.items() if value is not None}
 
 
@@ -80,6 +82,7 @@ def _chains() -> Mapping[str, KnownChain]:
             tiers=tuple(Tier(*pair) for pair in zip(bounds, map(_policy, each["policy"]), strict=True)),
             finality_stall_after=each.get("finality_stall_after"),
             time_margin=each.get("time_margin"),
+            lookback=each.get("lookback"),
         )
         for each in data["chain"]
     }

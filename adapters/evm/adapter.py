@@ -14,6 +14,7 @@ from adapters.evm.node import EvmNode
 from indexer.rail import (
     Address,
     AssetId,
+    BadAddress,
     BlockRef,
     Heads,
     RailSettings,
@@ -53,6 +54,7 @@ class EvmAdapter:
         reference = rail.chain_id.removeprefix("eip155:")
         if reference == rail.chain_id or not reference.isdecimal():
             raise ValueError(f"rail {rail.name}: chain_id must be eip155: and a number, not {rail.chain_id!r}")
+        _check_contracts(rail)
         self.chain_id = rail.chain_id
         self._name = rail.name
         self._assets = rail.assets
@@ -133,3 +135,13 @@ class EvmAdapter:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection
+
+
+def _check_contracts(rail: RailSettings) -> None:
+    """Raises ValueError that names an asset whose contract is no address, or has a wrong EIP-55 checksum: a slip."""
+    for spec in rail.assets:
+        if spec.contract is not None:
+            try:
+                parse_address(spec.contract)
+            except BadAddress as bad:
+                raise ValueError(f"rail {rail.name}: asset {spec.symbol}: contract: {bad}") from bad

@@ -56,10 +56,11 @@ def migrate(config: Config, as_json: bool) -> None:
 @json_option
 def check(config: Config, as_json: bool) -> None:
     """Look at the configuration, the database and each node, and say what to do. Changes nothing."""
-    from indexer.daemon.registry import open_node
+    from indexer.daemon.registry import open_node, open_rail
+    from indexer.daemon.supervisor import rail_mirror
     from indexer.ops.doctor import examine, render_findings
 
-    findings = asyncio.run(examine(config, open_node))
+    findings = asyncio.run(examine(config, open_node, lambda rail: rail_mirror(config, rail, open_rail(rail).traits)))
     failed = any(each.level == "fail" for each in findings)
     if as_json:
         emit({"ok": not failed, "findings": findings})

@@ -25,7 +25,14 @@ def load_adapter(name: str) -> OpenNode:
     found = [point for point in entry_points(group=GROUP) if point.name == name]
     if not found:
         raise UnknownAdapter(f'there is no adapter "{name}"; installed: {", ".join(known_adapters())}')
-    opener: OpenNode = found[0].load()
+    try:
+        opener: OpenNode = found[0].load()
+    except Exception as error:  # whatever a package of somebody else's does while it is imported
+        package = found[0].dist.name if found[0].dist else found[0].value
+        raise UnknownAdapter(
+            f'adapter "{name}" of package {package} cannot be loaded ({found[0].value}): '
+            f"{type(error).__name__}: {error}. Install what it needs beside railwatch, or take its rail out"
+        ) from error
     return opener
 
 

@@ -17,9 +17,10 @@ from indexer.ops.migration import ROLES_TODO
 from indexer.ops.words import STYLES, ago, clean
 from indexer.rail import Heads, RailAdapter, RailError, Traits
 from indexer.store.embedded import EmbeddedPostgresError
-from indexer.store.errors import SchemaMismatch, StoreUnavailable
+from indexer.store.errors import SchemaMismatch, StoreError, StoreUnavailable
 from indexer.store.migrate import missing_roles
-from indexer.store.reads import server_version
+from indexer.store.mirror import RailMirror, check_stored, check_traits
+from indexer.store.reads import Record, read_status, server_version
 
 OLDEST_POSTGRES, NEWEST_POSTGRES = 15, 18
 """Major versions that are tested."""
@@ -28,6 +29,7 @@ NODE_SECONDS = 30.0
 """How long one node may take for everything that is asked of it."""
 
 OpenNode = Callable[[RailConfig, NodeConfig], RailAdapter]
+MirrorOf = Callable[[RailConfig], RailMirror]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,37 @@ class Finding:
     todo: str = ""
 
 
-async def examine(config: Config, open_node: OpenNode) -> list[Finding]:
-    """Look at the database and every node; the configuration is right, or we would not be here. Changes nothing."""
-    findings = [Finding("ok", "configuration", f"is right; its rails: {', '.join(each.name for each in config.rails)}")]
-    findings += await _database(config)
-    nodes = [(rail, node) for rail in config.rails for node in rail.nodes]
-    for found in await asyncio.gather(*(_node(rail, node, open_node) for rail, node in nodes)):
+async def examine(config: Config, open_node: OpenNode, mirror_of: MirrorOf) -> list[Finding]:
+    """Look at configuration, database and every node, by what `railwatch run` asks too. Changes nothing.
+
+    ``mirror_of``: what the daemon would mirror of a rail; it raises ValueError where its adapter refuses the table.
+    """
+    mirrors, findings = _mirrors(config, mirror_of)
+    if not findings:
+        names = ", ".join(each.name for each in config.rails)
+        findings = [Finding("ok", "configuration", f"is right; its rails: {names}")]
+    stored, found = await _database(config, mirrors if len(mirrors) == len(config.rails) else ())
+    findings += found
+    broken = {each.name for each in config.rails} - {each.name for each in mirrors}
+    nodes = [(rail, node) for rail in config.rails for node in rail.nodes if rail.name not in broken]
+    looked = (_node(rail, node, open_node, stored.get(rail.name)) for rail, node in nodes)
+    for found in await asyncio.gather(*looked):
         findings += found
     return findings
+
+
+def _mirrors(config: Config, mirror_of: MirrorOf) -> tuple[list[RailMirror], list[Finding]]:
+    """What would be mirrored, and which rails cannot be: no adapter, a policy that cannot be met, one asset twice."""
+    mirrors, findings = list[RailMirror](), list[Finding]()
+    for rail in config.rails:
+        try:
+            made = mirror_of(rail)
+            check_traits(made)
+        except (ValueError, StoreError) as error:
+            findings.append(Finding("fail", f"rail {rail.name}", str(error), "`railwatch run` would not start."))
+        else:
+            mirrors.append(made)
+    return mirrors, findings
 
 
 def render_findings(findings: Sequence[Finding]) -> RenderableType:
@@ -60,19 +85,36 @@ def render_findings(findings: Sequence[Finding]) -> RenderableType:
     return table
 
 
-async def _database(config: Config) -> list[Finding]:
+async def _database(config: Config, mirrors: Sequence[RailMirror]) -> tuple[dict[str, Record], list[Finding]]:
+    """What is stored of each rail, and what was found; whether it fits to ``mirrors``."""
+    stored: dict[str, Record] = {}
+    findings = await _look_at_database(config, mirrors, stored)
+    for name, rail in stored.items():
+        if config.rail(name) is not None and rail["state"] == "halted":
+            findings.append(
+                Finding("fail", f"rail {name}", f"is halted: {rail['reason']}", "See docs/runbooks/rail-halted.md.")
+            )
+    return stored, findings
+
+
+async def _look_at_database(config: Config, mirrors: Sequence[RailMirror], stored: dict[str, Record]) -> list[Finding]:
     folder = config.database.data_dir
     if config.database.embedded and not is_made(folder):
         return [Finding("ok", "database", f"will be made in {folder} by the first `railwatch run`")]
     try:
         async with open_database(config) as database:
             major = await server_version(database)
+            stored.update({row["name"]: row for row in (await read_status(database)).rails})
             async with database.connection() as connection:
                 missing = await missing_roles(connection)
+                if mirrors:
+                    await check_stored(connection, mirrors, only=False, unfollowed=config.invoices.unfollowed_rails)
     except SchemaMismatch as error:
         return [Finding("fail", "database", str(error))]
     except (StoreUnavailable, EmbeddedPostgresError) as error:
         return [Finding("fail", "database", str(error), "Is it running, and is database.url right?")]
+    except StoreError as error:
+        return [Finding("fail", "database", str(error), "`railwatch run` would not start.")]
     if major < OLDEST_POSTGRES:
         return [Finding("fail", "database", f"Postgres {major} is too old", f"Use {OLDEST_POSTGRES} or newer.")]
     if major > NEWEST_POSTGRES:
@@ -83,13 +125,15 @@ async def _database(config: Config) -> list[Finding]:
     return [known]
 
 
-async def _node(rail: RailConfig, node: NodeConfig, open_node: OpenNode) -> list[Finding]:
+async def _node(rail: RailConfig, node: NodeConfig, open_node: OpenNode, stored: Record | None) -> list[Finding]:
     subject = f"{rail.name} at {node.name}"
     begun = time.monotonic()
     try:
         async with asyncio.timeout(NODE_SECONDS), open_node(rail, node) as adapter:
             heads = await adapter.heads()
             traits = adapter.traits
+            if stored is not None and (contradiction := await _contradiction(adapter, heads, stored)):
+                return [Finding("fail", subject, contradiction, "See docs/runbooks/rail-halted.md.")]
     except ValueError as error:
         return [Finding("fail", subject, str(error), f"Mend the table of rail {rail.name}.")]
     except RailError as error:
@@ -101,6 +145,17 @@ async def _node(rail: RailConfig, node: NodeConfig, open_node: OpenNode) -> list
         Finding("ok", subject, f"{rail.chain_id}, {_heads_words(heads)}, answered in {took:.0f} ms"),
         *_doubts(rail, subject, heads, traits),
     ]
+
+
+async def _contradiction(adapter: RailAdapter, heads: Heads, stored: Record) -> str | None:
+    """What would halt the rail at this node: our final block is not on its chain."""
+    height, ours = stored["finalized_height"], stored["finalized_hash"]
+    if height is None or ours is None or height > heads.latest.height:
+        return None
+    theirs = await adapter.block_at(height)
+    if theirs.height == height and theirs.hash != ours:
+        return f"its block {height} is {theirs.hash}, and {ours} was final: another chain, or a rewritten one"
+    return None
 
 
 def _heads_words(heads: Heads) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon
@@ -18,6 +19,10 @@ FENCE_LOOK = query("fence_look")
 DETECTED_AT = query("detected_at")
 SAVE_LOOKS = query("save_looks")
 ACCOUNT_FOR_RESOLVED = query("account_for_resolved")
+
+
+OVERLAP = timedelta(minutes=2)
+"""Addresses are watched some time after they were taken in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +95,13 @@ class BalanceStore:
         self._lease = lease
         self._family = family
         self._configured = sorted(configured)
+        self._newest = datetime.min.replace(tzinfo=UTC)
 
     async def newcomers(self, limit: int) -> list[bytes]:
-        """Addresses that were lately taken in, and not looked at yet."""
-        rows = await self._database.rows(BALANCE_NEWCOMERS, self._lease.rail, self._configured, limit)
+        """Addresses that were lately taken in, and not looked at yet. What slips through has its turn in the walk."""
+        rows = await self._database.rows(BALANCE_NEWCOMERS, self._lease.rail, self._configured, limit, self._newest)
+        if len(rows) == limit:
+            self._newest = rows[-1]["keyed_at"] - OVERLAP
         return [row["address_key"] for row in rows]
 
     async def keys(self, after: bytes, limit: int) -> list[bytes]:

@@ -40,7 +40,7 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a walk over invoices in the order of their registration has come."""
+    """How far a walk over invoices has come, in the order of their registration or (`stuck`) of their last move."""
 
     created_at: datetime
     id: UUID
@@ -54,6 +54,7 @@ class ClockStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._stuck_after = BEGINNING
 
     async def note_generation(self) -> None:
         """See to it that the feed's generation is written down."""
@@ -68,8 +69,11 @@ class ClockStore:
         return [row["id"] for row in await self._database.rows(UNWEIGHED_INVOICES, BATCH)]
 
     async def stuck(self) -> list[UUID]:
-        """What has waited for too long."""
-        return [row["id"] for row in await self._database.rows(STUCK_INVOICES, BATCH)]
+        """What has waited for too long, of some that wait: those that are told already may be many."""
+        after = self._stuck_after
+        rows = await self._database.rows(STUCK_INVOICES, after.created_at, after.id, BATCH)
+        self._stuck_after = Place(rows[-1]["state_since"], rows[-1]["id"]) if len(rows) == BATCH else BEGINNING
+        return [row["id"] for row in rows if row["due"]]
 
     async def delayed(self, sight: Sight, after: Place) -> tuple[list[UUID], Place | None]:
         """What a blind rail delays, beyond ``after``, and the place to go on from; None: that was all for now."""

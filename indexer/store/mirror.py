@@ -155,7 +155,7 @@ async def check_stored(
     """Raise `StoreError` where the configuration contradicts what is stored. Writes nothing."""
     known = await connection.fetch(MIRRORED_CHAINS)
     for rail in rails:
-        _check_chain(rail, [row for row in known if row["name"] not in unfollowed])
+        _check_chain(rail, known, unfollowed)
     if not only:
         for row in await connection.fetch(LEFT_RAILS, [rail.name for rail in rails]):
             if (row["open"] or row["moving"]) and row["name"] not in unfollowed:
@@ -171,7 +171,7 @@ def _left(name: str, invoices: int, payments: int) -> str:
     )
 
 
-def _check_chain(rail: RailMirror, known: Sequence[Row]) -> None:
+def _check_chain(rail: RailMirror, known: Sequence[Row], unfollowed: Collection[str]) -> None:
     name, configured = rail.name, rail.chain_id
     chain = {row["name"]: row["chain_id"] for row in known}.get(name)
     if chain is not None:
@@ -183,7 +183,7 @@ def _check_chain(rail: RailMirror, known: Sequence[Row]) -> None:
         return
     for row in known:
         old = row["name"]
-        if row["chain_id"] == configured:
+        if row["chain_id"] == configured and old not in unfollowed:
             raise StoreError(
                 f"rail {name} follows chain {configured}, which the database knows as rail {old}. A chain is one rail, "
                 f"or its payments would be told twice. Run: railwatch rail rename {old} {name}"

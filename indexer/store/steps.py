@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +36,10 @@ DUE_LOOKS = query("due_looks")
 LOOKED_AT = query("looked_at")
 SAVE_LOOKS = query("save_second_looks")
 
+
+FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+OLD_WINDOWS = 500
+"""Invoices whose window is long over that one look goes through."""
 
 NEVER = 2**62
 """A height that no chain reaches."""
@@ -136,9 +140,16 @@ class OpenStep:
     """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
 
     def __init__(
-        self, connection: Connection, lease: Lease, now: datetime, coverage: Coverage, touched: Touched
+        self,
+        connection: Connection,
+        lease: Lease,
+        now: datetime,
+        coverage: Coverage,
+        touched: Touched,
+        windows: "Windows",
     ) -> None:
         self._connection = connection
+        self._windows = windows
         self._rail = lease.rail
         self.now = now
         self.coverage = coverage
@@ -151,7 +162,9 @@ class OpenStep:
 
     async def closed_windows(self) -> list[UUID]:
         """Invoices that the clock has caught up with."""
-        return [row["id"] for row in await self._connection.fetch(CLOSED_WINDOWS, self._rail)]
+        found = await self._windows.look(self._connection, self._rail)
+        self._windows.go_on()
+        return found
 
     async def books(self, invoices: Iterable[UUID], also: Iterable[UUID] = ()) -> list[Book]:
         """Lock and load the books of those invoices, with the detections that the step touches and ``also``."""
@@ -189,12 +202,30 @@ class OpenStep:
                 )
 
 
+class Windows:
+    """A walk over invoices whose window is long over, some at each look: many may wait for a rail that is away."""
+
+    def __init__(self) -> None:
+        self._place = self._next = FIRST
+
+    async def look(self, connection: Connection, rail: str) -> list[UUID]:
+        """Those that can expire now, from where the walk is."""
+        rows = await connection.fetch(CLOSED_WINDOWS, rail, *self._place, OLD_WINDOWS)
+        self._next = next(((row["expires_at"], row["id"]) for row in rows if not row["covered"]), FIRST)
+        return [row["id"] for row in rows if row["covered"]]
+
+    def go_on(self) -> None:
+        """What was looked at is done with, for this round of the walk."""
+        self._place = self._next
+
+
 class StepStore:
     """Steps of one rail, under one lease."""
 
     def __init__(self, database: Database, lease: Lease) -> None:
         self._database = database
         self._lease = lease
+        self._windows = Windows()
 
     async def quiet(self, before: BlockRef | None, position: Position) -> bool:
         """Move over blocks that touch nobody, in one statement. False: something is due, take a whole step."""
@@ -220,7 +251,7 @@ class StepStore:
             )
             if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
-            yield OpenStep(connection, self._lease, rows[0]["at"], *_sorted_out(rows[1:]))
+            yield OpenStep(connection, self._lease, rows[0]["at"], *_sorted_out(rows[1:]), self._windows)
 
     @asynccontextmanager
     async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
@@ -240,7 +271,7 @@ class StepStore:
             # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
             due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
             rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
-            yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows)), position
+            yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows), self._windows), position
 
     async def due_looks(self) -> dict[UUID, Due]:
         """Transfers that are to be read a second time, and when."""
@@ -257,7 +288,11 @@ class StepStore:
 
     async def any_closed_window(self) -> bool:
         """Whether the clock has work: reads only."""
-        return await self._database.row(CLOSED_WINDOWS, self._lease.rail) is not None
+        async with self._database.connection() as connection:
+            found = await self._windows.look(connection, self._lease.rail)
+        if not found:
+            self._windows.go_on()
+        return bool(found)
 
     def _fence(self, before: BlockRef | None, position: Position) -> tuple[object, ...]:
         cursor, finalized = position.cursor, position.finalized

@@ -365,6 +365,25 @@ async def test_check_looks_at_database_and_nodes(shell: Shell, stage: Stage) -> 
     stage.sim.node.down = False
 
 
+async def check_fails(shell: Shell) -> str:
+    result = await shell.run("check", "--json")
+    assert result.exit_code == Exit.WRONG
+    return "\n".join(each["text"] for each in json.loads(result.stdout)["findings"] if each["level"] == "fail")
+
+
+async def test_check_says_what_run_would_say_of_what_is_stored(shell: Shell, stage: Stage) -> None:
+    await stage.stop()
+    await stage.database.rows("update railwatch.rails set chain_id = 'fake:elsewhere'")
+    assert "the database knows it as fake:elsewhere" in await check_fails(shell)
+    await stage.database.rows("update railwatch.rails set chain_id = 'fake:story'")
+    assert (await shell.run("check")).exit_code == Exit.OK
+    await stage.database.rows("update railwatch.rails set state = 'halted', reason = 'a reorg of 9 blocks'")
+    assert "is halted: a reorg of 9 blocks" in await check_fails(shell)
+    await stage.database.rows("update railwatch.rails set state = 'live', finalized_height = 0, finalized_hash = 'x'")
+    assert "and x was final: another chain, or a rewritten one" in await check_fails(shell)
+    await stage.database.rows("update railwatch.rails set finalized_height = null, finalized_hash = null")
+
+
 async def test_migrating_again_is_harmless(shell: Shell) -> None:
     assert await shell.told("migrate") == "the schema is up to date\n"
     assert await shell.data("migrate") == {"applied": []}

@@ -553,3 +553,27 @@ async def test_an_amount_is_the_same_terms_however_it_is_written(database: Datab
     made = await create_invoice(database, request)
     request["destinations"][0]["amount"] = "100"
     assert await create_invoice(database, request) == made
+
+
+async def test_many_invoices_are_registered_in_one_commit_all_or_none(database: Database) -> None:
+    call = "select array(select railwatch.create_invoices($1))"
+    orders = [order() for _ in range(20)]
+    made = await database.value(call, orders)
+    assert made == await database.value(call, orders), "in their order, and again the same"
+    moments = "select count(distinct created_at) from railwatch.invoices where id = any ($1)"
+    assert (len(set(made)), await database.value(moments, made)) == (20, 1)
+    before = await counts(database)
+    with pytest.raises(Refused) as caught:
+        await database.value(call, [order(), {**order(), "expires_in": -1}])
+    assert caught.value.code == "RW005"
+    assert await counts(database) == before
+    for wrong in ([], [order()] * 1001):
+        with pytest.raises(Refused, match="1 to 1000"):
+            await database.value(call, wrong)
+
+
+async def test_bursts_in_opposite_orders_do_not_deadlock(database: Database) -> None:
+    orders = [order() for _ in range(30)]
+    call = "select array(select railwatch.create_invoices($1))"
+    there, back = await asyncio.gather(database.value(call, orders), database.value(call, orders[::-1]))
+    assert there == back[::-1]

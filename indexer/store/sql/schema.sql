@@ -198,13 +198,13 @@ create table railwatch.invoices (
     held_from text,
     unique (merchant_id, order_id)
 );
-create index invoices_open_window on railwatch.invoices (expires_at) where state = 'created';
+create index invoices_open_window on railwatch.invoices (expires_at, id) where state = 'created';
 create index invoices_to_close on railwatch.invoices (closes_at, id) where closed_at is null;
 create index invoices_recent on railwatch.invoices (created_at);
 create index invoices_order on railwatch.invoices (order_id);
 create index invoices_open on railwatch.invoices (created_at, id)
     where state in ('created', 'detected', 'confirming', 'underpaid', 'flagged');
-create index invoices_waiting on railwatch.invoices (state_since) where state in ('detected', 'confirming');
+create index invoices_waiting on railwatch.invoices (state_since, id) where state in ('detected', 'confirming');
 create index invoices_unweighed on railwatch.invoices (id) where weighed <> version;
 comment on table railwatch.invoices is 'What a merchant asked to be paid, and where that stands.';
 comment on column railwatch.invoices.id is 'Returned by create_invoice.';
@@ -332,6 +332,8 @@ create index detections_due on railwatch.detections (rail, due_basis, due_height
 create index detections_undoable on railwatch.detections (rail, block_height) where state in ('included', 'confirmed');
 create index detections_replaced on railwatch.detections (invoice_id, first_seen_at) where state = 'replaced';
 create index detections_loose on railwatch.detections (rail) where state in ('pending', 'orphaned');
+create index detections_spending on railwatch.detections (rail)
+    where state in ('pending', 'included', 'confirmed', 'orphaned') and spends <> '{}';
 comment on table railwatch.detections is 'Transfers that reached a watched address. A row is never deleted; its inclusion can come and go.';
 comment on column railwatch.detections.id is 'Derived from rail, tx_id and tx_index: the same on every replay.';
 comment on column railwatch.detections.invoice_id is 'The invoice that holds the address.';
@@ -1183,6 +1185,34 @@ begin
     return made.id;
 end $$;
 comment on function railwatch.create_invoice is 'Register an invoice and return its id. The same order with the same terms returns the same id. Errors: docs/contract.md.';
+
+create function railwatch.create_invoices(requests jsonb[]) returns setof uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    request jsonb;
+begin
+    if coalesce(cardinality(requests), 0) not between 1 and 1000 then
+        perform railwatch.refuse('RW001', 'create_invoices takes 1 to 1000 requests');
+    end if;
+    -- Locks are taken in one order, whatever order the requests come in: by order first, then by address.
+    perform pg_advisory_xact_lock(key) from (
+        select distinct hashtextextended('railwatch/order/' || (each ->> 'merchant_id') || '/' || (each ->> 'order_id'), 0) as key
+        from unnest(requests) each order by key
+    ) orders where key is not null;
+    perform pg_advisory_xact_lock(key) from (
+        select distinct hashtextextended('railwatch/' || r.family || '/'
+                   || case when r.fold_case then lower(wish ->> 'address') else wish ->> 'address' end, 0) as key
+        from unnest(requests) each
+        cross join lateral jsonb_array_elements(
+            case when jsonb_typeof(each -> 'destinations') = 'array' then each -> 'destinations' else '[]' end) wish
+        join railwatch.rails r on r.name = wish ->> 'rail'
+        order by key
+    ) addresses where key is not null;
+    foreach request in array requests loop
+        return next railwatch.create_invoice(request);
+    end loop;
+end $$;
+comment on function railwatch.create_invoices is 'Register many invoices in one commit, all or none, and return their ids in order. One wait for the feed instead of many.';
 
 create function railwatch.check_act(actor text, cause text) returns void
 language plpgsql immutable as $$
@@ -2195,7 +2225,8 @@ from (values
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'select', array['railwatch.feed_generations']),
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'execute', array[
         'function railwatch.feed_generation', 'function railwatch.feed_check', 'function railwatch.state_now']),
-    (array['railwatch_daemon', 'railwatch_service'], 'execute', array['function railwatch.lock_consumer']),
+    (array['railwatch_daemon', 'railwatch_service'], 'execute', array[
+        'function railwatch.lock_consumer', 'function railwatch.create_invoices']),
     (array['railwatch_daemon'], 'execute', array['function railwatch.note_generation', 'function railwatch.renew_feed',
         'function railwatch.rename_rail'])
 ) as given (roles, privileges, objects), unnest(roles) as role, unnest(objects) as object;

@@ -209,6 +209,34 @@ begin
 end $$;
 comment on function railwatch.ack is 'Remember how far a consumer has come; never goes back. Returns the position.';
 
+create function railwatch.create_invoices(requests jsonb[]) returns setof uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    request jsonb;
+begin
+    if coalesce(cardinality(requests), 0) not between 1 and 1000 then
+        perform railwatch.refuse('RW001', 'create_invoices takes 1 to 1000 requests');
+    end if;
+    -- Locks are taken in one order, whatever order the requests come in: by order first, then by address.
+    perform pg_advisory_xact_lock(key) from (
+        select distinct hashtextextended('railwatch/order/' || (each ->> 'merchant_id') || '/' || (each ->> 'order_id'), 0) as key
+        from unnest(requests) each order by key
+    ) orders where key is not null;
+    perform pg_advisory_xact_lock(key) from (
+        select distinct hashtextextended('railwatch/' || r.family || '/'
+                   || case when r.fold_case then lower(wish ->> 'address') else wish ->> 'address' end, 0) as key
+        from unnest(requests) each
+        cross join lateral jsonb_array_elements(
+            case when jsonb_typeof(each -> 'destinations') = 'array' then each -> 'destinations' else '[]' end) wish
+        join railwatch.rails r on r.name = wish ->> 'rail'
+        order by key
+    ) addresses where key is not null;
+    foreach request in array requests loop
+        return next railwatch.create_invoice(request);
+    end loop;
+end $$;
+comment on function railwatch.create_invoices is 'Register many invoices in one commit, all or none, and return their ids in order. One wait for the feed instead of many.';
+
 -- Rails: what their ids derive from, whether anybody follows them, and how they are renamed.
 alter table railwatch.rails add origin text, add given_up boolean not null default false;
 create function railwatch.state_now(on_rail railwatch.rails) returns text
@@ -388,6 +416,14 @@ end $$;
 drop index railwatch.invoices_to_close;
 create index invoices_to_close on railwatch.invoices (closes_at, id) where closed_at is null;
 
+-- Walks over many that wait go by place, and what can be displaced is found without reading what cannot.
+drop index railwatch.invoices_open_window;
+create index invoices_open_window on railwatch.invoices (expires_at, id) where state = 'created';
+drop index railwatch.invoices_waiting;
+create index invoices_waiting on railwatch.invoices (state_since, id) where state in ('detected', 'confirming');
+create index detections_spending on railwatch.detections (rail)
+    where state in ('pending', 'included', 'confirmed', 'orphaned') and spends <> '{}';
+
 -- `lock_consumer` takes the place of the right to lock any consumer's row.
 delete from railwatch.rights where object = 'railwatch.consumers' and privileges = 'update (updated_at)';
 do $$
@@ -406,7 +442,8 @@ from (values
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'select', array['railwatch.feed_generations']),
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'execute', array[
         'function railwatch.feed_generation', 'function railwatch.feed_check', 'function railwatch.state_now']),
-    (array['railwatch_daemon', 'railwatch_service'], 'execute', array['function railwatch.lock_consumer']),
+    (array['railwatch_daemon', 'railwatch_service'], 'execute', array[
+        'function railwatch.lock_consumer', 'function railwatch.create_invoices']),
     (array['railwatch_daemon'], 'execute', array['function railwatch.note_generation', 'function railwatch.renew_feed',
         'function railwatch.rename_rail'])
 ) as given (roles, privileges, objects), unnest(roles) as role, unnest(objects) as object;

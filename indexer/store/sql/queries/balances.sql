@@ -5,11 +5,14 @@ where rail = $1 and watch_state = 'watching' and address_key > $2 and reference 
 order by address_key limit $3
 
 -- name: balance_newcomers
--- Addresses that were lately taken in, and whose balance nobody has looked at yet.
-select d.address_key from railwatch.destinations d
-where d.rail = $1 and d.watch_state = 'watching' and d.address_key is not null and d.reference is null
-  and d.keyed_at > now() - interval '10 minutes'
-  and d.asset = any ($2) and not exists (select from railwatch.balances b where b.destination_id = d.id)
+-- Addresses that were lately taken in, after $4, and whose balance nobody has looked at yet.
+select d.address_key, d.keyed_at from (
+    select * from railwatch.destinations
+    where address_key is not null and keyed_at > greatest(now() - interval '10 minutes', $4::timestamptz)
+    order by keyed_at offset 0
+) d
+where d.rail = $1 and d.watch_state = 'watching' and d.reference is null
+  and d.asset = any ($2) and (select true from railwatch.balances b where b.destination_id = d.id limit 1) is null
 order by d.keyed_at limit $3
 
 -- name: balance_accounts
@@ -18,7 +21,8 @@ order by d.keyed_at limit $3
 -- has been looked at stays the one: they may have been taken in one after another.
 with held as (
     select d.id, d.invoice_id, d.address_key, d.asset, d.covered_from, d.position, i.created_at
-    from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
+    from railwatch.destinations d
+    cross join lateral (select created_at from railwatch.invoices where id = d.invoice_id offset 0) i
     where d.rail = $1 and d.watch_state = 'watching' and d.address_key = any ($2) and d.reference is null
 ), counted as (
     select held.*, held.asset as counts from held where held.asset = any ($4)
@@ -28,7 +32,10 @@ with held as (
 select distinct on (c.address_key, c.counts) c.id as destination_id, c.invoice_id, c.address_key, c.counts, c.covered_from,
        b.baseline, b.baseline_height, b.baseline_hash, b.balance, b.spent, b.unattributed, b.block_height, b.block_hash,
        b.settled_height, b.settled_balance, b.settled_spent
-from counted c left join railwatch.balances b on b.destination_id = c.id and b.asset = c.counts
+from counted c
+left join lateral (
+    select * from railwatch.balances where destination_id = c.id and asset = c.counts offset 0
+) b on true
 order by c.address_key, c.counts, c.created_at desc, c.invoice_id, b.id is null, c.asset <> c.counts, c.position
 
 -- name: fence_look
@@ -38,15 +45,21 @@ select name from railwatch.rails where name = $1 and epoch = $2 and rewinds = $3
 -- name: detected_at
 -- What the tables hold of each account in blocks up to $6: above its baseline, and of that above its last look. Whoever
 -- held the address then.
-select t.place, coalesce(sum(x.amount), 0) as total,
-       coalesce(sum(x.amount) filter (where x.block_height > t.last_height), 0) as fresh
+select t.place, held.total, held.fresh
 from unnest($2::bytea[], $3::text[], $4::bigint[], $5::bigint[]) with ordinality
     as t (address_key, asset, baseline_height, last_height, place)
-left join railwatch.destinations d on d.family = $7 and d.address_key = t.address_key
-left join railwatch.detections x on x.invoice_id = d.invoice_id and x.destination_id = d.id and x.rail = $1
-    and x.asset = t.asset and x.state in ('included', 'confirmed', 'final')
-    and x.block_height > t.baseline_height and x.block_height <= $6
-group by t.place order by t.place
+cross join lateral (
+    select coalesce(sum(x.amount), 0) as total,
+           coalesce(sum(x.amount) filter (where x.block_height > t.last_height), 0) as fresh
+    from (
+        select id, invoice_id from railwatch.destinations where family = $7 and address_key = t.address_key offset 0
+    ) d
+    cross join lateral (select * from railwatch.detections where invoice_id = d.invoice_id offset 0) x
+    where x.destination_id = d.id and x.rail = $1 and x.asset = t.asset
+      and x.state in ('included', 'confirmed', 'final')
+      and x.block_height > t.baseline_height and x.block_height <= $6
+) held
+order by t.place
 
 -- name: save_looks
 -- The newest look at each account.

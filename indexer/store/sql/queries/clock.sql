@@ -12,24 +12,32 @@ select name, covered_until, now() as now from railwatch.rails
 select id from railwatch.invoices where weighed <> version order by id limit $1
 
 -- name: stuck_invoices
--- Invoices that have waited for too long, and of which that is not told. The core's `stuck_at` says the same.
-select i.id
-from railwatch.invoices i
-where i.state in ('detected', 'confirming')
-  and i.state_since <= now() - (select min(stuck_after) from railwatch.rails)
-  and i.state_since <= now() - (
-      select max(r.stuck_after) from railwatch.detections x join railwatch.rails r on r.name = x.rail
-      where x.invoice_id = i.id and x.kind = 'payment' and x.state in ('pending', 'included'))
-  and not exists (select from railwatch.exceptions e
-                  where e.kind = 'stuck_confirming' and e.invoice_id = i.id and e.ended_at is null)
-order by i.state_since limit $1
+-- Of $3 invoices that wait, after ($1, $2): which have waited for too long (`due`), and `told` ones are through. The core's
+-- `stuck_at` says the same.
+select i.id, i.state_since, told.already is null and i.state_since <= now() - waits.longest as due
+from (
+    select id, state_since from railwatch.invoices
+    where state in ('detected', 'confirming') and (state_since, id) > ($1, $2)
+      and state_since <= now() - (select min(stuck_after) from railwatch.rails)
+    order by state_since, id limit $3
+) i
+left join lateral (
+    select true as already from railwatch.exceptions e
+    where e.kind = 'stuck_confirming' and e.invoice_id = i.id and e.ended_at is null limit 1
+) told on true
+left join lateral (
+    select max((select r.stuck_after from railwatch.rails r where r.name = x.rail)) as longest
+    from railwatch.detections x
+    where told.already is null and x.invoice_id = i.id and x.kind = 'payment' and x.state in ('pending', 'included')
+) waits on true
+order by i.state_since, i.id
 
 -- name: delayed_invoices
 -- Open invoices of a blind rail that were registered after ($2, $3) and up to $4, in that order; `told` ones are through.
 -- The core's `delayed_at` says the same.
 select i.id, i.created_at,
-       exists (select from railwatch.exceptions e
-               where e.kind = 'detection_delayed' and e.invoice_id = i.id and e.ended_at is null) as told
+       coalesce((select true from railwatch.exceptions e
+                 where e.kind = 'detection_delayed' and e.invoice_id = i.id and e.ended_at is null limit 1), false) as told
 from railwatch.invoices i
 where i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
   and (i.created_at, i.id) > ($2, $3) and i.created_at <= $4

@@ -1,7 +1,7 @@
 -- name: rails_status
 -- How every rail is. Without a daemon that holds its lease, what a row says is history.
 select r.name, r.chain_id, r.state, r.reason, r.cursor_height, r.cursor_hash, r.cursor_time, r.tip_height,
-       greatest(r.tip_height - r.cursor_height, 0) as behind, r.finalized_height, r.covered_until, r.updated_at,
+       greatest(r.tip_height - r.cursor_height, 0) as behind, r.finalized_height, r.finalized_hash, r.covered_until, r.updated_at,
        extract(epoch from now() - r.updated_at)::float8 as age, r.enabled,
        case when l.expires_at > now() then l.holder end as holder
 from railwatch.rails r left join railwatch.leases l on l.rail = r.name
@@ -82,7 +82,8 @@ where d.invoice_id = $1 order by d.first_seen_at, d.rail, d.tx_id, d.tx_index
 -- Each sighting of an invoice's transfers as a node told it, in the order in which they were recorded.
 select o.detection_id, o.version as observation, d.rail, d.tx_id, d.tx_index, o.state, o.block_height, o.block_hash,
        o.block_time, o.node, o.recorded_at, o.facts, o.raw
-from railwatch.observations o join railwatch.detections d on d.id = o.detection_id
+from railwatch.detections d
+cross join lateral (select * from railwatch.observations where detection_id = d.id offset 0) o
 where d.invoice_id = $1 order by o.recorded_at, o.detection_id, o.version
 
 -- name: show_transitions

@@ -74,23 +74,42 @@ set covered_until = greatest(covered_until, least(now() - $3::interval, cursor_t
 where r.name = $1 and r.epoch = $2 and (
     coalesce(r.covered_until, '-infinity') < now() - $3::interval - interval '10 seconds'
     or exists (
-        select from railwatch.invoices i join railwatch.destinations d on d.invoice_id = i.id
-        where i.state = 'created' and i.expires_at <= now() - $3::interval and d.rail = $1
-          and (r.covered_until is null or r.covered_until < i.expires_at)))
+        select from (
+            select id from railwatch.invoices i
+            where i.state = 'created' and i.expires_at > r.covered_until and i.expires_at <= now() - $3::interval offset 0
+        ) i
+        where exists (select from railwatch.destinations d where d.invoice_id = i.id and d.rail = $1)))
 
 -- name: closed_windows
--- Invoices without money whose window is over, and covered to its end on every rail that they can be paid on.
-select i.id
-from railwatch.invoices i
-where i.state = 'created' and i.expires_at <= now()
-  and (exists (select from railwatch.destinations d where d.invoice_id = i.id and d.rail = $1)
-       or not exists (select from railwatch.destinations d where d.invoice_id = i.id and d.watch_state <> 'rejected'))
-  and not exists (
-      select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
-      where d.invoice_id = i.id and d.watch_state <> 'rejected'
-        and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at
-             + case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end))
-order by i.expires_at limit 1000
+-- Invoices without money whose window is over, and covered to its end on every rail that they can be paid on. Looked at are
+-- those whose window ended in the last ten minutes, and of the older ones $4 after ($2, $3): they wait for a rail that is
+-- away, and may be many. The row without `covered` is the last of the older: where to go on.
+with fresh as (
+    select id, expires_at, time_basis from railwatch.invoices
+    where state = 'created' and expires_at <= now() and expires_at > now() - interval '10 minutes'
+), older as materialized (
+    select id, expires_at, time_basis from railwatch.invoices
+    where state = 'created' and expires_at <= now() - interval '10 minutes' and (expires_at, id) > ($2, $3)
+    order by expires_at, id limit $4
+)
+(
+    select i.id, i.expires_at, true as covered
+    from (select * from fresh union all select * from older) i
+    cross join lateral (
+        select coalesce(bool_or(d.rail = $1), false) as ours,
+               coalesce(bool_and(d.watch_state = 'rejected'), true) as unwatched,
+               coalesce(bool_or(d.watch_state <> 'rejected'
+                                and (d.watch_state = 'registered' or r.covered_until is null
+                                      or r.covered_until < i.expires_at + case when i.time_basis = 'first_seen'
+                                                                               then r.sight_margin else r.time_margin end)),
+                        false) as waits
+        from railwatch.destinations d join railwatch.rails r on r.name = d.rail where d.invoice_id = i.id
+    ) d
+    where (d.ours or d.unwatched) and not d.waits
+    order by i.expires_at limit 1000
+)
+union all
+(select id, expires_at, false from older order by expires_at desc, id desc limit 1)
 
 -- name: pending_of_rail
 -- Transfers of a rail that were last seen outside any block.

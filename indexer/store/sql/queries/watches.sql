@@ -72,7 +72,8 @@ with given as (
               and o.rail = mine.rail and o.asset = mine.asset and o.reference is not distinct from mine.reference
               and o.watch_state <> 'rejected') as repeated,
         mine.invoice_id, mine.family, mine.address_folded, mine.reference, given.key, given.display
-    from given join railwatch.destinations mine on mine.id = given.id
+    from given
+    cross join lateral (select * from railwatch.destinations d where d.id = given.id offset 0) mine
 ), numbered as (
     insert into railwatch.watch_position as known (family, last_seq) values ($4, 1)
     on conflict (family) do update set last_seq = known.last_seq + 1
@@ -94,7 +95,7 @@ set address_key = case when c.holder is null and not c.repeated then given.key e
     watch_error = case when c.holder is not null then 'the address belongs to open invoice ' || c.holder
                        when c.repeated then 'the invoice asks for the same asset at the same address twice' end
 from given join clashing c on c.id = given.id, numbered
-where d.id = given.id and d.watch_state = 'registered'
+where d.id = any ($1) and d.id = given.id and d.watch_state not in ('watching', 'rejected', 'closed')
 returning d.id, d.address_key, d.watch_state = 'registered' as taken
 
 -- name: reject
@@ -102,7 +103,7 @@ returning d.id, d.address_key, d.watch_state = 'registered' as taken
 -- One that money has arrived at already is never rejected: it has to be watched.
 update railwatch.destinations d set watch_state = 'rejected', watch_error = t.reason
 from unnest($1::uuid[], $2::text[]) as t (id, reason)
-where d.id = t.id and d.watch_state = 'registered'
+where d.id = any ($1) and d.id = t.id and d.watch_state not in ('watching', 'rejected', 'closed')
   and not exists (select from railwatch.detections x where x.invoice_id = d.invoice_id and x.destination_id = d.id)
 returning d.id
 
@@ -113,9 +114,9 @@ from unnest($1::uuid[], $2::text[]) as t (id, reason)
 where d.id = t.id and d.watch_state = 'registered' and d.watch_error is distinct from t.reason
 
 -- name: begin_watching
--- The look-back is done: from this height on nothing can have been missed.
+-- The look-back is done: from this height on nothing can have been missed. Said so that no plan goes through all that wait.
 update railwatch.destinations set watch_state = 'watching', covered_from = $2, watch_error = null
-where id = any ($1) and watch_state = 'registered'
+where id = any ($1) and watch_state not in ('watching', 'rejected', 'closed')
 
 -- name: close_watches
 -- Stop watching invoices whose horizon has passed and was covered to its end on every rail, and that have nothing on its
@@ -136,7 +137,7 @@ with looked_at as materialized (
 ), held as materialized (
     -- As they are by now: a step may have moved them, and locks them in this order too.
     select i.id from railwatch.invoices i
-    where i.id in (select id from closable) and i.closed_at is null and i.state not in ('detected', 'confirming')
+    where i.id in (select id from closable) and coalesce(i.closed_at, 'infinity') = 'infinity' and i.state not in ('detected', 'confirming')
     order by i.id for no key update skip locked
 ), closing as (
     update railwatch.invoices i set closed_at = now() from held where i.id = held.id returning i.id

@@ -65,9 +65,11 @@ select d.seq, d.event_id, g.generation, d.lane, d.attempts, railwatch.event_type
        (select jsonb_build_object('reference', s.reference, 'note', s.note, 'actor', s.actor)
         from railwatch.settlements s where t.subject = 'settlement' and s.id = t.subject_id) as settlement
 from chosen d
-join railwatch.transitions t on t.seq = d.seq
-left join railwatch.invoices i on i.id = t.invoice_id
-left join railwatch.detections x on t.subject = 'detection' and x.id = t.subject_id
+cross join lateral (select * from railwatch.transitions where seq = d.seq offset 0) t
+left join lateral (select * from railwatch.invoices where id = t.invoice_id offset 0) i on true
+left join lateral (
+    select * from railwatch.detections where t.subject = 'detection' and id = t.subject_id offset 0
+) x on true
 left join lateral (
     select generation from railwatch.feed_generations where started_after < d.seq order by started_after desc, number desc limit 1
 ) g on true

@@ -1,0 +1,218 @@
+"""Plans do not depend on when they were made: every query that reads goes by whole keys, on tables empty and full.
+
+Plans are made once for each connection (`SESSION`): the one made on an empty table is what a catch-up has to live with.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from indexer.store.database import SESSION, Database
+from indexer.store.queries import _all, query
+from indexer.store.steps import FIRST
+from indexer.store.watches import Closing, WatchStore
+from tests.deliver.shop import furnish
+
+MANY = 200_000
+
+LARGE = frozenset({"invoices", "destinations", "detections", "transitions", "exceptions", "observations", "balances"})
+WHOLE_KEYS = {
+    "destinations_key": ("family", "address_key"),
+    "exceptions_standing": ("kind", "invoice_id"),
+}
+"""Indexes of which the first column alone finds nothing in particular."""
+
+SMALL = {"invoices_unweighed", "exceptions_open", "rescans_open", "detections_loose", "detections_spending"}
+"""Indexes that hold only what somebody has to look at."""
+
+READS_ALL = {
+    "watched_keys": "the index of addresses, once at a start",
+    "count_watched": "the same",
+    "open_invoices": "`status`",
+    "open_exceptions": "an index of what is open",
+    "list_invoices": "an index in its order, up to a limit",
+    "list_exceptions": "people's",
+    "find_exceptions": "people's: by the first digits of an id",
+    "left_rails": "once at a start, and nothing while no rail was left",
+    "assets_in_demand": "the same of assets",
+    "unweighed_invoices": "an index that holds nothing else",
+    "sighted_invoices": "an index of what stands",
+    "account_for_resolved": "an index of what stands",
+    "dead_deliveries": "people's",
+}
+"""Queries that may go through a whole index, and why that is no harm."""
+
+FILL = [
+    """
+    insert into railwatch.invoices (id, merchant_id, order_id, state, expires_at, closes_at, policy, time_basis, terms,
+                                    state_since, created_at)
+    select md5('i' || n)::uuid, 'shop', n::text, case when n % 2 = 0 then 'created' else 'confirming' end,
+           now() - interval '2 days' + n * interval '1 ms', now() - interval '1 day' + n * interval '1 ms', '{}',
+           'first_seen', '{}', now() - interval '3 days' + n * interval '1 ms',
+           now() - interval '4 days' + n * interval '1 ms'
+    from generate_series(1, $1::int) n""",
+    """
+    insert into railwatch.destinations
+        (id, invoice_id, rail, asset, address, expected_amount, policy, policy_origin, family, address_folded, position,
+         address_key, keyed_at, watch_state, covered_from)
+    select md5('d' || n)::uuid, md5('i' || n)::uuid, 'story', a.id, 'a' || n, 1, '{}', 'default', r.family, 'a' || n, 1,
+           decode(md5(n::text), 'hex'), now() - interval '1 day' + n * interval '1 ms', 'watching', 1
+    from generate_series(1, $1::int) n, railwatch.assets a, railwatch.rails r""",
+    """
+    insert into railwatch.detections (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, state, kind,
+                                      block_height, block_hash, first_seen_at, spends)
+    select md5('x' || n)::uuid, md5('i' || n)::uuid, md5('d' || n)::uuid, 'story', a.id, 't' || n, '0', 1,
+           case when n % 20 = 1 then 'included' else 'final' end, 'payment', n, 'b' || n, now(), array['s' || n]
+    from generate_series(1, $1::int) n, railwatch.assets a""",
+    """
+    insert into railwatch.exceptions (id, invoice_id, kind, severity)
+    select md5('e' || n)::uuid, md5('i' || n)::uuid, 'stuck_confirming', 'warning'
+    from generate_series(1, $1::int, 2) n""",
+]
+
+
+async def fill(database: Database) -> None:
+    """Tables as they are after a catch-up that nobody has counted yet; the rail is halted for two days."""
+    connection = await asyncpg.connect(database.dsn)
+    try:
+        for table in LARGE:
+            await connection.execute(f"alter table railwatch.{table} set (autovacuum_enabled = off)")
+        for sql in FILL:
+            await connection.execute(sql, MANY)
+        await connection.execute("update railwatch.rails set covered_until = now() - interval '3 days'")
+    finally:
+        await connection.close()
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from nodes_of(each)
+
+
+def faults(name: str, plan: dict[str, Any]) -> Iterator[str]:
+    """What a plan reads of a large table that its question does not ask for."""
+    for node in nodes_of(plan):
+        table, kind = node.get("Relation Name"), node["Node Type"]
+        index, cond = node.get("Index Name"), str(node.get("Index Cond", ""))
+        if name in READS_ALL:
+            return
+        if table in LARGE and kind == "Seq Scan":
+            yield f"{name} reads all of {table}"
+        if index is None or (table not in LARGE and kind != "Bitmap Index Scan"):
+            continue
+        if not cond and index not in SMALL:
+            yield f"{name} reads all of {index}"
+        if lacking := [each for each in WHOLE_KEYS.get(index, ()) if each not in cond]:
+            yield f"{name} goes by {index} without {', '.join(lacking)}: {cond}"
+
+
+async def plans(dsn: str) -> list[str]:
+    """Faults of every named query that reads, as a new connection would plan it."""
+    connection = await asyncpg.connect(dsn, server_settings=SESSION)
+    found: list[str] = []
+    try:
+        for name, sql in sorted(_all().items()):
+            if re.search(r"\brailwatch\.(touched|next_seq|create_invoice|find_orders)\(", sql):
+                continue  # what a function reads is planned within it
+            try:
+                [told] = [row[0] for row in await explain(connection, sql)]
+            except (
+                asyncpg.FeatureNotSupportedError,
+                asyncpg.IndeterminateDatatypeError,
+                asyncpg.AmbiguousFunctionError,
+            ):
+                continue
+            found += faults(name, json.loads(told)[0]["Plan"])
+    finally:
+        await connection.close()
+    return found
+
+
+async def explain(connection: Any, sql: str) -> list[Any]:
+    """By the server itself, which is given the text with its parameters' places and no values."""
+    if await connection.fetchval("select current_setting('server_version_num')::int") < 160000:
+        pytest.skip("Postgres 15 plans no query without its parameters")
+    await connection.execute("create temporary table if not exists told (plan text); truncate told")
+    await connection.execute(f"""
+        do $told$ declare line text; begin
+            execute $sql$explain (generic_plan, format json) {sql}$sql$ into line;
+            insert into told values (line);
+        end $told$""")
+    return list(await connection.fetch("select plan from told"))
+
+
+async def test_every_query_goes_by_whole_keys_on_tables_empty_unanalysed_and_full(database: Database) -> None:
+    await furnish(database)
+    assert "\n".join(await plans(database.dsn)) == "", "empty"
+    await fill(database)
+    assert "\n".join(await plans(database.dsn)) == "", "unanalysed"
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute("analyze")
+    await connection.close()
+    assert "\n".join(await plans(database.dsn)) == "", "full"
+
+
+@pytest.fixture
+async def full(database: Database) -> AsyncIterator[Database]:
+    """A pool whose plans were made on empty tables, over full ones that nobody has counted."""
+    await furnish(database)
+    async with Database(database.dsn, size=1) as pool:
+        for name, arguments in QUESTIONS.items():
+            await pool.rows(query(name), *arguments)
+        await WatchStore(pool, "fake").take_in([(uuid4(), b"x", "x")])
+        await Closing(pool).turn()
+        await fill(database)
+        yield pool
+
+
+QUESTIONS: dict[str, tuple[Any, ...]] = {
+    "closed_windows": ("story", *FIRST, 500),
+    "stuck_invoices": (*FIRST, 500),
+    "load_spends": ("story",),
+    "pending_of_rail": ("story",),
+    "balance_newcomers": ("story", ["fake:story/slip44:1"], 100, FIRST[0]),
+    "neighbours": ("fake", "other", [], 500),
+}
+WITHIN = 0.15
+"""Seconds, many times what they take: the old plans took a second to a minute."""
+
+
+async def test_what_runs_every_second_costs_the_same_beside_200_000_that_wait(full: Database) -> None:
+    slow = {}
+    for name, arguments in QUESTIONS.items():
+        best = 9.0
+        for _ in range(5):
+            began = time.perf_counter()
+            await full.rows(query(name), *arguments)
+            best = min(best, time.perf_counter() - began)
+        if best > WITHIN:
+            slow[name] = round(best, 3)
+    assert slow == {}
+
+
+async def test_500_addresses_are_taken_in_beside_200_000_that_nobody_has_counted(full: Database) -> None:
+    """This ran into the timeout of 60 seconds, and the rail stood back."""
+    made = [(UUID(int=n), f"new {n}".encode(), f"new {n}") for n in range(500)]
+    await full.rows("""
+        insert into railwatch.invoices
+            (id, merchant_id, order_id, state, expires_at, closes_at, policy, time_basis, terms)
+        select ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid, 'new', n::text, 'created',
+               now() + interval '1 day', now() + interval '2 days', '{}', 'first_seen', '{}'
+        from generate_series(0, 499) n""")
+    await full.rows("""
+        insert into railwatch.destinations
+            (id, invoice_id, rail, asset, address, expected_amount, policy, policy_origin, family, address_folded,
+             position)
+        select i.id, i.id, 'story', a.id, i.order_id, 1, '{}', 'default', r.family, i.order_id, 1
+        from railwatch.invoices i, railwatch.assets a, railwatch.rails r where i.merchant_id = 'new'""")
+    async with asyncio.timeout(5):
+        taken = await WatchStore(full, "fake").take_in(made)
+    assert len(taken) == 500

@@ -155,9 +155,8 @@ def _credited(trace: Trace) -> tuple[bytes, int] | None:
         return None
     if not to or not value or value == "0x0" or trace.transaction_hash is None or to.lower() == (sender or "").lower():
         return None
-    amount = read_quantity(value, f"a trace of {printable(trace.transaction_hash, 80)}")
     try:
-        key = bytes.fromhex(to[2:])
+        amount, key = read_quantity(value, "its value"), bytes.fromhex(to[2:])
     except ValueError as error:
         raise RailUnavailable(f"a trace of {printable(trace.transaction_hash, 80)} pays {printable(to, 80)}") from error
     return (key, amount) if amount else None

@@ -4,6 +4,7 @@ go-ethereum#26636, bor#322, blockscout#5594: everything that needs no state goes
 """
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,5 +96,8 @@ async def test_nothing_stands_still_after_downtime(shop: Shop) -> None:
     async def is_reconciled() -> bool:
         return await stage.tables.open_cases(inside) == {"unattributed_balance"}
 
+    # Two looks a second apart, of a daemon that has just caught up: on a busy machine that is more than one patience.
+    with suppress(AssertionError):
+        await stage.tables.until(is_reconciled)
     await stage.tables.until(is_reconciled)
     assert await stage.tables.open_cases(ether) == await stage.tables.open_cases(token) == set()

@@ -7,7 +7,7 @@ NODE_IS_MISSING := { [ -z "$$RAILWATCH_NODES_REQUIRED" ] && echo "set-up goes on
 WORKERS ?= 2
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test test-oldest test-dialects check bench lock clean
+.PHONY: setup demo run test test-oldest test-dialects check model mutants bench lock clean
 
 setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
@@ -52,6 +52,12 @@ check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+model: setup  ## many random stories against the oracle: make model ARGS="--examples 20000 --resume .railwatch/model/done.json"
+	$(BIN)/python -m tests.model $(ARGS)
+
+mutants: setup  ## plant defects, and see that the model finds each: make mutants ARGS="amount-stays no-fence"
+	$(BIN)/python -m tests.model.mutants $(ARGS)
 
 bench: setup  ## our numbers beside the floor measured in the same run
 	$(BIN)/python -m tests.bench $(ARGS)

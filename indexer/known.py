@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from indexer.core.policy import Policy
 
@@ -26,17 +27,37 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class KnownChain:
-    """One chain of the table. ``stall_after`` in seconds; ``tiers`` ascend and end with ``up_to`` None."""
+    """One chain of the table; ``tiers`` ascend and end with ``up_to`` None.
+
+    ``stall_after``, ``finality_stall_after`` and ``time_margin`` are in seconds, as the configuration's keys of that
+    name.
+    """
 
     chain_id: str
     name: str
     stall_after: float
     tiers: tuple[Tier, ...]
+    finality_stall_after: float | None = None
+    time_margin: int | None = None
+
+    @property
+    def paces(self) -> Mapping[str, float]:
+        """The configuration's keys that have another default here."""
+        known = {key: getattr(self, key) for key in ("stall_after", "finality_stall_after", "time_margin")}
+        return {key: value for key, value in known.items() if value is not None}
 
 
 def known_chain(chain_id: str) -> KnownChain | None:
     """What is known of the chain with this CAIP-2 id; None if nothing is."""
     return _chains().get(chain_id)
+
+
+def paces(chain_id: str) -> Mapping[str, float]:
+    """The keys of a rail's configuration that have another default on this chain."""
+    if chain_id in _table()["development"]["chains"]:
+        return {"stall_after": 0, "finality_stall_after": 0}
+    known = known_chain(chain_id)
+    return known.paces if known else {}
 
 
 def default_tiers(chain_id: str, has_finality: bool) -> tuple[Tier, ...]:
@@ -49,7 +70,7 @@ def default_tiers(chain_id: str, has_finality: bool) -> tuple[Tier, ...]:
 
 @cache
 def _chains() -> Mapping[str, KnownChain]:
-    data = tomllib.loads((files("indexer") / "known_chains.toml").read_text())
+    data = _table()
     bounds = [*(Decimal(each) for each in data["tiers"]), None]
     return {
         each["id"]: KnownChain(
@@ -57,9 +78,16 @@ def _chains() -> Mapping[str, KnownChain]:
             name=each["name"],
             stall_after=float(each["stall_after"]),
             tiers=tuple(Tier(*pair) for pair in zip(bounds, map(_policy, each["policy"]), strict=True)),
+            finality_stall_after=each.get("finality_stall_after"),
+            time_margin=each.get("time_margin"),
         )
         for each in data["chain"]
     }
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    return tomllib.loads((files("indexer") / "known_chains.toml").read_text())
 
 
 def _policy(text: int | str) -> Policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -39,21 +40,29 @@ class BitcoinAdapter:
             raise ValueError(f"rail {rail.name}: chain_id: {error}") from error
         self.chain_id = rail.chain_id
         heights = {"lookback": self._chain.lookback, **read_heights(rail)}
-        self.traits = Traits(
+        self._mempool = _may_read_mempool(rail)
+        self._traits = Traits(
             # Keys are scripts, and a script belongs to the same owner on each chain of the family (HAZARDS E17).
             family="bitcoin",
             native_asset=self._chain.native_asset,
-            native_decimals=8,
-            has_pending=True,
+            native_decimals=self._chain.decimals,
+            has_pending=self._mempool,
             **heights,
         )
         self._node = node
         self._connection: Connection | None = None
 
+    @property
+    def traits(self) -> Traits:
+        """What the rail can do; a node that will not tell what waits makes it one without pending payments."""
+        if self._connection is None or self._connection.tells_pending:
+            return self._traits
+        return replace(self._traits, has_pending=False)
+
     async def __aenter__(self) -> Self:
         # bitcoinrpc and ZMQ take 0.15 s to import: in a thread, so that the daemon's other rails do not stand still.
         module = await asyncio.to_thread(importlib.import_module, "adapters.bitcoin.connection")
-        connection: Connection = module.Connection(self._node, self._chain)
+        connection: Connection = module.Connection(self._node, self._chain, mempool=self._mempool)
         try:
             await connection.open()
         except BaseException:
@@ -98,3 +107,11 @@ class BitcoinAdapter:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection
+
+
+def _may_read_mempool(rail: RailSettings) -> bool:
+    """The option ``mempool``. Raises ValueError if it is neither true nor false."""
+    mempool = rail.options.get("mempool", True)
+    if mempool not in (True, False):
+        raise ValueError(f"rail {rail.name}: option mempool must be true or false")
+    return bool(mempool)

@@ -10,7 +10,7 @@ from adapters.bitcoin.cashaddr import CashKind
 from adapters.bitcoin.params import CHAINS, Chain
 from indexer.rail import Address, BadAddress
 
-HASH_SIZE = 20
+HASH_SIZE, LONG_HASH_SIZE = 20, 32
 MWEB_VERSIONS = (8, 9)
 """Witness versions that Litecoin keeps for MWEB's own balance and for peg-ins: nobody's address (LIP3)."""
 
@@ -33,7 +33,7 @@ def script_address(script: bytes, chain: Chain) -> str | None:
     if size == 23 and script[:2] == b"\xa9\x14" and script[22:] == b"\x87":
         return _hash_address(CashKind.P2SH, script[2:22], chain)
     if chain.cash_prefix:
-        is_long = size == 35 and script[:2] == b"\xaa\x20" and script[34:] == b"\x87"
+        is_long = chain.cash_tokens and size == 35 and script[:2] == b"\xaa\x20" and script[34:] == b"\x87"
         return cashaddr.encode(chain.cash_prefix, CashKind.P2SH, script[2:34]) if is_long else None
     program = witness_program(script) if chain.hrp else None
     return bech32.encode(chain.hrp, *program) if chain.hrp and program else None
@@ -52,7 +52,7 @@ def _script(text: str, chain: Chain) -> bytes:
     if not text.isascii() or not text:
         raise ValueError("it is empty" if not text else "it holds characters that no address has")
     if chain.cash_prefix and (":" in text or text[0].lower() in "qpzr"):
-        return _from_cash(text, chain.cash_prefix)
+        return _from_cash(text, chain, chain.cash_prefix)
     if ":" in text or "?" in text:
         scheme = text.lower().partition(":")[0]
         others = [each for each in CHAINS if each.cash_prefix == scheme]
@@ -93,15 +93,23 @@ def _from_base58(text: str, chain: Chain) -> bytes:
         others = [each for each in CHAINS if version in (each.p2pkh, *each.p2sh)]
         whose = f"it is an address of {_names(others)}" if others else f"nobody here uses the version byte {version}"
         raise ValueError(whose)
-    if len(digest) != HASH_SIZE:
+    kind = CashKind.P2PKH if version == chain.p2pkh else CashKind.P2SH
+    if len(digest) not in _sizes(kind, chain):
         raise ValueError(f"it holds {len(digest)} bytes instead of {HASH_SIZE}")
-    return _hash_script(CashKind.P2PKH if version == chain.p2pkh else CashKind.P2SH, digest)
+    return _hash_script(kind, digest)
 
 
-def _from_cash(text: str, prefix: str) -> bytes:
+def _sizes(kind: CashKind, chain: Chain) -> tuple[int, ...]:
+    """Bytes that a hash of this kind may have. Bitcoin Cash knows P2SH with 32 since 2023 (CHIP-2022-05)."""
+    return (HASH_SIZE, LONG_HASH_SIZE) if chain.cash_tokens and kind is CashKind.P2SH else (HASH_SIZE,)
+
+
+def _from_cash(text: str, chain: Chain, prefix: str) -> bytes:
     kind, digest = cashaddr.decode(text, prefix)
+    if kind in (CashKind.TOKEN_P2PKH, CashKind.TOKEN_P2SH) and not chain.cash_tokens:
+        raise ValueError("its kind says that the wallet knows tokens, and this chain has none")
     plain = CashKind.P2PKH if kind in (CashKind.P2PKH, CashKind.TOKEN_P2PKH) else CashKind.P2SH
-    if len(digest) != HASH_SIZE and not (plain is CashKind.P2SH and len(digest) == 32):
+    if len(digest) not in _sizes(plain, chain):
         raise ValueError(f"it holds a hash of {len(digest)} bytes, which no script asks for")
     return _hash_script(plain, digest)
 

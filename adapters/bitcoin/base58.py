@@ -5,7 +5,7 @@ from adapters.bitcoin.encoding import double_sha256
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 VALUES = {char: value for value, char in enumerate(ALPHABET)}
 CHECKSUM_SIZE = 4
-LONGEST = 50
+LONGEST = 52
 """More characters than any address has: decoding takes time that grows with the square of the length."""
 
 

@@ -36,7 +36,7 @@ class Block:
         self._first_scripts: list[int] = []
         self._places: dict[bytes, int] | None = None
         self._walk(_skip_proof(raw, header) if chain.auxpow else HEADER_SIZE)
-        self.scripts = [split_token(each)[1] for each in self._scripts] if chain.cash_prefix else self._scripts
+        self.scripts = [split_token(each)[1] for each in self._scripts] if chain.cash_tokens else self._scripts
         """The scripts of all outputs, in chain order, without CashToken prefixes."""
 
     def __len__(self) -> int:

@@ -1,16 +1,18 @@
 """Asks a node for headers and blocks, and hands on only what is proven: by hash, by parent, by every byte read."""
 
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
 
+from adapters.bitcoin.abilities import Abilities
 from adapters.bitcoin.block import Block, read_block
 from adapters.bitcoin.params import Chain
-from adapters.bitcoin.rpc import MISC, NOT_FOUND, OUT_OF_RANGE, Answer, Call, Rpc, text_decoder
+from adapters.bitcoin.peers import Peers
+from adapters.bitcoin.rpc import MISC, NOT_FOUND, OUT_OF_RANGE, Answer, Call, Hash, Height, Rpc, hash_decoder
 from adapters.bitcoin.wire import parse_header
-from indexer.rail import BlockGone, BlockRef, Heads, RailFault, RailUnavailable
+from indexer.rail import BlockGone, BlockRef, Heads, NotKept, RailFault, RailUnavailable
+from indexer.rail.decoding import printable, read_time
 
 ON_THEIR_WAY = 2
 """Blocks whose headers are known and that the node has yet to fetch, as whenever a block has just been found."""
@@ -23,22 +25,22 @@ are faster by the batch."""
 class ChainInfo(msgspec.Struct):
     """What `getblockchaininfo` says of the node's own state."""
 
-    blocks: int
-    headers: int
-    bestblockhash: str
+    blocks: Height
+    headers: Height
+    bestblockhash: Hash
     initialblockdownload: bool
     pruned: bool = False
-    pruneheight: int | None = None
+    pruneheight: Height | None = None
 
 
 class HeaderInfo(msgspec.Struct):
     """`getblockheader`. ``confirmations`` is -1 for a block that is not, or no longer, on the chain."""
 
-    hash: str
-    height: int
+    hash: Hash
+    height: Height
     time: int
     confirmations: int
-    previousblockhash: str = ""
+    previousblockhash: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
 
 
 class BlockInfo(msgspec.Struct):
@@ -58,16 +60,12 @@ class Source:
     def __init__(self, rpc: Rpc, chain: Chain) -> None:
         self._rpc, self._chain, self._name = rpc, chain, rpc.name
         self._newest: BlockRef | None = None
-        self._rest = False
+        self.abilities = Abilities()
+        self._peers = Peers(rpc)
 
-    async def identify(self, rest: bool | None) -> None:
-        """Compare the chain's landmarks, and find out whether the node serves REST. Raises `RailUnavailable`."""
+    async def identify(self) -> None:
+        """Compare the chain's landmarks. Raises `RailUnavailable`."""
         self._check_chain(await self._rpc.batch(self._landmarks))
-        self._rest = rest is not False and await self._rpc.rest("chaininfo.json") is not None
-        if rest and not self._rest:
-            raise RailUnavailable(
-                f"{self._name}: rest is true, and the node does not serve it (its own setting rest=1)"
-            )
 
     async def heads(self) -> Heads:
         """The newest block; the chain is compared in the same request (HAZARDS E23).
@@ -130,11 +128,11 @@ class Source:
         return BlockRef(parent.height + 1, header.hash, header.parent, header.time)
 
     async def raw(self, hashes: Sequence[str], size: int = 0) -> list[bytes]:
-        """The bytes of these blocks, about ``size`` each (unknown: 0). Raises `BlockGone`, or `RailFault` if pruned."""
-        if self._rest and (size >= REST_FROM or len(hashes) == 1):
+        """The bytes of these blocks, about ``size`` each (unknown: 0). Raises `BlockGone`, or `NotKept`."""
+        if self.abilities.rest and (size >= REST_FROM or len(hashes) == 1):
             # One after the other: the pieces of a long span overlap already, and a node has few threads.
             return [await self._over_rest(block_hash) for block_hash in hashes]
-        answers = await self._rpc.batch([("getblock", (block_hash, 0)) for block_hash in hashes])
+        answers = await self._rpc.batch([("getblock", (block_hash, self.abilities.raw)) for block_hash in hashes])
         return [await self._bytes(answer, each) for answer, each in zip(answers, hashes, strict=True)]
 
     async def decode(self, raw: bytes, block_hash: str) -> Block:
@@ -152,19 +150,23 @@ class Source:
         if raw is not None:
             return raw
         # REST says 404 for whatever it has not; RPC knows why.
-        return await self._bytes(await self._rpc.call("getblock", block_hash, 0), block_hash)
+        return await self._bytes(await self._rpc.call("getblock", block_hash, self.abilities.raw), block_hash)
 
     async def _bytes(self, answer: Answer, block_hash: str) -> bytes:
-        """Raises `BlockGone` for an unknown block and `RailFault` for a pruned one (HAZARDS B16)."""
+        """Raises `BlockGone` for an unknown block and `NotKept` for a pruned one that no peer gives (HAZARDS B16)."""
         self._check_known(answer, block_hash)
-        refusal = answer.refusal
-        if refusal is not None and refusal.code == MISC and "prune" in refusal.message.lower():
-            info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
-            raise RailFault(
-                f"{self._name} has pruned block {block_hash}; it keeps blocks from height {info.pruneheight} on. Give "
-                "the rail a node that has it: nothing is skipped"
-            )
-        return answer.read_hex()
+        if not _is_pruned(answer):
+            return answer.read_hex()
+        if await self._peers.fetch(block_hash):
+            answer = await self._rpc.call("getblock", block_hash, self.abilities.raw)
+            if not _is_pruned(answer):
+                return answer.read_hex()
+        info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
+        raise NotKept(
+            f"{self._name} has pruned block {block_hash}; it keeps blocks from height {info.pruneheight} on. Give "
+            "the rail a node that has it: nothing is skipped",
+            info.pruneheight,
+        )
 
     async def _header(self, block_hash: str) -> HeaderInfo:
         answer = await self._rpc.call("getblockheader", block_hash)
@@ -178,7 +180,7 @@ class Source:
         refusal = answer.refusal
         if refusal is not None and refusal.code == OUT_OF_RANGE:
             raise BlockGone(f"{self._name}: no block at {what}")
-        return answer.read(text_decoder)
+        return answer.read(hash_decoder)
 
     def _check_known(self, answer: Answer, block_hash: str) -> None:
         refusal = answer.refusal
@@ -190,17 +192,29 @@ class Source:
         return [("getblockhash", (height,)) for height, _ in self._chain.landmarks]
 
     def _check_chain(self, answers: Sequence[Answer]) -> None:
-        """Raises `RailUnavailable` if the node is on another chain (HAZARDS E23)."""
-        for (height, expected), answer in zip(self._chain.landmarks, answers, strict=True):
-            actual = ""
-            # A node that has yet to reach a later landmark is not ready, which is told where readiness is asked for.
-            with suppress(BlockGone):
+        """Compare every landmark that the node has reached (HAZARDS B19, E23).
+
+        Raises `RailUnavailable` for another chain, and while the last landmark is still above the node's head: up to
+        there it may be any of the chains that began alike, and what it holds is nobody's money.
+        """
+        chain = self._chain
+        missing = None
+        for (height, expected), answer in zip(chain.landmarks, answers, strict=True):
+            actual = "missing"
+            try:
                 actual = self._read(answer, f"height {height}")
-            if actual != expected and (actual or not height):
+            except BlockGone:
+                missing = height
+            if actual != expected and (actual != "missing" or not height):
                 raise RailUnavailable(
-                    f"{self._name} is on another chain: block {height} is {actual or 'missing'}, and {expected} on "
-                    f"{self._chain.name} ({self._chain.id})"
+                    f"{self._name} is on another chain: block {height} is {printable(actual, 80)}, and {expected} on "
+                    f"{chain.name} ({chain.id})"
                 )
+        if missing is not None:
+            raise RailUnavailable(
+                f"{self._name} has not reached block {missing} yet, which tells {chain.name} ({chain.id}) from the "
+                "chains that began like it: wait until the node has caught up, or give the rail another node"
+            )
 
     def _check_ready(self, info: ChainInfo) -> None:
         """Raises `RailUnavailable` while the node catches up: what it has not seen it must not be believed to deny."""
@@ -210,10 +224,12 @@ class Source:
             raise RailUnavailable(f"{self._name} is catching up: {info.blocks} of {info.headers} blocks")
 
 
+def _is_pruned(answer: Answer) -> bool:
+    refusal = answer.refusal
+    return refusal is not None and refusal.code == MISC and "prune" in refusal.message.lower()
+
+
 def _ref(header: HeaderInfo) -> BlockRef:
     """Raises `RailUnavailable` for a time that no block has: it is 32 bits there."""
-    try:
-        time = datetime.fromtimestamp(header.time, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise RailUnavailable(f"the header of block {header.hash} has no time: {header.time}") from error
-    return BlockRef(header.height, header.hash, header.previousblockhash, time)
+    what = f"the header of block {printable(header.hash, 80)} has no time"
+    return BlockRef(header.height, header.hash, header.previousblockhash, read_time(header.time, what))

@@ -1,5 +1,6 @@
 """An open node: everything behind the seam that needs bitcoinrpc and ZMQ, loaded only when an adapter is entered."""
 
+from adapters.bitcoin.abilities import find_abilities
 from adapters.bitcoin.blocks import Source
 from adapters.bitcoin.decode import Lens
 from adapters.bitcoin.mempool import Mempool
@@ -17,8 +18,8 @@ from indexer.rail.push import Push
 class Connection:
     """One node, connected and identified."""
 
-    def __init__(self, node: BitcoinNode, chain: Chain) -> None:
-        self._node, self._chain = node, chain
+    def __init__(self, node: BitcoinNode, chain: Chain, *, mempool: bool) -> None:
+        self._node, self._chain, self._wants_mempool = node, chain, mempool
         self._rpc = Rpc(node)
         self._source = Source(self._rpc, chain)
         self._weight = Weight()
@@ -27,16 +28,24 @@ class Connection:
         self._push = Push(follow)
 
     async def open(self) -> None:
-        """Connect and compare the chain (HAZARDS E23). Raises `RailUnavailable`."""
+        """Connect, compare the chain (HAZARDS B19, E23), and learn what the node serves. Raises `RailUnavailable`."""
         await self._rpc.open()
-        await self._source.identify(self._node.rest)
+        await self._source.identify()
+        abilities = await find_abilities(self._rpc, self._chain, self._node.rest, self._wants_mempool)
+        self._source.abilities = self._mempool.abilities = abilities
 
     async def close(self) -> None:
         """Let go of the push and of all connections. Idempotent."""
         try:
             await self._push.close()
+            await self._mempool.close()
         finally:
             await self._rpc.aclose()
+
+    @property
+    def tells_pending(self) -> bool:
+        """Whether the node can tell what waits."""
+        return self._mempool.able
 
     async def heads(self) -> Heads:
         """The newest block. Raises `RailUnavailable` for another chain, and for a node that is not up to date."""
@@ -55,14 +64,16 @@ class Connection:
             return await scan_block(self._source, span, lens)
         # A filter knows scripts and not coins: rivals that pay a stranger would slip through it.
         scripts = watches.few(FEW) if span.sparse and not watches.spends else None
-        if scripts is not None:
+        if scripts is not None and self._source.abilities.filters:
             scanned = await look_back(self._rpc, self._source, self._weight, span, lens, scripts)
             if scanned is not None:
                 return scanned
         return await scan_range(self._source, self._weight, span, lens)
 
     async def pending(self, watches: Watches) -> list[Transfer]:
-        """All that waits for watched scripts, and all rivals of what is claimed."""
+        """All that waits for watched scripts, and all rivals of what is claimed. Raises `PendingUnknown`."""
+        if not self._mempool.able:
+            return []
         return await self._mempool.pending(self._lens(watches))
 
     async def wait_for_change(self) -> None:

@@ -1,14 +1,14 @@
 """One node's table of the configuration, checked once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from indexer.rail.tables import check_keys, need_url, public_name, read_timeout
+from indexer.rail.tables import check_keys, need_url, public_name, read_headers, read_timeout
 
-KEYS = ("rpc", "user", "password", "cookie_path", "zmq", "rest", "timeout")
+KEYS = ("rpc", "user", "password", "cookie_path", "headers", "zmq", "rest", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,12 @@ class BitcoinNode:
     rest: bool | None
     timeout: float
     name: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with every request; they may hold an API key."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
-        """Read ``{rpc, user?, password?, cookie_path?, zmq?, rest?, timeout?}``.
+        """Read ``{rpc, user?, password?, cookie_path?, headers?, zmq?, rest?, timeout?}``.
 
         ``zmq`` is one endpoint, or a list of them where the node publishes its topics at several. Raises ValueError
         that names the wrong key and never repeats its value.
@@ -48,7 +50,8 @@ class BitcoinNode:
         if rest is not None and not isinstance(rest, bool):
             raise ValueError("node: rest must be true or false; without it REST is used where the node serves it")
         path = None if cookie is None else Path(cookie)
-        return cls(rpc, user, password, path, _zmq(table.get("zmq")), rest, read_timeout(table), public_name(rpc))
+        zmq, timeout = _zmq(table.get("zmq")), read_timeout(table)
+        return cls(rpc, user, password, path, zmq, rest, timeout, public_name(rpc), read_headers(table))
 
     def credentials(self) -> str | None:
         """``user:password``, read anew from the cookie where there is one: it changes with each start of the node.

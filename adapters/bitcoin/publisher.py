@@ -23,8 +23,12 @@ BLOCK, SEQUENCE, TX = b"hashblock", b"sequence", b"rawtx"
 CHANGE_SIZE = 41
 """A message of `sequence` about the mempool: id, label, and the number of the change in eight bytes."""
 
-QUEUE = 10_000
-"""Messages that wait for us at most; what comes beyond is dropped, and shows as a gap."""
+QUEUE, LARGE_QUEUE = 10_000, 100
+"""Messages that wait for us at most, small ones and whole transactions; what comes beyond shows as a gap."""
+
+SMALL, LARGE = 1_000, 8_000_000
+"""Bytes of a message at most: a hash and some numbers, or a transaction (twice as large as any can be). A publisher
+that sends more is disconnected by ZMQ itself, and then seen to be silent."""
 
 DRAIN = 500
 """Messages that are taken in at once, before the loop gets a turn."""
@@ -79,7 +83,9 @@ class Publisher:
         context = zmq.asyncio.Context()
         try:
             socket = context.socket(zmq.SUB)
-            socket.set(zmq.RCVHWM, QUEUE)
+            large = TX in topics
+            socket.set(zmq.RCVHWM, LARGE_QUEUE if large else QUEUE)
+            socket.set(zmq.MAXMSGSIZE, LARGE if large else SMALL)
             socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
             for topic in topics:
                 socket.subscribe(topic)
@@ -94,8 +100,15 @@ class Publisher:
             context.destroy(linger=0)
 
     async def _topics(self) -> tuple[bytes, ...]:
-        """What to subscribe to, by what the node says that it publishes. Raises `RailUnavailable` if blocks are not."""
-        published = {each.type for each in (await self._rpc.call("getzmqnotifications")).read(_published)}
+        """What to subscribe to, by what the node says that it publishes. Raises `RailUnavailable` if blocks are not.
+
+        A node that cannot say (Dogecoin Core 1.14, a whitelist) is listened to for all: what it does not publish does
+        not come, and if nothing comes the head's moving shows it (HAZARDS B20).
+        """
+        answer = await self._rpc.call("getzmqnotifications")
+        if answer.refusal is not None and not answer.refusal.passes:
+            return (BLOCK, SEQUENCE, TX)
+        published = {each.type for each in answer.read(_published)}
         if "pubhashblock" not in published:
             raise RailUnavailable(f"{self._name}: it does not publish hashblock (its own setting zmqpubhashblock)")
         return (BLOCK, SEQUENCE) if "pubsequence" in published else (BLOCK, TX)

@@ -8,7 +8,7 @@ import asyncio
 import base64
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import aiohttp
 import msgspec
@@ -16,6 +16,7 @@ from bitcoinrpc import BitcoinRPC
 
 from adapters.bitcoin.node import BitcoinNode
 from indexer.rail import RailUnavailable
+from indexer.rail.decoding import ANSWER_MOST, IDENTITY, decode, printable, read_body
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -26,18 +27,31 @@ AT_ONCE = 3
 """Requests on their way to a node at once. Core answers with four threads unless told otherwise, and one may be held by
 `waitfornewblock`; what its queue cannot hold it turns away."""
 
-UNAUTHORIZED, FORBIDDEN = 401, 403
+BATCH_MOST = 1_000
+"""Calls in one request until a node has refused so many."""
+
+UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
+REFUSING = (400, 403, 404, 405, 413, 415, 501)
+"""Statuses that say no to what was asked, and would again: a whitelist, a gateway, a cap. Others pass."""
 NOT_FOUND, OUT_OF_RANGE, MISC, WARMING_UP = -5, -8, -1, -28
 """Core's error codes (`rpc/protocol.h`): unknown block or transaction, unknown height, anything else, in warm-up."""
+PASSING = (WARMING_UP, -9, -10, -32005, -32029, -32603, TOO_MANY)
+"""Codes of what will pass: warm-up, no peers yet, initial sync, limits of hosted endpoints, a full work queue."""
 
 
 class NodeRefused(RailUnavailable):
-    """The node is there and says no; ``code`` is one of Core's."""
+    """The node is there and says no; ``code`` is one of Core's, or the HTTP status.
+
+    ``passes``: it says so for now only. Otherwise it does not serve the method, or not in this form, in whatever words
+    (HAZARDS B20).
+    """
 
     def __init__(self, what: str, code: int, message: str) -> None:
-        words = f"is still starting: {message[:200]}" if code == WARMING_UP else f"refused: {message[:200]} ({code})"
+        said = printable(message)
+        words = f"is still starting: {said}" if code == WARMING_UP else f"refused: {said} ({code})"
         super().__init__(f"{what} {words}")
         self.code, self.message = code, message
+        self.passes = code in PASSING
 
 
 class RpcError(msgspec.Struct):
@@ -57,9 +71,13 @@ class Reply(msgspec.Struct):
 
 _one = msgspec.json.Decoder(Reply)
 _many = msgspec.json.Decoder(list[Reply])
+Hash: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+"""A block's or a transaction's hash as every client writes it: it is a name, and has one form."""
+Height: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 any_decoder = msgspec.json.Decoder(float_hook=Decimal)
 """Whatever it is, with exact numbers (HAZARDS B13)."""
 text_decoder = msgspec.json.Decoder(str)
+hash_decoder: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(Hash)
 
 
 class Answer:
@@ -80,7 +98,7 @@ class Answer:
         """The typed result. Raises `NodeRefused` for an error, `RailUnavailable` for another shape."""
         if (refusal := self.refusal) is not None:
             raise refusal
-        return _decode(self._reply.result, decoder, self._what)
+        return decode(self._reply.result, decoder, self._what)
 
     def read_hex(self) -> bytes:
         """The bytes that the result spells. Raises as `read`."""
@@ -88,6 +106,10 @@ class Answer:
             return bytes.fromhex(self.read(text_decoder))
         except ValueError as error:
             raise RailUnavailable(f"{self._what}: the answer is no hex") from error
+
+
+class BatchRefused(RailUnavailable):
+    """The node does not take so many calls in one request, or not this mixture of them."""
 
 
 class Rpc(BitcoinRPC):
@@ -104,12 +126,13 @@ class Rpc(BitcoinRPC):
         self._places = asyncio.Semaphore(AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
         self._headers: dict[str, str] = {}
+        self._batch_most = BATCH_MOST
 
     async def open(self) -> None:
         """Read the credentials and make the session. Without I/O to the node. Raises `RailUnavailable`."""
         self._sign()
         # Its places are not the connector's limit: whoever waits there does not learn that the session was closed.
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
 
     async def aclose(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -127,56 +150,92 @@ class Rpc(BitcoinRPC):
         Raises `RailUnavailable` if no reply comes back; the reply itself may still be an error.
         """
         what = f"{self.name} {method}"
-        raw = await self._post(what, msgspec.json.encode(self._request(method, params)), longer)
-        return Answer(what, _decode(raw, _one, what))
+        status, raw = await self._post(what, msgspec.json.encode(self._request(method, params)), longer)
+        if status in REFUSING and not _is_json(raw):
+            return Answer(what, Reply(error=RpcError(status, _words_of(status, raw))))
+        return Answer(what, decode(raw, _one, what))
 
     async def batch(self, calls: Sequence[Call]) -> list[Answer]:
-        """Many calls in one request, answered one after the other; the answers in the order of ``calls``.
+        """Many calls, in one request if the node takes so many; the answers in the order of ``calls``.
 
-        Raises `RailUnavailable` if any reply is missing.
+        Gateways take none, or three, and a whitelist refuses all for one (HAZARDS B20): then they are asked for in
+        smaller requests, in the end one by one. Raises `RailUnavailable` if any reply is missing.
         """
-        if not calls:
-            return []
+        answers: list[Answer] = []
+        while len(answers) < len(calls):
+            most = self._batch_most
+            some = calls[len(answers) : len(answers) + (most if most > 1 else AT_ONCE)]
+            if most == 1:
+                answers += await self._one_by_one(some)
+                continue
+            try:
+                answers += await self._together(some)
+            except BatchRefused:
+                self._batch_most = max(1, min(self._batch_most, len(some)) // 2)
+        return answers
+
+    async def rest(self, path: str) -> bytes | None:
+        """A resource of REST, such as ``block/HASH.bin``; None where it is not served, in whatever words.
+
+        Raises `RailUnavailable` for what will pass.
+        """
+        what = f"{self.name} rest/{path.partition('/')[0]}"
+        status, kind, body = await self._exchange(what, "GET", f"{self.url}/rest/{path}", None, 0.0)
+        if status == TOO_MANY or (status >= 500 and status not in REFUSING):
+            raise RailUnavailable(f"{what}: HTTP {status}{_words(kind, body)}")
+        return body if status == 200 and kind.startswith("application/") else None
+
+    async def _together(self, calls: Sequence[Call]) -> list[Answer]:
+        """One request. Raises `BatchRefused` if the node says no to it as a whole."""
         requests = [self._request(method, params) for method, params in calls]
         what = f"{self.name} batch of {len(calls)} from {calls[0][0]}"
-        raw = await self._post(what, msgspec.json.encode(requests), 0.0)
+        status, raw = await self._post(what, msgspec.json.encode(requests), 0.0)
         if not raw.lstrip().startswith(b"["):
-            Answer(what, _decode(raw, _one, what)).read(any_decoder)
-            raise RailUnavailable(f"{what}: one answer for many calls")
-        replies = {reply.id: reply for reply in _decode(raw, _many, what)}
+            if status in REFUSING and not _is_json(raw):
+                raise BatchRefused(f"{what}: HTTP {status}")
+            refusal = Answer(what, decode(raw, _one, what)).refusal
+            if refusal is not None and refusal.passes:
+                raise refusal
+            raise BatchRefused(str(refusal) if refusal else f"{what}: one answer for many calls")
+        replies = {reply.id: reply for reply in decode(raw, _many, what)}
         if missing := sum(request["id"] not in replies for request in requests):
+            whole = replies.get(None)
+            if whole is not None and whole.error is not None:
+                # One error in a list, for the batch as a whole.
+                raise BatchRefused(f"{what}: {printable(whole.error.message)}")
             raise RailUnavailable(f"{what}: {missing} answers are missing")
         return [
             Answer(f"{self.name} {method}", replies[request["id"]])
             for request, (method, _) in zip(requests, calls, strict=True)
         ]
 
-    async def rest(self, path: str) -> bytes | None:
-        """A resource of REST, such as ``block/HASH.bin``; None where there is none, or no REST at all."""
-        what = f"{self.name} rest/{path.partition('/')[0]}"
-        status, kind, body = await self._exchange(what, "GET", f"{self.url}/rest/{path}", None, 0.0)
-        if status == 404 or (status == 200 and not kind.startswith("application/")):
-            return None
-        if status != 200:
-            raise RailUnavailable(f"{what}: HTTP {status}{_words(kind, body)}")
-        return body
+    async def _one_by_one(self, calls: Sequence[Call]) -> list[Answer]:
+        """A few calls, each in a request of its own. The first that fails cancels the others."""
+        tasks = [asyncio.ensure_future(self.call(method, *params)) for method, params in calls]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _request(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "id": self._counter(), "method": method, "params": params}
 
-    async def _post(self, what: str, body: bytes, longer: float) -> bytes:
-        """The JSON of one request's answer. Raises `RailUnavailable` for whatever is none."""
+    async def _post(self, what: str, body: bytes, longer: float) -> tuple[int, bytes]:
+        """Status and body of one request's answer, which is JSON, or says no. Raises `RailUnavailable` for the rest."""
         status, kind, raw = await self._exchange(what, "POST", self.url, body, longer)
         if status == UNAUTHORIZED and self._sign():
             # The node was started again, and its cookie with it: this is the first that we hear of it.
             status, kind, raw = await self._exchange(what, "POST", self.url, body, longer)
-        if status in (UNAUTHORIZED, FORBIDDEN):
-            why = "it does not know our credentials" if status == UNAUTHORIZED else "rpcallowip leaves us out"
-            raise RailUnavailable(f"{what}: HTTP {status}, {why}")
+        if status == UNAUTHORIZED:
+            raise RailUnavailable(f"{what}: HTTP {status}, it does not know our credentials")
+        if status in REFUSING and not _is_json(raw):
+            return status, raw
         # Errors come with status 500 and JSON; a busy node says "Work queue depth exceeded" with 503 and no JSON.
-        if not kind.startswith("application/json"):
+        if status == TOO_MANY or not (kind.startswith("application/json") or (status == 200 and _is_json(raw))):
             raise RailUnavailable(f"{what}: HTTP {status}{_words(kind, raw)}")
-        return raw
+        return status, raw
 
     async def _exchange(
         self, what: str, verb: str, url: str, body: bytes | None, longer: float
@@ -190,7 +249,7 @@ class Rpc(BitcoinRPC):
                 async with self._session.request(
                     verb, url, data=body, headers=self._headers, allow_redirects=False
                 ) as response:
-                    return response.status, response.content_type, await response.read()
+                    return response.status, response.content_type, await read_body(response, ANSWER_MOST, what)
         except TimeoutError as error:
             raise RailUnavailable(f"{what}: no answer within {allowed:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -203,21 +262,24 @@ class Rpc(BitcoinRPC):
             credentials = self._node.credentials()
         except (OSError, UnicodeDecodeError) as error:
             raise RailUnavailable(f"{self.name}: cookie_path cannot be read: {type(error).__name__}") from error
-        headers = {"Content-Type": "application/json"}
+        headers = {**self._node.headers, "Content-Type": "application/json", **IDENTITY}
         if credentials is not None:
             headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
         changed, self._headers = headers != self._headers, headers
         return changed
 
 
+def _is_json(raw: bytes) -> bool:
+    return raw.lstrip()[:1] in (b"{", b"[")
+
+
+def _words_of(status: int, raw: bytes) -> str:
+    """What a refusal by status says, and where its cause is to be looked for."""
+    if status == FORBIDDEN:
+        return "HTTP 403: a whitelist (rpcwhitelist) leaves the method out, or rpcallowip leaves us out"
+    return f"HTTP {status}" + (f": {printable(raw[:100].decode(errors='replace').strip())}" if raw else "")
+
+
 def _words(kind: str, body: bytes) -> str:
     """What a node says in plain text; the pages of gateways in between are no help to anybody."""
-    return f", {body[:100].decode(errors='replace').strip()}" if kind == "text/plain" and body else ""
-
-
-def _decode(raw: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[T]", what: str) -> T:
-    """Raises `RailUnavailable` for half an answer, and for anything of another shape."""
-    try:
-        return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RailUnavailable(f"{what}: not the answer that was asked for: {error}") from error
+    return f", {printable(body[:100].decode(errors='replace').strip())}" if kind == "text/plain" and body else ""

@@ -212,7 +212,7 @@ def _outputs(raw: bytes, at: int, scripts: Sequence[bytes], chain: Chain) -> Ite
         amount = int.from_bytes(raw[at : at + 8], "little")
         size, at = compact_size(raw, at + 8)
         at += size
-        token, locking = split_token(script) if chain.cash_prefix else (None, script)
+        token, locking = split_token(script) if chain.cash_tokens else (None, script)
         yield Output(amount, locking, token)
 
 

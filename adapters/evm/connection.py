@@ -103,8 +103,8 @@ class Connection:
             if below is not None and below.height > newest.height + NEAR:
                 raise RailUnavailable(f"{self._name}: height {below.height} is safe and {newest.height} is latest")
         # Asked in one request, and answered by nodes that differ by a block or two: such a tag is told another time.
-        near = [None if below is None or below.height > newest.height else below for below in tags]
-        return Heads(newest, *near)
+        known = [None if below is None or below.height > newest.height else below for below in tags]
+        return Heads(newest, safe=known[0], finalized=known[1])
 
     async def block_at(self, height: int) -> BlockRef:
         """The canonical block at ``height``. Raises `BlockGone` above the head."""

@@ -6,9 +6,10 @@ are plain dicts and strings, as JSON would bring them: an adapter has to decode 
 
 import asyncio
 from collections.abc import Callable
+from hashlib import sha256
 from typing import TypedDict
 
-from adapters.fake.chain import Block, FakeChain, Tx, nearest
+from adapters.fake.chain import Block, FakeChain, Output, Tx, nearest
 
 
 class WireOutput(TypedDict):
@@ -64,7 +65,13 @@ class FakeNode:
     - ``truncates``: blocks come without their last transaction
     - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
     - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
+    - `pruned_below`: it has no block below that height any more
     - `impersonate`: it is another chain after a reconnect; `pin`: it stays on a branch of its own
+    - `make_up`: it tells blocks that no other node knows, above the tip, with payments if so wished
+    - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
+    - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
+    - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
+    - ``breaks``: every answer raises this exception, as a defect in an adapter would
     """
 
     def __init__(self, chain: FakeChain) -> None:
@@ -78,13 +85,23 @@ class FakeNode:
         self.truncates = False
         self.traces = True
         self.keeps: int | None = None
+        self.pruned_below = 0
         self.lag = 0
+        self.ahead = 0
+        self.finality: int | None = None
+        self.finality_at: int | None = None
+        self.retold: dict[str, Tx | None] = {}
+        self.breaks: Exception | None = None
+        self.asked = 0
+        """How many questions it was asked."""
         self.latency = 0.0
         self.session = 1
         """Grows with each reconnect: a client that sees another number must ask again who it talks to."""
         self.subscribers: list[Callable[[], None]] = []
         self._claims: str = chain.chain_id
         self._pinned: list[Block] | None = None
+        self._own: dict[str, Block] = {}
+        """Blocks that only this node knows, by hash."""
         chain.listeners.append(self._push)
 
     # Misbehaving on command
@@ -104,6 +121,20 @@ class FakeNode:
         self._pinned = None if tip is None else self.chain.branch(tip)
         self._push()
 
+    def make_up(self, blocks: int, *outputs: Output) -> list[Block]:
+        """Tell ``blocks`` more blocks than anybody else knows, on what it told so far, and stay there until `pin`.
+
+        The first of them pays ``outputs``. Returns the new ones.
+        """
+        line, told = list(self._line()), len(self._line())
+        name = sha256(f"{line[-1].hash}/{len(self._own)}/{id(self)}".encode()).hexdigest()
+        paying = (Tx(name, (f"coin:{name[:16]}",), outputs),) if outputs else ()
+        for place in range(blocks):
+            line.append(self._made_up(line[-1], name, () if place else paying))
+        self._pinned = line
+        self._push()
+        return line[told:]
+
     # Answering
 
     async def identify(self) -> str:
@@ -115,11 +146,14 @@ class FakeNode:
         """The three heads, of one moment."""
         await self._answering()
         rules, line = self.chain.rules, self._line()
+        finality = rules.finality if self.finality is None else self.finality
+        if self.finality_at is not None:
+            finality = max(0, line[-1].height - self.finality_at)
 
         def below(depth: int | None) -> WireHeader | None:
             return None if depth is None else self._header(nearest(line, line[-1].height - depth))
 
-        return {"latest": self._header(line[-1]), "safe": below(rules.safe), "finalized": below(rules.finality)}
+        return {"latest": self._header(line[-1]), "safe": below(rules.safe), "finalized": below(finality)}
 
     async def header_at(self, height: int) -> WireHeader | None:
         """The canonical header at ``height`` or the nearest below; None above the head."""
@@ -130,7 +164,9 @@ class FakeNode:
     async def block(self, block_hash: str) -> WireBlock | None:
         """The block of any branch that has this hash, or None where the node has not got so far."""
         await self._answering()
-        block = self.chain.blocks.get(block_hash)
+        block = self._known(block_hash)
+        if block is not None and block.height < self.pruned_below:
+            raise ConnectionError(f"block {block.height} is pruned")
         if block is None or (self.lag and block.height > self._line()[-1].height):
             return None
         txs = [self._tx(tx) for tx in self._shown(block)]
@@ -139,8 +175,8 @@ class FakeNode:
     async def balance(self, keys: list[str], token: str, block_hash: str) -> list[str] | None:
         """What each key holds of a token after a block, in digits; None where the node has no such state."""
         await self._answering()
-        block, line = self.chain.blocks.get(block_hash), self._line()
-        if block is None or block.height > line[-1].height:
+        block, line = self._known(block_hash), self._line()
+        if block is None or block_hash in self._own or block.height > line[-1].height:
             return None
         if self.keeps is not None and block.height <= line[-1].height - self.keeps:
             return None
@@ -156,18 +192,36 @@ class FakeNode:
     async def _answering(self) -> None:
         # Even the fastest answer gives way to others once, as a socket would: what is unsafe under
         # concurrency shall show here and not first on a real rail.
+        self.asked += 1
         await asyncio.sleep(self.latency)
         if self.hangs:
             await asyncio.Event().wait()
         if self.down:
             raise ConnectionRefusedError(f"the node of {self.chain.chain_id} is down")
+        if self.breaks is not None:
+            raise self.breaks
+
+    def _known(self, block_hash: str) -> Block | None:
+        return self.chain.blocks.get(block_hash) or self._own.get(block_hash)
+
+    def _made_up(self, parent: Block, mark: str, txs: tuple[Tx, ...] = ()) -> Block:
+        """A block of this node's own on ``parent``; the same each time that it is asked for."""
+        height = parent.height + 1
+        named = sha256(f"{parent.hash}/{mark}/{id(self)}".encode()).hexdigest()
+        return self._own.setdefault(named, Block(height, named, parent.hash, parent.time, txs))
 
     def _line(self) -> list[Block]:
         line = self.chain.line if self._pinned is None else self._pinned
+        if self.ahead:
+            line = list(line)
+            for _ in range(self.ahead):
+                line.append(self._made_up(line[-1], "ahead"))
+            return line
         return line[: max(len(line) - self.lag, 1)] if self.lag else line
 
     def _shown(self, block: Block) -> list[Tx]:
-        return [tx for tx in block.txs if self.traces or not tx.inner]
+        told = (self.retold.get(tx.id, tx) for tx in block.txs)
+        return [tx for tx in told if tx is not None and (self.traces or not tx.inner)]
 
     def _header(self, block: Block) -> WireHeader:
         header: WireHeader = {

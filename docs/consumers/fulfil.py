@@ -4,6 +4,8 @@
 
 The shop's database holds the effects and the position, and both change in one transaction: a crash anywhere repeats the
 page or nothing. Keys make a repeated line harmless. `ack` only tells Railwatch's operator how far the shop is.
+After a failover the feed may have gone back: the position is checked with each page, and what was read beyond the
+common part stands open until the feed tells it again.
 Needs asyncpg, and the tables of shop.sql.
 """
 
@@ -15,6 +17,7 @@ import asyncpg
 
 CONSUMER = "fulfilment-py"
 PAGE = 500
+WENT_BACK = "RW020"
 POLL_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 FULFILLED = ("paid", "overpaid")
@@ -37,9 +40,26 @@ from railwatch.transitions t left join railwatch.invoices i on i.id = t.invoice_
 where t.seq > $1 order by t.seq limit $2
 """
 
+CHECK = """
+select railwatch.feed_generation() as generation,
+       railwatch.feed_check(coalesce($1, railwatch.feed_generation()), $2, $3) as position
+"""
+
 BEGIN = "insert into shop.feed (consumer, position) values ($1, 0) on conflict do nothing"
-POSITION = "select position from shop.feed where consumer = $1 for update"  # two copies take turns
-ADVANCE = "update shop.feed set position = $2 where consumer = $1"
+POSITION = (
+    "select position, generation, event_id from shop.feed where consumer = $1 for update"  # two copies take turns
+)
+ADVANCE = "update shop.feed set position = $2, generation = $3, event_id = $4 where consumer = $1"
+
+# The feed went back to $1. What was read beyond may never have happened: reversals are forgotten, and orders stopped,
+# until the feed tells the one or the other again. What has been shipped stays shipped.
+GO_BACK = (
+    "delete from shop.reversals where seq > $1",
+    "update shop.reversals set settled_again_seq = null where settled_again_seq > $1",
+    """insert into shop.reversals (event_id, invoice_id, seq)
+       select event_id, invoice_id, $1::bigint from shop.fulfilments where seq > $1 on conflict do nothing""",
+    "update shop.fulfilments set seq = $1 where seq > $1",
+)
 
 FULFIL = """
 insert into shop.fulfilments (invoice_id, order_id, event_id, seq) values ($1, $2, $3, $4)
@@ -64,15 +84,39 @@ on conflict (event_id) do nothing
 async def fulfil_page(feed: asyncpg.Connection, shop: asyncpg.Connection) -> int:
     """Read one page and act on it; returns how many lines it had."""
     async with shop.transaction():
-        position = await shop.fetchval(POSITION, CONSUMER)
-        page = await feed.fetch(READ, position, PAGE)
+        left = await shop.fetchrow(POSITION, CONSUMER)
+        async with feed.transaction(
+            isolation="repeatable_read", readonly=True
+        ):  # the check and the page are one moment
+            found = await feed.fetchrow(CHECK, left["generation"], left["position"], left["event_id"])
+            page = await feed.fetch(READ, found["position"], PAGE)
+        if found["position"] < left["position"]:
+            await go_back(shop, left["position"], found["position"])
         for line in page:
             await act(shop, line)
         if page:
-            await shop.execute(ADVANCE, CONSUMER, page[-1]["seq"])
+            last = page[-1]
+            await shop.execute(ADVANCE, CONSUMER, last["seq"], found["generation"], last["event_id"])
     if page:
-        await feed.fetchval("select railwatch.ack($1, $2)", CONSUMER, page[-1]["seq"])
+        await acknowledge(feed, last["seq"], found["generation"])
     return len(page)
+
+
+async def go_back(shop: asyncpg.Connection, read: int, common: int) -> None:
+    """Take back what was read of a feed that has lost it."""
+    print(f"fulfil: the feed went back from {read} to {common}, and is read again", file=sys.stderr)
+    for each in GO_BACK:
+        await shop.execute(each, common)
+    await shop.execute(ADVANCE, CONSUMER, common, None, None)
+
+
+async def acknowledge(feed: asyncpg.Connection, seq: int, generation: Any) -> None:
+    """Tell the operator. If the feed goes back at this very moment, the next page finds that out."""
+    try:
+        await feed.fetchval("select railwatch.ack($1, $2, $3)", CONSUMER, seq, generation)
+    except asyncpg.PostgresError as refused:
+        if refused.sqlstate != WENT_BACK:
+            raise
 
 
 async def act(shop: asyncpg.Connection, line: Any) -> None:

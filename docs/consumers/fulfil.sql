@@ -1,9 +1,9 @@
 -- One page of the feed, fulfilled: run it again and again, by psql or any other client.
--- It needs the tables of shop.sql, in Railwatch's database, and once: select railwatch.ack('fulfilment', 0);
+-- It needs the tables of shop.sql, in Railwatch's database: position and effects then go back together in a failover.
 begin;
 
 -- Two copies take turns here; the later one then begins where the earlier has ended.
-select position from railwatch.consumers where name = 'fulfilment' for update;
+select railwatch.lock_consumer('fulfilment');
 
 -- The page is put aside, so that every statement below is about the same lines. `stops`: whether a line stops a fulfilled
 -- order (true), lets it go on (false), or neither. A payment that is taken back is told by the invoice's own line, by its
@@ -64,6 +64,6 @@ from (
 where again.event_id = r.event_id and r.settled_again_seq is null;
 
 -- The highest line that was looked at, whether it mattered or not; nothing, if the page was empty.
-select railwatch.ack('fulfilment', seq) from (select max(seq) as seq from page) looked_at where seq is not null;
+select railwatch.ack('fulfilment', seq, railwatch.feed_generation()) from (select max(seq) as seq from page) looked_at where seq is not null;
 
 commit;

@@ -20,5 +20,8 @@ create table if not exists shop.reversals (
 -- How far the shop has read, for the consumer that keeps its position in a database of its own (fulfil.py).
 create table if not exists shop.feed (
     consumer text primary key,
-    position bigint not null
+    position bigint not null,
+    generation uuid,                      -- the feed's generation, and the event at the position: whether it went back
+    event_id uuid
 );
+alter table shop.feed add column if not exists generation uuid, add column if not exists event_id uuid;

@@ -9,6 +9,7 @@ from indexer.cli.evidence import explain, feed
 from indexer.cli.exits import EPILOG, Railwatch
 from indexer.cli.invoice import invoice
 from indexer.cli.operate import exceptions, rescan
+from indexer.cli.rail import rail
 from indexer.cli.status import status
 from indexer.cli.webhook import webhook
 
@@ -19,5 +20,5 @@ def main() -> None:
     """Watches payment rails for payments to per-invoice addresses and tells Postgres the truth, reorgs included."""
 
 
-for command in (run, migrate, check, demo, status, invoice, explain, feed, exceptions, rescan, deliver, webhook):
+for command in (run, migrate, check, demo, status, invoice, explain, feed, exceptions, rescan, rail, deliver, webhook):
     main.add_command(command)

@@ -1,6 +1,7 @@
 """`railwatch rescan` and `exceptions`: what an operator does when something needs a person."""
 
 import asyncio
+from uuid import UUID
 
 import click
 
@@ -9,18 +10,49 @@ from indexer.cli.options import actor_option, config_option, json_option
 from indexer.cli.output import emit, show
 from indexer.config import Config
 from indexer.ops.access import open_database
-from indexer.store.invoices import Act, annotate_exception, request_rescan, resolve_exception
-from indexer.store.reads import Record, list_exceptions
+from indexer.store.invoices import (
+    Act,
+    annotate_exception,
+    cancel_rescan,
+    request_rescan,
+    resolve_exception,
+)
+from indexer.store.reads import Record, list_exceptions, list_rescans
 
 
-@click.command()
+class WithDefault(click.Group):
+    """A group whose first command needs no name: ``rescan RAIL`` means ``rescan request RAIL``."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Take what names no command for the arguments of ``request``."""
+        known = args[0] in self.commands or args[0] in ctx.help_option_names
+        return super().resolve_command(ctx, args if known else ["request", *args])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As `resolve_command`; an option before the rail belongs to ``request`` as well."""
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = ["request", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=WithDefault)
+def rescan() -> None:
+    """Look through blocks of a rail again: `rescan RAIL --from N`, `rescan list`, `rescan cancel ID`."""
+
+
+@rescan.command("request")
 @config_option
 @json_option
 @click.argument("rail")
 @click.option("--from", "first", type=click.IntRange(min=0), required=True, metavar="N", help="First block, inclusive.")
 @click.option("--to", "last", type=click.IntRange(min=0), metavar="N", help="Last block; without it, the cursor.")
-def rescan(config: Config, as_json: bool, rail: str, first: int, last: int | None) -> None:
-    """Ask the daemon to look through blocks of RAIL again. What is known stays as it is."""
+def request_(config: Config, as_json: bool, rail: str, first: int, last: int | None) -> None:
+    """Ask the daemon to look through blocks of RAIL again. What is known stays as it is.
+
+    A rail has one open rescan: another request widens it.
+    """
     rail_config(config, rail)
     made = asyncio.run(_request(config, rail, first, last))
     if as_json:
@@ -29,9 +61,49 @@ def rescan(config: Config, as_json: bool, rail: str, first: int, last: int | Non
         click.echo(f"rescan {made} of {rail} is asked for; `railwatch status` shows how far it is")
 
 
-async def _request(config: Config, rail: str, first: int, last: int | None) -> int:
+async def _request(config: Config, rail: str, first: int, last: int | None) -> UUID:
     async with open_database(config) as database:
         return await request_rescan(database, rail, first, last)
+
+
+@rescan.command("list")
+@config_option
+@json_option
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N")
+def list_rescans_(config: Config, as_json: bool, limit: int) -> None:
+    """List open rescans, and the newest that have ended."""
+    found = asyncio.run(_list_rescans(config, limit))
+    if as_json:
+        emit(found)
+        return
+    from indexer.ops.lists import render_rescans
+
+    show(render_rescans(found))
+
+
+async def _list_rescans(config: Config, limit: int) -> list[Record]:
+    async with open_database(config) as database:
+        return await list_rescans(database, limit=limit)
+
+
+@rescan.command("cancel")
+@config_option
+@json_option
+@actor_option
+@click.argument("rescan_id", metavar="ID", type=click.UUID)
+@click.option("--reason", metavar="TEXT", help="Why.")
+def cancel_rescan_(config: Config, as_json: bool, actor: str, rescan_id: UUID, reason: str | None) -> None:
+    """End the open rescan ID. What it found stays."""
+    outcome = asyncio.run(_cancel_rescan(config, rescan_id, actor, reason))
+    if as_json:
+        emit({"id": rescan_id, "outcome": outcome})
+    else:
+        click.echo(f"rescan {rescan_id}: {outcome}")
+
+
+async def _cancel_rescan(config: Config, rescan_id: UUID, actor: str, reason: str | None) -> str:
+    async with open_database(config) as database:
+        return await cancel_rescan(database, rescan_id, actor, reason)
 
 
 @click.group()

@@ -40,6 +40,10 @@ class Outside:
         """What waits for people, and for readers of the feed."""
         self.metrics.waiting(counts.exceptions, counts.lag)
 
+    def failed(self, task: str) -> None:
+        """A failure that nobody foresaw."""
+        self.metrics.failed(task)
+
     def stopping(self) -> None:
         """The end has begun."""
         notify(STOPPING=1)
@@ -52,13 +56,15 @@ class Outside:
             height=_height(runner),
             tip=follower.tip_height if follower else None,
             finalized=follower.finalized.height if follower and follower.finalized else None,
-            watched=len(runner.watches),
+            watched=len(runner.family),
         )
 
 
 def _state(runner: RailRunner) -> str:
     if runner.halted is not None:
         return "halted"
+    if runner.standby is not None:
+        return "standby"
     return runner.follower.state if runner.follower else "starting"
 
 

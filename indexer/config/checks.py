@@ -18,6 +18,8 @@ def cross_checks(tables: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _repeated(
         tables, ((("webhook", number, "name"), each.get("name")) for number, each in items(tables, "webhook"))
     )
+    yield from _chains(tables)
+    yield from _unfollowed(tables)
     for number, rail in items(tables, "rail"):
         yield from _assets(tables, ("rail", number), rail)
     yield from _policies(tables)
@@ -29,6 +31,27 @@ def _repeated(tables: Mapping[str, Any], names: Iterable[tuple[Place, Any]]) -> 
         if isinstance(name, str) and name in seen:
             yield Problem(spell(place, tables), f"{name!r} is there twice", "Give each a name of its own.")
         seen.add(str(name))
+
+
+def _chains(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """A chain is one rail: two would tell each of its payments twice, once of them as sent on the wrong network."""
+    first: dict[str, str] = {}
+    for number, rail in items(tables, "rail"):
+        chain, where = rail.get("chain_id"), spell(("rail", number), tables)
+        if isinstance(chain, str) and chain in first:
+            todo = "Keep one of the two tables, with all nodes in it."
+            yield Problem(f"{where}.chain_id", f"{chain!r} is the chain of {first[chain]} already", todo)
+        elif isinstance(chain, str):
+            first[chain] = where
+
+
+def _unfollowed(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    invoices = tables.get("invoices")
+    listed = invoices.get("unfollowed_rails") if isinstance(invoices, dict) else None
+    names = {rail.get("name") for _, rail in items(tables, "rail")}
+    for name in listed if isinstance(listed, list) else ():
+        if name in names:
+            yield Problem("invoices.unfollowed_rails", f"{name!r} is configured as a rail", "Take one of the two out.")
 
 
 def _assets(tables: Mapping[str, Any], place: Place, rail: dict[str, Any]) -> Iterator[Problem]:

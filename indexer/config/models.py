@@ -23,7 +23,7 @@ from indexer.config.tables import NAME, Table
 from indexer.config.units import check_url, host_and_port, seconds_of
 from indexer.config.webhooks import DeliverConfig, WebhookConfig
 from indexer.core.policy import Policy
-from indexer.known import known_chain
+from indexer.known import paces
 from indexer.rail.types import AssetSpec, ChainId
 
 CAIP_2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}")
@@ -65,6 +65,9 @@ class AssetConfig(Table):
     symbol: str = Field(min_length=1, max_length=30, description='what people call it, such as "USDC"')
     contract: str | None = Field(default=None, min_length=1, max_length=200, description="the token's contract address")
     decimals: int | None = Field(default=None, ge=0, le=77, description="the token's decimals, from 0 to 77")
+    min_amount: int = Field(
+        default=0, ge=0, lt=10**78, description="base units: a smaller transfer is counted and moves nothing"
+    )
 
     @property
     def spec(self) -> AssetSpec:
@@ -85,9 +88,22 @@ class RailConfig(Table):
     poll_interval: float = Field(default=1.0, ge=0.01, le=3600, description="seconds between polls, from 0.01 to 3600")
     stall_after: float | None = Field(
         default=None,
-        gt=0,
+        ge=0,
         le=TEN_YEARS,
-        description="seconds without a block after which the node is suspected; without it, as the known chain has it",
+        description="seconds without a block after which the node is suspected, 0 for never; without it, as the known "
+        "chain has it, or as the chain's own rhythm shows",
+    )
+    finality_stall_after: float | None = Field(
+        default=None,
+        ge=0,
+        le=TEN_YEARS,
+        description="seconds that finality may be behind the head, 0 for any; without it, as the known chain has it",
+    )
+    time_margin: Annotated[int, BeforeValidator(seconds_of)] = Field(
+        default=5,
+        ge=0,
+        le=86_400,
+        description='how long after its own time a block may arrive, such as "10s"; expiry waits for that',
     )
     stuck_after: Annotated[int, BeforeValidator(seconds_of)] = Field(
         default=7_200,
@@ -140,8 +156,7 @@ class RailConfig(Table):
     @model_validator(mode="before")
     @classmethod
     def _of_the_chain(cls, data: Any) -> Any:
-        known = known_chain(str(data.get("chain_id"))) if isinstance(data, dict) else None
-        return {"stall_after": known.stall_after, **data} if known else data
+        return {**paces(str(data.get("chain_id"))), **data} if isinstance(data, dict) else data
 
 
 class PolicyConfig(Table):
@@ -179,6 +194,9 @@ class InvoicesConfig(Table):
 
     keep_watching: Annotated[int, BeforeValidator(seconds_of)] = Field(
         default=30 * 86_400, le=TEN_YEARS, description='a duration of at most ten years, such as "30d"'
+    )
+    unfollowed_rails: tuple[str, ...] = Field(
+        default=(), description="names of rails that nobody follows any more, though invoices are open there"
     )
 
 

@@ -6,9 +6,9 @@ that what left is a lower bound, and so is what came unseen: nothing is claimed 
 """
 
 from dataclasses import dataclass
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from indexer.core.telling import EVENTS
+from indexer.core.ids import derived_id
 from indexer.rail.types import AssetId
 
 
@@ -54,4 +54,4 @@ def reckon(baseline: int, last: Look | None, detected: Detected, balance: int) -
 
 def balance_id(destination: UUID, asset: AssetId) -> UUID:
     """The id of the row that a destination's balance of an asset is kept in."""
-    return uuid5(EVENTS, f"balance/{destination}/{asset}")
+    return derived_id(f"balance/{destination}/{asset}")

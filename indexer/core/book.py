@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from indexer.core.model import Case, Coverage, Detection, Invoice, Observation, Surplus, Transition
+from indexer.core.model import Case, Coverage, Destination, Detection, Invoice, Observation, Surplus, Transition
+from indexer.core.payment import Received, add_up
 from indexer.core.policy import Policy, Progress
+from indexer.core.tally import Tallies, Tally, TallyKey, totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Book:
     cases: list[Case]
     surpluses: Mapping[UUID, Surplus] = field(default_factory=dict)
     """What its addresses hold that no transfer explains, as the last look at their balances found it."""
+    others: Tallies = field(default_factory=dict)
+    """Detections that this step does not touch, and that were not loaded, as sums."""
     transitions: list[Transition] = field(default_factory=list)
     changed: set[UUID] = field(default_factory=set)
     fresh: set[UUID] = field(default_factory=set)
@@ -53,3 +57,15 @@ class Book:
 
     def __post_init__(self) -> None:
         self.policies = {destination.id: destination.policy for destination in self.invoice.destinations}
+
+    def destination(self, identity: UUID) -> Destination:
+        """Return that destination of the invoice."""
+        return next(each for each in self.invoice.destinations if each.id == identity)
+
+    def totals(self) -> list[tuple[TallyKey, Tally]]:
+        """Return everything that the invoice ever received, as it is now."""
+        return totals(self.detections.values(), self.others)
+
+    def received(self) -> Received:
+        """Return what of it counts."""
+        return add_up(self.invoice, self.totals())

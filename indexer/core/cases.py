@@ -11,7 +11,7 @@ from uuid import UUID
 
 from indexer.core.due import delayed_at, stuck_at
 from indexer.core.model import Coverage, Detection, Invoice
-from indexer.core.payment import is_refund_covered, is_settled
+from indexer.core.payment import Received, is_refund_covered, is_settled
 from indexer.core.states import IN_BLOCK, SETTLED, DetectionState, InvoiceState, Kind
 
 SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
@@ -24,6 +24,7 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
     "unexpected_payment": "warning",
     "reversed": "critical",
     "double_spend": "critical",
+    "content_mismatch": "critical",
     "stuck_confirming": "warning",
     "mixed_destinations": "warning",
     "detection_delayed": "warning",
@@ -32,6 +33,9 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
 
 MOST_UNSUPPORTED = 10
 """Transfers of tokens that are not configured, kept for one destination: anybody can mint one and send it anywhere."""
+
+INVOICE_KINDS = ("underpaid", "overpaid", "reversed", "stuck_confirming", "mixed_destinations", "detection_delayed")
+"""Exceptions that are about the invoice, and not about one of its transfers or balances."""
 
 CaseKey = tuple[str, UUID | None]
 """What an exception is about: its kind, and the transfer or the balance if it is about one."""
@@ -52,14 +56,14 @@ the money, which no hold hides."""
 
 
 def standing_cases(
-    invoice: Invoice, detections: Iterable[Detection], coverage: Coverage, now: datetime
+    invoice: Invoice, detections: Iterable[Detection], received: Received, coverage: Coverage, now: datetime
 ) -> set[CaseKey]:
-    """Every exception that the facts call for now."""
+    """Every exception that the facts call for now, of the invoice and of those ``detections``."""
     detections = list(detections)
     cases = {case for detection in detections for case in _of_detection(detection)}
-    cases |= {("double_spend", each.id) for each in detections if _is_double_spend(invoice, each, detections)}
-    cases |= {(kind, None) for kind in _of_invoice(invoice, detections)}
-    cases |= {(kind, None) for kind in _of_the_clock(invoice, detections, coverage, now)}
+    cases |= {("double_spend", each.id) for each in detections if _is_double_spend(invoice, each, detections, received)}
+    cases |= {(kind, None) for kind in _of_invoice(invoice, received)}
+    cases |= {(kind, None) for kind in _of_the_clock(invoice, received, coverage, now)}
     return cases
 
 
@@ -68,40 +72,38 @@ def of_balances(surpluses: Iterable[UUID]) -> set[CaseKey]:
     return {("unattributed_balance", each) for each in surpluses}
 
 
-def _of_invoice(invoice: Invoice, detections: Collection[Detection]) -> Iterable[str]:
+def _of_invoice(invoice: Invoice, received: Received) -> Iterable[str]:
     if invoice.state in (InvoiceState.UNDERPAID, InvoiceState.OVERPAID):
         yield invoice.state.value
-    if _is_reversed(invoice, detections):
+    if _is_reversed(invoice, received):
         yield "reversed"
-    if len({each.destination_id for each in detections if each.kind is Kind.PAYMENT and each.live}) > 1:
+    if sum(1 for each in received.payments.values() if each.seen or each.late) > 1:
         yield "mixed_destinations"
 
 
-def _is_reversed(invoice: Invoice, detections: Collection[Detection]) -> bool:
+def _is_reversed(invoice: Invoice, received: Received) -> bool:
     """Goods may have left, or a refund has, and the money is not there. To withdraw or hold the invoice is no cure."""
-    if not is_refund_covered(invoice, detections):
+    if not is_refund_covered(invoice, received):
         return True
     sold = invoice.settled_at is not None and invoice.before_hold is not InvoiceState.REFUNDED
-    return sold and not _has_its_money(invoice, detections)
+    return sold and not _has_its_money(invoice, received)
 
 
-def _has_its_money(invoice: Invoice, detections: Collection[Detection]) -> bool:
-    return invoice.state in SETTLED or is_settled(invoice, detections)
+def _has_its_money(invoice: Invoice, received: Received) -> bool:
+    return invoice.state in SETTLED or is_settled(invoice, received)
 
 
-def _of_the_clock(
-    invoice: Invoice, detections: Collection[Detection], coverage: Coverage, now: datetime
-) -> Iterable[str]:
-    stuck, delayed = stuck_at(invoice, detections), delayed_at(invoice, coverage)
+def _of_the_clock(invoice: Invoice, received: Received, coverage: Coverage, now: datetime) -> Iterable[str]:
+    stuck, delayed = stuck_at(invoice, received), delayed_at(invoice, coverage)
     if stuck is not None and now >= stuck:
         yield "stuck_confirming"
     if delayed is not None and now >= delayed:
         yield "detection_delayed"
 
 
-def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[Detection]) -> bool:
+def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[Detection], received: Received) -> bool:
     """A rival took the money elsewhere. A sender who only raised the fee still pays us, and is no alarm."""
-    if detection.state is not DetectionState.REPLACED or _has_its_money(invoice, others):
+    if detection.state is not DetectionState.REPLACED or _has_its_money(invoice, received):
         return False
     heirs: set[str | None] = {detection.tx_id}
     rivals: set[str | None] = {detection.replaced_by}
@@ -112,13 +114,20 @@ def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[
     return not any(other.tx_id in heirs and other.live for other in others)
 
 
+def _came_in_time(detection: Detection) -> bool:
+    """Whether it was expected after all: its block came late, and the window had been told to be over meanwhile."""
+    return detection.invoice_ended is InvoiceState.EXPIRED and bool(detection.in_time)
+
+
 def _of_detection(detection: Detection) -> Iterable[CaseKey]:
     if detection.state not in IN_BLOCK:
         return
+    if detection.is_contradicted:
+        yield "content_mismatch", detection.id
     if detection.kind is not Kind.PAYMENT:
         yield OWN_KIND[detection.kind], detection.id
         return
     if detection.in_time is False:
         yield "late", detection.id
-    if detection.invoice_ended is not None:
+    if detection.invoice_ended is not None and not _came_in_time(detection):
         yield "unexpected_payment", detection.id

@@ -7,20 +7,24 @@ outlast their facts: what a hold hides, and what a person decided about money th
 """
 
 from datetime import datetime
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from indexer.core import cases
 from indexer.core.book import Book
 from indexer.core.grounds import of_case
+from indexer.core.ids import derived_id
 from indexer.core.model import Case, Coverage
+from indexer.core.payment import Received
 from indexer.core.states import InvoiceState
-from indexer.core.telling import EVENTS, Cause, tell_case
+from indexer.core.telling import Cause, tell_case
 
 
-def settle_cases(book: Book, coverage: Coverage, now: datetime, cause: Cause) -> None:
-    """End what is over, and open what is new."""
-    wanted = cases.standing_cases(book.invoice, book.detections.values(), coverage, now)
+def settle_cases(book: Book, received: Received, coverage: Coverage, now: datetime, cause: Cause) -> None:
+    """End what is over, and open what is new. Rows about transfers that were not loaded stay as they are."""
+    wanted = cases.standing_cases(book.invoice, book.detections.values(), received, coverage, now)
     wanted |= cases.of_balances(book.surpluses)
+    if not wanted and not book.cases:
+        return
     for case in book.cases:
         if not case.ended and (case.kind, case.about) not in wanted and not _is_hidden(book, case):
             _end(book, case, cause)
@@ -47,7 +51,7 @@ def _end(book: Book, case: Case, cause: Cause) -> None:
 def _open(book: Book, kind: str, about: UUID | None, coverage: Coverage, cause: Cause) -> None:
     before = [case.round for case in book.cases if (case.kind, case.about) == (kind, about)]
     nth = max(before, default=0) + 1
-    identity = uuid5(EVENTS, f"case/{book.invoice.id}/{kind}/{about}/{nth}")
+    identity = derived_id(f"case/{book.invoice.id}/{kind}/{about}/{nth}")
     detection, balance = (None, about) if about in book.surpluses else (about, None)
     case = Case(identity, kind, cases.SEVERITY[kind], detection, nth, balance_id=balance)
     book.cases.append(case)

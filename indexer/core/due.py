@@ -1,10 +1,11 @@
 """What a detection waits for, and at which height that comes; what an invoice waits for, and when that is too long."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
 from indexer.core.model import Coverage, Detection, Invoice
+from indexer.core.payment import Received
 from indexer.core.policy import Due, Policy, final_at
 from indexer.core.states import OPEN, WAITING, DetectionState, Kind
 
@@ -17,23 +18,32 @@ def met_at(detection: Detection, policies: Mapping[UUID, Policy]) -> Due:
 
 def next_due(detection: Detection, policies: Mapping[UUID, Policy], horizon: int, has_finality: bool) -> Due | None:
     """What the detection waits for next, as the index over due heights stores it; None where it waits for nothing."""
+    if detection.is_contradicted:
+        return None
     if detection.state is DetectionState.INCLUDED:
         return met_at(detection, policies)
-    if detection.state is DetectionState.CONFIRMED:
+    if detection.state is DetectionState.CONFIRMED and detection.is_looked_at:
         return final_at(met_at(detection, policies), detection.block_height or 0, horizon, has_finality)
     return None
 
 
-def stuck_at(invoice: Invoice, detections: Iterable[Detection]) -> datetime | None:
+def due_look(detection: Detection, policies: Mapping[UUID, Policy], horizon: int, has_finality: bool) -> Due | None:
+    """When the detection has to be read a second time, as it is final then; None where it need not, or has been."""
+    waits = detection.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
+    if not waits or detection.is_looked_at or detection.is_contradicted:
+        return None
+    return final_at(met_at(detection, policies), detection.block_height or 0, horizon, has_finality)
+
+
+def stuck_at(invoice: Invoice, received: Received) -> datetime | None:
     """When the invoice has waited for too long for the money that was seen; None where it does not wait (HAZARDS I10).
 
     Among several rails that it waits on, the most patient one counts. The store's ``stuck_invoices`` says the same.
     """
     if invoice.state not in WAITING:
         return None
-    patience = {each.id: each.patience.stuck for each in invoice.destinations}
-    waiting = (each for each in detections if each.kind is Kind.PAYMENT and each.live and not each.counted)
-    longest = max((patience[each.destination_id] for each in waiting), default=None)
+    waiting = (each.patience.stuck for each in invoice.destinations if received.payments[each.id].waits)
+    longest = max(waiting, default=None)
     return None if longest is None else invoice.state_since + longest
 
 

@@ -66,9 +66,12 @@ def _sums(destination: Destination, tolerance_bps: int) -> dict[str, Any]:
     return {**place, **{name: str(amount) for name, amount in amounts.items()}}
 
 
-def of_sighting(detection: Detection) -> dict[str, Any]:
-    """Which observation a line comes from: what a node said, and which one."""
-    return {"observation": detection.version + 1}
+def of_sighting(detection: Detection, amount_was: int) -> dict[str, Any]:
+    """Which observation a line comes from, and the amounts where the transfer pays another one than it did before."""
+    grounds: dict[str, Any] = {"observation": detection.version + 1}
+    if amount_was != detection.amount:
+        grounds |= {"amount": str(detection.amount), "amount_was": str(amount_was)}
+    return grounds
 
 
 def of_loss(detection: Detection, moment: Moment) -> dict[str, Any]:
@@ -102,8 +105,8 @@ def of_case(book: Book, kind: str, about: UUID | None, coverage: Coverage) -> di
         grounds["settled_at"] = invoice.settled_at.isoformat()
     if kind == "reversed" and invoice.refunded:
         grounds["refunded"] = [
-            {"rail": rail, "asset": asset, "amount": str(amount)}
-            for (rail, asset), amount in sorted(invoice.refunded.items())
+            {"rail": rail, "asset": asset, "amount": str(refunded.amount)}
+            for (rail, asset), refunded in sorted(invoice.refunded.items())
         ]
     return {**grounds, "destinations": [_sums(each, invoice.tolerance_bps) for each in invoice.destinations]}
 

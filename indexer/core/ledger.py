@@ -15,7 +15,7 @@ from indexer.core.docket import settle_cases
 from indexer.core.due import met_at
 from indexer.core.grounds import of_depth, of_loss, of_sighting
 from indexer.core.model import Coverage, Detection, Observation
-from indexer.core.payment import Sums, add_up, is_in_time, judge, standing
+from indexer.core.payment import Received, is_in_time, judge, standing
 from indexer.core.policy import Policy, final_at
 from indexer.core.states import (
     ENDED,
@@ -42,22 +42,39 @@ def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
 
 def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
     """Take in transfers as they were seen now: new ones, ones that are back, ones that reached a block."""
-    stands = standing(book.invoice, book.detections.values())
-    seen = [known for known in (_take_in(book, sighting, stands) for sighting in sightings) if known is not None]
+    moved = [each.id for each in sightings if _is_elsewhere(book.detections.get(each.id), each)]
+    if moved:
+        orphan(book, moved, moment)
+    stands = standing(book.invoice, book.received())
+    seen = [news for news in (_take_in(book, sighting, stands) for sighting in sightings) if news is not None]
     policies = book.policies
-    for detection in seen:
+    for detection, amount_was in seen:
         if not _found_final(detection, policies, moment):
             reason = "seen" if detection.block_hash is None else "included"
-            move_detection(book, detection, detection.state, reason, of_sighting(detection), moment)
-    _settle(book, moment, "chain", through=seen[-1] if seen else None)
+            grounds = of_sighting(detection, amount_was)
+            move_detection(book, detection, detection.state, reason, grounds, moment)
+    _settle(book, moment, "chain", through=seen[-1][0] if seen else None)
 
 
-def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> Detection | None:
-    """Merge a sighting into what is known of the same transfer; None where it says nothing new.
+def _is_elsewhere(known: Detection | None, sighting: Detection) -> bool:
+    """Whether an inclusion that could still be undone is in another block of the chain now."""
+    return (
+        known is not None
+        and known.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
+        and sighting.block_hash not in (None, known.block_hash)
+    )
+
+
+def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> tuple[Detection, int] | None:
+    """Merge a sighting into what is known of the same transfer, and return that with the amount that it had before.
+
+    None where the sighting says nothing new. What a transaction pays may depend on the block that it is in, so that the
+    content is taken anew with each inclusion (HAZARDS E25).
 
     ``stands``: what the invoice is without its hold. A hold must not make expected what nobody waits for.
     """
     known = book.detections.get(sighting.id)
+    amount_was = known.amount if known else sighting.amount
     if known is None:
         if sighting.kind is Kind.UNSUPPORTED_ASSET and _is_spammed(book, sighting.destination_id):
             _leave_out(book, sighting)
@@ -73,12 +90,13 @@ def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> Detection
         known.state, known.replaced_by = sighting.state, None
         known.block_height, known.block_hash = sighting.block_height, sighting.block_hash
         known.block_time, known.confirmed_at = sighting.block_time, None
+        known.amount, known.maturity, known.spends = sighting.amount, sighting.maturity, sighting.spends
         known.evidence, known.raw = sighting.evidence, sighting.raw
     else:
         return None
     book.changed.add(known.id)
     book.observations.append(_observation(known))
-    return known
+    return known, amount_was
 
 
 def _observation(seen: Detection) -> Observation:
@@ -97,18 +115,25 @@ def _observation(seen: Detection) -> Observation:
 def _leave_out(book: Book, sighting: Detection) -> None:
     """Count it where people look. Waiting ones are not counted: a mempool shows them again and again."""
     if sighting.block_hash is not None:
-        [destination] = [each for each in book.invoice.destinations if each.id == sighting.destination_id]
-        destination.left_out += 1
+        book.destination(sighting.destination_id).left_out += 1
+
+
+def count_small(book: Book, small: Iterable[tuple[UUID, int]]) -> None:
+    """Count transfers below their asset's least amount. They pay for nothing, so they move nothing (HAZARDS I16)."""
+    for identity, amount in small:
+        destination = book.destination(identity)
+        destination.small_count += 1
+        destination.small_amount += amount
 
 
 def _is_spammed(book: Book, destination: UUID) -> bool:
     """Anybody can mint a token and send it anywhere: beyond the first few, more of that says nothing new."""
     unsupported = (
-        each
-        for each in book.detections.values()
-        if each.kind is Kind.UNSUPPORTED_ASSET and each.destination_id == destination
+        each.count
+        for key, each in book.totals()
+        if key.kind is Kind.UNSUPPORTED_ASSET and key.destination_id == destination
     )
-    return sum(1 for _ in unsupported) >= MOST_UNSUPPORTED
+    return sum(unsupported) >= MOST_UNSUPPORTED
 
 
 def _is_news(known: Detection, sighting: Detection) -> bool:
@@ -151,8 +176,7 @@ def tick(book: Book, moment: Moment) -> None:
 
 def look(book: Book, coverage: Coverage, now: datetime) -> None:
     """Compare the exceptions with the facts, and nothing else: time, blindness or an act from outside changed them."""
-    _bring_sums(book)
-    settle_cases(book, coverage, now, "clock")
+    settle_cases(book, _bring_sums(book), coverage, now, "clock")
 
 
 def _found_final(detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
@@ -166,12 +190,14 @@ def _found_final(detection: Detection, policies: Mapping[UUID, Policy], moment: 
 
 def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
     due = met_at(detection, policies)
-    if detection.rail != moment.rail or not moment.progress.has_reached(due):
+    if detection.rail != moment.rail or not moment.progress.has_reached(due) or detection.is_contradicted:
         return False
     detection.confirmed_at = (_time_of(due.height, moment) if due.basis == "depth" else None) or moment.cursor_time
     detection.in_time = None  # the moment that its time basis names may have come only now
     if detection.told is None:
-        detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
+        # Found final: the next line tells it. Its block was read by hash below a finality that a majority had told.
+        detection.state, detection.second_look = DetectionState.CONFIRMED, "verified"
+        detection.looked_at_block = detection.block_hash
     else:
         move_detection(book, detection, DetectionState.CONFIRMED, "confirmed", of_depth(detection, due, moment), moment)
     return True
@@ -185,7 +211,7 @@ def _time_of(height: int, moment: Moment) -> datetime | None:
 
 def _finalize(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> None:
     due = final_at(met_at(detection, policies), detection.block_height or 0, moment.horizon, moment.has_finality)
-    if detection.rail == moment.rail and moment.progress.has_reached(due):
+    if detection.rail == moment.rail and moment.progress.has_reached(due) and detection.is_looked_at:
         move_detection(book, detection, DetectionState.FINAL, "final", of_depth(detection, due, moment), moment)
 
 
@@ -202,8 +228,8 @@ def _settle(
     """Bring sums, state and exceptions in line with the detections."""
     invoice = book.invoice
     _judge_times(book, moment.now)
-    sums = _bring_sums(book)
-    target = judge(invoice, sums, moment.coverage, moment.now)
+    received = _bring_sums(book)
+    target = judge(invoice, received, moment.coverage, moment.now)
     through = gone[-1] if gone else through
     if target is InvoiceState.EXPIRED and not last:
         target = invoice.state if invoice.state is target else InvoiceState.CREATED
@@ -216,15 +242,15 @@ def _settle(
             through, cause = None, "clock"
         move_invoice(book, target, _reason(invoice.state, target, gone), cause, through, moment)
     if alarm:
-        settle_cases(book, moment.coverage, moment.now, cause)
+        settle_cases(book, received, moment.coverage, moment.now, cause)
 
 
-def _bring_sums(book: Book) -> dict[UUID, Sums]:
-    sums = add_up(book.invoice, book.detections.values())
+def _bring_sums(book: Book) -> Received:
+    received = book.received()
     for destination in book.invoice.destinations:
-        each = sums[destination.id]
+        each = received.payments[destination.id]
         destination.seen, destination.confirmed, destination.late = each.seen, each.confirmed, each.late
-    return sums
+    return received
 
 
 def _on_the_way(old: InvoiceState, new: InvoiceState) -> InvoiceState | None:

@@ -1,19 +1,24 @@
 """Whose transfer it is, and what it means there: the rules by which a credit becomes a detection."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID, uuid5
+from hashlib import sha256
+from uuid import UUID
 
+from indexer.core.ids import derived_id
 from indexer.core.model import Detection
 from indexer.core.states import DetectionState, Kind
-from indexer.core.telling import EVENTS
 from indexer.rail.types import AssetId, Transfer
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A destination at the address that a transfer reached. ``open``: its invoice still expects money."""
+    """A destination at the address that a transfer reached. ``open``: its invoice still expects money.
+
+    Money older than ``accepts_from`` is not the invoice's. ``tip_at_creation`` is the rail's newest height at the
+    registration, None where no daemon followed the rail then.
+    """
 
     destination_id: UUID
     invoice_id: UUID
@@ -22,45 +27,94 @@ class Candidate:
     reference: str | None
     open: bool
     created_at: datetime
+    accepts_from: datetime
+    tip_at_creation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A transfer that was recorded before. ``key`` and ``asset``: the content that it was recorded with.
+
+    ``block_hash`` is the block that holds it, None while no block does. ``final``: nothing can undo that.
+    """
+
+    detection_id: UUID
+    destination_id: UUID
+    invoice_id: UUID
+    tx_id: str
+    tx_index: str
+    key: bytes
+    asset: AssetId
+    block_hash: str | None
+    final: bool
+
+    def pays_like(self, transfer: Transfer) -> bool:
+        """Return True if ``transfer`` pays the same asset to the same address."""
+        return (self.key, self.asset) == (transfer.to, transfer.asset)
+
+    def excludes(self, block_hash: str | None) -> bool:
+        """Return True if the transaction cannot pay otherwise in that block: it is in this one, and stays there."""
+        return self.final or block_hash in (None, self.block_hash)
 
 
 def match(
-    transfer: Transfer, rail: str, candidates: Iterable[Candidate], configured: Collection[AssetId]
+    transfer: Transfer, rail: str, candidates: Iterable[Candidate], configured: Mapping[AssetId, int], now: datetime
 ) -> tuple[Candidate, Kind] | None:
     """The destination that a transfer belongs to, and what it is there; None where nobody asked for it.
 
-    A reference finds the invoices that ask for it, and those that ask for none. An open invoice comes before a closed
-    one, one whose reference it is before one without, a newer before an older; within an invoice the nearest
-    destination counts: same rail and asset, else same rail, else the first (HAZARDS I5, I6, E17, S12).
+    A reference finds the invoices that ask for it, and those that ask for none. Of these the owner is chosen in this
+    order: an invoice that the money is not too old for, an open one, one whose reference it is, a newer one. Within the
+    invoice the nearest destination counts: same rail and asset, else same rail, else the first (HAZARDS I5, I6, I13,
+    E17, S12).
     """
     carried = {None, transfer.reference, *transfer.references}
     eligible = [each for each in candidates if each.reference in carried]
     if not eligible:
         return None
-    owner = max(eligible, key=lambda each: (each.open, each.reference is not None, each.created_at)).invoice_id
+    owner = max(
+        eligible,
+        key=lambda each: (
+            not _is_older(transfer, rail, each, now),
+            each.open,
+            each.reference is not None,
+            each.created_at,
+        ),
+    ).invoice_id
     nearest = max(
         (each for each in eligible if each.invoice_id == owner),
         key=lambda each: (each.rail == rail, each.asset == transfer.asset),
     )
-    return nearest, _kind(transfer, rail, nearest, configured)
+    return nearest, _kind(transfer, rail, nearest, configured, now)
 
 
-def _kind(transfer: Transfer, rail: str, nearest: Candidate, configured: Collection[AssetId]) -> Kind:
+def _is_older(transfer: Transfer, rail: str, candidate: Candidate, now: datetime) -> bool:
+    """Whether the money came before the invoice would take it. A block above the tip of that time did not."""
+    block = transfer.block
+    if block is None:
+        return now < candidate.accepts_from
+    tip = candidate.tip_at_creation
+    is_newer = tip is not None and candidate.rail == rail and block.height > tip
+    return block.time < candidate.accepts_from and not is_newer
+
+
+def _kind(transfer: Transfer, rail: str, nearest: Candidate, configured: Mapping[AssetId, int], now: datetime) -> Kind:
     if transfer.asset not in configured:
         return Kind.UNSUPPORTED_ASSET
     if nearest.rail != rail:
         return Kind.WRONG_NETWORK
-    return Kind.PAYMENT if nearest.asset == transfer.asset else Kind.WRONG_ASSET
+    if nearest.asset != transfer.asset:
+        return Kind.WRONG_ASSET
+    return Kind.UNEXPECTED if _is_older(transfer, rail, nearest, now) else Kind.PAYMENT
 
 
 def sighting(
-    identity: UUID, transfer: Transfer, rail: str, candidate: Candidate, kind: Kind, now: datetime
+    identity: UUID, transfer: Transfer, rail: str, destination_id: UUID, kind: Kind, now: datetime
 ) -> Detection:
     """The transfer as a detection. First sight in a block counts as the block's time, unless that lies ahead."""
     block = transfer.block
     return Detection(
         id=identity,
-        destination_id=candidate.destination_id,
+        destination_id=destination_id,
         rail=rail,
         asset=transfer.asset,
         tx_id=transfer.tx_id,
@@ -81,4 +135,22 @@ def sighting(
 
 def detection_id(rail: str, tx_id: str, tx_index: str) -> UUID:
     """Derived from the transfer's identity, so that a replay finds the same row (HAZARDS P1)."""
-    return uuid5(EVENTS, f"{rail}/{tx_id}/{tx_index}")
+    return derived_id(f"{rail}/{tx_id}/{tx_index}")
+
+
+VARIANT = "@"
+"""Stands in a ``tx_index`` before the digest of a content that is not the first one."""
+
+
+def variant_index(transfer: Transfer) -> str:
+    """Name what a transaction pays when it is included again and pays somebody else, or another asset (HAZARDS E25).
+
+    The same content has the same name each time, and never that of the first content.
+    """
+    digest = sha256(transfer.to + transfer.asset.encode()).hexdigest()[:8]
+    return f"{transfer.tx_index}{VARIANT}{digest}"
+
+
+def base_index(tx_index: str) -> str:
+    """Return the credit's own name, whichever content it was recorded with."""
+    return tx_index.partition(VARIANT)[0]

@@ -45,6 +45,19 @@ class Detection:
     version: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     raw: Any = None
+    second_look: Literal["verified", "unverified", "mismatch"] | None = None
+    """What reading block ``looked_at_block`` once more said of it; None: not read yet."""
+    looked_at_block: str | None = None
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether it was read a second time in its block, and nothing contradicted it: only then it becomes final."""
+        return self.looked_at_block == self.block_hash and self.second_look in ("verified", "unverified")
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether a second look found something else in its block."""
+        return self.looked_at_block == self.block_hash and self.second_look == "mismatch"
 
     @property
     def live(self) -> bool:
@@ -73,10 +86,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a rail may keep an invoice waiting: for a payment to be confirmed, and for anything to be seen."""
+    """How long a rail may keep an invoice waiting: for a payment to be confirmed, and for anything to be seen.
+
+    ``margin``: for how long after its window a payment that counts as within it may still arrive, as blocks come after
+    the times that they are stamped with.
+    """
 
     stuck: timedelta = timedelta(hours=2)
     blind: timedelta = timedelta(minutes=5)
+    margin: timedelta = timedelta(0)
 
 
 @dataclass(slots=True)
@@ -95,9 +113,30 @@ class Destination:
     patience: Patience = Patience()
     left_out: int = 0
     """Sightings of this step beyond the bound on tokens that are not configured."""
+    small_count: int = 0
+    small_amount: int = 0
+    """Transfers of this step below the asset's least amount: they are counted, and move nothing."""
     seen: int = 0
     confirmed: int = 0
     late: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """What was given back of one asset, in base units.
+
+    ``surplus`` of it was more than the order asked for, and ``waived`` was given back of a settled order by choice. The
+    rest was given back before the order was settled, so that the order asks for it again.
+    """
+
+    amount: int
+    surplus: int = 0
+    waived: int = 0
+
+    @property
+    def owed_again(self) -> int:
+        """What the order asks for once more."""
+        return self.amount - self.surplus - self.waived
 
 
 @dataclass(slots=True)
@@ -120,7 +159,7 @@ class Invoice:
     held: str | None = None
     held_from: InvoiceState | None = None
     settled_at: datetime | None = None
-    refunded: Mapping[tuple[str, AssetId], int] = field(default_factory=dict)
+    refunded: Mapping[tuple[str, AssetId], Refunded] = field(default_factory=dict)
 
     @property
     def before_hold(self) -> InvoiceState:
@@ -137,7 +176,9 @@ class Coverage:
     def reaches(self, moment: datetime, destinations: Sequence[Destination]) -> bool:
         """Whether no payment before ``moment`` to any of ``destinations`` can still be unseen."""
         return all(
-            destination.watching and destination.rail in self.until and self.until[destination.rail] >= moment
+            destination.watching
+            and destination.rail in self.until
+            and self.until[destination.rail] >= moment + destination.patience.margin
             for destination in destinations
         )
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from indexer.core.model import Coverage, Detection, Invoice
-from indexer.core.states import IN_BLOCK, SETTLED, STICKY, InvoiceState, Kind
+from indexer.core.model import Coverage, Destination, Detection, Invoice
+from indexer.core.states import COUNTED, IN_BLOCK, LIVE, SETTLED, STICKY, InvoiceState, Kind
+from indexer.core.tally import Tally, TallyKey, totals
 from indexer.rail.types import AssetId
 
 
@@ -21,6 +22,27 @@ class Sums:
     late_confirmed: int = 0
     in_block: bool = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether something that was seen is not confirmed."""
+        return self.seen > self.confirmed or self.late > self.late_confirmed
+
+
+AssetKey = tuple[str, AssetId]
+"""A rail, and an asset on it. Amounts are never summed beyond one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What an invoice received: payments by destination, and transfers of every kind by rail and asset.
+
+    ``counted`` sums what is confirmed, ``in_blocks`` what is in a block.
+    """
+
+    payments: Mapping[UUID, Sums]
+    counted: Mapping[AssetKey, int]
+    in_blocks: Mapping[AssetKey, int]
+
 
 def assess(invoice: Invoice, detections: Iterable[Detection], coverage: Coverage, now: datetime) -> InvoiceState:
     """The state that follows from the facts. Says nothing about how it got there; `ledger` walks the table.
@@ -28,19 +50,19 @@ def assess(invoice: Invoice, detections: Iterable[Detection], coverage: Coverage
     One destination must be met; amounts are never summed across destinations. Sets no field.
     """
     judged = [replace(each, in_time=is_in_time(each, invoice, now)) for each in detections]
-    return judge(invoice, add_up(invoice, judged), coverage, now)
+    return judge(invoice, add_up(invoice, totals(judged)), coverage, now)
 
 
-def judge(invoice: Invoice, sums: Mapping[UUID, Sums], coverage: Coverage, now: datetime) -> InvoiceState:
-    """`assess`, with the money already added up by destination."""
+def judge(invoice: Invoice, received: Received, coverage: Coverage, now: datetime) -> InvoiceState:
+    """`assess`, with the money already added up."""
     if invoice.held is not None:
         return InvoiceState.FLAGGED
     if invoice.before_hold in STICKY:
         return invoice.before_hold
-    return _from_sums(invoice, sums) or _without_payment(invoice, coverage, now)
+    return _from_sums(invoice, received) or _without_payment(invoice, coverage, now)
 
 
-def standing(invoice: Invoice, detections: Iterable[Detection]) -> InvoiceState:
+def standing(invoice: Invoice, received: Received) -> InvoiceState:
     """The state, or while a hold hides it what it would be: by what was decided before, and by the money.
 
     That a window closes is told, and a hold tells nothing: only what had expired before the hold is expired here.
@@ -50,36 +72,51 @@ def standing(invoice: Invoice, detections: Iterable[Detection]) -> InvoiceState:
     if invoice.held_from in STICKY:
         return invoice.held_from
     idle = InvoiceState.EXPIRED if invoice.held_from is InvoiceState.EXPIRED else InvoiceState.CREATED
-    return _from_sums(invoice, add_up(invoice, detections)) or idle
+    return _from_sums(invoice, received) or idle
 
 
-def is_settled(invoice: Invoice, detections: Iterable[Detection]) -> bool:
-    """Whether enough money is confirmed, whatever a person or a service decided."""
-    return _from_sums(invoice, add_up(invoice, detections)) in SETTLED
+def is_settled(invoice: Invoice, received: Received) -> bool:
+    """Whether the merchant has enough, whatever a person or a service decided."""
+    return _from_sums(invoice, received) in SETTLED
 
 
-def is_refund_covered(invoice: Invoice, detections: Iterable[Detection]) -> bool:
+def is_refund_covered(invoice: Invoice, received: Received) -> bool:
     """Whether all that was given back is still in blocks, asset by asset. Anything that came can be given back."""
-    arrived: defaultdict[tuple[str, AssetId], int] = defaultdict(int)
-    for each in detections:
-        arrived[each.rail, each.asset] += each.amount if each.state in IN_BLOCK else 0
-    return all(arrived[asset] >= amount for asset, amount in invoice.refunded.items())
+    return all(received.in_blocks.get(asset, 0) >= refunded.amount for asset, refunded in invoice.refunded.items())
 
 
-def _from_sums(invoice: Invoice, by_destination: Mapping[UUID, Sums]) -> InvoiceState | None:
+def _from_sums(invoice: Invoice, received: Received) -> InvoiceState | None:
     """The state that the money decides; None where there is none."""
-    sums = [(each, by_destination[each.id]) for each in invoice.destinations]
-    bounds = [(least_and_most(destination.expected, invoice.tolerance_bps), each) for destination, each in sums]
-    met = [each.confirmed - most for (least, most), each in bounds if each.confirmed >= least]
+    sums = [(each, received.payments[each.id]) for each in invoice.destinations]
+    met = [_excess(invoice, way, each) for way, each in sums if _is_met(invoice, way, each.confirmed, received)]
     if met:
         return InvoiceState.OVERPAID if max(met) > 0 else InvoiceState.PAID
-    if any(each.confirmed + each.late_confirmed >= least for (least, _), each in bounds):
+    if any(_is_met(invoice, way, each.confirmed + each.late_confirmed, received) for way, each in sums):
         return InvoiceState.LATE_PAID
-    if any(_awaits(least, each) for (least, _), each in bounds):
-        return InvoiceState.CONFIRMING if any(each.in_block for _, each in bounds) else InvoiceState.DETECTED
-    if any(each.confirmed for _, each in bounds):
+    if any(_awaits(least_and_most(way.expected, invoice.tolerance_bps)[0], each) for way, each in sums):
+        return InvoiceState.CONFIRMING if any(each.in_block for _, each in sums) else InvoiceState.DETECTED
+    if any(each.confirmed for _, each in sums):
         return InvoiceState.UNDERPAID
     return None
+
+
+def _is_met(invoice: Invoice, way: Destination, arrived: int, received: Received) -> bool:
+    """Whether ``arrived`` pays the destination, and the merchant still has that much (HAZARDS I14).
+
+    What the merchant gave back of a settled order by choice (``waived``) is not asked for again.
+    """
+    least, _ = least_and_most(way.expected, invoice.tolerance_bps)
+    refunded = invoice.refunded.get((way.rail, way.asset))
+    if arrived < least or refunded is None:
+        return arrived >= least
+    return received.counted.get((way.rail, way.asset), 0) - refunded.amount >= least - refunded.waived
+
+
+def _excess(invoice: Invoice, way: Destination, sums: Sums) -> int:
+    """How much more was confirmed than the order may take; what was given back before it was settled is owed anew."""
+    _, most = least_and_most(way.expected, invoice.tolerance_bps)
+    refunded = invoice.refunded.get((way.rail, way.asset))
+    return sums.confirmed - most - (refunded.owed_again if refunded else 0)
 
 
 def _awaits(least: int, sums: Sums) -> bool:
@@ -99,25 +136,35 @@ def least_and_most(expected: int, tolerance_bps: int) -> tuple[int, int]:
     return max(1, expected - tolerance), expected + tolerance
 
 
-def add_up(invoice: Invoice, detections: Iterable[Detection]) -> dict[UUID, Sums]:
-    """Sum the payments by destination, as they were last judged to be in time or not.
+def add_up(invoice: Invoice, some: Iterable[tuple[TallyKey, Tally]]) -> Received:
+    """Sum what was received, as it was last judged to be in time or not.
 
     Orphaned, replaced and dropped transfers count nowhere.
     """
-    sums = {destination.id: Sums() for destination in invoice.destinations}
-    for detection in detections:
-        if detection.kind is not Kind.PAYMENT or not detection.live:
+    payments = {destination.id: Sums() for destination in invoice.destinations}
+    counted: defaultdict[AssetKey, int] = defaultdict(int)
+    in_blocks: defaultdict[AssetKey, int] = defaultdict(int)
+    for key, each in some:
+        if key.state not in LIVE:
             continue
-        each = sums[detection.destination_id]
-        counted = detection.amount if detection.counted else 0
-        each.in_block = each.in_block or detection.state in IN_BLOCK
-        if detection.in_time:
-            each.seen += detection.amount
-            each.confirmed += counted
-        else:
-            each.late += detection.amount
-            each.late_confirmed += counted
-    return sums
+        if key.state in IN_BLOCK:
+            in_blocks[key.rail, key.asset] += each.amount
+        if key.state in COUNTED:
+            counted[key.rail, key.asset] += each.amount
+        if key.kind is Kind.PAYMENT:
+            _add(payments[key.destination_id], key, each.amount)
+    return Received(payments, counted, in_blocks)
+
+
+def _add(sums: Sums, key: TallyKey, amount: int) -> None:
+    confirmed = amount if key.state in COUNTED else 0
+    sums.in_block = sums.in_block or key.state in IN_BLOCK
+    if key.in_time:
+        sums.seen += amount
+        sums.confirmed += confirmed
+    else:
+        sums.late += amount
+        sums.late_confirmed += confirmed
 
 
 def is_in_time(detection: Detection, invoice: Invoice, now: datetime) -> bool:

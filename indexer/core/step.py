@@ -2,13 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
 from indexer.core.book import Book, Moment
-from indexer.core.ledger import look, lose, orphan, promote, sight, tick
-from indexer.core.matching import Candidate, detection_id, match, sighting
+from indexer.core.ledger import count_small, look, lose, orphan, promote, sight, tick
+from indexer.core.matching import (
+    Candidate,
+    Known,
+    base_index,
+    detection_id,
+    match,
+    sighting,
+    variant_index,
+)
 from indexer.core.model import Coverage, Detection
 from indexer.core.states import Kind
 from indexer.rail.types import AssetId, Transfer
@@ -21,39 +29,78 @@ class News:
     orphaned: list[UUID] = field(default_factory=list)
     lost: dict[UUID, str | None] = field(default_factory=dict)
     sightings: list[Detection] = field(default_factory=list)
+    small: list[tuple[UUID, int]] = field(default_factory=list)
+    """Destination and amount of transfers that are too small to move anything."""
 
 
-def identify(transfers: Iterable[Transfer], rail: str) -> list[tuple[UUID, Transfer]]:
-    """Transfers with the ids of their detections."""
-    return [(detection_id(rail, each.tx_id, each.tx_index), each) for each in transfers]
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the store knows of a step's transactions.
+
+    ``candidates``: who holds an address, by its key. ``known``: what was recorded before; it stays where it is, whoever
+    holds the address now. ``rivals``: (invoice, detection) of what each displaced transaction had paid. ``orphaned``:
+    detections whose inclusion the step takes back. ``origin``: the name that new ids derive from, if the rail has
+    another one by now.
+    """
+
+    candidates: Mapping[bytes, Sequence[Candidate]]
+    known: Iterable[Known]
+    rivals: Mapping[str, Sequence[tuple[UUID, UUID]]]
+    orphaned: Collection[UUID] = ()
+    origin: str | None = None
 
 
 def gather(
-    identified: Iterable[tuple[UUID, Transfer]],
-    rail: str,
-    candidates: Mapping[bytes, Sequence[Candidate]],
-    known: Mapping[UUID, Candidate],
-    rivals: Mapping[str, Sequence[tuple[UUID, UUID]]],
-    configured: Collection[AssetId],
-    now: datetime,
+    transfers: Iterable[Transfer], rail: str, recorded: Recorded, configured: Mapping[AssetId, int], now: datetime
 ) -> dict[UUID, News]:
-    """What transfers mean, by invoice.
-
-    ``known``: who has a transfer that was recorded before; it stays there, whoever holds the address now. ``rivals``:
-    (invoice, detection) of what each displaced transaction had paid.
-    """
+    """What transfers mean, by invoice. ``configured``: the assets, each with the least amount that moves anything."""
     news: defaultdict[UUID, News] = defaultdict(News)
-    for identity, transfer in identified:
+    known: defaultdict[tuple[str, str], list[Known]] = defaultdict(list)
+    for each in recorded.known:
+        known[each.tx_id, base_index(each.tx_index)].append(each)
+    for transfer in transfers:
         for displaced in transfer.rivals:
-            for invoice, detection in rivals.get(displaced, ()):
+            for invoice, detection in recorded.rivals.get(displaced, ()):
                 news[invoice].lost[detection] = transfer.tx_id
         if not transfer.amount:
             continue
-        owner = known.get(identity)
-        found = (owner, Kind.PAYMENT) if owner else match(transfer, rail, candidates.get(transfer.to, ()), configured)
-        if found is not None:
-            news[found[0].invoice_id].sightings.append(sighting(identity, transfer, rail, *found, now))
+        before = known.get((transfer.tx_id, transfer.tx_index), ())
+        same = next((each for each in before if each.pays_like(transfer)), None)
+        if not _displace(news, transfer, [each for each in before if each is not same], recorded.orphaned):
+            continue
+        if same is not None:
+            found = sighting(same.detection_id, transfer, rail, same.destination_id, Kind.PAYMENT, now)
+            news[same.invoice_id].sightings.append(found)
+        elif matched := match(transfer, rail, recorded.candidates.get(transfer.to, ()), configured, now):
+            owner, kind = matched
+            named = replace(transfer, tx_index=variant_index(transfer)) if before else transfer
+            identity = detection_id(recorded.origin or rail, named.tx_id, named.tx_index)
+            found = sighting(identity, named, rail, owner.destination_id, kind, now)
+            _add(news[owner.invoice_id], found, configured)
     return dict(news)
+
+
+def _displace(
+    news: Mapping[UUID, News], transfer: Transfer, others: Iterable[Known], orphaned: Collection[UUID]
+) -> bool:
+    """End what the transaction was recorded to pay otherwise; False where that stands, so that it cannot pay this."""
+    block_hash = transfer.block.hash if transfer.block else None
+    standing = [each for each in others if each.block_hash is not None and each.detection_id not in orphaned]
+    if any(each.excludes(block_hash) for each in standing):
+        return False
+    for each in standing:
+        news[each.invoice_id].orphaned.append(each.detection_id)
+    for each in others:
+        news[each.invoice_id].lost.setdefault(each.detection_id, transfer.tx_id)
+    return True
+
+
+def _add(about: News, found: Detection, configured: Mapping[AssetId, int]) -> None:
+    """Take in what was never recorded. What is below the asset's least amount is counted, once it is in a block."""
+    if found.amount >= configured.get(found.asset, 0):
+        about.sightings.append(found)
+    elif found.block_hash is not None:
+        about.small.append((found.destination_id, found.amount))
 
 
 def settle(books: Sequence[Book], news: Mapping[UUID, News], moment: Moment) -> None:
@@ -67,6 +114,8 @@ def settle(books: Sequence[Book], news: Mapping[UUID, News], moment: Moment) -> 
             lose(book, about.lost, moment)
         if about.sightings:
             sight(book, about.sightings, moment)
+        if about.small:
+            count_small(book, about.small)
         promote(book, moment)
 
 

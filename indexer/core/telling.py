@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from typing import Any, Literal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from indexer.core.book import Book, Moment
 from indexer.core.grounds import of_invoice
+from indexer.core.ids import derived_id
 from indexer.core.model import Case, Destination, Detection, Transition
 from indexer.core.states import (
     IN_BLOCK,
@@ -15,9 +16,6 @@ from indexer.core.states import (
     check_detection_move,
     check_invoice_move,
 )
-
-EVENTS = UUID("5b7f4f0e-6a3b-5c1e-9d43-7a1c3b0d9e21")
-"""Namespace of every derived id: the same facts give the same ids on every replay (HAZARDS P7)."""
 
 Cause = Literal["chain", "clock", "operator", "service"]
 
@@ -126,4 +124,4 @@ def tell_case(
 
 
 def _event_id(subject: UUID, version: int, to_state: str, block_hash: str | None) -> UUID:
-    return uuid5(EVENTS, f"{subject}/{version}/{to_state}/{block_hash or ''}")
+    return derived_id(f"{subject}/{version}/{to_state}/{block_hash or ''}")

@@ -4,7 +4,7 @@ One task of the daemon, beside the rails, so that it also speaks for a rail that
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +12,8 @@ from uuid import UUID
 
 import structlog
 
+from indexer.daemon.isolation import Aside, by_halves
+from indexer.daemon.reasons import describe
 from indexer.store.clock import BEGINNING, ClockStore, Place, Sight
 from indexer.store.errors import StoreUnavailable
 
@@ -30,6 +32,10 @@ class Alarms:
     """What is remembered is only where to go on; after a start everything is looked at once."""
 
     store: ClockStore
+    failed: Callable[[str], None] = lambda _: None
+    """Called when an invoice cannot be weighed, so that it is counted."""
+    aside: Aside[UUID] = field(default_factory=Aside)
+    """Invoices that could not be weighed, and are tried again later."""
     _through: dict[str, Place] = field(default_factory=dict)
     """How far each blind rail's invoices have been told."""
     _clear: set[str] = field(default_factory=set)
@@ -45,6 +51,7 @@ class Alarms:
 
     async def look(self) -> None:
         """One look at everything. Raises `StoreUnavailable`."""
+        await self.store.note_generation()
         await self._weigh_all(await self.store.unweighed())
         await self._weigh_all(await self.store.stuck())
         for sight in await self.store.sight():
@@ -80,4 +87,29 @@ class Alarms:
                 return
 
     async def _weigh_all(self, invoices: Sequence[UUID]) -> int:
-        return await self.store.weigh(invoices) if invoices else 0
+        """Weigh them, and of a batch that fails all but the invoice that makes it fail."""
+        told = 0
+
+        async def weigh(some: Sequence[UUID]) -> None:
+            nonlocal told
+            told += await self.store.weigh(some)
+            self.aside.forget(some)
+
+        waiting = self.aside.waiting
+        well = [invoice for invoice in invoices if invoice not in waiting]
+        if well:
+            await by_halves(well, weigh, self._set_aside)
+        return told
+
+    async def _set_aside(self, invoice: UUID, defect: Exception) -> None:
+        retry_in = self.aside.put(invoice)
+        self.failed("invoice")
+        order = await self.store.order_of(invoice)
+        self._log.error(
+            "invoice.failed",
+            invoice=str(invoice),
+            order=order,
+            why=describe(defect),
+            retry_in=retry_in,
+            exc_info=defect,
+        )

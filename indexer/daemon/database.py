@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from indexer.config import Config
+from indexer.daemon.isolation import keep_running
 from indexer.store.database import Connection, Database, connect, place_of
 from indexer.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from indexer.store.errors import StoreUnavailable
@@ -29,7 +30,8 @@ async def open_database(config: Config) -> AsyncIterator[Database]:
         if config.database.embedded:
             server = EmbeddedPostgres(config.database.data_dir)
             dsn = await stack.enter_async_context(server)
-            stack.callback(asyncio.create_task(_keep_running(server, dsn)).cancel)
+            keeper = keep_running("postgres", lambda: _keep_running(server, dsn))
+            stack.callback(asyncio.create_task(keeper).cancel)
         else:
             dsn = config.database.url.get_secret_value()
         await _verify_schema(dsn, ours=config.database.embedded)

@@ -14,9 +14,23 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
+from indexer.core.policy import Progress
+from indexer.daemon.health import Reach, Rhythm, trouble
 from indexer.daemon.recorder import Recorder, Taken
+from indexer.daemon.second_look import SecondLook
 from indexer.daemon.watchlist import RailWatches
-from indexer.rail import BlockGone, BlockRef, Heads, RailAdapter, RailUnavailable, Scanned, Span
+from indexer.rail import (
+    BlockGone,
+    BlockRef,
+    Heads,
+    PendingUnknown,
+    RailAdapter,
+    RailUnavailable,
+    Scanned,
+    Span,
+    Transfer,
+    Watches,
+)
 from indexer.store.rails import Left
 from indexer.store.steps import Position
 
@@ -33,7 +47,11 @@ CLOCK_INTERVAL = 0.5
 """Seconds between two looks at windows that may have closed."""
 
 LAG_ALLOWED = 30.0
-"""Seconds that a node may stay behind us before the rail is called stalled."""
+"""Seconds that a node may stay behind us, or a majority behind one node, before the rail is called stalled."""
+
+HELD_POLL = 0.2
+"""Seconds between two looks while one node is ahead of the others, for up to `LAG_ALLOWED`: most often it is a block
+that reaches them within moments."""
 
 
 class Behind(RailUnavailable):
@@ -42,11 +60,16 @@ class Behind(RailUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a rail is followed. Seconds; ``stall_after``: the age of a head that no healthy chain lets happen."""
+    """How a rail is followed, in seconds.
+
+    ``stall_after``: the age of a head that no healthy chain lets happen; None: as the chain's own rhythm shows, 0:
+    never. ``finality_stall_after``: how much older than the head a finalized block never is; None: not looked at.
+    """
 
     poll_interval: float = 1.0
     stall_after: float | None = None
     start_height: int | None = None
+    finality_stall_after: float | None = None
 
 
 @dataclass(slots=True)
@@ -83,7 +106,13 @@ class Follower:
     _lagging_since: float | None = None
     _clock_at: float = 0.0
     _mempool_seen: frozenset[tuple[str, str, tuple[str, ...]]] | None = None
+    _mempool_gap: str | None = None
+    """Why nobody knows what waits for a block; None while it is known, or nothing is asked."""
     _caught_up: float | None = None
+    """The moment, by the monotonic clock, up to which all that the nodes told has been taken in; None: not known."""
+    second_look: SecondLook | None = None
+    _reached: Reach = field(default_factory=Reach)
+    _rhythm: Rhythm = field(default_factory=Rhythm)
     log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,7 +130,7 @@ class Follower:
         plan = await self._next_plan()
         more = await self._perform(plan)
         self.progressed_at = time.monotonic()
-        if not more and self.recorder.traits.has_pending:
+        if not more and self.node.traits.has_pending:
             await self._look_at_mempool()
         await self._let_time_pass()
         return more
@@ -117,12 +146,14 @@ class Follower:
         """The node cannot be followed now. What is told next, and what time may be covered, begins anew."""
         self.state, self.reason, self._caught_up = "stalled", reason, None
         self._lagging_since = None
+        self._reached.forget()
 
     async def rest(self) -> None:
         """Sleep until a push, a registration or the poll's turn."""
         # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.pace.poll_interval):
+            held = self._reached.waits and self._reached.held_for < LAG_ALLOWED
+            async with asyncio.timeout(min(self.pace.poll_interval, HELD_POLL) if held else self.pace.poll_interval):
                 await self.wake.wait()
         self.wake.clear()
 
@@ -143,7 +174,7 @@ class Follower:
         # The first block to follow is the one above the cursor.
         start = max(0, settled if self.pace.start_height is None else self.pace.start_height - 1)
         first = await self.node.block_at(min(start, heads.latest.height))
-        position = self._position(first, heads, None)
+        position = self._position(first, heads, reached=False)
         taken = Taken(None, Span(first, first, settled=True), (first,), ())
         self._remember(taken, position, await self.recorder.record(taken, position, None))
         self.log.info("rail.begun", height=first.height, hash=first.hash)
@@ -218,10 +249,13 @@ class Follower:
 
     async def _commit(self, taken: Taken, plan: Plan, reached: bool) -> None:
         """Commit, and only then believe it: memory follows the database, never the other way round."""
-        position = self._position(taken.span.upto, plan.heads, plan.asked if reached else None)
+        seen = self._reached.seen(plan.asked, taken.span.upto.height, plan.heads) if reached else None
+        position = self._position(taken.span.upto, plan.heads, reached=reached, seen=seen)
+        if taken.fork is None:
+            await self._look_again(position)
         kept = await self.recorder.record(taken, position, self._anchor_height())
         self._remember(taken, position, kept)
-        self._caught_up = plan.asked if reached and position.state == "live" else None
+        self._caught_up = seen if position.state == "live" else None
         self._lagging_since = self._mempool_seen = None
         line = self.log.info if taken.transfers or taken.fork else self.log.debug
         line(
@@ -244,10 +278,36 @@ class Follower:
         self.watches.spends.take(taken.transfers)
         self._prune()
 
-    def add_checkpoints(self, points: Sequence[BlockRef]) -> None:
-        """Take in checkpoints that a look-back stored, at the cursor or below: what is above has just been orphaned."""
+    def admit(self, transfers: Sequence[Transfer], points: Sequence[BlockRef]) -> None:
+        """Take in what a look-back or a rescan has committed, at the cursor or below, as a scan of ours would have.
+
+        ``points`` became checkpoints. What the transfers consume is claimed, so that a rival of theirs is recognised.
+        """
         known = {point.height: point for point in (*self.checkpoints, *points)}
         self.checkpoints = [known[height] for height in sorted(known) if height <= self._known_cursor.height]
+        self.watches.spends.take(transfers)
+
+    def anchor(self) -> BlockRef:
+        """Return the highest block that no reorg may pass: what is final, else the oldest checkpoint."""
+        return next(iter(self._anchored()), self._known_cursor)
+
+    async def search(self, start: int, upto: BlockRef, watches: Watches) -> tuple[list[Transfer], str]:
+        """Return transfers in the blocks above ``start`` up to and with ``upto``, and how the node was asked last.
+
+        A span at a time. Each proves that it begins at an ancestor of its end, and the last one ends in ``upto`` by
+        hash: so everything that is found lies on that block's own branch. Raises what the node raises.
+        """
+        traits = self.recorder.traits
+        after, found, route = await self.node.block_at(max(0, start)), list[Transfer](), ""
+        while after.height < upto.height:
+            target = after.height + (traits.lookback_span or traits.span_max)
+            end = upto if target >= upto.height else await self.node.block_at(target)
+            if end.height <= after.height:
+                raise BlockGone(f"the chain has no block between {after.height} and {target}")
+            scanned = await self.node.scan(Span(after, end, sparse=True), watches)
+            found.extend(scanned.transfers)
+            after, route = end, scanned.route
+        return found, route
 
     async def _idle(self, plan: Plan, idle: Idle) -> None:
         """Nothing new. Finality may have moved, the head may be too old, the node may be behind."""
@@ -260,24 +320,46 @@ class Follower:
                 raise Behind(f"the node is {behind} blocks behind what it, or another node, had told before")
             return
         self._lagging_since = None
-        position = self._position(self._known_cursor, plan.heads, plan.asked)
+        seen = self._reached.seen(plan.asked, self._known_cursor.height, plan.heads)
+        position = self._position(self._known_cursor, plan.heads, reached=True, seen=seen)
+        await self._look_again(position)
         moved = position.finalized != self.finalized
         if moved or (position.state, position.reason) != (self.state, self.reason):
             taken = Taken(self.cursor, Span(self._known_cursor, self._known_cursor), (), ())
             self._remember(taken, position, await self.recorder.record(taken, position, None))
-        self._caught_up = plan.asked if position.state == "live" else None
+        self._caught_up = seen if position.state == "live" else None
+
+    async def _look_again(self, position: Position) -> None:
+        """Read once more what this position makes final, so that the step which reaches it can tell so."""
+        if self.second_look is not None and not position.is_blind:
+            finalized = position.finalized.height if position.finalized else -1
+            await self.second_look.look(self.rewinds, Progress(position.cursor.height, finalized))
 
     async def _look_at_mempool(self) -> None:
         """Take in a snapshot, if it differs from the one before."""
-        snapshot = await self.node.pending(self.watches)
+        try:
+            snapshot = await self.node.pending(self.watches)
+        except PendingUnknown as unknown:
+            self._say_mempool_gap(str(unknown))
+            return
+        self._say_mempool_gap(None)
         fingerprint = frozenset((each.tx_id, each.tx_index, each.rivals) for each in snapshot)
         if fingerprint == self._mempool_seen:
             return
-        if (await self.node.heads()).latest.hash != self._known_cursor.hash:
+        heads = await self.node.heads()
+        if heads.latest.hash != self._known_cursor.hash or heads.claimed_height is not None:
             return  # What a block has just taken is not dropped: the block comes first, then another look.
         await self.recorder.record_pending(self.rewinds, snapshot)
         self._mempool_seen = fingerprint
         self.watches.spends.take(snapshot)
+
+    def _say_mempool_gap(self, reason: str | None) -> None:
+        """Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread."""
+        if (reason is None) != (self._mempool_gap is None):
+            self.log.info("mempool.known" if reason is None else "mempool.unknown", reason=reason)
+        self._mempool_gap = reason
+        if reason is not None:
+            self._caught_up = self._mempool_seen = None
 
     async def _let_time_pass(self) -> None:
         """Expire windows that have been covered to their end; only while the rail is known to be at its tip."""
@@ -292,19 +374,27 @@ class Follower:
         """Where the last committed step left the rail."""
         return Position(self._known_cursor, self.tip_height, self.finalized, None, self.state, self.reason)
 
-    def _position(self, cursor: BlockRef, heads: Heads, asked: float | None) -> Position:
-        age = None if asked is None else timedelta(seconds=time.monotonic() - asked)
-        state, reason = self._health(heads, asked is not None)
-        covering = age if state == "live" else None
-        return Position(cursor, heads.latest.height, self._finalized(cursor, heads), covering, state, reason)
+    def _position(self, cursor: BlockRef, heads: Heads, *, reached: bool, seen: float | None = None) -> Position:
+        """Where a step leaves the rail. ``seen``: up to when all that the nodes told has been taken in."""
+        state, reason = self._health(heads, caught_up=reached)
+        is_known = seen is not None and state == "live" and self._mempool_gap is None
+        age = timedelta(seconds=time.monotonic() - seen) if seen is not None and is_known else None
+        return Position(cursor, heads.latest.height, self._finalized(cursor, heads), age, state, reason)
 
-    def _health(self, heads: Heads, caught_up: bool) -> tuple[str, str | None]:
-        """A head that is too old means that the node hears nothing, whatever it answers (HAZARDS E22)."""
-        age = (datetime.now(UTC) - heads.latest.time).total_seconds()
-        if self.pace.stall_after is not None and age > self.pace.stall_after:
-            return "stalled", f"the newest block is older than {self.pace.stall_after:.0f} s; does the node have peers?"
-        gap = None if self.node.traits.native_complete else self.node.traits.native_gap
-        return ("live" if caught_up else "syncing"), gap
+    def _health(self, heads: Heads, *, caught_up: bool) -> tuple[str, str | None]:
+        """Whether what the node tells can be believed now, whatever it answers (HAZARDS E22, "Nodes")."""
+        self._rhythm.note(heads.latest)
+        if self._reached.held_for > LAG_ALLOWED and heads.claimed_height is not None:
+            return "stalled", (
+                f"block {heads.claimed_height} is told by too few of the rail's nodes, and more than half of them have "
+                f"reached {heads.latest.height} only; is one of them stuck, or wrong?"
+            )
+        finality = self.pace.finality_stall_after if self.recorder.traits.has_finalized else None
+        if why := trouble(heads, datetime.now(UTC), self.pace.stall_after, finality, self._rhythm):
+            return "stalled", why
+        traits = self.node.traits
+        gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self._mempool_gap) if gap]
+        return ("live" if caught_up else "syncing"), "; ".join(gaps) or None
 
     def _finalized(self, cursor: BlockRef, heads: Heads) -> BlockRef | None:
         """The highest final block at or below ``cursor``. It never goes back, whatever a node says."""

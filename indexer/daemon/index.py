@@ -1,7 +1,10 @@
-"""Which addresses are watched, as compactly as Python allows: 8-byte fingerprints in one open-addressed array.
+"""Which addresses are watched, as compactly as Python allows: 8-byte fingerprints in open-addressed arrays.
 
 A hit is confirmed by the store, which holds the addresses themselves, so a false one (two keys with the same 64-bit
 hash) costs one lookup and nothing else. Python's hash of bytes is keyed anew in each process: nobody can aim at it.
+
+The array is kept in many shards, each of which grows by itself: to move ten million addresses at once would stop the
+daemon's loop for ten seconds, and to move a thousandth of them does for ten milliseconds.
 """
 
 from array import array
@@ -13,13 +16,19 @@ FULLEST = 0.7
 """Beyond this share of used slots a lookup gets slow. With the growth below, an address costs at most 15.4 bytes."""
 GROWTH = 1.35
 MASK = (1 << 64) - 1
+SHARD_BITS = 10
+SHIFT = 64 - SHARD_BITS
+LEAST = 16
+"""Slots of an empty shard."""
 
 
 class AddressIndex:
     """A set of keys that only grows and answers membership. Adding twice is harmless; sizes are counted in keys."""
 
-    def __init__(self, expected: int = 1_000) -> None:
-        self._slots = array("Q", repeat(EMPTY, int(expected / FULLEST) + 8))
+    def __init__(self, expected: int = 0) -> None:
+        size = max(LEAST, int((expected >> SHARD_BITS) / FULLEST * GROWTH**0.5))
+        self._shards = [array("Q", repeat(EMPTY, size)) for _ in range(1 << SHARD_BITS)]
+        self._counts = [0] * len(self._shards)
         self._count = 0
 
     def __len__(self) -> int:
@@ -28,24 +37,29 @@ class AddressIndex:
     @property
     def size_in_bytes(self) -> int:
         """Memory of the slots."""
-        return len(self._slots) * self._slots.itemsize
+        return sum(len(slots) * slots.itemsize for slots in self._shards)
 
     def add(self, key: bytes) -> None:
         """Watch ``key``."""
-        if self._count + 1 > len(self._slots) * FULLEST:
-            self._grow()
-        mark = _mark(key)
-        place = self._find(mark)
-        if self._slots[place] == EMPTY:
-            self._slots[place] = mark
+        mark = hash(key) & MASK or 1
+        number = mark >> SHIFT
+        slots = self._shards[number]
+        if self._counts[number] + 1 > len(slots) * FULLEST:
+            slots = self._shards[number] = _grown(slots, self._counts[number])
+        place = _find(slots, mark)
+        if slots[place] == EMPTY:
+            slots[place] = mark
+            self._counts[number] += 1
             self._count += 1
 
     def hits(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of ``keys`` that are watched."""
-        slots, size, found = self._slots, len(self._slots), set()
+        shards, found = self._shards, set()
         for key in keys:
-            # `_find` and `_mark` by hand: this loop runs for every transfer of every block.
+            # `_find` by hand: this loop runs for every transfer of every block.
             mark = hash(key) & MASK or 1
+            slots = shards[mark >> SHIFT]
+            size = len(slots)
             place = mark % size
             while (slot := slots[place]) != EMPTY:
                 if slot == mark:
@@ -60,22 +74,20 @@ class AddressIndex:
         """None: the keys themselves are not kept here."""
         return None
 
-    def _find(self, mark: int) -> int:
-        """Where ``mark`` is, or the empty slot that ends its search."""
-        slots, size = self._slots, len(self._slots)
-        place = mark % size
-        while slots[place] not in (EMPTY, mark):
-            place = (place + 1) % size
-        return place
 
-    def _grow(self) -> None:
-        """Move to a larger array."""
-        old = self._slots
-        self._slots = array("Q", repeat(EMPTY, int(max(self._count, 1_000) / FULLEST * GROWTH) + 8))
-        for mark in old:
-            if mark != EMPTY:
-                self._slots[self._find(mark)] = mark
+def _find(slots: "array[int]", mark: int) -> int:
+    """Where ``mark`` is, or the empty slot that ends its search."""
+    size = len(slots)
+    place = mark % size
+    while slots[place] not in (EMPTY, mark):
+        place = (place + 1) % size
+    return place
 
 
-def _mark(key: bytes) -> int:
-    return hash(key) & MASK or 1
+def _grown(old: "array[int]", count: int) -> "array[int]":
+    """The same marks in a larger array."""
+    slots = array("Q", repeat(EMPTY, max(2 * LEAST, int(count / FULLEST * GROWTH) + 8)))
+    for mark in old:
+        if mark != EMPTY:
+            slots[_find(slots, mark)] = mark
+    return slots

@@ -2,28 +2,38 @@
 
 One node answers at a time, so that one round never mixes two views of a chain. A node that fails rests for a while,
 longer each time, and the next one is entered, which verifies its identity again (HAZARDS E23, "Nodes"). The others
-are witnesses: with each question for heads they are asked for theirs, and a chain that they contradict is not believed
-(`indexer.daemon.agreement`).
+are witnesses: with each question for heads they are asked for theirs, and heads are told as far as more than half of
+the voters have reached them (`indexer.daemon.cross_check`).
+
+A node votes from its first answer on, and goes on doing so with what it told last while it is away for a moment; away
+for `AWAY_AFTER`, it is not counted, so that failover is not stopped by it. When it returns it votes again as soon as
+it has caught up, or contradicts: a node that is catching up holds nothing back.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
 import structlog
 
-from indexer.daemon.agreement import Disagreement, Dispute, Laggard, Testimony, compare, verdict
+from indexer.daemon import node as node_module
+from indexer.daemon.cross_check import CrossCheck, Dispute, Laggard, Testimony, disagreement
 from indexer.daemon.node import Node
 from indexer.rail import (
     Address,
     AssetId,
-    BlockGone,
+    BadAddress,
     BlockRef,
     ChainId,
     Heads,
+    NotKept,
+    PendingUnknown,
     RailAdapter,
+    RailError,
+    RailFault,
     RailUnavailable,
     RefusesPayments,
     Scanned,
@@ -40,6 +50,23 @@ WITNESS_SECONDS = 2.0
 """How long a witness is waited for: when it is entered for the first time, and until it is taken for away."""
 
 
+REREAD_SECONDS = 5.0
+"""How long a node may take for a second look at one block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """One node's second reading of a block: the hash that it has there, and what it tells if that is the one asked for.
+
+    ``native_complete``: the node shows every way in which the native asset moves.
+    """
+
+    node: str
+    block_hash: str
+    transfers: Sequence[Transfer]
+    native_complete: bool
+
+
 class NodeSet:
     """`indexer.rail.RailAdapter` over all nodes of a rail, in the order of the configuration."""
 
@@ -51,8 +78,12 @@ class NodeSet:
         self.chain_id: ChainId = self._unentered.chain_id
         self._current: Node | None = None
         self._entering = asyncio.Lock()
+        self._check = CrossCheck()
         self._laggard = Laggard()
-        self._disagreement: Disagreement | None = None
+        self._believed: Heads | None = None
+        self._highest = -1
+        """The height that was believed at most."""
+        self._disagreement: RailUnavailable | None = None
         self._log = structlog.get_logger()
 
     @property
@@ -83,21 +114,30 @@ class NodeSet:
 
     def parse_address(self, text: str) -> Address:
         """Any node's adapter can; none is asked."""
-        return self._unentered.parse_address(text)
+        try:
+            return self._unentered.parse_address(text)
+        except BadAddress:
+            raise
+        except Exception as defect:
+            self._log.exception("node.fault", why="an address could not be read")
+            raise BadAddress(f"this address cannot be read: {type(defect).__name__}") from defect
 
     async def heads(self) -> Heads:
-        """`RailAdapter.heads` of the node that answers. Raises `Disagreement` while too many others contradict it."""
-        node, adapter = await self._entered()
+        """The answering node's heads, as far as more than half of the voters have reached them.
+
+        Raises `Disagreement` while there is no such block, and `RailUnavailable` when the node that answers is left.
+        """
+        node, _ = await self._entered()
         asked = [asyncio.create_task(self._testify(each)) for each in self._nodes if each is not node]
         try:
-            heads = await self._ask(lambda answering: answering.heads(), disputed=True)
+            heads = await self._heads_of(node)
             told = [testimony for testimony in [await each for each in asked] if testimony is not None]
         finally:
             for each in asked:
                 each.cancel()
-        if self._current is node:
-            await self._compare(node, Testimony(node.name, adapter, heads.latest), told)
-        return heads
+        if self._current is not node:
+            raise RailUnavailable(f"{node.name} was left while it was asked")
+        return await self._believe(Testimony(node, heads), told)
 
     async def block_at(self, height: int) -> BlockRef:
         """`RailAdapter.block_at` of the node that answers."""
@@ -115,8 +155,11 @@ class NodeSet:
 
     async def wait_for_change(self) -> None:
         """Wait for a push. A node that pushes nothing still answers, so it is not left for that."""
-        _, adapter = await self._entered()
-        await adapter.wait_for_change()
+        node, _ = await self._entered()
+        try:
+            await node.ask(lambda adapter: adapter.wait_for_change())
+        except RailFault as fault:
+            raise RailUnavailable(str(fault)) from fault
 
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
         """`RefusesPayments.refusal` of the node that answers; None, and nobody is asked, where the rail has none."""
@@ -133,11 +176,44 @@ class NodeSet:
 
         A node that fails at this is not left for it: it may still be the best one to follow.
         """
-        node, adapter = await self._entered()
+        node, _ = await self._entered()
         if self._disagreement is not None:
             raise self._disagreement
-        assert isinstance(adapter, TellsBalances)
-        return node.name, await adapter.balances(keys, asset, at)
+
+        async def question(adapter: RailAdapter) -> Mapping[bytes, int]:
+            assert isinstance(adapter, TellsBalances)
+            return await adapter.balances(keys, asset, at)
+
+        try:
+            return node.name, await node.ask(question)
+        except RailFault as fault:
+            raise RailUnavailable(str(fault)) from fault
+
+    async def reread(self, block: tuple[int, str], watches: Watches, first: str | None) -> Reread:
+        """Read one block once more, by its height and hash, from another node than ``first`` where one answers.
+
+        Raises `RailUnavailable` where no node can tell it now, and leaves nobody for that.
+        """
+        height, block_hash = block
+
+        async def question(adapter: RailAdapter) -> tuple[BlockRef, Sequence[Transfer]]:
+            found = await adapter.block_at(height)
+            if found.hash != block_hash:
+                return found, ()
+            before = await adapter.block_at(height - 1)
+            return found, (await adapter.scan(Span(before, found), watches)).transfers
+
+        reasons = []
+        for node in sorted(self._nodes, key=lambda each: (each.name == first, each is self._current)):
+            try:
+                async with asyncio.timeout(REREAD_SECONDS):
+                    found, transfers = await node.ask(question)
+            except (RailError, TimeoutError) as away:
+                reasons.append(f"{node.name}: {away or 'no answer'}")
+                continue
+            whole = node.adapter.traits.native_complete if node.adapter else False
+            return Reread(node.name, found.hash, transfers, whole)
+        raise RailUnavailable("; ".join(reasons))
 
     @property
     def tells_balances(self) -> bool:
@@ -151,23 +227,89 @@ class NodeSet:
 
     # Asking
 
-    async def _ask(self, question: Callable[[RailAdapter], Awaitable[Answer]], *, disputed: bool = False) -> Answer:
-        return (await self._ask_somebody(question, disputed=disputed))[1]
+    async def _ask(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> Answer:
+        return (await self._ask_somebody(question))[1]
 
-    async def _ask_somebody(
-        self, question: Callable[[RailAdapter], Awaitable[Answer]], *, disputed: bool = False
-    ) -> tuple[str, Answer]:
-        """The answer, and the name of the node that gave it. While that is contradicted only its heads are asked."""
-        node, adapter = await self._entered()
-        if self._disagreement is not None and not disputed:
+    async def _ask_somebody(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> tuple[str, Answer]:
+        """The answer, and the name of the node that gave it. While nodes disagree only heads are asked."""
+        node, _ = await self._entered()
+        if self._disagreement is not None:
             raise self._disagreement
         try:
-            answer = await question(adapter)
+            answer = await node.ask(question)
+        except PendingUnknown:
+            raise  # It is well otherwise, and goes on reading only while it is not left.
+        except NotKept as gone:
+            return await self._ask_who_keeps(node, question, gone)
         except RailUnavailable as away:
             await self._rest(node, away)
             raise
+        except RailFault as fault:
+            return await self._ask_others(node, question, fault)
         node.failures = 0
         return node.name, answer
+
+    async def _ask_others(
+        self, faulty: Node, question: Callable[[RailAdapter], Awaitable[Answer]], fault: RailFault
+    ) -> tuple[str, Answer]:
+        """A fault of one node is no fault of the rail: whoever can answer the same question answers from now on.
+
+        Raises the fault if every node that answers tells one, and `RailUnavailable` while one that votes is away.
+        """
+        waits = False
+        for other in self._nodes:
+            if other is faulty:
+                continue
+            try:
+                await other.enter()
+                answer = await other.ask(question)
+            except RailFault:
+                continue
+            except RailError:
+                waits = waits or (other.votes and not other.is_away)
+                continue
+            self._log.warning("node.fault", node=faulty.name, why=str(fault))
+            await self._rest(faulty, RailUnavailable(str(fault)))
+            self._settle_on(other)
+            return other.name, answer
+        if not waits:
+            raise fault
+        await self._rest(faulty, RailUnavailable(str(fault)))
+        raise RailUnavailable(f"{faulty.name}: {fault}; the other nodes have not answered yet")
+
+    async def _heads_of(self, node: Node) -> Heads:
+        """Ask the answering node. A head is no block: one that cannot be read is the node's trouble, and heals."""
+        try:
+            heads = await node.ask(lambda adapter: adapter.heads())
+        except RailUnavailable as away:
+            await self._rest(node, away)
+            raise
+        except RailFault as fault:
+            await self._rest(node, RailUnavailable(str(fault)))
+            raise RailUnavailable(str(fault)) from fault
+        node.answered(heads)
+        return heads
+
+    async def _ask_who_keeps(
+        self, node: Node, question: Callable[[RailAdapter], Awaitable[Answer]], gone: NotKept
+    ) -> tuple[str, Answer]:
+        """Ask the other nodes for what the answering one has thrown away; nobody is left for having done so.
+
+        Raises the `NotKept` of whoever keeps most, if nobody has it.
+        """
+        best = gone
+        for other in self._nodes:
+            if other is node:
+                continue
+            try:
+                await other.enter()
+                return other.name, await other.ask(question)
+            except NotKept as also:
+                if also.first is not None and (best.first is None or also.first < best.first):
+                    best = also
+            except RailError as away:
+                self._log.info("node.cannot_help", node=other.name, reason=str(away))
+        raise best
 
     async def _entered(self) -> tuple[Node, RailAdapter]:
         """The node that answers; enters the next that is rested if there is none. Raises `RailUnavailable`."""
@@ -175,19 +317,26 @@ class NodeSet:
             if self._current is not None and self._current.adapter is not None:
                 return self._current, self._current.adapter
             reasons: list[str] = []
+            faults: list[RailFault] = []
             for node in sorted(self._nodes, key=lambda each: each.rests_until):
                 if node.rests and len(self._nodes) > 1 and reasons:
                     continue
                 try:
                     adapter = await node.enter()
-                except RailUnavailable as away:
+                except RailError as away:
                     reasons.append(f"{node.name}: {away}")
+                    faults += [away] if isinstance(away, RailFault) else []
                     continue
-                self._current, self._disagreement = node, None
-                self._laggard.forget()
-                self._log.info("node.entered", node=node.name, chain_id=self.chain_id)
+                self._settle_on(node)
                 return node, adapter
+            if len(faults) == len(self._nodes):
+                raise faults[0]
             raise RailUnavailable("; ".join(reasons))
+
+    def _settle_on(self, node: Node) -> None:
+        self._current, self._disagreement = node, None
+        self._laggard.forget()
+        self._log.info("node.entered", node=node.name, chain_id=self.chain_id)
 
     async def _rest(self, node: Node, why: RailUnavailable) -> None:
         if self._current is node:
@@ -199,19 +348,19 @@ class NodeSet:
     # Witnesses
 
     async def _testify(self, node: Node) -> Testimony | None:
-        """What a witness says; nothing where it is away, resting or slow."""
-        adapter = node.adapter or await self._summon(node)
-        if adapter is None:
-            return None
-        try:
-            async with asyncio.timeout(WITNESS_SECONDS):
-                latest = (await adapter.heads()).latest
-        except (RailUnavailable, BlockGone, TimeoutError):
-            node.punish()
-            await node.leave()
-            return None
-        node.failures = 0
-        return Testimony(node.name, adapter, latest)
+        """What a witness says, or what it said last while it is away for a moment; nothing of one that has no vote."""
+        if node.adapter is not None or await self._summon(node) is not None:
+            try:
+                async with asyncio.timeout(WITNESS_SECONDS):
+                    heads = await node.ask(lambda adapter: adapter.heads())
+            except (RailError, TimeoutError):
+                node.punish()
+                await node.leave()
+            else:
+                node.answered(heads)
+                return Testimony(node, heads)
+        node.votes = node.votes and not node.is_away
+        return Testimony(node, node.told, present=False) if node.votes and node.told else None
 
     async def _summon(self, node: Node) -> RailAdapter | None:
         """Have a witness entered. Only the first time is waited for: nothing is believed before it was asked once."""
@@ -222,34 +371,50 @@ class NodeSet:
             await asyncio.wait({node.coming}, timeout=WITNESS_SECONDS)
         return node.adapter
 
-    async def _compare(self, node: Node, ours: Testimony, told: Sequence[Testimony]) -> None:
-        """Believe ours only with more than half of those that answered, and only if it keeps up with them."""
-        disputes, agreeing = [], [ours]
-        for theirs in told:
-            dispute = await self._dispute(ours, theirs)
-            if dispute is None:
-                agreeing.append(theirs)
-            else:
-                disputes.append(dispute)
-        self._tell(disputes)
-        self._disagreement = verdict(len(agreeing), disputes)
-        if self._disagreement is not None:
-            if len(agreeing) < len(disputes):
-                await self._rest(node, self._disagreement)
-            raise self._disagreement
-        behind = self._laggard.lags(ours.latest, [each.latest for each in agreeing])
-        if behind:
-            lagging = RailUnavailable(f"{node.name} stays {behind} blocks behind other nodes; another one is asked")
-            await self._rest(node, lagging)
-            raise lagging
+    async def _believe(self, ours: Testimony, told: Sequence[Testimony]) -> Heads:
+        """What a majority has of the answering node's chain; leaves that node where a majority is elsewhere."""
+        node = ours.node
+        verdict = await self._check.judge(ours, [each for each in told if await self._votes(ours, each)])
+        node.votes = True
+        self._tell(verdict.disputes)
+        if verdict.heads is None:
+            self._disagreement = why = disagreement(verdict)
+            if verdict.agreeing < len(verdict.disputes):
+                await self._rest(node, why)
+            raise why
+        self._disagreement = None
+        heads = self._with_finality(verdict.heads, ours.heads)
+        wanted = max(verdict.reached, ours.height) if verdict.outvoted else verdict.reached
+        if gap := self._laggard.lags(heads.latest.height, wanted):
+            side = "ahead of" if verdict.outvoted else "behind"
+            left = RailUnavailable(f"{node.name} stays {gap} blocks {side} other nodes; another one is asked")
+            await self._rest(node, left)
+            raise left
+        self._believed = heads
+        self._highest = max(self._highest, heads.latest.height)
+        return heads
 
-    async def _dispute(self, ours: Testimony, theirs: Testimony) -> Dispute | None:
-        """A comparison that cannot be made now is no contradiction: the next heads bring another."""
-        try:
-            async with asyncio.timeout(WITNESS_SECONDS):
-                return await compare(ours, theirs)
-        except (RailUnavailable, BlockGone, TimeoutError):
-            return None
+    async def _votes(self, ours: Testimony, theirs: Testimony) -> bool:
+        """Whether a witness is counted.
+
+        One that comes (back) later is, once it has caught up with what was believed, and one that falls behind that
+        (restored, or another backend of one address) is so for `AWAY_AFTER` only; whoever contradicts is counted.
+        """
+        node = theirs.node
+        if ours.height < self._highest or theirs.height >= self._highest:
+            node.votes, node.behind_since = True, None
+            return True
+        node.behind_since = node.behind_since or time.monotonic()
+        if not node.votes or time.monotonic() - node.behind_since >= node_module.AWAY_AFTER:
+            node.votes = await self._check.disputes(ours, theirs)
+        return node.votes
+
+    def _with_finality(self, agreed: Heads, ours: Heads) -> Heads:
+        """Where a majority agrees on no finalized block now, the one that it agreed on before stays: never less."""
+        before = self._believed.finalized if self._believed else None
+        if ours.finalized is None or agreed.finalized is not None or before is None:
+            return agreed
+        return replace(agreed, finalized=before) if before.height <= agreed.latest.height else agreed
 
     def _tell(self, disputes: Sequence[Dispute]) -> None:
         """Tell the log once when a node begins to contradict, and once when it no longer does."""

@@ -1,16 +1,20 @@
 """Turns what was scanned into one committed step: the only way from a node's answer into the tables."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
 
 from indexer.core.book import Book, Moment
-from indexer.core.policy import Progress
-from indexer.core.step import News, gather, identify, settle, settle_clock
+from indexer.core.due import due_look
+from indexer.core.policy import Due, Progress
+from indexer.core.states import IllegalMove
+from indexer.core.step import News, gather, settle, settle_clock
+from indexer.daemon.reasons import describe
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
-from indexer.store.steps import OpenStep, Position, StepStore, Subject
+from indexer.store.errors import BranchChanged, StoreError
+from indexer.store.steps import Look, OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
 
@@ -19,6 +23,15 @@ LINES_A_STEP = 50
 
 SPACING = 16
 """Every so many heights a block becomes a checkpoint though nothing was found in it."""
+
+
+class InvoiceFailed(Exception):
+    """Invoices that no step can be taken with, because of a defect of ours or of what is stored of them."""
+
+    def __init__(self, invoices: Sequence[UUID], defect: Exception) -> None:
+        named = ", ".join(map(str, invoices[:5]))
+        super().__init__(f"invoice {named} cannot be dealt with (see railwatch explain): {describe(defect)}")
+        self.invoices = invoices
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +51,14 @@ class Recorder:
 
     rail: str
     traits: Traits
-    configured: Collection[AssetId]
+    configured: Mapping[AssetId, int]
+    """The rail's assets, each with the least amount (base units) that moves anything."""
     steps: StepStore
+    origin: str | None = None
+    """The name that ids of its transfers derive from, if it was renamed."""
+    looks: dict[UUID, Due] = field(default_factory=dict)
+    """Transfers that are read a second time before they are told final, and when that is. May hold too much, never
+    too little: what is in it is asked of the database before it counts."""
 
     async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
         """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
@@ -67,13 +86,15 @@ class Recorder:
         watching: Sequence[UUID] = (),
         covered_from: int = 0,
     ) -> tuple[list[BlockRef], int]:
-        """Commit transfers of blocks at or below the cursor (look-back, rescan).
+        """Commit transfers of blocks at or below the cursor (look-back, rescan), which were found on its branch.
 
-        Returns the checkpoints kept, and how many of the transfers were not known before.
+        Returns the checkpoints kept, and how many of the transfers were not known before. Raises `BranchChanged` if the
+        branch changed since ``rewinds``, or if a block contradicts one that is stored; then nothing was written.
         """
         found = 0
         subject = self._subject(transfers)
         async with self.steps.aside(rewinds, subject) as (step, position):
+            _require_below(position.cursor, transfers)
             taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
             kept = self._touched_blocks(transfers, position)
             if transfers:
@@ -89,49 +110,89 @@ class Recorder:
         async with self.steps.aside(rewinds, subject) as (step, position):
             news = self._news(step, subject)
             present = {transfer.tx_id for transfer in snapshot if transfer.amount}
-            for invoice, detection, tx_id in await step.pending():
-                if tx_id not in present:
-                    about = news.setdefault(invoice, News())
-                    about.lost.setdefault(detection, None)
-            books = await step.books({*step.touched.due, *news})
-            settle(books, news, self._moment(step, position, ()))
+            absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
+            for invoice, detection in absent:
+                news.setdefault(invoice, News()).lost.setdefault(detection, None)
+            moment, also = self._moment(step, position, ()), [each for _, each in absent]
+            invoices = {*step.touched.due, *news}
+            books = await self._apply(step, invoices, lambda books: settle(books, news, moment), also)
+            await self._save(step, books)
+
+    async def record_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
+        """Write what second looks said, and what follows from it: final, or an exception."""
+        async with self.steps.aside(rewinds, self._subject(())) as (step, position):
+            moment, also = self._moment(step, position, ()), [look.claim.id for look in looks]
+            books = await self._apply(step, await step.save_looks(looks), lambda books: settle(books, {}, moment), also)
             await self._save(step, books)
 
     async def record_clock(self, rewinds: int) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
         async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-            books = await step.books(await step.closed_windows())
-            settle_clock(books, self._moment(step, position, ()))
+            moment = self._moment(step, position, ())
+            due = set(await step.closed_windows())
+            books = await self._apply(step, due, lambda books: settle_clock(books, moment))
             await self._save(step, books)
             return len(books)
 
     def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
-        return Subject(self.traits.family, identify(transfers, self.rail), fork)
+        return Subject(self.traits.family, transfers, fork)
 
     def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, News]:
         """What the transfers mean, and what a reorg took, by invoice."""
-        touched = step.touched
-        news = gather(
-            subject.identified,
-            self.rail,
-            touched.candidates,
-            touched.known,
-            touched.rivals,
-            self.configured,
-            step.now,
-        )
-        for invoice, detections in touched.orphaned.items():
+        news = gather(subject.transfers, self.rail, step.touched.recorded(self.origin), self.configured, step.now)
+        for invoice, detections in step.touched.orphaned.items():
             news.setdefault(invoice, News()).orphaned.extend(detections)
         return news
 
     async def _settle(self, step: OpenStep, taken: Taken, position: Position, subject: Subject) -> int:
         news = self._news(step, subject)
-        books = await step.books({*step.touched.due, *news})
-        settle(books, news, self._moment(step, position, taken.blocks, history=taken.span.settled))
+        moment = self._moment(step, position, taken.blocks, history=taken.span.settled)
+        books = await self._apply(step, {*step.touched.due, *news}, lambda books: settle(books, news, moment))
         await self._save(step, books)
         return sum(len(book.fresh) for book in books)
 
+    def _note_looks(self, books: Sequence[Book]) -> None:
+        for book in books:
+            for identity in book.changed:
+                detection = book.detections[identity]
+                due = due_look(detection, book.policies, self.traits.horizon, self.traits.has_finalized)
+                if due is not None and detection.rail == self.rail:
+                    self.looks[identity] = due
+
+    async def _apply(
+        self,
+        step: OpenStep,
+        invoices: Collection[UUID],
+        act: Callable[[Sequence[Book]], object],
+        also: Collection[UUID] = (),
+    ) -> Sequence[Book]:
+        """Load the invoices and do ``act`` to them. A step is complete or not at all: if an invoice makes that fail,
+        raises `InvoiceFailed` with its name, so that a person can mend it.
+        """
+        try:
+            books = await step.books(invoices, also)
+            act(books)
+        except (StoreError, IllegalMove):
+            raise
+        except Exception as defect:
+            guilty = [invoice for invoice in invoices if not await self._works(step, invoice, act, also)]
+            if guilty and (len(guilty) < len(invoices) or len(invoices) == 1):
+                raise InvoiceFailed(guilty, defect) from defect
+            raise
+        return books
+
+    @staticmethod
+    async def _works(
+        step: OpenStep, invoice: UUID, act: Callable[[Sequence[Book]], object], also: Collection[UUID]
+    ) -> bool:
+        try:
+            act(await step.books([invoice], also))
+        except Exception:  # noqa: BLE001 - only which one it is matters; the failure itself was raised before
+            return False
+        return True
+
     async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
+        self._note_looks(books)
         await step.save(books, self.traits.horizon, self.traits.has_finalized)
         moved = [line for book in books for line in book.transitions if line.subject == "invoice"]
         for line in moved[:LINES_A_STEP]:
@@ -163,6 +224,7 @@ class Recorder:
             tip=position.tip_height,
             block_times={block.height: block.time for block in blocks},
             history=history,
+            blind=position.is_blind,
         )
 
     def _checkpoints(self, taken: Taken, position: Position) -> list[BlockRef]:
@@ -184,3 +246,17 @@ class Recorder:
     @staticmethod
     def _undoable(block: BlockRef, position: Position) -> bool:
         return position.finalized is None or block.height > position.finalized.height
+
+
+def _require_below(cursor: BlockRef, transfers: Sequence[Transfer]) -> None:
+    """Raise `BranchChanged` if one of the transfers cannot lie in an ancestor of ``cursor``, or in itself."""
+    for transfer in transfers:
+        block = transfer.block
+        if (
+            block is None
+            or block.height > cursor.height
+            or (block.height == cursor.height and block.hash != cursor.hash)
+        ):
+            raise BranchChanged(
+                f"transaction {transfer.tx_id} is not in a block of the branch that ends in {cursor.hash}"
+            )

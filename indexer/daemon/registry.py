@@ -41,4 +41,13 @@ def open_node(rail: RailConfig, node: NodeConfig) -> RailAdapter:
 
 def open_rail(rail: RailConfig) -> NodeSet:
     """All nodes of a rail behind one seam, none of them asked yet. Raises as `open_node` does."""
-    return NodeSet([Node(node.name, partial(open_node, rail, node)) for node in rail.nodes])
+    names = _told_apart([node.name for node in rail.nodes])
+    return NodeSet([Node(name, partial(open_node, rail, node)) for name, node in zip(names, rail.nodes, strict=True)])
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """The names, with a number where one is there twice: evidence says which node told what."""
+    return [
+        f"{name} ({names[: place + 1].count(name)})" if name in names[:place] else name
+        for place, name in enumerate(names)
+    ]

@@ -1,7 +1,8 @@
 """The life of one rail: take the lease, follow, stand back when a node or the database is away, halt by name.
 
 A fault of the node or of Postgres leaves the rail not live, with a reason, and heals by itself. What could lose or
-invent money halts the rail, and only that rail, until a person acts.
+invent money halts the rail, and only that rail, until a person resumes it. An unknown failure starts the rail again,
+and halts it when it repeats without a committed step between.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,24 +22,27 @@ from indexer.core.chain import DeepReorg
 from indexer.core.states import IllegalMove
 from indexer.daemon.claims import Claims
 from indexer.daemon.follower import Behind, Follower, Pace
+from indexer.daemon.isolation import keep_running
 from indexer.daemon.nodeset import NodeSet
+from indexer.daemon.reasons import describe, innermost, one_line
 from indexer.daemon.reconciler import Reconciler
 from indexer.daemon.recorder import Recorder
 from indexer.daemon.registrar import Registrar
-from indexer.daemon.watchlist import RailWatches
+from indexer.daemon.rescan import Rescanner
+from indexer.daemon.second_look import SecondLook
+from indexer.daemon.watchlist import Family, RailWatches
 from indexer.rail import AssetId, BlockGone, RailFault, RailUnavailable
 from indexer.store.balances import BalanceStore
 from indexer.store.database import Database
-from indexer.store.errors import LeaseLost, StoreUnavailable
+from indexer.store.errors import BranchChanged, LeaseLost, StoreUnavailable
 from indexer.store.lease import LASTS, LeaseKeeper
 from indexer.store.listen import Listener
-from indexer.store.rails import load_left, load_spends, say_halted, say_state
+from indexer.store.rails import load_left, load_spends, rail_state, say_halted, say_state
 from indexer.store.steps import Lease, StepStore
-from indexer.store.watches import WatchStore
 
 Result = TypeVar("Result")
 
-AWAY = (RailUnavailable, BlockGone, StoreUnavailable)
+AWAY = (RailUnavailable, BlockGone, StoreUnavailable, BranchChanged)
 """Stand back and try again."""
 
 FATAL = (RailFault, DeepReorg, IllegalMove)
@@ -47,6 +51,12 @@ FATAL = (RailFault, DeepReorg, IllegalMove)
 WORK_CHANNEL = "railwatch_work"
 LONGEST_PAUSE = 5.0
 FORGET_EVERY = 60.0
+FAILURES_MAX = 5
+"""Unknown failures in a row, without a committed step between, after which a rail is halted."""
+RESTART_FIRST, RESTART_LONGEST = 1.0, 30.0
+"""Seconds before a rail starts again after an unknown failure: at first, and at most."""
+RESUME_EVERY = 1.0
+"""Seconds between two looks at whether a person has resumed a halted rail."""
 DROP_WITHIN = 2.0
 """Seconds that giving a lease back may take at the end, whatever holds its row."""
 
@@ -60,16 +70,22 @@ class RailRunner:
     name: str
     node: NodeSet
     database: Database
-    watches: RailWatches
-    watch_store: WatchStore
+    family: Family
+    assets: Mapping[str, AssetId]
     pace: Pace
-    configured: Collection[AssetId]
+    configured: Mapping[AssetId, int]
+    """The rail's assets, each with the least amount (base units) that moves anything."""
     reconcile_every: float = 0
     """Seconds between two comparisons of balances with what was detected; 0: never."""
     halted: str | None = None
     standby: str | None = None
     follower: Follower | None = None
     beat: float = field(default_factory=time.monotonic)
+    failed: Callable[[str], None] = lambda _: None
+    """Called with the name of a task that failed for a reason that nobody foresaw."""
+    _failures: int = 0
+    _reached: tuple[object, ...] = ()
+    """Where the last unknown failure left the rail."""
     _doubt: bool = False
     log: structlog.stdlib.BoundLogger = field(init=False)
 
@@ -77,30 +93,82 @@ class RailRunner:
         self.log = structlog.get_logger().bind(rail=self.name)
 
     async def run(self) -> None:
-        """Follow until cancelled. Returns only when the rail is halted."""
+        """Follow until cancelled; while the rail is halted, wait until a person resumes it."""
         keeper = LeaseKeeper(self.database, self.name, HOLDER)
         try:
-            while self.halted is None:
+            while True:
                 lease = await self._take(keeper)
                 try:
                     await self._follow(lease, keeper)
                 except* LeaseLost as lost:
-                    self.log.warning("lease.lost", why=str(lost.exceptions[0]))
+                    await self._lost(lease, lost.exceptions[0])
                 except* FATAL as fault:
                     await self._halt(lease, fault.exceptions[0])
+                except* Exception as unknown:  # noqa: BLE001 - the one place where a rail's unknown failure ends
+                    await self._start_again(lease, keeper, unknown)
+                if self.halted is not None:
+                    await self._release(keeper)
+                    await self._until_resumed()
         finally:
-            # If the row cannot be had in time, the end of the connection frees the lease as well.
-            with suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(DROP_WITHIN):
-                    await keeper.drop()
-            await keeper.close()
+            await self._release(keeper)
             await self.node.__aexit__(None, None, None)
 
-    async def fail(self, defect: BaseException) -> None:
-        """A defect of ours ended the rail: say so where people look, whoever holds the lease now."""
-        self.halted = f"internal error, please report it: {type(defect).__name__}: {defect}"
+    async def _release(self, keeper: LeaseKeeper) -> None:
+        """Give the lease back. If its row cannot be had in time, the end of the connection frees the lease as well."""
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(DROP_WITHIN):
+                await keeper.drop()
+        await keeper.close()
+
+    async def _lost(self, lease: Lease, why: BaseException) -> None:
+        """Nobody may read `live` of a rail that is not followed; whoever has taken it over says how it is."""
+        reason = one_line(str(innermost(why)))
+        self.log.warning("lease.lost", why=reason)
+        await self._say(lease, "stalled", f"not followed: {reason}")
+
+    async def _start_again(self, lease: Lease, keeper: LeaseKeeper, defect: BaseException) -> None:
+        """Begin the rail anew after an unknown failure, later each time; halt it if that does not help."""
+        self.failed(f"{self.name}.chain")
+        cause = describe(defect)
+        self.log.error("rail.failed", why=cause, exc_info=innermost(defect))
+        left = None
         with suppress(StoreUnavailable):
-            await say_halted(self.database, self.name, self.halted)
+            left = await load_left(self.database, self.name)
+        reached = (left.cursor.hash if left and left.cursor else None, left.rewinds if left else None)
+        self._failures = self._failures + 1 if reached == self._reached else 1
+        self._reached = reached
+        if self._failures >= FAILURES_MAX:
+            self._failures = 0
+            await self._halt(lease, defect)
+            return
+        pause = min(RESTART_LONGEST, RESTART_FIRST * 2.0 ** (self._failures - 1))
+        await self._say(lease, "stalled", f"failed, and starts again in {pause:.0f} s: {cause}")
+        # Another daemon may do better, so the lease does not wait with us.
+        await keeper.close()
+        self.beat = time.monotonic()
+        await asyncio.sleep(pause)
+
+    async def _say(self, lease: Lease, state: str, reason: str) -> None:
+        """Write how the rail is, if that can be done soon, and if the lease is still ours."""
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(DROP_WITHIN):
+                await say_state(self.database, lease, state, reason)
+
+    async def _until_resumed(self) -> None:
+        """Wait until the row no longer says `halted`: a person has resumed the rail, or another daemon follows it."""
+        said, why = False, str(self.halted)
+        while True:
+            with suppress(StoreUnavailable):
+                halted = await rail_state(self.database, self.name) == "halted"
+                if said and not halted:
+                    self.log.info("rail.resumed", halted_because=why)
+                    self.halted = None
+                    return
+                if not halted:
+                    # It could not be written when it happened. Nothing is, while another daemon has the rail.
+                    await say_halted(self.database, self.name, why)
+                said = said or halted
+            await asyncio.sleep(RESUME_EVERY)
 
     async def _take(self, keeper: LeaseKeeper) -> Lease:
         """Wait for the lease. Whoever holds it is told once, not at every try."""
@@ -123,45 +191,82 @@ class RailRunner:
             await asyncio.sleep(1.0)
 
     async def _follow(self, lease: Lease, keeper: LeaseKeeper) -> None:
-        """Everything that a rail does while its lease lasts; the first task that fails ends all of them."""
-        recorder = Recorder(self.name, self.node.traits, self.configured, StepStore(self.database, lease))
-        self.watches.spends = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
-        left = await self._patiently(lambda: load_left(self.database, self.name), lease)
-        self.follower = follower = Follower(self.node, recorder, self.watches, left, self.pace)
-        registrar = Registrar(self.watch_store, self.node, follower)
-        parsed = asyncio.Event()
+        """Everything that a rail does while its lease lasts.
+
+        The lease and the chain end all of it when they fail; every other task fails and starts again by itself.
+        """
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep(keeper), name=f"{self.name}.lease")
-                tasks.create_task(self._hear(follower), name=f"{self.name}.push")
-                tasks.create_task(self._register(registrar, parsed, lease), name=f"{self.name}.register")
-                tasks.create_task(self._look_back(registrar, parsed, lease), name=f"{self.name}.lookback")
+                self.follower = follower = await self._begin(lease)
+                registrar = Registrar(self.family.store, self.node, follower)
+                rescanner = Rescanner(self.family.store, self.node, follower)
+                parsed = asyncio.Event()
                 tasks.create_task(self._chain(follower, lease), name=f"{self.name}.chain")
-                tasks.create_task(self._forget_spends(lease), name=f"{self.name}.spends")
+                errands: dict[str, Callable[[], Awaitable[None]]] = {
+                    "push": lambda: self._hear(follower),
+                    "register": lambda: self._register(registrar, parsed, lease),
+                    "lookback": lambda: self._look_back(registrar, parsed, lease),
+                    "rescan": lambda: self._rescan(rescanner, lease),
+                    "spends": lambda: self._forget_spends(follower, lease),
+                }
                 if self.reconcile_every and self.node.tells_balances:
-                    reconciler = self._reconciler(follower, lease)
-                    tasks.create_task(reconciler.run(), name=f"{self.name}.balances")
+                    errands["balances"] = self._reconciler(follower, lease).run
+                for name, errand in errands.items():
+                    tasks.create_task(self._keep_running(name, errand), name=f"{self.name}.{name}")
         finally:
-            await follower.drop_ahead()
+            follower_then, self.follower = self.follower, None
+            if follower_then is not None:
+                await follower_then.drop_ahead()
+
+    async def _keep_running(self, name: str, errand: Callable[[], Awaitable[None]]) -> None:
+        async def guarded() -> None:
+            try:
+                await errand()
+            except LeaseLost as lost:
+                raise _Ended(lost) from lost
+
+        try:
+            await keep_running(f"{self.name}.{name}", guarded, self.failed, rail=self.name)
+        except _Ended as ended:
+            raise ended.why from ended
+
+    async def _begin(self, lease: Lease) -> Follower:
+        """A follower at the last committed block, with an index that was caught up after the lease was taken.
+
+        A destination turns `watching` in a step under the lease, once its key is in the index of the follower that has
+        the lease. So one that was `watching` before is in the tables by now, and in this index.
+        """
+        index = await self._patiently(lambda: self.family.caught_up(self._alive), lease)
+        claims = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
+        left = await self._patiently(lambda: load_left(self.database, self.name), lease)
+        steps = StepStore(self.database, lease)
+        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin)
+        follower = Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
+        follower.second_look = SecondLook(self.node, recorder, follower.watches)
+        await self._patiently(follower.second_look.begin, lease)
+        return follower
+
+    def _alive(self) -> None:
+        self.beat = time.monotonic()
 
     def _reconciler(self, follower: Follower, lease: Lease) -> Reconciler:
         store = BalanceStore(self.database, lease, self.node.traits.family, self.configured)
-        return Reconciler(store, self.node, follower, self.watches.assets.get(""), self.reconcile_every)
+        return Reconciler(store, self.node, follower, self.assets.get(""), self.reconcile_every)
 
     async def _chain(self, follower: Follower, lease: Lease) -> None:
         while True:
             self.beat = time.monotonic()
-            if not await self._patiently(self._round, lease):
+            if not await self._patiently(lambda: self._round(follower), lease):
                 await follower.rest()
 
-    async def _round(self) -> bool:
-        assert self.follower is not None
+    async def _round(self, follower: Follower) -> bool:
         if self._doubt:
-            self.follower.rebase(await load_left(self.database, self.name))
+            follower.rebase(await load_left(self.database, self.name))
             self._doubt = False
         try:
-            return await self.follower.round()
-        except StoreUnavailable:
+            return await follower.round()
+        except (StoreUnavailable, BranchChanged):
             # The commit may have happened although its answer did not come.
             self._doubt = True
             raise
@@ -182,7 +287,7 @@ class RailRunner:
                 await self.node.wait_for_change()
                 follower.wake.set()
                 pause = 0.1
-            except RailUnavailable as silent:
+            except (RailUnavailable, BlockGone) as silent:
                 self.log.debug("push.away", why=str(silent))
                 follower.wake.set()
                 await asyncio.sleep(pause)
@@ -190,14 +295,11 @@ class RailRunner:
 
     async def _register(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
         """Read registrations as they come; a lost notification costs a second."""
-        since = await self._patiently(self.watch_store.now, lease)
         async with Listener(self.database.dsn, (WORK_CHANNEL,)) as listener:
             while True:
                 if await self._patiently(registrar.parse_new, lease):
                     parsed.set()
-                elsewhere, since = await self._patiently(lambda: self.watch_store.keyed_since(since), lease)  # noqa: B023
-                for key in elsewhere:
-                    self.watches.index.add(key)
+                await self._patiently(self.family.caught_up, lease)
                 await listener.wait(1.0)
 
     async def _look_back(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
@@ -208,16 +310,21 @@ class RailRunner:
             parsed.clear()
             await self._patiently(registrar.look_back, lease)
             await self._patiently(registrar.look_back_for_neighbours, lease)
-            if self.follower is not None and self.follower.cursor is not None:
-                await self._patiently(registrar.rescan, lease)
 
-    async def _forget_spends(self, lease: Lease) -> None:
+    async def _rescan(self, rescanner: Rescanner, lease: Lease) -> None:
+        """A span a turn, beside registrations and blocks."""
+        while True:
+            if not await self._patiently(rescanner.turn, lease):
+                await asyncio.sleep(0.5)
+
+    async def _forget_spends(self, follower: Follower, lease: Lease) -> None:
         """Let go of what only final transfers consumed. What was added while the database was asked stays."""
         while True:
             await asyncio.sleep(FORGET_EVERY)
-            before = self.watches.spends.pairs()
+            spends = follower.watches.spends
+            before = spends.pairs()
             live = await self._patiently(lambda: load_spends(self.database, self.name), lease)
-            self.watches.spends.forget(before.difference(live))
+            spends.forget(before.difference(live))
 
     async def _patiently(self, act: Callable[[], Awaitable[Result]], lease: Lease) -> Result:
         """Do ``act`` until nobody that it needs is away, with growing, jittered pauses."""
@@ -238,10 +345,10 @@ class RailRunner:
         raise AssertionError("retrying never ends without an answer")
 
     async def _stand_back(self, why: BaseException | None, lease: Lease) -> None:
-        reason = str(why)
+        reason = one_line(str(why))
         if self.follower is not None:
             await self.follower.drop_ahead()
-        if isinstance(why, BlockGone):
+        if isinstance(why, BlockGone | BranchChanged):
             self.log.info("chain.moved", why=reason)
             return
         self.log.warning("rail.stands_back", why=reason)
@@ -254,10 +361,23 @@ class RailRunner:
             await say_state(self.database, lease, "stalled", reason)
 
     async def _halt(self, lease: Lease, fault: BaseException) -> None:
-        """Say why, everywhere that somebody might look, and follow no further."""
-        while isinstance(fault, BaseExceptionGroup):
-            fault = fault.exceptions[0]
-        self.halted = f"{type(fault).__name__}: {fault}" if isinstance(fault, RailFault) else str(fault)
+        """Say why, everywhere that somebody might look, and follow no further until a person resumes the rail."""
+        fault = innermost(fault)
+        if isinstance(fault, DeepReorg):
+            self.halted = f"{one_line(str(fault))}; what to decide: docs/runbooks/rail-halted.md"
+        else:
+            known = isinstance(fault, FATAL)
+            what = (
+                f"{type(fault).__name__}: {one_line(str(fault))}" if known else f"repeated failure: {describe(fault)}"
+            )
+            self.halted = f"{what}; once the cause is gone: railwatch rail resume {self.name}"
         self.log.critical("rail.halted", why=self.halted)
-        with suppress(StoreUnavailable):
-            await say_state(self.database, lease, "halted", self.halted)
+        await self._say(lease, "halted", self.halted)
+
+
+class _Ended(BaseException):
+    """The lease is lost: the one failure of an errand after which it does not start again."""
+
+    def __init__(self, why: LeaseLost) -> None:
+        super().__init__(str(why))
+        self.why = why

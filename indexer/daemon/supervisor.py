@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,11 +17,13 @@ from indexer.config import Config, RailConfig
 from indexer.core.model import Patience
 from indexer.daemon.alarms import Alarms
 from indexer.daemon.database import open_database
+from indexer.daemon.demand import with_assets_in_demand
 from indexer.daemon.follower import Pace
+from indexer.daemon.isolation import keep_running
 from indexer.daemon.nodeset import NodeSet
 from indexer.daemon.registry import open_rail
 from indexer.daemon.runner import RailRunner
-from indexer.daemon.watchlist import Family, RailWatches
+from indexer.daemon.watchlist import Family
 from indexer.known import default_tiers
 from indexer.rail import ChainId, Traits
 from indexer.store.clock import ClockStore
@@ -29,7 +31,7 @@ from indexer.store.database import Database
 from indexer.store.errors import StoreUnavailable
 from indexer.store.mirror import PolicyRow, RailMirror, asset_id, mirror
 from indexer.store.reads import Counts, read_counts
-from indexer.store.watches import WatchStore, close_due
+from indexer.store.watches import Closing, WatchStore
 
 STOP_WITHIN = 4.0
 """Seconds that rails get to put their last step down, once told to stop."""
@@ -58,6 +60,9 @@ class Reporter(Protocol):
     def counted(self, counts: Counts) -> None:
         """Called four times a minute, while Postgres answers."""
 
+    def failed(self, task: str) -> None:
+        """Count a failure of ``task`` that nobody foresaw. The task starts again."""
+
     def stopping(self) -> None:
         """The end has begun."""
 
@@ -73,6 +78,9 @@ class Silent:
         """Nothing to tell."""
 
     def counted(self, counts: Counts) -> None:
+        """Nothing to tell."""
+
+    def failed(self, task: str) -> None:
         """Nothing to tell."""
 
     def stopping(self) -> None:
@@ -114,28 +122,25 @@ async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> No
     nodes = [open_rail(rail) for rail in rails]
     async with open_database(config) as database:
         await _mirror(database, config, rails, nodes, only=only_rail is not None)
+        rails = await with_assets_in_demand(database, rails)
+        nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
         families = await _load_families(database, {node.traits.family for node in nodes})
         runners = [
-            _runner(database, families[node.traits.family], rail, node) for rail, node in zip(rails, nodes, strict=True)
+            _runner(database, families[node.traits.family], rail, node, reporter)
+            for rail, node in zip(rails, nodes, strict=True)
         ]
         structlog.get_logger().info("daemon.started", rails=[rail.name for rail in rails])
         async with asyncio.TaskGroup() as tasks:
-            for runner in runners:
-                tasks.create_task(_supervise(runner), name=f"rail.{runner.name}")
-            tasks.create_task(_close_watches(database))
-            tasks.create_task(Alarms(ClockStore(database)).run())
-            tasks.create_task(_beat(runners, reporter))
-            tasks.create_task(_count(database, reporter))
+            errands: dict[str, Callable[[], Awaitable[None]]] = {
+                **{f"rail.{runner.name}": runner.run for runner in runners},
+                "closing": lambda: _close_watches(database),
+                "alarms": Alarms(ClockStore(database), reporter.failed).run,
+                "beat": lambda: _beat(runners, reporter),
+                "counting": lambda: _count(database, reporter),
+            }
+            for name, errand in errands.items():
+                tasks.create_task(keep_running(name, errand, reporter.failed), name=name)
             reporter.ready()
-
-
-async def _supervise(runner: RailRunner) -> None:
-    """Let one rail run. A defect takes it down loudly, and leaves the others alone."""
-    try:
-        await runner.run()
-    except Exception as defect:  # noqa: BLE001 - the one place where a rail's unknown failure ends
-        structlog.get_logger().exception("rail.failed", rail=runner.name)
-        await runner.fail(defect)
 
 
 async def _mirror(
@@ -143,7 +148,8 @@ async def _mirror(
 ) -> None:
     mirrors = [rail_mirror(config, rail, node.traits) for rail, node in zip(rails, nodes, strict=True)]
     async with database.connection() as connection:
-        await mirror(connection, mirrors, {"closes_in": config.invoices.keep_watching}, only=only)
+        settings = {"closes_in": config.invoices.keep_watching}
+        await mirror(connection, mirrors, settings, only=only, unfollowed=config.invoices.unfollowed_rails)
 
 
 def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
@@ -158,18 +164,21 @@ def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
         for tier in default_tiers(rail.chain_id, traits.has_finalized)
     ]
     assets = tuple(each.spec for each in rail.assets)
-    patience = Patience(timedelta(seconds=rail.stuck_after), timedelta(seconds=rail.blind_after))
-    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, (*configured, *defaults), patience)
+    patience = Patience(*(timedelta(seconds=each) for each in (rail.stuck_after, rail.blind_after, rail.time_margin)))
+    stall_after = timedelta(seconds=rail.stall_after) if rail.stall_after else None
+    least = {each.contract: each.min_amount for each in rail.assets}
+    policies = (*configured, *defaults)
+    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, policies, patience, least, stall_after)
 
 
 async def _load_families(database: Database, names: Iterable[str]) -> dict[str, Family]:
     families = {name: Family(name, WatchStore(database, name)) for name in names}
     for family in families.values():
-        await family.load()
+        await family.caught_up()
     return families
 
 
-def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet) -> RailRunner:
+def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet, reporter: Reporter) -> RailRunner:
     traits = node.traits
     ids = {each.contract: asset_id(rail.chain_id, traits, each.contract) for each in rail.assets}
     by_contract = {
@@ -180,24 +189,26 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet)
         name=rail.name,
         node=node,
         database=database,
-        watches=RailWatches(family.index, by_contract),
-        watch_store=family.store,
-        pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height),
-        configured=frozenset(ids.values()),
+        family=family,
+        assets=by_contract,
+        pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after),
+        configured={ids[each.contract]: each.min_amount for each in rail.assets},
         reconcile_every=rail.reconcile_every,
+        failed=reporter.failed,
     )
 
 
 async def _close_watches(database: Database) -> None:
-    """Close invoices whose horizon has passed.
+    """Close invoices whose horizon has passed, and was seen to its end.
 
     Their addresses stay in the index until the next start: it is a filter, and the store ignores what is closed. To
     take one out here could race with its being registered again, and a payment would be missed.
     """
+    closing = Closing(database)
     while True:
         await asyncio.sleep(CLOSE_EVERY)
         with suppress(StoreUnavailable):
-            await close_due(database)
+            await closing.turn()
 
 
 async def _count(database: Database, reporter: Reporter) -> None:

@@ -1,6 +1,7 @@
 """What the rails of one family look for, held in memory and caught up by query."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -64,21 +65,47 @@ class Family:
     """All watched addresses of one address space, shared by its rails in this process.
 
     A payment on the wrong one of its chains is found because each of them looks for every address (HAZARDS E17).
+    The index is had from `caught_up` alone, so that nobody can follow a rail with an index older than its lease.
     """
 
     def __init__(self, name: str, store: WatchStore) -> None:
         self.name = name
         self.store = store
-        self.index = AddressIndex()
+        self._index = AddressIndex()
+        self._position: int | None = None
+        """The newest addition that the index holds, and with it all earlier ones; None: it was never read."""
+        self._reading = asyncio.Lock()
 
-    async def load(self) -> None:
-        """Read every watched address, once. Raises `StoreUnavailable`."""
+    def __len__(self) -> int:
+        return len(self._index)
+
+    async def caught_up(self, alive: Callable[[], None] = lambda: None) -> AddressIndex:
+        """Return the index with every address that was added to the watch before this call, by any daemon.
+
+        ``alive`` is called between two chunks. Raises `StoreUnavailable`; what was read until then is kept.
+        """
+        async with self._reading:
+            if self._position is None:
+                await self._load(alive)
+            assert self._position is not None
+            while True:
+                keys, self._position = await self.store.keyed_after(self._position)
+                if not keys:
+                    return self._index
+                for key in keys:
+                    self._index.add(key)
+                alive()
+
+    async def _load(self, alive: Callable[[], None]) -> None:
+        """Read every watched address. The position is read first, so that what is added meanwhile is read again."""
         log = structlog.get_logger().bind(family=self.name)
-        expected = await self.store.count()
-        self.index = AddressIndex(expected)
+        position, expected = await self.store.position(), await self.store.count()
+        index = AddressIndex(expected)
         async for keys in self.store.keys():
             for key in keys:
-                self.index.add(key)
+                index.add(key)
+            alive()
             if expected >= LOAD_WORTH_TELLING:
-                log.info("watch.loading", addresses=len(self.index), expected=expected)
-        log.info("watch.loaded", addresses=len(self.index), bytes=self.index.size_in_bytes)
+                log.info("watch.loading", addresses=len(index), expected=expected)
+        self._index, self._position = index, position
+        log.info("watch.loaded", addresses=len(index), bytes=index.size_in_bytes)

@@ -16,6 +16,7 @@ from indexer.deliver.worker import POLL_SECONDS, EndpointWorker, Meter
 from indexer.store.database import Database
 from indexer.store.endpoints import CHANNEL, list_endpoints
 from indexer.store.errors import StoreUnavailable
+from indexer.store.feed import note_generation
 from indexer.store.listen import Listener
 from indexer.store.reads import Record
 from indexer.store.sole import DelivererLock
@@ -166,6 +167,7 @@ async def _report(database: Database, standing: Standing, reporter: Reporter) ->
 async def _look(database: Database, seen: list[Record]) -> None:
     while True:
         with suppress(StoreUnavailable):
+            await note_generation(database)
             seen[:] = await list_endpoints(database)
         await asyncio.sleep(REPORT_EVERY)
 

@@ -37,6 +37,7 @@ def body_of(facts: Mapping[str, Any]) -> bytes:
             "invoice": _invoice(facts),
             "refund": _picked(facts["refund"], REFUND),
             "settlement": _picked(facts["settlement"], SETTLEMENT),
+            "generation": facts["generation"],
         },
     }
     return msgspec.json.encode(_plain(event))

@@ -6,6 +6,7 @@ event at most is here at a time, from its being read until its end is recorded, 
 
 import asyncio
 import time
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Protocol
 from uuid import UUID
@@ -22,8 +23,10 @@ from indexer.store.webhooks import Failed, Owed, due_deliveries, queue_events, r
 
 PAGE = 500
 """Lines of the feed that are read at a time."""
-OWED_MAX = 1000
-"""Events that an endpoint may be owed before its reading waits. What it does not read yet is safe in the feed."""
+READY_MAX = 1000
+"""Lanes that may be due before reading waits. What failed and rests until its next attempt does not count."""
+OWED_MAX = 100_000
+"""Events that an endpoint may be owed in all. What it does not read yet is safe in the feed."""
 AHEAD = 4
 """Events read ahead for each post that may be on its way, so that senders need not wait for the database."""
 POLL_SECONDS = 1.0
@@ -57,6 +60,7 @@ class EndpointWorker:
         self._ready: asyncio.Queue[Owed] = asyncio.Queue()  # bounded by what `_take` reads
         self._ended: list[tuple[Owed, Answer]] = []
         self._lanes: set[UUID] = set()
+        self._retrying: set[UUID] = set()
         self._retries: list[float] = []  # a heap: when what has failed is due again, by the monotonic clock
         self._posting = 0
         self._term = 0
@@ -120,7 +124,7 @@ class EndpointWorker:
             return 0
         # Cleared first: a wake-up that comes during the query must not be lost.
         self._feed_has_more = False
-        queued = await queue_events(self._database, self.name, self._webhook.events, PAGE, OWED_MAX)
+        queued = await queue_events(self._database, self.name, self._webhook.events, PAGE, READY_MAX, OWED_MAX)
         self._feed_has_more = self._feed_has_more or queued.looked_at == queued.room
         if not queued.reading:
             self._put_back()  # paused: what was read ahead stays here
@@ -130,9 +134,13 @@ class EndpointWorker:
         slots = self._webhook.concurrency
         if self._ready.qsize() >= slots:
             return 0
-        due = await due_deliveries(self._database, self.name, self._lanes, slots * AHEAD)
+        # What has failed before may be slow to fail again: one slot in two at the most, so that news always finds one.
+        retries = max(1, slots // 2) - len(self._retrying)
+        due = await due_deliveries(self._database, self.name, self._lanes, slots * AHEAD, max(0, retries))
         for each in due:
             self._lanes.add(each.lane)
+            if each.attempts:
+                self._retrying.add(each.lane)
             self._ready.put_nowait(each)
         return len(due)
 
@@ -140,7 +148,7 @@ class EndpointWorker:
         while True:
             owed = await self._ready.get()
             if self._stopping or not self._standing.held:
-                self._lanes.discard(owed.lane)
+                self._let_go([owed.lane])
                 continue
             self._posting += 1
             try:
@@ -155,10 +163,10 @@ class EndpointWorker:
         if not ended:
             return
         failed = [self._failed(owed, answer) for owed, answer in ended if answer.failure is not None]
-        delivered = [owed.seq for owed, answer in ended if answer.failure is None]
+        delivered = [(owed.seq, owed.event_id) for owed, answer in ended if answer.failure is None]
         await record_attempts(self._database, self.name, delivered, failed)
         del self._ended[: len(ended)]
-        self._lanes.difference_update(owed.lane for owed, _ in ended)
+        self._let_go([owed.lane for owed, _ in ended])
         for each in failed:
             if each.pause is not None:
                 heappush(self._retries, time.monotonic() + each.pause)
@@ -167,7 +175,11 @@ class EndpointWorker:
     def _failed(self, owed: Owed, answer: Answer) -> Failed:
         attempts = owed.attempts + 1
         pause = pause_after(attempts, self._webhook.attempts, self._webhook.first_pause, asked=answer.asked)
-        return Failed(owed.seq, attempts, pause, answer.failure or "")
+        return Failed(owed.seq, owed.event_id, attempts, pause, answer.failure or "")
+
+    def _let_go(self, lanes: Sequence[UUID]) -> None:
+        self._lanes.difference_update(lanes)
+        self._retrying.difference_update(lanes)
 
     def _tell(self, ended: list[tuple[Owed, Answer]], failed: dict[int, Failed]) -> None:
         now = time.time()
@@ -188,7 +200,7 @@ class EndpointWorker:
     def _put_back(self) -> None:
         """Forget what has not gone out yet; it is still owed."""
         while not self._ready.empty():
-            self._lanes.discard(self._ready.get_nowait().lane)
+            self._let_go([self._ready.get_nowait().lane])
 
     def _forget_retries_until(self, now: float) -> None:
         while self._retries and self._retries[0] <= now:

@@ -41,6 +41,25 @@ def render_exceptions(exceptions: list[Record]) -> RenderableType:
     return table
 
 
+def render_rescans(rescans: list[Record]) -> RenderableType:
+    """Open requests first: range, how far, and why one ended or does not get on."""
+    if not rescans:
+        return Text("no rescans")
+    table = _table("id", "rail", "from", "to", "next", "found", "is", "why")
+    for rescan in rescans:
+        table.add_row(
+            str(rescan["id"]),
+            clean(rescan["rail"]),
+            str(rescan["from_height"]),
+            "head" if rescan["to_height"] is None else str(rescan["to_height"]),
+            str(rescan["next_height"]),
+            str(rescan["found"]),
+            rescan["outcome"],
+            clean(rescan["error"] or ""),
+        )
+    return table
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:

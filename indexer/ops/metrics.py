@@ -6,6 +6,7 @@ from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
+    Counter,
     Gauge,
     GCCollector,
     PlatformCollector,
@@ -15,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-STATES = ("starting", "syncing", "live", "stalled", "halted")
+STATES = ("standby", "starting", "syncing", "live", "stalled", "halted")
 
 
 class Metrics:
@@ -40,6 +41,12 @@ class Metrics:
         self._moved: dict[str, tuple[int | None, float]] = {}
         self._exceptions = Gauge(
             "railwatch_open_exceptions", "Exceptions that are open.", ("kind", "severity"), registry=registry
+        )
+        self._failures = Counter(
+            "railwatch_task_failures",
+            "Failures that nobody foresaw; the task starts again.",
+            ("task",),
+            registry=registry,
         )
         self._told: set[tuple[str, str]] = set()
         self._lag = Gauge(
@@ -74,6 +81,10 @@ class Metrics:
         self._lag.clear()
         for consumer, lines in lag.items():
             self._lag.labels(consumer).set(lines)
+
+    def failed(self, task: str) -> None:
+        """Count a failure of a task."""
+        self._failures.labels(task).inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

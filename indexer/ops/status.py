@@ -61,3 +61,5 @@ def _rest(status: Status) -> Iterator[Text]:
     for each in status.rescans:
         until = "its head" if each["to_height"] is None else each["to_height"]
         yield Text(f"  rescan {each['id']} of {clean(each['rail'])}: at {each['next_height']}, until {until}")
+        if each["error"] is not None:
+            yield Text(f"    does not get on, tried {each['tries']} times: {clean(each['error'])}", "yellow")

@@ -1,7 +1,15 @@
 """The public seam: all that an adapter may import."""
 
 from indexer.rail.adapter import ChecksAssets, OpenNode, RailAdapter, RefusesPayments, TellsBalances
-from indexer.rail.errors import BadAddress, BlockGone, RailError, RailFault, RailUnavailable
+from indexer.rail.errors import (
+    BadAddress,
+    BlockGone,
+    NotKept,
+    PendingUnknown,
+    RailError,
+    RailFault,
+    RailUnavailable,
+)
 from indexer.rail.simulator import Simulator
 from indexer.rail.types import (
     NOBODY,
@@ -30,7 +38,9 @@ __all__ = [
     "ChainId",
     "ChecksAssets",
     "Heads",
+    "NotKept",
     "OpenNode",
+    "PendingUnknown",
     "RailAdapter",
     "RailError",
     "RailFault",

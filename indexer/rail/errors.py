@@ -9,12 +9,32 @@ class RailUnavailable(RailError):
     """The node cannot answer now, or not rightly: away, slow, behind, on another chain. Back off and ask again."""
 
 
+class NotKept(RailUnavailable):
+    """The node no longer keeps what is this old: a pruned block, a ledger that begins later (HAZARDS B16, S14).
+
+    ``first`` is the lowest height that it serves, as far as it tells. The node is well otherwise: another one may have
+    the blocks, and who only looks back may begin there and say so. The blocks are never skipped.
+    """
+
+    def __init__(self, message: str, first: int | None = None) -> None:
+        super().__init__(message)
+        self.first = first
+
+
+class PendingUnknown(RailUnavailable):
+    """What waits for a block is not known now, and the blocks are: the mempool is still being read, or loaded.
+
+    A snapshot that is not whole would say of payments that they were dropped, so there is none. The node is well
+    otherwise: blocks are followed, and only what depends on the mempool waits (no window ends meanwhile).
+    """
+
+
 class BlockGone(RailError):
     """The block that was asked about is not, or no longer, on the node's chain. Plan again from fresh heads."""
 
 
 class RailFault(RailError):
-    """Going on would lose or invent money: an undecodable block, a pruned range. The rail halts until a person acts."""
+    """Going on would lose or invent money: a whole block that cannot be decoded. The rail halts until a person acts."""
 
 
 class BadAddress(ValueError):

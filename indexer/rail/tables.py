@@ -3,6 +3,7 @@
 Each function raises ValueError that names the wrong key and never repeats its value, which may be a secret.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,10 @@ from indexer.rail.types import RailSettings
 
 TIMEOUT_SECONDS = 10.0
 TIMEOUT_MOST = 600.0
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+"""A token of RFC 9110."""
+OWN_HEADERS = ("accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
+"""What a request needs to be one is not the configuration's to say."""
 HEIGHTS = ("lookback", "span_max", "horizon")
 """Options of a rail that are heights, each as in `Traits`."""
 
@@ -51,6 +56,24 @@ def read_timeout(table: Mapping[str, Any]) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= TIMEOUT_MOST:
         raise ValueError(f"node: timeout must be a number of seconds, more than 0 and at most {TIMEOUT_MOST:g}")
     return float(value)
+
+
+def read_headers(table: Mapping[str, Any]) -> dict[str, str]:
+    """The ``headers`` that every request to the node carries: how many hosted endpoints take an API key.
+
+    Each value may come by reference (``"api-key_file"``, ``_env``, ``_credential``), as any secret of a node.
+    """
+    headers = table.get("headers", {})
+    if not isinstance(headers, Mapping):
+        raise ValueError(  # noqa: TRY004 (what a table gets wrong is always a ValueError)
+            'node: headers must be a table, such as { "api-key_file" = "node.key" }'
+        )
+    for name, value in headers.items():
+        if not HEADER_NAME.fullmatch(name) or name.lower() in OWN_HEADERS:
+            raise ValueError(f"node: headers: {name[:40]!r} is no header that may be set")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
+            raise ValueError(f"node: headers: the value of {name} must be a plain text that is not empty")
+    return dict(headers)
 
 
 def public_name(url: str) -> str:

@@ -39,11 +39,16 @@ class BlockRef:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """What a node calls its newest, its safe and its finalized block, asked in one breath."""
+    """What a node calls its newest, its safe and its finalized block, asked in one breath.
+
+    ``claimed_height``: only the daemon sets it, where a rail has several nodes. It is the height that may exist above
+    ``latest``, although fewer than a majority of the nodes are known to have it; None where ``latest`` is all there is.
+    """
 
     latest: BlockRef
     safe: BlockRef | None = None
     finalized: BlockRef | None = None
+    claimed_height: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

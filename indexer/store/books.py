@@ -1,19 +1,32 @@
 """Between rows and the core's books: loading the invoices of a step, and writing back what changed in them."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from indexer.core.book import Book
-from indexer.core.due import next_due
-from indexer.core.model import Case, Destination, Detection, Invoice, Observation, Patience, Surplus, Transition
+from indexer.core.cases import INVOICE_KINDS
+from indexer.core.due import due_look, next_due
+from indexer.core.model import (
+    Case,
+    Destination,
+    Detection,
+    Invoice,
+    Observation,
+    Patience,
+    Refunded,
+    Surplus,
+    Transition,
+)
 from indexer.core.policy import Policy
 from indexer.core.states import DetectionState, InvoiceState, Kind
+from indexer.core.tally import Tally, TallyKey, added, without
 from indexer.rail.types import AssetId
 from indexer.store.database import Connection, Row
 from indexer.store.queries import query
@@ -41,6 +54,9 @@ TRANSITION_COLUMNS = (
     "evidence",
 )
 
+MOST = 10**78 - 1
+"""The largest amount that a column holds. A sum may be larger where a token has no honest bound: then it says this."""
+
 MANY = 500
 """Rows from which on COPY pays for its own preparation."""
 
@@ -48,8 +64,8 @@ SEPARATOR = "\x1f"
 """Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
 
 
-async def load_books(connection: Connection, invoices: Iterable[UUID]) -> list[Book]:
-    """Lock those invoices to the commit, in the order of their ids, and load all that is known of them.
+async def load_books(connection: Connection, invoices: Iterable[UUID], detections: Collection[UUID] = ()) -> list[Book]:
+    """Lock those invoices to the commit, in the order of their ids, and load them with those ``detections``.
 
     Two statements: what the second reads must be as new as the locks, which may have had to wait.
     """
@@ -57,7 +73,7 @@ async def load_books(connection: Connection, invoices: Iterable[UUID]) -> list[B
     if not ids:
         return []
     await connection.execute(LOCK_INVOICES, ids)
-    return [_book(row) for row in await connection.fetch(LOAD_BOOKS, ids)]
+    return [_book(row) for row in await connection.fetch(LOAD_BOOKS, ids, list(detections), INVOICE_KINDS)]
 
 
 def _book(row: Row) -> Book:
@@ -74,11 +90,28 @@ def _book(row: Row) -> Book:
         held=row["held"],
         held_from=InvoiceState(row["held_from"]) if row["held_from"] else None,
         settled_at=row["settled_at"],
-        refunded={(rail, AssetId(asset)): int(amount) for rail, asset, amount in row["refunds"]},
+        refunded={
+            (rail, AssetId(asset)): Refunded(int(amount), int(surplus), int(waived))
+            for rail, asset, amount, surplus, waived in row["refunds"]
+        },
     )
-    detections = (_detection(*each) for each in row["detections"])
-    surpluses = {each[0]: _surplus(*each) for each in row["surpluses"]}
-    return Book(invoice, {each.id: each for each in detections}, [_case(*each) for each in row["cases"]], surpluses)
+    detections = [_detection(*each) for each in row["detections"] or ()]
+    cases = [*(row["cases"] or ()), *row["cases_of_invoice"], *row["cases_of_balances"]]
+    return Book(
+        invoice,
+        {each.id: each for each in detections},
+        [_case(*each) for each in cases],
+        {each[0]: _surplus(*each) for each in row["surpluses"]},
+        without(dict(_tallies(row["destinations"])), detections),
+    )
+
+
+def _tallies(destinations: Iterable[Row]) -> Iterator[tuple[TallyKey, Tally]]:
+    """The sums of all that each destination received, as `_destination_rows` writes them."""
+    for identity, *_, tallies in destinations:
+        for rail, asset, kind, state, in_time, amount, count in tallies:
+            key = TallyKey(identity, rail, AssetId(asset), Kind(kind), DetectionState(state), in_time)
+            yield key, Tally(int(amount), count)
 
 
 def _destination(
@@ -90,6 +123,8 @@ def _destination(
     watch_state: str,
     stuck_after: timedelta,
     blind_after: timedelta,
+    margin: timedelta,
+    _: object,
 ) -> Destination:
     return Destination(
         id=identity,
@@ -99,7 +134,7 @@ def _destination(
         policy=Policy.from_json(policy),
         watching=watch_state != "registered",
         closed=watch_state == "closed",
-        patience=Patience(stuck_after, blind_after),
+        patience=Patience(stuck_after, blind_after, margin),
     )
 
 
@@ -121,8 +156,11 @@ def _detection(
     in_time: bool | None,
     replaced_by: str | None,
     maturity: int,
+    spends: Sequence[str],
     invoice_ended: str | None,
     version: int,
+    second_look: Literal["verified", "unverified", "mismatch"] | None,
+    looked_at_block: str | None,
 ) -> Detection:
     told = DetectionState(state)
     return Detection(
@@ -143,9 +181,12 @@ def _detection(
         in_time=in_time,
         replaced_by=replaced_by,
         maturity=maturity,
+        spends=tuple(spends),
         invoice_ended=InvoiceState(invoice_ended) if invoice_ended else None,
         told=told,
         version=version,
+        second_look=second_look,
+        looked_at_block=looked_at_block,
     )
 
 
@@ -187,7 +228,7 @@ async def save_books(connection: Connection, books: Sequence[Book], horizon: int
     detections = [_detection_row(book, each, horizon, has_finality) for book in books for each in book.changed]
     observations = [_observation_row(each) for book in books for each in book.observations]
     lines = [_transition_row(line) for book in books for line in book.transitions]
-    left_out = any(each.left_out for book in books for each in book.invoice.destinations)
+    left_out = any(each.left_out or each.small_count for book in books for each in book.invoice.destinations)
     if not (detections or lines or left_out or any(book.ended for book in books)):
         return
     if len(observations) >= MANY:
@@ -203,6 +244,7 @@ async def save_books(connection: Connection, books: Sequence[Book], horizon: int
         *_invoice_columns(books),
         *_case_columns(books),
         *_columns(few, len(TRANSITION_COLUMNS)),
+        *_tally_columns(books),
     )
     if len(lines) >= MANY:
         first = await connection.fetchval(TAKE_SEQS, len(lines))
@@ -223,6 +265,7 @@ def _detection_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
 def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
     each = book.detections[identity]
     due = next_due(each, book.policies, horizon, has_finality)
+    look = due_look(each, book.policies, horizon, has_finality)
     return (
         each.id,
         book.invoice.id,
@@ -246,8 +289,8 @@ def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool)
         each.invoice_ended,
         each.version,
         each.evidence,
-        due.basis if due else None,
-        due.height if due else None,
+        due.basis if due else f"look_{look.basis}" if look else None,
+        due.height if due else look.height if look else None,
     )
 
 
@@ -269,11 +312,26 @@ def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
         (each.id, each.state, each.state_since, each.version, each.settled_at) for each in (b.invoice for b in books)
     ]
     sums = [
-        (each.id, each.seen, each.confirmed, each.late, each.left_out)
+        (each.id, min(each.seen, MOST), min(each.confirmed, MOST), min(each.late, MOST), each.left_out)
         for book in books
         for each in book.invoice.destinations
     ]
     return [*_columns(invoices, 5), *_columns(sums, 5)]
+
+
+def _tally_columns(books: Sequence[Book]) -> list[list[Any]]:
+    """The sums of all that each destination received, in the order of `_invoice_columns`; and what was too small."""
+    rows = []
+    for book in books:
+        by_destination: defaultdict[UUID, list[list[Any]]] = defaultdict(list)
+        for (destination, *key), each in sorted(added(book.totals()).items(), key=str):
+            by_destination[destination].append([*key, str(each.amount), each.count])
+        rows += [
+            # As text: the driver would take lists within an array for its further dimensions.
+            (msgspec.json.encode(by_destination[each.id]).decode(), each.small_count, each.small_amount)
+            for each in book.invoice.destinations
+        ]
+    return _columns(rows, 3)
 
 
 def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
@@ -305,8 +363,8 @@ def _transition_row(line: Transition) -> tuple[Any, ...]:
         line.block_height,
         line.block_hash,
         line.confirmations,
-        line.seen_amount,
-        line.confirmed_amount,
+        None if line.seen_amount is None else min(line.seen_amount, MOST),
+        None if line.confirmed_amount is None else min(line.confirmed_amount, MOST),
         line.chain_time,
         line.evidence,
     )

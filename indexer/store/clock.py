@@ -13,6 +13,7 @@ from indexer.core.model import Coverage
 from indexer.core.step import look_at_cases
 from indexer.store.books import load_books, save_books
 from indexer.store.database import Connection, Database
+from indexer.store.feed import note_generation
 from indexer.store.queries import query
 
 SIGHT = query("sight")
@@ -22,6 +23,7 @@ STUCK_INVOICES = query("stuck_invoices")
 DELAYED_INVOICES = query("delayed_invoices")
 SIGHTED_INVOICES = query("sighted_invoices")
 WEIGH_INVOICES = query("weigh_invoices")
+ORDER_OF_INVOICE = query("order_of_invoice")
 
 BATCH = 500
 """Invoices of one transaction."""
@@ -53,6 +55,10 @@ class ClockStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def note_generation(self) -> None:
+        """See to it that the feed's generation is written down."""
+        await note_generation(self._database)
+
     async def sight(self) -> list[Sight]:
         """How every rail sees."""
         return [Sight(row["name"], row["blind"], row["upto"]) for row in await self._database.rows(SIGHT)]
@@ -74,6 +80,10 @@ class ClockStore:
     async def sighted(self, rail: str) -> list[UUID]:
         """What was delayed by a rail that sees again."""
         return [row["id"] for row in await self._database.rows(SIGHTED_INVOICES, rail, BATCH)]
+
+    async def order_of(self, invoice: UUID) -> str:
+        """Return the merchant and order of an invoice, for people."""
+        return str(await self._database.value(ORDER_OF_INVOICE, invoice))
 
     async def weigh(self, invoices: Sequence[UUID]) -> int:
         """Compare their exceptions with the facts, in one transaction; returns how many rows opened or ended."""

@@ -1,6 +1,7 @@
 """The connection to Postgres: a small pool, values in the shapes we use, and errors that say what to do next."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -31,13 +32,29 @@ TRANSIENT = (
 )
 """Retrying the whole step may help (HAZARDS P8, P9). Anything else is a defect, and is not caught."""
 
+ROLLBACK_TIMEOUT = 2.0
+"""Seconds for a rollback. A connection that takes longer is cut off, and then Postgres rolls back by itself."""
+
 COMMAND_TIMEOUT = 60.0
 """Seconds for any one statement: a silent network drop must not hold a rail (STACK, "Postgres")."""
 
-SESSION = {
+BOUNDS = {
     "application_name": "railwatch",
-    "lock_timeout": "10s",
     "timezone": "UTC",
+    "search_path": "pg_catalog, pg_temp",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+"""Of every connection. One whose client is paused or cut off lets go of its locks within ten seconds or so, well before
+the lease runs out. No name is looked up where somebody else could have put another object of that name."""
+
+SESSION = {
+    **BOUNDS,
+    "statement_timeout": "60s",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
 }
@@ -89,14 +106,24 @@ class Database:
         if self._pool is None:
             raise StoreUnavailable("the database is not open")
         with translated(self.dsn):
-            async with self._pool.acquire(timeout=10) as connection:
+            connection = await self._pool.acquire(timeout=10)
+            try:
                 yield connection
+            finally:
+                await self._pool.release(connection, timeout=ROLLBACK_TIMEOUT)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """One transaction: commits on leaving, unless an exception leaves with it. Never hold it across a node."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+        async with self.connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                await _roll_back(connection, transaction)
+                raise
+            await transaction.commit()
 
     async def rows(self, sql: str, *args: Any) -> list[Row]:
         """All rows of one query."""
@@ -115,11 +142,23 @@ class Database:
             return await connection.fetchval(sql, *args)
 
 
-async def connect(dsn: str) -> Connection:
+async def _roll_back(connection: Connection, transaction: Any) -> None:
+    """Roll back within bounds. What cannot be reached is cut off: nothing of an open transaction is ever kept."""
+    try:
+        async with asyncio.timeout(ROLLBACK_TIMEOUT):
+            await transaction.rollback()
+    except (*TRANSIENT, asyncpg.PostgresError):
+        connection.terminate()
+
+
+async def connect(dsn: str, *, lock_timeout: str = BOUNDS["lock_timeout"]) -> Connection:
     """One connection of its own, for what lives as long as the daemon does. Raises `StoreUnavailable`."""
     with translated(dsn):
         connection = await asyncpg.connect(
-            dsn, timeout=10, command_timeout=COMMAND_TIMEOUT, server_settings={"application_name": "railwatch"}
+            dsn,
+            timeout=10,
+            command_timeout=COMMAND_TIMEOUT,
+            server_settings={**BOUNDS, "lock_timeout": lock_timeout},
         )
         await prepare_connection(connection)
         return connection
@@ -127,9 +166,23 @@ async def connect(dsn: str) -> Connection:
 
 async def prepare_connection(connection: Connection) -> None:
     """jsonb as Python values. Numerics stay Decimal, which is exact both ways; `int()` at the boundary."""
+    _notice_silence(connection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
     )
+
+
+def _notice_silence(connection: Connection) -> None:
+    """Have the kernel end a TCP connection whose packets vanish, within about ten seconds."""
+    # The driver offers no public way to its socket. Where it has none to show, its own timeouts remain.
+    transport = getattr(connection, "_transport", None)
+    wire = transport.get_extra_info("socket") if transport is not None else None
+    if wire is None or wire.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000)):
+        if (option := getattr(socket, name, None)) is not None:
+            wire.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _nothing_to_reset(_: Connection) -> None:

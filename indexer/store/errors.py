@@ -13,6 +13,10 @@ class LeaseLost(StoreError):
     """Another daemon has taken the rail, or the cursor is not where this one left it. Nothing was written."""
 
 
+class BranchChanged(StoreError):
+    """What was found is not on the branch that the rail follows now. Nothing was written; look again."""
+
+
 class SchemaMismatch(StoreError):
     """The database's schema is not the one that this version knows."""
 

@@ -23,6 +23,9 @@ RECORD_SETTLEMENT = query("call_record_settlement")
 RESOLVE_EXCEPTION = query("call_resolve_exception")
 ANNOTATE_EXCEPTION = query("call_annotate_exception")
 REQUEST_RESCAN = query("call_request_rescan")
+CANCEL_RESCAN = query("call_cancel_rescan")
+RESUME_RAIL = query("call_resume_rail")
+RENAME_RAIL = query("call_rename_rail")
 ASSET_DECIMALS = query("asset_decimals")
 WATCH_STATES = query("watch_states")
 
@@ -120,11 +123,29 @@ async def annotate_exception(
         await connection.fetchval(ANNOTATE_EXCEPTION, exception, act.actor, note, owner)
 
 
-async def request_rescan(database: Database, rail: str, from_height: int, to_height: int | None = None) -> int:
+async def rename_rail(database: Database, old: str, new: str) -> None:
+    """Give a rail another name, with all that belongs to it. Raises `Refused` while a daemon follows it."""
+    async with _functions(database) as connection:
+        await connection.execute(RENAME_RAIL, old, new)
+
+
+async def request_rescan(database: Database, rail: str, from_height: int, to_height: int | None = None) -> UUID:
     """Ask the daemon to look through blocks again, both ends inclusive; returns the request's id. Raises `Refused`."""
     async with _functions(database) as connection:
-        request: int = await connection.fetchval(REQUEST_RESCAN, rail, from_height, to_height)
+        request: UUID = await connection.fetchval(REQUEST_RESCAN, rail, from_height, to_height)
         return request
+
+
+async def cancel_rescan(database: Database, rescan: UUID, actor: str, reason: str | None = None) -> str:
+    """End an open rescan; returns its outcome. Raises `Refused`."""
+    async with _functions(database) as connection:
+        return str(await connection.fetchval(CANCEL_RESCAN, rescan, actor, reason))
+
+
+async def resume_rail(database: Database, rail: str, actor: str, reason: str | None = None) -> str:
+    """Let a halted rail go on; returns its state. Raises `Refused`."""
+    async with _functions(database) as connection:
+        return str(await connection.fetchval(RESUME_RAIL, rail, actor, reason))
 
 
 async def asset_decimals(database: Database, rail: str, asset: str) -> int | None:

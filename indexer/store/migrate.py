@@ -1,17 +1,26 @@
-"""Numbered, forward-only migrations under an advisory lock, and the check that refuses a schema we do not know."""
+"""Numbered, forward-only migrations, one migrator at a time, and the check that refuses a schema we do not know.
+
+A migrator locks the book of migrations itself. Only roles that may write to it can do so: a reader cannot stop it.
+"""
 
 import hashlib
 import re
 from dataclasses import dataclass
 from importlib.resources import files
 
+import asyncpg
+
 from indexer.store.database import Connection
-from indexer.store.errors import SchemaMismatch
+from indexer.store.errors import SchemaMismatch, StoreUnavailable
 from indexer.store.queries import query
 
 MISSING_ROLES = query("missing_roles")
 
-LOCK = 0x7261696C  # "rail": one number for every version, so that two of them wait for each other
+LOCK_BOOK = query("lock_book")
+BOOK_HOLDERS = query("book_holders")
+
+MIGRATION_TIMEOUT = 3600.0
+"""Seconds for one migration: it may have to build an index over all that there is."""
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
 BOOK = """
@@ -49,23 +58,56 @@ def known_migrations() -> list[Migration]:
 
 
 async def migrate(connection: Connection) -> list[Migration]:
-    """Apply what is missing, each in its own transaction; returns what was applied. Raises `SchemaMismatch`."""
-    await connection.execute("select pg_advisory_lock($1)", LOCK)
+    """Apply what is missing, each in its own transaction; returns what was applied here.
+
+    Raises `SchemaMismatch`, and `StoreUnavailable`, which names the holder, while another migrator is at work for long.
+    """
+    await _create_book(connection)
+    applied: list[Migration] = []
+    while (migration := await _apply_next(connection)) is not None:
+        applied.append(migration)
+    return applied
+
+
+async def _create_book(connection: Connection) -> None:
+    """Make the book, unless it is there. Of two that make it at once Postgres refuses one, which then finds it."""
     try:
         await connection.execute(BOOK)
+    except (asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):
+        await connection.execute(BOOK)
+
+
+async def _apply_next(connection: Connection) -> Migration | None:
+    """Apply the first migration that is missing; None: there is none. What is missing is read under the lock."""
+    async with connection.transaction():
+        await _lock_book(connection)
         missing = await _missing(connection)
-        for migration in missing:
-            async with connection.transaction():
-                await connection.execute(migration.text)
-                await connection.execute(
-                    "insert into public.railwatch_migrations (version, name, checksum) values ($1, $2, $3)",
-                    migration.version,
-                    migration.name,
-                    migration.checksum,
-                )
-        return missing
-    finally:
-        await connection.execute("select pg_advisory_unlock($1)", LOCK)
+        if not missing:
+            return None
+        migration = missing[0]
+        # A text without any statement is answered in a way that the driver does not expect.
+        await connection.execute(f"{migration.text}\n;\nselect 1", timeout=MIGRATION_TIMEOUT)
+        await connection.execute(
+            "insert into public.railwatch_migrations (version, name, checksum) values ($1, $2, $3)",
+            migration.version,
+            migration.name,
+            migration.checksum,
+        )
+        return migration
+
+
+async def _lock_book(connection: Connection) -> None:
+    """Hold the book to the commit. Raises `StoreUnavailable` with the name of whoever holds it for too long."""
+    try:
+        async with connection.transaction():
+            await connection.execute("set local lock_timeout = '20s'")
+            await connection.execute(LOCK_BOOK)
+    except asyncpg.LockNotAvailableError:
+        holders = await connection.fetchval(BOOK_HOLDERS)
+        raise StoreUnavailable(
+            f"another session holds public.railwatch_migrations: {holders or 'it has just ended'}; wait for that "
+            "migration, or end the session with pg_terminate_backend, and run `railwatch migrate` again"
+        ) from None
 
 
 async def missing_roles(connection: Connection) -> list[str]:

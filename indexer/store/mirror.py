@@ -4,22 +4,28 @@ Mirroring again changes nothing. A rail's cursor and state are never touched, an
 history could point at: what is no longer configured is disabled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
+
+import asyncpg
 
 from indexer.core.model import Patience
 from indexer.core.policy import Policy
 from indexer.rail.types import AssetId, AssetSpec, ChainId, Traits
-from indexer.store.database import Connection
-from indexer.store.errors import StoreError
+from indexer.store.database import Connection, Database, Row
+from indexer.store.errors import StoreError, StoreUnavailable
 from indexer.store.queries import query
 
 LOCK_MIRROR = query("lock_mirror")
+LOCK_HOLDERS = query("lock_holders")
 MIRRORED_CHAINS = query("mirrored_chains")
 MIRROR_RAIL = query("mirror_rail")
 DISABLE_OTHER_RAILS = query("disable_other_rails")
+LEFT_RAILS = query("left_rails")
+ASSETS_IN_DEMAND = query("assets_in_demand")
 DISABLE_ASSETS = query("disable_assets")
 MIRROR_ASSETS = query("mirror_assets")
 FORGET_POLICIES = query("forget_policies")
@@ -47,6 +53,10 @@ class RailMirror:
     assets: tuple[AssetSpec, ...]
     policies: tuple[PolicyRow, ...]
     patience: Patience = field(default_factory=Patience)
+    min_amounts: Mapping[str | None, int] = field(default_factory=dict)
+    """By contract (None: the native asset) the least amount, in base units, that moves anything."""
+    stall_after: timedelta | None = None
+    """How old the newest block may be; None: no bound."""
 
 
 def asset_id(chain_id: ChainId, traits: Traits, contract: str | None) -> AssetId:
@@ -58,25 +68,43 @@ def asset_id(chain_id: ChainId, traits: Traits, contract: str | None) -> AssetId
 
 
 async def mirror(
-    connection: Connection, rails: Sequence[RailMirror], settings: Mapping[str, Any], *, only: bool = False
+    connection: Connection,
+    rails: Sequence[RailMirror],
+    settings: Mapping[str, Any],
+    *,
+    only: bool = False,
+    unfollowed: Collection[str] = (),
 ) -> None:
     """Write ``rails`` and ``settings`` (such as ``closes_in``, in seconds), in one transaction.
 
-    ``only``: other rails belong to other processes and stay as they are; otherwise they are disabled.
+    ``only``: other rails belong to other processes and stay as they are; otherwise they are disabled, which is refused
+    while invoices are open there, unless they are among ``unfollowed``.
     Raises `StoreError` that says what to do when the configuration contradicts the database or the rail.
     """
     for rail in rails:
-        _check(rail)
+        check_traits(rail)
     async with connection.transaction():
         # Two daemons that start at once would disable and enable each other's rows in any order.
-        await connection.execute(LOCK_MIRROR)
-        known = {row["name"]: row["chain_id"] for row in await connection.fetch(MIRRORED_CHAINS)}
+        await _lock(connection)
+        await check_stored(connection, rails, only=only, unfollowed=unfollowed)
         for rail in rails:
-            _check_chain(rail, known.get(rail.name, rail.chain_id))
             await _mirror_rail(connection, rail)
         if not only:
-            await connection.execute(DISABLE_OTHER_RAILS, [rail.name for rail in rails])
+            await connection.execute(DISABLE_OTHER_RAILS, [rail.name for rail in rails], list(unfollowed))
         await connection.execute(MIRROR_SETTINGS, list(settings), list(settings.values()))
+
+
+async def _lock(connection: Connection) -> None:
+    """Let one daemon mirror at a time. Raises `StoreUnavailable` with the name of whoever holds the lock for long."""
+    try:
+        async with connection.transaction():
+            await connection.execute(LOCK_MIRROR)
+    except asyncpg.LockNotAvailableError:
+        holders = await connection.fetchval(LOCK_HOLDERS)
+        raise StoreUnavailable(
+            f'another session holds the lock "mirror" in railwatch.locks: {holders or "it has just ended"}; wait for '
+            "it, or end it with pg_terminate_backend, and start again"
+        ) from None
 
 
 async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
@@ -92,6 +120,10 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
         traits.has_references,
         rail.patience.stuck,
         rail.patience.blind,
+        rail.stall_after,
+        rail.patience.margin,
+        # A mempool shows a payment before its block does, and then first sight is our own clock's.
+        timedelta(0) if traits.has_pending else rail.patience.margin,
     )
     ids = [asset_id(rail.chain_id, traits, each.contract) for each in rail.assets]
     symbols = [each.symbol for each in rail.assets]
@@ -103,6 +135,7 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
         symbols,
         [each.contract for each in rail.assets],
         [traits.native_decimals if each.contract is None else each.decimals for each in rail.assets],
+        [rail.min_amounts.get(each.contract, 0) for each in rail.assets],
     )
     by_symbol = dict(zip(symbols, ids, strict=True))
     await connection.execute(FORGET_POLICIES, rail.name)
@@ -116,18 +149,72 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
     )
 
 
-def _check_chain(rail: RailMirror, stored: str) -> None:
-    if stored != rail.chain_id:
-        raise StoreError(
-            f"rail {rail.name} is configured as chain {rail.chain_id}, and the database knows it as {stored}. "
-            f"What is stored belongs to that chain: give the new one another name, or put chain_id = {stored!r} back"
-        )
+async def check_stored(
+    connection: Connection, rails: Sequence[RailMirror], *, only: bool, unfollowed: Collection[str]
+) -> None:
+    """Raise `StoreError` where the configuration contradicts what is stored. Writes nothing."""
+    known = await connection.fetch(MIRRORED_CHAINS)
+    for rail in rails:
+        _check_chain(rail, [row for row in known if row["name"] not in unfollowed])
+    if not only:
+        for row in await connection.fetch(LEFT_RAILS, [rail.name for rail in rails]):
+            if (row["open"] or row["moving"]) and row["name"] not in unfollowed:
+                raise StoreError(_left(row["name"], row["open"], row["moving"]))
 
 
-def _check(rail: RailMirror) -> None:
-    """What can only be told once the adapter's traits are known."""
+def _left(name: str, invoices: int, payments: int) -> str:
+    return (
+        f"rail {name} is not in the configuration any more, and {invoices} invoices are open there (payments that are "
+        f"not final yet: {payments}). Nobody would see what their customers pay. Put its [[rail]] table back. "
+        f"If it has another name now: `railwatch rail rename {name} NEW`. "
+        "If nobody shall follow it: add it to unfollowed_rails in [invoices]"
+    )
+
+
+def _check_chain(rail: RailMirror, known: Sequence[Row]) -> None:
+    name, configured = rail.name, rail.chain_id
+    chain = {row["name"]: row["chain_id"] for row in known}.get(name)
+    if chain is not None:
+        if chain != configured:
+            raise StoreError(
+                f"rail {name} is configured as chain {configured}, and the database knows it as {chain}. What is "
+                f"stored belongs to that chain: give the new one another name, or put chain_id = {chain!r} back"
+            )
+        return
+    for row in known:
+        old = row["name"]
+        if row["chain_id"] == configured:
+            raise StoreError(
+                f"rail {name} follows chain {configured}, which the database knows as rail {old}. A chain is one rail, "
+                f"or its payments would be told twice. Run: railwatch rail rename {old} {name}"
+            )
+        if row["origin"] == name:
+            raise StoreError(
+                f"rail {name} cannot have that name: rail {old} had it before, and ids of its transfers derive from "
+                "it. Choose another name"
+            )
+
+
+async def assets_in_demand(database: Database, rail: str) -> list[AssetSpec]:
+    """Assets that ``rail`` no longer has, while orders that are still watched ask for them.
+
+    Raises `StoreUnavailable`.
+    """
+    rows = await database.rows(ASSETS_IN_DEMAND, rail)
+    return [AssetSpec(row["symbol"], row["contract"], row["decimals"]) for row in rows]
+
+
+def check_traits(rail: RailMirror) -> None:
+    """Raise `StoreError` for what can only be told once the adapter's traits are known."""
     traits = rail.traits
-    for asset in rail.assets:
+    ids = [asset_id(rail.chain_id, traits, each.contract) for each in rail.assets]
+    for number, asset in enumerate(rail.assets):
+        if ids[number] in ids[:number]:
+            other = rail.assets[ids.index(ids[number])]
+            raise StoreError(
+                f"rail {rail.name}: {other.symbol} and {asset.symbol} are one asset, {ids[number]}. "
+                "Keep one of their [[rail.asset]] tables"
+            )
         if asset.contract is not None and traits.token_namespace is None:
             raise StoreError(f"rail {rail.name}: asset {asset.symbol} has a contract, and the rail knows no tokens")
         if asset.contract is None and asset.decimals not in (None, traits.native_decimals):

@@ -12,6 +12,7 @@ LOAD_CHECKPOINTS = query("load_checkpoints")
 LOAD_SPENDS = query("load_spends")
 SAY_STATE = query("say_state")
 SAY_HALTED = query("say_halted")
+RAIL_STATE = query("rail_state")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Left:
     finalized: BlockRef | None
     checkpoints: list[BlockRef]
     rewinds: int
+    origin: str | None = None
+    """The name that ids of its transfers derive from, if it was renamed."""
 
 
 async def load_left(database: Database, rail: str) -> Left:
@@ -30,7 +33,7 @@ async def load_left(database: Database, rail: str) -> Left:
     if row is None:
         raise LookupError(f"rail {rail} was not mirrored")
     if row["cursor_height"] is None:
-        return Left(None, None, [], row["rewinds"])
+        return Left(None, None, [], row["rewinds"], row["origin"])
     cursor = BlockRef(row["cursor_height"], row["cursor_hash"], row["cursor_parent"], row["cursor_time"])
     finalized = None
     if row["finalized_hash"] is not None:
@@ -39,7 +42,7 @@ async def load_left(database: Database, rail: str) -> Left:
         BlockRef(each["height"], each["hash"], each["parent"], each["time"])
         for each in await database.rows(LOAD_CHECKPOINTS, rail, cursor.height)
     ]
-    return Left(cursor, finalized, points, row["rewinds"])
+    return Left(cursor, finalized, points, row["rewinds"], row["origin"])
 
 
 async def load_spends(database: Database, rail: str) -> list[tuple[str, str]]:
@@ -55,3 +58,9 @@ async def say_state(database: Database, lease: Lease, state: str, reason: str | 
 async def say_halted(database: Database, rail: str, reason: str) -> None:
     """Tell that a rail was ended by a defect, unless another daemon follows it by now."""
     await database.value(SAY_HALTED, rail, reason)
+
+
+async def rail_state(database: Database, rail: str) -> str:
+    """Return how a rail is said to be."""
+    row = await database.row(RAIL_STATE, rail)
+    return str(row["state"]) if row else "starting"

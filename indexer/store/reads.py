@@ -21,6 +21,7 @@ FEED_END = query("feed_end")
 CONSUMERS_STATUS = query("consumers_status")
 OPEN_EXCEPTIONS = query("open_exceptions")
 OPEN_RESCANS = query("open_rescans")
+LIST_RESCANS = query("list_rescans")
 LIST_INVOICES = query("list_invoices")
 READ_MOMENT = query("read_moment")
 SHOW_INVOICE = query("show_invoice")
@@ -99,6 +100,11 @@ async def read_status(database: Database) -> Status:
         exceptions=_records(await database.rows(OPEN_EXCEPTIONS)),
         rescans=_records(await database.rows(OPEN_RESCANS)),
     )
+
+
+async def list_rescans(database: Database, *, limit: int) -> list[Record]:
+    """Open requests to look through blocks again, and then the newest that have ended."""
+    return _records(await database.rows(LIST_RESCANS, limit))
 
 
 async def list_invoices(database: Database, *, state: str | None, merchant: str | None, limit: int) -> list[Record]:

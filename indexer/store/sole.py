@@ -1,28 +1,33 @@
-"""At most one deliverer posts: a lock that lives with a connection of its own.
+"""At most one deliverer posts: a lock in a row, renewed by its holder, which only the daemon's role may change.
 
-A holder that dies lets go with its connection, at once; one that is paused keeps it. One that loses its connection
-notices within a heartbeat. Until then two may post the same event, under the same webhook-id.
+A holder that dies lets go at once, because its server process has ended. One that is paused or cut off loses the lock
+when it runs out, and notices at its next beat. Until then two may post the same event, under the same webhook-id.
 """
 
 import os
 import socket
+from uuid import UUID, uuid4
 
 from indexer.store.database import Connection, connect, translated
 from indexer.store.errors import StoreUnavailable
 from indexer.store.queries import query
 
-LOCK_DELIVERER = query("lock_deliverer")
-NAME_DELIVERER = query("name_deliverer")
+ACQUIRE = query("acquire_deliverer_lock")
+RENEW = query("renew_deliverer_lock")
 WHO_DELIVERS = query("who_delivers")
+
+LASTS = 15.0
+"""Seconds that the lock outlives its last renewal."""
 
 BEAT_TIMEOUT = 5.0
 
 
 class DelivererLock:
-    """Takes and keeps the lock. The holder is known by host and process in ``pg_stat_activity``."""
+    """Acquires and keeps the lock. The holder is known by host and process."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
+        self._token: UUID | None = None
         self._connection: Connection | None = None
 
     @property
@@ -33,13 +38,12 @@ class DelivererLock:
     async def take(self) -> str | None:
         """None: it is ours. Otherwise the name of who has it. Raises `StoreUnavailable`."""
         self.drop()
-        connection = await connect(self._dsn)
+        connection = await connect(self._dsn, lock_timeout="2s")
         try:
             with translated(self._dsn):
-                await connection.fetchval(
-                    NAME_DELIVERER, f"railwatch deliver {socket.gethostname()[:30]}/{os.getpid()}"
-                )
-                if await connection.fetchval(LOCK_DELIVERER):
+                token, holder = uuid4(), f"railwatch deliver {socket.gethostname()[:30]}/{os.getpid()}"
+                if await connection.fetchval(ACQUIRE, holder, token, LASTS) is not None:
+                    self._token = token
                     self._connection, connection = connection, None
                     return None
                 return str(await connection.fetchval(WHO_DELIVERS) or "a deliverer that has just ended")
@@ -48,11 +52,13 @@ class DelivererLock:
                 connection.terminate()
 
     async def beat(self) -> None:
-        """Raises `StoreUnavailable` if the connection, and the lock with it, is gone."""
+        """Keep it. Raises `StoreUnavailable` if the connection, or the lock, is gone."""
         if self._connection is None or self.is_lost:
             raise StoreUnavailable("the connection that held the deliverer's lock is gone")
         with translated(self._dsn):
-            await self._connection.fetchval("select 1", timeout=BEAT_TIMEOUT)
+            kept = await self._connection.fetchval(RENEW, self._token, LASTS, timeout=BEAT_TIMEOUT)
+        if kept is None:
+            raise StoreUnavailable("the deliverer's lock ran out, and another deliverer has taken it")
 
     def drop(self) -> None:
         """Let go."""

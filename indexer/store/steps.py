@@ -13,12 +13,14 @@ from typing import Any
 from uuid import UUID
 
 from indexer.core.book import Book
-from indexer.core.matching import Candidate
+from indexer.core.matching import Candidate, Known
 from indexer.core.model import Coverage
+from indexer.core.policy import Due
+from indexer.core.step import Recorded
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
 from indexer.store.books import load_books, save_books
 from indexer.store.database import Connection, Database, Row
-from indexer.store.errors import LeaseLost
+from indexer.store.errors import BranchChanged, LeaseLost
 from indexer.store.queries import query
 
 QUIET_STEP = query("quiet_step")
@@ -30,6 +32,9 @@ COVER = query("cover")
 CLOSED_WINDOWS = query("closed_windows")
 BEGIN_WATCHING = query("begin_watching")
 SAVE_CHECKPOINTS = query("save_checkpoints")
+DUE_LOOKS = query("due_looks")
+LOOKED_AT = query("looked_at")
+SAVE_LOOKS = query("save_second_looks")
 
 
 NEVER = 2**62
@@ -49,7 +54,7 @@ class Position:
     """Where a step leaves the rail.
 
     ``finalized`` is the highest final block at or below the cursor, None where none is known. ``age``: how long ago
-    the node said that the cursor is its head; None while it is not, and then only block times are covered.
+    the nodes said that nothing is above the cursor; None while that is not so, and then no further time is covered.
     """
 
     cursor: BlockRef
@@ -59,38 +64,72 @@ class Position:
     state: str
     reason: str | None
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether the rail cannot be believed: then nothing is promoted, and nothing expires."""
+        return self.state in ("stalled", "halted")
+
 
 @dataclass(slots=True)
 class Touched:
-    """Whom a step concerns."""
+    """Whom a step concerns. ``detections``: all that must be loaded, of the invoices ``due`` and of the others."""
 
     due: set[UUID] = field(default_factory=set)
+    detections: set[UUID] = field(default_factory=set)
     orphaned: defaultdict[UUID, list[UUID]] = field(default_factory=lambda: defaultdict(list))
     rivals: defaultdict[str, list[tuple[UUID, UUID]]] = field(default_factory=lambda: defaultdict(list))
     """By transaction: (invoice, detection) of what it had paid."""
     candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
-    known: dict[UUID, Candidate] = field(default_factory=dict)
-    """Transfers that were recorded before, with the destination that has them, whoever holds the address now."""
+    known: list[Known] = field(default_factory=list)
+
+    def recorded(self, origin: str | None) -> Recorded:
+        """Return it as the core takes it. ``origin``: the name that ids derive from, if the rail was renamed."""
+        orphaned = {each for some in self.orphaned.values() for each in some}
+        return Recorded(self.candidates, self.known, self.rivals, orphaned, origin)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a step is about: transfers with their ids, in a family; ``fork``: above it inclusions are gone."""
+    """What a step is about: transfers in a family; ``fork``: above it inclusions are gone."""
 
     family: str
-    identified: Sequence[tuple[UUID, Transfer]] = ()
+    transfers: Sequence[Transfer] = ()
     fork: int | None = None
 
     def parameters(self) -> tuple[object, ...]:
-        """As the queries take them: fork, displaced transactions, family, keys, ids, references."""
+        """As the queries take them: fork, displaced transactions, family, keys, transactions, references."""
         return (
             NEVER if self.fork is None else self.fork,
-            list({rival for _, transfer in self.identified for rival in transfer.rivals}),
+            list({rival for transfer in self.transfers for rival in transfer.rivals}),
             self.family,
-            list({transfer.to for _, transfer in self.identified if transfer.to != NOBODY}),
-            [identity for identity, _ in self.identified],
-            list({mark for _, each in self.identified for mark in (each.reference, *each.references) if mark}),
+            list({transfer.to for transfer in self.transfers if transfer.to != NOBODY}),
+            list({transfer.tx_id for transfer in self.transfers}),
+            list({mark for each in self.transfers for mark in (each.reference, *each.references) if mark}),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A recorded transfer that is to be read again in its block. ``node`` told it, None: not known."""
+
+    id: UUID
+    tx_id: str
+    tx_index: str
+    asset: AssetId
+    amount: int
+    height: int
+    block_hash: str
+    key: bytes
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the second look at a transfer said: verified, unverified or mismatch; ``evidence`` goes with it."""
+
+    claim: Claim
+    said: str
+    evidence: dict[str, Any]
 
 
 class OpenStep:
@@ -114,22 +153,36 @@ class OpenStep:
         """Invoices that the clock has caught up with."""
         return [row["id"] for row in await self._connection.fetch(CLOSED_WINDOWS, self._rail)]
 
-    async def books(self, invoices: Iterable[UUID]) -> list[Book]:
-        """Lock and load the books of those invoices."""
-        return await load_books(self._connection, invoices)
+    async def books(self, invoices: Iterable[UUID], also: Iterable[UUID] = ()) -> list[Book]:
+        """Lock and load the books of those invoices, with the detections that the step touches and ``also``."""
+        return await load_books(self._connection, invoices, {*self.touched.detections, *also})
 
     async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
         await save_books(self._connection, books, horizon, has_finality)
+
+    async def save_looks(self, looks: Sequence[Look]) -> set[UUID]:
+        """Note what second looks said; returns the invoices that they concern."""
+        columns = ([x.claim.id for x in looks], [x.said for x in looks], [x.claim.block_hash for x in looks])
+        rows = await self._connection.fetch(SAVE_LOOKS, *columns, [{"second_look": x.evidence} for x in looks])
+        return {row["invoice_id"] for row in rows}
 
     async def begin_watching(self, destinations: Sequence[UUID], covered_from: int) -> None:
         """These destinations have been looked back for, from ``covered_from`` on, inclusive."""
         await self._connection.execute(BEGIN_WATCHING, list(destinations), covered_from)
 
     async def keep_checkpoints(self, blocks: Sequence[BlockRef]) -> None:
-        """Store more blocks, which lie at the cursor or below."""
-        if blocks:
-            await self._connection.execute(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
+        """Store more blocks, which lie at the cursor or below. Raises `BranchChanged` where another block is stored."""
+        if not blocks:
+            return
+        rows = await self._connection.fetch(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
+        stored = {row["height"]: row["hash"] for row in rows}
+        for block in blocks:
+            if stored[block.height] != block.hash:
+                raise BranchChanged(
+                    f"rail {self._rail}: block {block.hash} at {block.height} is not on the branch that is followed, "
+                    f"which has {stored[block.height]} there"
+                )
 
 
 class StepStore:
@@ -169,18 +222,44 @@ class StepStore:
     async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
         """Open a step that leaves the cursor where it is, and say where that is.
 
-        ``rewinds``: the branch that it was prepared on; raises `LeaseLost` if a reorg came in between.
+        ``rewinds``: the branch that it was prepared on; raises `BranchChanged` if a reorg came in between, and
+        `LeaseLost` if another daemon follows the rail.
         """
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch, rewinds)
+            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch)
             if row is None:
                 raise self._lost()
+            if row["rewinds"] != rewinds:
+                raise BranchChanged(f"rail {self._lease.rail}: a reorg came in between; nothing was written")
             position = _position(row)
             finalized = position.finalized.height if position.finalized else -1
-            rows = await connection.fetch(
-                TOUCHED_ASIDE, self._lease.rail, position.cursor.height, finalized, *subject.parameters()
-            )
+            # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
+            due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
+            rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
             yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows)), position
+
+    async def due_looks(self) -> dict[UUID, Due]:
+        """Transfers that are to be read a second time, and when."""
+        rows = await self._database.rows(DUE_LOOKS, self._lease.rail)
+        return {row["id"]: Due(row["basis"], row["due_height"]) for row in rows}
+
+    async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
+        """Those of the transfers that still have to be read a second time."""
+        rows = await self._database.rows(LOOKED_AT, list(ids))
+        return [
+            Claim(
+                row["id"],
+                row["tx_id"],
+                row["tx_index"],
+                AssetId(row["asset"]),
+                int(row["amount"]),
+                row["block_height"],
+                row["block_hash"],
+                row["address_key"],
+                row["node"],
+            )
+            for row in rows
+        ]
 
     async def cover(self, age: timedelta) -> None:
         """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""
@@ -220,20 +299,23 @@ def _sorted_out(rows: Iterable[Row]) -> tuple[Coverage, Touched]:
     until: dict[str, datetime] = {}
     touched = Touched()
     for row in rows:
-        what, invoice = row["what"], row["invoice_id"]
+        what, invoice, detection = row["what"], row["invoice_id"], row["detection_id"]
         if what == "covered":
             if row["at"] is not None:
                 until[row["rail"]] = row["at"]
-        elif what == "due":
+            continue
+        if what == "candidate":
+            touched.candidates[row["address_key"]].append(_candidate(row))
+            continue
+        touched.detections.add(detection)
+        if what == "due":
             touched.due.add(invoice)
         elif what == "orphaned":
-            touched.orphaned[invoice].append(row["detection_id"])
+            touched.orphaned[invoice].append(detection)
         elif what == "rival":
-            touched.rivals[row["tx_id"]].append((invoice, row["detection_id"]))
-        elif what == "known":
-            touched.known[row["detection_id"]] = _candidate(row)
+            touched.rivals[row["tx_id"]].append((invoice, detection))
         else:
-            touched.candidates[row["address_key"]].append(_candidate(row))
+            touched.known.append(_known(row))
     return Coverage(until), touched
 
 
@@ -255,6 +337,22 @@ def _candidate(row: Row) -> Candidate:
         row["reference"],
         bool(row["open"]),
         row["at"],
+        row["accepts_from"],
+        row["height"],
+    )
+
+
+def _known(row: Row) -> Known:
+    return Known(
+        row["detection_id"],
+        row["destination_id"],
+        row["invoice_id"],
+        row["tx_id"],
+        row["tx_index"],
+        row["address_key"],
+        AssetId(row["asset"]),
+        row["block_hash"],
+        bool(row["open"]),
     )
 
 

@@ -14,7 +14,6 @@ from indexer.store.queries import query
 
 MIRROR_ENDPOINT = query("mirror_endpoint")
 LEAVE_OTHER_ENDPOINTS = query("leave_other_endpoints")
-BEGIN_ENDPOINT = query("begin_endpoint")
 QUEUE_EVENTS = query("queue_events")
 DUE_DELIVERIES = query("due_deliveries")
 RECORD_DELIVERED = query("record_delivered")
@@ -61,6 +60,7 @@ class Failed:
     """An attempt that failed: the next is due after ``pause`` seconds; None: it was the last."""
 
     seq: int
+    event_id: UUID
     attempts: int
     pause: float | None
     failure: str
@@ -70,36 +70,46 @@ async def mirror_endpoints(database: Database, endpoints: Sequence[EndpointMirro
     """Write what is configured, in one transaction; mirroring again changes nothing. Raises `StoreUnavailable`."""
     async with database.transaction() as connection:
         for each in endpoints:
-            await connection.execute(MIRROR_ENDPOINT, each.name, each.place, list(each.events))
-            await connection.execute(BEGIN_ENDPOINT, each.name, each.from_start)
+            await connection.execute(MIRROR_ENDPOINT, each.name, each.place, list(each.events), each.from_start)
         await connection.execute(LEAVE_OTHER_ENDPOINTS, [each.name for each in endpoints])
 
 
-async def queue_events(database: Database, endpoint: str, events: Sequence[str], page: int, most: int) -> Queued:
-    """Read at most ``page`` lines of the feed for an endpoint, as long as it is owed fewer than ``most`` events."""
-    row = await database.row(QUEUE_EVENTS, endpoint, [like_pattern(each) for each in events], page, most)
+async def queue_events(
+    database: Database, endpoint: str, events: Sequence[str], page: int, ready: int, most: int
+) -> Queued:
+    """Read at most ``page`` lines of the feed for an endpoint, while fewer than ``ready`` lanes are due.
+
+    ``most`` is what it may be owed in all, with what has failed and waits.
+    """
+    row = await database.row(QUEUE_EVENTS, endpoint, [like_pattern(each) for each in events], page, ready, most)
     assert row is not None  # an aggregate always has a row
     return Queued(row["looked_at"], row["room"], row["queued"], row["reading"])
 
 
-async def due_deliveries(database: Database, endpoint: str, besides: Collection[UUID], limit: int) -> list[Owed]:
-    """At most ``limit`` events that may go out now, one of each lane at the most, and none of the lanes ``besides``."""
-    rows = await database.rows(DUE_DELIVERIES, endpoint, list(besides), limit)
+async def due_deliveries(
+    database: Database, endpoint: str, besides: Collection[UUID], fresh: int, retries: int
+) -> list[Owed]:
+    """Events that may go out now, one of each lane at the most, and none of the lanes ``besides``.
+
+    At most ``fresh`` that were never tried come first, then at most ``retries`` that have failed before.
+    """
+    rows = await database.rows(DUE_DELIVERIES, endpoint, list(besides), fresh, retries)
     return [Owed(row["seq"], row["event_id"], row["lane"], row["attempts"], dict(row)) for row in rows]
 
 
 async def record_attempts(
-    database: Database, endpoint: str, delivered: Sequence[int], failed: Sequence[Failed]
+    database: Database, endpoint: str, delivered: Sequence[tuple[int, UUID]], failed: Sequence[Failed]
 ) -> None:
-    """Write down how attempts ended; ``delivered`` are seqs."""
+    """Write down how attempts ended; ``delivered`` are seqs with their events' ids."""
     async with database.transaction() as connection:
         if delivered:
-            await connection.execute(RECORD_DELIVERED, endpoint, delivered)
+            await connection.execute(RECORD_DELIVERED, endpoint, *map(list, zip(*delivered, strict=True)))
         if failed:
             await connection.execute(
                 RECORD_FAILED,
                 endpoint,
                 [each.seq for each in failed],
+                [each.event_id for each in failed],
                 [each.attempts for each in failed],
                 ["dead" if each.pause is None else "pending" for each in failed],
                 [each.pause or 0.0 for each in failed],

@@ -17,6 +17,7 @@ from adapters.bitcoin.params import (
     BITCOIN_TESTNET4,
     CHAINS,
     DOGECOIN,
+    ECASH,
     LITECOIN,
     LITECOIN_REGTEST,
     LITECOIN_TESTNET,
@@ -195,7 +196,7 @@ def test_the_wrong_chain_is_named(text: str, chain: Chain, why: str) -> None:
         ("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfN", BITCOIN, "checksum is wrong"),
         ("1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfN0", BITCOIN, "'0' is no character of Base58"),
         ("111", BITCOIN, "too short"),
-        ("1" * 51, BITCOIN, "too long"),
+        ("1" * 53, BITCOIN, "too long"),
         (SEGWIT[:-1] + "5", BITCOIN, "checksum is wrong"),
         (SEGWIT[:-1] + "T", BITCOIN, "mixes upper and lower case"),
         ("bc1" + "q" * 100, BITCOIN, "no address has more than 90"),
@@ -287,3 +288,20 @@ def test_every_chain_is_found_by_its_id_and_by_nothing_else() -> None:
     assert chain_of("bip122:000000000000000000651ef99cb9fcbe") is BITCOIN_CASH
     with pytest.raises(ValueError, match=r"bip122:0+19d6689c085ae165831e93 \(Bitcoin\)"):
         chain_of("bip122:beef")
+
+
+def test_a_long_hash_of_bitcoin_cash_has_its_older_form_too() -> None:
+    """Bitcoin Cash Node, src/test/data/key_io_valid.json: 32 bytes under the version byte of scripts."""
+    text = "Brc3AngqMnEgM3xi4ANgu1coWvSRwgXvK3uMxidgWALk72ihur"
+    address = parse_address(text, BITCOIN_CASH)
+    assert address.key.hex() == "aa209597d6599cfcec094a56d68a262f351e1377bd3015f946daf11053301e6501c087"
+    assert parse_address(address.text, BITCOIN_CASH) == address
+    for other in (BITCOIN, ECASH):
+        assert "32 bytes instead of 20" in reason(text, other)
+
+
+def test_ecash_knows_neither_long_hashes_nor_tokens() -> None:
+    for kind, digest in ((CashKind.P2SH, bytes(32)), (CashKind.TOKEN_P2PKH, bytes(20))):
+        with pytest.raises(BadAddress):
+            parse_address(cashaddr.encode("ecash", kind, digest), ECASH)
+    assert script_address(b"\xaa\x20" + bytes(32) + b"\x87", ECASH) is None

@@ -10,7 +10,7 @@ import pytest
 from adapters.bitcoin import open_node
 from adapters.bitcoin.params import BITCOIN
 from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.rail import BlockGone, RailFault, RailUnavailable, Span
+from indexer.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.liar import Liar, answer, change, refuse
 
@@ -86,14 +86,15 @@ async def test_a_head_is_asked_for_in_one_request(lied_to: Chain, liar: Liar) ->
     assert liar.requests == [["getblockhash", "getblockchaininfo"]]
 
 
-async def test_a_pruned_block_halts_the_rail_by_name(lied_to: Chain, liar: Liar, paid: str) -> None:
+async def test_a_pruned_block_is_never_skipped(lied_to: Chain, liar: Liar, paid: str) -> None:
     """B16: below the prune height nothing is skipped; what still can be answered is."""
     spans = [await lied_to.span(), Span(lied_to.start, await lied_to.rail.block_at(lied_to.start.height + 1))]
     liar.lies["getblock"] = refuse(-1, "Block not available (pruned data)")
     liar.lies["getblockchaininfo"] = change(lambda info: {**info, "pruned": True, "pruneheight": 77})
     for span in spans:
-        with pytest.raises(RailFault, match=r"pruned block [0-9a-f]{64}; it keeps blocks from height 77 on"):
+        with pytest.raises(NotKept, match=r"pruned block [0-9a-f]{64}; it keeps blocks from height 77 on") as told:
             await _without_rest(lied_to, liar, span, paid)
+        assert told.value.first == 77
     assert (await lied_to.rail.heads()).latest == spans[0].upto
 
 
@@ -108,8 +109,9 @@ async def test_a_node_that_really_prunes_says_so() -> None:
             kept = (await sim.rpc("getblockchaininfo"))["pruneheight"]
             assert kept > 100
             for upto in (await rail.block_at(6), await rail.block_at(50)):
-                with pytest.raises(RailFault, match=f"keeps blocks from height {kept} on"):
+                with pytest.raises(NotKept, match=f"keeps blocks from height {kept} on") as told:
                     await rail.scan(Span(chain.start, upto), watches)
+                assert told.value.first == kept
             head = (await rail.heads()).latest
             scanned = await rail.scan(Span(await rail.block_at(head.height - 20), head), watches)
             assert len(scanned.blocks) == 20

@@ -34,11 +34,11 @@ GARBAGE: dict[str, tuple[Callable[[Liar], None], str]] = {
     "unauthorized": (garbage(b"", "text/html", 401), "does not know our credentials"),
     "forbidden": (garbage(b"", "text/html", 403), "rpcallowip"),
     "redirect": (garbage(b"", "text/html", 302), "HTTP 302"),
-    "empty": (garbage(b""), "not the answer"),
-    "half": (garbage(b'[{"id":1,"result":'), "not the answer"),
-    "number": (garbage(b"7"), "not the answer"),
-    "fewer": (garbage(b"[]"), "answers are missing|not the answer"),
-    "one for many": (garbage(b'{"id":1,"result":7}'), "one answer for many|not the answer|was asked for"),
+    "empty": (garbage(b""), "wrong shape"),
+    "half": (garbage(b'[{"id":1,"result":'), "wrong shape"),
+    "number": (garbage(b"7"), "wrong shape"),
+    "fewer": (garbage(b"[]"), "answers are missing|wrong shape"),
+    "one for many": (garbage(b'{"id":1,"result":7}'), "wrong shape|was asked for|is on another chain"),
     "refused whole": (
         garbage(b'{"error":{"code":-32600,"message":"no batches"}}'),
         r"no batches \(-32600\)",
@@ -52,7 +52,7 @@ GARBAGE: dict[str, tuple[Callable[[Liar], None], str]] = {
     ),
     "another shape": (
         lambda liar: liar.lies.update(dict.fromkeys(("getblockhash", "getblock", "getrawmempool"), answer({"a": 1}))),
-        "not the answer",
+        "wrong shape",
     ),
 }
 

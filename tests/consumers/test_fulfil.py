@@ -35,7 +35,7 @@ async def open_shop(database: Database) -> None:
     connection = await asyncpg.connect(database.dsn)
     try:
         await connection.execute(TABLES.read_text())
-        await connection.execute("select railwatch.ack('fulfilment', 0)")
+        await connection.execute("select railwatch.lock_consumer('fulfilment')")
     finally:
         await connection.close()
 

@@ -1,12 +1,11 @@
 """What people and services do to an invoice of a story, as the functions of the contract do it: no more, no less."""
 
 from dataclasses import replace
-from uuid import uuid5
 
-from indexer.core.model import Invoice, Transition
-from indexer.core.payment import assess
+from indexer.core.ids import derived_id
+from indexer.core.model import Invoice, Refunded, Transition
+from indexer.core.payment import assess, least_and_most
 from indexer.core.states import INVOICE_MOVES, SETTLED, InvoiceState, Kind, check_invoice_move
-from indexer.core.telling import EVENTS
 from indexer.rail.types import AssetId
 
 from .stories import COIN, Story
@@ -39,12 +38,14 @@ def cancel(story: Story, about: Invoice) -> bool:
 def refund(story: Story, about: Invoice, asset: AssetId = COIN, amount: int | None = None) -> bool:
     """Give back of an asset that had come and is not refunded yet, by default all; False where that is refused."""
     came = (each for each in story.detections[about.id].values() if each.block_height is not None)
-    before = about.refunded.get((story.rail, asset), 0)
-    left = sum(each.amount for each in came if each.asset == asset) - before
+    before = about.refunded.get((story.rail, asset), Refunded(0))
+    left = sum(each.amount for each in came if each.asset == asset) - before.amount
     amount = left if amount is None else amount
     if not 0 < amount <= left:
         return False
-    refunded = {**about.refunded, (story.rail, asset): before + amount}
+    surplus, waived = given_back(story, about, asset, amount, before)
+    total = Refunded(before.amount + amount, before.surplus + surplus, before.waived + waived)
+    refunded = {**about.refunded, (story.rail, asset): total}
     whole, of_payments = _is_refunded(story, about, refunded)
     moves = whole and InvoiceState.REFUNDED in INVOICE_MOVES[about.state]
     if whole and of_payments and not moves and about.state is not InvoiceState.REFUNDED:
@@ -56,7 +57,26 @@ def refund(story: Story, about: Invoice, asset: AssetId = COIN, amount: int | No
     return True
 
 
-def _is_refunded(story: Story, about: Invoice, refunded: dict[tuple[str, AssetId], int]) -> tuple[bool, bool]:
+def given_back(story: Story, about: Invoice, asset: AssetId, amount: int, before: Refunded) -> tuple[int, int]:
+    """Of a settled order: how much of it was more than was asked for, and how much is given back by choice."""
+    stands = _without_hold(story, about) if about.state is InvoiceState.FLAGGED else about.state
+    leasts = [
+        least_and_most(way.expected, about.tolerance_bps)[0]
+        for way in about.destinations
+        if (way.rail, way.asset) == (story.rail, asset)
+    ]
+    counted = sum(
+        each.amount
+        for each in story.detections[about.id].values()
+        if (each.rail, each.asset) == (story.rail, asset) and each.counted
+    )
+    excess = max((counted - before.amount + before.waived - least for least in leasts), default=-1)
+    if stands not in SETTLED or excess < 0:
+        return 0, 0
+    return min(amount, excess), amount - min(amount, excess)
+
+
+def _is_refunded(story: Story, about: Invoice, refunded: dict[tuple[str, AssetId], Refunded]) -> tuple[bool, bool]:
     """Whether nothing of the customer's is left, and whether that is about payments."""
     known = [each for each in story.detections[about.id].values() if each.kind is not Kind.UNSUPPORTED_ASSET]
     of_payments = any(each.kind in CUSTOMERS for each in known)
@@ -65,7 +85,7 @@ def _is_refunded(story: Story, about: Invoice, refunded: dict[tuple[str, AssetId
         if (each.kind in CUSTOMERS) is of_payments:
             asset = (each.rail, each.asset)
             due[asset] = due.get(asset, 0) + (each.amount if each.live else 0)
-    left = any(amount > refunded.get(asset, 0) for asset, amount in due.items())
+    left = any(amount > refunded.get(asset, Refunded(0)).amount for asset, amount in due.items())
     return bool(set(due) & set(refunded)) and not left, of_payments
 
 
@@ -78,7 +98,7 @@ def _move(story: Story, about: Invoice, target: InvoiceState, reason: str) -> No
     """Move it by the table of moves, with its line in the feed; then the daemon compares the exceptions."""
     check_invoice_move(about.state, target)
     about.version += 1
-    identity = uuid5(EVENTS, f"act/{about.id}/{about.version}")
+    identity = derived_id(f"act/{about.id}/{about.version}")
     confirmed = max(way.confirmed for way in about.destinations)
     line = Transition(identity, "invoice", about.id, about.id, about.state, target, reason, "operator")
     story.feed.append(replace(line, confirmed_amount=confirmed))

@@ -1,18 +1,19 @@
 """Small builders for the core's tests: chains that grow and fork, invoices, and one rail's story told step by step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from hypothesis import HealthCheck, settings
 
 from indexer.core.book import Book, Moment
 from indexer.core.chain import Limits, Probe, Step, View, next_step
 from indexer.core.due import next_due
-from indexer.core.matching import Candidate
+from indexer.core.ids import derived_id
+from indexer.core.matching import Candidate, Known
 from indexer.core.model import (
     Case,
     Coverage,
@@ -25,16 +26,17 @@ from indexer.core.model import (
     Transition,
 )
 from indexer.core.policy import Policy, Progress
-from indexer.core.states import SETTLED, STICKY, DetectionState, InvoiceState
-from indexer.core.step import News, gather, identify, look_at_cases, settle, settle_clock
-from indexer.core.telling import EVENTS
+from indexer.core.states import IN_BLOCK, SETTLED, STICKY, DetectionState, InvoiceState
+from indexer.core.step import News, Recorded, gather, look_at_cases, settle, settle_clock
+from indexer.core.tally import added, totals
 from indexer.rail.types import AssetId, BlockRef, Heads, Transfer
 
 RAIL = "testnet"
+EMPTY: Mapping[UUID, "News"] = {}
 COIN = AssetId("test:1/slip44:1")
 TOKEN = AssetId("test:1/erc20:0xaa")
 UNKNOWN = AssetId("test:1/erc20:0xff")
-CONFIGURED = frozenset({COIN, TOKEN})
+CONFIGURED = {COIN: 0, TOKEN: 0}
 
 
 def model_settings(examples: int, steps: int = 30) -> settings:
@@ -124,7 +126,7 @@ def destination(
     patience: Patience | None = None,
 ) -> Destination:
     """One way to pay; its address is its id."""
-    identity = uuid5(EVENTS, f"destination/{name}/{rail}/{asset}")
+    identity = derived_id(f"destination/{name}/{rail}/{asset}")
     return Destination(identity, rail, asset, expected, policy or Policy(1), watching, patience=patience or Patience())
 
 
@@ -140,7 +142,7 @@ def invoice(
 ) -> Invoice:
     """An invoice that is open for ``expires`` minutes, by default with one destination and one confirmation."""
     ways = ways or (destination(name, expected, policy),)
-    identity = uuid5(EVENTS, f"invoice/{name}")
+    identity = derived_id(f"invoice/{name}")
     times = (minute(0), minute(0), minute(expires))
     return Invoice(identity, state, *times, list(ways), time_basis=basis, tolerance_bps=tolerance_bps)
 
@@ -173,6 +175,10 @@ class Story:
         self.covered: datetime | None = None
         self.observations: list[Observation] = []
         self.left_out = 0
+        self.small: list[tuple[int, int]] = []
+        """Count and amount of what was too small, step by step."""
+        self.accept_before = timedelta(minutes=10)
+        self.blind = False
         self._names = count(1)
 
     # What happens ---------------------------------------------------------------------------------------------------
@@ -212,16 +218,19 @@ class Story:
         fork = self.blocks[-1 - depth]
         del self.blocks[len(self.blocks) - depth :]
         new = self._extend(contents)
-        news = self._gather(self._inside(new))
-        for identity, known in self.detections.items():
-            gone = [
+        gone = {
+            identity: [
                 each.id
                 for each in known.values()
                 if (each.block_height or 0) > fork.height
                 and each.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
             ]
-            if gone:
-                news.setdefault(identity, News()).orphaned.extend(gone)
+            for identity, known in self.detections.items()
+        }
+        news = self._gather(self._inside(new), [each for some in gone.values() for each in some])
+        for identity, some in gone.items():
+            if some:
+                news.setdefault(identity, News()).orphaned.extend(some)
         self._write(news, new)
 
     def take(self, blocks: Sequence[BlockRef], content: dict[str, list[Transfer]], *, history: bool = False) -> None:
@@ -293,23 +302,24 @@ class Story:
     def _inside(self, blocks: Iterable[BlockRef]) -> list[Transfer]:
         return [replace(each, block=block) for block in blocks for each in self.content[block.hash]]
 
-    def _gather(self, transfers: Iterable[Transfer]) -> dict[UUID, News]:
+    def _gather(self, transfers: Iterable[Transfer], orphaned: Iterable[UUID] = ()) -> dict[UUID, News]:
         candidates: dict[bytes, list[Candidate]] = {}
         for order, each in enumerate(sorted(self.invoices.values(), key=lambda one: str(one.id))):
             is_open = each.state not in SETTLED | STICKY | {InvoiceState.EXPIRED}
             for way in each.destinations:
-                candidate = Candidate(way.id, each.id, way.rail, way.asset, None, is_open, minute(order))
+                taken_from = each.created_at - self.accept_before
+                candidate = Candidate(way.id, each.id, way.rail, way.asset, None, is_open, minute(order), taken_from)
                 candidates.setdefault(way.id.bytes, []).append(candidate)
         rivals: dict[str, list[tuple[UUID, UUID]]] = {}
-        recorded: dict[UUID, Candidate] = {}
+        recorded: list[Known] = []
         for identity, known in self.detections.items():
             for each in known.values():
                 rivals.setdefault(each.tx_id, []).append((identity, each.id))
-                recorded[each.id] = Candidate(
-                    each.destination_id, identity, each.rail, each.asset, None, False, minute(0)
-                )
-        identified = identify(transfers, self.rail)
-        return gather(identified, self.rail, candidates, recorded, rivals, CONFIGURED, self.now)
+                block = each.block_hash if each.state in IN_BLOCK else None
+                names = (each.id, each.destination_id, identity, each.tx_id, each.tx_index)
+                is_final = each.state is DetectionState.FINAL
+                recorded.append(Known(*names, each.destination_id.bytes, each.asset, block, is_final))
+        return gather(transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), CONFIGURED, self.now)
 
     def _lose(self, lost: dict[str, str | None]) -> None:
         news = {}
@@ -331,6 +341,7 @@ class Story:
             tip=self.blocks[-1].height,
             block_times={block.height: block.time for block in blocks},
             history=history,
+            blind=self.blind,
         )
 
     def coverage(self) -> Coverage:
@@ -339,32 +350,56 @@ class Story:
         return Coverage({**others, self.rail: self.covered or self.now})
 
     def _write(self, news: dict[UUID, News], blocks: Sequence[BlockRef], *, history: bool = False) -> None:
-        touched = [each for each in self.invoices if not self.lazy or each in news or self._is_due(each)]
-        books = self._books(touched)
+        touched = [each for each in self.invoices if not self.lazy or each in news or self._due(each)]
+        books = self._books(touched, news)
         self._save(books, lambda loaded, moment: settle(loaded, news, moment), blocks, history=history)
 
-    def _is_due(self, identity: UUID) -> bool:
+    def _due(self, identity: UUID) -> set[UUID]:
         policies = {way.id: way.policy for way in self.invoices[identity].destinations}
         progress = self.moment().progress
         dues = [
-            next_due(each, policies, self.horizon, self.has_finality)
+            (each.id, next_due(each, policies, self.horizon, self.has_finality))
             for each in self.detections[identity].values()
             if each.rail == self.rail
         ]
-        return any(due is not None and progress.has_reached(due) for due in dues)
+        return {about for about, due in dues if due is not None and progress.has_reached(due)}
 
-    def _books(self, identities: Iterable[UUID]) -> list[Book]:
-        return [Book(self.invoices[each], self.detections[each], list(self.cases[each])) for each in identities]
+    def _books(self, identities: Iterable[UUID], news: Mapping[UUID, News] = EMPTY) -> list[Book]:
+        return [self._book(each, news.get(each, News())) for each in identities]
+
+    def _book(self, identity: UUID, about: News) -> Book:
+        """All of it; or, as the store does, what the step touches, what was replaced, and the others as sums."""
+        invoice, known, cases = self.invoices[identity], self.detections[identity], self.cases[identity]
+        if not self.lazy:
+            return Book(invoice, dict(known), list(cases))
+        touched = {*about.orphaned, *about.lost, *(each.id for each in about.sightings), *self._due(identity)}
+        loaded = {
+            each.id
+            for each in known.values()
+            if each.id in touched
+            or each.state is DetectionState.REPLACED
+            or (invoice.time_basis != "first_seen" and each.state is not DetectionState.FINAL)
+        }
+        heirs = {known[each].replaced_by for each in loaded}
+        loaded |= {each.id for each in known.values() if each.tx_id in heirs}
+        others = added(totals(each for each in known.values() if each.id not in loaded))
+        mine = {each.id: each for each in known.values() if each.id in loaded}
+        return Book(invoice, mine, [each for each in cases if each.detection_id in {None, *loaded}], others=others)
 
     def _save(self, books: Sequence[Book], act, blocks: Sequence[BlockRef], *, history: bool = False) -> None:  # type: ignore[no-untyped-def]
         before = deepcopy(books)
         act(books, self.moment(blocks, history=history))
         for old, book in zip(before, books, strict=True):
             _nothing_changes_in_silence(old, book)
-            self.cases[book.invoice.id] = book.cases
+            known = self.cases[book.invoice.id]
+            self.cases[book.invoice.id] = [*known, *book.opened]
+            self.detections[book.invoice.id] |= book.detections
             self.observations += book.observations
             for way in book.invoice.destinations:
                 self.left_out, way.left_out = self.left_out + way.left_out, 0
+                if way.small_count:
+                    self.small.append((way.small_count, way.small_amount))
+                way.small_count = way.small_amount = 0
             self.feed += [replace(line, at=deepcopy(line.at)) for line in book.transitions]
 
 
@@ -399,9 +434,6 @@ def _written_once(detection: Detection) -> tuple[object, ...]:
         detection.asset,
         detection.tx_id,
         detection.tx_index,
-        detection.amount,
         detection.first_seen_at,
-        detection.maturity,
-        detection.spends,
         detection.invoice_ended,
     )

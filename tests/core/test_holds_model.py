@@ -15,7 +15,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.core.model import Invoice
+from indexer.core.model import Invoice, Refunded
 from indexer.core.payment import least_and_most
 from indexer.core.states import GIVEN_UP, SETTLED, STICKY, DetectionState, InvoiceState, Kind
 from indexer.rail.types import AssetId
@@ -61,9 +61,26 @@ class Decided(Telling):
                 for each in self.content[block.hash]:
                     if each.to == way.id.bytes and each.asset == way.asset and not self._is_unexpected(each):
                         deep += each.amount if _met(self, way.policy, block, each) is not None else 0
-            if deep >= least_and_most(way.expected, about.tolerance_bps)[0]:
+            least = least_and_most(way.expected, about.tolerance_bps)[0]
+            refunded = about.refunded.get((self.rail, way.asset), Refunded(0))
+            if deep >= least and self.counted(about, way.asset) - refunded.amount >= least - refunded.waived:
                 return True
         return False
+
+    def counted(self, about: Invoice, asset: AssetId) -> int:
+        """All of the asset that came to the invoice and is deep enough; a block is enough for what is no payment."""
+        ways = {way.id.bytes: way for way in about.destinations}
+        deep = 0
+        for block in self.blocks:
+            for each in self.content[block.hash]:
+                way = ways.get(each.to)
+                if way is not None and each.asset == asset:
+                    if way.asset == asset and not self._is_unexpected(each):
+                        is_deep = _met(self, way.policy, block, each) is not None
+                    else:
+                        is_deep = block.height + each.maturity <= len(self.blocks)
+                    deep += each.amount if is_deep else 0
+        return deep
 
     def _is_unexpected(self, transfer: object) -> bool:
         return (transfer.tx_id, transfer.tx_index) in self.unexpected  # type: ignore[attr-defined]
@@ -75,7 +92,7 @@ class Decided(Telling):
             for each in self.content[block.hash]:
                 if each.to in ways:
                     inside[each.asset] = inside.get(each.asset, 0) + each.amount
-        return any(inside.get(asset, 0) < amount for (_, asset), amount in about.refunded.items())
+        return any(inside.get(asset, 0) < refunded.amount for (_, asset), refunded in about.refunded.items())
 
     def check_decisions(self) -> None:
         for identity, each in self.invoices.items():

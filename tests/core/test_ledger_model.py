@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from indexer.core.cases import OF_THE_MONEY, OF_THE_STATE, SEVERITY, standing_cases
 from indexer.core.model import Detection, Invoice, Patience
-from indexer.core.payment import least_and_most
+from indexer.core.payment import add_up, least_and_most
 from indexer.core.policy import Policy
 from indexer.core.states import COUNTED, SETTLED, STICKY, DetectionState, InvoiceState
+from indexer.core.tally import totals
 from indexer.rail.types import AssetId, BlockRef, Transfer
 
 from .stories import COIN, TOKEN, UNKNOWN, Story, destination, invoice, minute, model_settings, pay
@@ -203,7 +204,9 @@ class Telling(Story):
         for identity, each in self.invoices.items():
             rows = self.cases[identity]
             standing = [(row.kind, row.detection_id) for row in rows if not row.ended]
-            wanted = standing_cases(each, self.detections[identity].values(), self.coverage(), self.now)
+            known = self.detections[identity].values()
+            received = add_up(each, totals(known))
+            wanted = standing_cases(each, known, received, self.coverage(), self.now)
             decided = {(row.kind, row.detection_id) for row in rows if not row.ended and row.resolution is not None}
             assert len(set(standing)) == len(standing)
             assert wanted <= set(standing)

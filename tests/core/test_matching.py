@@ -1,14 +1,13 @@
 """Whose transfer it is, and what it means there."""
 
 from dataclasses import replace
-from uuid import uuid5
 
 import pytest
 
-from indexer.core.matching import Candidate, detection_id, match, sighting
+from indexer.core.ids import derived_id
+from indexer.core.matching import Candidate, Known, base_index, detection_id, match, sighting
 from indexer.core.states import DetectionState, Kind
-from indexer.core.step import gather, identify
-from indexer.core.telling import EVENTS
+from indexer.core.step import Recorded, gather
 from indexer.rail.types import NOBODY, BlockRef, Transfer
 
 from .stories import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
@@ -16,14 +15,15 @@ from .stories import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
 TRANSFER = Transfer("tx", "vout:0", b"address", COIN, 100, None)
 
 
-def asks(name, *, rail=RAIL, asset=COIN, reference=None, is_open=True, created=0, owner=None):
-    """A destination at the address; ``owner`` names its invoice."""
-    invoice_id = uuid5(EVENTS, owner or name)
-    return Candidate(uuid5(EVENTS, name), invoice_id, rail, asset, reference, is_open, minute(created))
+def asks(name, *, rail=RAIL, asset=COIN, reference=None, is_open=True, created=0, owner=None, before=10, tip=None):
+    """A destination at the address; ``owner`` names its invoice, which takes money from ``before`` minutes earlier."""
+    invoice_id = derived_id(owner or name)
+    times = (minute(created), minute(created - before))
+    return Candidate(derived_id(name), invoice_id, rail, asset, reference, is_open, *times, tip)
 
 
-def belongs(transfer, *candidates, rail=RAIL):
-    return match(transfer, rail, candidates, CONFIGURED)
+def belongs(transfer, *candidates, rail=RAIL, now=9):
+    return match(transfer, rail, candidates, CONFIGURED, minute(now))
 
 
 def test_nobody_asked_for_it():
@@ -99,8 +99,8 @@ def test_whose_reference_it_carries_comes_before_who_asks_for_none():
 
 
 def sighted(transfer, now):
-    [(identity, transfer)] = identify([transfer], RAIL)
-    return sighting(identity, transfer, RAIL, asks("order"), Kind.PAYMENT, minute(now))
+    identity = detection_id(RAIL, transfer.tx_id, transfer.tx_index)
+    return sighting(identity, transfer, RAIL, asks("order").destination_id, Kind.PAYMENT, minute(now))
 
 
 def block(height=7, at=5):
@@ -137,15 +137,129 @@ def test_rail_transaction_and_index_make_an_identity(other):
 # What a step's transfers mean, by invoice
 
 
-def gathered(*transfers, candidates=(), known=None, rivals=None):
-    at_address = {b"address": candidates}
-    return gather(identify(transfers, RAIL), RAIL, at_address, known or {}, rivals or {}, CONFIGURED, minute(9))
+def gathered(*transfers, candidates=(), known=(), rivals=None, orphaned=(), configured=CONFIGURED, elsewhere=()):
+    recorded = Recorded({b"address": candidates, b"elsewhere": elsewhere}, known, rivals or {}, orphaned)
+    return gather(transfers, RAIL, recorded, configured, minute(9))
+
+
+def recorded_as(candidate, *, index="vout:0", key=b"address", asset=COIN, block=None, final=False):
+    """What the store knows of the transaction ``tx``: that ``candidate`` was paid by it."""
+    identity = detection_id(RAIL, "tx", index)
+    return Known(identity, candidate.destination_id, candidate.invoice_id, "tx", index, key, asset, block, final)
 
 
 def test_a_transfer_that_was_recorded_stays_where_it_is_whoever_holds_the_address_now():
     old, new = asks("old", is_open=False), asks("new", created=5)
-    news = gathered(TRANSFER, candidates=[old, new], known={detection_id(RAIL, "tx", "vout:0"): old})
+    news = gathered(TRANSFER, candidates=[old, new], known=[recorded_as(old)])
     assert list(news) == [old.invoice_id]
+
+
+# Money belongs to its invoice's time (HAZARDS I13)
+
+
+def test_money_from_before_the_invoices_time_is_unexpected():
+    order = asks("order", created=20, before=10)
+    assert belongs(replace(TRANSFER, block=block(at=9)), order, now=30) == (order, Kind.UNEXPECTED)
+    assert belongs(replace(TRANSFER, block=block(at=10)), order, now=30) == (order, Kind.PAYMENT)
+
+
+def test_waiting_money_is_as_old_as_its_first_sight():
+    order = asks("order", created=20, before=10)
+    assert belongs(TRANSFER, order, now=9) == (order, Kind.UNEXPECTED)
+    assert belongs(TRANSFER, order, now=10) == (order, Kind.PAYMENT)
+
+
+def test_a_block_above_the_tip_of_the_registration_is_newer_whatever_its_timestamp_says():
+    order = asks("order", created=20, before=10, tip=4)
+    assert belongs(replace(TRANSFER, block=BlockRef(5, "b", "a", minute(1))), order) == (order, Kind.PAYMENT)
+    assert belongs(replace(TRANSFER, block=BlockRef(4, "b", "a", minute(1))), order) == (order, Kind.UNEXPECTED)
+    elsewhere = asks("order", created=20, before=10, tip=4, rail="other")
+    assert belongs(replace(TRANSFER, block=BlockRef(5, "b", "a", minute(1))), elsewhere)[1] is Kind.WRONG_NETWORK
+
+
+def test_old_money_of_another_kind_stays_of_that_kind():
+    order = asks("order", created=20, asset=TOKEN)
+    assert belongs(replace(TRANSFER, block=block(at=1)), order) == (order, Kind.WRONG_ASSET)
+
+
+def test_money_that_is_too_old_for_an_open_invoice_belongs_to_the_one_before_it():
+    old, new = asks("old", created=0, is_open=False), asks("new", created=20, before=0)
+    assert belongs(replace(TRANSFER, block=block(at=19)), old, new) == (old, Kind.PAYMENT)
+    assert belongs(replace(TRANSFER, block=block(at=20)), old, new) == (new, Kind.PAYMENT)
+
+
+# Content follows the chain (HAZARDS E25)
+
+
+def test_the_same_transaction_that_pays_somebody_else_now_is_a_payment_there_and_is_lost_here():
+    here, there = asks("here"), asks("there")
+    moved = replace(TRANSFER, to=b"elsewhere", block=block(8))
+    news = gathered(moved, candidates=[here], elsewhere=[there], known=[recorded_as(here)])
+    assert news[here.invoice_id].lost == {detection_id(RAIL, "tx", "vout:0"): "tx"}
+    [found] = news[there.invoice_id].sightings
+    assert found.destination_id == there.destination_id
+    assert found.tx_index != "vout:0"
+    assert base_index(found.tx_index) == "vout:0"
+    assert found.id == detection_id(RAIL, "tx", found.tx_index)
+
+
+def test_content_that_comes_back_is_the_detection_that_it_was():
+    here, there = asks("here"), asks("there")
+    moved = replace(TRANSFER, to=b"elsewhere", block=block(8))
+    [found] = gathered(moved, elsewhere=[there], known=[recorded_as(here)])[there.invoice_id].sightings
+    variant = recorded_as(there, index=found.tx_index, key=b"elsewhere")
+    back = gathered(replace(TRANSFER, block=block(9)), candidates=[here], known=[recorded_as(here), variant])
+    assert [each.id for each in back[here.invoice_id].sightings] == [detection_id(RAIL, "tx", "vout:0")]
+    assert back[there.invoice_id].lost == {found.id: "tx"}
+    again = gathered(moved, elsewhere=[there], known=[recorded_as(here), variant])
+    assert [each.id for each in again[there.invoice_id].sightings] == [found.id]
+
+
+def test_another_asset_is_another_content():
+    here = asks("here")
+    news = gathered(replace(TRANSFER, asset=TOKEN, block=block(8)), candidates=[here], known=[recorded_as(here)])
+    [found] = news[here.invoice_id].sightings
+    assert (found.kind, found.asset) == (Kind.WRONG_ASSET, TOKEN)
+    assert list(news[here.invoice_id].lost) == [detection_id(RAIL, "tx", "vout:0")]
+
+
+@pytest.mark.parametrize(
+    ("seen_in", "known_in", "final"),
+    [(None, 8, False), (8, 8, False), (8, 7, True)],
+    ids=["it waits, though a block holds it", "one block cannot hold both", "the other is final"],
+)
+def test_a_transaction_that_stands_in_a_block_cannot_pay_otherwise(seen_in, known_in, final):
+    here, there = asks("here"), asks("there")
+    known = [recorded_as(here, block=f"block-{known_in}", final=final)]
+    seen = replace(TRANSFER, to=b"elsewhere", block=block(seen_in) if seen_in else None)
+    assert gathered(seen, elsewhere=[there], known=known) == {}
+
+
+def test_an_inclusion_that_another_block_of_the_chain_contradicts_is_taken_back_first():
+    here, there = asks("here"), asks("there")
+    moved = replace(TRANSFER, to=b"elsewhere", block=block(8))
+    known = [recorded_as(here, block="block-7")]
+    news = gathered(moved, elsewhere=[there], known=known)
+    assert news[here.invoice_id].orphaned == [known[0].detection_id]
+    told = gathered(moved, elsewhere=[there], known=known, orphaned=[known[0].detection_id])
+    assert told[here.invoice_id].orphaned == []  # the reorg says it already
+
+
+# Dust (HAZARDS I16)
+
+
+def test_what_is_below_the_least_amount_is_counted_once_it_is_in_a_block():
+    order, least = asks("order"), {**CONFIGURED, COIN: 101}
+    news = gathered(replace(TRANSFER, block=block(8)), candidates=[order], configured=least)
+    assert (news[order.invoice_id].small, news[order.invoice_id].sightings) == ([(order.destination_id, 100)], [])
+    waiting = gathered(TRANSFER, candidates=[order], configured=least)
+    assert not waiting[order.invoice_id].small
+
+
+def test_a_transfer_that_was_recorded_stays_when_the_least_amount_is_raised():
+    order, least = asks("order"), {**CONFIGURED, COIN: 101}
+    news = gathered(replace(TRANSFER, block=block(8)), known=[recorded_as(order)], configured=least)
+    assert len(news[order.invoice_id].sightings) == 1
 
 
 def test_one_transaction_that_pays_many_brings_news_to_each():
@@ -160,7 +274,7 @@ def test_one_transaction_that_pays_many_brings_news_to_each():
 
 
 def test_a_rival_that_pays_nobody_here_still_takes_the_money_away():
-    invoice_id, lost = uuid5(EVENTS, "order"), uuid5(EVENTS, "lost")
+    invoice_id, lost = derived_id("order"), derived_id("lost")
     rival = Transfer("rival", "", NOBODY, COIN, 0, None, rivals=("tx", "unknown"))
     news = gathered(rival, rivals={"tx": [(invoice_id, lost)]})
     assert {each: about.lost for each, about in news.items()} == {invoice_id: {lost: "rival"}}

@@ -1,13 +1,12 @@
 """Where an invoice stands, by nothing but its terms, its transfers, what was covered, and the time."""
 
-from uuid import uuid5
-
 import pytest
 
+from indexer.core.ids import derived_id
 from indexer.core.model import Coverage, Detection
 from indexer.core.payment import add_up, assess, is_in_time, least_and_most
 from indexer.core.states import DetectionState, InvoiceState, Kind
-from indexer.core.telling import EVENTS
+from indexer.core.tally import totals
 
 from .stories import COIN, RAIL, TOKEN, destination, invoice, minute
 
@@ -18,7 +17,7 @@ def seen(about, amount, state="confirmed", *, way=0, first=5, block=5, confirmed
     """A transfer as it is known; times in minutes."""
     state = DetectionState(state)
     return Detection(
-        id=uuid5(EVENTS, f"{amount}/{state}/{way}/{first}/{block}"),
+        id=derived_id(f"{amount}/{state}/{way}/{first}/{block}"),
         destination_id=about.destinations[way].id,
         rail=RAIL,
         asset=COIN,
@@ -219,6 +218,6 @@ def test_sums_are_kept_by_destination_live_and_late_apart(choice):
     ]
     for transfer in transfers:
         transfer.in_time = transfer.first_seen_at <= choice.expires_at
-    coin, token = add_up(choice, transfers).values()
+    coin, token = add_up(choice, totals(transfers)).payments.values()
     assert (coin.seen, coin.confirmed, coin.late, coin.late_confirmed) == (22, 10, 5, 3)
     assert (token.seen, token.confirmed, token.late, token.late_confirmed) == (400, 400, 0, 0)

@@ -1,6 +1,7 @@
 """A shop's side of these stories: a database whose feed grows as it is told to, and a deliverer over it."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from adapters.fake import Rules
 from adapters.fake.adapter import traits_of
@@ -26,6 +29,7 @@ from tests.deliver.receiver import SECRET, Receiver
 
 PATIENCE = 20.0
 RAIL = {"name": "story", "adapter": "fake", "chain_id": "fake:story", "nodes": [{"chain": "story"}]}
+_copies = count(1)
 HERE = ["127.0.0.0/8", "::1/128"]
 
 TELL = """
@@ -156,3 +160,18 @@ async def furnish(database: Database) -> None:
     rail = RailMirror("story", ChainId("fake:story"), traits, (AssetSpec("COIN", None, 8),), (default,))
     async with database.connection() as connection:
         await mirror(connection, [rail], {"closes_in": 1000})
+
+
+async def copied(database: Database) -> str:
+    """The DSN of a copy of the database as it is: a replica that knows no more than this, once it is promoted."""
+    await database.close()
+    name, dsn = re.search(r"/(\w+)\?", database.dsn)[1], database.dsn  # type: ignore[index]
+    copy = f"copy_{next(_copies)}"
+    connection = await asyncpg.connect(dsn, database="postgres")
+    try:
+        await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name)
+        await connection.execute(f"create database {copy} template {name}")
+    finally:
+        await connection.close()
+    await database.open()
+    return dsn.replace(f"/{name}?", f"/{copy}?")

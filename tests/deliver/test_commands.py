@@ -161,7 +161,7 @@ async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Sho
         await shop.once(other)
         assert "not configured" in await shell.told("webhook", "list")
         assert await shell.data("webhook", "forget", "shop") == {"name": "shop", "forgotten": True}
-    assert await shop.database.value("select string_agg(name, ',') from railwatch.consumers") == "webhook:other"
+    assert await shop.database.value("select string_agg(name, ',') from railwatch.consumer_lag") == "webhook:other"
     assert await shop.database.value("select count(*) from railwatch.webhook_deliveries") == 0
 
 

@@ -8,6 +8,8 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
+from indexer.store.errors import Refused
+from indexer.store.webhooks import Failed, record_attempts
 from tests.deliver.receiver import OLD_SECRET, SECRET, Got, Receiver, accept, receiver
 from tests.deliver.shop import Shop, until, webhook
 
@@ -218,7 +220,8 @@ async def test_a_restart_goes_on_where_it_was(shop: Shop) -> None:
     assert [each.seq for each in shopkeeper.got] == [1, 2, 3, 4]
 
 
-async def test_more_than_may_be_owed_waits_in_the_feed(shop: Shop) -> None:
+async def test_more_than_may_be_owed_waits_in_the_feed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.deliver.worker.OWED_MAX", 1000)
     order = await shop.order()
     many = """
     with place as (update railwatch.feed_position set last_seq = last_seq + 3000 returning last_seq)
@@ -239,6 +242,83 @@ async def test_more_than_may_be_owed_waits_in_the_feed(shop: Shop) -> None:
         shopkeeper.behave = accept
         left = (await shop.once(webhook(shopkeeper, concurrency=32)))["shop"]
     assert (left["pending"], left["lag"], left["delivered"]) == (0, 0, 3001)
+
+
+FAIL_A_TYPE = """
+with place as materialized (select railwatch.next_seq($1) as first)
+insert into railwatch.transitions (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause)
+select first + n - 1, gen_random_uuid(), 'invoice', gen_random_uuid(), gen_random_uuid(), 'created', 'detected', 'seen',
+       'chain'
+from place, generate_series(1, $1) n
+"""
+
+
+async def test_a_type_of_event_that_always_fails_does_not_stop_the_others(shop: Shop) -> None:
+    """Three thousand events wait for their next attempt; a payment still goes out at once."""
+    order = await shop.order()
+    await shop.database.rows(FAIL_A_TYPE, 3000)
+
+    async def refuse(got: Got) -> int:
+        return 500 if got.event["type"] == "invoice.detected" else 200
+
+    async def has_failed() -> bool:
+        row = (await shop.endpoints()).get("shop", {"pending": 0})
+        return bool(
+            row["pending"] >= 3000
+            and not await shop.database.value("select count(*) from railwatch.webhook_deliveries where attempts = 0")
+        )
+
+    async with receiver(behave=refuse) as shopkeeper, shop.delivering(webhook(shopkeeper, first_pause=3600)):
+        await until(has_failed, 60)
+        await shop.tell(order, "paid", "confirmed")
+        await until(
+            lambda: [each.event["type"] for each in shopkeeper.accepted] == ["invoice.created", "invoice.paid"], 5
+        )
+
+
+async def test_attempts_that_fail_slowly_leave_a_slot_for_what_is_new(shop: Shop) -> None:
+    release = asyncio.Event()
+    orders = [await shop.order() for _ in range(8)]
+
+    async def hang(got: Got) -> int:
+        if got.event["type"] == "invoice.created":
+            return 200
+        if got.event["type"] == "invoice.detected" and len([e for e in shopkeeper.got if e.id == got.id]) > 1:
+            await release.wait()
+        return 500 if got.event["type"] == "invoice.detected" else 200
+
+    async with receiver(behave=hang) as shopkeeper, shop.delivering(webhook(shopkeeper, concurrency=4)):
+        for each in orders[1:]:
+            await shop.tell(each, "detected", "seen")
+        await until(lambda: len(shopkeeper.got) >= 8 + 7 + 2)  # second attempts hang
+        await asyncio.sleep(0.2)
+        await shop.tell(orders[0], "paid", "confirmed")
+        await until(lambda: "invoice.paid" in {each.event["type"] for each in shopkeeper.accepted}, 5)
+        release.set()
+
+
+async def test_an_answer_for_a_line_that_the_feed_has_lost_is_not_taken_for_another(shop: Shop) -> None:
+    """Posted before a failover, told after it: on this side another event has the seq."""
+    await shop.order()
+    await shop.once(webhook("http://127.0.0.1:9/nobody", first_pause=3600))
+    ours = await shop.database.value("select event_id from railwatch.webhook_deliveries where seq = 1")
+    lost = UUID(int=1)
+    await record_attempts(shop.database, "shop", [(1, lost)], [Failed(1, lost, 5, None, "x")])
+    row = await shop.database.row("select event_id, state, attempts from railwatch.webhook_deliveries")
+    assert tuple(row or ()) == (ours, "pending", 1)
+    await record_attempts(shop.database, "shop", [(1, ours)], [])
+    assert await shop.database.value("select count(*) from railwatch.webhook_deliveries") == 0
+
+
+async def test_no_service_moves_the_deliverers_position(shop: Shop) -> None:
+    await shop.order()
+    with pytest.raises(Refused, match="webhook:"):
+        await shop.database.value("select railwatch.ack('webhook:shop', 1)")
+    async with receiver() as shopkeeper:
+        await shop.once(webhook(shopkeeper))
+        assert len(shopkeeper.accepted) == 1
+    rows = await shop.database.rows("select name, position from railwatch.consumer_lag")
+    assert [tuple(row) for row in rows] == [("webhook:shop", 1)]
 
 
 async def test_the_end_of_a_deliverer_waits_for_what_is_on_its_way(shop: Shop) -> None:

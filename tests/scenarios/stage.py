@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -257,8 +258,18 @@ class Stage:
                 where x.destination_id = d.id and x.kind = 'payment' and x.in_time
                   and x.state in ('confirmed', 'final'))"""
         assert await self.database.value(wrong) == 0
+        drifted = """
+            with kept as (
+                select d.id, t.tally from railwatch.destinations d, jsonb_array_elements(d.tallies) as t (tally)
+            ), found as (
+                select destination_id as id,
+                       jsonb_build_array(rail, asset, kind, state, in_time, sum(amount)::text, count(*)) as tally
+                from railwatch.detections group by destination_id, rail, asset, kind, state, in_time
+            )
+            select count(*) from kept full join found using (id, tally) where kept.id is null or found.id is null"""
+        assert await self.database.value(drifted) == 0
 
 
 def chain_named(name: str = "story", rules: Rules | None = None, **more: Any) -> FakeChain:
-    """A fake chain that the daemon can find by its name."""
-    return FakeChain(name, rules or Rules(), **more)
+    """A fake chain that the daemon can find by its name. Its blocks carry the time at which they were mined."""
+    return FakeChain(name, rules or Rules(), **{"clock": lambda: datetime.now(UTC), **more})

@@ -409,7 +409,7 @@ async def test_a_rescan_finds_an_older_payment_once(database: Database) -> None:
             await stage.rescanned()
             assert await stage.state(invoice) == "paid"
             assert await detections(stage) == 1
-        rows = await stage.database.rows("select found, error from railwatch.rescans order by id")
+        rows = await stage.database.rows("select found, error from railwatch.rescans order by number")
         assert [(row["found"], row["error"]) for row in rows] == [(1, None), (0, None)]
         await stage.audit()
 

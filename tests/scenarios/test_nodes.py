@@ -1,8 +1,40 @@
-"""Several nodes of one rail: nothing is paid for a chain that another node contradicts."""
+"""Several nodes of one rail: more than half of them decide, and one that lies pays nobody (HAZARDS, "Nodes")."""
 
-from adapters.fake import node_of
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from adapters.fake import FakeChain, FakeNode, Output, Rules, address, node_of
 from indexer.store.database import Database
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.stage import Placed, Stage, chain_named
+
+FINALITY = Rules(finality=8, safe=4, mempool=False)
+
+
+@asynccontextmanager
+async def several(
+    database: Database, names: Sequence[str], rules: Rules | None = None, **more: object
+) -> AsyncIterator[tuple[Stage, list[FakeNode]]]:
+    """A stage whose rail has those nodes; the first answers as long as it can."""
+    chain = chain_named(rules=rules)
+    tables = [{"chain": chain.name, "node": name, "timeout": 0.5} for name in names]
+    async with Stage(database, [chain], options={"nodes": tables, **more}) as stage:
+        yield stage, [node_of(chain.name, name) for name in names]
+        await stage.audit()
+
+
+def output(invoice: Placed, amount: int = 100) -> Output:
+    """What pays the invoice."""
+    return Output(address.parse(invoice.address).key, amount)
+
+
+async def mine_slowly(chain: FakeChain, blocks: int) -> None:
+    """Mine one by one, so that each is met by itself."""
+    for _ in range(blocks):
+        chain.mine()
+        await asyncio.sleep(0.1)
 
 
 async def test_a_payment_on_a_contradicted_chain_waits_until_the_nodes_agree(database: Database) -> None:
@@ -24,3 +56,37 @@ async def test_a_payment_on_a_contradicted_chain_waits_until_the_nodes_agree(dat
         await stage.becomes(invoice, "created")
         assert (await stage.path(invoice))[-1] == ("created", "orphaned")
         await stage.audit()
+
+
+@pytest.mark.parametrize("liar", [0, 1, 2])
+async def test_blocks_that_one_node_of_three_makes_up_pay_nobody(database: Database, liar: int) -> None:
+    """Case (a) and (b): whether the liar answers or is a witness only, its blocks are above what two have reached."""
+    async with several(database, ["main", "second", "third"]) as (stage, nodes):
+        await stage.mine(10)
+        invoice, honest = await stage.invoice(100), await stage.invoice(100)
+        nodes[liar].make_up(10, output(invoice))
+        await asyncio.sleep(1.0)
+        assert await stage.state(invoice) == "created"
+        assert (await stage.rail())["cursor_height"] == stage.chain.tip.height
+        await stage.pay(honest)
+        await mine_slowly(stage.chain, 3)
+        await stage.becomes(honest, "paid")
+        assert (await stage.path(invoice)) == [("created", "created")] or await stage.state(invoice) == "created"
+        assert (await stage.rail())["state"] != "halted"
+
+
+async def test_finality_that_one_node_of_three_claims_pays_nobody(database: Database) -> None:
+    """Case (c): a payment at the tip is not final because the node that answers says so."""
+    async with several(database, ["main", "second", "third"], FINALITY) as (stage, nodes):
+        await stage.mine(20)
+        invoice = await stage.invoice(100, policy={"finalized": True})
+        nodes[0].finality = 0
+        await stage.pay(invoice)
+        await stage.mine()
+        await asyncio.sleep(0.5)
+        assert await stage.state(invoice) == "confirming"
+        assert (await stage.rail())["finalized_height"] <= stage.chain.tip.height - 8
+        stage.chain.reorg(1)
+        await stage.follows()
+        await stage.mine(8)
+        await stage.becomes(invoice, "paid")

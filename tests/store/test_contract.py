@@ -441,7 +441,10 @@ async def test_a_consumers_position_never_goes_back(database: Database) -> None:
     assert await database.value("select position from railwatch.consumers where name = 'finance'") == newest
 
 
-@pytest.mark.parametrize(("name", "seq"), [("", 0), (None, 0), ("finance", None), ("finance", -1), ("finance", 10**9)])
+@pytest.mark.parametrize(
+    ("name", "seq"),
+    [("", 0), (None, 0), ("finance", None), ("finance", -1), ("finance", 10**9), ("x" * 201, 0), ("webhook:shop", 0)],
+)
 async def test_an_ack_of_nobody_or_of_what_is_not_there_is_refused(
     database: Database, name: str | None, seq: int | None
 ) -> None:

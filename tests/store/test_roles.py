@@ -10,6 +10,7 @@ import pytest
 
 from adapters.fake import Rules, node_of
 from indexer.store.database import Database
+from indexer.store.errors import Refused
 from indexer.store.migrate import migrate
 from tests.scenarios.stage import Placed, Stage, chain_named
 
@@ -106,8 +107,7 @@ async def test_a_service_and_a_reader_do_all_that_is_theirs(stage: Stage, logins
         ):
             await service.value(f"select railwatch.{act}", made.id)
         assert await service.value("select railwatch.ack('shop', 3)") == 3
-        locked = "select position from railwatch.consumers where name = 'shop' for update"
-        assert await service.value(locked) == 3
+        assert await service.value("select railwatch.lock_consumer('shop')") == 3
     async with Database(as_user(stage.database.dsn, logins["reader"]), size=1) as reader:
         for view in ("orders", "order_destinations", "order_transfers", "order_money"):
             [row] = await reader.rows(f"select * from railwatch.{view}")
@@ -115,6 +115,27 @@ async def test_a_service_and_a_reader_do_all_that_is_theirs(stage: Stage, logins
         assert await reader.value("select state from railwatch.orders") == "refunded"
         assert await reader.value("select found_by from railwatch.find_orders($1)", address) == "address"
         assert await reader.value("select lag from railwatch.consumer_lag") > 0
+
+
+async def test_a_consumer_belongs_to_the_login_that_made_it(database: Database, logins: dict[str, str]) -> None:
+    service, daemon = (Database(as_user(database.dsn, logins[each]), size=1) for each in ("service", "daemon"))
+    async with service, daemon:
+        assert await service.value("select railwatch.ack('shop', 0)") == 0
+        for act in ("ack('shop', 0)", "lock_consumer('shop')"):
+            with pytest.raises(Refused, match=f"belongs to the login {logins['service']}") as caught:
+                await daemon.value(f"select railwatch.{act}")
+            assert caught.value.code == "RW021"
+        assert await database.value("select railwatch.ack('shop', 0)") == 0, "the schema's owner may"
+        await database.rows("insert into railwatch.consumers (name, position) values ('of before', 0)")
+        assert await daemon.value("select railwatch.ack('of before', 0)") == 0
+        with pytest.raises(Refused, match="belongs to"):
+            await service.value("select railwatch.ack('of before', 0)")
+        many = "insert into railwatch.consumers (name, position) select n::text, 0 from generate_series(1, 198) n"
+        await database.rows(many)
+        assert await service.value("select railwatch.ack('shop', 0)") == 0
+        with pytest.raises(Refused, match="200 consumers") as caught:
+            await service.value("select railwatch.lock_consumer('one more')")
+        assert caught.value.code == "RW022"
 
 
 BY_HAND = [
@@ -142,6 +163,12 @@ BY_HAND = [
     "insert into railwatch.settlements (invoice_id) select id from railwatch.invoices",
     "update railwatch.consumers set position = 10",
     "delete from railwatch.consumers",
+    "update railwatch.consumers set updated_at = '2000-01-01'",
+    "select * from railwatch.consumers for update",
+    "update railwatch.webhook_endpoints set position = 10",
+    "select railwatch.begin_generation()",
+    "select railwatch.note_generation()",
+    "select railwatch.renew_feed(0)",
     "update railwatch.rails set state = 'live'",
     "update railwatch.rails set covered_until = now()",
     "delete from railwatch.leases",
@@ -168,7 +195,10 @@ THE_DAEMONS = {
     "update railwatch.rails set state = 'live'",
     "update railwatch.rails set covered_until = now()",
     "delete from railwatch.leases",
-    "delete from railwatch.consumers",  # the deliverer forgets an endpoint
+    "delete from railwatch.consumers",  # an operator forgets one that is gone for good
+    "update railwatch.webhook_endpoints set position = 10",
+    "select railwatch.note_generation()",
+    "select railwatch.renew_feed(0)",
     "update railwatch.assets set decimals = 2",
     "update railwatch.destinations set address = 'mine'",
     "update railwatch.invoices set state = 'paid'",  # and yet: see below
@@ -186,7 +216,7 @@ WRITES = [
     "select railwatch.annotate_exception(gen_random_uuid(), 'ann', 'hm')",
     "select railwatch.request_rescan('story', 0)",
     "select railwatch.ack('shop', 0)",
-    "select * from railwatch.consumers for update",
+    "select railwatch.lock_consumer('shop')",
 ]
 
 
@@ -272,7 +302,16 @@ async def test_functions_with_their_owners_rights_cannot_be_led_astray(database:
     given = await database.rows("select distinct object from railwatch.rights where privileges = 'execute'")
     callable_ = {row["object"].rpartition(".")[2] for row in given}
     assert lent <= callable_
-    assert callable_ - lent == {"display", "customer_state", "find_orders", "touched", "refuse", "event_type"}
+    assert callable_ - lent == {
+        "display",
+        "customer_state",
+        "find_orders",
+        "touched",
+        "refuse",
+        "event_type",
+        "state_now",
+        "is_backend_alive",
+    }
 
 
 UNREAD: set[str] = set()

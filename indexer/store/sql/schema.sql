@@ -28,12 +28,17 @@ create table railwatch.rails (
     enabled boolean not null default true,
     stuck_after interval not null default '2 hours',
     blind_after interval not null default '5 minutes',
-    neighbours_at timestamptz
+    neighbours_seq bigint,
+    origin text,
+    given_up boolean not null default false,
+    stall_after interval,
+    time_margin interval not null default '0',
+    sight_margin interval not null default '0'
 );
 comment on table railwatch.rails is 'One row a rail: where it follows, and whether it can be believed now.';
 comment on column railwatch.rails.name is 'The rail''s name in the configuration.';
 comment on column railwatch.rails.chain_id is 'CAIP-2 id of the chain, compared with the node''s own at each connect.';
-comment on column railwatch.rails.state is 'starting, syncing, live, stalled or halted. Only while live is silence an answer.';
+comment on column railwatch.rails.state is 'starting, syncing, live, stalled or halted, when it was last followed. Ask state_now: only while live is silence an answer.';
 comment on column railwatch.rails.reason is 'Why it is not live, or what a live rail cannot see.';
 comment on column railwatch.rails.cursor_height is 'The last block whose content is committed here, inclusive.';
 comment on column railwatch.rails.cursor_hash is 'Hash of that block.';
@@ -54,17 +59,61 @@ comment on column railwatch.rails.has_references is 'Whether payers of one addre
 comment on column railwatch.rails.enabled is 'Whether the configuration of the last start had it.';
 comment on column railwatch.rails.stuck_after is 'How long a payment may wait here before stuck_confirming opens.';
 comment on column railwatch.rails.blind_after is 'How long nothing may be seen here before detection_delayed opens.';
-comment on column railwatch.rails.neighbours_at is 'Addresses that other rails of the family took in up to then were looked back for here too.';
+comment on column railwatch.rails.neighbours_seq is 'Addresses that other rails of the family added to the watch up to this keyed_seq were looked back for here too.';
+comment on column railwatch.rails.stall_after is 'How old the newest block may be; coverage never runs ahead of it by more. Null: no bound.';
+comment on column railwatch.rails.time_margin is 'By how much a block''s time may lie before its arrival. A window that blocks decide is open for that long.';
+comment on column railwatch.rails.sight_margin is 'The same for first sight; nothing where a mempool shows a payment before its block.';
+
+comment on column railwatch.rails.origin is 'The name that ids of its transfers derive from, if it was renamed; null: its name.';
+comment on column railwatch.rails.given_up is 'Whether the configuration says that nobody follows it any more: then no invoice''s end waits for it.';
 
 create table railwatch.leases (
     rail text primary key references railwatch.rails (name),
     holder text not null,
-    expires_at timestamptz not null
+    expires_at timestamptz not null,
+    token uuid not null,
+    pid int not null,
+    backend_start timestamptz not null
 );
 comment on table railwatch.leases is 'Which daemon follows a rail. A lease outlives its holder by at most 15 seconds.';
 comment on column railwatch.leases.rail is 'The rail.';
 comment on column railwatch.leases.holder is 'Host, process and a random part: who holds it.';
 comment on column railwatch.leases.expires_at is 'When others may take it, unless it is renewed.';
+comment on column railwatch.leases.token is 'Random, and new each time the lease is acquired: only who knows it renews or releases.';
+comment on column railwatch.leases.pid is 'The server process of the holder''s connection. If it has ended, others may take the lease at once.';
+comment on column railwatch.leases.backend_start is 'When that process started, because the numbers of processes come again.';
+
+create table railwatch.locks (
+    name text primary key,
+    holder text,
+    token uuid,
+    pid int,
+    backend_start timestamptz,
+    expires_at timestamptz
+);
+comment on table railwatch.locks is 'What one process at a time may do. Rows, because readers and services may not lock them.';
+comment on column railwatch.locks.name is 'mirror: to write the configuration into tables, locked for one transaction. deliver: to post webhooks, held as a lease.';
+comment on column railwatch.locks.holder is 'Host and process of the holder; null: nobody has held it.';
+comment on column railwatch.locks.token is 'Random, and new each time it is acquired.';
+comment on column railwatch.locks.pid is 'The server process of the holder''s connection.';
+comment on column railwatch.locks.backend_start is 'When that process started.';
+comment on column railwatch.locks.expires_at is 'When others may take it, unless it is renewed.';
+insert into railwatch.locks (name) values ('mirror'), ('deliver');
+
+create table railwatch.watch_position (
+    family text primary key,
+    last_seq bigint not null
+);
+comment on table railwatch.watch_position is 'How many times addresses of a family were added to the watch. Held to the commit, so that numbers have no gaps and come in the order of commits.';
+comment on column railwatch.watch_position.family is 'The address space.';
+comment on column railwatch.watch_position.last_seq is 'The newest keyed_seq of its destinations.';
+
+create function railwatch.is_backend_alive(backend int, started timestamptz) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    -- Another role's start is not shown to everybody. Then the process counts as alive, and the lease runs out instead.
+    select exists (select from pg_stat_activity where pid = backend and coalesce(backend_start = started, true));
+$$;
+comment on function railwatch.is_backend_alive is 'Whether the connection that noted this process is still there. No other connection can be made to look like it.';
 
 create table railwatch.checkpoints (
     rail text not null references railwatch.rails (name),
@@ -88,6 +137,7 @@ create table railwatch.assets (
     contract text,
     decimals int not null,
     enabled boolean not null default true,
+    min_amount numeric(78, 0) not null default 0 check (min_amount >= 0),
     primary key (rail, id)
 );
 create unique index assets_symbol on railwatch.assets (rail, symbol) where enabled;
@@ -98,6 +148,7 @@ comment on column railwatch.assets.symbol is 'For people. Unique on its rail, an
 comment on column railwatch.assets.contract is 'The token''s contract; null for the native asset.';
 comment on column railwatch.assets.decimals is 'Display units = amount / 10^decimals.';
 comment on column railwatch.assets.enabled is 'Whether the configuration of the last start had it.';
+comment on column railwatch.assets.min_amount is 'Base units. A smaller transfer is counted on its destination, and moves nothing.';
 
 create table railwatch.policies (
     rail text not null references railwatch.rails (name),
@@ -143,10 +194,12 @@ create table railwatch.invoices (
     closed_at timestamptz,
     terms jsonb not null,
     weighed int not null default 1,
+    accept_before int not null default 600 check (accept_before between 0 and 3600),
+    held_from text,
     unique (merchant_id, order_id)
 );
 create index invoices_open_window on railwatch.invoices (expires_at) where state = 'created';
-create index invoices_to_close on railwatch.invoices (closes_at) where closed_at is null;
+create index invoices_to_close on railwatch.invoices (closes_at, id) where closed_at is null;
 create index invoices_recent on railwatch.invoices (created_at);
 create index invoices_order on railwatch.invoices (order_id);
 create index invoices_open on railwatch.invoices (created_at, id)
@@ -175,6 +228,8 @@ comment on column railwatch.invoices.settled_at is 'When it was first paid; stay
 comment on column railwatch.invoices.closed_at is 'When watching ended.';
 comment on column railwatch.invoices.terms is 'What create_invoice was given, to tell a repeat from another order.';
 comment on column railwatch.invoices.weighed is 'The version at which its exceptions were last compared with the facts.';
+comment on column railwatch.invoices.accept_before is 'Seconds. Money that came longer than this before created_at is unexpected.';
+comment on column railwatch.invoices.held_from is 'The state that a hold took it from; null: it is not flagged.';
 
 create table railwatch.destinations (
     id uuid primary key default gen_random_uuid(),
@@ -199,11 +254,17 @@ create table railwatch.destinations (
     keyed_at timestamptz,
     position int not null,
     left_out bigint not null default 0,
+    accepts_from timestamptz not null,
+    tip_at_creation bigint,
+    tallies jsonb not null default '[]',
+    small_count bigint not null default 0,
+    small_amount numeric not null default 0,
+    keyed_seq bigint,
     foreign key (rail, asset) references railwatch.assets (rail, id)
 );
 create index destinations_invoice on railwatch.destinations (invoice_id);
 create index destinations_key on railwatch.destinations (family, address_key);
-create index destinations_keyed on railwatch.destinations (keyed_at) where address_key is not null;
+create index destinations_keyed on railwatch.destinations (family, keyed_seq) where address_key is not null;
 create index destinations_folded on railwatch.destinations (address_folded, family);
 create index destinations_registered on railwatch.destinations (rail) where watch_state = 'registered';
 create index destinations_watching on railwatch.destinations (rail, address_key) where watch_state = 'watching';
@@ -227,8 +288,14 @@ comment on column railwatch.destinations.policy_origin is 'invoice, configuratio
 comment on column railwatch.destinations.family is 'The address space that the address belongs to.';
 comment on column railwatch.destinations.address_folded is 'The address as it is compared at registration.';
 comment on column railwatch.destinations.address_key is 'The address as the chain compares it; null until it was parsed.';
-comment on column railwatch.destinations.keyed_at is 'When it was parsed: other daemons of the family catch up by this.';
+comment on column railwatch.destinations.keyed_at is 'When it was parsed.';
+comment on column railwatch.destinations.keyed_seq is 'In which order the family''s addresses were added to the watch, which is the order of commits: followers catch up by this.';
 comment on column railwatch.destinations.position is 'Its place in the invoice''s list, from 1.';
+comment on column railwatch.destinations.accepts_from is 'A transfer from before this time is unexpected: created_at less accept_before, or created_at where the address had another invoice before.';
+comment on column railwatch.destinations.tip_at_creation is 'The rail''s newest height at registration, if a daemon followed it then: a block above it is newer, whatever its timestamp says.';
+comment on column railwatch.destinations.tallies is 'Not for readers: what the destination received, as sums by rail, asset, kind, state and timeliness. A test keeps it equal to the detections.';
+comment on column railwatch.destinations.small_count is 'Transfers below the asset''s min_amount, as blocks showed them. They are counted and move nothing.';
+comment on column railwatch.destinations.small_amount is 'Their sum in base units.';
 comment on column railwatch.destinations.left_out is 'Sightings of tokens that are not configured, beyond the ten that are kept as detections.';
 
 create table railwatch.detections (
@@ -254,13 +321,16 @@ create table railwatch.detections (
     spends text[] not null default '{}',
     invoice_ended text,
     version int not null default 0,
-    due_basis text check (due_basis in ('depth', 'finalized')),
+    due_basis text check (due_basis in ('depth', 'finalized', 'look_depth', 'look_finalized')),
     due_height bigint,
+    second_look text check (second_look in ('verified', 'unverified', 'mismatch')),
+    looked_at_block text,
     unique (tx_id, rail, tx_index)
 );
 create index detections_invoice on railwatch.detections (invoice_id);
 create index detections_due on railwatch.detections (rail, due_basis, due_height) where due_height is not null;
 create index detections_undoable on railwatch.detections (rail, block_height) where state in ('included', 'confirmed');
+create index detections_replaced on railwatch.detections (invoice_id, first_seen_at) where state = 'replaced';
 create index detections_loose on railwatch.detections (rail) where state in ('pending', 'orphaned');
 comment on table railwatch.detections is 'Transfers that reached a watched address. A row is never deleted; its inclusion can come and go.';
 comment on column railwatch.detections.id is 'Derived from rail, tx_id and tx_index: the same on every replay.';
@@ -287,6 +357,8 @@ comment on column railwatch.detections.invoice_ended is 'The invoice''s state at
 comment on column railwatch.detections.version is 'How many transitions it has had.';
 comment on column railwatch.detections.due_basis is 'What due_height counts in: depth of the cursor, or finality.';
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
+comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. Null: not asked yet.';
+comment on column railwatch.detections.looked_at_block is 'Hash of the block that was read for that. In another block it is asked again.';
 
 create table railwatch.observations (
     detection_id uuid not null,
@@ -358,12 +430,30 @@ comment on column railwatch.transitions.evidence is 'The rule''s inputs.';
 
 create table railwatch.feed_position (
     one boolean primary key default true check (one),
-    last_seq bigint not null
+    last_seq bigint not null,
+    generation uuid not null default gen_random_uuid(),
+    instance text
 );
 insert into railwatch.feed_position (last_seq) values (0);
 comment on table railwatch.feed_position is 'The feed''s last seq. Whoever appends holds this row to the commit, so that seq order is commit order.';
 comment on column railwatch.feed_position.one is 'There is one row.';
 comment on column railwatch.feed_position.last_seq is 'The last seq that was given out.';
+comment on column railwatch.feed_position.generation is 'The feed''s generation when it was last written to. Ask feed_generation().';
+comment on column railwatch.feed_position.instance is 'Which run of which server wrote it last, as feed_instance() tells. Another one begins a generation.';
+
+create table railwatch.feed_generations (
+    number bigint primary key,
+    generation uuid not null unique,
+    started_after bigint not null,
+    started_at timestamptz not null default now()
+);
+create index feed_generations_after on railwatch.feed_generations (started_after, number);
+insert into railwatch.feed_generations (number, generation, started_after) select 1, generation, 0 from railwatch.feed_position;
+comment on table railwatch.feed_generations is 'Each time from which the feed may have gone on differently: after a failover, a restore, a restart.';
+comment on column railwatch.feed_generations.number is 'In their order, from 1.';
+comment on column railwatch.feed_generations.generation is 'What a reader keeps beside its position.';
+comment on column railwatch.feed_generations.started_after is 'The last seq before it: up to there the feed is the same for readers of the generation before.';
+comment on column railwatch.feed_generations.started_at is 'The database''s clock, when it was noticed.';
 
 create table railwatch.balances (
     id uuid primary key,
@@ -427,6 +517,9 @@ create table railwatch.exceptions (
 create index exceptions_invoice on railwatch.exceptions (invoice_id);
 create index exceptions_open on railwatch.exceptions (opened_at) where resolved_at is null;
 create index exceptions_standing on railwatch.exceptions (kind, invoice_id) where ended_at is null;
+create index exceptions_detection on railwatch.exceptions (detection_id) where detection_id is not null;
+create index exceptions_balance on railwatch.exceptions (invoice_id) where balance_id is not null;
+create index exceptions_newest on railwatch.exceptions (invoice_id, kind, round) where detection_id is null and balance_id is null;
 comment on table railwatch.exceptions is 'What a person or a policy has to look at, beside the state; several can be open at once.';
 comment on column railwatch.exceptions.id is 'Derived from what it is about.';
 comment on column railwatch.exceptions.invoice_id is 'The invoice.';
@@ -476,15 +569,20 @@ comment on column railwatch.open_exceptions.transfer is 'The transfer''s state n
 create table railwatch.consumers (
     name text primary key,
     position bigint not null,
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    generation uuid,
+    owner text
 );
 comment on table railwatch.consumers is 'How far each reader of the feed has come.';
 comment on column railwatch.consumers.name is 'The reader''s own name.';
 comment on column railwatch.consumers.position is 'The last seq that it has dealt with.';
 comment on column railwatch.consumers.updated_at is 'When it said so.';
+comment on column railwatch.consumers.generation is 'The feed''s generation at that moment; null: before there were any.';
+comment on column railwatch.consumers.owner is 'The login that made it: only that one moves it. Null: the first login that comes.';
 
 create table railwatch.rescans (
-    id bigint generated always as identity primary key,
+    id uuid primary key default gen_random_uuid(),
+    number bigint generated always as identity unique,
     rail text not null references railwatch.rails (name),
     from_height bigint not null check (from_height >= 0),
     to_height bigint,
@@ -492,19 +590,29 @@ create table railwatch.rescans (
     found int not null default 0,
     requested_at timestamptz not null default now(),
     finished_at timestamptz,
-    error text
+    outcome text check (outcome in ('done', 'failed', 'cancelled', 'merged')),
+    error text,
+    tries int not null default 0,
+    retry_at timestamptz not null default now(),
+    ended_by text,
+    check ((finished_at is null) = (outcome is null))
 );
-create index rescans_open on railwatch.rescans (rail) where finished_at is null;
-comment on table railwatch.rescans is 'Ranges that somebody asked to be looked through again, and how far that is.';
+create unique index rescans_open on railwatch.rescans (rail) where finished_at is null;
+comment on table railwatch.rescans is 'Ranges that somebody asked to be looked through again, and how far that is. At most one of a rail is open.';
 comment on column railwatch.rescans.id is 'The request.';
+comment on column railwatch.rescans.number is 'The order of requests.';
 comment on column railwatch.rescans.rail is 'The rail.';
 comment on column railwatch.rescans.from_height is 'First block, inclusive.';
 comment on column railwatch.rescans.to_height is 'Last block, inclusive; null: the cursor at the time.';
 comment on column railwatch.rescans.next_height is 'The next block to look at.';
 comment on column railwatch.rescans.found is 'Transfers that were not known before.';
 comment on column railwatch.rescans.requested_at is 'When it was asked for.';
-comment on column railwatch.rescans.finished_at is 'When it was done; null: not yet.';
-comment on column railwatch.rescans.error is 'Why it could not be done.';
+comment on column railwatch.rescans.finished_at is 'When it ended; null: it is open.';
+comment on column railwatch.rescans.outcome is 'done, failed, cancelled, or merged into another request; null: it is open.';
+comment on column railwatch.rescans.error is 'Why it failed, was cancelled, or does not get on now.';
+comment on column railwatch.rescans.tries is 'Attempts in a row that failed.';
+comment on column railwatch.rescans.retry_at is 'When the daemon goes on with it.';
+comment on column railwatch.rescans.ended_by is 'Who cancelled it.';
 
 create table railwatch.refunds (
     id uuid primary key default gen_random_uuid(),
@@ -516,6 +624,8 @@ create table railwatch.refunds (
     reason text,
     actor text not null,
     recorded_at timestamptz not null default now(),
+    surplus numeric(78, 0) not null default 0,
+    waived numeric(78, 0) not null default 0,
     unique (invoice_id, rail, asset, tx_id)
 );
 create index refunds_tx on railwatch.refunds (tx_id);
@@ -529,6 +639,8 @@ comment on column railwatch.refunds.tx_id is 'The refund''s own transaction, or 
 comment on column railwatch.refunds.reason is 'Why.';
 comment on column railwatch.refunds.actor is 'Who recorded it.';
 comment on column railwatch.refunds.recorded_at is 'The database''s clock.';
+comment on column railwatch.refunds.surplus is 'Base units of it that were more than the order asked for when it was recorded.';
+comment on column railwatch.refunds.waived is 'Base units of it that were given back of a settled order by choice: the order does not ask for them again.';
 
 create table railwatch.settlements (
     id uuid primary key default gen_random_uuid(),
@@ -585,36 +697,49 @@ from (values
 
 create function railwatch.touched(
     on_rail text, cursor_reached bigint, finalized_reached bigint, fork bigint, displaced text[], of_family text,
-    keys bytea[], ids uuid[]
+    keys bytea[], txs text[]
 ) returns table (
-    what text, detection_id uuid, invoice_id uuid, tx_id text, destination_id uuid, address_key bytea, rail text,
-    asset text, reference text, open boolean, at timestamptz
+    what text, detection_id uuid, invoice_id uuid, tx_id text, tx_index text, destination_id uuid, address_key bytea,
+    rail text, asset text, reference text, open boolean, at timestamptz, accepts_from timestamptz, height bigint,
+    block_hash text
 )
 language sql volatile as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
-    select 'due', d.id, d.invoice_id, null, null::uuid, null::bytea, null, null, null, null::boolean, null::timestamptz
+    select 'due', d.id, d.invoice_id, null, null, null::uuid, null::bytea, null, null, null, null::boolean,
+           null::timestamptz, null::timestamptz, null::bigint, null
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
     union all
-    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null
+    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached
     union all
-    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null
+    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
     from railwatch.detections d
     where d.rail = on_rail and d.block_height > fork and d.state in ('included', 'confirmed')
     union all
-    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null
-    from railwatch.detections d
-    where d.rail = on_rail and d.tx_id = any (displaced)
+    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null, null, null, null, null
+    from unnest(displaced) t (tx_id)
+    cross join lateral (
+        select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
     union all
-    select 'known', d.id, d.invoice_id, null, d.destination_id, null, d.rail, d.asset, null, null, d.first_seen_at
-    from railwatch.detections d
-    where d.id = any (ids)
+    -- `open` says here that nothing can move the transfer any more.
+    select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, null, d.asset, null,
+           d.state = 'final', null, null, null,
+           case when d.state in ('included', 'confirmed', 'final') then d.block_hash end
+    from unnest(txs) t (tx_id)
+    cross join lateral (
+        select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
+    join railwatch.destinations w on w.id = d.destination_id
     union all
-    select 'candidate', null, i.id, null, d.id, d.address_key, d.rail, d.asset, d.reference,
-           i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at
-    from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
-    where d.family = of_family and d.address_key = any (keys) and d.watch_state not in ('rejected', 'closed')
+    select 'candidate', null, i.id, null, null, d.id, d.address_key, d.rail, d.asset, d.reference,
+           i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at, d.accepts_from,
+           d.tip_at_creation, null
+    from unnest(keys) t (key)
+    -- A plan that was made on empty tables must reach every column of the index too.
+    cross join lateral (
+        select * from railwatch.destinations d
+        where d.family = of_family and d.address_key = t.key and d.watch_state not in ('rejected', 'closed') offset 0) d
+    join railwatch.invoices i on i.id = d.invoice_id
 $$;
 comment on function railwatch.touched is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
 
@@ -625,13 +750,116 @@ begin
 end $$;
 comment on function railwatch.refuse is 'Raise an error with a SQLSTATE of our own (class RW; listed in docs/contract.md).';
 
-create function railwatch.next_seq(how_many int) returns bigint
-language sql security definer set search_path = pg_catalog, pg_temp as $$
-    -- Whoever holds the counter and then does nothing holds up everybody: such a session ends after ten seconds.
-    select set_config('idle_in_transaction_session_timeout', '10s', true)
-    where current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s';
-    update railwatch.feed_position set last_seq = last_seq + how_many returning last_seq - how_many + 1;
+create function railwatch.feed_instance() returns text
+language sql stable as $$
+    -- A promoted standby, a restored snapshot and a crash all begin with a start of the server; a restored dump with new
+    -- files. Neither needs rights to ask. A plain restart looks the same, and costs readers nothing.
+    select extract(epoch from pg_postmaster_start_time()) || ' ' || pg_relation_filepath('railwatch.feed_position')
 $$;
+comment on function railwatch.feed_instance is 'Which run of which server this is, and on which files of the feed.';
+
+create function railwatch.generation_after(generation uuid, instance text) returns uuid
+language sql immutable as $$ select md5(generation || '/' || instance)::uuid $$;
+comment on function railwatch.generation_after is 'The generation that another instance begins: known before anybody has written it down.';
+
+create function railwatch.feed_generation() returns uuid
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    -- A standby shows what its primary wrote. Whoever is promoted is a new instance, from the first question on.
+    select case when p.instance is distinct from railwatch.feed_instance() and not pg_is_in_recovery()
+                then railwatch.generation_after(p.generation, railwatch.feed_instance()) else p.generation end
+    from railwatch.feed_position p
+$$;
+comment on function railwatch.feed_generation is 'The feed''s generation: another one after every failover, restore or restart. Readers keep it beside their position.';
+
+create function railwatch.begin_generation() returns trigger
+language plpgsql as $$
+begin
+    if new.generation = old.generation then
+        new.generation := railwatch.generation_after(old.generation, railwatch.feed_instance());
+    end if;
+    new.instance := railwatch.feed_instance();
+    insert into railwatch.feed_generations (number, generation, started_after)
+    select coalesce(max(number), 0) + 1, new.generation, old.last_seq from railwatch.feed_generations;
+    return new;
+end $$;
+comment on function railwatch.begin_generation is 'Write a generation down with the first line that another instance writes, or by itself.';
+
+create trigger begin_generation before update on railwatch.feed_position
+    for each row when (new.instance is distinct from railwatch.feed_instance() or new.generation <> old.generation)
+    execute function railwatch.begin_generation();
+
+create function railwatch.note_generation() returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    update railwatch.feed_position set last_seq = last_seq where instance is distinct from railwatch.feed_instance();
+    return (select generation from railwatch.feed_position);
+end $$;
+comment on function railwatch.note_generation is 'Write down that the server is another one than the last, if it is. Daemon and deliverer call it every few seconds.';
+
+create function railwatch.renew_feed(last_common bigint) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    newest bigint;
+    made uuid;
+begin
+    update railwatch.feed_position set generation = gen_random_uuid() returning last_seq, generation into newest, made;
+    if last_common is null or last_common not between 0 and newest then
+        perform railwatch.refuse('RW001', 'renew_feed(' || coalesce(last_common::text, 'null')
+            || '): give the last seq that is the same as before, from 0 to ' || newest);
+    end if;
+    update railwatch.feed_generations set started_after = last_common where started_after > last_common;
+    return made;
+end $$;
+comment on function railwatch.renew_feed is 'Begin a generation by hand, where the feed went back and Postgres cannot tell. Every reader goes back to last_common.';
+
+create function railwatch.feed_check(generation uuid, seq bigint, event_id uuid) returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    newest bigint := (select last_seq from railwatch.feed_position);
+    known railwatch.feed_generations;
+    common bigint;
+begin
+    if feed_check.seq is null or feed_check.seq < 0 then
+        perform railwatch.refuse('RW001', 'feed_check takes a seq of at least 0');
+    end if;
+    select * into known from railwatch.feed_generations g where g.generation = feed_check.generation;
+    if found then
+        -- The generation that followed began where the two may part: up to there they are one.
+        common := (select g.started_after from railwatch.feed_generations g where g.number = known.number + 1);
+    elsif feed_check.generation <> railwatch.feed_generation() then
+        return 0;
+    end if;
+    if common is null then
+        common := newest;
+    end if;
+    if feed_check.seq > common then
+        -- Beyond the end of a generation that nobody has left: it went back, and nothing tells how far.
+        return case when known.generation = railwatch.feed_generation() then known.started_after else common end;
+    end if;
+    if feed_check.seq > 0 and feed_check.event_id is not null and not exists (
+        select from railwatch.transitions t where t.seq = feed_check.seq and t.event_id = feed_check.event_id) then
+        return least(feed_check.seq, coalesce(known.started_after, 0));
+    end if;
+    return feed_check.seq;
+end $$;
+comment on function railwatch.feed_check is 'The seq that a reader goes on from, given its last line: the same where all is well, else the last that is surely common.';
+
+create function railwatch.next_seq(how_many int) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    first bigint;
+begin
+    -- Whoever holds the counter and then does nothing holds up everybody: such a session ends after ten seconds.
+    if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
+        perform set_config('idle_in_transaction_session_timeout', '10s', true);
+    end if;
+    -- A line that somebody has read must not be lost by a crash, however the server is tuned.
+    if current_setting('synchronous_commit') = 'off' then
+        perform set_config('synchronous_commit', 'on', true);
+    end if;
+    update railwatch.feed_position set last_seq = last_seq + how_many returning last_seq - how_many + 1 into first;
+    return first;
+end $$;
 comment on function railwatch.next_seq is 'Take seqs for the feed: the first of them. Call it last, it holds up every other writer to the commit.';
 
 create function railwatch.append_invoice_transition(
@@ -737,7 +965,8 @@ begin
     end if;
     select id into of_asset from railwatch.assets
     where rail = on_rail.name and enabled
-      and (symbol = wish ->> 'asset' or id = wish ->> 'asset' or (on_rail.fold_case and lower(id) = lower(wish ->> 'asset')));
+      and (symbol = wish ->> 'asset' or id = wish ->> 'asset' or (on_rail.fold_case and lower(id) = lower(wish ->> 'asset')))
+    for share;  -- An asset that leaves the configuration waits for this order, and then goes on being looked for.
     if not found then
         perform railwatch.refuse('RW003', label || ': unknown asset ' || coalesce('"' || (wish ->> 'asset') || '"', '(none given)')
             || ' on rail ' || on_rail.name,
@@ -753,12 +982,18 @@ begin
             'Leave it out, and derive a new address for each invoice.');
     end if;
     folded := case when on_rail.fold_case then lower(wish ->> 'address') else wish ->> 'address' end;
+    if exists (select from railwatch.destinations d
+               where d.invoice_id = invoice.id and d.rail = on_rail.name and d.asset = of_asset and d.address_folded = folded
+                 and d.reference is not distinct from wish ->> 'reference') then
+        perform railwatch.refuse('RW001', label || ': the same rail, asset, address and reference are there twice',
+            'Ask for one amount at each.');
+    end if;
     -- Two registrations of one address wait for each other here; the later one then sees the earlier.
     perform pg_advisory_xact_lock(hashtextextended('railwatch/' || on_rail.family || '/' || folded, 0));
     select i.id into taken
     from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
     where d.family = on_rail.family and d.address_folded = folded and d.reference is not distinct from wish ->> 'reference'
-      and i.id <> invoice.id and d.watch_state <> 'rejected'
+      and i.id <> invoice.id and d.watch_state not in ('rejected', 'closed')
       and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
     limit 1;
     if found then
@@ -774,9 +1009,17 @@ begin
     end if;
     insert into railwatch.destinations
         (invoice_id, rail, asset, address, reference, derivation, expected_amount, policy, policy_origin, family,
-         address_folded, position)
+         address_folded, position, accepts_from, tip_at_creation)
     values (invoice.id, on_rail.name, of_asset, wish ->> 'address', wish ->> 'reference', wish ->> 'derivation',
-            amount, chosen, chosen_origin, on_rail.family, folded, place);
+            amount, chosen, chosen_origin, on_rail.family, folded, place,
+            -- Money that came to an address of an earlier invoice before this one was made is that invoice's.
+            case when exists (select from railwatch.destinations d
+                              where d.family = on_rail.family and d.address_folded = folded and d.invoice_id <> invoice.id
+                                and d.reference is not distinct from wish ->> 'reference' and d.watch_state <> 'rejected')
+                 then invoice.created_at else invoice.created_at - make_interval(secs => invoice.accept_before) end,
+            case when on_rail.state = 'live' and exists (
+                select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
+                 then on_rail.tip_height end);
 end $$;
 comment on function railwatch.create_destination is 'Part of create_invoice: one destination, checked and resolved.';
 
@@ -847,7 +1090,8 @@ begin
     end if;
     select key into unknown from jsonb_object_keys(request) key
     where key not in ('merchant_id', 'order_id', 'expires_at', 'expires_in', 'destinations', 'policy', 'time_basis',
-                      'tolerance_bps', 'fiat_amount', 'fiat_currency', 'rate_locked_at', 'closes_in', 'metadata')
+                      'tolerance_bps', 'fiat_amount', 'fiat_currency', 'rate_locked_at', 'closes_in', 'accept_before',
+                      'metadata')
     limit 1;
     if unknown is not null then
         perform railwatch.refuse('RW001', 'unknown field "' || unknown || '"');
@@ -917,13 +1161,16 @@ begin
         else coalesce((select (value #>> '{}')::bigint from railwatch.settings where name = 'closes_in'), 2592000) end;
     insert into railwatch.invoices
         (merchant_id, order_id, state, expires_at, closes_at, fiat_amount, fiat_currency, rate_locked_at, policy,
-         time_basis, metadata, tolerance_bps, terms)
+         time_basis, metadata, tolerance_bps, accept_before, terms)
     values (merchant, order_no, 'created', expiry, expiry + make_interval(secs => closes_in),
             (request ->> 'fiat_amount')::numeric, request ->> 'fiat_currency',
             case when request ? 'rate_locked_at' then railwatch.parse_moment(request -> 'rate_locked_at', 'rate_locked_at') end,
             '{}', coalesce(request ->> 'time_basis', 'first_seen'), coalesce(request -> 'metadata', '{}'),
             case when request ? 'tolerance_bps'
                 then railwatch.parse_count(request -> 'tolerance_bps', 'tolerance_bps', 0, 10000, 'RW001') else 0 end,
+            -- A look-back reaches at least an hour: what is older than that nobody would find.
+            case when request ? 'accept_before'
+                then railwatch.parse_count(request -> 'accept_before', 'accept_before', 0, 3600, 'RW005') else 600 end,
             railwatch.terms_of(request))
     returning * into made;
     perform railwatch.create_destination(made, wish, place::int)
@@ -964,7 +1211,7 @@ language plpgsql as $$
 declare
     known railwatch.invoices;
 begin
-    select * into known from railwatch.invoices where id = invoice for update;
+    select * into known from railwatch.invoices where id = invoice for no key update;
     if not found then
         perform railwatch.refuse('RW009', 'there is no invoice ' || coalesce(invoice::text, '(null)'));
     end if;
@@ -975,15 +1222,9 @@ comment on function railwatch.lock_invoice is 'Part of every manual act: hold th
 create function railwatch.assess(known railwatch.invoices) returns text
 language plpgsql stable as $$
 declare
-    standing text := known.state;
+    standing text := coalesce(known.held_from, known.state);  -- what was decided before a hold still holds
     answer text;
 begin
-    if standing = 'flagged' then
-        -- What was decided before the hold still holds.
-        select t.from_state into standing from railwatch.transitions t
-        where t.invoice_id = known.id and t.subject = 'invoice' and t.to_state = 'flagged'
-        order by t.seq desc limit 1;
-    end if;
     if standing in ('cancelled', 'refunded') then
         return standing;
     end if;
@@ -997,8 +1238,15 @@ begin
                end as timely
         from railwatch.detections x
         where x.invoice_id = known.id and x.kind = 'payment' and x.state in ('pending', 'included', 'confirmed', 'final')
+    ), counted as (
+        select x.rail, x.asset, sum(x.amount) as amount from railwatch.detections x
+        where x.invoice_id = known.id and x.state in ('confirmed', 'final') group by x.rail, x.asset
+    ), returned as (
+        select r.rail, r.asset, sum(r.amount) as amount, sum(r.surplus) as surplus, sum(r.waived) as waived
+        from railwatch.refunds r where r.invoice_id = known.id group by r.rail, r.asset
     ), sums as (
-        select greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least,
+        select d.rail, d.asset,
+               greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least,
                d.expected_amount + div(d.expected_amount * known.tolerance_bps, 10000) as most,
                coalesce(sum(p.amount) filter (where p.timely), 0) as seen,
                coalesce(sum(p.amount) filter (where p.timely and p.counted), 0) as confirmed,
@@ -1008,15 +1256,20 @@ begin
         from railwatch.destinations d left join payments p on p.destination_id = d.id
         where d.invoice_id = known.id and d.watch_state <> 'rejected'
         group by d.id
+    ), judged as (
+        -- What was given back is not there. Of a settled order the merchant may give back by choice (waived).
+        select sums.*, r.amount is null or coalesce(c.amount, 0) - r.amount >= sums.least - r.waived as held,
+               sums.most + coalesce(r.amount - r.surplus - r.waived, 0) as at_most
+        from sums left join counted c using (rail, asset) left join returned r using (rail, asset)
     )
     select case
-        when max(confirmed - most) filter (where confirmed >= least) > 0 then 'overpaid'
-        when bool_or(confirmed >= least) then 'paid'
-        when bool_or(confirmed + late_confirmed >= least) then 'late_paid'
+        when max(confirmed - at_most) filter (where confirmed >= least and held) > 0 then 'overpaid'
+        when bool_or(confirmed >= least and held) then 'paid'
+        when bool_or(confirmed + late_confirmed >= least and held) then 'late_paid'
         when bool_or(seen > confirmed or (late > late_confirmed and seen + late >= least))
             then case when bool_or(in_block) then 'confirming' else 'detected' end
         when bool_or(confirmed > 0) then 'underpaid'
-    end into answer from sums;
+    end into answer from judged;
     return coalesce(answer, case
         when standing = 'expired' then 'expired'
         when known.expires_at <= now() and not exists (
@@ -1040,6 +1293,7 @@ begin
     end if;
     update railwatch.invoices
     set state = target, state_since = now(), version = version + 1, held = hold,
+        held_from = case when target = 'flagged' then known.state end,
         settled_at = coalesce(settled_at, case when target in ('paid', 'overpaid', 'late_paid') then now() end)
     where id = known.id returning * into moved;
     perform railwatch.append_invoice_transition(moved, known.state, reason, cause, evidence);
@@ -1145,6 +1399,39 @@ language sql stable as $$
 $$;
 comment on function railwatch.is_refunded is 'Part of record_refund: whether nothing of the customer''s is left, and whether that is about payments.';
 
+create function railwatch.given_back(
+    known railwatch.invoices, on_rail text, of_asset text, amount numeric, out surplus numeric, out waived numeric
+)
+language plpgsql stable as $$
+declare
+    excess numeric;
+begin
+    surplus := 0;
+    waived := 0;
+    if (case when known.state = 'flagged' then railwatch.assess(known) else known.state end)
+       not in ('paid', 'overpaid', 'late_paid') then
+        return;
+    end if;
+    with came as (
+        select coalesce(sum(x.amount), 0) as amount from railwatch.detections x
+        where x.invoice_id = known.id and x.rail = on_rail and x.asset = of_asset and x.state in ('confirmed', 'final')
+    ), returned as (
+        select coalesce(sum(r.amount - r.waived), 0) as amount from railwatch.refunds r
+        where r.invoice_id = known.id and r.rail = on_rail and r.asset = of_asset
+    )
+    select max(came.amount - returned.amount
+               - greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)))
+    into excess
+    from railwatch.destinations d, came, returned
+    where d.invoice_id = known.id and d.rail = on_rail and d.asset = of_asset and d.watch_state <> 'rejected';
+    -- An order that another asset has settled asks for nothing here: excess is below zero, or null.
+    if excess >= 0 then
+        surplus := least(amount, excess);
+        waived := amount - surplus;
+    end if;
+end $$;
+comment on function railwatch.given_back is 'Part of record_refund: how much of it the order did not ask for, and how much of what it asked for is given back by choice.';
+
 create function railwatch.record_refund(
     invoice uuid, amount numeric, tx_id text, actor text, reason text default null, rail text default null,
     asset text default null, cause text default 'service'
@@ -1182,8 +1469,10 @@ begin
         perform railwatch.refuse('RW013', 'a refund of ' || record_refund.amount || ' is more than is left: ' || arrived
             || ' had arrived, and ' || returned || ' is refunded already', 'Amounts are base units of ' || what.asset || '.');
     end if;
-    insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor)
-    values (invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason, record_refund.actor)
+    insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor, surplus, waived)
+    select invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason,
+           record_refund.actor, part.surplus, part.waived
+    from railwatch.given_back(known, what.rail, what.asset, record_refund.amount) part
     returning id into made;
     -- Also where it moves nothing: more may have been given back by it than is still there (docs/exceptions.md, reversed).
     update railwatch.invoices set weighed = 0 where id = invoice;
@@ -1322,27 +1611,63 @@ begin
 end $$;
 comment on function railwatch.cancel_invoice is 'Withdraw an invoice that is not paid and has nothing on its way; its address stays watched. Cancelling twice is harmless.';
 
-create function railwatch.ack(consumer text, seq bigint) returns bigint
+create function railwatch.lock_consumer(consumer text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.consumers;
+begin
+    if consumer is null or length(consumer) not between 1 and 200 or consumer like 'webhook:%' then
+        perform railwatch.refuse('RW001', 'a consumer''s name is a text of 1 to 200 characters that does not begin with "webhook:"');
+    end if;
+    select * into known from railwatch.consumers c where c.name = consumer for update;
+    if not found then
+        if (select count(*) from railwatch.consumers) >= 200 then
+            perform railwatch.refuse('RW022', 'there are 200 consumers already, and no ' || consumer || ' among them',
+                'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
+        end if;
+        insert into railwatch.consumers (name, position, generation, owner)
+        values (consumer, 0, railwatch.feed_generation(), session_user) on conflict do nothing;
+        select * into known from railwatch.consumers c where c.name = consumer for update;
+    end if;
+    if known.owner is null then
+        update railwatch.consumers set owner = session_user where name = consumer;
+    elsif known.owner <> session_user
+          and not pg_has_role(session_user, (select nspowner from pg_namespace where nspname = 'railwatch'), 'usage') then
+        perform railwatch.refuse('RW021', 'consumer ' || consumer || ' belongs to the login ' || known.owner || ', not to ' || session_user,
+            'Use a name of your own.');
+    end if;
+    return known.position;
+end $$;
+comment on function railwatch.lock_consumer is 'Hold a consumer to the commit, so that two copies of a reader take turns. Returns its position; a new one begins at 0.';
+
+create function railwatch.ack(consumer text, seq bigint, generation uuid default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     newest bigint := (select last_seq from railwatch.feed_position);
+    present uuid := railwatch.feed_generation();
     reached bigint;
 begin
-    if coalesce(consumer, '') = '' or seq is null or seq < 0 or seq > newest then
-        perform railwatch.refuse('RW001', 'ack(' || coalesce(consumer, 'null') || ', ' || coalesce(seq::text, 'null')
+    if ack.generation is distinct from present and ack.generation is not null and ack.seq >= 0 then
+        perform railwatch.refuse('RW020', 'ack(' || coalesce(consumer, 'null') || ', ' || ack.seq
+            || '): the position is from another generation of the feed, which has gone back since',
+            'Go on from seq ' || railwatch.feed_check(ack.generation, ack.seq, null) || ': docs/contract.md, "The feed''s generation".');
+    end if;
+    if ack.seq is null or ack.seq < 0 or ack.seq > newest then
+        perform railwatch.refuse('RW001', 'ack(' || coalesce(consumer, 'null') || ', ' || coalesce(ack.seq::text, 'null')
             || '): give a name, and a seq that the feed has reached (' || newest || ')');
     end if;
-    insert into railwatch.consumers as known (name, position) values (consumer, seq)
-    on conflict (name) do update set position = greatest(known.position, excluded.position), updated_at = now()
-    returning position into reached;
+    perform railwatch.lock_consumer(consumer);
+    update railwatch.consumers c
+    set position = greatest(c.position, ack.seq), generation = present, updated_at = now()
+    where c.name = consumer returning c.position into reached;
     return reached;
 end $$;
 comment on function railwatch.ack is 'Remember how far a consumer has come; never goes back. Returns the position.';
 
-create function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns bigint
+create function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    made bigint;
+    made uuid;
 begin
     if not exists (select from railwatch.rails where name = on_rail) then
         perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
@@ -1350,12 +1675,115 @@ begin
     if from_height is null or from_height < 0 or to_height < from_height then
         perform railwatch.refuse('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height');
     end if;
-    insert into railwatch.rescans (rail, from_height, to_height, next_height)
-    values (on_rail, from_height, to_height, from_height) returning id into made;
+    insert into railwatch.rescans as known (rail, from_height, to_height, next_height)
+    values (on_rail, request_rescan.from_height, request_rescan.to_height, request_rescan.from_height)
+    on conflict (rail) where finished_at is null do update
+    set from_height = least(known.from_height, excluded.from_height),
+        to_height = case when known.to_height is not null and excluded.to_height is not null
+                         then greatest(known.to_height, excluded.to_height) end,
+        next_height = least(known.next_height, excluded.from_height),
+        tries = 0, retry_at = now()
+    returning id into made;
     perform pg_notify('railwatch_work', 'rescan');
     return made;
 end $$;
-comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is.';
+comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
+
+create function railwatch.cancel_rescan(rescan uuid, actor text, reason text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.rescans;
+begin
+    perform railwatch.check_text(actor, 'actor', 200);
+    if reason is not null then
+        perform railwatch.check_text(reason, 'reason', 1000);
+    end if;
+    select * into known from railwatch.rescans where id = rescan for update;
+    if not found then
+        perform railwatch.refuse('RW030', 'there is no rescan ' || coalesce(rescan::text, '(null)'),
+            'List them with: railwatch rescan list');
+    end if;
+    if known.finished_at is not null then
+        return known.outcome;
+    end if;
+    update railwatch.rescans
+    set finished_at = now(), outcome = 'cancelled', ended_by = actor, error = coalesce(reason, error)
+    where id = rescan;
+    return 'cancelled';
+end $$;
+comment on function railwatch.cancel_rescan is 'End an open rescan. What it found stays. Returns the outcome; a rescan that has ended keeps the one that it has.';
+
+create function railwatch.resume_rail(on_rail text, actor text, reason text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.rails;
+begin
+    perform railwatch.check_text(actor, 'actor', 200);
+    if reason is not null then
+        perform railwatch.check_text(reason, 'reason', 1000);
+    end if;
+    select * into known from railwatch.rails where name = on_rail for no key update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    if known.state <> 'halted' then
+        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is ' || known.state || ', not halted');
+    end if;
+    update railwatch.rails
+    set state = 'starting', updated_at = now(),
+        reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(known.reason, '')
+    where name = on_rail;
+    perform pg_notify('railwatch_work', 'resume');
+    return 'starting';
+end $$;
+comment on function railwatch.resume_rail is 'Let a halted rail go on from its last committed block, once its cause is gone. It accepts no other chain: after a DeepReorg the rail goes on only where the node has our chain again.';
+
+create function railwatch.rename_rail(old_name text, new_name text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    holder text;
+    place record;
+begin
+    -- Nobody takes the lease, and no step begins, until this is done.
+    perform from railwatch.rails where name = old_name for update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(old_name, '') || '"');
+    end if;
+    if new_name is null or new_name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'
+       or exists (select from railwatch.rails where new_name in (name, origin) and name <> old_name) or new_name = old_name then
+        perform railwatch.refuse('RW001', 'a rail cannot be renamed to "' || coalesce(new_name, '')
+            || '": that is no name, or one that a rail has or had', 'Letters, digits, dots, hyphens and underscores.');
+    end if;
+    select l.holder into holder from railwatch.leases l where l.rail = old_name and l.expires_at > now();
+    if found then
+        perform railwatch.refuse('RW023', 'rail ' || old_name || ' is followed by ' || holder || ', and cannot be renamed now',
+            'Stop that daemon first.');
+    end if;
+    delete from railwatch.leases where rail = old_name;
+    insert into railwatch.rails
+    select (jsonb_populate_record(r, jsonb_build_object('name', new_name, 'origin', coalesce(r.origin, r.name)))).*
+    from railwatch.rails r where r.name = old_name;
+    insert into railwatch.assets
+    select (jsonb_populate_record(a, jsonb_build_object('rail', new_name))).* from railwatch.assets a where a.rail = old_name;
+    -- Every table that names a rail, but the feed: its lines keep the name that the rail had then.
+    for place in
+        select c.oid::regclass as of_table, exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname = 'append_only') as fixed
+        from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'rail' and not a.attisdropped
+        where c.relnamespace = 'railwatch'::regnamespace and c.relkind = 'r' and c.relname not in ('assets', 'transitions')
+        order by c.relname
+    loop
+        if place.fixed then
+            execute format('alter table %s disable trigger append_only', place.of_table);
+        end if;
+        execute format('update %s set rail = $1 where rail = $2', place.of_table) using new_name, old_name;
+        if place.fixed then
+            execute format('alter table %s enable always trigger append_only', place.of_table);
+        end if;
+    end loop;
+    delete from railwatch.assets where rail = old_name;
+    delete from railwatch.rails where name = old_name;
+end $$;
+comment on function railwatch.rename_rail is 'Give a rail another name, with all that belongs to it. Ids of transfers stay as they are. Refused while a daemon follows it.';
 
 create function railwatch.display(amount numeric, decimals int) returns numeric
 language sql immutable as $$ select trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric) $$;
@@ -1372,12 +1800,24 @@ language sql immutable as $$
 $$;
 comment on function railwatch.customer_state is 'What a customer is told of a state: waiting, received, confirming, complete or issue.';
 
+create function railwatch.state_now(on_rail railwatch.rails) returns text
+language sql stable as $$
+    -- What the row says is true while somebody follows the rail. A halted one is halted until a person acts.
+    select case when on_rail.state = 'halted' then 'halted'
+                when exists (select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
+                then on_rail.state else 'not followed' end
+$$;
+comment on function railwatch.state_now is 'How a rail is: its state, or "not followed" while no daemon holds its lease.';
+
 create view railwatch.orders as
 select i.merchant_id, i.order_id, i.id as invoice_id, i.state, railwatch.customer_state(i.state, i.settled_at) as customer_state,
        i.state_since, i.created_at, i.expires_at, i.settled_at, i.held,
-       exists (select from railwatch.destinations d where d.invoice_id = i.id and d.watch_state = 'watching') as payable,
+       exists (select from railwatch.destinations d
+               join railwatch.rails r on r.name = d.rail and r.enabled
+               join railwatch.leases l on l.rail = r.name and l.expires_at > now()
+               where d.invoice_id = i.id and d.watch_state = 'watching') as payable,
        not exists (select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
-                   where d.invoice_id = i.id and d.watch_state <> 'rejected' and r.state <> 'live') as rails_live,
+                   where d.invoice_id = i.id and d.watch_state <> 'rejected' and railwatch.state_now(r) <> 'live') as rails_live,
        (select count(*) from railwatch.exceptions e where e.invoice_id = i.id and e.resolved_at is null) as exceptions,
        (select (array['critical', 'warning', 'info'])[min(array_position(array['critical', 'warning', 'info'], e.severity))]
         from railwatch.exceptions e where e.invoice_id = i.id and e.resolved_at is null) as severity,
@@ -1394,8 +1834,8 @@ comment on column railwatch.orders.created_at is 'When it was registered.';
 comment on column railwatch.orders.expires_at is 'End of the payment window, inclusive.';
 comment on column railwatch.orders.settled_at is 'When it was first paid.';
 comment on column railwatch.orders.held is 'Why it is held; null: not held.';
-comment on column railwatch.orders.payable is 'Whether an address of it may be shown: it is watched.';
-comment on column railwatch.orders.rails_live is 'Whether silence means that nothing came.';
+comment on column railwatch.orders.payable is 'Whether an address of it may be shown: it is watched, on a rail that somebody follows now.';
+comment on column railwatch.orders.rails_live is 'Whether silence means that nothing came: every rail of it is live, and followed now.';
 comment on column railwatch.orders.exceptions is 'How many exceptions are open.';
 comment on column railwatch.orders.severity is 'The worst of them.';
 comment on column railwatch.orders.fiat_amount is 'The order''s total.';
@@ -1406,7 +1846,7 @@ create view railwatch.order_destinations as
 select i.merchant_id, i.order_id, i.id as invoice_id, d.id as destination_id, d.position, d.rail, a.symbol, d.address, d.reference,
        d.watch_state, d.watch_error, railwatch.display(d.expected_amount, a.decimals) as expected,
        railwatch.display(d.seen_amount, a.decimals) as seen, railwatch.display(d.confirmed_amount, a.decimals) as confirmed,
-       railwatch.display(d.late_amount, a.decimals) as late, d.policy, d.policy_origin, r.state as rail_state
+       railwatch.display(d.late_amount, a.decimals) as late, d.policy, d.policy_origin, railwatch.state_now(r) as rail_state
 from railwatch.destinations d
 join railwatch.invoices i on i.id = d.invoice_id
 join railwatch.assets a on a.rail = d.rail and a.id = d.asset
@@ -1429,7 +1869,7 @@ comment on column railwatch.order_destinations.confirmed is 'Of that confirmed, 
 comment on column railwatch.order_destinations.late is 'Live and late, in display units.';
 comment on column railwatch.order_destinations.policy is 'When a payment counts here.';
 comment on column railwatch.order_destinations.policy_origin is 'invoice, configuration or default.';
-comment on column railwatch.order_destinations.rail_state is 'How the rail is.';
+comment on column railwatch.order_destinations.rail_state is 'How the rail is: its state, or "not followed".';
 
 create view railwatch.order_transfers as
 select x.tx_id, x.tx_index, i.merchant_id, i.order_id, i.id as invoice_id, i.state as invoice_state, x.id as detection_id, x.rail,
@@ -1522,17 +1962,6 @@ comment on column railwatch.order_money.policy is 'The policy by which it counts
 comment on column railwatch.order_money.policy_origin is 'invoice, configuration or default.';
 comment on column railwatch.order_money.settlement_references is 'Where finance booked the invoice, oldest first; null: nowhere yet.';
 
-create view railwatch.consumer_lag as
-select c.name, c.position, f.last_seq - c.position as lag,
-       (select t.recorded_at from railwatch.transitions t where t.seq = c.position + 1) as waiting_since, c.updated_at
-from railwatch.consumers c, railwatch.feed_position f;
-comment on view railwatch.consumer_lag is 'How far each reader of the feed has come, and how far that is behind.';
-comment on column railwatch.consumer_lag.name is 'The reader''s own name.';
-comment on column railwatch.consumer_lag.position is 'The last seq that it has dealt with.';
-comment on column railwatch.consumer_lag.lag is 'How many lines it has not dealt with.';
-comment on column railwatch.consumer_lag.waiting_since is 'When the first of them was recorded; null: none waits.';
-comment on column railwatch.consumer_lag.updated_at is 'When it last acknowledged.';
-
 create function railwatch.find_orders(what text)
 returns table (found_by text, invoice_id uuid, merchant_id text, order_id text, state text, customer_state text)
 language sql stable as $$
@@ -1616,9 +2045,11 @@ create table railwatch.webhook_endpoints (
     last_delivered_at timestamptz,
     last_failed_at timestamptz,
     last_failure text,
-    created_at timestamptz not null default now()
+    created_at timestamptz not null default now(),
+    position bigint not null default 0,
+    moved_at timestamptz not null default now()
 );
-comment on table railwatch.webhook_endpoints is 'Where events are posted to, mirrored from the configuration when the deliverer starts. How far each has read the feed is in consumers, as webhook:NAME.';
+comment on table railwatch.webhook_endpoints is 'Where events are posted to, mirrored from the configuration when the deliverer starts.';
 comment on column railwatch.webhook_endpoints.name is 'The endpoint''s name in the configuration.';
 comment on column railwatch.webhook_endpoints.place is 'Scheme, host and port of its URL. The rest may be secret, and stays in the configuration.';
 comment on column railwatch.webhook_endpoints.events is 'Which events it gets: types, in which * stands for anything.';
@@ -1629,6 +2060,23 @@ comment on column railwatch.webhook_endpoints.last_delivered_at is 'When it last
 comment on column railwatch.webhook_endpoints.last_failed_at is 'When an attempt last failed.';
 comment on column railwatch.webhook_endpoints.last_failure is 'Why it did.';
 comment on column railwatch.webhook_endpoints.created_at is 'When it was first mirrored.';
+comment on column railwatch.webhook_endpoints.position is 'The last seq of the feed that was read for it.';
+comment on column railwatch.webhook_endpoints.moved_at is 'When that was.';
+
+create view railwatch.consumer_lag as
+select c.name, c.position, f.last_seq - c.position as lag,
+       (select t.recorded_at from railwatch.transitions t where t.seq = c.position + 1) as waiting_since, c.updated_at
+from (
+    select name, position, updated_at from railwatch.consumers
+    union all
+    select 'webhook:' || name, position, moved_at from railwatch.webhook_endpoints
+) c, railwatch.feed_position f;
+comment on view railwatch.consumer_lag is 'How far each reader of the feed has come, and how far that is behind; the deliverer''s endpoints as webhook:NAME.';
+comment on column railwatch.consumer_lag.name is 'The reader''s own name.';
+comment on column railwatch.consumer_lag.position is 'The last seq that it has dealt with.';
+comment on column railwatch.consumer_lag.lag is 'How many lines it has not dealt with.';
+comment on column railwatch.consumer_lag.waiting_since is 'When the first of them was recorded; null: none waits.';
+comment on column railwatch.consumer_lag.updated_at is 'When it last acknowledged.';
 
 create table railwatch.webhook_deliveries (
     endpoint text not null references railwatch.webhook_endpoints (name) on delete cascade,
@@ -1686,8 +2134,6 @@ from (values
         'function railwatch.release_invoice', 'function railwatch.record_refund', 'function railwatch.record_settlement',
         'function railwatch.resolve_exception', 'function railwatch.annotate_exception',
         'function railwatch.request_rescan', 'function railwatch.ack']),
-    -- What `select ... for update` asks for, and no more: a reader of the feed locks its own row.
-    (array['railwatch_service'], 'update (updated_at)', array['railwatch.consumers']),
     (array['railwatch_daemon'], 'execute', array[
         'function railwatch.touched', 'function railwatch.next_seq', 'function railwatch.refuse']),
     (array['railwatch_daemon'], 'insert, update', array[
@@ -1709,13 +2155,13 @@ from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) 
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.observations', 'insert'),
        ('railwatch_daemon', 'railwatch.invoices', 'update (weighed)'),
-       ('railwatch_daemon', 'railwatch.destinations', 'update (left_out)');
+       ('railwatch_daemon', 'railwatch.destinations', 'update (left_out)'),
+       ('railwatch_daemon', 'railwatch.destinations', 'update (tallies, small_count, small_amount)');
 
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.webhook_endpoints', 'select, insert, update, delete'),
        ('railwatch_daemon', 'railwatch.webhook_deliveries', 'select, insert, update, delete'),
        ('railwatch_daemon', 'railwatch.consumers', 'delete'),
-       ('railwatch_daemon', 'railwatch.consumers', 'update (updated_at)'),
        ('railwatch_daemon', 'function railwatch.event_type', 'execute'),
        ('railwatch_service', 'railwatch.webhook_endpoints', 'select'),
        ('railwatch_service', 'railwatch.webhook_deliveries', 'select'),
@@ -1729,6 +2175,30 @@ select role, 'railwatch.balances', 'select'
 from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role;
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.balances', 'insert, update');
+
+insert into railwatch.rights (role, object, privileges)
+select role, object, 'select'
+from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role,
+     unnest(array['railwatch.locks', 'railwatch.watch_position']) as object;
+insert into railwatch.rights (role, object, privileges)
+values ('railwatch_daemon', 'railwatch.locks', 'update'),
+       ('railwatch_daemon', 'railwatch.watch_position', 'insert, update'),
+       ('railwatch_daemon', 'railwatch.destinations', 'update (keyed_seq)'),
+       ('railwatch_daemon', 'function railwatch.is_backend_alive', 'execute'),
+       ('railwatch_daemon', 'function railwatch.cancel_rescan', 'execute'),
+       ('railwatch_service', 'function railwatch.cancel_rescan', 'execute'),
+       ('railwatch_daemon', 'function railwatch.resume_rail', 'execute');
+
+insert into railwatch.rights (role, object, privileges)
+select role, object, privileges
+from (values
+    (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'select', array['railwatch.feed_generations']),
+    (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'execute', array[
+        'function railwatch.feed_generation', 'function railwatch.feed_check', 'function railwatch.state_now']),
+    (array['railwatch_daemon', 'railwatch_service'], 'execute', array['function railwatch.lock_consumer']),
+    (array['railwatch_daemon'], 'execute', array['function railwatch.note_generation', 'function railwatch.renew_feed',
+        'function railwatch.rename_rail'])
+) as given (roles, privileges, objects), unnest(roles) as role, unnest(objects) as object;
 
 create function railwatch.grant_rights() returns text[]
 language plpgsql as $$

@@ -50,3 +50,7 @@ where e.kind = 'detection_delayed' and e.ended_at is null
       where i.id = e.invoice_id and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
         and greatest(r.covered_until, i.created_at) <= now() - r.blind_after)
 order by e.invoice_id limit $2
+
+-- name: order_of_invoice
+-- The merchant's name for an invoice.
+select merchant_id || '/' || order_id from railwatch.invoices where id = $1

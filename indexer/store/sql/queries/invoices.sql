@@ -34,6 +34,14 @@ select railwatch.annotate_exception($1, actor => $2, note => $3, owner => $4)
 -- Ask for blocks to be looked through again.
 select railwatch.request_rescan($1, $2, $3)
 
+-- name: call_cancel_rescan
+-- End a rescan that is under way.
+select railwatch.cancel_rescan($1, $2, $3)
+
+-- name: call_resume_rail
+-- Let a halted rail go on.
+select railwatch.resume_rail($1, $2, $3)
+
 -- name: asset_decimals
 -- Decimals of an enabled asset, by its symbol or CAIP-19 id, as create_invoice understands it.
 select a.decimals from railwatch.assets a join railwatch.rails r on r.name = a.rail
@@ -43,3 +51,7 @@ where a.rail = $1 and a.enabled
 -- name: watch_states
 -- Whether an invoice's destinations are watched yet.
 select rail, address, watch_state, watch_error from railwatch.destinations where invoice_id = $1 order by position
+
+-- name: call_rename_rail
+-- Give a rail another name, with all that belongs to it.
+select railwatch.rename_rail($1, $2)

@@ -1,28 +1,73 @@
 -- name: lock_mirror
--- One daemon mirrors at a time, to the commit.
-select pg_advisory_xact_lock(hashtextextended('railwatch/mirror', 0))
+-- One daemon mirrors at a time, to the commit. Only the daemon's role may lock the row.
+select name from railwatch.locks where name = 'mirror' for update
+
+-- name: lock_holders
+-- Sessions that hold rows of railwatch.locks, for the error of whoever waits for one.
+select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(a.application_name, ''), 'a session'),
+                                  a.pid, a.usename), ', ')
+from pg_locks l join pg_stat_activity a on a.pid = l.pid
+where l.relation = 'railwatch.locks'::regclass and l.mode = 'RowShareLock' and l.granted and l.pid <> pg_backend_pid()
+
+-- name: lock_book
+-- One migrator at a time, to the commit. Only roles that may write the book can lock it so.
+lock table public.railwatch_migrations in share row exclusive mode
+
+-- name: book_holders
+-- Sessions that hold the book of migrations, for the error of whoever waits for it.
+select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(a.application_name, ''), 'a session'),
+                                  a.pid, a.usename), ', ')
+from pg_locks l join pg_stat_activity a on a.pid = l.pid
+where l.relation = 'public.railwatch_migrations'::regclass and l.granted and l.pid <> pg_backend_pid()
+  and l.mode <> 'AccessShareLock'
 
 -- name: mirrored_chains
--- Which chain each rail's rows belong to.
-select name, chain_id from railwatch.rails
+-- Which chain each rail's rows belong to, and the name that ids of its transfers derive from.
+select name, chain_id, coalesce(origin, name) as origin from railwatch.rails
 
 -- name: mirror_rail
 -- A configured rail as a row; where it follows, and how it is, stays as it was.
 insert into railwatch.rails as known
-    (name, chain_id, family, fold_case, has_finality, max_confirmations, has_references, stuck_after, blind_after)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    (name, chain_id, family, fold_case, has_finality, max_confirmations, has_references, stuck_after, blind_after,
+     stall_after, time_margin, sight_margin)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 on conflict (name) do update
 set family = excluded.family, fold_case = excluded.fold_case, has_finality = excluded.has_finality,
     max_confirmations = excluded.max_confirmations, has_references = excluded.has_references,
-    stuck_after = excluded.stuck_after, blind_after = excluded.blind_after, enabled = true
+    stuck_after = excluded.stuck_after, blind_after = excluded.blind_after, stall_after = excluded.stall_after,
+    time_margin = excluded.time_margin, sight_margin = excluded.sight_margin, enabled = true,
+    given_up = false
 where (known.family, known.fold_case, known.has_finality, known.max_confirmations, known.has_references,
-       known.stuck_after, known.blind_after, known.enabled)
+       known.stuck_after, known.blind_after, known.stall_after, known.time_margin, known.sight_margin, known.enabled,
+       known.given_up)
     is distinct from (excluded.family, excluded.fold_case, excluded.has_finality, excluded.max_confirmations,
-                      excluded.has_references, excluded.stuck_after, excluded.blind_after, true)
+                      excluded.has_references, excluded.stuck_after, excluded.blind_after, excluded.stall_after,
+                      excluded.time_margin, excluded.sight_margin, true, false)
+
+-- name: left_rails
+-- Rails that the configuration no longer has ($1), with the invoices that are open there and the payments not yet final.
+select r.name,
+       (select count(distinct d.invoice_id) from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
+        where d.rail = r.name and d.watch_state in ('registered', 'watching')
+          and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')) as open,
+       (select count(*) from railwatch.detections x
+        where x.rail = r.name and x.kind = 'payment' and x.state in ('pending', 'included', 'confirmed')) as moving
+from railwatch.rails r where r.name <> all ($1::text[]) order by r.name
 
 -- name: disable_other_rails
--- Rails that the configuration no longer has; their rows and history stay.
-update railwatch.rails set enabled = false where enabled and name <> all ($1::text[])
+-- Rails that the configuration no longer has; their rows and history stay. No end waits for those of $2.
+update railwatch.rails
+set enabled = false, given_up = name = any ($2::text[]), state = case when state = 'halted' then state else 'stalled' end,
+    reason = case when state = 'halted' then reason else 'the configuration has no such rail: nobody follows it' end
+where name <> all ($1::text[]) and (enabled or given_up <> (name = any ($2::text[])))
+
+-- name: assets_in_demand
+-- Assets that a rail no longer has, while destinations that are still watched ask for them.
+select a.symbol, a.contract, a.decimals from railwatch.assets a
+where a.rail = $1 and not a.enabled and exists (
+    select from railwatch.destinations d
+    where d.rail = a.rail and d.asset = a.id and d.watch_state in ('registered', 'watching'))
+order by a.id
 
 -- name: disable_assets
 -- Assets that a rail no longer has, or not under that symbol. Before the others are written: one may take the symbol.
@@ -31,12 +76,13 @@ where rail = $1 and enabled and (id, symbol) not in (select * from unnest($2::te
 
 -- name: mirror_assets
 -- A rail's configured assets.
-insert into railwatch.assets as known (rail, id, symbol, contract, decimals)
-select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::int[])
+insert into railwatch.assets as known (rail, id, symbol, contract, decimals, min_amount)
+select $1, * from unnest($2::text[], $3::text[], $4::text[], $5::int[], $6::numeric[])
 on conflict (rail, id) do update
-set symbol = excluded.symbol, contract = excluded.contract, decimals = excluded.decimals, enabled = true
-where (known.symbol, known.contract, known.decimals, known.enabled)
-    is distinct from (excluded.symbol, excluded.contract, excluded.decimals, true)
+set symbol = excluded.symbol, contract = excluded.contract, decimals = excluded.decimals, enabled = true,
+    min_amount = excluded.min_amount
+where (known.symbol, known.contract, known.decimals, known.enabled, known.min_amount)
+    is distinct from (excluded.symbol, excluded.contract, excluded.decimals, true, excluded.min_amount)
 
 -- name: forget_policies
 -- Before they are written anew: nothing points at these rows, since invoices keep their own copy.

@@ -1,11 +1,11 @@
 -- name: load_rail
 -- Where a rail was left.
-select cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, rewinds, state, reason
+select cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, rewinds, state, reason, origin
 from railwatch.rails where name = $1
 
 -- name: load_checkpoints
--- Stored blocks below the cursor, oldest first.
-select height, hash, parent, time from railwatch.checkpoints where rail = $1 and height < $2 order by height
+-- Stored blocks up to the cursor, oldest first. The cursor's own is one of them as soon as the cursor moves on.
+select height, hash, parent, time from railwatch.checkpoints where rail = $1 and height <= $2 order by height
 
 -- name: load_spends
 -- What transfers that can still be displaced consume.
@@ -23,35 +23,50 @@ update railwatch.rails r set state = 'halted', reason = $2, updated_at = now()
 where name = $1 and not exists (select from railwatch.leases l where l.rail = r.name and l.expires_at > now())
 
 -- name: take_lease
--- Take a rail: it is ours if nobody has it, if its holder is known to be dead ($3), or if the lease has run out.
-insert into railwatch.leases as held (rail, holder, expires_at)
-values ($1, $2, now() + make_interval(secs => $4))
-on conflict (rail) do update set holder = excluded.holder, expires_at = excluded.expires_at
-where held.holder = $3 or held.expires_at <= now() or held.holder = excluded.holder
-returning rail
+-- Acquire a rail and raise its epoch, which tells the new holder's steps from its forerunner's. It is free if nobody has
+-- it, if the lease has run out, or if the server process of its holder has ended.
+with me as (
+    select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+), taken as (
+    insert into railwatch.leases as held (rail, holder, token, pid, backend_start, expires_at)
+    select $1, $2, $3, me.pid, me.backend_start, now() + make_interval(secs => $4) from me
+    on conflict (rail) do update
+    set holder = excluded.holder, token = excluded.token, pid = excluded.pid, backend_start = excluded.backend_start,
+        expires_at = excluded.expires_at
+    where held.expires_at <= now() or not railwatch.is_backend_alive(held.pid, held.backend_start)
+    returning rail
+)
+update railwatch.rails r set epoch = epoch + 1 from taken where r.name = taken.rail returning epoch
 
--- name: lock_lease
--- Show that this holder lives, as long as this connection does.
-select pg_try_advisory_lock(hashtextextended('railwatch/lease/' || $1 || '/' || $2, 0))
-
--- name: dead_holder
--- The holder of a lease if its connection has ended: then nobody has the lock that shows it alive.
-select case when pg_try_advisory_xact_lock(hashtextextended('railwatch/lease/' || rail || '/' || holder, 0)) then holder end
-from railwatch.leases where rail = $1
-
--- name: raise_epoch
--- A new holder's steps are told from its forerunner's by this number.
-update railwatch.rails set epoch = epoch + 1 where name = $1 returning epoch
+-- name: end_stopped_sessions
+-- End sessions of daemons that do not go on (paused, or cut off) while they hold rails, once the lease of $1 has run out.
+-- Postgres ends idle transactions itself, but not one whose client stopped in the middle of a COPY or of an answer.
+select count(pg_terminate_backend(a.pid))
+from pg_stat_activity a
+where exists (select from railwatch.leases l where l.rail = $1 and l.expires_at <= now())
+  and a.datname = current_database() and a.usename = current_user and a.pid <> pg_backend_pid()
+  and a.application_name like 'railwatch%' and a.wait_event_type = 'Client'
+  and a.state <> 'idle' and a.state_change < now() - interval '5 seconds'
+  and exists (select from pg_locks k where k.pid = a.pid and k.relation = 'railwatch.rails'::regclass
+                                       and k.mode in ('RowExclusiveLock', 'RowShareLock'))
 
 -- name: renew_lease
--- Keep the lease for a while longer; no row if it was taken.
+-- Keep the lease for a while longer; no row if it has run out and was taken.
 update railwatch.leases set expires_at = now() + make_interval(secs => $3)
-where rail = $1 and holder = $2 returning rail
+where rail = $1 and token = $2 returning rail
 
 -- name: drop_lease
--- Give the rail free at once.
-delete from railwatch.leases where rail = $1 and holder = $2
+-- Release the rail at once, and leave no state behind that passes for followed.
+with released as (
+    delete from railwatch.leases where rail = $1 and token = $2 returning rail
+)
+update railwatch.rails r set state = 'stalled', reason = $3, updated_at = now()
+from released where r.name = released.rail and r.state <> 'halted'
 
 -- name: who_holds
 -- Who follows a rail now.
 select holder, expires_at from railwatch.leases where rail = $1
+
+-- name: rail_state
+-- How a rail is said to be.
+select state, reason from railwatch.rails where name = $1

@@ -26,9 +26,15 @@ group by kind, severity
 order by array_position(array['critical', 'warning', 'info'], severity), kind
 
 -- name: open_rescans
--- Rescans that are under way, and how far.
-select id, rail, from_height, to_height, next_height, found, requested_at
-from railwatch.rescans where finished_at is null order by id
+-- Rescans that are under way, how far they are, and why one does not get on.
+select id, rail, from_height, to_height, next_height, found, requested_at, error, tries, retry_at
+from railwatch.rescans where finished_at is null order by number
+
+-- name: list_rescans
+-- The newest requests to look through blocks again, ended ones too.
+select id, rail, from_height, to_height, next_height, found, requested_at, coalesce(outcome, 'open') as outcome,
+       finished_at, ended_by, error, tries, retry_at
+from railwatch.rescans order by (finished_at is null) desc, number desc limit $1
 
 -- name: list_invoices
 -- The newest invoices, also of one state or one merchant, with what has arrived so far.

@@ -1,26 +1,27 @@
 -- name: quiet_step
--- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell.
+-- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell. While
+-- the rail is blind nothing is promoted, so nothing is due. Coverage never runs ahead of the chain by more than a stall.
 update railwatch.rails r
 set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
     finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-    covered_until = greatest(covered_until, least($7, now()), now() - $11::interval)
+    covered_until = greatest(covered_until, least(now() - $11::interval, $7::timestamptz + r.stall_after))
 where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
-  and not exists (select from railwatch.detections d
-                  where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4)
-  and not exists (select from railwatch.detections d
-                  where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9)
+  and ($12 = 'stalled' or not exists (
+      select from railwatch.detections d where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4))
+  and ($12 = 'stalled' or not exists (
+      select from railwatch.detections d where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9))
 returning now() as now
 
 -- name: open_step
 -- Move the cursor, hold the rail's row to the commit, and find whom the step touches; no `fence` row if another
 -- daemon has the rail or the cursor is elsewhere. Touched are: what is due, what a reorg orphans, what rivals displace,
--- what is known already, who holds an address. Checkpoints go with the cursor: those of the step come in, those above
+-- what is known already of those transactions, who holds an address. Checkpoints go with the cursor: those of the step come in, those above
 -- $25 (an orphaned branch) and below $26 (final) are forgotten.
 with fence as (
     update railwatch.rails r
     set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
         finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-        covered_until = greatest(covered_until, least($7, now()), now() - $11::interval), rewinds = rewinds + $14
+        covered_until = greatest(covered_until, least(now() - $11::interval, $7::timestamptz + r.stall_after)), rewinds = rewinds + $14
     where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
     returning r.covered_until
 ), kept as (
@@ -32,31 +33,35 @@ with fence as (
     where c.rail = $1 and (c.height > $25 or c.height < $26) and c.height <> all ($21::bigint[])
 )
 select 'fence' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
-       null::uuid as destination_id, null::bytea as address_key, null::text as rail, null::text as asset,
-       null::text as reference, null::boolean as open, now() as at
+       null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, null::text as rail,
+       null::text as asset, null::text as reference, null::boolean as open, now() as at,
+       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash
 from fence
 union all
-select 'covered', null, null, null, null, null, $1, null, null, null, covered_until from fence
+select 'covered', null, null, null, null, null, null, $1, null, null, null, covered_until, null, null, null from fence
 union all
-select 'covered', null, null, null, null, null, name, null, null, null, covered_until
+select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null
 from railwatch.rails where name <> $1 and covered_until is not null
 union all
-select * from railwatch.touched($1, $4, coalesce($9, -1), $15, $16, $17, $18, $19)
+select * from railwatch.touched($1, case when $12 = 'stalled' then -1 else $4 end,
+                                case when $12 = 'stalled' then -1 else coalesce($9, -1) end, $15, $16, $17, $18, $19)
 where reference is null or reference = any ($20::text[])  -- many may share an address, each with a reference
 
 -- name: fence_aside
--- Hold the rail's row for a step that leaves the cursor where it is; no row if the lease or the branch changed.
-select now() as now, cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, tip_height,
+-- Hold the rail's row for a step that leaves the cursor where it is; no row if another daemon has the rail. Not against
+-- registrations, which share the row's key.
+select now() as now, rewinds, cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, tip_height,
        state, reason
 from railwatch.rails
-where name = $1 and epoch = $2 and rewinds = $3
-for update
+where name = $1 and epoch = $2
+for no key update
 
 -- name: touched_aside
 -- What `open_step` finds, for a step that leaves the cursor.
 select 'covered' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
-       null::uuid as destination_id, null::bytea as address_key, name as rail, null::text as asset,
-       null::text as reference, null::boolean as open, covered_until as at
+       null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, name as rail,
+       null::text as asset, null::text as reference, null::boolean as open, covered_until as at,
+       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash
 from railwatch.rails where covered_until is not null
 union all
 select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)
@@ -65,7 +70,7 @@ where reference is null or reference = any ($9::text[])
 -- name: cover
 -- Extend a rail's coverage to the present: once some window on it has run out, and every ten seconds as a sign of life.
 update railwatch.rails r
-set covered_until = greatest(covered_until, now() - $3::interval), updated_at = now()
+set covered_until = greatest(covered_until, least(now() - $3::interval, cursor_time + stall_after)), updated_at = now()
 where r.name = $1 and r.epoch = $2 and (
     coalesce(r.covered_until, '-infinity') < now() - $3::interval - interval '10 seconds'
     or exists (
@@ -83,7 +88,8 @@ where i.state = 'created' and i.expires_at <= now()
   and not exists (
       select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
       where d.invoice_id = i.id and d.watch_state <> 'rejected'
-        and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at))
+        and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < i.expires_at
+             + case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end))
 order by i.expires_at limit 1000
 
 -- name: pending_of_rail
@@ -91,33 +97,82 @@ order by i.expires_at limit 1000
 select id, invoice_id, tx_id from railwatch.detections where rail = $1 and state = 'pending'
 
 -- name: lock_invoices
--- Hold the invoices of a step to the commit, always in the same order.
-select id from railwatch.invoices where id = any ($1) order by id for update
+-- Hold the invoices of a step to the commit, always in the same order. Rows that only refer to one need not wait.
+select id from railwatch.invoices where id = any ($1) order by id for no key update
 
 -- name: load_books
--- Everything about those invoices, read after they were locked; raw evidence stays where it is.
+-- Those invoices, read after they were locked, with the detections $2 that the step touches. Of the others each
+-- destination holds the sums, so that the cost does not grow with what an invoice ever received. Loaded are also: what
+-- was replaced (a rival may come or go), with what took its place, and all that is not final where the time basis is one
+-- that is known only later. Exceptions of those detections, and the newest of each kind ($3) that is the invoice's.
+with touched as (
+    select id from unnest($2::uuid[]) as t (id)
+    union
+    select x.id from unnest($1::uuid[]) as t (id)
+    cross join lateral (
+        select d.id from railwatch.detections d where d.invoice_id = t.id and d.state = 'replaced'
+        order by d.first_seen_at desc limit 100) x
+    union
+    select x.id from unnest($1::uuid[]) as t (id)
+    join railwatch.invoices i on i.id = t.id and i.time_basis <> 'first_seen'
+    cross join lateral (
+        select d.id from railwatch.detections d where d.invoice_id = t.id and d.state <> 'final' offset 0) x
+), wanted as materialized (
+    select id from touched
+    union
+    select heir.id from touched
+    cross join lateral (
+        select * from railwatch.detections d where d.id = touched.id and d.replaced_by is not null offset 0) lost
+    cross join lateral (
+        select d.id from railwatch.detections d
+        where d.tx_id = lost.replaced_by and d.rail = lost.rail and d.invoice_id = lost.invoice_id offset 0) heir
+), seen as materialized (
+    select x.invoice_id,
+           array_agg(row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
+                         x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
+                         x.replaced_by, x.maturity, x.spends, x.invoice_ended, x.version, x.second_look,
+                         x.looked_at_block)
+                     order by x.first_seen_at, x.id) as detections
+    from wanted cross join lateral (select * from railwatch.detections d where d.id = wanted.id offset 0) x
+    group by x.invoice_id
+), about as materialized (
+    select e.invoice_id,
+           array_agg(row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
+                         e.balance_id) order by e.opened_at, e.round) as cases
+    from wanted
+    cross join lateral (select * from railwatch.exceptions e where e.detection_id = wanted.id offset 0) e
+    group by e.invoice_id
+)
 select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.time_basis, i.tolerance_bps, i.held,
-       i.settled_at,
-       case when i.state = 'flagged' then (
-           select t.from_state from railwatch.transitions t
-           where t.invoice_id = i.id and t.subject = 'invoice' and t.to_state = 'flagged' order by t.seq desc limit 1
-       ) end as held_from,
-       array(select row(r.rail, r.asset, sum(r.amount)) from railwatch.refunds r
+       i.held_from, i.settled_at,
+       array(select row(r.rail, r.asset, sum(r.amount), sum(r.surplus), sum(r.waived)) from railwatch.refunds r
              where r.invoice_id = i.id group by r.rail, r.asset) as refunds,
-       array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after)
+       array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after,
+                       case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end, d.tallies)
              from railwatch.destinations d join railwatch.rails r on r.name = d.rail
-             where d.invoice_id = i.id and d.watch_state <> 'rejected' order by d.position) as destinations,
-       array(select row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
-                        x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
-                        x.replaced_by, x.maturity, x.invoice_ended, x.version)
-             from railwatch.detections x where x.invoice_id = i.id order by x.first_seen_at, x.id) as detections,
+             where d.invoice_id = i.id and (d.watch_state <> 'rejected' or d.tallies <> '[]')
+             order by d.position) as destinations,
+       seen.detections,
+       about.cases,
        array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
                         e.balance_id)
-             from railwatch.exceptions e where e.invoice_id = i.id order by e.opened_at, e.round) as cases,
+             from unnest($3::text[]) as k (kind)
+             cross join lateral (
+                 select * from railwatch.exceptions e
+                 where e.invoice_id = i.id and e.kind = k.kind and e.detection_id is null and e.balance_id is null
+                 order by e.round desc limit 1) e) as cases_of_invoice,
+       array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
+                        e.balance_id)
+             from railwatch.exceptions e where e.invoice_id = i.id and e.balance_id is not null
+             order by e.round) as cases_of_balances,
        array(select row(b.id, b.destination_id, b.rail, b.asset, b.unattributed, b.balance, b.block_height, b.block_hash,
                         b.node)
              from railwatch.balances b where b.invoice_id = i.id and b.unattributed > 0) as surpluses
-from railwatch.invoices i where i.id = any ($1) order by i.id
+from unnest($1::uuid[]) as t (id)
+cross join lateral (select * from railwatch.invoices i where i.id = t.id offset 0) i
+left join seen on seen.invoice_id = i.id
+left join about on about.invoice_id = i.id
+order by i.id
 
 -- name: save_step
 -- All that a step changes, in one statement: detections by identity (known facts are added to, never replaced), what was
@@ -146,7 +201,8 @@ detected as (
               block_height, block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended,
               version, evidence, due_basis, due_height)
     on conflict (id) do update
-    set state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
+    set amount = excluded.amount, maturity = excluded.maturity, spends = excluded.spends,
+        state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
         block_hash = excluded.block_hash, block_time = excluded.block_time, confirmed_at = excluded.confirmed_at,
         in_time = excluded.in_time, replaced_by = excluded.replaced_by, version = excluded.version,
         evidence = excluded.evidence || detections.evidence, due_basis = excluded.due_basis,
@@ -163,11 +219,14 @@ moved as (
 ),
 summed as (
     update railwatch.destinations d
-    set seen_amount = t.seen, confirmed_amount = t.confirmed, late_amount = t.late, left_out = d.left_out + t.left_out
-    from unnest($39::uuid[], $40::numeric[], $41::numeric[], $42::numeric[], $43::bigint[])
-        as t (id, seen, confirmed, late, left_out)
+    set seen_amount = t.seen, confirmed_amount = t.confirmed, late_amount = t.late, left_out = d.left_out + t.left_out,
+        tallies = t.tallies, small_count = d.small_count + t.small_count, small_amount = d.small_amount + t.small_amount
+    from unnest($39::uuid[], $40::numeric[], $41::numeric[], $42::numeric[], $43::bigint[], $71::text[]::jsonb[], $72::bigint[],
+                $73::numeric[])
+        as t (id, seen, confirmed, late, left_out, tallies, small_count, small_amount)
     where d.id = t.id
-      and (d.seen_amount, d.confirmed_amount, d.late_amount, 0) is distinct from (t.seen, t.confirmed, t.late, t.left_out)
+      and (d.seen_amount, d.confirmed_amount, d.late_amount, d.tallies, 0, 0)
+          is distinct from (t.seen, t.confirmed, t.late, t.tallies, t.left_out, t.small_count)
     returning 1
 ),
 opened as (
@@ -220,7 +279,31 @@ with taken as materialized (select railwatch.next_seq($1) as first)
 select first, pg_notify('railwatch', (first + $1 - 1)::text) from taken
 
 -- name: save_checkpoints
--- Blocks of a look-back that a reorg may have to come back to.
-insert into railwatch.checkpoints (rail, height, hash, parent, time)
+-- Blocks of a look-back that a reorg may have to come back to. Returns what is stored at their heights, which may be
+-- another block: then they are of another branch.
+insert into railwatch.checkpoints as known (rail, height, hash, parent, time)
 select $1, * from unnest($2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
-on conflict (rail, height) do update set hash = excluded.hash, parent = excluded.parent, time = excluded.time
+on conflict (rail, height) do update set hash = known.hash
+returning height, hash
+
+-- name: due_looks
+-- Transfers that are read a second time before they are told final, and when that is due.
+select id, replace(due_basis, 'look_', '') as basis, due_height from railwatch.detections
+where rail = $1 and due_basis in ('look_depth', 'look_finalized', 'finalized')
+
+-- name: looked_at
+-- What is known of transfers that are to be read a second time.
+select x.id, x.tx_id, x.tx_index, x.asset, x.amount, x.block_height, x.block_hash, d.address_key,
+       x.evidence ->> 'node' as node
+from railwatch.detections x join railwatch.destinations d on d.id = x.destination_id
+where x.id = any ($1) and x.state in ('included', 'confirmed') and x.looked_at_block is distinct from x.block_hash
+
+-- name: save_second_looks
+-- What the second look said, if the transfer is still in the block that was read. What passed is due like anything else.
+update railwatch.detections x
+set second_look = t.said, looked_at_block = t.block_hash, evidence = x.evidence || t.evidence,
+    due_basis = case when t.said <> 'mismatch' then replace(x.due_basis, 'look_', '') end,
+    due_height = case when t.said <> 'mismatch' then x.due_height end
+from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) as t (id, said, block_hash, evidence)
+where x.id = t.id and x.state in ('included', 'confirmed') and x.block_hash = t.block_hash
+returning x.invoice_id

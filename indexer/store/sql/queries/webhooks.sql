@@ -1,7 +1,8 @@
 -- name: mirror_endpoint
--- A configured endpoint as a row; whether an operator has paused it stays as it was.
-insert into railwatch.webhook_endpoints as known (name, place, events)
-values ($1, $2, $3)
+-- A configured endpoint as a row; whether an operator has paused it stays as it was. A new one begins at the feed's end,
+-- or ($4) at its beginning; one that is known keeps its position.
+insert into railwatch.webhook_endpoints as known (name, place, events, position)
+select $1, $2, $3, case when $4 then 0 else f.last_seq end from railwatch.feed_position f
 on conflict (name) do update set place = excluded.place, events = excluded.events, configured = true
 where (known.place, known.events, known.configured) is distinct from (excluded.place, excluded.events, true)
 
@@ -9,21 +10,20 @@ where (known.place, known.events, known.configured) is distinct from (excluded.p
 -- Endpoints that the configuration no longer has; their rows and positions stay.
 update railwatch.webhook_endpoints set configured = false where configured and name <> all ($1::text[])
 
--- name: begin_endpoint
--- Give a new endpoint its position: the feed's end, or ($2) its beginning. One that has a position keeps it.
-select railwatch.ack('webhook:' || $1, case when $2 then 0 else f.last_seq end)
-from railwatch.feed_position f
-where not exists (select from railwatch.consumers where name = 'webhook:' || $1)
-
 -- name: queue_events
 -- Read the feed's next page for an endpoint, owe it what it wants, and move its position: all or nothing. No more is read
--- than it may be owed (`room`); while it is paused, nothing. `looked_at` counts what was read, `queued` what it wants.
+-- than could go out ($4 lanes that are due), nor than may ever be owed ($5); while it is paused, nothing. What failed and
+-- waits for its next attempt takes no room. `looked_at` counts what was read, `queued` what it wants.
 with mine as materialized (
-    select c.position from railwatch.consumers c join railwatch.webhook_endpoints e on c.name = 'webhook:' || e.name
-    where e.name = $1 and e.enabled for update of c
+    select position from railwatch.webhook_endpoints where name = $1 and enabled for no key update
+), heads as materialized (
+    select distinct on (lane) due_at from railwatch.webhook_deliveries
+    where endpoint = $1 and state = 'pending' order by lane, seq
 ), room as materialized (
-    select least($3, greatest(0, $4 - count(*))) as lines
-    from railwatch.webhook_deliveries where endpoint = $1 and state = 'pending'
+    select greatest(0, least($3, $4 - count(*) filter (where due_at <= now()),
+                             $5 - (select count(*) from railwatch.webhook_deliveries where endpoint = $1 and state = 'pending')))
+           as lines
+    from heads
 ), page as materialized (
     select t.seq, t.event_id, coalesce(t.invoice_id, t.subject_id) as lane,
            railwatch.event_type(t.subject, t.to_state, t.reason) as type
@@ -33,14 +33,25 @@ with mine as materialized (
     insert into railwatch.webhook_deliveries (endpoint, seq, event_id, lane)
     select $1, seq, event_id, lane from page where type like any ($2::text[])
     on conflict do nothing returning seq
+), moved as (
+    update railwatch.webhook_endpoints set position = (select max(seq) from page), moved_at = now()
+    where name = $1 and exists (select from page)
 )
-select count(*) as looked_at, (select lines from room) as room, (select count(*) from owed) as queued, exists (select from mine) as reading,
-       case when count(*) > 0 then railwatch.ack('webhook:' || $1, max(seq)) end as position
+select count(*) as looked_at, (select lines from room) as room, (select count(*) from owed) as queued, exists (select from mine) as reading
 from page
 
 -- name: due_deliveries
 -- What may be sent to an endpoint now: of each invoice the oldest that is owed, if it is due and none of $2 (on its way).
-select d.seq, d.event_id, d.lane, d.attempts, railwatch.event_type(t.subject, t.to_state, t.reason) as type, t.subject,
+-- At most $3 that were never tried, and $4 that have failed before: those must not stand in the others' way.
+with heads as materialized (
+    select distinct on (lane) lane, seq, event_id, attempts, due_at from railwatch.webhook_deliveries
+    where endpoint = $1 and state = 'pending' and lane <> all ($2::uuid[]) order by lane, seq
+), chosen as (
+    (select * from heads where due_at <= now() and attempts = 0 order by seq limit $3)
+    union all
+    (select * from heads where due_at <= now() and attempts > 0 order by due_at, seq limit $4)
+)
+select d.seq, d.event_id, g.generation, d.lane, d.attempts, railwatch.event_type(t.subject, t.to_state, t.reason) as type, t.subject,
        t.subject_id, t.from_state, t.to_state, t.reason, t.cause, t.rail, t.tx_id, t.block_height, t.block_hash,
        t.confirmations, t.seen_amount, t.confirmed_amount, t.chain_time, t.recorded_at, i.id as invoice_id, i.merchant_id,
        i.order_id, i.fiat_amount, i.fiat_currency, i.created_at, i.expires_at, x.tx_index, x.asset, x.amount, x.kind,
@@ -53,42 +64,43 @@ select d.seq, d.event_id, d.lane, d.attempts, railwatch.event_type(t.subject, t.
         from railwatch.refunds f where t.subject = 'refund' and f.id = t.subject_id) as refund,
        (select jsonb_build_object('reference', s.reference, 'note', s.note, 'actor', s.actor)
         from railwatch.settlements s where t.subject = 'settlement' and s.id = t.subject_id) as settlement
-from (
-    select distinct on (lane) lane, seq, event_id, attempts, due_at from railwatch.webhook_deliveries
-    where endpoint = $1 and state = 'pending' and lane <> all ($2::uuid[]) order by lane, seq
-) d
+from chosen d
 join railwatch.transitions t on t.seq = d.seq
 left join railwatch.invoices i on i.id = t.invoice_id
 left join railwatch.detections x on t.subject = 'detection' and x.id = t.subject_id
-where d.due_at <= now() and exists (select from railwatch.webhook_endpoints where name = $1 and enabled)
-order by d.seq limit $3
+left join lateral (
+    select generation from railwatch.feed_generations where started_after < d.seq order by started_after desc, number desc limit 1
+) g on true
+where exists (select from railwatch.webhook_endpoints where name = $1 and enabled)
+order by d.attempts > 0, d.seq
 
 -- name: record_delivered
--- Accepted events are owed no longer.
+-- Accepted events are owed no longer. By their ids too: after a failover another event may have the seq.
 with gone as (
-    delete from railwatch.webhook_deliveries where endpoint = $1 and seq = any ($2::bigint[]) returning seq
+    delete from railwatch.webhook_deliveries d using unnest($2::bigint[], $3::uuid[]) as n (seq, event_id)
+    where d.endpoint = $1 and d.seq = n.seq and d.event_id = n.event_id returning d.seq
 )
 update railwatch.webhook_endpoints
 set delivered = delivered + (select count(*) from gone), last_delivered_at = now() where name = $1
 
 -- name: record_failed
--- Attempts that failed: when the next may be made, or that there is none ($4: dead).
+-- Attempts that failed: when the next may be made, or that there is none ($5: dead).
 with tried as (
     update railwatch.webhook_deliveries d
     set attempts = n.attempts, state = n.state, due_at = now() + make_interval(secs => n.pause), tried_at = now(),
         failure = n.failure
-    from unnest($2::bigint[], $3::int[], $4::text[], $5::float8[], $6::text[]) as n (seq, attempts, state, pause, failure)
-    where d.endpoint = $1 and d.seq = n.seq and d.state = 'pending'
+    from unnest($2::bigint[], $3::uuid[], $4::int[], $5::text[], $6::float8[], $7::text[])
+        as n (seq, event_id, attempts, state, pause, failure)
+    where d.endpoint = $1 and d.seq = n.seq and d.event_id = n.event_id and d.state = 'pending'
 )
-update railwatch.webhook_endpoints set last_failed_at = now(), last_failure = $7 where name = $1
+update railwatch.webhook_endpoints set last_failed_at = now(), last_failure = $8 where name = $1
 
 -- name: endpoints_status
 -- Every endpoint: how far it has read, what it is owed, what was given up.
-select e.name, e.place, e.events, e.enabled, e.configured, c.position, f.last_seq - c.position as lag, o.pending, o.dead,
+select e.name, e.place, e.events, e.enabled, e.configured, e.position, f.last_seq - e.position as lag, o.pending, o.dead,
        o.oldest_pending_at, e.delivered, e.last_delivered_at, e.last_failed_at, e.last_failure
 from railwatch.webhook_endpoints e
 cross join railwatch.feed_position f
-left join railwatch.consumers c on c.name = 'webhook:' || e.name
 cross join lateral (
     select count(*) filter (where state = 'pending') as pending, count(*) filter (where state = 'dead') as dead,
            min(queued_at) filter (where state = 'pending') as oldest_pending_at
@@ -102,8 +114,7 @@ update railwatch.webhook_endpoints set enabled = $2 where name = $1 returning na
 
 -- name: forget_endpoint
 -- Delete an endpoint that is no longer configured, with all that it was owed; no row otherwise.
-with gone as (delete from railwatch.webhook_endpoints where name = $1 and not configured returning name)
-delete from railwatch.consumers where name = (select 'webhook:' || name from gone) returning name
+delete from railwatch.webhook_endpoints where name = $1 and not configured returning name
 
 -- name: dead_deliveries
 -- What was given up, the oldest first.
@@ -129,18 +140,24 @@ where state = 'dead' and endpoint = $1 and ($2::bigint[] is null or seq = any ($
 -- Tell the deliverer that somebody changed what it has to do.
 select pg_notify('railwatch_webhooks', '')
 
--- name: lock_deliverer
--- One deliverer posts; the lock lives as long as its connection.
-select pg_try_advisory_lock(hashtextextended('railwatch/deliver', 0))
+-- name: acquire_deliverer_lock
+-- One deliverer posts: the lock is free if nobody has it, if it has run out, or if the process of its holder has ended.
+with me as (
+    select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+)
+update railwatch.locks held
+set holder = $1, token = $2, pid = me.pid, backend_start = me.backend_start,
+    expires_at = now() + make_interval(secs => $3)
+from me
+where held.name = 'deliver' and (held.token is null or held.expires_at <= now()
+                                 or not railwatch.is_backend_alive(held.pid, held.backend_start))
+returning held.name
 
--- name: name_deliverer
--- Say who holds this connection, for whoever has to wait for it.
-select set_config('application_name', $1, false)
+-- name: renew_deliverer_lock
+-- Keep it for a while longer; no row if it has run out and was taken.
+update railwatch.locks set expires_at = now() + make_interval(secs => $2)
+where name = 'deliver' and token = $1 returning name
 
 -- name: who_delivers
--- The name under which the deliverer's connection goes.
-select a.application_name
-from pg_locks l join pg_stat_activity a on a.pid = l.pid
-where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-  and l.database = (select oid from pg_database where datname = current_database())
-  and ((l.classid::bigint << 32) | l.objid::bigint) = hashtextextended('railwatch/deliver', 0)
+-- Host and process of the deliverer.
+select holder from railwatch.locks where name = 'deliver'

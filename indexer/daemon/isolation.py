@@ -1,0 +1,99 @@
+"""Harm kept where it belongs: a task that fails starts again, and of many things that fail together one is found."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NoReturn, TypeVar
+
+import structlog
+
+from indexer.daemon.reasons import describe
+from indexer.rail import BlockGone, RailUnavailable
+from indexer.store.errors import StoreError
+
+Item = TypeVar("Item", bound=Hashable)
+
+PAUSE_FIRST, PAUSE_LONGEST = 1.0, 60.0
+"""Seconds before a task that failed starts again: at first, and at most."""
+
+ASIDE_FIRST, ASIDE_LONGEST = 10.0, 600.0
+"""Seconds before one thing that failed is tried again: at first, and at most."""
+
+OUTSIDE = (RailUnavailable, BlockGone, StoreError)
+"""No fault of the thing at hand: the node or the database is away, or the chain moved."""
+
+
+async def keep_running(
+    name: str, act: Callable[[], Awaitable[None]], failed: Callable[[str], None] = lambda _: None, **about: str
+) -> NoReturn:
+    """Run ``act`` until cancelled. However it ends, it starts again, after a pause that grows while it fails at once.
+
+    ``failed`` is called with the task's name, so that failures are counted.
+    """
+    pause = PAUSE_FIRST
+    while True:
+        began = time.monotonic()
+        try:
+            await act()
+            structlog.get_logger().error("task.ended", task=name, restarts_in=pause, **about)
+        except Exception as defect:  # noqa: BLE001 - the one place where a task's unknown failure ends
+            structlog.get_logger().exception("task.failed", task=name, why=describe(defect), restarts_in=pause, **about)
+        failed(name)
+        if time.monotonic() - began > PAUSE_LONGEST:
+            pause = PAUSE_FIRST
+        await asyncio.sleep(pause)
+        pause = min(PAUSE_LONGEST, pause * 2)
+
+
+async def by_halves(
+    items: Sequence[Item],
+    act: Callable[[Sequence[Item]], Awaitable[None]],
+    set_aside: Callable[[Item, Exception], Awaitable[None]],
+) -> None:
+    """Do ``act`` for all items; if that fails, for half of them and then the other half, until the bad one is alone.
+
+    A bad one is given to ``set_aside``. ``act`` does all of its items or none. Raises what is no item's fault:
+    `OUTSIDE`.
+    """
+    try:
+        await act(items)
+    except OUTSIDE:
+        raise
+    except Exception as defect:  # noqa: BLE001 - whatever one of them brings up, the others go on
+        if len(items) == 1:
+            await set_aside(items[0], defect)
+            return
+        middle = len(items) // 2
+        await by_halves(items[:middle], act, set_aside)
+        await by_halves(items[middle:], act, set_aside)
+
+
+@dataclass(slots=True)
+class Aside(Generic[Item]):
+    """What failed by its own fault, and when each is tried again: later and later. ``count``: failures in all."""
+
+    count: int = 0
+    _until: dict[Item, float] = field(default_factory=dict)
+    _pause: dict[Item, float] = field(default_factory=dict)
+
+    def put(self, item: Item) -> float:
+        """Leave it alone for a while; returns for how many seconds."""
+        pause = self._pause.get(item, ASIDE_FIRST)
+        self._until[item] = time.monotonic() + pause
+        self._pause[item] = min(ASIDE_LONGEST, pause * 2)
+        self.count += 1
+        return pause
+
+    def forget(self, items: Iterable[Item]) -> None:
+        """These are well again."""
+        if self._pause:
+            for item in items:
+                self._until.pop(item, None)
+                self._pause.pop(item, None)
+
+    @property
+    def waiting(self) -> set[Item]:
+        """What is left alone now."""
+        now = time.monotonic()
+        return {item for item, until in self._until.items() if until > now} if self._until else set()

@@ -1,0 +1,107 @@
+"""The second look: before a payment is told final, its block is read once more, from another node where there is one.
+
+A node can tell a true block with a false content, and no hash of it is checked where the rail's adapter cannot check
+it. What differs is told as `content_mismatch`, and does not become final; a person decides. A node that cannot tell
+(pruned, its state gone, away) makes the look `unverified` after a few tries, and stops nothing. Blocks that touch
+nobody cost nothing, and a block with something final costs one scan of it.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from indexer.core.matching import base_index
+from indexer.core.policy import Progress
+from indexer.daemon.nodeset import NodeSet, Reread
+from indexer.daemon.recorder import Recorder
+from indexer.daemon.watchlist import FewWatches, RailWatches
+from indexer.rail import RailUnavailable, Transfer
+from indexer.store.steps import Claim, Look
+
+TRIES = 3
+"""Rounds in which a block is asked for before its transfers count as unverified."""
+
+BLOCKS_A_ROUND = 20
+"""Blocks that one round reads again, so that no step waits for long."""
+
+
+@dataclass(slots=True)
+class SecondLook:
+    """Reads again what is about to be final on one rail. The follower asks it before each step that it commits."""
+
+    node: NodeSet
+    recorder: Recorder
+    watches: RailWatches
+    _tries: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _log: structlog.stdlib.BoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._log = structlog.get_logger().bind(rail=self.recorder.rail)
+
+    async def begin(self) -> None:
+        """Load what waits for its second look. Raises `StoreUnavailable`."""
+        self.recorder.looks.update(await self.recorder.steps.due_looks())
+
+    async def look(self, rewinds: int, reached: Progress) -> None:
+        """Read again what is final at ``reached``, and record it. Raises what the store raises, and `LeaseLost`."""
+        waiting = self.recorder.looks
+        due = [identity for identity, at in waiting.items() if reached.has_reached(at)]
+        if not due:
+            return
+        claims = await self.recorder.steps.claims(due)
+        for identity in set(due) - {claim.id for claim in claims}:
+            del waiting[identity]
+        by_block: defaultdict[tuple[int, str], list[Claim]] = defaultdict(list)
+        for claim in claims:
+            by_block[claim.height, claim.block_hash].append(claim)
+        looks = [
+            each for block in sorted(by_block)[:BLOCKS_A_ROUND] for each in await self._read(block, by_block[block])
+        ]
+        if looks:
+            await self.recorder.record_looks(rewinds, looks)
+            for each in looks:
+                waiting.pop(each.claim.id, None)
+
+    async def _read(self, block: tuple[int, str], claims: Sequence[Claim]) -> list[Look]:
+        watches = FewWatches(frozenset(claim.key for claim in claims), self.watches.assets)
+        try:
+            told = await self.node.reread(block, watches, claims[0].node)
+        except RailUnavailable as away:
+            return self._put_off(block, claims, str(away))
+        self._tries.pop(block[1], None)
+        found = {(each.tx_id, each.tx_index): each for each in told.transfers}
+        looks = [self._compare(claim, found.get((claim.tx_id, base_index(claim.tx_index))), told) for claim in claims]
+        for look in looks:
+            if look.said == "mismatch":
+                self._log.critical("content.mismatch", tx=look.claim.tx_id, height=block[0], **look.evidence)
+        return looks
+
+    def _put_off(self, block: tuple[int, str], claims: Sequence[Claim], why: str) -> list[Look]:
+        """Ask again in the next round, or give up: a look that nobody can take stops nothing."""
+        self._tries[block[1]] += 1
+        if self._tries[block[1]] < TRIES:
+            return []
+        del self._tries[block[1]]
+        self._log.warning("content.unverified", height=block[0], hash=block[1], why=why)
+        return [Look(claim, "unverified", {"said": "unverified", "why": why}) for claim in claims]
+
+    def _compare(self, claim: Claim, told: Transfer | None, reread: Reread) -> Look:
+        evidence = {"node": reread.node, "first_node": claim.node, "block_hash": reread.block_hash}
+        if reread.block_hash != claim.block_hash:
+            return Look(claim, "mismatch", {**evidence, "said": "mismatch", "why": "another block is at that height"})
+        if told is None:
+            native = claim.asset == self.watches.assets.get("")
+            if native and not reread.native_complete:
+                return Look(claim, "unverified", {**evidence, "said": "unverified", "why": "the node does not trace"})
+            return Look(claim, "mismatch", {**evidence, "said": "mismatch", "why": "the block does not hold it"})
+        if (told.to, told.asset, told.amount) == (claim.key, claim.asset, claim.amount):
+            return Look(claim, "verified", {**evidence, "said": "verified"})
+        words = {
+            "amount": str(told.amount),
+            "first_amount": str(claim.amount),
+            "asset": told.asset,
+            "to": told.to.hex(),
+        }
+        return Look(claim, "mismatch", {**evidence, **words, "said": "mismatch", "why": "its content differs"})

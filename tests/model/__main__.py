@@ -1,0 +1,93 @@
+"""`python -m tests.model`: many stories by seed, resumable; or one kept story again.
+
+python -m tests.model --examples 20000 --seed 1     batches of 100, each with a seed of its own, until all are played
+python -m tests.model --replay FILE --times 20      a kept story again, as often as asked
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import structlog
+from hypothesis import seed
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.harness import Harness
+from tests.model.machine import KEPT, Model, model_settings
+
+BATCH = 100
+
+
+def main() -> int:
+    """Play, and say how long it took. Returns 1 if a story failed."""
+    parser = argparse.ArgumentParser(prog="tests.model", description=__doc__)
+    parser.add_argument("--examples", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1, help="the first batch's; batch n has this and n")
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--no-shrink", action="store_true")
+    parser.add_argument("--go-on", action="store_true", help="play on after a failure")
+    parser.add_argument("--resume", type=Path, help="a file that remembers which batches are played")
+    parser.add_argument("--replay", type=Path)
+    parser.add_argument("--times", type=int, default=1)
+    given = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    with Harness() as harness:
+        Model.harness = harness
+        return replay(harness, given.replay, given.times) if given.replay else play(given)
+
+
+def replay(harness: Harness, path: Path, times: int) -> int:
+    """Play one story again and again."""
+    failed = 0
+    for _ in range(times):
+        try:
+            harness.replay(json.loads(path.read_text()))
+        except Exception as failure:  # noqa: BLE001 - whatever a story dies of is what is asked for
+            failed += 1
+            print(failure if isinstance(failure, AssertionError) else traceback.format_exc())
+    print(f"{path}: failed {failed} of {times}")
+    return 1 if failed else 0
+
+
+def play(given: argparse.Namespace) -> int:
+    """Play batches, and remember them."""
+    done: dict[str, float] = json.loads(given.resume.read_text()) if given.resume and given.resume.exists() else {}
+    began, failures = time.monotonic(), 0
+    for number in range(-(-given.examples // given.batch)):
+        this = given.seed + number
+        if str(this) in done:
+            continue
+        batch_began, played = time.monotonic(), Model.played
+        Model.first_failure = None
+        try:
+            run_state_machine_as_test(
+                seed(this)(Model), settings=model_settings(given.batch, shrink=not given.no_shrink, steps=given.steps)
+            )
+        except BaseException as failure:
+            if isinstance(failure, KeyboardInterrupt):
+                raise
+            failures += 1
+            print(f"seed {this} failed; its first failure is kept in {Model.first_failure}", flush=True)
+            traceback.print_exc()
+            if not given.go_on:
+                return 1
+            continue
+        minutes = (time.monotonic() - batch_began) / 60
+        done[str(this)] = round(minutes, 2)
+        if given.resume:
+            given.resume.parent.mkdir(parents=True, exist_ok=True)
+            given.resume.write_text(json.dumps(done))
+        print(f"seed {this}: {Model.played - played} stories in {minutes:.2f} min", flush=True)
+    stories, minutes, now = len(done) * given.batch, sum(done.values()), (time.monotonic() - began) / 60
+    seeds = f"seeds {min(map(int, done), default=0)} to {max(map(int, done), default=0)}"
+    print(f"{stories} stories, {seeds}, {minutes:.1f} min in all, {now:.1f} now; failures are kept in {KEPT}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

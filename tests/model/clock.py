@@ -1,0 +1,120 @@
+"""The story's clock, and the daemon's pauses cut short: an hour passes in a story within a millisecond.
+
+The database's `now()`, the chain's block times and the daemon's clocks all read the same story time: real time plus
+what the story let pass. The daemon's own pauses (polls, retries, renewals) stay in real time, and are shortened.
+"""
+
+import asyncio
+import importlib
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, tzinfo
+from types import ModuleType
+from typing import Any
+
+SCALE = 50
+"""The literal sleeps of the rail's loops are this much shorter."""
+
+PAUSES: dict[str, dict[str, float]] = {
+    "indexer.daemon.alarms": {"LOOK_EVERY": 0.05},
+    "indexer.daemon.database": {"RETRY_EVERY": 0.05},
+    "indexer.daemon.follower": {"CLOCK_INTERVAL": 0.03},
+    "indexer.daemon.node": {"REST_FIRST": 0.01, "REST_MOST": 0.05},
+    "indexer.daemon.nodeset": {"WITNESS_SECONDS": 0.2},
+    "indexer.daemon.runner": {"LONGEST_PAUSE": 0.03},
+    "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.05, "COUNT_EVERY": 600.0},
+}
+"""Seconds, by module and constant. A constant that was renamed fails the model at once, so that it stays quick."""
+
+
+class StoryClock:
+    """Real time plus ``passed`` seconds."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def now(self) -> datetime:
+        """Return the story's time, in UTC."""
+        return datetime.now(UTC) + timedelta(seconds=self.passed)
+
+
+class _Time:
+    """The module `time` as the daemon sees it."""
+
+    def __init__(self, clock: StoryClock) -> None:
+        self._clock = clock
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._clock.passed
+
+    def time(self) -> float:
+        return time.time() + self._clock.passed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+class _Asyncio:
+    """The module `asyncio` as a rail's loop sees it: the same, with short sleeps."""
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds / SCALE)
+
+    @staticmethod
+    def timeout(seconds: float) -> asyncio.Timeout:
+        return asyncio.timeout(seconds / SCALE if seconds <= 1 else seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+
+def _listener_of(original: Any) -> Any:
+    class ShortListener(original):  # type: ignore[misc]
+        async def wait(self, seconds: float) -> None:
+            await super().wait(seconds / SCALE)
+
+    return ShortListener
+
+
+def _datetime_of(clock: StoryClock) -> type[datetime]:
+    class StoryDatetime(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return clock.now().astimezone(tz)
+
+    return StoryDatetime
+
+
+@contextmanager
+def story_time(clock: StoryClock) -> Iterator[None]:
+    """Let the daemon's modules read ``clock``, and pause for less, until the context ends."""
+    import indexer.daemon.supervisor  # noqa: F401  # all modules of the daemon, before they are patched
+
+    saved: list[tuple[ModuleType, str, Any]] = []
+
+    def put(module: ModuleType, name: str, value: Any) -> None:
+        saved.append((module, name, getattr(module, name)))
+        setattr(module, name, value)
+
+    story_datetime = _datetime_of(clock)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("indexer.daemon."):
+            if module.__dict__.get("time") is time:
+                put(module, "time", _Time(clock))
+            if module.__dict__.get("datetime") is datetime:
+                put(module, "datetime", story_datetime)
+    for name, constants in PAUSES.items():
+        module = importlib.import_module(name)
+        for constant, seconds in constants.items():
+            put(module, constant, seconds)
+    runner = importlib.import_module("indexer.daemon.runner")
+    put(runner, "asyncio", _Asyncio())
+    put(runner, "Listener", _listener_of(runner.Listener))
+    try:
+        yield
+    finally:
+        for module, name, value in reversed(saved):
+            setattr(module, name, value)

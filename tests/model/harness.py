@@ -1,0 +1,164 @@
+"""Runs stories: one event loop and one Postgres for all of them, and for each a world that settles and is compared."""
+
+import asyncio
+import json
+import time
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from indexer.daemon import runner
+from indexer.store.database import Database
+from indexer.store.lease import LeaseKeeper
+from tests.model import oracle
+from tests.model.clock import StoryClock, story_time
+from tests.model.server import Server
+from tests.model.world import DAEMON, RAIL, STALL_AFTER, Setting, World
+
+T = TypeVar("T")
+
+PATIENCE = 8.0
+"""Seconds of real time after which a world that still moves is compared as it is."""
+
+QUIET = 0.5
+"""Seconds of real time without a change, at the tip, after which nothing more will come."""
+
+
+class Harness:
+    """Owns the loop and the server. Use it as a context."""
+
+    def __init__(self) -> None:
+        self.clock = StoryClock()
+        self.world: World | None = None
+
+    def __enter__(self) -> "Harness":
+        self._runner = asyncio.Runner()
+        self._time = story_time(self.clock)
+        self._time.__enter__()
+        self._keeper, runner.LeaseKeeper = runner.LeaseKeeper, _keeper  # type: ignore[assignment,misc]
+        self._stack = AsyncExitStack()
+        self.server = self.run(self._stack.enter_async_context(Server()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self._stack.aclose())
+        runner.LeaseKeeper = self._keeper  # type: ignore[misc]
+        self._time.__exit__(None, None, None)
+        self._runner.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run the loop, and every daemon with it, until ``work`` is done."""
+        return self._runner.run(work)
+
+    def begin(self, setting: Setting) -> World:
+        """Return a new world."""
+        self.world = World(self.server, self.clock, setting)
+        self.run(self.world.__aenter__())
+        return self.world
+
+    def end(self) -> None:
+        """End the world."""
+        world, self.world = self.world, None
+        if world is not None:
+            self.run(world.__aexit__())
+
+    @contextmanager
+    def playing(self, setting: Setting) -> Iterator[World]:
+        """A world for the length of the context."""
+        world = self.begin(setting)
+        try:
+            yield world
+        finally:
+            self.end()
+
+    def replay(self, story: Mapping[str, Any]) -> None:
+        """Play a written story, and compare its end. Raises AssertionError with the differences."""
+        with self.playing(Setting(**story["setting"])) as world:
+            for name, arguments in story["verbs"]:
+                if name == "settles":
+                    self.run(settle(world))
+                else:
+                    self.run(getattr(world, name)(**arguments))
+            self.run(settle(world, fully=True))
+
+
+def _keeper(database: Database, rail: str, holder: str) -> LeaseKeeper:
+    """Daemons of one process hold their leases under names of their own."""
+    return LeaseKeeper(database, rail, f"{holder}/{DAEMON.get()}")
+
+
+async def settle(world: World, *, fully: bool = False) -> None:
+    """Let everything be well again, wait until the daemon is through, and compare. Raises AssertionError.
+
+    ``fully``: the end of a story, at which everything is released and confirmed as well.
+    """
+    await _make_well(world)
+    await _becomes_exact(world)
+    if fully:
+        await world.passes(10)
+        world.chain.mine(world.setting.confirmations)
+        await _becomes_exact(world)
+        for order in world.acts.orders:
+            await world.act("select railwatch.release_invoice($1, actor => 'ann')", order.id)
+        await _becomes_exact(world)
+
+
+async def _make_well(world: World) -> None:
+    for number in range(world.setting.nodes):
+        world._heal(number)
+    world.raise_for_dead_daemons()
+    if not world.daemons:
+        world.start()
+    if (world.clock.now() - world.chain.tip.time).total_seconds() > STALL_AFTER - 60:
+        world.chain.mine()
+    await _until(world, world.is_at_tip, "the daemon does not follow")
+    waiting = "select count(*) from railwatch.destinations where watch_state = 'registered'"
+    await _until(world, lambda: _is_zero(world, waiting), "registrations wait")
+    await world.database.value("select railwatch.request_rescan($1, 0)", RAIL)
+    waiting = "select count(*) from railwatch.rescans where finished_at is null"
+    await _until(world, lambda: _is_zero(world, waiting), "rescans wait")
+
+
+async def _is_zero(world: World, count: str) -> bool:
+    return await world.database.value(count) == 0
+
+
+async def _until(world: World, condition: Any, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not await condition():
+        world.raise_for_dead_daemons()
+        if time.monotonic() > deadline:
+            rail = await world.database.row("select * from railwatch.rails")
+            raise AssertionError(f"{what}: {dict(rail) if rail else None}; tip {world.chain.tip.height}")
+        await asyncio.sleep(0.005)
+
+
+async def _becomes_exact(world: World) -> None:
+    deadline, quiet_since, before = time.monotonic() + PATIENCE, time.monotonic(), None
+    while True:
+        world.raise_for_dead_daemons()
+        tables = await oracle.read(world.database)
+        wrong = oracle.differences(world, tables)
+        if not wrong:
+            return
+        now, at_tip = time.monotonic(), await world.is_at_tip()
+        if (seen := (len(tables.lines), at_tip, tuple(wrong))) != before:
+            before, quiet_since = seen, now
+        if (at_tip and now - quiet_since > QUIET) or now > deadline:
+            raise AssertionError("\n".join(wrong))
+        await asyncio.sleep(0.01)
+
+
+def written(world: World) -> dict[str, Any]:
+    """Return a story as it can be kept, and given to `Harness.replay`."""
+    setting = {name: getattr(world.setting, name) for name in Setting.__slots__}
+    return {"setting": setting, "verbs": world.story}
+
+
+def keep(world: World, folder: Path, name: str) -> Path:
+    """Write a story to a file; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(written(world)))
+    return path

@@ -1,0 +1,199 @@
+"""The state machine: which verbs Hypothesis may choose, how often, and with which arguments."""
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.model.harness import Harness, keep, settle, written
+from tests.model.world import RULES, Setting, World
+
+STEPS = 30
+"""Verbs of a story at most."""
+
+KEPT = Path(os.environ.get("RAILWATCH_MODEL_STORIES", ".railwatch/model"))
+"""Where stories that failed are kept."""
+
+number = st.integers(0, 7)
+amounts = st.sampled_from([100, 100, 60, 40, 160])
+pauses = st.sampled_from([0, 0, 1, 3, 10, 150])
+"""Milliseconds that the daemon gets after a verb; the longest: until it is at the tip."""
+
+
+def model_settings(examples: int, *, shrink: bool = True, steps: int = STEPS) -> settings:
+    """Hypothesis without a clock or a memory of its own: a seed says it all."""
+    phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
+    return settings(
+        deadline=None,
+        database=None,
+        max_examples=examples,
+        stateful_step_count=steps,
+        phases=phases,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+class Model(RuleBasedStateMachine):
+    """One story. ``harness`` is set before the machine is used; ``played`` counts the stories."""
+
+    harness: ClassVar[Harness]
+    played: ClassVar[int] = 0
+    first_failure: ClassVar[str | None] = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: World | None = None
+
+    @initialize(rules=st.integers(0, len(RULES) - 1), nodes=st.sampled_from([1, 1, 2, 3, 3]), orders=st.integers(1, 2))
+    def begins(self, rules: int, nodes: int, orders: int) -> None:
+        type(self).played += 1
+        self.world = self.harness.begin(Setting(rules=rules, nodes=nodes))
+        self._play("is_followed", 0)
+        for _ in range(orders):
+            self._play("registers", 0, amount=100)
+
+    def _play(self, verb: str, pause: int, **arguments: Any) -> None:
+        world = self.world
+        assert world is not None
+        self._do(getattr(world, verb)(**arguments))
+        if pause == 150:
+            self._do(world.is_followed(within=pause))
+        elif pause:
+            self._do(world.breathes(milliseconds=pause))
+
+    def _do(self, work: Any) -> None:
+        try:
+            self.harness.run(work)
+        except BaseException as failure:
+            self._failed(failure)
+            raise
+
+    def _failed(self, failure: BaseException) -> None:
+        """Keep the story of the first failure as it was: what depends on timing may not happen again."""
+        if type(self).first_failure is None and self.world is not None:
+            type(self).first_failure = str(keep(self.world, KEPT, f"failed-{os.getpid()}-{self.played}"))
+            print(f"\nfirst failure, story kept in {type(self).first_failure}:\n{failure}\n{written(self.world)}")
+
+    # Services and people
+
+    @rule(
+        amount=st.sampled_from([100, 60]), gold=st.booleans(), both=st.integers(0, 5), known=st.none() | number,
+        expires=st.sampled_from([60, 400, 3600, 3600]), closes=st.sampled_from([0, 60, 2_592_000, 2_592_000]),
+        basis=st.sampled_from(["first_seen", "first_seen", "block_time"]), finalized=st.booleans(), pause=pauses,
+        accept=st.sampled_from([600, 600, 0, 60]),
+    )  # fmt: skip
+    def registers(self, both: int, pause: int, **more: Any) -> None:
+        self._play("registers", pause, both=both == 5, **more)
+
+    @rule(what=st.sampled_from(["holds", "releases", "cancels"]), order=number, pause=pauses)
+    def decides(self, what: str, order: int, pause: int) -> None:
+        self._play(what, pause, order=order)
+
+    @rule(order=number, amount=st.sampled_from([10, 40, 50, 60, 100]), gold=st.booleans(), pause=pauses)
+    def refunds(self, order: int, amount: int, gold: bool, pause: int) -> None:
+        self._play("refunds", pause, order=order, amount=amount, gold=gold)
+
+    @rule(which=number, pause=pauses)
+    def resolves(self, which: int, pause: int) -> None:
+        self._play("resolves", pause, which=which)
+
+    @rule(start=st.sampled_from([0, 3, 6, 10]), pause=pauses)
+    def rescans(self, start: int, pause: int) -> None:
+        self._play("rescans", pause, start=start)
+
+    # The chain
+
+    @rule(order=number, amount=amounts, gold=st.integers(0, 3), maturity=st.sampled_from([1, 1, 1, 3]), pause=pauses)
+    def pays(self, order: int, amount: int, gold: int, maturity: int, pause: int) -> None:
+        self._play("pays", pause, order=order, amount=amount, gold=gold == 3, maturity=maturity)
+
+    @rule(order=number, pause=pauses, blocks=st.sampled_from([1, 2, 3]))
+    def pays_and_is_mined(self, order: int, pause: int, blocks: int) -> None:
+        self._play("pays", pause, order=order, amount=100)
+        self._play("mines", pause, blocks=blocks)
+
+    @rule(orders=st.lists(number, min_size=2, max_size=3), amount=st.sampled_from([20, 50]), pause=pauses)
+    def pays_many(self, orders: list[int], amount: int, pause: int) -> None:
+        self._play("pays_many", pause, orders=orders, amount=amount)
+
+    @rule(amount=amounts, pause=pauses)
+    def pays_first(self, amount: int, pause: int) -> None:
+        self._play("pays_first", pause, amount=amount)
+
+    @rule(blocks=st.sampled_from([1, 1, 1, 2, 3]), change=st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5]), pause=pauses)
+    def mines(self, blocks: int, change: int, pause: int) -> None:
+        self._play("mines", pause, blocks=blocks, change=change)
+
+    @rule(
+        depth=st.integers(1, 4), fate=st.sampled_from(["kept", "lost", "half", "back", "changed"]),
+        change=st.integers(0, 9), pause=pauses,
+    )  # fmt: skip
+    def reorgs(self, depth: int, fate: str, change: int, pause: int) -> None:
+        self._play("reorgs", pause, depth=depth, fate=fate, change=change)
+
+    @rule(what=st.sampled_from(["replaces", "drops", "resends"]), which=number, pause=pauses)
+    def loses(self, what: str, which: int, pause: int) -> None:
+        self._play(what, pause, **({} if what == "resends" else {"which": which}))
+
+    # Nodes
+
+    @rule(
+        node=st.integers(0, 2), kind=st.sampled_from(["lag", "down", "hang", "slow", "restart", "pin"]),
+        size=st.integers(1, 4), pause=pauses,
+    )  # fmt: skip
+    def troubles(self, node: int, kind: str, size: int, pause: int) -> None:
+        self._play("troubles", pause, node=node, kind=kind, size=size)
+
+    @precondition(lambda self: self.world is not None and self.world.setting.nodes > 1)
+    @rule(
+        node=st.integers(0, 2), order=number, back=st.integers(0, 2), blocks=st.sampled_from([1, 3, 12]), pause=pauses
+    )
+    def lies(self, node: int, order: int, back: int, blocks: int, pause: int) -> None:
+        self._play("lies", pause, node=node, order=order, back=back, blocks=blocks)
+
+    @rule(node=st.none() | st.integers(0, 2), pause=pauses)
+    def heals(self, node: int | None, pause: int) -> None:
+        self._play("heals", pause, node=node)
+
+    # Time and operators
+
+    @rule(seconds=st.sampled_from([30, 500, 5000]), pause=pauses)
+    def time_passes(self, seconds: int, pause: int) -> None:
+        self._play("time_passes", pause, seconds=seconds)
+
+    @rule(with_gold=st.sampled_from([True, True, False]), pause=pauses)
+    def restarts(self, with_gold: bool, pause: int) -> None:
+        self._play("restarts", pause, with_gold=with_gold)
+
+    @rule(
+        what=st.sampled_from(["gets_a_standby", "loses_a_daemon", "lets_leases_run_out", "is_cut_off"]),
+        which=number,
+        pause=pauses,
+    )
+    def daemons(self, what: str, which: int, pause: int) -> None:
+        self._play(what, pause, **({"which": which} if what == "loses_a_daemon" else {}))
+
+    @rule(what=st.sampled_from(["is_copied", "fails_over", "fails_over"]), pause=pauses)
+    def replicas(self, what: str, pause: int) -> None:
+        self._play(what, pause)
+
+    @rule(really=st.integers(0, 3))
+    def settles(self, really: int) -> None:
+        world = self.world
+        assert world is not None
+        if really:
+            return
+        world.story.append(("settles", {}))
+        self._do(settle(world))
+
+    def teardown(self) -> None:
+        if self.world is None:
+            return
+        try:
+            self._do(settle(self.world, fully=True))
+        finally:
+            self.harness.end()

@@ -1,0 +1,198 @@
+"""Planted defects, one for each thing that the model must notice: a model that finds none of them proves nothing.
+
+    python -m tests.model.mutants                 all of them, each in a copy of the sources
+    python -m tests.model.mutants NAME ...        some of them
+
+Each is a replacement of a few words in one file. Several seeds are tried until a story fails.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("indexer", "adapters", "tests")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """Replaces ``old``, which occurs once in the file, by ``new``. ``breaks``: the invariant, in a few words."""
+
+    name: str
+    breaks: str
+    path: str
+    old: str
+    new: str
+
+
+MUTANTS = [
+    Mutant(
+        "amount-stays",
+        "content follows the chain: the amount",
+        "indexer/core/ledger.py",
+        "known.amount, known.maturity, known.spends = sighting.amount, sighting.maturity, sighting.spends",
+        "known.spends = sighting.spends",
+    ),
+    Mutant(
+        "recipient-stays",
+        "content follows the chain: recipient and asset",
+        "indexer/core/step.py",
+        "same = next((each for each in before if each.pays_like(transfer)), None)",
+        "same = next(iter(before), None)",
+    ),
+    Mutant(
+        "maturity-ignored",
+        "a payment counts once it can be spent",
+        "indexer/core/policy.py",
+        'Due("depth", height + max(self.confirmations, maturity) - 1)',
+        'Due("depth", height + self.confirmations - 1)',
+    ),
+    Mutant(
+        "orphans-one-less",
+        "no inclusion outlives its block",
+        "indexer/core/chain.py",
+        "return _take_branch(known[standing], view, limits)",
+        "return _take_branch(known[min(standing + 1, len(known) - 1)], view, limits)",
+    ),
+    Mutant(
+        "refunds-not-netted",
+        "settled means that the merchant has it",
+        "indexer/core/payment.py",
+        "if arrived < least or refunded is None:",
+        "if True:",
+    ),
+    Mutant(
+        "nothing-waived",
+        "what was given back by choice is not asked for again",
+        "indexer/core/payment.py",
+        ">= least - refunded.waived",
+        ">= least",
+    ),
+    Mutant(
+        "old-money-pays",
+        "a payment belongs to its invoice's time",
+        "indexer/core/matching.py",
+        "return block.time < candidate.accepts_from and not is_newer",
+        "return False",
+    ),
+    Mutant(
+        "blind-promotes",
+        "blind is blind: promotion",
+        "indexer/core/ledger.py",
+        "() if moment.blind else book.detections.values()",
+        "book.detections.values()",
+    ),
+    Mutant(
+        "cancelled-takes-money",
+        "money for a closed order is unexpected",
+        "indexer/core/ledger.py",
+        "if sighting.kind is Kind.PAYMENT and stands in STICKY:",
+        "if False:",
+    ),
+    Mutant(
+        "reversed-silent",
+        "a reversal is an exception",
+        "indexer/core/cases.py",
+        'if _is_reversed(invoice, received):\n        yield "reversed"',
+        "",
+    ),
+    Mutant(
+        "final-too-early",
+        "final means past finality",
+        "indexer/core/policy.py",
+        'Due("depth", max(height + horizon - 1, met.height))',
+        'Due("depth", max(height + horizon - 2, met.height))',
+    ),
+    Mutant(
+        "confirmed-one-early",
+        "nothing is confirmed before its depth",
+        "indexer/core/policy.py",
+        'return due.height <= (self.cursor if due.basis == "depth" else self.finalized)',
+        'return due.height <= (self.cursor + 1 if due.basis == "depth" else self.finalized)',
+    ),
+    Mutant(
+        "no-look-back",
+        "registration cannot race",
+        "indexer/daemon/registrar.py",
+        "boundary.cursor.height - follower.recorder.traits.lookback,",
+        "boundary.cursor.height,",
+    ),
+    Mutant(
+        "seqs-with-holes",
+        "the feed has no gaps",
+        "indexer/store/sql/migrations/0002_services.sql",
+        "last_seq = last_seq + how_many returning last_seq - how_many + 1",
+        "last_seq = last_seq + how_many + 1 returning last_seq - how_many + 1",
+    ),
+    Mutant(
+        "no-fence",
+        "whoever lost the lease writes nothing",
+        "indexer/store/sql/queries/steps.sql",
+        "where name = $1 and epoch = $2 and rewinds = $3",
+        "where name = $1 and $2::bigint is not null and rewinds = $3",
+    ),
+    Mutant(
+        "dropped-when-mined",
+        "what a block has just taken is not dropped",
+        "indexer/daemon/follower.py",
+        "if (await self.node.heads()).latest.hash != self._known_cursor.hash:",
+        "if False:",
+    ),
+    Mutant(
+        "rivals-unseen",
+        "a double-spend is told",
+        "adapters/fake/decode.py",
+        '"rivals": _rivals(tx, watches),',
+        '"rivals": (),',
+    ),
+]
+
+
+def main() -> int:
+    """Plant each, and say which were found. Returns 1 if one was missed."""
+    parser = argparse.ArgumentParser(prog="tests.model.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="some of them; none named: all")
+    parser.add_argument("--stories", type=int, default=300, help="for each, at most")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    missed = []
+    for mutant in MUTANTS:
+        if given.names and mutant.name not in given.names:
+            continue
+        began = time.monotonic()
+        found, how = plant(mutant, given.stories, given.seed)
+        seconds = time.monotonic() - began
+        print(
+            f"{'found ' if found else 'MISSED'} {mutant.name:24} {seconds:5.0f} s  {mutant.breaks}: {how}", flush=True
+        )
+        if not found:
+            missed.append(mutant.name)
+    return 1 if missed else 0
+
+
+def plant(mutant: Mutant, stories: int, seed: int) -> tuple[bool, str]:
+    """Return whether a story failed in a copy that has the defect, and how it showed itself first."""
+    with tempfile.TemporaryDirectory(prefix="railwatch-mutant-") as name:
+        copy = Path(name)
+        copy.chmod(0o711)
+        for part in PARTS:
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        source = copy / mutant.path
+        text = source.read_text()
+        if text.count(mutant.old) != 1:
+            return False, f"its place occurs {text.count(mutant.old)} times in {mutant.path}"
+        source.write_text(text.replace(mutant.old, mutant.new))
+        command = [sys.executable, "-m", "tests.model", "--no-shrink", "--seed", str(seed), "--examples", str(stories)]
+        done = subprocess.run([*command, "--batch", "50"], cwd=copy, capture_output=True, text=True, check=False)
+        lines = done.stdout.splitlines()
+        shown = [number + 1 for number, line in enumerate(lines) if line.startswith("first failure")]
+        return done.returncode == 1, lines[shown[0]][:160] if shown else "no story failed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,457 @@
+"""What the tables must say at the end of a story, worked out from the chain and the acts, as simply as possible.
+
+The chain says which transfers there are and how deep. The acts say what was asked, waived and decided. From the feed
+the oracle takes only the order of things that no chain can tell: whether a transfer was seen before a cancellation.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+from uuid import UUID
+
+from adapters.fake import address
+from indexer.store.database import Database, Row
+from tests.model.truth import Credit
+from tests.model.world import STALL_AFTER, Order, World
+
+SETTLED = frozenset({"paid", "overpaid", "late_paid"})
+STICKY = frozenset({"cancelled", "refunded"})
+IN_BLOCK = frozenset({"included", "confirmed", "final"})
+LIVE = IN_BLOCK | {"pending"}
+DEEP = frozenset({"confirmed", "final"})
+
+SLACK = timedelta(seconds=3)
+"""Real time that may lie between a verb and what the daemon makes of it."""
+
+
+@dataclass(slots=True)
+class Tables:
+    """What the database says, by invoice."""
+
+    invoices: dict[UUID, Row]
+    destinations: dict[UUID, list[Row]]
+    detections: dict[UUID, list[Row]]
+    lines: list[Row]
+    told: dict[UUID, list[Row]]
+    """The feed's lines by invoice."""
+    standing: dict[UUID, list[Row]]
+    """Exceptions that have not ended."""
+    refunded: dict[tuple[UUID, str], int]
+
+
+async def read(database: Database) -> Tables:
+    """Read all tables at one moment."""
+    async with database.connection() as connection, connection.transaction(isolation="repeatable_read"):
+        ask = connection.fetch
+        invoices = await ask("select * from railwatch.invoices")
+        destinations = await ask("select * from railwatch.destinations order by position")
+        detections = await ask("select * from railwatch.detections")
+        lines = await ask("select * from railwatch.transitions order by seq")
+        standing = await ask("select * from railwatch.exceptions where ended_at is null")
+        refunds = await ask("select * from railwatch.refunds")
+    refunded: defaultdict[tuple[UUID, str], int] = defaultdict(int)
+    for row in refunds:
+        refunded[row["invoice_id"], row["asset"]] += int(row["amount"])
+    return Tables(
+        {row["id"]: row for row in invoices},
+        _by_invoice(destinations),
+        _by_invoice(detections),
+        lines,
+        _by_invoice(lines),
+        _by_invoice(standing),
+        refunded,
+    )
+
+
+def _by_invoice(rows: Iterable[Row]) -> dict[UUID, list[Row]]:
+    grouped: defaultdict[UUID, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row["invoice_id"]].append(row)
+    return grouped
+
+
+def differences(world: World, tables: Tables) -> list[str]:
+    """Return every way in which the tables differ from what must be; empty: all is well."""
+    return [
+        *feed_differences(world, tables),
+        *inclusion_differences(world, tables),
+        *(each for order in world.acts.orders for each in Expected(world, tables, order).differences()),
+    ]
+
+
+# The feed, and what it told while it happened
+
+
+def feed_differences(world: World, tables: Tables) -> list[str]:
+    """A gapless feed, connected histories, unique events, and nothing told too early."""
+    wrong = []
+    seqs = [line["seq"] for line in tables.lines]
+    if seqs != list(range(1, len(seqs) + 1)):
+        wrong.append(f"feed: seqs are {seqs[:3]} ... {seqs[-3:]}, {len(seqs)} of them")
+    subjects: defaultdict[tuple[str, UUID], list[Row]] = defaultdict(list)
+    for line in tables.lines:
+        if line["subject"] in ("invoice", "detection", "exception"):
+            subjects[line["subject"], line["subject_id"]].append(line)
+    for name, lines in subjects.items():
+        for before, after in pairwise(lines):
+            if before["to_state"] != after["from_state"]:
+                wrong.append(f"feed: {name} is torn at seq {after['seq']}")
+    for line in tables.lines:
+        said = tuple(line[each] for each in ("subject", "subject_id", "from_state", "to_state", "reason", "block_hash"))
+        if world.told.setdefault(line["event_id"], said) != said:
+            wrong.append(f"feed: event {line['event_id']} once said {world.told[line['event_id']]}, and now {said}")
+        wrong += early_differences(world, tables, line)
+    for invoice, row in tables.invoices.items():
+        last = [line["to_state"] for line in tables.told.get(invoice, ()) if line["subject"] == "invoice"]
+        if last[-1:] != [row["state"]]:
+            wrong.append(f"feed: invoice {invoice} is {row['state']}, and the feed said {last}")
+    return wrong
+
+
+def early_differences(world: World, tables: Tables, line: Row) -> Iterable[str]:
+    """What must never be told, even for a moment: more than the true chain ever showed, or anything while blind."""
+    state, block = line["to_state"], line["block_hash"]
+    if line["subject"] == "detection" and state in DEEP:
+        deep = world.truth.depth.get(block, 0)
+        needed = world.final_depth if state == "final" else _needed_depth(world, tables, line)
+        if deep < needed:
+            yield f"early: seq {line['seq']} told {state} of block {block[:8]}, which never was more than {deep} deep"
+    age = world.truth.age_of_tip(line["recorded_at"])
+    if _is_promotion(line) and age > STALL_AFTER + SLACK.total_seconds():
+        yield f"blind: seq {line['seq']} told {line['subject']} {state} when the newest block was {age:.0f} s old"
+
+
+def _is_promotion(line: Row) -> bool:
+    """Whether the line says more than before; a state may also come back when something else was lost."""
+    if line["cause"] not in ("chain", "clock") or line["reason"] in ("reversed", "orphaned", "replaced", "dropped"):
+        return False
+    if line["subject"] == "detection":
+        return line["to_state"] in DEEP
+    return line["subject"] == "invoice" and line["to_state"] in SETTLED | {"expired"}
+
+
+def _needed_depth(world: World, tables: Tables, line: Row) -> int:
+    """How deep a block has to be for what it pays to be confirmed."""
+    kinds = {row["id"]: row["kind"] for row in tables.detections.get(line["invoice_id"], ())}
+    policy = tables.invoices[line["invoice_id"]]["policy"]
+    if kinds.get(line["subject_id"]) != "payment":
+        return 1
+    return world.final_depth if policy.get("finalized") else int(policy["confirmations"])
+
+
+# Transfers
+
+
+def inclusion_differences(world: World, tables: Tables) -> list[str]:
+    """Each credit to a registered address is one live detection, with the chain's content; and nothing else is live."""
+    wrong = []
+    registered = {address.parse(order.address).key: order for order in world.acts.orders}
+    keys = {row["id"]: row["address_key"] for rows in tables.destinations.values() for row in rows}
+    live: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+    for rows in tables.detections.values():
+        for row in rows:
+            if row["state"] in LIVE:
+                live[row["tx_id"], row["tx_index"].split("@")[0]].append(row)
+    for key, credits in world.truth.by_address().items():
+        if key not in registered:
+            continue
+        for credit in credits:
+            found = live.pop(credit.key, [])
+            if not found and _may_be_missed(world, tables, key, credit):
+                continue
+            if [_content(row, keys) for row in found] != [_content_of(world, credit)]:
+                said = [_content(row, keys) for row in found]
+                wrong.append(f"credit {credit.key[0][:8]} {credit.key[1]}: {_content_of(world, credit)}; told: {said}")
+    for (tx, index), rows in live.items():
+        wrong.append(f"credit {tx[:8]} {index} is not on the chain; told: {[_content(row, keys) for row in rows]}")
+    return wrong
+
+
+def _content(row: Row, keys: Mapping[UUID, bytes]) -> tuple[Any, ...]:
+    in_block = row["state"] in IN_BLOCK
+    place = (row["block_height"], row["block_hash"][:8]) if in_block else ("waits",)
+    return *place, int(row["amount"]), row["asset"], (keys[row["destination_id"]] or b"").hex()[:8]
+
+
+def _content_of(world: World, credit: Credit) -> tuple[Any, ...]:
+    place = (credit.block.height, credit.block.hash[:8]) if credit.block else ("waits",)
+    asset = world.gold if credit.out.token else world.coin
+    return *place, credit.out.amount, asset, credit.out.to.hex()[:8]
+
+
+def _may_be_missed(world: World, tables: Tables, key: bytes, credit: Credit) -> bool:
+    """Nobody looks any more once every invoice of the address is closed, and nobody looks for waiting ones late."""
+    ends = [
+        tables.invoices[order.id]["closes_at"]
+        for order in world.acts.orders
+        if address.parse(order.address).key == key and tables.invoices[order.id]["closed_at"] is not None
+    ]
+    open_ones = [
+        order
+        for order in world.acts.orders
+        if address.parse(order.address).key == key and tables.invoices[order.id]["closed_at"] is None
+    ]
+    when = credit.block.time if credit.block else world.clock.now()
+    return not open_ones and all(when > end - SLACK for end in ends)
+
+
+# Invoices
+
+
+@dataclass(slots=True)
+class Sums:
+    """What arrived at one destination."""
+
+    seen: int = 0
+    confirmed: int = 0
+    late: int = 0
+    late_confirmed: int = 0
+    in_block: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """What came of one asset and what was given back: of that more than was asked, and by choice, while it was paid."""
+
+    came: int
+    refunded: int
+    surplus: int
+    waived: int
+
+    @property
+    def owed(self) -> int:
+        """What was given back before the order was settled, so that the order asks for it again."""
+        return self.refunded - self.surplus - self.waived
+
+    def pays(self, asked: int, arrived: int) -> bool:
+        """Whether the merchant was paid, and has it."""
+        return arrived >= asked and (not self.refunded or self.came - self.refunded >= asked - self.waived)
+
+
+@dataclass
+class Expected:
+    """One invoice, as it must be."""
+
+    world: World
+    tables: Tables
+    order: Order
+    wrong: list[str] = field(default_factory=list)
+
+    def differences(self) -> list[str]:
+        """Return what is told otherwise."""
+        invoice = self.tables.invoices.get(self.order.id)
+        if invoice is None:
+            return [f"invoice {self.order.id} is lost"]
+        self.credits = {credit.key: credit for credit in self.world.truth.credits()}
+        self.ways = {row["id"]: row for row in self.tables.destinations[self.order.id]}
+        if any(row["watch_state"] == "rejected" for row in self.ways.values()):
+            return []
+        self.rows = [row for row in self.tables.detections.get(self.order.id, ()) if row["state"] in LIVE]
+        self.lines = self.tables.told[self.order.id]
+        self.states = [line["to_state"] for line in self.lines if line["subject"] == "invoice"]
+        for row in self.rows:
+            self._check_detection(row)
+        sums = self._add_up()
+        self._check_sums(sums)
+        counted = self._state(sums)
+        closed = next((state for state in reversed(self.states) if state in STICKY), None)
+        held = self.states[-1] == "flagged"
+        expected = "flagged" if held else closed or counted
+        if invoice["state"] != expected:
+            self._say(f"is {invoice['state']}, must be {expected}; path {self.states}, {sums}, {self._net()}")
+        self._check_exceptions(sums, counted, closed, held)
+        return self.wrong
+
+    def _say(self, what: str) -> None:
+        number = self.world.acts.orders.index(self.order)
+        self.wrong.append(f"invoice #{number} {self.order.address[5:13]}: {what}")
+
+    def _credit(self, row: Row) -> Credit | None:
+        return self.credits.get((row["tx_id"], row["tx_index"].split("@")[0]))
+
+    # One detection
+
+    def _check_detection(self, row: Row) -> None:
+        credit = self._credit(row)
+        if credit is None:
+            return  # `inclusion_differences` says so
+        name = f"{row['tx_id'][:8]} {row['tx_index']}"
+        if row["kind"] not in self._kinds(row, credit):
+            self._say(f"{name} is of kind {row['kind']}, must be one of {sorted(self._kinds(row, credit))}")
+        if credit.block is not None and row["state"] != self._depth_state(row, credit):
+            self._say(f"{name} is {row['state']}, must be {self._depth_state(row, credit)}")
+        if row["kind"] == "payment" and row["in_time"] not in self._timely(row, credit):
+            self._say(
+                f"{name} has in_time {row['in_time']}, must be {self._timely(row, credit)}; {row['first_seen_at']}"
+            )
+
+    def _kinds(self, row: Row, credit: Credit) -> set[str]:
+        asset = self.world.gold if credit.out.token else self.world.coin
+        if asset not in self.order.asks:
+            return {"wrong_asset", "unsupported_asset"} if self.world.acts.was_without_gold else {"wrong_asset"}
+        if self._came_after_the_end(row):
+            return {"unexpected"}
+        oldest = self._accepts_from()
+        sent = self.world.truth.sent_at.get(credit.tx.id)
+        if credit.block is not None and credit.block.time < oldest - SLACK:
+            return {"unexpected"}
+        if sent is not None and sent < oldest + SLACK and credit.block is not None:
+            return {"payment", "unexpected"}  # it may have been found in an older block first
+        return {"payment"}
+
+    def _accepts_from(self) -> datetime:
+        """An address that had another invoice before brings nothing that is older than this one."""
+        orders = self.world.acts.orders
+        if any(each.address == self.order.address for each in orders[: orders.index(self.order)]):
+            return self.order.created_at
+        return self.order.created_at - timedelta(seconds=self.order.accept_before)
+
+    def _came_after_the_end(self, row: Row) -> bool:
+        """Whether the transfer was new, or had been given up and was back, after the invoice was closed for good."""
+        ends = [line["seq"] for line in self.lines if line["subject"] == "invoice" and line["to_state"] in STICKY]
+        return bool(ends) and any(
+            line["seq"] > ends[0]
+            for line in self.lines
+            if line["subject_id"] == row["id"]
+            and line["from_state"] in (None, "dropped", "replaced")
+            and line["to_state"] in ("pending", "included", "final")
+        )
+
+    def _is_deep(self, row: Row, credit: Credit) -> bool:
+        assert credit.block is not None
+        tip, height = self.world.chain.tip.height, credit.block.height
+        policy = self.order.policy if row["kind"] == "payment" else {"confirmations": 1}
+        maturity = credit.tx.maturity
+        if policy.get("finalized"):
+            finality = self.world.chain.rules.finality or 0
+            return height + max(policy.get("plus", 0), maturity - 1) <= tip - finality
+        return tip - height + 1 >= max(int(policy["confirmations"]), maturity)
+
+    def _depth_state(self, row: Row, credit: Credit) -> str:
+        assert credit.block is not None
+        if not self._is_deep(row, credit):
+            return "included"
+        finality, deep = self.world.chain.rules.finality, self.world.chain.tip.height - credit.block.height + 1
+        final = deep > finality if finality is not None else deep >= self.world.chain.rules.horizon
+        return "final" if final else "confirmed"
+
+    def _timely(self, row: Row, credit: Credit) -> set[bool]:
+        expires = self.order.expires_at
+        if self.order.time_basis == "block_time":
+            moment = credit.block.time if credit.block else self.world.clock.now()
+            return {moment <= expires} if abs(moment - expires) > SLACK else {True, False}
+        earliest = self.world.truth.sent_at.get(credit.tx.id, datetime.min.replace(tzinfo=expires.tzinfo))
+        latest = credit.block.time if credit.block else self.world.clock.now()
+        if latest <= expires - SLACK:
+            return {True}
+        if earliest > expires + SLACK:
+            return {False}
+        return {bool(row["first_seen_at"] <= expires)}
+
+    # The sums and the state
+
+    def _add_up(self) -> dict[UUID, Sums]:
+        sums = {identity: Sums() for identity in self.ways}
+        for row in self.rows:
+            credit = self._credit(row)
+            if row["kind"] != "payment" or credit is None:
+                continue
+            each, amount = sums[row["destination_id"]], credit.out.amount
+            counted = amount if credit.block is not None and self._is_deep(row, credit) else 0
+            each.in_block |= credit.block is not None
+            if row["in_time"]:
+                each.seen += amount
+                each.confirmed += counted
+            else:
+                each.late += amount
+                each.late_confirmed += counted
+        return sums
+
+    def _check_sums(self, sums: Mapping[UUID, Sums]) -> None:
+        for identity, each in sums.items():
+            way = self.ways[identity]
+            told = tuple(int(way[name]) for name in ("seen_amount", "confirmed_amount", "late_amount"))
+            if told != (each.seen, each.confirmed, each.late):
+                self._say(f"sums are {told}, must be {each}")
+
+    def _net(self) -> dict[str, Net]:
+        """What was confirmed of each asset, whatever its kind, and what was given back of it."""
+        acts, came = self.world.acts, defaultdict[str, int](int)
+        for row in self.rows:
+            credit = self._credit(row)
+            if credit is not None and credit.block is not None and self._is_deep(row, credit):
+                came[row["asset"]] += credit.out.amount
+        return {
+            asset: Net(
+                came[asset],
+                self.tables.refunded.get((self.order.id, asset), 0),
+                acts.surplus.get((self.order.id, asset), 0),
+                acts.waived.get((self.order.id, asset), 0),
+            )
+            for asset in self.order.asks
+        }
+
+    def _state(self, sums: Mapping[UUID, Sums]) -> str:
+        """The state that the money decides, or the clock."""
+        nets = self._net()
+        ways = [(self.order.asks[asset], nets[asset], each) for asset, each in self._by_asset(sums)]
+        met = [each.confirmed - asked - net.owed for asked, net, each in ways if net.pays(asked, each.confirmed)]
+        if met:
+            return "overpaid" if max(met) > 0 else "paid"
+        if any(net.pays(asked, each.confirmed + each.late_confirmed) for asked, net, each in ways):
+            return "late_paid"
+        if any(
+            each.seen > each.confirmed or (each.late > each.late_confirmed and each.seen + each.late >= asked)
+            for asked, _, each in ways
+        ):
+            return "confirming" if any(each.in_block for _, _, each in ways) else "detected"
+        if any(each.confirmed for _, _, each in ways):
+            return "underpaid"
+        over = self.world.clock.now() - self.order.expires_at
+        if abs(over) < SLACK and self.states[-1] in ("created", "expired"):
+            return str(self.states[-1])
+        return "expired" if over > SLACK else "created"
+
+    def _by_asset(self, sums: Mapping[UUID, Sums]) -> list[tuple[str, Sums]]:
+        return [(self.ways[identity]["asset"], each) for identity, each in sums.items()]
+
+    # Exceptions
+
+    def _check_exceptions(self, sums: Mapping[UUID, Sums], counted: str, closed: str | None, held: bool) -> None:
+        standing = {(row["kind"], row["detection_id"]) for row in self.tables.standing.get(self.order.id, ())}
+        sold = bool(SETTLED & set(self.states)) and closed != "refunded" and counted not in SETTLED
+        arrived: defaultdict[str, int] = defaultdict(int)
+        for row in self.rows:
+            if row["state"] in IN_BLOCK and (credit := self._credit(row)) is not None:
+                arrived[row["asset"]] += credit.out.amount
+        short = any(
+            refunded > arrived[asset]
+            for (invoice, asset), refunded in self.tables.refunded.items()
+            if invoice == self.order.id
+        )
+        if (("reversed", None) in standing) != (sold or short):
+            self._say(f"reversed stands: {('reversed', None) in standing}, must: {sold or short}; path {self.states}")
+        for row in self.rows:
+            self._check_unexpected(row, standing)
+        for state in ("underpaid", "overpaid"):
+            if not held and ((state, None) in standing) != (closed is None and counted == state):
+                self._say(f"{state} stands: {(state, None) in standing}, and the state must be {closed or counted}")
+
+    def _check_unexpected(self, row: Row, standing: set[tuple[str, UUID | None]]) -> None:
+        stands = ("unexpected_payment", row["id"]) in standing
+        if row["kind"] == "unexpected" and row["state"] in IN_BLOCK and not stands:
+            self._say(f"{row['tx_id'][:8]} is unexpected, and no exception says so")
+        if row["kind"] == "payment" and row["in_time"] and stands and not self._had_ended(row):
+            self._say(f"{row['tx_id'][:8]} came in time, and an exception calls it unexpected")
+
+    def _had_ended(self, row: Row) -> bool:
+        """Whether the invoice was settled, or closed by somebody, before the transfer was first told of."""
+        first = min((line["seq"] for line in self.lines if line["subject_id"] == row["id"]), default=0)
+        return any(
+            line["seq"] < first and line["to_state"] in SETTLED | STICKY | {"flagged"}
+            for line in self.lines
+            if line["subject"] == "invoice"
+        )

@@ -1,0 +1,28 @@
+"""Random stories end in the exact ledger: see `tests/model/__init__.py`, and `make model` for many more of them."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import seed
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.harness import Harness
+from tests.model.machine import Model, model_settings
+
+SEED = int(os.environ.get("RAILWATCH_MODEL_SEED", "1"))
+EXAMPLES = int(os.environ.get("RAILWATCH_MODEL_EXAMPLES", "200"))
+PARTS = 4
+"""So that several workers share the work."""
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[Harness]:
+    with Harness() as harness:
+        yield harness
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whatever_happens_the_ledger_is_exact_in_the_end(harness: Harness, part: int) -> None:
+    Model.harness = harness
+    run_state_machine_as_test(seed(SEED * PARTS + part)(Model), settings=model_settings(max(1, EXAMPLES // PARTS)))

@@ -1,0 +1,82 @@
+"""What the chain really was at each moment: the oracle's only source beside the acts."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from adapters.fake import FakeChain, Output
+from adapters.fake.chain import Block, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """One output of a transaction that is on the chain, or that waits (``block`` None)."""
+
+    tx: Tx
+    place: int
+    out: Output
+    block: Block | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The transaction's id, and which credit of it, as the fake rail says it."""
+        return self.tx.id, f"out:{self.place}"
+
+
+class Truth:
+    """Listens to a chain. ``depth`` holds for each block that was ever canonical how deep it ever was."""
+
+    def __init__(self, chain: FakeChain) -> None:
+        self.chain = chain
+        self.depth: dict[str, int] = {}
+        self.contents: dict[str, Block] = {}
+        self.tips: list[tuple[datetime, datetime]] = []
+        """(when, the tip's time) of every change of the tip."""
+        self.sent_at: dict[str, datetime] = {}
+        """When each transaction was first heard of, by its id."""
+        chain.listeners.append(self._changed)
+        self._changed()
+
+    def credits(self) -> Iterator[Credit]:
+        """Every output that the chain pays now, oldest first, and then what waits."""
+        for block in self.chain.line:
+            for tx in block.txs:
+                yield from _credits(tx, block)
+        if self.chain.rules.mempool:
+            for tx in self.chain.waiting.values():
+                yield from _credits(tx, None)
+
+    def by_address(self) -> dict[bytes, list[Credit]]:
+        """The same, by the key of the address."""
+        found: defaultdict[bytes, list[Credit]] = defaultdict(list)
+        for credit in self.credits():
+            found[credit.out.to].append(credit)
+        return found
+
+    def age_of_tip(self, moment: datetime) -> float:
+        """Return how many seconds old the newest block was at ``moment``."""
+        known = [tip for when, tip in self.tips if when <= moment]
+        return (moment - known[-1]).total_seconds() if known else 0.0
+
+    def _changed(self) -> None:
+        chain = self.chain
+        tip = chain.tip
+        for block in reversed(chain.line):
+            deep = tip.height - block.height + 1
+            if self.depth.get(block.hash, 0) >= deep:
+                break
+            self.depth[block.hash] = deep
+            self.contents[block.hash] = block
+        now = chain._clock() if chain._clock else tip.time
+        if not self.tips or self.tips[-1][1] != tip.time:
+            self.tips.append((now, tip.time))
+        for tx in chain.waiting.values():
+            self.sent_at.setdefault(tx.id, now)
+
+
+def _credits(tx: Tx, block: Block | None) -> Iterator[Credit]:
+    if not tx.failed:
+        for place, out in enumerate(tx.outputs):
+            if out.amount:
+                yield Credit(tx, place, out, block)

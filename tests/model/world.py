@@ -1,0 +1,652 @@
+"""The world of one story: a chain, its nodes, daemons, a database, people; every verb is a thing that happens there.
+
+A story is a list of verbs with plain arguments (`World.story`), so that it can be printed, kept and played again.
+"""
+
+import asyncio
+import functools
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Concatenate, ParamSpec
+from uuid import UUID
+
+import asyncpg
+
+from adapters.fake import FakeChain, FakeNode, Output, Rules, address, forget, node_of, register
+from adapters.fake.chain import Block, Tx
+from adapters.fake.decode import asset_id
+from indexer.config import Config
+from indexer.daemon.supervisor import Silent, serve
+from indexer.store.database import Database
+from indexer.store.errors import Refused, StoreUnavailable
+from tests.model.clock import StoryClock
+from tests.model.server import Server
+from tests.model.truth import Truth
+
+RAIL = "story"
+BLOCK_SECONDS = 10
+STALL_AFTER = 3600
+"""Seconds of the story without a block after which the rail is stalled."""
+
+RULES = [
+    Rules(lookback=5, horizon=9),
+    Rules(mempool=False, finality=8, safe=4, lookback=5, span_max=7),
+    Rules(horizon=12, lookback=5, span_max=3),
+    Rules(mempool=False, horizon=9, lookback=5),
+    Rules(finality=6, safe=3, lookback=5),
+]
+DEEPEST = 4
+"""Blocks that a reorg replaces at most, which finality and horizon are always below."""
+
+REFUSALS = ("RW002", "RW003", "RW007", "RW008", "RW010", "RW012", "RW013", "RW014")
+"""What the contract may answer to a verb that does not fit the moment."""
+
+DAEMON: ContextVar[str] = ContextVar("DAEMON", default="")
+"""Which daemon of the process a task belongs to."""
+
+CONNECTION_LOST = (StoreUnavailable, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a story begins with. ``nodes``: how many follow the chain and are configured."""
+
+    rules: int = 0
+    nodes: int = 1
+    confirmations: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An invoice as it was registered. ``asks``: amount by asset id."""
+
+    id: UUID
+    address: str
+    asks: dict[str, int]
+    created_at: datetime
+    expires_at: datetime
+    closes_at: datetime
+    time_basis: str
+    accept_before: int
+    policy: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Acts:
+    """What services and people did, as far as the database can know it: a failover forgets the newest of it."""
+
+    orders: list[Order] = field(default_factory=list)
+    surplus: dict[tuple[UUID, str], int] = field(default_factory=dict)
+    """By invoice and asset: what a person gave back of what was more than a settled order had asked for."""
+    waived: dict[tuple[UUID, str], int] = field(default_factory=dict)
+    """The same: what was given back out of a settled order by choice, below what it had asked for."""
+    was_without_gold: bool = False
+
+    def copy(self) -> "Acts":
+        return Acts(list(self.orders), dict(self.surplus), dict(self.waived), self.was_without_gold)
+
+
+@dataclass(slots=True)
+class Purse:
+    """What an invoice had received and given back, by asset, at one moment."""
+
+    order: Order
+    sticky: bool
+    paid: defaultdict[str, int]
+    """Confirmed payments."""
+    came: defaultdict[str, int]
+    """All that is confirmed, of whatever kind."""
+    refunded: defaultdict[str, int]
+
+    @classmethod
+    async def read(cls, connection: Any, order: Order) -> "Purse":
+        """Read it under the invoice's lock."""
+        row = await connection.fetchrow("select * from railwatch.invoices where id = $1 for update", order.id)
+        lines = await connection.fetch(
+            "select to_state from railwatch.transitions where invoice_id = $1 and subject = 'invoice' order by seq",
+            order.id,
+        )
+        states = [line["to_state"] for line in lines if line["to_state"] != "flagged"]
+        purse = cls(
+            order, states[-1] in ("cancelled", "refunded"), defaultdict(int), defaultdict(int), defaultdict(int)
+        )
+        assert row is not None
+        confirmed = "select * from railwatch.detections where invoice_id = $1 and state in ('confirmed', 'final')"
+        for each in await connection.fetch(confirmed, order.id):
+            purse.came[each["asset"]] += int(each["amount"])
+            purse.paid[each["asset"]] += int(each["amount"]) if each["kind"] == "payment" else 0
+        for each in await connection.fetch(
+            "select asset, amount from railwatch.refunds where invoice_id = $1", order.id
+        ):
+            purse.refunded[each["asset"]] += int(each["amount"])
+        return purse
+
+    def is_paid(self, asset: str, waived: int) -> bool:
+        """Whether the merchant has what was asked for in this asset, but for what was waived."""
+        asked = self.order.asks[asset]
+        has = self.came[asset] - self.refunded[asset]
+        return not self.sticky and self.paid[asset] >= asked and has >= asked - waived
+
+    def excess(self, asset: str, waived: int) -> int:
+        """How much more is there than was asked for; below zero where this asset does not settle the order."""
+        if asset not in self.order.asks:
+            return -1
+        return self.came[asset] - (self.refunded[asset] - waived) - self.order.asks[asset]
+
+
+class Started(Silent):
+    """A reporter that is true once the daemon got through its start."""
+
+    __slots__ = ("_ready",)
+
+    def ready(self) -> None:
+        """Every rail has its task."""
+        object.__setattr__(self, "_ready", True)
+
+    def __bool__(self) -> bool:
+        return getattr(self, "_ready", False)
+
+
+def verb(act: Callable[Concatenate["World", P], Awaitable[None]]) -> Callable[Concatenate["World", P], Awaitable[None]]:
+    """Write the call into the story, then do it."""
+
+    @functools.wraps(act)
+    async def written(world: "World", *args: P.args, **kwargs: P.kwargs) -> None:
+        assert not args, "a verb's arguments are named, so that a story can be read"
+        world.story.append((act.__name__, kwargs))
+        await act(world, **kwargs)
+
+    return written
+
+
+class World:
+    """One story's world. Enter it before use; the daemon runs whenever the event loop does."""
+
+    def __init__(self, server: Server, clock: StoryClock, setting: Setting) -> None:
+        self.server, self.clock, self.setting = server, clock, setting
+        self.story: list[tuple[str, dict[str, Any]]] = []
+        self.acts = Acts()
+        self.backup: tuple[str, Acts] | None = None
+        self.unregistered: list[str] = []
+        self.dropped: list[str] = []
+        self.with_gold = True
+        self.lying: int | None = None
+        self.lagged = False
+        """A node once showed an old head as its newest: the daemon cannot know what lay above."""
+        self.daemons: dict[str, asyncio.Task[None]] = {}
+        self.named = 0
+        self.told: dict[UUID, tuple[Any, ...]] = {}
+        """Every event id that any generation of the feed had, with what it said."""
+
+    async def __aenter__(self) -> "World":
+        self.clock.passed = 0.0
+        self.chain = register(FakeChain(RAIL, RULES[self.setting.rules], clock=self.clock.now))
+        self.chain.mine(3)
+        self.truth = Truth(self.chain)
+        self.coin = str(asset_id(self.chain.chain_id, ""))
+        self.gold = str(asset_id(self.chain.chain_id, "gold"))
+        await self._open(await self.server.take())
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in list(self.daemons):
+            with suppress(Exception):
+                await self.stop(name)
+        await self.database.close()
+        self.server.drop(self.name)
+        if self.backup is not None:
+            self.server.drop(self.backup[0])
+        forget(RAIL)
+
+    async def _open(self, name: str) -> None:
+        self.name = name
+        self.database = Database(self.server.dsn(name), size=1)
+        await self.database.open()
+        await self.database.value(
+            "update model.clock set passed = $1 returning 1", timedelta(seconds=self.clock.passed)
+        )
+
+    @property
+    def final_depth(self) -> int:
+        """How deep a block is final, inclusive."""
+        rules = self.chain.rules
+        return rules.horizon if rules.finality is None else rules.finality + 1
+
+    # Daemons
+
+    @property
+    def config(self) -> Config:
+        """What the operator would have written."""
+        nodes = [{"chain": RAIL, "node": f"node{n}", "timeout": 0.08} for n in range(self.setting.nodes)]
+        assets = [{"symbol": "COIN"}]
+        if self.with_gold:
+            assets.append({"symbol": "GOLD", "contract": "gold", "decimals": 6})  # type: ignore[dict-item]
+        rail = {
+            "name": RAIL,
+            "adapter": "fake",
+            "chain_id": self.chain.chain_id,
+            "nodes": nodes,
+            "asset": assets,
+            "poll_interval": 0.02,
+            "stall_after": STALL_AFTER,
+        }
+        policies = [{"rail": RAIL, "confirmations": self.setting.confirmations}]
+        return Config.model_validate({"database": {"url": self.database.dsn}, "rail": [rail], "policy": policies})
+
+    def start(self) -> None:
+        """Start a daemon, which stands by while another one follows the rail."""
+        self.named += 1
+        name = f"daemon{self.named}"
+
+        async def run() -> None:
+            DAEMON.set(name)
+            while True:
+                started = Started()
+                try:
+                    await serve(self.config, None, started)
+                except CONNECTION_LOST:
+                    # Whoever cannot reach Postgres at the start is started again by the service manager.
+                    if started or self._is_cancelled():
+                        raise
+                    await asyncio.sleep(0.05)
+
+        self.daemons[name] = asyncio.create_task(run(), name=name)
+
+    @staticmethod
+    def _is_cancelled() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    async def stop(self, name: str) -> None:
+        """Stop a daemon as SIGTERM would. Raises what it died of, if it had died."""
+        daemon = self.daemons.pop(name)
+        daemon.cancel()
+        with suppress(asyncio.CancelledError, *CONNECTION_LOST):
+            await daemon
+
+    async def stop_all(self) -> None:
+        """Stop every daemon."""
+        for name in list(self.daemons):
+            await self.stop(name)
+
+    def raise_for_dead_daemons(self) -> None:
+        """Raise what a daemon died of."""
+        for daemon in self.daemons.values():
+            if daemon.done():
+                daemon.result()
+
+    # Helpers
+
+    def node(self, number: int) -> FakeNode:
+        """Return a node by its number, which wraps around."""
+        return node_of(RAIL, f"node{number % self.setting.nodes}")
+
+    def nodes(self) -> list[FakeNode]:
+        """Return all nodes."""
+        return [self.node(number) for number in range(self.setting.nodes)]
+
+    def order(self, number: int) -> Order | None:
+        """Return an order by its number, which wraps around and counts from the newest; None without orders."""
+        orders = self.acts.orders
+        return orders[-1 - number % len(orders)] if orders else None
+
+    async def act(self, call: str, *args: object) -> Any:
+        """Do what a person does, unless the contract refuses it at this moment."""
+        try:
+            return await self.database.value(call, *args)
+        except Refused as refused:
+            if refused.code not in REFUSALS:
+                raise
+            return None
+
+    async def passes(self, seconds: float) -> None:
+        """Move the story's clock. Daemons renewed their leases meanwhile."""
+        self.clock.passed += seconds
+        await self.database.value(
+            "with moved as (update model.clock set passed = $1 returning 1) "
+            "update railwatch.leases set expires_at = expires_at + $2 from moved returning 1",
+            timedelta(seconds=self.clock.passed),
+            timedelta(seconds=seconds),
+        )
+
+    def output(self, to: str, amount: int, gold: bool = False) -> Output:
+        """Return an output of a transaction."""
+        return Output(address.parse(to).key, amount, "gold" if gold else "")
+
+    # Services and people
+
+    @verb
+    async def registers(
+        self, *, amount: int, gold: bool = False, both: bool = False, expires: int = 3600, closes: int = 2_592_000,
+        basis: str = "first_seen", finalized: bool = False, known: int | None = None, accept: int = 600,
+    ) -> None:  # fmt: skip
+        """Register an invoice at a new address, or at one that was paid or registered before (``known``)."""
+        used = [*self.unregistered, *(order.address for order in self.acts.orders)]
+        at = used[known % len(used)] if known is not None and used else address.render(self.chain.new_key())
+        symbols = ["COIN", "GOLD"] if both else ["GOLD"] if gold else ["COIN"]
+        self.named += 1
+        request = {
+            "merchant_id": "shop",
+            "order_id": str(self.named),
+            "expires_in": expires,
+            "closes_in": closes,
+            "time_basis": basis,
+            "accept_before": accept,
+            "destinations": [{"rail": RAIL, "asset": each, "amount": amount, "address": at} for each in symbols],
+        }
+        if finalized and self.chain.rules.finality is not None:
+            request["policy"] = {"finalized": True}
+        made = await self.act("select railwatch.create_invoice($1)", request)
+        if made is None:
+            return
+        if at in self.unregistered:
+            self.unregistered.remove(at)
+        row = await self.database.row("select * from railwatch.invoices where id = $1", made)
+        assert row is not None
+        asks = {self.gold if each == "GOLD" else self.coin: amount for each in symbols}
+        self.acts.orders.append(
+            Order(made, at, asks, row["created_at"], row["expires_at"], row["closes_at"], basis, accept, row["policy"])
+        )
+
+    @verb
+    async def holds(self, *, order: int) -> None:
+        """Hold an invoice."""
+        if (held := self.order(order)) is not None:
+            await self.act("select railwatch.hold_invoice($1, actor => 'ann', reason => 'looks odd')", held.id)
+
+    @verb
+    async def releases(self, *, order: int) -> None:
+        """Release an invoice."""
+        if (held := self.order(order)) is not None:
+            await self.act("select railwatch.release_invoice($1, actor => 'ann')", held.id)
+
+    @verb
+    async def cancels(self, *, order: int) -> None:
+        """Cancel an invoice."""
+        if (cancelled := self.order(order)) is not None:
+            await self.act("select railwatch.cancel_invoice($1)", cancelled.id)
+
+    @verb
+    async def refunds(self, *, order: int, amount: int, gold: bool = False) -> None:
+        """Record a refund, and note what of it was given back out of a settled order."""
+        refunded = self.order(order)
+        if refunded is None:
+            return
+        self.named += 1
+        asset, key = self.gold if gold else self.coin, (refunded.id, self.gold if gold else self.coin)
+        with suppress(Refused):
+            async with self.database.transaction() as connection:
+                moment = await Purse.read(connection, refunded)
+                await connection.fetchval(
+                    "select railwatch.record_refund($1, $2, $3, actor => 'ann', rail => $4, asset => $5)",
+                    refunded.id, Decimal(amount), f"back {self.named}", RAIL, asset,
+                )  # fmt: skip
+            waived = self.acts.waived
+            excess = moment.excess(asset, waived.get(key, 0))
+            if excess >= 0 and any(moment.is_paid(each, waived.get((refunded.id, each), 0)) for each in refunded.asks):
+                surplus = min(amount, excess)
+                self.acts.surplus[key] = self.acts.surplus.get(key, 0) + surplus
+                waived[key] = waived.get(key, 0) + amount - surplus
+
+    @verb
+    async def resolves(self, *, which: int) -> None:
+        """A person resolves one of the open exceptions."""
+        rows = await self.database.rows("select id from railwatch.exceptions where resolved_at is null order by id")
+        if rows:
+            call = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'seen to')"
+            await self.act(call, rows[which % len(rows)]["id"])
+
+    @verb
+    async def rescans(self, *, start: int) -> None:
+        """Ask for a rescan from a height up to the cursor."""
+        await self.act("select railwatch.request_rescan($1, $2)", RAIL, start)
+
+    # The chain
+
+    @verb
+    async def pays(self, *, order: int, amount: int, gold: bool = False, maturity: int = 1) -> None:
+        """A customer pays an invoice."""
+        if (paid := self.order(order)) is not None:
+            self.chain.send(self.output(paid.address, amount, gold), maturity=maturity)
+
+    @verb
+    async def pays_many(self, *, orders: list[int], amount: int) -> None:
+        """One transaction pays several invoices, maybe one of them twice."""
+        paid = [found.address for found in map(self.order, orders) if found is not None]
+        if paid:
+            self.chain.send(*(self.output(each, amount) for each in paid))
+
+    @verb
+    async def pays_first(self, *, amount: int) -> None:
+        """Somebody pays an address that no invoice has yet."""
+        self.unregistered.append(address.render(self.chain.new_key()))
+        self.chain.send(self.output(self.unregistered[-1], amount))
+
+    @verb
+    async def mines(self, *, blocks: int, change: int = 0) -> None:
+        """The chain grows. ``change``: what a waiting transaction pays turns out otherwise in its block."""
+        for _ in range(blocks):
+            await self.passes(BLOCK_SECONDS)
+            if change and self.chain.waiting:
+                self._change(list(self.chain.waiting)[change % len(self.chain.waiting)], change)
+            self.chain.mine()
+
+    @verb
+    async def reorgs(self, *, depth: int, fate: str, change: int = 0) -> None:
+        """The newest blocks are replaced. ``fate`` of their transactions: kept, lost, half, back or changed."""
+        chain = self.chain
+        depth = min(depth, DEEPEST, len(chain.line) - 2)
+        if depth < 1:
+            return
+        orphaned = [tx for block in chain.line[-depth:] for tx in block.txs]
+        changed = {tx.id for tx in orphaned[change % 2 :: 2]} if fate == "changed" else set[str]()
+        for each in changed:
+            self._change(each, change)
+        orphaned = [chain.txs[tx.id] for tx in orphaned]
+        kept = {"kept": orphaned, "changed": orphaned, "half": orphaned[change % 2 :: 2]}.get(fate, [])
+        await self.passes(BLOCK_SECONDS)
+        block = chain.grow(chain.line[-depth - 1], kept)
+        for _ in range(depth):
+            block = chain.grow(block)
+        chain.adopt(block.hash)
+        consumed = {coin for each in chain.line for tx in each.txs for coin in tx.spends}
+        if fate in ("back", "half"):
+            for tx in orphaned:
+                if tx not in kept and consumed.isdisjoint(tx.spends):
+                    chain.resend(tx.id)
+
+    def _change(self, tx_id: str, how: int) -> None:
+        """What the transaction pays depends on the state before it, so that it pays something else from now on."""
+        chain, tx = self.chain, self.chain.txs[tx_id]
+        out = tx.outputs[0]
+        other = self.order(how)
+        changes = [
+            replace(out, amount=max(1, out.amount * 3 // 5)),
+            replace(out, amount=out.amount * 2),
+            replace(out, to=address.parse(other.address).key) if other else out,
+            replace(out, token="" if out.token else "gold"),
+            replace(out, to=chain.new_key()),
+        ]
+        changed = replace(tx, outputs=(changes[how % len(changes)], *tx.outputs[1:]), maturity=1 + how % 3)
+        chain.txs[tx_id] = changed
+        if tx_id in chain.waiting:
+            chain.waiting[tx_id] = changed
+
+    @verb
+    async def replaces(self, *, which: int) -> None:
+        """A rival takes the coins of a waiting transaction elsewhere."""
+        if self.chain.waiting:
+            self.chain.replace(list(self.chain.waiting)[which % len(self.chain.waiting)])
+
+    @verb
+    async def drops(self, *, which: int) -> None:
+        """The mempool forgets a transaction."""
+        if self.chain.waiting:
+            self.dropped.append(list(self.chain.waiting)[which % len(self.chain.waiting)])
+            self.chain.drop(self.dropped[-1])
+
+    @verb
+    async def resends(self) -> None:
+        """A dropped transaction is back, unless its coins are gone."""
+        consumed = {coin for block in self.chain.line for tx in block.txs for coin in tx.spends}
+        consumed |= {coin for tx in self.chain.waiting.values() for coin in tx.spends}
+        if self.dropped and consumed.isdisjoint(self.chain.txs[self.dropped[-1]].spends):
+            self.chain.resend(self.dropped.pop())
+
+    # Nodes
+
+    @verb
+    async def troubles(self, *, node: int, kind: str, size: int = 1) -> None:
+        """A node lags, is down, hangs, is slow, or stays on an old branch (only where others are the majority)."""
+        node %= self.setting.nodes
+        if self.lying is not None and (self._honest_away() or node == self.lying):
+            return
+        troubled = self.node(node)
+        match kind:
+            case "lag":
+                troubled.lag, self.lagged = size, True
+            case "down":
+                troubled.down = True
+            case "hang":
+                troubled.hangs = True
+            case "slow":
+                troubled.latency = 0.004 * size
+            case "restart":
+                troubled.restart()
+            case "pin" if self.setting.nodes > 1 and self._is_first_liar():
+                self.lying = node
+                troubled.pin(self.chain.tip.hash)
+
+    @verb
+    async def lies(self, *, node: int, order: int, back: int = 0, blocks: int = 10) -> None:
+        """A node makes up blocks of its own, the first with a payment, on the tip or ``back`` blocks below."""
+        paid = self.order(order)
+        if self.setting.nodes < 2 or paid is None or not self._is_first_liar() or self._honest_away(but=node):
+            return
+        self.lying = node % self.setting.nodes
+        chain = self.chain
+        line = chain.line
+        amount = sum(paid.asks.values())
+        made_up = Tx(chain.fresh_name("tx"), (f"coin:{chain.fresh_name('coin')[:16]}",), (
+            self.output(paid.address, amount, self.coin not in paid.asks),))  # fmt: skip
+        block: Block = chain.grow(line[max(0, len(line) - 1 - back)], [made_up])
+        for _ in range(blocks - 1):
+            block = chain.grow(block)
+        self.node(self.lying).pin(block.hash)
+
+    def _is_first_liar(self) -> bool:
+        return self.lying is None
+
+    def _honest_away(self, but: int = -1) -> bool:
+        """Whether an honest node does not answer: beside a lie, no more than a minority may be away."""
+        return any(
+            self.node(number).down or self.node(number).hangs
+            for number in range(self.setting.nodes)
+            if number not in (self.lying, but % self.setting.nodes)
+        )
+
+    @verb
+    async def heals(self, *, node: int | None = None) -> None:
+        """A node, or each of them, is well again."""
+        for number in range(self.setting.nodes):
+            if node is None or number == node % self.setting.nodes:
+                self._heal(number)
+
+    def _heal(self, number: int) -> None:
+        healed = self.node(number)
+        healed.down = healed.hangs = False
+        healed.lag, healed.latency = 0, 0.0
+        if self.lying == number:
+            self.lying = None
+        healed.pin(None)
+
+    # Time
+
+    @verb
+    async def time_passes(self, *, seconds: int) -> None:
+        """Nothing happens for a while."""
+        await self.passes(seconds)
+
+    @verb
+    async def breathes(self, *, milliseconds: int) -> None:
+        """The daemon gets some time of its own."""
+        await asyncio.sleep(milliseconds / 1000)
+
+    @verb
+    async def is_followed(self, *, within: int = 150) -> None:
+        """Wait until the daemon is at the tip, ``within`` milliseconds at most, and less where nodes are in trouble."""
+        if self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes()):
+            within = 15
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within / 1000):
+                while not await self.is_at_tip():  # noqa: ASYNC110 - it is in a database
+                    await asyncio.sleep(0.004)
+
+    async def is_at_tip(self) -> bool:
+        """Whether what is committed reaches the chain's tip, and the rail says so."""
+        row = await self.database.row("select cursor_hash, state from railwatch.rails where name = $1", RAIL)
+        return row is not None and (row["cursor_hash"], row["state"]) == (self.chain.tip.hash, "live")
+
+    # Operators
+
+    @verb
+    async def restarts(self, *, with_gold: bool = True) -> None:
+        """The operator restarts the daemon, maybe with another configuration."""
+        await self.stop_all()
+        self.with_gold = with_gold
+        self.acts.was_without_gold |= not with_gold
+        self.start()
+
+    @verb
+    async def gets_a_standby(self) -> None:
+        """A second daemon starts beside the first."""
+        if len(self.daemons) < 2:
+            self.start()
+
+    @verb
+    async def loses_a_daemon(self, *, which: int) -> None:
+        """One of two daemons ends, whatever it was doing."""
+        if len(self.daemons) > 1:
+            await self.stop(list(self.daemons)[which % len(self.daemons)])
+
+    @verb
+    async def is_cut_off(self) -> None:
+        """Postgres ends every connection of the daemons at any point: the answer to a commit may be lost."""
+        ours = await self.database.value("select pg_backend_pid()")
+        await self.server.cut_off(self.name, but=ours)
+
+    @verb
+    async def lets_leases_run_out(self) -> None:
+        """Whoever follows the rail is taken for dead, and goes on for a while all the same."""
+        await self.database.value("update railwatch.leases set expires_at = now() - interval '1 s' returning 1")
+
+    @verb
+    async def is_copied(self) -> None:
+        """A replica has everything up to now, and nothing that follows. The daemon restarts for it."""
+        await self.stop_all()
+        await self.database.close()
+        if self.backup is not None:
+            self.server.drop(self.backup[0])
+        self.backup = await self.server.copy(self.name), self.acts.copy()
+        await self._open(self.name)
+        self.start()
+
+    @verb
+    async def fails_over(self) -> None:
+        """The database is lost, and the replica takes its place: what was committed since is gone."""
+        if self.backup is None:
+            return
+        await self.stop_all()
+        await self.database.close()
+        self.server.drop(self.name)
+        (name, self.acts), self.backup = self.backup, None
+        await self._open(name)
+        self.start()

@@ -1,0 +1,129 @@
+"""Watching ends when nothing can come any more: not by the clock alone."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+
+from adapters.fake import Rules, node_of
+from indexer.daemon import supervisor
+from indexer.store.database import Database
+from indexer.store.watches import CLOSE_BATCH, Closing
+from tests.deliver.shop import Shop, furnish
+from tests.scenarios.stage import Placed, Stage, chain_named
+
+
+@pytest.fixture
+async def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """A daemon that looks for what can be closed ten times a second; final is what is three deep."""
+    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    async with Stage(database, [chain_named(rules=Rules(finality=3))]) as stage:
+        yield stage
+        await stage.audit()
+
+
+async def closes(stage: Stage, invoice: Placed) -> None:
+    async def is_closed() -> bool:
+        return await stage.watch_states(invoice) == ["closed"]
+
+    await stage.until(is_closed)
+
+
+async def has_passed(stage: Stage, invoice: Placed) -> None:
+    """Wait until the horizon has passed, and some looks more."""
+
+    async def is_so() -> bool:
+        query = "select closes_at < now() - interval '0.7 seconds' from railwatch.invoices where id = $1"
+        return bool(await stage.database.value(query, invoice.id))
+
+    await stage.until(is_so)
+
+
+async def test_an_invoice_that_nobody_paid_is_closed_once_its_rail_was_seen_to_the_end(stage: Stage) -> None:
+    invoice = await stage.invoice(100, expires_in=1, closes_in=0)
+    await closes(stage, invoice)
+    assert await stage.state(invoice) in ("created", "expired")
+    await stage.becomes(invoice, "expired")
+
+
+async def test_a_payment_in_time_is_found_though_the_node_was_away_at_the_horizon(stage: Stage) -> None:
+    invoice = await stage.invoice(100, expires_in=2, closes_in=0)
+    node = node_of(stage.chain.name)
+    node.down = True
+    stage.chain.send(stage.sim.output(invoice.address, 100))
+    stage.chain.mine()
+    await has_passed(stage, invoice)
+    assert await stage.watch_states(invoice) == ["watching"]
+    node.down = False
+    await stage.mine(3)
+    await stage.becomes(invoice, "paid")
+    await stage.mine(3)
+    await closes(stage, invoice)
+
+
+async def test_what_is_on_its_way_keeps_the_watch(stage: Stage) -> None:
+    """Seen in the mempool in time; the daemon restarts, and the transfer is dropped there and mined later."""
+    invoice = await stage.invoice(100, expires_in=1, closes_in=0)
+    await stage.pay(invoice)
+    await stage.becomes(invoice, "detected")
+    await has_passed(stage, invoice)
+    assert await stage.watch_states(invoice) == ["watching"]
+    await stage.stop()
+    await stage.start()
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    assert await stage.watch_states(invoice) == ["watching"], "it may still be reversed"
+    await stage.mine(4)
+    await closes(stage, invoice)
+
+
+async def test_a_rail_that_was_given_up_keeps_nothing_open(stage: Stage) -> None:
+    invoice = await stage.invoice(100, expires_in=2, closes_in=0)
+    await stage.stop()
+    await has_passed(stage, invoice)
+    assert await Closing(stage.database).turn() == 0
+    await stage.database.rows("update railwatch.rails set given_up = true")
+    assert await Closing(stage.database).turn() == 1
+    assert await stage.watch_states(invoice) == ["closed"]
+    await stage.database.rows("update railwatch.rails set given_up = false")
+    await stage.start()
+
+
+async def test_what_is_closed_no_longer_holds_its_address(stage: Stage) -> None:
+    invoice = await stage.invoice(100, expires_in=2, closes_in=0)
+    await stage.pay(invoice, 60)
+    await stage.mine(2)
+    await stage.becomes(invoice, "underpaid")
+    await stage.mine(4)
+    await closes(stage, invoice)
+    again = await stage.order(invoice.address, 100)
+    await stage.all_taken_in()
+    assert await stage.watch_states(again) == ["watching"]
+    assert again.id != invoice.id
+
+
+async def test_many_that_have_to_wait_do_not_keep_others_open(database: Database) -> None:
+    """A rail that is halted for good keeps some thousand; behind them one can be closed."""
+    await furnish(database)
+    order = await Shop(database).order()
+    await database.rows("update railwatch.rails set covered_until = now()")
+    await database.rows(
+        """
+        insert into railwatch.invoices (merchant_id, order_id, state, expires_at, closes_at, policy, time_basis, terms)
+        select 'shop', 'x' || n, 'created', now() - interval '2 days', now() - interval '1 day', '{}', 'first_seen',
+               '{}'
+        from generate_series(1, $1::int) n""",
+        CLOSE_BATCH + 7,
+    )
+    await database.rows("""
+        insert into railwatch.destinations
+            (invoice_id, rail, asset, address, expected_amount, policy, policy_origin, family, address_folded, position)
+        select i.id, 'story', d.asset, 'a' || i.id, 1, '{}', 'default', 'fake', 'a' || i.id, 1
+        from railwatch.invoices i, railwatch.destinations d where i.order_id like 'x%' and d.invoice_id <> i.id""")
+    watching = "update railwatch.destinations set watch_state = 'watching' where invoice_id = $1"
+    await database.rows(watching, order)
+    past = "update railwatch.invoices set closes_at = now() - interval '1 minute' where id = $1"
+    await database.rows(past, order)
+    assert await Closing(database).turn() == 1, "the others were never watched: they are registered"
+    closed = await database.value("select id from railwatch.invoices where closed_at is not null")
+    assert closed == UUID(str(order))

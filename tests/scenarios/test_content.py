@@ -1,0 +1,241 @@
+"""Content follows the chain, and settled means that the merchant has the money: the daemon on chains that change it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from adapters.fake import FakeChain, Rules
+from adapters.fake.chain import Output, Tx
+from indexer.store.database import Database
+from tests.scenarios.stage import Placed, Stage, chain_named
+
+
+def branch_off(chain: FakeChain, depth: int, changed: Mapping[str, Tx]) -> None:
+    """Replace the newest blocks by others that hold the same transactions, ``changed`` ones with other content."""
+    block = chain.line[-depth - 1]
+    for old in chain.line[-depth:]:
+        block = chain.grow(block, [changed.get(tx.id, tx) for tx in old.txs])
+    chain.adopt(chain.grow(block).hash)
+
+
+async def detections(stage: Stage, invoice: Placed) -> list[tuple[str, int]]:
+    """(state, amount) of what the invoice received, in the order of its names."""
+    rows = await stage.database.rows(
+        "select state, amount from railwatch.detections where invoice_id = $1 order by tx_id, tx_index", invoice.id
+    )
+    return [(row["state"], int(row["amount"])) for row in rows]
+
+
+async def sums(stage: Stage, invoice: Placed) -> tuple[int, int, int]:
+    """Seen, confirmed and late at the invoice's first destination."""
+    row = await stage.database.row(
+        "select seen_amount, confirmed_amount, late_amount from railwatch.destinations where invoice_id = $1",
+        invoice.id,
+    )
+    assert row is not None
+    return int(row["seen_amount"]), int(row["confirmed_amount"]), int(row["late_amount"])
+
+
+def pays(stage: Stage, tx: Tx, *outputs: Output) -> dict[str, Tx]:
+    """The transaction with other content."""
+    return {tx.id: replace(tx, outputs=outputs)}
+
+
+async def test_content_follows_the_chain_a_payment_that_pays_less_after_a_reorg_is_told_and_pays_less(
+    stage: Stage,
+) -> None:
+    invoice = await stage.invoice(100)
+    tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    branch_off(stage.chain, 2, pays(stage, tx, stage.sim.output(invoice.address, 60)))
+    await stage.mine(2)
+    await stage.becomes(invoice, "underpaid")
+    assert await detections(stage, invoice) == [("confirmed", 60)]
+    assert await sums(stage, invoice) == (60, 60, 0)
+    assert await stage.open_cases(invoice) == {"underpaid", "reversed"}
+    line = await stage.database.row(
+        "select evidence from railwatch.transitions where invoice_id = $1 and subject = 'detection' "
+        "and to_state = 'included' order by seq desc limit 1",
+        invoice.id,
+    )
+    assert line is not None
+    assert (line["evidence"]["amount"], line["evidence"]["amount_was"]) == ("60", "100")
+    branch_off(stage.chain, 5, pays(stage, tx, stage.sim.output(invoice.address, 100)))
+    await stage.mine(1)
+    await stage.becomes(invoice, "paid")
+    assert await stage.open_cases(invoice) == set()
+
+
+async def test_content_follows_the_chain_a_payment_that_pays_somebody_else_after_a_reorg_ends_here_and_begins_there(
+    stage: Stage,
+) -> None:
+    mine, other = await stage.invoice(100), await stage.invoice(100)
+    tx = stage.chain.send(stage.sim.output(mine.address, 100))
+    await stage.mine(2)
+    await stage.becomes(mine, "paid")
+    branch_off(stage.chain, 2, pays(stage, tx, stage.sim.output(other.address, 100)))
+    await stage.becomes(other, "paid")
+    assert await stage.state(mine) == "created"
+    assert await detections(stage, mine) == [("replaced", 100)]
+    assert await stage.open_cases(mine) == {"reversed", "double_spend"}
+    branch_off(stage.chain, 3, {tx.id: tx})
+    await stage.becomes(mine, "paid")
+    assert await stage.state(other) == "created"
+    assert await stage.open_cases(mine) == set()
+    branch_off(stage.chain, 4, pays(stage, tx, stage.sim.output(other.address, 100)))
+    await stage.becomes(other, "paid")
+    assert await detections(stage, other) == [("confirmed", 100)]
+
+
+async def test_content_follows_the_chain_another_asset_after_a_reorg_is_no_payment(database: Database) -> None:
+    async with Stage(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
+        invoice = await stage.invoice(100)
+        tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+        await stage.mine(2)
+        await stage.becomes(invoice, "paid")
+        gold = replace(stage.sim.output(invoice.address, 100), token="gold")
+        branch_off(stage.chain, 2, pays(stage, tx, gold))
+        await stage.becomes(invoice, "created")
+        assert await stage.open_cases(invoice) == {"reversed", "wrong_asset"}
+        await stage.audit()
+
+
+async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+    await stage.becomes(invoice, "detected")
+    stage.chain.waiting[tx.id] = replace(tx, maturity=5)
+    await stage.mine(4)
+    assert await stage.state(invoice) == "confirming"
+    await stage.mine()
+    await stage.becomes(invoice, "paid")
+
+
+# Settled means that the merchant has it (HAZARDS I14)
+
+
+async def refund(stage: Stage, invoice: Placed, amount: int, tx: str = "back") -> None:
+    await stage.database.value(
+        "select railwatch.record_refund($1, $2::numeric, $3, actor => 'ann')", invoice.id, amount, tx
+    )
+
+
+async def test_settled_means_the_merchant_has_it_a_refunded_surplus_does_not_pay_after_a_reorg(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice)
+    await stage.mine(1)
+    second = await stage.pay(invoice)
+    await stage.mine(2)
+    await stage.becomes(invoice, "overpaid")
+    await refund(stage, invoice, 100)
+    assert await stage.state(invoice) == "overpaid"
+    await stage.sim.reorg(2, keep=False)
+    await stage.becomes(invoice, "underpaid")
+    assert (await stage.path(invoice))[-1] == ("underpaid", "reversed")
+    assert await stage.open_cases(invoice) >= {"reversed", "underpaid"}
+    stage.chain.resend(second)
+    await stage.mine(2)
+    await stage.becomes(invoice, "overpaid")
+    assert "reversed" not in await stage.open_cases(invoice)
+
+
+async def test_settled_means_the_merchant_has_it_what_was_given_back_before_is_asked_for_again(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice, 60)
+    await stage.mine(2)
+    await stage.becomes(invoice, "underpaid")
+    await refund(stage, invoice, 50)
+    await stage.pay(invoice, 40)
+    await stage.mine(2)
+    assert await sums(stage, invoice) == (100, 100, 0)
+    assert await stage.state(invoice) == "underpaid"
+    assert await stage.open_cases(invoice) == {"underpaid"}
+    await stage.pay(invoice, 50)
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    assert "overpaid" not in await stage.open_cases(invoice)
+
+
+async def test_a_settled_order_of_which_a_part_is_given_back_by_choice_stays_paid(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice)
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    await refund(stage, invoice, 30)
+    await stage.mine(1)
+    assert await stage.state(invoice) == "paid"
+    await stage.sim.reorg(3, keep=True)
+    await stage.mine(1)
+    await stage.becomes(invoice, "paid")
+
+
+# Money belongs to its invoice's time (HAZARDS I13)
+
+
+async def test_money_older_than_the_invoice_is_unexpected_also_by_a_rescan(database: Database) -> None:
+    hour = [datetime.now(UTC) - timedelta(hours=1)]
+    chain = chain_named(clock=lambda: hour[0])
+    async with Stage(database, [chain]) as stage:
+        address = await stage.sim.new_address()
+        await stage.sim.pay(address, 100)
+        await stage.mine(4)
+        hour[0] = datetime.now(UTC)
+        invoice = await stage.order(address, 100)
+        await stage.all_taken_in()
+        await stage.database.value("select railwatch.request_rescan($1, 0)", chain.name)
+        await stage.rescanned()
+        assert await stage.state(invoice) == "created"
+        kinds = await stage.database.rows("select kind from railwatch.detections where invoice_id = $1", invoice.id)
+        assert {row["kind"] for row in kinds} == {"unexpected"}
+        assert await stage.open_cases(invoice) == {"unexpected_payment"}
+        await stage.pay(invoice)
+        await stage.mine(2)
+        await stage.becomes(invoice, "paid")
+
+
+async def test_money_that_came_to_an_address_before_its_second_invoice_pays_the_first_at_most(
+    database: Database,
+) -> None:
+    async with Stage(database, [chain_named()]) as stage:
+        first = await stage.invoice(100)
+        await stage.database.value("select railwatch.cancel_invoice($1)", first.id)
+        await stage.pay(first)
+        await stage.mine(3)
+        second = await stage.order(first.address, 100)
+        await stage.all_taken_in()
+        await stage.mine(2)
+        assert await stage.state(second) == "created"
+        assert await detections(stage, second) == []
+
+
+# Cost has bounds that do not depend on strangers (HAZARDS I16)
+
+
+async def test_dust_below_the_least_amount_is_counted_and_moves_nothing(database: Database) -> None:
+    asset: list[dict[str, Any]] = [{"symbol": "COIN", "min_amount": 10}]
+    async with Stage(database, [chain_named()], options={"asset": asset}) as stage:
+        invoice = await stage.invoice(100)
+        stage.chain.send(*(stage.sim.output(invoice.address, 9) for _ in range(50)))
+        await stage.mine(2)
+        assert await stage.state(invoice) == "created"
+        assert await detections(stage, invoice) == []
+        row = await stage.database.row(
+            "select small_count, small_amount from railwatch.destinations where invoice_id = $1", invoice.id
+        )
+        assert row is not None
+        assert (row["small_count"], int(row["small_amount"])) == (50, 450)
+        await stage.pay(invoice)
+        await stage.mine(2)
+        await stage.becomes(invoice, "paid")
+
+
+async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    stage.chain.send(*(stage.sim.output(invoice.address, 2**256 - 1) for _ in range(12)))
+    await stage.mine(2)
+    await stage.becomes(invoice, "overpaid")
+    assert await sums(stage, invoice) == (10**78 - 1, 10**78 - 1, 0)
+    await stage.sim.reorg(2, keep=False)
+    await stage.becomes(invoice, "created")

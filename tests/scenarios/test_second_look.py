@@ -1,0 +1,122 @@
+"""The second look: what is about to be final is read once more, from another node where there is one (invariant 13)."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from adapters.fake import Rules, node_of
+from indexer.store.database import Database
+from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.test_nodes import several
+
+FINALITY = Rules(finality=8, safe=4, mempool=False)
+
+
+async def detection(stage: Stage, invoice: Placed) -> dict[str, object]:
+    row = await stage.database.row("select * from railwatch.detections where invoice_id = $1", invoice.id)
+    assert row is not None
+    return dict(row)
+
+
+async def test_a_payment_is_final_in_the_step_that_reaches_finality_and_was_read_by_another_node(
+    database: Database,
+) -> None:
+    async with several(database, ["main", "second"], FINALITY) as (stage, _):
+        invoice = await stage.invoice(100)
+        await stage.pay(invoice)
+        await stage.mine()
+        await stage.mine(8)
+        told = await detection(stage, invoice)
+        assert (told["state"], told["second_look"]) == ("final", "verified")
+        evidence = told["evidence"]
+        assert isinstance(evidence, dict)
+        assert (evidence["node"], evidence["second_look"]["node"]) == ("node", "node (2)")
+        assert await stage.path(invoice, "detection") == [
+            ("included", "included"),
+            ("confirmed", "confirmed"),
+            ("final", "final"),
+        ]
+
+
+@pytest.mark.parametrize("rules", [FINALITY, Rules(horizon=10)])
+@pytest.mark.parametrize("hidden", [False, True])
+async def test_content_that_another_node_contradicts_is_an_exception_and_never_final(
+    database: Database, rules: Rules, hidden: bool
+) -> None:
+    async with several(database, ["main", "second"], rules) as (stage, nodes):
+        await stage.mine(12)
+        invoice, honest = await stage.invoice(100), await stage.invoice(100)
+        tx_id = await stage.pay(invoice, 60)
+        tx = stage.chain.txs[tx_id]
+        # The node that answers tells 100 of a transaction that pays 60, or the other one tells none.
+        nodes[0].retold[tx_id] = replace(tx, outputs=(replace(tx.outputs[0], amount=100),))
+        if hidden:
+            nodes[0].retold.clear()
+            nodes[1].retold[tx_id] = None
+        await stage.pay(honest)
+        await stage.mine()
+        await stage.mine()
+        await stage.mine(10)
+        told = await detection(stage, invoice)
+        assert (told["state"], told["second_look"]) == ("confirmed", "mismatch")
+        assert "content_mismatch" in await stage.open_cases(invoice)
+        assert (await detection(stage, honest))["state"] == "final"
+        await stage.mine(3)
+        assert (await detection(stage, invoice))["state"] == "confirmed"
+        assert (await stage.rail())["state"] == "live"
+
+
+async def test_a_mismatch_that_is_seen_before_a_finalized_policy_is_met_pays_nobody(database: Database) -> None:
+    async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
+        invoice = await stage.invoice(100, policy={"finalized": True})
+        tx_id = await stage.pay(invoice, 60)
+        tx = stage.chain.txs[tx_id]
+        nodes[0].retold[tx_id] = replace(tx, outputs=(replace(tx.outputs[0], amount=100),))
+        await stage.mine()
+        await stage.mine(12)
+        assert await stage.state(invoice) == "confirming"
+        assert "content_mismatch" in await stage.open_cases(invoice)
+
+
+async def test_what_is_found_in_an_old_block_and_a_lone_node_are_final_too(database: Database) -> None:
+    chain = chain_named(rules=FINALITY)
+    async with Stage(database, [chain]) as stage:
+        address = await stage.sim.new_address()
+        await stage.sim.pay(address, 100)
+        await stage.mine(20)
+        old = await stage.order(address)
+        await stage.all_taken_in()
+        await stage.becomes(old, "paid")
+
+        async def is_final() -> bool:
+            return (await detection(stage, old))["state"] == "final"
+
+        await stage.until(is_final)
+        new = await stage.invoice(100)
+        await stage.pay(new)
+        await stage.mine(9)
+        assert (await detection(stage, new))["state"] == "final"
+        await stage.audit()
+
+
+async def test_a_look_that_no_node_can_take_stops_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = chain_named(rules=FINALITY)
+    async with Stage(database, [chain]) as stage:
+        invoice = await stage.invoice(100)
+        await stage.pay(invoice)
+        await stage.mine(3)
+        block = chain.at(2).hash
+        # The node has forgotten the block (pruned): it says that it knows none of that hash.
+        known = chain.blocks.pop(block)
+        await stage.mine(8)
+
+        async def is_final() -> bool:
+            return (await detection(stage, invoice))["state"] == "final"
+
+        await stage.until(is_final)
+        assert (await detection(stage, invoice))["second_look"] == "unverified"
+        chain.blocks[block] = known
+        assert node_of(chain.name).asked
+        await asyncio.sleep(0)
+        await stage.audit()

@@ -101,3 +101,17 @@ async def test_nothing_stands_still_after_downtime(shop: Shop) -> None:
         await stage.tables.until(is_reconciled)
     await stage.tables.until(is_reconciled)
     assert await stage.tables.open_cases(ether) == await stage.tables.open_cases(token) == set()
+
+
+async def test_an_address_of_nobody_is_rejected_with_its_reason(shop: Shop) -> None:
+    """mist#1583: what is paid to the zero address is destroyed, so no customer is ever told to."""
+    placed = await shop.stage.order(ETHER, address="0x" + "00" * 20)
+
+    async def is_rejected() -> bool:
+        row = await shop.stage.database.row(
+            "select watch_state, watch_error from railwatch.destinations where invoice_id = $1", placed.id
+        )
+        assert row is not None
+        return row["watch_state"] == "rejected" and "destroyed" in row["watch_error"]
+
+    await shop.stage.tables.until(is_rejected)

@@ -7,12 +7,14 @@ from adapters.evm import wire
 from adapters.evm.balances import balances
 from adapters.evm.chains import DEVELOPMENT
 from adapters.evm.decode import Lens
+from adapters.evm.gap import Gap
 from adapters.evm.identity import asset_problems, check_identity
 from adapters.evm.node import EvmNode, check_chain
 from adapters.evm.rpc import Answer, Endpoint, Rpc
 from adapters.evm.scan import Stride, scan_block, scan_range
 from adapters.evm.source import Source
 from adapters.evm.sparse import look_back
+from adapters.evm.tracing import Tracer
 from adapters.evm.wake import NewHeads
 from adapters.evm.want import Want
 from adapters.evm.wire import block_ref
@@ -40,11 +42,12 @@ FEW = 100
 
 
 class Learned:
-    """What a node taught us about itself, kept over its connections: its pace, its batches, its stride."""
+    """What a node taught us about itself, kept over its connections: its pace, its batches, its stride, its gap."""
 
     def __init__(self) -> None:
         self.endpoint = Endpoint()
         self.stride = Stride()
+        self.gap = Gap()
 
 
 class Connection:
@@ -55,7 +58,7 @@ class Connection:
         self._chain_id = chain_id
         self._rpc = Rpc(node, learned.endpoint)
         self._ahead = MOVED if chain_id in DEVELOPMENT else AHEAD
-        self._source = Source(self._rpc, self._ahead)
+        self._source = Source(self._rpc, Tracer(self._rpc, learned.gap), self._ahead)
         self._stride = learned.stride
         self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
         self._native = True

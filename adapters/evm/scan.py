@@ -14,7 +14,7 @@ from adapters.evm.rpc import NodeRefused
 from adapters.evm.source import Source
 from adapters.evm.want import Want
 from adapters.evm.whole import check_link
-from indexer.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span
+from indexer.rail import BlockGone, BlockRef, NotKept, RailUnavailable, Scanned, Span
 
 AT_ONCE = 4
 """Pieces asked for at once: the node works while we decode. More gained nothing on two cores."""
@@ -108,7 +108,10 @@ async def _in_order(
 
 
 async def _piece(source: Source, stride: Stride, low: int, high: int, want: Want, lens: Lens) -> Piece:
-    """One piece; halved on any refusal, down to one block, which is then asked for by its hash (E21)."""
+    """One piece; halved on any refusal, down to one block, which is then asked for by its hash (E21).
+
+    Raises `NotKept` where the node has pruned the blocks' history.
+    """
     width = high - low + 1
     try:
         content = await source.by_range(low, high, want)
@@ -116,6 +119,9 @@ async def _piece(source: Source, stride: Stride, low: int, high: int, want: Want
         if refused.meaning in (Meaning.PASSING, Meaning.MISSING):
             # Less is not what it asks for. The width has done no harm.
             raise
+        if refused.meaning is Meaning.STATELESS:
+            # Blocks and logs themselves are gone (EIP-4444), and not only what could be computed from them.
+            raise NotKept(str(refused)) from refused
         stride.refused(width)
         if width == 1:
             return await single(source, low, want, lens)

@@ -34,10 +34,10 @@ class Content:
 class Source:
     """One node's blocks. All content is checked (`whole`); that blocks are linked is the caller's to check."""
 
-    def __init__(self, rpc: Rpc, ahead: timedelta = AHEAD) -> None:
+    def __init__(self, rpc: Rpc, tracer: Tracer, ahead: timedelta = AHEAD) -> None:
         self._rpc = rpc
         self._ahead = ahead
-        self.tracer = Tracer(rpc)
+        self.tracer = tracer
 
     async def by_hash(self, ref: BlockRef, want: Want) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.

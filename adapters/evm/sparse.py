@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.evm import wire
+from adapters.evm.balances import QUANTITY
 from adapters.evm.credit import in_order
 from adapters.evm.decode import Lens, Placed
 from adapters.evm.refusal import Meaning
@@ -19,7 +20,7 @@ from adapters.evm.source import Source
 from adapters.evm.want import Want
 from indexer.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span
 
-HEX = re.compile(r"0x[0-9a-fA-F]*+")
+CODE = re.compile(r"0x[0-9a-fA-F]*+")
 SCATTERED = 16
 """Blocks with ether up to which they are fetched one by one; above it, the whole span is."""
 
@@ -152,12 +153,13 @@ async def _states(
             if refusal.meaning is Meaning.PASSING:
                 raise refusal
             return None
-    return [_texts(answers[at : at + len(keys)]) for at in range(0, len(answers), len(keys))]
+    shape = CODE if method == "eth_getCode" else QUANTITY
+    return [_texts(answers[at : at + len(keys)], shape) for at in range(0, len(answers), len(keys))]
 
 
-def _texts(answers: Sequence[Answer]) -> tuple[str, ...]:
-    """Hex, as the node wrote it. Raises `RailUnavailable` for anything else."""
+def _texts(answers: Sequence[Answer], shape: re.Pattern[str]) -> tuple[str, ...]:
+    """Hex of that shape, as the node wrote it. Raises `RailUnavailable` for anything else."""
     texts = tuple(answer.read(wire.text_decoder) for answer in answers)
-    if not all(HEX.fullmatch(text) for text in texts):
+    if not all(shape.fullmatch(text) for text in texts):
         raise RailUnavailable("a balance, a nonce or a code is no hex")
     return texts

@@ -92,8 +92,8 @@ call_items: Items[TracedTransaction] = Items(TracedTransaction)
 frame_decoder: "msgspec.json.Decoder[CallFrame | None]" = msgspec.json.Decoder(CallFrame | None)
 frames_decoder: "msgspec.json.Decoder[list[CallFrame]]" = msgspec.json.Decoder(list[CallFrame])
 
-Move = tuple[Trace, bytes, int]
-"""A frame that would pay somebody: the frame, whom, and how much (more than 0)."""
+Move = tuple[Trace, bytes, str]
+"""A frame that would pay somebody: the frame, whom, and how much (hex; a number only once it matters)."""
 
 
 def credits(traces: Sequence[Trace], hits: Callable[[Iterable[bytes]], set[bytes]]) -> list[Credit]:
@@ -103,12 +103,15 @@ def credits(traces: Sequence[Trace], hits: Callable[[Iterable[bytes]], set[bytes
 
 
 def moves(traces: Sequence[Trace]) -> list[Move]:
-    """The frames that would move value, whether they stood or not. Raises `RailUnavailable` for what is no number."""
+    """The frames that would move value, whether they stood or not. Raises `RailUnavailable` for a wrong recipient."""
     return [(trace, *credited) for trace in traces if (credited := _credited(trace)) is not None]
 
 
 def credits_of(traces: Sequence[Trace], found: Sequence[Move], watched: Collection[bytes]) -> list[Credit]:
-    """The credits to ``watched`` among the moves. Only a transaction that pays one of them has its tree looked at."""
+    """The credits to ``watched`` among the moves. Only a transaction that pays one of them has its tree looked at.
+
+    Raises `RailUnavailable` for a value that is no number.
+    """
     paying = {trace.transaction_hash for trace, key, _ in found if key in watched}
     if not paying:
         return []
@@ -118,8 +121,10 @@ def credits_of(traces: Sequence[Trace], found: Sequence[Move], watched: Collecti
             failed[trace.transaction_hash].add(tuple(trace.trace_address))
     stood = [
         (trace, tuple(trace.trace_address), key, amount)
-        for trace, key, amount in found
-        if trace.transaction_hash in paying and not failed[trace.transaction_hash].holds(trace.trace_address)
+        for trace, key, value in found
+        if trace.transaction_hash in paying
+        and (amount := read_quantity(value, "the value of a trace"))
+        and not failed[trace.transaction_hash].holds(trace.trace_address)
     ]
     names: dict[str | None, Names] = defaultdict(Names)
     for trace, path, _, _ in sorted(stood, key=lambda move: move[1]):
@@ -137,8 +142,8 @@ def credits_of(traces: Sequence[Trace], found: Sequence[Move], watched: Collecti
     ]
 
 
-def _credited(trace: Trace) -> tuple[bytes, int] | None:
-    """Whom a frame would pay, and how much; None for frames that move nothing.
+def _credited(trace: Trace) -> tuple[bytes, str] | None:
+    """Whom a frame would pay, and how much (hex); None for frames that move nothing.
 
     Only CALL, CREATE, CREATE2 and SELFDESTRUCT move value. A DELEGATECALL repeats its parent's value and a CALLCODE
     keeps it (E4); a block reward has no transaction (E14); what an address sends to itself arrives nowhere.
@@ -153,14 +158,12 @@ def _credited(trace: Trace) -> tuple[bytes, int] | None:
         to, value, sender = action.refund_address, action.balance, action.address
     else:
         return None
-    if not to or not value or value == "0x0" or trace.transaction_hash is None or to.lower() == (sender or "").lower():
+    if not to or not value or value == "0x0" or trace.transaction_hash is None or to == sender:
         return None
-    amount = read_quantity(value, f"a trace of {printable(trace.transaction_hash, 80)}")
     try:
-        key = bytes.fromhex(to[2:])
+        return bytes.fromhex(to[2:]), value
     except ValueError as error:
         raise RailUnavailable(f"a trace of {printable(trace.transaction_hash, 80)} pays {printable(to, 80)}") from error
-    return (key, amount) if amount else None
 
 
 class Failed:

@@ -52,7 +52,10 @@ def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
 
 def _next_index(log: Log, last: int) -> int:
     """The log's index if it follows ``last``. Starting again at 0 is how some chains append system logs."""
-    index = read_quantity(log.log_index, f"block {printable(log.block_hash, 80)} cannot be decoded: log index")
+    try:
+        index = read_quantity(log.log_index, "a log's index")
+    except RailUnavailable as error:
+        raise RailUnavailable(f"block {printable(log.block_hash, 80)} cannot be decoded: {error}") from error
     if index not in (last + 1, 0):
         raise RailUnavailable(f"block {log.block_hash}: log {index} follows {last}, so logs are missing")
     return index

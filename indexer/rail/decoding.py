@@ -223,6 +223,7 @@ def printable(text: object, most: int = 200) -> str:
     except ValueError:
         # Python refuses to write out a number of more than 4,300 digits.
         return "a number of thousands of digits"
-    cut = words[:most]
-    clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
+    clean = words[:most]
+    if not clean.isprintable():
+        clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
     return clean if len(words) <= most else clean + "..."

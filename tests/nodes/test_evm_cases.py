@@ -15,6 +15,7 @@ from indexer.rail import (
     BlockGone,
     BlockRef,
     ChainId,
+    NotKept,
     RailAdapter,
     RailError,
     RailFault,
@@ -147,3 +148,15 @@ async def test_the_size_of_a_batch_is_learned_once() -> None:
                     node.requests = 0
                     await scanned(rail, node, case)
             assert node.requests < 2 * 260 / limit + 20
+
+
+async def test_history_that_a_node_has_pruned_is_said_to_be_so() -> None:
+    """EIP-4444: the blocks of a span are gone. That is no fault of the rail, and another node may have them."""
+    case = load("24-range-traces-are-asked-wrongly")
+    case["node"] = {
+        "trace_block": False,
+        "errors": {"eth_getBlockByNumber": {"0x66": [4444, "pruned history unavailable"]}},
+    }
+    async with PlayedNode(case) as node, open_node(rail_of(case), {"http": node.http}) as rail:
+        with pytest.raises(NotKept, match="pruned history unavailable"):
+            await scanned(rail, node, case)

@@ -19,6 +19,9 @@ from indexer.rail import AssetId, BlockRef, ChainId, RailFault, RailUnavailable,
 NATIVE_ASSET = "slip44:501"
 TOKEN_NAMESPACE = "token"
 
+AMOUNT_MOST, AMOUNT_DIGITS = 2**64 - 1, 20
+"""Lamports and tokens are counted in 64 bits."""
+
 Watched = Mapping[str, bytes]
 """The watched addresses that a block names: text to key."""
 
@@ -83,7 +86,7 @@ def _match(landed: Sequence[tuple[Transaction, Meta]], lens: Lens) -> Watched:
             grew = compress(accounts, map(lt, meta.pre_balances, meta.post_balances))
             names.update([account.pubkey for account in grew])
         if meta.post_token_balances:
-            names.update([balance.owner for balance in meta.post_token_balances])
+            names.update([_owner(balance) for balance in meta.post_token_balances])
     keys = {key_of(name): name for name in names}
     return {keys[key]: key for key in lens.watches.hits(keys)}
 
@@ -95,6 +98,8 @@ def _credits(tx: Transaction, meta: Meta, ref: BlockRef, watched: Watched, lens:
         return
     keys = tuple(account.pubkey for account in tx.transaction.account_keys)
     for credit in found:
+        if credit.account >= len(keys) or not 0 < credit.amount <= AMOUNT_MOST:
+            raise ValueError(f"{credit.amount} at account {credit.account} of {len(keys)} is no payment")
         yield Transfer(
             tx_id=tx.transaction.signatures[0],
             # The place within the transaction: lookup tables only grow, so it is the same in any block.
@@ -158,10 +163,11 @@ def _token_credits(meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit
 
     An owner's accounts of one mint are summed: tokens that only move between them are no payment.
     """
-    holdings: dict[tuple[str, str, str], _Holding] = {}
+    holdings: dict[tuple[str, str, str | None], _Holding] = {}
     for sign, balances in ((-1, meta.held_before()), (1, meta.post_token_balances)):
         for balance in _of_watched(balances, watched):
-            holding = holdings.setdefault((balance.owner, balance.mint, balance.program_id), _Holding())
+            place = (_owner(balance), balance.mint, balance.program_id)
+            holding = holdings.setdefault(place, _Holding())
             holding.book(balance.account_index, sign * _amount(balance))
     for (owner, mint, program), holding in holdings.items():
         if holding.gained > 0:
@@ -170,12 +176,19 @@ def _token_credits(meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit
 
 
 def _of_watched(balances: Iterable[TokenBalance], watched: Watched) -> Iterator[TokenBalance]:
-    return (balance for balance in balances if balance.owner in watched)
+    return (balance for balance in balances if _owner(balance) in watched)
+
+
+def _owner(balance: TokenBalance) -> str:
+    """Raises ValueError where it is missing: it could be ours. Old blocks have had theirs added by now."""
+    if balance.owner is None:
+        raise ValueError(f"nobody says whose the token account {balance.account_index} of a transaction is")
+    return balance.owner
 
 
 def _amount(balance: TokenBalance) -> int:
     """The raw amount (S8). Raises ValueError for anything but plain digits, which `int` alone would forgive."""
     text = balance.ui_token_amount.amount
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= AMOUNT_DIGITS):
         raise ValueError(f"{text[:40]!r} is no amount of tokens")
     return int(text)

@@ -7,7 +7,7 @@ NODE_IS_MISSING := { [ -z "$$RAILWATCH_NODES_REQUIRED" ] && echo "set-up goes on
 WORKERS ?= 2
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test test-oldest check bench lock clean
+.PHONY: setup demo run test test-oldest test-dialects check bench lock clean
 
 setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
@@ -43,6 +43,9 @@ test: setup  ## stories against real nodes and Postgres, and the model tests of 
 test-oldest: setup  ## contract, steps, stories and migrations on the oldest Postgres that is supported, where it is installed
 	RAILWATCH_PG_BIN=$(PG_OLDEST) $(BIN)/pytest -q tests/store/test_contract.py tests/store/test_steps.py \
 		tests/scenarios/test_stories.py tests/migration
+
+test-dialects: setup  ## the conformance suite in the dialect of every EVM client that is played (four minutes)
+	RAILWATCH_DIALECTS=all $(BIN)/pytest -q --numprocesses=$(WORKERS) tests/nodes/test_dialects.py
 
 check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .

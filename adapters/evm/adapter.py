@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from adapters.evm.address import parse_address
+from adapters.evm.address import burn_refusal, check_contract, parse_address
 from adapters.evm.node import EvmNode
 from indexer.rail import (
     Address,
@@ -24,10 +24,15 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.decoding import bound_recursion
 from indexer.rail.tables import read_heights
 
 if TYPE_CHECKING:
-    from adapters.evm.connection import Connection
+    from adapters.evm.connection import Connection, Learned
+
+LEARNED: dict[tuple[str, str], Learned] = {}
+"""What the nodes of this process taught us, by rail and URL: a daemon that leaves a node and comes back starts from
+there. As many entries as nodes are configured. A cache: no answer depends on it."""
 
 TRAITS = Traits(
     family="evm",
@@ -49,22 +54,35 @@ class EvmAdapter:
         if reference == rail.chain_id or not reference.isdecimal():
             raise ValueError(f"rail {rail.name}: chain_id must be eip155: and a number, not {rail.chain_id!r}")
         self.chain_id = rail.chain_id
-        self.traits = replace(TRAITS, **read_heights(rail))
+        self._name = rail.name
+        self._assets = rail.assets
+        for spec in rail.assets:
+            check_contract(rail, spec)
+        self._traits = replace(TRAITS, **read_heights(rail))
         self._native = any(spec.contract is None for spec in rail.assets)
         self._node = node
         self._connection: Connection | None = None
 
+    @property
+    def traits(self) -> Traits:
+        """What this rail can do; ``native_gap`` names the blocks that could not be traced, as soon as there is one."""
+        connection = self._connection
+        if connection is not None and connection.gap != self._traits.native_gap:
+            self._traits = replace(self._traits, native_complete=not connection.gap, native_gap=connection.gap)
+        return self._traits
+
     async def __aenter__(self) -> Self:
         # web3 takes 0.8 s to import: in a thread, so that the daemon's other rails do not stand still for it.
         module = await asyncio.to_thread(importlib.import_module, "adapters.evm.connection")
-        connection: Connection = module.Connection(self._node, self.chain_id)
+        bound_recursion()
+        learned = LEARNED.setdefault((self._name, self._node.http), module.Learned())
+        connection: Connection = module.Connection(self._node, self.chain_id, learned)
         try:
             await connection.open(native=self._native)
         except BaseException:
             await connection.close()
             raise
         self._connection = connection
-        self.traits = replace(self.traits, native_complete=not connection.gap, native_gap=connection.gap)
         return self
 
     async def __aexit__(
@@ -101,6 +119,14 @@ class EvmAdapter:
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
         """`indexer.rail.TellsBalances`: ether or tokens after that block (E2, E14)."""
         return await self._open.balances(keys, asset, at)
+
+    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """`indexer.rail.RefusesPayments`: an address that nobody has the key of destroys what is paid there."""
+        return burn_refusal(address)
+
+    async def check_assets(self) -> Sequence[str]:
+        """`indexer.rail.ChecksAssets`: a contract without code, or with other decimals than configured."""
+        return await self._open.check_assets(self._assets)
 
     @property
     def _open(self) -> Connection:

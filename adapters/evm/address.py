@@ -2,7 +2,20 @@
 
 import re
 
-from indexer.rail import Address, BadAddress
+from adapters.evm.chains import native_faces
+from indexer.rail import Address, AssetSpec, BadAddress, RailSettings
+
+RESERVED = 0x10000
+"""Addresses below it are precompiles and the system contracts of some chains; nobody can have their keys."""
+BURN = frozenset(
+    {
+        0xDEAD << 144,
+        0xDEAD000000000000000042069420694206942069,
+        0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFE,
+        0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF,
+    }
+)
+"""Where people burn; the last two are the system's own (EIP-4788, EIP-7708), and all ones."""
 
 _HEX = re.compile(r"[0-9a-fA-F]{40}")
 
@@ -22,6 +35,33 @@ def parse_address(text: str) -> Address:
             f"copy it again (if it is meant to be {display}, write it so)"
         )
     return Address(key, display)
+
+
+def burn_refusal(address: Address) -> str | None:
+    """Return why nobody can ever spend what is paid to ``address``, or None.
+
+    The zero address, the precompiles and system contracts (all below 0x10000), 0xdead, and the system's own.
+    """
+    number = int.from_bytes(address.key, "big")
+    if number >= RESERVED and number not in BURN:
+        return None
+    return (
+        f"{address.text} belongs to nobody: what is paid there is destroyed. Give an address of the merchant's wallet"
+    )
+
+
+def check_contract(rail: RailSettings, spec: AssetSpec) -> None:
+    """Check a configured contract as an invoice's address is. Raises ValueError, naming the asset."""
+    if spec.contract is None:
+        return
+    try:
+        key = parse_address(spec.contract).key
+    except BadAddress as error:
+        raise ValueError(f"rail {rail.name}: contract of {spec.symbol}: {error}") from error
+    if "0x" + key.hex() in native_faces(rail.chain_id):
+        raise ValueError(
+            f"rail {rail.name}: {spec.symbol} at {spec.contract} is the chain's own asset: leave out its contract"
+        )
 
 
 def checksum_address(key: bytes) -> str:

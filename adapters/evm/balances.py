@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 
 from adapters.evm import wire
+from adapters.evm.refusal import Meaning
 from adapters.evm.rpc import Answer, Call, NodeRefused
 from adapters.evm.source import Source
 from indexer.rail import AssetId, BlockGone, BlockRef, RailUnavailable
+from indexer.rail.decoding import printable
 
 BALANCE_OF = "0x70a08231"
 """The selector of balanceOf(address), ERC-20."""
@@ -40,7 +42,7 @@ async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: Bl
 def _ether(answer: Answer, at: BlockRef) -> int:
     text = _told(answer, at)
     if QUANTITY.fullmatch(text) is None:
-        raise RailUnavailable(f"eth_getBalance at block {at.height}: {text[:80]!r} is no amount")
+        raise RailUnavailable(f"eth_getBalance at block {at.height}: {printable(text, 80)!r} is no amount")
     return int(text, 16)
 
 
@@ -50,7 +52,7 @@ def _tokens(answer: Answer, at: BlockRef) -> int:
     if text == "0x":
         return 0
     if WORD.fullmatch(text) is None:
-        raise BlockGone(f"balanceOf at block {at.height}: {text[:80]!r} is no amount")
+        raise BlockGone(f"balanceOf at block {at.height}: {printable(text, 80)!r} is no amount")
     return int(text, 16)
 
 
@@ -58,4 +60,6 @@ def _told(answer: Answer, at: BlockRef) -> str:
     try:
         return answer.read(wire.text_decoder)
     except NodeRefused as refused:
+        if refused.meaning is Meaning.PASSING:
+            raise
         raise BlockGone(f"no balance at block {at.height} {at.hash}: {refused}") from refused

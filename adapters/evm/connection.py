@@ -1,51 +1,82 @@
 """An open node: everything behind the seam that needs web3, loaded only when an adapter is entered."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from adapters.evm import wire
 from adapters.evm.balances import balances
+from adapters.evm.chains import DEVELOPMENT
 from adapters.evm.decode import Lens
+from adapters.evm.identity import asset_problems, check_identity
 from adapters.evm.node import EvmNode, check_chain
-from adapters.evm.rpc import Answer, Rpc
+from adapters.evm.rpc import Answer, Endpoint, Rpc
 from adapters.evm.scan import Stride, scan_block, scan_range
 from adapters.evm.source import Source
 from adapters.evm.sparse import look_back
 from adapters.evm.wake import NewHeads
-from adapters.evm.want import Tracing, Want
+from adapters.evm.want import Want
 from adapters.evm.wire import block_ref
-from indexer.rail import AssetId, BlockGone, BlockRef, ChainId, Heads, RailUnavailable, Scanned, Span, Watches
+from indexer.rail import (
+    AssetId,
+    AssetSpec,
+    BlockGone,
+    BlockRef,
+    ChainId,
+    Heads,
+    RailUnavailable,
+    Scanned,
+    Span,
+    Watches,
+)
+from indexer.rail.decoding import AHEAD, read_quantity
 from indexer.rail.push import Push
 
+MOVED = timedelta(days=30_000)
+"""How far ahead a block of a development chain may be."""
+NEAR = 3
+"""Blocks by which a tag may be ahead of latest behind a balancer (E19)."""
 FEW = 100
 """Addresses up to which a look-back asks by topic; nodes limit the length of such lists."""
 
 
-class Connection:
-    """One node, connected and identified. ``gap`` says which ether it cannot see; empty: none."""
+class Learned:
+    """What a node taught us about itself, kept over its connections: its pace, its batches, its stride."""
 
-    def __init__(self, node: EvmNode, chain_id: ChainId) -> None:
+    def __init__(self) -> None:
+        self.endpoint = Endpoint()
+        self.stride = Stride()
+
+
+class Connection:
+    """One node, connected and identified."""
+
+    def __init__(self, node: EvmNode, chain_id: ChainId, learned: Learned | None = None) -> None:
+        learned = learned or Learned()
         self._chain_id = chain_id
-        self._rpc = Rpc(node)
-        self._source = Source(self._rpc)
-        self._stride = Stride()
+        self._rpc = Rpc(node, learned.endpoint)
+        self._ahead = MOVED if chain_id in DEVELOPMENT else AHEAD
+        self._source = Source(self._rpc, self._ahead)
+        self._stride = learned.stride
         self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
-        self._tracing = Tracing.NONE
+        self._native = True
         self._name = node.name
-        self.gap = ""
+
+    @property
+    def gap(self) -> str:
+        """Which ether this node cannot see; empty: none."""
+        if not self._native:
+            return "the chain's own asset is not configured, so its transfers are not looked for"
+        tracer = self._source.tracer
+        return tracer.unable or str(tracer.gap)
 
     async def open(self, *, native: bool) -> None:
-        """Connect, compare the chain's id, and find out how the node traces if ether is watched (E2, E23)."""
+        """Connect, prove the chain, and find out how the node traces if ether is watched (E2, E23)."""
+        self._native = native
         await self._rpc.open()
         self._check_chain(await self._rpc.call("eth_chainId"))
-        if not native:
-            self.gap = "the chain's own asset is not configured, so its transfers are not looked for"
-            return
-        self._tracing = await self._source.tracing()
-        if self._tracing is Tracing.NONE:
-            self.gap = (
-                f"{self._name} can neither trace_block nor debug_traceBlockByHash: ether sent by contracts "
-                "(exchange batches, smart wallets) is not seen and shows only when balances are reconciled"
-            )
+        await check_identity(self._rpc, self._chain_id)
+        if native:
+            await self._source.tracer.probe()
 
     async def close(self) -> None:
         """Let go of the websocket and of all connections. Idempotent."""
@@ -61,14 +92,16 @@ class Connection:
             [("eth_chainId", ()), *(("eth_getBlockByNumber", (tag, False)) for tag in ("latest", "safe", "finalized"))]
         )
         self._check_chain(chain)
-        newest = _head(latest)
+        newest = self._head(latest)
         if newest is None:
             raise RailUnavailable(f"{self._name}: it has no latest block")
-        heads = Heads(newest, _tagged(safe), _tagged(finalized))
-        for below in (heads.safe, heads.finalized):
-            if below is not None and below.height > newest.height:
+        tags = [self._tagged(safe), self._tagged(finalized)]
+        for below in tags:
+            if below is not None and below.height > newest.height + NEAR:
                 raise RailUnavailable(f"{self._name}: height {below.height} is safe and {newest.height} is latest")
-        return heads
+        # Asked in one request, and answered by nodes that differ by a block or two: such a tag is told another time.
+        near = [None if below is None or below.height > newest.height else below for below in tags]
+        return Heads(newest, *near)
 
     async def block_at(self, height: int) -> BlockRef:
         """The canonical block at ``height``. Raises `BlockGone` above the head."""
@@ -102,28 +135,25 @@ class Connection:
         """What a scan asks of each block: nothing but its header if nobody is watched."""
         if not len(lens.watches):
             return Want(logs=False)
-        native = lens.native is not None
-        tracing = self._tracing if native else Tracing.NONE
-        return Want(bodies=native and tracing is Tracing.NONE, tracing=tracing)
+        return Want(native=lens.native is not None)
 
     async def _height(self) -> int:
         """The head's height, for the stall timer of the push."""
         text = (await self._rpc.call("eth_blockNumber")).read(wire.text_decoder)
-        try:
-            return int(text, 16)
-        except ValueError as error:
-            raise RailUnavailable(f"{self._name} eth_blockNumber: {text[:40]!r} is no number") from error
+        return read_quantity(text, f"{self._name} eth_blockNumber")
+
+    async def check_assets(self, assets: Sequence[AssetSpec]) -> list[str]:
+        """What is wrong with the configured contracts (`indexer.rail.ChecksAssets`)."""
+        return await asset_problems(self._source, assets)
 
     def _check_chain(self, answer: Answer) -> None:
         """Raises `RailUnavailable` if the node is on another chain (E23)."""
         check_chain(self._name, answer.read(wire.text_decoder), self._chain_id)
 
+    def _head(self, answer: Answer) -> BlockRef | None:
+        header = answer.read_block(wire.header_decoder)
+        return None if header is None else block_ref(header, self._ahead)
 
-def _head(answer: Answer) -> BlockRef | None:
-    header = answer.read_block(wire.header_decoder)
-    return None if header is None else block_ref(header)
-
-
-def _tagged(answer: Answer) -> BlockRef | None:
-    """The block behind a tag; None where the node refuses the tag, or has no such block yet."""
-    return None if answer.refused else _head(answer)
+    def _tagged(self, answer: Answer) -> BlockRef | None:
+        """The block behind a tag; None where the node refuses the tag, or has no such block yet."""
+        return None if answer.refused else self._head(answer)

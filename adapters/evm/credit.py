@@ -10,6 +10,7 @@ from adapters.evm.want import Want
 from adapters.evm.whole import tx_ids
 from adapters.evm.wire import FullBlock, Log
 from indexer.rail import AssetId, BlockRef, RailFault, RailUnavailable, Transfer
+from indexer.rail.decoding import read_quantity
 
 
 async def transfers(source: Source, content: Content, want: Want, lens: Lens) -> list[Placed]:
@@ -20,8 +21,9 @@ async def transfers(source: Source, content: Content, want: Want, lens: Lens) ->
     else:
         placed = await _received(source, content.logs, refs, lens)
     if lens.native is not None:
-        placed += _traced(content, lens.native, lens)
-        placed += await _plain(source, content, lens.native, lens)
+        traced = await _traced(content, lens.native, lens)
+        told = {transfer.tx_id for _, transfer in traced}
+        placed += traced + await _plain(source, content, lens.native, told, lens)
     return placed
 
 
@@ -44,30 +46,39 @@ async def _received(source: Source, logs: Sequence[Log], refs: dict[str, BlockRe
     return [each for each in placed if each is not None]
 
 
-def _traced(content: Content, native: AssetId, lens: Lens) -> list[Placed]:
-    """Ether by the blocks' traces, if there are any."""
+async def _traced(content: Content, native: AssetId, lens: Lens) -> list[Placed]:
+    """Ether by the blocks' traces, as far as there are any."""
     return [
         placed
-        for block, ref, frames in zip(content.blocks, content.refs, content.traces, strict=False)
-        for placed in traced_transfers(frames, tx_ids(block), ref, native, lens)
+        for block, ref, traced in zip(content.blocks, content.refs, content.traces, strict=False)
+        if traced.frames
+        for placed in await traced_transfers(traced.frames, tx_ids(block), ref, native, lens)
     ]
 
 
-async def _plain(source: Source, content: Content, native: AssetId, lens: Lens) -> list[Placed]:
-    """Ether by the transactions themselves, where the node gave them because it cannot trace.
+async def _plain(source: Source, content: Content, native: AssetId, told: set[str], lens: Lens) -> list[Placed]:
+    """Ether by the transactions' own values, of those that have no frames; ``told`` have some.
 
     Whether a transaction succeeded is in its receipt (E1), which is asked for only if it pays somebody watched.
     """
     bodies = [
-        (block, ref) for block, ref in zip(content.blocks, content.refs, strict=True) if isinstance(block, FullBlock)
+        (block, ref, traced.untraced)
+        for block, ref, traced in zip(content.blocks, content.refs, content.traces, strict=False)
+        if isinstance(block, FullBlock) and traced.untraced
     ]
-    found = [(at, tx, key, ref) for block, ref in bodies for at, tx, key in match_transactions(block, lens)]
+    found = [
+        (at, tx, key, ref)
+        for block, ref, untraced in bodies
+        for at, tx, key in match_transactions(block, lens)
+        if tx.hash in untraced
+    ]
     receipts = await source.receipts([(tx.hash, ref.hash) for _, tx, _, ref in found])
     placed: list[Placed] = []
     for (at, tx, key, ref), receipt in zip(found, receipts, strict=True):
         if receipt.status is None:
             raise RailFault(f"block {ref.hash}: the receipt of {tx.hash} has no status, so it may have failed")
-        one = place_transaction(at, tx, key, ref, native, lens) if int(receipt.status, 16) == 1 else None
+        stood = read_quantity(receipt.status, f"block {ref.hash}: status of {tx.hash}") == 1
+        one = place_transaction(at, tx, key, ref, native, lens) if stood else None
         placed += [] if one is None else [one]
-    told = {transfer.tx_id for _, transfer in placed}
-    return placed + [each for block, ref in bodies for each in rival_transfers(block, ref, native, told, lens)]
+    told = told | {transfer.tx_id for _, transfer in placed}
+    return placed + [rival for block, ref, _ in bodies for rival in rival_transfers(block, ref, native, told, lens)]

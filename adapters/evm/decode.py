@@ -7,13 +7,13 @@ and objects; nearly every block holds nothing of ours.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from adapters.evm.chains import native_faces
 from adapters.evm.wire import Log
-from indexer.rail import AssetId, BlockRef, ChainId, RailFault, Transfer, Watches
+from indexer.rail import AssetId, BlockRef, ChainId, RailUnavailable, Transfer, Watches
+from indexer.rail.decoding import printable, read_hex, read_quantity
 
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 """keccak256("Transfer(address,address,uint256)"), of ERC-20 and ERC-721 alike."""
-ETHER_LOGGER = "0xfffffffffffffffffffffffffffffffffffffffe"
-"""Where EIP-7708 logs ether's own transfers. They are counted from their one native source, never from logs (E5)."""
 PADDING = "0x" + "0" * 24
 
 Order = tuple[int, int, int, int]
@@ -43,14 +43,18 @@ class Lens:
 def match_logs(logs: Sequence[Log], lens: Lens) -> list[tuple[int, Log, bytes]]:
     """The ERC-20 transfers to watched addresses: their place in ``logs``, the log, and the recipient's key.
 
-    Raises `RailFault` with the block's hash for a topic that is not hex.
+    The native asset's own contracts are none: it has one source (E5, E27). Raises `RailUnavailable` with the block's
+    hash for a topic that is not hex.
     """
-    shaped = [(place, log) for place, log in enumerate(logs) if _is_transfer(log)]
+    faces = native_faces(lens.chain_id)
+    shaped = [(place, log) for place, log in enumerate(logs) if _is_transfer(log) and log.address.lower() not in faces]
     try:
         keys = [bytes.fromhex(log.topics[2][26:]) for _, log in shaped]
     except ValueError as error:
         broken = next(log for _, log in shaped if not _is_hex(log.topics[2][2:]))
-        raise RailFault(f"block {broken.block_hash} cannot be decoded: a topic is not hex") from error
+        raise RailUnavailable(
+            f"block {printable(broken.block_hash, 80)} cannot be decoded: a topic is no hex"
+        ) from error
     watched = lens.watches.hits(keys)
     return [(place, log, key) for (place, log), key in zip(shaped, keys, strict=True) if key in watched]
 
@@ -62,9 +66,9 @@ def _is_transfer(log: Log) -> bool:
         len(topics) == 3
         and topics[0] == TRANSFER
         and len(log.data) == 66
+        and len(topics[2]) == 66
         and topics[2].startswith(PADDING)
         and not log.removed
-        and log.address != ETHER_LOGGER
     )
 
 
@@ -95,20 +99,19 @@ def _positions(logs: Sequence[Log]) -> list[int]:
 def place_log(log: Log, position: int, key: bytes, block: BlockRef, lens: Lens) -> Placed | None:
     """One matched log as a transfer; None if it moves nothing, which is how addresses are poisoned (E11).
 
-    Raises `RailFault` with the block's hash for numbers that are none.
+    Raises `RailUnavailable` with the block's hash for numbers that are none.
     """
-    try:
-        amount, index, at = int(log.data, 16), int(log.log_index, 16), int(log.transaction_index, 16)
-    except ValueError as error:
-        raise RailFault(f"block {log.block_hash} cannot be decoded: {error} in a log") from error
+    what = f"block {block.hash} cannot be decoded: a log of {printable(log.transaction_hash, 80)}"
+    tx_id, contract = read_hex(log.transaction_hash, 32, what), read_hex(log.address, 20, what)
+    amount, index = read_quantity(log.data, what), read_quantity(log.log_index, what)
+    at = read_quantity(log.transaction_index, what)
+    sender = "0x" + read_hex(log.topics[1], 32, what)[26:]
     if amount == 0:
         return None
-    contract = log.address.lower()
-    sender = "0x" + log.topics[1][26:]
     evidence = {"from": sender, "log_index": index, "node": lens.node, "source": "log", "contract": contract}
     asset = lens.token(contract)
     raw = {"address": log.address, "topics": log.topics, "data": log.data}
-    transfer = Transfer(log.transaction_hash, f"log:{position}", key, asset, amount, block, evidence=evidence, raw=raw)
+    transfer = Transfer(tx_id, f"log:{position}", key, asset, amount, block, evidence=evidence, raw=raw)
     return (block.height, at, 1, position), transfer
 
 

@@ -8,30 +8,42 @@ from collections.abc import Sequence
 import msgspec
 
 from adapters.evm.decode import Lens, Placed
-from adapters.evm.traces import Trace, credits
+from adapters.evm.traces import Trace, credits_of, moves
 from adapters.evm.wire import FullBlock, Transaction
-from indexer.rail import NOBODY, AssetId, BlockRef, RailFault, Transfer
+from indexer.rail import NOBODY, AssetId, BlockRef, RailUnavailable, Transfer
+from indexer.rail.decoding import off_loop, printable, read_hex, read_quantity
+
+FRAME_BYTES = 200
+"""What one frame weighs, to tell when there are many."""
+OWN_NONCES = frozenset({"0x64", "0x65", "0x66", "0x68", "0x69", "0x6a", "0x7e", "0x7f"})
+"""Types whose nonce is not taken from the sender's account: Arbitrum's deposits, retryables (the ticket's tries) and
+internal transactions, the OP stack's deposits, bor's state-sync. Two of one sender may have the same one."""
 
 
-def traced_transfers(
+async def traced_transfers(
     traces: Sequence[Trace], tx_ids: Sequence[str], block: BlockRef, native: AssetId, lens: Lens
 ) -> list[Placed]:
     """Ether's transfers of one block from its traces, which hold the transactions' own values too (E5).
 
-    ``tx_ids`` are the block's transactions in order. Raises `RailFault` with the hash for a frame beyond reading.
+    ``tx_ids`` are the block's transactions in order. Many frames are gone through beside the loop; who is watched is
+    asked on it. Raises `RailUnavailable` with the hash for a frame beyond reading.
     """
+    size = len(traces) * FRAME_BYTES
     try:
-        found = list(credits(traces, lens.watches.hits))
-    except ValueError as error:
-        raise RailFault(f"block {block.hash} cannot be decoded: {error} in a trace") from error
-    if not found:
-        return []
-    positions = {tx_id: position for position, tx_id in enumerate(tx_ids)}
+        found = await off_loop(size, lambda: moves(traces))
+        watched = lens.watches.hits([key for _, key, _ in found])
+        credits = await off_loop(size, lambda: credits_of(traces, found, watched)) if watched else []
+    except RailUnavailable as error:
+        raise RailUnavailable(f"block {block.hash} cannot be decoded: {error}") from error
+    positions = {tx_id: position for position, tx_id in enumerate(tx_ids)} if credits else {}
     placed = []
-    for ordinal, credit in enumerate(found):
+    for ordinal, credit in enumerate(credits):
+        if credit.tx_id not in positions:
+            raise RailUnavailable(f"block {block.hash}: a trace of {printable(credit.tx_id, 80)}, which is not in it")
+        tx_id = read_hex(credit.tx_id, 32, f"block {block.hash} cannot be decoded")
         index = "call:" + ".".join(map(str, credit.path)) if credit.path else "tx"
-        evidence = {"from": credit.sender, "node": lens.node, "source": "trace"}
-        transfer = Transfer(credit.tx_id, index, credit.to, native, credit.amount, block, evidence=evidence)
+        evidence = {"from": printable(credit.sender, 80), "node": lens.node, "source": "trace"}
+        transfer = Transfer(tx_id, index, credit.to, native, credit.amount, block, evidence=evidence)
         placed.append(((block.height, positions[credit.tx_id], 0, ordinal), transfer))
     return placed
 
@@ -41,11 +53,11 @@ def match_transactions(block: FullBlock, lens: Lens) -> list[tuple[int, Transact
 
     The type plays no part: what an L2's system deposits deliver is a value like any other (E15).
     """
-    shaped = [(at, tx) for at, tx in enumerate(block.transactions) if tx.to is not None and tx.value != "0x0"]
+    shaped = [(at, tx) for at, tx in enumerate(block.transactions) if _pays(tx)]
     try:
         keys = [bytes.fromhex((tx.to or "")[2:]) for _, tx in shaped]
     except ValueError as error:
-        raise RailFault(f"block {block.hash} cannot be decoded: a recipient is not hex") from error
+        raise RailUnavailable(f"block {block.hash} cannot be decoded: a recipient is no hex") from error
     watched = lens.watches.hits(keys)
     return [(at, tx, key) for (at, tx), key in zip(shaped, keys, strict=True) if key in watched]
 
@@ -55,29 +67,34 @@ def place_transaction(
 ) -> Placed | None:
     """A transaction's own value, None if it has none. Its sender's nonce is what it spends: a replacement has the same.
 
-    Raises `RailFault` with the block's hash for numbers that are none.
+    Raises `RailUnavailable` with the block's hash for numbers that are none.
     """
-    try:
-        amount, spends = int(tx.value, 16), (spend(tx),)
-    except ValueError as error:
-        raise RailFault(f"block {block.hash} cannot be decoded: {error} in transaction {tx.hash}") from error
+    what = f"block {block.hash} cannot be decoded: transaction {printable(tx.hash, 80)}"
+    tx_id, amount = read_hex(tx.hash, 32, what), read_quantity(tx.value, what)
     if amount == 0:
         return None
-    evidence = {"from": tx.sender, "node": lens.node, "source": "tx"}
+    evidence = {"from": printable(tx.sender, 80), "node": lens.node, "source": "tx"}
     rivals = tuple(displaced(tx, lens))
-    raw = msgspec.to_builtins(tx)
-    transfer = Transfer(tx.hash, "tx", key, native, amount, block, None, spends, rivals, evidence=evidence, raw=raw)
+    raw = {name: printable(value) for name, value in msgspec.to_builtins(tx).items()}
+    transfer = Transfer(tx_id, "tx", key, native, amount, block, None, spends(tx), rivals, evidence=evidence, raw=raw)
     return (block.height, at, 0, 0), transfer
 
 
-def spend(tx: Transaction) -> str:
-    """What a transaction consumes: its sender's nonce, in decimal."""
-    return f"{tx.sender}:{int(tx.nonce, 16)}"
+def _pays(tx: Transaction) -> bool:
+    """Whether a transaction carries value to another account: what an account sends to itself arrives nowhere."""
+    return tx.to is not None and tx.value != "0x0" and tx.to.lower() != tx.sender.lower()
+
+
+def spends(tx: Transaction) -> tuple[str, ...]:
+    """What a transaction consumes: its sender's nonce, in decimal; nothing where the nonce is not the sender's."""
+    if tx.type.lower() in OWN_NONCES:
+        return ()
+    return (f"{read_hex(tx.sender, 20, 'a sender')}:{read_quantity(tx.nonce, 'a nonce')}",)
 
 
 def displaced(tx: Transaction, lens: Lens) -> list[str]:
     """The live detections' transactions that ``tx`` has taken the nonce of."""
-    return sorted(old for old in lens.watches.spends.get(spend(tx), ()) if old != tx.hash)
+    return sorted(old for spent in spends(tx) for old in lens.watches.spends.get(spent, ()) if old != tx.hash)
 
 
 def rival_transfers(block: FullBlock, ref: BlockRef, native: AssetId, told: set[str], lens: Lens) -> list[Placed]:
@@ -87,7 +104,7 @@ def rival_transfers(block: FullBlock, ref: BlockRef, native: AssetId, told: set[
     return [
         (
             (ref.height, at, 0, 0),
-            Transfer(tx.hash, "tx", NOBODY, native, 0, ref, spends=(spend(tx),), rivals=tuple(rivals)),
+            Transfer(tx.hash, "tx", NOBODY, native, 0, ref, spends=spends(tx), rivals=tuple(rivals)),
         )
         for at, tx in enumerate(block.transactions)
         if tx.hash not in told and (rivals := displaced(tx, lens))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from indexer.rail import ChainId, RailUnavailable
+from indexer.rail.decoding import read_quantity
 from indexer.rail.tables import check_keys, need_url, public_name, read_timeout, read_url
 
 KEYS = ("http", "ws", "timeout")
@@ -29,9 +30,6 @@ class EvmNode:
 
 def check_chain(name: str, answer: str, expected: ChainId) -> None:
     """Compare eth_chainId's hex with the configured chain. Raises `RailUnavailable`, saying both."""
-    try:
-        actual = f"eip155:{int(answer, 16)}"
-    except ValueError as error:
-        raise RailUnavailable(f"{name} eth_chainId: {answer[:40]!r} is no number") from error
+    actual = f"eip155:{read_quantity(answer, f'{name} eth_chainId')}"
     if actual != expected:
         raise RailUnavailable(f"{name} is chain {actual}, expected {expected}")

@@ -5,7 +5,8 @@ Three parts of the provider are replaced, for measured reasons (README.md, "What
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import aiohttp
@@ -15,8 +16,28 @@ from web3.providers.rpc import AsyncHTTPProvider
 from web3.types import RPCEndpoint, RPCRequest
 
 from adapters.evm import wire
+from adapters.evm.fold import Folded, fold
 from adapters.evm.node import EvmNode
+from adapters.evm.pacing import Batching, Pace, retry_after
+from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, meaning_of, read_error
 from indexer.rail import RailUnavailable
+from indexer.rail.decoding import (
+    ANSWER_MOST,
+    IDENTITY,
+    LARGE,
+    NESTING_MOST,
+    AnswerTooLarge,
+    TooDeep,
+    bound_recursion,
+    check_nesting,
+    decode,
+    decode_each,
+    off_loop,
+    printable,
+    read_body,
+)
+
+bound_recursion()
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -25,38 +46,53 @@ T = TypeVar("T")
 
 TOO_LARGE = 413
 TOO_MANY = 429
+UNAVAILABLE = 503
 
 
-class NodeRefused(RailUnavailable):
-    """The node is there and says no: asking for less may help (HAZARDS E21), asking again may not."""
-
-
-class RpcError(msgspec.Struct):
-    """The ``error`` object of a reply."""
-
-    code: int = 0
-    message: str = ""
+class NodeTimeout(RailUnavailable):
+    """The node did not answer in time. Asking for less, or waiting longer, may help."""
 
 
 class Reply(msgspec.Struct):
-    """One reply. The result stays bytes until somebody knows its type."""
+    """One reply. Result and error stay bytes until somebody knows their type."""
 
     id: int | str | None = None
     result: msgspec.Raw = msgspec.Raw(b"null")
-    error: RpcError | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it carries an error."""
+        return bytes(self.error) != b"null"
+
+
+class _Gateway(msgspec.Struct):
+    """What a gateway answers instead of a reply: AWS's ``message``, Alchemy's ``error`` as text or object."""
+
+    message: str = ""
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _one = msgspec.json.Decoder(Reply)
 _many = msgspec.json.Decoder(list[Reply])
+_gateway = msgspec.json.Decoder(_Gateway)
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """What was learned about an endpoint, and outlives a connection to it."""
+
+    pace: Pace = field(default_factory=Pace)
+    batching: Batching = field(default_factory=Batching)
 
 
 class Answer:
     """What one call came back with; reading it is where an error of the node is raised."""
 
-    __slots__ = ("_reply", "_what")
+    __slots__ = ("_folded", "_reply", "_what")
 
-    def __init__(self, what: str, reply: Reply) -> None:
-        self._what, self._reply = what, reply
+    def __init__(self, what: str, reply: Reply, folded: Folded | None = None) -> None:
+        self._what, self._reply, self._folded = what, reply, folded
 
     @property
     def size(self) -> int:
@@ -66,36 +102,53 @@ class Answer:
     @property
     def refused(self) -> bool:
         """Whether the node answered with an error."""
-        return self._reply.error is not None
+        return self._reply.failed
+
+    @property
+    def refusal(self) -> NodeRefused | None:
+        """The error that the node answered with, if it did."""
+        return read_error(self._reply.error, self._what) if self._reply.failed else None
 
     def read(self, decoder: "msgspec.json.Decoder[T]") -> T:
         """The typed result. Raises `NodeRefused` for an error, `RailUnavailable` for another shape."""
-        return wire.decode(self._result(), decoder, self._what)
+        return decode(self._result(), decoder, self._what)
 
-    def read_block(self, decoder: "msgspec.json.Decoder[T]") -> T:
-        """The typed block. Raises as `read`, and `RailFault` for a block that cannot be decoded."""
+    def read_block(self, decoder: "msgspec.json.Decoder[wire.B | None]") -> "wire.B | None":
+        """The typed block, or None. Raises as `read`, and names the block that cannot be decoded."""
         return wire.decode_block(self._result(), decoder, self._what)
 
+    async def read_each(self, items: "wire.Items[T]") -> list[T]:
+        """The items of a list: at once, or if they are many, one by one beside the loop. Raises as `read`."""
+        raw = self._result()
+        if len(raw) < LARGE:
+            return decode(raw, items.many, self._what)
+        return await off_loop(len(raw), lambda: decode_each(raw, items.one, self._what))
+
+    def read_deep(self) -> tuple[msgspec.Raw | bytes, Folded, str]:
+        """The bare result, which may be folded (`adapters.evm.fold`), its folds, and what to call it."""
+        raw = self._result()
+        return raw, self._folded or Folded(), self._what
+
     def _result(self) -> msgspec.Raw:
-        if (error := self._reply.error) is not None:
-            raise NodeRefused(f"{self._what} refused: {error.message[:200]} ({error.code})")
+        if (refusal := self.refusal) is not None:
+            raise refusal
         return self._reply.result
 
 
 class Rpc(AsyncHTTPProvider):
     """One node's endpoint. Every call is bounded by the node's timeout; nothing is tried twice."""
 
-    def __init__(self, node: EvmNode) -> None:
+    def __init__(self, node: EvmNode, endpoint: Endpoint | None = None) -> None:
         super().__init__(URI(node.http), exception_retry_configuration=None)
         self.name = node.name
-        self._timeout = node.timeout
-        self._headers = {"Content-Type": "application/json"}
+        self.timeout = node.timeout
+        self.endpoint = endpoint or Endpoint()
+        self._headers = {"Content-Type": "application/json", **IDENTITY}
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
-        self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=True)
+        self._session = aiohttp.ClientSession(auto_decompress=False)
 
     async def disconnect(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -103,66 +156,157 @@ class Rpc(AsyncHTTPProvider):
         if session is not None:
             await session.close()
 
-    async def call(self, method: str, *params: Any) -> Answer:
+    async def call(self, method: str, *params: Any, timeout: float | None = None) -> Answer:
         """One call. Raises `RailUnavailable` if no reply comes back; the reply itself may still be an error."""
         body = self.encode_rpc_request(RPCEndpoint(method), params)
-        raw = await self._make_request(RPCEndpoint(method), body)
-        return Answer(f"{self.name} {method}", _decode(raw, _one, f"{self.name} {method}"))
+        what = f"{self.name} {method}"
+        raw = await self._post(what, body, timeout or self.timeout)
+        reply, folded = await off_loop(len(raw), lambda: _envelope(raw, _one, what))
+        self._heed([reply], what)
+        return Answer(what, reply, folded)
 
     async def batch(self, calls: Sequence[Call]) -> list[Answer]:
         """Many calls in one request, so that one node behind the endpoint answers them all (HAZARDS E19).
 
-        Answers are in the order of ``calls``. Raises `NodeRefused` if the batch as a whole was refused and
-        `RailUnavailable` if any reply is missing.
+        Answers are in the order of ``calls``. An endpoint that takes smaller batches only gets several, one after the
+        other. Raises `NodeRefused` if it refuses them as well, and `RailUnavailable` if any reply is missing.
         """
+        size = self.endpoint.batching.size()
+        if len(calls) > size:
+            return [*await self.batch(calls[:size]), *await self.batch(calls[size:])]
         if not calls:
             return []
+        try:
+            return await self._batch(calls)
+        except NodeRefused as refused:
+            if len(calls) == 1 or refused.meaning in (Meaning.PASSING, Meaning.MISSING):
+                raise
+            if refused.meaning is not Meaning.LARGE:
+                self.endpoint.batching.refused(len(calls))
+        middle = len(calls) // 2
+        return [*await self.batch(calls[:middle]), *await self.batch(calls[middle:])]
+
+    async def _batch(self, calls: Sequence[Call]) -> list[Answer]:
+        """One request. Raises `NodeRefused` if the batch as a whole was refused, in any of the forms of that."""
+        if len(calls) == 1:
+            return [await self.call(calls[0][0], *calls[0][1])]
         requests = [self.form_request(RPCEndpoint(method), params) for method, params in calls]
         what = f"{self.name} batch of {len(calls)} from {calls[0][0]}"
-        raw = await self._make_request(RPCEndpoint(calls[0][0]), msgspec.json.encode(requests))
-        if not raw.lstrip().startswith(b"["):
+        raw = await self._post(what, msgspec.json.encode(requests), self.timeout)
+        if not raw[:64].lstrip().startswith(b"["):
             # One object for the whole batch is how a node says that it takes no batch, or none of this size.
-            Answer(what, _decode(raw, _one, what)).read(wire.text_decoder)
-            raise RailUnavailable(f"{what}: one answer for many calls")
-        replies = {reply.id: reply for reply in _decode(raw, _many, what)}
+            reply, _ = _envelope(raw, _one, what)
+            self._heed([reply], what)
+            raise read_error(reply.error, what) if reply.failed else RailUnavailable(f"{what}: one answer for many")
+        many, folded = await off_loop(len(raw), lambda: _envelope(raw, _many, what))
+        self._heed(many, what)
+        if len(many) < len(calls) and (failed := next((reply for reply in many if reply.failed), None)):
+            # geth answers an array with one error, under the first call's id, for a batch that is too large.
+            raise read_error(failed.error, what)
+        replies = {reply.id: reply for reply in many}
         try:
             return [
-                Answer(f"{self.name} {method}", replies[request["id"]])
+                Answer(f"{self.name} {method}", replies[request["id"]], folded)
                 for request, (method, _) in zip(requests, calls, strict=True)
             ]
         except KeyError as error:
             raise RailUnavailable(f"{what}: {len(calls) - len(replies)} answers are missing") from error
+
+    def _heed(self, replies: Sequence[Reply], what: str) -> None:
+        """Slow down where a reply says that the rate was too high: some endpoints say it with status 200."""
+        for reply in replies:
+            if reply.failed and (refusal := read_error(reply.error, what)).meaning is Meaning.PASSING:
+                self.endpoint.pace.pushed_back(str(refusal), refusal.pause)
+                return
 
     @staticmethod
     def encode_rpc_dict(rpc_dict: RPCRequest) -> bytes:
         """The request as JSON. web3's own encoder takes 5 us a call, 18 times as long."""
         return msgspec.json.encode(rpc_dict)
 
-    async def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
-        """Post and read, once. Raises `RailUnavailable` for whatever a network or a gateway can do."""
+    async def _post(self, what: str, body: bytes, timeout: float) -> bytes:
+        """Post and read, once, at the endpoint's pace. Raises `RailUnavailable` for whatever a network can do."""
         if self._session is None or self.endpoint_uri is None:
             raise RailUnavailable(f"{self.name}: not connected")
+        await self.endpoint.pace.turn(self.name)
+        limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.post(
-                self.endpoint_uri, data=request_data, headers=self._headers, allow_redirects=False
+                self.endpoint_uri, data=body, headers=self._headers, allow_redirects=False, timeout=limit
             ) as response:
-                body = await response.read()
-                status = response.status
+                answer = await read_body(response, ANSWER_MOST, what)
+                status, pause = response.status, retry_after(response.headers.get("Retry-After"))
         except TimeoutError as error:
-            raise RailUnavailable(f"{self.name} {method}: no answer within {self._timeout:g} s") from error
+            raise NodeTimeout(f"{what}: no answer within {timeout:g} s") from error
+        except AnswerTooLarge as error:
+            raise NodeRefused(str(error), Meaning.LARGE) from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             # The error's own words could hold the URL, and with it an API key.
-            raise RailUnavailable(f"{self.name} {method}: {type(error).__name__}") from error
+            raise RailUnavailable(f"{what}: {type(error).__name__}") from error
+        self._check_status(what, status, answer, pause)
+        return answer
+
+    def _check_status(self, what: str, status: int, body: bytes, pause: float | None) -> None:
+        """Raise for a status that is no answer, with the words of its body: they say which limit, or which key."""
+        pace = self.endpoint.pace
+        if status < 400:
+            pace.answered()
+            return
+        told = _words(body, f"{what}: HTTP {status}")
         if status == TOO_LARGE:
-            raise NodeRefused(f"{self.name} {method}: HTTP {status}, too large")
-        if status == TOO_MANY or (status >= 400 and not body.lstrip().startswith((b"{", b"["))):
-            raise RailUnavailable(f"{self.name} {method}: HTTP {status}")
-        return body
+            raise NodeRefused(f"{told}, too large", Meaning.LARGE)
+        if status == TOO_MANY or (status == UNAVAILABLE and pause is not None):
+            pause = told.pause if pause is None else pause
+            pace.pushed_back(str(told), pause)
+            raise NodeRefused(str(told), Meaning.PASSING, pause)
+        if status in MISSING_STATUS:
+            raise NodeRefused(str(told), Meaning.MISSING)
+        if not body[:64].lstrip().startswith((b"{", b"[")):
+            raise RailUnavailable(str(told))
+        if not _is_reply(body):
+            raise NodeRefused(str(told), meaning_of(status, str(told)))
 
 
-def _decode(raw: bytes, decoder: "msgspec.json.Decoder[T]", what: str) -> T:
-    """The envelope. Raises `RailUnavailable` for HTML, for half an answer, for anything that is not JSON-RPC."""
+def _words(body: bytes, what: str) -> NodeRefused:
+    """Return what a body says beside its status, as far as it is JSON; HTML and the like say nothing to a person."""
     try:
-        return decoder.decode(raw)
-    except msgspec.DecodeError as error:
-        raise RailUnavailable(f"{what}: not a JSON-RPC answer: {error}") from error
+        many = _many.decode(body) if body[:64].lstrip().startswith(b"[") else [_one.decode(body)]
+        failed = next((reply for reply in many if reply.failed), None)
+        if failed is not None:
+            return read_error(failed.error, what)
+        said = _gateway.decode(body).message
+    except (ValueError, RecursionError):
+        said = ""
+    return NodeRefused(f"{what}, {printable(said)}" if said else what)
+
+
+def _is_reply(body: bytes) -> bool:
+    """Whether a body is JSON-RPC whatever its status says: some nodes answer errors with 400 or 500."""
+    try:
+        if body[:64].lstrip().startswith(b"["):
+            return bool(_many.decode(body))
+        reply = _one.decode(body)
+    except (ValueError, RecursionError):
+        return False
+    return reply.failed or bytes(reply.result) != b"null"
+
+
+def _envelope(raw: bytes, decoder: "msgspec.json.Decoder[T]", what: str) -> tuple[T, Folded | None]:
+    """The envelope, folded if it is nested deeper than a recursive decoder may follow. Raises `RailUnavailable`."""
+    return unfold_if_deep(raw, lambda text: decode(text, decoder, f"{what}: not a JSON-RPC answer"), what)
+
+
+def unfold_if_deep(
+    raw: bytes | msgspec.Raw, read: Callable[[bytes | msgspec.Raw], T], what: str
+) -> tuple[T, Folded | None]:
+    """What ``read`` makes of ``raw``, which is folded first if it is too deep and within what the EVM allows."""
+    try:
+        return read(raw), None
+    except TooDeep:
+        text = bytes(raw)
+        check_nesting(text, NESTING_MOST, what)
+        outer, folded = fold(text, what)
+        return read(outer), folded
+
+
+__all__ = ["Answer", "Call", "Endpoint", "NodeRefused", "NodeTimeout", "Rpc"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from adapters.evm.credit import in_order, transfers
 from adapters.evm.decode import Lens, Placed
+from adapters.evm.refusal import Meaning
 from adapters.evm.rpc import NodeRefused
 from adapters.evm.source import Source
 from adapters.evm.want import Want
@@ -111,7 +112,10 @@ async def _piece(source: Source, stride: Stride, low: int, high: int, want: Want
     width = high - low + 1
     try:
         content = await source.by_range(low, high, want)
-    except NodeRefused:
+    except NodeRefused as refused:
+        if refused.meaning in (Meaning.PASSING, Meaning.MISSING):
+            # Less is not what it asks for. The width has done no harm.
+            raise
         stride.refused(width)
         if width == 1:
             return await single(source, low, want, lens)

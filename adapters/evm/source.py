@@ -2,30 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import chain
 
-from adapters.evm import traces, wire
-from adapters.evm.rpc import Answer, Call, NodeRefused, Rpc
-from adapters.evm.traces import Trace
+from adapters.evm import wire
+from adapters.evm.refusal import Meaning
+from adapters.evm.rpc import Answer, Call, NodeTimeout, Rpc
+from adapters.evm.tracing import Block, Traced, Tracer, same_block
 from adapters.evm.want import Tracing, Want
-from adapters.evm.whole import check_receipt, check_traces, tx_ids
-from adapters.evm.wire import FullBlock, Header, Log, Receipt, block_ref
+from adapters.evm.whole import check_receipt
+from adapters.evm.wire import Header, Log, Receipt, block_ref
 from indexer.rail import BlockGone, BlockRef
-
-BATCH = 100
-"""Independent calls in one request: what public endpoints allow, and enough for any node to be busy."""
-
-Block = Header | FullBlock
+from indexer.rail.decoding import AHEAD
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Some consecutive blocks. ``traces`` is parallel to ``blocks``, or empty if none were wanted."""
+    """Some consecutive blocks. ``traces`` is parallel to ``blocks``, or empty if none were wanted.
+
+    A block whose `Traced` names transactions without frames is a `FullBlock`.
+    """
 
     blocks: Sequence[Block]
     refs: Sequence[BlockRef]
     logs: Sequence[Log]
-    traces: Sequence[Sequence[Trace]]
+    traces: Sequence[Traced]
     size: int
     """Bytes of the answers, by which the next request is measured."""
 
@@ -33,64 +34,75 @@ class Content:
 class Source:
     """One node's blocks. All content is checked (`whole`); that blocks are linked is the caller's to check."""
 
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Rpc, ahead: timedelta = AHEAD) -> None:
         self._rpc = rpc
-
-    async def tracing(self) -> Tracing:
-        """How this node traces, tried on its newest block. ``trace_block`` first: it is a thousand times cheaper."""
-        newest, flat = await self._rpc.batch(
-            [("eth_getBlockByNumber", ("latest", False)), Tracing.FLAT.call("latest", "")]
-        )
-        if not flat.refused:
-            return Tracing.FLAT
-        header = newest.read_block(wire.header_decoder)
-        if header is None:
-            return Tracing.NONE
-        method, params = Tracing.TREE.call("", header.hash)
-        return Tracing.NONE if (await self._rpc.call(method, *params)).refused else Tracing.TREE
+        self._ahead = ahead
+        self.tracer = Tracer(rpc)
 
     async def by_hash(self, ref: BlockRef, want: Want) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.
 
         The node would serve an orphan by its hash as well; the header by number, in the same request, tells.
         """
+        way = self._inline(want, ref.height)
+        bodies = want.bodies or (want.native and way is Tracing.NONE)
         calls: list[Call] = [
             ("eth_getBlockByNumber", (hex(ref.height), False)),
-            ("eth_getBlockByHash", (ref.hash, want.bodies)),
+            ("eth_getBlockByHash", (ref.hash, bodies)),
         ]
         if want.logs:
             calls.append(("eth_getLogs", ({"blockHash": ref.hash},)))
-        if want.tracing is not Tracing.NONE:
-            calls.append(want.tracing.call(hex(ref.height), ref.hash))
-        answers = await self._rpc.batch(calls)
-        canonical, block = answers[0].read_block(wire.header_decoder), _read(answers[1], want)
+        answers, given = await self._with_traces(calls, way, [(hex(ref.height), ref.hash)])
+        canonical, block = answers[0].read_block(wire.header_decoder), _read(answers[1], bodies)
         if block is None or canonical is None or canonical.hash != ref.hash:
             raise BlockGone(f"{self._rpc.name}: block {ref.height} {ref.hash} is not on its chain")
-        logs = answers[2].read(wire.logs_decoder) if want.logs else []
+        logs = await answers[2].read_each(wire.log_items) if want.logs else []
         if want.logs:
             Want().check_block(block, logs)
-        traced = [] if want.tracing is Tracing.NONE else [_frames(answers[-1], block, want.tracing)]
-        return Content([block], [block_ref(block)], logs, traced, _size(answers))
+        blocks, traced = await self._traced([block], given, want)
+        return Content(blocks, [block_ref(block, self._ahead)], logs, traced, _size([*answers, *given]))
+
+    def _inline(self, want: Want, height: int) -> Tracing:
+        """The dialect that is asked in the same request as the blocks up to ``height``."""
+        return self.tracer.first if want.native and not self.tracer.has_no_state(height) else Tracing.NONE
+
+    async def _with_traces(
+        self, calls: list[Call], way: Tracing, names: Sequence[tuple[str, str]]
+    ) -> tuple[list[Answer], list[Answer | None]]:
+        """The calls, and the traces of the blocks (height, hash) in the same request.
+
+        Without traces where these take too long for all of it: `Tracer.trace` then gives each block more time.
+        """
+        if way is Tracing.NONE:
+            return await self._rpc.batch(calls), []
+        try:
+            answers = await self._rpc.batch([*calls, *(way.call(height, block_hash) for height, block_hash in names)])
+        except NodeTimeout:
+            return await self._rpc.batch(calls), []
+        return answers[: len(calls)], [*answers[len(calls) :]]
 
     async def by_range(self, low: int, high: int, want: Want) -> Content:
         """The blocks ``low`` to ``high``, asked by number in one request; what belongs to them is tied by hash."""
         heights = [hex(height) for height in range(low, high + 1)]
-        calls: list[Call] = [("eth_getBlockByNumber", (height, want.bodies)) for height in heights]
-        if want.tracing is Tracing.FLAT:
-            calls += [want.tracing.call(height, "") for height in heights]
+        way = self._inline(want, high)
+        bodies = want.bodies or (want.native and way is Tracing.NONE)
+        calls: list[Call] = [("eth_getBlockByNumber", (height, bodies)) for height in heights]
         if want.logs:
             calls.append(("eth_getLogs", (want.filter({"fromBlock": heights[0], "toBlock": heights[-1]}),)))
-        answers = await self._rpc.batch(calls)
-        blocks = [self._present(each, want) for each in answers[: len(heights)]]
-        logs = await self._complete(blocks, answers[-1].read(wire.logs_decoder), want) if want.logs else []
-        traced = await self._traced(blocks, answers[len(heights) : 2 * len(heights)], want)
-        return Content(blocks, [block_ref(block) for block in blocks], logs, traced, _size(answers))
+        inline = way if way is Tracing.FLAT else Tracing.NONE
+        answers, given = await self._with_traces(calls, inline, [(height, "") for height in heights])
+        blocks = [self._present(answer, bodies) for answer in answers[: len(heights)]]
+        refs = [block_ref(block, self._ahead) for block in blocks]
+        logs = await self._complete(blocks, await answers[-1].read_each(wire.log_items), want) if want.logs else []
+        _check_refusals(given, high - low + 1)
+        blocks, traced = await self._traced(blocks, given, want)
+        return Content(blocks, refs, logs, traced, _size([*answers, *given]))
 
     async def at(self, height: str) -> BlockRef | None:
         """The canonical block at a height (hex) or tag; None if there is none."""
         (answer,) = await self._rpc.batch([("eth_getBlockByNumber", (height, False))])
         header = answer.read_block(wire.header_decoder)
-        return None if header is None else block_ref(header)
+        return None if header is None else block_ref(header, self._ahead)
 
     async def receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
         """The receipts of (transaction, block hash), each checked to be that one. Raises `RailUnavailable`."""
@@ -101,16 +113,8 @@ class Source:
         ]
 
     async def batches(self, calls: Sequence[Call]) -> list[Answer]:
-        """Independent calls, in requests of bounded size, one after the other; a refused size is halved (E21)."""
-        if len(calls) > BATCH:
-            return [*await self.batches(calls[:BATCH]), *await self.batches(calls[BATCH:])]
-        try:
-            return await self._rpc.batch(calls)
-        except NodeRefused:
-            if len(calls) == 1:
-                raise
-        middle = len(calls) // 2
-        return [*await self.batches(calls[:middle]), *await self.batches(calls[middle:])]
+        """Independent calls, in requests of the size that the endpoint takes, one after the other (E21)."""
+        return await self._rpc.batch(calls)
 
     async def _complete(self, blocks: Sequence[Block], logs: list[Log], want: Want) -> list[Log]:
         """All logs of the blocks, in order; what the range's answer leaves in doubt is asked for by hash.
@@ -126,50 +130,53 @@ class Source:
         if not doubtful:
             return logs
         answers = await self.batches([("eth_getLogs", (want.filter({"blockHash": each}),)) for each in doubtful])
-        settled = {each: answer.read(wire.logs_decoder) for each, answer in zip(doubtful, answers, strict=True)}
+        settled = {each: await answer.read_each(wire.log_items) for each, answer in zip(doubtful, answers, strict=True)}
         for each, mine in settled.items():
             want.check_block(by_hash[each], mine)
         kept = [log for log in logs if log.block_hash not in settled]
         return sorted([*kept, *chain(*settled.values())], key=lambda log: place[log.block_hash])
 
-    async def _traced(self, blocks: Sequence[Block], flat: Sequence[Answer], want: Want) -> Sequence[Sequence[Trace]]:
-        """The traces of each block: given already, or asked for by the hashes that are now known."""
-        if want.tracing is Tracing.NONE:
-            return []
-        if want.tracing is Tracing.FLAT:
-            return [_frames(answer, block, want.tracing) for block, answer in zip(blocks, flat, strict=True)]
-        # One request a block: a tree takes seconds on some nodes, and every request has the same time.
-        return [
-            _frames(await self._rpc.call(*want.tracing.call("", block.hash)), block, want.tracing)
-            if block.transactions
-            else []
-            for block in blocks
-        ]
+    async def _traced(
+        self, blocks: Sequence[Block], given: Sequence[Answer | None], want: Want
+    ) -> tuple[list[Block], list[Traced]]:
+        """The blocks and what each one's tracing gave; those that need their transactions for it come with them.
 
-    def _present(self, answer: Answer, want: Want) -> Block:
-        block = _read(answer, want)
+        The newest comes first: a node that has no state of it has none of the older ones, and is not asked again.
+        """
+        if not want.native:
+            return list(blocks), []
+        answers = given or [None] * len(blocks)
+        traced = [
+            await self.tracer.trace(block, answer)
+            for block, answer in reversed(list(zip(blocks, answers, strict=True)))
+        ][::-1]
+        lacking = [
+            block for block, one in zip(blocks, traced, strict=True) if one.untraced and isinstance(block, Header)
+        ]
+        bodies = await self._rpc.batch([("eth_getBlockByHash", (block.hash, True)) for block in lacking])
+        full = {block.hash: same_block(block, answer) for block, answer in zip(lacking, bodies, strict=True)}
+        return [full.get(block.hash, block) for block in blocks], traced
+
+    def _present(self, answer: Answer, bodies: bool) -> Block:
+        block = _read(answer, bodies)
         if block is None:
             raise BlockGone(f"{self._rpc.name}: its chain does not reach that high any more")
         return block
 
 
-def _read(answer: Answer, want: Want) -> Block | None:
-    if want.bodies:
+def _read(answer: Answer, bodies: bool) -> Block | None:
+    if bodies:
         return answer.read_block(wire.block_decoder)
     return answer.read_block(wire.header_decoder)
 
 
-def _frames(answer: Answer, block: Block, tracing: Tracing) -> list[Trace]:
-    """One block's frames, checked to be all. An answer of null is an answer of nothing."""
-    if tracing is Tracing.TREE:
-        trees = answer.read(traces.call_frames_decoder)
-        frames = traces.flatten(trees or [], tx_ids(block))
-    else:
-        flat = answer.read(traces.traces_decoder)
-        frames = flat or []
-    check_traces(block, frames)
-    return frames
+def _check_refusals(given: Sequence[Answer | None], width: int) -> None:
+    """Raise the refusal of a trace that a smaller request may not meet; a single block's is the tracer's to read."""
+    for answer in given if width > 1 else ():
+        refusal = None if answer is None else answer.refusal
+        if refusal is not None and refusal.meaning in (Meaning.LARGE, Meaning.OTHER):
+            raise refusal
 
 
-def _size(answers: Sequence[Answer]) -> int:
-    return sum(answer.size for answer in answers)
+def _size(answers: Sequence[Answer | None]) -> int:
+    return sum(answer.size for answer in answers if answer is not None)

@@ -5,18 +5,21 @@ is the same at both ends of a stretch, nothing arrived in between, and where it 
 blocks. A registration is followed by a look-back, and then nearly always nothing has arrived at all.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.evm import wire
 from adapters.evm.credit import in_order
 from adapters.evm.decode import Lens, Placed
+from adapters.evm.refusal import Meaning
 from adapters.evm.rpc import Answer, Call
 from adapters.evm.scan import Piece, Stride, gather, single
 from adapters.evm.source import Source
 from adapters.evm.want import Want
-from indexer.rail import BlockGone, BlockRef, Scanned, Span
+from indexer.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span
 
+HEX = re.compile(r"0x[0-9a-fA-F]*+")
 SCATTERED = 16
 """Blocks with ether up to which they are fetched one by one; above it, the whole span is."""
 
@@ -40,12 +43,14 @@ async def look_back(
 async def _ether(
     source: Source, stride: Stride, span: Span, want: Want, lens: Lens, keys: Sequence[bytes], refs: Sequence[BlockRef]
 ) -> list[Placed]:
-    """Ether's transfers: from the blocks where a balance grew, or from all of them where balances cannot tell."""
-    blocks = await grown(source, [span.after, *refs], keys)
-    if blocks is None:
-        return list((await gather(source, stride, span, want, lens)).placed)
+    """Ether's transfers: from the blocks where a balance grew, and from all of those where balances cannot tell."""
+    line = [span.after, *refs]
+    low, blocks = await grown(source, line, keys)
+    older: list[Placed] = []
+    if low > 0:
+        older = list((await gather(source, stride, replace(span, upto=line[low]), want, lens)).placed)
     pieces = [await _exactly(source, block, want, lens) for block in blocks]
-    return [placed for piece in pieces for placed in piece.placed]
+    return older + [placed for piece in pieces for placed in piece.placed]
 
 
 async def _exactly(source: Source, block: BlockRef, want: Want, lens: Lens) -> Piece:
@@ -56,19 +61,51 @@ async def _exactly(source: Source, block: BlockRef, want: Want, lens: Lens) -> P
     return piece
 
 
-async def grown(source: Source, line: Sequence[BlockRef], keys: Sequence[bytes]) -> list[BlockRef] | None:
-    """The blocks of ``line`` in which the balance of a key grew; ``line`` starts with the block before the first.
+async def grown(source: Source, line: Sequence[BlockRef], keys: Sequence[bytes]) -> tuple[int, list[BlockRef]]:
+    """How far up ``line`` balances prove nothing, and the blocks above that in which the balance of a key grew.
 
-    None where balances prove nothing: a key that has sent (it may have spent what it got) or has code, a node without
-    these states (most keep 128 blocks of them), or so many blocks that fetching all of them is less.
+    ``line`` starts with the block before the first, so 0 means that balances prove all of it, and its last index that
+    they prove nothing: a key that has sent (it may have spent what it got) or has code, a node without any state, or so
+    many blocks that fetching all of them is less. A full node has the states of some 128 blocks (E26): there the look
+    ends early, unless nothing had arrived before its oldest state either.
     """
-    if not await _fresh(source, line[-1], keys):
-        return None
-    ends = await _balances(source, [line[0], line[-1]], keys)
-    if ends is None:
-        return None
-    known = {0: ends[0], len(line) - 1: ends[1]}
-    open_ends = [(0, len(line) - 1)]
+    last = len(line) - 1
+    newest = await _balances(source, [line[last]], keys) if await _fresh(source, line[last], keys) else None
+    if newest is None:
+        return last, []
+    if all(int(balance, 16) == 0 for balance in newest[0]):
+        # Never sent, and nothing there: nothing ever arrived.
+        return 0, []
+    oldest = await _balances(source, [line[0]], keys)
+    low = 0 if oldest is not None else await _oldest_state(source, line, keys)
+    if oldest is None and low < last:
+        oldest = await _balances(source, [line[low]], keys)
+    if oldest is None:
+        return last, []
+    blocks = await _halved(source, line, {low: oldest[0], last: newest[0]}, keys)
+    if blocks is None:
+        return last, []
+    nothing_before = all(int(balance, 16) == 0 for balance in oldest[0])
+    return (0 if nothing_before else low), blocks
+
+
+async def _oldest_state(source: Source, line: Sequence[BlockRef], keys: Sequence[bytes]) -> int:
+    """The lowest index of ``line`` whose state the node still has, by halving; its last is known to have one."""
+    without, having = 0, len(line) - 1
+    while having - without > 1:
+        middle = (without + having) // 2
+        if await _balances(source, [line[middle]], keys[:1]) is None:
+            without = middle
+        else:
+            having = middle
+    return having
+
+
+async def _halved(
+    source: Source, line: Sequence[BlockRef], known: dict[int, tuple[str, ...]], keys: Sequence[bytes]
+) -> list[BlockRef] | None:
+    """The blocks between the two ``known`` places in which a balance grew; None if they are too many to be worth it."""
+    open_ends = [(min(known), max(known))]
     while any(high - low > 1 for low, high in open_ends):
         open_ends = [(low, high) for low, high in open_ends if known[low] != known[high]]
         if len(open_ends) > SCATTERED:
@@ -93,7 +130,7 @@ async def _fresh(source: Source, block: BlockRef, keys: Sequence[bytes]) -> bool
     codes = await _states(source, "eth_getCode", [block], keys)
     if nonces is None or codes is None:
         return False
-    return all(int(nonce, 16) == 0 for nonce in nonces[0]) and all(code in ("0x", "") for code in codes[0])
+    return all(int(nonce, 16) == 0 for nonce in nonces[0]) and all(code in ("0x", "0x0") for code in codes[0])
 
 
 async def _balances(source: Source, blocks: Sequence[BlockRef], keys: Sequence[bytes]) -> list[tuple[str, ...]] | None:
@@ -104,13 +141,23 @@ async def _balances(source: Source, blocks: Sequence[BlockRef], keys: Sequence[b
 async def _states(
     source: Source, method: str, blocks: Sequence[BlockRef], keys: Sequence[bytes]
 ) -> list[tuple[str, ...]] | None:
-    """One value a key at each block, asked by the block's hash (EIP-1898), so that no other branch can answer."""
+    """One value a key at each block, asked by the block's hash (EIP-1898), so that no other branch can answer.
+
+    None where the node does not say it, whatever its words. Raises `NodeRefused` for a refusal that passes.
+    """
     calls: list[Call] = [(method, ("0x" + key.hex(), {"blockHash": block.hash})) for block in blocks for key in keys]
     answers = await source.batches(calls)
-    if any(answer.refused for answer in answers):
-        return None
+    for answer in answers:
+        if (refusal := answer.refusal) is not None:
+            if refusal.meaning is Meaning.PASSING:
+                raise refusal
+            return None
     return [_texts(answers[at : at + len(keys)]) for at in range(0, len(answers), len(keys))]
 
 
 def _texts(answers: Sequence[Answer]) -> tuple[str, ...]:
-    return tuple(answer.read(wire.text_decoder) for answer in answers)
+    """Hex, as the node wrote it. Raises `RailUnavailable` for anything else."""
+    texts = tuple(answer.read(wire.text_decoder) for answer in answers)
+    if not all(HEX.fullmatch(text) for text in texts):
+        raise RailUnavailable("a balance, a nonce or a code is no hex")
+    return texts

@@ -5,34 +5,37 @@ brought into the shape of the first, so that what counts as a credit is decided 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
+from adapters.evm.fold import MARK
+from adapters.evm.wire import Items
+from indexer.rail import RailUnavailable
+from indexer.rail.decoding import decode, printable, read_quantity
+
 Path = tuple[int, ...]
 """Where a frame is in its transaction's tree of calls; the root is ()."""
-
-PRECOMPILES = 0x200
-"""Addresses below it are precompiles (EIP-7951 put the newest at 0x100)."""
 
 
 class Action(msgspec.Struct, rename="camel", gc=False):
     """What a frame did. ``balance`` and ``refund_address`` belong to SELFDESTRUCT, the rest to calls and creations."""
 
-    sender: str = msgspec.field(name="from", default="")
-    to: str = ""
-    value: str = "0x0"
-    call_type: str = ""
-    address: str = ""
-    refund_address: str = ""
-    balance: str = "0x0"
+    sender: str | None = msgspec.field(name="from", default="")
+    to: str | None = ""
+    value: str | None = "0x0"
+    call_type: str | None = ""
+    address: str | None = ""
+    refund_address: str | None = ""
+    balance: str | None = "0x0"
 
 
 class Result(msgspec.Struct, gc=False):
     """What a frame gave: the address of a created contract is all that matters."""
 
-    address: str = ""
+    address: str | None = ""
 
 
 class Trace(msgspec.Struct, rename="camel", gc=False):
@@ -44,25 +47,33 @@ class Trace(msgspec.Struct, rename="camel", gc=False):
     transaction_hash: str | None = None
     block_hash: str | None = None
     result: Result | None = None
-    error: str | None = None
+    error: Any = None
 
 
-class CallFrame(msgspec.Struct):
-    """One frame of ``callTracer``, with its children."""
+class CallFrame(msgspec.Struct, rename="camel", gc=False):
+    """One frame of ``callTracer``, with its children.
+
+    ZK Stack chains tell a revert by ``revertReason`` alone, and leave ``error`` for panics.
+    """
 
     type: str
-    sender: str = msgspec.field(name="from", default="")
+    sender: str | None = msgspec.field(name="from", default=None)
     to: str | None = None
     value: str | None = None
-    error: str | None = None
-    calls: list["CallFrame"] = []
+    error: Any = None
+    revert_reason: Any = None
+    calls: list["CallFrame"] | None = None
 
 
 class TracedTransaction(msgspec.Struct, rename="camel"):
-    """One item of ``debug_traceBlockByHash``. Old nodes leave the hash out; the order is the block's."""
+    """One item of ``debug_traceBlockByHash``. Old nodes leave the hash out; the order is the block's.
 
-    result: CallFrame
+    ``error`` stands in place of ``result`` where this transaction alone could not be traced.
+    """
+
+    result: CallFrame | None = None
     tx_hash: str | None = None
+    error: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,128 +87,167 @@ class Credit:
     sender: str
 
 
-traces_decoder: "msgspec.json.Decoder[list[Trace] | None]" = msgspec.json.Decoder(list[Trace] | None)
-call_frames_decoder: "msgspec.json.Decoder[list[TracedTransaction] | None]" = msgspec.json.Decoder(
-    list[TracedTransaction] | None
-)
+trace_items: Items[Trace] = Items(Trace)
+call_items: Items[TracedTransaction] = Items(TracedTransaction)
+frame_decoder: "msgspec.json.Decoder[CallFrame | None]" = msgspec.json.Decoder(CallFrame | None)
+frames_decoder: "msgspec.json.Decoder[list[CallFrame]]" = msgspec.json.Decoder(list[CallFrame])
+
+Move = tuple[Trace, bytes, int]
+"""A frame that would pay somebody: the frame, whom, and how much (more than 0)."""
 
 
-def credits(traces: Sequence[Trace], hits: Callable[[Iterable[bytes]], set[bytes]]) -> Iterator[Credit]:
-    """Credits to watched addresses, in order. ``hits`` is `Watches.hits`. Raises ValueError for a frame beyond reading.
+def credits(traces: Sequence[Trace], hits: Callable[[Iterable[bytes]], set[bytes]]) -> list[Credit]:
+    """Credits to watched addresses, in order. ``hits`` is `Watches.hits`. Raises `RailUnavailable` for no numbers."""
+    found = moves(traces)
+    return credits_of(traces, found, hits([key for _, key, _ in found]))
 
-    Matching comes first, on the bare frames: only a transaction that pays a watched address has its tree looked at.
-    """
-    candidates = [(trace, *credited) for trace in traces if (credited := _credited(trace)) is not None]
-    watched = hits([key for _, key, _ in candidates])
-    if not watched:
-        return
-    frames: dict[str, list[Trace]] = defaultdict(list)
+
+def moves(traces: Sequence[Trace]) -> list[Move]:
+    """The frames that would move value, whether they stood or not. Raises `RailUnavailable` for what is no number."""
+    return [(trace, *credited) for trace in traces if (credited := _credited(trace)) is not None]
+
+
+def credits_of(traces: Sequence[Trace], found: Sequence[Move], watched: Collection[bytes]) -> list[Credit]:
+    """The credits to ``watched`` among the moves. Only a transaction that pays one of them has its tree looked at."""
+    paying = {trace.transaction_hash for trace, key, _ in found if key in watched}
+    if not paying:
+        return []
+    failed: dict[str | None, Failed] = defaultdict(Failed)
     for trace in traces:
-        frames[trace.transaction_hash or ""].append(trace)
-    trees = {
-        trace.transaction_hash: Tree(frames[trace.transaction_hash or ""])
-        for trace, key, _ in candidates
+        if trace.error is not None and trace.transaction_hash in paying:
+            failed[trace.transaction_hash].add(tuple(trace.trace_address))
+    stood = [
+        (trace, tuple(trace.trace_address), key, amount)
+        for trace, key, amount in found
+        if trace.transaction_hash in paying and not failed[trace.transaction_hash].holds(trace.trace_address)
+    ]
+    names: dict[str | None, Names] = defaultdict(Names)
+    for trace, path, _, _ in sorted(stood, key=lambda move: move[1]):
+        names[trace.transaction_hash].add(path)
+    return [
+        Credit(
+            trace.transaction_hash or "",
+            names[trace.transaction_hash].of(path),
+            key,
+            amount,
+            trace.action.sender or trace.action.address or "",
+        )
+        for trace, path, key, amount in stood
         if key in watched
-    }
-    for trace, key, value in candidates:
-        if key not in watched:
-            continue
-        tree, path, amount = trees[trace.transaction_hash], tuple(trace.trace_address), int(value, 16)
-        if amount and not tree.failed(path):
-            sender = trace.action.sender or trace.action.address
-            yield Credit(trace.transaction_hash or "", tree.name(path), key, amount, sender)
+    ]
 
 
-def _credited(trace: Trace) -> tuple[bytes, str] | None:
-    """Whom a frame would pay, and how much (hex); None for frames that move nothing.
+def _credited(trace: Trace) -> tuple[bytes, int] | None:
+    """Whom a frame would pay, and how much; None for frames that move nothing.
 
     Only CALL, CREATE, CREATE2 and SELFDESTRUCT move value. A DELEGATECALL repeats its parent's value and a CALLCODE
-    keeps it (E4); a block reward has no transaction (E14).
+    keeps it (E4); a block reward has no transaction (E14); what an address sends to itself arrives nowhere.
     """
     action = trace.action
+    sender = action.sender
     if trace.type == "call":
-        to, value = (action.to, action.value) if action.call_type in ("call", "") else ("", "0x0")
+        to, value = (action.to, action.value) if action.call_type in ("call", "", None) else ("", "0x0")
     elif trace.type == "create":
-        to, value = trace.result.address if trace.result else "", action.value
+        to, value = (trace.result.address or "") if trace.result else "", action.value
     elif trace.type == "suicide":
-        to, value = action.refund_address, action.balance
+        to, value, sender = action.refund_address, action.balance, action.address
     else:
         return None
-    if not to or value == "0x0" or trace.transaction_hash is None:
+    if not to or not value or value == "0x0" or trace.transaction_hash is None or to.lower() == (sender or "").lower():
         return None
-    return bytes.fromhex(to[2:]), value
+    try:
+        amount, key = read_quantity(value, "its value"), bytes.fromhex(to[2:])
+    except ValueError as error:
+        raise RailUnavailable(f"a trace of {printable(trace.transaction_hash, 80)} pays {printable(to, 80)}") from error
+    return (key, amount) if amount else None
 
 
-class Tree:
-    """One transaction's tree of calls, as far as it decides about a credit."""
+class Failed:
+    """The frames of one transaction that failed: nothing below them stood, error or not (E3)."""
 
-    def __init__(self, frames: Iterable[Trace]) -> None:
-        self._failed: set[Path] = set()
-        self._idle: dict[Path, list[int]] = defaultdict(list)
-        for frame in frames:
-            path = tuple(frame.trace_address)
-            if frame.error is not None:
-                self._failed.add(path)
-            if _is_idle_precompile(frame):
-                self._idle[path[:-1]].append(path[-1])
+    def __init__(self) -> None:
+        self._root: dict[int | None, Any] = {}
+        self._all = False
 
-    def failed(self, path: Path) -> bool:
-        """Whether the frame or any ancestor failed: a child of a reverted parent carries no error itself (E3)."""
-        return any(path[:depth] in self._failed for depth in range(len(path) + 1))
+    def add(self, path: Path) -> None:
+        """This frame failed."""
+        self._all = self._all or not path
+        node = self._root
+        for index in path:
+            node = node.setdefault(index, {})
+        node[None] = True
 
-    def name(self, path: Path) -> Path:
-        """The path without counting calls of precompiles that move nothing.
+    def holds(self, path: Sequence[int]) -> bool:
+        """Whether the frame or any ancestor failed."""
+        if self._all or not self._root:
+            return self._all
+        node = self._root
+        for index in path:
+            if (below := node.get(index)) is None:
+                return False
+            node = below
+            if None in node:
+                return True
+        return False
 
-        Some nodes give those frames and some leave them out; a credit must have one name on all of them.
-        """
-        return tuple(
-            index - sum(1 for idle in self._idle.get(path[:depth], ()) if idle < index)
-            for depth, index in enumerate(path)
-        )
 
+class Names:
+    """Names for the frames of one transaction that moved value and stood: the same on every client (E28).
 
-def _is_idle_precompile(trace: Trace) -> bool:
-    """Whether the frame, other than a root, calls a precompile and moves nothing."""
-    action = trace.action
-    return (
-        bool(trace.trace_address)
-        and trace.type == "call"
-        and (action.value == "0x0" or action.call_type != "call")
-        and int(action.to or "0x0", 16) < PRECOMPILES
-    )
+    Clients differ in what they show: precompiles, calls that could not pay, calls without value. So a frame's number
+    counts only those before it, below the same parent, that moved value and stood, or hold one that did.
+    """
+
+    def __init__(self) -> None:
+        self._root: dict[int, tuple[int, dict[int, Any]]] = {}
+
+    def add(self, path: Path) -> None:
+        """This frame moved value and stood. Call it in the order of paths."""
+        node = self._root
+        for index in path:
+            _, node = node.setdefault(index, (len(node), {}))
+
+    def of(self, path: Path) -> Path:
+        """The frame's name."""
+        name: list[int] = []
+        node = self._root
+        for index in path:
+            number, node = node[index]
+            name.append(number)
+        return tuple(name)
 
 
 KINDS = {"CREATE": "create", "CREATE2": "create", "SELFDESTRUCT": "suicide"}
 
 
-def flatten(transactions: Sequence[TracedTransaction], tx_ids: Sequence[str]) -> list[Trace]:
-    """A block's call trees as the flat frames of ``trace_block``; ``tx_ids`` are the block's, in order."""
-    return [
-        trace
-        for position, traced in enumerate(transactions)
-        for trace in _walk(traced.result, traced.tx_hash or _at(tx_ids, position))
-    ]
+def flatten(transactions: Sequence[tuple[str, CallFrame]], folded: Sequence[bytes], what: str) -> list[Trace]:
+    """Call trees, each with its transaction's hash, as the flat frames of ``trace_block``.
+
+    ``folded`` are the pieces that were cut out of them (`adapters.evm.fold`). Raises `RailUnavailable` for such a piece
+    that is no array of frames.
+    """
+    return [trace for tx_id, root in transactions for trace in _walk(root, tx_id, folded, what)]
 
 
-def _at(tx_ids: Sequence[str], position: int) -> str:
-    """A name for the transaction, also where the node gives more of them than the block has: the check then fails."""
-    return tx_ids[position] if position < len(tx_ids) else ""
-
-
-def _walk(root: CallFrame, tx_id: str) -> Iterator[Trace]:
+def _walk(root: CallFrame, tx_id: str, folded: Sequence[bytes], what: str) -> Iterator[Trace]:
     """Depth first, with a stack of our own: a hostile contract can nest 1,024 calls deep."""
     stack: list[tuple[CallFrame, Path]] = [(root, ())]
     while stack:
         frame, path = stack.pop()
         yield _flat(frame, path, tx_id)
-        stack.extend((child, (*path, index)) for index, child in reversed(list(enumerate(frame.calls))))
+        calls = frame.calls or ()
+        if len(calls) == 1 and calls[0].type == MARK:
+            calls = decode(folded[int(calls[0].to or 0)], frames_decoder, what)
+        stack.extend((child, (*path, index)) for index, child in reversed(list(enumerate(calls))))
 
 
 def _flat(frame: CallFrame, path: Path, tx_id: str) -> Trace:
-    kind = KINDS.get(frame.type, "call")
-    to, value = frame.to or "", frame.value or "0x0"
+    """One frame. A revert reason is a failure as well (zkSync)."""
+    kind = KINDS.get(frame.type.upper(), "call")
+    to, value, sender = frame.to or "", frame.value or "0x0", frame.sender or ""
     if kind == "suicide":
-        action = Action(address=frame.sender, refund_address=to, balance=value)
+        action = Action(address=sender, refund_address=to, balance=value)
     else:
-        action = Action(sender=frame.sender, to=to, value=value, call_type=frame.type.lower())
-    return Trace(kind, action, list(path), tx_id, None, Result(to) if kind == "create" else None, frame.error)
+        action = Action(sender=sender, to=to, value=value, call_type=frame.type.lower())
+    error = frame.revert_reason if frame.error is None else frame.error
+    return Trace(kind, action, list(path), tx_id, None, Result(to) if kind == "create" else None, error)

@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection
 
 from adapters.evm.node import EvmNode, check_chain
 from indexer.rail import ChainId, RailUnavailable
+from indexer.rail.decoding import bound_recursion, read_quantity
 from indexer.rail.push import Bell, Follow
 from indexer.rail.websocket import over_websocket
 
@@ -66,6 +67,7 @@ class NewHeads:
 
     async def _read(self, socket: ClientConnection, bell: Bell) -> RailUnavailable:
         """Ring at each push, until the chain moves and nothing is pushed (E22); says so."""
+        bound_recursion()
         seen = await self._height()
         suspected = False
         while True:
@@ -83,5 +85,5 @@ class NewHeads:
                 continue
             suspected = False
             if message.params is not None:
-                seen = int(message.params.result.number, 16)
+                seen = read_quantity(message.params.result.number, f"{self._name}: a pushed head")
             bell.heard()

@@ -9,7 +9,7 @@ from adapters.evm.bloom import mask, may_hold
 from adapters.evm.decode import PADDING, TRANSFER
 from adapters.evm.rpc import Call
 from adapters.evm.whole import check_bloom, check_branch, check_logs
-from adapters.evm.wire import FullBlock, Header, Log
+from adapters.evm.wire import FullBlock, Header, Log, has_bloom
 
 
 class Tracing(enum.Enum):
@@ -32,12 +32,13 @@ class Want:
 
     All logs and not only Transfer's: then a set bloom without logs proves that the node has not indexed the block, a
     log's place in its receipt can be counted, and a payment in a token that is not configured is seen as well.
+    ``native``: what moves the chain's own asset as well, by frames where the node traces (`adapters.evm.tracing`).
     ``recipients`` narrows to token transfers to these keys, for look-backs; then neither of the three holds by itself.
     """
 
     logs: bool = True
     bodies: bool = False
-    tracing: Tracing = Tracing.NONE
+    native: bool = False
     recipients: tuple[bytes, ...] | None = None
 
     def filter(self, where: Mapping[str, str]) -> dict[str, Any]:
@@ -56,7 +57,11 @@ class Want:
         seen = check_branch(headers, logs)
         topic = mask(bytes.fromhex(TRANSFER[2:]))
         masks = [topic | mask(bytes(12) + key) for key in self.recipients]
-        return [each for each, header in headers.items() if each not in seen and may_hold(header.logs_bloom, masks)]
+        return [
+            each
+            for each, header in headers.items()
+            if each not in seen and has_bloom(header) and may_hold(header.logs_bloom, masks)
+        ]
 
     def check_block(self, block: Header | FullBlock, logs: Sequence[Log]) -> None:
         """Prove one block's logs, asked for by its hash. Raises `RailUnavailable` if any are missing (E20).

@@ -7,10 +7,13 @@ it belongs to another branch.
 
 from collections.abc import Mapping, Sequence
 
+from eth_hash.auto import keccak
+
 from adapters.evm.bloom import bloom_of
 from adapters.evm.traces import Trace
-from adapters.evm.wire import NO_BLOOM, FullBlock, Header, Log, Receipt
-from indexer.rail import BlockGone, BlockRef, RailFault, RailUnavailable
+from adapters.evm.wire import FullBlock, Header, Log, Receipt, has_bloom
+from indexer.rail import BlockGone, BlockRef, RailUnavailable
+from indexer.rail.decoding import printable, read_quantity
 
 Headers = Mapping[str, Header | FullBlock]
 """Blocks by hash."""
@@ -28,7 +31,7 @@ def check_branch(headers: Headers, logs: Sequence[Log]) -> set[str]:
     """The hashes of the blocks that ``logs`` are in. Raises `BlockGone` if one is not among ``headers``."""
     seen = {log.block_hash for log in logs}
     if strangers := seen - headers.keys():
-        raise BlockGone(f"logs of block {min(strangers)}, which is not of this branch")
+        raise BlockGone(f"logs of block {printable(min(strangers), 80)}, which is not of this branch")
     return seen
 
 
@@ -44,15 +47,15 @@ def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
         if log.block_hash != block:
             last, block = -1, log.block_hash
         last = _next_index(log, last)
-    return [each for each, header in headers.items() if each not in seen and header.logs_bloom != NO_BLOOM]
+    return [each for each, header in headers.items() if each not in seen and has_bloom(header)]
 
 
 def _next_index(log: Log, last: int) -> int:
     """The log's index if it follows ``last``. Starting again at 0 is how some chains append system logs."""
     try:
-        index = int(log.log_index, 16)
-    except ValueError as error:
-        raise RailFault(f"block {log.block_hash} cannot be decoded: log index {log.log_index[:20]!r}") from error
+        index = read_quantity(log.log_index, "a log's index")
+    except RailUnavailable as error:
+        raise RailUnavailable(f"block {printable(log.block_hash, 80)} cannot be decoded: {error}") from error
     if index not in (last + 1, 0):
         raise RailUnavailable(f"block {log.block_hash}: log {index} follows {last}, so logs are missing")
     return index
@@ -61,16 +64,16 @@ def _next_index(log: Log, last: int) -> int:
 def check_bloom(header: Header | FullBlock, logs: Sequence[Log]) -> None:
     """All logs of one block account for every bit of its bloom. Raises `RailUnavailable` if some are missing.
 
-    A chain that keeps no blooms has none that could accuse it. What this cannot see is a missing log that repeats
-    another's contract and topics; no node is known to cut a single block's answer.
+    A chain that keeps no blooms, or full ones, has none that could accuse it. What this cannot see is a
+    missing log that repeats another's contract and topics; no node is known to cut a single block's answer.
     """
-    if header.logs_bloom == NO_BLOOM:
+    if not has_bloom(header):
         return
     try:
         items = {bytes.fromhex(text[2:]) for log in logs for text in (log.address, *log.topics)}
         missing = int(header.logs_bloom, 16) & ~bloom_of(items)
     except ValueError as error:
-        raise RailFault(f"block {header.hash} cannot be decoded: {error}") from error
+        raise RailUnavailable(f"block {header.hash} cannot be decoded: {printable(error)}") from error
     if missing:
         raise RailUnavailable(f"block {header.hash}: its bloom speaks of more than the {len(logs)} logs given")
 
@@ -81,13 +84,27 @@ def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
     Raises `BlockGone` for another branch's frames (trace_block asks by height) and `RailUnavailable` for missing ones.
     """
     if strangers := {trace.block_hash for trace in traces} - {None, header.hash}:
-        raise BlockGone(f"a trace of block {strangers.pop()}, and {header.hash} was asked for")
+        raise BlockGone(f"a trace of block {printable(strangers.pop(), 80)}, and {header.hash} was asked for")
     # Only a root has no address, and a block reward has no transaction.
     traced = [trace.transaction_hash for trace in traces if not trace.trace_address and trace.transaction_hash]
-    if traced != tx_ids(header):
+    expected = tx_ids(header)
+    if traced != expected and [*traced, *system_transaction(header)] != expected:
         raise RailUnavailable(
             f"block {header.hash}: traces of {len(traced)} transactions, not of its {len(header.transactions)}"
         )
+
+
+def system_transaction(header: Header | FullBlock) -> list[str]:
+    """The hash of bor's state-sync transaction, if it is the block's last: bor lists it and does not trace it.
+
+    It moves nothing, and its hash is derived from the block's (bor, GetDerivedBorTxHash): nobody can forge it.
+    """
+    ids = tx_ids(header)
+    try:
+        name = b"matic-bor-receipt-" + int(header.number, 16).to_bytes(8, "big") + bytes.fromhex(header.hash[2:])
+    except (ValueError, OverflowError):
+        return []
+    return ids[-1:] if ids[-1:] == ["0x" + keccak(name).hex()] else []
 
 
 def tx_ids(header: Header | FullBlock) -> list[str]:
@@ -100,5 +117,7 @@ def check_receipt(tx_id: str, block_hash: str, receipt: Receipt | None) -> Recei
     if receipt is None:
         raise RailUnavailable(f"block {block_hash}: no receipt yet for {tx_id}")
     if receipt.block_hash != block_hash or receipt.transaction_hash != tx_id:
-        raise RailUnavailable(f"block {block_hash}: the receipt of {tx_id} belongs to {receipt.block_hash}")
+        raise RailUnavailable(
+            f"block {block_hash}: the receipt of {tx_id} belongs to {printable(receipt.block_hash, 80)}"
+        )
     return receipt

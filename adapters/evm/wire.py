@@ -4,13 +4,16 @@ Fields are the node's own hex text. It becomes numbers only where something matc
 costs more than matching them.
 """
 
-from datetime import UTC, datetime
-from typing import TypeVar
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Generic, TypeVar
 
 import msgspec
 
-from indexer.rail import BlockRef, RailFault, RailUnavailable
+from indexer.rail import BlockRef, RailUnavailable
+from indexer.rail.decoding import AHEAD, decode, printable, read_hex, read_quantity, read_time
 
+_BLOOM = re.compile(r"0x[0-9a-fA-F]{1,512}")
 NO_BLOOM = "0x" + "0" * 512
 
 
@@ -33,6 +36,8 @@ class Transaction(msgspec.Struct, rename="camel", gc=False):
     to: str | None = None
     value: str = "0x0"
     nonce: str = "0x0"
+    gas: str = ""
+    type: str = "0x0"
 
 
 class FullBlock(msgspec.Struct, rename="camel", gc=False):
@@ -69,48 +74,72 @@ class Receipt(msgspec.Struct, rename="camel", gc=False):
     status: str | None = None
 
 
+T = TypeVar("T")
+
+
+class Items(Generic[T]):
+    """How a list is decoded: ``many`` at once, or ``one`` by one where the list is large."""
+
+    def __init__(self, item: type[T]) -> None:
+        self.one: msgspec.json.Decoder[T] = msgspec.json.Decoder(item)
+        self.many: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]
+
+
 header_decoder: "msgspec.json.Decoder[Header | None]" = msgspec.json.Decoder(Header | None)
 block_decoder: "msgspec.json.Decoder[FullBlock | None]" = msgspec.json.Decoder(FullBlock | None)
-logs_decoder: "msgspec.json.Decoder[list[Log]]" = msgspec.json.Decoder(list[Log])
+log_items: Items[Log] = Items(Log)
 receipt_decoder: "msgspec.json.Decoder[Receipt | None]" = msgspec.json.Decoder(Receipt | None)
 text_decoder: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(str)
 
 
-T = TypeVar("T")
+FULL_BLOOM = "0x" + "f" * 512
+"""Filecoin gives each block with messages this one: it denies nothing, and so proves nothing."""
+
+B = TypeVar("B", Header, FullBlock)
 
 
 class Named(msgspec.Struct, rename="camel"):
     """The least that makes an answer a block."""
 
     hash: str
-    parent_hash: str
+    number: str = ""
 
 
-def decode(raw: bytes, decoder: "msgspec.json.Decoder[T]", what: str) -> T:
-    """One result. Raises `RailUnavailable`, saying what was expected, for an answer of another shape."""
+def decode_block(raw: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[B | None]", what: str) -> B | None:
+    """One block, its hashes checked and in lower case. Raises `RailUnavailable`, naming the block where it has a name.
+
+    What cannot be read is the node's fault and heals with the next answer: a header is proven by nothing.
+    """
     try:
-        return decoder.decode(raw)
-    except msgspec.DecodeError as error:
-        raise RailUnavailable(f"{what}: an answer of the wrong shape: {error}") from error
-
-
-def decode_block(raw: bytes, decoder: "msgspec.json.Decoder[T]", what: str) -> T:
-    """As `decode`, for blocks: raises `RailFault` with the hash if it is a block and yet cannot be read (B14, E15)."""
-    try:
-        return decoder.decode(raw)
-    except msgspec.DecodeError as error:
+        block = decode(raw, decoder, what)
+    except RailUnavailable as error:
         try:
             named = msgspec.json.decode(raw, type=Named)
-        except msgspec.DecodeError:
-            raise RailUnavailable(f"{what}: an answer of the wrong shape: {error}") from error
-        raise RailFault(f"block {named.hash} cannot be decoded: {error}") from error
+        except (ValueError, RecursionError):
+            raise error from None
+        raise RailUnavailable(f"block {printable(named.hash, 80)} cannot be decoded: {error}") from error
+    if block is not None:
+        block.hash = read_hex(block.hash, 32, f"{what}: block hash")
+        block.parent_hash = read_hex(block.parent_hash, 32, f"{what}: parent hash")
+        if not _BLOOM.fullmatch(block.logs_bloom):
+            raise RailUnavailable(f"block {block.hash} cannot be decoded: its logsBloom is no hex")
+    return block
 
 
-def block_ref(block: Header | FullBlock) -> BlockRef:
-    """The block's name and place. Raises `RailFault` with its hash for numbers that are none."""
-    try:
-        height = int(block.number, 16)
-        time = datetime.fromtimestamp(int(block.timestamp, 16), UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise RailFault(f"block {block.hash} cannot be decoded: {error}") from error
+def block_ref(block: Header | FullBlock, ahead: timedelta = AHEAD) -> BlockRef:
+    """The block's name and place. Raises `RailUnavailable` with its hash for numbers that are none.
+
+    A genesis block may have no time (Ethereum's has 0). ``ahead``: how far its time may lie in the future.
+    """
+    what = f"block {printable(block.hash, 80)} cannot be decoded"
+    height = read_quantity(block.number, what)
+    if height >= 2**63:
+        raise RailUnavailable(f"{what}: height {height} is beyond any chain")
+    seconds = read_quantity(block.timestamp, what)
+    time = datetime.fromtimestamp(seconds, UTC) if height == 0 and seconds < 2**31 else read_time(seconds, what, ahead)
     return BlockRef(height, block.hash, block.parent_hash if height else "", time)
+
+
+def has_bloom(block: Header | FullBlock) -> bool:
+    """Whether the block's bloom says anything. Some chains keep none, and some set every bit."""
+    return block.logs_bloom not in (NO_BLOOM, FULL_BLOOM)

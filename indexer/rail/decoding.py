@@ -61,6 +61,10 @@ class AnswerTooLarge(RailUnavailable):
     """The answer is larger than the caller's cap. Asking for less may help."""
 
 
+class TooDeep(RailUnavailable):
+    """The answer has more levels of nesting than a recursive decoder may follow."""
+
+
 async def read_body(response: aiohttp.ClientResponse, most: int, what: str) -> bytes:
     """Return the body, at most ``most`` bytes after decompression. Raises `AnswerTooLarge` or `RailUnavailable`.
 
@@ -103,14 +107,15 @@ def _inflater(coding: str, what: str) -> Callable[[bytes], Iterator[bytes]] | No
 
 
 def decode(raw: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], what: str) -> T:
-    """Return the decoded value. Raises `RailUnavailable` for another shape, and for too many levels."""
+    """Return the decoded value. Raises `RailUnavailable` for another shape, `TooDeep` for too many levels."""
     bound_recursion()
     try:
         return decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except ValueError as error:
+        # msgspec's own DecodeError, and UnicodeDecodeError for bytes that are no UTF-8.
         raise RailUnavailable(f"{what}: an answer of the wrong shape: {printable(error)}") from error
     except RecursionError as error:
-        raise RailUnavailable(f"{what}: the answer has too many levels of nesting") from error
+        raise TooDeep(f"{what}: the answer has too many levels of nesting") from error
 
 
 def decode_each(raw: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], what: str) -> list[T]:
@@ -189,9 +194,9 @@ def read_quantity(text: str, what: str) -> int:
     return int(text, 16)
 
 
-def read_time(seconds: int, what: str) -> datetime:
-    """Return a block's time, given in seconds since 1970: from 2009 up to a day ahead of our clock."""
-    latest = datetime.now(UTC) + AHEAD
+def read_time(seconds: int, what: str, ahead: timedelta = AHEAD) -> datetime:
+    """Return a block's time, given in seconds since 1970: from 2009 up to ``ahead`` of our clock."""
+    latest = datetime.now(UTC) + ahead
     if not FIRST_TIME.timestamp() <= seconds <= latest.timestamp():
         raise RailUnavailable(f"{what}: {printable(seconds, 40)} is no time of a block: before 2009 or in the future")
     return datetime.fromtimestamp(seconds, UTC)
@@ -218,6 +223,7 @@ def printable(text: object, most: int = 200) -> str:
     except ValueError:
         # Python refuses to write out a number of more than 4,300 digits.
         return "a number of thousands of digits"
-    cut = words[:most]
-    clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in cut)
+    clean = words[:most]
+    if not clean.isprintable():
+        clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
     return clean if len(words) <= most else clean + "..."

@@ -29,7 +29,8 @@ def change(tamper: Callable[[Any], Any]) -> Lie:
 
 
 class Liar:
-    """``lies`` by method; ``body``, ``status`` and ``hang`` spoil whole responses. ``requests`` is what was asked."""
+    """``lies`` by method; ``body``, ``status`` and ``hang`` spoil whole responses, ``slow`` delays methods by seconds.
+    ``requests`` is what was asked."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -37,6 +38,7 @@ class Liar:
         self.body: bytes | None = None
         self.status = 200
         self.hang = False
+        self.slow: dict[str, float] = {}
         self.requests: list[list[str]] = []
 
     async def __aenter__(self) -> Self:
@@ -62,6 +64,7 @@ class Liar:
         self.requests.append([call["method"] for call in many])
         if self.hang:
             await asyncio.sleep(60)
+        await asyncio.sleep(max((self.slow.get(call["method"], 0.0) for call in many), default=0.0))
         if self.body is not None or self.status != 200:
             return web.Response(body=self.body, status=self.status)
         async with self._session.post(self._upstream, json=many) as response:

@@ -1,5 +1,8 @@
 """The pure parts, on content that no development node produces."""
 
+import sys
+from typing import Any
+
 import msgspec
 import pytest
 from eth_hash.auto import keccak
@@ -8,33 +11,47 @@ from hypothesis import strategies as st
 
 from adapters.evm import traces
 from adapters.evm.bloom import bloom_of, mask, may_hold
-from adapters.evm.decode import ETHER_LOGGER, PADDING, TRANSFER, Lens, token_transfers
+from adapters.evm.decode import PADDING, TRANSFER, Lens, token_transfers
+from adapters.evm.fold import fold
 from adapters.evm.scan import Stride
-from adapters.evm.traces import CallFrame, TracedTransaction, credits, flatten
+from adapters.evm.traces import CallFrame, credits, flatten
 from adapters.evm.whole import check_logs
 from adapters.evm.wire import Header, Log, block_ref
 from indexer.conformance import WatchSet
-from indexer.rail import AssetId, ChainId, RailFault, RailUnavailable
+from indexer.rail import AssetId, ChainId, RailUnavailable
+from indexer.rail.decoding import nesting
 
 CHAIN = ChainId("eip155:1")
 OURS = bytes.fromhex("ab" * 20)
 LENS = Lens(CHAIN, "http://node", WatchSet(frozenset({OURS}), {"": AssetId("eip155:1/slip44:60")}))
 
 
-def log(address: str, place: int = 0, tx_id: str = "0x01", amount: int = 5) -> Log:
+ONE, TWO = "0x" + "01" * 32, "0x" + "02" * 32
+HASH, PARENT, TIME = "0x" + "b1" * 32, "0x" + "b0" * 32, hex(1_700_000_000)
+TOKEN = "0x" + "22" * 20
+FACES = ["0xfffffffffffffffffffffffffffffffffffffffe", "0x0000000000000000000000000000000000001010"]
+
+
+def log(address: str = TOKEN, place: int = 0, tx_id: str = ONE, amount: int = 5) -> Log:
     """A Transfer to us."""
     topics = [TRANSFER, PADDING + "cd" * 20, PADDING + OURS.hex()]
-    return Log(address, topics, f"0x{amount:064x}", "0xb1", "0x1", tx_id, "0x0", hex(place))
+    return Log(address, topics, f"0x{amount:064x}", HASH, "0x1", tx_id, "0x0", hex(place))
 
 
-BLOCK = block_ref(Header("0x1", "0xb1", "0xb0", "0x5", "0x0", ["0x01"]))
+def header(bloom: str = "0x0") -> Header:
+    """A block with one transaction."""
+    return Header("0x1", HASH, PARENT, TIME, bloom, [ONE])
 
 
-def test_ethers_own_logs_are_never_a_token() -> None:
-    """E5: EIP-7708 logs what the trace says already; a removed log says nothing (E12)."""
+BLOCK = block_ref(header())
+
+
+@pytest.mark.parametrize("face", [*FACES, FACES[0].upper().replace("0X", "0x")])
+def test_ethers_own_logs_are_never_a_token(face: str) -> None:
+    """E5, E27: they log what the trace says already, in any spelling; a removed log says nothing (E12)."""
     removed = msgspec.structs.replace(log("0x" + "11" * 20, 1), removed=True)
     other = log("0x" + "22" * 20, 2)
-    placed = token_transfers([log(ETHER_LOGGER), removed, other], {"0xb1": BLOCK}, LENS)
+    placed = token_transfers([log(face), removed, other], {HASH: BLOCK}, LENS)
     assert [transfer.asset for _, transfer in placed] == [f"{CHAIN}/erc20:0x{'22' * 20}"]
     # They still count for the place within the receipt, which is the chain's own affair.
     assert placed[0][1].tx_index == "log:2"
@@ -42,33 +59,33 @@ def test_ethers_own_logs_are_never_a_token() -> None:
 
 def test_places_start_anew_in_each_transaction() -> None:
     """The position is the receipt's, whatever the block's index is."""
-    logs = [log("0x22", 7, "0x01"), log("0x22", 8, "0x02"), log("0x22", 9, "0x02")]
-    placed = token_transfers(logs, {"0xb1": BLOCK}, LENS)
+    logs = [log(TOKEN, 7, ONE), log(TOKEN, 8, TWO), log(TOKEN, 9, TWO)]
+    placed = token_transfers(logs, {HASH: BLOCK}, LENS)
     assert [(transfer.tx_id, transfer.tx_index) for _, transfer in placed] == [
-        ("0x01", "log:0"),
-        ("0x02", "log:0"),
-        ("0x02", "log:1"),
+        (ONE, "log:0"),
+        (TWO, "log:0"),
+        (TWO, "log:1"),
     ]
 
 
 def test_a_gap_between_logs_is_noticed() -> None:
     """E20: a bloom cannot tell if the missing log repeats another; the block-wide index can."""
-    header = Header("0x1", "0xb1", "0xb0", "0x5", hex(bloom_of([bytes.fromhex("22" * 20)])), ["0x01"])
+    block = header(hex(bloom_of([bytes.fromhex(TOKEN[2:])])))
     for places in ((0, 2), (1, 2), (0, 1, 3)):
         with pytest.raises(RailUnavailable, match="logs are missing"):
-            check_logs({"0xb1": header}, [log("0x22", place) for place in places])
-    assert check_logs({"0xb1": header}, [log("0x22", place) for place in (0, 1, 0)]) == []
-    assert check_logs({"0xb1": header}, []) == ["0xb1"]
+            check_logs({HASH: block}, [log(TOKEN, place) for place in places])
+    assert check_logs({HASH: block}, [log(TOKEN, place) for place in (0, 1, 0)]) == []
+    assert check_logs({HASH: block}, []) == [HASH]
 
 
 def frame(kind: str, *calls: CallFrame, to: bytes = OURS, value: int = 1, error: str | None = None) -> CallFrame:
     """A frame of callTracer."""
-    return CallFrame(kind, "0x" + "cd" * 20, "0x" + to.hex(), hex(value), error, list(calls))
+    return CallFrame(kind, "0x" + "cd" * 20, "0x" + to.hex(), hex(value), error, None, list(calls))
 
 
 def credited(root: CallFrame) -> list[tuple[tuple[int, ...], int]]:
     """Paths and amounts of what reaches us."""
-    found = credits(flatten([TracedTransaction(root)], ["0x01"]), LENS.watches.hits)
+    found = credits(flatten([(ONE, root)], [], "node"), LENS.watches.hits)
     return [(credit.path, credit.amount) for credit in found]
 
 
@@ -85,25 +102,47 @@ def test_frames_that_only_seem_to(kind: str) -> None:
 
 
 def test_an_error_reaches_all_descendants_and_nobody_else() -> None:
-    """E3: at any depth, and siblings are not touched."""
+    """E3: at any depth, and siblings are not touched. What failed has no number (E28)."""
     failing = frame("CALL", frame("CALL", frame("CALL")), error="execution reverted")
-    assert credited(frame("CALL", failing, frame("CALL", value=2), value=0)) == [((1,), 2)]
+    assert credited(frame("CALL", failing, frame("CALL", value=2), value=0)) == [((0,), 2)]
     assert credited(frame("CALL", frame("CALL"), error="out of gas")) == []
 
 
-def test_calls_of_precompiles_have_no_number_unless_they_move_value() -> None:
-    """One name for a credit, on nodes that give such frames and on nodes that leave them out."""
-    idle = frame("STATICCALL", to=(2).to_bytes(20), value=0)
-    with_idle = frame("CALL", idle, frame("CALL", idle, frame("CALL"), value=0), value=0)
-    without = frame("CALL", frame("CALL", frame("CALL"), value=0), value=0)
-    assert credited(with_idle) == credited(without) == [((0, 0), 1)]
+def test_a_revert_reason_is_an_error() -> None:
+    """ZK Stack chains leave the error of a frame that reverted empty."""
+    failing = msgspec.structs.replace(frame("Call", frame("call")), revert_reason="")
+    assert credited(frame("call", failing, frame("call", value=2), value=0)) == [((0,), 2)]
+
+
+STRANGER = (0xABCDEF << 80).to_bytes(20)
+SHOWN_BY_SOME = {
+    "a precompile": frame("STATICCALL", to=(2).to_bytes(20), value=0),
+    "a precompile called": frame("CALL", to=(4).to_bytes(20), value=0),
+    "a call without value": frame("CALL", to=STRANGER, value=0),
+    "a call that could not pay": frame("CALL", to=STRANGER, value=5, error="insufficient balance for transfer"),
+    "a call too deep": frame("CALL", to=STRANGER, value=5, error="max call depth exceeded"),
+    "a creation that failed": frame("CREATE", to=STRANGER, value=5, error="contract address collision"),
+    "an empty destruction": frame("SELFDESTRUCT", to=STRANGER, value=0),
+    "a payment to itself": frame("CALL", to=bytes.fromhex("cd" * 20), value=5),
+    "a delegation": frame("DELEGATECALL", to=STRANGER, value=5),
+}
+
+
+@pytest.mark.parametrize("shown", SHOWN_BY_SOME)
+def test_a_payment_has_one_name_whatever_else_a_client_shows(shown: str) -> None:
+    """E28: only frames that moved value and stood have a number; else a rescan at another node counts money twice."""
+    extra = SHOWN_BY_SOME[shown]
+    pays = frame("CALL", to=STRANGER, value=3)
+    with_it = frame("CALL", extra, pays, frame("CALL", extra, frame("CALL"), value=0), extra, frame("CALL"), value=0)
+    without = frame("CALL", pays, frame("CALL", frame("CALL"), value=0), frame("CALL"), value=0)
+    assert credited(with_it) == credited(without) == [((1, 0), 1), ((2,), 1)]
 
 
 def test_block_rewards_and_withdrawals_are_no_transactions() -> None:
     """E14: nodes that trace rewards give them no transaction; they show in the balances."""
     reward = {"author": "0x" + OURS.hex(), "rewardType": "block", "value": "0x5"}
     raw = msgspec.json.encode([{"action": reward, "type": "reward", "traceAddress": [], "transactionHash": None}])
-    assert list(credits(traces.traces_decoder.decode(raw) or [], LENS.watches.hits)) == []
+    assert credits(traces.trace_items.many.decode(raw), LENS.watches.hits) == []
 
 
 def test_a_deep_tree_is_walked() -> None:
@@ -112,6 +151,35 @@ def test_a_deep_tree_is_walked() -> None:
     for _ in range(5000):
         root = frame("CALL", root, value=0)
     assert credited(root) == [((0,) * 5000, 1)]
+
+
+def test_a_deep_tree_is_folded_and_put_together_again() -> None:
+    """Deeper than a decoder's recursion may go: in pieces, in the same order, under the same names."""
+    inner = frame("CALL")
+    for step in range(1_023):
+        inner = frame("CALL", frame("STATICCALL"), inner, frame("CALL", value=step + 2), value=0)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        raw = msgspec.json.encode([{"id": 1, "result": msgspec.to_builtins(inner)}])
+    finally:
+        sys.setrecursionlimit(limit)
+    outer, folded = fold(raw, "node")
+    assert len(folded.pieces) > 5
+    assert all(nesting(piece) < 300 for piece in (outer, *folded.pieces))
+    item = msgspec.json.decode(outer, type=list[dict[str, Any]])[0]["result"]
+    frames = flatten([(ONE, msgspec.convert(item, CallFrame))], folded.pieces, "node")
+    whole = flatten([(ONE, inner)], [], "node")
+    assert [(trace.trace_address, trace.action.value) for trace in frames] == [
+        (trace.trace_address, trace.action.value) for trace in whole
+    ]
+
+
+@pytest.mark.parametrize("raw", [b"[" * 900, b"[" * 900 + b"]" * 300, b'{"a":["' + b"[" * 600])
+def test_broken_json_is_folded_into_something_that_is_refused(raw: bytes) -> None:
+    """Whatever a node sends: an answer of the wrong shape, or one that says so."""
+    with pytest.raises((RailUnavailable, msgspec.DecodeError)):
+        msgspec.json.decode(fold(raw, "node")[0])
 
 
 @given(st.lists(st.binary(min_size=20, max_size=32), max_size=30), st.binary(min_size=20, max_size=32))
@@ -124,11 +192,19 @@ def test_a_bloom_has_no_false_negatives(items: list[bytes], other: bytes) -> Non
     assert mask(other) & (1 << int.from_bytes(keccak(other)[:2], "big") % 2048)
 
 
-def test_a_block_whose_numbers_are_none_is_a_fault() -> None:
-    """By its hash, so that an operator can look at it."""
-    with pytest.raises(RailFault, match="0xb1"):
-        block_ref(Header("0xzz", "0xb1", "0xb0", "0x5", "0x0", []))
-    genesis = block_ref(Header("0x0", "0xb1", "0x" + "00" * 32, "0x5", "0x0", []))
+@pytest.mark.parametrize(
+    ("number", "time"),
+    [("0xzz", TIME), ("0x1", "0x5"), ("0x1", "0x" + "f" * 30), ("-0x1", TIME), ("0x" + "f" * 64, TIME)],
+)
+def test_a_block_whose_numbers_are_none_is_the_nodes_fault(number: str, time: str) -> None:
+    """By its hash, so that an operator can look at it; a head is proven by nothing, so no rail halts for it."""
+    with pytest.raises(RailUnavailable, match=HASH):
+        block_ref(Header(number, HASH, PARENT, time, "0x0", []))
+
+
+def test_a_genesis_block_has_no_parent_and_may_have_no_time() -> None:
+    """Ethereum's has the time 0."""
+    genesis = block_ref(Header("0x0", HASH, "0x" + "00" * 32, "0x0", "0x0", []))
     assert genesis.parent == ""
 
 

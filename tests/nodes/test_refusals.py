@@ -1,0 +1,210 @@
+"""Words of refusal, as real nodes and hosted endpoints send them, and what follows from each."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from adapters.evm.node import EvmNode
+from adapters.evm.pacing import Batching, Pace, retry_after
+from adapters.evm.refusal import Meaning, NodeRefused, meaning_of, read_error
+from adapters.evm.rpc import Rpc
+from indexer.rail import RailUnavailable
+
+WORDS = {
+    Meaning.MISSING: [
+        (-32601, "the method trace_block does not exist/is not available"),
+        (-32601, "Method not found"),
+        (-32604, "Method not enabled"),
+        (-32600, "The method 'trace_block' is found but the namespace 'Trace' is disabled for http://0.0.0.0:8545."),
+        (-32600, "trace_block is not available on the Free tier - upgrade to Pay As You Go, or Enterprise"),
+        (-32000, "method not allowed"),
+        (0, "rpc method is not whitelisted"),
+        (-32000, "tracer not found"),
+    ],
+    Meaning.PASSING: [
+        (-32005, "limit exceeded"),
+        (-32005, "daily request count exceeded, request rate limited"),
+        (429, "Your app has exceeded its compute units per second capacity."),
+        (-32016, "over rate limit"),
+        (-32029, "Too Many Requests"),
+        (-32000, "server is busy, try again later"),
+        (-32007, "50/second request limit reached - reduce calls per second or upgrade your account's rate limit"),
+    ],
+    Meaning.STATELESS: [
+        (-32000, "historical state not available in path scheme yet"),
+        (-32000, "required historical state unavailable (reexec=128)"),
+        (-32000, "missing trie node 5f4b (path 0a) state 0x5f4b is not available"),
+        (-32002, "No state available for block 100 (0xaa...bb)"),
+        (-32000, "World state unavailable"),
+        (-32000, "state at block #100 is pruned"),
+        (4444, "pruned history unavailable"),
+        (-32602, "distance to target block exceeds maximum proof window"),
+    ],
+    Meaning.LARGE: [
+        (-32003, "response too large"),
+        (-32008, "Response is too big: Exceeded max limit of 26214400"),
+        (-32000, "response size exceeded the limit of 25 MB"),
+    ],
+    Meaning.OTHER: [
+        (-32005, "query returned more than 10000 results"),
+        (-32602, "query exceeds max block range 10"),
+        (-32600, "batch too large"),
+        (-32000, "batch limit 100 exceeded (can increase by --rpc.batch.limit). Requested batch of size: 101"),
+        (-32000, "first run for txIndex 59 error: insufficient funds for gas * price + value"),
+        (-32000, "intrinsic gas too low: have 0, want 21000"),
+        (-32000, "execution timeout"),
+        (-32000, "header not found"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "meaning"),
+    [(code, words, meaning) for meaning, told in WORDS.items() for code, words in told],
+)
+def test_what_a_refusal_means(code: int, words: str, meaning: Meaning) -> None:
+    """Only words that mean it take a method away for good, and only words that mean it are waited out."""
+    assert meaning_of(code, words) is meaning
+
+
+@pytest.mark.parametrize(
+    "raw", ['"no"', "7", "[]", '{"code":"x"}', '{"message":null}', "[" * 3000, '{"message":"a\\u0000\\u001b[31m"}']
+)
+def test_an_error_of_any_shape_is_a_refusal_in_plain_words(raw: str) -> None:
+    assert str(read_error(raw.encode(), "node method")).isprintable()
+
+
+async def test_a_long_pause_is_told_at_once_and_a_short_one_is_waited_out() -> None:
+    pace = Pace()
+    await pace.turn("node")
+    pace.pushed_back("daily request count exceeded", 60)
+    with pytest.raises(NodeRefused, match="daily request count exceeded") as caught:
+        await pace.turn("node")
+    assert caught.value.meaning is Meaning.PASSING
+    pace = Pace()
+    pace.pushed_back("per second", 0.2)
+    begun = time.monotonic()
+    await pace.turn("node")
+    assert 0.1 < time.monotonic() - begun < 2
+
+
+async def test_an_endpoint_that_never_pushes_back_is_never_slowed() -> None:
+    pace = Pace()
+    begun = time.monotonic()
+    for _ in range(5_000):
+        await pace.turn("node")
+        pace.answered()
+    assert pace.rate is None
+    assert time.monotonic() - begun < 2
+
+
+async def test_requests_are_spread_once_an_endpoint_has_pushed_back() -> None:
+    """Half of what was too fast, and a little more with each answer."""
+    pace = Pace()
+    for _ in range(100):
+        await pace.turn("node")
+    pace.pushed_back("too fast", 0.0)
+    assert pace.rate == pytest.approx(10, rel=0.2)
+    begun = time.monotonic()
+    for _ in range(8):
+        await pace.turn("node")
+        pace.answered()
+    assert 0.4 < time.monotonic() - begun < 3
+    assert (pace.rate or 0) > 10
+
+
+def test_retry_after_is_a_number_or_a_date() -> None:
+    later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
+    assert retry_after("7") == 7
+    assert 90 < (retry_after(later) or 0) <= 100
+    assert retry_after("soon") is retry_after(None) is retry_after("٧") is None
+
+
+def test_a_batch_that_was_refused_is_tried_larger_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    batching, now = Batching(), time.monotonic()
+    batching.refused(4)
+    assert batching.size() == 2
+    monkeypatch.setattr(time, "monotonic", lambda: now + 700)
+    assert batching.size() == 4
+
+
+@asynccontextmanager
+async def endpoint(status: int, body: str, headers: dict[str, str]) -> AsyncIterator[tuple[Rpc, list[float]]]:
+    """A gateway that always answers so, and when it was asked."""
+    asked: list[float] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(time.monotonic())
+        return web.Response(status=status, text=body, headers=headers, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    rpc = Rpc(EvmNode(f"http://127.0.0.1:{runner.addresses[0][1]}/", None, 5, "node"))
+    await rpc.open()
+    try:
+        yield rpc, asked
+    finally:
+        await rpc.disconnect()
+        await runner.cleanup()
+
+
+ERROR = {"code": -32005, "message": "daily request count exceeded, request rate limited"}
+INFURA = {"jsonrpc": "2.0", "id": 1, "error": {**ERROR, "data": {"rate": {"backoff_seconds": 30}}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "words"),
+    [
+        (429, json.dumps(INFURA), {}, "daily request count exceeded"),
+        (429, json.dumps([INFURA]), {}, "daily request count exceeded"),
+        (200, json.dumps(INFURA), {}, "daily request count exceeded"),
+        (429, "<html>", {"Retry-After": "30"}, "HTTP 429"),
+        (429, "", {"Retry-After": "30"}, "HTTP 429"),
+        (503, "{}", {"Retry-After": "30"}, "HTTP 503"),
+    ],
+)
+async def test_a_pause_that_was_asked_for_is_kept(status: int, body: str, headers: dict[str, str], words: str) -> None:
+    """It is said why, and nothing is sent meanwhile."""
+    calls: list[tuple[str, Any]] = [("eth_chainId", ()), ("eth_blockNumber", ())]
+    async with endpoint(status, body, headers) as (rpc, asked):
+        for _ in range(3):
+            with pytest.raises(RailUnavailable, match=words):
+                await rpc.batch(calls)
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, '{"message":"Unauthorized"}', "HTTP 401, Unauthorized"),
+        (403, '{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"key disabled"}}', "HTTP 403.*key disabled"),
+        (403, "<html>", "HTTP 403"),
+        (404, "", "HTTP 404"),
+        (502, "<html>", "HTTP 502"),
+    ],
+)
+async def test_a_gateway_that_says_no_is_quoted(status: int, body: str, words: str) -> None:
+    """Once: a wrong key is not asked about in smaller batches."""
+    async with endpoint(status, body, {}) as (rpc, asked):
+        with pytest.raises(RailUnavailable, match=words):
+            await rpc.batch([("eth_chainId", ()), ("eth_blockNumber", ())])
+        assert len(asked) == 1
+
+
+async def test_waiting_for_a_turn_ends_when_it_is_cancelled() -> None:
+    pace = Pace()
+    pace.pushed_back("slow", 1.5)
+    waiting = asyncio.create_task(pace.turn("node"))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

@@ -26,6 +26,14 @@ Watched = Mapping[str, bytes]
 """The watched addresses that a block names: text to key."""
 
 
+class Ownerless(RailFault):
+    """A token balance does not say whose it is, and could be ours; `adapters.solana.owners` may find it out."""
+
+
+class _NoOwner(Exception):
+    """The same, before the block is named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lens:
     """What decoding needs to know besides the content: whose chain, which node, who is watched."""
@@ -47,8 +55,8 @@ class Lens:
 def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
     """What the block's transactions brought to watched addresses, in their order.
 
-    Raises `RailFault` with the block's hash for content that cannot be read, `RailUnavailable` if the node gave the
-    transactions without what became of them.
+    Raises `RailFault` with the block's hash for content that cannot be read (`Ownerless` where only an owner lacks),
+    `RailUnavailable` if the node gave the transactions without what became of them.
     """
     try:
         landed = [(tx, meta) for tx in block.transactions if (meta := _meta_of(tx)).err is None]
@@ -56,6 +64,10 @@ def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
         if not watched:
             return []
         return [transfer for tx, meta in landed for transfer in _credits(tx, meta, ref, watched, lens)]
+    except _NoOwner as error:
+        raise Ownerless(
+            f"block {ref.height} {ref.hash} cannot be decoded: a token balance does not say whose it is"
+        ) from error
     except (ValueError, msgspec.DecodeError) as error:
         raise RailFault(f"block {ref.height} {ref.hash} cannot be decoded: {error}") from error
 
@@ -75,7 +87,7 @@ def _match(landed: Sequence[tuple[Transaction, Meta]], lens: Lens) -> Watched:
     Votes are most of a block: nothing grows in them, so they cost a comparison of some numbers. Names are gathered as
     text first, since the same pools and makers are in transaction after transaction.
     """
-    names: set[str] = set()
+    names: set[str | None] = set()
     native = lens.native is not None
     for tx, meta in landed:
         accounts = tx.transaction.account_keys
@@ -86,8 +98,10 @@ def _match(landed: Sequence[tuple[Transaction, Meta]], lens: Lens) -> Watched:
             grew = compress(accounts, map(lt, meta.pre_balances, meta.post_balances))
             names.update([account.pubkey for account in grew])
         if meta.post_token_balances:
-            names.update([_owner(balance) for balance in meta.post_token_balances])
-    keys = {key_of(name): name for name in names}
+            names.update([balance.owner for balance in meta.post_token_balances])
+    if None in names:
+        raise _NoOwner
+    keys = {key_of(name): name for name in names if name is not None}
     return {keys[key]: key for key in lens.watches.hits(keys)}
 
 
@@ -180,9 +194,8 @@ def _of_watched(balances: Iterable[TokenBalance], watched: Watched) -> Iterator[
 
 
 def _owner(balance: TokenBalance) -> str:
-    """Raises ValueError where it is missing: it could be ours. Old blocks have had theirs added by now."""
     if balance.owner is None:
-        raise ValueError(f"nobody says whose the token account {balance.account_index} of a transaction is")
+        raise _NoOwner
     return balance.owner
 
 

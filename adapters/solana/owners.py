@@ -6,7 +6,7 @@ owner is no matter of age, and could be ours.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -25,16 +25,6 @@ AT_ONCE = 100
 
 OWNER = {"encoding": "base64", "dataSlice": {"offset": 32, "length": 32}, "commitment": "confirmed"}
 """Where both token programs keep an account's owner."""
-
-
-def has_owners(transactions: Iterable[Transaction]) -> bool:
-    """Whether every token balance after these transactions says whose it is."""
-    return all(
-        balance.owner is not None
-        for tx in transactions
-        if tx.meta is not None and tx.meta.post_token_balances
-        for balance in tx.meta.post_token_balances
-    )
 
 
 async def fill_owners(rpc: Rpc, transactions: Sequence[Transaction], ref: BlockRef) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from adapters.solana import wire
-from adapters.solana.decode import Lens, block_transfers
+from adapters.solana.decode import Lens, Ownerless, block_transfers
 from adapters.solana.node import check_chain
-from adapters.solana.owners import fill_owners, has_owners
+from adapters.solana.owners import fill_owners
 from adapters.solana.rpc import (
     BLOCK_CLEANED_UP,
     MISSING,
@@ -140,7 +140,9 @@ class Source:
 
     async def transfers(self, slot_block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
         """What a block brought to the watched, with the owners that an old one does not name. Raises `RailFault`."""
-        if not has_owners(slot_block.transactions):
+        try:
+            return block_transfers(slot_block, ref, lens)
+        except Ownerless:
             await fill_owners(self._rpc, slot_block.transactions, ref)
         return block_transfers(slot_block, ref, lens)
 

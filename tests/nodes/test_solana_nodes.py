@@ -8,7 +8,6 @@ import pytest
 
 from adapters.solana import open_node
 from adapters.solana.address import key_of
-from adapters.solana.owners import has_owners
 from adapters.solana.wire import Block, block_decoder
 from indexer.conformance import WatchSet
 from indexer.rail import AssetId, BlockGone, ChainId, NotKept, RailFault, RailSettings, RailUnavailable, Span
@@ -218,5 +217,4 @@ def test_the_forms_of_a_block_are_told_apart() -> None:
     raw = msgspec.json.encode({"id": 1, "result": Backend(35).getBlock(3, {"transactionDetails": "accounts"})})
     block = block_decoder.decode(raw).result
     assert isinstance(block, Block)
-    assert has_owners(block.transactions)
     assert block.blockhash == block_hash(3)

@@ -47,6 +47,9 @@ test-oldest: setup  ## contract, steps, stories and migrations on the oldest Pos
 test-dialects: setup  ## the conformance suite in the dialect of every EVM client that is played (four minutes)
 	RAILWATCH_DIALECTS=all $(BIN)/pytest -q --numprocesses=$(WORKERS) tests/nodes/test_dialects.py
 
+dialects: setup  ## the conformance kit in the dialects of all clients that a fake node speaks
+	RAILWATCH_DIALECTS=all $(BIN)/pytest -q tests/nodes
+
 check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

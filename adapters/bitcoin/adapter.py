@@ -24,6 +24,7 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.boundary import only_rail_errors
 from indexer.rail.tables import read_heights
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class BitcoinAdapter:
             return self._traits
         return replace(self._traits, has_pending=False)
 
+    @only_rail_errors
     async def __aenter__(self) -> Self:
         # bitcoinrpc and ZMQ take 0.15 s to import: in a thread, so that the daemon's other rails do not stand still.
         module = await asyncio.to_thread(importlib.import_module, "adapters.bitcoin.connection")
@@ -71,6 +73,7 @@ class BitcoinAdapter:
         self._connection = connection
         return self
 
+    @only_rail_errors
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -82,22 +85,27 @@ class BitcoinAdapter:
         """The output script that ``text`` is paid by (`adapters.bitcoin.address`). Raises `BadAddress`."""
         return parse_address(text, self._chain)
 
+    @only_rail_errors
     async def heads(self) -> Heads:
         """The newest block, and the chain's landmarks once more, in one request (HAZARDS B16, E23)."""
         return await self._open.heads()
 
+    @only_rail_errors
     async def block_at(self, height: int) -> BlockRef:
         """The canonical block. Raises `BlockGone` above the head."""
         return await self._open.block_at(height)
 
+    @only_rail_errors
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span: one block by hash, many in pieces, a look-back by filters where there are some."""
         return await self._open.scan(span, watches)
 
+    @only_rail_errors
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
         """What waits in the node's mempool, as it is at this moment."""
         return await self._open.pending(watches)
 
+    @only_rail_errors
     async def wait_for_change(self) -> None:
         """Return at a new block, or, with ZMQ, when something of ours comes into the mempool or leaves it."""
         await self._open.wait_for_change()

@@ -25,6 +25,7 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.boundary import only_rail_errors
 from indexer.rail.decoding import bound_recursion
 from indexer.rail.tables import read_heights
 
@@ -73,6 +74,7 @@ class EvmAdapter:
             self._traits = replace(self._traits, native_complete=not connection.gap, native_gap=connection.gap)
         return self._traits
 
+    @only_rail_errors
     async def __aenter__(self) -> Self:
         # web3 takes 0.8 s to import: in a thread, so that the daemon's other rails do not stand still for it.
         module = await asyncio.to_thread(importlib.import_module, "adapters.evm.connection")
@@ -87,6 +89,7 @@ class EvmAdapter:
         self._connection = connection
         return self
 
+    @only_rail_errors
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -98,34 +101,42 @@ class EvmAdapter:
         """EIP-55 (`adapters.evm.address`). Raises `BadAddress`."""
         return parse_address(text)
 
+    @only_rail_errors
     async def heads(self) -> Heads:
         """Latest, safe and finalized, and the chain id once more, in one request (E19, E23)."""
         return await self._open.heads()
 
+    @only_rail_errors
     async def block_at(self, height: int) -> BlockRef:
         """The canonical block. Raises `BlockGone` above the head."""
         return await self._open.block_at(height)
 
+    @only_rail_errors
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span: one block by hash, many by range, a look-back by topics and balances."""
         return await self._open.scan(span, watches)
 
+    @only_rail_errors
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
         """Always empty: `Traits.has_pending` is False, because no EVM node gives a full snapshot of what is pending."""
         return ()
 
+    @only_rail_errors
     async def wait_for_change(self) -> None:
         """Return at a new head. Raises `RailUnavailable` without a websocket, or when it has gone silent (E22)."""
         await self._open.wait_for_change()
 
+    @only_rail_errors
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
         """`indexer.rail.TellsBalances`: ether or tokens after that block (E2, E14)."""
         return await self._open.balances(keys, asset, at)
 
+    @only_rail_errors
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
         """`indexer.rail.RefusesPayments`: an address that nobody has the key of destroys what is paid there."""
         return burn_refusal(address)
 
+    @only_rail_errors
     async def check_assets(self) -> Sequence[str]:
         """`indexer.rail.ChecksAssets`: a contract without code, or with other decimals than configured."""
         return await self._open.check_assets(self._assets)

@@ -26,6 +26,7 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.boundary import only_rail_errors
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class FakeAdapter:
         self._session: int | None = None
         self._changed = asyncio.Event()
 
+    @only_rail_errors
     async def __aenter__(self) -> Self:
         """Connect and verify identity. Raises `RailUnavailable` when the node is away or on another chain."""
         self._open = True
@@ -60,6 +62,7 @@ class FakeAdapter:
             self._node.subscribers.append(self._changed.set)
         return self
 
+    @only_rail_errors
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -70,6 +73,7 @@ class FakeAdapter:
         """Canonical key and display form, or `BadAddress`."""
         return address.parse(text)
 
+    @only_rail_errors
     async def heads(self) -> Heads:
         """The node's own three heads, from one answer: three questions could be answered on two branches."""
         answer = await self._ask(self._node.heads)
@@ -80,6 +84,7 @@ class FakeAdapter:
             finalized=decode.header(finalized) if finalized else None,
         )
 
+    @only_rail_errors
     async def block_at(self, height: int) -> BlockRef:
         """The canonical block at ``height`` or the nearest below; `BlockGone` above the head."""
         answer = await self._ask(lambda: self._node.header_at(height))
@@ -87,6 +92,7 @@ class FakeAdapter:
             raise BlockGone(f"{self.chain_id} has no block at height {height} yet")
         return decode.header(answer)
 
+    @only_rail_errors
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """Every transfer of the span, or `BlockGone`: the lineage is proven before anything is said."""
         answers = await self._walk(span)
@@ -96,12 +102,14 @@ class FakeAdapter:
             blocks = _sparse(blocks, found)
         return Scanned(blocks=blocks, transfers=found, route="blocks")
 
+    @only_rail_errors
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
         """All of the mempool that concerns ``watches``, each time anew."""
         if not self.traits.has_pending:
             return []
         return decode.transfers(await self._ask(self._node.mempool), None, self.chain_id, watches)
 
+    @only_rail_errors
     async def wait_for_change(self) -> None:
         """Return at the next push, or at once if one came since the last wait.
 
@@ -118,6 +126,7 @@ class FakeAdapter:
             raise RailUnavailable(f"the adapter of {self.chain_id} was closed")
         self._changed.clear()
 
+    @only_rail_errors
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
         """`indexer.rail.TellsBalances`. Raises `BlockGone` where the node has no state of that block."""
         token = decode.token_of(asset, self.chain_id)

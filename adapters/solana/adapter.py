@@ -26,6 +26,7 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.boundary import only_rail_errors
 from indexer.rail.tables import read_heights
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class SolanaAdapter:
         self._node = node
         self._connection: Connection | None = None
 
+    @only_rail_errors
     async def __aenter__(self) -> Self:
         # What talks is loaded when somebody talks: parsing an address needs no HTTP client.
         module = await asyncio.to_thread(importlib.import_module, "adapters.solana.connection")
@@ -85,6 +87,7 @@ class SolanaAdapter:
         self._connection = connection
         return self
 
+    @only_rail_errors
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -96,26 +99,32 @@ class SolanaAdapter:
         """Base58 of 32 bytes (`adapters.solana.address`). Raises `BadAddress`."""
         return parse_address(text)
 
+    @only_rail_errors
     async def heads(self) -> Heads:
         """The newest confirmed block, and the newest finalized one. They may be the same."""
         return await self._open.source.heads()
 
+    @only_rail_errors
     async def block_at(self, height: int) -> BlockRef:
         """The canonical block at a slot, or the nearest below. Raises `BlockGone` above the head."""
         return await self._open.source.at(height)
 
+    @only_rail_errors
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span's slots: every block whole, its lineage proven by parents' slots and hashes."""
         return await self._open.scan(span, watches)
 
+    @only_rail_errors
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
         """Always empty: Solana has no mempool, and what is only processed can vanish (HAZARDS S10)."""
         return ()
 
+    @only_rail_errors
     async def wait_for_change(self) -> None:
         """Return at a new slot. Raises `RailUnavailable` without a websocket, or when it has gone silent (E22)."""
         await self._open.wait_for_change()
 
+    @only_rail_errors
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
         """Why this could never be paid (`RefusesPayments`): less than rent, a token account, a bad reference."""
         return await self._open.refusal(address, asset, amount, reference)

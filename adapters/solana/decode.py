@@ -19,8 +19,19 @@ from indexer.rail import AssetId, BlockRef, ChainId, RailFault, RailUnavailable,
 NATIVE_ASSET = "slip44:501"
 TOKEN_NAMESPACE = "token"
 
+AMOUNT_MOST, AMOUNT_DIGITS = 2**64 - 1, 20
+"""Lamports and tokens are counted in 64 bits."""
+
 Watched = Mapping[str, bytes]
 """The watched addresses that a block names: text to key."""
+
+
+class Ownerless(RailFault):
+    """A token balance does not say whose it is, and could be ours; `adapters.solana.owners` may find it out."""
+
+
+class _NoOwner(Exception):
+    """The same, before the block is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +55,8 @@ class Lens:
 def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
     """What the block's transactions brought to watched addresses, in their order.
 
-    Raises `RailFault` with the block's hash for content that cannot be read, `RailUnavailable` if the node gave the
-    transactions without what became of them.
+    Raises `RailFault` with the block's hash for content that cannot be read (`Ownerless` where only an owner lacks),
+    `RailUnavailable` if the node gave the transactions without what became of them.
     """
     try:
         landed = [(tx, meta) for tx in block.transactions if (meta := _meta_of(tx)).err is None]
@@ -53,6 +64,10 @@ def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
         if not watched:
             return []
         return [transfer for tx, meta in landed for transfer in _credits(tx, meta, ref, watched, lens)]
+    except _NoOwner as error:
+        raise Ownerless(
+            f"block {ref.height} {ref.hash} cannot be decoded: a token balance does not say whose it is"
+        ) from error
     except (ValueError, msgspec.DecodeError) as error:
         raise RailFault(f"block {ref.height} {ref.hash} cannot be decoded: {error}") from error
 
@@ -72,7 +87,7 @@ def _match(landed: Sequence[tuple[Transaction, Meta]], lens: Lens) -> Watched:
     Votes are most of a block: nothing grows in them, so they cost a comparison of some numbers. Names are gathered as
     text first, since the same pools and makers are in transaction after transaction.
     """
-    names: set[str] = set()
+    names: set[str | None] = set()
     native = lens.native is not None
     for tx, meta in landed:
         accounts = tx.transaction.account_keys
@@ -84,7 +99,9 @@ def _match(landed: Sequence[tuple[Transaction, Meta]], lens: Lens) -> Watched:
             names.update([account.pubkey for account in grew])
         if meta.post_token_balances:
             names.update([balance.owner for balance in meta.post_token_balances])
-    keys = {key_of(name): name for name in names}
+    if None in names:
+        raise _NoOwner
+    keys = {key_of(name): name for name in names if name is not None}
     return {keys[key]: key for key in lens.watches.hits(keys)}
 
 
@@ -95,6 +112,8 @@ def _credits(tx: Transaction, meta: Meta, ref: BlockRef, watched: Watched, lens:
         return
     keys = tuple(account.pubkey for account in tx.transaction.account_keys)
     for credit in found:
+        if credit.account >= len(keys) or not 0 < credit.amount <= AMOUNT_MOST:
+            raise ValueError(f"{credit.amount} at account {credit.account} of {len(keys)} is no payment")
         yield Transfer(
             tx_id=tx.transaction.signatures[0],
             # The place within the transaction: lookup tables only grow, so it is the same in any block.
@@ -158,10 +177,11 @@ def _token_credits(meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit
 
     An owner's accounts of one mint are summed: tokens that only move between them are no payment.
     """
-    holdings: dict[tuple[str, str, str], _Holding] = {}
+    holdings: dict[tuple[str, str, str | None], _Holding] = {}
     for sign, balances in ((-1, meta.held_before()), (1, meta.post_token_balances)):
         for balance in _of_watched(balances, watched):
-            holding = holdings.setdefault((balance.owner, balance.mint, balance.program_id), _Holding())
+            place = (_owner(balance), balance.mint, balance.program_id)
+            holding = holdings.setdefault(place, _Holding())
             holding.book(balance.account_index, sign * _amount(balance))
     for (owner, mint, program), holding in holdings.items():
         if holding.gained > 0:
@@ -170,12 +190,18 @@ def _token_credits(meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit
 
 
 def _of_watched(balances: Iterable[TokenBalance], watched: Watched) -> Iterator[TokenBalance]:
-    return (balance for balance in balances if balance.owner in watched)
+    return (balance for balance in balances if _owner(balance) in watched)
+
+
+def _owner(balance: TokenBalance) -> str:
+    if balance.owner is None:
+        raise _NoOwner
+    return balance.owner
 
 
 def _amount(balance: TokenBalance) -> int:
     """The raw amount (S8). Raises ValueError for anything but plain digits, which `int` alone would forgive."""
     text = balance.ui_token_amount.amount
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= AMOUNT_DIGITS):
         raise ValueError(f"{text[:40]!r} is no amount of tokens")
     return int(text)

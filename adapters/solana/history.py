@@ -7,7 +7,7 @@ import msgspec
 from adapters.solana import wire
 from adapters.solana.rpc import UNSUPPORTED_VERSION, Refused, Rpc
 from adapters.solana.wire import AccountKey, Accounts, Sent, Transaction
-from indexer.rail import RailFault
+from indexer.rail import RailFault, RailUnavailable
 
 CONFIRMED = {"commitment": "confirmed"}
 NO_DATA = {**CONFIRMED, "encoding": "base64", "dataSlice": {"offset": 0, "length": 0}}
@@ -27,20 +27,34 @@ class History:
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
 
-    async def token_accounts(self, owner: str) -> list[str]:
-        """The owner's token accounts as of now, of both programs. Raises `Refused` where there is no such index."""
+    async def token_accounts(self, owner: str, since: int) -> list[str]:
+        """The owner's token accounts as of now, of both programs, from a node that has come to slot ``since``.
+
+        Raises `Refused` where there is no such index, `RailUnavailable` where the node that answered is behind
+        (HAZARDS S15): what it does not know of yet is not nothing.
+        """
         found: list[str] = []
+        options = {**NO_DATA, "minContextSlot": since}
         for program in PROGRAMS:
             held = await self._rpc.call(
-                wire.held_decoder, "getTokenAccountsByOwner", owner, {"programId": program}, NO_DATA
+                wire.held_decoder, "getTokenAccountsByOwner", owner, {"programId": program}, options
             )
+            if held.context.slot < since:
+                raise RailUnavailable(
+                    f"{self._rpc.name} getTokenAccountsByOwner: its index is at slot {held.context.slot}, and slot "
+                    f"{since} was asked for: a node behind this endpoint is behind"
+                )
             found += [each.pubkey for each in held.value]
         return found
 
-    async def signatures(self, account: str, above: int) -> list[tuple[str, int]]:
-        """(signature, slot) of what succeeded and names the account, in slots over ``above``. Raises `TooMany`."""
+    async def signatures(self, account: str, above: int, since: int) -> list[tuple[str, int]]:
+        """(signature, slot) of what succeeded and names the account, in slots over ``above``.
+
+        Only from a node that has come to slot ``since``: the list itself does not say what its node had seen. Raises
+        `TooMany`, and `RailUnavailable` as above.
+        """
         found: list[tuple[str, int]] = []
-        options: dict[str, Any] = {**CONFIRMED, "limit": PAGE}
+        options: dict[str, Any] = {**CONFIRMED, "limit": PAGE, "minContextSlot": since}
         for _ in range(PAGES):
             page = await self._rpc.call(wire.signed_decoder, "getSignaturesForAddress", account, options)
             found += [(each.signature, each.slot) for each in page if each.slot > above and each.err is None]
@@ -71,6 +85,8 @@ class History:
 def _as_in_a_block(sent: Sent) -> Transaction:
     """Its own keys, then those that lookup tables loaded: the order of the balances (HAZARDS S3)."""
     loaded = sent.meta.loaded_addresses
-    keys = [*sent.transaction.message.account_keys, *loaded.writable, *loaded.readonly]
+    keys = list(sent.transaction.message.account_keys)
+    if loaded is not None:
+        keys += [*loaded.writable, *loaded.readonly]
     accounts = Accounts(sent.transaction.signatures, [AccountKey(key) for key in keys])
     return Transaction(accounts, sent.meta, sent.version)

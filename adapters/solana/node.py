@@ -1,13 +1,13 @@
 """One node's table of the configuration, checked once, and what names a chain."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from indexer.rail import ChainId, RailUnavailable
-from indexer.rail.tables import check_keys, need_url, public_name, read_timeout, read_url
+from indexer.rail.tables import check_keys, need_url, public_name, read_headers, read_timeout, read_url
 
-KEYS = ("http", "ws", "timeout")
+KEYS = ("http", "ws", "headers", "timeout")
 NAMESPACE = "solana:"
 REFERENCE_LENGTH = 32
 """Characters of the genesis hash that name a chain (CAIP-2, namespace ``solana``)."""
@@ -21,13 +21,19 @@ class SolanaNode:
     ws: str | None
     timeout: float
     name: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with every request; they may hold an API key."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
-        """Read ``{http, ws?, timeout?}``. Raises ValueError that names the wrong key and never repeats its value."""
+        """Read ``{http, ws?, headers?, timeout?}``.
+
+        Raises ValueError that names the wrong key and never repeats its value.
+        """
         check_keys(table, KEYS)
         http = need_url(table, "http", "JSON-RPC", "http", "https")
-        return cls(http, read_url(table, "ws", "ws", "wss"), read_timeout(table), public_name(http))
+        ws, timeout = read_url(table, "ws", "ws", "wss"), read_timeout(table)
+        return cls(http, ws, timeout, public_name(http), read_headers(table))
 
 
 def chain_of(genesis: str) -> ChainId:

@@ -1,6 +1,7 @@
 """JSON-RPC over HTTP: one session, one post a call, errors in the seam's words. Nothing is tried twice."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
@@ -11,6 +12,7 @@ import msgspec
 from adapters.solana.node import SolanaNode
 from adapters.solana.wire import Decoder, Reply
 from indexer.rail import RailUnavailable
+from indexer.rail.decoding import ANSWER_MOST, IDENTITY, bound_recursion, decode, printable, read_body
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -19,18 +21,31 @@ T = TypeVar("T")
 
 BLOCK_CLEANED_UP = -32001
 UNSUPPORTED_VERSION = -32015
-NO_INDEX = (-32010, -32011, -32601)
-"""What a node says that keeps no index of this kind, or no history, or does not serve the method at all."""
+BEHIND = -32016
+"""The node has not reached the slot that it was asked to have reached (HAZARDS S15)."""
+OTHERS = 3
+"""How often a question is put again to an endpoint whose nodes stand at different slots."""
 MISSING = (-32004, -32007, -32009, -32014)
 """What a node says of a slot that it has no block for: skipped, lost and not yet there look the same (HAZARDS S11)."""
+PASSING = (BEHIND, -32005, -32003, -32603, -32029, -32429, 429)
+"""Codes of what will pass: behind, unhealthy, an error within, the limits of hosted endpoints."""
+PASSING_WORDS = re.compile(
+    r"rate.?limit|too many|throttl|overload|try again|timed? ?out|temporar|credits", re.IGNORECASE
+)
+REFUSING = (400, 403, 404, 405, 410, 413, 415, 501)
+"""Statuses that say no to what was asked, and would again: a plan, a gateway, a client that serves less."""
 
 
 class Refused(RailUnavailable):
-    """The node answered with an error; ``code`` is its own."""
+    """The node answered with an error; ``code`` is its own, or the HTTP status.
+
+    ``passes``: it says so for now only. Otherwise it does not serve what it was asked for, in whatever words.
+    """
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+        self.passes = code in PASSING or PASSING_WORDS.search(message) is not None
 
 
 class Unreadable(RailUnavailable):
@@ -46,21 +61,26 @@ class Nothing(Unreadable):
 
 
 _parts: "msgspec.json.Decoder[list[msgspec.Raw]]" = msgspec.json.Decoder(list[msgspec.Raw])
+_any: "msgspec.json.Decoder[Reply[Any]]" = msgspec.json.Decoder(Reply[Any])
 
 
 class Rpc:
-    """One node's endpoint. Every call is bounded by the node's timeout."""
+    """One node's endpoint. Every call is bounded by the node's timeout, and every answer in bytes."""
 
     def __init__(self, node: SolanaNode) -> None:
         self.name = node.name
-        self._url, self._timeout = node.http, node.timeout
+        self._url, self._timeout, self._extra = node.http, node.timeout, node.headers
         self._numbers = count(1)
+        self._takes_batches = True
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
-        self._session = aiohttp.ClientSession(timeout=timeout, headers={"Content-Type": "application/json"})
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+            headers={**self._extra, "Content-Type": "application/json", **IDENTITY},
+            auto_decompress=False,
+        )
 
     async def close(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -69,7 +89,20 @@ class Rpc:
             await session.close()
 
     async def call(self, decoder: "Decoder[T]", method: str, *params: Any) -> T:
-        """One call. Raises `Refused` for an error of the node, `Unreadable` for another shape, `RailUnavailable`."""
+        """One call. Raises `Refused` for an error of the node, `Unreadable` for another shape, `RailUnavailable`.
+
+        An endpoint that says that it is behind is asked a few times more: where several nodes stand behind it, another
+        one answers (HAZARDS S15).
+        """
+        for _ in range(OTHERS):
+            try:
+                return await self._call(decoder, method, params)
+            except Refused as refused:
+                if refused.code != BEHIND:
+                    raise
+        return await self._call(decoder, method, params)
+
+    async def _call(self, decoder: "Decoder[T]", method: str, params: Sequence[Any]) -> T:
         _, body = self._request(method, params)
         raw = await self._post(method, msgspec.json.encode(body))
         return self.read(decoder, raw, method)
@@ -77,32 +110,48 @@ class Rpc:
     async def batch(self, calls: Sequence[Call]) -> list[bytes]:
         """Many calls in one request, so that one node behind the endpoint answers them all (HAZARDS E19).
 
-        Replies are in the order of ``calls``, to be taken apart by `read`. Raises `Refused` if the batch as a whole was
-        refused and `RailUnavailable` if any reply is missing.
+        An endpoint that takes no batches is asked one by one: then several nodes may have answered. Replies are in the
+        order of ``calls``, to be taken apart by `read`. Raises `RailUnavailable` if any reply is missing.
         """
+        if self._takes_batches:
+            try:
+                return await self._together(calls)
+            except Refused as refused:
+                if refused.passes:
+                    raise
+                self._takes_batches = False
+        return [
+            await self._post(method, msgspec.json.encode(self._request(method, params)[1])) for method, params in calls
+        ]
+
+    async def _together(self, calls: Sequence[Call]) -> list[bytes]:
+        """One request. Raises `Refused` if the batch as a whole was refused."""
         requests = [self._request(method, params) for method, params in calls]
         what = f"batch of {len(calls)} from {calls[0][0]}"
-        raw = await self._post(calls[0][0], msgspec.json.encode([body for _, body in requests]))
+        raw = await self._post(what, msgspec.json.encode([body for _, body in requests]))
         if not raw.lstrip().startswith(b"["):
             # One object for the whole batch is how a node says that it takes none.
-            self.read(msgspec.json.Decoder(Reply[Any]), raw, what)
-            raise RailUnavailable(f"{self.name} {what}: one answer for many calls")
-        try:
-            replies = {msgspec.json.decode(part, type=Reply[Any]).id: part for part in _parts.decode(raw)}
-            return [bytes(replies[number]) for number, _ in requests]
-        except msgspec.DecodeError as error:
-            raise RailUnavailable(f"{self.name} {what}: not a JSON-RPC answer: {error}") from error
-        except KeyError as error:
-            raise RailUnavailable(f"{self.name} {what}: {len(calls) - len(replies)} answers are missing") from error
+            self.read(_any, raw, what)
+            raise Refused(f"{self.name} {what}: one answer for many calls", 0)
+        parts = decode(raw, _parts, f"{self.name} {what}")
+        replies = {decode(part, _any, f"{self.name} {what}").id: bytes(part) for part in parts}
+        missing = [number for number, _ in requests if number not in replies]
+        if missing and len(parts) == 1:
+            self.read(_any, bytes(parts[0]), what)
+        if missing:
+            raise RailUnavailable(f"{self.name} {what}: {len(missing)} answers are missing")
+        return [replies[number] for number, _ in requests]
 
     def read(self, decoder: "Decoder[T]", raw: bytes, method: str) -> T:
         """One reply's result. Raises as `call`; a null where something was asked for has the wrong shape as well."""
+        bound_recursion()
         try:
             reply = decoder.decode(raw)
-        except msgspec.DecodeError as error:
-            raise Unreadable(f"{self.name} {method}: not the answer that was asked for: {error}", raw) from error
+        except (msgspec.DecodeError, RecursionError) as error:
+            what = f"{self.name} {method}"
+            raise Unreadable(f"{what}: an answer of the wrong shape: {printable(error)}", raw) from error
         if reply.error is not None:
-            message = reply.error.message[:200]
+            message = printable(reply.error.message)
             raise Refused(f"{self.name} {method} refused: {message} ({reply.error.code})", reply.error.code)
         if reply.result is None:
             raise Nothing(f"{self.name} {method}: an answer of nothing", raw)
@@ -113,18 +162,23 @@ class Rpc:
         return number, {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
 
     async def _post(self, method: str, body: bytes) -> bytes:
-        """Post and read, once. Raises `RailUnavailable` for whatever a network or a gateway can do."""
+        """Post and read, once. Raises `Refused` for a no by status, `RailUnavailable` for what else can happen."""
         if self._session is None:
             raise RailUnavailable(f"{self.name}: not connected")
+        what = f"{self.name} {method}"
         try:
             async with self._session.post(self._url, data=body, allow_redirects=False) as response:
-                answer = await response.read()
+                answer = await read_body(response, ANSWER_MOST, what)
                 status = response.status
         except TimeoutError as error:
-            raise RailUnavailable(f"{self.name} {method}: no answer within {self._timeout:g} s") from error
+            raise RailUnavailable(f"{what}: no answer within {self._timeout:g} s") from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
             # The error's own words could hold the URL, and with it an API key.
-            raise RailUnavailable(f"{self.name} {method}: {type(error).__name__}") from error
+            raise RailUnavailable(f"{what}: {type(error).__name__}") from error
         if status >= 400 and not answer.lstrip().startswith((b"{", b"[")):
-            raise RailUnavailable(f"{self.name} {method}: HTTP {status}")
+            if status in REFUSING:
+                raise Refused(f"{what} refused: HTTP {status}", status)
+            raise RailUnavailable(f"{what}: HTTP {status}")
+        if status == 429:
+            raise Refused(f"{what} refused: HTTP 429, too many requests", 429)
         return answer

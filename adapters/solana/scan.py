@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from adapters.solana.decode import Lens, block_transfers
+from adapters.solana.decode import Lens
 from adapters.solana.source import NoBlock, Source
 from indexer.rail import BlockGone, BlockRef, Scanned, Span, Transfer
 
@@ -86,7 +86,7 @@ async def _fetch(source: Source, slot: int, lens: Lens) -> Found:
         if await source.is_gone(slot):
             raise BlockGone(f"the chain has no block at slot {slot} any more") from missing
         raise
-    return Found(ref, block.parent_slot, block_transfers(block, ref, lens))
+    return Found(ref, block.parent_slot, await source.transfers(block, ref, lens))
 
 
 async def _check_link(source: Source, parent: BlockRef, found: Found) -> None:

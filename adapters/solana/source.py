@@ -10,10 +10,23 @@ from typing import Any
 import msgspec
 
 from adapters.solana import wire
+from adapters.solana.decode import Lens, Ownerless, block_transfers
 from adapters.solana.node import check_chain
-from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, UNSUPPORTED_VERSION, Call, Nothing, Refused, Rpc, Unreadable
+from adapters.solana.owners import fill_owners
+from adapters.solana.rpc import (
+    BLOCK_CLEANED_UP,
+    MISSING,
+    OTHERS,
+    UNSUPPORTED_VERSION,
+    Call,
+    Nothing,
+    Refused,
+    Rpc,
+    Unreadable,
+)
 from adapters.solana.wire import Block, Header, Latest, Listed, Reply, block_ref
-from indexer.rail import BlockGone, BlockRef, ChainId, Heads, RailFault, RailUnavailable
+from indexer.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, RailFault, RailUnavailable, Transfer
+from indexer.rail.decoding import printable
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
 """``processed`` is never asked for: it can vanish, and nobody may be paid by it (HAZARDS S10)."""
@@ -29,6 +42,11 @@ GAPS = (64, 4_096, 400_000)
 """Slots to look back through for the nearest block, one after the other; a node answers for 500,000 at once."""
 
 
+def since(slot: int) -> dict[str, Any]:
+    """Options of a question that only a node may answer that has come to ``slot``; others say so (HAZARDS S15)."""
+    return {**CONFIRMED, "minContextSlot": slot}
+
+
 class NoBlock(RailUnavailable):
     """The node has no block at a slot that should have one: it is not there yet, or this node has lost it."""
 
@@ -40,6 +58,8 @@ class Source:
         self._rpc = rpc
         self._chain_id = chain_id
         self._headers: OrderedDict[str, BlockRef] = OrderedDict()
+        self._told = 0
+        """The highest slot that the node has told of."""
 
     async def heads(self) -> Heads:
         """Latest and finalized, from a node that is healthy and on the right chain, in one request (E19, E23).
@@ -54,11 +74,22 @@ class Source:
         ]
         genesis, health, finalized, latest = await self._rpc.batch(calls)
         check_chain(self._rpc.name, self._rpc.read(wire.text_decoder, genesis, "getGenesisHash"), self._chain_id)
-        if (state := self._rpc.read(wire.text_decoder, health, "getHealth")) != "ok":
-            raise RailUnavailable(f"{self._rpc.name} calls itself {state[:80]!r}")
+        self._check_health(health)
         settled = await self._named(self._rpc.read(wire.latest_decoder, finalized, "getLatestBlockhash"))
         newest = await self._named(self._rpc.read(wire.latest_decoder, latest, "getLatestBlockhash"))
         return Heads(newest if newest.height > settled.height else settled, None, settled)
+
+    def _check_health(self, raw: bytes) -> None:
+        """Raises `RailUnavailable` unless the node calls itself well. Where a plan leaves the question out, nobody can
+        say, and a node that falls behind shows by its slots."""
+        try:
+            state = self._rpc.read(wire.text_decoder, raw, "getHealth")
+        except Refused as refused:
+            if refused.passes:
+                raise
+            return
+        if state != "ok":
+            raise RailUnavailable(f"{self._rpc.name} calls itself {printable(state, 80)!r}")
 
     async def slot(self) -> int:
         """The newest confirmed slot."""
@@ -67,9 +98,15 @@ class Source:
     async def at(self, height: int) -> BlockRef:
         """The canonical block at a slot, or the nearest below. Raises `BlockGone` above the head.
 
-        Raises `RailFault` if all that could be the nearest has been pruned.
+        Raises `RailUnavailable` where this endpoint itself told of that slot before: then another node answers behind
+        it, or the same one has fallen back, and neither says anything of the chain (HAZARDS S15). Raises `NotKept` if
+        all that could be the nearest has been pruned.
         """
-        if height > await self.slot():
+        slot = await self.slot()
+        if slot < height <= self._told:
+            slot = await self.slot()  # Perhaps from another node behind the endpoint.
+        if height > slot:
+            self._check_lag(height, slot)
             raise BlockGone(f"{self._rpc.name}: no block at slot {height} yet")
         for gap in GAPS:
             low = max(0, height - gap)
@@ -83,11 +120,11 @@ class Source:
 
     async def slots(self, low: int, high: int) -> list[int]:
         """The slots from ``low`` to ``high`` that the node has blocks for, ascending."""
-        listed = await self._rpc.call(wire.slots_decoder, "getBlocks", low, high, CONFIRMED)
-        return sorted(set(listed))
+        listed = await self._rpc.call(wire.slots_decoder, "getBlocks", low, high, since(min(high, self._told)))
+        return sorted({slot for slot in listed if low <= slot <= high})
 
     async def header(self, slot: int) -> tuple[BlockRef, Header]:
-        """The block of this slot without its content. Raises `NoBlock`, and `RailFault` if it was pruned."""
+        """The block of this slot without its content. Raises `NoBlock`, and `NotKept` if it was pruned."""
         header = await self._ask(wire.header_decoder, slot, BARE)
         return self._remember(block_ref(slot, header)), header
 
@@ -101,21 +138,31 @@ class Source:
         block = await self._ask(wire.block_decoder, slot, WHOLE)
         return self._remember(block_ref(slot, block)), block
 
+    async def transfers(self, slot_block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
+        """What a block brought to the watched, with the owners that an old one does not name. Raises `RailFault`."""
+        try:
+            return block_transfers(slot_block, ref, lens)
+        except Ownerless:
+            await fill_owners(self._rpc, slot_block.transactions, ref)
+        return block_transfers(slot_block, ref, lens)
+
     async def is_gone(self, slot: int) -> bool:
-        """Whether the chain provably has no block at this slot: it ends below, or the next parent is below (S11)."""
-        if await self.slot() < slot:
-            return True
-        above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, CONFIRMED)
+        """Whether the chain provably has no block at this slot: the next block's parent is below it (HAZARDS S11).
+
+        That the chain ends below it proves nothing: so it looks from a node that is behind (HAZARDS S15).
+        """
+        above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
         return bool(above) and (await self.header(above[0]))[1].parent_slot < slot
 
     async def check_kept(self, low: int) -> None:
-        """Raises `RailFault` if the node no longer has the blocks from slot ``low`` on."""
+        """Raises `NotKept` if the node no longer has the blocks from slot ``low`` on (HAZARDS S14)."""
         first = await self._rpc.call(wire.number_decoder, "getFirstAvailableBlock")
         if first > low:
-            raise self._pruned(low, f"its first block is {first}")
+            raise self._pruned(low, f"its first block is {first}", first)
 
     async def _named(self, latest: Latest) -> BlockRef:
         """The block behind a commitment's slot and hash: remembered, since it was the newest or scanned a while ago."""
+        self._told = max(self._told, latest.context.slot)
         known = self._headers.get(latest.value.blockhash)
         if known is not None and known.height == latest.context.slot:
             return known
@@ -124,14 +171,20 @@ class Source:
         except NoBlock:
             # A node may call a block confirmed a moment before it can serve it. The one below is as good: a head that
             # lags is no reorg.
-            return await self.at(latest.context.slot - 1)
+            try:
+                return await self.at(latest.context.slot - 1)
+            except BlockGone as behind:
+                raise RailUnavailable(
+                    f"{self._rpc.name}: slot {latest.context.slot} is confirmed, and is not there: the nodes behind "
+                    f"this endpoint are at different slots ({behind})"
+                ) from behind
 
     async def _ask(self, decoder: "wire.Decoder[wire.T]", slot: int, options: dict[str, Any]) -> "wire.T":
         try:
-            return await self._rpc.call(decoder, "getBlock", slot, options)
+            return await self._get_block(decoder, slot, options)
         except Refused as refused:
             if refused.code == BLOCK_CLEANED_UP:
-                raise self._pruned(slot, str(refused)) from refused
+                raise self._pruned(slot, str(refused), await self._first_kept()) from refused
             if refused.code == UNSUPPORTED_VERSION:
                 raise RailFault(
                     f"the block of slot {slot} holds a transaction of a version above {wire.VERSION_MAX}, which this "
@@ -139,6 +192,12 @@ class Source:
                 ) from refused
             if refused.code in MISSING:
                 raise NoBlock(f"{refused}; a slot is skipped only if the next block's parent says so") from refused
+            if not refused.passes:
+                raise RailUnavailable(
+                    f"{self._rpc.name} does not serve getBlock, which the rail needs: a Firedancer node does not "
+                    "(Frankendancer does), nor does one without --enable-rpc-transaction-history or a plan without "
+                    f"it; give the rail another node ({refused})"
+                ) from refused
             raise
         except Nothing as nothing:
             # How a node tells of a block that it knows of and cannot read.
@@ -149,9 +208,35 @@ class Source:
                 raise
             raise RailFault(f"block {slot} {name} cannot be decoded: {unreadable}") from unreadable
 
-    def _pruned(self, slot: int, why: str) -> RailFault:
-        return RailFault(
-            f"{self._rpc.name} has pruned the block of slot {slot} ({why}); let the rail ask a node that keeps it"
+    async def _get_block(self, decoder: "wire.Decoder[wire.T]", slot: int, options: dict[str, Any]) -> "wire.T":
+        """`getBlock`; a few times more where this endpoint told of the slot before, and has no block there: the method
+        has no option by which to leave out the nodes that are behind (HAZARDS S15)."""
+        for _ in range(OTHERS if slot <= self._told else 0):
+            try:
+                return await self._rpc.call(decoder, "getBlock", slot, options)
+            except Refused as refused:
+                if refused.code not in MISSING:
+                    raise
+        return await self._rpc.call(decoder, "getBlock", slot, options)
+
+    async def _first_kept(self) -> int | None:
+        """The first slot that the node has; None where it will not say."""
+        try:
+            return await self._rpc.call(wire.number_decoder, "getFirstAvailableBlock")
+        except RailUnavailable:
+            return None
+
+    def _check_lag(self, height: int, slot: int) -> None:
+        if height <= self._told:
+            raise RailUnavailable(
+                f"{self._rpc.name}: it is at slot {slot}, and told of slot {self._told} before: it, or another node "
+                "behind this endpoint, is behind"
+            )
+
+    def _pruned(self, slot: int, why: str, first: int | None) -> NotKept:
+        return NotKept(
+            f"{self._rpc.name} has pruned the block of slot {slot} ({why}); let the rail ask a node that keeps it",
+            first,
         )
 
     def _remember(self, ref: BlockRef) -> BlockRef:

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from adapters.solana.address import text_of
-from adapters.solana.decode import Lens, block_transfers
+from adapters.solana.decode import Lens
 from adapters.solana.history import History, TooMany
-from adapters.solana.rpc import NO_INDEX, Refused
+from adapters.solana.rpc import Refused
 from adapters.solana.scan import scan
 from adapters.solana.source import NoBlock, Source
 from adapters.solana.wire import Block, Transaction
@@ -34,11 +34,11 @@ async def look_back(source: Source, history: History, span: Span, lens: Lens, ke
     """
     await _check_canonical(source, span.upto)
     try:
-        found = await _transactions(history, {text_of(key) for key in keys}, span.after.height)
+        found = await _transactions(history, {text_of(key) for key in keys}, span)
     except TooMany:
         return await scan(source, span, lens)
     except Refused as refused:
-        if refused.code not in NO_INDEX:
+        if refused.passes:
             raise
         return await scan(source, span, lens)
     by_slot: defaultdict[int, dict[str, Transaction]] = defaultdict(dict)
@@ -52,15 +52,16 @@ async def look_back(source: Source, history: History, span: Span, lens: Lens, ke
     return Scanned([*blocks, span.upto], [each for _, transfers in told for each in transfers], "index")
 
 
-async def _transactions(history: History, owners: set[str], above: int) -> dict[str, tuple[int, Transaction]]:
+async def _transactions(history: History, owners: set[str], span: Span) -> dict[str, tuple[int, Transaction]]:
     """Everything that touched the owners or their token accounts, by signature, with its slot."""
     asked: set[str] = set()
     found: dict[str, tuple[int, Transaction]] = {}
-    opened = await _all(sorted(owners), history.token_accounts)
+    above, since = span.after.height, span.upto.height
+    opened = await _all(sorted(owners), lambda owner: history.token_accounts(owner, since))
     wanted = owners.union(*opened)
     # Each round may name further accounts of the owners; there are only so many in the transactions of one hour.
     while wanted:
-        lists = await _all(sorted(wanted), lambda account: history.signatures(account, above))
+        lists = await _all(sorted(wanted), lambda account: history.signatures(account, above, since))
         asked |= wanted
         fresh = sorted({signature for each in lists for signature, _ in each} - found.keys())
         found.update(zip(fresh, await _all(fresh, history.transaction), strict=True))
@@ -91,7 +92,7 @@ async def _told(
     if len(inside) != len(transactions):
         raise BlockGone(f"block {slot} {ref.hash} does not hold what the index says")
     block = Block(listed.blockhash, listed.previous_blockhash, listed.parent_slot, listed.block_time, inside)
-    return ref, block_transfers(block, ref, lens)
+    return ref, await source.transfers(block, ref, lens)
 
 
 async def _check_canonical(source: Source, ref: BlockRef) -> None:

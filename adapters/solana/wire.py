@@ -4,17 +4,25 @@
 those from lookup tables included (HAZARDS S3), the balances before and after, and no instructions.
 """
 
-from datetime import UTC, datetime
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from indexer.rail import BlockRef, RailUnavailable
+from indexer.rail.decoding import read_text, read_time
+
+HASH_MOST = 64
+"""Characters of a block's hash at most: 32 bytes in base58 have 44."""
 
 VERSION_MAX = 1
 """The highest transaction version whose accounts and balances are understood here."""
 
 T = TypeVar("T")
+
+Slot: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Place: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Signatures: TypeAlias = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
 class RpcError(msgspec.Struct):
@@ -33,19 +41,22 @@ class Reply(msgspec.Struct, Generic[T]):
 
 
 class Header(msgspec.Struct, rename="camel", gc=False):
-    """A block without its transactions. ``block_time`` in seconds since 1970; a node may not know it yet."""
+    """A block without its transactions. ``block_time`` in seconds since 1970; a node may not know it yet.
+
+    Nothing that money depends on has a default: a field that is missing is an answer of the wrong shape.
+    """
 
     blockhash: str
     previous_blockhash: str
-    parent_slot: int
-    block_time: int | None = None
+    parent_slot: Slot
+    block_time: int | None
 
 
 class Named(msgspec.Struct, rename="camel"):
     """The least that makes an answer a block."""
 
     blockhash: str
-    parent_slot: int
+    parent_slot: Slot
 
 
 class AccountKey(msgspec.Struct, gc=False):
@@ -57,7 +68,7 @@ class AccountKey(msgspec.Struct, gc=False):
 class Accounts(msgspec.Struct, rename="camel", gc=False):
     """A transaction, as far as its signature and the accounts it names."""
 
-    signatures: list[str]
+    signatures: Signatures
     account_keys: list[AccountKey]
 
 
@@ -68,13 +79,16 @@ class TokenAmount(msgspec.Struct, gc=False):
 
 
 class TokenBalance(msgspec.Struct, rename="camel", gc=False):
-    """What one token account held before or after the transaction, and whose it was."""
+    """What one token account held before or after the transaction, and whose it was.
 
-    account_index: int
+    Blocks of 2021 and before name neither owner nor program (`adapters.solana.owners`).
+    """
+
+    account_index: Place
     mint: str
-    owner: str
-    program_id: str
     ui_token_amount: TokenAmount
+    owner: str | None = None
+    program_id: str | None = None
 
 
 _balances_decoder = msgspec.json.Decoder(list[TokenBalance])
@@ -87,8 +101,8 @@ class Meta(msgspec.Struct, rename="camel", gc=False):
     """
 
     err: Any
-    pre_balances: list[int]
-    post_balances: list[int]
+    pre_balances: list[Count]
+    post_balances: list[Count]
     pre_token_balances: msgspec.Raw
     post_token_balances: list[TokenBalance]
 
@@ -108,26 +122,27 @@ class Transaction(msgspec.Struct, gc=False):
 class Block(Header, gc=False):
     """A block with the accounts of its transactions."""
 
-    transactions: list[Transaction] = []
+    transactions: list[Transaction]
 
 
 class Listed(Header, gc=False):
     """A block with the signatures of its transactions, in order."""
 
-    signatures: list[str] = []
+    signatures: list[str]
 
 
 class Loaded(msgspec.Struct):
     """What a transaction's lookup tables gave."""
 
-    writable: list[str] = []
-    readonly: list[str] = []
+    writable: list[str]
+    readonly: list[str]
 
 
 class SentMeta(Meta, rename="camel"):
     """As in a block, and with the keys that only lookup tables name."""
 
-    loaded_addresses: Loaded = msgspec.field(default_factory=Loaded)
+    loaded_addresses: Loaded | None = None
+    """Older nodes leave it out of transactions that can load none; the number of balances proves that nothing lacks."""
 
 
 class Message(msgspec.Struct, rename="camel"):
@@ -139,14 +154,14 @@ class Message(msgspec.Struct, rename="camel"):
 class Body(msgspec.Struct):
     """A transaction's signatures and message."""
 
-    signatures: list[str]
+    signatures: Signatures
     message: Message
 
 
 class Sent(msgspec.Struct):
     """`getTransaction`."""
 
-    slot: int
+    slot: Slot
     transaction: Body
     meta: SentMeta
     version: int | str = "legacy"
@@ -155,7 +170,7 @@ class Sent(msgspec.Struct):
 class Context(msgspec.Struct):
     """The slot that an answer is about."""
 
-    slot: int
+    slot: Slot
 
 
 class RecentHash(msgspec.Struct):
@@ -187,6 +202,7 @@ class AccountInfo(msgspec.Struct):
 class TokenAccounts(msgspec.Struct):
     """`getTokenAccountsByOwner`, as far as their addresses."""
 
+    context: Context
     value: list[AccountKey]
 
 
@@ -194,8 +210,21 @@ class Signed(msgspec.Struct):
     """One entry of `getSignaturesForAddress`."""
 
     signature: str
-    slot: int
-    err: Any = None
+    slot: Slot
+    err: Any
+
+
+class Owned(msgspec.Struct):
+    """An account of which only a part of the data was asked for: in base64, with the name of that encoding."""
+
+    data: tuple[str, str]
+
+
+class ManyAccounts(msgspec.Struct):
+    """`getMultipleAccounts`; None for an account that is not, or no longer, there."""
+
+    context: Context
+    value: list[Owned | None]
 
 
 Decoder: TypeAlias = "msgspec.json.Decoder[Reply[T]]"
@@ -208,17 +237,16 @@ sent_decoder: "Decoder[Sent]" = msgspec.json.Decoder(Reply[Sent])
 signed_decoder: "Decoder[list[Signed]]" = msgspec.json.Decoder(Reply[list[Signed]])
 held_decoder: "Decoder[TokenAccounts]" = msgspec.json.Decoder(Reply[TokenAccounts])
 account_decoder: "Decoder[AccountInfo]" = msgspec.json.Decoder(Reply[AccountInfo])
-slots_decoder: "Decoder[list[int]]" = msgspec.json.Decoder(Reply[list[int]])
-number_decoder: "Decoder[int]" = msgspec.json.Decoder(Reply[int])
+many_decoder: "Decoder[ManyAccounts]" = msgspec.json.Decoder(Reply[ManyAccounts])
+slots_decoder: "Decoder[list[int]]" = msgspec.json.Decoder(Reply[list[Slot]])
+number_decoder: "Decoder[int]" = msgspec.json.Decoder(Reply[Count])
 text_decoder: "Decoder[str]" = msgspec.json.Decoder(Reply[str])
 
 
 def block_ref(slot: int, block: Header) -> BlockRef:
     """The block's name and place. Raises `RailUnavailable` while the node does not know its time."""
     if block.block_time is None:
-        raise RailUnavailable(f"the node knows no time of block {slot} {block.blockhash} yet")
-    try:
-        time = datetime.fromtimestamp(block.block_time, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise RailUnavailable(f"block {slot} {block.blockhash}: {block.block_time} is no time") from error
-    return BlockRef(slot, block.blockhash, block.previous_blockhash if slot else "", time)
+        raise RailUnavailable(f"the node knows no time of block {slot} yet")
+    what = f"block {slot}"
+    name, parent = (read_text(each, HASH_MOST, what) for each in (block.blockhash, block.previous_blockhash))
+    return BlockRef(slot, name, parent if slot else "", read_time(block.block_time, f"{what} {name}"))

@@ -24,7 +24,8 @@ class NodeConfig(RootModel[dict[str, Any]]):
     def reveal(self) -> dict[str, Any]:
         """The table with its secrets, for the adapter and nobody else."""
         return {
-            key: value.get_secret_value() if isinstance(value, SecretStr) else value for key, value in self.root.items()
+            key: {name: _plain(each) for name, each in value.items()} if isinstance(value, dict) else _plain(value)
+            for key, value in self.root.items()
         }
 
     @property
@@ -36,7 +37,9 @@ class NodeConfig(RootModel[dict[str, Any]]):
 
     def secrets(self) -> Iterator[str]:
         """The values that came by reference, to be kept out of logs."""
-        yield from (each.get_secret_value() for each in self.root.values() if isinstance(each, SecretStr))
+        for value in self.root.values():
+            each = value.values() if isinstance(value, dict) else (value,)
+            yield from (secret.get_secret_value() for secret in each if isinstance(secret, SecretStr))
 
     def __repr__(self) -> str:
         # Not only what came by reference is secret: many a URL carries a key.
@@ -55,3 +58,7 @@ class NodeConfig(RootModel[dict[str, Any]]):
             except ValueError as error:
                 raise ValueError(f"{key} {error}") from None
         return self
+
+
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -55,6 +55,9 @@ def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[tuple[Place, dic
     for number, rail in items(tables, "rail"):
         for position, node in items(rail, "nodes"):
             yield ("rail", number, "nodes", position), node
+            # Headers are how many hosted endpoints take an API key.
+            if isinstance(node.get("headers"), dict):
+                yield ("rail", number, "nodes", position, "headers"), node["headers"]
     for number, webhook in items(tables, "webhook"):
         yield ("webhook", number), webhook
 

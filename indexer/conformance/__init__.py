@@ -20,6 +20,7 @@ import pytest
 for _theme in (
     "balances",
     "chain",
+    "failures",
     "identity",
     "lifecycle",
     "model",
@@ -33,6 +34,7 @@ for _theme in (
 
 from indexer.conformance.balances import BalanceChecks  # noqa: E402
 from indexer.conformance.chain import ChainChecks  # noqa: E402
+from indexer.conformance.failures import FailureChecks  # noqa: E402
 from indexer.conformance.identity import IdentityChecks  # noqa: E402
 from indexer.conformance.lifecycle import LifecycleChecks  # noqa: E402
 from indexer.conformance.model import ModelChecks  # noqa: E402
@@ -55,6 +57,7 @@ class AdapterConformance(
     PendingChecks,
     BalanceChecks,
     LifecycleChecks,
+    FailureChecks,
     ModelChecks,
 ):
     """All of it. Define ``make_simulator``; see `base.Conformance` for what else may be told."""

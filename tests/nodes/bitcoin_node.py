@@ -124,7 +124,12 @@ def chain_methods(blocks: Mapping[int, str], height: int) -> dict[str, Method]:
             "pruned": False,
         }
 
-    return {"getblockhash": getblockhash, "getblockheader": getblockheader, "getblockchaininfo": getblockchaininfo}
+    return {
+        "getblockhash": getblockhash,
+        "getblockheader": getblockheader,
+        "getblockchaininfo": getblockchaininfo,
+        "getblock": lambda *_: "00",
+    }
 
 
 def chain_node(chain: Chain, height: int | None = None, **other: Any) -> BitcoinNode:

@@ -179,8 +179,8 @@ async def test_a_block_that_is_missing_stalls_the_rail_and_is_never_skipped(stag
     await stage.audit()
 
 
-async def test_what_is_pruned_halts_the_rail_by_name(stage: SolanaStage) -> None:
-    """Going on would lose money without a word."""
+async def test_what_is_pruned_is_never_skipped(stage: SolanaStage) -> None:
+    """Going on would lose money without a word: the rail stands still, by name, until a node has the blocks."""
     sim = stage.solana
     await stage.asks(SOL)
     reached = await sim.slot()
@@ -188,7 +188,48 @@ async def test_what_is_pruned_halts_the_rail_by_name(stage: SolanaStage) -> None
     await sim.mine(30)
     await sim.rpc("devPrune", reached + 10)
     await stage.start(wait=False)
-    assert f"has pruned the block of slot {reached + 1} " in await stage.rail_is("halted", RAIL)
+    assert f"has pruned the block of slot {reached + 1} " in await stage.rail_is("stalled", RAIL)
+    assert (await stage.rail(RAIL))["cursor_height"] == reached
+
+
+async def test_a_short_ledger_is_looked_back_through_as_far_as_it_goes(stage: SolanaStage) -> None:
+    """S14: `covered_from` says how far; the rail goes on, and a payment in what is kept is found."""
+    sim = stage.solana
+    address = await sim.new_address()
+    await sim.mine(40)
+    await sim.pay(address, SOL)
+    await stage.produce(3)
+    kept = await sim.slot() - 20
+    await sim.rpc("devPrune", kept)
+    invoice = await stage.asks(SOL, address=address)
+    await stage.becomes(invoice, "paid")
+    covered = await stage.database.value(
+        "select covered_from from railwatch.destinations where invoice_id = $1", invoice.id
+    )
+    assert covered == kept + 1
+    assert (await stage.rail(RAIL))["state"] == "live"
+
+
+async def test_a_rescan_below_what_is_kept_fails_alone(stage: SolanaStage) -> None:
+    """With its reason in its row; the rail goes on, and so does the next rescan."""
+    sim = stage.solana
+    await stage.asks(SOL)
+    await sim.mine(40)
+    await stage.produce(1)
+    head = await sim.slot()
+    await sim.rpc("devPrune", head - 20)
+    await stage.database.value("select railwatch.request_rescan($1, 1, $2)", RAIL, head - 30)
+
+    async def failed() -> bool:
+        row = await stage.database.row("select error, finished_at from railwatch.rescans order by id limit 1")
+        return row is not None and row["finished_at"] is not None and "has pruned" in str(row["error"])
+
+    await stage.until(failed)
+    invoice = await stage.asks(SOL)
+    await sim.pay(invoice.address, SOL)
+    await stage.produce(2)
+    await stage.becomes(invoice, "paid")
+    assert (await stage.rail(RAIL))["state"] == "live"
 
 
 async def test_a_policy_of_finality_waits_for_it(database: Database) -> None:

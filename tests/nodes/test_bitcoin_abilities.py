@@ -1,0 +1,122 @@
+"""What a node serves is asked for on entering, and any refusal has a fall-back or one clear sentence (HAZARDS B20)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.bitcoin import open_node
+from adapters.bitcoin.params import BITCOIN_REGTEST
+from indexer.config import load_config
+from indexer.rail import NotKept, RailSettings, RailUnavailable, Span
+from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
+from tests.nodes.bitcoin_node import BitcoinNode, Refusal, Speech
+from tests.nodes.test_bitcoin_mempool import WATCHES, node_with, waiting
+
+SETTINGS = RailSettings("rail", BITCOIN_REGTEST.id)
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 429, 501, 502, 503])
+async def test_rest_is_used_where_it_is_served_and_nowhere_else(status: int) -> None:
+    """f11: gateways answer GET with anything; RPC beside it works."""
+    async with node_with(waiting(3), speech=Speech(rest=status)) as node:
+        async with open_node(SETTINGS, {"rpc": node.url}) as rail:
+            assert (await rail.heads()).latest.height == 5
+        with pytest.raises(RailUnavailable, match="rest is true, and the node does not serve it"):
+            await open_node(SETTINGS, {"rpc": node.url, "rest": True}).__aenter__()
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+@pytest.mark.parametrize("how", [400, 403, 413, Refusal(-32600, "batches are limited on your plan")], ids=str)
+async def test_batches_are_as_large_as_the_node_takes_them(most: int, how: Any) -> None:
+    node = node_with(waiting(40), speech=Speech(batch_most=most, refused_by=how))
+    async with node, open_node(SETTINGS, {"rpc": node.url}) as rail:
+        (told,) = await rail.pending(WATCHES)
+        assert told.amount == 1_003
+
+
+@pytest.mark.parametrize("method", ["getblockheader", "getblock"])
+async def test_what_is_needed_and_refused_is_named(method: str) -> None:
+    async with node_with(waiting(3)) as node:
+        del node.methods[method]
+        with pytest.raises(RailUnavailable, match=f"does not serve {method}, which the rail needs: allow it"):
+            await open_node(SETTINGS, {"rpc": node.url}).__aenter__()
+
+
+async def test_a_header_carries_the_key_that_a_file_holds(tmp_path: Path) -> None:
+    """f20: by reference as every secret, kept out of what is shown."""
+    (tmp_path / "node.key").write_text("s3cret\n")
+    async with node_with(waiting(3)) as node:
+        table = f'nodes = [{{ rpc = "{node.url}", headers = {{ "api-key_file" = "node.key" }} }}]'
+        file = tmp_path / "railwatch.toml"
+        file.write_text(
+            '[database]\nurl = "embedded"\n[[rail]]\nname = "btc"\nadapter = "bitcoin"\n'
+            f'chain_id = "{BITCOIN_REGTEST.id}"\n{table}\n[[rail.asset]]\nsymbol = "BTC"\n'
+        )
+        config = load_config(file)
+        [read] = config.rails[0].nodes
+        assert read.reveal()["headers"] == {"api-key": "s3cret"}
+        assert list(read.secrets()) == ["s3cret"]
+        assert "s3cret" not in repr(config)
+        async with open_node(SETTINGS, read.reveal()) as rail:
+            await rail.heads()
+        assert {each.get("api-key") for each in node.headers} == {"s3cret"}
+    for wrong in ({"content-length": "7"}, {"a b": "c"}, {"key": ""}, "key", {"key": "a\nb"}):
+        with pytest.raises(ValueError, match="node: headers"):
+            open_node(SETTINGS, {"rpc": "http://127.0.0.1:1", "headers": wrong})
+
+
+@pytest.mark.parametrize("able", ["peer", "no peer", "too old"])
+async def test_a_pruned_block_comes_from_a_peer_where_one_has_it(able: str) -> None:
+    genesis = BITCOIN_REGTEST.landmarks[0][1]
+    made = MadeBlock([coinbase(Out(50, p2pkh(1)))], parent=genesis)
+    asked: list[int] = []
+
+    def getblock(block_hash: str, verbosity: int = 1) -> Any:
+        if not asked:
+            raise Refusal(-1, "Block not available (pruned data)")
+        return {"size": len(made.raw)} if verbosity else made.raw.hex()
+
+    node = _one_block(made.hash, genesis)
+    node.methods["getblock"] = getblock
+    if able != "too old":
+        services = ["NETWORK", "WITNESS"] if able == "peer" else ["NETWORK_LIMITED"]
+        node.methods["getpeerinfo"] = lambda: [{"id": 7, "servicesnames": services}]
+        node.methods["getblockfrompeer"] = lambda _, peer: asked.append(peer)
+    async with node, open_node(SETTINGS, {"rpc": node.url}) as rail:
+        head = (await rail.heads()).latest
+        span = Span(await rail.block_at(0), head)
+        if able == "peer":
+            assert [ref.hash for ref in (await rail.scan(span, WATCHES)).blocks] == [made.hash]
+            assert asked == [7]
+        else:
+            with pytest.raises(NotKept, match="it keeps blocks from height 1 on"):
+                await rail.scan(span, WATCHES)
+
+
+def _one_block(block_hash: str, genesis: str) -> BitcoinNode:
+    node = node_with(waiting(0))
+    hashes = [genesis, block_hash]
+
+    def getblockhash(height: int) -> str:
+        if height > 1:
+            raise Refusal(-8, "Block height out of range")
+        return hashes[height]
+
+    def getblockheader(asked: str, verbose: bool = True) -> Any:
+        at = hashes.index(asked)
+        return {
+            "hash": asked,
+            "height": at,
+            "time": 1_700_000_000,
+            "confirmations": 2 - at,
+            "previousblockhash": genesis if at else "",
+        }
+
+    info = {"blocks": 1, "headers": 1, "bestblockhash": block_hash, "initialblockdownload": False, "pruneheight": 1}
+    node.methods |= {
+        "getblockhash": getblockhash,
+        "getblockheader": getblockheader,
+        "getblockchaininfo": lambda: {**info, "pruned": True},
+    }
+    return node

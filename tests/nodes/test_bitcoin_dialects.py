@@ -1,0 +1,50 @@
+"""The conformance kit in the dialects of other clients (HAZARDS B20).
+
+Two of them in every run; all of them with ``make dialects`` (RAILWATCH_DIALECTS=all).
+"""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from adapters.bitcoin import open_node
+from adapters.bitcoin.params import BITCOIN
+from indexer.conformance import AdapterConformance, Story
+from indexer.rail import RailAdapter, Simulator
+from tests.nodes.bitcoin_dialects import DIALECTS, DialectSimulator
+
+FEW = ("dogecoin-1.14", "whitelist")
+ALL = os.environ.get("RAILWATCH_DIALECTS") == "all"
+
+
+class InADialect(AdapterConformance):
+    """What they have in common."""
+
+    dialect: str
+
+    def make_simulator(self) -> Simulator:
+        return DialectSimulator(self.dialect)
+
+    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+        assert isinstance(simulator, DialectSimulator)
+        return open_node(replace(simulator.settings, chain_id=BITCOIN.id), simulator.node)
+
+
+for _name in DIALECTS if ALL else FEW:
+    _kit = type(f"Test_{_name.replace('-', '_').replace('.', '_')}", (InADialect,), {"dialect": _name})
+    globals()[_kit.__name__] = pytest.mark.bitcoind(_kit)
+
+
+@pytest.mark.bitcoind
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_payment_is_told_in_every_dialect(dialect: str) -> None:
+    """In the block everywhere, and before it where the client tells what waits."""
+    async with DialectSimulator(dialect) as sim, sim.open_adapter() as rail:
+        story = await Story.begin(sim, rail, 1_000_000)
+        address = await story.address()
+        await story.pay(address)
+        if dialect != "hosted":
+            assert [each.amount for each in await rail.pending(story.watch(address))] == [1_000_000]
+        await sim.mine()
+        assert [each.amount for each in (await story.scan(address)).transfers] == [1_000_000]

@@ -65,6 +65,7 @@ class FakeNode:
     - ``truncates``: blocks come without their last transaction
     - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
     - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
+    - `pruned_below`: it has no block below that height any more
     - `impersonate`: it is another chain after a reconnect; `pin`: it stays on a branch of its own
     - `make_up`: it tells blocks that no other node knows, above the tip, with payments if so wished
     - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
@@ -84,6 +85,7 @@ class FakeNode:
         self.truncates = False
         self.traces = True
         self.keeps: int | None = None
+        self.pruned_below = 0
         self.lag = 0
         self.ahead = 0
         self.finality: int | None = None
@@ -163,6 +165,8 @@ class FakeNode:
         """The block of any branch that has this hash, or None where the node has not got so far."""
         await self._answering()
         block = self._known(block_hash)
+        if block is not None and block.height < self.pruned_below:
+            raise ConnectionError(f"block {block.height} is pruned")
         if block is None or (self.lag and block.height > self._line()[-1].height):
             return None
         txs = [self._tx(tx) for tx in self._shown(block)]

@@ -44,7 +44,7 @@ async def _rename(config: Config, old: str, new: str) -> None:
 def resume(config: Config, as_json: bool, actor: str, name: str, reason: str | None) -> None:
     """Let the halted rail NAME go on from its last committed block, without a restart of the daemon.
 
-    Do this once the cause is gone: a rail that meets it again halts again. After a DeepReorg it is refused.
+    Do this once the cause is gone: a rail that meets it again halts again. It never accepts another chain.
     """
     rail_config(config, name)
     state = asyncio.run(_resume(config, name, actor, reason))

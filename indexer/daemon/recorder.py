@@ -1,6 +1,6 @@
 """Turns what was scanned into one committed step: the only way from a node's answer into the tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -9,9 +9,11 @@ import structlog
 from indexer.core.book import Book, Moment
 from indexer.core.due import due_look
 from indexer.core.policy import Due, Progress
+from indexer.core.states import IllegalMove
 from indexer.core.step import News, gather, settle, settle_clock
+from indexer.daemon.reasons import describe
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
-from indexer.store.errors import BranchChanged
+from indexer.store.errors import BranchChanged, StoreError
 from indexer.store.steps import Look, OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
@@ -21,6 +23,15 @@ LINES_A_STEP = 50
 
 SPACING = 16
 """Every so many heights a block becomes a checkpoint though nothing was found in it."""
+
+
+class InvoiceFailed(Exception):
+    """Invoices that no step can be taken with, because of a defect of ours or of what is stored of them."""
+
+    def __init__(self, invoices: Sequence[UUID], defect: Exception) -> None:
+        named = ", ".join(map(str, invoices[:5]))
+        super().__init__(f"invoice {named} cannot be dealt with (see railwatch explain): {describe(defect)}")
+        self.invoices = invoices
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +113,24 @@ class Recorder:
             absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
             for invoice, detection in absent:
                 news.setdefault(invoice, News()).lost.setdefault(detection, None)
-            books = await step.books({*step.touched.due, *news}, also=(each for _, each in absent))
-            settle(books, news, self._moment(step, position, ()))
+            moment, also = self._moment(step, position, ()), [each for _, each in absent]
+            invoices = {*step.touched.due, *news}
+            books = await self._apply(step, invoices, lambda books: settle(books, news, moment), also)
             await self._save(step, books)
 
     async def record_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
         """Write what second looks said, and what follows from it: final, or an exception."""
         async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-            invoices = await step.save_looks(looks)
-            books = await step.books(invoices, also=(look.claim.id for look in looks))
-            settle(books, {}, self._moment(step, position, ()))
+            moment, also = self._moment(step, position, ()), [look.claim.id for look in looks]
+            books = await self._apply(step, await step.save_looks(looks), lambda books: settle(books, {}, moment), also)
             await self._save(step, books)
 
     async def record_clock(self, rewinds: int) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
         async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-            books = await step.books(await step.closed_windows())
-            settle_clock(books, self._moment(step, position, ()))
+            moment = self._moment(step, position, ())
+            due = set(await step.closed_windows())
+            books = await self._apply(step, due, lambda books: settle_clock(books, moment))
             await self._save(step, books)
             return len(books)
 
@@ -134,8 +146,8 @@ class Recorder:
 
     async def _settle(self, step: OpenStep, taken: Taken, position: Position, subject: Subject) -> int:
         news = self._news(step, subject)
-        books = await step.books({*step.touched.due, *news})
-        settle(books, news, self._moment(step, position, taken.blocks, history=taken.span.settled))
+        moment = self._moment(step, position, taken.blocks, history=taken.span.settled)
+        books = await self._apply(step, {*step.touched.due, *news}, lambda books: settle(books, news, moment))
         await self._save(step, books)
         return sum(len(book.fresh) for book in books)
 
@@ -146,6 +158,38 @@ class Recorder:
                 due = due_look(detection, book.policies, self.traits.horizon, self.traits.has_finalized)
                 if due is not None and detection.rail == self.rail:
                     self.looks[identity] = due
+
+    async def _apply(
+        self,
+        step: OpenStep,
+        invoices: Collection[UUID],
+        act: Callable[[Sequence[Book]], object],
+        also: Collection[UUID] = (),
+    ) -> Sequence[Book]:
+        """Load the invoices and do ``act`` to them. A step is complete or not at all: if an invoice makes that fail,
+        raises `InvoiceFailed` with its name, so that a person can mend it.
+        """
+        try:
+            books = await step.books(invoices, also)
+            act(books)
+        except (StoreError, IllegalMove):
+            raise
+        except Exception as defect:
+            guilty = [invoice for invoice in invoices if not await self._works(step, invoice, act, also)]
+            if guilty and (len(guilty) < len(invoices) or len(invoices) == 1):
+                raise InvoiceFailed(guilty, defect) from defect
+            raise
+        return books
+
+    @staticmethod
+    async def _works(
+        step: OpenStep, invoice: UUID, act: Callable[[Sequence[Book]], object], also: Collection[UUID]
+    ) -> bool:
+        try:
+            act(await step.books([invoice], also))
+        except Exception:  # noqa: BLE001 - only which one it is matters; the failure itself was raised before
+            return False
+        return True
 
     async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
         self._note_looks(books)

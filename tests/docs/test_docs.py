@@ -43,7 +43,8 @@ CONTRACTS_TABLES = (
 )
 FUNCTIONS = {
     *("create_invoice", "cancel_invoice", "hold_invoice", "release_invoice", "record_refund", "record_settlement"),
-    *("resolve_exception", "annotate_exception", "ack", "request_rescan", "find_orders"),
+    *("resolve_exception", "annotate_exception", "ack", "find_orders"),
+    *("request_rescan", "cancel_rescan", "resume_rail"),
     *("lock_consumer", "feed_generation", "feed_check"),
 }
 

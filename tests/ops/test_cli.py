@@ -179,7 +179,7 @@ async def test_a_rail_that_nobody_follows_is_not_called_live(shell: Shell, stage
     await stage.stop()
     text = await shell.told("status")
     assert "not followed" in text
-    assert "no daemon follows it now; it was live" in text
+    assert "the daemon that followed this rail was stopped" in text
 
 
 async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) -> None:

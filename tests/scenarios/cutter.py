@@ -36,10 +36,16 @@ class Cutter:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._passing: set[int] = set()
+        self._frozen: set[int] = set()
 
     def strike_at(self, commit: int, *, before: bool) -> None:
         """Cut everything at the n-th COMMIT from now: before Postgres hears it, or after it has done it."""
         self._strike_in, self._swallows = commit, before
+
+    def freeze(self) -> None:
+        """Let every packet of the connections that exist now vanish, as a firewall does that forgot them."""
+        self._frozen |= self._passing
 
     def mend(self) -> None:
         """Let everything pass again."""
@@ -73,10 +79,12 @@ class Cutter:
                 up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
                 writers.add(up_writer)
                 self._writers.add(up_writer)
+                number = id(task)
+                self._passing.add(number)
                 doomed = asyncio.Event()
                 async with asyncio.TaskGroup() as ways:
-                    questions = ways.create_task(self._questions(reader, up_writer, doomed))
-                    await self._answers(up_reader, writer, doomed)
+                    questions = ways.create_task(self._questions(reader, up_writer, doomed, number))
+                    await self._answers(up_reader, writer, doomed, number)
                     questions.cancel()
         finally:
             for each in writers:
@@ -84,7 +92,7 @@ class Cutter:
             self._writers -= writers
 
     async def _questions(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event, number: int
     ) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             size = await reader.readexactly(4)
@@ -92,6 +100,8 @@ class Cutter:
             while True:
                 head = await reader.readexactly(5)
                 body = await reader.readexactly(int.from_bytes(head[1:]) - 4)
+                if number in self._frozen:
+                    continue
                 kind = "commit" if head[:1] == b"Q" and body.startswith(COMMIT) else "other"
                 chance = self.commits if kind == "commit" else self.others
                 if head[:1] in b"QS" and self._dice.random() < chance:
@@ -104,6 +114,8 @@ class Cutter:
                         break
                 writer.write(head + body)
                 await writer.drain()
+        if number in self._frozen:
+            await asyncio.Event().wait()  # the server hears nothing of it, and keeps the session
         writer.transport.abort()  # the daemon is gone, and so is what waits for an answer
 
     def _strikes(self) -> bool:
@@ -114,10 +126,14 @@ class Cutter:
         self.struck.set()
         return True
 
-    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event) -> None:
+    async def _answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event, number: int
+    ) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(1 << 16):
                 if doomed.is_set():
                     return
+                if number in self._frozen:
+                    continue
                 writer.write(data)
                 await writer.drain()

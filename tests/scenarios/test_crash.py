@@ -159,3 +159,42 @@ async def test_a_paused_daemon_that_wakes_up_after_another_took_over_writes_noth
     assert (paused.returncode, awake.returncode) == (None, None)
     await stage.mine()
     await stage.check([(placed, "ETH", 100)])
+
+
+async def test_a_daemon_that_is_paused_inside_a_step_is_followed_within_fifteen_seconds(stage: EvmStage) -> None:
+    """A step cannot hold what others need: its session ends, and the rail's row with it."""
+    paused = await stage.start()
+    await is_following(stage)
+    placed = await stage.order(100)
+    await stage.tables.all_taken_in()
+    await stage.start()
+    await asyncio.sleep(3)
+    epoch = await stage.database.value("select epoch from railwatch.rails")
+    held = (
+        "select count(*) from pg_stat_activity where application_name = 'railwatch' and state = 'idle in transaction'"
+    )
+    async with stage.database.transaction() as connection:
+        # The step comes to its last lock, and is paused there; then the lock is free, and the step goes no further.
+        await connection.execute("select from railwatch.feed_position for update")
+        await stage.sim.pay(placed.address, 100)
+        await stage.sim.mine()
+        await asyncio.sleep(1)
+        paused.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        before = await connection.fetchval("select last_seq from railwatch.feed_position")
+    await asyncio.sleep(0.5)
+    assert await stage.database.value(held) > 0
+
+    async def is_taken() -> bool:
+        return bool(await stage.database.value("select epoch from railwatch.rails") > epoch)
+
+    while not await is_taken():
+        assert time.monotonic() - stopped < 18
+        await asyncio.sleep(0.1)
+    await stage.mine(2)
+    await stage.check([(placed, "ETH", 100)])
+    told = await stage.database.value("select last_seq from railwatch.feed_position")
+    assert told > before
+    paused.send_signal(signal.SIGCONT)
+    await asyncio.sleep(3)
+    assert await stage.database.value("select last_seq from railwatch.feed_position") == told

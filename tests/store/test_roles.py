@@ -310,6 +310,7 @@ async def test_functions_with_their_owners_rights_cannot_be_led_astray(database:
         "refuse",
         "event_type",
         "state_now",
+        "is_backend_alive",
     }
 
 

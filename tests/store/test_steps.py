@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.watchlist import FewWatches
 from indexer.rail import AssetId, BlockRef, Scanned, Span
 from indexer.store.database import Database
-from indexer.store.errors import LeaseLost
+from indexer.store.errors import BranchChanged, LeaseLost
 from indexer.store.lease import LeaseKeeper
 from indexer.store.rails import load_left
 from indexer.store.steps import Position, StepStore
@@ -179,9 +180,28 @@ async def test_a_look_back_from_before_a_reorg_writes_nothing(desk: Desk) -> Non
     desk.stage.chain.reorg(2, keep=False)
     await desk.step(await desk.block(5))
     before = await desk.told()
-    with pytest.raises(LeaseLost):
+    with pytest.raises(BranchChanged):
         await desk.recorder.record_aside(0, (), scanned.transfers)
     assert await desk.told() == before
+
+
+async def test_no_inclusion_outlives_its_block_a_block_of_another_branch_becomes_no_checkpoint(desk: Desk) -> None:
+    """What is stored at a height, and the cursor itself, are not replaced by what another branch has there."""
+    left = await load_left(desk.stage.database, "story")
+    assert left.cursor is not None
+    scanned = await desk.scan(await desk.block(0), await desk.block(7))
+    paid = next(transfer for transfer in scanned.transfers if transfer.block is not None)
+    assert paid.block is not None
+    await desk.recorder.record_aside(left.rewinds, (), scanned.transfers)
+    before = await desk.told(), (await load_left(desk.stage.database, "story")).checkpoints
+    for strange in (
+        replace(paid.block, hash="of another branch"),
+        replace(paid.block, height=left.cursor.height, hash="of another branch"),
+        replace(paid.block, height=left.cursor.height + 1),
+    ):
+        with pytest.raises(BranchChanged):
+            await desk.recorder.record_aside(left.rewinds, (), [replace(paid, block=strange)])
+    assert (await desk.told(), (await load_left(desk.stage.database, "story")).checkpoints) == before
 
 
 async def test_a_large_step_is_told_as_a_small_one(database: Database) -> None:

@@ -184,10 +184,6 @@ begin
     if known.state <> 'halted' then
         perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is ' || known.state || ', not halted');
     end if;
-    if known.reason like 'DeepReorg%' then
-        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' halted because the chain left what was final: ' || known.reason,
-            'A person has to decide which payments still exist. Follow docs/runbooks/rail-halted.md, "DeepReorg".');
-    end if;
     update railwatch.rails
     set state = 'starting', updated_at = now(),
         reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(known.reason, '')
@@ -195,7 +191,7 @@ begin
     perform pg_notify('railwatch_work', 'resume');
     return 'starting';
 end $$;
-comment on function railwatch.resume_rail is 'Let a halted rail go on from its last committed block, once its cause is gone. Refused after a DeepReorg.';
+comment on function railwatch.resume_rail is 'Let a halted rail go on from its last committed block, once its cause is gone. It accepts no other chain: after a DeepReorg the rail goes on only where the node has our chain again.';
 
 insert into railwatch.rights (role, object, privileges)
 select role, object, 'select'

@@ -50,7 +50,9 @@ order by address_key is not null, id limit $2
 -- name: take_in
 -- Give parsed destinations their key, unless an open invoice holds the address already: the later one is rejected. Those
 -- of one call share the family's next number, whose row is held to the commit: numbers come in the order of commits. Each
--- look for a holder names all columns of its index, whatever the tables held when it was planned.
+-- look for a holder names all columns of its index, whatever the tables held when it was planned. An invoice's other
+-- destinations at the same address get the key at once, whichever rail they are on: else what is found before their turn
+-- would pass for the wrong asset or network. One that only spells the address of another differently is rejected.
 with given as (
     select * from unnest($1::uuid[], $2::bytea[], $3::text[]) as t (id, key, display)
 ), clashing as (
@@ -63,20 +65,34 @@ with given as (
         join railwatch.invoices i on i.id = other.invoice_id
             and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
         where other.invoice_id <> mine.invoice_id and other.reference is not distinct from mine.reference
-          and other.watch_state in ('registered', 'watching')) as holder
+          and other.watch_state in ('registered', 'watching')) as holder,
+        exists (
+            select from railwatch.destinations o
+            where o.invoice_id = mine.invoice_id and o.position < mine.position and o.address_key = given.key
+              and o.rail = mine.rail and o.asset = mine.asset and o.reference is not distinct from mine.reference
+              and o.watch_state <> 'rejected') as repeated,
+        mine.invoice_id, mine.family, mine.address_folded, mine.reference, given.key, given.display
     from given join railwatch.destinations mine on mine.id = given.id
 ), numbered as (
     insert into railwatch.watch_position as known (family, last_seq) values ($4, 1)
     on conflict (family) do update set last_seq = known.last_seq + 1
     returning last_seq
+), siblings as (
+    update railwatch.destinations d
+    set address_key = c.key, address = c.display, keyed_at = now(), keyed_seq = numbered.last_seq
+    from clashing c, numbered
+    where d.invoice_id = c.invoice_id and d.family = c.family and d.address_folded = c.address_folded
+      and d.reference is not distinct from c.reference and c.holder is null and not c.repeated
+      and d.id <> all ($1::uuid[]) and d.watch_state = 'registered' and d.address_key is null
 )
 update railwatch.destinations d
-set address_key = case when c.holder is null then given.key end,
+set address_key = case when c.holder is null and not c.repeated then given.key end,
     address = given.display,
     keyed_at = now(),
     keyed_seq = numbered.last_seq,
-    watch_state = case when c.holder is null then d.watch_state else 'rejected' end,
-    watch_error = 'the address belongs to open invoice ' || c.holder
+    watch_state = case when c.holder is null and not c.repeated then d.watch_state else 'rejected' end,
+    watch_error = case when c.holder is not null then 'the address belongs to open invoice ' || c.holder
+                       when c.repeated then 'the invoice asks for the same asset at the same address twice' end
 from given join clashing c on c.id = given.id, numbered
 where d.id = given.id and d.watch_state = 'registered'
 returning d.id, d.address_key, d.watch_state = 'registered' as taken

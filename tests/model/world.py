@@ -182,6 +182,8 @@ class World:
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
         self.daemons: dict[str, asyncio.Task[None]] = {}
         self.named = 0
+        self.unnoticed: list[tuple[datetime, datetime]] = []
+        """From when to when a daemon could not know yet that it is blind."""
         self.failures: list[str] = []
         """Tasks of daemons that failed for a reason that nobody foresaw."""
         self.told: dict[UUID, tuple[Any, ...]] = {}
@@ -575,8 +577,22 @@ class World:
 
     @verb
     async def time_passes(self, *, seconds: int) -> None:
-        """Nothing happens for a while."""
+        """Nothing happens for a while.
+
+        A daemon cannot know that the newest block has grown old before it looks again: until then it is not blind.
+        """
         await self.passes(seconds)
+        if seconds < STALL_AFTER or not self.daemons:
+            return
+        began = self.clock.now()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                while not await self._is_stalled():  # noqa: ASYNC110 - it is in a database
+                    await asyncio.sleep(0.004)
+        self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.2)))
+
+    async def _is_stalled(self) -> bool:
+        return await self.database.value("select state from railwatch.rails where name = $1", RAIL) == "stalled"
 
     @verb
     async def breathes(self, *, milliseconds: int) -> None:

@@ -14,19 +14,28 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from types import ModuleType
 from typing import Any
 
+from indexer.store import database
+
 SCALE = 50
 """The literal sleeps of the rail's loops are this much shorter."""
 
 PAUSES: dict[str, dict[str, float]] = {
     "indexer.daemon.alarms": {"LOOK_EVERY": 0.05},
+    "indexer.daemon.cross_check": {"COMPARE_SECONDS": 0.2},
     "indexer.daemon.database": {"RETRY_EVERY": 0.05},
-    "indexer.daemon.follower": {"CLOCK_INTERVAL": 0.03},
+    "indexer.daemon.follower": {"CLOCK_INTERVAL": 0.03, "HELD_POLL": 0.02},
+    "indexer.daemon.isolation": {"PAUSE_FIRST": 0.05, "PAUSE_LONGEST": 0.1, "ASIDE_FIRST": 0.05, "ASIDE_LONGEST": 0.1},
     "indexer.daemon.node": {"REST_FIRST": 0.01, "REST_MOST": 0.05},
-    "indexer.daemon.nodeset": {"WITNESS_SECONDS": 0.2},
+    "indexer.daemon.nodeset": {"WITNESS_SECONDS": 0.2, "REREAD_SECONDS": 0.2},
+    "indexer.daemon.rescan": {"RETRY_FIRST": 0.05, "RETRY_LONGEST": 0.1},
     "indexer.daemon.runner": {"LONGEST_PAUSE": 0.03},
     "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.05, "COUNT_EVERY": 600.0},
 }
 """Seconds, by module and constant. A constant that was renamed fails the model at once, so that it stays quick."""
+
+
+SEARCH_PATH = "model, pg_catalog, pg_temp"
+"""In which `now()` is found: the schema `model` has one that reads the story's clock."""
 
 
 class StoryClock:
@@ -113,8 +122,14 @@ def story_time(clock: StoryClock) -> Iterator[None]:
     runner = importlib.import_module("indexer.daemon.runner")
     put(runner, "asyncio", _Asyncio())
     put(runner, "Listener", _listener_of(runner.Listener))
+    paths = [database.BOUNDS, database.SESSION]
+    usual = [settings["search_path"] for settings in paths]
+    for settings in paths:
+        settings["search_path"] = SEARCH_PATH
     try:
         yield
     finally:
+        for settings, path in zip(paths, usual, strict=True):
+            settings["search_path"] = path
         for module, name, value in reversed(saved):
             setattr(module, name, value)

@@ -8,13 +8,10 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from indexer.daemon import runner
-from indexer.store.database import Database
-from indexer.store.lease import LeaseKeeper
 from tests.model import oracle
 from tests.model.clock import StoryClock, story_time
 from tests.model.server import Server
-from tests.model.world import DAEMON, RAIL, STALL_AFTER, Setting, World
+from tests.model.world import RAIL, STALL_AFTER, Setting, World
 
 T = TypeVar("T")
 
@@ -36,14 +33,12 @@ class Harness:
         self._runner = asyncio.Runner()
         self._time = story_time(self.clock)
         self._time.__enter__()
-        self._keeper, runner.LeaseKeeper = runner.LeaseKeeper, _keeper  # type: ignore[assignment,misc]
         self._stack = AsyncExitStack()
         self.server = self.run(self._stack.enter_async_context(Server()))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.run(self._stack.aclose())
-        runner.LeaseKeeper = self._keeper  # type: ignore[misc]
         self._time.__exit__(None, None, None)
         self._runner.close()
 
@@ -81,11 +76,6 @@ class Harness:
                 else:
                     self.run(getattr(world, name)(**arguments))
             self.run(settle(world, fully=True))
-
-
-def _keeper(database: Database, rail: str, holder: str) -> LeaseKeeper:
-    """Daemons of one process hold their leases under names of their own."""
-    return LeaseKeeper(database, rail, f"{holder}/{DAEMON.get()}")
 
 
 async def settle(world: World, *, fully: bool = False) -> None:

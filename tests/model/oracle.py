@@ -120,7 +120,8 @@ def early_differences(world: World, tables: Tables, line: Row) -> Iterable[str]:
         if deep < needed:
             yield f"early: seq {line['seq']} told {state} of block {block[:8]}, which never was more than {deep} deep"
     age = world.truth.age_of_tip(line["recorded_at"])
-    if _is_promotion(line) and age > STALL_AFTER + SLACK.total_seconds():
+    noticed = not any(since <= line["recorded_at"] <= until for since, until in world.unnoticed)
+    if _is_promotion(line) and noticed and age > STALL_AFTER + SLACK.total_seconds():
         yield f"blind: seq {line['seq']} told {line['subject']} {state} when the newest block was {age:.0f} s old"
 
 

@@ -11,6 +11,7 @@ import asyncpg
 
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
+from tests.model.clock import SEARCH_PATH
 
 CLOCK = """
 create schema model;
@@ -48,13 +49,13 @@ class Server:
         for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
             await self._admin.execute(f"alter system set {setting}")
         await self._admin.execute("select pg_reload_conf()")
-        await self._admin.execute("alter role current_user set search_path = model, pg_catalog")
+        await self._admin.execute(f"alter role current_user set search_path = {SEARCH_PATH}")
         connection = await asyncpg.connect(self._dsn)
         try:
             await connection.execute(CLOCK)
             await migrate(connection)
             for row in await connection.fetch(PATHS):
-                await connection.execute(f"alter function {row[0]} set search_path = model, pg_catalog, pg_temp")
+                await connection.execute(f"alter function {row[0]} set search_path = {SEARCH_PATH}")
         finally:
             await connection.close()
         return self

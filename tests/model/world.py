@@ -8,7 +8,6 @@ import functools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -18,7 +17,6 @@ from uuid import UUID
 import asyncpg
 
 from adapters.fake import FakeChain, FakeNode, Output, Rules, address, forget, node_of, register
-from adapters.fake.chain import Block, Tx
 from adapters.fake.decode import asset_id
 from indexer.config import Config
 from indexer.daemon.supervisor import Silent, serve
@@ -45,9 +43,6 @@ DEEPEST = 4
 
 REFUSALS = ("RW002", "RW003", "RW007", "RW008", "RW010", "RW012", "RW013", "RW014")
 """What the contract may answer to a verb that does not fit the moment."""
-
-DAEMON: ContextVar[str] = ContextVar("DAEMON", default="")
-"""Which daemon of the process a task belongs to."""
 
 CONNECTION_LOST = (StoreUnavailable, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
@@ -141,17 +136,22 @@ class Purse:
         return self.came[asset] - (self.refunded[asset] - waived) - self.order.asks[asset]
 
 
-class Started(Silent):
-    """A reporter that is true once the daemon got through its start."""
+class Watcher(Silent):
+    """A reporter that knows whether the daemon got through its start, and what failed that nobody foresaw."""
 
-    __slots__ = ("_ready",)
+    __slots__ = ("failures", "is_ready")
+
+    def __init__(self, failures: list[str]) -> None:
+        object.__setattr__(self, "failures", failures)
+        object.__setattr__(self, "is_ready", False)
 
     def ready(self) -> None:
         """Every rail has its task."""
-        object.__setattr__(self, "_ready", True)
+        object.__setattr__(self, "is_ready", True)
 
-    def __bool__(self) -> bool:
-        return getattr(self, "_ready", False)
+    def failed(self, task: str) -> None:
+        """A task failed, and starts again."""
+        self.failures.append(task)
 
 
 def verb(act: Callable[Concatenate["World", P], Awaitable[None]]) -> Callable[Concatenate["World", P], Awaitable[None]]:
@@ -182,6 +182,10 @@ class World:
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
         self.daemons: dict[str, asyncio.Task[None]] = {}
         self.named = 0
+        self.unnoticed: list[tuple[datetime, datetime]] = []
+        """From when to when a daemon could not know yet that it is blind."""
+        self.failures: list[str] = []
+        """Tasks of daemons that failed for a reason that nobody foresaw."""
         self.told: dict[UUID, tuple[Any, ...]] = {}
         """Every event id that any generation of the feed had, with what it said."""
 
@@ -247,14 +251,13 @@ class World:
         name = f"daemon{self.named}"
 
         async def run() -> None:
-            DAEMON.set(name)
             while True:
-                started = Started()
+                watcher = Watcher(self.failures)
                 try:
-                    await serve(self.config, None, started)
+                    await serve(self.config, None, watcher)
                 except CONNECTION_LOST:
                     # Whoever cannot reach Postgres at the start is started again by the service manager.
-                    if started or self._is_cancelled():
+                    if watcher.is_ready or self._is_cancelled():
                         raise
                     await asyncio.sleep(0.05)
 
@@ -278,7 +281,9 @@ class World:
             await self.stop(name)
 
     def raise_for_dead_daemons(self) -> None:
-        """Raise what a daemon died of."""
+        """Raise what a daemon, or one of its tasks, died of."""
+        if self.failures:
+            raise AssertionError(f"tasks failed: {self.failures}")
         for daemon in self.daemons.values():
             if daemon.done():
                 daemon.result()
@@ -526,21 +531,21 @@ class World:
                 troubled.pin(self.chain.tip.hash)
 
     @verb
-    async def lies(self, *, node: int, order: int, back: int = 0, blocks: int = 10) -> None:
-        """A node makes up blocks of its own, the first with a payment, on the tip or ``back`` blocks below."""
+    async def lies(self, *, node: int, order: int, back: int = 0, blocks: int = 10, early: bool = False) -> None:
+        """A node makes up blocks of its own, the first with a payment, on the tip or ``back`` blocks below.
+
+        ``early``: it also calls its newest block final.
+        """
         paid = self.order(order)
         if self.setting.nodes < 2 or paid is None or not self._is_first_liar() or self._honest_away(but=node):
             return
         self.lying = node % self.setting.nodes
-        chain = self.chain
-        line = chain.line
-        amount = sum(paid.asks.values())
-        made_up = Tx(chain.fresh_name("tx"), (f"coin:{chain.fresh_name('coin')[:16]}",), (
-            self.output(paid.address, amount, self.coin not in paid.asks),))  # fmt: skip
-        block: Block = chain.grow(line[max(0, len(line) - 1 - back)], [made_up])
-        for _ in range(blocks - 1):
-            block = chain.grow(block)
-        self.node(self.lying).pin(block.hash)
+        liar, amount = self.node(self.lying), sum(paid.asks.values())
+        if back:
+            liar.pin(self.chain.line[max(0, len(self.chain.line) - 1 - back)].hash)
+        liar.make_up(blocks, self.output(paid.address, amount, self.coin not in paid.asks))
+        if early:
+            liar.finality = 0
 
     def _is_first_liar(self) -> bool:
         return self.lying is None
@@ -563,7 +568,7 @@ class World:
     def _heal(self, number: int) -> None:
         healed = self.node(number)
         healed.down = healed.hangs = False
-        healed.lag, healed.latency = 0, 0.0
+        healed.lag, healed.latency, healed.finality = 0, 0.0, None
         if self.lying == number:
             self.lying = None
         healed.pin(None)
@@ -572,8 +577,22 @@ class World:
 
     @verb
     async def time_passes(self, *, seconds: int) -> None:
-        """Nothing happens for a while."""
+        """Nothing happens for a while.
+
+        A daemon cannot know that the newest block has grown old before it looks again: until then it is not blind.
+        """
         await self.passes(seconds)
+        if seconds < STALL_AFTER or not self.daemons:
+            return
+        began = self.clock.now()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                while not await self._is_stalled():  # noqa: ASYNC110 - it is in a database
+                    await asyncio.sleep(0.004)
+        self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.2)))
+
+    async def _is_stalled(self) -> bool:
+        return await self.database.value("select state from railwatch.rails where name = $1", RAIL) == "stalled"
 
     @verb
     async def breathes(self, *, milliseconds: int) -> None:

@@ -1,10 +1,12 @@
 -- name: quiet_step
 -- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell. While
--- the rail is blind nothing is promoted, so nothing is due. Coverage never runs ahead of the chain by more than a stall.
+-- the rail is blind nothing is promoted, so nothing is due. Coverage never runs ahead of the chain by more than a stall,
+-- and a step that does not reach the head ($11 is null) covers nothing: `least` would leave the null out.
 update railwatch.rails r
 set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
     finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-    covered_until = greatest(covered_until, least(now() - $11::interval, $7::timestamptz + r.stall_after))
+    covered_until = greatest(covered_until, case when $11::interval is not null
+        then least(now() - $11::interval, $7::timestamptz + r.stall_after) end)
 where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
   and ($12 = 'stalled' or not exists (
       select from railwatch.detections d where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4))
@@ -21,7 +23,9 @@ with fence as (
     update railwatch.rails r
     set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
         finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-        covered_until = greatest(covered_until, least(now() - $11::interval, $7::timestamptz + r.stall_after)), rewinds = rewinds + $14
+        covered_until = greatest(covered_until, case when $11::interval is not null
+            then least(now() - $11::interval, $7::timestamptz + r.stall_after) end),
+        rewinds = rewinds + $14
     where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
     returning r.covered_until
 ), kept as (

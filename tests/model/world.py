@@ -44,7 +44,12 @@ DEEPEST = 4
 REFUSALS = ("RW002", "RW003", "RW007", "RW008", "RW010", "RW012", "RW013", "RW014")
 """What the contract may answer to a verb that does not fit the moment."""
 
-CONNECTION_LOST = (StoreUnavailable, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+CONNECTION_LOST = (
+    StoreUnavailable,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 P = ParamSpec("P")
 

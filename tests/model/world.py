@@ -49,6 +49,7 @@ CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
+    OSError,
 )
 
 P = ParamSpec("P")

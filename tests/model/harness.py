@@ -128,6 +128,7 @@ async def _becomes_exact(world: World) -> None:
     deadline, quiet_since, before = time.monotonic() + PATIENCE, time.monotonic(), None
     while True:
         world.raise_for_dead_daemons()
+        await world.reader.reads(world.database)
         tables = await oracle.read(world.database)
         wrong = oracle.differences(world, tables)
         if not wrong:

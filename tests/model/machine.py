@@ -101,6 +101,10 @@ class Model(RuleBasedStateMachine):
     def resolves(self, which: int, pause: int) -> None:
         self._play("resolves", pause, which=which)
 
+    @rule()
+    def is_read(self) -> None:
+        self._play("is_read", 0)
+
     @rule(start=st.sampled_from([0, 3, 6, 10]), pause=pauses)
     def rescans(self, start: int, pause: int) -> None:
         self._play("rescans", pause, start=start)

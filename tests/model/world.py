@@ -44,7 +44,13 @@ DEEPEST = 4
 REFUSALS = ("RW002", "RW003", "RW007", "RW008", "RW010", "RW012", "RW013", "RW014")
 """What the contract may answer to a verb that does not fit the moment."""
 
-CONNECTION_LOST = (StoreUnavailable, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+CONNECTION_LOST = (
+    StoreUnavailable,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
 
 P = ParamSpec("P")
 
@@ -136,6 +142,26 @@ class Purse:
         return self.came[asset] - (self.refunded[asset] - waived) - self.order.asks[asset]
 
 
+class Reader:
+    """A consumer elsewhere, which keeps the lines that it read, and its position with the feed's generation."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, UUID]] = []
+        self.generation: UUID | None = None
+
+    async def reads(self, database: Database) -> None:
+        """Go back to where `feed_check` says, and read on, as docs/contract.md asks of a consumer."""
+        async with database.connection() as connection, connection.transaction(isolation="repeatable_read"):
+            seq, event = self.lines[-1] if self.lines else (0, None)
+            if self.generation is not None:
+                check = "select railwatch.feed_check($1, $2, $3)"
+                seq = await connection.fetchval(check, self.generation, seq, event)
+                self.lines = [line for line in self.lines if line[0] <= seq]
+            self.generation = await connection.fetchval("select railwatch.feed_generation()")
+            more = "select seq, event_id from railwatch.transitions where seq > $1 order by seq"
+            self.lines += [(row["seq"], row["event_id"]) for row in await connection.fetch(more, seq)]
+
+
 class Watcher(Silent):
     """A reporter that knows whether the daemon got through its start, and what failed that nobody foresaw."""
 
@@ -178,8 +204,11 @@ class World:
         self.dropped: list[str] = []
         self.with_gold = True
         self.lying: int | None = None
+        self.lied = False
+        """A node once contradicted the others, so that a second look at a block may have met another one there."""
         self.lagged = False
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
+        self.reader = Reader()
         self.daemons: dict[str, asyncio.Task[None]] = {}
         self.named = 0
         self.unnoticed: list[tuple[datetime, datetime]] = []
@@ -410,6 +439,11 @@ class World:
             await self.act(call, rows[which % len(rows)]["id"])
 
     @verb
+    async def is_read(self) -> None:
+        """A consumer elsewhere reads the feed."""
+        await self.reader.reads(self.database)
+
+    @verb
     async def rescans(self, *, start: int) -> None:
         """Ask for a rescan from a height up to the cursor."""
         await self.act("select railwatch.request_rescan($1, $2)", RAIL, start)
@@ -527,7 +561,7 @@ class World:
             case "restart":
                 troubled.restart()
             case "pin" if self.setting.nodes > 1 and self._is_first_liar():
-                self.lying = node
+                self.lying, self.lied = node, True
                 troubled.pin(self.chain.tip.hash)
 
     @verb
@@ -539,7 +573,7 @@ class World:
         paid = self.order(order)
         if self.setting.nodes < 2 or paid is None or not self._is_first_liar() or self._honest_away(but=node):
             return
-        self.lying = node % self.setting.nodes
+        self.lying, self.lied = node % self.setting.nodes, True
         liar, amount = self.node(self.lying), sum(paid.asks.values())
         if back:
             liar.pin(self.chain.line[max(0, len(self.chain.line) - 1 - back)].hash)

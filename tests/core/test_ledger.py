@@ -856,6 +856,8 @@ def test_what_a_second_look_contradicts_is_an_exception_and_stays_as_it_is():
     story.quiet(5)
     assert story.tale("tx") == ["included", "confirmed"]
     assert story.open_cases(order) == ["content_mismatch"]
+    policies = {order.destinations[0].id: order.destinations[0].policy}
+    assert next_due(story.found("tx"), policies, 4, False) is None, "so no step loads it again and again"
     # In another block it is another reading.
     story.reorg(9, [pay(order, 100, "tx")])
     story.quiet(12)

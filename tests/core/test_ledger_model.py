@@ -538,6 +538,7 @@ def test_the_tales_reach_every_state():
     decided_by_people = {InvoiceState.CANCELLED, InvoiceState.REFUNDED, InvoiceState.FLAGGED}
     assert reached >= {f"invoice {state}" for state in set(InvoiceState) - decided_by_people}
     assert reached >= {f"detection {state}" for state in DetectionState}
-    other_tales = {"wrong_network", "unattributed_balance"}  # of one rail, and of what its blocks show
+    # Of one rail, of what its blocks show, and of nodes that tell the truth.
+    other_tales = {"wrong_network", "unattributed_balance", "content_mismatch"}
     assert kinds >= set(SEVERITY) - other_tales
     assert repeated >= {"reversed", "underpaid", "stuck_confirming", "mixed_destinations"}

@@ -162,8 +162,15 @@ class Story:
     """
 
     def __init__(
-        self, *invoices: Invoice, horizon: int = 100, has_finality: bool = False, rail: str = RAIL, lazy: bool = False
+        self,
+        *invoices: Invoice,
+        horizon: int = 100,
+        has_finality: bool = False,
+        rail: str = RAIL,
+        lazy: bool = False,
+        least: Mapping[AssetId, int] = CONFIGURED,
     ) -> None:
+        self.configured = {**CONFIGURED, **least}
         self.rail, self.horizon, self.has_finality, self.lazy = rail, horizon, has_finality, lazy
         self.invoices = {each.id: each for each in invoices}
         self.detections: dict[UUID, dict[UUID, Detection]] = {each.id: {} for each in invoices}
@@ -322,7 +329,9 @@ class Story:
                 names = (each.id, each.destination_id, identity, each.tx_id, each.tx_index)
                 is_final = each.state is DetectionState.FINAL
                 recorded.append(Known(*names, each.destination_id.bytes, each.asset, block, is_final))
-        return gather(transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), CONFIGURED, self.now)
+        return gather(
+            transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), self.configured, self.now
+        )
 
     def _lose(self, lost: dict[str, str | None]) -> None:
         news = {}
@@ -435,7 +444,7 @@ def _nothing_changes_in_silence(old: Book, new: Book) -> None:
     told = {(each.detection_id, each.version) for each in new.observations}
     assert len(told) == len(new.observations)
     assert {identity for identity, _ in told} >= new.fresh
-    if not new.changed and not new.transitions and not any(way.left_out for way in new.invoice.destinations):
+    if not new.changed and not new.transitions and not any(way.left_out or way.small_count for way in new.invoice.destinations):
         assert new.invoice == old.invoice
     if new.invoice.version == old.invoice.version:
         assert (new.invoice.state, new.invoice.settled_at) == (old.invoice.state, old.invoice.settled_at)

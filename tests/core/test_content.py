@@ -1,0 +1,100 @@
+"""What a transaction pays may depend on the block that it is in; what an invoice received is kept as sums."""
+
+from dataclasses import replace
+from uuid import uuid5
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer.core.ids import EVENT_NAMESPACE, derived_id
+from indexer.core.model import Refunded
+from indexer.core.states import DetectionState, InvoiceState
+from indexer.core.tally import added, totals, without
+
+from .stories import Story, destination, invoice, model_settings, pay
+
+
+def test_another_amount_in_another_block_is_taken_over_and_told():
+    order = invoice()
+    story = Story(order)
+    story.mine(pay(order, 100, "tx", maturity=1))
+    assert order.state is InvoiceState.PAID
+    story.reorg(1, [pay(order, 60, "tx", maturity=4, spends=("coin",))], [])
+    found = story.found("tx")
+    assert (found.amount, found.maturity, found.spends) == (60, 4, ("coin",))
+    assert order.state is InvoiceState.CONFIRMING
+    included = [line for line in story.feed if line.subject == "detection" and line.to_state == "included"]
+    assert included[-1].evidence == {"observation": found.version, "amount": "60", "amount_was": "100"}
+    assert "amount" not in included[0].evidence
+    story.quiet(2)
+    assert order.state is InvoiceState.UNDERPAID
+
+
+def test_an_inclusion_that_is_seen_in_another_block_without_a_reorg_is_taken_back_first():
+    order = invoice()
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    story.mine(pay(order, 100, "tx"))
+    assert story.tale("tx") == ["included", "confirmed", "orphaned", "included", "confirmed"]
+    assert story.states(order)[-1] == "paid"
+    assert story.found("tx").block_hash == story.blocks[-1].hash
+
+
+def test_what_the_transaction_paid_before_is_replaced_by_itself():
+    one, two = invoice("one"), invoice("two")
+    story = Story(one, two)
+    story.mine(pay(one, 100, "tx"))
+    story.reorg(1, [pay(two, 100, "tx")], [])
+    assert (one.state, two.state) == (InvoiceState.CREATED, InvoiceState.PAID)
+    assert story.tale("tx")[:4] == ["included", "confirmed", "orphaned", "replaced"]
+    assert story.open_cases(one) == ["double_spend", "reversed"]
+
+
+def test_a_transfer_that_is_too_small_is_counted_and_moves_nothing():
+    order = invoice()
+    story = Story(order, least={order.destinations[0].asset: 50})
+    story.mine(pay(order, 49, "small"), pay(order, 40, "small", index="vout:1"))
+    assert order.state is InvoiceState.CREATED
+    assert story.small == [(2, 89)]
+    assert story.feed == []
+    story.mine(pay(order, 100, "tx"))
+    assert order.state is InvoiceState.PAID
+
+
+def test_a_blind_rail_tells_what_it_sees_and_confirms_nothing():
+    order = invoice()
+    story = Story(order)
+    story.blind = True
+    story.mine(pay(order, 100, "tx"))
+    story.quiet(3)
+    assert order.state is InvoiceState.CONFIRMING
+    story.blind = False
+    story.quiet(1)
+    assert order.state is InvoiceState.PAID
+
+
+def test_what_was_given_back_before_the_order_was_settled_is_owed_again():
+    assert Refunded(100, surplus=30, waived=20).owed_again == 50
+
+
+@given(st.lists(st.tuples(st.sampled_from([40, 60]), st.sampled_from(list(DetectionState)), st.booleans()), max_size=8))
+@model_settings(100)
+def test_the_sums_of_some_and_of_the_others_are_the_sums_of_all(facts):
+    order = invoice("order", 100, destination())
+    story = Story(order)
+    story.mine(pay(order, 1, "tx"))
+    first = story.found("tx")
+    known = [
+        replace(first, id=derived_id(str(place)), amount=amount, state=state, in_time=in_time)
+        for place, (amount, state, in_time) in enumerate(facts)
+    ]
+    tallies = added(totals(known))
+    for cut in range(len(known) + 1):
+        assert added(totals(known[:cut], without(tallies, known[:cut]))) == tallies
+    assert without(tallies, known) == {}
+
+
+@given(st.text())
+@model_settings(100)
+def test_a_derived_id_is_the_uuid_of_its_name(name):
+    assert derived_id(name) == uuid5(EVENT_NAMESPACE, name)

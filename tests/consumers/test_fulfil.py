@@ -161,7 +161,7 @@ class Reaper(Cutter):
         self.victim: Process | None = None
 
     async def _questions(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: asyncio.Event, number: int
     ) -> None:
         try:
             size = await reader.readexactly(4)

@@ -155,6 +155,10 @@ class Recorder:
 
     async def _settle(self, step: OpenStep, taken: Taken, position: Position, subject: Subject) -> int:
         news = self._news(step, subject)
+        if not len(taken.span):
+            # A look-back or a rescan shows blocks that were followed already: what is small there was counted then.
+            for about in news.values():
+                about.small.clear()
         moment = self._moment(step, position, taken.blocks, history=taken.span.settled)
         books = await self._apply(step, {*step.touched.due, *news}, lambda books: settle(books, news, moment))
         await self._save(step, books)

@@ -221,6 +221,8 @@ async def test_dust_below_the_least_amount_is_counted_and_moves_nothing(database
         await stage.mine(2)
         assert await stage.state(invoice) == "created"
         assert await detections(stage, invoice) == []
+        await stage.database.value("select railwatch.request_rescan($1, 0)", stage.chain.name)
+        await stage.rescanned()
         row = await stage.database.row(
             "select small_count, small_amount from railwatch.destinations where invoice_id = $1", invoice.id
         )

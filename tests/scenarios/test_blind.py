@@ -54,7 +54,7 @@ async def test_a_stalled_rail_pays_nobody_covers_nothing_and_promotes_at_once_wh
 
 
 async def test_a_rail_whose_finality_stands_is_stalled_and_pays_nobody_by_depth_either(database: Database) -> None:
-    chain = chain_named(rules=FINALITY)  # ten seconds a block: finality is 80 s behind the head
+    chain = chain_named(rules=FINALITY, clock=None)  # ten seconds a block: finality is 80 s behind the head
     async with Stage(database, [chain], options={"finality_stall_after": 120}) as stage:
         await stage.mine(20)
         node_of(chain.name).finality_at = chain.tip.height - 8

@@ -254,7 +254,7 @@ create table railwatch.destinations (
     keyed_at timestamptz,
     position int not null,
     left_out bigint not null default 0,
-    accepts_from timestamptz not null,
+    accepts_from timestamptz not null default '1970-01-01 00:00:00+00',
     tip_at_creation bigint,
     tallies jsonb not null default '[]',
     small_count bigint not null default 0,
@@ -1810,6 +1810,11 @@ begin
             execute format('alter table %s enable always trigger append_only', place.of_table);
         end if;
     end loop;
+    -- A destination's sums name rails too, also of what came on another rail than its own.
+    update railwatch.destinations d
+    set tallies = (select jsonb_agg(case when t ->> 0 = old_name then jsonb_set(t, '{0}', to_jsonb(new_name)) else t end)
+                   from jsonb_array_elements(d.tallies) t)
+    where exists (select from jsonb_array_elements(d.tallies) t where t ->> 0 = old_name);
     delete from railwatch.assets where rail = old_name;
     delete from railwatch.rails where name = old_name;
 end $$;

@@ -26,6 +26,7 @@ comment on column railwatch.destinations.small_amount is 'Their sum in base unit
 update railwatch.destinations d set accepts_from = i.created_at - interval '10 minutes'
 from railwatch.invoices i where i.id = d.invoice_id;
 alter table railwatch.destinations alter column accepts_from set not null;
+alter table railwatch.destinations alter column accepts_from set default '1970-01-01 00:00:00+00';
 update railwatch.destinations d set tallies = known.tallies
 from (
     select destination_id, jsonb_agg(jsonb_build_array(rail, asset, kind, state, in_time, amount::text, number)) as tallies

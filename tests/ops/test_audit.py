@@ -1,5 +1,6 @@
 """`railwatch audit`: it finds what the tables and a node tell otherwise, nothing else, and it changes nothing."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -190,3 +191,18 @@ async def test_its_connection_refuses_every_change(database: Database) -> None:
         assert await reading.value("select 1") == 1
         with pytest.raises(StoreUnavailable, match="read-only"):
             await reading.value("update railwatch.settings set value = value")
+
+
+async def test_what_a_second_reading_does_not_find_is_no_difference(
+    shell: Shell, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the daemon commits a step, or follows a reorg, between the node's answer and the tables'."""
+    monkeypatch.setattr("indexer.ops.audit.AGAIN_AFTER", 2.0)
+    _, tx_id, _ = await paid(stage)
+    node = node_of(shell.rail)
+    node.retold[tx_id] = None
+    auditing = asyncio.create_task(shell.run("audit", "--json"))
+    await asyncio.sleep(1.0)
+    node.retold.clear()
+    result = await auditing
+    assert result.exit_code == Exit.OK, result.output

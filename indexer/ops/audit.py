@@ -123,11 +123,16 @@ class Auditor:
         differences = await self._compare(rail, first, last, told)
         if differences:
             await asyncio.sleep(AGAIN_AFTER)
-            differences = [each for each in differences if each in await self._again(rail, each.height, watches)]
+            differences = await self._found_again(rail, differences, watches)
         return Audit(name, self.node_name, first, last, len(told.transfers), differences)
 
-    async def _again(self, rail: AuditedRail, height: int, watches: Watches) -> list[Difference]:
-        return await self._compare(rail, height, height, await self._read(height, height, watches))
+    async def _found_again(self, rail: AuditedRail, before: Sequence[Difference], watches: Watches) -> list[Difference]:
+        """Those that a second reading finds too, as it finds them: a state may have moved on in between."""
+        known = {(each.kind, each.tx_id, each.tx_index) for each in before}
+        found = []
+        for height in sorted({each.height for each in before}):
+            found += await self._compare(rail, height, height, await self._read(height, height, watches))
+        return [each for each in found if (each.kind, each.tx_id, each.tx_index) in known]
 
     async def _watches(self, rail: AuditedRail, first: int, last: int) -> Watches:
         """All watched addresses, and those of stored transfers whose orders are no longer watched."""

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 from adapters.fake import address, decode
 from adapters.fake.chain import Rules
-from adapters.fake.node import FakeNode, WireBlock
+from adapters.fake.node import FakeNode, Pruned, WireBlock
 from indexer.rail import (
     Address,
     AssetId,
@@ -19,6 +19,7 @@ from indexer.rail import (
     BlockRef,
     ChainId,
     Heads,
+    NotKept,
     RailUnavailable,
     Scanned,
     Span,
@@ -176,6 +177,8 @@ class FakeAdapter:
                 return await question()
         except TimeoutError:
             raise RailUnavailable(f"the node of {self.chain_id} gave no answer in {self._timeout:g} s") from None
+        except Pruned as gone:
+            raise NotKept(str(gone), gone.first) from gone
         except ConnectionError as error:
             self._session = None
             raise RailUnavailable(str(error)) from error

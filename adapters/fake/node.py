@@ -55,6 +55,14 @@ class WireHeads(TypedDict):
     finalized: WireHeader | None
 
 
+class Pruned(ConnectionError):
+    """The node no longer has that block; ``first`` is the lowest that it has."""
+
+    def __init__(self, height: int, first: int) -> None:
+        super().__init__(f"block {height} is pruned")
+        self.first = first
+
+
 class FakeNode:
     """A node. Its faults are attributes, to be set in the middle of a story.
 
@@ -166,7 +174,7 @@ class FakeNode:
         await self._answering()
         block = self._known(block_hash)
         if block is not None and block.height < self.pruned_below:
-            raise ConnectionError(f"block {block.height} is pruned")
+            raise Pruned(block.height, self.pruned_below)
         if block is None or (self.lag and block.height > self._line()[-1].height):
             return None
         txs = [self._tx(tx) for tx in self._shown(block)]

@@ -2,6 +2,7 @@
 
 import click
 
+from indexer.cli.audit import audit
 from indexer.cli.daemon import check, migrate, run
 from indexer.cli.deliver import deliver
 from indexer.cli.demo import demo
@@ -20,5 +21,10 @@ def main() -> None:
     """Watches payment rails for payments to per-invoice addresses and tells Postgres the truth, reorgs included."""
 
 
-for command in (run, migrate, check, demo, status, invoice, explain, feed, exceptions, rescan, rail, deliver, webhook):
+COMMANDS = (
+    *(run, migrate, check, demo, status, invoice, explain, feed, exceptions),
+    *(rescan, audit, rail, deliver, webhook),
+)
+
+for command in COMMANDS:
     main.add_command(command)

@@ -20,16 +20,19 @@ class Exit(IntEnum):
     SCHEMA = 3
     DATABASE = 4
     NOT_FOUND = 5
+    NODE = 6
 
 
 EPILOG = """\b
 Exit codes:
   0  done
-  1  input was refused, `check` found something wrong, or `deliver --once` left something
+  1  input was refused, `check` or `audit` found something, or `deliver --once`
+     left something
   2  wrong usage, or a configuration that cannot be used
   3  the database's schema is not the one that this version knows
   4  the database cannot be reached
-  5  there is no such invoice, exception or rail
+  5  there is no such invoice, exception, rail or node
+  6  no node can tell (`audit`)
 """
 
 NOT_FOUND_CODES = ("RW009", "RW012")

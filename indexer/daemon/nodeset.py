@@ -192,6 +192,8 @@ class NodeSet:
     async def reread(self, block: tuple[int, str], watches: Watches, first: str | None) -> Reread:
         """Read one block once more, by its height and hash, from another node than ``first`` where one answers.
 
+        Only nodes that agree with the majority are asked: one that is on another chain, or was not counted, says
+        nothing of this one. So another block at that height counts only where the node that answers tells it.
         Raises `RailUnavailable` where no node can tell it now, and leaves nobody for that.
         """
         height, block_hash = block
@@ -204,12 +206,16 @@ class NodeSet:
             return found, (await adapter.scan(Span(before, found), watches)).transfers
 
         reasons = []
-        for node in sorted(self._nodes, key=lambda each: (each.name == first, each is self._current)):
+        agreeing = [each for each in self._nodes if each is self._current or (each.votes and not each.contradicts)]
+        for node in sorted(agreeing, key=lambda each: (each.name == first, each is self._current)):
             try:
                 async with asyncio.timeout(REREAD_SECONDS):
                     found, transfers = await node.ask(question)
             except (RailError, TimeoutError) as away:
                 reasons.append(f"{node.name}: {away or 'no answer'}")
+                continue
+            if found.hash != block_hash and node is not self._current:
+                reasons.append(f"{node.name}: has block {found.hash} at height {height}")
                 continue
             whole = node.adapter.traits.native_complete if node.adapter else False
             return Reread(node.name, found.hash, transfers, whole)

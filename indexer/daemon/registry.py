@@ -48,8 +48,12 @@ def open_node(rail: RailConfig, node: NodeConfig) -> RailAdapter:
 
 def open_rail(rail: RailConfig) -> NodeSet:
     """All nodes of a rail behind one seam, none of them asked yet. Raises as `open_node` does."""
-    names = _told_apart([node.name for node in rail.nodes])
-    return NodeSet([Node(name, partial(open_node, rail, node)) for name, node in zip(names, rail.nodes, strict=True)])
+    return NodeSet([Node(name, partial(open_node, rail, node)) for name, node in named_nodes(rail).items()])
+
+
+def named_nodes(rail: RailConfig) -> dict[str, NodeConfig]:
+    """Return a rail's nodes in the order of the configuration, by the names that evidence and logs give them."""
+    return dict(zip(_told_apart([node.name for node in rail.nodes]), rail.nodes, strict=True))
 
 
 def _told_apart(names: list[str]) -> list[str]:

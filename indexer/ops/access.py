@@ -12,16 +12,19 @@ from indexer.store.migrate import require_current
 
 
 @asynccontextmanager
-async def open_database(config: Config, *, lasting: bool = False, size: int = 2) -> AsyncIterator[Database]:
+async def open_database(
+    config: Config, *, lasting: bool = False, size: int = 2, read_only: bool = False
+) -> AsyncIterator[Database]:
     """The configured database, its schema verified.
 
     Our own Postgres is attached to where a daemon runs it, else started for the while. ``lasting`` commands only
     attach: a daemon that starts beside one would use its server, and lose it when the command ends.
+    ``read_only``: nothing can be changed through it.
     Raises `StoreUnavailable`, `SchemaMismatch`, `EmbeddedPostgresError`.
     """
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(_server(config, lasting))
-        database = await stack.enter_async_context(Database(dsn, size=size))
+        database = await stack.enter_async_context(Database(dsn, size=size, read_only=read_only))
         async with database.connection() as connection:
             await require_current(connection)
         yield database

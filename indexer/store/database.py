@@ -66,11 +66,12 @@ used until Postgres has counted again, and by then a catch-up has filled them.
 
 
 class Database:
-    """A pool on one database. Enter it before use."""
+    """A pool on one database. Enter it before use. ``read_only``: Postgres refuses every change that is asked of it."""
 
-    def __init__(self, dsn: str, *, size: int = 8) -> None:
+    def __init__(self, dsn: str, *, size: int = 8, read_only: bool = False) -> None:
         self.dsn = dsn
         self._size = size
+        self._settings = {**SESSION, "default_transaction_read_only": "on"} if read_only else SESSION
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -84,7 +85,7 @@ class Database:
                 reset=_nothing_to_reset,
                 command_timeout=COMMAND_TIMEOUT,
                 timeout=10,
-                server_settings=SESSION,
+                server_settings=self._settings,
             )
 
     async def close(self) -> None:

@@ -67,6 +67,24 @@ async def test_content_that_another_node_contradicts_is_an_exception_and_never_f
         assert (await stage.rail())["state"] == "live"
 
 
+async def test_a_node_that_a_majority_contradicts_is_not_asked(database: Database) -> None:
+    async with several(database, ["main", "second", "third"], FINALITY) as (stage, nodes):
+        await stage.mine(3)
+        # The node that would be asked first goes its own way: at every height from here on it has another block.
+        nodes[1].make_up(40)
+        await stage.mine(3)
+        invoice = await stage.invoice(100)
+        await stage.pay(invoice)
+        await stage.mine()
+        await stage.mine(9)
+        told = await detection(stage, invoice)
+        assert (told["state"], told["second_look"]) == ("final", "verified")
+        evidence = told["evidence"]
+        assert isinstance(evidence, dict)
+        assert evidence["second_look"]["node"] == "node (3)"
+        assert await stage.open_cases(invoice) == set()
+
+
 async def test_a_mismatch_that_is_seen_before_a_finalized_policy_is_met_pays_nobody(database: Database) -> None:
     async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
         invoice = await stage.invoice(100, policy={"finalized": True})

@@ -46,6 +46,7 @@ READS_ALL = {
     "sighted_invoices": "an index of what stands",
     "account_for_resolved": "an index of what stands",
     "dead_deliveries": "people's",
+    "audited_claims": "people's: a range of blocks, and no step waits for it",
 }
 """Queries that may go through a whole index, and why that is no harm."""
 

@@ -140,3 +140,37 @@ select current_setting('server_version_num')::int
 -- Roles that the migration was not allowed to make.
 select distinct role from railwatch.rights
 where not exists (select from pg_roles where rolname = role) order by role
+
+-- name: audited_rail
+-- Where a rail is, and the lowest block whose payments can still be undone.
+select r.name, r.family, r.fold_case, r.cursor_height,
+       (select min(block_height) from railwatch.detections
+        where rail = r.name and state in ('included', 'confirmed')) as oldest
+from railwatch.rails r where r.name = $1
+
+-- name: audited_assets
+-- What a rail's assets are, and below which amount a transfer moves nothing.
+select id, contract, min_amount, enabled from railwatch.assets where rail = $1
+
+-- name: audited_claims
+-- Transfers that are said to be in a block of a range.
+select x.id, x.invoice_id, i.merchant_id, i.order_id, x.tx_id, x.tx_index, x.asset, x.amount, x.state, x.block_height,
+       x.block_hash, d.address_key
+from railwatch.detections x
+join railwatch.destinations d on d.id = x.destination_id
+join railwatch.invoices i on i.id = x.invoice_id
+where x.rail = $1 and x.block_height between $2 and $3 and x.state in ('included', 'confirmed', 'final')
+order by x.block_height, x.tx_id, x.tx_index
+
+-- name: audited_sightings
+-- What is known of some transactions, whatever became of them.
+select tx_id, tx_index, state, block_height from railwatch.detections where tx_id = any ($2::text[]) and rail = $1
+
+-- name: audited_owners
+-- Who waits for money at some addresses.
+select d.id, d.invoice_id, i.merchant_id, i.order_id, d.rail, d.asset, d.reference, d.address_key, d.covered_from,
+       d.left_out, d.accepts_from, d.tip_at_creation, i.created_at, i.closed_at is null as open
+from unnest($2::bytea[]) as t (key)
+cross join lateral (select * from railwatch.destinations where family = $1 and address_key = t.key offset 0) d
+join railwatch.invoices i on i.id = d.invoice_id
+where d.watch_state = 'watching'

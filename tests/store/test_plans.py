@@ -123,6 +123,8 @@ async def plans(dsn: str) -> list[str]:
         for name, sql in sorted(_all().items()):
             if re.search(r"\brailwatch\.(touched|next_seq|create_invoice|find_orders)\(", sql):
                 continue  # what a function reads is planned within it
+            if re.search(r"^lock table", sql, re.MULTILINE):
+                continue  # has no plan
             try:
                 [told] = [row[0] for row in await explain(connection, sql)]
             except (
@@ -180,7 +182,7 @@ QUESTIONS: dict[str, tuple[Any, ...]] = {
     "load_spends": ("story",),
     "pending_of_rail": ("story",),
     "balance_newcomers": ("story", ["fake:story/slip44:1"], 100, FIRST[0]),
-    "neighbours": ("fake", "other", [], 500),
+    "neighbours": ("fake", "other", 500),
 }
 WITHIN = 0.15
 """Seconds, many times what they take: the old plans took a second to a minute."""

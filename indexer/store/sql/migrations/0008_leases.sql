@@ -50,6 +50,7 @@ insert into railwatch.watch_position (family, last_seq)
 select family, max(keyed_seq) from railwatch.destinations where keyed_seq is not null group by family;
 drop index railwatch.destinations_keyed;
 create index destinations_keyed on railwatch.destinations (family, keyed_seq) where address_key is not null;
+create index destinations_keyed_at on railwatch.destinations (keyed_at) where address_key is not null;
 comment on column railwatch.destinations.keyed_at is 'When it was parsed.';
 comment on column railwatch.destinations.keyed_seq is 'In which order the family''s addresses were added to the watch, which is the order of commits: followers catch up by this.';
 

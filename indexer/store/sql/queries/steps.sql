@@ -319,7 +319,7 @@ where rail = $1 and due_basis in ('look_depth', 'look_finalized', 'finalized')
 select x.id, x.tx_id, x.tx_index, x.asset, x.amount, x.block_height, x.block_hash, d.address_key,
        x.evidence ->> 'node' as node
 from railwatch.detections x join railwatch.destinations d on d.id = x.destination_id
-where x.id = any ($1) and x.state in ('included', 'confirmed') and x.looked_at_block is distinct from x.block_hash
+where x.id = any ($1) and x.state not in ('pending', 'final', 'orphaned', 'replaced', 'dropped') and x.looked_at_block is distinct from x.block_hash
 
 -- name: save_second_looks
 -- What the second look said, if the transfer is still in the block that was read. What passed is due like anything else.
@@ -328,5 +328,6 @@ set second_look = t.said, looked_at_block = t.block_hash, evidence = x.evidence 
     due_basis = case when t.said <> 'mismatch' then replace(x.due_basis, 'look_', '') end,
     due_height = case when t.said <> 'mismatch' then x.due_height end
 from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) as t (id, said, block_hash, evidence)
-where x.id = t.id and x.state in ('included', 'confirmed') and x.block_hash = t.block_hash
+where x.id = any ($1) and x.id = t.id and x.state not in ('pending', 'final', 'orphaned', 'replaced', 'dropped')
+  and x.block_hash = t.block_hash
 returning x.invoice_id

@@ -84,7 +84,7 @@ with given as (
     from clashing c, numbered
     where d.invoice_id = c.invoice_id and d.family = c.family and d.address_folded = c.address_folded
       and d.reference is not distinct from c.reference and c.holder is null and not c.repeated
-      and d.id <> all ($1::uuid[]) and d.watch_state = 'registered' and d.address_key is null
+      and d.id <> all ($1::uuid[]) and d.watch_state not in ('watching', 'rejected', 'closed') and d.address_key is null
 )
 update railwatch.destinations d
 set address_key = case when c.holder is null and not c.repeated then given.key end,
@@ -111,7 +111,8 @@ returning d.id
 -- Say why destinations do not come into the watch. They go on waiting.
 update railwatch.destinations d set watch_error = t.reason
 from unnest($1::uuid[], $2::text[]) as t (id, reason)
-where d.id = t.id and d.watch_state = 'registered' and d.watch_error is distinct from t.reason
+where d.id = any ($1) and d.id = t.id and d.watch_state not in ('watching', 'rejected', 'closed')
+  and d.watch_error is distinct from t.reason
 
 -- name: begin_watching
 -- The look-back is done: from this height on nothing can have been missed. Said so that no plan goes through all that wait.

@@ -444,7 +444,11 @@ def _nothing_changes_in_silence(old: Book, new: Book) -> None:
     told = {(each.detection_id, each.version) for each in new.observations}
     assert len(told) == len(new.observations)
     assert {identity for identity, _ in told} >= new.fresh
-    if not new.changed and not new.transitions and not any(way.left_out or way.small_count for way in new.invoice.destinations):
+    if (
+        not new.changed
+        and not new.transitions
+        and not any(way.left_out or way.small_count for way in new.invoice.destinations)
+    ):
         assert new.invoice == old.invoice
     if new.invoice.version == old.invoice.version:
         assert (new.invoice.state, new.invoice.settled_at) == (old.invoice.state, old.invoice.settled_at)

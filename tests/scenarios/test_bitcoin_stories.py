@@ -49,8 +49,8 @@ async def test_a_payment_is_seen_in_the_mempool_and_deepens_to_paid(stage: Bitco
 
 
 async def test_a_rescan_of_few_addresses_goes_by_filters_and_says_so(stage: BitcoinStage) -> None:
-    """Few addresses are searched for by the node's filters, as far as no reorg may go back: above that it is also looked
-    at what coins are spent, which no filter knows. What is known already stays as it is."""
+    """Few addresses are searched for by the node's filters, as far down as no reorg may go. Above that blocks are read,
+    because no filter knows which coins are spent. What is known already stays as it is."""
     invoice = await stage.invoice()
     await stage.pay(invoice)
     await stage.mine()

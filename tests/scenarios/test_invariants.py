@@ -189,7 +189,7 @@ async def test_a_rescan_that_cannot_be_served_harms_itself_only(database: Databa
         await stage.pay(invoice)
         await stage.mine(2)
         await stage.becomes(invoice, "paid")
-        assert (await rescan_of(database, known))["finished_at"] is None
+        assert (await rescan_of(database, known))["outcome"] == "failed"
 
 
 async def test_a_rescan_of_blocks_that_cannot_be_read_fails_alone(database: Database) -> None:

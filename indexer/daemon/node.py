@@ -15,6 +15,7 @@ from typing import TypeVar
 import structlog
 
 from indexer.rail import (
+    AdapterDefect,
     BlockGone,
     Heads,
     NotKept,
@@ -90,16 +91,22 @@ class Node:
         try:
             return await act()
         except (RailUnavailable, BlockGone, RailFault) as told:
+            if isinstance(told, AdapterDefect):
+                self._log_once(str(told))
             text = printable(str(told))
             if text == str(told):
                 raise
             raise _in_words(told, text) from told
         except Exception as defect:
             text = f"{type(defect).__name__}: {printable(str(defect))}"
-            if text != self._fault:
-                self._fault = text
-                structlog.get_logger().exception("node.fault", node=self.name, why=text)
+            self._log_once(text)
             raise RailUnavailable(f"{self.name} gave an answer that could not be read: {text}") from defect
+
+    def _log_once(self, text: str) -> None:
+        """Log the trace of a defect, but not again while the node repeats it."""
+        if text != self._fault:
+            self._fault = text
+            structlog.get_logger().exception("node.fault", node=self.name, why=text)
 
     async def come(self) -> None:
         """Enter it, if it can be entered: a witness that is away is no trouble of anybody's."""

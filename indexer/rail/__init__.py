@@ -2,6 +2,7 @@
 
 from indexer.rail.adapter import ChecksAssets, OpenNode, RailAdapter, RefusesPayments, TellsBalances
 from indexer.rail.errors import (
+    AdapterDefect,
     BadAddress,
     BlockGone,
     NotKept,
@@ -29,6 +30,7 @@ from indexer.rail.types import (
 
 __all__ = [
     "NOBODY",
+    "AdapterDefect",
     "Address",
     "AssetId",
     "AssetSpec",

@@ -8,14 +8,14 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from indexer.rail.errors import RailError, RailUnavailable
+from indexer.rail.errors import AdapterDefect, RailError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def only_rail_errors(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Let `RailError` pass, and a cancellation; make `RailUnavailable` of every other exception, with it as the cause.
+    """Let `RailError` pass, and a cancellation; make `AdapterDefect` of every other exception, with it as the cause.
 
     Its own words are left out: they could hold a URL, and with it an API key.
     """
@@ -28,6 +28,6 @@ def only_rail_errors(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P,
             raise
         except Exception as error:
             name = getattr(method, "__qualname__", "an adapter")
-            raise RailUnavailable(f"{name} met an unexpected {type(error).__name__}") from error
+            raise AdapterDefect(f"{name} met an unexpected {type(error).__name__}") from error
 
     return bounded

@@ -29,6 +29,10 @@ class PendingUnknown(RailUnavailable):
     """
 
 
+class AdapterDefect(RailUnavailable):
+    """The adapter met something that it did not foresee. Its cause is chained; whoever asks logs that trace once."""
+
+
 class BlockGone(RailError):
     """The block that was asked about is not, or no longer, on the node's chain. Plan again from fresh heads."""
 

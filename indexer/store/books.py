@@ -107,7 +107,7 @@ def _book(row: Row) -> Book:
 
 
 def _tallies(destinations: Iterable[Row]) -> Iterator[tuple[TallyKey, Tally]]:
-    """The sums of all that each destination received, as `_destination_rows` writes them."""
+    """Yield the sums of all that each destination received, as `_tally_columns` writes them."""
     for identity, *_, tallies in destinations:
         for rail, asset, kind, state, in_time, amount, count in tallies:
             key = TallyKey(identity, rail, AssetId(asset), Kind(kind), DetectionState(state), in_time)
@@ -320,12 +320,17 @@ def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
 
 
 def _tally_columns(books: Sequence[Book]) -> list[list[Any]]:
-    """The sums of all that each destination received, in the order of `_invoice_columns`; and what was too small."""
+    """Return what each destination received in sums, and what was too small, in the order of `_invoice_columns`.
+
+    The sums are sorted, so that a row whose sums stand as they were is not written.
+    """
     rows = []
     for book in books:
         by_destination: defaultdict[UUID, list[list[Any]]] = defaultdict(list)
-        for (destination, *key), each in sorted(added(book.totals()).items(), key=str):
+        for (destination, *key), each in added(book.totals()).items():
             by_destination[destination].append([*key, str(each.amount), each.count])
+        for sums in by_destination.values():
+            sums.sort(key=lambda row: (*row[:4], str(row[4])))
         rows += [
             # As text: the driver would take lists within an array for its further dimensions.
             (msgspec.json.encode(by_destination[each.id]).decode(), each.small_count, each.small_amount)

@@ -73,7 +73,7 @@ async def _create_book(connection: Connection) -> None:
     """Make the book, unless it is there. Of two that make it at once Postgres refuses one, which then finds it."""
     try:
         await connection.execute(BOOK)
-    except (asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):
+    except (asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
         await connection.execute(BOOK)
 
 

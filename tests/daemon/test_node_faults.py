@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from adapters.fake import FakeAdapter, FakeChain, FakeNode, address
 from indexer.conformance import WatchSet
@@ -79,6 +80,22 @@ async def test_only_the_three_errors_leave_whatever_a_method_raises(method: str,
             await METHODS[method](rail)
     assert str(told.value).isprintable()
     assert len(str(told.value)) < TEXT_MOST + 200
+
+
+async def test_the_trace_of_what_an_adapter_did_not_foresee_is_logged_once_however_often_it_comes() -> None:
+    """The adapter's boundary keeps the words out of the reason, so that the trace is all that a person has."""
+    chain = FakeChain("faulty")
+    chain.mine(3)
+    node = FakeNode(chain)
+    asked = Node("node-0", lambda: FakeAdapter(node, chain.chain_id, timeout=0.2, silence=0.2))
+    adapter = await asked.enter()
+    node.breaks = KeyError("hash")
+    with capture_logs() as lines:
+        for _ in range(3):
+            with pytest.raises(RailUnavailable):
+                await asked.ask(lambda adapter: adapter.heads())
+    assert [line["log_level"] for line in lines if line["event"] == "node.fault"] == ["error"]
+    await adapter.__aexit__(None, None, None)
 
 
 @pytest.mark.parametrize("method", ["heads", "block_at", "scan", "pending"])

@@ -386,8 +386,8 @@ class Follower:
         self._rhythm.note(heads.latest)
         if self._reached.held_for > LAG_ALLOWED and heads.claimed_height is not None:
             return "stalled", (
-                f"block {heads.claimed_height} is told by too few of the rail's nodes, and more than half of them have "
-                f"reached {heads.latest.height} only; is one of them stuck, or wrong?"
+                f"too few of the rail's nodes have reached block {heads.claimed_height}; more than half stand at "
+                f"{heads.latest.height}. Run `railwatch check`: one of the nodes is stuck, or makes blocks up"
             )
         finality = self.pace.finality_stall_after if self.recorder.traits.has_finalized else None
         if why := trouble(heads, datetime.now(UTC), self.pace.stall_after, finality, self._rhythm):

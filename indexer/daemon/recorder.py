@@ -30,7 +30,7 @@ class InvoiceFailed(Exception):
 
     def __init__(self, invoices: Sequence[UUID], defect: Exception) -> None:
         named = ", ".join(map(str, invoices[:5]))
-        super().__init__(f"invoice {named} cannot be dealt with (see railwatch explain): {describe(defect)}")
+        super().__init__(f"the daemon cannot process invoice {named}: {describe(defect)}; run `railwatch explain ID`")
         self.invoices = invoices
 
 

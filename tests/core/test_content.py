@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.core.ids import EVENT_NAMESPACE, derived_id
-from indexer.core.model import Refunded
+from indexer.core.model import Invoice, Refunded
 from indexer.core.states import DetectionState, InvoiceState
 from indexer.core.tally import added, totals, without
 
+from .acts import refund
 from .stories import Story, destination, invoice, model_settings, pay
 
 
@@ -98,3 +99,56 @@ def test_the_sums_of_some_and_of_the_others_are_the_sums_of_all(facts):
 @model_settings(100)
 def test_a_derived_id_is_the_uuid_of_its_name(name):
     assert derived_id(name) == uuid5(EVENT_NAMESPACE, name)
+
+
+def test_what_a_step_does_not_touch_still_counts():
+    order = invoice()
+    story = Story(order, lazy=True)
+    story.mine(pay(order, 60, "first"))
+    assert order.state is InvoiceState.UNDERPAID
+    story.mine(pay(order, 40, "second"))
+    assert order.state is InvoiceState.PAID
+
+
+# Settled means that the merchant has it (HAZARDS I14)
+
+
+def paid(*amounts: int, **terms: object) -> tuple[Story, Invoice]:
+    """A story in which an order for 100 received ``amounts``, each in a block of its own."""
+    order = invoice(**terms)  # type: ignore[arg-type]
+    story = Story(order)
+    for place, amount in enumerate(amounts):
+        story.mine(pay(order, amount, f"tx{place}"))
+    return story, order
+
+
+def test_after_a_refund_of_the_surplus_a_payment_that_a_reorg_takes_leaves_too_little():
+    story, order = paid(100, 100)
+    refund(story, order, amount=100)
+    assert order.state is InvoiceState.OVERPAID
+    story.reorg(1, [], [])
+    assert order.state is InvoiceState.UNDERPAID
+    assert (story.lines(order)[-1].reason, story.open_cases(order)) == ("reversed", ["reversed", "underpaid"])
+    story.mine(pay(order, 100, "tx1"))
+    assert order.state is InvoiceState.OVERPAID
+    assert "reversed" not in story.open_cases(order)
+
+
+def test_what_was_given_back_before_the_order_was_settled_is_asked_for_again():
+    story, order = paid(60)
+    refund(story, order, amount=50)
+    story.mine(pay(order, 40, "more"))
+    assert order.state is InvoiceState.UNDERPAID
+    story.mine(pay(order, 50, "rest"))
+    assert order.state is InvoiceState.PAID
+
+
+def test_what_is_given_back_of_a_settled_order_by_choice_is_not_asked_for_again():
+    story, order = paid(100)
+    refund(story, order, amount=30)
+    story.quiet(1)
+    assert order.state is InvoiceState.PAID
+    story.reorg(2, [], [], [])
+    assert order.state is InvoiceState.CREATED
+    story.mine(pay(order, 100, "tx0"))
+    assert order.state is InvoiceState.PAID

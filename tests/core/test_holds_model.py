@@ -21,11 +21,17 @@ from indexer.core.states import GIVEN_UP, SETTLED, STICKY, DetectionState, Invoi
 from indexer.rail.types import AssetId
 
 from .acts import cancel, hold, refund, release
-from .stories import model_settings
+from .stories import Story, model_settings
 from .test_ledger_model import Tale, Telling, _met, check_feed, happen, oracle, outcome, quick_terms, tales
 
-ACTS = {"hold": hold, "release": release, "cancel": cancel, "refund": refund}
-REFUND = ("hold", "release", "hold", "release", "cancel", "refund", "refund")
+
+def give_back_some(story: Story, about: Invoice) -> bool:
+    """Refund a part of what came: the surplus, a broken cup, or money that does not settle the order yet."""
+    return refund(story, about, amount=40)
+
+
+ACTS = {"hold": hold, "release": release, "cancel": cancel, "refund": refund, "some": give_back_some}
+REFUND = ("hold", "release", "hold", "release", "cancel", "refund", "refund", "some", "some")
 CANCEL = ("hold", "release", "hold", "release", "cancel")
 LENGTH = st.integers(1, 30)
 

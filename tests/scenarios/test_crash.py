@@ -58,7 +58,10 @@ async def traffic(stage: EvmStage, placed: list[tuple[Placed, str, int]], enough
 
 async def is_following(stage: EvmStage) -> None:
     async def is_so() -> bool:
-        return bool(await stage.database.value("select count(*) from railwatch.rails where cursor_height is not null"))
+        # Not the cursor alone: that is there from an earlier daemon.
+        held = """select count(*) from railwatch.rails r join railwatch.leases l on l.rail = r.name
+                  where r.cursor_height is not null and l.expires_at > now()"""
+        return bool(await stage.database.value(held))
 
     await stage.tables.until(is_so)
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from indexer.cancellation import heed_cancellation
 from indexer.core.chain import DeepReorg
 from indexer.core.states import IllegalMove
 from indexer.daemon.claims import Claims
@@ -86,6 +87,8 @@ class RailRunner:
     _failures: int = 0
     _reached: tuple[object, ...] = ()
     """Where the last unknown failure left the rail."""
+    _restart_in: float = 0.0
+    """Seconds to wait before the rail is followed again."""
     _doubt: bool = False
     log: structlog.stdlib.BoundLogger = field(init=False)
 
@@ -106,6 +109,9 @@ class RailRunner:
                     await self._halt(lease, fault.exceptions[0])
                 except* Exception as unknown:  # noqa: BLE001 - the one place where a rail's unknown failure ends
                     await self._start_again(lease, keeper, unknown)
+                heed_cancellation()
+                pause, self._restart_in = self._restart_in, 0.0
+                await asyncio.sleep(pause)
                 if self.halted is not None:
                     await self._release(keeper)
                     await self._until_resumed()
@@ -146,7 +152,7 @@ class RailRunner:
         # Another daemon may do better, so the lease does not wait with us.
         await keeper.close()
         self.beat = time.monotonic()
-        await asyncio.sleep(pause)
+        self._restart_in = pause
 
     async def _say(self, lease: Lease, state: str, reason: str) -> None:
         """Write how the rail is, if that can be done soon, and if the lease is still ours."""

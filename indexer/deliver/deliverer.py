@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 import structlog
 
+from indexer.cancellation import heed_cancellation
 from indexer.config import Config, WebhookConfig
 from indexer.deliver.sender import Sender
 from indexer.deliver.standing import Standing
@@ -108,6 +109,7 @@ async def _supervise(webhook: WebhookConfig, work: Callable[[], Awaitable[None]]
             break
         except Exception:  # noqa: BLE001 - the one place where an endpoint's unknown failure ends
             structlog.get_logger().exception("webhook.broken", endpoint=webhook.name, again_in=BROKEN_RESTS)
+        heed_cancellation()
         with suppress(TimeoutError):
             async with asyncio.timeout(BROKEN_RESTS):
                 await stopping.wait()

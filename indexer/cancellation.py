@@ -1,14 +1,26 @@
 """A request to end that is not lost, whatever fails at the same moment."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
-def heed_cancellation() -> None:
-    """Raise `asyncio.CancelledError` if this task was asked to end and has not done so.
+async def in_own_task(work: Awaitable[Result]) -> Result:
+    """Run ``work`` in a task of its own, and return its result or raise its failure.
 
-    Before Python 3.13 an `asyncio.TaskGroup` one of whose tasks fails while the group is cancelled raises that failure
-    alone. Code that handles the failure and goes on would then run for ever.
+    A cancellation of the caller ends ``work``, and is always raised. Before Python 3.13 an `asyncio.TaskGroup` one of
+    whose tasks fails while it is cancelled raises that failure alone, and leaves `Task.cancelling` wrong: code that
+    handles the failure and goes on would run for ever, and could not even ask whether it was cancelled.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # The cancellation goes on. What failed because of it concerns nobody.
+    return task.result()

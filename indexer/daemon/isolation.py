@@ -8,7 +8,7 @@ from typing import Generic, NoReturn, TypeVar
 
 import structlog
 
-from indexer.cancellation import heed_cancellation
+from indexer.cancellation import in_own_task
 from indexer.daemon.reasons import describe
 from indexer.rail import BlockGone, RailUnavailable
 from indexer.store.errors import StoreError
@@ -36,11 +36,10 @@ async def keep_running(
     while True:
         began = time.monotonic()
         try:
-            await act()
+            await in_own_task(act())
             structlog.get_logger().error("task.ended", task=name, restarts_in=pause, **about)
         except Exception as defect:  # noqa: BLE001 - the one place where a task's unknown failure ends
             structlog.get_logger().exception("task.failed", task=name, why=describe(defect), restarts_in=pause, **about)
-        heed_cancellation()
         failed(name)
         if time.monotonic() - began > PAUSE_LONGEST:
             pause = PAUSE_FIRST

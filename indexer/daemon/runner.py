@@ -18,7 +18,7 @@ from typing import TypeVar
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from indexer.cancellation import heed_cancellation
+from indexer.cancellation import in_own_task
 from indexer.core.chain import DeepReorg
 from indexer.core.states import IllegalMove
 from indexer.daemon.claims import Claims
@@ -102,14 +102,13 @@ class RailRunner:
             while True:
                 lease = await self._take(keeper)
                 try:
-                    await self._follow(lease, keeper)
+                    await in_own_task(self._follow(lease, keeper))
                 except* LeaseLost as lost:
                     await self._lost(lease, lost.exceptions[0])
                 except* FATAL as fault:
                     await self._halt(lease, fault.exceptions[0])
                 except* Exception as unknown:  # noqa: BLE001 - the one place where a rail's unknown failure ends
                     await self._start_again(lease, keeper, unknown)
-                heed_cancellation()
                 pause, self._restart_in = self._restart_in, 0.0
                 await asyncio.sleep(pause)
                 if self.halted is not None:

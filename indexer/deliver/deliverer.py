@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 import structlog
 
-from indexer.cancellation import heed_cancellation
+from indexer.cancellation import in_own_task
 from indexer.config import Config, WebhookConfig
 from indexer.deliver.sender import Sender
 from indexer.deliver.standing import Standing
@@ -105,11 +105,10 @@ async def _supervise(webhook: WebhookConfig, work: Callable[[], Awaitable[None]]
     """Let one endpoint be worked for. A defect ends that loudly, leaves the others alone, and is tried again."""
     while not stopping.is_set():
         try:
-            await work()
+            await in_own_task(work())
             break
         except Exception:  # noqa: BLE001 - the one place where an endpoint's unknown failure ends
             structlog.get_logger().exception("webhook.broken", endpoint=webhook.name, again_in=BROKEN_RESTS)
-        heed_cancellation()
         with suppress(TimeoutError):
             async with asyncio.timeout(BROKEN_RESTS):
                 await stopping.wait()

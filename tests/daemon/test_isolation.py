@@ -52,3 +52,27 @@ async def test_a_task_that_fails_starts_again_and_is_counted() -> None:
     with pytest.raises(asyncio.CancelledError):
         await work
     assert counted == ["work"]
+
+
+async def test_a_failure_that_is_handled_leaves_nothing_that_looks_like_a_request_to_end() -> None:
+    """A rail whose lease was lost goes on: the group's own cancellations are not those of its caller."""
+    counted: list[str] = []
+    runs_again = asyncio.Event()
+
+    async def group() -> None:
+        if counted:
+            runs_again.set()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fails_when_it_is_cancelled())
+            tasks.create_task(fails_at_once())
+
+    async def fails_at_once() -> None:
+        raise KeyError("lost")
+
+    work = asyncio.create_task(keep_running("work", group, counted.append))
+    async with asyncio.timeout(10):
+        await runs_again.wait()
+    assert work.cancelling() == 0
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work

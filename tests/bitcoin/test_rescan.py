@@ -194,7 +194,7 @@ async def test_a_node_that_refuses_blocks_is_asked_for_fewer(
         liar.lies["getblock"] = refuse(-28, "Loading block index")
         if trouble == "fails":
             liar.statuses["getblock"] = 503
-        with pytest.raises(RailUnavailable, match="still starting|HTTP 503"):
+        with pytest.raises(RailUnavailable, match=r"still starting|HTTP 503"):
             await rail.scan(span, watches)
         liar.heal()
         liar.requests.clear()

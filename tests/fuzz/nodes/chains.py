@@ -65,7 +65,10 @@ async def chain_of(kind: str) -> AsyncIterator[Chain]:
                 await evm.mine()
             yield await _chain(kind, evm, rail, address, start, evm.settings, evm.node, r"0x[0-9a-f]{64}")
     elif kind == "bitcoin":
-        async with BitcoinSimulator(push=False, lines=("rest=1", "blockfilterindex=1")) as btc, btc.open_adapter() as rail:
+        async with (
+            BitcoinSimulator(push=False, lines=("rest=1", "blockfilterindex=1")) as btc,
+            btc.open_adapter() as rail,
+        ):
             start = (await rail.heads()).latest
             address = await btc.new_address()
             for amount in range(1_000, 1_000 + BLOCKS):

@@ -305,7 +305,10 @@ def _broken_http(honest: bytes) -> tuple[tuple[str, bytes], ...]:
         ("a long chunk extension", chunked + b"1;" + b"a" * 20_000 + b"\r\n{\r\n0\r\n\r\n"),
         ("a header with a NUL", start + b"X-\0: \0\r\nContent-Length: 2\r\n\r\n{}"),
         ("a hundred continues", b"HTTP/1.1 100 Continue\r\n\r\n" * 100 + start + b"Content-Length: 2\r\n\r\n{}"),
-        ("switching protocols", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" + honest),
+        (
+            "switching protocols",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" + honest,
+        ),
     )
 
 

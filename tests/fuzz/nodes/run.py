@@ -1,4 +1,4 @@
-"""One example of the fuzzer: a plan for hostile nodes, every question that the daemon asks, and what must not happen."""
+"""One example of the fuzzer: a plan for hostile nodes, every question of the daemon's, and what must not happen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from itertools import count
 from typing import Any
 
 import aiohttp
-import structlog
 from structlog.testing import capture_logs
 
 from indexer.daemon.node import Node
@@ -147,7 +146,9 @@ class Fuzzer:
         """Ask everything. The answer is what must not have happened."""
         loop = asyncio.get_running_loop()
         stray: list[str] = []
-        loop.set_exception_handler(lambda _, context: stray.append(f"stray: {context.get('message')} {context.get('exception')!r}"))
+        loop.set_exception_handler(
+            lambda _, context: stray.append(f"stray: {context.get('message')} {context.get('exception')!r}")
+        )
         # A name of its own, so that no example knows what another one's node has taught.
         settings = replace(self.chain.settings, name=f"fuzz{next(_names)}")
         nodes = []

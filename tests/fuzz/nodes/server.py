@@ -1,7 +1,7 @@
 """Three hostile nodes in a process of their own: honest answers of a development node, changed as a plan says.
 
-Each honest answer is recorded, so that the same question has the same answer, and a plan's dice fall by the question and
-how often it was put: what was found can be found again, and with fewer changes.
+Each honest answer is recorded, so that the same question has the same answer, and a plan's dice fall by the question
+and how often it was put: what was found can be found again, and with fewer changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Request = tuple[str, str, dict[str, str], bytes]
 
 @dataclass(slots=True)
 class Plan:
-    """``rate``: how often any answer is changed. ``focus``: the method that is changed more. ``only``: these changes."""
+    """``rate``: how often any answer is changed. ``focus``: the method that is changed more. ``only``: these."""
 
     seed: str = ""
     rate: float = 0.0
@@ -137,7 +137,9 @@ class Node:
                 "params": {"subscription": "0x1", "result": {"number": hex(self.asked["push"] + 9), "hash": "0x1"}},
             }
         elif call["method"] == "eth_chainId":
-            _, _, raw = await self._recorded(json.dumps(["eth_chainId", []]), "POST", "/", {}, json.dumps(call).encode())
+            _, _, raw = await self._recorded(
+                json.dumps(["eth_chainId", []]), "POST", "/", {}, json.dumps(call).encode()
+            )
             honest = {**json.loads(raw), "id": call["id"]}
         else:
             honest = {"id": call["id"], "result": "0x1" if call["method"].startswith("eth") else 1}

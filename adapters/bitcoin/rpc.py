@@ -27,6 +27,7 @@ from indexer.rail.decoding import (
     printable,
     read_body,
 )
+from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -145,7 +146,7 @@ class Rpc(BitcoinRPC):
         self.name = node.name
         self._node = node
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
         self._headers: dict[str, str] = {}
         self._batch_most = BATCH_MOST
 
@@ -153,8 +154,10 @@ class Rpc(BitcoinRPC):
         """Read the credentials and make the session. Without I/O to the node. Raises `RailUnavailable`."""
         self._sign()
         # Its places are not the connector's limit: whoever waits there does not learn that the session was closed.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+        self._session = open_session(
+            lambda: aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            )
         )
 
     async def aclose(self) -> None:

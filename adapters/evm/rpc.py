@@ -40,6 +40,7 @@ from indexer.rail.decoding import (
     printable,
     read_body,
 )
+from indexer.rail.transport import Session, open_session
 
 bound_recursion()
 
@@ -152,11 +153,13 @@ class Rpc(AsyncHTTPProvider):
         self.timeout = node.timeout
         self.endpoint = endpoint or Endpoint()
         self._headers = {"Content-Type": "application/json", **IDENTITY}
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        self._session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        self._session = open_session(
+            lambda: aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        )
 
     async def disconnect(self) -> None:
         """Let go of all connections. Idempotent."""

@@ -23,6 +23,7 @@ from indexer.rail.decoding import (
     printable,
     read_body,
 )
+from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -94,16 +95,18 @@ class Rpc:
         self._url, self._timeout, self._extra = node.http, node.timeout, node.headers
         self._numbers = count(1)
         self._takes_batches = True
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
-            headers={**self._extra, "Content-Type": "application/json", **IDENTITY},
-            auto_decompress=False,
-            # A node has no cookies of ours, and what it would have kept has no bound.
-            cookie_jar=aiohttp.DummyCookieJar(),
+        self._session = open_session(
+            lambda: aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                headers={**self._extra, "Content-Type": "application/json", **IDENTITY},
+                auto_decompress=False,
+                # A node has no cookies of ours, and what it would have kept has no bound.
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
         )
 
     async def close(self) -> None:

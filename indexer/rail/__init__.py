@@ -1,5 +1,6 @@
 """The public seam: all that an adapter may import."""
 
+from indexer.rail.abilities import Ability, Method, TellsAbilities
 from indexer.rail.adapter import ChecksAssets, OpenNode, RailAdapter, RefusesPayments, TellsBalances
 from indexer.rail.errors import (
     AdapterDefect,
@@ -30,6 +31,7 @@ from indexer.rail.types import (
 
 __all__ = [
     "NOBODY",
+    "Ability",
     "AdapterDefect",
     "Address",
     "AssetId",
@@ -40,6 +42,7 @@ __all__ = [
     "ChainId",
     "ChecksAssets",
     "Heads",
+    "Method",
     "NotKept",
     "OpenNode",
     "PendingUnknown",
@@ -52,6 +55,7 @@ __all__ = [
     "Scanned",
     "Simulator",
     "Span",
+    "TellsAbilities",
     "TellsBalances",
     "Traits",
     "Transfer",

@@ -26,7 +26,7 @@ import msgspec
 from indexer.rail.errors import RailUnavailable
 
 if TYPE_CHECKING:
-    import aiohttp
+    from indexer.rail.transport import Response
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -87,7 +87,7 @@ class TooDeep(RailUnavailable):
     """The answer has more levels of nesting than a recursive decoder may follow."""
 
 
-async def read_body(response: aiohttp.ClientResponse, most: int, what: str) -> bytes:
+async def read_body(response: Response, most: int, what: str) -> bytes:
     """Return the body, at most ``most`` bytes after decompression. Raises `AnswerTooLarge` or `RailUnavailable`.
 
     What comes with an error's status has at most `SMALL_MOST`. The session must have ``auto_decompress=False``: aiohttp

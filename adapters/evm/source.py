@@ -15,6 +15,9 @@ from adapters.evm.wire import Header, Log, Receipt, block_ref
 from indexer.rail import BlockGone, BlockRef
 from indexer.rail.decoding import AHEAD
 
+RANGE_MOST = 32 * 1024 * 1024
+"""Bytes of the answer for several blocks, of which four may be on their way at once. A single one may have more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -75,12 +78,14 @@ class Source:
 
         Without traces where these take too long for all of it: `Tracer.trace` then gives each block more time.
         """
+        most = RANGE_MOST if len(names) > 1 else None
         if way is Tracing.NONE:
-            return await self._rpc.batch(calls), []
+            return await self._rpc.batch(calls, most), []
+        traces = [way.call(height, block_hash) for height, block_hash in names]
         try:
-            answers = await self._rpc.batch([*calls, *(way.call(height, block_hash) for height, block_hash in names)])
+            answers = await self._rpc.batch([*calls, *traces], most)
         except NodeTimeout:
-            return await self._rpc.batch(calls), []
+            return await self._rpc.batch(calls, most), []
         return answers[: len(calls)], [*answers[len(calls) :]]
 
     async def by_range(self, low: int, high: int, want: Want) -> Content:

@@ -17,7 +17,7 @@ import msgspec
 from adapters.evm import traces, wire
 from adapters.evm.gap import Gap
 from adapters.evm.refusal import Meaning
-from adapters.evm.rpc import Answer, NodeRefused, NodeTimeout, Rpc, unfold_if_deep
+from adapters.evm.rpc import Answer, NodeRefused, NodeTimeout, Rpc, refused_if_large, unfold_if_deep
 from adapters.evm.traces import CallFrame, Trace
 from adapters.evm.want import Tracing
 from adapters.evm.whole import check_traces, tx_ids
@@ -286,7 +286,8 @@ async def read_frames(answer: Answer, block: Block, way: Tracing) -> list[Trace]
     if way is Tracing.FLAT:
         frames = await answer.read_each(traces.trace_items)
     else:
-        frames = await off_loop(answer.size, lambda: _trees(answer, tx_ids(block)))
+        with refused_if_large():
+            frames = await off_loop(answer.size, lambda: _trees(answer, tx_ids(block)))
     check_traces(block, frames)
     return frames
 
@@ -301,7 +302,8 @@ async def read_tree(answer: Answer, tx_id: str) -> list[Trace]:
             raise NodeRefused(f"{what}: no frames of {tx_id}")
         return traces.flatten([(tx_id, root)], (more or folded).pieces, what)
 
-    return await off_loop(answer.size, read)
+    with refused_if_large():
+        return await off_loop(answer.size, read)
 
 
 def _trees(answer: Answer, ids: Sequence[str]) -> list[Trace]:

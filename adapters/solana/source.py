@@ -26,7 +26,7 @@ from adapters.solana.rpc import (
 )
 from adapters.solana.wire import Block, Header, Latest, Listed, Reply, block_ref
 from indexer.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, RailFault, RailUnavailable, Transfer
-from indexer.rail.decoding import printable
+from indexer.rail.decoding import VALUES_MOST, decode, printable, read_text
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
 """``processed`` is never asked for: it can vanish, and nobody may be paid by it (HAZARDS S10)."""
@@ -45,6 +45,9 @@ GAPS = (64, 4_096, 400_000)
 def since(slot: int) -> dict[str, Any]:
     """Options of a question that only a node may answer that has come to ``slot``; others say so (HAZARDS S15)."""
     return {**CONFIRMED, "minContextSlot": slot}
+
+
+_named: "wire.Decoder[wire.Named]" = msgspec.json.Decoder(Reply[wire.Named])
 
 
 class NoBlock(RailUnavailable):
@@ -254,7 +257,7 @@ class Source:
 def _name_of(raw: bytes) -> str | None:
     """The hash of what is a block and yet cannot be read; None if it is no block at all, or one without a hash."""
     try:
-        reply = msgspec.json.decode(raw, type=Reply[wire.Named])
-    except msgspec.DecodeError:
+        reply = decode(raw, _named, "a block", VALUES_MOST)
+        return None if reply.result is None else read_text(reply.result.blockhash, wire.HASH_MOST, "a block")
+    except RailUnavailable:
         return None
-    return None if reply.result is None else reply.result.blockhash

@@ -202,7 +202,11 @@ def _to_jsonb(value: Any) -> bytes:
 
 
 def _from_jsonb(data: bytes) -> Any:
-    return msgspec.json.decode(data[1:])
+    """Decode a value. One that no decoder here can hold must not stop who reads the rows beside it."""
+    try:
+        return msgspec.json.decode(data[1:])
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return {"unreadable": f"{len(data):,} bytes: {error}"}
 
 
 @contextmanager

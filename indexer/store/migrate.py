@@ -1,6 +1,8 @@
 """Numbered, forward-only migrations, one migrator at a time, and the check that refuses a schema we do not know.
 
-A migrator locks the book of migrations itself. Only roles that may write to it can do so: a reader cannot stop it.
+A migrator locks the book of migrations itself. Only roles that may write to it can do so: a reader cannot stop it. The
+book stands in our schema; until a migration has made that, and in databases of before, it stands in `public`, where
+others may be able to make tables. So it is looked at before anything is read from it or written into it.
 """
 
 import hashlib
@@ -16,14 +18,16 @@ from indexer.store.queries import query
 
 MISSING_ROLES = query("missing_roles")
 
-LOCK_BOOK = query("lock_book")
 BOOK_HOLDERS = query("book_holders")
+BOOK_FAULT = query("book_fault")
 
 MIGRATION_TIMEOUT = 3600.0
 """Seconds for one migration: it may have to build an index over all that there is."""
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
-BOOK = """
+BOOK = "railwatch.migrations"
+EARLY_BOOK = "public.railwatch_migrations"
+MAKE_BOOK = """
 create table if not exists public.railwatch_migrations (
     version int primary key,
     name text not null,
@@ -71,10 +75,25 @@ async def migrate(connection: Connection) -> list[Migration]:
 
 async def _create_book(connection: Connection) -> None:
     """Make the book, unless it is there. Of two that make it at once Postgres refuses one, which then finds it."""
+    if await _book(connection) is not None:
+        return
     try:
-        await connection.execute(BOOK)
+        await connection.execute(MAKE_BOOK)
     except (asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
-        await connection.execute(BOOK)
+        await connection.execute(MAKE_BOOK)
+
+
+async def _book(connection: Connection) -> str | None:
+    """Return where the book stands; None where there is none. Raises `SchemaMismatch` if it may be somebody else's."""
+    for name in (BOOK, EARLY_BOOK):
+        if await connection.fetchval("select to_regclass($1) is not null", name):
+            if fault := await connection.fetchval(BOOK_FAULT, name):
+                raise SchemaMismatch(
+                    f"{name} {fault}: it is not the table that railwatch made, and nothing was read from it; look at "
+                    "it with psql, drop it if it is not yours, and run `railwatch migrate` again"
+                )
+            return name
+    return None
 
 
 async def _apply_next(connection: Connection) -> Migration | None:
@@ -88,7 +107,7 @@ async def _apply_next(connection: Connection) -> Migration | None:
         # A text without any statement is answered in a way that the driver does not expect.
         await connection.execute(f"{migration.text}\n;\nselect 1", timeout=MIGRATION_TIMEOUT)
         await connection.execute(
-            "insert into public.railwatch_migrations (version, name, checksum) values ($1, $2, $3)",
+            f"insert into {await _book(connection)} (version, name, checksum) values ($1, $2, $3)",
             migration.version,
             migration.name,
             migration.checksum,
@@ -98,16 +117,21 @@ async def _apply_next(connection: Connection) -> Migration | None:
 
 async def _lock_book(connection: Connection) -> None:
     """Hold the book to the commit. Raises `StoreUnavailable` with the name of whoever holds it for too long."""
-    try:
-        async with connection.transaction():
-            await connection.execute("set local lock_timeout = '20s'")
-            await connection.execute(LOCK_BOOK)
-    except asyncpg.LockNotAvailableError:
-        holders = await connection.fetchval(BOOK_HOLDERS)
-        raise StoreUnavailable(
-            f"another session holds public.railwatch_migrations: {holders or 'it has just ended'}; wait for that "
-            "migration, or end the session with pg_terminate_backend, and run `railwatch migrate` again"
-        ) from None
+    while True:
+        book = await _book(connection)
+        try:
+            async with connection.transaction():
+                await connection.execute("set local lock_timeout = '20s'")
+                await connection.execute(f"lock table {book} in share row exclusive mode")
+                return
+        except asyncpg.UndefinedTableError:
+            continue  # Another migrator has just moved it.
+        except asyncpg.LockNotAvailableError:
+            holders = await connection.fetchval(BOOK_HOLDERS, book)
+            raise StoreUnavailable(
+                f"another session holds {book}: {holders or 'it has just ended'}; wait for that migration, or end the "
+                "session with pg_terminate_backend, and run `railwatch migrate` again"
+            ) from None
 
 
 async def missing_roles(connection: Connection) -> list[str]:
@@ -117,8 +141,7 @@ async def missing_roles(connection: Connection) -> list[str]:
 
 async def require_current(connection: Connection) -> None:
     """Raise `SchemaMismatch` unless the schema is exactly the one that this version knows."""
-    exists = await connection.fetchval("select to_regclass('public.railwatch_migrations') is not null")
-    missing = await _missing(connection) if exists else known_migrations()
+    missing = await _missing(connection)
     if missing:
         raise SchemaMismatch(
             f"the database lacks migration {missing[0].version:04} ({missing[0].name}); run `railwatch migrate`"
@@ -126,8 +149,11 @@ async def require_current(connection: Connection) -> None:
 
 
 async def _missing(connection: Connection) -> list[Migration]:
+    book = await _book(connection)
+    if book is None:
+        return known_migrations()
     known = {each.version: each for each in known_migrations()}
-    applied = await connection.fetch("select version, name, checksum from public.railwatch_migrations order by version")
+    applied = await connection.fetch(f"select version, name, checksum from {book} order by version")
     for row in applied:
         ours = known.pop(row["version"], None)
         if ours is None:

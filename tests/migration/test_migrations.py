@@ -32,7 +32,7 @@ CATALOGS = {
         from pg_constraint where connamespace = 'railwatch'::regnamespace""",
     "indexes": "select tablename, indexname, indexdef from pg_indexes where schemaname = 'railwatch'",
     "functions": """
-        select oid::regprocedure::text, pg_get_functiondef(oid), obj_description(oid, 'pg_proc'), proacl::text
+        select oid::regprocedure::text, pg_get_functiondef(oid), obj_description(oid, 'pg_proc'), array(select unnest(proacl)::text order by 1)::text
         from pg_proc where pronamespace = 'railwatch'::regnamespace""",
     "views": "select viewname, definition from pg_views where schemaname = 'railwatch'",
     "triggers": """
@@ -40,7 +40,7 @@ CATALOGS = {
         where not tgisinternal
           and tgrelid in (select oid from pg_class where relnamespace = 'railwatch'::regnamespace)""",
     "grants": """
-        select relname, relacl::text from pg_class
+        select relname, array(select unnest(relacl)::text order by 1)::text from pg_class
         where relnamespace = 'railwatch'::regnamespace and relacl is not null""",
     "moves": "select from_state, to_state from railwatch.invoice_moves",
     "feed position": "select one::text, last_seq from railwatch.feed_position",
@@ -141,12 +141,12 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself_and_can_be_done_a
 
 WRONG = {
     "newer": (
-        "insert into public.railwatch_migrations (version, name, checksum) values (9999, 'future', 'x')",
+        "insert into railwatch.migrations (version, name, checksum) values (9999, 'future', 'x')",
         "9999 .*does not know",
     ),
-    "altered": ("update public.railwatch_migrations set checksum = 'x' where version = 1", "0001 .*another text"),
-    "missing": ("delete from public.railwatch_migrations where version = 1", "lacks migration 0001"),
-    "never migrated": ("drop table public.railwatch_migrations", "lacks migration 0001 .*railwatch migrate"),
+    "altered": ("update railwatch.migrations set checksum = 'x' where version = 1", "0001 .*another text"),
+    "missing": ("delete from railwatch.migrations where version = 1", "lacks migration 0001"),
+    "never migrated": ("drop table railwatch.migrations", "lacks migration 0001 .*railwatch migrate"),
 }
 
 

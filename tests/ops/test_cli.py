@@ -400,7 +400,7 @@ async def test_roles_that_nobody_could_make_are_told(shell: Shell, stage: Stage)
 
 async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: Stage) -> None:
     await stage.stop()
-    await stage.database.value("insert into public.railwatch_migrations values (99, 'later', '')")
+    await stage.database.value("insert into railwatch.migrations values (99, 'later', '')")
     result = await shell.run("status")
     assert result.exit_code == Exit.SCHEMA
     assert "run the version that made it, or a newer one" in result.stderr

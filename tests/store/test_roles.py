@@ -176,7 +176,7 @@ BY_HAND = [
     "update railwatch.assets set decimals = 2",
     "insert into railwatch.invoice_moves values ('created', 'paid')",
     "update railwatch.rights set role = 'railwatch_reader'",
-    "delete from public.railwatch_migrations",
+    "delete from railwatch.migrations",
     "drop table railwatch.invoices",
     "create table railwatch.mine (n int)",
     "create function railwatch.touched() returns int language sql as 'select 1'",

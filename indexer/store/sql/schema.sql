@@ -100,6 +100,27 @@ comment on column railwatch.locks.backend_start is 'When that process started.';
 comment on column railwatch.locks.expires_at is 'When others may take it, unless it is renewed.';
 insert into railwatch.locks (name) values ('mirror'), ('deliver');
 
+create table railwatch.address_locks (
+    family text not null,
+    address_folded text not null,
+    primary key (family, address_folded)
+);
+comment on table railwatch.address_locks is 'One row for each address: who registers it holds the row to the commit, so that two registrations of it take turns.';
+comment on column railwatch.address_locks.family is 'The address space.';
+comment on column railwatch.address_locks.address_folded is 'The address as it is compared.';
+
+create table railwatch.migrations (
+    version int primary key,
+    name text not null,
+    checksum text not null,
+    applied_at timestamptz not null default now()
+);
+comment on table railwatch.migrations is 'Which migrations have been applied here. A migrator locks this table.';
+comment on column railwatch.migrations.version is 'The number in its file''s name.';
+comment on column railwatch.migrations.name is 'The rest of that name.';
+comment on column railwatch.migrations.checksum is 'SHA-256 of its text.';
+comment on column railwatch.migrations.applied_at is 'When.';
+
 create table railwatch.watch_position (
     family text primary key,
     last_seq bigint not null
@@ -196,7 +217,10 @@ create table railwatch.invoices (
     weighed int not null default 1,
     accept_before int not null default 600 check (accept_before between 0 and 3600),
     held_from text,
-    unique (merchant_id, order_id)
+    unique (merchant_id, order_id),
+    constraint invoices_expires_at_bounds check (expires_at between '2009-01-01 00:00:00+00' and '2100-01-01 00:00:00+00'),
+    constraint invoices_closes_at_bounds check (closes_at between '2009-01-01 00:00:00+00' and '2120-01-01 00:00:00+00'),
+    constraint invoices_rate_locked_at_bounds check (rate_locked_at between '2009-01-01 00:00:00+00' and '2100-01-01 00:00:00+00')
 );
 create index invoices_open_window on railwatch.invoices (expires_at, id) where state = 'created';
 create index invoices_to_close on railwatch.invoices (closes_at, id) where closed_at is null;
@@ -574,7 +598,8 @@ create table railwatch.consumers (
     position bigint not null,
     updated_at timestamptz not null default now(),
     generation uuid,
-    owner text
+    owner text,
+    constraint consumers_updated_at_bounds check (updated_at between '2009-01-01 00:00:00+00' and '2120-01-01 00:00:00+00')
 );
 comment on table railwatch.consumers is 'How far each reader of the feed has come.';
 comment on column railwatch.consumers.name is 'The reader''s own name.';
@@ -669,7 +694,7 @@ create table railwatch.rights (
     primary key (role, object, privileges)
 );
 comment on table railwatch.rights is 'What each role may do, as grant_rights gives it.';
-comment on column railwatch.rights.role is 'railwatch_daemon, railwatch_service or railwatch_reader.';
+comment on column railwatch.rights.role is 'railwatch_daemon, railwatch_deliverer, railwatch_operator, railwatch_service or railwatch_reader.';
 comment on column railwatch.rights.object is 'What it is given on, as GRANT names it.';
 comment on column railwatch.rights.privileges is 'What is given, as GRANT names it.';
 
@@ -706,7 +731,7 @@ create function railwatch.touched(
     rail text, asset text, reference text, open boolean, at timestamptz, accepts_from timestamptz, height bigint,
     block_hash text
 )
-language sql volatile as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
+language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
     select 'due', d.id, d.invoice_id, null, null, null::uuid, null::bytea, null, null, null, null::boolean,
            null::timestamptz, null::timestamptz, null::bigint, null
     from railwatch.detections d
@@ -747,14 +772,18 @@ $$;
 comment on function railwatch.touched is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
 
 create function railwatch.refuse(code text, message text, hint text default null) returns void
-language plpgsql as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    -- What a caller gave stands in it: as much as a person can read, and nothing that moves a terminal's cursor.
+    control constant text := '[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]';
 begin
-    raise exception using errcode = code, message = message, hint = coalesce(hint, '');
+    raise exception using errcode = code, message = regexp_replace(left(message, 2000), control, '?', 'g'),
+        hint = regexp_replace(left(coalesce(hint, ''), 2000), control, '?', 'g');
 end $$;
 comment on function railwatch.refuse is 'Raise an error with a SQLSTATE of our own (class RW; listed in docs/contract.md).';
 
 create function railwatch.feed_instance() returns text
-language sql stable as $$
+language sql stable set search_path = pg_catalog, pg_temp as $$
     -- A promoted standby, a restored snapshot and a crash all begin with a start of the server; a restored dump with new
     -- files. Neither needs rights to ask. A plain restart looks the same, and costs readers nothing.
     select extract(epoch from pg_postmaster_start_time()) || ' ' || pg_relation_filepath('railwatch.feed_position')
@@ -775,7 +804,7 @@ $$;
 comment on function railwatch.feed_generation is 'The feed''s generation: another one after every failover, restore or restart. Readers keep it beside their position.';
 
 create function railwatch.begin_generation() returns trigger
-language plpgsql as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     if new.generation = old.generation then
         new.generation := railwatch.generation_after(old.generation, railwatch.feed_instance());
@@ -876,7 +905,8 @@ begin
         (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, seen_amount,
          confirmed_amount, evidence)
     select taken, md5('railwatch/' || invoice.id || '/' || invoice.version || '/' || invoice.state)::uuid, 'invoice',
-           invoice.id, invoice.id, from_state, invoice.state, reason, cause, d.seen_amount, d.confirmed_amount, evidence
+           invoice.id, invoice.id, from_state, invoice.state, reason, cause, d.seen_amount, d.confirmed_amount,
+           evidence || jsonb_build_object('login', session_user)
     from railwatch.destinations d
     where d.invoice_id = invoice.id
     order by d.confirmed_amount / d.expected_amount desc, (d.seen_amount + d.late_amount) / d.expected_amount desc, d.position
@@ -977,12 +1007,16 @@ begin
                                               where rail = on_rail.name and enabled), 'none'));
     end if;
     amount := railwatch.parse_amount(wish -> 'amount', label);
-    if coalesce(wish ->> 'address', '') = '' or length(wish ->> 'address') > 200 then
-        perform railwatch.refuse('RW001', label || ': address is missing or longer than 200 characters');
+    perform railwatch.parse_text(wish, 'address', label || ': ');
+    if wish ? 'derivation' then
+        perform railwatch.parse_text(wish, 'derivation', label || ': ');
     end if;
     if wish ? 'reference' and not on_rail.has_references then
         perform railwatch.refuse('RW011', label || ': rail ' || on_rail.name || ' knows no references',
             'Leave it out, and derive a new address for each invoice.');
+    end if;
+    if wish ? 'reference' then
+        perform railwatch.parse_text(wish, 'reference', label || ': ');
     end if;
     folded := case when on_rail.fold_case then lower(wish ->> 'address') else wish ->> 'address' end;
     if exists (select from railwatch.destinations d
@@ -991,8 +1025,15 @@ begin
         perform railwatch.refuse('RW001', label || ': the same rail, asset, address and reference are there twice',
             'Ask for one amount at each.');
     end if;
-    -- Two registrations of one address wait for each other here; the later one then sees the earlier.
-    perform pg_advisory_xact_lock(hashtextextended('railwatch/' || on_rail.family || '/' || folded, 0));
+    -- What reaches an address late belongs to the merchant whose customers were given it, for ever. A reference tells
+    -- apart whom one address serves; without one, whatever arrives there unmarked is that merchant's.
+    if exists (select from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
+               where d.family = on_rail.family and d.address_folded = folded and i.merchant_id <> invoice.merchant_id
+                 and d.watch_state <> 'rejected'
+                 and (d.reference is null or d.reference = coalesce(wish ->> 'reference', d.reference))) then
+        perform railwatch.refuse('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to another merchant',
+            'Derive a new address for each invoice. Once given to a merchant''s customers, an address stays that merchant''s.');
+    end if;
     select i.id into taken
     from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
     where d.family = on_rail.family and d.address_folded = folded and d.reference is not distinct from wish ->> 'reference'
@@ -1028,14 +1069,20 @@ comment on function railwatch.create_destination is 'Part of create_invoice: one
 
 create function railwatch.parse_moment(value jsonb, field text) returns timestamptz
 language plpgsql stable as $$
+declare
+    moment timestamptz;
 begin
     if jsonb_typeof(value) is distinct from 'string'
        or (value #>> '{}') !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$' then
         perform railwatch.refuse('RW005', field || ' ' || coalesce(value::text, '') || ' is not a time',
             'Give ISO 8601 with an offset, such as "2030-01-31T12:00:00Z".');
     end if;
-    return (value #>> '{}')::timestamptz;
-exception when invalid_datetime_format or datetime_field_overflow then
+    moment := (value #>> '{}')::timestamptz;
+    if moment not between '2009-01-01 00:00:00+00' and now() + interval '20 years' then
+        perform railwatch.refuse('RW005', field || ' ' || value::text || ' is before 2009, or more than 20 years ahead');
+    end if;
+    return moment;
+exception when invalid_datetime_format or datetime_field_overflow or invalid_time_zone_displacement_value then
     perform railwatch.refuse('RW005', field || ' ' || value::text || ' is not a time',
         'Give ISO 8601 with an offset, such as "2030-01-31T12:00:00Z".');
 end $$;
@@ -1053,12 +1100,10 @@ begin
 end $$;
 comment on function railwatch.parse_count is 'Read a whole number within bounds, or say which field is none.';
 
-create function railwatch.parse_text(request jsonb, field text) returns text
+create function railwatch.parse_text(request jsonb, field text, place text default '') returns text
 language plpgsql immutable as $$
 begin
-    if jsonb_typeof(request -> field) is distinct from 'string' or length(request ->> field) not between 1 and 200 then
-        perform railwatch.refuse('RW001', field || ' is missing, or not a text of 1 to 200 characters');
-    end if;
+    perform railwatch.check_text(case when jsonb_typeof(request -> field) = 'string' then request ->> field end, place || field, 200);
     return request ->> field;
 end $$;
 comment on function railwatch.parse_text is 'Read a required text, or say which field is none.';
@@ -1091,6 +1136,9 @@ begin
     if jsonb_typeof(request) is distinct from 'object' then
         perform railwatch.refuse('RW001', 'create_invoice takes a JSON object');
     end if;
+    if octet_length(request::text) > 131072 then
+        perform railwatch.refuse('RW001', 'the request has ' || octet_length(request::text) || ' bytes; at most 131072 are taken');
+    end if;
     select key into unknown from jsonb_object_keys(request) key
     where key not in ('merchant_id', 'order_id', 'expires_at', 'expires_in', 'destinations', 'policy', 'time_basis',
                       'tolerance_bps', 'fiat_amount', 'fiat_currency', 'rate_locked_at', 'closes_in', 'accept_before',
@@ -1107,11 +1155,20 @@ begin
        or jsonb_array_length(request -> 'destinations') not between 1 and 20 then
         perform railwatch.refuse('RW001', 'destinations is not a list of 1 to 20 destinations');
     end if;
-    if request ? 'policy' and jsonb_typeof(request -> 'policy') <> 'object' then
-        perform railwatch.refuse('RW008', 'policy is not an object');
+    if request ? 'policy' and (jsonb_typeof(request -> 'policy') <> 'object' or length((request -> 'policy')::text) > 200) then
+        perform railwatch.refuse('RW008', 'policy is not an object of at most 200 characters');
     end if;
-    if request ? 'metadata' and jsonb_typeof(request -> 'metadata') <> 'object' then
-        perform railwatch.refuse('RW001', 'metadata is not an object');
+    if request ? 'metadata' then
+        if jsonb_typeof(request -> 'metadata') <> 'object' then
+            perform railwatch.refuse('RW001', 'metadata is not an object');
+        end if;
+        if octet_length((request -> 'metadata')::text) > 65536 or jsonb_path_exists(request -> 'metadata', '$.**{33}') then
+            perform railwatch.refuse('RW001', 'metadata has more than 65536 bytes, or more than 32 levels',
+                'Keep it with you, and give a key to it.');
+        end if;
+        if jsonb_path_exists(request -> 'metadata', '$.** ? (@ > 1e100 || @ < -1e100)') then
+            perform railwatch.refuse('RW001', 'metadata holds a number beyond 1e100', 'Give it as a text.');
+        end if;
     end if;
     if request ? 'fiat_currency' and coalesce(request ->> 'fiat_currency', '') !~ '^[A-Z]{3,10}$' then
         perform railwatch.refuse('RW001', 'fiat_currency ' || (request -> 'fiat_currency')::text || ' is not a code such as "EUR"');
@@ -1135,8 +1192,35 @@ language sql immutable as $$
 $$;
 comment on function railwatch.terms_of is 'The part of a request that a repeat of the order must share.';
 
-create function railwatch.create_invoice(request jsonb) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+create function railwatch.same_order(known railwatch.invoices, request jsonb) returns uuid
+language plpgsql immutable as $$
+begin
+    if known.terms is distinct from railwatch.terms_of(request) then
+        perform railwatch.refuse('RW006', 'order ' || known.order_id || ' of merchant ' || known.merchant_id
+            || ' is registered with other terms, as invoice ' || known.id,
+            'Registering the very same terms again returns that id; other terms need another order_id.');
+    end if;
+    return known.id;
+end $$;
+comment on function railwatch.same_order is 'Part of create_invoice: the id of an order that is registered already, if the terms are the same.';
+
+create function railwatch.lock_addresses(requests jsonb[]) returns void
+language sql volatile as $$
+    -- Two registrations of one address wait for each other here, in one order of addresses; the later then sees the earlier.
+    insert into railwatch.address_locks as held (family, address_folded)
+    select distinct r.family, case when r.fold_case then lower(wish ->> 'address') else wish ->> 'address' end as folded
+    from unnest(requests) each
+    cross join lateral jsonb_array_elements(
+        case when jsonb_typeof(each -> 'destinations') = 'array' then each -> 'destinations' else '[]' end) wish
+    join railwatch.rails r on r.name = wish ->> 'rail'
+    where length(wish ->> 'address') between 1 and 200
+    order by 1, 2
+    on conflict (family, address_folded) do update set family = held.family;
+$$;
+comment on function railwatch.lock_addresses is 'Part of create_invoice and create_invoices: hold the addresses of requests to the commit.';
+
+create function railwatch.register_invoice(request jsonb) returns uuid
+language plpgsql as $$
 declare
     merchant text;
     order_no text;
@@ -1145,18 +1229,11 @@ declare
     expiry timestamptz;
     closes_in bigint;
 begin
-    perform railwatch.check_fields(request);
     merchant := railwatch.parse_text(request, 'merchant_id');
     order_no := railwatch.parse_text(request, 'order_id');
-    perform pg_advisory_xact_lock(hashtextextended('railwatch/order/' || merchant || '/' || order_no, 0));
     select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
     if found then
-        if known.terms is distinct from railwatch.terms_of(request) then
-            perform railwatch.refuse('RW006', 'order ' || order_no || ' of merchant ' || merchant
-                || ' is registered with other terms, as invoice ' || known.id,
-                'Registering the very same terms again returns that id; other terms need another order_id.');
-        end if;
-        return known.id;
+        return railwatch.same_order(known, request);
     end if;
     expiry := railwatch.parse_expiry(request);
     closes_in := case when request ? 'closes_in'
@@ -1175,7 +1252,13 @@ begin
             case when request ? 'accept_before'
                 then railwatch.parse_count(request -> 'accept_before', 'accept_before', 0, 3600, 'RW005') else 600 end,
             railwatch.terms_of(request))
+    -- Who registers the same order just now is waited for here.
+    on conflict (merchant_id, order_id) do nothing
     returning * into made;
+    if not found then
+        select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
+        return railwatch.same_order(known, request);
+    end if;
     perform railwatch.create_destination(made, wish, place::int)
     from jsonb_array_elements(request -> 'destinations') with ordinality as wishes (wish, place);
     update railwatch.invoices
@@ -1185,45 +1268,60 @@ begin
     perform pg_notify('railwatch_work', 'registered');
     return made.id;
 end $$;
+comment on function railwatch.register_invoice is 'Part of create_invoice and create_invoices, which hold the addresses before.';
+
+create function railwatch.create_invoice(request jsonb) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform railwatch.check_fields(request);
+    perform railwatch.lock_addresses(array[request]);
+    return railwatch.register_invoice(request);
+end $$;
 comment on function railwatch.create_invoice is 'Register an invoice and return its id. The same order with the same terms returns the same id. Errors: docs/contract.md.';
 
 create function railwatch.create_invoices(requests jsonb[]) returns setof uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    request jsonb;
+    place int;
+    made uuid[];
 begin
     if coalesce(cardinality(requests), 0) not between 1 and 1000 then
         perform railwatch.refuse('RW001', 'create_invoices takes 1 to 1000 requests');
     end if;
-    -- Locks are taken in one order, whatever order the requests come in: by order first, then by address.
-    perform pg_advisory_xact_lock(key) from (
-        select distinct hashtextextended('railwatch/order/' || (each ->> 'merchant_id') || '/' || (each ->> 'order_id'), 0) as key
-        from unnest(requests) each order by key
-    ) orders where key is not null;
-    perform pg_advisory_xact_lock(key) from (
-        select distinct hashtextextended('railwatch/' || r.family || '/'
-                   || case when r.fold_case then lower(wish ->> 'address') else wish ->> 'address' end, 0) as key
-        from unnest(requests) each
-        cross join lateral jsonb_array_elements(
-            case when jsonb_typeof(each -> 'destinations') = 'array' then each -> 'destinations' else '[]' end) wish
-        join railwatch.rails r on r.name = wish ->> 'rail'
-        order by key
-    ) addresses where key is not null;
-    foreach request in array requests loop
-        return next railwatch.create_invoice(request);
+    perform railwatch.check_fields(each) from unnest(requests) each;
+    -- Whatever order the requests come in, addresses and then orders are taken in one order: nobody waits in a circle.
+    perform railwatch.lock_addresses(requests);
+    for place in
+        select n from unnest(requests) with ordinality as given (request, n)
+        order by request ->> 'merchant_id', request ->> 'order_id', n
+    loop
+        made[place] := railwatch.register_invoice(requests[place]);
     end loop;
+    return query select unnest(made);
 end $$;
 comment on function railwatch.create_invoices is 'Register many invoices in one commit, all or none, and return their ids in order. One wait for the feed instead of many.';
 
+create function railwatch.may_act_as_operator() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select pg_has_role(session_user, (select nspowner from pg_namespace where nspname = 'railwatch'), 'usage')
+           or exists (select from pg_roles where rolname in ('railwatch_operator', 'railwatch_daemon') and pg_has_role(session_user, oid, 'usage'))
+$$;
+comment on function railwatch.may_act_as_operator is 'Whether the login''s acts may stand in the feed as an operator''s.';
+
 create function railwatch.check_act(actor text, cause text) returns void
-language plpgsql immutable as $$
+language plpgsql stable as $$
 begin
-    if actor is null or length(actor) not between 1 and 200 then
+    if actor is null then
         perform railwatch.refuse('RW001', 'actor is missing, or not a text of 1 to 200 characters',
             'Say who does this: the name of a person or a service.');
     end if;
+    perform railwatch.check_text(actor, 'actor', 200);
     if cause is null or cause not in ('service', 'operator') then
         perform railwatch.refuse('RW001', 'cause ' || coalesce('"' || cause || '"', '(null)') || ' is not service or operator');
+    end if;
+    if cause = 'operator' and not railwatch.may_act_as_operator() then
+        perform railwatch.refuse('RW024', 'login ' || session_user || ' acts as a service, and not as an operator',
+            'Leave cause out, or make the login a member of railwatch_operator.');
     end if;
 end $$;
 comment on function railwatch.check_act is 'Part of every manual act: somebody does it, as a service or as an operator.';
@@ -1234,8 +1332,23 @@ begin
     if value is null or length(value) not between 1 and longest then
         perform railwatch.refuse('RW001', field || ' is missing, or not a text of 1 to ' || longest || ' characters');
     end if;
+    if value ~ '[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]' then
+        perform railwatch.refuse('RW001', field || ' holds a control character', 'Names are shown to people: letters, digits, signs and blanks.');
+    end if;
 end $$;
-comment on function railwatch.check_text is 'A required text, or the field that is none.';
+comment on function railwatch.check_text is 'A required text of one line, or the field that is none.';
+
+create function railwatch.check_note(value text, field text, longest int) returns void
+language plpgsql immutable as $$
+begin
+    if length(value) > longest then
+        perform railwatch.refuse('RW001', field || ' has ' || length(value) || ' characters; at most ' || longest || ' are taken');
+    end if;
+    if value ~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then
+        perform railwatch.refuse('RW001', field || ' holds a control character', 'Line feeds and tabs are taken, others are not.');
+    end if;
+end $$;
+comment on function railwatch.check_note is 'An optional text of several lines, or the field that is none.';
 
 create function railwatch.lock_invoice(invoice uuid) returns railwatch.invoices
 language plpgsql as $$
@@ -1343,7 +1456,8 @@ begin
     insert into railwatch.transitions
         (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, evidence)
     values (taken, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
-            from_state, to_state, reason, cause, on_rail, tx, jsonb_strip_nulls(evidence));
+            from_state, to_state, reason, cause, on_rail, tx,
+            jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
     perform pg_notify('railwatch', taken::text);
 end $$;
 comment on function railwatch.append_act is 'Put an act that is not about an invoice''s state into the feed.';
@@ -1354,7 +1468,10 @@ declare
     known railwatch.invoices;
 begin
     perform railwatch.check_act(actor, cause);
-    perform railwatch.check_text(reason, 'reason', 1000);
+    if reason is null or reason = '' then
+        perform railwatch.refuse('RW001', 'reason is missing, or not a text of 1 to 1000 characters');
+    end if;
+    perform railwatch.check_note(reason, 'reason', 1000);
     known := railwatch.lock_invoice(invoice);
     if known.state = 'flagged' then
         return known.state;
@@ -1372,6 +1489,7 @@ declare
     known railwatch.invoices;
 begin
     perform railwatch.check_act(actor, cause);
+    perform railwatch.check_note(reason, 'reason', 1000);
     known := railwatch.lock_invoice(invoice);
     if known.state <> 'flagged' then
         return known.state;
@@ -1480,6 +1598,7 @@ declare
 begin
     perform railwatch.check_act(actor, cause);
     perform railwatch.check_text(tx_id, 'tx_id', 200);
+    perform railwatch.check_note(reason, 'reason', 1000);
     perform railwatch.parse_amount(to_jsonb(amount::text), 'refund');
     known := railwatch.lock_invoice(invoice);
     what := railwatch.refunded_asset(invoice, rail, asset);
@@ -1533,6 +1652,7 @@ declare
 begin
     perform railwatch.check_act(actor, cause);
     perform railwatch.check_text(reference, 'reference', 200);
+    perform railwatch.check_note(note, 'note', 4000);
     perform railwatch.lock_invoice(invoice);
     select s.id into made from railwatch.settlements s
     where s.invoice_id = invoice and s.reference = record_settlement.reference;
@@ -1573,6 +1693,7 @@ declare
 begin
     perform railwatch.check_act(actor, cause);
     perform railwatch.check_text(resolution, 'resolution', 1000);
+    perform railwatch.check_note(note, 'note', 4000);
     if resolution = 'made good' then
         perform railwatch.refuse('RW001', 'the resolution "made good" is the chain''s own', 'Say what was decided.');
     end if;
@@ -1600,6 +1721,10 @@ begin
     if note is null and owner is null then
         perform railwatch.refuse('RW001', 'give a note, an owner or both');
     end if;
+    perform railwatch.check_note(note, 'note', 4000);
+    if owner is not null then
+        perform railwatch.check_text(owner, 'owner', 200);
+    end if;
     perform railwatch.lock_exception(exception_id);
     update railwatch.exceptions e
     set owner = coalesce(annotate_exception.owner, e.owner),
@@ -1610,10 +1735,19 @@ end $$;
 comment on function railwatch.annotate_exception is 'Say who looks at an exception, or what was found out. Notes are added, never replaced.';
 
 create function railwatch.add_note(notes text, actor text, note text) returns text
-language sql stable as $$
-    select case when coalesce(note, '') = '' then notes
-                else concat_ws(E'\n', notes, to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI') || ' ' || actor || ': ' || note) end
-$$;
+language plpgsql stable as $$
+declare
+    longer text := concat_ws(E'\n', notes, to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI') || ' ' || actor || ': ' || note);
+begin
+    if coalesce(note, '') = '' then
+        return notes;
+    end if;
+    if length(longer) > 100000 then
+        perform railwatch.refuse('RW001', 'the exception''s notes would have ' || length(longer) || ' characters; at most 100000 are kept',
+            'Keep what is long elsewhere, and note where it is.');
+    end if;
+    return longer;
+end $$;
 comment on function railwatch.add_note is 'Notes with one more line: when, who, what.';
 
 create function railwatch.cancel_invoice(
@@ -1625,6 +1759,7 @@ declare
     standing text;
 begin
     perform railwatch.check_act(actor, cause);
+    perform railwatch.check_note(note, 'note', 4000);
     known := railwatch.lock_invoice(invoice);
     if known.state = 'cancelled' then
         return known.state;
@@ -1650,10 +1785,15 @@ begin
     if consumer is null or length(consumer) not between 1 and 200 or consumer like 'webhook:%' then
         perform railwatch.refuse('RW001', 'a consumer''s name is a text of 1 to 200 characters that does not begin with "webhook:"');
     end if;
+    perform railwatch.check_text(consumer, 'the consumer''s name', 200);
     select * into known from railwatch.consumers c where c.name = consumer for update;
     if not found then
         if (select count(*) from railwatch.consumers) >= 200 then
             perform railwatch.refuse('RW022', 'there are 200 consumers already, and no ' || consumer || ' among them',
+                'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
+        end if;
+        if (select count(*) from railwatch.consumers where owner = session_user) >= 50 then
+            perform railwatch.refuse('RW022', 'login ' || session_user || ' has 50 consumers already, and no ' || consumer || ' among them',
                 'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
         end if;
         insert into railwatch.consumers (name, position, generation, owner)
@@ -1703,8 +1843,8 @@ begin
     if not exists (select from railwatch.rails where name = on_rail) then
         perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
-    if from_height is null or from_height < 0 or to_height < from_height then
-        perform railwatch.refuse('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height');
+    if from_height is null or from_height < 0 or to_height < from_height or greatest(from_height, to_height) > 1000000000000 then
+        perform railwatch.refuse('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height, at most 10^12');
     end if;
     insert into railwatch.rescans as known (rail, from_height, to_height, next_height)
     values (on_rail, request_rescan.from_height, request_rescan.to_height, request_rescan.from_height)
@@ -1822,27 +1962,25 @@ end $$;
 comment on function railwatch.rename_rail is 'Give a rail another name, with all that belongs to it. Ids of transfers stay as they are. Refused while a daemon follows it.';
 
 create function railwatch.display(amount numeric, decimals int) returns numeric
-language sql immutable as $$ select trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric) $$;
+language sql immutable return trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric);
 comment on function railwatch.display is 'Base units in display units, exactly; null where the decimals are not known.';
 
 create function railwatch.customer_state(state text, settled_at timestamptz) returns text
-language sql immutable as $$
-    select case
-        when state = 'created' then case when settled_at is null then 'waiting' else 'issue' end
-        when state = 'detected' then 'received'
-        when state = 'confirming' then 'confirming'
-        when state in ('paid', 'overpaid') then 'complete'
-        else 'issue' end
-$$;
+language sql immutable
+return case
+    when state = 'created' then case when settled_at is null then 'waiting' else 'issue' end
+    when state = 'detected' then 'received'
+    when state = 'confirming' then 'confirming'
+    when state in ('paid', 'overpaid') then 'complete'
+    else 'issue' end;
 comment on function railwatch.customer_state is 'What a customer is told of a state: waiting, received, confirming, complete or issue.';
 
 create function railwatch.state_now(on_rail railwatch.rails) returns text
-language sql stable as $$
-    -- What the row says is true while somebody follows the rail. A halted one is halted until a person acts.
-    select case when on_rail.state = 'halted' then 'halted'
-                when exists (select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
-                then on_rail.state else 'not followed' end
-$$;
+language sql stable
+-- What the row says is true while somebody follows the rail. A halted one is halted until a person acts.
+return case when on_rail.state = 'halted' then 'halted'
+            when exists (select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
+            then on_rail.state else 'not followed' end;
 comment on function railwatch.state_now is 'How a rail is: its state, or "not followed" while no daemon holds its lease.';
 
 create view railwatch.orders as
@@ -2000,7 +2138,7 @@ comment on column railwatch.order_money.settlement_references is 'Where finance 
 
 create function railwatch.find_orders(what text)
 returns table (found_by text, invoice_id uuid, merchant_id text, order_id text, state text, customer_state text)
-language sql stable as $$
+language sql stable set search_path = pg_catalog, pg_temp as $$
     select hit.found_by, o.invoice_id, o.merchant_id, o.order_id, o.state, o.customer_state
     from (
         select 'invoice' as found_by, i.id from railwatch.invoices i
@@ -2009,7 +2147,7 @@ language sql stable as $$
         select 'order', i.id from railwatch.invoices i where i.order_id = what
         union
         select 'order', i.id
-        from generate_series(1, length(what)) cut
+        from generate_series(1, least(length(what), 401)) cut
         join railwatch.invoices i on i.merchant_id = left(what, cut - 1) and i.order_id = substr(what, cut + 1)
         where substr(what, cut, 1) = '/'
         union
@@ -2027,7 +2165,7 @@ $$;
 comment on function railwatch.find_orders is 'The orders that a text may mean: an id, an order, merchant/order, a transaction or an address. The newest first.';
 
 create function railwatch.refuse_change() returns trigger
-language plpgsql as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     perform railwatch.refuse('RW015', tg_table_name || ' is append-only: nothing in it is changed or deleted',
         'What turned out wrong is followed by what is right.');
@@ -2049,7 +2187,7 @@ alter table railwatch.settlements enable always trigger append_only;
 alter table railwatch.observations enable always trigger append_only;
 
 create function railwatch.require_line() returns trigger
-language plpgsql as $$
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     told text;
 begin
@@ -2142,14 +2280,13 @@ comment on column railwatch.webhook_deliveries.tried_at is 'When the last attemp
 comment on column railwatch.webhook_deliveries.failure is 'Why the last attempt failed.';
 
 create function railwatch.event_type(subject text, to_state text, reason text) returns text
-language sql immutable as $$
-    -- A reversal has a type of its own: an invoice that fell back to created must not pass for a new one. If only a
-    -- surplus was taken back, the invoice is settled as before, and nothing has to be stopped.
-    select case when subject = 'invoice' and reason = 'reversed' and to_state not in ('paid', 'overpaid', 'late_paid')
-                then 'invoice.reversed'
-                when subject = 'exception' then concat_ws('.', subject, to_state, reason)
-                else concat_ws('.', subject, to_state) end;
-$$;
+language sql immutable
+-- A reversal has a type of its own: an invoice that fell back to created must not pass for a new one. If only a surplus
+-- was taken back, the invoice is settled as before, and nothing has to be stopped.
+return case when subject = 'invoice' and reason = 'reversed' and to_state not in ('paid', 'overpaid', 'late_paid')
+            then 'invoice.reversed'
+            when subject = 'exception' then concat_ws('.', subject, to_state, reason)
+            else concat_ws('.', subject, to_state) end;
 comment on function railwatch.event_type is 'What a webhook calls a transition: invoice.paid, invoice.reversed, detection.final, exception.open.underpaid ...';
 
 insert into railwatch.rights (role, object, privileges)
@@ -2162,7 +2299,7 @@ from (values
         'railwatch.transitions', 'railwatch.feed_position', 'railwatch.exceptions', 'railwatch.consumers',
         'railwatch.rescans', 'railwatch.invoice_moves', 'railwatch.refunds', 'railwatch.settlements', 'railwatch.rights',
         'railwatch.orders', 'railwatch.order_destinations', 'railwatch.order_transfers', 'railwatch.order_money',
-        'railwatch.consumer_lag', 'public.railwatch_migrations']),
+        'railwatch.consumer_lag', 'railwatch.migrations']),
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'execute', array[
         'function railwatch.display', 'function railwatch.customer_state', 'function railwatch.find_orders']),
     (array['railwatch_daemon', 'railwatch_service'], 'execute', array[
@@ -2237,6 +2374,25 @@ from (values
         'function railwatch.rename_rail'])
 ) as given (roles, privileges, objects), unnest(roles) as role, unnest(objects) as object;
 
+-- What a deliverer reads to make an event, and what it writes: nothing that the feed tells.
+insert into railwatch.rights (role, object, privileges)
+select 'railwatch_deliverer', object, privileges
+from (values
+    ('usage', array['schema railwatch']),
+    ('select', array['railwatch.migrations', 'railwatch.rails', 'railwatch.settings', 'railwatch.transitions', 'railwatch.feed_position',
+        'railwatch.feed_generations', 'railwatch.invoices', 'railwatch.destinations', 'railwatch.detections', 'railwatch.assets',
+        'railwatch.refunds', 'railwatch.settlements', 'railwatch.exceptions', 'railwatch.locks']),
+    ('select, insert, update, delete', array['railwatch.webhook_endpoints', 'railwatch.webhook_deliveries']),
+    ('update', array['railwatch.locks']),
+    ('execute', array['function railwatch.event_type', 'function railwatch.feed_generation', 'function railwatch.note_generation',
+        'function railwatch.feed_check', 'function railwatch.customer_state', 'function railwatch.is_backend_alive'])
+) as given (privileges, objects), unnest(objects) as object;
+-- An operator is a service whose acts may stand in the feed as a person's, and who lets a halted rail go on.
+insert into railwatch.rights (role, object, privileges)
+values ('railwatch_operator', 'schema railwatch', 'usage'),
+       ('railwatch_operator', 'function railwatch.resume_rail', 'execute'),
+       ('railwatch_operator', 'railwatch.consumers', 'delete');
+
 create function railwatch.grant_rights() returns text[]
 language plpgsql as $$
 declare
@@ -2260,11 +2416,17 @@ begin
                 continue;
         end;
         for given in select * from railwatch.rights where role = of_role order by object, privileges loop
-            -- The book of migrations is not there while the schema is written down without them.
-            continue when given.object = 'public.railwatch_migrations' and to_regclass(given.object) is null;
             execute format('grant %s on %s to %I', given.privileges, given.object, of_role);
         end loop;
     end loop;
+    begin
+        if not missing && array['railwatch_operator', 'railwatch_service'] and not pg_has_role('railwatch_operator', 'railwatch_service', 'member') then
+            grant railwatch_service to railwatch_operator;
+        end if;
+    exception when insufficient_privilege then
+        raise warning '% may not make railwatch_operator a member of railwatch_service', current_user
+            using hint = 'As a superuser: grant railwatch_service to railwatch_operator;';
+    end;
     return missing;
 end $$;
 comment on function railwatch.grant_rights is 'Make the roles, where that may be done, and give them what the table rights says. Returns the roles that are missing. Doing it again is harmless.';

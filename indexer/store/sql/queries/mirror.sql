@@ -9,17 +9,28 @@ select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
 where l.relation = 'railwatch.locks'::regclass and l.mode = 'RowShareLock' and l.granted and l.pid <> pg_backend_pid()
 
--- name: lock_book
--- One migrator at a time, to the commit. Only roles that may write the book can lock it so.
-lock table public.railwatch_migrations in share row exclusive mode
+-- name: book_fault
+-- What is wrong with a book of migrations that we have not made: another owner, or code of somebody's that runs with it.
+select case
+    when c.relkind <> 'r' then 'is not a table'
+    when not (c.relowner = current_user::regrole or o.rolsuper or c.relowner = (select nspowner from pg_namespace where nspname = 'railwatch'))
+        then format('belongs to %s', o.rolname)
+    when exists (select from pg_trigger t where t.tgrelid = c.oid) then 'has triggers'
+    when exists (select from pg_rewrite r where r.ev_class = c.oid) then 'has rules'
+    when c.relrowsecurity then 'has policies'
+    when exists (select from pg_inherits i where c.oid in (i.inhrelid, i.inhparent)) then 'inherits'
+    when exists (select from pg_attrdef d join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+                 where d.adrelid = c.oid and a.attname <> 'applied_at') then 'has defaults of its own'
+    end
+from pg_class c join pg_roles o on o.oid = c.relowner
+where c.oid = $1::regclass
 
 -- name: book_holders
 -- Sessions that hold the book of migrations, for the error of whoever waits for it.
 select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(a.application_name, ''), 'a session'),
                                   a.pid, a.usename), ', ')
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
-where l.relation = 'public.railwatch_migrations'::regclass and l.granted and l.pid <> pg_backend_pid()
-  and l.mode <> 'AccessShareLock'
+where l.relation = $1::regclass and l.granted and l.pid <> pg_backend_pid() and l.mode <> 'AccessShareLock'
 
 -- name: mirrored_chains
 -- Which chain each rail's rows belong to, and the name that ids of its transfers derive from.

@@ -17,6 +17,7 @@ from bitcoinrpc import BitcoinRPC
 from adapters.bitcoin.node import BitcoinNode
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import ANSWER_MOST, IDENTITY, decode, printable, read_body
+from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -124,7 +125,7 @@ class Rpc(BitcoinRPC):
         self.name = node.name
         self._node = node
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
         self._headers: dict[str, str] = {}
         self._batch_most = BATCH_MOST
 
@@ -132,7 +133,9 @@ class Rpc(BitcoinRPC):
         """Read the credentials and make the session. Without I/O to the node. Raises `RailUnavailable`."""
         self._sign()
         # Its places are not the connector's limit: whoever waits there does not learn that the session was closed.
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+        self._session = open_session(
+            lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+        )
 
     async def aclose(self) -> None:
         """Let go of all connections. Idempotent."""

@@ -36,6 +36,7 @@ from indexer.rail.decoding import (
     printable,
     read_body,
 )
+from indexer.rail.transport import Session, open_session
 
 bound_recursion()
 
@@ -144,11 +145,11 @@ class Rpc(AsyncHTTPProvider):
         self.timeout = node.timeout
         self.endpoint = endpoint or Endpoint()
         self._headers = {"Content-Type": "application/json", **IDENTITY}
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        self._session = aiohttp.ClientSession(auto_decompress=False)
+        self._session = open_session(lambda: aiohttp.ClientSession(auto_decompress=False))
 
     async def disconnect(self) -> None:
         """Let go of all connections. Idempotent."""

@@ -13,6 +13,7 @@ from adapters.solana.node import SolanaNode
 from adapters.solana.wire import Decoder, Reply
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import ANSWER_MOST, IDENTITY, bound_recursion, decode, printable, read_body
+from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -72,14 +73,16 @@ class Rpc:
         self._url, self._timeout, self._extra = node.http, node.timeout, node.headers
         self._numbers = count(1)
         self._takes_batches = True
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
-            headers={**self._extra, "Content-Type": "application/json", **IDENTITY},
-            auto_decompress=False,
+        self._session = open_session(
+            lambda: aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                headers={**self._extra, "Content-Type": "application/json", **IDENTITY},
+                auto_decompress=False,
+            )
         )
 
     async def close(self) -> None:

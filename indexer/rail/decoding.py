@@ -25,7 +25,7 @@ import msgspec
 from indexer.rail.errors import RailUnavailable
 
 if TYPE_CHECKING:
-    import aiohttp
+    from indexer.rail.transport import Response
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class TooDeep(RailUnavailable):
     """The answer has more levels of nesting than a recursive decoder may follow."""
 
 
-async def read_body(response: aiohttp.ClientResponse, most: int, what: str) -> bytes:
+async def read_body(response: Response, most: int, what: str) -> bytes:
     """Return the body, at most ``most`` bytes after decompression. Raises `AnswerTooLarge` or `RailUnavailable`.
 
     The session must have ``auto_decompress=False``: aiohttp inflates a whole chunk before anybody can count it.

@@ -133,7 +133,7 @@ class Follower:
         finally:
             self.asking_since = None
         more = await self._perform(plan)
-        self.progressed_at = time.monotonic()
+        self.progressed_at, self._deep_since = time.monotonic(), None
         if not more and self.node.traits.has_pending:
             await self._look_at_mempool()
         await self._let_time_pass()
@@ -237,16 +237,13 @@ class Follower:
         One node of several behind an address may be on a branch of its own: that is its fault, and not the rail's.
         """
         try:
-            step = next_step(cursor, checkpoints, view, self._limits)
+            return next_step(cursor, checkpoints, view, self._limits)
         except DeepReorg as deep:
             now = time.monotonic()
             self._deep_since = self._deep_since or now
             if now - self._deep_since >= steadiness.DEEP_SECONDS:
                 raise
             raise Behind(f"{deep}; asked again before the rail is halted") from deep
-        if not isinstance(step, Probe):
-            self._deep_since = None
-        return step
 
     async def _scan(self, span: Span) -> Scanned:
         started = time.monotonic()

@@ -4,7 +4,7 @@ Validators raise ValueError with a predicate ("is no CAIP-2 id"), which reads on
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -138,6 +138,11 @@ class RailConfig(Table):
         """What the adapter may want to know, in the words of `RailSettings`."""
         ours = {"lookback": self.lookback, "span_max": self.span_max, "horizon": self.horizon}
         return {**self.extra, **{key: value for key, value in ours.items() if value is not None}}
+
+    def with_assets(self, more: Sequence[AssetSpec]) -> Self:
+        """The same rail, which looks for ``more`` assets as well."""
+        added = [AssetConfig(symbol=each.symbol, contract=each.contract, decimals=each.decimals) for each in more]
+        return self.model_copy(update={"assets": (*self.assets, *added)})
 
     @field_validator("name")
     @classmethod

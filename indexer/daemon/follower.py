@@ -174,14 +174,28 @@ class Follower:
     async def _begin(self) -> None:
         """A rail without a past starts at finality, and takes the unfinalized window as its first blocks."""
         heads = await self.node.heads()
-        settled = finality(heads, self.recorder.traits.horizon)
-        # The first block to follow is the one above the cursor.
-        start = max(0, settled if self.pace.start_height is None else self.pace.start_height - 1)
-        first = await self.node.block_at(min(start, heads.latest.height))
+        first = await self._first(heads)
         position = self._position(first, heads, reached=False)
         taken = Taken(None, Span(first, first, settled=True), (first,), ())
         self._remember(taken, position, await self.recorder.record(taken, position, None))
         self.log.info("rail.begun", height=first.height, hash=first.hash)
+
+    async def _first(self, heads: Heads) -> BlockRef:
+        """The block below the first one to follow: the cursor that a rail without a past begins with."""
+        settled = finality(heads, self.recorder.traits.horizon)
+        start = max(0, settled if self.pace.start_height is None else self.pace.start_height - 1)
+        return await self.node.block_at(min(start, heads.latest.height))
+
+    async def preview(self) -> tuple[str, str | None]:
+        """Plan the next step as `round` does, and commit nothing. Returns the state and the reason that it would tell.
+
+        Raises what `round` raises of the node's: above all `DeepReorg`, `RailFault` and `RailUnavailable`.
+        """
+        cursor = self.cursor or await self._first(await self.node.heads())
+        plan = await self._plan(cursor, self._anchored() if self.cursor else ())
+        if isinstance(plan.step, Idle) and plan.step.lagging:
+            raise self._behind(plan.heads)
+        return self._health(plan.heads, caught_up=True)
 
     async def _join(self) -> None:
         """Take new addresses into the watch: between blocks, and with nothing in flight that has not seen them."""
@@ -350,8 +364,7 @@ class Follower:
             self._lagging_since = self._lagging_since or now
             self._caught_up = None
             if now - self._lagging_since > steadiness.LAG_ALLOWED:
-                behind = self._known_cursor.height - plan.heads.latest.height
-                raise Behind(f"the node is {behind} blocks behind what it, or another node, had told before")
+                raise self._behind(plan.heads)
             return
         self._lagging_since = None
         if missing := self._tip.missing(self._known_cursor.height):
@@ -364,6 +377,10 @@ class Follower:
             taken = Taken(self.cursor, Span(self._known_cursor, self._known_cursor), (), ())
             self._remember(taken, position, await self.recorder.record(taken, position, None))
         self._caught_up = seen if position.state == "live" else None
+
+    def _behind(self, heads: Heads) -> Behind:
+        behind = self._known_cursor.height - heads.latest.height
+        return Behind(f"the node is {behind} blocks behind what it, or another node, had told before")
 
     async def _look_again(self, position: Position) -> None:
         """Read once more what this position makes final, so that the step which reaches it can tell so."""

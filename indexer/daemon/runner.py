@@ -400,17 +400,18 @@ class RailRunner:
 
     async def _halt(self, lease: Lease, fault: BaseException) -> None:
         """Say why, everywhere that somebody might look, and follow no further until a person resumes the rail."""
-        fault = innermost(fault)
-        if isinstance(fault, DeepReorg):
-            self.halted = f"{one_line(str(fault))}; what to decide: docs/runbooks/rail-halted.md"
-        else:
-            known = isinstance(fault, FATAL)
-            what = (
-                f"{type(fault).__name__}: {one_line(str(fault))}" if known else f"repeated failure: {describe(fault)}"
-            )
-            self.halted = f"{what}; once the cause is gone: railwatch rail resume {self.name}"
+        self.halted = halt_reason(innermost(fault), self.name)
         self.log.critical("rail.halted", why=self.halted)
         await self._say(lease, "halted", self.halted)
+
+
+def halt_reason(fault: BaseException, rail: str) -> str:
+    """What `rails.reason` says of a rail that this halts, and what to run."""
+    if isinstance(fault, DeepReorg):
+        return f"{one_line(str(fault))}; what to decide: docs/runbooks/rail-halted.md"
+    known = isinstance(fault, FATAL)
+    what = f"{type(fault).__name__}: {one_line(str(fault))}" if known else f"repeated failure: {describe(fault)}"
+    return f"{what}; once the cause is gone: railwatch rail resume {rail}"
 
 
 class _Ended(BaseException):

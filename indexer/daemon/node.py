@@ -127,9 +127,13 @@ class Node:
         self.told, self.failures, self._failing_since, self._fault = heads, 0, None, ""
         self.setbacks.note(heads)
 
+    def missed(self) -> None:
+        """Note that it did not answer this time, also where it is still being entered."""
+        self._failing_since = self._failing_since or time.monotonic()
+
     def punish(self) -> None:
         """Let it rest, longer each time in a row."""
-        self._failing_since = self._failing_since or time.monotonic()
+        self.missed()
         self.failures += 1
         rest = min(REST_MOST, REST_FIRST * 2 ** min(self.failures - 1, 10))
         self.rests_until = time.monotonic() + rest * random.uniform(0.5, 1.0)

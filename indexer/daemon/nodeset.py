@@ -301,7 +301,8 @@ class NodeSet:
         except RailFault as fault:
             await self._rest(node, RailUnavailable(str(fault)))
             raise RailUnavailable(str(fault)) from fault
-        node.answered(heads)
+        if self._current is node:
+            node.answered(heads)  # What comes after it was left comes too late.
         return heads
 
     async def _ask_who_keeps(
@@ -373,6 +374,7 @@ class NodeSet:
             else:
                 node.answered(heads)
                 return Testimony(node, heads)
+        node.missed()
         node.votes = node.votes and not node.is_away
         return Testimony(node, node.told, present=False) if node.votes and node.told else None
 

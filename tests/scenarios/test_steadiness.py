@@ -12,7 +12,8 @@ from contextlib import suppress
 import pytest
 
 from adapters.fake import Rules, node_of
-from indexer.daemon import steadiness
+from indexer.daemon import node as node_module
+from indexer.daemon import nodeset, steadiness
 from indexer.store.database import Database
 from tests.scenarios.stage import Stage, chain_named
 
@@ -52,7 +53,10 @@ TROUBLES: dict[str, tuple[Callable[[Stage], None], str]] = {
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All patience in the proportions that it has, and shorter."""
     monkeypatch.setattr(steadiness, "LAG_ALLOWED", ALLOWED)
+    monkeypatch.setattr(nodeset, "WITNESS_SECONDS", ALLOWED / 5)
+    monkeypatch.setattr(node_module, "AWAY_AFTER", ALLOWED / 2)
 
 
 async def keeps_mining(stage: Stage) -> None:

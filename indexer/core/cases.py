@@ -25,6 +25,7 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
     "reversed": "critical",
     "double_spend": "critical",
     "content_mismatch": "critical",
+    "processing_failed": "critical",
     "stuck_confirming": "warning",
     "mixed_destinations": "warning",
     "detection_delayed": "warning",

@@ -25,6 +25,8 @@ from indexer.daemon.claims import Claims
 from indexer.daemon.follower import Behind, Follower, Pace
 from indexer.daemon.isolation import keep_running
 from indexer.daemon.nodeset import NodeSet
+from indexer.daemon.quarantine import Failures
+from indexer.daemon.readmission import Readmission
 from indexer.daemon.reasons import describe, innermost, one_line
 from indexer.daemon.reconciler import Reconciler
 from indexer.daemon.recorder import Recorder
@@ -38,6 +40,7 @@ from indexer.store.database import Database
 from indexer.store.errors import BranchChanged, LeaseLost, StoreUnavailable
 from indexer.store.lease import LASTS, LeaseKeeper
 from indexer.store.listen import Listener
+from indexer.store.quarantine import QuarantineStore
 from indexer.store.rails import load_left, load_spends, rail_state, say_halted, say_state
 from indexer.store.steps import Lease, StepStore
 
@@ -84,6 +87,7 @@ class RailRunner:
     beat: float = field(default_factory=time.monotonic)
     failed: Callable[[str], None] = lambda _: None
     """Called with the name of a task that failed for a reason that nobody foresaw."""
+    _invoice_failures: Failures = field(default_factory=Failures)
     _failures: int = 0
     _reached: tuple[object, ...] = ()
     """Where the last unknown failure left the rail."""
@@ -214,6 +218,7 @@ class RailRunner:
                     "lookback": lambda: self._look_back(registrar, parsed, lease),
                     "rescan": lambda: self._rescan(rescanner, lease),
                     "spends": lambda: self._forget_spends(follower, lease),
+                    "quarantine": lambda: self._readmit(follower, lease),
                 }
                 if self.reconcile_every and self.node.tells_balances:
                     errands["balances"] = self._reconciler(follower, lease).run
@@ -246,7 +251,7 @@ class RailRunner:
         claims = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
         left = await self._patiently(lambda: load_left(self.database, self.name), lease)
         steps = StepStore(self.database, lease)
-        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin)
+        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin, self._invoice_failures)
         follower = Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
         follower.second_look = SecondLook(self.node, recorder, follower.watches)
         await self._patiently(follower.second_look.begin, lease)
@@ -330,6 +335,13 @@ class RailRunner:
             before = spends.pairs()
             live = await self._patiently(lambda: load_spends(self.database, self.name), lease)
             spends.forget(before.difference(live))
+
+    async def _readmit(self, follower: Follower, lease: Lease) -> None:
+        """Try invoices in quarantine again."""
+        readmission = Readmission(QuarantineStore(self.database, self.name), follower)
+        await self._patiently(readmission.begin, lease)
+        while True:
+            await self._patiently(readmission.turn, lease)
 
     async def _patiently(self, act: Callable[[], Awaitable[Result]], lease: Lease) -> Result:
         """Do ``act`` until nobody that it needs is away, with growing, jittered pauses."""

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from indexer.ops.amounts import display_units
 from indexer.ops.evidence import render_facts, render_grounds, render_observations
+from indexer.ops.status import quarantine_lines
 from indexer.ops.words import STYLES, ago, clean, moment, policy_words, quantity
 from indexer.store.reads import Dossier, Record
 
@@ -33,6 +34,7 @@ def render_dossier(dossier: Dossier) -> RenderableType:
         *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
         *_section("Transfers", [line for each in dossier.detections for line in _detection(each, dossier)]),
         *_section("What happened (UTC)", [line for each in dossier.transitions for line in _transition(each, dossier)]),
+        *_quarantine(dossier),
         *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each)]),
         *_books(dossier),
     )
@@ -55,6 +57,8 @@ def _next(dossier: Dossier) -> str:
     """By state; but goods may have left for an invoice whose payment was taken back, whatever its state is now."""
     if any(each["kind"] == "reversed" and each["resolved_at"] is None for each in dossier.exceptions):
         return "it was paid, and that was reversed: stop the goods, decide"
+    if dossier.quarantine:
+        return "the daemon cannot process it: do not decide by its state, look below"
     return NEXT[dossier.invoice["state"]]
 
 
@@ -151,6 +155,13 @@ def _exception(row: Record) -> Iterator[Text]:
     for name in ("resolution", "owner", "notes"):
         if row[name]:
             yield Text(f"    {name}: {clean(row[name])}")
+
+
+def _quarantine(dossier: Dossier) -> Iterator[Text]:
+    """Say what the daemon cannot take in; nothing is said where there is none of it."""
+    if dossier.quarantine:
+        lines = [line for each in dossier.quarantine for line in quarantine_lines(each, "it")]
+        yield from _section("Not processed", lines)
 
 
 def _books(dossier: Dossier) -> Iterator[Text]:

@@ -60,20 +60,30 @@ MOST = 10**78 - 1
 MANY = 500
 """Rows from which on COPY pays for its own preparation."""
 
+ANY_RAIL, NO_RAIL = "*", ""
+"""What `load_books` leaves out: invoices in quarantine on any rail, or none."""
+
 SEPARATOR = "\x1f"
 """Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
 
 
-async def load_books(connection: Connection, invoices: Iterable[UUID], detections: Collection[UUID] = ()) -> list[Book]:
+async def load_books(
+    connection: Connection,
+    invoices: Iterable[UUID],
+    detections: Collection[UUID] = (),
+    unless_aside_on: str = ANY_RAIL,
+) -> list[Book]:
     """Lock those invoices to the commit, in the order of their ids, and load them with those ``detections``.
 
-    Two statements: what the second reads must be as new as the locks, which may have had to wait.
+    Invoices in quarantine on the rail ``unless_aside_on`` are locked and left out. Two statements: what the second
+    reads must be as new as the locks, which may have had to wait.
     """
     ids = sorted(set(invoices))
     if not ids:
         return []
     await connection.execute(LOCK_INVOICES, ids)
-    return [_book(row) for row in await connection.fetch(LOAD_BOOKS, ids, list(detections), INVOICE_KINDS)]
+    rows = await connection.fetch(LOAD_BOOKS, ids, list(detections), INVOICE_KINDS, unless_aside_on)
+    return [_book(row) for row in rows]
 
 
 def _book(row: Row) -> Book:

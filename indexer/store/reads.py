@@ -36,12 +36,17 @@ FIND_ORDERS = query("find_orders")
 FIND_EXCEPTIONS = query("find_exceptions")
 LIST_EXCEPTIONS = query("list_exceptions")
 FEED_PAGE = query("feed_page")
+QUARANTINED = query("quarantined")
+QUARANTINE_COUNTS = query("quarantine_counts")
 SERVER_VERSION = query("server_version")
 
 Record = dict[str, Any]
 
 AMOUNTS = frozenset({"amount", "expected_amount", "seen_amount", "confirmed_amount", "late_amount"})
 """Columns of base units."""
+
+QUARANTINED_MOST = 100
+"""Invoices in quarantine that `status` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Status:
     exceptions: list[Record]
     """Open ones: kind, severity, count."""
     rescans: list[Record]
+    quarantine: list[Record]
+    """Invoices that the daemon cannot process, by rail, with the reason; the oldest, up to `QUARANTINED_MOST`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,8 @@ class Dossier:
     exceptions: list[Record]
     refunds: list[Record]
     settlements: list[Record]
+    quarantine: list[Record]
+    """The rails on which the daemon cannot process it now, why, and how many transfers wait for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,8 @@ class Counts:
 
     exceptions: Mapping[tuple[str, str], int]
     lag: Mapping[str, int]
+    quarantine: Mapping[str, int]
+    """Invoices that cannot be processed, by rail."""
 
 
 async def read_counts(database: Database) -> Counts:
@@ -87,6 +98,7 @@ async def read_counts(database: Database) -> Counts:
     return Counts(
         {(row["kind"], row["severity"]): row["count"] for row in await database.rows(OPEN_EXCEPTIONS)},
         {row["name"]: row["lag"] for row in await database.rows(CONSUMERS_STATUS)},
+        {row["rail"]: row["count"] for row in await database.rows(QUARANTINE_COUNTS)},
     )
 
 
@@ -99,6 +111,7 @@ async def read_status(database: Database) -> Status:
         consumers=_records(await database.rows(CONSUMERS_STATUS)),
         exceptions=_records(await database.rows(OPEN_EXCEPTIONS)),
         rescans=_records(await database.rows(OPEN_RESCANS)),
+        quarantine=_records(await database.rows(QUARANTINED, None, QUARANTINED_MOST)),
     )
 
 
@@ -138,6 +151,7 @@ async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
             exceptions=_records(await connection.fetch(SHOW_EXCEPTIONS, invoice)),
             refunds=_records(await connection.fetch(SHOW_REFUNDS, invoice)),
             settlements=_records(await connection.fetch(SHOW_SETTLEMENTS, invoice)),
+            quarantine=_records(await connection.fetch(QUARANTINED, invoice, QUARANTINED_MOST)),
         )
 
 

@@ -18,9 +18,10 @@ from indexer.core.model import Coverage
 from indexer.core.policy import Due
 from indexer.core.step import Recorded
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
-from indexer.store.books import load_books, save_books
-from indexer.store.database import Connection, Database, Row
+from indexer.store.books import ANY_RAIL, NO_RAIL, load_books, save_books
+from indexer.store.database import Connection, Database, Row, translated
 from indexer.store.errors import BranchChanged, LeaseLost
+from indexer.store.quarantine import StepQuarantine
 from indexer.store.queries import query
 
 QUIET_STEP = query("quiet_step")
@@ -142,6 +143,7 @@ class OpenStep:
     def __init__(
         self,
         connection: Connection,
+        dsn: str,
         lease: Lease,
         now: datetime,
         coverage: Coverage,
@@ -149,8 +151,10 @@ class OpenStep:
         windows: "Windows",
     ) -> None:
         self._connection = connection
+        self._dsn = dsn
         self._windows = windows
         self._rail = lease.rail
+        self.quarantine = StepQuarantine(connection, lease.rail)
         self.now = now
         self.coverage = coverage
         self.touched = touched
@@ -166,9 +170,22 @@ class OpenStep:
         self._windows.go_on()
         return found
 
-    async def books(self, invoices: Iterable[UUID], also: Iterable[UUID] = ()) -> list[Book]:
-        """Lock and load the books of those invoices, with the detections that the step touches and ``also``."""
-        return await load_books(self._connection, invoices, {*self.touched.detections, *also})
+    async def books(
+        self, invoices: Iterable[UUID], also: Iterable[UUID] = (), *, whole: bool = False, catch_up: bool = False
+    ) -> list[Book]:
+        """Lock and load the books of those invoices, with the detections that the step touches and ``also``.
+
+        Left out are invoices in quarantine on this rail; ``whole``: on any rail, ``catch_up``: none.
+        """
+        aside = NO_RAIL if catch_up else ANY_RAIL if whole else self._rail
+        return await load_books(self._connection, invoices, {*self.touched.detections, *also}, aside)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what is written within it if that fails, and nothing else of the step. Raises `StoreUnavailable`."""
+        with translated(self._dsn):
+            async with self._connection.transaction():
+                yield
 
     async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
@@ -251,7 +268,9 @@ class StepStore:
             )
             if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
-            yield OpenStep(connection, self._lease, rows[0]["at"], *_sorted_out(rows[1:]), self._windows)
+            yield OpenStep(
+                connection, self._database.dsn, self._lease, rows[0]["at"], *_sorted_out(rows[1:]), self._windows
+            )
 
     @asynccontextmanager
     async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
@@ -271,7 +290,8 @@ class StepStore:
             # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
             due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
             rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
-            yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows), self._windows), position
+            found = _sorted_out(rows)
+            yield OpenStep(connection, self._database.dsn, self._lease, row["now"], *found, self._windows), position
 
     async def due_looks(self) -> dict[UUID, Due]:
         """Transfers that are to be read a second time, and when."""

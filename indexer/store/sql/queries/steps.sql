@@ -87,7 +87,7 @@ where r.name = $1 and r.epoch = $2 and (
 -- name: closed_windows
 -- Invoices without money whose window is over, and covered to its end on every rail that they can be paid on. Looked at are
 -- those whose window ended in the last ten minutes, and of the older ones $4 after ($2, $3): they wait for a rail that is
--- away, and may be many. The row without `covered` is the last of the older: where to go on.
+-- away, and may be many. In quarantine an invoice may have been paid unseen. The row without `covered` is the last of the older: where to go on.
 with fresh as (
     select id, expires_at, time_basis from railwatch.invoices
     where state = 'created' and expires_at <= now() and expires_at > now() - interval '10 minutes'
@@ -110,6 +110,7 @@ with fresh as (
         from railwatch.destinations d join railwatch.rails r on r.name = d.rail where d.invoice_id = i.id
     ) d
     where (d.ours or d.unwatched) and not d.waits
+      and (select true from railwatch.quarantine q where q.invoice_id = i.id limit 1) is null
     order by i.expires_at limit 1000
 )
 union all
@@ -195,6 +196,7 @@ from unnest($1::uuid[]) as t (id)
 cross join lateral (select * from railwatch.invoices i where i.id = t.id offset 0) i
 left join seen on seen.invoice_id = i.id
 left join about on about.invoice_id = i.id
+where not exists (select from railwatch.quarantine q where q.invoice_id = i.id and $4::text in ('*', q.rail))
 order by i.id
 
 -- name: save_step

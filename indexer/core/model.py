@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from indexer.core.policy import Policy
@@ -220,13 +220,23 @@ class Surplus:
     node: str
 
 
+class Group(NamedTuple):
+    """Transfers that one exception is about: of one asset, on one rail, to one destination."""
+
+    destination_id: UUID
+    rail: str
+    asset: AssetId
+
+
 @dataclass(slots=True)
 class Case:
     """A row of `exceptions`: something beside the state that a person or a policy has to look at.
 
     ``resolution`` is None while it is open, and a person may give one while the facts stand. ``ended``: what it is
     about is over, so that the same thing would be a new occurrence. ``round`` counts the occurrences. It is about a
-    transfer, a balance, or the invoice.
+    group of transfers, one transfer, a balance, or the invoice. Of a group, ``detection_id`` is the transfer that
+    opened it, ``transfers`` and ``amount`` say what it holds now, and ``told_transfers`` and ``told_amount`` the most
+    that the feed has heard of.
     """
 
     id: UUID
@@ -237,8 +247,21 @@ class Case:
     resolution: str | None = None
     ended: bool = False
     balance_id: UUID | None = None
+    group: Group | None = None
+    transfers: int = 0
+    amount: int = 0
+    told_transfers: int = 0
+    told_amount: int = 0
 
     @property
     def about(self) -> UUID | None:
-        """The transfer or the balance; None: the invoice."""
-        return self.detection_id or self.balance_id
+        """The transfer or the balance; None: the invoice, or the group."""
+        return None if self.group else self.detection_id or self.balance_id
+
+
+@dataclass(slots=True)
+class Member:
+    """A transfer's part in the exception of a group: with which amount it is counted there."""
+
+    case: Case
+    amount: int

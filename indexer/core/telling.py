@@ -100,13 +100,23 @@ def _depth(detection: Detection, moment: Moment) -> int | None:
 
 
 def tell_case(
-    book: Book, case: Case, from_state: str | None, to_state: str, cause: Cause, grounds: Mapping[str, Any]
+    book: Book,
+    case: Case,
+    from_state: str | None,
+    to_state: str,
+    cause: Cause,
+    grounds: Mapping[str, Any],
+    through: Detection | None = None,
+    mark: str = "",
 ) -> None:
-    """Put the opening or the resolving of an exception into the feed; its kind is the reason."""
-    at = book.detections.get(case.detection_id) if case.detection_id else None
+    """Put the opening, the growth or the resolving of an exception into the feed; its kind is the reason.
+
+    ``through``: the transfer by which that came, if not the one that opened it. ``mark`` tells one growth from another.
+    """
+    at = through or (book.detections.get(case.detection_id) if case.detection_id else None)
     book.transitions.append(
         Transition(
-            event_id=_event_id(case.id, case.round, to_state, None),
+            event_id=_event_id(case.id, case.round, to_state, mark),
             subject="exception",
             subject_id=case.id,
             invoice_id=book.invoice.id,

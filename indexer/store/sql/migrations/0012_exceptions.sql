@@ -90,13 +90,169 @@ begin
 end $$;
 comment on function railwatch.take_back is 'End an invoice''s quarantine on a rail, and processing_failed with its last one. Only the daemon calls it, within the step that caught up.';
 
+-- Exceptions about transfers: one row for each destination, kind and asset, with a count and a sum.
+
+alter table railwatch.exceptions
+    add column destination_id uuid references railwatch.destinations (id),
+    add column rail text,
+    add column asset text,
+    add column transfers int not null default 0,
+    add column amount numeric not null default 0,
+    add column told_transfers int not null default 0,
+    add column told_amount numeric not null default 0;
+comment on column railwatch.exceptions.detection_id is 'The transfer that it is about; where it is about several, the one that opened it.';
+comment on column railwatch.exceptions.destination_id is 'The destination whose transfers it is about, all of one rail and asset; null: it is not about several.';
+comment on column railwatch.exceptions.rail is 'The rail of those transfers.';
+comment on column railwatch.exceptions.asset is 'CAIP-19 id of what they brought.';
+comment on column railwatch.exceptions.transfers is 'How many of them it holds now. Which ones: exception_transfers.';
+comment on column railwatch.exceptions.amount is 'Their sum in base units.';
+comment on column railwatch.exceptions.told_transfers is 'The most of them that the feed has heard of.';
+comment on column railwatch.exceptions.told_amount is 'The largest sum that the feed has heard of.';
+
+create table railwatch.exception_transfers (
+    exception_id uuid not null references railwatch.exceptions (id),
+    detection_id uuid not null references railwatch.detections (id),
+    amount numeric(78, 0) not null,
+    joined_at timestamptz not null default now(),
+    left_at timestamptz,
+    primary key (exception_id, detection_id)
+);
+create index exception_transfers_held on railwatch.exception_transfers (detection_id) where left_at is null;
+comment on table railwatch.exception_transfers is 'Which transfers an exception about transfers holds, and held.';
+comment on column railwatch.exception_transfers.exception_id is 'The exception.';
+comment on column railwatch.exception_transfers.detection_id is 'The transfer.';
+comment on column railwatch.exception_transfers.amount is 'With which amount it is counted there, in base units.';
+comment on column railwatch.exception_transfers.joined_at is 'When it came to be counted there.';
+comment on column railwatch.exception_transfers.left_at is 'When it ceased to be, because the facts changed; null: it is counted, or was when the exception ended.';
+
+-- What was a row for each transfer. All rows of a group are numbered anew; of several open ones the oldest holds all.
+with grouped as (
+    select e.id, x.destination_id, x.rail, x.asset, x.amount, e.ended_at,
+           row_number() over (partition by e.kind, x.destination_id, x.rail, x.asset
+                              order by e.resolved_at is null and e.ended_at is null, e.opened_at, e.id) as nth
+    from railwatch.exceptions e join railwatch.detections x on x.id = e.detection_id
+    where e.kind in ('late', 'wrong_asset', 'wrong_network', 'unsupported_asset', 'unexpected_payment', 'double_spend')
+)
+update railwatch.exceptions e
+set destination_id = g.destination_id, rail = g.rail, asset = g.asset, round = g.nth,
+    transfers = case when g.ended_at is null then 1 else 0 end, amount = case when g.ended_at is null then g.amount else 0 end,
+    told_transfers = 1, told_amount = g.amount
+from grouped g where e.id = g.id;
+
+insert into railwatch.exception_transfers (exception_id, detection_id, amount, joined_at, left_at)
+select e.id, e.detection_id, e.told_amount, e.opened_at, e.ended_at from railwatch.exceptions e where e.destination_id is not null;
+
+create index exceptions_groups on railwatch.exceptions (invoice_id, kind, destination_id, rail, asset, round)
+    where destination_id is not null;
+drop index railwatch.exceptions_newest;
+create index exceptions_newest on railwatch.exceptions (invoice_id, kind, round)
+    where detection_id is null and balance_id is null and destination_id is null;
+
+do $$
+declare
+    kept record;
+    other railwatch.exceptions;
+begin
+    for kept in
+        select e.kind, e.destination_id, e.rail, e.asset, count(*) as transfers, sum(e.amount) as amount,
+               (array_agg(e.id order by e.opened_at, e.id))[1] as id, max(e.round) as newest
+        from railwatch.exceptions e
+        where e.destination_id is not null and e.resolved_at is null and e.ended_at is null
+        group by e.kind, e.destination_id, e.rail, e.asset having count(*) > 1
+    loop
+        for other in
+            select * from railwatch.exceptions e
+            where (e.kind, e.destination_id, e.rail, e.asset) = (kept.kind, kept.destination_id, kept.rail, kept.asset)
+              and e.resolved_at is null and e.ended_at is null and e.id <> kept.id order by e.opened_at, e.id
+        loop
+            update railwatch.exception_transfers set exception_id = kept.id where exception_id = other.id;
+            update railwatch.exceptions
+            set resolved_at = now(), ended_at = now(), resolution = 'merged into ' || kept.id, transfers = 0, amount = 0, round = round - 1
+            where id = other.id;
+            perform railwatch.append_act('exception', other.id, other.invoice_id, 'open', 'resolved', other.kind, 'operator',
+                other.rail, (select tx_id from railwatch.detections where id = other.detection_id),
+                jsonb_build_object('resolution', 'merged into ' || kept.id));
+        end loop;
+        update railwatch.exceptions
+        set transfers = kept.transfers, amount = kept.amount, told_transfers = kept.transfers, told_amount = kept.amount,
+            round = kept.newest
+        where id = kept.id;
+    end loop;
+end $$;
+
+drop view railwatch.open_exceptions;
+create view railwatch.open_exceptions as
+select e.id, e.severity, e.kind, now() - e.opened_at as age, i.merchant_id, i.order_id, i.state as invoice_state, e.owner, e.notes,
+       e.opened_at, e.round, e.invoice_id, e.detection_id, coalesce(e.rail, x.rail, b.rail) as rail,
+       coalesce(e.asset, x.asset, b.asset) as asset,
+       case when e.destination_id is not null then e.amount else coalesce(x.amount, b.unattributed) end as amount,
+       x.tx_id, x.tx_index, x.state as transfer,
+       case when e.destination_id is not null then e.transfers when e.detection_id is not null then 1 end as transfers
+from railwatch.exceptions e
+join railwatch.invoices i on i.id = e.invoice_id
+left join railwatch.detections x on x.id = e.detection_id
+left join railwatch.balances b on b.id = e.balance_id
+where e.resolved_at is null
+order by array_position(array['critical', 'warning', 'info'], e.severity), e.opened_at, e.id;
+comment on view railwatch.open_exceptions is 'What somebody has to look at now, with its age and its transfers; the worst and oldest first.';
+comment on column railwatch.open_exceptions.id is 'The exception.';
+comment on column railwatch.open_exceptions.severity is 'info, warning or critical.';
+comment on column railwatch.open_exceptions.kind is 'See docs/exceptions.md.';
+comment on column railwatch.open_exceptions.age is 'For how long it has been open.';
+comment on column railwatch.open_exceptions.merchant_id is 'The invoice''s merchant.';
+comment on column railwatch.open_exceptions.order_id is 'The invoice''s order.';
+comment on column railwatch.open_exceptions.invoice_state is 'Where the invoice stands now.';
+comment on column railwatch.open_exceptions.owner is 'Who looks at it.';
+comment on column railwatch.open_exceptions.notes is 'What was found out.';
+comment on column railwatch.open_exceptions.opened_at is 'When it opened.';
+comment on column railwatch.open_exceptions.round is 'Which occurrence of the same thing it is, from 1.';
+comment on column railwatch.open_exceptions.invoice_id is 'The invoice.';
+comment on column railwatch.open_exceptions.detection_id is 'The transfer that it is about; of several, the one that opened it.';
+comment on column railwatch.open_exceptions.rail is 'The rail of those transfers, or of the balance that it is about.';
+comment on column railwatch.open_exceptions.asset is 'CAIP-19 id of what arrived.';
+comment on column railwatch.open_exceptions.amount is 'Base units that arrived, in all of its transfers; of a balance, those that no transfer explains.';
+comment on column railwatch.open_exceptions.tx_id is 'The transaction that opened it.';
+comment on column railwatch.open_exceptions.tx_index is 'Which credit of that transaction.';
+comment on column railwatch.open_exceptions.transfer is 'The state of that transfer now.';
+comment on column railwatch.open_exceptions.transfers is 'How many transfers it holds; null: it is about none.';
+
+create or replace function railwatch.resolve_exception(
+    exception_id uuid, actor text, resolution text, note text default null, cause text default 'service'
+) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.exceptions;
+    through railwatch.detections;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_text(resolution, 'resolution', 1000);
+    if resolution = 'made good' then
+        perform railwatch.refuse('RW001', 'the resolution "made good" is the chain''s own', 'Say what was decided.');
+    end if;
+    known := railwatch.lock_exception(exception_id);
+    if known.resolved_at is not null then
+        return coalesce(known.resolution, 'resolved');
+    end if;
+    update railwatch.exceptions e
+    set resolved_at = now(), resolution = resolve_exception.resolution, owner = coalesce(e.owner, actor),
+        notes = railwatch.add_note(e.notes, actor, note)
+    where e.id = exception_id;
+    select * into through from railwatch.detections x where x.id = known.detection_id;
+    perform railwatch.append_act('exception', exception_id, known.invoice_id, 'open', 'resolved', known.kind, cause,
+        through.rail, through.tx_id, jsonb_build_object('actor', actor, 'resolution', resolution, 'note', note,
+            'transfers', case when known.destination_id is not null then known.transfers end,
+            'sum', case when known.destination_id is not null then known.amount::text end));
+    return resolution;
+end $$;
+
 insert into railwatch.rights (role, object, privileges)
 select role, object, 'select'
 from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role,
-     unnest(array['railwatch.quarantine', 'railwatch.deferred_transfers']) as object;
+     unnest(array['railwatch.quarantine', 'railwatch.deferred_transfers', 'railwatch.exception_transfers']) as object;
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.quarantine', 'update'),
        ('railwatch_daemon', 'railwatch.deferred_transfers', 'insert, update'),
+       ('railwatch_daemon', 'railwatch.exception_transfers', 'insert, update'),
        ('railwatch_daemon', 'function railwatch.set_aside', 'execute'),
        ('railwatch_daemon', 'function railwatch.take_back', 'execute');
 

@@ -59,8 +59,8 @@ def _end(book: Book, case: Case, cause: Cause) -> None:
         case.resolution, case.ended = "made good", True
         book.resolved.append(case)
         tell_case(book, case, "open", "resolved", cause, {})
-    elif case.kind not in cases.OF_THE_MONEY:
-        # The row stays as the person left it. Money that is back in another block is the same occurrence.
+    else:
+        # The row stays as the person left it.
         case.ended = True
         book.ended.append(case)
 

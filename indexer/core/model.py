@@ -10,6 +10,12 @@ from indexer.core.policy import Policy
 from indexer.core.states import COUNTED, LIVE, DetectionState, InvoiceState, Kind
 from indexer.rail.types import AssetId
 
+SecondLook = Literal["verified", "unverified", "mismatch", "accepted", "rejected"]
+"""What a second reading said; `accepted` and `rejected` are a person's verdict on a mismatch."""
+
+SEEN_TWICE = frozenset({"verified", "unverified", "accepted"})
+"""Nothing stands against it: it may become final."""
+
 TimeBasis = Literal["first_seen", "block_time", "confirmed"]
 
 
@@ -45,19 +51,23 @@ class Detection:
     version: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     raw: Any = None
-    second_look: Literal["verified", "unverified", "mismatch"] | None = None
-    """What reading block ``looked_at_block`` once more said of it; None: not read yet."""
+    second_look: SecondLook | None = None
+    """What reading block ``looked_at_block`` once more said of it, or a person after that; None: not read yet."""
     looked_at_block: str | None = None
 
     @property
     def is_looked_at(self) -> bool:
         """Whether it was read a second time in its block, and nothing contradicted it: only then it becomes final."""
-        return self.looked_at_block == self.block_hash and self.second_look in ("verified", "unverified")
+        return self.looked_at_block == self.block_hash and self.second_look in SEEN_TWICE
 
     @property
     def is_contradicted(self) -> bool:
         """Whether a second look found something else in its block."""
         return self.looked_at_block == self.block_hash and self.second_look == "mismatch"
+
+    def is_rejected_in(self, block_hash: str | None) -> bool:
+        """Whether a person has decided that this block does not hold what it was first read to hold."""
+        return self.second_look == "rejected" and self.looked_at_block == block_hash
 
     @property
     def live(self) -> bool:

@@ -21,7 +21,13 @@ Cause = Literal["chain", "clock", "operator", "service"]
 
 
 def move_detection(
-    book: Book, detection: Detection, to_state: DetectionState, reason: str, grounds: Mapping[str, Any], moment: Moment
+    book: Book,
+    detection: Detection,
+    to_state: DetectionState,
+    reason: str,
+    grounds: Mapping[str, Any],
+    moment: Moment,
+    cause: Cause = "chain",
 ) -> None:
     """The only place where a detection's state is told. ``grounds``: why, for the line's evidence."""
     check_detection_move(detection.told, to_state)
@@ -35,7 +41,7 @@ def move_detection(
             from_state=detection.told,
             to_state=to_state,
             reason=reason,
-            cause="chain",
+            cause=cause,
             at=detection,
             block_height=detection.block_height,
             block_hash=detection.block_hash,

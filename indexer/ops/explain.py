@@ -35,7 +35,7 @@ def render_dossier(dossier: Dossier) -> RenderableType:
         *_section("Transfers", [line for each in dossier.detections for line in _detection(each, dossier)]),
         *_section("What happened (UTC)", [line for each in dossier.transitions for line in _transition(each, dossier)]),
         *_quarantine(dossier),
-        *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each)]),
+        *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each, dossier)]),
         *_books(dossier),
     )
 
@@ -145,16 +145,32 @@ def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
     yield from render_grounds(row, dossier)
 
 
-def _exception(row: Record) -> Iterator[Text]:
+TRANSFERS_SHOWN = 10
+"""Transfers of one exception that are named; ``--json`` holds all of them."""
+
+
+def _exception(row: Record, dossier: Dossier) -> Iterator[Text]:
     closed = "open" if row["resolved_at"] is None else f"resolved {moment(row['resolved_at'])}"
     yield Text.assemble(f"  {row['kind']} (", (row["severity"], STYLES.get(row["severity"], "")), f"), {closed}")
     held = "standing" if row["resolved_at"] is None else "stood"
     yield Text(f"    opened {moment(row['opened_at'])}, {held} for {ago(row['age'])}")
+    if row["destination_id"] is not None:
+        yield from _group(row, dossier)
     if row["resolved_at"] is not None and row["ended_at"] is None:
         yield Text("    what it is about is still so", "yellow")
     for name in ("resolution", "owner", "notes"):
         if row[name]:
             yield Text(f"    {name}: {clean(row[name])}")
+
+
+def _group(row: Record, dossier: Dossier) -> Iterator[Text]:
+    """How many transfers an exception holds, their sum, and the first of them."""
+    held = [each for each in dossier.exception_transfers if each["exception_id"] == row["id"] and not each["left_at"]]
+    yield Text(f"    {row['transfers']} transfers, {quantity(row, 'amount')} in all")
+    for each in held[:TRANSFERS_SHOWN]:
+        yield Text(f"      {clean(each['tx_id'])} {clean(each['tx_index'])}")
+    if len(held) > TRANSFERS_SHOWN:
+        yield Text(f"      and {len(held) - TRANSFERS_SHOWN} more")
 
 
 def _quarantine(dossier: Dossier) -> Iterator[Text]:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,7 @@ from indexer.core.model import (
     Observation,
     Patience,
     Refunded,
+    SecondLook,
     Surplus,
     Transition,
 )
@@ -179,7 +180,7 @@ def _detection(
     spends: Sequence[str],
     invoice_ended: str | None,
     version: int,
-    second_look: Literal["verified", "unverified", "mismatch"] | None,
+    second_look: SecondLook | None,
     looked_at_block: str | None,
 ) -> Detection:
     told = DetectionState(state)

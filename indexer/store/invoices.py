@@ -107,11 +107,21 @@ async def record_settlement(
 
 
 async def resolve_exception(
-    database: Database, exception: UUID, act: Act, *, resolution: str, note: str | None = None
+    database: Database,
+    exception: UUID,
+    act: Act,
+    *,
+    resolution: str,
+    note: str | None = None,
+    verdict: str | None = None,
 ) -> str:
-    """Close an exception; returns the resolution that stands, which is the first. Raises `Refused`."""
+    """Close an exception; returns the resolution that stands, which is the first. Raises `Refused`.
+
+    ``verdict``: of a `content_mismatch`, ``accepted`` or ``rejected``.
+    """
     async with _functions(database) as connection:
-        stands: str = await connection.fetchval(RESOLVE_EXCEPTION, exception, act.actor, resolution, note, act.cause)
+        words = (exception, act.actor, resolution, note, act.cause, verdict)
+        stands: str = await connection.fetchval(RESOLVE_EXCEPTION, *words)
         return stands
 
 

@@ -30,6 +30,7 @@ SHOW_DETECTIONS = query("show_detections")
 SHOW_OBSERVATIONS = query("show_observations")
 SHOW_TRANSITIONS = query("show_transitions")
 SHOW_EXCEPTIONS = query("show_exceptions")
+SHOW_EXCEPTION_TRANSFERS = query("show_exception_transfers")
 SHOW_REFUNDS = query("show_refunds")
 SHOW_SETTLEMENTS = query("show_settlements")
 FIND_ORDERS = query("find_orders")
@@ -77,6 +78,8 @@ class Dossier:
     """Each sighting of each of those transfers, as a node told it."""
     transitions: list[Record]
     exceptions: list[Record]
+    exception_transfers: list[Record]
+    """Which transfers those exceptions hold, and held."""
     refunds: list[Record]
     settlements: list[Record]
     quarantine: list[Record]
@@ -149,6 +152,7 @@ async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
             observations=_records(await connection.fetch(SHOW_OBSERVATIONS, invoice)),
             transitions=_records(await connection.fetch(SHOW_TRANSITIONS, invoice)),
             exceptions=_records(await connection.fetch(SHOW_EXCEPTIONS, invoice)),
+            exception_transfers=_records(await connection.fetch(SHOW_EXCEPTION_TRANSFERS, invoice)),
             refunds=_records(await connection.fetch(SHOW_REFUNDS, invoice)),
             settlements=_records(await connection.fetch(SHOW_SETTLEMENTS, invoice)),
             quarantine=_records(await connection.fetch(QUARANTINED, invoice, QUARANTINED_MOST)),

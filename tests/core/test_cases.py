@@ -1,12 +1,13 @@
 """Exceptions: each opens and closes by rule, and a person's word is about one occurrence and no other."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from indexer.core.model import Patience
 from indexer.core.policy import Policy
-from indexer.core.states import InvoiceState
+from indexer.core.states import DetectionState, InvoiceState
 
 from .stories import TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
 
@@ -386,3 +387,48 @@ def test_a_line_names_the_observation_that_it_comes_from():
         (5, "included", {"node": "b"}),
     ]
     assert named == [version for version, _, _ in seen]
+
+
+# A person's verdict on what a second look contradicted
+
+
+@pytest.mark.parametrize("policy", [Policy(2), Policy(None)])
+@pytest.mark.parametrize("verdict", ["accepted", "rejected"])
+def test_a_verdict_makes_a_contradicted_payment_final_or_drops_it(policy, verdict):
+    order = invoice("order", 100, policy=policy)
+    story = Story(order, has_finality=True)
+    story.looks = False
+    block = story.mine(pay(order, 100, "tx"))
+    story.quiet(3)
+    story.finalized = block.height
+    story.look_again("mismatch")
+    story.quiet(1)
+    assert "content_mismatch" in story.open_cases(order)
+    found = story.found("tx")
+    assert found.state is not DetectionState.FINAL
+    story.resolve(order, "content_mismatch")
+    found.second_look = verdict
+    story.quiet(1)
+    if verdict == "accepted":
+        assert (found.state, order.state) == (DetectionState.FINAL, InvoiceState.PAID)
+        assert story.open_cases(order) == []
+        return
+    assert (found.state, order.state) == (DetectionState.DROPPED, InvoiceState.CREATED)
+    line = next(line for line in reversed(story.feed) if line.subject == "detection")
+    assert (line.to_state, line.reason, line.cause) == ("dropped", "rejected", "operator")
+    again = pay(order, 100, "tx")
+    story._write(story._gather([replace(again, block=block)]), ())
+    assert found.state is DetectionState.DROPPED
+    story.mine(again)
+    assert found.state is DetectionState.INCLUDED
+
+
+def test_a_verdict_is_about_its_own_rail():
+    order = invoice("order", 100, destination(), destination(rail="elsewhere"))
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    found = story.found("tx")
+    found.second_look, found.looked_at_block = "rejected", found.block_hash
+    story.rail = "elsewhere"
+    story.quiet(1)
+    assert found.state is not DetectionState.DROPPED

@@ -32,8 +32,8 @@ refunded   flagged
 DETECTION_TABLE = """
 -         pending included final
 pending   included replaced dropped
-included  confirmed orphaned
-confirmed final orphaned
+included  confirmed orphaned dropped
+confirmed final orphaned dropped
 final
 replaced  pending included
 dropped   pending included replaced

@@ -324,7 +324,7 @@ create table railwatch.detections (
     version int not null default 0,
     due_basis text check (due_basis in ('depth', 'finalized', 'look_depth', 'look_finalized')),
     due_height bigint,
-    second_look text check (second_look in ('verified', 'unverified', 'mismatch')),
+    second_look text check (second_look in ('verified', 'unverified', 'mismatch', 'accepted', 'rejected')),
     looked_at_block text,
     unique (tx_id, rail, tx_index)
 );
@@ -360,7 +360,7 @@ comment on column railwatch.detections.invoice_ended is 'The invoice''s state at
 comment on column railwatch.detections.version is 'How many transitions it has had.';
 comment on column railwatch.detections.due_basis is 'What due_height counts in: depth of the cursor, or finality.';
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
-comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. Null: not asked yet.';
+comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. accepted or rejected: a person''s verdict on a mismatch. Null: not asked yet.';
 comment on column railwatch.detections.looked_at_block is 'Hash of the block that was read for that. In another block it is asked again.';
 
 create table railwatch.observations (
@@ -1642,7 +1642,8 @@ end $$;
 comment on function railwatch.lock_exception is 'Part of acts on an exception: hold it and its invoice to the commit.';
 
 create function railwatch.resolve_exception(
-    exception_id uuid, actor text, resolution text, note text default null, cause text default 'service'
+    exception_id uuid, actor text, resolution text, note text default null, cause text default 'service',
+    verdict text default null
 ) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -1658,18 +1659,28 @@ begin
     if known.resolved_at is not null then
         return coalesce(known.resolution, 'resolved');
     end if;
+    if (known.kind = 'content_mismatch') <> (verdict is not null) or verdict not in ('accepted', 'rejected') then
+        perform railwatch.refuse('RW001', case when known.kind = 'content_mismatch'
+            then 'a content_mismatch is resolved with a verdict, accepted or rejected'
+            else 'a verdict is given on a content_mismatch, and not on ' || known.kind end,
+            'accepted: the payment stands as it was first told, and becomes final. rejected: it is dropped.');
+    end if;
+    -- The daemon follows it with the rail's next block.
+    update railwatch.detections x set second_look = verdict, due_basis = 'depth', due_height = 0
+    where verdict is not null and x.id = known.detection_id and x.second_look = 'mismatch' and x.looked_at_block = x.block_hash
+      and x.state in ('included', 'confirmed');
     update railwatch.exceptions e
     set resolved_at = now(), resolution = resolve_exception.resolution, owner = coalesce(e.owner, actor),
         notes = railwatch.add_note(e.notes, actor, note)
     where e.id = exception_id;
     select * into through from railwatch.detections x where x.id = known.detection_id;
     perform railwatch.append_act('exception', exception_id, known.invoice_id, 'open', 'resolved', known.kind, cause,
-        through.rail, through.tx_id, jsonb_build_object('actor', actor, 'resolution', resolution, 'note', note,
+        through.rail, through.tx_id, jsonb_build_object('actor', actor, 'resolution', resolution, 'note', note, 'verdict', verdict,
             'transfers', case when known.destination_id is not null then known.transfers end,
             'sum', case when known.destination_id is not null then known.amount::text end));
     return resolution;
 end $$;
-comment on function railwatch.resolve_exception is 'Close an exception by a person''s word. It stays closed while the facts stand. Resolving twice is harmless: the first word counts.';
+comment on function railwatch.resolve_exception is 'Close an exception by a person''s word. It stays closed while the facts stand. Resolving twice is harmless: the first word counts. A content_mismatch takes a verdict: accepted (the payment becomes final) or rejected (it is dropped).';
 
 create function railwatch.annotate_exception(
     exception_id uuid, actor text, note text default null, owner text default null

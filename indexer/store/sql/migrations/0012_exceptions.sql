@@ -216,8 +216,35 @@ comment on column railwatch.open_exceptions.tx_index is 'Which credit of that tr
 comment on column railwatch.open_exceptions.transfer is 'The state of that transfer now.';
 comment on column railwatch.open_exceptions.transfers is 'How many transfers it holds; null: it is about none.';
 
-create or replace function railwatch.resolve_exception(
-    exception_id uuid, actor text, resolution text, note text default null, cause text default 'service'
+-- A person decides what becomes of a payment that a second look has contradicted.
+alter table railwatch.detections drop constraint detections_second_look_check;
+alter table railwatch.detections add constraint detections_second_look_check
+    check (second_look in ('verified', 'unverified', 'mismatch', 'accepted', 'rejected'));
+comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. accepted or rejected: a person''s verdict on a mismatch. Null: not asked yet.';
+
+-- One that was resolved without a verdict is opened anew: nothing says what was decided.
+do $$
+declare
+    old railwatch.exceptions;
+    made uuid;
+begin
+    for old in
+        update railwatch.exceptions set ended_at = now()
+        where kind = 'content_mismatch' and resolved_at is not null and ended_at is null returning *
+    loop
+        made := md5('railwatch/content_mismatch/' || old.id)::uuid;
+        insert into railwatch.exceptions (id, invoice_id, detection_id, kind, severity, round, owner, notes)
+        values (made, old.invoice_id, old.detection_id, old.kind, old.severity, old.round + 1, old.owner, old.notes);
+        perform railwatch.append_act('exception', made, old.invoice_id, null, 'open', old.kind, 'operator', x.rail, x.tx_id,
+            jsonb_build_object('resolved_without_verdict', old.resolution))
+        from railwatch.detections x where x.id = old.detection_id;
+    end loop;
+end $$;
+
+drop function railwatch.resolve_exception(uuid, text, text, text, text);
+create function railwatch.resolve_exception(
+    exception_id uuid, actor text, resolution text, note text default null, cause text default 'service',
+    verdict text default null
 ) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -233,17 +260,28 @@ begin
     if known.resolved_at is not null then
         return coalesce(known.resolution, 'resolved');
     end if;
+    if (known.kind = 'content_mismatch') <> (verdict is not null) or verdict not in ('accepted', 'rejected') then
+        perform railwatch.refuse('RW001', case when known.kind = 'content_mismatch'
+            then 'a content_mismatch is resolved with a verdict, accepted or rejected'
+            else 'a verdict is given on a content_mismatch, and not on ' || known.kind end,
+            'accepted: the payment stands as it was first told, and becomes final. rejected: it is dropped.');
+    end if;
+    -- The daemon follows it with the rail's next block.
+    update railwatch.detections x set second_look = verdict, due_basis = 'depth', due_height = 0
+    where verdict is not null and x.id = known.detection_id and x.second_look = 'mismatch' and x.looked_at_block = x.block_hash
+      and x.state in ('included', 'confirmed');
     update railwatch.exceptions e
     set resolved_at = now(), resolution = resolve_exception.resolution, owner = coalesce(e.owner, actor),
         notes = railwatch.add_note(e.notes, actor, note)
     where e.id = exception_id;
     select * into through from railwatch.detections x where x.id = known.detection_id;
     perform railwatch.append_act('exception', exception_id, known.invoice_id, 'open', 'resolved', known.kind, cause,
-        through.rail, through.tx_id, jsonb_build_object('actor', actor, 'resolution', resolution, 'note', note,
+        through.rail, through.tx_id, jsonb_build_object('actor', actor, 'resolution', resolution, 'note', note, 'verdict', verdict,
             'transfers', case when known.destination_id is not null then known.transfers end,
             'sum', case when known.destination_id is not null then known.amount::text end));
     return resolution;
 end $$;
+comment on function railwatch.resolve_exception is 'Close an exception by a person''s word. It stays closed while the facts stand. Resolving twice is harmless: the first word counts. A content_mismatch takes a verdict: accepted (the payment becomes final) or rejected (it is dropped).';
 
 insert into railwatch.rights (role, object, privileges)
 select role, object, 'select'

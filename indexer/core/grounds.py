@@ -115,6 +115,7 @@ def _of_balance(book: Book, surplus: Surplus) -> dict[str, Any]:
     place = {"rail": surplus.rail, "asset": surplus.asset, "destination": str(surplus.destination_id)}
     amounts = {"balance": surplus.balance, "expected": surplus.balance - surplus.amount, "unattributed": surplus.amount}
     block = {"block_height": surplus.block_height, "block_hash": surplus.block_hash, "node": surplus.node}
+    block |= {"second_look": surplus.second_look, "second_node": surplus.second_node}
     return {"state": book.invoice.state, **place, **{name: str(each) for name, each in amounts.items()}, **block}
 
 

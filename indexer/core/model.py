@@ -228,6 +228,9 @@ class Surplus:
     block_height: int
     block_hash: str
     node: str
+    second_look: str = "verified"
+    """What reading it again said, once no reorg could undo its block; `unverified` where no node could tell."""
+    second_node: str | None = None
 
 
 class Group(NamedTuple):

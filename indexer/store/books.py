@@ -245,9 +245,21 @@ def _surplus(
     block_height: int,
     block_hash: str,
     node: str,
+    second_look: str,
+    second_node: str | None,
 ) -> Surplus:
-    sums = int(amount), int(balance)
-    return Surplus(identity, destination_id, rail, AssetId(asset), *sums, block_height, block_hash, node)
+    place = destination_id, rail, AssetId(asset)
+    return Surplus(
+        identity,
+        *place,
+        int(amount),
+        int(balance),
+        block_height,
+        block_hash,
+        node,
+        second_look,
+        second_node,
+    )
 
 
 async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:

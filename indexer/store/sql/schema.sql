@@ -478,8 +478,15 @@ create table railwatch.balances (
     settled_balance numeric(78, 0),
     settled_spent numeric(78, 0),
     looked_at timestamptz not null default now(),
+    suspect_height bigint,
+    suspect_hash text,
+    suspect_balance numeric(78, 0),
+    suspect_node text,
+    second_look text check (second_look in ('verified', 'unverified')),
+    second_node text,
     unique (destination_id, asset)
 );
+create index balances_suspect on railwatch.balances (rail, suspect_height) where suspect_height is not null and second_look is null;
 create index balances_unattributed on railwatch.balances (invoice_id) where unattributed > 0;
 comment on table railwatch.balances is 'The newest look at what an address holds of an asset, on rails that can tell. unattributed is what no transfer explains.';
 comment on column railwatch.balances.id is 'Derived from destination and asset.';
@@ -501,6 +508,12 @@ comment on column railwatch.balances.settled_height is 'The newest earlier look 
 comment on column railwatch.balances.settled_balance is 'What the address held then.';
 comment on column railwatch.balances.settled_spent is 'What had left by then.';
 comment on column railwatch.balances.looked_at is 'When.';
+comment on column railwatch.balances.suspect_height is 'The block at which the node first told more than is known. Null: nothing is unattributed.';
+comment on column railwatch.balances.suspect_hash is 'Hash of that block.';
+comment on column railwatch.balances.suspect_balance is 'What the address held then, as that node told it.';
+comment on column railwatch.balances.suspect_node is 'That node.';
+comment on column railwatch.balances.second_look is 'What reading that balance again said, once no reorg could undo its block: verified; unverified, as no node could tell. Null: not yet, so that nobody is told.';
+comment on column railwatch.balances.second_node is 'The node that told it again.';
 
 create table railwatch.exceptions (
     id uuid primary key,

@@ -283,6 +283,25 @@ begin
 end $$;
 comment on function railwatch.resolve_exception is 'Close an exception by a person''s word. It stays closed while the facts stand. Resolving twice is harmless: the first word counts. A content_mismatch takes a verdict: accepted (the payment becomes final) or rejected (it is dropped).';
 
+-- A balance is read again, once no reorg can undo its block, before anybody is told what it holds beyond.
+alter table railwatch.balances
+    add column suspect_height bigint,
+    add column suspect_hash text,
+    add column suspect_balance numeric(78, 0),
+    add column suspect_node text,
+    add column second_look text check (second_look in ('verified', 'unverified')),
+    add column second_node text;
+comment on column railwatch.balances.suspect_height is 'The block at which the node first told more than is known. Null: nothing is unattributed.';
+comment on column railwatch.balances.suspect_hash is 'Hash of that block.';
+comment on column railwatch.balances.suspect_balance is 'What the address held then, as that node told it.';
+comment on column railwatch.balances.suspect_node is 'That node.';
+comment on column railwatch.balances.second_look is 'What reading that balance again said, once no reorg could undo its block: verified; unverified, as no node could tell. Null: not yet, so that nobody is told.';
+comment on column railwatch.balances.second_node is 'The node that told it again.';
+update railwatch.balances
+set suspect_height = block_height, suspect_hash = block_hash, suspect_balance = balance, suspect_node = node, second_look = 'unverified'
+where unattributed > 0;
+create index balances_suspect on railwatch.balances (rail, suspect_height) where suspect_height is not null and second_look is null;
+
 insert into railwatch.rights (role, object, privileges)
 select role, object, 'select'
 from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role,

@@ -211,8 +211,9 @@ select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.ti
              from railwatch.exceptions e where e.invoice_id = i.id and e.balance_id is not null
              order by e.round) as cases_of_balances,
        array(select row(b.id, b.destination_id, b.rail, b.asset, b.unattributed, b.balance, b.block_height, b.block_hash,
-                        b.node)
-             from railwatch.balances b where b.invoice_id = i.id and b.unattributed > 0) as surpluses
+                        b.node, b.second_look, b.second_node)
+             from railwatch.balances b
+             where b.invoice_id = i.id and b.unattributed > 0 and b.second_look is not null) as surpluses
 from unnest($1::uuid[]) as t (id)
 cross join lateral (select * from railwatch.invoices i where i.id = t.id offset 0) i
 left join seen on seen.invoice_id = i.id

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
+from indexer.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
 from indexer.core.policy import Progress
 from indexer.daemon.health import Reach, Rhythm, trouble
 from indexer.daemon.mempool_poller import MempoolPoller
@@ -32,7 +32,7 @@ from indexer.rail import (
     Watches,
 )
 from indexer.store.rails import Left
-from indexer.store.steps import Position
+from indexer.store.steps import Acceptance, Position
 
 ANSWERS_MAX = 200
 """Answers that one plan may take: enough to halve any chain many times over."""
@@ -166,6 +166,18 @@ class Follower:
             await asyncio.wait({ahead})
             if not ahead.cancelled():
                 ahead.exception()  # Looked at and dropped: what is still wrong is met again by the next plan.
+
+    async def accept_chain(self, acceptance: Acceptance) -> None:
+        """Follow another chain, as a person has decided. Raises `DeepReorg` if the node does not hold the fork."""
+        heads = await self.node.heads()
+        fork = await self.node.block_at(acceptance.fork_height)
+        if fork.hash != acceptance.fork_hash:
+            raise DeepReorg(BlockRef(acceptance.fork_height, acceptance.fork_hash, "", fork.time), heads.latest)
+        left, self.finalized = self._known_cursor, None
+        position = self._position(fork, heads, reached=False)
+        await self.recorder.accept_chain(left, position, acceptance)
+        self._remember(Taken(left, Span(fork, fork), (), (), fork), position, [fork])
+        self.log.critical("chain.accepted", height=fork.height, hash=fork.hash, left_height=left.height)
 
     async def _begin(self) -> None:
         """A rail without a past starts at finality, and takes the unfinalized window as its first blocks."""

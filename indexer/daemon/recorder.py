@@ -17,7 +17,7 @@ from indexer.daemon.reasons import describe
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
 from indexer.store.errors import BranchChanged
 from indexer.store.quarantine import Deferred
-from indexer.store.steps import Look, OpenStep, Position, StepStore, Subject
+from indexer.store.steps import Acceptance, Look, OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
 
@@ -113,6 +113,18 @@ class Recorder:
             return kept, found
 
         return await self._commit(commit)
+
+    async def accept_chain(self, before: BlockRef, position: Position, acceptance: Acceptance) -> None:
+        """Go back to the fork that a person has accepted, however deep, and tell all that is taken back by that."""
+        fork = position.cursor
+        subject, taken = self._subject((), fork.height), Taken(before, Span(fork, fork), (), (), fork)
+
+        async def commit(apart: bool) -> None:
+            async with self.steps.step(before, position, subject, [fork], None) as step:
+                await step.accept_chain(acceptance)
+                await self._settle(step, taken, position, subject, apart)
+
+        await self._commit(commit)
 
     async def record_pending(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
         """Commit a snapshot of the mempool: what is new in it, and what is no longer there (HAZARDS B1, B2)."""

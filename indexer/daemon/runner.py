@@ -41,7 +41,7 @@ from indexer.store.errors import BranchChanged, LeaseLost, StoreUnavailable
 from indexer.store.lease import LASTS, LeaseKeeper
 from indexer.store.listen import Listener
 from indexer.store.quarantine import QuarantineStore
-from indexer.store.rails import load_left, load_spends, rail_state, say_halted, say_state
+from indexer.store.rails import load_left, load_spends, pending_acceptance, rail_state, say_halted, say_state
 from indexer.store.steps import Lease, StepStore
 
 Result = TypeVar("Result")
@@ -265,6 +265,9 @@ class RailRunner:
         return Reconciler(store, self.node, follower, self.assets.get(""), self.reconcile_every)
 
     async def _chain(self, follower: Follower, lease: Lease) -> None:
+        accepted = await self._patiently(lambda: pending_acceptance(self.database, self.name), lease)
+        if accepted is not None:
+            await self._patiently(lambda: follower.accept_chain(accepted), lease)
         while True:
             self.beat = time.monotonic()
             if not await self._patiently(lambda: self._round(follower), lease):
@@ -381,7 +384,10 @@ class RailRunner:
         """Say why, everywhere that somebody might look, and follow no further until a person resumes the rail."""
         fault = innermost(fault)
         if isinstance(fault, DeepReorg):
-            self.halted = f"{one_line(str(fault))}; what to decide: docs/runbooks/rail-halted.md"
+            self.halted = (
+                f"{one_line(str(fault))}; decide by docs/runbooks/rail-halted.md: railwatch rail resume {self.name} "
+                f"tries again, railwatch rail resume {self.name} --accept-chain shows what following that chain reverses"
+            )
         else:
             known = isinstance(fault, FATAL)
             what = (

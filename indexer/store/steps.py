@@ -36,6 +36,7 @@ SAVE_CHECKPOINTS = query("save_checkpoints")
 DUE_LOOKS = query("due_looks")
 LOOKED_AT = query("looked_at")
 SAVE_LOOKS = query("save_second_looks")
+APPLY_ACCEPTANCE = query("apply_acceptance")
 
 
 FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
@@ -137,6 +138,15 @@ class Look:
     evidence: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A person's decision to follow another chain: everything above the fork, which is on that chain, is taken back."""
+
+    id: UUID
+    fork_height: int
+    fork_hash: str
+
+
 class OpenStep:
     """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
 
@@ -190,6 +200,12 @@ class OpenStep:
     async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
         await save_books(self._connection, books, horizon, has_finality)
+
+    async def accept_chain(self, acceptance: Acceptance) -> None:
+        """Carry a person's decision out with this step: what was final above the fork is taken back too."""
+        for row in await self._connection.fetch(APPLY_ACCEPTANCE, acceptance.id):
+            self.touched.orphaned[row["invoice_id"]].append(row["id"])
+            self.touched.detections.add(row["id"])
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time; no other step of the rail is under way."""

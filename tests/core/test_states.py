@@ -34,7 +34,7 @@ DETECTION_TABLE = """
 pending   included replaced dropped
 included  confirmed orphaned dropped
 confirmed final orphaned dropped
-final
+final     orphaned
 replaced  pending included
 dropped   pending included replaced
 orphaned  pending included replaced dropped

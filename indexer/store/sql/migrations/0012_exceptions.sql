@@ -313,4 +313,76 @@ values ('railwatch_daemon', 'railwatch.quarantine', 'update'),
        ('railwatch_daemon', 'function railwatch.set_aside', 'execute'),
        ('railwatch_daemon', 'function railwatch.take_back', 'execute');
 
+-- A person may decide to follow another chain.
+create table railwatch.chain_acceptances (
+    id uuid primary key default gen_random_uuid(),
+    rail text not null references railwatch.rails (name),
+    fork_height bigint not null,
+    fork_hash text not null,
+    is_common boolean not null,
+    left_height bigint not null,
+    left_hash text not null,
+    actor text not null,
+    reason text not null,
+    accepted_at timestamptz not null default now(),
+    applied_at timestamptz
+);
+create unique index chain_acceptances_open on railwatch.chain_acceptances (rail) where applied_at is null;
+comment on table railwatch.chain_acceptances is 'Decisions of people to follow a chain that left ours below what no reorg may pass.';
+comment on column railwatch.chain_acceptances.id is 'The decision.';
+comment on column railwatch.chain_acceptances.rail is 'The rail.';
+comment on column railwatch.chain_acceptances.fork_height is 'Everything above this height is taken back.';
+comment on column railwatch.chain_acceptances.fork_hash is 'The block there on the chain that is followed from then on.';
+comment on column railwatch.chain_acceptances.is_common is 'Whether it is a block that we had followed too; false: the two chains have no block in common that we know.';
+comment on column railwatch.chain_acceptances.left_height is 'Where the rail stood on the chain that was left.';
+comment on column railwatch.chain_acceptances.left_hash is 'Hash of that block.';
+comment on column railwatch.chain_acceptances.actor is 'Who decided.';
+comment on column railwatch.chain_acceptances.reason is 'Why.';
+comment on column railwatch.chain_acceptances.accepted_at is 'When.';
+comment on column railwatch.chain_acceptances.applied_at is 'When the daemon took everything above the fork back; null: it has not yet.';
+
+create function railwatch.accept_chain(
+    on_rail text, height bigint, hash text, common boolean, actor text, reason text
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.rails;
+    made uuid;
+begin
+    perform railwatch.check_text(actor, 'actor', 200);
+    perform railwatch.check_text(reason, 'reason', 1000);
+    perform railwatch.check_text(hash, 'hash', 200);
+    select * into known from railwatch.rails where name = on_rail for no key update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    if known.state <> 'halted' or coalesce(known.reason, '') !~ '^DeepReorg' then
+        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is not halted by a DeepReorg: there is no other chain to accept');
+    end if;
+    if height is null or height < 0 or height >= known.cursor_height then
+        perform railwatch.refuse('RW001', 'the fork is a height from 0 to below the cursor (' || known.cursor_height || ')');
+    end if;
+    delete from railwatch.chain_acceptances a where a.rail = on_rail and a.applied_at is null;
+    insert into railwatch.chain_acceptances (rail, fork_height, fork_hash, is_common, left_height, left_hash, actor, reason)
+    values (on_rail, height, hash, common, known.cursor_height, known.cursor_hash, actor, reason) returning id into made;
+    -- What was final, and what time was covered, was so on the other chain.
+    update railwatch.rails
+    set state = 'starting', updated_at = now(), finalized_height = null, finalized_hash = null, covered_until = null,
+        reason = 'another chain was accepted by ' || actor || ': ' || accept_chain.reason
+    where name = on_rail;
+    update railwatch.balances b set settled_height = null, settled_balance = null, settled_spent = null
+    where b.rail = on_rail and b.settled_height > height;
+    perform pg_notify('railwatch_work', 'resume');
+    return made;
+end $$;
+comment on function railwatch.accept_chain is 'Let a rail that a DeepReorg has halted follow the other chain: the daemon takes back everything above the fork, once, also what was final, and tells it. A decision of a person, which is written down.';
+
+insert into railwatch.rights (role, object, privileges)
+select role, 'railwatch.chain_acceptances', 'select'
+from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role;
+insert into railwatch.rights (role, object, privileges)
+values ('railwatch_daemon', 'railwatch.chain_acceptances', 'update (applied_at)'),
+       ('railwatch_daemon', 'railwatch.invoices', 'update (closes_at)'),
+       ('railwatch_daemon', 'function railwatch.accept_chain', 'execute');
+
 select railwatch.grant_rights();

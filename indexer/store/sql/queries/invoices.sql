@@ -38,6 +38,10 @@ select railwatch.request_rescan($1, $2, $3)
 -- End a rescan that is under way.
 select railwatch.cancel_rescan($1, $2, $3)
 
+-- name: call_accept_chain
+-- Let a halted rail follow the other chain.
+select railwatch.accept_chain($1, $2, $3, $4, $5, $6)
+
 -- name: call_resume_rail
 -- Let a halted rail go on.
 select railwatch.resume_rail($1, $2, $3)

@@ -47,7 +47,7 @@ where rail = $1 and invoice_id = $2 and not orphaned order by block_height nulls
 select x.id from railwatch.quarantine q
 cross join lateral (select * from railwatch.detections where invoice_id = q.invoice_id offset 0) x
 where q.rail = $1 and q.invoice_id = $2 and x.rail = $1 and x.block_height > q.fork_height
-  and x.state in ('included', 'confirmed')
+  and x.state in ('included', 'confirmed', 'final')  -- final only where a person accepted another chain
 
 -- name: quarantined
 -- Invoices in quarantine, the oldest first.

@@ -386,7 +386,7 @@ class RailRunner:
         if isinstance(fault, DeepReorg):
             self.halted = (
                 f"{one_line(str(fault))}; decide by docs/runbooks/rail-halted.md: railwatch rail resume {self.name} "
-                f"tries again, railwatch rail resume {self.name} --accept-chain shows what following that chain reverses"
+                f"tries again, railwatch rail resume {self.name} --accept-chain shows what that chain reverses"
             )
         else:
             known = isinstance(fault, FATAL)

@@ -116,7 +116,4 @@ async def test_what_the_merchant_moves_on_opens_nothing_and_hides_nothing(shop: 
     await shop.stands(invoice, KIND)
     told = await stage.database.value("select unattributed from railwatch.balances")
     assert told == ETHER // 4
-    await stage.sim.reorg(1, keep=False)
-    await stage.follows()
-    await shop.stands(invoice)
     assert await tables.state(invoice) == "paid"

@@ -6,7 +6,7 @@ import click
 
 from indexer.cli.lookup import rail_config
 from indexer.cli.options import actor_option, config_option, json_option
-from indexer.cli.output import emit
+from indexer.cli.output import emit, say
 from indexer.config import Config
 from indexer.ops.access import open_database
 from indexer.store.invoices import rename_rail, resume_rail
@@ -27,7 +27,7 @@ def rename(config: Config, old: str, new: str) -> None:
     Lines of the feed keep the name that the rail had then.
     """
     asyncio.run(_rename(config, old, new))
-    click.echo(f"renamed {old} to {new}; give its [[rail]] and [[policy]] tables that name, and start the daemon")
+    say(f"renamed {old} to {new}; give its [[rail]] and [[policy]] tables that name, and start the daemon")
 
 
 async def _rename(config: Config, old: str, new: str) -> None:
@@ -51,7 +51,7 @@ def resume(config: Config, as_json: bool, actor: str, name: str, reason: str | N
     if as_json:
         emit({"rail": name, "state": state})
     else:
-        click.echo(f"rail {name} goes on; `railwatch status` shows how it is")
+        say(f"rail {name} goes on; `railwatch status` shows how it is")
 
 
 async def _resume(config: Config, name: str, actor: str, reason: str | None) -> str:

@@ -115,7 +115,7 @@ class Fuzzer:
         plan = {
             "focus": focus if dice.random() < 0.85 else "",
             "rate": dice.choice((0.0, 0.0, 0.02, 0.15)),
-            "heavy": dice.random() < 0.06,
+            "heavy": dice.random() < (0.3 if self._strict else 0.06),
         }
         for place in hostile:
             kept = None if only is None else [key.partition("/")[2] for key in only if key.startswith(f"{place}/")]
@@ -125,7 +125,7 @@ class Fuzzer:
         async with LoopWatch() as watch:
             pushes = focus in ("push", "ws", "waitfornewblock") or dice.random() < 0.1
             what = await self._asked(hostile, dice, pushes)
-            stall = watch.take()
+            stall, where = watch.longest, watch.where
         grown = peak_mib() - before
         done = {
             f"{place}/{key}": words for place in hostile for key, words in (await self._control(place, "/done")).items()
@@ -134,7 +134,7 @@ class Fuzzer:
         if what is None and self._strict and grown > MEMORY_MOST:
             what = f"memory: {grown:.0f} MiB more than before"
         if what is None and self._strict and stall > STALL_MOST:
-            what = f"stall: the loop stood still for {stall * 1000:.0f} ms"
+            what = f"stall: the loop stood still for {stall * 1000:.0f} ms ({where})"
         return what, done
 
     async def _control(self, place: int, path: str, body: Any = None) -> Any:

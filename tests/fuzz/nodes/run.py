@@ -69,6 +69,8 @@ class Report:
 
     examples: int = 0
     errors: int = 0
+    told: int = 0
+    """Payments that came back."""
     changed: int = 0
     peak: float = 0.0
     stall: float = 0.0
@@ -90,7 +92,7 @@ class Fuzzer:
 
     async def example(self, seed: str) -> Finding | None:
         """Play one example; a finding is made as small as it goes. The seed alone decides what happens."""
-        what, done = await self._play(seed, None)
+        what, done = await self.play(seed, None)
         self.report.examples += 1
         self.report.changed += len(done)
         for key in done:
@@ -100,14 +102,15 @@ class Fuzzer:
             return None
         finding = Finding(self.chain.kind, seed, what, done)
         for key in done:
-            less, one = await self._play(seed, [key])
+            less, one = await self.play(seed, [key])
             if less is not None and less.partition(":")[0] == what.partition(":")[0]:
                 finding = Finding(self.chain.kind, seed, less, one)
                 break
         self.report.findings.append(finding)
         return finding
 
-    async def _play(self, seed: str, only: list[str] | None) -> tuple[str | None, dict[str, str]]:
+    async def play(self, seed: str, only: list[str] | None) -> tuple[str | None, dict[str, str]]:
+        """Play one example, with ``only`` these answers changed; None: with all that its dice choose."""
         dice = random.Random(seed)
         all_hostile = dice.random() < 0.6
         hostile = [0, 1, 2] if all_hostile else [dice.choice((0, 0, 0, 1))]
@@ -263,6 +266,7 @@ class _Asker:
         try:
             for ref in _refs_of(answer):
                 _check_ref(ref)
+            self._report.told += len(_transfers_of(answer))
             for transfer in _transfers_of(answer):
                 _check_transfer(transfer, self._chain)
             if name == "refusal" and answer is not None:

@@ -318,9 +318,9 @@ def _is_plain(text: str, most: int) -> bool:
 
 
 @asynccontextmanager
-async def hostile_nodes(upstream: str) -> AsyncIterator[list[tuple[int, int]]]:
+async def hostile_nodes(upstream: str, *more: str) -> AsyncIterator[list[tuple[int, int]]]:
     """Start the hostile nodes; end them by closing their standard input."""
-    command = [sys.executable, "-m", "tests.fuzz.nodes.server", upstream]
+    command = [sys.executable, "-m", "tests.fuzz.nodes.server", upstream, *more]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: ASYNC220
     assert process.stdin is not None
     assert process.stdout is not None

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-import aiohttp
 import msgspec
 from bitcoinrpc import BitcoinRPC
 
@@ -27,6 +26,8 @@ from indexer.rail.decoding import (
     printable,
     read_body,
 )
+from indexer.rail.http import NETWORK_ERRORS, http_session
+from indexer.rail.pacing import pace_of, pushed_back_by
 from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
@@ -149,16 +150,13 @@ class Rpc(BitcoinRPC):
         self._session: Session | None = None
         self._headers: dict[str, str] = {}
         self._batch_most = BATCH_MOST
+        self._pace = pace_of(node.rpc)
 
     async def open(self) -> None:
         """Read the credentials and make the session. Without I/O to the node. Raises `RailUnavailable`."""
         self._sign()
         # Its places are not the connector's limit: whoever waits there does not learn that the session was closed.
-        self._session = open_session(
-            lambda: aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0), auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-            )
-        )
+        self._session = open_session(http_session(self._node.options, limit=0))
 
     async def aclose(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -275,6 +273,7 @@ class Rpc(BitcoinRPC):
     ) -> tuple[int, str, bytes]:
         """Ask and read, once: status, content type, body. Raises `RailUnavailable` for what a network can do."""
         allowed = self._node.timeout + longer
+        await self._pace.turn(self.name)
         try:
             async with asyncio.timeout(allowed), self._places:
                 if self._session is None:
@@ -282,12 +281,17 @@ class Rpc(BitcoinRPC):
                 async with self._session.request(
                     verb, url, data=body, headers=self._headers, allow_redirects=False
                 ) as response:
-                    return response.status, response.content_type, await read_body(response, most, what)
+                    answer = await read_body(response, most, what)
+                    status, kind = response.status, response.content_type
+                    retry = response.headers.get("Retry-After")
         except TimeoutError as error:
             raise RailUnavailable(f"{what}: no answer within {allowed:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except NETWORK_ERRORS as error:
             # The error's own words could hold the URL, and with it an access key.
             raise RailUnavailable(f"{what}: {type(error).__name__}") from error
+        if not pushed_back_by(self._pace, status, retry, f"HTTP {status}{_words(kind, answer)}"):
+            self._pace.answered()
+        return status, kind, answer
 
     def _sign(self) -> bool:
         """Read the credentials; True if they are others than before. Raises `RailUnavailable`."""
@@ -295,7 +299,7 @@ class Rpc(BitcoinRPC):
             credentials = self._node.credentials()
         except (OSError, UnicodeDecodeError) as error:
             raise RailUnavailable(f"{self.name}: cookie_path cannot be read: {type(error).__name__}") from error
-        headers = {**self._node.headers, "Content-Type": "application/json", **IDENTITY}
+        headers = {"Content-Type": "application/json", **IDENTITY}
         if credentials is not None:
             headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
         changed, self._headers = headers != self._headers, headers

@@ -4,7 +4,6 @@ Three parts of the provider are replaced, for measured reasons (README.md, "What
 70 times as long as typed decoding, retries belong to the caller, and its session opens a connection for every request.
 """
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from web3.types import RPCEndpoint, RPCRequest
 from adapters.evm import wire
 from adapters.evm.fold import Folded, fold
 from adapters.evm.node import EvmNode
-from adapters.evm.pacing import Batching, Pace, retry_after
 from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, meaning_of, read_error
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import (
@@ -40,6 +38,8 @@ from indexer.rail.decoding import (
     printable,
     read_body,
 )
+from indexer.rail.http import NETWORK_ERRORS, http_session
+from indexer.rail.pacing import Batching, Pace, Paused, pushed_back_by, retry_after
 from indexer.rail.transport import Session, open_session
 
 bound_recursion()
@@ -52,8 +52,6 @@ T = TypeVar("T")
 CONTENT = ("eth_getBlock", "eth_getLogs", "eth_getTransactionReceipt", "trace_", "debug_")
 """How methods begin that answer with content, up to `ANSWER_MOST` bytes; others give a few values (`SMALL_MOST`)."""
 TOO_LARGE = 413
-TOO_MANY = 429
-UNAVAILABLE = 503
 
 
 class NodeTimeout(RailUnavailable):
@@ -151,15 +149,14 @@ class Rpc(AsyncHTTPProvider):
         super().__init__(URI(node.http), exception_retry_configuration=None)
         self.name = node.name
         self.timeout = node.timeout
+        self._options = node.options
         self.endpoint = endpoint or Endpoint()
         self._headers = {"Content-Type": "application/json", **IDENTITY}
         self._session: Session | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        self._session = open_session(
-            lambda: aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
-        )
+        self._session = open_session(http_session(self._options))
 
     async def disconnect(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -246,7 +243,10 @@ class Rpc(AsyncHTTPProvider):
         """
         if self._session is None or self.endpoint_uri is None:
             raise RailUnavailable(f"{self.name}: not connected")
-        await self.endpoint.pace.turn(self.name)
+        try:
+            await self.endpoint.pace.turn(self.name)
+        except Paused as paused:
+            raise NodeRefused(str(paused), Meaning.PASSING, paused.pause) from paused
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.post(
@@ -254,16 +254,16 @@ class Rpc(AsyncHTTPProvider):
             ) as response:
                 with refused_if_large():
                     answer = await read_body(response, most, what)
-                status, pause = response.status, retry_after(response.headers.get("Retry-After"))
+                status, retry = response.status, response.headers.get("Retry-After")
         except TimeoutError as error:
             raise NodeTimeout(f"{what}: no answer within {timeout:g} s") from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        except NETWORK_ERRORS as error:
             # The error's own words could hold the URL, and with it an API key.
             raise RailUnavailable(f"{what}: {type(error).__name__}") from error
-        self._check_status(what, status, answer, pause)
+        self._check_status(what, status, answer, retry)
         return answer
 
-    def _check_status(self, what: str, status: int, body: bytes, pause: float | None) -> None:
+    def _check_status(self, what: str, status: int, body: bytes, retry: str | None) -> None:
         """Raise for a status that is no answer, with the words of its body: they say which limit, or which key."""
         pace = self.endpoint.pace
         if status < 400:
@@ -272,10 +272,9 @@ class Rpc(AsyncHTTPProvider):
         told = _words(body, f"{what}: HTTP {status}")
         if status == TOO_LARGE:
             raise NodeRefused(f"{told}, too large", Meaning.LARGE)
-        if status == TOO_MANY or (status == UNAVAILABLE and pause is not None):
-            pause = told.pause if pause is None else pause
-            pace.pushed_back(str(told), pause)
-            raise NodeRefused(str(told), Meaning.PASSING, pause)
+        asked = retry if retry_after(retry) is not None or told.pause is None else str(int(told.pause))
+        if pushed_back_by(pace, status, asked, str(told)):
+            raise NodeRefused(str(told), Meaning.PASSING, retry_after(asked))
         if status in MISSING_STATUS:
             raise NodeRefused(str(told), Meaning.MISSING)
         if not body[:64].lstrip().startswith((b"{", b"[")):

@@ -43,6 +43,8 @@ class Source:
         self._rpc = rpc
         self._ahead = ahead
         self.tracer = tracer
+        self.one_receipt = True
+        """Whether eth_getTransactionReceipt is served; else a block's receipts are asked for together."""
 
     async def by_hash(self, ref: BlockRef, want: Want) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.
@@ -113,11 +115,24 @@ class Source:
 
     async def receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
         """The receipts of (transaction, block hash), each checked to be that one. Raises `RailUnavailable`."""
+        if not self.one_receipt:
+            return await self._block_receipts(wanted)
         answers = await self.batches([("eth_getTransactionReceipt", (tx_id,)) for tx_id, _ in wanted])
         return [
             check_receipt(tx_id, block_hash, answer.read(wire.receipt_decoder))
             for (tx_id, block_hash), answer in zip(wanted, answers, strict=True)
         ]
+
+    async def _block_receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
+        """The same, from all receipts of each block. Raises `RailUnavailable` if one is not among them."""
+        hashes = list({block_hash: None for _, block_hash in wanted})
+        answers = await self.batches([("eth_getBlockReceipts", (block_hash,)) for block_hash in hashes])
+        found = {
+            receipt.transaction_hash: receipt
+            for answer in answers
+            for receipt in await answer.read_each(wire.receipt_items)
+        }
+        return [check_receipt(tx_id, block_hash, found.get(tx_id)) for tx_id, block_hash in wanted]
 
     async def batches(self, calls: Sequence[Call]) -> list[Answer]:
         """Independent calls, in requests of the size that the endpoint takes, one after the other (E21)."""

@@ -56,18 +56,35 @@ class Standing(enum.Enum):
 
 
 @dataclass(slots=True)
-class Tracer:
-    """How one node traces, learned from its answers. ``gap`` holds the blocks that it could not."""
+class Ways:
+    """What is known of the two dialects. It outlives a connection: to try them costs a trace."""
 
-    rpc: Rpc
-    gap: Gap = field(default_factory=Gap)
     standing: dict[Tracing, Standing] = field(
         default_factory=lambda: {Tracing.FLAT: Standing.UNKNOWN, Tracing.TREE: Standing.UNKNOWN}
     )
     refused: dict[str, str] = field(default_factory=dict)
     """The words with which a method was refused, for the operator."""
+
+
+@dataclass(slots=True)
+class Tracer:
+    """How one node traces, learned from its answers. ``gap`` holds the blocks that it could not."""
+
+    rpc: Rpc
+    gap: Gap = field(default_factory=Gap)
+    ways: Ways = field(default_factory=Ways)
     _stateless: int = -1
     _until: float = 0.0
+
+    @property
+    def standing(self) -> dict[Tracing, Standing]:
+        """What is known of each dialect."""
+        return self.ways.standing
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The words with which a dialect was refused."""
+        return self.ways.refused
 
     @property
     def first(self) -> Tracing:

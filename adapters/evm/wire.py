@@ -88,6 +88,7 @@ class Items(Generic[T]):
 header_decoder: "msgspec.json.Decoder[Header | None]" = msgspec.json.Decoder(Header | None)
 block_decoder: "msgspec.json.Decoder[FullBlock | None]" = msgspec.json.Decoder(FullBlock | None)
 log_items: Items[Log] = Items(Log)
+receipt_items: Items[Receipt] = Items(Receipt)
 receipt_decoder: "msgspec.json.Decoder[Receipt | None]" = msgspec.json.Decoder(Receipt | None)
 text_decoder: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(str)
 

@@ -63,6 +63,10 @@ class Pruned(ConnectionError):
         self.first = first
 
 
+class NotServed(ConnectionError):
+    """The node does not serve that method."""
+
+
 class FakeNode:
     """A node. Its faults are attributes, to be set in the middle of a story.
 
@@ -80,6 +84,7 @@ class FakeNode:
     - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
     - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
     - ``breaks``: every answer raises this exception, as a defect in an adapter would
+    - ``refuses``: methods that it does not serve, as a whitelist leaves them out
     """
 
     def __init__(self, chain: FakeChain) -> None:
@@ -100,6 +105,7 @@ class FakeNode:
         self.finality_at: int | None = None
         self.retold: dict[str, Tx | None] = {}
         self.breaks: Exception | None = None
+        self.refuses: frozenset[str] = frozenset()
         self.asked = 0
         """How many questions it was asked."""
         self.latency = 0.0
@@ -147,12 +153,12 @@ class FakeNode:
 
     async def identify(self) -> str:
         """The chain id."""
-        await self._answering()
+        await self._answering("identify")
         return self._claims
 
     async def heads(self) -> WireHeads:
         """The three heads, of one moment."""
-        await self._answering()
+        await self._answering("heads")
         rules, line = self.chain.rules, self._line()
         finality = rules.finality if self.finality is None else self.finality
         if self.finality_at is not None:
@@ -165,13 +171,13 @@ class FakeNode:
 
     async def header_at(self, height: int) -> WireHeader | None:
         """The canonical header at ``height`` or the nearest below; None above the head."""
-        await self._answering()
+        await self._answering("header_at")
         line = self._line()
         return self._header(nearest(line, height)) if height <= line[-1].height else None
 
     async def block(self, block_hash: str) -> WireBlock | None:
         """The block of any branch that has this hash, or None where the node has not got so far."""
-        await self._answering()
+        await self._answering("block")
         block = self._known(block_hash)
         if block is not None and block.height < self.pruned_below:
             raise Pruned(block.height, self.pruned_below)
@@ -182,7 +188,7 @@ class FakeNode:
 
     async def balance(self, keys: list[str], token: str, block_hash: str) -> list[str] | None:
         """What each key holds of a token after a block, in digits; None where the node has no such state."""
-        await self._answering()
+        await self._answering("balance")
         block, line = self._known(block_hash), self._line()
         if block is None or block_hash in self._own or block.height > line[-1].height:
             return None
@@ -192,12 +198,12 @@ class FakeNode:
 
     async def mempool(self) -> list[WireTx]:
         """Everything that waits."""
-        await self._answering()
+        await self._answering("mempool")
         return [self._tx(tx) for tx in self.chain.waiting.values() if self.traces or not tx.inner]
 
     # The rest
 
-    async def _answering(self) -> None:
+    async def _answering(self, method: str) -> None:
         # Even the fastest answer gives way to others once, as a socket would: what is unsafe under
         # concurrency shall show here and not first on a real rail.
         self.asked += 1
@@ -208,6 +214,8 @@ class FakeNode:
             raise ConnectionRefusedError(f"the node of {self.chain.chain_id} is down")
         if self.breaks is not None:
             raise self.breaks
+        if method in self.refuses:
+            raise NotServed(f"{method} is not served here")
 
     def _known(self, block_hash: str) -> Block | None:
         return self.chain.blocks.get(block_hash) or self._own.get(block_hash)

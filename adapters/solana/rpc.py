@@ -1,6 +1,5 @@
 """JSON-RPC over HTTP: one session, one post a call, errors in the seam's words. Nothing is tried twice."""
 
-import asyncio
 import re
 from collections.abc import Sequence
 from itertools import count
@@ -23,6 +22,8 @@ from indexer.rail.decoding import (
     printable,
     read_body,
 )
+from indexer.rail.http import NETWORK_ERRORS, http_session
+from indexer.rail.pacing import TOO_MANY, pace_of, pushed_back_by
 from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
@@ -92,22 +93,17 @@ class Rpc:
 
     def __init__(self, node: SolanaNode) -> None:
         self.name = node.name
-        self._url, self._timeout, self._extra = node.http, node.timeout, node.headers
+        self._url, self._timeout, self._options = node.http, node.timeout, node.options
+        self._pace = pace_of(node.http)
+        self._limit = aiohttp.ClientTimeout(total=node.timeout)
         self._numbers = count(1)
         self._takes_batches = True
         self._session: Session | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        self._session = open_session(
-            lambda: aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-                headers={**self._extra, "Content-Type": "application/json", **IDENTITY},
-                auto_decompress=False,
-                # A node has no cookies of ours, and what it would have kept has no bound.
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        )
+        headers = {"Content-Type": "application/json", **IDENTITY}
+        self._session = open_session(http_session(self._options, headers=headers))
 
     async def close(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -210,19 +206,21 @@ class Rpc:
         if self._session is None:
             raise RailUnavailable(f"{self.name}: not connected")
         what = f"{self.name} {method}"
+        await self._pace.turn(self.name)
         try:
-            async with self._session.post(self._url, data=body, allow_redirects=False) as response:
+            async with self._session.post(self._url, data=body, allow_redirects=False, timeout=self._limit) as response:
                 answer = await read_body(response, most, what)
-                status = response.status
+                status, retry = response.status, response.headers.get("Retry-After")
         except TimeoutError as error:
             raise RailUnavailable(f"{what}: no answer within {self._timeout:g} s") from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        except NETWORK_ERRORS as error:
             # The error's own words could hold the URL, and with it an API key.
             raise RailUnavailable(f"{what}: {type(error).__name__}") from error
+        if pushed_back_by(self._pace, status, retry, f"HTTP {status}"):
+            raise Refused(f"{what} refused: HTTP {status}, too many requests", TOO_MANY)
+        self._pace.answered()
         if status >= 400 and not answer.lstrip().startswith((b"{", b"[")):
             if status in REFUSING:
                 raise Refused(f"{what} refused: HTTP {status}", status)
             raise RailUnavailable(f"{what}: HTTP {status}")
-        if status == 429:
-            raise Refused(f"{what} refused: HTTP 429, too many requests", 429)
         return answer

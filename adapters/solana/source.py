@@ -61,6 +61,8 @@ class Source:
         self._rpc = rpc
         self._chain_id = chain_id
         self._headers: OrderedDict[str, BlockRef] = OrderedDict()
+        self.limited = True
+        """Whether `getBlocksWithLimit` is served; else `getBlocks` is asked up to the newest slot."""
         self._told = 0
         """The highest slot that the node has told of."""
 
@@ -154,7 +156,10 @@ class Source:
 
         That the chain ends below it proves nothing: so it looks from a node that is behind (HAZARDS S15).
         """
-        above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
+        if self.limited:
+            above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
+        else:
+            above = await self.slots(slot + 1, max(self._told, slot + 1))
         return bool(above) and (await self.header(above[0]))[1].parent_slot < slot
 
     async def check_kept(self, low: int) -> None:

@@ -255,6 +255,8 @@ class Config(Table):
         found = {secret for rail in self.rails for node in rail.nodes for secret in node.secrets()}
         if not self.database.embedded:
             found.add(self.database.url.get_secret_value())
+        if self.deliver.proxy is not None:
+            found.add(self.deliver.proxy.get_secret_value())
         for webhook in self.webhooks:
             found.update((webhook.url.get_secret_value(), *webhook.secrets))
         return frozenset(found)

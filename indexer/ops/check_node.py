@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from indexer.config import NodeConfig, RailConfig
 from indexer.ops.findings import Daemon, Finding, NodeReport
 from indexer.ops.words import ago
-from indexer.rail import Ability, ChecksAssets, Heads, RailAdapter, RailError, TellsAbilities, Traits
+from indexer.rail import ChecksAssets, Heads, MethodsMissing, RailAdapter, RailError, TellsAbilities, Traits
 from indexer.store.reads import Record
 
 NODE_SECONDS = 30.0
@@ -30,6 +30,9 @@ async def check_node(
             traits = adapter.traits
     except ValueError as error:
         return [Finding("fail", subject, str(error), f"Correct the table of rail {rail.name}.")], None
+    except MethodsMissing as error:
+        hint = "The table says what each method is needed for."
+        return [Finding("fail", subject, str(error), hint)], NodeReport(rail.name, name, list(error.abilities))
     except RailError as error:
         return [Finding("fail", subject, str(error), "Is the node running, reachable, and of this chain?")], None
     except TimeoutError:
@@ -40,17 +43,8 @@ async def check_node(
         findings = [Finding("fail", subject, contradiction, "See docs/runbooks/rail-halted.md.")]
     todo = f"Correct the [[rail.asset]] tables of rail {rail.name}."
     findings += [Finding("fail", subject, words, todo) for words in wrong]
-    findings += [*_missing(subject, abilities), *_doubts(rail, subject, heads, traits)]
+    findings += _doubts(rail, subject, heads, traits)
     return findings, NodeReport(rail.name, name, list(abilities))
-
-
-def _missing(subject: str, abilities: Sequence[Ability]) -> Iterator[Finding]:
-    """A method that the rail cannot do without. What has a fall-back is in the table, and no finding."""
-    for ability in abilities:
-        if ability.served is False and not ability.fallback:
-            yield Finding(
-                "fail", subject, f"does not serve {ability.method}: {ability.answer or 'refused'}", ability.remedy
-            )
 
 
 async def _contradiction(adapter: RailAdapter, heads: Heads, stored: Record | None) -> str | None:

@@ -82,7 +82,7 @@ async def _rail(rail: RailConfig, daemon: Daemon, stored: Stored) -> tuple[list[
         findings += found
         if report is not None:
             reports.append(report)
-            answers = True
+            answers = answers or not any(finding.level == "fail" for finding in found)
     if answers:
         findings += await _outcome(looked_for, daemon, left)
     return findings, reports

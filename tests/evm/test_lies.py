@@ -97,7 +97,9 @@ async def test_a_range_that_leaves_logs_out_is_asked_again_by_hash(lied_to: Chai
         assert [transfer.amount for transfer in await lied_to.found(paid, sparse=sparse)] == [5, 7, 9]
 
 
-@pytest.mark.parametrize("lie", [answer(None), change(lambda receipt: {**receipt, "blockHash": "0x" + "11" * 32})])
+@pytest.mark.parametrize(
+    "lie", [answer(None), change(lambda receipt: receipt and {**receipt, "blockHash": "0x" + "11" * 32})]
+)
 async def test_a_missing_or_wrong_receipt_is_never_accepted(sim: EvmSimulator, liar: Liar, lie: Lie) -> None:
     """E20: null for a moment, or of the branch before the reorg."""
     liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse, "eth_getTransactionReceipt": lie}

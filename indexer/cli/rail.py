@@ -8,7 +8,7 @@ import click
 from indexer.cli.exits import NotFound
 from indexer.cli.lookup import rail_config
 from indexer.cli.options import actor_option, config_option, json_option
-from indexer.cli.output import emit, show
+from indexer.cli.output import emit, say, show
 from indexer.config import Config, RailConfig
 from indexer.ops.access import open_database
 from indexer.rail import RailError
@@ -38,7 +38,7 @@ def rename(config: Config, old: str, new: str) -> None:
     Lines of the feed keep the name that the rail had then.
     """
     asyncio.run(_rename(config, old, new))
-    click.echo(f"renamed {old} to {new}; give its [[rail]] and [[policy]] tables that name, and start the daemon")
+    say(f"renamed {old} to {new}; give its [[rail]] and [[policy]] tables that name, and start the daemon")
 
 
 async def _rename(config: Config, old: str, new: str) -> None:
@@ -73,7 +73,7 @@ def resume(
     if as_json:
         emit({"rail": name, "state": state})
     else:
-        click.echo(f"rail {name} goes on; `railwatch status` shows how it is")
+        say(f"rail {name} goes on; `railwatch status` shows how it is")
 
 
 async def _resume(config: Config, name: str, actor: str, reason: str | None) -> str:
@@ -99,7 +99,7 @@ async def _accept_chain(
     if as_json:
         emit({"proposal": proposal, "accepted": accepted})
     else:
-        click.echo("nothing was changed" if accepted is None else f"accepted; rail {configured.name} goes on")
+        say("nothing was changed" if accepted is None else f"accepted; rail {configured.name} goes on")
 
 
 async def _proposal(database: Database, configured: RailConfig) -> "Proposal":

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from indexer.rail.printable import printable
 from indexer.rail.types import BlockRef
+from indexer.redaction import hidden
 from indexer.store.database import Database
 from indexer.store.queries import query
 from indexer.store.steps import Acceptance, Lease
@@ -91,14 +93,19 @@ async def load_spends(database: Database, rail: str) -> list[tuple[str, str]]:
     return [(row["resource"], row["tx_id"]) for row in await database.rows(LOAD_SPENDS, rail)]
 
 
+def storable(reason: str) -> str:
+    """Return a reason as every reader of the table may see it: one line, bounded, no secret, nothing invisible."""
+    return printable(hidden(reason))
+
+
 async def say_state(database: Database, lease: Lease, state: str, reason: str | None) -> None:
     """Tell how a rail is. Writes nothing if it is known, or if the lease is gone."""
-    await database.value(SAY_STATE, lease.rail, lease.epoch, state, reason)
+    await database.value(SAY_STATE, lease.rail, lease.epoch, state, None if reason is None else storable(reason))
 
 
 async def say_halted(database: Database, rail: str, reason: str) -> None:
     """Tell that a rail was ended by a defect, unless another daemon follows it by now."""
-    await database.value(SAY_HALTED, rail, reason)
+    await database.value(SAY_HALTED, rail, storable(reason))
 
 
 async def rail_state(database: Database, rail: str) -> str:

@@ -8,6 +8,7 @@ messages at the very moment at which the block itself is wanted.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import msgspec
 import zmq
@@ -78,7 +79,7 @@ class Subscription:
     Raises `zmq.ZMQError` for an endpoint that cannot be.
     """
 
-    def __init__(self, endpoints: Sequence[str], topics: Sequence[bytes]) -> None:
+    def __init__(self, endpoints: Sequence[str], topics: Sequence[bytes], proxy: str | None = None) -> None:
         self._context = zmq.asyncio.Context()
         try:
             self._socket = socket = self._context.socket(zmq.SUB)
@@ -87,6 +88,10 @@ class Subscription:
             socket.set(zmq.RCVHWM, LARGE_QUEUE if large else QUEUE)
             socket.set(zmq.MAXMSGSIZE, LARGE if large else SMALL)
             socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+            if any("[" in endpoint for endpoint in endpoints):
+                socket.set(zmq.IPV6, 1)
+            if proxy is not None:
+                socket.set(zmq.SOCKS_PROXY, urlsplit(proxy).netloc.rpartition("@")[2].encode())
             for topic in topics:
                 socket.subscribe(topic)
             for endpoint in endpoints:
@@ -115,7 +120,7 @@ class Publisher:
     """Follows one node's messages (`indexer.rail.push.Follow`)."""
 
     def __init__(self, node: BitcoinNode, rpc: Rpc, mempool: Mempool) -> None:
-        self._endpoints, self._name = node.zmq, node.name
+        self._endpoints, self._name, self._proxy = node.zmq, node.name, node.options.proxy
         self._rpc, self._mempool = rpc, mempool
 
     async def follow(self, bell: Bell) -> RailUnavailable:
@@ -123,7 +128,9 @@ class Publisher:
         topics = await self._topics()
         subscription: Subscriber | None = None
         try:
-            subscription = open_subscriber(self._endpoints[0], lambda: Subscription(self._endpoints, topics))
+            subscription = open_subscriber(
+                self._endpoints[0], lambda: Subscription(self._endpoints, topics, self._proxy)
+            )
             return await self._listen(subscription, bell)
         except zmq.ZMQError as error:
             return RailUnavailable(f"{self._name}: ZMQ failed: {error}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from adapters.evm.address import burn_refusal, check_contract, parse_address
 from adapters.evm.node import EvmNode
 from indexer.rail import (
+    Ability,
     Address,
     AssetId,
     BadAddress,
@@ -140,6 +141,11 @@ class EvmAdapter:
     async def check_assets(self) -> Sequence[str]:
         """`indexer.rail.ChecksAssets`: a contract without code, or with other decimals than configured."""
         return await self._open.check_assets(self._assets)
+
+    @only_rail_errors
+    async def abilities(self) -> Sequence[Ability]:
+        """`indexer.rail.TellsAbilities`: what the node serves of `adapters.evm.methods`."""
+        return await self._open.abilities()
 
     @property
     def _open(self) -> Connection:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from adapters.evm import wire
+from adapters.evm.abilities import Served
 from adapters.evm.balances import balances
 from adapters.evm.chains import DEVELOPMENT
 from adapters.evm.decode import Lens
@@ -14,11 +15,12 @@ from adapters.evm.rpc import Answer, Endpoint, Rpc
 from adapters.evm.scan import Stride, scan_block, scan_range
 from adapters.evm.source import Source
 from adapters.evm.sparse import look_back
-from adapters.evm.tracing import Tracer
+from adapters.evm.tracing import Tracer, Ways
 from adapters.evm.wake import NewHeads
 from adapters.evm.want import Want
 from adapters.evm.wire import block_ref
 from indexer.rail import (
+    Ability,
     AssetId,
     AssetSpec,
     BlockGone,
@@ -42,12 +44,14 @@ FEW = 100
 
 
 class Learned:
-    """What a node taught us about itself, kept over its connections: its pace, its batches, its stride, its gap."""
+    """What a node taught us about itself, kept over its connections: its pace, batches, stride, gap, methods."""
 
     def __init__(self) -> None:
         self.endpoint = Endpoint()
         self.stride = Stride()
         self.gap = Gap()
+        self.served = Served()
+        self.ways = Ways()
 
 
 class Connection:
@@ -58,8 +62,9 @@ class Connection:
         self._chain_id = chain_id
         self._rpc = Rpc(node, learned.endpoint)
         self._ahead = MOVED if chain_id in DEVELOPMENT else AHEAD
-        self._source = Source(self._rpc, Tracer(self._rpc, learned.gap), self._ahead)
+        self._source = Source(self._rpc, Tracer(self._rpc, learned.gap, learned.ways), self._ahead)
         self._stride = learned.stride
+        self._served = learned.served
         self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
         self._native = True
         self._name = node.name
@@ -73,13 +78,24 @@ class Connection:
         return tracer.unable or str(tracer.gap)
 
     async def open(self, *, native: bool) -> None:
-        """Connect, prove the chain, and find out how the node traces if ether is watched (E2, E23)."""
+        """Connect, prove the chain, and learn what the node serves, tracing too if ether is watched (E2, E23)."""
         self._native = native
         await self._rpc.open()
-        self._check_chain(await self._rpc.call("eth_chainId"))
-        await check_identity(self._rpc, self._chain_id)
-        if native:
-            await self._source.tracer.probe()
+        if not self._served.is_fresh:
+            await self._served.learn(self._rpc)
+        if self._served.serves("eth_chainId"):
+            self._check_chain(await self._rpc.call("eth_chainId"))
+        if self._served.serves("eth_getBlockByNumber"):
+            await check_identity(self._rpc, self._chain_id)
+            if native:
+                await self._source.tracer.probe()
+                self._served.note_tracing(self._source.tracer)
+        self._served.check(self._name, native=native)
+        self._source.one_receipt = self._served.serves("eth_getTransactionReceipt")
+
+    async def abilities(self) -> list[Ability]:
+        """What the node serves (`indexer.rail.TellsAbilities`), as it was learned on entering."""
+        return self._served.table(native=self._native, pushed=self._push is not None)
 
     async def close(self) -> None:
         """Let go of the websocket and of all connections. Idempotent."""
@@ -119,7 +135,8 @@ class Connection:
         want = self._want(lens)
         if len(span) == 1:
             return await scan_block(self._source, span, want, lens)
-        keys = watches.few(FEW) if span.sparse and len(watches) else None
+        by_index = self._served.serves("eth_getTransactionReceipt") or self._served.serves("eth_getBlockReceipts")
+        keys = watches.few(FEW) if span.sparse and len(watches) and by_index else None
         if keys is not None:
             return await look_back(self._source, self._stride, span, want, lens, tuple(keys))
         return await scan_range(self._source, self._stride, span, want, lens)
@@ -142,6 +159,9 @@ class Connection:
 
     async def _height(self) -> int:
         """The head's height, for the stall timer of the push."""
+        if not self._served.serves("eth_blockNumber"):
+            ref = await self._source.at("latest")
+            return -1 if ref is None else ref.height
         text = (await self._rpc.call("eth_blockNumber")).read(wire.text_decoder)
         return read_quantity(text, f"{self._name} eth_blockNumber")
 

@@ -1,14 +1,14 @@
 """One node's table of the configuration, checked once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from indexer.rail import ChainId, RailUnavailable
 from indexer.rail.decoding import read_quantity
-from indexer.rail.tables import check_keys, need_url, public_name, read_timeout, read_url
+from indexer.rail.tables import HTTP_KEYS, HttpOptions, check_keys, need_url, public_name, read_http, read_url
 
-KEYS = ("http", "ws", "timeout")
+KEYS = ("http", "ws", *HTTP_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,19 @@ class EvmNode:
     ws: str | None
     timeout: float
     name: str
+    options: HttpOptions = field(default_factory=HttpOptions)
+    """Headers with an API key, a proxy, a private authority."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
-        """Read ``{http, ws?, timeout?}``. Raises ValueError that names the wrong key and never repeats its value."""
+        """Read ``{http, ws?, timeout?, headers?, proxy?, ca?}``.
+
+        Raises ValueError that names the wrong key and never repeats its value.
+        """
         check_keys(table, KEYS)
         http = need_url(table, "http", "JSON-RPC", "http", "https")
-        return cls(http, read_url(table, "ws", "ws", "wss"), read_timeout(table), public_name(http))
+        options = read_http(table)
+        return cls(http, read_url(table, "ws", "ws", "wss"), options.timeout, public_name(http), options)
 
 
 def check_chain(name: str, answer: str, expected: ChainId) -> None:

@@ -43,13 +43,13 @@ class NewHeads:
     """The subscription to a node's heads. ``height`` asks for the head over HTTP; raises `RailUnavailable`."""
 
     def __init__(self, node: EvmNode, chain_id: ChainId, height: Callable[[], Awaitable[int]]) -> None:
-        self._url, self._name, self._timeout = node.ws or "", node.name, node.timeout
+        self._url, self._name, self._timeout, self._options = node.ws or "", node.name, node.timeout, node.options
         self._chain_id, self._height = chain_id, height
 
     @property
     def follow(self) -> Follow:
         """For `indexer.rail.push.Push`."""
-        return over_websocket(self._url, self._name, self._timeout, self._subscribe, self._read)
+        return over_websocket(self._url, self._name, self._options, self._subscribe, self._read)
 
     async def _subscribe(self, socket: Socket) -> None:
         """Compare the chain's id on this very connection (E23), then ask for heads."""

@@ -35,13 +35,13 @@ class Slots:
     """The subscription to a node's slots. ``slot`` asks for the newest confirmed one; raises `RailUnavailable`."""
 
     def __init__(self, node: SolanaNode, slot: Callable[[], Awaitable[int]]) -> None:
-        self._url, self._name, self._timeout = node.ws or "", node.name, node.timeout
+        self._url, self._name, self._timeout, self._options = node.ws or "", node.name, node.timeout, node.options
         self._slot = slot
 
     @property
     def follow(self) -> Follow:
         """For `indexer.rail.push.Push`."""
-        return over_websocket(self._url, self._name, self._timeout, self._subscribe, self._read)
+        return over_websocket(self._url, self._name, self._options, self._subscribe, self._read)
 
     async def _subscribe(self, socket: Socket) -> None:
         await socket.send(SUBSCRIBE, text=True)

@@ -4,7 +4,7 @@ Validators raise ValueError with a predicate ("is no CAIP-2 id"), which reads on
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -139,6 +139,11 @@ class RailConfig(Table):
         ours = {"lookback": self.lookback, "span_max": self.span_max, "horizon": self.horizon}
         return {**self.extra, **{key: value for key, value in ours.items() if value is not None}}
 
+    def with_assets(self, more: Sequence[AssetSpec]) -> Self:
+        """The same rail, which looks for ``more`` assets as well."""
+        added = [AssetConfig(symbol=each.symbol, contract=each.contract, decimals=each.decimals) for each in more]
+        return self.model_copy(update={"assets": (*self.assets, *added)})
+
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
@@ -250,6 +255,8 @@ class Config(Table):
         found = {secret for rail in self.rails for node in rail.nodes for secret in node.secrets()}
         if not self.database.embedded:
             found.add(self.database.url.get_secret_value())
+        if self.deliver.proxy is not None:
+            found.add(self.deliver.proxy.get_secret_value())
         for webhook in self.webhooks:
             found.update((webhook.url.get_secret_value(), *webhook.secrets))
         return frozenset(found)

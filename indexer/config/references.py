@@ -46,12 +46,16 @@ def resolve_references(tables: dict[str, Any], folder: Path) -> Iterator[Problem
 
 def _may_be_secret(place: Place, plain: str) -> tuple[str, ...]:
     """What may come by reference in a table: any key of a node, since they are its adapter's affair."""
-    return {"database": ("url",), "webhook": ("url", "secret", "old_secret")}.get(str(place[0]), (plain,))
+    return {"database": ("url",), "deliver": ("proxy",), "webhook": ("url", "secret", "old_secret")}.get(
+        str(place[0]), (plain,)
+    )
 
 
 def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
     if isinstance(tables.get("database"), dict):
         yield ("database",), tables["database"]
+    if isinstance(tables.get("deliver"), dict):
+        yield ("deliver",), tables["deliver"]
     for number, rail in items(tables, "rail"):
         for position, node in items(rail, "nodes"):
             yield ("rail", number, "nodes", position), node

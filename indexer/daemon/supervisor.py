@@ -25,7 +25,7 @@ from indexer.daemon.registry import open_rail
 from indexer.daemon.runner import RailRunner
 from indexer.daemon.watchlist import Family
 from indexer.known import default_tiers
-from indexer.rail import ChainId, Traits
+from indexer.rail import AssetId, ChainId, Traits
 from indexer.store.clock import ClockStore
 from indexer.store.database import Database
 from indexer.store.errors import StoreUnavailable
@@ -170,8 +170,14 @@ async def _mirror(
 ) -> None:
     mirrors = [rail_mirror(config, rail, node.traits) for rail, node in zip(rails, nodes, strict=True)]
     async with database.connection() as connection:
-        settings = {"closes_in": config.invoices.keep_watching}
-        await mirror(connection, mirrors, settings, only=only, unfollowed=config.invoices.unfollowed_rails)
+        await mirror(
+            connection, mirrors, mirror_settings(config), only=only, unfollowed=config.invoices.unfollowed_rails
+        )
+
+
+def mirror_settings(config: Config) -> dict[str, int]:
+    """What is mirrored besides rails: ``closes_in``, seconds of watching after an invoice's window."""
+    return {"closes_in": config.invoices.keep_watching}
 
 
 def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
@@ -203,21 +209,32 @@ async def _load_families(database: Database, names: Iterable[str]) -> dict[str, 
 def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet, reporter: Reporter) -> RailRunner:
     traits = node.traits
     ids = {each.contract: asset_id(rail.chain_id, traits, each.contract) for each in rail.assets}
-    by_contract = {
-        "" if contract is None else contract.lower() if traits.fold_case else contract: asset
-        for contract, asset in ids.items()
-    }
     return RailRunner(
         name=rail.name,
         node=node,
         database=database,
         family=family,
-        assets=by_contract,
-        pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after),
+        assets=assets_by_contract(rail, traits),
+        pace=rail_pace(rail),
         configured={ids[each.contract]: each.min_amount for each in rail.assets},
         reconcile_every=rail.reconcile_every,
         failed=reporter.failed,
     )
+
+
+def assets_by_contract(rail: RailConfig, traits: Traits) -> dict[str, AssetId]:
+    """The rail's assets by contract as the rail spells it, the native one at ``""`` (`indexer.rail.Watches`)."""
+    return {
+        "" if each.contract is None else each.contract.lower() if traits.fold_case else each.contract: asset_id(
+            rail.chain_id, traits, each.contract
+        )
+        for each in rail.assets
+    }
+
+
+def rail_pace(rail: RailConfig) -> Pace:
+    """How the configuration wants the rail to be followed."""
+    return Pace(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after)
 
 
 async def _close_watches(database: Database) -> None:

@@ -22,7 +22,7 @@ KEPT_HEADERS = ("content-type", "retry-after")
 WORDS = frozenset({"jsonrpc", "ethereum", "bitcoin", "litecoin", "dogecoin", "polygon", "arbitrum", "optimism"})
 """Parts of paths that are no keys: removing them would damage every answer."""
 HOME = ("localhost", "127.0.0.1", "::1")
-_URL = re.compile(r"^[a-z+]+://")
+_URL = re.compile(r"^[a-z][a-z0-9+.-]*://")
 
 
 def node_name(number: int) -> str:

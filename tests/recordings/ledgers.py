@@ -44,3 +44,8 @@ def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_times(each) for key, each in value.items() if key not in TIMES}
     return [_without_times(each) for each in value] if isinstance(value, list) else value
+
+
+def expected_ledger(file: Path) -> Any:
+    """Read it again."""
+    return json.loads(expected_file(file).read_text())

@@ -104,10 +104,10 @@ async def evm_reorg(file: Path) -> None:
 
 
 async def evm_balancer(file: Path) -> None:
-    """Behind one address two nodes take turns, and one of them stands still: the payment is found nevertheless."""
+    """Behind the first address two nodes take turns, and one stands still: the payment is found nevertheless."""
     async with EvmSimulator() as sim, Balancer(sim.node["http"]) as balancer:
         address = await sim.new_address()
-        nodes = [{"http": balancer.http, "timeout": 2}]
+        nodes = [{"http": balancer.http, "timeout": 2}, {"http": sim.node["http"], "timeout": 2}]
         async with taking(
             _evm(sim, nodes=nodes), [invoice("evm", "ETH", address, 10**18)], file, confirmations=2
         ) as take:

@@ -16,6 +16,7 @@ def main(names: list[str]) -> None:
         file = FOLDER / f"{name}.rec.gz"
         file.unlink(missing_ok=True)
         asyncio.run(STORIES[name](file))
+        file.chmod(0o644)
         outcome = played(file)
         write_expected(file, expected_of(outcome))
         print(f"{file.name}: {file.stat().st_size:,} bytes, {outcome.answers} answers; missing: {outcome.missing}")

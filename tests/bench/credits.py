@@ -47,7 +47,10 @@ async def quiet_day(stand: Stand, slot: float = SLOT, blocks: int = BLOCKS) -> R
             # What a registration and the first comparison of balances cost is no quiet rail's.
             await asyncio.sleep(3 * slot)
             before = dict(front.asked)
+            stranger = await simulator.new_address()
             for _ in range(blocks):
+                # Blocks of others' tokens: what a range of logs leaves in doubt is asked for once more.
+                await simulator.pay(stranger, 1, simulator.assets[1])
                 await simulator.mine()
                 await asyncio.sleep(slot)
             asked = {method: count - before.get(method, 0) for method, count in front.asked.items()}

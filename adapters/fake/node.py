@@ -75,6 +75,8 @@ class FakeNode:
     - ``silent``: connected, but it pushes nothing more; ``pushes`` False: it never could
     - ``undecodable``: blocks hold an amount that is no number; ``misshapen``: headers lack their hash
     - ``truncates``: blocks come without their last transaction
+    - ``forgets``: it tells heads, and knows no block by its hash, as where another node answers the next request
+    - ``turns``: lines of blocks that it tells in turn, one for each question for heads, until the next such question
     - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
     - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
     - `pruned_below`: it has no block below that height any more
@@ -96,6 +98,8 @@ class FakeNode:
         self.undecodable = False
         self.misshapen = False
         self.truncates = False
+        self.forgets = False
+        self.turns: list[list[Block] | None] = []
         self.traces = True
         self.keeps: int | None = None
         self.pruned_below = 0
@@ -159,6 +163,8 @@ class FakeNode:
     async def heads(self) -> WireHeads:
         """The three heads, of one moment."""
         await self._answering("heads")
+        if self.turns:
+            self._pinned, self.turns = self.turns[0], [*self.turns[1:], self.turns[0]]
         rules, line = self.chain.rules, self._line()
         finality = rules.finality if self.finality is None else self.finality
         if self.finality_at is not None:
@@ -178,7 +184,7 @@ class FakeNode:
     async def block(self, block_hash: str) -> WireBlock | None:
         """The block of any branch that has this hash, or None where the node has not got so far."""
         await self._answering("block")
-        block = self._known(block_hash)
+        block = None if self.forgets else self._known(block_hash)
         if block is not None and block.height < self.pruned_below:
             raise Pruned(block.height, self.pruned_below)
         if block is None or (self.lag and block.height > self._line()[-1].height):
@@ -225,6 +231,11 @@ class FakeNode:
         height = parent.height + 1
         named = sha256(f"{parent.hash}/{mark}/{id(self)}".encode()).hexdigest()
         return self._own.setdefault(named, Block(height, named, parent.hash, parent.time, txs))
+
+    @property
+    def line(self) -> list[Block]:
+        """The blocks that it tells now, the oldest first."""
+        return self._line()
 
     def _line(self) -> list[Block]:
         line = self.chain.line if self._pinned is None else self._pinned

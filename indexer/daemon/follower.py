@@ -13,11 +13,13 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
+from indexer.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
 from indexer.core.policy import Progress
+from indexer.daemon import steadiness
 from indexer.daemon.health import Reach, Rhythm, trouble
 from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.second_look import SecondLook
+from indexer.daemon.steadiness import Behind, Branches, Tip
 from indexer.daemon.watchlist import RailWatches
 from indexer.rail import (
     BlockGone,
@@ -25,7 +27,6 @@ from indexer.rail import (
     Heads,
     PendingUnknown,
     RailAdapter,
-    RailUnavailable,
     Scanned,
     Span,
     Transfer,
@@ -46,20 +47,12 @@ QUICK, SLOW = 1.0, 5.0
 CLOCK_INTERVAL = 0.5
 """Seconds between two looks at windows that may have closed."""
 
-LAG_ALLOWED = 30.0
-"""Seconds that a node may stay behind us, or a majority behind one node, before the rail is called stalled."""
-
 HELD_POLL = 0.2
-"""Seconds between two looks while one node is ahead of the others, for up to `LAG_ALLOWED`: most often it is a block
-that reaches them within moments."""
-
+"""Seconds between two looks while one node is ahead of the others, for up to `steadiness.LAG_ALLOWED`: most often it is
+a block that reaches them within moments."""
 
 ALIVE_EVERY = 5.0
 """Seconds of rest after which a long one shows that it is one."""
-
-
-class Behind(RailUnavailable):
-    """The node answers, but does not keep up. Another one might."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +98,9 @@ class Follower:
     state: str = "starting"
     reason: str | None = None
     tip_height: int = 0
-    progressed_at: float = 0.0
+    progressed_at: float = field(default_factory=time.monotonic)
+    asking_since: float | None = None
+    """Since when the node has been asked for one step; None while it is not asked."""
     _ahead: asyncio.Task[Plan] | None = None
     _reach: int = REACH_FIRST
     _lagging_since: float | None = None
@@ -118,6 +113,10 @@ class Follower:
     second_look: SecondLook | None = None
     _reached: Reach = field(default_factory=Reach)
     _rhythm: Rhythm = field(default_factory=Rhythm)
+    _branches: Branches = field(default_factory=Branches)
+    _tip: Tip = field(default_factory=Tip)
+    _deep_since: float | None = None
+    """Since when each answer has led below the oldest checkpoint."""
     log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,9 +131,13 @@ class Follower:
         if self.cursor is None:
             await self._begin()
         await self._join()
-        plan = await self._next_plan()
+        self.asking_since = time.monotonic()
+        try:
+            plan = await self._next_plan()
+        finally:
+            self.asking_since = None
         more = await self._perform(plan)
-        self.progressed_at = time.monotonic()
+        self.progressed_at, self._deep_since = time.monotonic(), None
         if not more and self.node.traits.has_pending:
             await self._look_at_mempool()
         await self._let_time_pass()
@@ -155,7 +158,7 @@ class Follower:
 
     async def rest(self, alive: Callable[[], None] = lambda: None) -> None:
         """Sleep until a push, a registration or the poll's turn. ``alive`` is called now and then meanwhile."""
-        held = self._reached.waits and self._reached.held_for < LAG_ALLOWED
+        held = self._reached.waits and self._reached.held_for < steadiness.LAG_ALLOWED
         interval = self.pace.poll_interval or self.node.traits.poll_interval
         ends = time.monotonic() + (min(interval, HELD_POLL) if held else interval)
         while not self.wake.is_set() and (left := ends - time.monotonic()) > 0:
@@ -222,10 +225,11 @@ class Follower:
 
     async def _plan(self, cursor: BlockRef, checkpoints: Sequence[BlockRef]) -> Plan:
         """Decide and fetch; asks the node as often as the core wants to know more, within bounds."""
-        asked, heads = time.monotonic(), await self.node.heads()
+        began = asked = time.monotonic()
+        heads = await self._heads()
         view = View(heads)
         for _ in range(ANSWERS_MAX):
-            step = next_step(cursor, checkpoints, view, self._limits)
+            step = self._next_step(cursor, checkpoints, view)
             try:
                 if isinstance(step, Idle):
                     return Plan(step, heads, asked)
@@ -236,9 +240,32 @@ class Follower:
                 return Plan(step, heads, asked, await self._scan(span))
             except BlockGone as gone:
                 self.log.info("chain.moved", step=type(step).__name__.lower(), why=str(gone))
-                asked, heads = time.monotonic(), await self.node.heads()
+                if time.monotonic() - began > steadiness.LAG_ALLOWED:
+                    raise Behind(
+                        f"for {steadiness.LAG_ALLOWED:.0f} s the node took back what it had told: {gone}"
+                    ) from gone
+                asked, heads = time.monotonic(), await self._heads()
                 view = View(heads, doubt=True)
-        raise RailUnavailable(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
+        raise Behind(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
+
+    async def _heads(self) -> Heads:
+        heads = await self.node.heads()
+        self._tip.told(heads.latest)
+        return heads
+
+    def _next_step(self, cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View) -> Step:
+        """Ask the core; a `DeepReorg` halts the rail only when it is told again and again, with nothing in between.
+
+        One node of several behind an address may be on a branch of its own: that is its fault, and not the rail's.
+        """
+        try:
+            return next_step(cursor, checkpoints, view, self._limits)
+        except DeepReorg as deep:
+            now = time.monotonic()
+            self._deep_since = self._deep_since or now
+            if now - self._deep_since >= steadiness.DEEP_SECONDS:
+                raise
+            raise Behind(f"{deep}; asked again before the rail is halted") from deep
 
     async def _scan(self, span: Span) -> Scanned:
         started = time.monotonic()
@@ -263,7 +290,10 @@ class Follower:
         assert plan.scanned is not None
         fork = plan.step.fork if isinstance(plan.step, Rewind) else None
         span = plan.step.branch if isinstance(plan.step, Rewind) else plan.step.span
-        reached = span.upto == plan.heads.latest
+        if fork is not None:
+            self._branches.check(self._known_cursor, plan.scanned.blocks)
+        # A chain goes on while a slow node answers: heads of long ago say nothing of the tip.
+        reached = span.upto == plan.heads.latest and time.monotonic() - plan.asked <= steadiness.LAG_ALLOWED
         if not reached and fork is None and not self.joining:
             # Seen from the span's end, the cursor is a checkpoint too: without it a reorg would look too deep.
             self._ahead = asyncio.create_task(self._plan(span.upto, [*self._anchored(), self._known_cursor]))
@@ -293,6 +323,9 @@ class Follower:
 
     def _remember(self, taken: Taken, position: Position, kept: Sequence[BlockRef]) -> None:
         if taken.fork is not None:
+            fork = taken.fork.height
+            self._branches.leave([each for each in (*self.checkpoints, self._known_cursor) if each.height > fork])
+            self._tip.forget()
             self.rewinds += 1
             self.checkpoints = [point for point in self.checkpoints if point.height <= taken.fork.height]
         self.cursor, self.finalized = position.cursor, position.finalized
@@ -338,10 +371,12 @@ class Follower:
         if idle.lagging:
             self._lagging_since = self._lagging_since or now
             self._caught_up = None
-            if now - self._lagging_since > LAG_ALLOWED:
+            if now - self._lagging_since > steadiness.LAG_ALLOWED:
                 raise self._behind(plan.heads)
             return
         self._lagging_since = None
+        if missing := self._tip.missing(self._known_cursor.height):
+            raise Behind(f"the node told of {missing} more blocks, and takes them back whenever it is asked for them")
         seen = self._reached.seen(plan.asked, self._known_cursor.height, plan.heads)
         position = self._position(self._known_cursor, plan.heads, reached=True, seen=seen)
         await self._look_again(position)
@@ -411,7 +446,9 @@ class Follower:
         """Whether what the node tells can be believed now, whatever it answers (HAZARDS E22, "Nodes")."""
         self._rhythm.block_seconds = self.node.traits.block_seconds
         self._rhythm.note(heads.latest)
-        if self._reached.held_for > LAG_ALLOWED and heads.claimed_height is not None:
+        if self._branches.flaps:
+            return "stalled", self._branches.reason
+        if self._reached.held_for > steadiness.LAG_ALLOWED and heads.claimed_height is not None:
             return "stalled", (
                 f"too few of the rail's nodes have reached block {heads.claimed_height}; more than half stand at "
                 f"{heads.latest.height}. Run `railwatch check`: one of the nodes is stuck, or makes blocks up"

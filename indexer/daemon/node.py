@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import structlog
 
+from indexer.daemon.steadiness import Setbacks
 from indexer.rail import (
     AdapterDefect,
     BlockGone,
@@ -58,6 +59,7 @@ class Node:
     """It is counted. It is not before it has answered, nor once it has been away for `AWAY_AFTER`."""
     behind_since: float | None = None
     """Since when it is below a height that was believed before."""
+    setbacks: Setbacks = field(default_factory=Setbacks)
     _failing_since: float | None = None
     _fault: str = ""
 
@@ -123,10 +125,15 @@ class Node:
     def answered(self, heads: Heads) -> None:
         """Note what it told, and that it is there."""
         self.told, self.failures, self._failing_since, self._fault = heads, 0, None, ""
+        self.setbacks.note(heads)
+
+    def missed(self) -> None:
+        """Note that it did not answer this time, also where it is still being entered."""
+        self._failing_since = self._failing_since or time.monotonic()
 
     def punish(self) -> None:
         """Let it rest, longer each time in a row."""
-        self._failing_since = self._failing_since or time.monotonic()
+        self.missed()
         self.failures += 1
         rest = min(REST_MOST, REST_FIRST * 2 ** min(self.failures - 1, 10))
         self.rests_until = time.monotonic() + rest * random.uniform(0.5, 1.0)

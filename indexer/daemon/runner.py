@@ -21,8 +21,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from indexer.cancellation import in_own_task
 from indexer.core.chain import DeepReorg
 from indexer.core.states import IllegalMove
+from indexer.daemon import steadiness
 from indexer.daemon.claims import Claims
-from indexer.daemon.follower import Behind, Follower, Pace
+from indexer.daemon.follower import Follower, Pace
 from indexer.daemon.isolation import keep_running
 from indexer.daemon.nodeset import NodeSet
 from indexer.daemon.reasons import describe, innermost, one_line
@@ -31,6 +32,7 @@ from indexer.daemon.recorder import Recorder
 from indexer.daemon.registrar import Registrar
 from indexer.daemon.rescan import Rescanner
 from indexer.daemon.second_look import SecondLook
+from indexer.daemon.steadiness import Behind
 from indexer.daemon.watchlist import Family, RailWatches
 from indexer.rail import AssetId, BlockGone, RailFault, RailUnavailable
 from indexer.store.balances import BalanceStore
@@ -52,6 +54,8 @@ FATAL = (RailFault, DeepReorg, IllegalMove)
 WORK_CHANNEL = "railwatch_work"
 LONGEST_PAUSE = 5.0
 FORGET_EVERY = 60.0
+ASKING_MOST = 600.0
+"""Seconds that one step may take before the watchdog is no longer fed for it."""
 FAILURES_MAX = 5
 """Unknown failures in a row, without a committed step between, after which a rail is halted."""
 RESTART_FIRST, RESTART_LONGEST = 1.0, 30.0
@@ -214,6 +218,7 @@ class RailRunner:
                     "lookback": lambda: self._look_back(registrar, parsed, lease),
                     "rescan": lambda: self._rescan(rescanner, lease),
                     "spends": lambda: self._forget_spends(follower, lease),
+                    "slowness": lambda: self._mind_slowness(follower, lease),
                 }
                 if self.reconcile_every and self.node.tells_balances:
                     errands["balances"] = self._reconciler(follower, lease).run
@@ -334,6 +339,31 @@ class RailRunner:
             live = await self._patiently(lambda: load_spends(self.database, self.name), lease)
             spends.forget(before.difference(live))
 
+    async def _mind_slowness(self, follower: Follower, lease: Lease) -> None:
+        """Say so when one step takes so long that the rail cannot follow a moving tip; another node is asked then.
+
+        Where no other node answers, the slow one is waited for: it is late, and it may be all that there is.
+        """
+        while True:
+            await asyncio.sleep(min(1.0, steadiness.LAG_ALLOWED / 4))
+            since, now = follower.asking_since, time.monotonic()
+            if since is None or now - since > ASKING_MOST:
+                continue
+            # Each question is bounded in time, so the loop of a rail with a slow node is alive.
+            self.beat = now
+            if now - since <= steadiness.LAG_ALLOWED:
+                continue
+            slow = Behind(
+                f"{self.node.answering or 'the node'} is too slow: it has been asked for one step for more than "
+                f"{steadiness.LAG_ALLOWED:.0f} s"
+            )
+            if (follower.state, follower.reason) != ("stalled", str(slow)):
+                self.log.warning("rail.slow", why=str(slow))
+                follower.stall(str(slow))
+                await say_state(self.database, lease, "stalled", str(slow))
+            if self.node.has_other_answering:
+                await self.node.leave(slow)
+
     async def _patiently(self, act: Callable[[], Awaitable[Result]], lease: Lease) -> Result:
         """Do ``act`` until nobody that it needs is away, with growing, jittered pauses."""
 
@@ -358,7 +388,10 @@ class RailRunner:
             await self.follower.drop_ahead()
         if isinstance(why, BlockGone | BranchChanged):
             self.log.info("chain.moved", why=reason)
-            return
+            if self.follower is None or time.monotonic() - self.follower.progressed_at <= steadiness.LAG_ALLOWED:
+                return
+            reason = f"the rail has not gone on for {steadiness.LAG_ALLOWED:.0f} s: {reason}"
+            why = Behind(reason)
         self.log.warning("rail.stands_back", why=reason)
         if self.follower is not None:
             self.follower.stall(reason)

@@ -279,7 +279,7 @@ class RailRunner:
         while True:
             self.beat = time.monotonic()
             if not await self._patiently(lambda: self._round(follower), lease):
-                await follower.rest()
+                await follower.rest(self._alive)
 
     async def _round(self, follower: Follower) -> bool:
         if self._doubt:
@@ -302,15 +302,18 @@ class RailRunner:
 
     async def _hear(self, follower: Follower) -> None:
         """Turn pushes into wake-ups. Without pushes the poll does it all."""
-        pause = 0.1
+        pause, heard = 0.1, False
         while True:
             try:
                 await self.node.wait_for_change()
                 follower.wake.set()
-                pause = 0.1
+                pause, heard = 0.1, True
             except (RailUnavailable, BlockGone) as silent:
                 self.log.debug("push.away", why=str(silent))
-                follower.wake.set()
+                if heard:
+                    # What would have been pushed meanwhile. A node that never pushes is polled, and no more than that.
+                    follower.wake.set()
+                    heard = False
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
 

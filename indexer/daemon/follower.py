@@ -441,7 +441,8 @@ class Follower:
                 f"{heads.latest.height}. Run `railwatch check`: one of the nodes is stuck, or makes blocks up"
             )
         finality = self.pace.finality_stall_after if self.recorder.traits.has_finalized else None
-        if why := trouble(heads, datetime.now(UTC), self.pace.stall_after, finality, self._rhythm):
+        now = datetime.fromtimestamp(time.time(), UTC)
+        if why := trouble(heads, now, self.pace.stall_after, finality, self._rhythm):
             return "stalled", why
         traits = self.node.traits
         gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self.mempool.gap) if gap]

@@ -5,6 +5,7 @@ what the story let pass. The daemon's own pauses (polls, retries, renewals) stay
 """
 
 import asyncio
+import functools
 import importlib
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from indexer.store import database
 
-SCALE = 50
+SCALE = 30
 """The literal sleeps of the rail's loops are this much shorter."""
 
 PAUSES: dict[str, dict[str, float]] = {
@@ -29,7 +30,7 @@ PAUSES: dict[str, dict[str, float]] = {
     "indexer.daemon.nodeset": {"WITNESS_SECONDS": 0.2, "REREAD_SECONDS": 0.2},
     "indexer.daemon.rescan": {"RETRY_FIRST": 0.05, "RETRY_LONGEST": 0.1},
     "indexer.daemon.runner": {"LONGEST_PAUSE": 0.03},
-    "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.05, "COUNT_EVERY": 600.0},
+    "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.1, "COUNT_EVERY": 600.0},
 }
 """Seconds, by module and constant. A constant that was renamed fails the model at once, so that it stays quick."""
 
@@ -119,6 +120,10 @@ def story_time(clock: StoryClock) -> Iterator[None]:
         module = importlib.import_module(name)
         for constant, seconds in constants.items():
             put(module, constant, seconds)
+    registry = importlib.import_module("indexer.daemon.registry")
+    put(
+        registry, "entry_points", functools.cache(registry.entry_points)
+    )  # each daemon's start looks through all packages
     runner = importlib.import_module("indexer.daemon.runner")
     put(runner, "asyncio", _Asyncio())
     put(runner, "Listener", _listener_of(runner.Listener))

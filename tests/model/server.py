@@ -3,19 +3,19 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
 import asyncpg
 
-from indexer.store import database
 from indexer.store.database import Connection
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
 from tests.model.clock import SEARCH_PATH
-from tests.model.pools import Pools
 
 CLOCK = """
 create schema model;
@@ -52,13 +52,33 @@ select pg_terminate_backend(pid) from pg_stat_activity
 where datname = $1 and pid <> $2 and application_name like 'railwatch%'
 """
 
-BUSY = "select count(*) from pg_stat_activity where datname = any($1) and state <> 'idle'"
+STRAGGLERS = "from pg_stat_activity where datname = any($1) and state <> 'idle'"
+BUSY = f"select count(*) {STRAGGLERS}"
 
-STRAGGLERS_WITHIN = 20.0
-"""Seconds in which the last statement of a daemon that was cut off has to end."""
+STRAGGLERS_WITHIN = 1.0
+"""Seconds in which the last statement of a daemon that was cut off has to end by itself."""
 
 VACUUM_EVERY = 10
 """Stories after which what was deleted is cleared away."""
+
+
+@contextmanager
+def asking_once() -> Iterator[None]:
+    """Ask once what arrays are made of, and not on each connection: types have the same numbers in every database."""
+    known: dict[frozenset[int], Any] = {}
+    ask = asyncpg.Connection._introspect_types
+
+    async def introspect(connection: Connection, oids: set[int], timeout: float | None) -> Any:
+        key = frozenset(oids)
+        if key not in known:
+            known[key] = await ask(connection, oids, timeout)
+        return known[key]
+
+    asyncpg.Connection._introspect_types = introspect
+    try:
+        yield
+    finally:
+        asyncpg.Connection._introspect_types = ask
 
 
 class Server:
@@ -69,7 +89,6 @@ class Server:
         # The server runs as another user when we are root.
         self._folder.chmod(0o711)
         self._postgres = EmbeddedPostgres(self._folder / "data")
-        self._pools = Pools()
         self._free: list[str] = []
         self._chores: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
@@ -93,14 +112,13 @@ class Server:
             await _prepare_to_empty(connection, self._tables)
         finally:
             await connection.close()
-        self._pools.open()
-        database.asyncpg = self._pools  # type: ignore[assignment]
+        self._types = asking_once()
+        self._types.__enter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*self._chores, return_exceptions=True)
-        database.asyncpg = asyncpg
-        self._pools.close()
+        self._types.__exit__(None, None, None)
         for connection in (self._admin, *self._errands.values()):
             connection.terminate()
         await self._postgres.stop()
@@ -145,9 +163,12 @@ class Server:
         chore.add_done_callback(self._chores.discard)
 
     async def _empty(self, names: tuple[str, ...]) -> None:
-        async with self._turn, asyncio.timeout(STRAGGLERS_WITHIN):
-            while await self._admin.fetchval(BUSY, names):  # noqa: ASYNC110 - it is in a database
+        began = time.monotonic()
+        async with self._turn:
+            while await self._admin.fetchval(BUSY, names):
                 await asyncio.sleep(0.005)
+                if time.monotonic() - began > STRAGGLERS_WITHIN:
+                    await self._admin.fetch(f"select pg_terminate_backend(pid) {STRAGGLERS}", names)
         for name in names:
             connection = await self._errand(name)
             await connection.fetchval("select model.begin_anew()")
@@ -195,8 +216,13 @@ async def _copy_rows(old: Connection, new: Connection, tables: dict[str, str]) -
         listed = [column.strip('"') for column in columns.split(", ")]
         await old.copy_from_table(table, schema_name="railwatch", columns=listed, output=keep, format="binary")
         await new.copy_to_table(table, schema_name="railwatch", columns=listed, source=_sent(rows), format="binary")
+    await new.execute("select setval(pg_get_serial_sequence('railwatch.rescans', 'number'), $1)", await _last(old))
     passed = await old.fetchval("select passed from model.clock")
     await new.execute("update model.clock set passed = $1", passed)
+
+
+async def _last(connection: Connection) -> int:
+    return int(await connection.fetchval("select nextval(pg_get_serial_sequence('railwatch.rescans', 'number'))"))
 
 
 async def _sent(rows: list[bytes]) -> AsyncIterator[bytes]:

@@ -203,8 +203,6 @@ class World:
         self.story: list[tuple[str, dict[str, Any]]] = []
         self.acts = Acts()
         self.backup: tuple[str, Acts] | None = None
-        self.databases: set[str] = set()
-        """Every one of the story's: none is used twice in it, or a copy could not be told from what it replaces."""
         self.unregistered: list[str] = []
         self.dropped: list[str] = []
         self.with_gold = True
@@ -239,12 +237,13 @@ class World:
             with suppress(Exception):
                 await self.stop(name)
         await self.database.close()
-        self.server.give_back(*self.databases)
+        self.server.drop(self.name)
+        if self.backup is not None:
+            self.server.drop(self.backup[0])
         forget(RAIL)
 
     async def _open(self, name: str) -> None:
         self.name = name
-        self.databases.add(name)
         self.database = Database(self.server.dsn(name), size=1)
         await self.database.open()
         await self.database.value(
@@ -690,8 +689,9 @@ class World:
         """A replica has everything up to now, and nothing that follows. The daemon restarts for it."""
         await self.stop_all()
         await self.database.close()
+        if self.backup is not None:
+            self.server.drop(self.backup[0])
         self.backup = await self.server.copy(self.name), self.acts.copy()
-        self.databases.add(self.backup[0])
         await self._open(self.name)
         self.start()
 
@@ -702,6 +702,7 @@ class World:
             return
         await self.stop_all()
         await self.database.close()
+        self.server.drop(self.name)
         (name, self.acts), self.backup = self.backup, None
         await self._open(name)
         self.start()

@@ -6,14 +6,19 @@ nothing and change nothing. What is needed and refused is told in one sentence t
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from adapters.bitcoin.methods import BY_NAME, METHODS
 from adapters.bitcoin.params import Chain
 from adapters.bitcoin.rpc import NOT_FOUND, NodeRefused, Rpc
-from indexer.rail import RailUnavailable
+from indexer.rail import Ability, MethodsMissing, RailUnavailable
+from indexer.rail.abilities import ability, missing_words
 
 NO_SUCH_TX = "0" * 63 + "1"
-"""An id that no transaction has: who serves the method says that it does not know it."""
+"""An id that no transaction and no block has: who serves the method says that it does not know it."""
+UNDERSTOOD = (NOT_FOUND, -1, -3, -8, -32602)
+"""Codes of Core's `rpc/protocol.h` that only a node which serves the method gives: not found, in use, bad arguments."""
+NEEDED = tuple(method.name for method in METHODS if not method.fallback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,47 +36,89 @@ class Abilities:
     rest: bool = False
 
 
-async def find_abilities(rpc: Rpc, chain: Chain, rest: bool | None, mempool: bool) -> Abilities:
-    """Ask the node. ``rest`` and ``mempool`` are the configuration's wishes.
+@dataclass(slots=True)
+class Asked:
+    """What one node said to each method: True, False, None for not known; and its words where it refused."""
 
-    Raises `RailUnavailable` for what is needed and not served, and for whatever passes.
+    rpc: Rpc
+    answers: dict[str, tuple[bool | None, str]] = field(default_factory=dict)
+
+    async def serves(self, method: str, *params: object, understood: tuple[int, ...] = (NOT_FOUND,)) -> bool:
+        """Ask once. ``understood``: codes of a refusal that only who serves the method gives.
+
+        Raises what passes, for then nobody knows.
+        """
+        if method not in self.answers:
+            refusal = (await self.rpc.call(method, *params)).refusal
+            if refusal is not None and refusal.passes:
+                raise refusal
+            self.note(method, None if refusal is None or refusal.code in understood else refusal)
+        return self.answers[method][0] is not False
+
+    async def might_serve(self, method: str, *params: object) -> bool:
+        """Do as `serves` for what the rail can do without; what passes leaves it open, and counts as served."""
+        try:
+            return await self.serves(method, *params, understood=UNDERSTOOD)
+        except RailUnavailable as passing:
+            self.answers[method] = (None, str(passing))
+            return True
+
+    def note(self, method: str, refusal: NodeRefused | None) -> None:
+        """Keep what the node said."""
+        self.answers[method] = (True, "") if refusal is None else (False, str(refusal))
+
+    def table(self) -> list[Ability]:
+        """One row for each method of the whitelist."""
+        return [ability(method, *self.answers.get(method.name, (None, "not asked"))) for method in METHODS]
+
+    def check(self) -> None:
+        """Raise `MethodsMissing` if the node refuses what the rail cannot do without."""
+        missing = [method for method in NEEDED if self.answers.get(method, (None, ""))[0] is False]
+        if missing:
+            words = (missing_words(self.rpc.name, BY_NAME[method], self.answers[method][1]) for method in missing)
+            raise MethodsMissing("; ".join(words), self.table())
+
+
+async def find_abilities(asked: Asked, chain: Chain, rest: bool | None, mempool: bool, zmq: bool) -> Abilities:
+    """Ask the node. ``rest``, ``mempool`` and ``zmq`` are the configuration's wishes.
+
+    Raises `MethodsMissing` for what is needed and not served, and `RailUnavailable` for whatever passes.
     """
     genesis = chain.landmarks[0][1]
-    await _need(rpc, "getblockheader", genesis, False)
-    return Abilities(
-        raw=await _how_raw(rpc, genesis),
-        filters=await _serves(rpc, "getblockfilter", genesis),
-        bodies=mempool and await _serves(rpc, "getrawtransaction", NO_SUCH_TX),
-        mempool_info=mempool and await _serves(rpc, "getmempoolinfo"),
-        rest=rest is not False and await _serves_rest(rpc, wanted=rest is True),
+    await asked.serves("getblockheader", genesis, False)
+    abilities = Abilities(
+        raw=await _how_raw(asked, genesis),
+        filters=await asked.serves("getblockfilter", genesis),
+        bodies=mempool and await asked.serves("getrawtransaction", NO_SUCH_TX),
+        mempool_info=mempool and await asked.serves("getmempoolinfo"),
     )
+    if mempool:
+        # With an argument that no client takes: the list itself may have megabytes.
+        await asked.might_serve("getrawmempool", {})
+    if zmq:
+        await asked.might_serve("getzmqnotifications")
+        await asked.might_serve("getbestblockhash")
+    else:
+        await asked.might_serve("waitfornewblock", 1)
+    await asked.might_serve("getpeerinfo")
+    await asked.might_serve("getblockfrompeer", NO_SUCH_TX, 0)
+    asked.check()
+    served = rest is not False and await _serves_rest(asked.rpc, wanted=rest is True)
+    return Abilities(abilities.raw, abilities.filters, abilities.bodies, abilities.mempool_info, served)
 
 
-async def _how_raw(rpc: Rpc, genesis: str) -> int | bool:
+async def _how_raw(asked: Asked, genesis: str) -> int | bool:
     """How a block's bytes are asked for. A pruned block is a refusal of the block, not of the question."""
+    rpc = asked.rpc
     number = (await rpc.call("getblock", genesis, 0)).refusal
     if number is None or "prune" in number.message.lower():
+        asked.note("getblock", None)
         return 0
     if number.passes:
         raise number
     truth = (await rpc.call("getblock", genesis, False)).refusal
-    if truth is None or "prune" in truth.message.lower():
-        return False
-    raise _missing(rpc, "getblock", truth)
-
-
-async def _need(rpc: Rpc, method: str, *params: object) -> None:
-    refusal = (await rpc.call(method, *params)).refusal
-    if refusal is not None:
-        raise refusal if refusal.passes else _missing(rpc, method, refusal)
-
-
-async def _serves(rpc: Rpc, method: str, *params: object) -> bool:
-    """Whether the method is served; raises what passes, for then nobody knows."""
-    refusal = (await rpc.call(method, *params)).refusal
-    if refusal is not None and refusal.passes:
-        raise refusal
-    return refusal is None or refusal.code == NOT_FOUND
+    asked.note("getblock", None if truth is None or "prune" in truth.message.lower() else truth)
+    return False
 
 
 async def _serves_rest(rpc: Rpc, *, wanted: bool) -> bool:
@@ -87,10 +134,3 @@ async def _quietly(ask: Callable[[], Awaitable[bytes | None]]) -> bytes | None:
         return await ask()
     except RailUnavailable:
         return None
-
-
-def _missing(rpc: Rpc, method: str, refusal: NodeRefused) -> RailUnavailable:
-    return RailUnavailable(
-        f"{rpc.name} does not serve {method}, which the rail needs: allow it (rpcwhitelist, or the plan of a hosted "
-        f"node), or give the rail another node ({refusal})"
-    )

@@ -13,6 +13,7 @@ from adapters.bitcoin.address import parse_address
 from adapters.bitcoin.node import BitcoinNode
 from adapters.bitcoin.params import chain_of
 from indexer.rail import (
+    Ability,
     Address,
     BlockRef,
     Heads,
@@ -109,6 +110,11 @@ class BitcoinAdapter:
     async def wait_for_change(self) -> None:
         """Return at a new block, or, with ZMQ, when something of ours comes into the mempool or leaves it."""
         await self._open.wait_for_change()
+
+    @only_rail_errors
+    async def abilities(self) -> Sequence[Ability]:
+        """`indexer.rail.TellsAbilities`: what the node serves of `adapters.bitcoin.methods`."""
+        return self._open.abilities()
 
     @property
     def _open(self) -> Connection:

@@ -1,6 +1,6 @@
 """An open node: everything behind the seam that needs bitcoinrpc and ZMQ, loaded only when an adapter is entered."""
 
-from adapters.bitcoin.abilities import find_abilities
+from adapters.bitcoin.abilities import Asked, find_abilities
 from adapters.bitcoin.blocks import Source
 from adapters.bitcoin.decode import Lens
 from adapters.bitcoin.mempool import Mempool
@@ -11,7 +11,7 @@ from adapters.bitcoin.push import long_poll
 from adapters.bitcoin.rescan import FEW, look_back
 from adapters.bitcoin.rpc import Rpc
 from adapters.bitcoin.scan import Weight, scan_block, scan_headers, scan_range
-from indexer.rail import BlockRef, Heads, Scanned, Span, Transfer, Watches
+from indexer.rail import Ability, BlockRef, Heads, Scanned, Span, Transfer, Watches
 from indexer.rail.push import Push
 
 
@@ -21,6 +21,7 @@ class Connection:
     def __init__(self, node: BitcoinNode, chain: Chain, *, mempool: bool) -> None:
         self._node, self._chain, self._wants_mempool = node, chain, mempool
         self._rpc = Rpc(node)
+        self._asked = Asked(self._rpc)
         self._source = Source(self._rpc, chain)
         self._weight = Weight()
         self._mempool = Mempool(self._rpc, chain)
@@ -30,9 +31,17 @@ class Connection:
     async def open(self) -> None:
         """Connect, compare the chain (HAZARDS B19, E23), and learn what the node serves. Raises `RailUnavailable`."""
         await self._rpc.open()
-        await self._source.identify()
-        abilities = await find_abilities(self._rpc, self._chain, self._node.rest, self._wants_mempool)
+        asked = self._asked
+        asked.answers.clear()
+        served = await asked.serves("getblockhash", 0) and await asked.serves("getblockchaininfo")
+        if served:
+            await self._source.identify()
+        abilities = await find_abilities(asked, self._chain, self._node.rest, self._wants_mempool, bool(self._node.zmq))
         self._source.abilities = self._mempool.abilities = abilities
+
+    def abilities(self) -> list[Ability]:
+        """What the node serves (`indexer.rail.TellsAbilities`), as it was learned on entering."""
+        return self._asked.table()
 
     async def close(self) -> None:
         """Let go of the push and of all connections. Idempotent."""

@@ -228,10 +228,10 @@ class Mempool:
         if refusal is not None and not refusal.passes:
             return await self._list_otherwise(refusal)
         if self._numbered:
-            numbered = answer.read(_numbered)
+            numbered = await answer.read_beside(_numbered)
             self._listed_at, listed = numbered.mempool_sequence, numbered.txids
         else:
-            listed = answer.read(_plain)
+            listed = await answer.read_beside(_plain)
         self._total = len(listed)
         return listed
 

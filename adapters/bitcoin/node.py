@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from indexer.rail.tables import check_keys, need_url, public_name, read_headers, read_timeout
+from indexer.rail.tables import HTTP_KEYS, HttpOptions, check_keys, need_url, public_name, read_http
 
-KEYS = ("rpc", "user", "password", "cookie_path", "headers", "zmq", "rest", "timeout")
+KEYS = ("rpc", "user", "password", "cookie_path", "zmq", "rest", *HTTP_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class BitcoinNode:
     rest: bool | None
     timeout: float
     name: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent with every request; they may hold an API key."""
+    options: HttpOptions = field(default_factory=HttpOptions)
+    """Headers with an API key, a proxy, a private authority."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
-        """Read ``{rpc, user?, password?, cookie_path?, headers?, zmq?, rest?, timeout?}``.
+        """Read ``{rpc, user?, password?, cookie_path?, zmq?, rest?, timeout?, headers?, proxy?, ca?}``.
 
         ``zmq`` is one endpoint, or a list of them where the node publishes its topics at several. Raises ValueError
         that names the wrong key and never repeats its value.
@@ -50,8 +50,10 @@ class BitcoinNode:
         if rest is not None and not isinstance(rest, bool):
             raise ValueError("node: rest must be true or false; without it REST is used where the node serves it")
         path = None if cookie is None else Path(cookie)
-        zmq, timeout = _zmq(table.get("zmq")), read_timeout(table)
-        return cls(rpc, user, password, path, zmq, rest, timeout, public_name(rpc), read_headers(table))
+        zmq, options = _zmq(table.get("zmq")), read_http(table)
+        if zmq and options.proxy is not None and not options.proxy.startswith("socks5"):
+            raise ValueError("node: zmq passes a socks5:// proxy only; leave zmq out, and the daemon polls")
+        return cls(rpc, user, password, path, zmq, rest, options.timeout, public_name(rpc), options)
 
     def credentials(self) -> str | None:
         """``user:password``, read anew from the cookie where there is one: it changes with each start of the node.

@@ -6,7 +6,9 @@ messages at the very moment at which the block itself is wanted.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import msgspec
 import zmq
@@ -17,6 +19,7 @@ from adapters.bitcoin.node import BitcoinNode
 from adapters.bitcoin.rpc import Rpc, text_decoder
 from indexer.rail import RailUnavailable
 from indexer.rail.push import Bell
+from indexer.rail.transport import Subscriber, open_subscriber
 
 BLOCK, SEQUENCE, TX = b"hashblock", b"sequence", b"rawtx"
 
@@ -70,34 +73,72 @@ class Counters:
         return last is not None and count != (last + 1) & 0xFFFFFFFF
 
 
+class Subscription:
+    """A subscription to ``topics`` at a node's ``endpoints`` (`indexer.rail.transport.Subscriber`).
+
+    Raises `zmq.ZMQError` for an endpoint that cannot be.
+    """
+
+    def __init__(self, endpoints: Sequence[str], topics: Sequence[bytes], proxy: str | None = None) -> None:
+        self._context = zmq.asyncio.Context()
+        try:
+            self._socket = socket = self._context.socket(zmq.SUB)
+            self._bare: zmq.Socket[bytes] = zmq.Socket.shadow(socket)
+            large = TX in topics
+            socket.set(zmq.RCVHWM, LARGE_QUEUE if large else QUEUE)
+            socket.set(zmq.MAXMSGSIZE, LARGE if large else SMALL)
+            socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+            if any("[" in endpoint for endpoint in endpoints):
+                socket.set(zmq.IPV6, 1)
+            if proxy is not None:
+                socket.set(zmq.SOCKS_PROXY, urlsplit(proxy).netloc.rpartition("@")[2].encode())
+            for topic in topics:
+                socket.subscribe(topic)
+            for endpoint in endpoints:
+                socket.connect(endpoint)
+        except BaseException:
+            self.close()
+            raise
+
+    async def poll(self, seconds: float) -> bool:
+        """Wait until a message is there, for at most ``seconds``."""
+        return bool(await self._socket.poll(seconds * 1000))
+
+    def receive(self) -> list[bytes] | None:
+        """Return the next message's parts; None: none is there."""
+        try:
+            return self._bare.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def close(self) -> None:
+        """Let go of the sockets, and of what waits in them."""
+        self._context.destroy(linger=0)
+
+
 class Publisher:
     """Follows one node's messages (`indexer.rail.push.Follow`)."""
 
     def __init__(self, node: BitcoinNode, rpc: Rpc, mempool: Mempool) -> None:
-        self._endpoints, self._name = node.zmq, node.name
+        self._endpoints, self._name, self._proxy = node.zmq, node.name, node.options.proxy
         self._rpc, self._mempool = rpc, mempool
 
     async def follow(self, bell: Bell) -> RailUnavailable:
         """Ring at whatever may concern us, until the chain moves and nothing is pushed; says so."""
         topics = await self._topics()
-        context = zmq.asyncio.Context()
+        subscription: Subscriber | None = None
         try:
-            socket = context.socket(zmq.SUB)
-            large = TX in topics
-            socket.set(zmq.RCVHWM, LARGE_QUEUE if large else QUEUE)
-            socket.set(zmq.MAXMSGSIZE, LARGE if large else SMALL)
-            socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-            for topic in topics:
-                socket.subscribe(topic)
-            for endpoint in self._endpoints:
-                socket.connect(endpoint)
-            return await self._listen(socket, bell)
+            subscription = open_subscriber(
+                self._endpoints[0], lambda: Subscription(self._endpoints, topics, self._proxy)
+            )
+            return await self._listen(subscription, bell)
         except zmq.ZMQError as error:
             return RailUnavailable(f"{self._name}: ZMQ failed: {error}")
         finally:
             self._mempool.followed = False
             self._mempool.distrust()
-            context.destroy(linger=0)
+            if subscription is not None:
+                subscription.close()
 
     async def _topics(self) -> tuple[bytes, ...]:
         """What to subscribe to, by what the node says that it publishes. Raises `RailUnavailable` if blocks are not.
@@ -113,15 +154,14 @@ class Publisher:
             raise RailUnavailable(f"{self._name}: it does not publish hashblock (its own setting zmqpubhashblock)")
         return (BLOCK, SEQUENCE) if "pubsequence" in published else (BLOCK, TX)
 
-    async def _listen(self, socket: zmq.asyncio.Socket, bell: Bell) -> RailUnavailable:
-        bare: zmq.Socket[bytes] = zmq.Socket.shadow(socket)
+    async def _listen(self, subscription: Subscriber, bell: Bell) -> RailUnavailable:
         counters = Counters()
         head: str | None = await self._head()
         patience, suspected = FIRST_SILENCE, False
         while True:
-            if await socket.poll(patience * 1000):
+            if await subscription.poll(patience):
                 head, patience, suspected = None, SILENCE, False
-                if await self._matters(_drain(bare, counters)):
+                if await self._matters(_drain(subscription, counters)):
                     bell.heard()
                 await asyncio.sleep(0)
                 continue
@@ -153,13 +193,12 @@ class Publisher:
         return (await self._rpc.call("getbestblockhash")).read(text_decoder)
 
 
-def _drain(socket: "zmq.Socket[bytes]", counters: Counters) -> Heard:
+def _drain(subscription: Subscriber, counters: Counters) -> Heard:
     """What waits, up to a bound. A block, a message of another shape, and a gap before one, are more than a change."""
     heard = Heard()
     for _ in range(DRAIN):
-        try:
-            parts = socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
+        parts = subscription.receive()
+        if parts is None:
             break
         topic, body, number = parts if len(parts) == 3 else (b"", b"", b"")
         heard.more |= counters.gap(topic, number)

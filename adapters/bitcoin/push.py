@@ -1,5 +1,7 @@
 """Being woken without ZMQ: a long poll for blocks. Nothing that is pushed is believed."""
 
+import asyncio
+
 import msgspec
 
 from adapters.bitcoin.rpc import NodeRefused, Rpc
@@ -9,6 +11,9 @@ from indexer.rail.push import Bell, Follow
 POLL_SECONDS = 2.0
 """How long the node is asked to hold one `waitfornewblock`: it does so to the end, also when nobody listens any more,
 and it has few threads to hold it with."""
+
+PAUSE_SECONDS = 0.1
+"""The pause after an answer: a node that never holds the question must not be asked without end."""
 
 
 class Tip(msgspec.Struct):
@@ -35,5 +40,6 @@ def long_poll(rpc: Rpc) -> Follow:
                 # Also a block that came between two questions: it shows when the second one's time is up.
                 seen = tip
                 bell.heard()
+            await asyncio.sleep(PAUSE_SECONDS)
 
     return follow

@@ -18,12 +18,19 @@ from adapters.bitcoin.filters import match_any
 from adapters.bitcoin.rpc import Call, NodeRefused, Rpc
 from adapters.bitcoin.scan import Weight, check_reached, pieces
 from indexer.rail import BlockRef, RailUnavailable, Scanned, Span, Transfer
+from indexer.rail.decoding import off_loop
 
 FEW = 200
 """Scripts up to which filters are asked: each costs some microseconds a block."""
 
 STRETCH = 200
 """Blocks whose headers and filters are asked for in one request: some megabytes on the largest chains."""
+
+FILTER_MOST = 4 * 1024 * 1024
+"""Bytes of a filter at most: a block of 32 MB has a tenth of that."""
+
+FILTER_FACTOR = 64
+"""A filter's bytes take as much longer to read than JSON's, so that one of 64 KiB is read beside the loop."""
 
 TURN = 32
 """Filters that are read before the loop gets a turn."""
@@ -92,7 +99,7 @@ async def _matches(rpc: Rpc, source: Source, span: Span, scripts: Sequence[bytes
                 parent = source.placed(each.raw_header, each.hash, parent)
                 if not each.follows(below):
                     raise RailUnavailable(f"{rpc.name}: the filter of block {each.hash} is not the one committed to")
-                if _may_hold(rpc, each, scripts):
+                if await _may_hold(rpc, each, scripts):
                     matched.append(parent)
                 below = each
                 if place % TURN == 0:
@@ -101,9 +108,12 @@ async def _matches(rpc: Rpc, source: Source, span: Span, scripts: Sequence[bytes
     return matched
 
 
-def _may_hold(rpc: Rpc, each: Filtered, scripts: Sequence[bytes]) -> bool:
+async def _may_hold(rpc: Rpc, each: Filtered, scripts: Sequence[bytes]) -> bool:
+    size = len(each.content)
+    if size > FILTER_MOST:
+        raise RailUnavailable(f"{rpc.name}: the filter of block {each.hash} has {size:,} bytes")
     try:
-        return match_any(each.content, each.hash, scripts)
+        return await off_loop(FILTER_FACTOR * size, lambda: match_any(each.content, each.hash, scripts))
     except ValueError as error:
         raise RailUnavailable(f"{rpc.name}: the filter of block {each.hash} cannot be read: {error}") from error
 

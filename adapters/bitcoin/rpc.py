@@ -10,13 +10,25 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-import aiohttp
 import msgspec
 from bitcoinrpc import BitcoinRPC
 
 from adapters.bitcoin.node import BitcoinNode
 from indexer.rail import RailUnavailable
-from indexer.rail.decoding import ANSWER_MOST, IDENTITY, decode, printable, read_body
+from indexer.rail.decoding import (
+    ANSWER_MOST,
+    IDENTITY,
+    SMALL_MOST,
+    Decodes,
+    decode,
+    decode_beside,
+    off_loop,
+    printable,
+    read_body,
+)
+from indexer.rail.http import NETWORK_ERRORS, http_session
+from indexer.rail.pacing import pace_of, pushed_back_by
+from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -29,6 +41,9 @@ AT_ONCE = 3
 
 BATCH_MOST = 1_000
 """Calls in one request until a node has refused so many."""
+
+CONTENT = frozenset({"getblock", "getrawtransaction", "getrawmempool", "getblockfilter", "getpeerinfo"})
+"""Methods that answer with content, up to `ANSWER_MOST` bytes; all others with a few values (`SMALL_MOST`)."""
 
 UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
 REFUSING = (400, 403, 404, 405, 413, 415, 501)
@@ -94,11 +109,15 @@ class Answer:
         error = self._reply.error
         return None if error is None else NodeRefused(self._what, error.code, error.message)
 
-    def read(self, decoder: "msgspec.json.Decoder[T]") -> T:
+    def read(self, decoder: Decodes[T]) -> T:
         """The typed result. Raises `NodeRefused` for an error, `RailUnavailable` for another shape."""
         if (refusal := self.refusal) is not None:
             raise refusal
         return decode(self._reply.result, decoder, self._what)
+
+    async def read_beside(self, decoder: Decodes[T]) -> T:
+        """The same, beside the loop where it is large."""
+        return await off_loop(len(self._reply.result), lambda: self.read(decoder))
 
     def read_hex(self) -> bytes:
         """The bytes that the result spells. Raises as `read`."""
@@ -106,6 +125,10 @@ class Answer:
             return bytes.fromhex(self.read(text_decoder))
         except ValueError as error:
             raise RailUnavailable(f"{self._what}: the answer is no hex") from error
+
+    async def read_hex_beside(self) -> bytes:
+        """The same, beside the loop where it is large. Raises as `read`."""
+        return await off_loop(len(self._reply.result), self.read_hex)
 
 
 class BatchRefused(RailUnavailable):
@@ -124,15 +147,16 @@ class Rpc(BitcoinRPC):
         self.name = node.name
         self._node = node
         self._places = asyncio.Semaphore(AT_ONCE)
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
         self._headers: dict[str, str] = {}
         self._batch_most = BATCH_MOST
+        self._pace = pace_of(node.rpc)
 
     async def open(self) -> None:
         """Read the credentials and make the session. Without I/O to the node. Raises `RailUnavailable`."""
         self._sign()
         # Its places are not the connector's limit: whoever waits there does not learn that the session was closed.
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
+        self._session = open_session(http_session(self._node.options, limit=0))
 
     async def aclose(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -150,10 +174,11 @@ class Rpc(BitcoinRPC):
         Raises `RailUnavailable` if no reply comes back; the reply itself may still be an error.
         """
         what = f"{self.name} {method}"
-        status, raw = await self._post(what, msgspec.json.encode(self._request(method, params)), longer)
+        most = ANSWER_MOST if method in CONTENT else SMALL_MOST
+        status, raw = await self._post(what, msgspec.json.encode(self._request(method, params)), longer, most)
         if status in REFUSING and not _is_json(raw):
             return Answer(what, Reply(error=RpcError(status, _words_of(status, raw))))
-        return Answer(what, decode(raw, _one, what))
+        return Answer(what, await decode_beside(raw, _one, what))
 
     async def batch(self, calls: Sequence[Call]) -> list[Answer]:
         """Many calls, in one request if the node takes so many; the answers in the order of ``calls``.
@@ -189,15 +214,21 @@ class Rpc(BitcoinRPC):
         """One request. Raises `BatchRefused` if the node says no to it as a whole."""
         requests = [self._request(method, params) for method, params in calls]
         what = f"{self.name} batch of {len(calls)} from {calls[0][0]}"
-        status, raw = await self._post(what, msgspec.json.encode(requests), 0.0)
+        content = any(method in CONTENT for method, _ in calls)
+        # A thousand headers have less than a mebibyte.
+        most = ANSWER_MOST if content else SMALL_MOST * 2
+        status, raw = await self._post(what, msgspec.json.encode(requests), 0.0, most)
         if not raw.lstrip().startswith(b"["):
             if status in REFUSING and not _is_json(raw):
                 raise BatchRefused(f"{what}: HTTP {status}")
-            refusal = Answer(what, decode(raw, _one, what)).refusal
+            refusal = Answer(what, await decode_beside(raw, _one, what)).refusal
             if refusal is not None and refusal.passes:
                 raise refusal
             raise BatchRefused(str(refusal) if refusal else f"{what}: one answer for many calls")
-        replies = {reply.id: reply for reply in decode(raw, _many, what)}
+        many = await decode_beside(raw, _many, what)
+        if len(many) > len(calls):
+            raise RailUnavailable(f"{what}: {len(many):,} answers to {len(calls)} calls")
+        replies = {reply.id: reply for reply in many}
         if missing := sum(request["id"] not in replies for request in requests):
             whole = replies.get(None)
             if whole is not None and whole.error is not None:
@@ -222,12 +253,12 @@ class Rpc(BitcoinRPC):
     def _request(self, method: str, params: Sequence[Any]) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "id": self._counter(), "method": method, "params": params}
 
-    async def _post(self, what: str, body: bytes, longer: float) -> tuple[int, bytes]:
+    async def _post(self, what: str, body: bytes, longer: float, most: int) -> tuple[int, bytes]:
         """Status and body of one request's answer, which is JSON, or says no. Raises `RailUnavailable` for the rest."""
-        status, kind, raw = await self._exchange(what, "POST", self.url, body, longer)
+        status, kind, raw = await self._exchange(what, "POST", self.url, body, longer, most)
         if status == UNAUTHORIZED and self._sign():
             # The node was started again, and its cookie with it: this is the first that we hear of it.
-            status, kind, raw = await self._exchange(what, "POST", self.url, body, longer)
+            status, kind, raw = await self._exchange(what, "POST", self.url, body, longer, most)
         if status == UNAUTHORIZED:
             raise RailUnavailable(f"{what}: HTTP {status}, it does not know our credentials")
         if status in REFUSING and not _is_json(raw):
@@ -238,10 +269,11 @@ class Rpc(BitcoinRPC):
         return status, raw
 
     async def _exchange(
-        self, what: str, verb: str, url: str, body: bytes | None, longer: float
+        self, what: str, verb: str, url: str, body: bytes | None, longer: float, most: int = ANSWER_MOST
     ) -> tuple[int, str, bytes]:
         """Ask and read, once: status, content type, body. Raises `RailUnavailable` for what a network can do."""
         allowed = self._node.timeout + longer
+        await self._pace.turn(self.name)
         try:
             async with asyncio.timeout(allowed), self._places:
                 if self._session is None:
@@ -249,12 +281,17 @@ class Rpc(BitcoinRPC):
                 async with self._session.request(
                     verb, url, data=body, headers=self._headers, allow_redirects=False
                 ) as response:
-                    return response.status, response.content_type, await read_body(response, ANSWER_MOST, what)
+                    answer = await read_body(response, most, what)
+                    status, kind = response.status, response.content_type
+                    retry = response.headers.get("Retry-After")
         except TimeoutError as error:
             raise RailUnavailable(f"{what}: no answer within {allowed:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except NETWORK_ERRORS as error:
             # The error's own words could hold the URL, and with it an access key.
             raise RailUnavailable(f"{what}: {type(error).__name__}") from error
+        if not pushed_back_by(self._pace, status, retry, f"HTTP {status}{_words(kind, answer)}"):
+            self._pace.answered()
+        return status, kind, answer
 
     def _sign(self) -> bool:
         """Read the credentials; True if they are others than before. Raises `RailUnavailable`."""
@@ -262,7 +299,7 @@ class Rpc(BitcoinRPC):
             credentials = self._node.credentials()
         except (OSError, UnicodeDecodeError) as error:
             raise RailUnavailable(f"{self.name}: cookie_path cannot be read: {type(error).__name__}") from error
-        headers = {**self._node.headers, "Content-Type": "application/json", **IDENTITY}
+        headers = {"Content-Type": "application/json", **IDENTITY}
         if credentials is not None:
             headers["Authorization"] = "Basic " + base64.b64encode(credentials.encode()).decode()
         changed, self._headers = headers != self._headers, headers

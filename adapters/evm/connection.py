@@ -1,24 +1,29 @@
 """An open node: everything behind the seam that needs web3, loaded only when an adapter is entered."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
 from adapters.evm import wire
+from adapters.evm.abilities import Served
 from adapters.evm.balances import balances
 from adapters.evm.chains import DEVELOPMENT
 from adapters.evm.decode import Lens
 from adapters.evm.gap import Gap
 from adapters.evm.identity import asset_problems, check_identity
 from adapters.evm.node import EvmNode, check_chain
+from adapters.evm.rhythm import block_seconds, poll_of
 from adapters.evm.rpc import Answer, Endpoint, Rpc
 from adapters.evm.scan import Stride, scan_block, scan_range
 from adapters.evm.source import Source
 from adapters.evm.sparse import look_back
-from adapters.evm.tracing import Tracer
+from adapters.evm.tracing import Tracer, Ways
 from adapters.evm.wake import NewHeads
 from adapters.evm.want import Want
 from adapters.evm.wire import block_ref
 from indexer.rail import (
+    Ability,
     AssetId,
     AssetSpec,
     BlockGone,
@@ -37,17 +42,22 @@ MOVED = timedelta(days=30_000)
 """How far ahead a block of a development chain may be."""
 NEAR = 3
 """Blocks by which a tag may be ahead of latest behind a balancer (E19)."""
+TAGS_SECONDS = 60.0
+"""How long a metered endpoint is believed about what is safe and final: both move seldom, and never back."""
 FEW = 100
 """Addresses up to which a look-back asks by topic; nodes limit the length of such lists."""
 
 
 class Learned:
-    """What a node taught us about itself, kept over its connections: its pace, its batches, its stride, its gap."""
+    """What a node taught us about itself, kept over its connections: its pace, batches, stride, gap, methods."""
 
     def __init__(self) -> None:
         self.endpoint = Endpoint()
         self.stride = Stride()
         self.gap = Gap()
+        self.served = Served()
+        self.ways = Ways()
+        self.block_seconds: float | None = None
 
 
 class Connection:
@@ -58,8 +68,13 @@ class Connection:
         self._chain_id = chain_id
         self._rpc = Rpc(node, learned.endpoint)
         self._ahead = MOVED if chain_id in DEVELOPMENT else AHEAD
-        self._source = Source(self._rpc, Tracer(self._rpc, learned.gap), self._ahead)
+        self._source = Source(self._rpc, Tracer(self._rpc, learned.gap, learned.ways), self._ahead)
         self._stride = learned.stride
+        self._served = learned.served
+        self._learned = learned
+        self._metered = node.metered
+        self._tags: tuple[float, BlockRef | None, BlockRef | None] = (float("-inf"), None, None)
+        self._woken = 0.0
         self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
         self._native = True
         self._name = node.name
@@ -73,13 +88,36 @@ class Connection:
         return tracer.unable or str(tracer.gap)
 
     async def open(self, *, native: bool) -> None:
-        """Connect, prove the chain, and find out how the node traces if ether is watched (E2, E23)."""
+        """Connect, prove the chain, and learn what the node serves, tracing too if ether is watched (E2, E23)."""
         self._native = native
         await self._rpc.open()
-        self._check_chain(await self._rpc.call("eth_chainId"))
-        await check_identity(self._rpc, self._chain_id)
-        if native:
-            await self._source.tracer.probe()
+        if not self._served.is_fresh:
+            await self._served.learn(self._rpc)
+        if self._served.serves("eth_chainId"):
+            self._check_chain(await self._rpc.call("eth_chainId"))
+        if self._served.serves("eth_getBlockByNumber"):
+            await check_identity(self._rpc, self._chain_id)
+            if native:
+                await self._source.tracer.probe()
+                self._served.note_tracing(self._source.tracer)
+        self._served.check(self._name, native=native)
+        if self._learned.block_seconds is None and self._chain_id not in DEVELOPMENT:
+            self._learned.block_seconds = await block_seconds(self._source)
+        self._source.one_receipt = self._served.serves("eth_getTransactionReceipt")
+
+    @property
+    def block_seconds(self) -> float | None:
+        """Seconds between two blocks, as they were on entering; None if that is not known."""
+        return self._learned.block_seconds
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two polls."""
+        return poll_of(self.block_seconds) if self._metered else 1.0
+
+    async def abilities(self) -> list[Ability]:
+        """What the node serves (`indexer.rail.TellsAbilities`), as it was learned on entering."""
+        return self._served.table(native=self._native, pushed=self._push is not None)
 
     async def close(self) -> None:
         """Let go of the websocket and of all connections. Idempotent."""
@@ -91,17 +129,21 @@ class Connection:
 
     async def heads(self) -> Heads:
         """Latest, safe and finalized. Raises `RailUnavailable` for another chain, or for heads of several nodes."""
-        chain, latest, safe, finalized = await self._rpc.batch(
-            [("eth_chainId", ()), *(("eth_getBlockByNumber", (tag, False)) for tag in ("latest", "safe", "finalized"))]
+        asks_tags = not self._metered or time.monotonic() - self._tags[0] >= TAGS_SECONDS
+        asked = ("latest", "safe", "finalized") if asks_tags else ("latest",)
+        chain, latest, *others = await self._rpc.batch(
+            [("eth_chainId", ()), *(("eth_getBlockByNumber", (tag, False)) for tag in asked)]
         )
         self._check_chain(chain)
         newest = self._head(latest)
         if newest is None:
             raise RailUnavailable(f"{self._name}: it has no latest block")
-        tags = [self._tagged(safe), self._tagged(finalized)]
+        tags = [self._tagged(other) for other in others] if asks_tags else list(self._tags[1:])
         for below in tags:
             if below is not None and below.height > newest.height + NEAR:
                 raise RailUnavailable(f"{self._name}: height {below.height} is safe and {newest.height} is latest")
+        if asks_tags:
+            self._tags = (time.monotonic(), tags[0], tags[1])
         # Asked in one request, and answered by nodes that differ by a block or two: such a tag is told another time.
         known = [None if below is None or below.height > newest.height else below for below in tags]
         return Heads(newest, safe=known[0], finalized=known[1])
@@ -119,7 +161,8 @@ class Connection:
         want = self._want(lens)
         if len(span) == 1:
             return await scan_block(self._source, span, want, lens)
-        keys = watches.few(FEW) if span.sparse and len(watches) else None
+        by_index = self._served.serves("eth_getTransactionReceipt") or self._served.serves("eth_getBlockReceipts")
+        keys = watches.few(FEW) if span.sparse and len(watches) and by_index else None
         if keys is not None:
             return await look_back(self._source, self._stride, span, want, lens, tuple(keys))
         return await scan_range(self._source, self._stride, span, want, lens)
@@ -133,6 +176,10 @@ class Connection:
         if self._push is None:
             raise RailUnavailable(f"{self._name}: no ws is configured, so nothing is pushed")
         await self._push.wait()
+        if self._metered:
+            # A push costs little, and the blocks that it wakes for are asked for together.
+            await asyncio.sleep(max(0.0, self._woken + self.poll_interval - time.monotonic()))
+            self._woken = time.monotonic()
 
     def _want(self, lens: Lens) -> Want:
         """What a scan asks of each block: nothing but its header if nobody is watched."""
@@ -142,6 +189,9 @@ class Connection:
 
     async def _height(self) -> int:
         """The head's height, for the stall timer of the push."""
+        if not self._served.serves("eth_blockNumber"):
+            ref = await self._source.at("latest")
+            return -1 if ref is None else ref.height
         text = (await self._rpc.call("eth_blockNumber")).read(wire.text_decoder)
         return read_quantity(text, f"{self._name} eth_blockNumber")
 

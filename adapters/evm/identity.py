@@ -9,7 +9,7 @@ from adapters.evm.chains import KNOWN
 from adapters.evm.rpc import Answer, Call, Rpc
 from adapters.evm.source import Source
 from indexer.rail import AssetSpec, ChainId, RailUnavailable
-from indexer.rail.decoding import printable
+from indexer.rail.decoding import printable, read_quantity
 
 DECIMALS = "0x313ce567"
 """The selector of decimals(), ERC-20."""
@@ -18,13 +18,17 @@ DECIMALS = "0x313ce567"
 async def check_identity(rpc: Rpc, chain_id: ChainId) -> None:
     """Compare the first block and the landmarks of a known chain. Raises `RailUnavailable` for those of another.
 
-    A node that does not have such a block, or refuses it (history may be pruned, EIP-4444), proves nothing by that.
+    A node whose head is below the last landmark is not ready: up to there, a fork would look the same (HAZARDS B19). A
+    node that does not have an old block, or refuses it (history may be pruned, EIP-4444), proves nothing by that.
     """
     known = KNOWN.get(chain_id)
     if known is None:
         return
     expected = {0: known.genesis, **known.landmarks}
-    answers = await rpc.batch([("eth_getBlockByNumber", (hex(height), False)) for height in expected])
+    heights = [hex(height) for height in expected]
+    *answers, newest = await rpc.batch(
+        [("eth_getBlockByNumber", (height, False)) for height in (*heights, "latest")],
+    )
     for (height, block_hash), answer in zip(expected.items(), answers, strict=True):
         header = None if answer.refused else answer.read_block(wire.header_decoder)
         if header is not None and header.hash != block_hash:
@@ -32,6 +36,13 @@ async def check_identity(rpc: Rpc, chain_id: ChainId) -> None:
                 f"{rpc.name} is another chain that calls itself {chain_id}: "
                 f"its block {height} is {header.hash}, expected {block_hash}"
             )
+    head = newest.read_block(wire.header_decoder)
+    height = -1 if head is None else read_quantity(head.number, f"{rpc.name}: the newest block")
+    if height < max(expected):
+        raise RailUnavailable(
+            f"{rpc.name} is not ready: it is at block {height}, and only from block {max(expected)} on can it be told "
+            f"apart from other chains that call themselves {chain_id}"
+        )
 
 
 async def asset_problems(source: Source, assets: Sequence[AssetSpec]) -> list[str]:

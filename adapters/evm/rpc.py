@@ -4,8 +4,8 @@ Three parts of the provider are replaced, for measured reasons (README.md, "What
 70 times as long as typed decoding, retries belong to the caller, and its session opens a connection for every request.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,7 +18,6 @@ from web3.types import RPCEndpoint, RPCRequest
 from adapters.evm import wire
 from adapters.evm.fold import Folded, fold
 from adapters.evm.node import EvmNode
-from adapters.evm.pacing import Batching, Pace, retry_after
 from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, meaning_of, read_error
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import (
@@ -26,7 +25,10 @@ from indexer.rail.decoding import (
     IDENTITY,
     LARGE,
     NESTING_MOST,
+    SMALL_MOST,
+    VALUES_MOST,
     AnswerTooLarge,
+    Decodes,
     TooDeep,
     bound_recursion,
     check_nesting,
@@ -36,6 +38,9 @@ from indexer.rail.decoding import (
     printable,
     read_body,
 )
+from indexer.rail.http import NETWORK_ERRORS, http_session
+from indexer.rail.pacing import Batching, Pace, Paused, pushed_back_by, retry_after
+from indexer.rail.transport import Session, open_session
 
 bound_recursion()
 
@@ -44,9 +49,9 @@ Call: TypeAlias = tuple[str, Sequence[Any]]
 
 T = TypeVar("T")
 
+CONTENT = ("eth_getBlock", "eth_getLogs", "eth_getTransactionReceipt", "trace_", "debug_")
+"""How methods begin that answer with content, up to `ANSWER_MOST` bytes; others give a few values (`SMALL_MOST`)."""
 TOO_LARGE = 413
-TOO_MANY = 429
-UNAVAILABLE = 503
 
 
 class NodeTimeout(RailUnavailable):
@@ -109,20 +114,22 @@ class Answer:
         """The error that the node answered with, if it did."""
         return read_error(self._reply.error, self._what) if self._reply.failed else None
 
-    def read(self, decoder: "msgspec.json.Decoder[T]") -> T:
+    def read(self, decoder: Decodes[T]) -> T:
         """The typed result. Raises `NodeRefused` for an error, `RailUnavailable` for another shape."""
         return decode(self._result(), decoder, self._what)
 
     def read_block(self, decoder: "msgspec.json.Decoder[wire.B | None]") -> "wire.B | None":
         """The typed block, or None. Raises as `read`, and names the block that cannot be decoded."""
-        return wire.decode_block(self._result(), decoder, self._what)
+        with refused_if_large():
+            return wire.decode_block(self._result(), decoder, self._what)
 
     async def read_each(self, items: "wire.Items[T]") -> list[T]:
         """The items of a list: at once, or if they are many, one by one beside the loop. Raises as `read`."""
         raw = self._result()
-        if len(raw) < LARGE:
-            return decode(raw, items.many, self._what)
-        return await off_loop(len(raw), lambda: decode_each(raw, items.one, self._what))
+        with refused_if_large():
+            if len(raw) < LARGE:
+                return decode(raw, items.many, self._what)
+            return await off_loop(len(raw), lambda: decode_each(raw, items.one, self._what))
 
     def read_deep(self) -> tuple[msgspec.Raw | bytes, Folded, str]:
         """The bare result, which may be folded (`adapters.evm.fold`), its folds, and what to call it."""
@@ -142,13 +149,14 @@ class Rpc(AsyncHTTPProvider):
         super().__init__(URI(node.http), exception_retry_configuration=None)
         self.name = node.name
         self.timeout = node.timeout
+        self._options = node.options
         self.endpoint = endpoint or Endpoint()
         self._headers = {"Content-Type": "application/json", **IDENTITY}
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        self._session = aiohttp.ClientSession(auto_decompress=False)
+        self._session = open_session(http_session(self._options))
 
     async def disconnect(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -160,45 +168,49 @@ class Rpc(AsyncHTTPProvider):
         """One call. Raises `RailUnavailable` if no reply comes back; the reply itself may still be an error."""
         body = self.encode_rpc_request(RPCEndpoint(method), params)
         what = f"{self.name} {method}"
-        raw = await self._post(what, body, timeout or self.timeout)
+        raw = await self._post(what, body, timeout or self.timeout, _most([method]))
         reply, folded = await off_loop(len(raw), lambda: _envelope(raw, _one, what))
         self._heed([reply], what)
         return Answer(what, reply, folded)
 
-    async def batch(self, calls: Sequence[Call]) -> list[Answer]:
+    async def batch(self, calls: Sequence[Call], most: int | None = None) -> list[Answer]:
         """Many calls in one request, so that one node behind the endpoint answers them all (HAZARDS E19).
 
-        Answers are in the order of ``calls``. An endpoint that takes smaller batches only gets several, one after the
-        other. Raises `NodeRefused` if it refuses them as well, and `RailUnavailable` if any reply is missing.
+        ``most``: bytes of the whole answer, where the caller has several of them on their way. Answers are in the order
+        of ``calls``. An endpoint that takes smaller batches only gets several, one after the other. Raises
+        `NodeRefused` if it refuses them as well, and `RailUnavailable` if any reply is missing.
         """
         size = self.endpoint.batching.size()
         if len(calls) > size:
-            return [*await self.batch(calls[:size]), *await self.batch(calls[size:])]
+            return [*await self.batch(calls[:size], most), *await self.batch(calls[size:], most)]
         if not calls:
             return []
         try:
-            return await self._batch(calls)
+            return await self._batch(calls, most)
         except NodeRefused as refused:
             if len(calls) == 1 or refused.meaning in (Meaning.PASSING, Meaning.MISSING):
                 raise
             if refused.meaning is not Meaning.LARGE:
                 self.endpoint.batching.refused(len(calls))
         middle = len(calls) // 2
-        return [*await self.batch(calls[:middle]), *await self.batch(calls[middle:])]
+        return [*await self.batch(calls[:middle], most), *await self.batch(calls[middle:], most)]
 
-    async def _batch(self, calls: Sequence[Call]) -> list[Answer]:
+    async def _batch(self, calls: Sequence[Call], most: int | None) -> list[Answer]:
         """One request. Raises `NodeRefused` if the batch as a whole was refused, in any of the forms of that."""
         if len(calls) == 1:
             return [await self.call(calls[0][0], *calls[0][1])]
         requests = [self.form_request(RPCEndpoint(method), params) for method, params in calls]
         what = f"{self.name} batch of {len(calls)} from {calls[0][0]}"
-        raw = await self._post(what, msgspec.json.encode(requests), self.timeout)
+        most = min(_most([method for method, _ in calls]), most or ANSWER_MOST)
+        raw = await self._post(what, msgspec.json.encode(requests), self.timeout, most)
         if not raw[:64].lstrip().startswith(b"["):
             # One object for the whole batch is how a node says that it takes no batch, or none of this size.
             reply, _ = _envelope(raw, _one, what)
             self._heed([reply], what)
             raise read_error(reply.error, what) if reply.failed else RailUnavailable(f"{what}: one answer for many")
         many, folded = await off_loop(len(raw), lambda: _envelope(raw, _many, what))
+        if len(many) > len(calls):
+            raise RailUnavailable(f"{what}: {len(many):,} answers to {len(calls)} calls")
         self._heed(many, what)
         if len(many) < len(calls) and (failed := next((reply for reply in many if reply.failed), None)):
             # geth answers an array with one error, under the first call's id, for a batch that is too large.
@@ -224,29 +236,34 @@ class Rpc(AsyncHTTPProvider):
         """The request as JSON. web3's own encoder takes 5 us a call, 18 times as long."""
         return msgspec.json.encode(rpc_dict)
 
-    async def _post(self, what: str, body: bytes, timeout: float) -> bytes:
-        """Post and read, once, at the endpoint's pace. Raises `RailUnavailable` for whatever a network can do."""
+    async def _post(self, what: str, body: bytes, timeout: float, most: int) -> bytes:
+        """Post and read at most so many bytes, once, at the endpoint's pace.
+
+        Raises `RailUnavailable` for whatever a network can do.
+        """
         if self._session is None or self.endpoint_uri is None:
             raise RailUnavailable(f"{self.name}: not connected")
-        await self.endpoint.pace.turn(self.name)
+        try:
+            await self.endpoint.pace.turn(self.name)
+        except Paused as paused:
+            raise NodeRefused(str(paused), Meaning.PASSING, paused.pause) from paused
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.post(
                 self.endpoint_uri, data=body, headers=self._headers, allow_redirects=False, timeout=limit
             ) as response:
-                answer = await read_body(response, ANSWER_MOST, what)
-                status, pause = response.status, retry_after(response.headers.get("Retry-After"))
+                with refused_if_large():
+                    answer = await read_body(response, most, what)
+                status, retry = response.status, response.headers.get("Retry-After")
         except TimeoutError as error:
             raise NodeTimeout(f"{what}: no answer within {timeout:g} s") from error
-        except AnswerTooLarge as error:
-            raise NodeRefused(str(error), Meaning.LARGE) from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        except NETWORK_ERRORS as error:
             # The error's own words could hold the URL, and with it an API key.
             raise RailUnavailable(f"{what}: {type(error).__name__}") from error
-        self._check_status(what, status, answer, pause)
+        self._check_status(what, status, answer, retry)
         return answer
 
-    def _check_status(self, what: str, status: int, body: bytes, pause: float | None) -> None:
+    def _check_status(self, what: str, status: int, body: bytes, retry: str | None) -> None:
         """Raise for a status that is no answer, with the words of its body: they say which limit, or which key."""
         pace = self.endpoint.pace
         if status < 400:
@@ -255,16 +272,22 @@ class Rpc(AsyncHTTPProvider):
         told = _words(body, f"{what}: HTTP {status}")
         if status == TOO_LARGE:
             raise NodeRefused(f"{told}, too large", Meaning.LARGE)
-        if status == TOO_MANY or (status == UNAVAILABLE and pause is not None):
-            pause = told.pause if pause is None else pause
-            pace.pushed_back(str(told), pause)
-            raise NodeRefused(str(told), Meaning.PASSING, pause)
+        asked = retry if retry_after(retry) is not None or told.pause is None else str(int(told.pause))
+        if pushed_back_by(pace, status, asked, str(told)):
+            raise NodeRefused(str(told), Meaning.PASSING, retry_after(asked))
         if status in MISSING_STATUS:
             raise NodeRefused(str(told), Meaning.MISSING)
         if not body[:64].lstrip().startswith((b"{", b"[")):
             raise RailUnavailable(str(told))
         if not _is_reply(body):
             raise NodeRefused(str(told), meaning_of(status, str(told)))
+
+
+def _most(methods: Sequence[str]) -> int:
+    """How many bytes the answers to these methods may have together."""
+    if any(method.startswith(CONTENT) for method in methods):
+        return ANSWER_MOST
+    return min(ANSWER_MOST, SMALL_MOST * len(methods))
 
 
 def _words(body: bytes, what: str) -> NodeRefused:
@@ -291,9 +314,21 @@ def _is_reply(body: bytes) -> bool:
     return reply.failed or bytes(reply.result) != b"null"
 
 
-def _envelope(raw: bytes, decoder: "msgspec.json.Decoder[T]", what: str) -> tuple[T, Folded | None]:
+def _envelope(raw: bytes, decoder: Decodes[T], what: str) -> tuple[T, Folded | None]:
     """The envelope, folded if it is nested deeper than a recursive decoder may follow. Raises `RailUnavailable`."""
-    return unfold_if_deep(raw, lambda text: decode(text, decoder, f"{what}: not a JSON-RPC answer"), what)
+    with refused_if_large():
+        return unfold_if_deep(
+            raw, lambda text: decode(text, decoder, f"{what}: not a JSON-RPC answer", VALUES_MOST), what
+        )
+
+
+@contextlib.contextmanager
+def refused_if_large() -> Iterator[None]:
+    """What is larger than we read is as good as refused: who asked for much asks for less."""
+    try:
+        yield
+    except AnswerTooLarge as error:
+        raise NodeRefused(str(error), Meaning.LARGE) from error
 
 
 def unfold_if_deep(

@@ -13,7 +13,12 @@ from adapters.evm.want import Tracing, Want
 from adapters.evm.whole import check_receipt
 from adapters.evm.wire import Header, Log, Receipt, block_ref
 from indexer.rail import BlockGone, BlockRef
-from indexer.rail.decoding import AHEAD
+from indexer.rail.decoding import AHEAD, off_loop
+
+LOG_BYTES = 600
+"""What a log weighs in `off_loop`."""
+RANGE_MOST = 32 * 1024 * 1024
+"""Bytes of the answer for several blocks, of which four may be on their way at once. A single one may have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Source:
         self._rpc = rpc
         self._ahead = ahead
         self.tracer = tracer
+        self.one_receipt = True
+        """Whether eth_getTransactionReceipt is served; else a block's receipts are asked for together."""
 
     async def by_hash(self, ref: BlockRef, want: Want) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.
@@ -58,7 +65,7 @@ class Source:
             raise BlockGone(f"{self._rpc.name}: block {ref.height} {ref.hash} is not on its chain")
         logs = await answers[2].read_each(wire.log_items) if want.logs else []
         if want.logs:
-            Want().check_block(block, logs)
+            await off_loop(len(logs) * LOG_BYTES, lambda: Want().check_block(block, logs))
         blocks, traced = await self._traced([block], given, want)
         return Content(blocks, [block_ref(block, self._ahead)], logs, traced, _size([*answers, *given]))
 
@@ -73,12 +80,14 @@ class Source:
 
         Without traces where these take too long for all of it: `Tracer.trace` then gives each block more time.
         """
+        most = RANGE_MOST if len(names) > 1 else None
         if way is Tracing.NONE:
-            return await self._rpc.batch(calls), []
+            return await self._rpc.batch(calls, most), []
+        traces = [way.call(height, block_hash) for height, block_hash in names]
         try:
-            answers = await self._rpc.batch([*calls, *(way.call(height, block_hash) for height, block_hash in names)])
+            answers = await self._rpc.batch([*calls, *traces], most)
         except NodeTimeout:
-            return await self._rpc.batch(calls), []
+            return await self._rpc.batch(calls, most), []
         return answers[: len(calls)], [*answers[len(calls) :]]
 
     async def by_range(self, low: int, high: int, want: Want) -> Content:
@@ -106,11 +115,24 @@ class Source:
 
     async def receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
         """The receipts of (transaction, block hash), each checked to be that one. Raises `RailUnavailable`."""
+        if not self.one_receipt:
+            return await self._block_receipts(wanted)
         answers = await self.batches([("eth_getTransactionReceipt", (tx_id,)) for tx_id, _ in wanted])
         return [
             check_receipt(tx_id, block_hash, answer.read(wire.receipt_decoder))
             for (tx_id, block_hash), answer in zip(wanted, answers, strict=True)
         ]
+
+    async def _block_receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
+        """The same, from all receipts of each block. Raises `RailUnavailable` if one is not among them."""
+        hashes = list({block_hash: None for _, block_hash in wanted})
+        answers = await self.batches([("eth_getBlockReceipts", (block_hash,)) for block_hash in hashes])
+        found = {
+            receipt.transaction_hash: receipt
+            for answer in answers
+            for receipt in await answer.read_each(wire.receipt_items)
+        }
+        return [check_receipt(tx_id, block_hash, found.get(tx_id)) for tx_id, block_hash in wanted]
 
     async def batches(self, calls: Sequence[Call]) -> list[Answer]:
         """Independent calls, in requests of the size that the endpoint takes, one after the other (E21)."""
@@ -124,7 +146,7 @@ class Source:
         """
         by_hash = {block.hash: block for block in blocks}
         place = {block.hash: at for at, block in enumerate(blocks)}
-        doubtful = want.unanswered(by_hash, logs)
+        doubtful = await off_loop(len(logs) * LOG_BYTES, lambda: want.unanswered(by_hash, logs))
         if logs:
             doubtful.append(max((log.block_hash for log in logs), key=lambda each: place[each]))
         if not doubtful:

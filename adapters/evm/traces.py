@@ -7,14 +7,14 @@ brought into the shape of the first, so that what counts as a credit is decided 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from adapters.evm.fold import MARK
 from adapters.evm.wire import Items
 from indexer.rail import RailUnavailable
-from indexer.rail.decoding import decode, printable, read_quantity
+from indexer.rail.decoding import AnswerTooLarge, decode, printable, read_quantity
 
 Path = tuple[int, ...]
 """Where a frame is in its transaction's tree of calls; the root is ()."""
@@ -224,28 +224,65 @@ class Names:
 KINDS = {"CREATE": "create", "CREATE2": "create", "SELFDESTRUCT": "suicide"}
 
 
+PAYING = frozenset({"CALL", "CREATE", "CREATE2", "SELFDESTRUCT", ""})
+"""The types of frames that may move value (HAZARDS E4)."""
+PLACES_MOST = 5_000_000
+"""Numbers in the places of all frames of an answer together: 5,000 paying calls, each of them 1,000 calls deep."""
+
+Link: TypeAlias = "tuple[Link, int] | None"
+"""A frame's place, shared with all below it: the parent's, and the number among its calls. The root has none."""
+
+
 def flatten(transactions: Sequence[tuple[str, CallFrame]], folded: Sequence[bytes], what: str) -> list[Trace]:
-    """Call trees, each with its transaction's hash, as the flat frames of ``trace_block``.
+    """Call trees, each with its transaction's hash, as those flat frames of ``trace_block`` that matter.
 
-    ``folded`` are the pieces that were cut out of them (`adapters.evm.fold`). Raises `RailUnavailable` for such a piece
-    that is no array of frames.
+    These are the roots, which prove that no transaction is missing, and what may have moved value and stood. Of the
+    others a stranger can make many for cents, and a thousand calls deep each place is as long: they are not written
+    out. ``folded`` are the pieces that were cut out of the trees (`adapters.evm.fold`). Raises `RailUnavailable` for
+    such a piece that is no array of frames, `AnswerTooLarge` for too many places.
     """
-    return [trace for tx_id, root in transactions for trace in _walk(root, tx_id, folded, what)]
+    traces: list[Trace] = []
+    places = 0
+    for tx_id, root in transactions:
+        for frame, link in _walk(root, folded, what):
+            path = _path(link)
+            places += len(path)
+            if places > PLACES_MOST:
+                raise AnswerTooLarge(f"{what}: its calls are too many, and too deep")
+            traces.append(_flat(frame, path, tx_id))
+    return traces
 
 
-def _walk(root: CallFrame, tx_id: str, folded: Sequence[bytes], what: str) -> Iterator[Trace]:
-    """Depth first, with a stack of our own: a hostile contract can nest 1,024 calls deep."""
-    stack: list[tuple[CallFrame, Path]] = [(root, ())]
+def _walk(root: CallFrame, folded: Sequence[bytes], what: str) -> Iterator[tuple[CallFrame, Link]]:
+    """Depth first, with a stack of our own: a hostile contract can nest 1,024 calls deep. Below a failure nothing
+    stood (E3)."""
+    stack: list[tuple[CallFrame, Link]] = [(root, None)]
     while stack:
-        frame, path = stack.pop()
-        yield _flat(frame, path, tx_id)
+        frame, link = stack.pop()
+        failed = frame.error is not None or frame.revert_reason is not None
+        if link is None or (not failed and _may_pay(frame)):
+            yield frame, link
+        if failed:
+            continue
         calls = frame.calls or ()
         if len(calls) == 1 and calls[0].type == MARK:
             calls = decode(folded[int(calls[0].to or 0)], frames_decoder, what)
-        stack.extend((child, (*path, index)) for index, child in reversed(list(enumerate(calls))))
+        stack.extend((child, (link, index)) for index, child in reversed(list(enumerate(calls))))
 
 
-def _flat(frame: CallFrame, path: Path, tx_id: str) -> Trace:
+def _may_pay(frame: CallFrame) -> bool:
+    return frame.value not in (None, "", "0x0") and frame.type.upper() in PAYING
+
+
+def _path(link: Link) -> list[int]:
+    path: list[int] = []
+    while link is not None:
+        link, index = link
+        path.append(index)
+    return path[::-1]
+
+
+def _flat(frame: CallFrame, path: list[int], tx_id: str) -> Trace:
     """One frame. A revert reason is a failure as well (zkSync)."""
     kind = KINDS.get(frame.type.upper(), "call")
     to, value, sender = frame.to or "", frame.value or "0x0", frame.sender or ""
@@ -254,4 +291,4 @@ def _flat(frame: CallFrame, path: Path, tx_id: str) -> Trace:
     else:
         action = Action(sender=sender, to=to, value=value, call_type=frame.type.lower())
     error = frame.revert_reason if frame.error is None else frame.error
-    return Trace(kind, action, list(path), tx_id, None, Result(to) if kind == "create" else None, error)
+    return Trace(kind, action, path, tx_id, None, Result(to) if kind == "create" else None, error)

@@ -17,7 +17,7 @@ import msgspec
 from adapters.evm import traces, wire
 from adapters.evm.gap import Gap
 from adapters.evm.refusal import Meaning
-from adapters.evm.rpc import Answer, NodeRefused, NodeTimeout, Rpc, unfold_if_deep
+from adapters.evm.rpc import Answer, NodeRefused, NodeTimeout, Rpc, refused_if_large, unfold_if_deep
 from adapters.evm.traces import CallFrame, Trace
 from adapters.evm.want import Tracing
 from adapters.evm.whole import check_traces, tx_ids
@@ -56,18 +56,35 @@ class Standing(enum.Enum):
 
 
 @dataclass(slots=True)
-class Tracer:
-    """How one node traces, learned from its answers. ``gap`` holds the blocks that it could not."""
+class Ways:
+    """What is known of the two dialects. It outlives a connection: to try them costs a trace."""
 
-    rpc: Rpc
-    gap: Gap = field(default_factory=Gap)
     standing: dict[Tracing, Standing] = field(
         default_factory=lambda: {Tracing.FLAT: Standing.UNKNOWN, Tracing.TREE: Standing.UNKNOWN}
     )
     refused: dict[str, str] = field(default_factory=dict)
     """The words with which a method was refused, for the operator."""
+
+
+@dataclass(slots=True)
+class Tracer:
+    """How one node traces, learned from its answers. ``gap`` holds the blocks that it could not."""
+
+    rpc: Rpc
+    gap: Gap = field(default_factory=Gap)
+    ways: Ways = field(default_factory=Ways)
     _stateless: int = -1
     _until: float = 0.0
+
+    @property
+    def standing(self) -> dict[Tracing, Standing]:
+        """What is known of each dialect."""
+        return self.ways.standing
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """The words with which a dialect was refused."""
+        return self.ways.refused
 
     @property
     def first(self) -> Tracing:
@@ -269,7 +286,8 @@ async def read_frames(answer: Answer, block: Block, way: Tracing) -> list[Trace]
     if way is Tracing.FLAT:
         frames = await answer.read_each(traces.trace_items)
     else:
-        frames = await off_loop(answer.size, lambda: _trees(answer, tx_ids(block)))
+        with refused_if_large():
+            frames = await off_loop(answer.size, lambda: _trees(answer, tx_ids(block)))
     check_traces(block, frames)
     return frames
 
@@ -284,7 +302,8 @@ async def read_tree(answer: Answer, tx_id: str) -> list[Trace]:
             raise NodeRefused(f"{what}: no frames of {tx_id}")
         return traces.flatten([(tx_id, root)], (more or folded).pieces, what)
 
-    return await off_loop(answer.size, read)
+    with refused_if_large():
+        return await off_loop(answer.size, read)
 
 
 def _trees(answer: Answer, ids: Sequence[str]) -> list[Trace]:

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from websockets.asyncio.client import ClientConnection
 
 from adapters.evm.node import EvmNode, check_chain
 from indexer.rail import ChainId, RailUnavailable
 from indexer.rail.decoding import bound_recursion, read_quantity
 from indexer.rail.push import Bell, Follow
+from indexer.rail.transport import Socket
 from indexer.rail.websocket import over_websocket
 
 SILENCE_SECONDS = 1.5
@@ -43,20 +43,20 @@ class NewHeads:
     """The subscription to a node's heads. ``height`` asks for the head over HTTP; raises `RailUnavailable`."""
 
     def __init__(self, node: EvmNode, chain_id: ChainId, height: Callable[[], Awaitable[int]]) -> None:
-        self._url, self._name, self._timeout = node.ws or "", node.name, node.timeout
+        self._url, self._name, self._timeout, self._options = node.ws or "", node.name, node.timeout, node.options
         self._chain_id, self._height = chain_id, height
 
     @property
     def follow(self) -> Follow:
         """For `indexer.rail.push.Push`."""
-        return over_websocket(self._url, self._name, self._timeout, self._subscribe, self._read)
+        return over_websocket(self._url, self._name, self._options, self._subscribe, self._read)
 
-    async def _subscribe(self, socket: ClientConnection) -> None:
+    async def _subscribe(self, socket: Socket) -> None:
         """Compare the chain's id on this very connection (E23), then ask for heads."""
         check_chain(self._name, await self._call(socket, 1, "eth_chainId", []), self._chain_id)
         await self._call(socket, 2, "eth_subscribe", ["newHeads"])
 
-    async def _call(self, socket: ClientConnection, number: int, method: str, params: list[str]) -> str:
+    async def _call(self, socket: Socket, number: int, method: str, params: list[str]) -> str:
         await socket.send(msgspec.json.encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params}))
         async with asyncio.timeout(self._timeout):
             while (message := _decoder.decode(await socket.recv())).id != number:
@@ -65,7 +65,7 @@ class NewHeads:
             raise RailUnavailable(f"{self._name}: the websocket refused {method}")
         return message.result
 
-    async def _read(self, socket: ClientConnection, bell: Bell) -> RailUnavailable:
+    async def _read(self, socket: Socket, bell: Bell) -> RailUnavailable:
         """Ring at each push, until the chain moves and nothing is pushed (E22); says so."""
         bound_recursion()
         seen = await self._height()

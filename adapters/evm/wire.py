@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from indexer.rail import BlockRef, RailUnavailable
-from indexer.rail.decoding import AHEAD, decode, printable, read_hex, read_quantity, read_time
+from indexer.rail.decoding import AHEAD, AnswerTooLarge, decode, printable, read_hex, read_quantity, read_time
 
 _BLOOM = re.compile(r"0x[0-9a-fA-F]{1,512}")
 NO_BLOOM = "0x" + "0" * 512
@@ -88,6 +88,7 @@ class Items(Generic[T]):
 header_decoder: "msgspec.json.Decoder[Header | None]" = msgspec.json.Decoder(Header | None)
 block_decoder: "msgspec.json.Decoder[FullBlock | None]" = msgspec.json.Decoder(FullBlock | None)
 log_items: Items[Log] = Items(Log)
+receipt_items: Items[Receipt] = Items(Receipt)
 receipt_decoder: "msgspec.json.Decoder[Receipt | None]" = msgspec.json.Decoder(Receipt | None)
 text_decoder: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(str)
 
@@ -105,6 +106,9 @@ class Named(msgspec.Struct, rename="camel"):
     number: str = ""
 
 
+_named: "msgspec.json.Decoder[Named]" = msgspec.json.Decoder(Named)
+
+
 def decode_block(raw: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[B | None]", what: str) -> B | None:
     """One block, its hashes checked and in lower case. Raises `RailUnavailable`, naming the block where it has a name.
 
@@ -113,9 +117,11 @@ def decode_block(raw: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[B | No
     try:
         block = decode(raw, decoder, what)
     except RailUnavailable as error:
+        if isinstance(error, AnswerTooLarge):
+            raise
         try:
-            named = msgspec.json.decode(raw, type=Named)
-        except (ValueError, RecursionError):
+            named = decode(raw, _named, what)
+        except RailUnavailable:
             raise error from None
         raise RailUnavailable(f"block {printable(named.hash, 80)} cannot be decoded: {error}") from error
     if block is not None:

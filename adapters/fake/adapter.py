@@ -6,19 +6,23 @@ seam's words, a scan that proves its lineage); all that is the rail's own is in 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from adapters.fake import address, decode
 from adapters.fake.chain import Rules
-from adapters.fake.node import FakeNode, Pruned, WireBlock
+from adapters.fake.methods import METHODS
+from adapters.fake.node import FakeNode, NotServed, Pruned, WireBlock
 from indexer.rail import (
+    Ability,
     Address,
     AssetId,
     BlockGone,
     BlockRef,
     ChainId,
     Heads,
+    MethodsMissing,
     NotKept,
     RailUnavailable,
     Scanned,
@@ -27,6 +31,7 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
+from indexer.rail.abilities import ability, missing_words
 from indexer.rail.boundary import only_rail_errors
 
 T = TypeVar("T")
@@ -42,6 +47,7 @@ class FakeAdapter:
     def __init__(self, node: FakeNode, chain_id: ChainId, *, timeout: float = 1.0, silence: float = 30.0) -> None:
         self.chain_id = chain_id
         self.traits = traits_of(node.chain.rules)
+        self._refused: dict[str, str] = {}
         self._node = node
         self._timeout = timeout
         self._silence = silence
@@ -54,7 +60,7 @@ class FakeAdapter:
         """Connect and verify identity. Raises `RailUnavailable` when the node is away or on another chain."""
         self._open = True
         try:
-            await self._ask(self._node.identify)
+            await self._learn()
         except BaseException:
             # `async with` does not call the exit of what it could not enter, not even when it was cancelled there.
             self._close()
@@ -136,7 +142,43 @@ class FakeAdapter:
             raise BlockGone(f"the node of {self.chain_id} has no state of block {at.hash} at {at.height}")
         return {key: int(digits) for key, digits in zip(keys, told, strict=True)}
 
+    @only_rail_errors
+    async def abilities(self) -> Sequence[Ability]:
+        """`indexer.rail.TellsAbilities`: what the node serves of `adapters.fake.methods`."""
+        return [ability(each, each.name not in self._refused, self._refused.get(each.name, "")) for each in METHODS]
+
     # The rest
+
+    async def _learn(self) -> None:
+        """Ask for each method once. Raises `MethodsMissing` for what is needed, and `RailUnavailable` if it is away."""
+        node = self._node
+        questions: dict[str, Callable[[], Awaitable[Any]]] = {
+            "identify": node.identify,
+            "heads": node.heads,
+            "header_at": lambda: node.header_at(0),
+            "block": lambda: node.block(""),
+            "mempool": node.mempool,
+            "balance": lambda: node.balance([], "", ""),
+        }
+        self._refused = {}
+        for method in METHODS:
+            try:
+                await self._ask(questions[method.name])
+            except RailUnavailable as error:
+                if not isinstance(error.__cause__, NotServed):
+                    raise
+                self._refused[method.name] = str(error)
+        missing = [method for method in METHODS if not method.fallback and method.name in self._refused]
+        if missing:
+            name = f"the node of {self.chain_id}"
+            words = "; ".join(missing_words(name, method, self._refused[method.name]) for method in missing)
+            raise MethodsMissing(words, await self.abilities())
+        served = traits_of(node.chain.rules)
+        self.traits = replace(
+            served,
+            has_pending=served.has_pending and "mempool" not in self._refused,
+            can_balance=served.can_balance and "balance" not in self._refused,
+        )
 
     async def _walk(self, span: Span) -> list[WireBlock]:
         """The blocks of the span, oldest first, each fetched by hash from ``upto`` back to ``after``.
@@ -177,6 +219,8 @@ class FakeAdapter:
                 return await question()
         except TimeoutError:
             raise RailUnavailable(f"the node of {self.chain_id} gave no answer in {self._timeout:g} s") from None
+        except NotServed as refused:
+            raise RailUnavailable(str(refused)) from refused
         except Pruned as gone:
             raise NotKept(str(gone), gone.first) from gone
         except ConnectionError as error:

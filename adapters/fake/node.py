@@ -63,6 +63,10 @@ class Pruned(ConnectionError):
         self.first = first
 
 
+class NotServed(ConnectionError):
+    """The node does not serve that method."""
+
+
 class FakeNode:
     """A node. Its faults are attributes, to be set in the middle of a story.
 
@@ -71,6 +75,8 @@ class FakeNode:
     - ``silent``: connected, but it pushes nothing more; ``pushes`` False: it never could
     - ``undecodable``: blocks hold an amount that is no number; ``misshapen``: headers lack their hash
     - ``truncates``: blocks come without their last transaction
+    - ``forgets``: it tells heads, and knows no block by its hash, as where another node answers the next request
+    - ``turns``: lines of blocks that it tells in turn, one for each question for heads, until the next such question
     - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
     - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
     - `pruned_below`: it has no block below that height any more
@@ -79,7 +85,9 @@ class FakeNode:
     - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
     - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
     - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
+    - ``misstates``: what it adds to every balance, in base units
     - ``breaks``: every answer raises this exception, as a defect in an adapter would
+    - ``refuses``: methods that it does not serve, as a whitelist leaves them out
     """
 
     def __init__(self, chain: FakeChain) -> None:
@@ -91,6 +99,8 @@ class FakeNode:
         self.undecodable = False
         self.misshapen = False
         self.truncates = False
+        self.forgets = False
+        self.turns: list[list[Block] | None] = []
         self.traces = True
         self.keeps: int | None = None
         self.pruned_below = 0
@@ -99,7 +109,9 @@ class FakeNode:
         self.finality: int | None = None
         self.finality_at: int | None = None
         self.retold: dict[str, Tx | None] = {}
+        self.misstates = 0
         self.breaks: Exception | None = None
+        self.refuses: frozenset[str] = frozenset()
         self.asked = 0
         """How many questions it was asked."""
         self.latency = 0.0
@@ -147,12 +159,14 @@ class FakeNode:
 
     async def identify(self) -> str:
         """The chain id."""
-        await self._answering()
+        await self._answering("identify")
         return self._claims
 
     async def heads(self) -> WireHeads:
         """The three heads, of one moment."""
-        await self._answering()
+        await self._answering("heads")
+        if self.turns:
+            self._pinned, self.turns = self.turns[0], [*self.turns[1:], self.turns[0]]
         rules, line = self.chain.rules, self._line()
         finality = rules.finality if self.finality is None else self.finality
         if self.finality_at is not None:
@@ -165,14 +179,14 @@ class FakeNode:
 
     async def header_at(self, height: int) -> WireHeader | None:
         """The canonical header at ``height`` or the nearest below; None above the head."""
-        await self._answering()
+        await self._answering("header_at")
         line = self._line()
         return self._header(nearest(line, height)) if height <= line[-1].height else None
 
     async def block(self, block_hash: str) -> WireBlock | None:
         """The block of any branch that has this hash, or None where the node has not got so far."""
-        await self._answering()
-        block = self._known(block_hash)
+        await self._answering("block")
+        block = None if self.forgets else self._known(block_hash)
         if block is not None and block.height < self.pruned_below:
             raise Pruned(block.height, self.pruned_below)
         if block is None or (self.lag and block.height > self._line()[-1].height):
@@ -182,22 +196,23 @@ class FakeNode:
 
     async def balance(self, keys: list[str], token: str, block_hash: str) -> list[str] | None:
         """What each key holds of a token after a block, in digits; None where the node has no such state."""
-        await self._answering()
+        await self._answering("balance")
         block, line = self._known(block_hash), self._line()
         if block is None or block_hash in self._own or block.height > line[-1].height:
             return None
         if self.keeps is not None and block.height <= line[-1].height - self.keeps:
             return None
-        return [str(self.chain.balance(bytes.fromhex(key), token, block_hash)) for key in keys]
+        told = (self.chain.balance(bytes.fromhex(key), token, block_hash) for key in keys)
+        return [str(each + self.misstates) for each in told]
 
     async def mempool(self) -> list[WireTx]:
         """Everything that waits."""
-        await self._answering()
+        await self._answering("mempool")
         return [self._tx(tx) for tx in self.chain.waiting.values() if self.traces or not tx.inner]
 
     # The rest
 
-    async def _answering(self) -> None:
+    async def _answering(self, method: str) -> None:
         # Even the fastest answer gives way to others once, as a socket would: what is unsafe under
         # concurrency shall show here and not first on a real rail.
         self.asked += 1
@@ -208,6 +223,8 @@ class FakeNode:
             raise ConnectionRefusedError(f"the node of {self.chain.chain_id} is down")
         if self.breaks is not None:
             raise self.breaks
+        if method in self.refuses:
+            raise NotServed(f"{method} is not served here")
 
     def _known(self, block_hash: str) -> Block | None:
         return self.chain.blocks.get(block_hash) or self._own.get(block_hash)
@@ -217,6 +234,11 @@ class FakeNode:
         height = parent.height + 1
         named = sha256(f"{parent.hash}/{mark}/{id(self)}".encode()).hexdigest()
         return self._own.setdefault(named, Block(height, named, parent.hash, parent.time, txs))
+
+    @property
+    def line(self) -> list[Block]:
+        """The blocks that it tells now, the oldest first."""
+        return self._line()
 
     def _line(self) -> list[Block]:
         line = self.chain.line if self._pinned is None else self._pinned

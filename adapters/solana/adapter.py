@@ -13,6 +13,7 @@ from adapters.solana.address import key_of, parse_address
 from adapters.solana.decode import NATIVE_ASSET, TOKEN_NAMESPACE
 from adapters.solana.node import NAMESPACE, REFERENCE_LENGTH, SolanaNode
 from indexer.rail import (
+    Ability,
     Address,
     AssetId,
     BadAddress,
@@ -128,6 +129,11 @@ class SolanaAdapter:
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
         """Why this could never be paid (`RefusesPayments`): less than rent, a token account, a bad reference."""
         return await self._open.refusal(address, asset, amount, reference)
+
+    @only_rail_errors
+    async def abilities(self) -> Sequence[Ability]:
+        """`indexer.rail.TellsAbilities`: what the node serves of `adapters.solana.methods`."""
+        return self._open.abilities()
 
     @property
     def _open(self) -> Connection:

@@ -10,14 +10,16 @@ from itertools import compress
 from operator import lt
 from typing import Any
 
-import msgspec
-
 from adapters.solana.address import key_of
 from adapters.solana.wire import VERSION_MAX, Block, Meta, TokenBalance, Transaction
 from indexer.rail import AssetId, BlockRef, ChainId, RailFault, RailUnavailable, Transfer, Watches
+from indexer.rail.decoding import printable, read_text
 
 NATIVE_ASSET = "slip44:501"
 TOKEN_NAMESPACE = "token"
+
+NAME_MOST = 88
+"""Characters of a name at most: a signature's 64 bytes in base58."""
 
 AMOUNT_MOST, AMOUNT_DIGITS = 2**64 - 1, 20
 """Lamports and tokens are counted in 64 bits."""
@@ -56,7 +58,7 @@ def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
     """What the block's transactions brought to watched addresses, in their order.
 
     Raises `RailFault` with the block's hash for content that cannot be read (`Ownerless` where only an owner lacks),
-    `RailUnavailable` if the node gave the transactions without what became of them.
+    `RailUnavailable` if the node gave the transactions without what became of them, or with names that are none.
     """
     try:
         landed = [(tx, meta) for tx in block.transactions if (meta := _meta_of(tx)).err is None]
@@ -68,7 +70,7 @@ def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
         raise Ownerless(
             f"block {ref.height} {ref.hash} cannot be decoded: a token balance does not say whose it is"
         ) from error
-    except (ValueError, msgspec.DecodeError) as error:
+    except ValueError as error:
         raise RailFault(f"block {ref.height} {ref.hash} cannot be decoded: {error}") from error
 
 
@@ -76,8 +78,8 @@ def _meta_of(tx: Transaction) -> Meta:
     """What became of the transaction, if it is one that is understood here (S2)."""
     if tx.meta is None:
         raise RailUnavailable(f"the node kept no balances of transaction {tx.transaction.signatures[0]}")
-    if tx.version != "legacy" and not (isinstance(tx.version, int) and tx.version <= VERSION_MAX):
-        raise ValueError(f"transaction {tx.transaction.signatures[0]} has version {tx.version!r}")
+    if tx.version != "legacy" and not (isinstance(tx.version, int) and 0 <= tx.version <= VERSION_MAX):
+        raise ValueError(f"transaction {tx.transaction.signatures[0]} has version {printable(tx.version, 40)!r}")
     return tx.meta
 
 
@@ -110,12 +112,14 @@ def _credits(tx: Transaction, meta: Meta, ref: BlockRef, watched: Watched, lens:
     found = [*_native_credits(tx, meta, watched, lens), *_token_credits(meta, watched, lens)]
     if not found:
         return
-    keys = tuple(account.pubkey for account in tx.transaction.account_keys)
+    what = f"block {ref.height} {ref.hash}"
+    tx_id = read_text(tx.transaction.signatures[0], NAME_MOST, what)
+    keys = tuple(read_text(account.pubkey, NAME_MOST, what) for account in tx.transaction.account_keys)
     for credit in found:
         if credit.account >= len(keys) or not 0 < credit.amount <= AMOUNT_MOST:
             raise ValueError(f"{credit.amount} at account {credit.account} of {len(keys)} is no payment")
         yield Transfer(
-            tx_id=tx.transaction.signatures[0],
+            tx_id=tx_id,
             # The place within the transaction: lookup tables only grow, so it is the same in any block.
             tx_index=f"account:{credit.account}",
             to=watched[credit.owner],
@@ -185,6 +189,8 @@ def _token_credits(meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit
             holding.book(balance.account_index, sign * _amount(balance))
     for (owner, mint, program), holding in holdings.items():
         if holding.gained > 0:
+            for name in (mint, program or ""):
+                read_text(name, NAME_MOST, "a token balance's mint or program")
             evidence = {"source": "token balance", "mint": mint, "program": program}
             yield _Credit(holding.credited(), owner, lens.token(mint), holding.gained, evidence)
 

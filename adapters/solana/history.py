@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import msgspec
-
 from adapters.solana import wire
 from adapters.solana.rpc import UNSUPPORTED_VERSION, Refused, Rpc
 from adapters.solana.wire import AccountKey, Accounts, Sent, Transaction
@@ -77,7 +75,7 @@ class History:
             raise
         try:
             sent.meta.held_before()
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             raise RailFault(f"transaction {signature} cannot be decoded: {error}") from error
         return sent.slot, _as_in_a_block(sent)
 

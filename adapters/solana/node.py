@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from indexer.rail import ChainId, RailUnavailable
-from indexer.rail.tables import check_keys, need_url, public_name, read_headers, read_timeout, read_url
+from indexer.rail.tables import HTTP_KEYS, HttpOptions, check_keys, need_url, public_name, read_http, read_url
 
-KEYS = ("http", "ws", "headers", "timeout")
+KEYS = ("http", "ws", *HTTP_KEYS)
 NAMESPACE = "solana:"
 REFERENCE_LENGTH = 32
 """Characters of the genesis hash that name a chain (CAIP-2, namespace ``solana``)."""
@@ -21,19 +21,19 @@ class SolanaNode:
     ws: str | None
     timeout: float
     name: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent with every request; they may hold an API key."""
+    options: HttpOptions = field(default_factory=HttpOptions)
+    """Headers with an API key, a proxy, a private authority."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
-        """Read ``{http, ws?, headers?, timeout?}``.
+        """Read ``{http, ws?, timeout?, headers?, proxy?, ca?}``.
 
         Raises ValueError that names the wrong key and never repeats its value.
         """
         check_keys(table, KEYS)
         http = need_url(table, "http", "JSON-RPC", "http", "https")
-        ws, timeout = read_url(table, "ws", "ws", "wss"), read_timeout(table)
-        return cls(http, ws, timeout, public_name(http), read_headers(table))
+        options = read_http(table)
+        return cls(http, read_url(table, "ws", "ws", "wss"), options.timeout, public_name(http), options)
 
 
 def chain_of(genesis: str) -> ChainId:

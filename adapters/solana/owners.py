@@ -34,7 +34,7 @@ async def fill_owners(rpc: Rpc, transactions: Sequence[Transaction], ref: BlockR
     """
     try:
         before = {id(tx): tx.meta.held_before() for tx in transactions if tx.meta is not None}
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise RailFault(f"block {ref.height} {ref.hash} cannot be decoded: {error}") from error
     accounts: set[str] = set()
     for tx in transactions:

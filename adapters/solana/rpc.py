@@ -1,6 +1,5 @@
 """JSON-RPC over HTTP: one session, one post a call, errors in the seam's words. Nothing is tried twice."""
 
-import asyncio
 import re
 from collections.abc import Sequence
 from itertools import count
@@ -12,7 +11,20 @@ import msgspec
 from adapters.solana.node import SolanaNode
 from adapters.solana.wire import Decoder, Reply
 from indexer.rail import RailUnavailable
-from indexer.rail.decoding import ANSWER_MOST, IDENTITY, bound_recursion, decode, printable, read_body
+from indexer.rail.decoding import (
+    IDENTITY,
+    SMALL_MOST,
+    VALUES_AT_ONCE,
+    VALUES_MOST,
+    AnswerTooLarge,
+    decode,
+    decode_beside,
+    printable,
+    read_body,
+)
+from indexer.rail.http import NETWORK_ERRORS, http_session
+from indexer.rail.pacing import TOO_MANY, pace_of, pushed_back_by
+from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -60,6 +72,18 @@ class Nothing(Unreadable):
     """The node answered null where something was asked for."""
 
 
+BLOCK_MOST, LIST_MOST = 32 * 1024 * 1024, 8 * 1024 * 1024
+"""Bytes of a block, of which four may be on their way at once, and of a list: 500,000 slots have five megabytes. A full
+block of 2025 has some ten with its accounts."""
+MOST = {
+    "getBlock": BLOCK_MOST,
+    "getBlocks": LIST_MOST,
+    "getTransaction": LIST_MOST,
+    "getSignaturesForAddress": LIST_MOST,
+    "getTokenAccountsByOwner": LIST_MOST,
+}
+"""Bytes of an answer by its method; `SMALL_MOST` for all others."""
+
 _parts: "msgspec.json.Decoder[list[msgspec.Raw]]" = msgspec.json.Decoder(list[msgspec.Raw])
 _any: "msgspec.json.Decoder[Reply[Any]]" = msgspec.json.Decoder(Reply[Any])
 
@@ -69,18 +93,17 @@ class Rpc:
 
     def __init__(self, node: SolanaNode) -> None:
         self.name = node.name
-        self._url, self._timeout, self._extra = node.http, node.timeout, node.headers
+        self._url, self._timeout, self._options = node.http, node.timeout, node.options
+        self._pace = pace_of(node.http)
+        self._limit = aiohttp.ClientTimeout(total=node.timeout)
         self._numbers = count(1)
         self._takes_batches = True
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Session | None = None
 
     async def open(self) -> None:
         """Make the session, which keeps its connections. Without I/O."""
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout),
-            headers={**self._extra, "Content-Type": "application/json", **IDENTITY},
-            auto_decompress=False,
-        )
+        headers = {"Content-Type": "application/json", **IDENTITY}
+        self._session = open_session(http_session(self._options, headers=headers))
 
     async def close(self) -> None:
         """Let go of all connections. Idempotent."""
@@ -104,11 +127,11 @@ class Rpc:
 
     async def _call(self, decoder: "Decoder[T]", method: str, params: Sequence[Any]) -> T:
         _, body = self._request(method, params)
-        raw = await self._post(method, msgspec.json.encode(body))
-        return self.read(decoder, raw, method)
+        raw = await self._post(method, msgspec.json.encode(body), MOST.get(method, SMALL_MOST))
+        return await self.read_beside(decoder, raw, method)
 
     async def batch(self, calls: Sequence[Call]) -> list[bytes]:
-        """Many calls in one request, so that one node behind the endpoint answers them all (HAZARDS E19).
+        """Many small calls in one request, so that one node behind the endpoint answers them all (HAZARDS E19).
 
         An endpoint that takes no batches is asked one by one: then several nodes may have answered. Replies are in the
         order of ``calls``, to be taken apart by `read`. Raises `RailUnavailable` if any reply is missing.
@@ -121,14 +144,15 @@ class Rpc:
                     raise
                 self._takes_batches = False
         return [
-            await self._post(method, msgspec.json.encode(self._request(method, params)[1])) for method, params in calls
+            await self._post(method, msgspec.json.encode(self._request(method, params)[1]), SMALL_MOST)
+            for method, params in calls
         ]
 
     async def _together(self, calls: Sequence[Call]) -> list[bytes]:
         """One request. Raises `Refused` if the batch as a whole was refused."""
         requests = [self._request(method, params) for method, params in calls]
         what = f"batch of {len(calls)} from {calls[0][0]}"
-        raw = await self._post(what, msgspec.json.encode([body for _, body in requests]))
+        raw = await self._post(what, msgspec.json.encode([body for _, body in requests]), SMALL_MOST)
         if not raw.lstrip().startswith(b"["):
             # One object for the whole batch is how a node says that it takes none.
             self.read(_any, raw, what)
@@ -143,16 +167,29 @@ class Rpc:
         return [replies[number] for number, _ in requests]
 
     def read(self, decoder: "Decoder[T]", raw: bytes, method: str) -> T:
-        """One reply's result. Raises as `call`; a null where something was asked for has the wrong shape as well."""
-        bound_recursion()
+        """One small reply's result. Raises as `call`; a null where something was asked for is a wrong shape as well."""
         try:
-            reply = decoder.decode(raw)
-        except (msgspec.DecodeError, RecursionError) as error:
-            what = f"{self.name} {method}"
-            raise Unreadable(f"{what}: an answer of the wrong shape: {printable(error)}", raw) from error
+            reply = decode(raw, decoder, f"{self.name} {method}")
+        except RailUnavailable as error:
+            raise Unreadable(str(error), raw) from error
+        return self._result(reply, raw, method)
+
+    async def read_beside(self, decoder: "Decoder[T]", raw: bytes, method: str) -> T:
+        """The same for any reply: a large one is decoded beside the loop. Raises `AnswerTooLarge` as well."""
+        most = VALUES_MOST if method == "getBlock" else VALUES_AT_ONCE
+        try:
+            reply = await decode_beside(raw, decoder, f"{self.name} {method}", most)
+        except AnswerTooLarge:
+            raise
+        except RailUnavailable as error:
+            raise Unreadable(str(error), raw) from error
+        return self._result(reply, raw, method)
+
+    def _result(self, reply: Reply[T], raw: bytes, method: str) -> T:
         if reply.error is not None:
             message = printable(reply.error.message)
-            raise Refused(f"{self.name} {method} refused: {message} ({reply.error.code})", reply.error.code)
+            code = reply.error.code
+            raise Refused(f"{self.name} {method} refused: {message} ({printable(code, 40)})", code)
         if reply.result is None:
             raise Nothing(f"{self.name} {method}: an answer of nothing", raw)
         return reply.result
@@ -161,24 +198,29 @@ class Rpc:
         number = next(self._numbers)
         return number, {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
 
-    async def _post(self, method: str, body: bytes) -> bytes:
-        """Post and read, once. Raises `Refused` for a no by status, `RailUnavailable` for what else can happen."""
+    async def _post(self, method: str, body: bytes, most: int) -> bytes:
+        """Post and read at most so many bytes, once.
+
+        Raises `Refused` for a no by status, `RailUnavailable` for what else can happen.
+        """
         if self._session is None:
             raise RailUnavailable(f"{self.name}: not connected")
         what = f"{self.name} {method}"
+        await self._pace.turn(self.name)
         try:
-            async with self._session.post(self._url, data=body, allow_redirects=False) as response:
-                answer = await read_body(response, ANSWER_MOST, what)
-                status = response.status
+            async with self._session.post(self._url, data=body, allow_redirects=False, timeout=self._limit) as response:
+                answer = await read_body(response, most, what)
+                status, retry = response.status, response.headers.get("Retry-After")
         except TimeoutError as error:
             raise RailUnavailable(f"{what}: no answer within {self._timeout:g} s") from error
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        except NETWORK_ERRORS as error:
             # The error's own words could hold the URL, and with it an API key.
             raise RailUnavailable(f"{what}: {type(error).__name__}") from error
+        if pushed_back_by(self._pace, status, retry, f"HTTP {status}"):
+            raise Refused(f"{what} refused: HTTP {status}, too many requests", TOO_MANY)
+        self._pace.answered()
         if status >= 400 and not answer.lstrip().startswith((b"{", b"[")):
             if status in REFUSING:
                 raise Refused(f"{what} refused: HTTP {status}", status)
             raise RailUnavailable(f"{what}: HTTP {status}")
-        if status == 429:
-            raise Refused(f"{what} refused: HTTP 429, too many requests", 429)
         return answer

@@ -26,7 +26,7 @@ from adapters.solana.rpc import (
 )
 from adapters.solana.wire import Block, Header, Latest, Listed, Reply, block_ref
 from indexer.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, RailFault, RailUnavailable, Transfer
-from indexer.rail.decoding import printable
+from indexer.rail.decoding import VALUES_MOST, decode, printable, read_text
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
 """``processed`` is never asked for: it can vanish, and nobody may be paid by it (HAZARDS S10)."""
@@ -47,6 +47,9 @@ def since(slot: int) -> dict[str, Any]:
     return {**CONFIRMED, "minContextSlot": slot}
 
 
+_named: "wire.Decoder[wire.Named]" = msgspec.json.Decoder(Reply[wire.Named])
+
+
 class NoBlock(RailUnavailable):
     """The node has no block at a slot that should have one: it is not there yet, or this node has lost it."""
 
@@ -58,6 +61,8 @@ class Source:
         self._rpc = rpc
         self._chain_id = chain_id
         self._headers: OrderedDict[str, BlockRef] = OrderedDict()
+        self.limited = True
+        """Whether `getBlocksWithLimit` is served; else `getBlocks` is asked up to the newest slot."""
         self._told = 0
         """The highest slot that the node has told of."""
 
@@ -151,7 +156,10 @@ class Source:
 
         That the chain ends below it proves nothing: so it looks from a node that is behind (HAZARDS S15).
         """
-        above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
+        if self.limited:
+            above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
+        else:
+            above = await self.slots(slot + 1, max(self._told, slot + 1))
         return bool(above) and (await self.header(above[0]))[1].parent_slot < slot
 
     async def check_kept(self, low: int) -> None:
@@ -249,7 +257,7 @@ class Source:
 def _name_of(raw: bytes) -> str | None:
     """The hash of what is a block and yet cannot be read; None if it is no block at all, or one without a hash."""
     try:
-        reply = msgspec.json.decode(raw, type=Reply[wire.Named])
-    except msgspec.DecodeError:
+        reply = decode(raw, _named, "a block", VALUES_MOST)
+        return None if reply.result is None else read_text(reply.result.blockhash, wire.HASH_MOST, "a block")
+    except RailUnavailable:
         return None
-    return None if reply.result is None else reply.result.blockhash

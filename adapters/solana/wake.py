@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
-from websockets.asyncio.client import ClientConnection
 
 from adapters.solana.node import SolanaNode
 from indexer.rail import RailUnavailable
 from indexer.rail.push import Bell, Follow
+from indexer.rail.transport import Socket
 from indexer.rail.websocket import over_websocket
 
 SILENCE_SECONDS = 1.5
@@ -35,15 +35,15 @@ class Slots:
     """The subscription to a node's slots. ``slot`` asks for the newest confirmed one; raises `RailUnavailable`."""
 
     def __init__(self, node: SolanaNode, slot: Callable[[], Awaitable[int]]) -> None:
-        self._url, self._name, self._timeout = node.ws or "", node.name, node.timeout
+        self._url, self._name, self._timeout, self._options = node.ws or "", node.name, node.timeout, node.options
         self._slot = slot
 
     @property
     def follow(self) -> Follow:
         """For `indexer.rail.push.Push`."""
-        return over_websocket(self._url, self._name, self._timeout, self._subscribe, self._read)
+        return over_websocket(self._url, self._name, self._options, self._subscribe, self._read)
 
-    async def _subscribe(self, socket: ClientConnection) -> None:
+    async def _subscribe(self, socket: Socket) -> None:
         await socket.send(SUBSCRIBE, text=True)
         async with asyncio.timeout(self._timeout):
             while (message := _decoder.decode(await socket.recv())).id != 1:
@@ -51,7 +51,7 @@ class Slots:
         if message.result is None:
             raise RailUnavailable(f"{self._name}: the websocket refused slotSubscribe")
 
-    async def _read(self, socket: ClientConnection, bell: Bell) -> RailUnavailable:
+    async def _read(self, socket: Socket, bell: Bell) -> RailUnavailable:
         """Ring at each push, until slots are confirmed and nothing is pushed (E22); says so.
 
         A slot is pushed before it is confirmed. So if the first look after a silence finds one slot and the next

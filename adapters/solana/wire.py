@@ -9,7 +9,7 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 
 from indexer.rail import BlockRef, RailUnavailable
-from indexer.rail.decoding import read_text, read_time
+from indexer.rail.decoding import LARGE, Decodes, read_text, read_time
 
 HASH_MOST = 64
 """Characters of a block's hash at most: 32 bytes in base58 have 44."""
@@ -107,8 +107,11 @@ class Meta(msgspec.Struct, rename="camel", gc=False):
     post_token_balances: list[TokenBalance]
 
     def held_before(self) -> list[TokenBalance]:
-        """The token balances before the transaction. Raises `msgspec.DecodeError`."""
-        return _balances_decoder.decode(self.pre_token_balances)
+        """The token balances before the transaction. Raises ValueError."""
+        try:
+            return _balances_decoder.decode(self.pre_token_balances)
+        except RecursionError as error:
+            raise ValueError("token balances with too many levels of nesting") from error
 
 
 class Transaction(msgspec.Struct, gc=False):
@@ -123,6 +126,12 @@ class Block(Header, gc=False):
     """A block with the accounts of its transactions."""
 
     transactions: list[Transaction]
+
+
+class BareBlock(Header, gc=False):
+    """The same, its transactions not decoded yet."""
+
+    transactions: list[msgspec.Raw]
 
 
 class Listed(Header, gc=False):
@@ -227,10 +236,31 @@ class ManyAccounts(msgspec.Struct):
     value: list[Owned | None]
 
 
-Decoder: TypeAlias = "msgspec.json.Decoder[Reply[T]]"
+_block: "msgspec.json.Decoder[Reply[Block]]" = msgspec.json.Decoder(Reply[Block])
+_bare_block: "msgspec.json.Decoder[Reply[BareBlock]]" = msgspec.json.Decoder(Reply[BareBlock])
+_transaction: "msgspec.json.Decoder[Transaction]" = msgspec.json.Decoder(Transaction)
+
+
+class BlockDecoder:
+    """Decodes a reply with a block: a large one transaction by transaction, so that other threads run in between."""
+
+    def decode(self, raw: bytes | msgspec.Raw, /) -> Reply[Block]:
+        """Return the reply. Raises ValueError, RecursionError."""
+        if len(raw) < LARGE:
+            return _block.decode(raw)
+        reply = _bare_block.decode(raw)
+        bare = reply.result
+        if bare is None:
+            return Reply(reply.id, None, reply.error)
+        txs = [_transaction.decode(each) for each in bare.transactions]
+        block = Block(bare.blockhash, bare.previous_blockhash, bare.parent_slot, bare.block_time, txs)
+        return Reply(reply.id, block, reply.error)
+
+
+Decoder: TypeAlias = "Decodes[Reply[T]]"
 
 header_decoder: "Decoder[Header]" = msgspec.json.Decoder(Reply[Header])
-block_decoder: "Decoder[Block]" = msgspec.json.Decoder(Reply[Block])
+block_decoder: "Decoder[Block]" = BlockDecoder()
 latest_decoder: "Decoder[Latest]" = msgspec.json.Decoder(Reply[Latest])
 listed_decoder: "Decoder[Listed]" = msgspec.json.Decoder(Reply[Listed])
 sent_decoder: "Decoder[Sent]" = msgspec.json.Decoder(Reply[Sent])

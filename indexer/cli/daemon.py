@@ -7,7 +7,7 @@ import click
 from indexer.cli.exits import Exit, Unusable
 from indexer.cli.lookup import rail_config
 from indexer.cli.options import config_option, json_option
-from indexer.cli.output import emit, show
+from indexer.cli.output import complain, emit, say, show
 from indexer.config import Config
 
 
@@ -41,14 +41,14 @@ def migrate(config: Config, as_json: bool) -> None:
 
     done = asyncio.run(bring_up_to_date(config))
     if done.missing_roles:
-        click.echo(f"railwatch: nobody has made {', '.join(done.missing_roles)}. {ROLES_TODO}", err=True)
+        complain(f"railwatch: nobody has made {', '.join(done.missing_roles)}. {ROLES_TODO}")
     if as_json:
         emit({"applied": [{"version": each.version, "name": each.name} for each in done.applied]})
         return
     for each in done.applied:
-        click.echo(f"applied {each.version:04} ({each.name})")
+        say(f"applied {each.version:04} ({each.name})")
     if not done.applied:
-        click.echo("the schema is up to date")
+        say("the schema is up to date")
 
 
 @click.command()
@@ -56,14 +56,25 @@ def migrate(config: Config, as_json: bool) -> None:
 @json_option
 def check(config: Config, as_json: bool) -> None:
     """Look at the configuration, the database and each node, and say what to do. Changes nothing."""
-    from indexer.daemon.registry import open_node, open_rail
-    from indexer.daemon.supervisor import rail_mirror
-    from indexer.ops.doctor import examine, render_findings
+    from indexer.daemon.preview import preview_rail
+    from indexer.daemon.registry import named_nodes, open_node, open_rail
+    from indexer.daemon.supervisor import mirror_settings, rail_mirror
+    from indexer.ops.doctor import examine
+    from indexer.ops.findings import Daemon, render_report
+    from indexer.ops.logs import configure_logging
 
-    findings = asyncio.run(examine(config, open_node, lambda rail: rail_mirror(config, rail, open_rail(rail).traits)))
-    failed = any(each.level == "fail" for each in findings)
+    daemon = Daemon(
+        open_node,
+        named_nodes,
+        lambda rail: rail_mirror(config, rail, open_rail(rail).traits),
+        preview_rail,
+        mirror_settings(config),
+    )
+    # What the daemon's own code would log is told as findings.
+    configure_logging(config.log.format, "error", config.secrets())
+    report = asyncio.run(examine(config, daemon))
     if as_json:
-        emit({"ok": not failed, "findings": findings})
+        emit({"ok": not report.failed, "findings": report.findings, "nodes": report.nodes})
     else:
-        show(render_findings(findings))
-    click.get_current_context().exit(Exit.WRONG if failed else Exit.OK)
+        show(render_report(report))
+    click.get_current_context().exit(Exit.WRONG if report.failed else Exit.OK)

@@ -13,6 +13,7 @@ from indexer.config.tables import NAME, Table
 from indexer.config.units import check_url, host_and_port, place_of_url
 from indexer.core.cases import SEVERITY
 from indexer.core.states import DetectionState, InvoiceState
+from indexer.rail.tables import read_proxy
 
 PREFIX = "whsec_"
 SECRET_BYTES = range(24, 65)
@@ -108,6 +109,9 @@ class DeliverConfig(Table):
         default=(), description='networks that are yours, such as ["10.1.0.0/16", "127.0.0.1/32"]'
     )
     listen: str | None = Field(default=None, description='HOST:PORT of metrics and health, such as "127.0.0.1:9465"')
+    proxy: SecretStr | None = Field(
+        default=None, description="a URL of an http:// or socks5:// proxy by which everything is posted"
+    )
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -119,6 +123,16 @@ class DeliverConfig(Table):
     def _listen(cls, value: str | None) -> str | None:
         if value is not None:
             host_and_port(value)
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                read_proxy(value.get_secret_value())
+            except ValueError:
+                raise ValueError("is no URL of a proxy with host and port") from None
         return value
 
     @field_validator("allow", mode="before")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from indexer.config import AssetConfig, RailConfig
+from indexer.config import RailConfig
 from indexer.store.database import Database
 from indexer.store.mirror import assets_in_demand
 
@@ -26,5 +26,4 @@ async def _extended(database: Database, rail: RailConfig) -> RailConfig:
         assets=[each.contract or each.symbol for each in wanted],
         why="open orders ask for them, though the configuration has them no longer",
     )
-    more = [AssetConfig(symbol=each.symbol, contract=each.contract, decimals=each.decimals) for each in wanted]
-    return rail.model_copy(update={"assets": (*rail.assets, *more)})
+    return rail.with_assets(wanted)

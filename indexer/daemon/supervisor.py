@@ -25,7 +25,7 @@ from indexer.daemon.registry import open_rail
 from indexer.daemon.runner import RailRunner
 from indexer.daemon.watchlist import Family
 from indexer.known import default_tiers
-from indexer.rail import ChainId, Traits
+from indexer.rail import AssetId, ChainId, Traits
 from indexer.store.clock import ClockStore
 from indexer.store.database import Database
 from indexer.store.errors import StoreUnavailable
@@ -118,29 +118,51 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
 
 async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> None:
     """Follow until cancelled; `run_daemon` without the signals."""
-    rails = [rail for rail in config.rails if only_rail in (None, rail.name)]
-    nodes = [open_rail(rail) for rail in rails]
     async with open_database(config) as database:
-        await _mirror(database, config, rails, nodes, only=only_rail is not None)
-        rails = await with_assets_in_demand(database, rails)
-        nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
-        families = await _load_families(database, {node.traits.family for node in nodes})
-        runners = [
-            _runner(database, families[node.traits.family], rail, node, reporter)
-            for rail, node in zip(rails, nodes, strict=True)
-        ]
-        structlog.get_logger().info("daemon.started", rails=[rail.name for rail in rails])
-        async with asyncio.TaskGroup() as tasks:
-            errands: dict[str, Callable[[], Awaitable[None]]] = {
-                **{f"rail.{runner.name}": runner.run for runner in runners},
-                "closing": lambda: _close_watches(database),
-                "alarms": Alarms(ClockStore(database), reporter.failed).run,
-                "beat": lambda: _beat(runners, reporter),
-                "counting": lambda: _count(database, reporter),
-            }
-            for name, errand in errands.items():
-                tasks.create_task(keep_running(name, errand, reporter.failed), name=name)
-            reporter.ready()
+        await mirror_rails(database, config, only_rail)
+        await follow(database, config, only_rail, reporter)
+
+
+async def follow(
+    database: Database,
+    config: Config,
+    only_rail: str | None,
+    reporter: Reporter,
+    arrange: Callable[[RailRunner], None] = lambda _: None,
+) -> None:
+    """Follow the rails that `mirror_rails` mirrored, until cancelled. ``arrange`` gets each runner before it runs."""
+    rails = await with_assets_in_demand(database, _rails(config, only_rail))
+    nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
+    families = await _load_families(database, {node.traits.family for node in nodes})
+    runners = [
+        _runner(database, families[node.traits.family], rail, node, reporter)
+        for rail, node in zip(rails, nodes, strict=True)
+    ]
+    for runner in runners:
+        arrange(runner)
+    structlog.get_logger().info("daemon.started", rails=[rail.name for rail in rails])
+    async with asyncio.TaskGroup() as tasks:
+        errands: dict[str, Callable[[], Awaitable[None]]] = {
+            **{f"rail.{runner.name}": runner.run for runner in runners},
+            "closing": lambda: _close_watches(database),
+            "alarms": Alarms(ClockStore(database), reporter.failed).run,
+            "beat": lambda: _beat(runners, reporter),
+            "counting": lambda: _count(database, reporter),
+        }
+        for name, errand in errands.items():
+            tasks.create_task(keep_running(name, errand, reporter.failed), name=name)
+        reporter.ready()
+
+
+def _rails(config: Config, only: str | None) -> list[RailConfig]:
+    return [rail for rail in config.rails if only in (None, rail.name)]
+
+
+async def mirror_rails(database: Database, config: Config, only_rail: str | None) -> None:
+    """Write what services may know of the configured rails (or ``only_rail``) to the tables. Asks no node."""
+    rails = _rails(config, only_rail)
+    nodes = [open_rail(rail) for rail in rails]
+    await _mirror(database, config, rails, nodes, only=only_rail is not None)
 
 
 async def _mirror(
@@ -148,8 +170,14 @@ async def _mirror(
 ) -> None:
     mirrors = [rail_mirror(config, rail, node.traits) for rail, node in zip(rails, nodes, strict=True)]
     async with database.connection() as connection:
-        settings = {"closes_in": config.invoices.keep_watching}
-        await mirror(connection, mirrors, settings, only=only, unfollowed=config.invoices.unfollowed_rails)
+        await mirror(
+            connection, mirrors, mirror_settings(config), only=only, unfollowed=config.invoices.unfollowed_rails
+        )
+
+
+def mirror_settings(config: Config) -> dict[str, int]:
+    """What is mirrored besides rails: ``closes_in``, seconds of watching after an invoice's window."""
+    return {"closes_in": config.invoices.keep_watching}
 
 
 def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
@@ -181,21 +209,32 @@ async def _load_families(database: Database, names: Iterable[str]) -> dict[str, 
 def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet, reporter: Reporter) -> RailRunner:
     traits = node.traits
     ids = {each.contract: asset_id(rail.chain_id, traits, each.contract) for each in rail.assets}
-    by_contract = {
-        "" if contract is None else contract.lower() if traits.fold_case else contract: asset
-        for contract, asset in ids.items()
-    }
     return RailRunner(
         name=rail.name,
         node=node,
         database=database,
         family=family,
-        assets=by_contract,
-        pace=Pace(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after),
+        assets=assets_by_contract(rail, traits),
+        pace=rail_pace(rail),
         configured={ids[each.contract]: each.min_amount for each in rail.assets},
         reconcile_every=rail.reconcile_every,
         failed=reporter.failed,
     )
+
+
+def assets_by_contract(rail: RailConfig, traits: Traits) -> dict[str, AssetId]:
+    """The rail's assets by contract as the rail spells it, the native one at ``""`` (`indexer.rail.Watches`)."""
+    return {
+        "" if each.contract is None else each.contract.lower() if traits.fold_case else each.contract: asset_id(
+            rail.chain_id, traits, each.contract
+        )
+        for each in rail.assets
+    }
+
+
+def rail_pace(rail: RailConfig) -> Pace:
+    """How the configuration wants the rail to be followed."""
+    return Pace(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after)
 
 
 async def _close_watches(database: Database) -> None:

@@ -1,16 +1,21 @@
 """One attempt to post one event, bounded in time and in what it reads. Only 2xx counts as accepted."""
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from indexer.config import DeliverConfig, WebhookConfig
 from indexer.deliver.events import body_of
-from indexer.deliver.guard import Guard
+from indexer.deliver.guard import Forbidden, Guard
 from indexer.deliver.lookup import Lookup
 from indexer.deliver.signing import Signer
+from indexer.rail.http import http_session
+from indexer.rail.pacing import retry_after
+from indexer.rail.tables import HttpOptions
 from indexer.store.webhooks import Owed
 
 BODY_MAX = 16_384
@@ -38,15 +43,19 @@ class Sender:
         self._limit = webhook.concurrency
         self._timeout = aiohttp.ClientTimeout(total=webhook.timeout)
         self._lookup = Lookup()
+        self._proxy = deliver.proxy.get_secret_value() if deliver.proxy else None
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
+        if self._proxy is not None:
+            # It is the proxy that resolves the name and decides where it may lead; what is no name is checked here.
+            self._session = http_session(HttpOptions(proxy=self._proxy), headers=HEADERS, limit=self._limit)()
+            return self
         connector = aiohttp.TCPConnector(
             limit=self._limit, resolver=self._lookup, socket_factory=self._guard.make_socket
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            timeout=self._timeout,
             headers=HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -67,7 +76,10 @@ class Sender:
         body = body_of(owed.facts)
         headers = self._signer.headers(owed.event_id, body)
         try:
-            async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+            self._check_literal()
+            async with self._session.post(
+                self._url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
+            ) as response:
                 answer = _judge(response)
                 await _drain(response)
                 return answer
@@ -75,14 +87,36 @@ class Sender:
             return Answer(f"no answer within {self._timeout.total:g} s")
         except aiohttp.ClientError as error:
             return Answer(_words(error))
+        except Forbidden as error:
+            return Answer(str(error))
+        except OSError as error:
+            # Only a proxy's connection fails so: the others' errors are aiohttp's own.
+            return Answer(f"cannot connect by the proxy: {error.strerror or error}")
+
+    def _check_literal(self) -> None:
+        """Behind a proxy: refuse an address that the guard would refuse. Raises `Forbidden`."""
+        host = urlsplit(self._url).hostname or ""
+        if self._proxy is None:
+            return
+        if host == "localhost" or _is_address(host):
+            self._guard.check("127.0.0.1" if host == "localhost" else host)
+        elif not self._url.lower().startswith("https:") and not host.endswith(".onion"):
+            raise Forbidden(f"{host} is a name, and by a proxy events go there over https only")
 
 
 def _judge(response: aiohttp.ClientResponse) -> Answer:
     if 200 <= response.status < 300:
         return Answer()
     told = " (redirects are not followed)" if 300 <= response.status < 400 else ""
-    asked = response.headers.get("Retry-After", "")
-    return Answer(f"HTTP {response.status}{told}", float(asked) if asked.isdecimal() and len(asked) < 8 else None)
+    return Answer(f"HTTP {response.status}{told}", retry_after(response.headers.get("Retry-After")))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

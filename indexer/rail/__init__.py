@@ -1,10 +1,12 @@
 """The public seam: all that an adapter may import."""
 
+from indexer.rail.abilities import Ability, Method, TellsAbilities
 from indexer.rail.adapter import ChecksAssets, OpenNode, RailAdapter, RefusesPayments, TellsBalances
 from indexer.rail.errors import (
     AdapterDefect,
     BadAddress,
     BlockGone,
+    MethodsMissing,
     NotKept,
     PendingUnknown,
     RailError,
@@ -30,6 +32,7 @@ from indexer.rail.types import (
 
 __all__ = [
     "NOBODY",
+    "Ability",
     "AdapterDefect",
     "Address",
     "AssetId",
@@ -40,6 +43,8 @@ __all__ = [
     "ChainId",
     "ChecksAssets",
     "Heads",
+    "Method",
+    "MethodsMissing",
     "NotKept",
     "OpenNode",
     "PendingUnknown",
@@ -52,6 +57,7 @@ __all__ = [
     "Scanned",
     "Simulator",
     "Span",
+    "TellsAbilities",
     "TellsBalances",
     "Traits",
     "Transfer",

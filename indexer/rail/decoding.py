@@ -12,29 +12,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import re
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from indexer.rail.errors import RailUnavailable
+from indexer.rail.printable import printable as printable_text
 
 if TYPE_CHECKING:
-    import aiohttp
+    from indexer.rail.transport import Response
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 IDENTITY = {"Accept-Encoding": "identity"}
 """The request header that asks a node for plain bytes. A node that compresses all the same is read with a bound."""
 ANSWER_MOST = 64 * 1024 * 1024
 """Bytes of one answer, decompressed, unless the caller has a cap of its own."""
+SMALL_MOST = 1024 * 1024
+"""Bytes of an answer that holds a few values (an id, a number, an error), whatever it was asked with."""
 LARGE = 4 * 1024 * 1024
 """Bytes from which an answer is decoded in a thread: 4 MiB take some 20 ms."""
+VALUES_MOST = 3_000_000
+"""Values in one answer. Bytes alone bound no memory: an empty array is three bytes, and sixty once it is decoded."""
+VALUES_AT_ONCE = 1_000_000
+"""Values that one call of a decoder may build: it holds the interpreter's lock to its end, here for some 100 ms."""
 NESTING_MOST = 3 * 1024 + 64
 """Levels of arrays and objects: 1,024 calls (yellow paper) at two levels each, with a margin. Deeper is hostile."""
 RECURSION_LIMIT = 1_000
@@ -44,6 +54,9 @@ FIRST_TIME = datetime(2009, 1, 1, tzinfo=UTC)
 """No chain has an older block, except for genesis blocks without a time."""
 AHEAD = timedelta(days=1)
 """How far a block's time may lie ahead of our clock."""
+
+ERROR_STATUS = 400
+"""The first of HTTP's statuses that are errors."""
 
 _CHUNK = 256 * 1024
 _ROUNDS = 32
@@ -57,32 +70,45 @@ _HEX = re.compile(r"0x(?:[0-9a-fA-F]{2})*+")
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 
 
+class Decodes(Protocol[T_co]):
+    """A decoder of msgspec's, or one made of several. Raises ValueError or RecursionError."""
+
+    def decode(self, buf: bytes | msgspec.Raw, /) -> T_co:
+        """Return the typed value."""
+
+
 class AnswerTooLarge(RailUnavailable):
     """The answer is larger than the caller's cap. Asking for less may help."""
+
+
+class TooMany(AnswerTooLarge):
+    """The answer has more values than its decoder may build. Asking for less may help."""
 
 
 class TooDeep(RailUnavailable):
     """The answer has more levels of nesting than a recursive decoder may follow."""
 
 
-async def read_body(response: aiohttp.ClientResponse, most: int, what: str) -> bytes:
+async def read_body(response: Response, most: int, what: str) -> bytes:
     """Return the body, at most ``most`` bytes after decompression. Raises `AnswerTooLarge` or `RailUnavailable`.
 
-    The session must have ``auto_decompress=False``: aiohttp inflates a whole chunk before anybody can count it.
+    What comes with an error's status has at most `SMALL_MOST`. The session must have ``auto_decompress=False``: aiohttp
+    inflates a whole chunk before anybody can count it.
     """
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     inflate = _inflater(coding, what)
-    parts: list[bytes] = []
-    size = 0
+    if response.status >= ERROR_STATUS:
+        most = min(most, SMALL_MOST)
+    # It gives its bytes away without a copy, which a list of parts cannot.
+    body = io.BytesIO()
     async for chunk in response.content.iter_chunked(_CHUNK):
         for part in inflate(chunk) if inflate else (chunk,):
-            size += len(part)
-            if size > most:
+            if body.tell() + len(part) > most:
                 raise AnswerTooLarge(f"{what}: the answer is larger than {most:,} bytes")
-            parts.append(part)
+            body.write(part)
             if inflate:
                 await asyncio.sleep(0)
-    return b"".join(parts)
+    return body.getvalue()
 
 
 def _inflater(coding: str, what: str) -> Callable[[bytes], Iterator[bytes]] | None:
@@ -106,9 +132,13 @@ def _inflater(coding: str, what: str) -> Callable[[bytes], Iterator[bytes]] | No
     return inflate
 
 
-def decode(raw: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], what: str) -> T:
-    """Return the decoded value. Raises `RailUnavailable` for another shape, `TooDeep` for too many levels."""
+def decode(raw: bytes | msgspec.Raw, decoder: Decodes[T], what: str, most: int = VALUES_AT_ONCE) -> T:
+    """Return the decoded value. Raises `RailUnavailable` for another shape, `TooDeep` for too many levels.
+
+    Raises `TooMany` for more than ``most`` values, which only who leaves the inner ones undecoded may set higher.
+    """
     bound_recursion()
+    check_values(raw, most, what)
     try:
         return decoder.decode(raw)
     except ValueError as error:
@@ -124,7 +154,7 @@ def decode_each(raw: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], what
     msgspec holds the interpreter's lock for a whole call, also in a thread; this bounds the time of each call. Raises
     as `decode`.
     """
-    return [decode(item, decoder, what) for item in decode(raw, _items, what) or ()]
+    return [decode(item, decoder, what) for item in decode(raw, _items, what, VALUES_MOST) or ()]
 
 
 _items: msgspec.json.Decoder[list[msgspec.Raw] | None] = msgspec.json.Decoder(list[msgspec.Raw] | None)
@@ -133,6 +163,27 @@ _items: msgspec.json.Decoder[list[msgspec.Raw] | None] = msgspec.json.Decoder(li
 async def off_loop(size: int, work: Callable[[], T]) -> T:
     """Return what ``work`` does with ``size`` bytes: here if they are few, else in a thread beside the loop."""
     return work() if size < LARGE else await asyncio.to_thread(work)
+
+
+async def decode_beside(raw: bytes | msgspec.Raw, decoder: Decodes[T], what: str, most: int = VALUES_AT_ONCE) -> T:
+    """Return what `decode` does, in a thread beside the loop where the answer is large."""
+    return await off_loop(len(raw), lambda: decode(raw, decoder, what, most))
+
+
+def check_values(raw: bytes | msgspec.Raw, most: int, what: str) -> None:
+    """Raise `TooMany` if ``raw`` has more than ``most`` values: one for each comma and each opening bracket.
+
+    Those inside texts are counted too, of which a node's own answers have few. What is smaller than a mebibyte is not
+    counted: half a million values are the most that it can hold.
+    """
+    if len(raw) <= SMALL_MOST:
+        return
+    text = bytes(raw)
+    values = 0
+    for at in range(0, len(text), _CHUNK):
+        values += sum(text.count(sign, at, at + _CHUNK) for sign in (b",", b"[", b"{"))
+        if values > most:
+            raise TooMany(f"{what}: the answer has more than {most:,} values")
 
 
 def bound_recursion() -> None:
@@ -196,7 +247,7 @@ def read_quantity(text: str, what: str) -> int:
 
 def read_time(seconds: int, what: str, ahead: timedelta = AHEAD) -> datetime:
     """Return a block's time, given in seconds since 1970: from 2009 up to ``ahead`` of our clock."""
-    latest = datetime.now(UTC) + ahead
+    latest = datetime.fromtimestamp(time.time(), UTC) + ahead
     if not FIRST_TIME.timestamp() <= seconds <= latest.timestamp():
         raise RailUnavailable(f"{what}: {printable(seconds, 40)} is no time of a block: before 2009 or in the future")
     return datetime.fromtimestamp(seconds, UTC)
@@ -217,13 +268,5 @@ def read_text(text: str, most: int, what: str) -> str:
 
 
 def printable(text: object, most: int = 200) -> str:
-    """Return a node's words for a reason or a log: no control characters, at most ``most`` characters."""
-    try:
-        words = str(text)
-    except ValueError:
-        # Python refuses to write out a number of more than 4,300 digits.
-        return "a number of thousands of digits"
-    clean = words[:most]
-    if not clean.isprintable():
-        clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
-    return clean if len(words) <= most else clean + "..."
+    """Return a node's words for a reason or a log: one line of at most ``most`` characters, nothing in it invisible."""
+    return printable_text(text, most)

@@ -1,5 +1,9 @@
 """The three errors that leave an adapter, each named by what the daemon does next, and one for bad input."""
 
+from collections.abc import Sequence
+
+from indexer.rail.abilities import Ability
+
 
 class RailError(Exception):
     """An adapter could not answer. Only its three kinds are ever raised."""
@@ -27,6 +31,17 @@ class PendingUnknown(RailUnavailable):
     A snapshot that is not whole would say of payments that they were dropped, so there is none. The node is well
     otherwise: blocks are followed, and only what depends on the mempool waits (no window ends meanwhile).
     """
+
+
+class MethodsMissing(RailUnavailable):
+    """The node refuses methods that the rail cannot do without. The message names each, and the setting that allows it.
+
+    ``abilities`` is the whole table of what it serves.
+    """
+
+    def __init__(self, message: str, abilities: Sequence[Ability] = ()) -> None:
+        super().__init__(message)
+        self.abilities = abilities
 
 
 class AdapterDefect(RailUnavailable):

@@ -4,7 +4,9 @@ Each function raises ValueError that names the wrong key and never repeats its v
 """
 
 import re
+import ssl
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,6 +76,56 @@ def read_headers(table: Mapping[str, Any]) -> dict[str, str]:
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
             raise ValueError(f"node: headers: the value of {name} must be a plain text that is not empty")
     return dict(headers)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How a node is reached: what every adapter that speaks HTTP or websockets has in its node's table.
+
+    ``proxy`` is a URL of http, socks5 or socks4, by which names are resolved as well (Tor). ``ca`` holds certificates
+    in PEM, which are trusted in place of the system's. Both, and ``headers``, may hold secrets.
+    """
+
+    timeout: float = TIMEOUT_SECONDS
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    ca: str | None = field(default=None, repr=False)
+
+
+HTTP_KEYS = ("timeout", "headers", "proxy", "ca")
+PROXY_SCHEMES = ("http", "socks5", "socks5h", "socks4")
+
+
+def read_http(table: Mapping[str, Any]) -> HttpOptions:
+    """``{timeout?, headers?, proxy?, ca?}``; ``ca_file`` names the file that ``ca`` is read from."""
+    return HttpOptions(read_timeout(table), read_headers(table), read_proxy(table.get("proxy")), _ca(table.get("ca")))
+
+
+def read_proxy(value: object) -> str | None:
+    """The URL of a proxy, with host and port; None where there is none."""
+    if value is None:
+        return None
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+        good = parts is not None and parts.scheme in PROXY_SCHEMES and parts.hostname and parts.port
+    except ValueError:
+        good = False
+    if not good:
+        wanted = ", ".join(f"{scheme}://" for scheme in PROXY_SCHEMES)
+        raise ValueError(f"node: proxy must be a URL with host and port that starts with one of {wanted}")
+    return str(value)
+
+
+def _ca(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or "-----BEGIN CERTIFICATE-----" not in value:
+        raise ValueError("node: ca must hold certificates in PEM form; ca_file names a file with them")
+    try:
+        ssl.create_default_context(cadata=value)
+    except ssl.SSLError as error:
+        raise ValueError(f"node: ca holds certificates that cannot be read: {error.reason}") from None
+    return value
 
 
 def public_name(url: str) -> str:

@@ -7,6 +7,7 @@ It dies with the process that started it, cleanly, even when that one is killed.
 """
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -188,6 +189,31 @@ class _ServerThread(threading.Thread):
             os.close(log)
 
 
+def require_makeable(data_dir: Path) -> None:
+    """Raise `EmbeddedPostgresError` where a first `EmbeddedPostgres.start` would. The folder is not made by that."""
+    home = data_dir.resolve()
+    there = next(path for path in (home, *home.parents) if path.exists())
+    try:
+        if there == home and (names := os.listdir(home)) and LOCK_NAME not in names:
+            raise _foreign(home)
+        account = Account.for_folder(there)
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+    except OSError as error:
+        raise unusable(home, error) from error
+    _require_reachable(there, account)
+    find_binaries(None, account)
+
+
+def _foreign(home: Path) -> EmbeddedPostgresError:
+    return EmbeddedPostgresError(
+        f"{home} is not empty and was not made by Railwatch (it has no {LOCK_NAME}). "
+        "Name an empty or new folder for the embedded database."
+    )
+
+
 def _claim_folder(home: Path) -> Account:
     """Make the folder, or recognise it as ours, and give it to the account that will run the server."""
     try:
@@ -195,10 +221,7 @@ def _claim_folder(home: Path) -> Account:
         names = os.listdir(home)
         account = Account.for_folder(home)
         if names and LOCK_NAME not in names:
-            raise EmbeddedPostgresError(
-                f"{home} is not empty and was not made by Railwatch (it has no {LOCK_NAME}). "
-                "Name an empty or new folder for the embedded database."
-            )
+            raise _foreign(home)
         account.own(home)
         home.chmod(0o700)
     except OSError as error:

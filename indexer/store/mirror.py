@@ -83,15 +83,21 @@ async def mirror(
     """
     for rail in rails:
         check_traits(rail)
-    async with connection.transaction():
-        # Two daemons that start at once would disable and enable each other's rows in any order.
-        await _lock(connection)
-        await check_stored(connection, rails, only=only, unfollowed=unfollowed)
-        for rail in rails:
-            await _mirror_rail(connection, rail)
-        if not only:
-            await connection.execute(DISABLE_OTHER_RAILS, [rail.name for rail in rails], list(unfollowed))
-        await connection.execute(MIRROR_SETTINGS, list(settings), list(settings.values()))
+    try:
+        async with connection.transaction():
+            # Two daemons that start at once would disable and enable each other's rows in any order.
+            await _lock(connection)
+            await check_stored(connection, rails, only=only, unfollowed=unfollowed)
+            for rail in rails:
+                await _mirror_rail(connection, rail)
+            if not only:
+                await connection.execute(DISABLE_OTHER_RAILS, [rail.name for rail in rails], list(unfollowed))
+            await connection.execute(MIRROR_SETTINGS, list(settings), list(settings.values()))
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError) as refused:
+        raise StoreError(
+            f"the daemon may not write to this database: {refused}. Give database.url a user that has the role "
+            "railwatch_daemon (docs/runbooks/roles.md), on the primary and not on a standby"
+        ) from refused
 
 
 async def _lock(connection: Connection) -> None:
@@ -200,7 +206,13 @@ async def assets_in_demand(database: Database, rail: str) -> list[AssetSpec]:
 
     Raises `StoreUnavailable`.
     """
-    rows = await database.rows(ASSETS_IN_DEMAND, rail)
+    async with database.connection() as connection:
+        return await assets_still_wanted(connection, rail)
+
+
+async def assets_still_wanted(connection: Connection, rail: str) -> list[AssetSpec]:
+    """Do as `assets_in_demand`, on one connection."""
+    rows = await connection.fetch(ASSETS_IN_DEMAND, rail)
     return [AssetSpec(row["symbol"], row["contract"], row["decimals"]) for row in rows]
 
 

@@ -31,7 +31,9 @@ def change(tamper: Callable[[Any], Any]) -> Lie:
 
 
 class Liar:
-    """``lies`` by method; ``body``, ``kind``, ``status`` and ``hang`` spoil whole responses, REST's too.
+    """``lies`` by method; ``statuses`` answer every request with a method by that HTTP status and no body.
+
+    ``body``, ``kind``, ``status`` and ``hang`` spoil all responses, REST's too.
 
     ``rest`` tampers with what REST gives. ``requests`` is what was asked: lists of methods, and paths; ``most`` is how
     many of them were on their way at once.
@@ -46,6 +48,7 @@ class Liar:
     def heal(self) -> None:
         """Tell the truth again."""
         self.lies: dict[str, Lie] = {}
+        self.statuses: dict[str, int] = {}
         self.rest: Callable[[bytes], bytes] | None = None
         self.body: bytes | None = None
         self.kind, self.status, self.hang = "application/json", 200, False
@@ -85,6 +88,9 @@ class Liar:
         self.requests.append([call["method"] for call in many])
         if (spoilt := await self._spoilt()) is not None:
             return spoilt
+        for call in many:
+            if call["method"] in self.statuses:
+                return web.Response(status=self.statuses[call["method"]])
         passed = {"Authorization": request.headers.get("Authorization", ""), "Content-Type": "application/json"}
         try:
             async with self._session.post(self._upstream, json=many, headers=passed) as response:

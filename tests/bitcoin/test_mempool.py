@@ -224,6 +224,7 @@ async def test_what_leaves_while_it_is_read_is_gone(lied_to: Chain, liar: Liar) 
     """-5 for a transaction that the list had a moment ago: it was replaced, and the list is asked for again."""
     address = await lied_to.sim.new_address()
     stays, leaves = await lied_to.sim.pay(address, AMOUNT), await lied_to.sim.pay(address, AMOUNT)
+    liar.requests.clear()
     gone = refuse(-5, "No such mempool or blockchain transaction")
     liar.lies["getrawtransaction"] = lambda params, reply: gone(params, reply) if params[0] == leaves else reply
     assert [each.tx_id for each in await lied_to.waiting(address)] == [stays]

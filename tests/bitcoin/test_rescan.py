@@ -108,16 +108,18 @@ async def test_a_filter_that_is_not_the_one_committed_to_is_refused(
 async def test_a_filter_that_cannot_be_read_is_no_answer(
     lied_to: Chain, liar: Liar, scattered: tuple[str, str]
 ) -> None:
-    """Committed to as it should be, and cut short all the same."""
+    """Committed to as it should be, and cut short all the same, or larger than any block's."""
     head = await lied_to.sim.head()
     parent = (await lied_to.sim.rpc("getblockheader", head))["previousblockhash"]
     below = bytes.fromhex((await lied_to.sim.rpc("getblockfilter", parent))["header"])[::-1]
-    content = b"\x09"
-    header = twice(twice(content) + below)[::-1]
-    honest = change(lambda info: {"filter": content.hex(), "header": header.hex()})
-    liar.lies["getblockfilter"] = lambda params, reply: honest(params, reply) if params[0] == head else reply
-    with pytest.raises(RailUnavailable, match=f"the filter of block {head} cannot be read"):
-        await look_back(lied_to, *scattered)
+    for content, why in ((b"\x09", "cannot be read"), (bytes(5 * 1024 * 1024), "has 5,242,880 bytes")):
+        header = twice(twice(content) + below)[::-1]
+        told = {"filter": content.hex(), "header": header.hex()}
+        liar.lies["getblockfilter"] = lambda params, reply, told=told: (  # type: ignore[misc]
+            {**reply, "result": told} if params[0] == head else reply
+        )
+        with pytest.raises(RailUnavailable, match=f"the filter of block {head} {why}"):
+            await look_back(lied_to, *scattered)
 
 
 def twice(content: bytes) -> bytes:
@@ -173,12 +175,15 @@ def test_a_few_empty_blocks_prove_nothing_of_the_next() -> None:
     assert widths == [200, 50, 12, 3, 1]
 
 
-async def test_a_node_that_takes_too_long_is_asked_for_less(
-    lied_to: Chain, liar: Liar, scattered: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trouble", ["refuses", "fails"])
+async def test_a_node_that_refuses_blocks_is_asked_for_fewer(
+    lied_to: Chain, liar: Liar, scattered: tuple[str, str], monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
-    """A refusal of any kind, and no answer in time, which only looks different."""
-    table = {"rpc": liar.url, "cookie_path": lied_to.sim.node["cookie_path"], "rest": False, "timeout": 0.4}
+    """Every failure counts alike: an error object, a status, and no answer in time, which `test_rpc.py` shows."""
+    table = {"rpc": liar.url, "cookie_path": lied_to.sim.node["cookie_path"], "rest": False}
     monkeypatch.setattr(scan, "PIECE_BLOCKS", 16)
+    # One piece at a time, so that no request of the failed scan arrives after the node has been healed.
+    monkeypatch.setattr(scan, "AHEAD", 0)
     span, watches = await lied_to.span(), lied_to.watch(*scattered)
 
     def asked() -> list[int]:
@@ -189,12 +194,14 @@ async def test_a_node_that_takes_too_long_is_asked_for_less(
             await rail.scan(span, watches)
         assert max(asked()) == 16
         liar.lies["getblock"] = refuse(-28, "Loading block index")
-        with pytest.raises(RailUnavailable, match="still starting"):
+        if trouble == "fails":
+            liar.statuses["getblock"] = 503
+        with pytest.raises(RailUnavailable, match=r"still starting|HTTP 503"):
             await rail.scan(span, watches)
         liar.heal()
         liar.requests.clear()
         assert len((await rail.scan(span, watches)).transfers) == 6
-        assert asked()[0] <= 4
+        assert asked() == [4, 16, 10]
 
 
 @pytest.mark.litecoind

@@ -74,13 +74,13 @@ class Shop:
         await self.database.value("select pg_notify('railwatch', $1)", str(seq))
         return seq
 
-    def config(self, *webhooks: dict[str, Any], allow: Sequence[str] = HERE) -> Config:
+    def config(self, *webhooks: dict[str, Any], allow: Sequence[str] = HERE, proxy: str | None = None) -> Config:
         return Config.model_validate(
             {
                 "database": {"url": self.database.dsn},
                 "rail": [RAIL],
                 "webhook": list(webhooks),
-                "deliver": {"allow": list(allow)},
+                "deliver": {"allow": list(allow), **({"proxy": proxy} if proxy else {})},
             }
         )
 

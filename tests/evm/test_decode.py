@@ -1,6 +1,7 @@
 """The pure parts, on content that no development node produces."""
 
 import sys
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from adapters.evm.whole import check_logs
 from adapters.evm.wire import Header, Log, block_ref
 from indexer.conformance import WatchSet
 from indexer.rail import AssetId, ChainId, RailUnavailable
-from indexer.rail.decoding import nesting
+from indexer.rail.decoding import AnswerTooLarge, nesting
 
 CHAIN = ChainId("eip155:1")
 OURS = bytes.fromhex("ab" * 20)
@@ -151,6 +152,28 @@ def test_a_deep_tree_is_walked() -> None:
     for _ in range(5000):
         root = frame("CALL", root, value=0)
     assert credited(root) == [((0,) * 5000, 1)]
+
+
+def test_places_are_written_out_only_for_what_matters() -> None:
+    """A thousand calls deep each place has a thousand numbers, and a stranger can make calls there by the thousand."""
+    leaves = [frame("STATICCALL"), frame("CALL", value=0), frame("DELEGATECALL"), frame("CALL", error="out of gas")]
+    root = frame("CALL", *leaves * 10_000, frame("CALL"), value=0)
+    for _ in range(1_000):
+        root = frame("CALL", root, value=0)
+    tracemalloc.start()
+    try:
+        assert credited(root) == [((0,) * 1_001, 1)]
+        assert tracemalloc.get_traced_memory()[1] < 32_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_more_places_than_any_block_has_are_refused() -> None:
+    root = frame("CALL", *[frame("CALL")] * 10_000, value=0)
+    for _ in range(1_000):
+        root = frame("CALL", root, value=0)
+    with pytest.raises(AnswerTooLarge, match="too deep"):
+        credited(root)
 
 
 def test_a_deep_tree_is_folded_and_put_together_again() -> None:

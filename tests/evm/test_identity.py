@@ -26,10 +26,12 @@ def test_every_chain_of_the_default_list_has_its_first_block(chain_id: str) -> N
     assert all(re.fullmatch("0x[0-9a-f]{64}", text) for text in (known.genesis, *known.landmarks.values()))
 
 
-def as_chain(liar: Liar, chain_id: str, blocks: dict[int, str | None]) -> None:
-    """Let the node be ``chain_id``, with these blocks."""
+def as_chain(liar: Liar, chain_id: str, blocks: dict[int, str | None], head: int = 100_000_000) -> None:
+    """Let the node be ``chain_id``, with these blocks, and its head at that height."""
 
     def lie(params: list[Any], reply: dict[str, Any]) -> dict[str, Any]:
+        if params[0] == "latest":
+            return {**reply, "result": {**reply["result"], "number": hex(head)}}
         height = int(params[0], 16) if params[0].startswith("0x") else -1
         if height not in blocks:
             return reply
@@ -47,7 +49,7 @@ def as_chain(liar: Liar, chain_id: str, blocks: dict[int, str | None]) -> None:
 
 
 @pytest.mark.anvil
-@pytest.mark.parametrize("chain_id", [*EVM_CHAINS, "eip155:61"])
+@pytest.mark.parametrize("chain_id", KNOWN)
 async def test_a_chain_is_proven_by_its_hashes(sim: EvmSimulator, liar: Liar, chain_id: str) -> None:
     """The number alone lets any private chain pass for the real one, and its worthless coins for money."""
     rail = RailSettings("rail", ChainId(chain_id), (AssetSpec("ETH", None, 18),))
@@ -65,11 +67,41 @@ async def test_a_chain_is_proven_by_its_hashes(sim: EvmSimulator, liar: Liar, ch
         pass
 
 
+FORKS = [
+    (ours, theirs)
+    for ours in KNOWN
+    for theirs in KNOWN
+    if ours != theirs and (KNOWN[ours].genesis == KNOWN[theirs].genesis or {ours, theirs} & {"eip155:1"})
+]
+
+
+@pytest.mark.anvil
+@pytest.mark.parametrize(("ours", "theirs"), FORKS)
+async def test_no_chain_passes_for_another_by_its_number(sim: EvmSimulator, liar: Liar, ours: str, theirs: str) -> None:
+    """Whatever it calls itself: by another first block, another landmark, or by being too short to tell."""
+    rail = RailSettings(f"{ours} {theirs}", ChainId(ours))
+    blocks: dict[int, str | None] = dict.fromkeys(KNOWN[ours].landmarks, "0x" + "77" * 32)
+    as_chain(liar, ours, {**blocks, 0: KNOWN[theirs].genesis, **KNOWN[theirs].landmarks})
+    with pytest.raises(RailUnavailable, match="another chain"):
+        await open_node(rail, {"http": liar.http}).__aenter__()
+
+
+@pytest.mark.anvil
+@pytest.mark.parametrize("chain_id", [chain for chain in KNOWN if KNOWN[chain].landmarks])
+async def test_a_node_below_the_last_landmark_is_not_ready(sim: EvmSimulator, liar: Liar, chain_id: str) -> None:
+    """Up to there a private chain on the same genesis block looks the same (HAZARDS B19)."""
+    rail, last = RailSettings("rail", ChainId(chain_id)), max(KNOWN[chain_id].landmarks)
+    blocks: dict[int, str | None] = {0: KNOWN[chain_id].genesis, **dict.fromkeys(KNOWN[chain_id].landmarks)}
+    as_chain(liar, chain_id, blocks, head=last - 1)
+    with pytest.raises(RailUnavailable, match=f"not ready: it is at block {last - 1}, and only from block {last} on"):
+        await open_node(rail, {"http": liar.http}).__aenter__()
+
+
 @pytest.mark.anvil
 async def test_ethereum_classic_is_told_from_ethereum(sim: EvmSimulator, liar: Liar) -> None:
     """They share the first block; the DAO fork tells them apart."""
     rail = RailSettings("rail", ChainId("eip155:1"))
-    as_chain(liar, "eip155:1", {0: KNOWN["eip155:61"].genesis, **KNOWN["eip155:61"].landmarks})
+    as_chain(liar, "eip155:1", {0: KNOWN["eip155:61"].genesis, **KNOWN["eip155:61"].landmarks, 15_537_394: None})
     with pytest.raises(RailUnavailable, match="block 1920000"):
         await open_node(rail, {"http": liar.http}).__aenter__()
 

@@ -39,11 +39,16 @@ class Speech:
 
 @dataclass
 class BitcoinNode:
-    """``methods`` by name; a name that is missing is answered with -32601. ``asked`` is what came."""
+    """``methods`` by name; a name that is missing is answered with -32601. ``asked`` is what came.
+
+    A request with the method ``held`` is answered once ``go`` is set.
+    """
 
     methods: dict[str, Method]
     speech: Speech = field(default_factory=Speech)
     delay: float = 0.0
+    held: str = ""
+    go: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     url: str = ""
@@ -74,6 +79,8 @@ class BitcoinNode:
         self.headers.append(dict(request.headers))
         if self.delay:
             await asyncio.sleep(self.delay)
+        if any(call["method"] == self.held for call in many):
+            await self.go.wait()
         if any(call["method"] in self.speech.forbidden for call in many):
             return web.Response(status=403)
         if isinstance(calls, list) and len(calls) > self.speech.batch_most:

@@ -99,6 +99,8 @@ class Backend:
 
     def getTransaction(self, signature: str, _: Any = None) -> Any:
         slot = int(signature.removeprefix("sig"))
+        if slot not in self.paid:
+            return None
         tx = self._tx(slot)
         keys = [each["pubkey"] for each in tx["transaction"]["accountKeys"]]
         loaded = {"writable": [], "readonly": []}

@@ -77,12 +77,17 @@ async def test_a_pruned_block_comes_from_a_peer_where_one_has_it(able: str) -> N
             raise Refusal(-1, "Block not available (pruned data)")
         return {"size": len(made.raw)} if verbosity else made.raw.hex()
 
-    node = _one_block(made.hash, genesis)
+    def getblockfrompeer(block_hash: str, peer: int) -> None:
+        if block_hash != made.hash:
+            raise Refusal(-1, "Block header missing")
+        asked.append(peer)
+
+    node = one_block(made.hash, genesis)
     node.methods["getblock"] = getblock
     if able != "too old":
         services = ["NETWORK", "WITNESS"] if able == "peer" else ["NETWORK_LIMITED"]
         node.methods["getpeerinfo"] = lambda: [{"id": 7, "servicesnames": services}]
-        node.methods["getblockfrompeer"] = lambda _, peer: asked.append(peer)
+        node.methods["getblockfrompeer"] = getblockfrompeer
     async with node, open_node(SETTINGS, {"rpc": node.url}) as rail:
         head = (await rail.heads()).latest
         span = Span(await rail.block_at(0), head)
@@ -94,7 +99,8 @@ async def test_a_pruned_block_comes_from_a_peer_where_one_has_it(able: str) -> N
                 await rail.scan(span, WATCHES)
 
 
-def _one_block(block_hash: str, genesis: str) -> BitcoinNode:
+def one_block(block_hash: str, genesis: str) -> BitcoinNode:
+    """A node whose chain has a first block and one more."""
     node = node_with(waiting(0))
     hashes = [genesis, block_hash]
 

@@ -6,6 +6,7 @@ import json
 import resource
 import sys
 import time
+import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import (
     AnswerTooLarge,
+    TooMany,
     bound_recursion,
     check_nesting,
     decode,
@@ -80,7 +82,7 @@ def test_deep_json_is_refused_whatever_limit_a_library_has_set() -> None:
     sys.setrecursionlimit(100_000)
     try:
         for depth in (30_000, 2_000_000):
-            with pytest.raises(RailUnavailable, match="levels of nesting"):
+            with pytest.raises(RailUnavailable, match=r"levels of nesting|values"):
                 decode(b"[" * depth + b"]" * depth, ANYTHING, "node")
         assert sys.getrecursionlimit() == 1_000
     finally:
@@ -97,6 +99,28 @@ def test_what_is_no_json_of_the_expected_shape_is_the_nodes_fault(raw: bytes) ->
         decode(raw, decoder, "node")
 
 
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'""', b"0", b"[[],{}]"])
+def test_bytes_alone_bound_no_memory_so_values_are_counted(value: bytes) -> None:
+    """An empty array is three bytes, and sixty once it is decoded: 60 MB of them would be 1.2 GB (8 MB here)."""
+    raw = b"[" + b",".join([value] * (8 * MEGABYTE // (len(value) + 1))) + b"]"
+    tracemalloc.start()
+    try:
+        for read in (lambda: decode(raw, ANYTHING, "node"), lambda: decode_each(raw, ANYTHING, "node")):
+            with pytest.raises(TooMany, match="values"):
+                read()
+        assert tracemalloc.get_traced_memory()[1] < 32 * MEGABYTE
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_real_nodes_answer_has_fewer_values_than_the_bound() -> None:
+    """32 MB of logs, as a range of many blocks may give: the densest that is asked for together."""
+    item = {"address": "0x" + "a" * 40, "topics": ["0x" + "b" * 64] * 3, "data": "0x" + "c" * 64, "logIndex": "0x1"}
+    raw = msgspec.json.encode([item] * 90_000)
+    assert len(raw) > 30 * MEGABYTE
+    assert len(decode_each(raw, ANYTHING, "node")) == 90_000
+
+
 def test_an_array_is_decoded_item_by_item() -> None:
     decoder = msgspec.json.Decoder(int)
     assert decode_each(b" [1, 2 ,3]", decoder, "node") == [1, 2, 3]
@@ -106,11 +130,13 @@ def test_an_array_is_decoded_item_by_item() -> None:
 
 
 @asynccontextmanager
-async def served(body: Callable[[web.StreamResponse], Any], headers: dict[str, str]) -> AsyncIterator[str]:
+async def served(
+    body: Callable[[web.StreamResponse], Any], headers: dict[str, str], status: int = 200
+) -> AsyncIterator[str]:
     """A server whose answer ``body`` writes."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers=headers)
+        response = web.StreamResponse(status=status, headers=headers)
         await response.prepare(request)
         with suppress(ConnectionError, asyncio.CancelledError):
             await body(response)
@@ -164,6 +190,13 @@ async def test_a_bomb_costs_no_more_than_its_cap() -> None:
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 64, f"{grown:.0f} MB more"
     assert stalled < 0.25
+
+
+async def test_what_comes_with_an_error_is_short() -> None:
+    """Nobody needs more of it than its words."""
+    async with served(lambda response: response.write(b" " * 2 * MEGABYTE), {}, status=500) as url:
+        with pytest.raises(AnswerTooLarge):
+            await fetched(url, 64 * MEGABYTE)
 
 
 async def test_an_endless_body_ends_at_its_cap() -> None:
@@ -240,5 +273,5 @@ def test_values_of_another_shape_are_the_nodes_fault(read: Callable[[], object])
 
 
 def test_a_nodes_words_are_printed_without_control_characters() -> None:
-    assert printable("a\0b\x1b[31mc\nd") == "a\ufffdb\ufffd[31mc\ufffdd"
-    assert len(printable("x" * 10_000)) == 203
+    assert printable("a\0b\x1b[31mc\nd") == r"a\x00b\x1b[31mc\nd"
+    assert len(printable("x" * 10_000)) == 200

@@ -24,7 +24,7 @@ from indexer.rail import (
     Scanned,
     Span,
 )
-from tests.nodes.played import PlayedNode
+from tests.nodes.played import PlayedNode, chain_of
 
 CASES = {path.stem: path for path in sorted((Path(__file__).parent / "cases").glob("*.json"))}
 
@@ -39,12 +39,12 @@ def rail_of(case: dict[str, Any]) -> RailSettings:
     """Return the rail that the case is about: the native asset unless it says otherwise, and its tokens."""
     assets = [AssetSpec("ETH", None, 18)] if case.get("native", True) else []
     assets += [AssetSpec(f"T{place}", token, 6) for place, token in enumerate(case.get("tokens", []))]
-    return RailSettings("case", ChainId(f"eip155:{case['chain_id']}"), tuple(assets))
+    return RailSettings("case", ChainId(f"eip155:{chain_of(case)}"), tuple(assets))
 
 
 def watches_of(case: dict[str, Any]) -> WatchSet:
     """Return what the case watches."""
-    chain = f"eip155:{case['chain_id']}"
+    chain = f"eip155:{chain_of(case)}"
     assets = {"": AssetId(f"{chain}/slip44:60")} if case.get("native", True) else {}
     assets |= {token: AssetId(f"{chain}/erc20:{token}") for token in case.get("tokens", [])}
     keys = frozenset(bytes.fromhex(text[2:]) for text in case["watch"])
@@ -67,7 +67,7 @@ async def scanned(rail: RailAdapter, node: PlayedNode, case: dict[str, Any]) -> 
 
 def told(case: dict[str, Any], answer: Scanned) -> list[list[Any]]:
     """Return the transfers in the form in which the cases expect them."""
-    prefix = f"eip155:{case['chain_id']}/"
+    prefix = f"eip155:{chain_of(case)}/"
     return [
         [
             transfer.tx_index,

@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 
 from adapters.evm.node import EvmNode
-from adapters.evm.pacing import Batching, Pace, retry_after
-from adapters.evm.refusal import Meaning, NodeRefused, meaning_of, read_error
+from adapters.evm.refusal import Meaning, meaning_of, read_error
 from adapters.evm.rpc import Rpc
 from indexer.rail import RailUnavailable
+from indexer.rail.pacing import Batching, Pace, Paused, retry_after
 
 WORDS = {
     Meaning.MISSING: [
@@ -84,9 +84,9 @@ async def test_a_long_pause_is_told_at_once_and_a_short_one_is_waited_out() -> N
     pace = Pace()
     await pace.turn("node")
     pace.pushed_back("daily request count exceeded", 60)
-    with pytest.raises(NodeRefused, match="daily request count exceeded") as caught:
+    with pytest.raises(Paused, match="daily request count exceeded") as caught:
         await pace.turn("node")
-    assert caught.value.meaning is Meaning.PASSING
+    assert 55 < caught.value.pause <= 60
     pace = Pace()
     pace.pushed_back("per second", 0.2)
     begun = time.monotonic()

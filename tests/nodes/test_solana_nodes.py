@@ -146,7 +146,9 @@ async def test_a_plan_without_an_index_is_asked_for_its_blocks(method: str, plan
 async def test_a_client_without_blocks_is_named(status: int) -> None:
     """f14: Firedancer answers 501 to getBlock."""
     async with SolanaEndpoint([Backend(35)], statuses={"getBlock": status}) as endpoint:
-        with pytest.raises(RailUnavailable, match="does not serve getBlock, which the rail needs: a Firedancer node"):
+        with pytest.raises(
+            RailUnavailable, match="does not serve getBlock, which the rail needs: a Firedancer node serves none"
+        ):
             await opened(endpoint)
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
-from adapters.evm.refusal import Meaning, NodeRefused
+from indexer.rail.errors import RailUnavailable
 
 PAUSE_FIRST, PAUSE_MOST = 0.5, 900.0
 """Seconds of a pause of which the endpoint does not say how long: doubled each time, up to this. A day's quota that is
@@ -24,6 +24,14 @@ WINDOW = 5.0
 """Seconds over which the rate that was too fast is measured."""
 FIRST, SLOWEST = 4.0, 0.5
 """Requests a second after the first push-back, at least, and at last: below it a chain cannot be followed."""
+
+
+class Paused(RailUnavailable):
+    """The endpoint asked for a pause that is not over. Nothing was sent. ``pause``: what is left of it, in seconds."""
+
+    def __init__(self, message: str, pause: float) -> None:
+        super().__init__(message)
+        self.pause = pause
 
 
 @dataclass(slots=True)
@@ -38,15 +46,15 @@ class Pace:
     _sent: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
 
     async def turn(self, name: str) -> None:
-        """Return when a request may be sent. Raises `NodeRefused` if the endpoint asked for a longer pause."""
+        """Return when a request may be sent. Raises `Paused` if the endpoint asked for a longer pause."""
         now = time.monotonic()
         if (left := self._until - now) > WAIT_MOST:
-            raise NodeRefused(f"{name} asked for a pause, {left:.0f} s of it are left: {self._why}", Meaning.PASSING)
+            raise Paused(f"{name} asked for a pause, {left:.0f} s of it are left: {self._why}", left)
         at = max(now, self._until)
         if self.rate is not None:
             at = max(at, self._next)
             if at - now > WAIT_MOST:
-                raise NodeRefused(f"{name} is asked at {self.rate:.1f} requests a second: {self._why}", Meaning.PASSING)
+                raise Paused(f"{name} is asked at {self.rate:.1f} requests a second: {self._why}", at - now)
             self._next = at + 1 / self.rate
         self._sent.append(at)
         if at > now:
@@ -73,14 +81,44 @@ class Pace:
         self._why = why
 
 
+TOO_MANY, UNAVAILABLE = 429, 503
+
+
+def pushed_back_by(pace: Pace, status: int, retry: str | None, why: str) -> bool:
+    """Slow down if an answer says that the rate was too high: status 429, or 503 with ``Retry-After`` (RFC 9110).
+
+    Returns whether it does. ``retry`` is that header, ``why`` the words to quote while the pause lasts.
+    """
+    pause = retry_after(retry)
+    if status == TOO_MANY or (status == UNAVAILABLE and pause is not None):
+        pace.pushed_back(why, pause)
+        return True
+    return False
+
+
+ENDPOINTS_MOST = 1_000
+_paces: dict[str, Pace] = {}
+
+
+def pace_of(url: str) -> Pace:
+    """Return the pace of the endpoint at ``url``, which outlives every connection of this process to it."""
+    if url not in _paces and len(_paces) >= ENDPOINTS_MOST:
+        _paces.clear()
+    return _paces.setdefault(url, Pace())
+
+
+RETRY_AFTER_MOST = 7 * 86_400.0
+"""Seconds. A longer one is a mistake, and who plans with it bounds it again."""
+
+
 def retry_after(value: str | None) -> float | None:
     """Return the seconds that a ``Retry-After`` header tells (RFC 9110: a number, or a date); None if it is neither."""
     if value is None:
         return None
     if value.strip().isascii() and value.strip().isdigit():
-        return float(value.strip()[:9])
+        return min(RETRY_AFTER_MOST, float(value.strip()[:9]))
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        return min(RETRY_AFTER_MOST, max(0.0, parsedate_to_datetime(value[:64]).timestamp() - time.time()))
     except (ValueError, TypeError, OverflowError):
         return None
 

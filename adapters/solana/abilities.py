@@ -1,0 +1,109 @@
+"""What a node serves: each method is asked once, on entering, with arguments that cost little and change nothing.
+
+A refusal in whatever words or status is a missing ability with a fall-back, or, where the rail cannot do without, one
+sentence that names method and setting. What passes leaves it open, and it is asked again when it is needed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from adapters.solana.address import text_of
+from adapters.solana.methods import BY_NAME, METHODS
+from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, Refused, Rpc, Unreadable
+from adapters.solana.wire import Reply
+from indexer.rail import Ability, MethodsMissing, RailUnavailable
+from indexer.rail.abilities import ability, missing_words
+
+CONFIRMED = {"commitment": "confirmed"}
+NOBODY = text_of(b"nobody has the key of this .....")
+"""An address that never held anything: what is asked of it is answered with nothing."""
+NO_SIGNATURE = "1" * 64
+"""In base58 the signature of 64 zeros, which no transaction has."""
+TOKENS = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
+BARE = {**CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": 1}
+INDEX = ("getTokenAccountsByOwner", "getSignaturesForAddress", "getTransaction")
+
+UNANSWERED_MOST = 3
+"""Questions that may come back with nothing before the node counts as away."""
+
+_any: "msgspec.json.Decoder[Reply[Any]]" = msgspec.json.Decoder(Reply[Any])
+
+
+@dataclass(slots=True)
+class Served:
+    """What one node said to each method: True, False, None for not known; and its words where it refused."""
+
+    rpc: Rpc
+    answers: dict[str, tuple[bool | None, str]] = field(default_factory=dict)
+
+    async def learn(self, *, index: bool) -> None:
+        """Ask for everything; for the ``index`` only if look-backs may use it.
+
+        Raises `MethodsMissing` for what is needed and refused, `RailUnavailable` if the node is away.
+        """
+        self.answers.clear()
+        unanswered = 0
+        slot = await self._ask("getSlot", CONFIRMED)
+        at = slot if isinstance(slot, int) else 0
+        probes: list[tuple[str, Sequence[Any]]] = [
+            ("getGenesisHash", ()),
+            ("getLatestBlockhash", (CONFIRMED,)),
+            ("getBlock", (at, BARE)),
+            ("getBlocks", (at, at, CONFIRMED)),
+            ("getBlocksWithLimit", (at, 1, CONFIRMED)),
+            ("getHealth", ()),
+            ("getFirstAvailableBlock", ()),
+            ("getTokenAccountsByOwner", (NOBODY, {"programId": TOKENS}, _data())),
+            ("getSignaturesForAddress", (NOBODY, {**CONFIRMED, "limit": 1})),
+            ("getTransaction", (NO_SIGNATURE, {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 1})),
+            ("getMultipleAccounts", ([NOBODY], _data())),
+            ("getAccountInfo", (NOBODY, _data())),
+            ("getMinimumBalanceForRentExemption", (0,)),
+        ]
+        for method, params in probes:
+            if method in INDEX and not index:
+                self.answers[method] = (None, "not asked: the option index is false")
+                continue
+            try:
+                await self._ask(method, *params)
+            except RailUnavailable as away:
+                unanswered += 1
+                if method == "getGenesisHash" or unanswered >= UNANSWERED_MOST:
+                    raise
+                self.answers[method] = (None, str(away))
+        missing = [method.name for method in METHODS if not method.fallback and not self.serves(method.name)]
+        if missing:
+            words = (missing_words(self.rpc.name, BY_NAME[method], self.answers[method][1]) for method in missing)
+            raise MethodsMissing("; ".join(words), self.table(pushed=True))
+
+    def serves(self, method: str) -> bool:
+        """Whether the method may be asked: all but those that were refused."""
+        return self.answers.get(method, (None, ""))[0] is not False
+
+    def table(self, *, pushed: bool) -> list[Ability]:
+        """One row for each method of the whitelist. ``pushed``: ``ws`` is configured."""
+        websocket = "asked when the websocket is opened" if pushed else "no ws is configured"
+        return [ability(method, *self.answers.get(method.name, (None, websocket))) for method in METHODS]
+
+    async def _ask(self, method: str, *params: Any) -> Any:
+        """Put one question, and keep what it says of the method; returns the result if there is one."""
+        try:
+            result = await self.rpc.call(_any, method, *params)
+        except Refused as refused:
+            # A slot without a block, and one that was pruned, are answers: so is a node that calls itself unwell.
+            if refused.code in (*MISSING, BLOCK_CLEANED_UP):
+                self.answers[method] = (True, "")
+            else:
+                self.answers[method] = (None if refused.passes else False, str(refused))
+            return None
+        except Unreadable:
+            result = None
+        self.answers[method] = (True, "")
+        return result
+
+
+def _data() -> dict[str, Any]:
+    return {**CONFIRMED, "encoding": "base64", "dataSlice": {"offset": 0, "length": 0}}

@@ -1,0 +1,71 @@
+"""A session over HTTP as the node's table wants it: headers, a proxy, a private authority, and no environment.
+
+SOCKS comes from aiohttp-socks, loaded only where it is configured; a proxy for HTTP is aiohttp's own. Names are
+resolved by the proxy, so that a node's .onion name works and none of its names shows outside.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+import aiohttp
+
+from indexer.rail.tables import HttpOptions
+
+NETWORK_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ssl.SSLError)
+"""What a network can do to a request, but for its time being up. `SocksFailed` is one of them."""
+
+
+class SocksFailed(OSError):
+    """The SOCKS proxy refused, or broke off. Its words name no credentials."""
+
+
+def http_session(
+    options: HttpOptions, *, headers: Mapping[str, str] | None = None, limit: int = 100
+) -> Callable[[], aiohttp.ClientSession]:
+    """Return what makes a session (`indexer.rail.transport.open_session`), without I/O and without cookies.
+
+    It never inflates by itself (`indexer.rail.decoding.read_body`).
+    """
+    return lambda: _make(options, headers or {}, limit)
+
+
+def _make(options: HttpOptions, headers: Mapping[str, str], limit: int) -> aiohttp.ClientSession:
+    context = ssl_context(options)
+    socks = options.proxy is not None and options.proxy.startswith("socks")
+    return aiohttp.ClientSession(
+        connector=_socks(options, context, limit) if socks else aiohttp.TCPConnector(limit=limit, ssl=context or True),
+        proxy=None if socks else options.proxy,
+        headers={**options.headers, **headers},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+def ssl_context(options: HttpOptions) -> ssl.SSLContext | None:
+    """Return what trusts the configured authority and no other; None: the system's ones."""
+    return None if options.ca is None else ssl.create_default_context(cadata=options.ca)
+
+
+def socks_url(proxy: str) -> str:
+    """Return the URL in the spelling that python-socks knows; socks5h and socks5 are one here."""
+    parts = urlsplit(proxy)
+    return urlunsplit(parts._replace(scheme=parts.scheme.removesuffix("h")))
+
+
+def _socks(options: HttpOptions, context: ssl.SSLContext | None, limit: int) -> aiohttp.BaseConnector:
+    from aiohttp_socks import ProxyConnector
+    from aiohttp_socks import ProxyError as Refused
+
+    class Connector(ProxyConnector):
+        """The library's, whose refusals are errors of a network like any other."""
+
+        async def _wrap_create_connection(self, *args: object, **more: object) -> object:  # type: ignore[override]
+            try:
+                return await super()._wrap_create_connection(*args, **more)  # type: ignore[arg-type]
+            except Refused as refused:
+                raise SocksFailed("the SOCKS proxy refused") from refused
+
+    return Connector.from_url(socks_url(options.proxy or ""), rdns=True, limit=limit, ssl=context or True)

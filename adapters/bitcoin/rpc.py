@@ -225,7 +225,10 @@ class Rpc(BitcoinRPC):
             if refusal is not None and refusal.passes:
                 raise refusal
             raise BatchRefused(str(refusal) if refusal else f"{what}: one answer for many calls")
-        replies = {reply.id: reply for reply in await decode_beside(raw, _many, what)}
+        many = await decode_beside(raw, _many, what)
+        if len(many) > len(calls):
+            raise RailUnavailable(f"{what}: {len(many):,} answers to {len(calls)} calls")
+        replies = {reply.id: reply for reply in many}
         if missing := sum(request["id"] not in replies for request in requests):
             whole = replies.get(None)
             if whole is not None and whole.error is not None:

@@ -3,21 +3,24 @@
 from collections.abc import Sequence
 from operator import itemgetter
 
-from adapters.evm.decode import Lens, Placed, match_logs, place_log, token_transfers
+from adapters.evm.decode import Lens, Placed, match_logs, place_log, place_logs, shape_logs, watched_logs
 from adapters.evm.ether import match_transactions, place_transaction, rival_transfers, traced_transfers
-from adapters.evm.source import Content, Source
+from adapters.evm.source import LOG_BYTES, Content, Source
 from adapters.evm.want import Want
 from adapters.evm.whole import tx_ids
 from adapters.evm.wire import FullBlock, Log
 from indexer.rail import AssetId, BlockRef, RailFault, RailUnavailable, Transfer
-from indexer.rail.decoding import read_quantity
+from indexer.rail.decoding import off_loop, read_quantity
+
+PLACED_BYTES = 4_096
+"""What a payment's log weighs in `off_loop`: a thousand take as long as four mebibytes of JSON."""
 
 
 async def transfers(source: Source, content: Content, want: Want, lens: Lens) -> list[Placed]:
     """Every transfer of ``content`` to a watched address, with its place in the chain. Raises as `Source` does."""
     refs = {ref.hash: ref for ref in content.refs}
     if want.recipients is None:
-        placed = token_transfers(content.logs, refs, lens)
+        placed = await _tokens(content.logs, refs, lens)
     else:
         placed = await _received(source, content.logs, refs, lens)
     if lens.native is not None:
@@ -25,6 +28,13 @@ async def transfers(source: Source, content: Content, want: Want, lens: Lens) ->
         told = {transfer.tx_id for _, transfer in traced}
         placed += traced + await _plain(source, content, lens.native, told, lens)
     return placed
+
+
+async def _tokens(logs: Sequence[Log], refs: dict[str, BlockRef], lens: Lens) -> list[Placed]:
+    """As `token_transfers`; beside the loop where there are many, for a stranger makes them by the thousand."""
+    shaped = await off_loop(len(logs) * LOG_BYTES, lambda: shape_logs(logs, lens.chain_id))
+    found = watched_logs(shaped, lens)
+    return await off_loop(len(found) * PLACED_BYTES, lambda: place_logs(found, logs, refs, lens))
 
 
 def in_order(placed: list[Placed]) -> list[Transfer]:

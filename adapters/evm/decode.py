@@ -40,13 +40,28 @@ class Lens:
         return self.watches.assets.get("")
 
 
-def match_logs(logs: Sequence[Log], lens: Lens) -> list[tuple[int, Log, bytes]]:
-    """The ERC-20 transfers to watched addresses: their place in ``logs``, the log, and the recipient's key.
+Matched = tuple[int, Log, bytes]
+"""An ERC-20 transfer: its place among the logs, the log, and the recipient's key."""
+
+
+def match_logs(logs: Sequence[Log], lens: Lens) -> list[Matched]:
+    """The ERC-20 transfers to watched addresses. Raises as `shape_logs`."""
+    return watched_logs(shape_logs(logs, lens.chain_id), lens)
+
+
+def watched_logs(shaped: Sequence[Matched], lens: Lens) -> list[Matched]:
+    """Those whose recipient is watched: the one step that needs the watches, which belong to the loop."""
+    watched = lens.watches.hits([key for _, _, key in shaped])
+    return [each for each in shaped if each[2] in watched] if watched else []
+
+
+def shape_logs(logs: Sequence[Log], chain_id: ChainId) -> list[Matched]:
+    """The logs that are ERC-20 transfers, to whomever.
 
     The native asset's own contracts are none: it has one source (E5, E27). Raises `RailUnavailable` with the block's
     hash for a topic that is not hex.
     """
-    faces = native_faces(lens.chain_id)
+    faces = native_faces(chain_id)
     shaped = [(place, log) for place, log in enumerate(logs) if _is_transfer(log) and log.address.lower() not in faces]
     try:
         keys = [bytes.fromhex(log.topics[2][26:]) for _, log in shaped]
@@ -55,8 +70,7 @@ def match_logs(logs: Sequence[Log], lens: Lens) -> list[tuple[int, Log, bytes]]:
         raise RailUnavailable(
             f"block {printable(broken.block_hash, 80)} cannot be decoded: a topic is no hex"
         ) from error
-    watched = lens.watches.hits(keys)
-    return [(place, log, key) for (place, log), key in zip(shaped, keys, strict=True) if key in watched]
+    return [(place, log, key) for (place, log), key in zip(shaped, keys, strict=True)]
 
 
 def _is_transfer(log: Log) -> bool:
@@ -77,7 +91,13 @@ def token_transfers(logs: Sequence[Log], blocks: Mapping[str, BlockRef], lens: L
 
     That is what makes a log's position within its receipt countable without the receipt (HAZARDS, "Identity").
     """
-    found = match_logs(logs, lens)
+    return place_logs(match_logs(logs, lens), logs, blocks, lens)
+
+
+def place_logs(
+    found: Sequence[Matched], logs: Sequence[Log], blocks: Mapping[str, BlockRef], lens: Lens
+) -> list[Placed]:
+    """The token transfers that were ``found`` among ``logs``. Raises `RailUnavailable` as `place_log`."""
     positions = _positions(logs) if found else []
     placed = (place_log(log, positions[place], key, blocks[log.block_hash], lens) for place, log, key in found)
     return [each for each in placed if each is not None]

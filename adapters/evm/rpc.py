@@ -209,6 +209,8 @@ class Rpc(AsyncHTTPProvider):
             self._heed([reply], what)
             raise read_error(reply.error, what) if reply.failed else RailUnavailable(f"{what}: one answer for many")
         many, folded = await off_loop(len(raw), lambda: _envelope(raw, _many, what))
+        if len(many) > len(calls):
+            raise RailUnavailable(f"{what}: {len(many):,} answers to {len(calls)} calls")
         self._heed(many, what)
         if len(many) < len(calls) and (failed := next((reply for reply in many if reply.failed), None)):
             # geth answers an array with one error, under the first call's id, for a batch that is too large.

@@ -13,8 +13,10 @@ from adapters.evm.want import Tracing, Want
 from adapters.evm.whole import check_receipt
 from adapters.evm.wire import Header, Log, Receipt, block_ref
 from indexer.rail import BlockGone, BlockRef
-from indexer.rail.decoding import AHEAD
+from indexer.rail.decoding import AHEAD, off_loop
 
+LOG_BYTES = 600
+"""What a log weighs in `off_loop`."""
 RANGE_MOST = 32 * 1024 * 1024
 """Bytes of the answer for several blocks, of which four may be on their way at once. A single one may have more."""
 
@@ -63,7 +65,7 @@ class Source:
             raise BlockGone(f"{self._rpc.name}: block {ref.height} {ref.hash} is not on its chain")
         logs = await answers[2].read_each(wire.log_items) if want.logs else []
         if want.logs:
-            Want().check_block(block, logs)
+            await off_loop(len(logs) * LOG_BYTES, lambda: Want().check_block(block, logs))
         blocks, traced = await self._traced([block], given, want)
         return Content(blocks, [block_ref(block, self._ahead)], logs, traced, _size([*answers, *given]))
 
@@ -144,7 +146,7 @@ class Source:
         """
         by_hash = {block.hash: block for block in blocks}
         place = {block.hash: at for at, block in enumerate(blocks)}
-        doubtful = want.unanswered(by_hash, logs)
+        doubtful = await off_loop(len(logs) * LOG_BYTES, lambda: want.unanswered(by_hash, logs))
         if logs:
             doubtful.append(max((log.block_hash for log in logs), key=lambda each: place[each]))
         if not doubtful:

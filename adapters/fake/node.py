@@ -75,6 +75,8 @@ class FakeNode:
     - ``silent``: connected, but it pushes nothing more; ``pushes`` False: it never could
     - ``undecodable``: blocks hold an amount that is no number; ``misshapen``: headers lack their hash
     - ``truncates``: blocks come without their last transaction
+    - ``forgets``: it tells heads, and knows no block by its hash, as where another node answers the next request
+    - ``turns``: lines of blocks that it tells in turn, one for each question for heads, until the next such question
     - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
     - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
     - `pruned_below`: it has no block below that height any more
@@ -83,6 +85,7 @@ class FakeNode:
     - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
     - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
     - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
+    - ``misstates``: what it adds to every balance, in base units
     - ``breaks``: every answer raises this exception, as a defect in an adapter would
     - ``refuses``: methods that it does not serve, as a whitelist leaves them out
     """
@@ -96,6 +99,8 @@ class FakeNode:
         self.undecodable = False
         self.misshapen = False
         self.truncates = False
+        self.forgets = False
+        self.turns: list[list[Block] | None] = []
         self.traces = True
         self.keeps: int | None = None
         self.pruned_below = 0
@@ -104,6 +109,7 @@ class FakeNode:
         self.finality: int | None = None
         self.finality_at: int | None = None
         self.retold: dict[str, Tx | None] = {}
+        self.misstates = 0
         self.breaks: Exception | None = None
         self.refuses: frozenset[str] = frozenset()
         self.asked = 0
@@ -159,6 +165,8 @@ class FakeNode:
     async def heads(self) -> WireHeads:
         """The three heads, of one moment."""
         await self._answering("heads")
+        if self.turns:
+            self._pinned, self.turns = self.turns[0], [*self.turns[1:], self.turns[0]]
         rules, line = self.chain.rules, self._line()
         finality = rules.finality if self.finality is None else self.finality
         if self.finality_at is not None:
@@ -178,7 +186,7 @@ class FakeNode:
     async def block(self, block_hash: str) -> WireBlock | None:
         """The block of any branch that has this hash, or None where the node has not got so far."""
         await self._answering("block")
-        block = self._known(block_hash)
+        block = None if self.forgets else self._known(block_hash)
         if block is not None and block.height < self.pruned_below:
             raise Pruned(block.height, self.pruned_below)
         if block is None or (self.lag and block.height > self._line()[-1].height):
@@ -194,7 +202,8 @@ class FakeNode:
             return None
         if self.keeps is not None and block.height <= line[-1].height - self.keeps:
             return None
-        return [str(self.chain.balance(bytes.fromhex(key), token, block_hash)) for key in keys]
+        told = (self.chain.balance(bytes.fromhex(key), token, block_hash) for key in keys)
+        return [str(each + self.misstates) for each in told]
 
     async def mempool(self) -> list[WireTx]:
         """Everything that waits."""
@@ -225,6 +234,11 @@ class FakeNode:
         height = parent.height + 1
         named = sha256(f"{parent.hash}/{mark}/{id(self)}".encode()).hexdigest()
         return self._own.setdefault(named, Block(height, named, parent.hash, parent.time, txs))
+
+    @property
+    def line(self) -> list[Block]:
+        """The blocks that it tells now, the oldest first."""
+        return self._line()
 
     def _line(self) -> list[Block]:
         line = self.chain.line if self._pinned is None else self._pinned

@@ -6,33 +6,34 @@ memory is needed after a crash: cursor and checkpoints are read back from the la
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from indexer.core.chain import Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
+from indexer.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
 from indexer.core.policy import Progress
+from indexer.daemon import steadiness
 from indexer.daemon.health import Reach, Rhythm, trouble
+from indexer.daemon.mempool_poller import MempoolPoller
 from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.second_look import SecondLook
+from indexer.daemon.steadiness import Behind, Branches, Tip
 from indexer.daemon.watchlist import RailWatches
 from indexer.rail import (
     BlockGone,
     BlockRef,
     Heads,
-    PendingUnknown,
     RailAdapter,
-    RailUnavailable,
     Scanned,
     Span,
     Transfer,
     Watches,
 )
 from indexer.store.rails import Left
-from indexer.store.steps import Position
+from indexer.store.steps import Acceptance, Position
 
 ANSWERS_MAX = 200
 """Answers that one plan may take: enough to halve any chain many times over."""
@@ -46,27 +47,24 @@ QUICK, SLOW = 1.0, 5.0
 CLOCK_INTERVAL = 0.5
 """Seconds between two looks at windows that may have closed."""
 
-LAG_ALLOWED = 30.0
-"""Seconds that a node may stay behind us, or a majority behind one node, before the rail is called stalled."""
-
 HELD_POLL = 0.2
-"""Seconds between two looks while one node is ahead of the others, for up to `LAG_ALLOWED`: most often it is a block
-that reaches them within moments."""
+"""Seconds between two looks while one node is ahead of the others, for up to `steadiness.LAG_ALLOWED`: most often it is
+a block that reaches them within moments."""
 
-
-class Behind(RailUnavailable):
-    """The node answers, but does not keep up. Another one might."""
+ALIVE_EVERY = 5.0
+"""Seconds of rest after which a long one shows that it is one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How a rail is followed, in seconds.
 
-    ``stall_after``: the age of a head that no healthy chain lets happen; None: as the chain's own rhythm shows, 0:
-    never. ``finality_stall_after``: how much older than the head a finalized block never is; None: not looked at.
+    ``poll_interval`` None: as the node's traits have it. ``stall_after``: the age of a head that no healthy chain lets
+    happen; None: as the chain's own rhythm shows, 0: never. ``finality_stall_after``: how much older than the head a
+    finalized block never is; None: not looked at.
     """
 
-    poll_interval: float = 1.0
+    poll_interval: float | None = None
     stall_after: float | None = None
     start_height: int | None = None
     finality_stall_after: float | None = None
@@ -100,22 +98,27 @@ class Follower:
     state: str = "starting"
     reason: str | None = None
     tip_height: int = 0
-    progressed_at: float = 0.0
+    progressed_at: float = field(default_factory=time.monotonic)
+    asking_since: float | None = None
+    """Since when the node has been asked for one step; None while it is not asked."""
     _ahead: asyncio.Task[Plan] | None = None
     _reach: int = REACH_FIRST
     _lagging_since: float | None = None
     _clock_at: float = 0.0
-    _mempool_seen: frozenset[tuple[str, str, tuple[str, ...]]] | None = None
-    _mempool_gap: str | None = None
-    """Why nobody knows what waits for a block; None while it is known, or nothing is asked."""
     _caught_up: float | None = None
     """The moment, by the monotonic clock, up to which all that the nodes told has been taken in; None: not known."""
     second_look: SecondLook | None = None
     _reached: Reach = field(default_factory=Reach)
     _rhythm: Rhythm = field(default_factory=Rhythm)
+    _branches: Branches = field(default_factory=Branches)
+    _tip: Tip = field(default_factory=Tip)
+    _deep_since: float | None = None
+    """Since when each answer has led below the oldest checkpoint."""
+    mempool: MempoolPoller = field(init=False)
     log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
+        self.mempool = MempoolPoller(self.node, self.recorder, self.watches)
         self.log = structlog.get_logger().bind(rail=self.recorder.rail)
         self.rebase(self.left)
 
@@ -127,11 +130,16 @@ class Follower:
         if self.cursor is None:
             await self._begin()
         await self._join()
-        plan = await self._next_plan()
+        self.asking_since = time.monotonic()
+        try:
+            plan = await self._next_plan()
+        finally:
+            self.asking_since = None
         more = await self._perform(plan)
-        self.progressed_at = time.monotonic()
-        if not more and self.node.traits.has_pending:
-            await self._look_at_mempool()
+        self.progressed_at, self._deep_since = time.monotonic(), None
+        if not more and self.node.traits.has_pending and not await self.mempool.poll(self._known_cursor, self.rewinds):
+            # Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread.
+            self._caught_up = None
         await self._let_time_pass()
         return more
 
@@ -148,13 +156,17 @@ class Follower:
         self._lagging_since = None
         self._reached.forget()
 
-    async def rest(self) -> None:
-        """Sleep until a push, a registration or the poll's turn."""
-        # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
-        with suppress(TimeoutError):
-            held = self._reached.waits and self._reached.held_for < LAG_ALLOWED
-            async with asyncio.timeout(min(self.pace.poll_interval, HELD_POLL) if held else self.pace.poll_interval):
-                await self.wake.wait()
+    async def rest(self, alive: Callable[[], None] = lambda: None) -> None:
+        """Sleep until a push, a registration or the poll's turn. ``alive`` is called now and then meanwhile."""
+        held = self._reached.waits and self._reached.held_for < steadiness.LAG_ALLOWED
+        interval = self.pace.poll_interval or self.node.traits.poll_interval
+        ends = time.monotonic() + (min(interval, HELD_POLL) if held else interval)
+        while not self.wake.is_set() and (left := ends - time.monotonic()) > 0:
+            # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, ALIVE_EVERY)):
+                    await self.wake.wait()
+            alive()
         self.wake.clear()
 
     async def drop_ahead(self) -> None:
@@ -166,6 +178,18 @@ class Follower:
             await asyncio.wait({ahead})
             if not ahead.cancelled():
                 ahead.exception()  # Looked at and dropped: what is still wrong is met again by the next plan.
+
+    async def accept_chain(self, acceptance: Acceptance) -> None:
+        """Follow another chain, as a person has decided. Raises `DeepReorg` if the node does not hold the fork."""
+        heads = await self.node.heads()
+        fork = await self.node.block_at(acceptance.fork_height)
+        if fork.hash != acceptance.fork_hash:
+            raise DeepReorg(BlockRef(acceptance.fork_height, acceptance.fork_hash, "", fork.time), heads.latest)
+        left, self.finalized = self._known_cursor, None
+        position = self._position(fork, heads, reached=False)
+        await self.recorder.accept_chain(left, position, acceptance)
+        self._remember(Taken(left, Span(fork, fork), (), (), fork), position, [fork])
+        self.log.critical("chain.accepted", height=fork.height, hash=fork.hash, left_height=left.height)
 
     async def _begin(self) -> None:
         """A rail without a past starts at finality, and takes the unfinalized window as its first blocks."""
@@ -213,10 +237,11 @@ class Follower:
 
     async def _plan(self, cursor: BlockRef, checkpoints: Sequence[BlockRef]) -> Plan:
         """Decide and fetch; asks the node as often as the core wants to know more, within bounds."""
-        asked, heads = time.monotonic(), await self.node.heads()
+        began = asked = time.monotonic()
+        heads = await self._heads()
         view = View(heads)
         for _ in range(ANSWERS_MAX):
-            step = next_step(cursor, checkpoints, view, self._limits)
+            step = self._next_step(cursor, checkpoints, view)
             try:
                 if isinstance(step, Idle):
                     return Plan(step, heads, asked)
@@ -227,9 +252,32 @@ class Follower:
                 return Plan(step, heads, asked, await self._scan(span))
             except BlockGone as gone:
                 self.log.info("chain.moved", step=type(step).__name__.lower(), why=str(gone))
-                asked, heads = time.monotonic(), await self.node.heads()
+                if time.monotonic() - began > steadiness.LAG_ALLOWED:
+                    raise Behind(
+                        f"for {steadiness.LAG_ALLOWED:.0f} s the node took back what it had told: {gone}"
+                    ) from gone
+                asked, heads = time.monotonic(), await self._heads()
                 view = View(heads, doubt=True)
-        raise RailUnavailable(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
+        raise Behind(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
+
+    async def _heads(self) -> Heads:
+        heads = await self.node.heads()
+        self._tip.told(heads.latest)
+        return heads
+
+    def _next_step(self, cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View) -> Step:
+        """Ask the core; a `DeepReorg` halts the rail only when it is told again and again, with nothing in between.
+
+        One node of several behind an address may be on a branch of its own: that is its fault, and not the rail's.
+        """
+        try:
+            return next_step(cursor, checkpoints, view, self._limits)
+        except DeepReorg as deep:
+            now = time.monotonic()
+            self._deep_since = self._deep_since or now
+            if now - self._deep_since >= steadiness.DEEP_SECONDS:
+                raise
+            raise Behind(f"{deep}; asked again before the rail is halted") from deep
 
     async def _scan(self, span: Span) -> Scanned:
         started = time.monotonic()
@@ -254,7 +302,10 @@ class Follower:
         assert plan.scanned is not None
         fork = plan.step.fork if isinstance(plan.step, Rewind) else None
         span = plan.step.branch if isinstance(plan.step, Rewind) else plan.step.span
-        reached = span.upto == plan.heads.latest
+        if fork is not None:
+            self._branches.check(self._known_cursor, plan.scanned.blocks)
+        # A chain goes on while a slow node answers: heads of long ago say nothing of the tip.
+        reached = span.upto == plan.heads.latest and time.monotonic() - plan.asked <= steadiness.LAG_ALLOWED
         if not reached and fork is None and not self.joining:
             # Seen from the span's end, the cursor is a checkpoint too: without it a reorg would look too deep.
             self._ahead = asyncio.create_task(self._plan(span.upto, [*self._anchored(), self._known_cursor]))
@@ -270,7 +321,8 @@ class Follower:
         kept = await self.recorder.record(taken, position, self._anchor_height())
         self._remember(taken, position, kept)
         self._caught_up = seen if position.state == "live" else None
-        self._lagging_since = self._mempool_seen = None
+        self._lagging_since = None
+        self.mempool.forget()
         line = self.log.info if taken.transfers or taken.fork else self.log.debug
         line(
             "step.rewound" if taken.fork else "step.committed",
@@ -284,6 +336,9 @@ class Follower:
 
     def _remember(self, taken: Taken, position: Position, kept: Sequence[BlockRef]) -> None:
         if taken.fork is not None:
+            fork = taken.fork.height
+            self._branches.leave([each for each in (*self.checkpoints, self._known_cursor) if each.height > fork])
+            self._tip.forget()
             self.rewinds += 1
             self.checkpoints = [point for point in self.checkpoints if point.height <= taken.fork.height]
         self.cursor, self.finalized = position.cursor, position.finalized
@@ -329,10 +384,12 @@ class Follower:
         if idle.lagging:
             self._lagging_since = self._lagging_since or now
             self._caught_up = None
-            if now - self._lagging_since > LAG_ALLOWED:
+            if now - self._lagging_since > steadiness.LAG_ALLOWED:
                 raise self._behind(plan.heads)
             return
         self._lagging_since = None
+        if missing := self._tip.missing(self._known_cursor.height):
+            raise Behind(f"the node told of {missing} more blocks, and takes them back whenever it is asked for them")
         seen = self._reached.seen(plan.asked, self._known_cursor.height, plan.heads)
         position = self._position(self._known_cursor, plan.heads, reached=True, seen=seen)
         await self._look_again(position)
@@ -352,32 +409,6 @@ class Follower:
             finalized = position.finalized.height if position.finalized else -1
             await self.second_look.look(self.rewinds, Progress(position.cursor.height, finalized))
 
-    async def _look_at_mempool(self) -> None:
-        """Take in a snapshot, if it differs from the one before."""
-        try:
-            snapshot = await self.node.pending(self.watches)
-        except PendingUnknown as unknown:
-            self._say_mempool_gap(str(unknown))
-            return
-        self._say_mempool_gap(None)
-        fingerprint = frozenset((each.tx_id, each.tx_index, each.rivals) for each in snapshot)
-        if fingerprint == self._mempool_seen:
-            return
-        heads = await self.node.heads()
-        if heads.latest.hash != self._known_cursor.hash or heads.claimed_height is not None:
-            return  # What a block has just taken is not dropped: the block comes first, then another look.
-        await self.recorder.record_pending(self.rewinds, snapshot)
-        self._mempool_seen = fingerprint
-        self.watches.spends.take(snapshot)
-
-    def _say_mempool_gap(self, reason: str | None) -> None:
-        """Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread."""
-        if (reason is None) != (self._mempool_gap is None):
-            self.log.info("mempool.known" if reason is None else "mempool.unknown", reason=reason)
-        self._mempool_gap = reason
-        if reason is not None:
-            self._caught_up = self._mempool_seen = None
-
     async def _let_time_pass(self) -> None:
         """Expire windows that have been covered to their end; only while the rail is known to be at its tip."""
         if self._caught_up is None or time.monotonic() - self._clock_at < CLOCK_INTERVAL:
@@ -394,23 +425,27 @@ class Follower:
     def _position(self, cursor: BlockRef, heads: Heads, *, reached: bool, seen: float | None = None) -> Position:
         """Where a step leaves the rail. ``seen``: up to when all that the nodes told has been taken in."""
         state, reason = self._health(heads, caught_up=reached)
-        is_known = seen is not None and state == "live" and self._mempool_gap is None
+        is_known = seen is not None and state == "live" and self.mempool.gap is None
         age = timedelta(seconds=time.monotonic() - seen) if seen is not None and is_known else None
         return Position(cursor, heads.latest.height, self._finalized(cursor, heads), age, state, reason)
 
     def _health(self, heads: Heads, *, caught_up: bool) -> tuple[str, str | None]:
         """Whether what the node tells can be believed now, whatever it answers (HAZARDS E22, "Nodes")."""
+        self._rhythm.block_seconds = self.node.traits.block_seconds
         self._rhythm.note(heads.latest)
-        if self._reached.held_for > LAG_ALLOWED and heads.claimed_height is not None:
+        if self._branches.flaps:
+            return "stalled", self._branches.reason
+        if self._reached.held_for > steadiness.LAG_ALLOWED and heads.claimed_height is not None:
             return "stalled", (
                 f"too few of the rail's nodes have reached block {heads.claimed_height}; more than half stand at "
                 f"{heads.latest.height}. Run `railwatch check`: one of the nodes is stuck, or makes blocks up"
             )
         finality = self.pace.finality_stall_after if self.recorder.traits.has_finalized else None
-        if why := trouble(heads, datetime.now(UTC), self.pace.stall_after, finality, self._rhythm):
+        now = datetime.fromtimestamp(time.time(), UTC)
+        if why := trouble(heads, now, self.pace.stall_after, finality, self._rhythm):
             return "stalled", why
         traits = self.node.traits
-        gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self._mempool_gap) if gap]
+        gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self.mempool.gap) if gap]
         return ("live" if caught_up else "syncing"), "; ".join(gaps) or None
 
     def _finalized(self, cursor: BlockRef, heads: Heads) -> BlockRef | None:

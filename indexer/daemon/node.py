@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import structlog
 
+from indexer.daemon.steadiness import Setbacks
 from indexer.rail import (
     AdapterDefect,
     BlockGone,
@@ -25,6 +26,8 @@ from indexer.rail import (
     RailFault,
     RailUnavailable,
 )
+from indexer.rail.printable import printable
+from indexer.redaction import hidden
 
 REST_FIRST, REST_MOST = 0.2, 10.0
 """Seconds that a failing node rests, at first and at most; jittered, so that many daemons do not return as one."""
@@ -58,6 +61,7 @@ class Node:
     """It is counted. It is not before it has answered, nor once it has been away for `AWAY_AFTER`."""
     behind_since: float | None = None
     """Since when it is below a height that was believed before."""
+    setbacks: Setbacks = field(default_factory=Setbacks)
     _failing_since: float | None = None
     _fault: str = ""
 
@@ -93,12 +97,12 @@ class Node:
         except (RailUnavailable, BlockGone, RailFault) as told:
             if isinstance(told, AdapterDefect):
                 self._log_once(str(told))
-            text = printable(str(told))
+            text = printable(hidden(str(told)), TEXT_MOST)
             if text == str(told):
                 raise
             raise _in_words(told, text) from told
         except Exception as defect:
-            text = f"{type(defect).__name__}: {printable(str(defect))}"
+            text = f"{type(defect).__name__}: {printable(hidden(str(defect)), TEXT_MOST)}"
             self._log_once(text)
             raise RailUnavailable(f"{self.name} gave an answer that could not be read: {text}") from defect
 
@@ -123,10 +127,15 @@ class Node:
     def answered(self, heads: Heads) -> None:
         """Note what it told, and that it is there."""
         self.told, self.failures, self._failing_since, self._fault = heads, 0, None, ""
+        self.setbacks.note(heads)
+
+    def missed(self) -> None:
+        """Note that it did not answer this time, also where it is still being entered."""
+        self._failing_since = self._failing_since or time.monotonic()
 
     def punish(self) -> None:
         """Let it rest, longer each time in a row."""
-        self._failing_since = self._failing_since or time.monotonic()
+        self.missed()
         self.failures += 1
         rest = min(REST_MOST, REST_FIRST * 2 ** min(self.failures - 1, 10))
         self.rests_until = time.monotonic() + rest * random.uniform(0.5, 1.0)
@@ -140,12 +149,6 @@ class Node:
     def is_away(self) -> bool:
         """Whether it has failed for so long that it is not counted."""
         return self._failing_since is not None and time.monotonic() - self._failing_since >= AWAY_AFTER
-
-
-def printable(text: str) -> str:
-    """Without control characters (a NUL cannot be stored, an escape reaches terminals), and bounded in length."""
-    kept = "".join(char if char.isprintable() else " " for char in text[: TEXT_MOST + 1])
-    return kept if len(kept) <= TEXT_MOST else kept[:TEXT_MOST] + " ..."
 
 
 def _in_words(told: RailError, text: str) -> RailError:

@@ -22,6 +22,7 @@ import structlog
 from indexer.daemon import node as node_module
 from indexer.daemon.cross_check import CrossCheck, Dispute, Laggard, Testimony, disagreement
 from indexer.daemon.node import Node
+from indexer.daemon.steadiness import QUARRELS_MAX, Behind, Often
 from indexer.rail import (
     Address,
     AssetId,
@@ -84,6 +85,7 @@ class NodeSet:
         self._highest = -1
         """The height that was believed at most."""
         self._disagreement: RailUnavailable | None = None
+        self._quarrels = Often(QUARRELS_MAX)
         self._log = structlog.get_logger()
 
     @property
@@ -137,6 +139,7 @@ class NodeSet:
                 each.cancel()
         if self._current is not node:
             raise RailUnavailable(f"{node.name} was left while it was asked")
+        await self._prefer_steady(node, told)
         return await self._believe(Testimony(node, heads), told)
 
     async def block_at(self, height: int) -> BlockRef:
@@ -221,10 +224,44 @@ class NodeSet:
             return Reread(node.name, found.hash, transfers, whole)
         raise RailUnavailable("; ".join(reasons))
 
+    async def reread_balances(
+        self, keys: Sequence[bytes], asset: AssetId, block: tuple[int, str], first: str | None
+    ) -> tuple[str, str, Mapping[bytes, int]]:
+        """Read balances once more at a block, from another node than ``first`` where one answers.
+
+        Returns the node, the hash that it has at that height, and the balances if that is the hash that was asked for.
+        Raises `RailUnavailable` where no node that agrees with the majority can tell now.
+        """
+        height, block_hash = block
+
+        async def question(adapter: RailAdapter) -> tuple[str, Mapping[bytes, int]]:
+            found = await adapter.block_at(height)
+            if found.hash != block_hash:
+                return found.hash, {}
+            assert isinstance(adapter, TellsBalances)
+            return found.hash, await adapter.balances(keys, asset, found)
+
+        reasons = []
+        agreeing = [each for each in self._nodes if each is self._current or (each.votes and not each.contradicts)]
+        for node in sorted(agreeing, key=lambda each: (each.name == first, each is self._current)):
+            try:
+                async with asyncio.timeout(REREAD_SECONDS):
+                    found, amounts = await node.ask(question)
+            except (RailError, TimeoutError) as away:
+                reasons.append(f"{node.name}: {away or 'no answer'}")
+                continue
+            return node.name, found, amounts
+        raise RailUnavailable("; ".join(reasons))
+
     @property
     def tells_balances(self) -> bool:
         """Whether the rail can tell what an address holds."""
         return self._unentered.traits.can_balance and isinstance(self._unentered, TellsBalances)
+
+    @property
+    def has_other_answering(self) -> bool:
+        """Whether another node than the one that answers has answered lately."""
+        return any(each.adapter is not None and not each.rests for each in self._nodes if each is not self._current)
 
     async def leave(self, why: RailUnavailable) -> None:
         """Let the node that answers rest, for a reason that only its asker can see; the next is asked instead."""
@@ -293,7 +330,8 @@ class NodeSet:
         except RailFault as fault:
             await self._rest(node, RailUnavailable(str(fault)))
             raise RailUnavailable(str(fault)) from fault
-        node.answered(heads)
+        if self._current is node:
+            node.answered(heads)  # What comes after it was left comes too late.
         return heads
 
     async def _ask_who_keeps(
@@ -365,6 +403,7 @@ class NodeSet:
             else:
                 node.answered(heads)
                 return Testimony(node, heads)
+        node.missed()
         node.votes = node.votes and not node.is_away
         return Testimony(node, node.told, present=False) if node.votes and node.told else None
 
@@ -400,6 +439,21 @@ class NodeSet:
         self._highest = max(self._highest, heads.latest.height)
         return heads
 
+    async def _prefer_steady(self, node: Node, told: Sequence[Testimony]) -> None:
+        """Leave a node whose head goes back again and again for one whose head does not. Raises `Behind` then."""
+        others = [each.node for each in told if each.present]
+        if (node.setbacks.far or self._flaps(node)) and not all(each.setbacks.often for each in others):
+            left = Behind(
+                f"{node.name} goes back again and again: several nodes at different heights or on different branches "
+                "answer behind its address; another one is asked"
+            )
+            await self._rest(node, left)
+            raise left
+
+    def _flaps(self, node: Node) -> bool:
+        """Whether the node agrees with another and contradicts it in turn, and it is its own head that goes back."""
+        return bool(self._quarrels and node.setbacks.often)
+
     async def _votes(self, ours: Testimony, theirs: Testimony) -> bool:
         """Whether a witness is counted.
 
@@ -407,6 +461,10 @@ class NodeSet:
         (restored, or another backend of one address) is so for `AWAY_AFTER` only; whoever contradicts is counted.
         """
         node = theirs.node
+        if self._flaps(node) and not ours.node.setbacks.often:
+            # What one of the nodes behind its address says, the next one takes back.
+            node.votes = False
+            return False
         if ours.height < self._highest or theirs.height >= self._highest:
             node.votes, node.behind_since = True, None
             return True
@@ -428,6 +486,7 @@ class NodeSet:
         for node in self._nodes:
             dispute = contradicting.get(node.name)
             if dispute is not None and not node.contradicts:
+                self._quarrels.note()
                 self._log.warning("node.contradicts", node=node.name, where=str(dispute))
             elif dispute is None and node.contradicts:
                 self._log.info("node.agrees", node=node.name)

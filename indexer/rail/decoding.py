@@ -15,6 +15,7 @@ import contextlib
 import io
 import re
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from indexer.rail.errors import RailUnavailable
+from indexer.rail.printable import printable as printable_text
 
 if TYPE_CHECKING:
     from indexer.rail.transport import Response
@@ -245,7 +247,7 @@ def read_quantity(text: str, what: str) -> int:
 
 def read_time(seconds: int, what: str, ahead: timedelta = AHEAD) -> datetime:
     """Return a block's time, given in seconds since 1970: from 2009 up to ``ahead`` of our clock."""
-    latest = datetime.now(UTC) + ahead
+    latest = datetime.fromtimestamp(time.time(), UTC) + ahead
     if not FIRST_TIME.timestamp() <= seconds <= latest.timestamp():
         raise RailUnavailable(f"{what}: {printable(seconds, 40)} is no time of a block: before 2009 or in the future")
     return datetime.fromtimestamp(seconds, UTC)
@@ -266,13 +268,5 @@ def read_text(text: str, most: int, what: str) -> str:
 
 
 def printable(text: object, most: int = 200) -> str:
-    """Return a node's words for a reason or a log: no control characters, at most ``most`` characters."""
-    try:
-        words = str(text)
-    except ValueError:
-        # Python refuses to write out a number of more than 4,300 digits.
-        return "a number of thousands of digits"
-    clean = words[:most]
-    if not clean.isprintable():
-        clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
-    return clean if len(words) <= most else clean + "..."
+    """Return a node's words for a reason or a log: one line of at most ``most`` characters, nothing in it invisible."""
+    return printable_text(text, most)

@@ -108,16 +108,18 @@ async def test_a_filter_that_is_not_the_one_committed_to_is_refused(
 async def test_a_filter_that_cannot_be_read_is_no_answer(
     lied_to: Chain, liar: Liar, scattered: tuple[str, str]
 ) -> None:
-    """Committed to as it should be, and cut short all the same."""
+    """Committed to as it should be, and cut short all the same, or larger than any block's."""
     head = await lied_to.sim.head()
     parent = (await lied_to.sim.rpc("getblockheader", head))["previousblockhash"]
     below = bytes.fromhex((await lied_to.sim.rpc("getblockfilter", parent))["header"])[::-1]
-    content = b"\x09"
-    header = twice(twice(content) + below)[::-1]
-    honest = change(lambda info: {"filter": content.hex(), "header": header.hex()})
-    liar.lies["getblockfilter"] = lambda params, reply: honest(params, reply) if params[0] == head else reply
-    with pytest.raises(RailUnavailable, match=f"the filter of block {head} cannot be read"):
-        await look_back(lied_to, *scattered)
+    for content, why in ((b"\x09", "cannot be read"), (bytes(5 * 1024 * 1024), "has 5,242,880 bytes")):
+        header = twice(twice(content) + below)[::-1]
+        told = {"filter": content.hex(), "header": header.hex()}
+        liar.lies["getblockfilter"] = lambda params, reply, told=told: (  # type: ignore[misc]
+            {**reply, "result": told} if params[0] == head else reply
+        )
+        with pytest.raises(RailUnavailable, match=f"the filter of block {head} {why}"):
+            await look_back(lied_to, *scattered)
 
 
 def twice(content: bytes) -> bytes:

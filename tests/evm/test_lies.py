@@ -1,5 +1,6 @@
 """Nodes that answer wrongly, late, partly or not at all: HAZARDS E14 and E19 to E24. Never a partial answer."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -141,12 +142,12 @@ async def test_a_refused_range_is_halved_until_it_is_answered(
 
 async def test_a_range_that_only_hangs_is_smaller_next_time(sim: EvmSimulator, liar: Liar) -> None:
     """E21: no answer is a refusal too, but asking again at once would hang again: the caller comes back."""
-    async with open_node(sim.settings, {"http": liar.http, "timeout": 0.3}) as rail:
+    async with open_node(sim.settings, {"http": liar.http, "timeout": 2}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         await sim.mine(30)
         span, watches = await chain.span(), chain.watch(await sim.new_address())
         liar.hang = True
-        with pytest.raises(RailUnavailable, match=r"no answer within 0\.3 s"):
+        with pytest.raises(RailUnavailable, match="no answer within 2 s"):
             await rail.scan(span, watches)
         liar.hang = False
         liar.requests.clear()
@@ -173,15 +174,16 @@ GARBAGE: dict[str, Callable[[Liar], None]] = {
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_garbage_is_unavailable(sim: EvmSimulator, liar: Liar, garbage: str) -> None:
     """Whatever is not an answer: never a crash, never a secret in the message, and over when it is over."""
-    async with open_node(sim.settings, {"http": f"{liar.http}/v2/secret?key=secret", "timeout": 0.3}) as rail:
+    async with open_node(sim.settings, {"http": f"{liar.http}/v2/secret?key=secret", "timeout": 2}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         await sim.mine(2)
         span, watches = await chain.span(), chain.watch(await sim.new_address())
         GARBAGE[garbage](liar)
-        for ask in (rail.heads(), rail.block_at(1), rail.scan(span, watches)):
-            with pytest.raises(RailUnavailable) as error:
-                await ask
-            assert "secret" not in str(error.value)
+        # All at once, so that a node that hangs is waited for once.
+        asked = (rail.heads(), rail.block_at(1), rail.scan(span, watches))
+        for told in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(told, RailUnavailable)
+            assert "secret" not in str(told)
         liar.body, liar.status, liar.hang, liar.lies = None, 200, False, {}
         assert (await rail.heads()).latest == span.upto
 

@@ -39,11 +39,16 @@ class Speech:
 
 @dataclass
 class BitcoinNode:
-    """``methods`` by name; a name that is missing is answered with -32601. ``asked`` is what came."""
+    """``methods`` by name; a name that is missing is answered with -32601. ``asked`` is what came.
+
+    A request with the method ``held`` is answered once ``go`` is set.
+    """
 
     methods: dict[str, Method]
     speech: Speech = field(default_factory=Speech)
     delay: float = 0.0
+    held: str = ""
+    go: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     url: str = ""
@@ -74,6 +79,8 @@ class BitcoinNode:
         self.headers.append(dict(request.headers))
         if self.delay:
             await asyncio.sleep(self.delay)
+        if any(call["method"] == self.held for call in many):
+            await self.go.wait()
         if any(call["method"] in self.speech.forbidden for call in many):
             return web.Response(status=403)
         if isinstance(calls, list) and len(calls) > self.speech.batch_most:
@@ -81,12 +88,17 @@ class BitcoinNode:
             if isinstance(how, int):
                 return web.Response(status=how, text="too many calls in one request")
             return web.json_response({"id": None, "error": {"code": how.code, "message": how.message}})
-        replies = [self._told(call) for call in many]
+        methods = self._answering()
+        replies = [self._told(call, methods) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0])
 
-    def _told(self, call: Mapping[str, Any]) -> dict[str, Any]:
+    def _answering(self) -> Mapping[str, Method]:
+        """Return the methods that answer one request."""
+        return self.methods
+
+    def _told(self, call: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[str, Any]:
         try:
-            method = self.methods.get(call["method"], _missing)
+            method = methods.get(call["method"], _missing)
             return {"id": call["id"], "result": method(*call["params"]), "error": None}
         except Refusal as refusal:
             return {"id": call["id"], "result": None, "error": {"code": refusal.code, "message": refusal.message}}

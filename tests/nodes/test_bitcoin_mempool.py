@@ -5,7 +5,6 @@ HAZARDS B20 and the reports of explorers that never finished: 300,000 transactio
 
 import asyncio
 import random
-import time
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
@@ -127,7 +126,7 @@ async def test_the_mempool_can_be_left_alone() -> None:
 async def test_what_was_read_outlives_a_fault(fault: str) -> None:
     """f16: a full work queue, one answer that never came, a dropped connection; no body is read again."""
     async with node_with(waiting(40)) as node:
-        table = {"rpc": node.url, "timeout": 0.3}
+        table = {"rpc": node.url, "timeout": 1.5}
         async with open_node(settings(), table) as rail:
             assert len(await rail.pending(WATCHES)) == 1
             read = bodies(node)
@@ -135,7 +134,7 @@ async def test_what_was_read_outlives_a_fault(fault: str) -> None:
             if fault == "queue":
                 node.methods["getrawmempool"] = _busy
             elif fault == "time":
-                node.delay = 1.0
+                node.delay = 60.0
             if fault != "connection":
                 with pytest.raises(PendingUnknown, match=r"Work queue depth exceeded|no answer within"):
                     await rail.pending(WATCHES)
@@ -183,19 +182,17 @@ async def test_a_far_mempool_converges_though_every_third_request_fails(monkeypa
 
 async def test_blocks_never_wait_for_the_mempool(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is read, whoever asks is told so soon, and heads are as quick as ever; then it is there by itself."""
-    monkeypatch.setattr(mempool, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(mempool, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(mempool, "BODIES", 10)
-    async with node_with(waiting(400)) as node, open_node(settings(), {"rpc": node.url}) as rail:
-        node.delay = 0.02
-        began = time.monotonic()
-        with pytest.raises(PendingUnknown, match=r"still being read, \d+ of 400"):
+    async with node_with(waiting(400)) as node, open_node(settings(), {"rpc": node.url, "timeout": 30}) as rail:
+        node.held = "getrawtransaction"
+        with pytest.raises(PendingUnknown, match=r"still being read, 0 of \d+"):
             await rail.pending(WATCHES)
-        assert time.monotonic() - began < 0.5
         for _ in range(3):
-            began = time.monotonic()
-            await rail.heads()
-            assert time.monotonic() - began < 0.3
-        async with asyncio.timeout(20):
+            # No body comes, and a head does all the same.
+            assert (await rail.heads()).latest.height == 5
+        node.go.set()
+        async with asyncio.timeout(60):
             while True:
                 try:
                     (told,) = await rail.pending(WATCHES)

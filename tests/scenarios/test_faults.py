@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.fake import FakeChain, FakeNode, Rules, node_of
-from indexer.daemon import follower
+from indexer.daemon import steadiness
 from indexer.store.database import Database
 from tests.scenarios.stage import Placed, Stage, chain_named
 
@@ -234,7 +234,7 @@ async def test_a_node_of_another_chain_is_passed_over(database: Database) -> Non
 async def test_a_node_that_stays_behind_is_left_for_one_that_does_not(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "LAG_ALLOWED", 0.3)
+    monkeypatch.setattr(steadiness, "LAG_ALLOWED", 0.3)
     async with Stage(database, [chain_named()], options=TWO_NODES) as stage:
         await stage.mine(5)
         node_of("story").lag = 3

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
+import threading
 import time
+import traceback
 from pathlib import Path
 
 TICK = 0.005
+LATE = 0.15
+"""Seconds after which a turn is late enough to look where the loop stands."""
 
 
 def peak_mib() -> float:
@@ -34,29 +39,38 @@ def _status(name: str) -> float:
 class LoopWatch:
     """Watches the loop. ``longest``: seconds between two turns, as far as this process itself worked meanwhile.
 
-    What other processes took of the machine is no stall of ours, so the process's CPU time is the bound.
+    What other processes took of the machine is no stall of ours, so the process's CPU time is the bound. ``where``: the
+    innermost lines of our own code at which the loop was seen to stand still, by a thread beside it.
     """
 
     def __init__(self) -> None:
         self.longest = 0.0
+        self.where = ""
+        self._turned = time.monotonic()
+        self._ended = threading.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> LoopWatch:
         self._task = asyncio.create_task(self._watch())
+        self._turned = time.monotonic()
+        threading.Thread(target=self._look, args=(threading.get_ident(),), daemon=True).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ended.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-    def take(self) -> float:
-        """The longest since the last time that this was asked."""
-        longest, self.longest = self.longest, 0.0
-        return longest
 
     async def _watch(self) -> None:
         while True:
             wall, cpu = time.monotonic(), time.process_time()
             await asyncio.sleep(TICK)
-            self.longest = max(self.longest, min(time.monotonic() - wall - TICK, time.process_time() - cpu))
+            self._turned = time.monotonic()
+            self.longest = max(self.longest, min(self._turned - wall - TICK, time.process_time() - cpu))
+
+    def _look(self, loop: int) -> None:
+        while not self._ended.wait(LATE / 3):
+            if time.monotonic() - self._turned > LATE and (frame := sys._current_frames().get(loop)) is not None:
+                stack = traceback.extract_stack(frame)[-1:-9:-1]
+                self.where = " < ".join(f"{'/'.join(Path(each.filename).parts[-2:])}:{each.lineno}" for each in stack)

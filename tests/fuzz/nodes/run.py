@@ -69,6 +69,8 @@ class Report:
 
     examples: int = 0
     errors: int = 0
+    told: int = 0
+    """Payments that came back."""
     changed: int = 0
     peak: float = 0.0
     stall: float = 0.0
@@ -90,7 +92,7 @@ class Fuzzer:
 
     async def example(self, seed: str) -> Finding | None:
         """Play one example; a finding is made as small as it goes. The seed alone decides what happens."""
-        what, done = await self._play(seed, None)
+        what, done = await self.play(seed, None)
         self.report.examples += 1
         self.report.changed += len(done)
         for key in done:
@@ -100,14 +102,15 @@ class Fuzzer:
             return None
         finding = Finding(self.chain.kind, seed, what, done)
         for key in done:
-            less, one = await self._play(seed, [key])
+            less, one = await self.play(seed, [key])
             if less is not None and less.partition(":")[0] == what.partition(":")[0]:
                 finding = Finding(self.chain.kind, seed, less, one)
                 break
         self.report.findings.append(finding)
         return finding
 
-    async def _play(self, seed: str, only: list[str] | None) -> tuple[str | None, dict[str, str]]:
+    async def play(self, seed: str, only: list[str] | None) -> tuple[str | None, dict[str, str]]:
+        """Play one example, with ``only`` these answers changed; None: with all that its dice choose."""
         dice = random.Random(seed)
         all_hostile = dice.random() < 0.6
         hostile = [0, 1, 2] if all_hostile else [dice.choice((0, 0, 0, 1))]
@@ -115,7 +118,7 @@ class Fuzzer:
         plan = {
             "focus": focus if dice.random() < 0.85 else "",
             "rate": dice.choice((0.0, 0.0, 0.02, 0.15)),
-            "heavy": dice.random() < 0.06,
+            "heavy": dice.random() < (0.3 if self._strict else 0.06),
         }
         for place in hostile:
             kept = None if only is None else [key.partition("/")[2] for key in only if key.startswith(f"{place}/")]
@@ -125,7 +128,7 @@ class Fuzzer:
         async with LoopWatch() as watch:
             pushes = focus in ("push", "ws", "waitfornewblock") or dice.random() < 0.1
             what = await self._asked(hostile, dice, pushes)
-            stall = watch.take()
+            stall, where = watch.longest, watch.where
         grown = peak_mib() - before
         done = {
             f"{place}/{key}": words for place in hostile for key, words in (await self._control(place, "/done")).items()
@@ -134,7 +137,7 @@ class Fuzzer:
         if what is None and self._strict and grown > MEMORY_MOST:
             what = f"memory: {grown:.0f} MiB more than before"
         if what is None and self._strict and stall > STALL_MOST:
-            what = f"stall: the loop stood still for {stall * 1000:.0f} ms"
+            what = f"stall: the loop stood still for {stall * 1000:.0f} ms ({where})"
         return what, done
 
     async def _control(self, place: int, path: str, body: Any = None) -> Any:
@@ -263,6 +266,7 @@ class _Asker:
         try:
             for ref in _refs_of(answer):
                 _check_ref(ref)
+            self._report.told += len(_transfers_of(answer))
             for transfer in _transfers_of(answer):
                 _check_transfer(transfer, self._chain)
             if name == "refusal" and answer is not None:
@@ -314,9 +318,9 @@ def _is_plain(text: str, most: int) -> bool:
 
 
 @asynccontextmanager
-async def hostile_nodes(upstream: str) -> AsyncIterator[list[tuple[int, int]]]:
+async def hostile_nodes(upstream: str, *more: str) -> AsyncIterator[list[tuple[int, int]]]:
     """Start the hostile nodes; end them by closing their standard input."""
-    command = [sys.executable, "-m", "tests.fuzz.nodes.server", upstream]
+    command = [sys.executable, "-m", "tests.fuzz.nodes.server", upstream, *more]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: ASYNC220
     assert process.stdin is not None
     assert process.stdout is not None

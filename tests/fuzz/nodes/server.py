@@ -44,6 +44,8 @@ class Node:
     """One hostile node."""
 
     upstream: str
+    live: bool
+    """Ask the development node each time: its chain moves."""
     session: aiohttp.ClientSession
     records: dict[str, tuple[int, str, bytes]] = field(default_factory=dict)
     plan: Plan = field(default_factory=Plan)
@@ -97,6 +99,8 @@ class Node:
         """What the development node answers, under the ids of this very request."""
         if verb == "GET":
             return await self._recorded(path, "GET", path, headers, None)
+        if self.live:
+            return await self._upstream("POST", path, headers, body)
         calls = json.loads(body)
         many = calls if isinstance(calls, list) else [calls]
         replies = []
@@ -112,13 +116,20 @@ class Node:
     async def _recorded(
         self, key: str, verb: str, path: str, headers: dict[str, str], body: bytes | None
     ) -> tuple[int, str, bytes]:
+        if self.live:
+            return await self._upstream(verb, path, headers, body)
         if key not in self.records:
-            passed = {"Content-Type": "application/json"}
-            if "authorization" in headers:
-                passed["Authorization"] = headers["authorization"]
-            async with self.session.request(verb, self.upstream + path, data=body, headers=passed) as response:
-                self.records[key] = (response.status, response.content_type, await response.read())
+            self.records[key] = await self._upstream(verb, path, headers, body)
         return self.records[key]
+
+    async def _upstream(
+        self, verb: str, path: str, headers: dict[str, str], body: bytes | None
+    ) -> tuple[int, str, bytes]:
+        passed = {"Content-Type": "application/json"}
+        if "authorization" in headers:
+            passed["Authorization"] = headers["authorization"]
+        async with self.session.request(verb, self.upstream + path, data=body, headers=passed) as response:
+            return response.status, response.content_type, await response.read()
 
     async def _push(self, socket: ServerConnection) -> None:
         """Answer as a websocket of either chain does, and then push heads, some of them odd."""
@@ -197,10 +208,10 @@ async def _send(writer: asyncio.StreamWriter, hostile: Hostile) -> bool:
     return True
 
 
-async def main(upstream: str) -> None:
+async def main(upstream: str, live: bool) -> None:
     """Serve until the standard input ends; the ports are told on the first line of the standard output."""
     async with aiohttp.ClientSession() as session:
-        nodes = [Node(upstream, session) for _ in range(NODES)]
+        nodes = [Node(upstream, live, session) for _ in range(NODES)]
         for node in nodes:
             await node.start()
         print(json.dumps([node.ports for node in nodes]), flush=True)
@@ -210,4 +221,6 @@ async def main(upstream: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("upstream")
-    asyncio.run(main(parser.parse_args().upstream))
+    parser.add_argument("--live", action="store_true", help="ask the development node each time")
+    options = parser.parse_args()
+    asyncio.run(main(options.upstream, options.live))

@@ -1,0 +1,937 @@
+-- Values are bounded where they enter, an address stays its merchant's, and nobody else can hold what we lock.
+
+-- The book of migrations stands in our own schema, where nobody else can make anything.
+create table railwatch.migrations (
+    version int primary key,
+    name text not null,
+    checksum text not null,
+    applied_at timestamptz not null default now()
+);
+comment on table railwatch.migrations is 'Which migrations have been applied here. A migrator locks this table.';
+comment on column railwatch.migrations.version is 'The number in its file''s name.';
+comment on column railwatch.migrations.name is 'The rest of that name.';
+comment on column railwatch.migrations.checksum is 'SHA-256 of its text.';
+comment on column railwatch.migrations.applied_at is 'When.';
+
+insert into railwatch.migrations select version, name, checksum, applied_at from public.railwatch_migrations;
+drop table public.railwatch_migrations;
+update railwatch.rights set object = 'railwatch.migrations' where object = 'public.railwatch_migrations';
+
+create table railwatch.address_locks (
+    family text not null,
+    address_folded text not null,
+    primary key (family, address_folded)
+);
+comment on table railwatch.address_locks is 'One row for each address: who registers it holds the row to the commit, so that two registrations of it take turns.';
+comment on column railwatch.address_locks.family is 'The address space.';
+comment on column railwatch.address_locks.address_folded is 'The address as it is compared.';
+
+-- What was registered before there were bounds is brought within them. Nothing that anybody pays by changes.
+update railwatch.invoices set expires_at = least(greatest(expires_at, '2009-01-01 00:00:00+00'), '2100-01-01 00:00:00+00')
+where expires_at not between '2009-01-01 00:00:00+00' and '2100-01-01 00:00:00+00';
+update railwatch.invoices set closes_at = least(greatest(closes_at, '2009-01-01 00:00:00+00'), '2120-01-01 00:00:00+00')
+where closes_at not between '2009-01-01 00:00:00+00' and '2120-01-01 00:00:00+00';
+update railwatch.invoices set rate_locked_at = null where rate_locked_at not between '2009-01-01 00:00:00+00' and '2100-01-01 00:00:00+00';
+update railwatch.consumers set updated_at = now() where updated_at not between '2009-01-01 00:00:00+00' and '2120-01-01 00:00:00+00';
+alter table railwatch.invoices
+    add constraint invoices_expires_at_bounds check (expires_at between '2009-01-01 00:00:00+00' and '2100-01-01 00:00:00+00'),
+    add constraint invoices_closes_at_bounds check (closes_at between '2009-01-01 00:00:00+00' and '2120-01-01 00:00:00+00'),
+    add constraint invoices_rate_locked_at_bounds check (rate_locked_at between '2009-01-01 00:00:00+00' and '2100-01-01 00:00:00+00');
+alter table railwatch.consumers
+    add constraint consumers_updated_at_bounds check (updated_at between '2009-01-01 00:00:00+00' and '2120-01-01 00:00:00+00');
+
+drop function railwatch.parse_text(jsonb, text);
+
+create or replace function railwatch.touched(
+    on_rail text, cursor_reached bigint, finalized_reached bigint, fork bigint, displaced text[], of_family text,
+    keys bytea[], txs text[]
+) returns table (
+    what text, detection_id uuid, invoice_id uuid, tx_id text, tx_index text, destination_id uuid, address_key bytea,
+    rail text, asset text, reference text, open boolean, at timestamptz, accepts_from timestamptz, height bigint,
+    block_hash text
+)
+language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
+    select 'due', d.id, d.invoice_id, null, null, null::uuid, null::bytea, null, null, null, null::boolean,
+           null::timestamptz, null::timestamptz, null::bigint, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
+    union all
+    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached
+    union all
+    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.block_height > fork and d.state in ('included', 'confirmed')
+    union all
+    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null, null, null, null, null
+    from unnest(displaced) t (tx_id)
+    cross join lateral (
+        select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
+    union all
+    -- `open` says here that nothing can move the transfer any more.
+    select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, null, d.asset, null,
+           d.state = 'final', null, null, null,
+           case when d.state in ('included', 'confirmed', 'final') then d.block_hash end
+    from unnest(txs) t (tx_id)
+    cross join lateral (
+        select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
+    join railwatch.destinations w on w.id = d.destination_id
+    union all
+    select 'candidate', null, i.id, null, null, d.id, d.address_key, d.rail, d.asset, d.reference,
+           i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at, d.accepts_from,
+           d.tip_at_creation, null
+    from unnest(keys) t (key)
+    -- A plan that was made on empty tables must reach every column of the index too.
+    cross join lateral (
+        select * from railwatch.destinations d
+        where d.family = of_family and d.address_key = t.key and d.watch_state not in ('rejected', 'closed') offset 0) d
+    join railwatch.invoices i on i.id = d.invoice_id
+$$;
+comment on function railwatch.touched is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
+
+create or replace function railwatch.refuse(code text, message text, hint text default null) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    -- What a caller gave stands in it: as much as a person can read, and nothing that moves a terminal's cursor.
+    control constant text := '[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]';
+begin
+    raise exception using errcode = code, message = regexp_replace(left(message, 2000), control, '?', 'g'),
+        hint = regexp_replace(left(coalesce(hint, ''), 2000), control, '?', 'g');
+end $$;
+comment on function railwatch.refuse is 'Raise an error with a SQLSTATE of our own (class RW; listed in docs/contract.md).';
+
+create or replace function railwatch.feed_instance() returns text
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    -- A promoted standby, a restored snapshot and a crash all begin with a start of the server; a restored dump with new
+    -- files. Neither needs rights to ask. A plain restart looks the same, and costs readers nothing.
+    select extract(epoch from pg_postmaster_start_time()) || ' ' || pg_relation_filepath('railwatch.feed_position')
+$$;
+comment on function railwatch.feed_instance is 'Which run of which server this is, and on which files of the feed.';
+
+create or replace function railwatch.begin_generation() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if new.generation = old.generation then
+        new.generation := railwatch.generation_after(old.generation, railwatch.feed_instance());
+    end if;
+    new.instance := railwatch.feed_instance();
+    insert into railwatch.feed_generations (number, generation, started_after)
+    select coalesce(max(number), 0) + 1, new.generation, old.last_seq from railwatch.feed_generations;
+    return new;
+end $$;
+comment on function railwatch.begin_generation is 'Write a generation down with the first line that another instance writes, or by itself.';
+
+create or replace function railwatch.append_invoice_transition(
+    invoice railwatch.invoices, from_state text, reason text, cause text, evidence jsonb
+) returns void
+language plpgsql as $$
+declare
+    taken bigint := railwatch.next_seq(1);
+begin
+    insert into railwatch.transitions
+        (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, seen_amount,
+         confirmed_amount, evidence)
+    select taken, md5('railwatch/' || invoice.id || '/' || invoice.version || '/' || invoice.state)::uuid, 'invoice',
+           invoice.id, invoice.id, from_state, invoice.state, reason, cause, d.seen_amount, d.confirmed_amount,
+           evidence || jsonb_build_object('login', session_user)
+    from railwatch.destinations d
+    where d.invoice_id = invoice.id
+    order by d.confirmed_amount / d.expected_amount desc, (d.seen_amount + d.late_amount) / d.expected_amount desc, d.position
+    limit 1;
+    perform pg_notify('railwatch', taken::text);
+end $$;
+comment on function railwatch.append_invoice_transition is 'Put an act of a service or an operator into the feed.';
+
+create or replace function railwatch.create_destination(invoice railwatch.invoices, wish jsonb, place int) returns void
+language plpgsql as $$
+declare
+    label text := 'destinations[' || place || ']';
+    on_rail railwatch.rails;
+    of_asset text;
+    chosen jsonb;
+    chosen_origin text;
+    folded text;
+    amount numeric;
+    taken uuid;
+    unknown text;
+begin
+    if jsonb_typeof(wish) is distinct from 'object' then
+        perform railwatch.refuse('RW001', label || ' is not an object');
+    end if;
+    select key into unknown from jsonb_object_keys(wish) key
+    where key not in ('rail', 'asset', 'address', 'amount', 'reference', 'derivation') limit 1;
+    if unknown is not null then
+        perform railwatch.refuse('RW001', label || ': unknown field "' || unknown || '"');
+    end if;
+    select * into on_rail from railwatch.rails where name = wish ->> 'rail' and enabled;
+    if not found then
+        perform railwatch.refuse('RW002', label || ': unknown rail ' || coalesce('"' || (wish ->> 'rail') || '"', '(none given)'),
+            'Enabled rails: ' || coalesce((select string_agg(name, ', ' order by name) from railwatch.rails where enabled),
+            'none yet; has the daemon been started with this database?'));
+    end if;
+    select id into of_asset from railwatch.assets
+    where rail = on_rail.name and enabled
+      and (symbol = wish ->> 'asset' or id = wish ->> 'asset' or (on_rail.fold_case and lower(id) = lower(wish ->> 'asset')))
+    for share;  -- An asset that leaves the configuration waits for this order, and then goes on being looked for.
+    if not found then
+        perform railwatch.refuse('RW003', label || ': unknown asset ' || coalesce('"' || (wish ->> 'asset') || '"', '(none given)')
+            || ' on rail ' || on_rail.name,
+            'Configured there: ' || coalesce((select string_agg(symbol, ', ' order by symbol) from railwatch.assets
+                                              where rail = on_rail.name and enabled), 'none'));
+    end if;
+    amount := railwatch.parse_amount(wish -> 'amount', label);
+    perform railwatch.parse_text(wish, 'address', label || ': ');
+    if wish ? 'derivation' then
+        perform railwatch.parse_text(wish, 'derivation', label || ': ');
+    end if;
+    if wish ? 'reference' and not on_rail.has_references then
+        perform railwatch.refuse('RW011', label || ': rail ' || on_rail.name || ' knows no references',
+            'Leave it out, and derive a new address for each invoice.');
+    end if;
+    if wish ? 'reference' then
+        perform railwatch.parse_text(wish, 'reference', label || ': ');
+    end if;
+    folded := case when on_rail.fold_case then lower(wish ->> 'address') else wish ->> 'address' end;
+    if exists (select from railwatch.destinations d
+               where d.invoice_id = invoice.id and d.rail = on_rail.name and d.asset = of_asset and d.address_folded = folded
+                 and d.reference is not distinct from wish ->> 'reference') then
+        perform railwatch.refuse('RW001', label || ': the same rail, asset, address and reference are there twice',
+            'Ask for one amount at each.');
+    end if;
+    -- What reaches an address late belongs to the merchant whose customers were given it, for ever. A reference tells
+    -- apart whom one address serves; without one, whatever arrives there unmarked is that merchant's.
+    if exists (select from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
+               where d.family = on_rail.family and d.address_folded = folded and i.merchant_id <> invoice.merchant_id
+                 and d.watch_state <> 'rejected'
+                 and (d.reference is null or d.reference = coalesce(wish ->> 'reference', d.reference))) then
+        perform railwatch.refuse('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to another merchant',
+            'Derive a new address for each invoice. Once given to a merchant''s customers, an address stays that merchant''s.');
+    end if;
+    select i.id into taken
+    from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
+    where d.family = on_rail.family and d.address_folded = folded and d.reference is not distinct from wish ->> 'reference'
+      and i.id <> invoice.id and d.watch_state not in ('rejected', 'closed')
+      and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+    limit 1;
+    if found then
+        perform railwatch.refuse('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to open invoice ' || taken,
+            'Derive a new address for each invoice.');
+    end if;
+    if invoice.terms ? 'policy' then
+        chosen := railwatch.parse_policy(invoice.terms -> 'policy', on_rail);
+        chosen_origin := 'invoice';
+    else
+        select policy, origin into chosen, chosen_origin
+        from railwatch.resolve_policy(on_rail.name, of_asset, invoice.fiat_amount);
+    end if;
+    insert into railwatch.destinations
+        (invoice_id, rail, asset, address, reference, derivation, expected_amount, policy, policy_origin, family,
+         address_folded, position, accepts_from, tip_at_creation)
+    values (invoice.id, on_rail.name, of_asset, wish ->> 'address', wish ->> 'reference', wish ->> 'derivation',
+            amount, chosen, chosen_origin, on_rail.family, folded, place,
+            -- Money that came to an address of an earlier invoice before this one was made is that invoice's.
+            case when exists (select from railwatch.destinations d
+                              where d.family = on_rail.family and d.address_folded = folded and d.invoice_id <> invoice.id
+                                and d.reference is not distinct from wish ->> 'reference' and d.watch_state <> 'rejected')
+                 then invoice.created_at else invoice.created_at - make_interval(secs => invoice.accept_before) end,
+            case when on_rail.state = 'live' and exists (
+                select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
+                 then on_rail.tip_height end);
+end $$;
+comment on function railwatch.create_destination is 'Part of create_invoice: one destination, checked and resolved.';
+
+create or replace function railwatch.parse_moment(value jsonb, field text) returns timestamptz
+language plpgsql stable as $$
+declare
+    moment timestamptz;
+begin
+    if jsonb_typeof(value) is distinct from 'string'
+       or (value #>> '{}') !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$' then
+        perform railwatch.refuse('RW005', field || ' ' || coalesce(value::text, '') || ' is not a time',
+            'Give ISO 8601 with an offset, such as "2030-01-31T12:00:00Z".');
+    end if;
+    moment := (value #>> '{}')::timestamptz;
+    if moment not between '2009-01-01 00:00:00+00' and now() + interval '20 years' then
+        perform railwatch.refuse('RW005', field || ' ' || value::text || ' is before 2009, or more than 20 years ahead');
+    end if;
+    return moment;
+exception when invalid_datetime_format or datetime_field_overflow or invalid_time_zone_displacement_value then
+    perform railwatch.refuse('RW005', field || ' ' || value::text || ' is not a time',
+        'Give ISO 8601 with an offset, such as "2030-01-31T12:00:00Z".');
+end $$;
+comment on function railwatch.parse_moment is 'Read a time, or say which field is none.';
+
+create function railwatch.parse_text(request jsonb, field text, place text default '') returns text
+language plpgsql immutable as $$
+begin
+    perform railwatch.check_text(case when jsonb_typeof(request -> field) = 'string' then request ->> field end, place || field, 200);
+    return request ->> field;
+end $$;
+comment on function railwatch.parse_text is 'Read a required text, or say which field is none.';
+
+create or replace function railwatch.check_fields(request jsonb) returns void
+language plpgsql immutable as $$
+declare
+    unknown text;
+begin
+    if jsonb_typeof(request) is distinct from 'object' then
+        perform railwatch.refuse('RW001', 'create_invoice takes a JSON object');
+    end if;
+    if octet_length(request::text) > 131072 then
+        perform railwatch.refuse('RW001', 'the request has ' || octet_length(request::text) || ' bytes; at most 131072 are taken');
+    end if;
+    select key into unknown from jsonb_object_keys(request) key
+    where key not in ('merchant_id', 'order_id', 'expires_at', 'expires_in', 'destinations', 'policy', 'time_basis',
+                      'tolerance_bps', 'fiat_amount', 'fiat_currency', 'rate_locked_at', 'closes_in', 'accept_before',
+                      'metadata')
+    limit 1;
+    if unknown is not null then
+        perform railwatch.refuse('RW001', 'unknown field "' || unknown || '"');
+    end if;
+    if coalesce(request ->> 'time_basis', 'first_seen') not in ('first_seen', 'block_time', 'confirmed') then
+        perform railwatch.refuse('RW001', 'time_basis "' || (request ->> 'time_basis')
+            || '" is not first_seen, block_time or confirmed');
+    end if;
+    if jsonb_typeof(request -> 'destinations') is distinct from 'array'
+       or jsonb_array_length(request -> 'destinations') not between 1 and 20 then
+        perform railwatch.refuse('RW001', 'destinations is not a list of 1 to 20 destinations');
+    end if;
+    if request ? 'policy' and (jsonb_typeof(request -> 'policy') <> 'object' or length((request -> 'policy')::text) > 200) then
+        perform railwatch.refuse('RW008', 'policy is not an object of at most 200 characters');
+    end if;
+    if request ? 'metadata' then
+        if jsonb_typeof(request -> 'metadata') <> 'object' then
+            perform railwatch.refuse('RW001', 'metadata is not an object');
+        end if;
+        if octet_length((request -> 'metadata')::text) > 65536 or jsonb_path_exists(request -> 'metadata', '$.**{33}') then
+            perform railwatch.refuse('RW001', 'metadata has more than 65536 bytes, or more than 32 levels',
+                'Keep it with you, and give a key to it.');
+        end if;
+        if jsonb_path_exists(request -> 'metadata', '$.** ? (@ > 1e100 || @ < -1e100)') then
+            perform railwatch.refuse('RW001', 'metadata holds a number beyond 1e100', 'Give it as a text.');
+        end if;
+    end if;
+    if request ? 'fiat_currency' and coalesce(request ->> 'fiat_currency', '') !~ '^[A-Z]{3,10}$' then
+        perform railwatch.refuse('RW001', 'fiat_currency ' || (request -> 'fiat_currency')::text || ' is not a code such as "EUR"');
+    end if;
+    if request ? 'fiat_amount' and (request ->> 'fiat_amount') !~ '^[0-9]{1,30}([.][0-9]{1,8})?$' then
+        perform railwatch.refuse('RW001', 'fiat_amount ' || (request -> 'fiat_amount')::text
+            || ' is not a decimal of at most 8 places', 'Give a string such as "49.90".');
+    end if;
+end $$;
+comment on function railwatch.check_fields is 'Part of create_invoice: what can be refused before anything is written.';
+
+create function railwatch.same_order(known railwatch.invoices, request jsonb) returns uuid
+language plpgsql immutable as $$
+begin
+    if known.terms is distinct from railwatch.terms_of(request) then
+        perform railwatch.refuse('RW006', 'order ' || known.order_id || ' of merchant ' || known.merchant_id
+            || ' is registered with other terms, as invoice ' || known.id,
+            'Registering the very same terms again returns that id; other terms need another order_id.');
+    end if;
+    return known.id;
+end $$;
+comment on function railwatch.same_order is 'Part of create_invoice: the id of an order that is registered already, if the terms are the same.';
+
+create function railwatch.lock_addresses(requests jsonb[]) returns void
+language sql volatile as $$
+    -- Two registrations of one address wait for each other here, in one order of addresses; the later then sees the earlier.
+    insert into railwatch.address_locks as held (family, address_folded)
+    select distinct r.family, case when r.fold_case then lower(wish ->> 'address') else wish ->> 'address' end as folded
+    from unnest(requests) each
+    cross join lateral jsonb_array_elements(
+        case when jsonb_typeof(each -> 'destinations') = 'array' then each -> 'destinations' else '[]' end) wish
+    join railwatch.rails r on r.name = wish ->> 'rail'
+    where length(wish ->> 'address') between 1 and 200
+    order by 1, 2
+    on conflict (family, address_folded) do update set family = held.family;
+$$;
+comment on function railwatch.lock_addresses is 'Part of create_invoice and create_invoices: hold the addresses of requests to the commit.';
+
+create function railwatch.register_invoice(request jsonb) returns uuid
+language plpgsql as $$
+declare
+    merchant text;
+    order_no text;
+    known railwatch.invoices;
+    made railwatch.invoices;
+    expiry timestamptz;
+    closes_in bigint;
+begin
+    merchant := railwatch.parse_text(request, 'merchant_id');
+    order_no := railwatch.parse_text(request, 'order_id');
+    select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
+    if found then
+        return railwatch.same_order(known, request);
+    end if;
+    expiry := railwatch.parse_expiry(request);
+    closes_in := case when request ? 'closes_in'
+        then railwatch.parse_count(request -> 'closes_in', 'closes_in', 0, 315360000, 'RW005')
+        else coalesce((select (value #>> '{}')::bigint from railwatch.settings where name = 'closes_in'), 2592000) end;
+    insert into railwatch.invoices
+        (merchant_id, order_id, state, expires_at, closes_at, fiat_amount, fiat_currency, rate_locked_at, policy,
+         time_basis, metadata, tolerance_bps, accept_before, terms)
+    values (merchant, order_no, 'created', expiry, expiry + make_interval(secs => closes_in),
+            (request ->> 'fiat_amount')::numeric, request ->> 'fiat_currency',
+            case when request ? 'rate_locked_at' then railwatch.parse_moment(request -> 'rate_locked_at', 'rate_locked_at') end,
+            '{}', coalesce(request ->> 'time_basis', 'first_seen'), coalesce(request -> 'metadata', '{}'),
+            case when request ? 'tolerance_bps'
+                then railwatch.parse_count(request -> 'tolerance_bps', 'tolerance_bps', 0, 10000, 'RW001') else 0 end,
+            -- A look-back reaches at least an hour: what is older than that nobody would find.
+            case when request ? 'accept_before'
+                then railwatch.parse_count(request -> 'accept_before', 'accept_before', 0, 3600, 'RW005') else 600 end,
+            railwatch.terms_of(request))
+    -- Who registers the same order just now is waited for here.
+    on conflict (merchant_id, order_id) do nothing
+    returning * into made;
+    if not found then
+        select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
+        return railwatch.same_order(known, request);
+    end if;
+    perform railwatch.create_destination(made, wish, place::int)
+    from jsonb_array_elements(request -> 'destinations') with ordinality as wishes (wish, place);
+    update railwatch.invoices
+    set policy = (select policy from railwatch.destinations where invoice_id = made.id order by position limit 1)
+    where id = made.id;
+    perform railwatch.append_invoice_transition(made, null, 'created', 'service', '{}');
+    perform pg_notify('railwatch_work', 'registered');
+    return made.id;
+end $$;
+comment on function railwatch.register_invoice is 'Part of create_invoice and create_invoices, which hold the addresses before.';
+
+create or replace function railwatch.create_invoice(request jsonb) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform railwatch.check_fields(request);
+    perform railwatch.lock_addresses(array[request]);
+    return railwatch.register_invoice(request);
+end $$;
+comment on function railwatch.create_invoice is 'Register an invoice and return its id. The same order with the same terms returns the same id. Errors: docs/contract.md.';
+
+create or replace function railwatch.create_invoices(requests jsonb[]) returns setof uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    place int;
+    made uuid[];
+begin
+    if coalesce(cardinality(requests), 0) not between 1 and 1000 then
+        perform railwatch.refuse('RW001', 'create_invoices takes 1 to 1000 requests');
+    end if;
+    perform railwatch.check_fields(each) from unnest(requests) each;
+    -- Whatever order the requests come in, addresses and then orders are taken in one order: nobody waits in a circle.
+    perform railwatch.lock_addresses(requests);
+    for place in
+        select n from unnest(requests) with ordinality as given (request, n)
+        order by request ->> 'merchant_id', request ->> 'order_id', n
+    loop
+        made[place] := railwatch.register_invoice(requests[place]);
+    end loop;
+    return query select unnest(made);
+end $$;
+comment on function railwatch.create_invoices is 'Register many invoices in one commit, all or none, and return their ids in order. One wait for the feed instead of many.';
+
+create function railwatch.may_act_as_operator() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select pg_has_role(session_user, (select nspowner from pg_namespace where nspname = 'railwatch'), 'usage')
+           or exists (select from pg_roles where rolname in ('railwatch_operator', 'railwatch_daemon') and pg_has_role(session_user, oid, 'usage'))
+$$;
+comment on function railwatch.may_act_as_operator is 'Whether the login''s acts may stand in the feed as an operator''s.';
+
+create or replace function railwatch.check_act(actor text, cause text) returns void
+language plpgsql stable as $$
+begin
+    if actor is null then
+        perform railwatch.refuse('RW001', 'actor is missing, or not a text of 1 to 200 characters',
+            'Say who does this: the name of a person or a service.');
+    end if;
+    perform railwatch.check_text(actor, 'actor', 200);
+    if cause is null or cause not in ('service', 'operator') then
+        perform railwatch.refuse('RW001', 'cause ' || coalesce('"' || cause || '"', '(null)') || ' is not service or operator');
+    end if;
+    if cause = 'operator' and not railwatch.may_act_as_operator() then
+        perform railwatch.refuse('RW024', 'login ' || session_user || ' acts as a service, and not as an operator',
+            'Leave cause out, or make the login a member of railwatch_operator.');
+    end if;
+end $$;
+comment on function railwatch.check_act is 'Part of every manual act: somebody does it, as a service or as an operator.';
+
+create or replace function railwatch.check_text(value text, field text, longest int) returns void
+language plpgsql immutable as $$
+begin
+    if value is null or length(value) not between 1 and longest then
+        perform railwatch.refuse('RW001', field || ' is missing, or not a text of 1 to ' || longest || ' characters');
+    end if;
+    if value ~ '[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]' then
+        perform railwatch.refuse('RW001', field || ' holds a control character', 'Names are shown to people: letters, digits, signs and blanks.');
+    end if;
+end $$;
+comment on function railwatch.check_text is 'A required text of one line, or the field that is none.';
+
+create function railwatch.check_note(value text, field text, longest int) returns void
+language plpgsql immutable as $$
+begin
+    if length(value) > longest then
+        perform railwatch.refuse('RW001', field || ' has ' || length(value) || ' characters; at most ' || longest || ' are taken');
+    end if;
+    if value ~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then
+        perform railwatch.refuse('RW001', field || ' holds a control character', 'Line feeds and tabs are taken, others are not.');
+    end if;
+end $$;
+comment on function railwatch.check_note is 'An optional text of several lines, or the field that is none.';
+
+create or replace function railwatch.append_act(
+    about text, subject_id uuid, invoice uuid, from_state text, to_state text, reason text, cause text, on_rail text,
+    tx text, evidence jsonb
+) returns void
+language plpgsql as $$
+declare
+    taken bigint := railwatch.next_seq(1);
+begin
+    insert into railwatch.transitions
+        (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, evidence)
+    values (taken, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
+            from_state, to_state, reason, cause, on_rail, tx,
+            jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
+    perform pg_notify('railwatch', taken::text);
+end $$;
+comment on function railwatch.append_act is 'Put an act that is not about an invoice''s state into the feed.';
+
+create or replace function railwatch.hold_invoice(invoice uuid, actor text, reason text, cause text default 'service') returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.invoices;
+begin
+    perform railwatch.check_act(actor, cause);
+    if reason is null or reason = '' then
+        perform railwatch.refuse('RW001', 'reason is missing, or not a text of 1 to 1000 characters');
+    end if;
+    perform railwatch.check_note(reason, 'reason', 1000);
+    known := railwatch.lock_invoice(invoice);
+    if known.state = 'flagged' then
+        return known.state;
+    end if;
+    return railwatch.move_invoice(known, 'flagged', 'held', cause,
+        jsonb_build_object('actor', actor, 'reason', reason), hold => reason);
+end $$;
+comment on function railwatch.hold_invoice is 'Hold an invoice: it is flagged until somebody releases it, whatever the chain says. Holding twice is harmless.';
+
+create or replace function railwatch.release_invoice(
+    invoice uuid, actor text, reason text default null, cause text default 'service'
+) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.invoices;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_note(reason, 'reason', 1000);
+    known := railwatch.lock_invoice(invoice);
+    if known.state <> 'flagged' then
+        return known.state;
+    end if;
+    return railwatch.move_invoice(known, railwatch.assess(known), 'released', cause,
+        jsonb_strip_nulls(jsonb_build_object('actor', actor, 'reason', reason, 'held', known.held)));
+end $$;
+comment on function railwatch.release_invoice is 'End a hold: the invoice takes the state that the facts demand by now, and that is returned. Releasing twice is harmless.';
+
+create or replace function railwatch.record_refund(
+    invoice uuid, amount numeric, tx_id text, actor text, reason text default null, rail text default null,
+    asset text default null, cause text default 'service'
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.invoices;
+    what record;
+    earlier railwatch.refunds;
+    arrived numeric;
+    returned numeric;
+    told jsonb := jsonb_build_object('actor', actor, 'reason', reason, 'amount', amount::text);
+    made uuid;
+    now_whole record;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_text(tx_id, 'tx_id', 200);
+    perform railwatch.check_note(reason, 'reason', 1000);
+    perform railwatch.parse_amount(to_jsonb(amount::text), 'refund');
+    known := railwatch.lock_invoice(invoice);
+    what := railwatch.refunded_asset(invoice, rail, asset);
+    select * into earlier from railwatch.refunds r
+    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset and r.tx_id = record_refund.tx_id;
+    if found then
+        if earlier.amount <> record_refund.amount then
+            perform railwatch.refuse('RW014', 'refund ' || record_refund.tx_id || ' is recorded already, with the amount ' || earlier.amount,
+                'Nothing recorded is overwritten. Another refund has another transaction.');
+        end if;
+        return earlier.id;
+    end if;
+    select coalesce(sum(x.amount), 0) into arrived from railwatch.detections x
+    where x.invoice_id = invoice and x.rail = what.rail and x.asset = what.asset and x.block_height is not null;
+    select coalesce(sum(r.amount), 0) into returned from railwatch.refunds r
+    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset;
+    if record_refund.amount > arrived - returned then
+        perform railwatch.refuse('RW013', 'a refund of ' || record_refund.amount || ' is more than is left: ' || arrived
+            || ' had arrived, and ' || returned || ' is refunded already', 'Amounts are base units of ' || what.asset || '.');
+    end if;
+    insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor, surplus, waived)
+    select invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason,
+           record_refund.actor, part.surplus, part.waived
+    from railwatch.given_back(known, what.rail, what.asset, record_refund.amount) part
+    returning id into made;
+    -- Also where it moves nothing: more may have been given back by it than is still there (docs/exceptions.md, reversed).
+    update railwatch.invoices set weighed = 0 where id = invoice;
+    perform railwatch.append_act('refund', made, invoice, null, 'recorded', 'refunded', cause, what.rail,
+        record_refund.tx_id, told || jsonb_build_object('asset', what.asset));
+    now_whole := railwatch.is_refunded(invoice);
+    if not now_whole.whole or known.state = 'refunded' then
+        return made;
+    end if;
+    if exists (select from railwatch.invoice_moves where from_state = known.state and to_state = 'refunded') then
+        perform railwatch.move_invoice(known, 'refunded', 'refunded', cause,
+            jsonb_strip_nulls(told || jsonb_build_object('refund', made, 'held', known.held)));
+    elsif now_whole.of_payments then
+        perform railwatch.refuse('RW010', 'invoice ' || invoice || ' is ' || known.state || ' and cannot become refunded',
+            'Its payment does not count yet, or no longer. Wait, or hold the invoice first: then a refund closes it for good.');
+    end if;
+    return made;
+end $$;
+comment on function railwatch.record_refund is 'Record what was given back. When nothing of the customer''s is left the invoice is refunded. The same transaction again is harmless.';
+
+create or replace function railwatch.record_settlement(
+    invoice uuid, reference text, actor text, note text default null, cause text default 'service'
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    made uuid;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_text(reference, 'reference', 200);
+    perform railwatch.check_note(note, 'note', 4000);
+    perform railwatch.lock_invoice(invoice);
+    select s.id into made from railwatch.settlements s
+    where s.invoice_id = invoice and s.reference = record_settlement.reference;
+    if found then
+        return made;
+    end if;
+    insert into railwatch.settlements (invoice_id, reference, note, actor)
+    values (invoice, record_settlement.reference, record_settlement.note, record_settlement.actor)
+    returning id into made;
+    perform railwatch.append_act('settlement', made, invoice, null, 'recorded', 'settled', cause, null, null,
+        jsonb_build_object('actor', actor, 'reference', reference, 'note', note));
+    return made;
+end $$;
+comment on function railwatch.record_settlement is 'Write down where finance booked an invoice. The same reference again is harmless; another one stands beside it.';
+
+create or replace function railwatch.resolve_exception(
+    exception_id uuid, actor text, resolution text, note text default null, cause text default 'service',
+    verdict text default null
+) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.exceptions;
+    through railwatch.detections;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_text(resolution, 'resolution', 1000);
+    perform railwatch.check_note(note, 'note', 4000);
+    if resolution = 'made good' then
+        perform railwatch.refuse('RW001', 'the resolution "made good" is the chain''s own', 'Say what was decided.');
+    end if;
+    known := railwatch.lock_exception(exception_id);
+    if known.resolved_at is not null then
+        return coalesce(known.resolution, 'resolved');
+    end if;
+    if (known.kind = 'content_mismatch') <> (verdict is not null) or verdict not in ('accepted', 'rejected') then
+        perform railwatch.refuse('RW001', case when known.kind = 'content_mismatch'
+            then 'a content_mismatch is resolved with a verdict, accepted or rejected'
+            else 'a verdict is given on a content_mismatch, and not on ' || known.kind end,
+            'accepted: the payment stands as it was first told, and becomes final. rejected: it is dropped.');
+    end if;
+    -- The daemon follows it with the rail's next block.
+    update railwatch.detections x set second_look = verdict, due_basis = 'depth', due_height = 0
+    where verdict is not null and x.id = known.detection_id and x.second_look = 'mismatch' and x.looked_at_block = x.block_hash
+      and x.state in ('included', 'confirmed');
+    update railwatch.exceptions e
+    set resolved_at = now(), resolution = resolve_exception.resolution, owner = coalesce(e.owner, actor),
+        notes = railwatch.add_note(e.notes, actor, note)
+    where e.id = exception_id;
+    select * into through from railwatch.detections x where x.id = known.detection_id;
+    perform railwatch.append_act('exception', exception_id, known.invoice_id, 'open', 'resolved', known.kind, cause,
+        through.rail, through.tx_id, jsonb_build_object('actor', actor, 'resolution', resolution, 'note', note, 'verdict', verdict,
+            'transfers', case when known.destination_id is not null then known.transfers end,
+            'sum', case when known.destination_id is not null then known.amount::text end));
+    return resolution;
+end $$;
+comment on function railwatch.resolve_exception is 'Close an exception by a person''s word. It stays closed while the facts stand. Resolving twice is harmless: the first word counts. A content_mismatch takes a verdict: accepted (the payment becomes final) or rejected (it is dropped).';
+
+create or replace function railwatch.annotate_exception(
+    exception_id uuid, actor text, note text default null, owner text default null
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform railwatch.check_act(actor, 'service');
+    if note is null and owner is null then
+        perform railwatch.refuse('RW001', 'give a note, an owner or both');
+    end if;
+    perform railwatch.check_note(note, 'note', 4000);
+    if owner is not null then
+        perform railwatch.check_text(owner, 'owner', 200);
+    end if;
+    perform railwatch.lock_exception(exception_id);
+    update railwatch.exceptions e
+    set owner = coalesce(annotate_exception.owner, e.owner),
+        notes = railwatch.add_note(
+            railwatch.add_note(e.notes, actor, 'owner: ' || coalesce(e.owner, 'nobody') || ' -> ' || annotate_exception.owner), actor, note)
+    where e.id = exception_id;
+end $$;
+comment on function railwatch.annotate_exception is 'Say who looks at an exception, or what was found out. Notes are added, never replaced.';
+
+create or replace function railwatch.add_note(notes text, actor text, note text) returns text
+language plpgsql stable as $$
+declare
+    longer text := concat_ws(E'\n', notes, to_char(now() at time zone 'UTC', 'YYYY-MM-DD HH24:MI') || ' ' || actor || ': ' || note);
+begin
+    if coalesce(note, '') = '' then
+        return notes;
+    end if;
+    if length(longer) > 100000 then
+        perform railwatch.refuse('RW001', 'the exception''s notes would have ' || length(longer) || ' characters; at most 100000 are kept',
+            'Keep what is long elsewhere, and note where it is.');
+    end if;
+    return longer;
+end $$;
+comment on function railwatch.add_note is 'Notes with one more line: when, who, what.';
+
+create or replace function railwatch.cancel_invoice(
+    invoice uuid, actor text default 'service', note text default null, cause text default 'service'
+) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.invoices;
+    standing text;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_note(note, 'note', 4000);
+    known := railwatch.lock_invoice(invoice);
+    if known.state = 'cancelled' then
+        return known.state;
+    end if;
+    -- A hold is no way around the rule: what counts is where the invoice would stand without it.
+    standing := case when known.state = 'flagged' then railwatch.assess(known) else known.state end;
+    if standing <> 'cancelled'
+       and not exists (select from railwatch.invoice_moves where from_state = standing and to_state = 'cancelled') then
+        perform railwatch.refuse('RW010', 'invoice ' || invoice || ' is ' || standing
+            || case when standing <> known.state then ' (and held)' else '' end || ' and cannot be cancelled',
+            'Money is on its way or has arrived; a refund is recorded, not cancelled.');
+    end if;
+    return railwatch.move_invoice(known, 'cancelled', 'cancelled', cause,
+        jsonb_strip_nulls(jsonb_build_object('actor', actor, 'note', note)));
+end $$;
+comment on function railwatch.cancel_invoice is 'Withdraw an invoice that is not paid and has nothing on its way; its address stays watched. Cancelling twice is harmless.';
+
+create or replace function railwatch.lock_consumer(consumer text) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.consumers;
+begin
+    if consumer is null or length(consumer) not between 1 and 200 or consumer like 'webhook:%' then
+        perform railwatch.refuse('RW001', 'a consumer''s name is a text of 1 to 200 characters that does not begin with "webhook:"');
+    end if;
+    perform railwatch.check_text(consumer, 'the consumer''s name', 200);
+    select * into known from railwatch.consumers c where c.name = consumer for update;
+    if not found then
+        if (select count(*) from railwatch.consumers) >= 200 then
+            perform railwatch.refuse('RW022', 'there are 200 consumers already, and no ' || consumer || ' among them',
+                'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
+        end if;
+        if (select count(*) from railwatch.consumers where owner = session_user) >= 50 then
+            perform railwatch.refuse('RW022', 'login ' || session_user || ' has 50 consumers already, and no ' || consumer || ' among them',
+                'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
+        end if;
+        insert into railwatch.consumers (name, position, generation, owner)
+        values (consumer, 0, railwatch.feed_generation(), session_user) on conflict do nothing;
+        select * into known from railwatch.consumers c where c.name = consumer for update;
+    end if;
+    if known.owner is null then
+        update railwatch.consumers set owner = session_user where name = consumer;
+    elsif known.owner <> session_user
+          and not pg_has_role(session_user, (select nspowner from pg_namespace where nspname = 'railwatch'), 'usage') then
+        perform railwatch.refuse('RW021', 'consumer ' || consumer || ' belongs to the login ' || known.owner || ', not to ' || session_user,
+            'Use a name of your own.');
+    end if;
+    return known.position;
+end $$;
+comment on function railwatch.lock_consumer is 'Hold a consumer to the commit, so that two copies of a reader take turns. Returns its position; a new one begins at 0.';
+
+create or replace function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    made uuid;
+begin
+    if not exists (select from railwatch.rails where name = on_rail) then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    if from_height is null or from_height < 0 or to_height < from_height or greatest(from_height, to_height) > 1000000000000 then
+        perform railwatch.refuse('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height, at most 10^12');
+    end if;
+    insert into railwatch.rescans as known (rail, from_height, to_height, next_height)
+    values (on_rail, request_rescan.from_height, request_rescan.to_height, request_rescan.from_height)
+    on conflict (rail) where finished_at is null do update
+    set from_height = least(known.from_height, excluded.from_height),
+        to_height = case when known.to_height is not null and excluded.to_height is not null
+                         then greatest(known.to_height, excluded.to_height) end,
+        next_height = least(known.next_height, excluded.from_height),
+        tries = 0, retry_at = now()
+    returning id into made;
+    perform pg_notify('railwatch_work', 'rescan');
+    return made;
+end $$;
+comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
+
+create or replace function railwatch.display(amount numeric, decimals int) returns numeric
+language sql immutable return trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric);
+comment on function railwatch.display is 'Base units in display units, exactly; null where the decimals are not known.';
+
+create or replace function railwatch.customer_state(state text, settled_at timestamptz) returns text
+language sql immutable
+return case
+    when state = 'created' then case when settled_at is null then 'waiting' else 'issue' end
+    when state = 'detected' then 'received'
+    when state = 'confirming' then 'confirming'
+    when state in ('paid', 'overpaid') then 'complete'
+    else 'issue' end;
+comment on function railwatch.customer_state is 'What a customer is told of a state: waiting, received, confirming, complete or issue.';
+
+create or replace function railwatch.state_now(on_rail railwatch.rails) returns text
+language sql stable
+-- What the row says is true while somebody follows the rail. A halted one is halted until a person acts.
+return case when on_rail.state = 'halted' then 'halted'
+            when exists (select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
+            then on_rail.state else 'not followed' end;
+comment on function railwatch.state_now is 'How a rail is: its state, or "not followed" while no daemon holds its lease.';
+
+create or replace function railwatch.find_orders(what text)
+returns table (found_by text, invoice_id uuid, merchant_id text, order_id text, state text, customer_state text)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select hit.found_by, o.invoice_id, o.merchant_id, o.order_id, o.state, o.customer_state
+    from (
+        select 'invoice' as found_by, i.id from railwatch.invoices i
+        where i.id = case when what ~* '^[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}$' then what::uuid end
+        union
+        select 'order', i.id from railwatch.invoices i where i.order_id = what
+        union
+        select 'order', i.id
+        from generate_series(1, least(length(what), 401)) cut
+        join railwatch.invoices i on i.merchant_id = left(what, cut - 1) and i.order_id = substr(what, cut + 1)
+        where substr(what, cut, 1) = '/'
+        union
+        select 'transaction', x.invoice_id from railwatch.detections x where x.tx_id in (what, lower(what))
+        union
+        select 'refund', f.invoice_id from railwatch.refunds f where f.tx_id in (what, lower(what))
+        union
+        select 'address', d.invoice_id
+        from railwatch.destinations d join railwatch.rails r on r.name = d.rail
+        where d.address_folded in (what, lower(what)) and (d.address_folded = what or r.fold_case)
+    ) hit
+    join railwatch.orders o on o.invoice_id = hit.id
+    order by o.created_at desc, hit.found_by
+$$;
+comment on function railwatch.find_orders is 'The orders that a text may mean: an id, an order, merchant/order, a transaction or an address. The newest first.';
+
+create or replace function railwatch.refuse_change() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    perform railwatch.refuse('RW015', tg_table_name || ' is append-only: nothing in it is changed or deleted',
+        'What turned out wrong is followed by what is right.');
+    return null;
+end $$;
+comment on function railwatch.refuse_change is 'Keeps a table append-only, also for its owner.';
+
+create or replace function railwatch.require_line() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+    told text;
+begin
+    -- The owner may have to repair what is broken. Nobody else comes past the feed.
+    if pg_has_role(current_user, (select nspowner from pg_namespace where nspname = 'railwatch'), 'usage') then
+        return null;
+    end if;
+    select t.to_state into told from railwatch.transitions t
+    where t.invoice_id = new.id and t.subject = 'invoice' order by t.seq desc limit 1;
+    if told is distinct from (select state from railwatch.invoices where id = new.id) then
+        perform railwatch.refuse('RW016', 'invoice ' || new.id || ' cannot become ' || new.state || ' without a line in the feed',
+            'States are moved by the daemon and by the functions of the contract.');
+    end if;
+    return null;
+end $$;
+comment on function railwatch.require_line is 'No state by hand: at the commit an invoice''s state must be the one that the feed told last.';
+
+create or replace function railwatch.event_type(subject text, to_state text, reason text) returns text
+language sql immutable
+-- A reversal has a type of its own: an invoice that fell back to created must not pass for a new one. If only a surplus
+-- was taken back, the invoice is settled as before, and nothing has to be stopped.
+return case when subject = 'invoice' and reason = 'reversed' and to_state not in ('paid', 'overpaid', 'late_paid')
+            then 'invoice.reversed'
+            when subject = 'exception' then concat_ws('.', subject, to_state, reason)
+            else concat_ws('.', subject, to_state) end;
+comment on function railwatch.event_type is 'What a webhook calls a transition: invoice.paid, invoice.reversed, detection.final, exception.open.underpaid ...';
+
+create or replace function railwatch.grant_rights() returns text[]
+language plpgsql as $$
+declare
+    of_role text;
+    given railwatch.rights;
+    missing text[] := '{}';
+begin
+    revoke execute on all functions in schema railwatch from public;
+    for of_role in select distinct role from railwatch.rights order by role loop
+        begin
+            if not exists (select from pg_roles where rolname = of_role) then
+                execute format('create role %I nologin', of_role);
+            end if;
+        exception
+            when duplicate_object or unique_violation then
+                null;  -- Roles belong to the whole cluster: another database's migration was quicker.
+            when insufficient_privilege then
+                missing := missing || of_role;
+                raise warning '% may not create the role %, which nobody has now', current_user, of_role
+                    using hint = 'As a superuser: create role ' || of_role || ' nologin; then, as the owner of the schema: select railwatch.grant_rights();';
+                continue;
+        end;
+        for given in select * from railwatch.rights where role = of_role order by object, privileges loop
+            execute format('grant %s on %s to %I', given.privileges, given.object, of_role);
+        end loop;
+    end loop;
+    begin
+        if not missing && array['railwatch_operator', 'railwatch_service'] and not pg_has_role('railwatch_operator', 'railwatch_service', 'member') then
+            grant railwatch_service to railwatch_operator;
+        end if;
+    exception when insufficient_privilege then
+        raise warning '% may not make railwatch_operator a member of railwatch_service', current_user
+            using hint = 'As a superuser: grant railwatch_service to railwatch_operator;';
+    end;
+    return missing;
+end $$;
+comment on function railwatch.grant_rights is 'Make the roles, where that may be done, and give them what the table rights says. Returns the roles that are missing. Doing it again is harmless.';
+
+-- What a deliverer reads to make an event, and what it writes: nothing that the feed tells.
+insert into railwatch.rights (role, object, privileges)
+select 'railwatch_deliverer', object, privileges
+from (values
+    ('usage', array['schema railwatch']),
+    ('select', array['railwatch.migrations', 'railwatch.rails', 'railwatch.settings', 'railwatch.transitions', 'railwatch.feed_position',
+        'railwatch.feed_generations', 'railwatch.invoices', 'railwatch.destinations', 'railwatch.detections', 'railwatch.assets',
+        'railwatch.refunds', 'railwatch.settlements', 'railwatch.exceptions', 'railwatch.exception_transfers', 'railwatch.locks']),
+    ('select, insert, update, delete', array['railwatch.webhook_endpoints', 'railwatch.webhook_deliveries']),
+    ('update', array['railwatch.locks']),
+    ('execute', array['function railwatch.event_type', 'function railwatch.feed_generation', 'function railwatch.note_generation',
+        'function railwatch.feed_check', 'function railwatch.customer_state', 'function railwatch.is_backend_alive'])
+) as given (privileges, objects), unnest(objects) as object;
+-- An operator is a service whose acts may stand in the feed as a person's, and who lets a halted rail go on.
+insert into railwatch.rights (role, object, privileges)
+values ('railwatch_operator', 'schema railwatch', 'usage'),
+       ('railwatch_operator', 'function railwatch.resume_rail', 'execute'),
+       ('railwatch_operator', 'function railwatch.accept_chain', 'execute'),
+       ('railwatch_operator', 'railwatch.consumers', 'delete');
+
+comment on column railwatch.rights.role is 'railwatch_daemon, railwatch_deliverer, railwatch_operator, railwatch_service or railwatch_reader.';
+select railwatch.grant_rights();

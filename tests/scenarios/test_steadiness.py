@@ -1,0 +1,157 @@
+"""Nodes that answer and yet cannot be followed: the rail is stalled by name and moves to another, and is never blind.
+
+HAZARDS E19 and "Nodes". With one node the rail says what is wrong, and goes on as far as that is possible; with two it
+goes on with the other one.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from adapters.fake import Rules, node_of
+from indexer.daemon import node as node_module
+from indexer.daemon import nodeset, steadiness
+from indexer.store.database import Database
+from tests.scenarios.stage import Stage, chain_named
+
+ALLOWED = 1.0
+"""Seconds of `steadiness.LAG_ALLOWED` in these stories."""
+
+TWO_NODES = {"nodes": [{"chain": "story", "node": each, "timeout": 20} for each in ("main", "second")]}
+ONE_NODE = {"nodes": [{"chain": "story", "timeout": 20}]}
+
+
+def takes_back(stage: Stage) -> None:
+    """The node tells heads, and none of their blocks."""
+    node_of("story").forgets = True
+
+
+def flaps(stage: Stage) -> None:
+    """Two branches answer in turn, each with all of its blocks; one of them stands still."""
+    node = node_of("story")
+    node.pin(stage.chain.at(stage.chain.tip.height - 3).hash)
+    node.make_up(3)
+    stranger = node.line
+    node.pin(None)
+    node.turns = [stranger, None]
+
+
+def is_slow(stage: Stage) -> None:
+    """Each answer comes, much too late."""
+    node_of("story").latency = 3 * ALLOWED
+
+
+TROUBLES: dict[str, tuple[Callable[[Stage], None], str]] = {
+    "takes back": (takes_back, "would not hold still|has taken back|has not gone on"),
+    "flaps": (flaps, "back and forth between two branches|goes back again and again|disagree|takes them back"),
+    "slow": (is_slow, "is too slow"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All patience in the proportions that it has, and shorter."""
+    monkeypatch.setattr(steadiness, "LAG_ALLOWED", ALLOWED)
+    monkeypatch.setattr(nodeset, "WITNESS_SECONDS", ALLOWED / 5)
+    monkeypatch.setattr(node_module, "AWAY_AFTER", ALLOWED / 2)
+
+
+async def keeps_mining(stage: Stage) -> None:
+    """The tip moves all the while."""
+    while True:
+        stage.chain.mine()
+        await asyncio.sleep(0.2)
+
+
+async def never_blind(stage: Stage, blind: list[str]) -> None:
+    """Note each time at which the rail has been `live` for long although its cursor did not follow the tip."""
+    behind_since: float | None = None
+    while True:
+        row = await stage.rail()
+        if row["state"] == "halted":
+            blind.append(f"halted: {row['reason']}")
+        follows = row["cursor_height"] is None or row["cursor_height"] >= stage.chain.tip.height - 1
+        if row["state"] != "live" or follows or _moved(row["cursor_hash"]):
+            behind_since = None
+        else:
+            behind_since = behind_since or time.monotonic()
+            if time.monotonic() - behind_since > 4 * ALLOWED:
+                blind.append(f"live at {row['cursor_height']}, and the tip is at {stage.chain.tip.height}")
+                behind_since = None
+        await asyncio.sleep(0.05)
+
+
+_cursor = [""]
+
+
+def _moved(cursor: str) -> bool:
+    before, _cursor[0] = _cursor[0], cursor
+    return before != cursor
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_one_node_that_cannot_be_followed_stalls_its_rail_by_name(database: Database, trouble: str) -> None:
+    begins, words = TROUBLES[trouble]
+    async with Stage(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
+        await stage.mine(10)
+        blind: list[str] = []
+        tasks = [asyncio.create_task(keeps_mining(stage)), asyncio.create_task(never_blind(stage, blind))]
+        try:
+            begins(stage)
+            await says(stage, words)
+            await asyncio.sleep(2 * ALLOWED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert blind == []
+        node = node_of("story")
+        node.forgets, node.turns, node.latency = False, [], 0.0
+        node.pin(None)
+        if trouble != "flaps":  # which is remembered for a minute
+            invoice = await stage.invoice(100)
+            await stage.pay(invoice)
+            await stage.mine(2)
+            assert await stage.state(invoice) == "paid"
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_of_two_nodes_the_one_that_can_be_followed_is_asked(database: Database, trouble: str) -> None:
+    begins, words = TROUBLES[trouble]
+    async with Stage(database, [chain_named(rules=Rules(mempool=False))], options=TWO_NODES) as stage:
+        await stage.mine(10)
+        blind: list[str] = []
+        watching = asyncio.create_task(never_blind(stage, blind))
+        try:
+            begins(stage)
+            mining = asyncio.create_task(keeps_mining(stage))
+            try:
+                await says(stage, words)
+            finally:
+                mining.cancel()
+                with suppress(asyncio.CancelledError):
+                    await mining
+            # The first node is as bad as before.
+            invoice = await stage.invoice(100)
+            await stage.pay(invoice)
+            stage.chain.mine(2)
+            await stage.becomes(invoice, "paid")
+            await stage.follows()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        assert blind == []
+        assert await stage.database.value("select count(*) from railwatch.transitions where reason = 'reversed'") == 0
+
+
+async def says(stage: Stage, words: str) -> None:
+    """Wait until the rail is stalled with such a reason."""
+
+    async def is_so() -> bool:
+        told = "select state = 'stalled' and reason ~ $1 from railwatch.rails"
+        return bool(await stage.database.value(told, words))
+
+    await stage.until(is_so)

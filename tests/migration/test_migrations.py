@@ -32,7 +32,8 @@ CATALOGS = {
         from pg_constraint where connamespace = 'railwatch'::regnamespace""",
     "indexes": "select tablename, indexname, indexdef from pg_indexes where schemaname = 'railwatch'",
     "functions": """
-        select oid::regprocedure::text, pg_get_functiondef(oid), obj_description(oid, 'pg_proc'), array(select unnest(proacl)::text order by 1)::text
+        select oid::regprocedure::text, pg_get_functiondef(oid), obj_description(oid, 'pg_proc'),
+               array(select unnest(proacl)::text order by 1)::text
         from pg_proc where pronamespace = 'railwatch'::regnamespace""",
     "views": "select viewname, definition from pg_views where schemaname = 'railwatch'",
     "triggers": """

@@ -412,7 +412,7 @@ async def test_a_cancellation_tells_who_and_why(database: Database) -> None:
     line = await database.row("select * from railwatch.transitions where invoice_id = $1 order by seq desc", made)
     assert line is not None
     assert (line["from_state"], line["to_state"], line["cause"]) == ("created", "cancelled", "service")
-    assert line["evidence"] == {"actor": "anna", "note": "sold out"}
+    assert line["evidence"] == {"actor": "anna", "note": "sold out", "login": "postgres"}
 
 
 @pytest.mark.parametrize("nobody", [None, uuid4()])

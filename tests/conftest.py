@@ -14,6 +14,7 @@ import structlog
 from adapters.bitcoin.daemonnode import NodeMissing
 from adapters.evm.anvil import AnvilMissing
 from adapters.solana.process import DevnodeMissing
+from indexer.redaction import forget
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
@@ -53,6 +54,13 @@ def _skipping_without_a_node() -> Generator[None, None, None]:
         if os.environ.get(NODES_REQUIRED):
             raise
         pytest.skip(str(missing))
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_others() -> Iterator[None]:
+    """What one test's configuration hides is not hidden from the next one."""
+    yield
+    forget()
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,8 @@ def test_secrets_come_by_file_variable_and_credential(tmp_path: Path, monkeypatc
     assert node.reveal() == {"http": "https://node/from-env", "user": "u", "password": "from-file"}
     assert node.name == "https://node"
     assert "from-" not in f"{config!r} {config} {node} {node!r}"
-    assert config.secrets() == {"from-file", "https://node/from-env", config.database.url.get_secret_value()}
+    whole = {"from-file", "https://node/from-env", config.database.url.get_secret_value()}
+    assert config.secrets() == {*whole, "from-env", "from-credential"}
 
 
 @pytest.mark.parametrize(

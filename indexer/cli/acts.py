@@ -10,7 +10,7 @@ import click
 from indexer.cli.exits import NotFound, Wrong
 from indexer.cli.lookup import dossier, invoice_id
 from indexer.cli.options import actor_option, config_option, json_option
-from indexer.cli.output import emit
+from indexer.cli.output import emit, say
 from indexer.config import Config
 from indexer.ops.access import open_database
 from indexer.ops.amounts import base_units
@@ -96,7 +96,7 @@ def refund(
     if as_json:
         emit({"invoice": invoice, "refund": made, "state": state})
     else:
-        click.echo(state)
+        say(state)
 
 
 def _base_units(text: str, found: Dossier, rail: str | None, asset: str | None) -> int:
@@ -124,7 +124,7 @@ def _move(config: Config, as_json: bool, invoice: str, act: Callable[[Database, 
     if as_json:
         emit({"invoice": invoice, "state": state})
     else:
-        click.echo(state)
+        say(state)
 
 
 async def _with_invoice(config: Config, reference: str, act: Callable[[Database, UUID], Awaitable[Result]]) -> Result:

@@ -10,7 +10,7 @@ import click
 from indexer.cli.exits import Exit, NotFound, Unusable, Wrong
 from indexer.cli.lookup import rail_config
 from indexer.cli.options import config_option, json_option
-from indexer.cli.output import emit, show
+from indexer.cli.output import complain, emit, show
 from indexer.config import Config, NodeConfig, RailConfig
 from indexer.ops.access import open_database
 from indexer.ops.words import clean
@@ -55,7 +55,7 @@ def audit(
         for each in audits:
             show(render_audit(each))
     for failure in failures:
-        click.echo(f"railwatch: {clean(failure)}", err=True)
+        complain(f"railwatch: {clean(failure)}")
     click.get_current_context().exit(_code(audits, failures))
 
 

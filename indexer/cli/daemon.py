@@ -7,7 +7,7 @@ import click
 from indexer.cli.exits import Exit, Unusable
 from indexer.cli.lookup import rail_config
 from indexer.cli.options import config_option, json_option
-from indexer.cli.output import emit, show
+from indexer.cli.output import complain, emit, say, show
 from indexer.config import Config
 
 
@@ -41,14 +41,14 @@ def migrate(config: Config, as_json: bool) -> None:
 
     done = asyncio.run(bring_up_to_date(config))
     if done.missing_roles:
-        click.echo(f"railwatch: nobody has made {', '.join(done.missing_roles)}. {ROLES_TODO}", err=True)
+        complain(f"railwatch: nobody has made {', '.join(done.missing_roles)}. {ROLES_TODO}")
     if as_json:
         emit({"applied": [{"version": each.version, "name": each.name} for each in done.applied]})
         return
     for each in done.applied:
-        click.echo(f"applied {each.version:04} ({each.name})")
+        say(f"applied {each.version:04} ({each.name})")
     if not done.applied:
-        click.echo("the schema is up to date")
+        say("the schema is up to date")
 
 
 @click.command()

@@ -8,6 +8,7 @@ import click
 
 from indexer.cli.exits import Exit, Unusable, Wrong
 from indexer.cli.options import config_option
+from indexer.cli.output import complain
 from indexer.config import Config
 from indexer.ops.deliveries import DeliveryMetrics
 from indexer.store.reads import Record
@@ -30,7 +31,7 @@ def deliver(config: Config, once: bool) -> None:
     behind = {each["name"]: each["lag"] for each in left if each["configured"]}
     if any(owed.values()) or any(behind.values()):
         told = ", ".join(f"{name} {count} (and {behind[name]} not read)" for name, count in owed.items())
-        click.echo(f"railwatch: not everything was accepted; still owed: {told}", err=True)
+        complain(f"railwatch: not everything was accepted; still owed: {told}")
         click.get_current_context().exit(Exit.WRONG)
 
 
@@ -79,9 +80,10 @@ async def _serve(config: Config, once: bool) -> list[Record]:
     from indexer.deliver.standing import HeldElsewhere
     from indexer.ops.access import open_database
     from indexer.ops.http import CannotListen, serve
-    from indexer.ops.logs import configure_logging
+    from indexer.ops.logs import configure_logging, warn_of_exposed
 
     configure_logging(config.log.format, config.log.level, config.secrets())
+    warn_of_exposed(config)
     outside = Outside(DeliveryMetrics())
     async with open_database(config, lasting=not once, size=CONNECTIONS) as database:
         work = asyncio.create_task(run_deliverer(config, database, outside, once=once))

@@ -1,7 +1,6 @@
 """`railwatch demo`: stories that happen to shops, lived on real development nodes with a real Postgres."""
 
 import asyncio
-import json
 import signal
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, TypeVar
@@ -10,7 +9,7 @@ import click
 
 from indexer.cli.exits import Exit, Wrong
 from indexer.cli.options import json_option
-from indexer.cli.output import console
+from indexer.cli.output import console, emit
 from indexer.rail.demo import DemoError
 
 if TYPE_CHECKING:
@@ -37,20 +36,19 @@ def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
     except DemoError as error:
         raise Wrong(f"the demo could not be told: {error}") from error
     if as_json:
-        click.echo(json.dumps(outcome_json(outcome), indent=2, ensure_ascii=False))
+        emit(outcome_json(outcome))
     else:
         print_outcome(console(), outcome)
     click.get_current_context().exit(Exit.OK if outcome.agrees else Exit.WRONG)
 
 
 async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
-    from rich.console import Console
-
     from indexer.demo.runner import open_demos, run_demo
     from indexer.demo.view import make_view
+    from indexer.terminal import make_console
 
     # With --json nothing but JSON may be on stdout.
-    with make_view(Console(stderr=as_json, highlight=False)) as view:
+    with make_view(make_console(stderr=as_json)) as view:
         return await run_demo(open_demos(rails, view.say), view, keep=keep)
 
 

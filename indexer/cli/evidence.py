@@ -8,7 +8,7 @@ import click
 
 from indexer.cli.lookup import dossier
 from indexer.cli.options import config_option, json_option
-from indexer.cli.output import emit, emit_line, jsonable, show
+from indexer.cli.output import emit, emit_line, jsonable, say, show
 from indexer.config import Config
 from indexer.ops.access import open_database
 from indexer.store.database import Database
@@ -66,7 +66,7 @@ async def _print_feed(config: Config, as_json: bool, after: int, follow: bool, l
             if as_json:
                 emit_line(row)
             else:
-                click.echo(feed_line(row))
+                say(feed_line(row))
             left = None if left is None else left - 1
             if left == 0:
                 return

@@ -1,12 +1,16 @@
 """How a command ends: documented exit codes, and expected errors in words instead of tracebacks."""
 
+import traceback
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 import click
 
+from indexer.cli.output import complain
 from indexer.config import ConfigError
+from indexer.rail.printable import printable
+from indexer.redaction import hidden
 from indexer.store.embedded import EmbeddedPostgresError
 from indexer.store.errors import Refused, SchemaMismatch, StoreError, StoreUnavailable
 
@@ -37,6 +41,10 @@ Exit codes:
 
 NOT_FOUND_CODES = ("RW009", "RW012")
 """SQLSTATEs of the contract's functions that mean an unknown invoice or exception."""
+
+
+LONGEST_TOLD = 4_000
+"""Characters of one error."""
 
 
 class NotFound(Exception):
@@ -79,8 +87,9 @@ def exit_code(error: Exception) -> Exit:
 def told(error: Exception) -> str:
     """One of `EXPECTED` in words: what is wrong, where, and what to do."""
     if isinstance(error, Refused):
-        return f"{error} ({error.code})" + (f"\n{error.hint}" if error.hint else "")
-    return str(error)
+        return f"{printable(error)} ({error.code})" + (f"\n{error.hint}" if error.hint else "")
+    # Only a list of problems has lines of its own, and it is made of texts that are printable.
+    return str(error) if isinstance(error, ConfigError | Unusable) else printable(error, LONGEST_TOLD)
 
 
 class Railwatch(click.Group):
@@ -91,8 +100,16 @@ class Railwatch(click.Group):
         try:
             return super().invoke(ctx)
         except EXPECTED as error:
-            click.echo(f"railwatch: {told(error)}", err=True)
+            complain(f"railwatch: {told(error)}")
             ctx.exit(exit_code(error))
+        except click.ClickException as error:
+            error.message = printable(hidden(error.message))  # type: ignore[misc]  # its text is what click shows
+            raise
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception:  # noqa: BLE001 - a defect: its traceback is told without secrets, and ends the command
+            complain(traceback.format_exc())
+            ctx.exit(Exit.WRONG)
         except KeyboardInterrupt:
             # Ctrl-C is how `--watch` and `--follow` are meant to end: no word about it, and the code that shells use.
             ctx.exit(130)

@@ -7,7 +7,7 @@ import click
 
 from indexer.cli.lookup import exception_id, rail_config
 from indexer.cli.options import actor_option, config_option, json_option
-from indexer.cli.output import emit, show
+from indexer.cli.output import emit, say, show
 from indexer.config import Config
 from indexer.ops.access import open_database
 from indexer.store.invoices import (
@@ -58,7 +58,7 @@ def request_(config: Config, as_json: bool, rail: str, first: int, last: int | N
     if as_json:
         emit({"id": made, "rail": rail, "from_height": first, "to_height": last})
     else:
-        click.echo(f"rescan {made} of {rail} is asked for; `railwatch status` shows how far it is")
+        say(f"rescan {made} of {rail} is asked for; `railwatch status` shows how far it is")
 
 
 async def _request(config: Config, rail: str, first: int, last: int | None) -> UUID:
@@ -98,7 +98,7 @@ def cancel_rescan_(config: Config, as_json: bool, actor: str, rescan_id: UUID, r
     if as_json:
         emit({"id": rescan_id, "outcome": outcome})
     else:
-        click.echo(f"rescan {rescan_id}: {outcome}")
+        say(f"rescan {rescan_id}: {outcome}")
 
 
 async def _cancel_rescan(config: Config, rescan_id: UUID, actor: str, reason: str | None) -> str:
@@ -140,19 +140,35 @@ async def _list(config: Config, resolved: bool, kind: str | None, limit: int) ->
 @click.argument("exception")
 @click.option("--resolution", required=True, metavar="TEXT", help="What was decided.")
 @click.option("--note", metavar="TEXT", help="What was found out; added to its notes.")
-def resolve(config: Config, as_json: bool, actor: str, exception: str, resolution: str, note: str | None) -> None:
+@click.option(
+    "--verdict",
+    type=click.Choice(["accepted", "rejected"]),
+    help="Of a content_mismatch: accepted, the payment becomes final; rejected, it is dropped.",
+)
+def resolve(
+    config: Config,
+    as_json: bool,
+    actor: str,
+    exception: str,
+    resolution: str,
+    note: str | None,
+    verdict: str | None,
+) -> None:
     """Close EXCEPTION (its id, or the first digits). It stays closed while the facts stand."""
-    stands = asyncio.run(_resolve(config, exception, actor, resolution, note))
+    stands = asyncio.run(_resolve(config, exception, actor, resolution, note, verdict))
     if as_json:
         emit({"exception": exception, "resolution": stands})
     else:
-        click.echo(f"resolved: {stands}")
+        say(f"resolved: {stands}")
 
 
-async def _resolve(config: Config, reference: str, actor: str, resolution: str, note: str | None) -> str:
+async def _resolve(
+    config: Config, reference: str, actor: str, resolution: str, note: str | None, verdict: str | None
+) -> str:
     async with open_database(config) as database:
         known = await exception_id(database, reference)
-        return await resolve_exception(database, known, Act(actor, "operator"), resolution=resolution, note=note)
+        act = Act(actor, "operator")
+        return await resolve_exception(database, known, act, resolution=resolution, note=note, verdict=verdict)
 
 
 @exceptions.command()

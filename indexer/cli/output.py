@@ -10,20 +10,41 @@ from uuid import UUID
 
 import click
 
+from indexer.rail.printable import escaped_json, printable
+from indexer.redaction import hidden
 from indexer.store.reads import AMOUNTS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+LINE_MOST, LINES_MOST = 8_000, 500
+"""Characters of a line, and lines of one complaint."""
+
 
 def emit(data: Any) -> None:
     """One JSON document."""
-    click.echo(json.dumps(jsonable(data), indent=2, ensure_ascii=False))
+    click.echo(to_json(data, indent=2))
 
 
 def emit_line(data: Any) -> None:
     """One line of JSON lines."""
-    click.echo(json.dumps(jsonable(data), ensure_ascii=False, separators=(",", ":")))
+    click.echo(to_json(data, separators=(",", ":")))
+
+
+def to_json(data: Any, **options: Any) -> str:
+    """Return ``data`` as JSON in which nothing is lost and nothing is invisible."""
+    return escaped_json(json.dumps(jsonable(data), ensure_ascii=False, **options))
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print one line for people, whatever is in it."""
+    click.echo(printable(text, LINE_MOST), err=err)
+
+
+def complain(text: str) -> None:
+    """Print an error of one or several lines on stderr, each without a secret."""
+    for line in hidden(text).split("\n")[:LINES_MOST]:
+        say(line, err=True)
 
 
 def jsonable(value: Any, key: str = "") -> Any:
@@ -43,9 +64,9 @@ def jsonable(value: Any, key: str = "") -> Any:
 
 def console() -> "Console":
     """Where people read. Rich is imported only now, since most commands of a service never need it."""
-    from rich.console import Console
+    from indexer.terminal import make_console
 
-    return Console(highlight=False, soft_wrap=False)
+    return make_console()
 
 
 def show(renderable: "RenderableType") -> None:

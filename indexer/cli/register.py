@@ -10,7 +10,7 @@ import click
 
 from indexer.cli.exits import NotFound, Wrong
 from indexer.cli.options import Seconds, config_option, json_option
-from indexer.cli.output import emit
+from indexer.cli.output import emit, say
 from indexer.config import Config
 from indexer.ops.access import open_database
 from indexer.ops.amounts import base_units
@@ -75,7 +75,7 @@ def create(config: Config, as_json: bool, file: TextIO | None, wait: bool, **opt
     if as_json:
         emit({"id": made, **({"destinations": destinations} if wait else {})})
     else:
-        click.echo(str(made))
+        say(str(made))
     if wait:
         _require_watched(destinations)
 

@@ -9,7 +9,7 @@ from indexer.config import Config
 from indexer.daemon.runner import RailRunner
 from indexer.daemon.supervisor import run_daemon
 from indexer.ops.http import CannotListen, serve
-from indexer.ops.logs import configure_logging
+from indexer.ops.logs import configure_logging, warn_of_exposed
 from indexer.ops.metrics import Metrics
 from indexer.ops.sd_notify import notify
 from indexer.store.reads import Counts
@@ -38,7 +38,7 @@ class Outside:
 
     def counted(self, counts: Counts) -> None:
         """What waits for people, and for readers of the feed."""
-        self.metrics.waiting(counts.exceptions, counts.lag)
+        self.metrics.waiting(counts.exceptions, counts.lag, counts.quarantine)
 
     def failed(self, task: str) -> None:
         """A failure that nobody foresaw."""
@@ -83,6 +83,7 @@ async def serve_daemon(config: Config, only_rail: str | None) -> int:
     Raises `Unusable` when ``[http] listen`` cannot be used, and as `run_daemon` does.
     """
     configure_logging(config.log.format, config.log.level, config.secrets())
+    warn_of_exposed(config)
     outside = Outside(Metrics())
     if config.http.address is None:
         return await run_daemon(config, only_rail=only_rail, reporter=outside)

@@ -42,9 +42,10 @@ async def _watch(config: Config) -> None:
     from rich.live import Live
 
     from indexer.ops.status import render_status
+    from indexer.terminal import Escaped
 
     async with open_database(config, lasting=True) as database:
         with Live(console=console(), auto_refresh=False, transient=False) as live:
             while True:
-                live.update(render_status(await read_status(database)), refresh=True)
+                live.update(Escaped(render_status(await read_status(database))), refresh=True)
                 await asyncio.sleep(REFRESH_SECONDS)

@@ -12,7 +12,7 @@ import click
 
 from indexer.cli.exits import NotFound, Wrong
 from indexer.cli.options import config_option, json_option
-from indexer.cli.output import emit, show
+from indexer.cli.output import emit, say, show
 from indexer.config import Config
 from indexer.ops.access import open_database
 from indexer.store import endpoints
@@ -66,7 +66,7 @@ def _set_enabled(config: Config, as_json: bool, name: str, *, enabled: bool) -> 
     if as_json:
         emit({"name": name, "enabled": enabled})
     else:
-        click.echo(f"{name} is {'enabled' if enabled else 'paused'}")
+        say(f"{name} is {'enabled' if enabled else 'paused'}")
 
 
 @webhook.command()
@@ -82,7 +82,7 @@ def forget(config: Config, as_json: bool, name: str) -> None:
     if as_json:
         emit({"name": name, "forgotten": True})
     else:
-        click.echo(f"{name} is forgotten")
+        say(f"{name} is forgotten")
 
 
 @webhook.command()
@@ -96,7 +96,7 @@ def secret(file: Path) -> None:
             out.write(text + "\n")
     except OSError as error:
         raise Wrong(f"{file} cannot be written: {error.strerror}; name a new file in a folder that is yours") from error
-    click.echo(f"{file} holds a new secret; name it as secret_file, and give it to the receiver")
+    say(f"{file} holds a new secret; name it as secret_file, and give it to the receiver")
 
 
 @webhook.group()
@@ -159,9 +159,9 @@ def _done(as_json: bool, name: str, what: str, seqs: list[int]) -> None:
     if as_json:
         emit({"name": name, what: seqs})
     elif seqs:
-        click.echo(f"{what} for {name}: {', '.join(map(str, seqs))}")
+        say(f"{what} for {name}: {', '.join(map(str, seqs))}")
     else:
-        click.echo(f"nothing of that was given up for {name}")
+        say(f"nothing of that was given up for {name}")
 
 
 def _ask(config: Config, question: Callable[[Database], Awaitable[Result]]) -> Result:

@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from indexer.config.checks import cross_checks
+from indexer.config.exposure import exposed_files
 from indexer.config.models import Config
 from indexer.config.problems import ConfigError, Problem, problems_of
 from indexer.config.references import resolve_references
+from indexer.redaction import hide
 
 VARIABLE = "RAILWATCH_CONFIG"
 DEFAULT = Path("railwatch.toml")
@@ -33,7 +35,8 @@ def load_config(path: Path) -> Config:
     tables = _parse(path)
     tables.setdefault("database", {})  # Its default folder depends on where the file is.
     folder = path.absolute().parent
-    problems = list(resolve_references(tables, folder))
+    files: list[Path] = []
+    problems = list(resolve_references(tables, folder, files))
     problems += cross_checks(tables)
     try:
         config = Config.model_validate(tables, context={"folder": folder})
@@ -42,6 +45,8 @@ def load_config(path: Path) -> Config:
         raise ConfigError(path, problems + problems_of(error, Config, tables)) from None
     if problems:
         raise ConfigError(path, problems)
+    hide(config.secrets())
+    config.note_exposed(exposed_files(path, files, config.secrets()))
     return config
 
 

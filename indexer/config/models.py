@@ -4,7 +4,7 @@ Validators raise ValueError with a predicate ("is no CAIP-2 id"), which reads on
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationInfo,
     field_validator,
@@ -20,9 +21,10 @@ from pydantic import (
 
 from indexer.config.nodes import NodeConfig
 from indexer.config.tables import NAME, Table
-from indexer.config.units import check_url, host_and_port, seconds_of
+from indexer.config.units import check_dsn, host_and_port, seconds_of, url_secrets
 from indexer.config.webhooks import DeliverConfig, WebhookConfig
 from indexer.core.policy import Policy
+from indexer.dsn import dsn_secrets
 from indexer.known import paces
 from indexer.rail.types import AssetSpec, ChainId
 
@@ -49,7 +51,7 @@ class DatabaseConfig(Table):
     @classmethod
     def _url(cls, value: SecretStr) -> SecretStr:
         if value.get_secret_value() != "embedded":
-            check_url(value.get_secret_value(), ("postgresql", "postgres"))
+            check_dsn(value.get_secret_value())
         return value
 
     @field_validator("data_dir")
@@ -246,17 +248,28 @@ class Config(Table):
         default=(), alias="webhook", max_length=100, description="at most 100 [[webhook]] tables"
     )
 
+    _exposed: tuple[str, ...] = PrivateAttr(default=())
+
     def rail(self, name: str) -> RailConfig | None:
         """The rail of that name; None if there is none."""
         return next((each for each in self.rails if each.name == name), None)
 
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """A sentence for each file with a secret that others can read; for logs, and for `railwatch check`."""
+        return self._exposed
+
+    def note_exposed(self, sentences: Iterable[str]) -> None:
+        """Keep what was found when the file was read."""
+        self._exposed = tuple(sentences)
+
     def secrets(self) -> frozenset[str]:
-        """Every value that must not be seen, for whoever writes logs."""
+        """Every value that must not be seen, for `indexer.redaction`; also what stands in the file itself."""
         found = {secret for rail in self.rails for node in rail.nodes for secret in node.secrets()}
         if not self.database.embedded:
-            found.add(self.database.url.get_secret_value())
+            found.update(dsn_secrets(self.database.url.get_secret_value()))
         if self.deliver.proxy is not None:
-            found.add(self.deliver.proxy.get_secret_value())
+            found.update(url_secrets(self.deliver.proxy.get_secret_value()))
         for webhook in self.webhooks:
-            found.update((webhook.url.get_secret_value(), *webhook.secrets))
+            found.update((*url_secrets(webhook.url.get_secret_value()), *webhook.secrets))
         return frozenset(found)

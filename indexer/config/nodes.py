@@ -1,11 +1,12 @@
 """One node of a rail, as the file has it: what is in the table is its adapter's affair, secrets are everybody's."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, Self
 
 from pydantic import ConfigDict, RootModel, SecretStr, model_validator
 
-from indexer.config.units import check_url, place_of_url
+from indexer.config.units import check_url, place_of_url, url_secrets
 
 NODE_SCHEMES = {
     "http": ("http", "https"),
@@ -14,6 +15,9 @@ NODE_SCHEMES = {
     "zmq": ("tcp", "ipc"),
 }
 """Keys of a node that hold a URL on every rail; what else a node needs is its adapter's to check."""
+
+CONFIDENTIAL_KEY = re.compile(r"pass|secret|token|key|cookie|auth|jwt", re.IGNORECASE)
+"""Names of what is a secret wherever it stands. A cookie's path is one as well: it is of no use to anybody else."""
 
 
 class NodeConfig(RootModel[dict[str, Any]]):
@@ -36,10 +40,17 @@ class NodeConfig(RootModel[dict[str, Any]]):
         return next((each for each in urls if each), "node")
 
     def secrets(self) -> Iterator[str]:
-        """The values that came by reference, to be kept out of logs."""
-        for value in self.root.values():
-            each = value.values() if isinstance(value, dict) else (value,)
-            yield from (secret.get_secret_value() for secret in each if isinstance(secret, SecretStr))
+        """Return what must not be seen: what came by reference, all headers, passwords, and the keys within URLs."""
+        for key, value in self.root.items():
+            items = value.items() if isinstance(value, dict) else ((key, value),)
+            for name, each in items:
+                text = _plain(each)
+                if not isinstance(text, str):
+                    continue
+                if isinstance(each, SecretStr) or key == "headers" or CONFIDENTIAL_KEY.search(name):
+                    yield text
+                if "://" in text:
+                    yield from url_secrets(text)
 
     def __repr__(self) -> str:
         # Not only what came by reference is secret: many a URL carries a key.

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from indexer.rail.printable import printable
+
 Place = tuple[int | str, ...]
 """Where in the tables: ``("rail", 0, "asset", 1, "decimals")``."""
 
@@ -27,7 +29,7 @@ class Problem:
     todo: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}." + (f" {self.todo}" if self.todo else "")
+        return printable(f"{self.where}: {self.what}." + (f" {self.todo}" if self.todo else ""))
 
 
 class ConfigError(Exception):

@@ -22,8 +22,11 @@ class Unresolved(ValueError):
     """The reference leads nowhere; the text is "what is wrong. What to do"."""
 
 
-def resolve_references(tables: dict[str, Any], folder: Path) -> Iterator[Problem]:
-    """Replace every reference within ``tables``, in place; ``folder`` is what relative paths start from."""
+def resolve_references(tables: dict[str, Any], folder: Path, files: list[Path] | None = None) -> Iterator[Problem]:
+    """Replace every reference within ``tables``, in place; ``folder`` is what relative paths start from.
+
+    The files that were named as ``_file`` are added to ``files``.
+    """
     for place, table in _tables_with_secrets(tables):
         for key in [key for key in table if key.endswith(SUFFIXES)]:
             plain = key[: -len(next(suffix for suffix in SUFFIXES if key.endswith(suffix)))]
@@ -31,7 +34,10 @@ def resolve_references(tables: dict[str, Any], folder: Path) -> Iterator[Problem
                 continue
             where = spell((*place, key), tables)
             try:
-                value = _look_up(key, table.pop(key), folder)
+                reference = table.pop(key)
+                if files is not None and key.endswith("_file") and isinstance(reference, str):
+                    files.append(folder / reference)
+                value = _look_up(key, reference, folder)
             except Unresolved as error:
                 yield Problem(where, *str(error).split(". ", 1))
                 # The place is taken, so that the absence of the value is not told as a second problem.

@@ -1,7 +1,14 @@
 """Texts of the configuration that stand for something else: durations, places to listen, URLs."""
 
 import re
-from urllib.parse import SplitResult, urlsplit
+from base64 import b64encode
+from collections.abc import Iterator
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from indexer.dsn import read_dsn
+
+KEY_LEAST = 8
+"""Characters from which on a part of a URL's path or query may be a key: ``/v3`` is none."""
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -36,6 +43,35 @@ def check_url(text: str, schemes: tuple[str, ...]) -> None:
         parts = SplitResult("", "", "", "", "")
     if parts.scheme not in schemes or not (parts.hostname or parts.path):
         raise ValueError(f"is no URL that starts with {' or '.join(f'{each}://' for each in schemes)}")
+
+
+def check_dsn(text: str) -> None:
+    """Raise ValueError unless ``text`` is the URI of a Postgres server. The message never holds it."""
+    if "://" not in text or not read_dsn(text).is_clear:
+        raise ValueError("is no URL that starts with postgresql:// or postgres://")
+
+
+def url_secrets(text: str) -> Iterator[str]:
+    """Return what of a URL may let somebody in: user and password, the values of its query, a path that holds a key.
+
+    Hosted endpoints put keys anywhere but into the host: ``/v3/KEY``, ``?apikey=KEY``, ``KEY@host``.
+    """
+    try:
+        parts = _split(text)
+    except ValueError:
+        yield text
+        return
+    userinfo = parts.netloc.rpartition("@")[0]
+    if not (userinfo or parts.query or parts.fragment or parts.path.strip("/")):
+        return
+    yield text
+    user, _, password = userinfo.partition(":")
+    yield from filter(None, (userinfo, password or user, b64encode(unquote(userinfo).encode()).decode()))
+    yield from (value for _, value in parse_qsl(parts.query) if len(value) >= KEY_LEAST)
+    yield from filter(None, (parts.query, parts.fragment))
+    yield from (each for each in parts.path.split("/") if len(each) >= KEY_LEAST)
+    if parts.path.strip("/"):
+        yield text.partition("://")[2].partition("/")[2]
 
 
 def place_of_url(text: str) -> str | None:

@@ -137,6 +137,8 @@ def _is_spammed(book: Book, destination: UUID) -> bool:
 
 
 def _is_news(known: Detection, sighting: Detection) -> bool:
+    if known.is_rejected_in(sighting.block_hash):
+        return False
     if sighting.state is DetectionState.PENDING:
         return known.state not in IN_BLOCK and known.state is not DetectionState.PENDING
     return known.state not in IN_BLOCK
@@ -155,6 +157,23 @@ def lose(book: Book, lost: Mapping[UUID, str | None], moment: Moment) -> None:
         gone.append(detection)
     # Whether a rival took the money elsewhere shows only once the sightings are in.
     _settle(book, moment, "chain", gone=gone, alarm=False)
+
+
+def reject(book: Book, moment: Moment) -> None:
+    """Drop transfers that a person has rejected: their blocks do not hold what was read there first."""
+    gone = [
+        detection
+        for detection in book.detections.values()
+        if detection.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
+        and detection.is_rejected_in(detection.block_hash)
+        and detection.rail == moment.rail
+    ]
+    for detection in gone:
+        grounds = of_loss(detection, moment)
+        move_detection(book, detection, DetectionState.DROPPED, "rejected", grounds, moment, "operator")
+        detection.confirmed_at = None
+    if gone:
+        _settle(book, moment, "operator", gone=gone)
 
 
 def promote(book: Book, moment: Moment) -> None:

@@ -26,6 +26,8 @@ from indexer.rail import (
     RailFault,
     RailUnavailable,
 )
+from indexer.rail.printable import printable
+from indexer.redaction import hidden
 
 REST_FIRST, REST_MOST = 0.2, 10.0
 """Seconds that a failing node rests, at first and at most; jittered, so that many daemons do not return as one."""
@@ -95,12 +97,12 @@ class Node:
         except (RailUnavailable, BlockGone, RailFault) as told:
             if isinstance(told, AdapterDefect):
                 self._log_once(str(told))
-            text = printable(str(told))
+            text = printable(hidden(str(told)), TEXT_MOST)
             if text == str(told):
                 raise
             raise _in_words(told, text) from told
         except Exception as defect:
-            text = f"{type(defect).__name__}: {printable(str(defect))}"
+            text = f"{type(defect).__name__}: {printable(hidden(str(defect)), TEXT_MOST)}"
             self._log_once(text)
             raise RailUnavailable(f"{self.name} gave an answer that could not be read: {text}") from defect
 
@@ -147,12 +149,6 @@ class Node:
     def is_away(self) -> bool:
         """Whether it has failed for so long that it is not counted."""
         return self._failing_since is not None and time.monotonic() - self._failing_since >= AWAY_AFTER
-
-
-def printable(text: str) -> str:
-    """Without control characters (a NUL cannot be stored, an escape reaches terminals), and bounded in length."""
-    kept = "".join(char if char.isprintable() else " " for char in text[: TEXT_MOST + 1])
-    return kept if len(kept) <= TEXT_MOST else kept[:TEXT_MOST] + " ..."
 
 
 def _in_words(told: RailError, text: str) -> RailError:

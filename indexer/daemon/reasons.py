@@ -2,8 +2,8 @@
 
 import traceback
 
-LONGEST = 1_000
-"""Characters of a reason."""
+from indexer.rail.printable import LONGEST, printable
+from indexer.redaction import hidden
 
 
 def innermost(defect: BaseException) -> BaseException:
@@ -14,9 +14,8 @@ def innermost(defect: BaseException) -> BaseException:
 
 
 def one_line(text: str) -> str:
-    """Return the text without control characters, which a node may have sent, and not longer than `LONGEST`."""
-    clean = "".join(character if character.isprintable() else " " for character in text)
-    return clean if len(clean) <= LONGEST else clean[: LONGEST - 3] + "..."
+    """Return the text without secrets, with what is invisible escaped, and not longer than `LONGEST`."""
+    return printable(hidden(text), LONGEST)
 
 
 def describe(defect: BaseException) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from indexer.demo.telling import Stage, Telling
+from indexer.terminal import Escaped
 
 REFRESHES = 8
 """A second. More only costs the machine that the daemon runs on."""
@@ -126,7 +127,7 @@ class Moving:
             table.add_row(mark_text(each), each.story.name, told_text(each.path, each.exceptions, "  "))
         seconds = Text(f"{time.monotonic() - self._begun:.0f} s", "dim")
         below = Group(self._spinner, seconds)
-        return Group(table, Text(), below) if self._tellings else below
+        return Escaped(Group(table, Text(), below) if self._tellings else below)
 
 
 def make_view(console: Console) -> View:

@@ -12,6 +12,7 @@ from indexer.config import Config, RailConfig
 from indexer.ops.check_database import Stored, check_database
 from indexer.ops.check_node import check_node
 from indexer.ops.findings import Daemon, Finding, NodeReport, Report
+from indexer.ops.logs import OPEN_LISTENER, is_loopback
 from indexer.store.errors import StoreError
 from indexer.store.mirror import RailMirror, check_traits
 from indexer.store.rails import Left
@@ -25,6 +26,7 @@ async def examine(config: Config, daemon: Daemon) -> Report:
     if not findings:
         names = ", ".join(rail.name for rail in config.rails)
         findings = [Finding("ok", "configuration", f"is right; its rails: {names}")]
+    findings += [Finding("warn", "secrets", sentence) for sentence in config.exposed]
     stored, found = await check_database(config, mirrors if len(mirrors) == len(config.rails) else (), daemon.settings)
     findings += [*found, *_listening(config, stored)]
     good = {mirror.name for mirror in mirrors}
@@ -54,6 +56,14 @@ def _listening(config: Config, stored: Stored) -> list[Finding]:
     """Whether ``[http] listen`` can be had, as far as it is not the daemon that runs who has it."""
     if config.http.address is None:
         return []
+    if not is_loopback(config.http.address[0]):
+        warning = [Finding("warn", f"[http] listen = {config.http.listen}", OPEN_LISTENER)]
+        return [*warning, *_bindable(config, stored)]
+    return _bindable(config, stored)
+
+
+def _bindable(config: Config, stored: Stored) -> list[Finding]:
+    assert config.http.address is not None, "asked only where one is configured"
     try:
         found = socket.getaddrinfo(*config.http.address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:

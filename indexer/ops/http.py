@@ -2,11 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from aiohttp import web
-
+from indexer.ops.listener import Listening, open_sockets
 from indexer.ops.metrics import CONTENT_TYPE
+from indexer.rail.printable import printable
+from indexer.redaction import hidden
+
+PLAIN = "text/plain; charset=utf-8"
+PAGE_MOST = 8_000_000
+"""Bytes of an answer. A page that is larger would hold up the process, and no monitoring system reads it."""
 
 
 class CannotListen(Exception):
@@ -32,6 +38,15 @@ class Readiness(Protocol):
         """Rails that are not live, each with its state and reason."""
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer."""
+
+    status: int
+    body: bytes
+    kind: str = PLAIN
+
+
 class Pages:
     """The three pages."""
 
@@ -39,42 +54,39 @@ class Pages:
         self._metrics = metrics
         self._readiness = readiness
 
-    async def metrics(self, _: web.Request) -> web.Response:
-        """In Prometheus' text format."""
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    def answer(self, path: str) -> Page:
+        """Return the page at ``path``, which may hold a query."""
+        page = {"/metrics": self._numbers, "/healthz": self._healthz, "/readyz": self._readyz}.get(
+            path.partition("?")[0]
+        )
+        return page() if page is not None else Page(404, b"there are /metrics, /healthz and /readyz\n")
 
-    async def healthz(self, _: web.Request) -> web.Response:
+    def _numbers(self) -> Page:
+        text = self._metrics.text()
+        return Page(200, text, CONTENT_TYPE) if len(text) <= PAGE_MOST else Page(500, b"the metrics are too large\n")
+
+    def _healthz(self) -> Page:
         """503 asks for a restart: nothing else than that helps against a loop that no longer turns."""
         alive = self._readiness.alive
-        return web.Response(
-            status=200 if alive else 503, text="ok\n" if alive else "a rail's loop has stopped turning\n"
-        )
+        return Page(200, b"ok\n") if alive else Page(503, b"a rail's loop has stopped turning\n")
 
-    async def readyz(self, _: web.Request) -> web.Response:
+    def _readyz(self) -> Page:
         """503 while any rail is not live, with a line for each: silence of such a rail is no answer."""
         unready = self._readiness.unready
-        lines = [f"{rail}: {reason}\n" for rail, reason in unready.items()]
-        return web.Response(status=503 if unready else 200, text="".join(lines) or "ok\n")
+        lines = [printable(hidden(f"{rail}: {reason}")) + "\n" for rail, reason in unready.items()]
+        return Page(503 if unready else 200, "".join(lines).encode() or b"ok\n")
 
 
 async def serve(
     metrics: Numbers, listen: tuple[str, int], readiness: Readiness, *, started: asyncio.Event | None = None
 ) -> None:
     """Serve on ``listen`` (host, port) until cancelled; ``started`` is set once it listens. Raises `CannotListen`."""
-    pages = Pages(metrics, readiness)
-    app = web.Application()
-    app.router.add_get("/metrics", pages.metrics)
-    app.router.add_get("/healthz", pages.healthz)
-    app.router.add_get("/readyz", pages.readyz)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
-    await runner.setup()
     host, port = listen
     try:
-        await web.TCPSite(runner, host, port).start()
-        if started is not None:
-            started.set()
-        await asyncio.Event().wait()
+        sockets = await open_sockets(host, port)
     except OSError as error:
         raise CannotListen(f"[http] listen = {host}:{port}: {error.strerror or error}; choose another port") from error
-    finally:
-        await runner.cleanup()
+    listening = Listening(Pages(metrics, readiness).answer)
+    if started is not None:
+        started.set()
+    await listening.run(sockets)

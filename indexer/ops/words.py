@@ -5,6 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from indexer.ops.amounts import display_units
+from indexer.rail.printable import printable
+
+SHOWN_MOST = 4_000
+"""Characters of one text that people are shown; `--json` has the whole."""
 
 STYLES: Mapping[str, str] = {
     **dict.fromkeys(("live", "paid", "watching", "confirmed", "final", "ok"), "green"),
@@ -19,7 +23,7 @@ STYLES: Mapping[str, str] = {
 
 def clean(text: object) -> str:
     """Text from outside, safe on a terminal: a merchant's order id may hold escape sequences."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(text))
+    return printable(text, SHOWN_MOST)
 
 
 def moment(value: datetime | None) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import msgspec
 
 from indexer.rail.errors import RailUnavailable
+from indexer.rail.printable import printable as printable_text
 
 if TYPE_CHECKING:
     from indexer.rail.transport import Response
@@ -266,13 +267,5 @@ def read_text(text: str, most: int, what: str) -> str:
 
 
 def printable(text: object, most: int = 200) -> str:
-    """Return a node's words for a reason or a log: no control characters, at most ``most`` characters."""
-    try:
-        words = str(text)
-    except ValueError:
-        # Python refuses to write out a number of more than 4,300 digits.
-        return "a number of thousands of digits"
-    clean = words[:most]
-    if not clean.isprintable():
-        clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
-    return clean if len(words) <= most else clean + "..."
+    """Return a node's words for a reason or a log: one line of at most ``most`` characters, nothing in it invisible."""
+    return printable_text(text, most)

@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 import asyncpg
 import msgspec
 
+from indexer.dsn import read_dsn
+from indexer.rail.printable import printable
+from indexer.redaction import hidden
 from indexer.store.errors import Refused, StoreUnavailable
 
 # asyncpg carries no types of its own; these names say what is meant.
@@ -29,6 +32,7 @@ TRANSIENT = (
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # a wrong role or password, which a person mends meanwhile
 )
 """Retrying the whole step may help (HAZARDS P8, P9). Anything else is a defect, and is not caught."""
 
@@ -211,10 +215,12 @@ def translated(dsn: str) -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
+        if isinstance(error, ValueError):
+            raise  # The driver's word for a value that no column takes: to wait would not help.
         if (task := asyncio.current_task()) is not None and task.cancelling():
             # We were cancelled, and the rollback met a dead connection: that must not pass for a database to wait for.
             raise asyncio.CancelledError from error
-        raise StoreUnavailable(f"Postgres at {place_of(dsn)}: {type(error).__name__}: {error}") from error
+        raise StoreUnavailable(in_words(dsn, error)) from error
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "").startswith("RW"):
             raise Refused(error.message or str(error), error.sqlstate, error.hint) from error
@@ -222,6 +228,10 @@ def translated(dsn: str) -> Iterator[None]:
 
 
 def place_of(dsn: str) -> str:
-    """Where a DSN points, without its password."""
-    scheme, _, rest = dsn.partition("://")
-    return f"{scheme}://{rest.rsplit('@', 1)[-1]}"
+    """Return where a DSN points, in words that anybody may read."""
+    return read_dsn(dsn).place
+
+
+def in_words(dsn: str, error: BaseException) -> str:
+    """Return which server failed and how, in one line without a secret."""
+    return f"Postgres at {place_of(dsn)}: {type(error).__name__}: {printable(hidden(str(error)))}"

@@ -32,9 +32,9 @@ refunded   flagged
 DETECTION_TABLE = """
 -         pending included final
 pending   included replaced dropped
-included  confirmed orphaned
-confirmed final orphaned
-final
+included  confirmed orphaned dropped
+confirmed final orphaned dropped
+final     orphaned
 replaced  pending included
 dropped   pending included replaced
 orphaned  pending included replaced dropped

@@ -433,7 +433,9 @@ class World:
     @verb
     async def resolves(self, *, which: int) -> None:
         """A person resolves one of the open exceptions."""
-        rows = await self.database.rows("select id from railwatch.exceptions where resolved_at is null order by id")
+        rows = await self.database.rows(
+            "select id from railwatch.exceptions where resolved_at is null and kind <> 'content_mismatch' order by id"
+        )
         if rows:
             call = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'seen to')"
             await self.act(call, rows[which % len(rows)]["id"])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from indexer.ops.logs import HIDDEN, configure_logging
+from indexer.ops.logs import configure_logging
+from indexer.redaction import HIDDEN, forget
 
 SECRET = "hunter2-hunter2"
 
@@ -21,6 +22,7 @@ def restored() -> Iterator[None]:
     root.handlers, root.level = handlers, level
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+    forget()
 
 
 def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ class Moment:
     block_times: Mapping[int, datetime] = field(default_factory=dict)
     history: bool = False
     blind: bool = False
+    accepts_chain: bool = False
+    """A person has decided to follow a chain that left ours below what is final: only then is that taken back."""
 
 
 @dataclass(slots=True)

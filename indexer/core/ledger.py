@@ -25,6 +25,7 @@ from indexer.core.states import (
     SETTLED,
     STICKY,
     DetectionState,
+    IllegalMove,
     InvoiceState,
     Kind,
 )
@@ -35,6 +36,8 @@ def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
     """Take back inclusions whose blocks are no longer on the chain (HAZARDS B3, B4)."""
     gone = [book.detections[each] for each in orphaned]
     for detection in gone:
+        if detection.state is DetectionState.FINAL and not moment.accepts_chain:
+            raise IllegalMove("a detection cannot go from final to orphaned: nobody has accepted another chain")
         move_detection(book, detection, DetectionState.ORPHANED, "orphaned", of_loss(detection, moment), moment)
         detection.confirmed_at = None
     _settle(book, moment, "chain", gone=gone)

@@ -6,7 +6,7 @@ memory is needed after a crash: cursor and checkpoints are read back from the la
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -51,16 +51,20 @@ HELD_POLL = 0.2
 """Seconds between two looks while one node is ahead of the others, for up to `steadiness.LAG_ALLOWED`: most often it is
 a block that reaches them within moments."""
 
+ALIVE_EVERY = 5.0
+"""Seconds of rest after which a long one shows that it is one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How a rail is followed, in seconds.
 
-    ``stall_after``: the age of a head that no healthy chain lets happen; None: as the chain's own rhythm shows, 0:
-    never. ``finality_stall_after``: how much older than the head a finalized block never is; None: not looked at.
+    ``poll_interval`` None: as the node's traits have it. ``stall_after``: the age of a head that no healthy chain lets
+    happen; None: as the chain's own rhythm shows, 0: never. ``finality_stall_after``: how much older than the head a
+    finalized block never is; None: not looked at.
     """
 
-    poll_interval: float = 1.0
+    poll_interval: float | None = None
     stall_after: float | None = None
     start_height: int | None = None
     finality_stall_after: float | None = None
@@ -152,13 +156,17 @@ class Follower:
         self._lagging_since = None
         self._reached.forget()
 
-    async def rest(self) -> None:
-        """Sleep until a push, a registration or the poll's turn."""
-        # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
-        with suppress(TimeoutError):
-            held = self._reached.waits and self._reached.held_for < steadiness.LAG_ALLOWED
-            async with asyncio.timeout(min(self.pace.poll_interval, HELD_POLL) if held else self.pace.poll_interval):
-                await self.wake.wait()
+    async def rest(self, alive: Callable[[], None] = lambda: None) -> None:
+        """Sleep until a push, a registration or the poll's turn. ``alive`` is called now and then meanwhile."""
+        held = self._reached.waits and self._reached.held_for < steadiness.LAG_ALLOWED
+        interval = self.pace.poll_interval or self.node.traits.poll_interval
+        ends = time.monotonic() + (min(interval, HELD_POLL) if held else interval)
+        while not self.wake.is_set() and (left := ends - time.monotonic()) > 0:
+            # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, ALIVE_EVERY)):
+                    await self.wake.wait()
+            alive()
         self.wake.clear()
 
     async def drop_ahead(self) -> None:
@@ -423,6 +431,7 @@ class Follower:
 
     def _health(self, heads: Heads, *, caught_up: bool) -> tuple[str, str | None]:
         """Whether what the node tells can be believed now, whatever it answers (HAZARDS E22, "Nodes")."""
+        self._rhythm.block_seconds = self.node.traits.block_seconds
         self._rhythm.note(heads.latest)
         if self._branches.flaps:
             return "stalled", self._branches.reason
@@ -432,7 +441,8 @@ class Follower:
                 f"{heads.latest.height}. Run `railwatch check`: one of the nodes is stuck, or makes blocks up"
             )
         finality = self.pace.finality_stall_after if self.recorder.traits.has_finalized else None
-        if why := trouble(heads, datetime.now(UTC), self.pace.stall_after, finality, self._rhythm):
+        now = datetime.fromtimestamp(time.time(), UTC)
+        if why := trouble(heads, now, self.pace.stall_after, finality, self._rhythm):
             return "stalled", why
         traits = self.node.traits
         gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self.mempool.gap) if gap]

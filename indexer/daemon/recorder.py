@@ -122,7 +122,7 @@ class Recorder:
         async def commit(apart: bool) -> None:
             async with self.steps.step(before, position, subject, [fork], None) as step:
                 await step.accept_chain(acceptance)
-                await self._settle(step, taken, position, subject, apart)
+                await self._settle(step, taken, position, subject, apart, accepts_chain=True)
 
         await self._commit(commit)
 
@@ -190,7 +190,8 @@ class Recorder:
             undone = await step.quarantine.undone(invoice)
             news = {invoice: self._news_of(step, invoice, kept, undone)}
             books = await step.books([invoice], undone, catch_up=True)
-            moment = self._moment(step, position, ())
+            # What was final is undone only where a person has accepted another chain meanwhile.
+            moment = replace(self._moment(step, position, ()), accepts_chain=bool(undone))
             settle(books, news, moment)
             await self._save(step, books)
             await step.quarantine.take_back(invoice)
@@ -220,7 +221,16 @@ class Recorder:
             news.small += about.small
         return news
 
-    async def _settle(self, step: OpenStep, taken: Taken, position: Position, subject: Subject, apart: bool) -> int:
+    async def _settle(
+        self,
+        step: OpenStep,
+        taken: Taken,
+        position: Position,
+        subject: Subject,
+        apart: bool,
+        *,
+        accepts_chain: bool = False,
+    ) -> int:
         def news() -> dict[UUID, News]:
             told = self._news(step, subject)
             if not len(taken.span):
@@ -230,6 +240,7 @@ class Recorder:
             return told
 
         moment = self._moment(step, position, taken.blocks, history=taken.span.settled)
+        moment = replace(moment, accepts_chain=accepts_chain)
         books = await self._take_in(step, subject, news, moment, apart)
         return sum(len(book.fresh) for book in books)
 

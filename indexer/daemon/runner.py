@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -91,6 +91,9 @@ class RailRunner:
     beat: float = field(default_factory=time.monotonic)
     failed: Callable[[str], None] = lambda _: None
     """Called with the name of a task that failed for a reason that nobody foresaw."""
+    keep_lease: Callable[[Database, str, str], LeaseKeeper] | None = None
+    listen: Callable[[str, Sequence[str]], Listener] | None = None
+    """Make the keeper of the lease and the listener for work; None: `LeaseKeeper` and `Listener` themselves."""
     _invoice_failures: Failures = field(default_factory=Failures)
     _failures: int = 0
     _reached: tuple[object, ...] = ()
@@ -105,7 +108,7 @@ class RailRunner:
 
     async def run(self) -> None:
         """Follow until cancelled; while the rail is halted, wait until a person resumes it."""
-        keeper = LeaseKeeper(self.database, self.name, HOLDER)
+        keeper = (self.keep_lease or LeaseKeeper)(self.database, self.name, HOLDER)
         try:
             while True:
                 lease = await self._take(keeper)
@@ -276,7 +279,7 @@ class RailRunner:
         while True:
             self.beat = time.monotonic()
             if not await self._patiently(lambda: self._round(follower), lease):
-                await follower.rest()
+                await follower.rest(self._alive)
 
     async def _round(self, follower: Follower) -> bool:
         if self._doubt:
@@ -299,21 +302,24 @@ class RailRunner:
 
     async def _hear(self, follower: Follower) -> None:
         """Turn pushes into wake-ups. Without pushes the poll does it all."""
-        pause = 0.1
+        pause, heard = 0.1, False
         while True:
             try:
                 await self.node.wait_for_change()
                 follower.wake.set()
-                pause = 0.1
+                pause, heard = 0.1, True
             except (RailUnavailable, BlockGone) as silent:
                 self.log.debug("push.away", why=str(silent))
-                follower.wake.set()
+                if heard:
+                    # What would have been pushed meanwhile. A node that never pushes is polled, and no more than that.
+                    follower.wake.set()
+                    heard = False
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
 
     async def _register(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
         """Read registrations as they come; a lost notification costs a second."""
-        async with Listener(self.database.dsn, (WORK_CHANNEL,)) as listener:
+        async with (self.listen or Listener)(self.database.dsn, (WORK_CHANNEL,)) as listener:
             while True:
                 if await self._patiently(registrar.parse_new, lease):
                     parsed.set()

@@ -1,15 +1,17 @@
 """The book of one invoice, chapter by chapter: what happens on the chain, and what the feed then says."""
 
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from indexer.core.cases import MOST_UNSUPPORTED
 from indexer.core.due import due_look, met_at, next_due
+from indexer.core.ledger import orphan
 from indexer.core.model import Patience
 from indexer.core.policy import Due, Policy
-from indexer.core.states import IllegalMove, InvoiceState
+from indexer.core.states import DetectionState, IllegalMove, InvoiceState
 from indexer.core.step import News, settle
 from indexer.rail.types import NOBODY, Transfer
 
@@ -898,3 +900,15 @@ def test_a_window_that_blocks_decide_stays_open_for_the_margin():
     assert story.states(order) == []
     story.passes(1)
     assert story.states(order) == ["expired"]
+
+
+def test_a_final_transfer_is_orphaned_where_a_person_has_accepted_another_chain():
+    order = invoice()
+    story = Story(order, horizon=1)
+    story.mine(pay(order, 100, "tx"))
+    story.quiet(2)
+    found = story.found("tx")
+    assert found.state is DetectionState.FINAL
+    [book] = story._books([order.id])
+    orphan(book, [found.id], replace(story.moment(), accepts_chain=True))
+    assert (found.state, order.state) == (DetectionState.ORPHANED, InvoiceState.CREATED)

@@ -85,7 +85,7 @@ async def test_the_daemon_needs_no_more_than_its_role(stage: Stage, logins: dict
     async def is_told() -> bool:
         found = await stage.open_cases(many) == {"unattributed_balance"}
         if not found:
-            await stage.sim.mine()  # believed once no reorg can undo the block
+            await stage.sim.mine(10)  # believed once no reorg can undo the block
             await asyncio.sleep(0.2)
         return found
 

@@ -11,7 +11,7 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test test-oldest test-dialects check model mutants fuzz-nodes siege bench lock clean
+.PHONY: setup demo run test test-oldest test-dialects dialects balancer check model mutants fuzz-nodes siege bench recordings lock clean
 
 setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
@@ -54,11 +54,17 @@ test-dialects: setup  ## the conformance suite in the dialect of every EVM clien
 dialects: setup  ## the conformance kit in the dialects of all clients that a fake node speaks
 	RAILWATCH_DIALECTS=all $(BIN)/pytest -q tests/nodes
 
+balancer: setup  ## an endpoint whose nodes differ, through the whole daemon, 50 times in a row on each family of rails
+	RAILWATCH_BALANCER=50 $(BIN)/pytest -q --numprocesses=$(WORKERS) tests/scenarios/test_balancer.py
+
 check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+recordings: setup  ## record the development nodes anew, with the ledgers that follow: make recordings ARGS=evm-reorg
+	$(BIN)/python -m tests.recordings $(ARGS)
 
 model: setup  ## many random stories against the oracle: make model ARGS="--examples 20000 --resume .railwatch/model/done.json"
 	$(BIN)/python -m tests.model $(ARGS)

@@ -70,7 +70,7 @@ def test_the_configuration_of_the_manual(tmp_path: Path) -> None:
     (rail,) = config.rails
     assert config.database.embedded
     assert config.database.data_dir == tmp_path / "data"
-    assert (rail.name, rail.adapter, rail.chain_id, rail.poll_interval) == ("local-evm", "evm", "eip155:31337", 1.0)
+    assert (rail.name, rail.adapter, rail.chain_id, rail.poll_interval) == ("local-evm", "evm", "eip155:31337", None)
     assert rail.nodes[0].reveal() == {"http": "http://127.0.0.1:8545", "ws": "ws://127.0.0.1:8545"}
     assert [asset.spec.symbol for asset in rail.assets] == ["ETH", "USDC"]
     assert rail.options == {"span_max": 500}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from adapters.evm.address import burn_refusal, check_contract, parse_address
 from adapters.evm.node import EvmNode
+from adapters.evm.rhythm import lookback_of
 from indexer.rail import (
     Ability,
     Address,
@@ -62,7 +63,9 @@ class EvmAdapter:
         self._assets = rail.assets
         for spec in rail.assets:
             check_contract(rail, spec)
-        self._traits = replace(TRAITS, **read_heights(rail))
+        heights = read_heights(rail)
+        self._knows_lookback = "lookback" in heights
+        self._traits = replace(TRAITS, **heights)
         self._native = any(spec.contract is None for spec in rail.assets)
         self._node = node
         self._connection: Connection | None = None
@@ -88,6 +91,10 @@ class EvmAdapter:
             await connection.close()
             raise
         self._connection = connection
+        seconds = connection.block_seconds
+        self._traits = replace(self._traits, block_seconds=seconds, poll_interval=connection.poll_interval)
+        if seconds is not None and not self._knows_lookback:
+            self._traits = replace(self._traits, lookback=lookback_of(seconds))
         return self
 
     @only_rail_errors

@@ -1,5 +1,7 @@
 """An open node: everything behind the seam that needs web3, loaded only when an adapter is entered."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -11,6 +13,7 @@ from adapters.evm.decode import Lens
 from adapters.evm.gap import Gap
 from adapters.evm.identity import asset_problems, check_identity
 from adapters.evm.node import EvmNode, check_chain
+from adapters.evm.rhythm import block_seconds, poll_of
 from adapters.evm.rpc import Answer, Endpoint, Rpc
 from adapters.evm.scan import Stride, scan_block, scan_range
 from adapters.evm.source import Source
@@ -39,6 +42,8 @@ MOVED = timedelta(days=30_000)
 """How far ahead a block of a development chain may be."""
 NEAR = 3
 """Blocks by which a tag may be ahead of latest behind a balancer (E19)."""
+TAGS_SECONDS = 60.0
+"""How long a metered endpoint is believed about what is safe and final: both move seldom, and never back."""
 FEW = 100
 """Addresses up to which a look-back asks by topic; nodes limit the length of such lists."""
 
@@ -52,6 +57,7 @@ class Learned:
         self.gap = Gap()
         self.served = Served()
         self.ways = Ways()
+        self.block_seconds: float | None = None
 
 
 class Connection:
@@ -65,6 +71,10 @@ class Connection:
         self._source = Source(self._rpc, Tracer(self._rpc, learned.gap, learned.ways), self._ahead)
         self._stride = learned.stride
         self._served = learned.served
+        self._learned = learned
+        self._metered = node.metered
+        self._tags: tuple[float, BlockRef | None, BlockRef | None] = (float("-inf"), None, None)
+        self._woken = 0.0
         self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
         self._native = True
         self._name = node.name
@@ -91,7 +101,19 @@ class Connection:
                 await self._source.tracer.probe()
                 self._served.note_tracing(self._source.tracer)
         self._served.check(self._name, native=native)
+        if self._learned.block_seconds is None and self._chain_id not in DEVELOPMENT:
+            self._learned.block_seconds = await block_seconds(self._source)
         self._source.one_receipt = self._served.serves("eth_getTransactionReceipt")
+
+    @property
+    def block_seconds(self) -> float | None:
+        """Seconds between two blocks, as they were on entering; None if that is not known."""
+        return self._learned.block_seconds
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two polls."""
+        return poll_of(self.block_seconds) if self._metered else 1.0
 
     async def abilities(self) -> list[Ability]:
         """What the node serves (`indexer.rail.TellsAbilities`), as it was learned on entering."""
@@ -107,17 +129,21 @@ class Connection:
 
     async def heads(self) -> Heads:
         """Latest, safe and finalized. Raises `RailUnavailable` for another chain, or for heads of several nodes."""
-        chain, latest, safe, finalized = await self._rpc.batch(
-            [("eth_chainId", ()), *(("eth_getBlockByNumber", (tag, False)) for tag in ("latest", "safe", "finalized"))]
+        asks_tags = not self._metered or time.monotonic() - self._tags[0] >= TAGS_SECONDS
+        asked = ("latest", "safe", "finalized") if asks_tags else ("latest",)
+        chain, latest, *others = await self._rpc.batch(
+            [("eth_chainId", ()), *(("eth_getBlockByNumber", (tag, False)) for tag in asked)]
         )
         self._check_chain(chain)
         newest = self._head(latest)
         if newest is None:
             raise RailUnavailable(f"{self._name}: it has no latest block")
-        tags = [self._tagged(safe), self._tagged(finalized)]
+        tags = [self._tagged(other) for other in others] if asks_tags else list(self._tags[1:])
         for below in tags:
             if below is not None and below.height > newest.height + NEAR:
                 raise RailUnavailable(f"{self._name}: height {below.height} is safe and {newest.height} is latest")
+        if asks_tags:
+            self._tags = (time.monotonic(), tags[0], tags[1])
         # Asked in one request, and answered by nodes that differ by a block or two: such a tag is told another time.
         known = [None if below is None or below.height > newest.height else below for below in tags]
         return Heads(newest, safe=known[0], finalized=known[1])
@@ -150,6 +176,10 @@ class Connection:
         if self._push is None:
             raise RailUnavailable(f"{self._name}: no ws is configured, so nothing is pushed")
         await self._push.wait()
+        if self._metered:
+            # A push costs little, and the blocks that it wakes for are asked for together.
+            await asyncio.sleep(max(0.0, self._woken + self.poll_interval - time.monotonic()))
+            self._woken = time.monotonic()
 
     def _want(self, lens: Lens) -> Want:
         """What a scan asks of each block: nothing but its header if nobody is watched."""

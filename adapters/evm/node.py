@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from indexer.rail import ChainId, RailUnavailable
 from indexer.rail.decoding import read_quantity
 from indexer.rail.tables import HTTP_KEYS, HttpOptions, check_keys, need_url, public_name, read_http, read_url
 
-KEYS = ("http", "ws", *HTTP_KEYS)
+KEYS = ("http", "ws", "metered", *HTTP_KEYS)
+
+OWN_NAMES = (".local", ".localhost", ".internal", ".lan", ".home", ".home.arpa", ".intranet", ".test", ".onion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +23,33 @@ class EvmNode:
     ws: str | None
     timeout: float
     name: str
+    metered: bool = False
+    """The endpoint counts what it is asked, as hosted plans do: it is asked seldom, and for several blocks at once."""
     options: HttpOptions = field(default_factory=HttpOptions)
     """Headers with an API key, a proxy, a private authority."""
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> Self:
-        """Read ``{http, ws?, timeout?, headers?, proxy?, ca?}``.
+        """Read ``{http, ws?, metered?, timeout?, headers?, proxy?, ca?}``.
 
         Raises ValueError that names the wrong key and never repeats its value.
         """
         check_keys(table, KEYS)
         http = need_url(table, "http", "JSON-RPC", "http", "https")
         options = read_http(table)
-        return cls(http, read_url(table, "ws", "ws", "wss"), options.timeout, public_name(http), options)
+        metered = table.get("metered", is_public(http))
+        if not isinstance(metered, bool):
+            raise ValueError("node: metered must be true or false; without it a node at a public address is metered")  # noqa: TRY004
+        return cls(http, read_url(table, "ws", "ws", "wss"), options.timeout, public_name(http), metered, options)
+
+
+def is_public(url: str) -> bool:
+    """Whether a URL leads out of one's own networks, as far as its text says."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith(OWN_NAMES)
 
 
 def check_chain(name: str, answer: str, expected: ChainId) -> None:

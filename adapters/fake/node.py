@@ -85,6 +85,7 @@ class FakeNode:
     - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
     - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
     - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
+    - ``misstates``: what it adds to every balance, in base units
     - ``breaks``: every answer raises this exception, as a defect in an adapter would
     - ``refuses``: methods that it does not serve, as a whitelist leaves them out
     """
@@ -108,6 +109,7 @@ class FakeNode:
         self.finality: int | None = None
         self.finality_at: int | None = None
         self.retold: dict[str, Tx | None] = {}
+        self.misstates = 0
         self.breaks: Exception | None = None
         self.refuses: frozenset[str] = frozenset()
         self.asked = 0
@@ -200,7 +202,8 @@ class FakeNode:
             return None
         if self.keeps is not None and block.height <= line[-1].height - self.keeps:
             return None
-        return [str(self.chain.balance(bytes.fromhex(key), token, block_hash)) for key in keys]
+        told = (self.chain.balance(bytes.fromhex(key), token, block_hash) for key in keys)
+        return [str(each + self.misstates) for each in told]
 
     async def mempool(self) -> list[WireTx]:
         """Everything that waits."""

@@ -11,6 +11,7 @@ from indexer.cli.exits import EPILOG, Railwatch
 from indexer.cli.invoice import invoice
 from indexer.cli.operate import exceptions, rescan
 from indexer.cli.rail import rail
+from indexer.cli.recording import record, replay
 from indexer.cli.status import status
 from indexer.cli.webhook import webhook
 
@@ -23,7 +24,7 @@ def main() -> None:
 
 COMMANDS = (
     *(run, migrate, check, demo, status, invoice, explain, feed, exceptions),
-    *(rescan, audit, rail, deliver, webhook),
+    *(rescan, audit, rail, record, replay, deliver, webhook),
 )
 
 for command in COMMANDS:

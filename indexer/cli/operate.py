@@ -140,19 +140,35 @@ async def _list(config: Config, resolved: bool, kind: str | None, limit: int) ->
 @click.argument("exception")
 @click.option("--resolution", required=True, metavar="TEXT", help="What was decided.")
 @click.option("--note", metavar="TEXT", help="What was found out; added to its notes.")
-def resolve(config: Config, as_json: bool, actor: str, exception: str, resolution: str, note: str | None) -> None:
+@click.option(
+    "--verdict",
+    type=click.Choice(["accepted", "rejected"]),
+    help="Of a content_mismatch: accepted, the payment becomes final; rejected, it is dropped.",
+)
+def resolve(
+    config: Config,
+    as_json: bool,
+    actor: str,
+    exception: str,
+    resolution: str,
+    note: str | None,
+    verdict: str | None,
+) -> None:
     """Close EXCEPTION (its id, or the first digits). It stays closed while the facts stand."""
-    stands = asyncio.run(_resolve(config, exception, actor, resolution, note))
+    stands = asyncio.run(_resolve(config, exception, actor, resolution, note, verdict))
     if as_json:
         emit({"exception": exception, "resolution": stands})
     else:
         say(f"resolved: {stands}")
 
 
-async def _resolve(config: Config, reference: str, actor: str, resolution: str, note: str | None) -> str:
+async def _resolve(
+    config: Config, reference: str, actor: str, resolution: str, note: str | None, verdict: str | None
+) -> str:
     async with open_database(config) as database:
         known = await exception_id(database, reference)
-        return await resolve_exception(database, known, Act(actor, "operator"), resolution=resolution, note=note)
+        act = Act(actor, "operator")
+        return await resolve_exception(database, known, act, resolution=resolution, note=note, verdict=verdict)
 
 
 @exceptions.command()

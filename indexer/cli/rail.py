@@ -1,15 +1,26 @@
 """`railwatch rail`: what an operator decides about a rail."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
+from indexer.cli.exits import NotFound
 from indexer.cli.lookup import rail_config
 from indexer.cli.options import actor_option, config_option, json_option
-from indexer.cli.output import emit, say
-from indexer.config import Config
+from indexer.cli.output import emit, say, show
+from indexer.config import Config, RailConfig
 from indexer.ops.access import open_database
+from indexer.rail import RailError
+from indexer.store.database import Database
+from indexer.store.invoices import accept_chain as accept
 from indexer.store.invoices import rename_rail, resume_rail
+
+if TYPE_CHECKING:
+    from indexer.ops.chain_acceptance import Proposal
+
+ANSWER_SECONDS = 120.0
+"""How long the nodes may take to be entered, and to say where their chain leaves ours."""
 
 
 @click.group()
@@ -40,13 +51,24 @@ async def _rename(config: Config, old: str, new: str) -> None:
 @json_option
 @actor_option
 @click.argument("name")
-@click.option("--reason", metavar="TEXT", help="What was done about the cause.")
-def resume(config: Config, as_json: bool, actor: str, name: str, reason: str | None) -> None:
+@click.option("--reason", metavar="TEXT", help="What was done about the cause, or why the chain is accepted.")
+@click.option("--accept-chain", is_flag=True, help="Follow the node's chain although it left ours below what is final.")
+@click.option("--yes", is_flag=True, help="Accept it without asking.")
+def resume(
+    config: Config, as_json: bool, actor: str, name: str, reason: str | None, accept_chain: bool, yes: bool
+) -> None:
     """Let the halted rail NAME go on from its last committed block, without a restart of the daemon.
 
-    Do this once the cause is gone: a rail that meets it again halts again. It never accepts another chain.
+    Do this once the cause is gone: a rail that meets it again halts again. It never accepts another chain by itself.
+
+    With --accept-chain, after a DeepReorg: show where the node's chain leaves ours, and what following it would take
+    back (payments that were final, too), and do it once you confirm. With --json nothing is asked: without --yes it
+    only shows.
     """
-    rail_config(config, name)
+    configured = rail_config(config, name)
+    if accept_chain:
+        asyncio.run(_accept_chain(config, configured, actor, reason, as_json=as_json, yes=yes))
+        return
     state = asyncio.run(_resume(config, name, actor, reason))
     if as_json:
         emit({"rail": name, "state": state})
@@ -57,3 +79,40 @@ def resume(config: Config, as_json: bool, actor: str, name: str, reason: str | N
 async def _resume(config: Config, name: str, actor: str, reason: str | None) -> str:
     async with open_database(config) as database:
         return await resume_rail(database, name, actor, reason)
+
+
+async def _accept_chain(
+    config: Config, configured: RailConfig, actor: str, reason: str | None, *, as_json: bool, yes: bool
+) -> None:
+    from indexer.ops.chain_acceptance import render_proposal
+
+    async with open_database(config) as database:
+        proposal = await _proposal(database, configured)
+        if not as_json:
+            show(render_proposal(proposal))
+        accepted = None
+        if yes or (not as_json and click.confirm("Follow the node's chain?")):
+            why = reason or "no reason given"
+            accepted = await accept(
+                database, configured.name, proposal.fork, common=proposal.common, actor=actor, reason=why
+            )
+    if as_json:
+        emit({"proposal": proposal, "accepted": accepted})
+    else:
+        say("nothing was changed" if accepted is None else f"accepted; rail {configured.name} goes on")
+
+
+async def _proposal(database: Database, configured: RailConfig) -> "Proposal":
+    from indexer.daemon.registry import open_rail
+    from indexer.ops.chain_acceptance import propose
+
+    nodes = open_rail(configured)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await nodes.__aenter__()
+            return await propose(database, nodes, configured.name)
+    except (RailError, TimeoutError) as away:
+        why = str(away) or f"no answer within {ANSWER_SECONDS:.0f} s"
+        raise NotFound(f"rail {configured.name}: its nodes cannot be asked: {why}") from away
+    finally:
+        await nodes.__aexit__(None, None, None)

@@ -38,7 +38,7 @@ class Outside:
 
     def counted(self, counts: Counts) -> None:
         """What waits for people, and for readers of the feed."""
-        self.metrics.waiting(counts.exceptions, counts.lag)
+        self.metrics.waiting(counts.exceptions, counts.lag, counts.quarantine)
 
     def failed(self, task: str) -> None:
         """A failure that nobody foresaw."""

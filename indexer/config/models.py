@@ -87,7 +87,12 @@ class RailConfig(Table):
         min_length=1, description='at least one node, such as [{ http = "http://..." }]'
     )
     assets: tuple[AssetConfig, ...] = Field(default=(), alias="asset", description="[[rail.asset]] tables")
-    poll_interval: float = Field(default=1.0, ge=0.01, le=3600, description="seconds between polls, from 0.01 to 3600")
+    poll_interval: float | None = Field(
+        default=None,
+        ge=0.01,
+        le=3600,
+        description="seconds between polls, from 0.01 to 3600; without it, a second, and more at a metered node",
+    )
     stall_after: float | None = Field(
         default=None,
         ge=0,

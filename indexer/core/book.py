@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from indexer.core.model import Case, Coverage, Destination, Detection, Invoice, Observation, Surplus, Transition
+from indexer.core.model import (
+    Case,
+    Coverage,
+    Destination,
+    Detection,
+    Invoice,
+    Member,
+    Observation,
+    Surplus,
+    Transition,
+)
 from indexer.core.payment import Received, add_up
 from indexer.core.policy import Policy, Progress
 from indexer.core.tally import Tallies, Tally, TallyKey, totals
@@ -32,6 +42,8 @@ class Moment:
     block_times: Mapping[int, datetime] = field(default_factory=dict)
     history: bool = False
     blind: bool = False
+    accepts_chain: bool = False
+    """A person has decided to follow a chain that left ours below what is final: only then is that taken back."""
 
 
 @dataclass(slots=True)
@@ -45,6 +57,8 @@ class Book:
     """What its addresses hold that no transfer explains, as the last look at their balances found it."""
     others: Tallies = field(default_factory=dict)
     """Detections that this step does not touch, and that were not loaded, as sums."""
+    members: dict[tuple[UUID, str], Member] = field(default_factory=dict)
+    """In which exception of its group a loaded transfer is counted, by transfer and kind."""
     transitions: list[Transition] = field(default_factory=list)
     changed: set[UUID] = field(default_factory=set)
     fresh: set[UUID] = field(default_factory=set)
@@ -53,6 +67,10 @@ class Book:
     resolved: list[Case] = field(default_factory=list)
     ended: list[Case] = field(default_factory=list)
     """Cases that a person had resolved, and whose occurrence is over now."""
+    counted: set[UUID] = field(default_factory=set)
+    """Cases of groups that hold other transfers, or other amounts, than before."""
+    joined: dict[tuple[UUID, UUID], int | None] = field(default_factory=dict)
+    """By case and transfer: the amount that it is counted with, None where it has left the group."""
     policies: Mapping[UUID, Policy] = field(init=False)
 
     def __post_init__(self) -> None:

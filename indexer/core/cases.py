@@ -25,6 +25,7 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
     "reversed": "critical",
     "double_spend": "critical",
     "content_mismatch": "critical",
+    "processing_failed": "critical",
     "stuck_confirming": "warning",
     "mixed_destinations": "warning",
     "detection_delayed": "warning",
@@ -38,7 +39,7 @@ INVOICE_KINDS = ("underpaid", "overpaid", "reversed", "stuck_confirming", "mixed
 """Exceptions that are about the invoice, and not about one of its transfers or balances."""
 
 CaseKey = tuple[str, UUID | None]
-"""What an exception is about: its kind, and the transfer or the balance if it is about one."""
+"""What an exception that is about no group is about: its kind, and the transfer or the balance if it is about one."""
 
 OWN_KIND = {
     Kind.WRONG_ASSET: "wrong_asset",
@@ -58,13 +59,25 @@ the money, which no hold hides."""
 def standing_cases(
     invoice: Invoice, detections: Iterable[Detection], received: Received, coverage: Coverage, now: datetime
 ) -> set[CaseKey]:
-    """Every exception that the facts call for now, of the invoice and of those ``detections``."""
-    detections = list(detections)
-    cases = {case for detection in detections for case in _of_detection(detection)}
-    cases |= {("double_spend", each.id) for each in detections if _is_double_spend(invoice, each, detections, received)}
+    """Every exception that the facts call for now, of the invoice, and of single ones of ``detections``."""
+    cases: set[CaseKey] = {
+        ("content_mismatch", each.id) for each in detections if each.state in IN_BLOCK and each.is_contradicted
+    }
     cases |= {(kind, None) for kind in _of_invoice(invoice, received)}
     cases |= {(kind, None) for kind in _of_the_clock(invoice, received, coverage, now)}
     return cases
+
+
+def grouped_cases(invoice: Invoice, detections: Iterable[Detection], received: Received) -> set[tuple[UUID, str]]:
+    """Return (transfer, kind) for each exception about a transfer that the facts call for now.
+
+    One row holds all of a destination, of one kind and asset: strangers can send as many transfers as they like.
+    """
+    detections = list(detections)
+    cases = {(each.id, kind) for each in detections for kind in _of_detection(each)}
+    return cases | {
+        (each.id, "double_spend") for each in detections if _is_double_spend(invoice, each, detections, received)
+    }
 
 
 def of_balances(surpluses: Iterable[UUID]) -> set[CaseKey]:
@@ -86,10 +99,11 @@ def _is_reversed(invoice: Invoice, received: Received) -> bool:
     if not is_refund_covered(invoice, received):
         return True
     sold = invoice.settled_at is not None and invoice.before_hold is not InvoiceState.REFUNDED
-    return sold and not _has_its_money(invoice, received)
+    return sold and not has_its_money(invoice, received)
 
 
-def _has_its_money(invoice: Invoice, received: Received) -> bool:
+def has_its_money(invoice: Invoice, received: Received) -> bool:
+    """Return True if enough is confirmed, whatever a person or a service decided."""
     return invoice.state in SETTLED or is_settled(invoice, received)
 
 
@@ -103,7 +117,7 @@ def _of_the_clock(invoice: Invoice, received: Received, coverage: Coverage, now:
 
 def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[Detection], received: Received) -> bool:
     """A rival took the money elsewhere. A sender who only raised the fee still pays us, and is no alarm."""
-    if detection.state is not DetectionState.REPLACED or _has_its_money(invoice, received):
+    if detection.state is not DetectionState.REPLACED or has_its_money(invoice, received):
         return False
     heirs: set[str | None] = {detection.tx_id}
     rivals: set[str | None] = {detection.replaced_by}
@@ -119,15 +133,13 @@ def _came_in_time(detection: Detection) -> bool:
     return detection.invoice_ended is InvoiceState.EXPIRED and bool(detection.in_time)
 
 
-def _of_detection(detection: Detection) -> Iterable[CaseKey]:
+def _of_detection(detection: Detection) -> Iterable[str]:
     if detection.state not in IN_BLOCK:
         return
-    if detection.is_contradicted:
-        yield "content_mismatch", detection.id
     if detection.kind is not Kind.PAYMENT:
-        yield OWN_KIND[detection.kind], detection.id
+        yield OWN_KIND[detection.kind]
         return
     if detection.in_time is False:
-        yield "late", detection.id
+        yield "late"
     if detection.invoice_ended is not None and not _came_in_time(detection):
-        yield "unexpected_payment", detection.id
+        yield "unexpected_payment"

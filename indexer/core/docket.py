@@ -2,39 +2,56 @@
 
 The invariant: for each thing that an exception can be about there is at most one row that has not ended, and there is
 one exactly while the facts call for it. A person may resolve that row at any time; it then goes on to stand for its
-occurrence, so that the same occurrence opens nothing again, and ends with it, so that the next one does. Two rows may
-outlast their facts: what a hold hides, and what a person decided about money that has come (`cases.OF_THE_MONEY`).
+occurrence, so that the same occurrence opens nothing again, and ends with it, so that the next one does. Rows may
+outlast their facts: what a hold hides, a shortfall while a top-up is on its way, and what a person decided about money
+that has come (`cases.OF_THE_MONEY`). `groups` says which transfers a row about transfers holds.
 """
 
 from datetime import datetime
 from uuid import UUID
 
-from indexer.core import cases
+from indexer.core import cases, groups
 from indexer.core.book import Book
 from indexer.core.grounds import of_case
 from indexer.core.ids import derived_id
 from indexer.core.model import Case, Coverage
 from indexer.core.payment import Received
-from indexer.core.states import InvoiceState
+from indexer.core.states import WAITING, InvoiceState
 from indexer.core.telling import Cause, tell_case
 
 
 def settle_cases(book: Book, received: Received, coverage: Coverage, now: datetime, cause: Cause) -> None:
     """End what is over, and open what is new. Rows about transfers that were not loaded stay as they are."""
-    wanted = cases.standing_cases(book.invoice, book.detections.values(), received, coverage, now)
+    detections = book.detections.values()
+    wanted = cases.standing_cases(book.invoice, detections, received, coverage, now)
     wanted |= cases.of_balances(book.surpluses)
-    if not wanted and not book.cases:
+    called_for = cases.grouped_cases(book.invoice, detections, received)
+    if not (wanted or called_for or book.cases):
         return
+    groups.leave(book, called_for, received)
     for case in book.cases:
-        if not case.ended and (case.kind, case.about) not in wanted and not _is_hidden(book, case):
+        if not case.ended and _is_over(book, case, wanted):
             _end(book, case, cause)
-    standing = {(case.kind, case.about) for case in book.cases if not case.ended}
+    standing = {(case.kind, case.about) for case in book.cases if case.group is None and not case.ended}
     for kind, about in sorted(wanted - standing, key=str):
         _open(book, kind, about, coverage, cause)
+    groups.join(book, called_for, cause)
+
+
+def _is_over(book: Book, case: Case, wanted: set[cases.CaseKey]) -> bool:
+    if case.group is not None:
+        return not case.transfers
+    return (case.kind, case.about) not in wanted and not _is_hidden(book, case)
 
 
 def _is_hidden(book: Book, case: Case) -> bool:
-    return book.invoice.state is InvoiceState.FLAGGED and case.kind in cases.OF_THE_STATE
+    """Whether the state does not show what the exception is about: a hold hides it, or a top-up that is on its way.
+
+    A shortfall that a person has resolved ends with the top-up: if it is not enough, that is told again.
+    """
+    if book.invoice.state is InvoiceState.FLAGGED:
+        return case.kind in cases.OF_THE_STATE
+    return case.kind == "underpaid" and case.resolution is None and book.invoice.state in WAITING
 
 
 def _end(book: Book, case: Case, cause: Cause) -> None:
@@ -42,8 +59,8 @@ def _end(book: Book, case: Case, cause: Cause) -> None:
         case.resolution, case.ended = "made good", True
         book.resolved.append(case)
         tell_case(book, case, "open", "resolved", cause, {})
-    elif case.kind not in cases.OF_THE_MONEY:
-        # The row stays as the person left it. Money that is back in another block is the same occurrence.
+    else:
+        # The row stays as the person left it.
         case.ended = True
         book.ended.append(case)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from indexer.core.book import Book, Moment
 from indexer.core.cases import MOST_UNSUPPORTED
-from indexer.core.model import Coverage, Destination, Detection, Surplus
+from indexer.core.model import Case, Coverage, Destination, Detection, Surplus
 from indexer.core.payment import least_and_most
 from indexer.core.policy import Due
 from indexer.core.states import InvoiceState
@@ -90,7 +90,7 @@ def of_case(book: Book, kind: str, about: UUID | None, coverage: Coverage) -> di
     """The facts that opened an exception; ``about`` is its transfer or its balance, if it is about one."""
     if about is not None:
         surplus = book.surpluses.get(about)
-        return _of_balance(book, surplus) if surplus else _of_transfer(book, kind, book.detections[about])
+        return _of_balance(book, surplus) if surplus else of_transfer(book, kind, book.detections[about])
     invoice = book.invoice
     if kind == "detection_delayed":
         rails = sorted({each.rail for each in invoice.destinations if not each.closed})
@@ -115,10 +115,17 @@ def _of_balance(book: Book, surplus: Surplus) -> dict[str, Any]:
     place = {"rail": surplus.rail, "asset": surplus.asset, "destination": str(surplus.destination_id)}
     amounts = {"balance": surplus.balance, "expected": surplus.balance - surplus.amount, "unattributed": surplus.amount}
     block = {"block_height": surplus.block_height, "block_hash": surplus.block_hash, "node": surplus.node}
+    block |= {"second_look": surplus.second_look, "second_node": surplus.second_node}
     return {"state": book.invoice.state, **place, **{name: str(each) for name, each in amounts.items()}, **block}
 
 
-def _of_transfer(book: Book, kind: str, detection: Detection) -> dict[str, Any]:
+def of_group(case: Case) -> dict[str, Any]:
+    """How many transfers an exception holds, and their sum."""
+    return {"transfers": case.transfers, "sum": str(case.amount)}
+
+
+def of_transfer(book: Book, kind: str, detection: Detection) -> dict[str, Any]:
+    """The facts for which a transfer is in an exception."""
     invoice = book.invoice
     grounds: dict[str, Any] = {"amount": str(detection.amount), "asset": detection.asset, "state": invoice.state}
     if kind == "double_spend":

@@ -25,6 +25,7 @@ from indexer.core.states import (
     SETTLED,
     STICKY,
     DetectionState,
+    IllegalMove,
     InvoiceState,
     Kind,
 )
@@ -35,6 +36,8 @@ def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
     """Take back inclusions whose blocks are no longer on the chain (HAZARDS B3, B4)."""
     gone = [book.detections[each] for each in orphaned]
     for detection in gone:
+        if detection.state is DetectionState.FINAL and not moment.accepts_chain:
+            raise IllegalMove("a detection cannot go from final to orphaned: nobody has accepted another chain")
         move_detection(book, detection, DetectionState.ORPHANED, "orphaned", of_loss(detection, moment), moment)
         detection.confirmed_at = None
     _settle(book, moment, "chain", gone=gone)
@@ -137,6 +140,8 @@ def _is_spammed(book: Book, destination: UUID) -> bool:
 
 
 def _is_news(known: Detection, sighting: Detection) -> bool:
+    if known.is_rejected_in(sighting.block_hash):
+        return False
     if sighting.state is DetectionState.PENDING:
         return known.state not in IN_BLOCK and known.state is not DetectionState.PENDING
     return known.state not in IN_BLOCK
@@ -155,6 +160,23 @@ def lose(book: Book, lost: Mapping[UUID, str | None], moment: Moment) -> None:
         gone.append(detection)
     # Whether a rival took the money elsewhere shows only once the sightings are in.
     _settle(book, moment, "chain", gone=gone, alarm=False)
+
+
+def reject(book: Book, moment: Moment) -> None:
+    """Drop transfers that a person has rejected: their blocks do not hold what was read there first."""
+    gone = [
+        detection
+        for detection in book.detections.values()
+        if detection.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
+        and detection.is_rejected_in(detection.block_hash)
+        and detection.rail == moment.rail
+    ]
+    for detection in gone:
+        grounds = of_loss(detection, moment)
+        move_detection(book, detection, DetectionState.DROPPED, "rejected", grounds, moment, "operator")
+        detection.confirmed_at = None
+    if gone:
+        _settle(book, moment, "operator", gone=gone)
 
 
 def promote(book: Book, moment: Moment) -> None:

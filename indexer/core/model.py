@@ -3,12 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from indexer.core.policy import Policy
 from indexer.core.states import COUNTED, LIVE, DetectionState, InvoiceState, Kind
 from indexer.rail.types import AssetId
+
+SecondLook = Literal["verified", "unverified", "mismatch", "accepted", "rejected"]
+"""What a second reading said; `accepted` and `rejected` are a person's verdict on a mismatch."""
+
+SEEN_TWICE = frozenset({"verified", "unverified", "accepted"})
+"""Nothing stands against it: it may become final."""
 
 TimeBasis = Literal["first_seen", "block_time", "confirmed"]
 
@@ -45,19 +51,23 @@ class Detection:
     version: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     raw: Any = None
-    second_look: Literal["verified", "unverified", "mismatch"] | None = None
-    """What reading block ``looked_at_block`` once more said of it; None: not read yet."""
+    second_look: SecondLook | None = None
+    """What reading block ``looked_at_block`` once more said of it, or a person after that; None: not read yet."""
     looked_at_block: str | None = None
 
     @property
     def is_looked_at(self) -> bool:
         """Whether it was read a second time in its block, and nothing contradicted it: only then it becomes final."""
-        return self.looked_at_block == self.block_hash and self.second_look in ("verified", "unverified")
+        return self.looked_at_block == self.block_hash and self.second_look in SEEN_TWICE
 
     @property
     def is_contradicted(self) -> bool:
         """Whether a second look found something else in its block."""
         return self.looked_at_block == self.block_hash and self.second_look == "mismatch"
+
+    def is_rejected_in(self, block_hash: str | None) -> bool:
+        """Whether a person has decided that this block does not hold what it was first read to hold."""
+        return self.second_look == "rejected" and self.looked_at_block == block_hash
 
     @property
     def live(self) -> bool:
@@ -218,6 +228,17 @@ class Surplus:
     block_height: int
     block_hash: str
     node: str
+    second_look: str = "verified"
+    """What reading it again said, once no reorg could undo its block; `unverified` where no node could tell."""
+    second_node: str | None = None
+
+
+class Group(NamedTuple):
+    """Transfers that one exception is about: of one asset, on one rail, to one destination."""
+
+    destination_id: UUID
+    rail: str
+    asset: AssetId
 
 
 @dataclass(slots=True)
@@ -226,7 +247,9 @@ class Case:
 
     ``resolution`` is None while it is open, and a person may give one while the facts stand. ``ended``: what it is
     about is over, so that the same thing would be a new occurrence. ``round`` counts the occurrences. It is about a
-    transfer, a balance, or the invoice.
+    group of transfers, one transfer, a balance, or the invoice. Of a group, ``detection_id`` is the transfer that
+    opened it, ``transfers`` and ``amount`` say what it holds now, and ``told_transfers`` and ``told_amount`` the most
+    that the feed has heard of.
     """
 
     id: UUID
@@ -237,8 +260,21 @@ class Case:
     resolution: str | None = None
     ended: bool = False
     balance_id: UUID | None = None
+    group: Group | None = None
+    transfers: int = 0
+    amount: int = 0
+    told_transfers: int = 0
+    told_amount: int = 0
 
     @property
     def about(self) -> UUID | None:
-        """The transfer or the balance; None: the invoice."""
-        return self.detection_id or self.balance_id
+        """The transfer or the balance; None: the invoice, or the group."""
+        return None if self.group else self.detection_id or self.balance_id
+
+
+@dataclass(slots=True)
+class Member:
+    """A transfer's part in the exception of a group: with which amount it is counted there."""
+
+    case: Case
+    amount: int

@@ -108,9 +108,9 @@ INVOICE_MOVES: Mapping[InvoiceState | None, frozenset[InvoiceState]] = {
 DETECTION_MOVES: Mapping[DetectionState | None, frozenset[DetectionState]] = {
     None: frozenset({_D.PENDING, _D.INCLUDED, _D.FINAL}),
     _D.PENDING: frozenset({_D.INCLUDED, _D.REPLACED, _D.DROPPED}),
-    _D.INCLUDED: frozenset({_D.CONFIRMED, _D.ORPHANED}),
-    _D.CONFIRMED: frozenset({_D.FINAL, _D.ORPHANED}),
-    _D.FINAL: frozenset(),
+    _D.INCLUDED: frozenset({_D.CONFIRMED, _D.ORPHANED, _D.DROPPED}),
+    _D.CONFIRMED: frozenset({_D.FINAL, _D.ORPHANED, _D.DROPPED}),
+    _D.FINAL: frozenset({_D.ORPHANED}),  # only where a person has accepted another chain
     _D.REPLACED: frozenset({_D.PENDING, _D.INCLUDED}),
     _D.DROPPED: frozenset({_D.PENDING, _D.INCLUDED, _D.REPLACED}),
     _D.ORPHANED: frozenset({_D.PENDING, _D.INCLUDED, _D.REPLACED, _D.DROPPED}),

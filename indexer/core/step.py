@@ -7,7 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from indexer.core.book import Book, Moment
-from indexer.core.ledger import count_small, look, lose, orphan, promote, sight, tick
+from indexer.core.ledger import count_small, look, lose, orphan, promote, reject, sight, tick
 from indexer.core.matching import (
     Candidate,
     Known,
@@ -116,6 +116,7 @@ def settle(books: Sequence[Book], news: Mapping[UUID, News], moment: Moment) -> 
             sight(book, about.sightings, moment)
         if about.small:
             count_small(book, about.small)
+        reject(book, moment)
         promote(book, moment)
 
 

@@ -21,7 +21,13 @@ Cause = Literal["chain", "clock", "operator", "service"]
 
 
 def move_detection(
-    book: Book, detection: Detection, to_state: DetectionState, reason: str, grounds: Mapping[str, Any], moment: Moment
+    book: Book,
+    detection: Detection,
+    to_state: DetectionState,
+    reason: str,
+    grounds: Mapping[str, Any],
+    moment: Moment,
+    cause: Cause = "chain",
 ) -> None:
     """The only place where a detection's state is told. ``grounds``: why, for the line's evidence."""
     check_detection_move(detection.told, to_state)
@@ -35,7 +41,7 @@ def move_detection(
             from_state=detection.told,
             to_state=to_state,
             reason=reason,
-            cause="chain",
+            cause=cause,
             at=detection,
             block_height=detection.block_height,
             block_hash=detection.block_hash,
@@ -100,13 +106,23 @@ def _depth(detection: Detection, moment: Moment) -> int | None:
 
 
 def tell_case(
-    book: Book, case: Case, from_state: str | None, to_state: str, cause: Cause, grounds: Mapping[str, Any]
+    book: Book,
+    case: Case,
+    from_state: str | None,
+    to_state: str,
+    cause: Cause,
+    grounds: Mapping[str, Any],
+    through: Detection | None = None,
+    mark: str = "",
 ) -> None:
-    """Put the opening or the resolving of an exception into the feed; its kind is the reason."""
-    at = book.detections.get(case.detection_id) if case.detection_id else None
+    """Put the opening, the growth or the resolving of an exception into the feed; its kind is the reason.
+
+    ``through``: the transfer by which that came, if not the one that opened it. ``mark`` tells one growth from another.
+    """
+    at = through or (book.detections.get(case.detection_id) if case.detection_id else None)
     book.transitions.append(
         Transition(
-            event_id=_event_id(case.id, case.round, to_state, None),
+            event_id=_event_id(case.id, case.round, to_state, mark),
             subject="exception",
             subject_id=case.id,
             invoice_id=book.invoice.id,

@@ -6,7 +6,7 @@ memory is needed after a crash: cursor and checkpoints are read back from the la
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +17,7 @@ from indexer.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, Ste
 from indexer.core.policy import Progress
 from indexer.daemon import steadiness
 from indexer.daemon.health import Reach, Rhythm, trouble
+from indexer.daemon.mempool_poller import MempoolPoller
 from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.second_look import SecondLook
 from indexer.daemon.steadiness import Behind, Branches, Tip
@@ -25,7 +26,6 @@ from indexer.rail import (
     BlockGone,
     BlockRef,
     Heads,
-    PendingUnknown,
     RailAdapter,
     Scanned,
     Span,
@@ -33,7 +33,7 @@ from indexer.rail import (
     Watches,
 )
 from indexer.store.rails import Left
-from indexer.store.steps import Position
+from indexer.store.steps import Acceptance, Position
 
 ANSWERS_MAX = 200
 """Answers that one plan may take: enough to halve any chain many times over."""
@@ -51,16 +51,20 @@ HELD_POLL = 0.2
 """Seconds between two looks while one node is ahead of the others, for up to `steadiness.LAG_ALLOWED`: most often it is
 a block that reaches them within moments."""
 
+ALIVE_EVERY = 5.0
+"""Seconds of rest after which a long one shows that it is one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How a rail is followed, in seconds.
 
-    ``stall_after``: the age of a head that no healthy chain lets happen; None: as the chain's own rhythm shows, 0:
-    never. ``finality_stall_after``: how much older than the head a finalized block never is; None: not looked at.
+    ``poll_interval`` None: as the node's traits have it. ``stall_after``: the age of a head that no healthy chain lets
+    happen; None: as the chain's own rhythm shows, 0: never. ``finality_stall_after``: how much older than the head a
+    finalized block never is; None: not looked at.
     """
 
-    poll_interval: float = 1.0
+    poll_interval: float | None = None
     stall_after: float | None = None
     start_height: int | None = None
     finality_stall_after: float | None = None
@@ -101,9 +105,6 @@ class Follower:
     _reach: int = REACH_FIRST
     _lagging_since: float | None = None
     _clock_at: float = 0.0
-    _mempool_seen: frozenset[tuple[str, str, tuple[str, ...]]] | None = None
-    _mempool_gap: str | None = None
-    """Why nobody knows what waits for a block; None while it is known, or nothing is asked."""
     _caught_up: float | None = None
     """The moment, by the monotonic clock, up to which all that the nodes told has been taken in; None: not known."""
     second_look: SecondLook | None = None
@@ -113,9 +114,11 @@ class Follower:
     _tip: Tip = field(default_factory=Tip)
     _deep_since: float | None = None
     """Since when each answer has led below the oldest checkpoint."""
+    mempool: MempoolPoller = field(init=False)
     log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
+        self.mempool = MempoolPoller(self.node, self.recorder, self.watches)
         self.log = structlog.get_logger().bind(rail=self.recorder.rail)
         self.rebase(self.left)
 
@@ -134,8 +137,9 @@ class Follower:
             self.asking_since = None
         more = await self._perform(plan)
         self.progressed_at, self._deep_since = time.monotonic(), None
-        if not more and self.node.traits.has_pending:
-            await self._look_at_mempool()
+        if not more and self.node.traits.has_pending and not await self.mempool.poll(self._known_cursor, self.rewinds):
+            # Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread.
+            self._caught_up = None
         await self._let_time_pass()
         return more
 
@@ -152,13 +156,17 @@ class Follower:
         self._lagging_since = None
         self._reached.forget()
 
-    async def rest(self) -> None:
-        """Sleep until a push, a registration or the poll's turn."""
-        # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
-        with suppress(TimeoutError):
-            held = self._reached.waits and self._reached.held_for < steadiness.LAG_ALLOWED
-            async with asyncio.timeout(min(self.pace.poll_interval, HELD_POLL) if held else self.pace.poll_interval):
-                await self.wake.wait()
+    async def rest(self, alive: Callable[[], None] = lambda: None) -> None:
+        """Sleep until a push, a registration or the poll's turn. ``alive`` is called now and then meanwhile."""
+        held = self._reached.waits and self._reached.held_for < steadiness.LAG_ALLOWED
+        interval = self.pace.poll_interval or self.node.traits.poll_interval
+        ends = time.monotonic() + (min(interval, HELD_POLL) if held else interval)
+        while not self.wake.is_set() and (left := ends - time.monotonic()) > 0:
+            # Not `wait_for`: before Python 3.12 it forgets a cancellation that comes together with the event.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left, ALIVE_EVERY)):
+                    await self.wake.wait()
+            alive()
         self.wake.clear()
 
     async def drop_ahead(self) -> None:
@@ -170,6 +178,18 @@ class Follower:
             await asyncio.wait({ahead})
             if not ahead.cancelled():
                 ahead.exception()  # Looked at and dropped: what is still wrong is met again by the next plan.
+
+    async def accept_chain(self, acceptance: Acceptance) -> None:
+        """Follow another chain, as a person has decided. Raises `DeepReorg` if the node does not hold the fork."""
+        heads = await self.node.heads()
+        fork = await self.node.block_at(acceptance.fork_height)
+        if fork.hash != acceptance.fork_hash:
+            raise DeepReorg(BlockRef(acceptance.fork_height, acceptance.fork_hash, "", fork.time), heads.latest)
+        left, self.finalized = self._known_cursor, None
+        position = self._position(fork, heads, reached=False)
+        await self.recorder.accept_chain(left, position, acceptance)
+        self._remember(Taken(left, Span(fork, fork), (), (), fork), position, [fork])
+        self.log.critical("chain.accepted", height=fork.height, hash=fork.hash, left_height=left.height)
 
     async def _begin(self) -> None:
         """A rail without a past starts at finality, and takes the unfinalized window as its first blocks."""
@@ -301,7 +321,8 @@ class Follower:
         kept = await self.recorder.record(taken, position, self._anchor_height())
         self._remember(taken, position, kept)
         self._caught_up = seen if position.state == "live" else None
-        self._lagging_since = self._mempool_seen = None
+        self._lagging_since = None
+        self.mempool.forget()
         line = self.log.info if taken.transfers or taken.fork else self.log.debug
         line(
             "step.rewound" if taken.fork else "step.committed",
@@ -388,32 +409,6 @@ class Follower:
             finalized = position.finalized.height if position.finalized else -1
             await self.second_look.look(self.rewinds, Progress(position.cursor.height, finalized))
 
-    async def _look_at_mempool(self) -> None:
-        """Take in a snapshot, if it differs from the one before."""
-        try:
-            snapshot = await self.node.pending(self.watches)
-        except PendingUnknown as unknown:
-            self._say_mempool_gap(str(unknown))
-            return
-        self._say_mempool_gap(None)
-        fingerprint = frozenset((each.tx_id, each.tx_index, each.rivals) for each in snapshot)
-        if fingerprint == self._mempool_seen:
-            return
-        heads = await self.node.heads()
-        if heads.latest.hash != self._known_cursor.hash or heads.claimed_height is not None:
-            return  # What a block has just taken is not dropped: the block comes first, then another look.
-        await self.recorder.record_pending(self.rewinds, snapshot)
-        self._mempool_seen = fingerprint
-        self.watches.spends.take(snapshot)
-
-    def _say_mempool_gap(self, reason: str | None) -> None:
-        """Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread."""
-        if (reason is None) != (self._mempool_gap is None):
-            self.log.info("mempool.known" if reason is None else "mempool.unknown", reason=reason)
-        self._mempool_gap = reason
-        if reason is not None:
-            self._caught_up = self._mempool_seen = None
-
     async def _let_time_pass(self) -> None:
         """Expire windows that have been covered to their end; only while the rail is known to be at its tip."""
         if self._caught_up is None or time.monotonic() - self._clock_at < CLOCK_INTERVAL:
@@ -430,12 +425,13 @@ class Follower:
     def _position(self, cursor: BlockRef, heads: Heads, *, reached: bool, seen: float | None = None) -> Position:
         """Where a step leaves the rail. ``seen``: up to when all that the nodes told has been taken in."""
         state, reason = self._health(heads, caught_up=reached)
-        is_known = seen is not None and state == "live" and self._mempool_gap is None
+        is_known = seen is not None and state == "live" and self.mempool.gap is None
         age = timedelta(seconds=time.monotonic() - seen) if seen is not None and is_known else None
         return Position(cursor, heads.latest.height, self._finalized(cursor, heads), age, state, reason)
 
     def _health(self, heads: Heads, *, caught_up: bool) -> tuple[str, str | None]:
         """Whether what the node tells can be believed now, whatever it answers (HAZARDS E22, "Nodes")."""
+        self._rhythm.block_seconds = self.node.traits.block_seconds
         self._rhythm.note(heads.latest)
         if self._branches.flaps:
             return "stalled", self._branches.reason
@@ -445,10 +441,11 @@ class Follower:
                 f"{heads.latest.height}. Run `railwatch check`: one of the nodes is stuck, or makes blocks up"
             )
         finality = self.pace.finality_stall_after if self.recorder.traits.has_finalized else None
-        if why := trouble(heads, datetime.now(UTC), self.pace.stall_after, finality, self._rhythm):
+        now = datetime.fromtimestamp(time.time(), UTC)
+        if why := trouble(heads, now, self.pace.stall_after, finality, self._rhythm):
             return "stalled", why
         traits = self.node.traits
-        gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self._mempool_gap) if gap]
+        gaps = [gap for gap in (None if traits.native_complete else traits.native_gap, self.mempool.gap) if gap]
         return ("live" if caught_up else "syncing"), "; ".join(gaps) or None
 
     def _finalized(self, cursor: BlockRef, heads: Heads) -> BlockRef | None:

@@ -18,6 +18,9 @@ RHYTHM_TIMES = 6
 """How many times its longest pause among those a chain may be silent. Proof-of-work blocks come at random: a pause of
 six times the longest of twenty happens less than once in a million years."""
 
+RHYTHM_BLOCKS = 50
+"""How many times the average time between its blocks a chain may be silent: at random, once in e^50 blocks."""
+
 RHYTHM_LEAST = 600.0
 """Seconds of silence that any chain may have."""
 
@@ -28,6 +31,8 @@ class Rhythm:
 
     _came: deque[float] = field(default_factory=lambda: deque(maxlen=RHYTHM_HEADS))
     _newest: int = -1
+    block_seconds: float | None = None
+    """Seconds between two blocks by their own times, where the node's blocks show it."""
 
     def note(self, head: BlockRef) -> None:
         """Take in a head; only a higher one is news."""
@@ -44,7 +49,8 @@ class Rhythm:
     def longest_silence(self) -> float | None:
         """Seconds of silence after which something is wrong; None while too little has been seen to know."""
         if len(self._came) < RHYTHM_HEADS:
-            return None
+            # Their own times tell it from the first head on; as an average they need more room.
+            return None if self.block_seconds is None else max(RHYTHM_LEAST, RHYTHM_BLOCKS * self.block_seconds)
         times = list(self._came)
         pause = max(later - earlier for earlier, later in pairwise(times))
         return max(RHYTHM_LEAST, RHYTHM_TIMES * pause)

@@ -224,6 +224,35 @@ class NodeSet:
             return Reread(node.name, found.hash, transfers, whole)
         raise RailUnavailable("; ".join(reasons))
 
+    async def reread_balances(
+        self, keys: Sequence[bytes], asset: AssetId, block: tuple[int, str], first: str | None
+    ) -> tuple[str, str, Mapping[bytes, int]]:
+        """Read balances once more at a block, from another node than ``first`` where one answers.
+
+        Returns the node, the hash that it has at that height, and the balances if that is the hash that was asked for.
+        Raises `RailUnavailable` where no node that agrees with the majority can tell now.
+        """
+        height, block_hash = block
+
+        async def question(adapter: RailAdapter) -> tuple[str, Mapping[bytes, int]]:
+            found = await adapter.block_at(height)
+            if found.hash != block_hash:
+                return found.hash, {}
+            assert isinstance(adapter, TellsBalances)
+            return found.hash, await adapter.balances(keys, asset, found)
+
+        reasons = []
+        agreeing = [each for each in self._nodes if each is self._current or (each.votes and not each.contradicts)]
+        for node in sorted(agreeing, key=lambda each: (each.name == first, each is self._current)):
+            try:
+                async with asyncio.timeout(REREAD_SECONDS):
+                    found, amounts = await node.ask(question)
+            except (RailError, TimeoutError) as away:
+                reasons.append(f"{node.name}: {away or 'no answer'}")
+                continue
+            return node.name, found, amounts
+        raise RailUnavailable("; ".join(reasons))
+
     @property
     def tells_balances(self) -> bool:
         """Whether the rail can tell what an address holds."""

@@ -2,6 +2,10 @@
 
 On a rail that cannot see every way in which money arrives (a node that does not trace, withdrawals, rewards: HAZARDS
 E2, E14) an arrival that no block shows is still in the balance. It is told as an exception; it is never counted.
+
+One node's word is not enough: a balance may be told of a block that is only being made. What an address holds beyond
+what is known is read again, as of the same block, once no reorg can undo that, and from another node where there is
+one. Only then it is told.
 """
 
 import asyncio
@@ -16,7 +20,17 @@ import structlog
 from indexer.daemon.follower import Follower
 from indexer.daemon.nodeset import NodeSet
 from indexer.rail import AssetId, BlockGone, BlockRef, RailUnavailable
-from indexer.store.balances import Account, BalanceStore, Baseline, Earlier, Past, Place, Reading
+from indexer.store.balances import (
+    Account,
+    BalanceStore,
+    Baseline,
+    Earlier,
+    Past,
+    Place,
+    Reading,
+    SecondReading,
+    Suspect,
+)
 from indexer.store.errors import StoreUnavailable
 
 LOOK_EVERY = 1.0
@@ -24,6 +38,9 @@ LOOK_EVERY = 1.0
 
 LONGEST_PAUSE = 60.0
 """Seconds. A node that has too much to do is asked less and less: this is the first thing that can wait."""
+
+TRIES = 5
+"""Attempts to read a balance again before it is told unverified: no node may keep that block's state any more."""
 
 BATCH = 100
 """Addresses of one batch: one or two small requests a second, however many are watched."""
@@ -41,6 +58,7 @@ class Reconciler:
     _after: bytes | None = None
     """How far the walk has come; None: it is not its time."""
     _due: float = field(default_factory=time.monotonic)
+    _tries: defaultdict[Place, int] = field(default_factory=lambda: defaultdict(int))
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +81,7 @@ class Reconciler:
         if self.follower.state != "live" or self.follower.cursor is None:
             return
         await self.store.account_for_resolved()
+        await self._look_again()
         if newcomers := await self.store.newcomers(BATCH):
             await self._reconcile(newcomers, self.follower.cursor)
         if self._after is None and time.monotonic() >= self._due:
@@ -71,6 +90,40 @@ class Reconciler:
             keys = await self.store.keys(self._after, BATCH)
             if not keys or await self._reconcile(keys, self.follower.cursor):
                 self._after = keys[-1] if len(keys) == BATCH else None
+
+    async def _look_again(self) -> None:
+        """Read again what one node has told of blocks that no reorg can undo by now, and believe it or not."""
+        groups: defaultdict[tuple[Place, AssetId, str], list[Suspect]] = defaultdict(list)
+        for suspect in await self.store.suspects(self._settled, BATCH):
+            groups[suspect.at, suspect.asset, suspect.node].append(suspect)
+        readings = [each for group, some in groups.items() for each in await self._read_again(*group, some)]
+        if readings and (told := await self.store.record_second_looks(readings)):
+            self._log.warning("balance.unattributed", invoices=told)
+
+    async def _read_again(
+        self, at: Place, asset: AssetId, first: str, suspects: Sequence[Suspect]
+    ) -> list[SecondReading]:
+        keys = [each.key for each in suspects]
+        try:
+            node, block_hash, amounts = await self.node.reread_balances(keys, asset, (at.height, at.hash), first)
+        except RailUnavailable as away:
+            self._tries[at] += 1
+            if self._tries[at] < TRIES:
+                return []
+            del self._tries[at]
+            self._log.warning("balance.unverified", height=at.height, why=str(away))
+            return [SecondReading(each, "unverified", None) for each in suspects]
+        self._tries.pop(at, None)
+        readings = []
+        for each in suspects:
+            same = block_hash == at.hash and amounts[each.key] == each.balance
+            if not same:
+                told = amounts.get(each.key)
+                self._log.warning(
+                    "balance.contradicted", height=at.height, first_node=first, node=node, first=each.balance, told=told
+                )
+            readings.append(SecondReading(each, "verified" if same else None, node))
+        return readings
 
     async def _reconcile(self, keys: Sequence[bytes], block: BlockRef) -> bool:
         """Look at those addresses as of ``block``; False if the chain moved meanwhile, and nothing was concluded."""
@@ -86,7 +139,7 @@ class Reconciler:
             return True
         told = await self.store.record(block, rewinds, readings)
         if told:
-            self._log.warning("balance.reconciled", height=block.height, exceptions=told)
+            self._log.info("balance.reconciled", height=block.height, invoices=told)
         return told is not None
 
     async def _read(

@@ -1,7 +1,8 @@
 """Turns what was scanned into one committed step: the only way from a node's answer into the tables."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -9,12 +10,14 @@ import structlog
 from indexer.core.book import Book, Moment
 from indexer.core.due import due_look
 from indexer.core.policy import Due, Progress
-from indexer.core.states import IllegalMove
 from indexer.core.step import News, gather, settle, settle_clock
+from indexer.daemon.isolation import OUTSIDE, by_halves
+from indexer.daemon.quarantine import Failures
 from indexer.daemon.reasons import describe
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
-from indexer.store.errors import BranchChanged, StoreError
-from indexer.store.steps import Look, OpenStep, Position, StepStore, Subject
+from indexer.store.errors import BranchChanged
+from indexer.store.quarantine import Deferred
+from indexer.store.steps import Acceptance, Look, OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
 
@@ -25,13 +28,10 @@ SPACING = 16
 """Every so many heights a block becomes a checkpoint though nothing was found in it."""
 
 
-class InvoiceFailed(Exception):
-    """Invoices that no step can be taken with, because of a defect of ours or of what is stored of them."""
+Result = TypeVar("Result")
 
-    def __init__(self, invoices: Sequence[UUID], defect: Exception) -> None:
-        named = ", ".join(map(str, invoices[:5]))
-        super().__init__(f"the daemon cannot process invoice {named}: {describe(defect)}; run `railwatch explain ID`")
-        self.invoices = invoices
+Act = Callable[[Sequence[Book]], object]
+"""What a step does to the books of some invoices. It may be done anew to fresh books of some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Recorder:
     steps: StepStore
     origin: str | None = None
     """The name that ids of its transfers derive from, if it was renamed."""
+    failures: Failures = field(default_factory=Failures)
+    """Tells one invoice's failure from everybody's. It outlives the recorder."""
     looks: dict[UUID, Due] = field(default_factory=dict)
     """Transfers that are read a second time before they are told final, and when that is. May hold too much, never
     too little: what is in it is asked of the database before it counts."""
@@ -74,9 +76,13 @@ class Recorder:
         subject = self._subject(taken.transfers, fork)
         # Old ones are swept with the sparse row, and not with each block that holds something.
         sweep = any(block.height % SPACING == 0 for block in kept)
-        async with self.steps.step(taken.before, position, subject, kept, anchor if sweep else None) as step:
-            await self._settle(step, taken, position, subject)
-        return kept
+
+        async def commit(apart: bool) -> list[BlockRef]:
+            async with self.steps.step(taken.before, position, subject, kept, anchor if sweep else None) as step:
+                await self._settle(step, taken, position, subject, apart)
+            return kept
+
+        return await self._commit(commit)
 
     async def record_aside(
         self,
@@ -91,32 +97,54 @@ class Recorder:
         Returns the checkpoints kept, and how many of the transfers were not known before. Raises `BranchChanged` if the
         branch changed since ``rewinds``, or if a block contradicts one that is stored; then nothing was written.
         """
-        found = 0
         subject = self._subject(transfers)
-        async with self.steps.aside(rewinds, subject) as (step, position):
-            _require_below(position.cursor, transfers)
-            taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
-            kept = self._touched_blocks(transfers, position)
-            if transfers:
-                found = await self._settle(step, taken, position, subject)
-                await step.keep_checkpoints(kept)
-            if watching:
-                await step.begin_watching(watching, covered_from)
-        return kept, found
+
+        async def commit(apart: bool) -> tuple[list[BlockRef], int]:
+            found = 0
+            async with self.steps.aside(rewinds, subject) as (step, position):
+                _require_below(position.cursor, transfers)
+                taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
+                kept = self._touched_blocks(transfers, position)
+                if transfers:
+                    found = await self._settle(step, taken, position, subject, apart)
+                    await step.keep_checkpoints(kept)
+                if watching:
+                    await step.begin_watching(watching, covered_from)
+            return kept, found
+
+        return await self._commit(commit)
+
+    async def accept_chain(self, before: BlockRef, position: Position, acceptance: Acceptance) -> None:
+        """Go back to the fork that a person has accepted, however deep, and tell all that is taken back by that."""
+        fork = position.cursor
+        subject, taken = self._subject((), fork.height), Taken(before, Span(fork, fork), (), (), fork)
+
+        async def commit(apart: bool) -> None:
+            async with self.steps.step(before, position, subject, [fork], None) as step:
+                await step.accept_chain(acceptance)
+                await self._settle(step, taken, position, subject, apart, accepts_chain=True)
+
+        await self._commit(commit)
 
     async def record_pending(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
         """Commit a snapshot of the mempool: what is new in it, and what is no longer there (HAZARDS B1, B2)."""
         subject = self._subject(snapshot)
-        async with self.steps.aside(rewinds, subject) as (step, position):
-            news = self._news(step, subject)
-            present = {transfer.tx_id for transfer in snapshot if transfer.amount}
-            absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
-            for invoice, detection in absent:
-                news.setdefault(invoice, News()).lost.setdefault(detection, None)
-            moment, also = self._moment(step, position, ()), [each for _, each in absent]
-            invoices = {*step.touched.due, *news}
-            books = await self._apply(step, invoices, lambda books: settle(books, news, moment), also)
-            await self._save(step, books)
+        present = {transfer.tx_id for transfer in snapshot if transfer.amount}
+
+        async def commit(apart: bool) -> None:
+            async with self.steps.aside(rewinds, subject) as (step, position):
+                absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
+
+                def news() -> dict[UUID, News]:
+                    told = self._news(step, subject)
+                    for invoice, detection in absent:
+                        told.setdefault(invoice, News()).lost.setdefault(detection, None)
+                    return told
+
+                moment, also = self._moment(step, position, ()), [each for _, each in absent]
+                await self._take_in(step, subject, news, moment, apart, also)
+
+        await self._commit(commit)
 
     async def forget_looks(self, rewinds: int, ids: Sequence[UUID]) -> None:
         """Forget those that need no second look; asked while no other step, which may need one, is under way."""
@@ -129,19 +157,45 @@ class Recorder:
 
     async def record_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
         """Write what second looks said, and what follows from it: final, or an exception."""
-        async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-            moment, also = self._moment(step, position, ()), [look.claim.id for look in looks]
-            books = await self._apply(step, await step.save_looks(looks), lambda books: settle(books, {}, moment), also)
-            await self._save(step, books)
+        also = [look.claim.id for look in looks]
+
+        async def commit(apart: bool) -> None:
+            async with self.steps.aside(rewinds, self._subject(())) as (step, position):
+                moment, concerned = self._moment(step, position, ()), await step.save_looks(looks)
+                await self._apply(step, concerned, lambda books: settle(books, {}, moment), apart, also)
+
+        await self._commit(commit)
 
     async def record_clock(self, rewinds: int) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
-        async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-            moment = self._moment(step, position, ())
-            due = set(await step.closed_windows())
-            books = await self._apply(step, due, lambda books: settle_clock(books, moment))
+
+        async def commit(apart: bool) -> int:
+            async with self.steps.aside(rewinds, self._subject(())) as (step, position):
+                moment, due = self._moment(step, position, ()), await step.closed_windows()
+                return len(
+                    await self._apply(step, due, lambda books: settle_clock(books, moment), apart, every_rail=True)
+                )
+
+        return await self._commit(commit)
+
+    async def catch_up(self, rewinds: int, invoice: UUID, kept: Sequence[Deferred]) -> bool:
+        """Take in what was ``kept`` for an invoice in quarantine, in the order of the chain, and end its quarantine.
+
+        False if more has been kept since. Raises whatever the invoice still fails with; then nothing was written.
+        """
+        subject = self._subject([each.transfer for each in kept])
+        async with self.steps.aside(rewinds, subject) as (step, position):
+            if await step.quarantine.deferred(invoice) != kept:
+                return False
+            undone = await step.quarantine.undone(invoice)
+            news = {invoice: self._news_of(step, invoice, kept, undone)}
+            books = await step.books([invoice], undone, catch_up=True)
+            # What was final is undone only where a person has accepted another chain meanwhile.
+            moment = replace(self._moment(step, position, ()), accepts_chain=bool(undone))
+            settle(books, news, moment)
             await self._save(step, books)
-            return len(books)
+            await step.quarantine.take_back(invoice)
+        return True
 
     def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
         return Subject(self.traits.family, transfers, fork)
@@ -153,16 +207,76 @@ class Recorder:
             news.setdefault(invoice, News()).orphaned.extend(detections)
         return news
 
-    async def _settle(self, step: OpenStep, taken: Taken, position: Position, subject: Subject) -> int:
-        news = self._news(step, subject)
-        if not len(taken.span):
-            # A look-back or a rescan shows blocks that were followed already: what is small there was counted then.
-            for about in news.values():
-                about.small.clear()
+    def _news_of(self, step: OpenStep, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID]) -> News:
+        """What was kept for one invoice means to it, as it would have then. No other invoice can claim it by now."""
+        recorded = step.touched.recorded(self.origin)
+        own = {key: [each for each in some if each.invoice_id == invoice] for key, some in recorded.candidates.items()}
+        recorded = replace(recorded, candidates=own, orphaned=undone)
+        news = News(orphaned=sorted(undone))
+        for each in kept:
+            about = gather([each.transfer], self.rail, recorded, self.configured, each.seen_at).get(invoice, News())
+            news.orphaned += [gone for gone in about.orphaned if gone not in news.orphaned]
+            news.lost |= about.lost
+            news.sightings += about.sightings
+            news.small += about.small
+        return news
+
+    async def _settle(
+        self,
+        step: OpenStep,
+        taken: Taken,
+        position: Position,
+        subject: Subject,
+        apart: bool,
+        *,
+        accepts_chain: bool = False,
+    ) -> int:
+        def news() -> dict[UUID, News]:
+            told = self._news(step, subject)
+            if not len(taken.span):
+                # A look-back or a rescan shows blocks that were followed already: what is small there was counted then.
+                for about in told.values():
+                    about.small.clear()
+            return told
+
         moment = self._moment(step, position, taken.blocks, history=taken.span.settled)
-        books = await self._apply(step, {*step.touched.due, *news}, lambda books: settle(books, news, moment))
-        await self._save(step, books)
+        moment = replace(moment, accepts_chain=accepts_chain)
+        books = await self._take_in(step, subject, news, moment, apart)
         return sum(len(book.fresh) for book in books)
+
+    async def _take_in(
+        self,
+        step: OpenStep,
+        subject: Subject,
+        news: Callable[[], dict[UUID, News]],
+        moment: Moment,
+        apart: bool,
+        also: Collection[UUID] = (),
+    ) -> Sequence[Book]:
+        """Write what transfers bring, and keep what they bring for invoices in quarantine.
+
+        ``news`` makes it anew each time, for what an attempt has changed in it must not enter into the next.
+        """
+        told = news()
+        invoices = {*step.touched.due, *told}
+        act: Act = (
+            (lambda books: settle(books, news(), moment)) if apart else (lambda books: settle(books, told, moment))
+        )
+        books = await self._apply(step, invoices, act, apart, also)
+        left = told.keys() - {book.invoice.id for book in books}
+        if subject.fork is not None:
+            await step.quarantine.defer_reorg(subject.fork)
+        if left:
+            await self._defer(step, subject, left)
+        return books
+
+    async def _defer(self, step: OpenStep, subject: Subject, invoices: Collection[UUID]) -> None:
+        """Keep the transfers that concern ``invoices``, which are in quarantine by now."""
+        recorded, kept = step.touched.recorded(self.origin), list[tuple[UUID, Transfer]]()
+        for transfer in subject.transfers:
+            about = gather([transfer], self.rail, recorded, self.configured, step.now)
+            kept += [(invoice, transfer) for invoice in invoices if invoice in about]
+        await step.quarantine.defer(self.origin or self.rail, kept)
 
     def _note_looks(self, books: Sequence[Book]) -> None:
         for book in books:
@@ -172,37 +286,61 @@ class Recorder:
                 if due is not None and detection.rail == self.rail:
                     self.looks[identity] = due
 
+    async def _commit(self, commit: Callable[[bool], Awaitable[Result]]) -> Result:
+        """Commit a step. If it fails by what is in it, do it once more with each invoice kept apart from the others.
+
+        The first attempt pays nothing for that: savepoints cost turns, and failures are rare.
+        """
+        try:
+            return await commit(False)
+        except OUTSIDE:
+            raise
+        except Exception as defect:  # noqa: BLE001 - the second attempt finds out whose failure it is
+            log.warning("step.failed", rail=self.rail, why=describe(defect))
+        return await commit(True)
+
     async def _apply(
         self,
         step: OpenStep,
         invoices: Collection[UUID],
-        act: Callable[[Sequence[Book]], object],
+        act: Act,
+        apart: bool,
         also: Collection[UUID] = (),
+        *,
+        every_rail: bool = False,
     ) -> Sequence[Book]:
-        """Load the invoices and do ``act`` to them. A step is complete or not at all: if an invoice makes that fail,
-        raises `InvoiceFailed` with its name, so that a person can mend it.
-        """
-        try:
-            books = await step.books(invoices, also)
-            act(books)
-        except (StoreError, IllegalMove):
-            raise
-        except Exception as defect:
-            guilty = [invoice for invoice in invoices if not await self._works(step, invoice, act, also)]
-            if guilty and (len(guilty) < len(invoices) or len(invoices) == 1):
-                raise InvoiceFailed(guilty, defect) from defect
-            raise
-        return books
+        """Load the invoices, do ``act`` to them, and write them. Those in quarantine are left out.
 
-    @staticmethod
-    async def _works(
-        step: OpenStep, invoice: UUID, act: Callable[[Sequence[Book]], object], also: Collection[UUID]
-    ) -> bool:
-        try:
-            act(await step.books([invoice], also))
-        except Exception:  # noqa: BLE001 - only which one it is matters; the failure itself was raised before
-            return False
-        return True
+        ``apart``: each that fails is undone alone, and put into quarantine. Raises `InvoiceFailed` where that does not
+        look like the fault of single invoices.
+        """
+        if not apart:
+            books = await step.books(invoices, also, whole=every_rail)
+            act(books)
+            await self._save(step, books)
+            self.failures.note_success(books)
+            return books
+        done: list[Book] = []
+        failed: dict[UUID, Exception] = {}
+
+        async def attempt(some: Sequence[UUID]) -> None:
+            async with step.savepoint():
+                books = await step.books(some, also, whole=every_rail)
+                act(books)
+                await self._save(step, books)
+            done.extend(books)
+
+        async def blame(invoice: UUID, defect: Exception) -> None:
+            failed[invoice] = defect
+
+        await by_halves(sorted(invoices), attempt, blame)
+        self.failures.judge(failed, done)
+        for invoice, defect in failed.items():
+            await step.quarantine.set_aside(invoice, describe(defect))
+            log.critical(
+                "invoice.set_aside", rail=self.rail, invoice=str(invoice), why=describe(defect), exc_info=defect
+            )
+        return done
 
     async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
         self._note_looks(books)

@@ -167,7 +167,7 @@ class Registrar:
         for _ in range(TRIES):
             rewinds, boundary = follower.rewinds, follower.position()
             reach = min(
-                boundary.cursor.height - follower.recorder.traits.lookback,
+                boundary.cursor.height - max(follower.recorder.traits.lookback, follower.node.traits.lookback),
                 boundary.finalized.height if boundary.finalized else boundary.cursor.height,
             )
             start = max(0, reach, kept_from)

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -26,6 +26,8 @@ from indexer.daemon.claims import Claims
 from indexer.daemon.follower import Follower, Pace
 from indexer.daemon.isolation import keep_running
 from indexer.daemon.nodeset import NodeSet
+from indexer.daemon.quarantine import Failures
+from indexer.daemon.readmission import Readmission
 from indexer.daemon.reasons import describe, innermost, one_line
 from indexer.daemon.reconciler import Reconciler
 from indexer.daemon.recorder import Recorder
@@ -40,7 +42,8 @@ from indexer.store.database import Database
 from indexer.store.errors import BranchChanged, LeaseLost, StoreUnavailable
 from indexer.store.lease import LASTS, LeaseKeeper
 from indexer.store.listen import Listener
-from indexer.store.rails import load_left, load_spends, rail_state, say_halted, say_state
+from indexer.store.quarantine import QuarantineStore
+from indexer.store.rails import load_left, load_spends, pending_acceptance, rail_state, say_halted, say_state
 from indexer.store.steps import Lease, StepStore
 
 Result = TypeVar("Result")
@@ -88,6 +91,10 @@ class RailRunner:
     beat: float = field(default_factory=time.monotonic)
     failed: Callable[[str], None] = lambda _: None
     """Called with the name of a task that failed for a reason that nobody foresaw."""
+    keep_lease: Callable[[Database, str, str], LeaseKeeper] | None = None
+    listen: Callable[[str, Sequence[str]], Listener] | None = None
+    """Make the keeper of the lease and the listener for work; None: `LeaseKeeper` and `Listener` themselves."""
+    _invoice_failures: Failures = field(default_factory=Failures)
     _failures: int = 0
     _reached: tuple[object, ...] = ()
     """Where the last unknown failure left the rail."""
@@ -101,7 +108,7 @@ class RailRunner:
 
     async def run(self) -> None:
         """Follow until cancelled; while the rail is halted, wait until a person resumes it."""
-        keeper = LeaseKeeper(self.database, self.name, HOLDER)
+        keeper = (self.keep_lease or LeaseKeeper)(self.database, self.name, HOLDER)
         try:
             while True:
                 lease = await self._take(keeper)
@@ -218,6 +225,7 @@ class RailRunner:
                     "lookback": lambda: self._look_back(registrar, parsed, lease),
                     "rescan": lambda: self._rescan(rescanner, lease),
                     "spends": lambda: self._forget_spends(follower, lease),
+                    "quarantine": lambda: self._readmit(follower, lease),
                     "slowness": lambda: self._mind_slowness(follower, lease),
                 }
                 if self.reconcile_every and self.node.tells_balances:
@@ -251,7 +259,7 @@ class RailRunner:
         claims = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
         left = await self._patiently(lambda: load_left(self.database, self.name), lease)
         steps = StepStore(self.database, lease)
-        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin)
+        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin, self._invoice_failures)
         follower = Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
         follower.second_look = SecondLook(self.node, recorder, follower.watches)
         await self._patiently(follower.second_look.begin, lease)
@@ -265,10 +273,13 @@ class RailRunner:
         return Reconciler(store, self.node, follower, self.assets.get(""), self.reconcile_every)
 
     async def _chain(self, follower: Follower, lease: Lease) -> None:
+        accepted = await self._patiently(lambda: pending_acceptance(self.database, self.name), lease)
+        if accepted is not None:
+            await self._patiently(lambda: follower.accept_chain(accepted), lease)
         while True:
             self.beat = time.monotonic()
             if not await self._patiently(lambda: self._round(follower), lease):
-                await follower.rest()
+                await follower.rest(self._alive)
 
     async def _round(self, follower: Follower) -> bool:
         if self._doubt:
@@ -291,21 +302,24 @@ class RailRunner:
 
     async def _hear(self, follower: Follower) -> None:
         """Turn pushes into wake-ups. Without pushes the poll does it all."""
-        pause = 0.1
+        pause, heard = 0.1, False
         while True:
             try:
                 await self.node.wait_for_change()
                 follower.wake.set()
-                pause = 0.1
+                pause, heard = 0.1, True
             except (RailUnavailable, BlockGone) as silent:
                 self.log.debug("push.away", why=str(silent))
-                follower.wake.set()
+                if heard:
+                    # What would have been pushed meanwhile. A node that never pushes is polled, and no more than that.
+                    follower.wake.set()
+                    heard = False
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_PAUSE, pause * 2)
 
     async def _register(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
         """Read registrations as they come; a lost notification costs a second."""
-        async with Listener(self.database.dsn, (WORK_CHANNEL,)) as listener:
+        async with (self.listen or Listener)(self.database.dsn, (WORK_CHANNEL,)) as listener:
             while True:
                 if await self._patiently(registrar.parse_new, lease):
                     parsed.set()
@@ -335,6 +349,13 @@ class RailRunner:
             before = spends.pairs()
             live = await self._patiently(lambda: load_spends(self.database, self.name), lease)
             spends.forget(before.difference(live))
+
+    async def _readmit(self, follower: Follower, lease: Lease) -> None:
+        """Try invoices in quarantine again."""
+        readmission = Readmission(QuarantineStore(self.database, self.name), follower)
+        await self._patiently(readmission.begin, lease)
+        while True:
+            await self._patiently(readmission.turn, lease)
 
     async def _mind_slowness(self, follower: Follower, lease: Lease) -> None:
         """Say so when one step takes so long that the rail cannot follow a moving tip; another node is asked then.
@@ -408,7 +429,11 @@ class RailRunner:
 def halt_reason(fault: BaseException, rail: str) -> str:
     """What `rails.reason` says of a rail that this halts, and what to run."""
     if isinstance(fault, DeepReorg):
-        return f"{one_line(str(fault))}; what to decide: docs/runbooks/rail-halted.md"
+        resume = f"railwatch rail resume {rail}"
+        return (
+            f"{one_line(str(fault))}; decide by docs/runbooks/rail-halted.md: {resume} tries again, "
+            f"{resume} --accept-chain shows what that chain reverses"
+        )
     known = isinstance(fault, FATAL)
     what = f"{type(fault).__name__}: {one_line(str(fault))}" if known else f"repeated failure: {describe(fault)}"
     return f"{what}; once the cause is gone: railwatch rail resume {rail}"

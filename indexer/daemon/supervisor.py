@@ -118,29 +118,51 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
 
 async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> None:
     """Follow until cancelled; `run_daemon` without the signals."""
-    rails = [rail for rail in config.rails if only_rail in (None, rail.name)]
-    nodes = [open_rail(rail) for rail in rails]
     async with open_database(config) as database:
-        await _mirror(database, config, rails, nodes, only=only_rail is not None)
-        rails = await with_assets_in_demand(database, rails)
-        nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
-        families = await _load_families(database, {node.traits.family for node in nodes})
-        runners = [
-            _runner(database, families[node.traits.family], rail, node, reporter)
-            for rail, node in zip(rails, nodes, strict=True)
-        ]
-        structlog.get_logger().info("daemon.started", rails=[rail.name for rail in rails])
-        async with asyncio.TaskGroup() as tasks:
-            errands: dict[str, Callable[[], Awaitable[None]]] = {
-                **{f"rail.{runner.name}": runner.run for runner in runners},
-                "closing": lambda: _close_watches(database),
-                "alarms": Alarms(ClockStore(database), reporter.failed).run,
-                "beat": lambda: _beat(runners, reporter),
-                "counting": lambda: _count(database, reporter),
-            }
-            for name, errand in errands.items():
-                tasks.create_task(keep_running(name, errand, reporter.failed), name=name)
-            reporter.ready()
+        await mirror_rails(database, config, only_rail)
+        await follow(database, config, only_rail, reporter)
+
+
+async def follow(
+    database: Database,
+    config: Config,
+    only_rail: str | None,
+    reporter: Reporter,
+    arrange: Callable[[RailRunner], None] = lambda _: None,
+) -> None:
+    """Follow the rails that `mirror_rails` mirrored, until cancelled. ``arrange`` gets each runner before it runs."""
+    rails = await with_assets_in_demand(database, _rails(config, only_rail))
+    nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
+    families = await _load_families(database, {node.traits.family for node in nodes})
+    runners = [
+        _runner(database, families[node.traits.family], rail, node, reporter)
+        for rail, node in zip(rails, nodes, strict=True)
+    ]
+    for runner in runners:
+        arrange(runner)
+    structlog.get_logger().info("daemon.started", rails=[rail.name for rail in rails])
+    async with asyncio.TaskGroup() as tasks:
+        errands: dict[str, Callable[[], Awaitable[None]]] = {
+            **{f"rail.{runner.name}": runner.run for runner in runners},
+            "closing": lambda: _close_watches(database),
+            "alarms": Alarms(ClockStore(database), reporter.failed).run,
+            "beat": lambda: _beat(runners, reporter),
+            "counting": lambda: _count(database, reporter),
+        }
+        for name, errand in errands.items():
+            tasks.create_task(keep_running(name, errand, reporter.failed), name=name)
+        reporter.ready()
+
+
+def _rails(config: Config, only: str | None) -> list[RailConfig]:
+    return [rail for rail in config.rails if only in (None, rail.name)]
+
+
+async def mirror_rails(database: Database, config: Config, only_rail: str | None) -> None:
+    """Write what services may know of the configured rails (or ``only_rail``) to the tables. Asks no node."""
+    rails = _rails(config, only_rail)
+    nodes = [open_rail(rail) for rail in rails]
+    await _mirror(database, config, rails, nodes, only=only_rail is not None)
 
 
 async def _mirror(

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from indexer.ops.amounts import display_units
 from indexer.ops.evidence import render_facts, render_grounds, render_observations
+from indexer.ops.status import quarantine_lines
 from indexer.ops.words import STYLES, ago, clean, moment, policy_words, quantity
 from indexer.store.reads import Dossier, Record
 
@@ -33,7 +34,8 @@ def render_dossier(dossier: Dossier) -> RenderableType:
         *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
         *_section("Transfers", [line for each in dossier.detections for line in _detection(each, dossier)]),
         *_section("What happened (UTC)", [line for each in dossier.transitions for line in _transition(each, dossier)]),
-        *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each)]),
+        *_quarantine(dossier),
+        *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each, dossier)]),
         *_books(dossier),
     )
 
@@ -55,6 +57,8 @@ def _next(dossier: Dossier) -> str:
     """By state; but goods may have left for an invoice whose payment was taken back, whatever its state is now."""
     if any(each["kind"] == "reversed" and each["resolved_at"] is None for each in dossier.exceptions):
         return "it was paid, and that was reversed: stop the goods, decide"
+    if dossier.quarantine:
+        return "the daemon cannot process it: do not decide by its state, look below"
     return NEXT[dossier.invoice["state"]]
 
 
@@ -141,16 +145,39 @@ def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
     yield from render_grounds(row, dossier)
 
 
-def _exception(row: Record) -> Iterator[Text]:
+TRANSFERS_SHOWN = 10
+"""Transfers of one exception that are named; ``--json`` holds all of them."""
+
+
+def _exception(row: Record, dossier: Dossier) -> Iterator[Text]:
     closed = "open" if row["resolved_at"] is None else f"resolved {moment(row['resolved_at'])}"
     yield Text.assemble(f"  {row['kind']} (", (row["severity"], STYLES.get(row["severity"], "")), f"), {closed}")
     held = "standing" if row["resolved_at"] is None else "stood"
     yield Text(f"    opened {moment(row['opened_at'])}, {held} for {ago(row['age'])}")
+    if row["destination_id"] is not None:
+        yield from _group(row, dossier)
     if row["resolved_at"] is not None and row["ended_at"] is None:
         yield Text("    what it is about is still so", "yellow")
     for name in ("resolution", "owner", "notes"):
         if row[name]:
             yield Text(f"    {name}: {clean(row[name])}")
+
+
+def _group(row: Record, dossier: Dossier) -> Iterator[Text]:
+    """How many transfers an exception holds, their sum, and the first of them."""
+    held = [each for each in dossier.exception_transfers if each["exception_id"] == row["id"] and not each["left_at"]]
+    yield Text(f"    {row['transfers']} transfers, {quantity(row, 'amount')} in all")
+    for each in held[:TRANSFERS_SHOWN]:
+        yield Text(f"      {clean(each['tx_id'])} {clean(each['tx_index'])}")
+    if len(held) > TRANSFERS_SHOWN:
+        yield Text(f"      and {len(held) - TRANSFERS_SHOWN} more")
+
+
+def _quarantine(dossier: Dossier) -> Iterator[Text]:
+    """Say what the daemon cannot take in; nothing is said where there is none of it."""
+    if dossier.quarantine:
+        lines = [line for each in dossier.quarantine for line in quarantine_lines(each, "it")]
+        yield from _section("Not processed", lines)
 
 
 def _books(dossier: Dossier) -> Iterator[Text]:

@@ -4,7 +4,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from indexer.ops.words import STYLES, clean, moment
+from indexer.ops.words import STYLES, clean, moment, quantity
 from indexer.store.reads import Record
 
 
@@ -28,7 +28,7 @@ def render_exceptions(exceptions: list[Record]) -> RenderableType:
     """Enough of the id to name it by, kind, severity, whose invoice, since when."""
     if not exceptions:
         return Text("no exceptions")
-    table = _table("id", "exception", "severity", "merchant/order", "invoice is", "opened")
+    table = _table("id", "exception", "severity", "merchant/order", "invoice is", "opened", "holds")
     for each in exceptions:
         table.add_row(
             str(each["id"])[:8],
@@ -37,6 +37,7 @@ def render_exceptions(exceptions: list[Record]) -> RenderableType:
             clean(f"{each['merchant_id']}/{each['order_id']}"),
             Text(each["invoice_state"], STYLES.get(each["invoice_state"], "")),
             moment(each["opened_at"]),
+            "" if each["asset"] is None else f"{each['transfers']}: {quantity(each, 'amount')}",
         )
     return table
 

@@ -48,6 +48,12 @@ class Metrics:
             ("task",),
             registry=registry,
         )
+        self._quarantined = Gauge(
+            "railwatch_quarantined_invoices",
+            "Invoices that the daemon cannot process, and that the rail goes on without.",
+            ("rail",),
+            registry=registry,
+        )
         self._told: set[tuple[str, str]] = set()
         self._lag = Gauge(
             "railwatch_consumer_lag",
@@ -73,14 +79,22 @@ class Metrics:
         if name not in self._moved or self._moved[name][0] != height:
             self._moved[name] = (height, time.monotonic())
 
-    def waiting(self, exceptions: Mapping[tuple[str, str], int], lag: Mapping[str, int]) -> None:
-        """Say what waits: open exceptions by (kind, severity), lines by reader. What is not named is over."""
+    def waiting(
+        self, exceptions: Mapping[tuple[str, str], int], lag: Mapping[str, int], quarantine: Mapping[str, int]
+    ) -> None:
+        """Say what waits: open exceptions by (kind, severity), lines by reader, invoices in quarantine by rail.
+
+        What is not named is over.
+        """
         self._told |= exceptions.keys()
         for labels in self._told:
             self._exceptions.labels(*labels).set(exceptions.get(labels, 0))
         self._lag.clear()
         for consumer, lines in lag.items():
             self._lag.labels(consumer).set(lines)
+        self._quarantined.clear()
+        for rail, invoices in quarantine.items():
+            self._quarantined.labels(rail).set(invoices)
 
     def failed(self, task: str) -> None:
         """Count a failure of a task."""

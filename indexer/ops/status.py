@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from indexer.ops.words import STYLES, ago, clean
+from indexer.ops.words import STYLES, ago, clean, moment
 from indexer.store.reads import Record, Status
 
 
@@ -47,6 +47,16 @@ def _reasons(rails: list[Record]) -> Iterator[Text]:
             yield Text(f"  {clean(rail['name'])}: no daemon follows it now; it was {rail['state']}", "yellow")
 
 
+def quarantine_lines(invoice: Record, name: str) -> Iterator[Text]:
+    """Why the daemon cannot process an invoice, and what waits for that."""
+    yield Text(f"  {name} cannot be processed on {clean(invoice['rail'])} since {moment(invoice['since'])} UTC:", "red")
+    yield Text(f"    {clean(invoice['reason'])}")
+    yield Text(
+        f"    {invoice['deferred']} transfers wait; tried again {invoice['tries']} times, next at "
+        f"{moment(invoice['retry_at'])}"
+    )
+
+
 def _rest(status: Status) -> Iterator[Text]:
     watched = ", ".join(f"{count} {state}" for state, count in status.invoices.items()) or "none"
     yield Text.assemble(("invoices watched  ", "bold"), watched)
@@ -55,9 +65,13 @@ def _rest(status: Status) -> Iterator[Text]:
         yield Text.assemble(("exceptions open   ", "bold"), Text(", ").join(Text(*each) for each in told))
     else:
         yield Text.assemble(("exceptions open   ", "bold"), "none")
+    if status.quarantine:
+        yield Text.assemble(("in quarantine     ", "bold"), (f"{len(status.quarantine)}, see below", "red"))
     yield Text.assemble(("feed              ", "bold"), f"at {status.last_seq}")
     for each in status.consumers:
         yield Text(f"  {clean(each['name'])} has dealt with {each['position']}, {each['lag']} behind")
+    for invoice in status.quarantine:
+        yield from quarantine_lines(invoice, clean(f"{invoice['merchant_id']}/{invoice['order_id']}"))
     for each in status.rescans:
         until = "its head" if each["to_height"] is None else each["to_height"]
         yield Text(f"  rescan {each['id']} of {clean(each['rail'])}: at {each['next_height']}, until {until}")

@@ -15,6 +15,7 @@ import contextlib
 import io
 import re
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -246,7 +247,7 @@ def read_quantity(text: str, what: str) -> int:
 
 def read_time(seconds: int, what: str, ahead: timedelta = AHEAD) -> datetime:
     """Return a block's time, given in seconds since 1970: from 2009 up to ``ahead`` of our clock."""
-    latest = datetime.now(UTC) + ahead
+    latest = datetime.fromtimestamp(time.time(), UTC) + ahead
     if not FIRST_TIME.timestamp() <= seconds <= latest.timestamp():
         raise RailUnavailable(f"{what}: {printable(seconds, 40)} is no time of a block: before 2009 or in the future")
     return datetime.fromtimestamp(seconds, UTC)

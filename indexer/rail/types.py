@@ -152,6 +152,10 @@ class Traits:
     """The most heights of one look-back for a few addresses, where a node's index is asked; None: ``span_max``."""
     lookback: int = 300
     """Heights that certainly cover an hour: how far a registration looks back."""
+    poll_interval: float = 1.0
+    """Seconds between two polls, unless the configuration says otherwise. Longer where an endpoint counts questions."""
+    block_seconds: float | None = None
+    """Seconds between two blocks as the node's own blocks show, once it was entered; None: not known."""
     horizon: int = 100
     """Depth at which a block counts as final on a rail without finality, and that a reorg may not pass."""
     has_pending: bool = False

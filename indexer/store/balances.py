@@ -7,7 +7,6 @@ from uuid import UUID
 
 from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon
 from indexer.rail.types import AssetId, BlockRef
-from indexer.store.clock import weigh
 from indexer.store.database import Connection, Database, Row
 from indexer.store.queries import query
 from indexer.store.steps import Lease
@@ -19,6 +18,9 @@ FENCE_LOOK = query("fence_look")
 DETECTED_AT = query("detected_at")
 SAVE_LOOKS = query("save_looks")
 ACCOUNT_FOR_RESOLVED = query("account_for_resolved")
+SUSPECTS = query("suspects")
+RECORD_SECOND_LOOK = query("record_second_look")
+UNWEIGH = query("unweigh")
 
 
 OVERLAP = timedelta(minutes=2)
@@ -87,6 +89,27 @@ class Reading:
     node: str
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """An account that holds more than is known, as one node told it at a block that no reorg can undo by now."""
+
+    id: UUID
+    key: bytes
+    asset: AssetId
+    at: Place
+    balance: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecondReading:
+    """What reading a suspect again said: verified, unverified, or None where it is not so; and which node told it."""
+
+    suspect: Suspect
+    said: str | None
+    node: str | None
+
+
 class BalanceStore:
     """The accounts of one rail, under one lease. All of it raises `StoreUnavailable`."""
 
@@ -114,13 +137,49 @@ class BalanceStore:
         return [_account(row) for row in rows]
 
     async def account_for_resolved(self) -> int:
-        """Take what a person has resolved for accounted for; returns how many exceptions ended by that."""
+        """Take what a person has resolved for accounted for; returns of how many accounts.
+
+        Exceptions follow when the clock's task weighs the invoices: one that cannot be weighed harms no other there.
+        """
         async with self._database.transaction() as connection:
             rows = await connection.fetch(ACCOUNT_FOR_RESOLVED, self._lease.rail)
-            return await weigh(connection, [row["invoice_id"] for row in rows]) if rows else 0
+            return await self._unweigh(connection, {row["invoice_id"] for row in rows})
+
+    async def suspects(self, settled: int, limit: int) -> list[Suspect]:
+        """Return accounts whose balance is to be read again, at blocks up to ``settled``."""
+        rows = await self._database.rows(SUSPECTS, self._lease.rail, settled, limit)
+        return [
+            Suspect(
+                row["id"],
+                row["address_key"],
+                AssetId(row["asset"]),
+                Place(row["suspect_height"], row["suspect_hash"]),
+                int(row["suspect_balance"]),
+                row["suspect_node"],
+            )
+            for row in rows
+        ]
+
+    async def record_second_looks(self, readings: Sequence[SecondReading]) -> int:
+        """Write what second readings said; returns how many invoices have unattributed money by now."""
+        columns = [
+            [each.suspect.id for each in readings],
+            [each.suspect.at.hash for each in readings],
+            [each.said for each in readings],
+            [each.node for each in readings],
+        ]
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(RECORD_SECOND_LOOK, self._lease.rail, self._lease.epoch, *columns)
+            return await self._unweigh(connection, {row["invoice_id"] for row in rows})
+
+    @staticmethod
+    async def _unweigh(connection: Connection, invoices: Collection[UUID]) -> int:
+        if invoices:
+            await connection.execute(UNWEIGH, sorted(invoices))
+        return len(invoices)
 
     async def record(self, block: BlockRef, rewinds: int, readings: Sequence[Reading]) -> int | None:
-        """Reckon what was read at ``block``, and open and close what follows; returns how many exceptions did.
+        """Reckon what was read at ``block``; returns of how many invoices something came to be unattributed, or not.
 
         None, and nothing is written: the lease or the branch (``rewinds``) changed since the node was asked.
         """
@@ -135,7 +194,7 @@ class BalanceStore:
             rows = [self._row(*each, block) for each in zip(readings, detected, reckoned, strict=True)]
             await connection.execute(SAVE_LOOKS, *map(list, zip(*rows, strict=True)))
             told = {each.account.invoice_id for each, now in zip(readings, reckoned, strict=True) if _news(each, now)}
-            return await weigh(connection, sorted(told)) if told else 0
+            return await self._unweigh(connection, told)
 
     async def _detected(self, connection: Connection, block: BlockRef, readings: Sequence[Reading]) -> list[Detected]:
         asked = [

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -17,10 +17,13 @@ from indexer.core.model import (
     Case,
     Destination,
     Detection,
+    Group,
     Invoice,
+    Member,
     Observation,
     Patience,
     Refunded,
+    SecondLook,
     Surplus,
     Transition,
 )
@@ -57,23 +60,35 @@ TRANSITION_COLUMNS = (
 MOST = 10**78 - 1
 """The largest amount that a column holds. A sum may be larger where a token has no honest bound: then it says this."""
 
+NONE = Decimal(0)
+
 MANY = 500
 """Rows from which on COPY pays for its own preparation."""
+
+ANY_RAIL, NO_RAIL = "*", ""
+"""What `load_books` leaves out: invoices in quarantine on any rail, or none."""
 
 SEPARATOR = "\x1f"
 """Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
 
 
-async def load_books(connection: Connection, invoices: Iterable[UUID], detections: Collection[UUID] = ()) -> list[Book]:
+async def load_books(
+    connection: Connection,
+    invoices: Iterable[UUID],
+    detections: Collection[UUID] = (),
+    unless_aside_on: str = ANY_RAIL,
+) -> list[Book]:
     """Lock those invoices to the commit, in the order of their ids, and load them with those ``detections``.
 
-    Two statements: what the second reads must be as new as the locks, which may have had to wait.
+    Invoices in quarantine on the rail ``unless_aside_on`` are locked and left out. Two statements: what the second
+    reads must be as new as the locks, which may have had to wait.
     """
     ids = sorted(set(invoices))
     if not ids:
         return []
     await connection.execute(LOCK_INVOICES, ids)
-    return [_book(row) for row in await connection.fetch(LOAD_BOOKS, ids, list(detections), INVOICE_KINDS)]
+    rows = await connection.fetch(LOAD_BOOKS, ids, list(detections), INVOICE_KINDS, unless_aside_on)
+    return [_book(row) for row in rows]
 
 
 def _book(row: Row) -> Book:
@@ -96,13 +111,19 @@ def _book(row: Row) -> Book:
         },
     )
     detections = [_detection(*each) for each in row["detections"] or ()]
-    cases = [*(row["cases"] or ()), *row["cases_of_invoice"], *row["cases_of_balances"]]
+    members = row["members"] or ()
+    named = [each[2:] for each in members]
+    told = [*(row["cases"] or ()), *row["cases_of_invoice"], *row["cases_of_balances"], *row["groups"], *named]
+    cases = {each[0]: _case(*each) for each in told}
     return Book(
         invoice,
         {each.id: each for each in detections},
-        [_case(*each) for each in cases],
+        list(cases.values()),
         {each[0]: _surplus(*each) for each in row["surpluses"]},
         without(dict(_tallies(row["destinations"])), detections),
+        members={
+            (detection, cases[case].kind): Member(cases[case], int(amount)) for detection, amount, case, *_ in members
+        },
     )
 
 
@@ -159,7 +180,7 @@ def _detection(
     spends: Sequence[str],
     invoice_ended: str | None,
     version: int,
-    second_look: Literal["verified", "unverified", "mismatch"] | None,
+    second_look: SecondLook | None,
     looked_at_block: str | None,
 ) -> Detection:
     told = DetectionState(state)
@@ -200,9 +221,18 @@ def _case(
     resolved_at: datetime | None,
     ended_at: datetime | None,
     balance_id: UUID | None,
+    destination_id: UUID | None = None,
+    rail: str = "",
+    asset: str = "",
+    transfers: int = 0,
+    amount: Decimal = NONE,
+    told_transfers: int = 0,
+    told_amount: Decimal = NONE,
 ) -> Case:
     settled = resolution or "resolved" if resolved_at else None
-    return Case(identity, kind, severity, detection_id, nth, settled, ended_at is not None, balance_id)
+    group = Group(destination_id, rail, AssetId(asset)) if destination_id else None
+    counts = transfers, int(amount), told_transfers, int(told_amount)
+    return Case(identity, kind, severity, detection_id, nth, settled, ended_at is not None, balance_id, group, *counts)
 
 
 def _surplus(
@@ -215,9 +245,21 @@ def _surplus(
     block_height: int,
     block_hash: str,
     node: str,
+    second_look: str,
+    second_node: str | None,
 ) -> Surplus:
-    sums = int(amount), int(balance)
-    return Surplus(identity, destination_id, rail, AssetId(asset), *sums, block_height, block_hash, node)
+    place = destination_id, rail, AssetId(asset)
+    return Surplus(
+        identity,
+        *place,
+        int(amount),
+        int(balance),
+        block_height,
+        block_hash,
+        node,
+        second_look,
+        second_node,
+    )
 
 
 async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
@@ -229,7 +271,7 @@ async def save_books(connection: Connection, books: Sequence[Book], horizon: int
     observations = [_observation_row(each) for book in books for each in book.observations]
     lines = [_transition_row(line) for book in books for line in book.transitions]
     left_out = any(each.left_out or each.small_count for book in books for each in book.invoice.destinations)
-    if not (detections or lines or left_out or any(book.ended for book in books)):
+    if not (detections or lines or left_out or any(book.ended or book.counted for book in books)):
         return
     if len(observations) >= MANY:
         await _copy(connection, "observations", OBSERVATION_COLUMNS, observations)
@@ -245,6 +287,7 @@ async def save_books(connection: Connection, books: Sequence[Book], horizon: int
         *_case_columns(books),
         *_columns(few, len(TRANSITION_COLUMNS)),
         *_tally_columns(books),
+        *_group_columns(books),
     )
     if len(lines) >= MANY:
         first = await connection.fetchval(TAKE_SEQS, len(lines))
@@ -348,9 +391,38 @@ def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
         for book in books
         for case in book.opened
     ]
-    fresh = {row[0] for row in opened}
-    over = [(case.id, case.resolution) for book in books for case in (*book.resolved, *book.ended)]
-    return [*_columns(opened, 8), *_columns([row for row in over if row[0] not in fresh], 2)]
+    return [*_columns(opened, 8), *_columns([(case.id, case.resolution) for case in _altered(books)], 2)]
+
+
+def _altered(books: Sequence[Book]) -> list[Case]:
+    """Return the cases that were there before the step, and that it changes."""
+    return [
+        case
+        for book in books
+        for changed in [(book.counted | _ids([*book.resolved, *book.ended])) - _ids(book.opened)]
+        for case in book.cases
+        if case.id in changed
+    ]
+
+
+def _group_columns(books: Sequence[Book]) -> list[list[Any]]:
+    """Return what exceptions hold of transfers, in the order of `_case_columns`, and who joined or left them."""
+    opened = [(*(case.group or (None, None, None)), *_counts(case)) for book in books for case in book.opened]
+    altered = [(case.ended, *_counts(case)) for case in _altered(books)]
+    members = [
+        (case, detection, book.detections[detection].amount if amount is None else amount, amount is None)
+        for book in books
+        for (case, detection), amount in book.joined.items()
+    ]
+    return [*_columns(opened, 7), *_columns(altered, 5), *_columns(members, 4)]
+
+
+def _counts(case: Case) -> tuple[int, int, int, int]:
+    return case.transfers, case.amount, case.told_transfers, case.told_amount
+
+
+def _ids(cases: Iterable[Case]) -> set[UUID]:
+    return {case.id for case in cases}
 
 
 def _transition_row(line: Transition) -> tuple[Any, ...]:

@@ -215,6 +215,8 @@ def translated(dsn: str) -> Iterator[None]:
     try:
         yield
     except TRANSIENT as error:
+        if isinstance(error, ValueError):
+            raise  # The driver's word for a value that no column takes: to wait would not help.
         if (task := asyncio.current_task()) is not None and task.cancelling():
             # We were cancelled, and the rollback met a dead connection: that must not pass for a database to wait for.
             raise asyncio.CancelledError from error

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from indexer.rail.types import BlockRef
 from indexer.store.database import Connection, Database
 from indexer.store.errors import Refused
 from indexer.store.queries import query
@@ -25,6 +26,7 @@ ANNOTATE_EXCEPTION = query("call_annotate_exception")
 REQUEST_RESCAN = query("call_request_rescan")
 CANCEL_RESCAN = query("call_cancel_rescan")
 RESUME_RAIL = query("call_resume_rail")
+ACCEPT_CHAIN = query("call_accept_chain")
 RENAME_RAIL = query("call_rename_rail")
 ASSET_DECIMALS = query("asset_decimals")
 WATCH_STATES = query("watch_states")
@@ -107,11 +109,21 @@ async def record_settlement(
 
 
 async def resolve_exception(
-    database: Database, exception: UUID, act: Act, *, resolution: str, note: str | None = None
+    database: Database,
+    exception: UUID,
+    act: Act,
+    *,
+    resolution: str,
+    note: str | None = None,
+    verdict: str | None = None,
 ) -> str:
-    """Close an exception; returns the resolution that stands, which is the first. Raises `Refused`."""
+    """Close an exception; returns the resolution that stands, which is the first. Raises `Refused`.
+
+    ``verdict``: of a `content_mismatch`, ``accepted`` or ``rejected``.
+    """
     async with _functions(database) as connection:
-        stands: str = await connection.fetchval(RESOLVE_EXCEPTION, exception, act.actor, resolution, note, act.cause)
+        words = (exception, act.actor, resolution, note, act.cause, verdict)
+        stands: str = await connection.fetchval(RESOLVE_EXCEPTION, *words)
         return stands
 
 
@@ -146,6 +158,13 @@ async def resume_rail(database: Database, rail: str, actor: str, reason: str | N
     """Let a halted rail go on; returns its state. Raises `Refused`."""
     async with _functions(database) as connection:
         return str(await connection.fetchval(RESUME_RAIL, rail, actor, reason))
+
+
+async def accept_chain(database: Database, rail: str, fork: BlockRef, *, common: bool, actor: str, reason: str) -> UUID:
+    """Let a rail that a DeepReorg has halted follow the other chain from ``fork`` on. Raises `Refused`."""
+    async with _functions(database) as connection:
+        made: UUID = await connection.fetchval(ACCEPT_CHAIN, rail, fork.height, fork.hash, common, actor, reason)
+        return made
 
 
 async def asset_decimals(database: Database, rail: str, asset: str) -> int | None:

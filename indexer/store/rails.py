@@ -1,13 +1,14 @@
 """Where a rail was left, and how it is."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from indexer.rail.printable import printable
 from indexer.rail.types import BlockRef
 from indexer.redaction import hidden
 from indexer.store.database import Database
 from indexer.store.queries import query
-from indexer.store.steps import Lease
+from indexer.store.steps import Acceptance, Lease
 
 LOAD_RAIL = query("load_rail")
 LOAD_CHECKPOINTS = query("load_checkpoints")
@@ -15,6 +16,46 @@ LOAD_SPENDS = query("load_spends")
 SAY_STATE = query("say_state")
 SAY_HALTED = query("say_halted")
 RAIL_STATE = query("rail_state")
+
+
+PENDING_ACCEPTANCE = query("pending_acceptance")
+KNOWN_BLOCKS = query("known_blocks")
+ABOVE_FORK = query("above_fork")
+HISTORY_BEGINS = query("history_begins")
+INVOICES_ABOVE_FORK = query("invoices_above_fork")
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal:
+    """What taking back everything above a height means, as rows: transfers by asset and state, and invoices."""
+
+    transfers: list[dict[str, Any]]
+    invoices: list[dict[str, Any]]
+
+
+async def pending_acceptance(database: Database, rail: str) -> Acceptance | None:
+    """Return a person's decision to follow another chain, if it is not followed yet."""
+    row = await database.row(PENDING_ACCEPTANCE, rail)
+    return Acceptance(row["id"], row["fork_height"], row["fork_hash"]) if row else None
+
+
+async def known_blocks(database: Database, rail: str) -> list[tuple[int, str]]:
+    """Return (height, hash) of blocks of the chain that a rail followed, oldest first."""
+    return [(row["height"], row["hash"]) for row in await database.rows(KNOWN_BLOCKS, rail)]
+
+
+async def history_begins(database: Database, rail: str) -> int | None:
+    """Return the lowest height from which somebody has been watched for; None: nobody was."""
+    height: int | None = await database.value(HISTORY_BEGINS, rail)
+    return height
+
+
+async def above_fork(database: Database, rail: str, height: int) -> Reversal:
+    """Return what would be reversed."""
+    transfers = [dict(row) for row in await database.rows(ABOVE_FORK, rail, height)]
+    for row in transfers:
+        row["amount"] = int(row["amount"])
+    return Reversal(transfers, [dict(row) for row in await database.rows(INVOICES_ABOVE_FORK, rail, height)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,18 +30,24 @@ SHOW_DETECTIONS = query("show_detections")
 SHOW_OBSERVATIONS = query("show_observations")
 SHOW_TRANSITIONS = query("show_transitions")
 SHOW_EXCEPTIONS = query("show_exceptions")
+SHOW_EXCEPTION_TRANSFERS = query("show_exception_transfers")
 SHOW_REFUNDS = query("show_refunds")
 SHOW_SETTLEMENTS = query("show_settlements")
 FIND_ORDERS = query("find_orders")
 FIND_EXCEPTIONS = query("find_exceptions")
 LIST_EXCEPTIONS = query("list_exceptions")
 FEED_PAGE = query("feed_page")
+QUARANTINED = query("quarantined")
+QUARANTINE_COUNTS = query("quarantine_counts")
 SERVER_VERSION = query("server_version")
 
 Record = dict[str, Any]
 
 AMOUNTS = frozenset({"amount", "expected_amount", "seen_amount", "confirmed_amount", "late_amount"})
 """Columns of base units."""
+
+QUARANTINED_MOST = 100
+"""Invoices in quarantine that `status` names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class Status:
     exceptions: list[Record]
     """Open ones: kind, severity, count."""
     rescans: list[Record]
+    quarantine: list[Record]
+    """Invoices that the daemon cannot process, by rail, with the reason; the oldest, up to `QUARANTINED_MOST`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +78,12 @@ class Dossier:
     """Each sighting of each of those transfers, as a node told it."""
     transitions: list[Record]
     exceptions: list[Record]
+    exception_transfers: list[Record]
+    """Which transfers those exceptions hold, and held."""
     refunds: list[Record]
     settlements: list[Record]
+    quarantine: list[Record]
+    """The rails on which the daemon cannot process it now, why, and how many transfers wait for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,8 @@ class Counts:
 
     exceptions: Mapping[tuple[str, str], int]
     lag: Mapping[str, int]
+    quarantine: Mapping[str, int]
+    """Invoices that cannot be processed, by rail."""
 
 
 async def read_counts(database: Database) -> Counts:
@@ -87,6 +101,7 @@ async def read_counts(database: Database) -> Counts:
     return Counts(
         {(row["kind"], row["severity"]): row["count"] for row in await database.rows(OPEN_EXCEPTIONS)},
         {row["name"]: row["lag"] for row in await database.rows(CONSUMERS_STATUS)},
+        {row["rail"]: row["count"] for row in await database.rows(QUARANTINE_COUNTS)},
     )
 
 
@@ -99,6 +114,7 @@ async def read_status(database: Database) -> Status:
         consumers=_records(await database.rows(CONSUMERS_STATUS)),
         exceptions=_records(await database.rows(OPEN_EXCEPTIONS)),
         rescans=_records(await database.rows(OPEN_RESCANS)),
+        quarantine=_records(await database.rows(QUARANTINED, None, QUARANTINED_MOST)),
     )
 
 
@@ -136,8 +152,10 @@ async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
             observations=_records(await connection.fetch(SHOW_OBSERVATIONS, invoice)),
             transitions=_records(await connection.fetch(SHOW_TRANSITIONS, invoice)),
             exceptions=_records(await connection.fetch(SHOW_EXCEPTIONS, invoice)),
+            exception_transfers=_records(await connection.fetch(SHOW_EXCEPTION_TRANSFERS, invoice)),
             refunds=_records(await connection.fetch(SHOW_REFUNDS, invoice)),
             settlements=_records(await connection.fetch(SHOW_SETTLEMENTS, invoice)),
+            quarantine=_records(await connection.fetch(QUARANTINED, invoice, QUARANTINED_MOST)),
         )
 
 

@@ -18,9 +18,10 @@ from indexer.core.model import Coverage
 from indexer.core.policy import Due
 from indexer.core.step import Recorded
 from indexer.rail.types import NOBODY, AssetId, BlockRef, Transfer
-from indexer.store.books import load_books, save_books
-from indexer.store.database import Connection, Database, Row
+from indexer.store.books import ANY_RAIL, NO_RAIL, load_books, save_books
+from indexer.store.database import Connection, Database, Row, translated
 from indexer.store.errors import BranchChanged, LeaseLost
+from indexer.store.quarantine import StepQuarantine
 from indexer.store.queries import query
 
 QUIET_STEP = query("quiet_step")
@@ -35,6 +36,7 @@ SAVE_CHECKPOINTS = query("save_checkpoints")
 DUE_LOOKS = query("due_looks")
 LOOKED_AT = query("looked_at")
 SAVE_LOOKS = query("save_second_looks")
+APPLY_ACCEPTANCE = query("apply_acceptance")
 
 
 FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
@@ -136,12 +138,22 @@ class Look:
     evidence: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A person's decision to follow another chain: everything above the fork, which is on that chain, is taken back."""
+
+    id: UUID
+    fork_height: int
+    fork_hash: str
+
+
 class OpenStep:
     """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
 
     def __init__(
         self,
         connection: Connection,
+        dsn: str,
         lease: Lease,
         now: datetime,
         coverage: Coverage,
@@ -149,8 +161,10 @@ class OpenStep:
         windows: "Windows",
     ) -> None:
         self._connection = connection
+        self._dsn = dsn
         self._windows = windows
         self._rail = lease.rail
+        self.quarantine = StepQuarantine(connection, lease.rail)
         self.now = now
         self.coverage = coverage
         self.touched = touched
@@ -166,13 +180,32 @@ class OpenStep:
         self._windows.go_on()
         return found
 
-    async def books(self, invoices: Iterable[UUID], also: Iterable[UUID] = ()) -> list[Book]:
-        """Lock and load the books of those invoices, with the detections that the step touches and ``also``."""
-        return await load_books(self._connection, invoices, {*self.touched.detections, *also})
+    async def books(
+        self, invoices: Iterable[UUID], also: Iterable[UUID] = (), *, whole: bool = False, catch_up: bool = False
+    ) -> list[Book]:
+        """Lock and load the books of those invoices, with the detections that the step touches and ``also``.
+
+        Left out are invoices in quarantine on this rail; ``whole``: on any rail, ``catch_up``: none.
+        """
+        aside = NO_RAIL if catch_up else ANY_RAIL if whole else self._rail
+        return await load_books(self._connection, invoices, {*self.touched.detections, *also}, aside)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what is written within it if that fails, and nothing else of the step. Raises `StoreUnavailable`."""
+        with translated(self._dsn):
+            async with self._connection.transaction():
+                yield
 
     async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
         await save_books(self._connection, books, horizon, has_finality)
+
+    async def accept_chain(self, acceptance: Acceptance) -> None:
+        """Carry a person's decision out with this step: what was final above the fork is taken back too."""
+        for row in await self._connection.fetch(APPLY_ACCEPTANCE, acceptance.id):
+            self.touched.orphaned[row["invoice_id"]].append(row["id"])
+            self.touched.detections.add(row["id"])
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time; no other step of the rail is under way."""
@@ -251,7 +284,9 @@ class StepStore:
             )
             if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
-            yield OpenStep(connection, self._lease, rows[0]["at"], *_sorted_out(rows[1:]), self._windows)
+            yield OpenStep(
+                connection, self._database.dsn, self._lease, rows[0]["at"], *_sorted_out(rows[1:]), self._windows
+            )
 
     @asynccontextmanager
     async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
@@ -271,7 +306,8 @@ class StepStore:
             # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
             due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
             rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
-            yield OpenStep(connection, self._lease, row["now"], *_sorted_out(rows), self._windows), position
+            found = _sorted_out(rows)
+            yield OpenStep(connection, self._database.dsn, self._lease, row["now"], *found, self._windows), position
 
     async def due_looks(self) -> dict[UUID, Due]:
         """Transfers that are to be read a second time, and when."""

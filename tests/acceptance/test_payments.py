@@ -56,7 +56,7 @@ async def test_partial(database: Database) -> None:
         told = [each for each in await house.delivered(order) if each.split(".")[1] not in ("created", "detected")]
         assert told == [
             *("invoice.confirming", "invoice.underpaid", "exception.open.underpaid"),
-            *("invoice.confirming", "exception.resolved.underpaid", "invoice.paid"),
+            *("invoice.confirming", "invoice.paid", "exception.resolved.underpaid"),
         ]
         assert await house.fulfilled(order) == (1, 0)
 

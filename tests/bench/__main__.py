@@ -19,7 +19,20 @@ from adapters.evm.simulator import EvmSimulator
 from indexer.store.database import Database, connect
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
-from tests.bench import bitcoin, bitcoin_cpu, catchup, cpu, feed, latency, process, quiet, services, solana, webhooks
+from tests.bench import (
+    bitcoin,
+    bitcoin_cpu,
+    catchup,
+    cpu,
+    credits,
+    feed,
+    latency,
+    process,
+    quiet,
+    services,
+    solana,
+    webhooks,
+)
 from tests.bench.report import Row, show
 from tests.bench.stand import Stand, until
 
@@ -104,6 +117,12 @@ async def coins() -> list[Row]:
                 return await bitcoin.rows(database, Path(name))
 
 
+async def plan() -> list[Row]:
+    """What a hosted plan's credits are spent on."""
+    async with stand() as (bench, _):
+        return [await credits.quiet_day(bench)]
+
+
 async def loads() -> list[Row]:
     """What blocks cost the processor, without a database."""
     return [*await cpu.rows(), *bitcoin_cpu.rows()]
@@ -118,6 +137,7 @@ GROUPS: dict[str, Callable[[], Awaitable[list[Row]]]] = {
     "services": services.rows,
     "feed": feed.rows,
     "webhooks": webhooks.rows,
+    "credits": plan,
 }
 
 

@@ -21,6 +21,7 @@ from indexer.core.model import (
     Destination,
     Detection,
     Invoice,
+    Member,
     Observation,
     Patience,
     TimeBasis,
@@ -175,6 +176,7 @@ class Story:
         self.invoices = {each.id: each for each in invoices}
         self.detections: dict[UUID, dict[UUID, Detection]] = {each.id: {} for each in invoices}
         self.cases: dict[UUID, list[Case]] = {each.id: [] for each in invoices}
+        self.members: dict[UUID, dict[tuple[UUID, str], Member]] = {each.id: {} for each in invoices}
         self.feed: list[Transition] = []
         self.now = minute(0)
         self.blocks = [BlockRef(0, "genesis", "", self.now)]
@@ -395,7 +397,7 @@ class Story:
         """All of it; or, as the store does, what the step touches, what was replaced, and the others as sums."""
         invoice, known, cases = self.invoices[identity], self.detections[identity], self.cases[identity]
         if not self.lazy:
-            return Book(invoice, dict(known), list(cases))
+            return Book(invoice, dict(known), list(cases), members=dict(self.members[identity]))
         touched = {*about.orphaned, *about.lost, *(each.id for each in about.sightings), *self._due(identity)}
         loaded = {
             each.id
@@ -408,7 +410,13 @@ class Story:
         loaded |= {each.id for each in known.values() if each.tx_id in heirs}
         others = added(totals(each for each in known.values() if each.id not in loaded))
         mine = {each.id: each for each in known.values() if each.id in loaded}
-        return Book(invoice, mine, [each for each in cases if each.detection_id in {None, *loaded}], others=others)
+        members = {key: each for key, each in self.members[identity].items() if key[0] in loaded}
+        newest = {(each.kind, each.group): each for each in cases if each.group}
+        named = {id(each) for each in (*newest.values(), *(member.case for member in members.values()))}
+        shown = [
+            each for each in cases if id(each) in named or (each.group is None and each.detection_id in {None, *loaded})
+        ]
+        return Book(invoice, mine, shown, others=others, members=members)
 
     def _save(self, books: Sequence[Book], act, blocks: Sequence[BlockRef], *, history: bool = False) -> None:  # type: ignore[no-untyped-def]
         before = deepcopy(books)
@@ -417,6 +425,11 @@ class Story:
             _nothing_changes_in_silence(old, book)
             known = self.cases[book.invoice.id]
             self.cases[book.invoice.id] = [*known, *book.opened]
+            loaded = {key: each for key, each in self.members[book.invoice.id].items() if key[0] not in old.detections}
+            self.members[book.invoice.id] = {
+                key: each for key, each in (loaded | book.members).items() if not each.case.ended
+            }
+            _counts_add_up(self.members[book.invoice.id], self.cases[book.invoice.id])
             self.detections[book.invoice.id] |= book.detections
             self.observations += book.observations
             for way in book.invoice.destinations:
@@ -437,9 +450,10 @@ def _nothing_changes_in_silence(old: Book, new: Book) -> None:
         if identity not in new.changed:
             assert detection == old.detections[identity]
     for before, case in zip(old.cases, new.cases, strict=False):
-        assert before == case or case in [*new.resolved, *new.ended]
+        assert before == case or case in [*new.resolved, *new.ended] or case.id in new.counted
         if before.resolution is not None:
-            assert replace(case, ended=before.ended) == before, "a resolved row stays as it is"
+            kept = replace(case, ended=before.ended, transfers=before.transfers, amount=before.amount)
+            assert kept == before, "a resolved row stays as it is"
     assert new.cases[len(old.cases) :] == new.opened
     told = {(each.detection_id, each.version) for each in new.observations}
     assert len(told) == len(new.observations)
@@ -452,6 +466,14 @@ def _nothing_changes_in_silence(old: Book, new: Book) -> None:
         assert new.invoice == old.invoice
     if new.invoice.version == old.invoice.version:
         assert (new.invoice.state, new.invoice.settled_at) == (old.invoice.state, old.invoice.settled_at)
+
+
+def _counts_add_up(members: Mapping[tuple[UUID, str], Member], cases: Sequence[Case]) -> None:
+    """Each row of a group says how many transfers it holds, and their sum."""
+    for case in cases:
+        if case.group and not case.ended:
+            mine = [each.amount for each in members.values() if each.case is case]
+            assert (case.transfers, case.amount) == (len(mine), sum(mine))
 
 
 def _written_once(detection: Detection) -> tuple[object, ...]:

@@ -1,14 +1,15 @@
 """Exceptions: each opens and closes by rule, and a person's word is about one occurrence and no other."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from indexer.core.model import Patience
 from indexer.core.policy import Policy
-from indexer.core.states import InvoiceState
+from indexer.core.states import DetectionState, InvoiceState
 
-from .stories import TOKEN, Story, destination, invoice, minute, pay
+from .stories import TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
 
 TEN = Patience(stuck=timedelta(minutes=10), blind=timedelta(minutes=5))
 
@@ -251,6 +252,8 @@ def test_an_exception_says_on_what_facts_it_opened():
         "state": "confirming",
         "time_basis": "first_seen",
         "expires_at": minute(0).isoformat(),
+        "transfers": 1,
+        "sum": "1",
     }
     assert [each["late"] for each in grounds["mixed_destinations"]["destinations"]] == ["130", "1"]
 
@@ -262,6 +265,111 @@ def test_a_reversal_says_since_when_the_invoice_had_been_settled():
     story.reorg(1)
     [line] = [line for line in story.feed if line.reason == "reversed" and line.subject == "exception"]
     assert line.evidence["settled_at"] == minute(1).isoformat()
+
+
+# One row for each destination, kind and asset
+
+
+def test_dust_opens_one_exception_that_counts_and_sums_it():
+    order = invoice()
+    story = Story(order, lazy=True)
+    order.state = InvoiceState.CANCELLED
+    for n in range(1, 41):
+        story.mine(pay(order, n, f"dust{n}"))
+    [case] = story.cases[order.id]
+    assert (case.kind, case.transfers, case.amount) == ("unexpected_payment", 40, sum(range(1, 41)))
+    lines = [line for line in story.feed if line.subject == "exception"]
+    assert len(lines) <= 12
+    assert {(line.from_state, line.to_state) for line in lines[1:]} == {("open", "open")}
+    assert len({line.event_id for line in lines}) == len(lines)
+    assert lines[-1].evidence["transfers"] * 2 > 40
+    assert story.open_cases(order) == ["unexpected_payment"]
+
+
+def test_a_large_payment_after_dust_is_told():
+    order = invoice()
+    story = Story(order)
+    order.state = InvoiceState.CANCELLED
+    story.mine(pay(order, 1, "dust"))
+    story.mine(pay(order, 1_000, "much"))
+    told = [line for line in story.feed if line.subject == "exception"]
+    assert [line.evidence["sum"] for line in told] == ["1", "1001"]
+    assert told[-1].at is not None
+    assert told[-1].at.tx_id == "much"
+    story.mine(pay(order, 1, "more"))
+    assert len([line for line in story.feed if line.subject == "exception"]) == 2
+
+
+def test_each_asset_has_a_row_of_its_own():
+    order = invoice()
+    story = Story(order)
+    story.mine(pay(order, 5, "a", asset=TOKEN), pay(order, 7, "b", asset=TOKEN), pay(order, 9, "c", asset=UNKNOWN))
+    rows = {case.kind: (case.transfers, case.amount) for case in story.cases[order.id]}
+    assert rows == {"wrong_asset": (2, 12), "unsupported_asset": (1, 9)}
+
+
+def test_a_row_that_a_person_resolved_holds_what_it_held_and_the_next_transfer_opens_another():
+    order = invoice(expires=0)
+    story = Story(order)
+    first = pay(order, 10, "first")
+    story.mine(first)
+    story.resolve(order, "late")
+    story.reorg(1, [], [first])
+    assert story.open_cases(order) == []
+    story.mine(pay(order, 5, "second"))
+    one, two = [case for case in story.cases[order.id] if case.kind == "late"]
+    assert (one.transfers, one.amount, one.resolution, one.round) == (1, 10, "refunded by hand", 1)
+    assert (two.transfers, two.amount, two.resolution, two.round) == (1, 5, None, 2)
+
+
+def test_a_row_shrinks_with_a_reorg_and_ends_with_its_last_transfer():
+    order = invoice(expires=0)
+    story = Story(order)
+    story.mine(pay(order, 10, "first"))
+    story.mine(pay(order, 5, "second"))
+    story.reorg(1)
+    [case] = [case for case in story.cases[order.id] if case.kind == "late"]
+    assert (case.transfers, case.amount) == (1, 10)
+    story.reorg(3)
+    assert (case.transfers, case.amount, case.resolution) == (0, 0, "made good")
+    assert story.members[order.id] == {}
+
+
+def test_another_amount_after_a_reorg_changes_the_sum():
+    order = invoice(expires=0)
+    story = Story(order)
+    story.mine(pay(order, 10, "same"))
+    story.resolve(order, "late")
+    story.reorg(1, [pay(order, 4, "same")], [])
+    [case] = [case for case in story.cases[order.id] if case.kind == "late"]
+    assert (case.transfers, case.amount) == (1, 4)
+
+
+def test_double_spends_that_were_not_loaded_end_with_the_others_once_the_invoice_has_its_money():
+    order = invoice()
+    story = Story(order)
+    story.sees(pay(order, 100, "tx"))
+    story.hears_of_rival("tx", "rival")
+    [case] = story.cases[order.id]
+    case.transfers, case.amount = 150, 15_000  # of which the store loads the newest hundred
+    story.mine(pay(order, 100, "again"))
+    assert (case.transfers, case.resolution) == (0, "made good")
+
+
+def test_a_shortfall_stays_open_while_a_top_up_is_on_its_way():
+    order = invoice("order", 100, policy=Policy(2))
+    story = Story(order)
+    story.mine(pay(order, 30, "first"))
+    story.quiet(1)
+    for n in range(5):
+        story.mine(pay(order, 1, f"dust{n}"))
+        assert order.state is InvoiceState.CONFIRMING
+        story.quiet(1)
+        assert order.state is InvoiceState.UNDERPAID
+    assert story.told_cases("underpaid") == ["open"]
+    story.mine(pay(order, 65, "rest"))
+    story.quiet(1)
+    assert story.told_cases("underpaid") == ["open", "resolved"]
 
 
 def test_a_line_names_the_observation_that_it_comes_from():
@@ -279,3 +387,48 @@ def test_a_line_names_the_observation_that_it_comes_from():
         (5, "included", {"node": "b"}),
     ]
     assert named == [version for version, _, _ in seen]
+
+
+# A person's verdict on what a second look contradicted
+
+
+@pytest.mark.parametrize("policy", [Policy(2), Policy(None)])
+@pytest.mark.parametrize("verdict", ["accepted", "rejected"])
+def test_a_verdict_makes_a_contradicted_payment_final_or_drops_it(policy, verdict):
+    order = invoice("order", 100, policy=policy)
+    story = Story(order, has_finality=True)
+    story.looks = False
+    block = story.mine(pay(order, 100, "tx"))
+    story.quiet(3)
+    story.finalized = block.height
+    story.look_again("mismatch")
+    story.quiet(1)
+    assert "content_mismatch" in story.open_cases(order)
+    found = story.found("tx")
+    assert found.state is not DetectionState.FINAL
+    story.resolve(order, "content_mismatch")
+    found.second_look = verdict
+    story.quiet(1)
+    if verdict == "accepted":
+        assert (found.state, order.state) == (DetectionState.FINAL, InvoiceState.PAID)
+        assert story.open_cases(order) == []
+        return
+    assert (found.state, order.state) == (DetectionState.DROPPED, InvoiceState.CREATED)
+    line = next(line for line in reversed(story.feed) if line.subject == "detection")
+    assert (line.to_state, line.reason, line.cause) == ("dropped", "rejected", "operator")
+    again = pay(order, 100, "tx")
+    story._write(story._gather([replace(again, block=block)]), ())
+    assert found.state is DetectionState.DROPPED
+    story.mine(again)
+    assert found.state is DetectionState.INCLUDED
+
+
+def test_a_verdict_is_about_its_own_rail():
+    order = invoice("order", 100, destination(), destination(rail="elsewhere"))
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    found = story.found("tx")
+    found.second_look, found.looked_at_block = "rejected", found.block_hash
+    story.rail = "elsewhere"
+    story.quiet(1)
+    assert found.state is not DetectionState.DROPPED

@@ -109,7 +109,7 @@ class Decided(Telling):
             reversal = (sold and not self.has_its_money(each)) or self.lacks_what_was_given_back(each)
             rows = [row for row in self.cases[identity] if not row.ended]
             assert ("reversed" in {row.kind for row in rows}) is reversal
-            told = {row.detection_id for row in rows if row.kind == "unexpected_payment"}
+            told = {about for about, kind in self.members[identity] if kind == "unexpected_payment"}
             for transfer in self.detections[identity].values():
                 new = (transfer.tx_id, transfer.tx_index) in self.unexpected
                 assert (transfer.kind is Kind.UNEXPECTED) <= new

@@ -1,15 +1,17 @@
 """The book of one invoice, chapter by chapter: what happens on the chain, and what the feed then says."""
 
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from indexer.core.cases import MOST_UNSUPPORTED
 from indexer.core.due import due_look, met_at, next_due
+from indexer.core.ledger import orphan
 from indexer.core.model import Patience
 from indexer.core.policy import Due, Policy
-from indexer.core.states import IllegalMove, InvoiceState
+from indexer.core.states import DetectionState, IllegalMove, InvoiceState
 from indexer.core.step import News, settle
 from indexer.rail.types import NOBODY, Transfer
 
@@ -474,7 +476,8 @@ def test_a_bump_that_is_itself_double_spent_is_an_alarm_for_both():
     story.sees(pay(order, 100, "cheap"))
     story.sees(pay(order, 100, "dear", rivals=("cheap",)))
     story.hears_of_rival("dear", "elsewhere")
-    assert story.open_cases(order) == ["double_spend", "double_spend"]
+    assert story.open_cases(order) == ["double_spend"]
+    assert story.cases[order.id][0].transfers == 2
 
 
 def test_transactions_that_replaced_one_another_are_an_alarm_and_no_endless_question():
@@ -483,7 +486,8 @@ def test_transactions_that_replaced_one_another_are_an_alarm_and_no_endless_ques
     story.sees(pay(order, 100, "one"), pay(order, 100, "two"))
     story.hears_of_rival("one", "two")
     story.hears_of_rival("two", "one")
-    assert story.open_cases(order) == ["double_spend", "double_spend"]
+    assert story.open_cases(order) == ["double_spend"]
+    assert story.cases[order.id][0].transfers == 2
 
 
 def test_a_double_spend_is_made_good_by_another_payment():
@@ -573,7 +577,8 @@ def test_spam_of_unknown_tokens_is_bounded_for_each_destination_and_hides_no_pay
     spam = [pay(order, 1, f"spam-{n}", asset=UNKNOWN) for n in range(MOST_UNSUPPORTED + 5)]
     story.mine(*spam)
     story.mine(*spam[:3], pay(order, 1, "more", asset=UNKNOWN))
-    assert story.open_cases(order) == ["unsupported_asset"] * MOST_UNSUPPORTED
+    assert story.open_cases(order) == ["unsupported_asset"]
+    assert story.cases[order.id][0].transfers == MOST_UNSUPPORTED
     assert story.left_out == 6
     story.sees(pay(order, 1, "waiting", asset=UNKNOWN))
     assert story.left_out == 6, "a mempool shows the same again and again"
@@ -895,3 +900,15 @@ def test_a_window_that_blocks_decide_stays_open_for_the_margin():
     assert story.states(order) == []
     story.passes(1)
     assert story.states(order) == ["expired"]
+
+
+def test_a_final_transfer_is_orphaned_where_a_person_has_accepted_another_chain():
+    order = invoice()
+    story = Story(order, horizon=1)
+    story.mine(pay(order, 100, "tx"))
+    story.quiet(2)
+    found = story.found("tx")
+    assert found.state is DetectionState.FINAL
+    [book] = story._books([order.id])
+    orphan(book, [found.id], replace(story.moment(), accepts_chain=True))
+    assert (found.state, order.state) == (DetectionState.ORPHANED, InvoiceState.CREATED)

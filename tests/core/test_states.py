@@ -32,9 +32,9 @@ refunded   flagged
 DETECTION_TABLE = """
 -         pending included final
 pending   included replaced dropped
-included  confirmed orphaned
-confirmed final orphaned
-final
+included  confirmed orphaned dropped
+confirmed final orphaned dropped
+final     orphaned
 replaced  pending included
 dropped   pending included replaced
 orphaned  pending included replaced dropped
@@ -77,8 +77,8 @@ def test_every_state_has_a_row_and_is_reached_from_nothing(moves):
     assert reached == set(moves) - {None}
 
 
-def test_final_is_final():
-    assert DETECTION_MOVES[DetectionState.FINAL] == frozenset()
+def test_final_is_final_unless_a_person_accepts_another_chain():
+    assert DETECTION_MOVES[DetectionState.FINAL] == {DetectionState.ORPHANED}
 
 
 def test_nothing_is_paid_without_having_been_confirming_or_held():

@@ -246,7 +246,7 @@ def test_every_reason_is_explained() -> None:
     of_functions += re.findall(r"(?:move_invoice\(known, .+?|'recorded'), '(\w+)', cause", SCHEMA)
     assert len(of_functions) == 1 + 4 + 2
     of_losses = {each.value for each in (*GIVEN_UP, DetectionState.ORPHANED)}
-    known = {*FORWARD.values(), *of_functions, *of_losses, "reversed", "final"}
+    known = {*FORWARD.values(), *of_functions, *of_losses, "reversed", "final", "rejected"}
     listed = {row[0].strip("`") for row in cells(section(CONTRACT, "### Reasons")) if row[0].startswith("`")}
     assert listed == known
 

@@ -5,6 +5,7 @@ what the story let pass. The daemon's own pauses (polls, retries, renewals) stay
 """
 
 import asyncio
+import functools
 import importlib
 import sys
 import time
@@ -119,6 +120,10 @@ def story_time(clock: StoryClock) -> Iterator[None]:
         module = importlib.import_module(name)
         for constant, seconds in constants.items():
             put(module, constant, seconds)
+    registry = importlib.import_module("indexer.daemon.registry")
+    put(
+        registry, "entry_points", functools.cache(registry.entry_points)
+    )  # each daemon's start looks through all packages
     runner = importlib.import_module("indexer.daemon.runner")
     put(runner, "asyncio", _Asyncio())
     put(runner, "Listener", _listener_of(runner.Listener))

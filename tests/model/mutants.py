@@ -21,13 +21,14 @@ PARTS = ("indexer", "adapters", "tests")
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """Replaces ``old``, which occurs once in the file, by ``new``. ``breaks``: the invariant, in a few words."""
+    """Replaces ``old``, at all its ``places`` in the file, by ``new``. ``breaks``: the invariant, in a few words."""
 
     name: str
     breaks: str
     path: str
     old: str
     new: str
+    places: int = 1
 
 
 MUTANTS = [
@@ -133,14 +134,15 @@ MUTANTS = [
         "no-fence",
         "whoever lost the lease writes nothing",
         "indexer/store/sql/queries/steps.sql",
-        "where name = $1 and epoch = $2 and rewinds = $3",
-        "where name = $1 and $2::bigint is not null and rewinds = $3",
+        "r.epoch = $2 and r.cursor_hash",
+        "$2::bigint is not null and r.cursor_hash",
+        places=2,
     ),
     Mutant(
         "dropped-when-mined",
         "what a block has just taken is not dropped",
         "indexer/daemon/follower.py",
-        "if (await self.node.heads()).latest.hash != self._known_cursor.hash:",
+        "if heads.latest.hash != self._known_cursor.hash or heads.claimed_height is not None:",
         "if False:",
     ),
     Mutant(
@@ -149,6 +151,55 @@ MUTANTS = [
         "adapters/fake/decode.py",
         '"rivals": _rivals(tx, watches),',
         '"rivals": (),',
+    ),
+    Mutant(
+        "one-node-decides",
+        "more than half decide: the head",
+        "indexer/daemon/cross_check.py",
+        "    return voters // 2 + 1",
+        "    return 1",
+    ),
+    Mutant(
+        "closes-by-the-clock",
+        "blind is blind: watching ends once everything up to its end is covered",
+        "indexer/store/sql/queries/watches.sql",
+        "(d.watch_state = 'registered' or r.covered_until is null or r.covered_until < l.closes_at))",
+        "d.watch_state = 'registered')",
+    ),
+    Mutant(
+        "closes-over-pending",
+        "watching waits for what is on its way",
+        "indexer/store/sql/queries/watches.sql",
+        "not r.given_up and x.state in ('pending', 'included', 'confirmed'))",
+        "not r.given_up and x.state in ('confirmed'))",
+    ),
+    Mutant(
+        "index-never-caught-up",
+        "the index is never older than the lease",
+        "indexer/daemon/watchlist.py",
+        "                keys, self._position = await self.store.keyed_after(self._position)",
+        "                keys: list[bytes] = []",
+    ),
+    Mutant(
+        "rescan-unproven",
+        "no inclusion outlives its block: rescans and look-backs",
+        "indexer/daemon/follower.py",
+        "end = upto if target >= upto.height else await self.node.block_at(target)",
+        "end = await self.node.block_at(min(target, upto.height))",
+    ),
+    Mutant(
+        "one-generation",
+        "the feed fools nobody: a failover begins a generation",
+        "indexer/store/sql/migrations/0009_feed.sql",
+        "extract(epoch from pg_postmaster_start_time()) || ' ' || pg_relation_filepath('railwatch.feed_position')",
+        "'always the same'",
+    ),
+    Mutant(
+        "blind-expires",
+        "blind is blind: expiry waits for coverage",
+        "indexer/store/sql/queries/steps.sql",
+        "where (d.ours or d.unwatched) and not d.waits",
+        "where (d.ours or d.unwatched)",
     ),
 ]
 
@@ -184,14 +235,17 @@ def plant(mutant: Mutant, stories: int, seed: int) -> tuple[bool, str]:
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         source = copy / mutant.path
         text = source.read_text()
-        if text.count(mutant.old) != 1:
+        if text.count(mutant.old) != mutant.places:
             return False, f"its place occurs {text.count(mutant.old)} times in {mutant.path}"
         source.write_text(text.replace(mutant.old, mutant.new))
         command = [sys.executable, "-m", "tests.model", "--no-shrink", "--seed", str(seed), "--examples", str(stories)]
         done = subprocess.run([*command, "--batch", "50"], cwd=copy, capture_output=True, text=True, check=False)
         lines = done.stdout.splitlines()
-        shown = [number + 1 for number, line in enumerate(lines) if line.startswith("first failure")]
-        return done.returncode == 1, lines[shown[0]][:160] if shown else "no story failed"
+        shown = next((number for number, line in enumerate(lines) if line.startswith("first failure")), None)
+        if shown is None:
+            return False, "no story failed"
+        story = lines[shown].rpartition("-")[2].partition(".")[0]
+        return done.returncode == 1, f"story {story}: {lines[shown + 1][:160]}"
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ RULES = [
     Rules(mempool=False, horizon=9, lookback=5),
     Rules(finality=6, safe=3, lookback=5),
 ]
+NOTICED_WITHIN = 2.0
+"""Seconds of real time in which a daemon on a busy machine notices that the newest block has grown old."""
+
 DEEPEST = 4
 """Blocks that a reorg replaces at most, which finality and horizon are always below."""
 
@@ -433,7 +436,9 @@ class World:
     @verb
     async def resolves(self, *, which: int) -> None:
         """A person resolves one of the open exceptions."""
-        rows = await self.database.rows("select id from railwatch.exceptions where resolved_at is null order by id")
+        rows = await self.database.rows(
+            "select id from railwatch.exceptions where resolved_at is null and kind <> 'content_mismatch' order by id"
+        )
         if rows:
             call = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'seen to')"
             await self.act(call, rows[which % len(rows)]["id"])
@@ -620,10 +625,10 @@ class World:
             return
         began = self.clock.now()
         with suppress(TimeoutError):
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(NOTICED_WITHIN):
                 while not await self._is_stalled():  # noqa: ASYNC110 - it is in a database
                     await asyncio.sleep(0.004)
-        self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.2)))
+        self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
 
     async def _is_stalled(self) -> bool:
         return await self.database.value("select state from railwatch.rails where name = $1", RAIL) == "stalled"

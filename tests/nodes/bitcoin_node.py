@@ -88,12 +88,17 @@ class BitcoinNode:
             if isinstance(how, int):
                 return web.Response(status=how, text="too many calls in one request")
             return web.json_response({"id": None, "error": {"code": how.code, "message": how.message}})
-        replies = [self._told(call) for call in many]
+        methods = self._answering()
+        replies = [self._told(call, methods) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0])
 
-    def _told(self, call: Mapping[str, Any]) -> dict[str, Any]:
+    def _answering(self) -> Mapping[str, Method]:
+        """Return the methods that answer one request."""
+        return self.methods
+
+    def _told(self, call: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[str, Any]:
         try:
-            method = self.methods.get(call["method"], _missing)
+            method = methods.get(call["method"], _missing)
             return {"id": call["id"], "result": method(*call["params"]), "error": None}
         except Refusal as refusal:
             return {"id": call["id"], "result": None, "error": {"code": refusal.code, "message": refusal.message}}

@@ -94,6 +94,7 @@ class PlayedNode:
             status, body = self.node["http"]
             return web.Response(status=status, text=body, content_type="application/json")
         calls = json.loads(await request.read())
+        self.take_turns()
         if not isinstance(calls, list):
             return self._response(self._reply(calls))
         limit = self.node.get("batch_limit")
@@ -102,6 +103,9 @@ class PlayedNode:
             refusal = json.dumps({"jsonrpc": "2.0", "id": calls[0]["id"], "error": error})
             return self._response(f"[{refusal}]" if self.node.get("batch_style") == "first" else refusal)
         return self._response("[" + ",".join(map(self._reply, calls)) + "]")
+
+    def take_turns(self) -> None:
+        """Do what is to be done before a request is answered: nothing, unless several nodes stand behind."""
 
     @staticmethod
     def _response(text: str) -> web.Response:
@@ -167,7 +171,7 @@ class PlayedNode:
             "number": hex(block["number"]),
             "hash": block["hash"],
             "parentHash": block["parent"],
-            "timestamp": hex(1_700_000_000 + block["number"] % 1_000_000),
+            "timestamp": hex(block.get("time", 1_700_000_000 + block["number"] % 1_000_000)),
             "logsBloom": block.get("bloom") or f"0x{bloom_of(items):0512x}",
             "transactions": block["txs"] if full else [tx["hash"] for tx in block["txs"]],
         }

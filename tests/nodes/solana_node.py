@@ -35,7 +35,15 @@ class Backend:
     slot: int
     first: int = 0
     paid: dict[int, tuple[str, int]] = field(default_factory=dict)
+    fork: int | None = None
+    """From this slot on its blocks are others."""
+    base: int = BASE
+    """The time of slot 0."""
     methods: dict[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def hash_of(self, slot: int) -> str:
+        """The hash of a slot's block on this node's branch."""
+        return block_hash(slot) if self.fork is None or slot < self.fork else f"other{slot}"
 
     def answer(self, method: str, params: list[Any]) -> Any:
         """As Agave answers; raises `Refusal`."""
@@ -62,7 +70,7 @@ class Backend:
         return self.first
 
     def getLatestBlockhash(self, _: Any = None) -> Any:
-        return {"context": {"slot": self.slot}, "value": {"blockhash": block_hash(self.slot)}}
+        return {"context": {"slot": self.slot}, "value": {"blockhash": self.hash_of(self.slot)}}
 
     def getBlocks(self, low: int, high: int, _: Any = None) -> list[int]:
         return list(range(max(low, self.first), min(high, self.slot) + 1))
@@ -78,10 +86,10 @@ class Backend:
         txs = [self._tx(slot)] if slot in self.paid else []
         details = options["transactionDetails"]
         return {
-            "blockhash": block_hash(slot),
-            "previousBlockhash": block_hash(max(0, slot - 1)),
+            "blockhash": self.hash_of(slot),
+            "previousBlockhash": self.hash_of(max(0, slot - 1)),
             "parentSlot": max(0, slot - 1),
-            "blockTime": BASE + slot,
+            "blockTime": self.base + slot,
             **({"transactions": txs} if details == "accounts" else {}),
             **(
                 {"signatures": [each["transaction"]["signatures"][0] for each in txs]}
@@ -138,7 +146,7 @@ class SolanaEndpoint:
     http: str = ""
 
     async def __aenter__(self) -> Self:
-        self._turns = cycle(range(len(self.backends)))
+        self.take_turns()
         app = web.Application()
         app.router.add_post("/{key:.*}", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -151,6 +159,10 @@ class SolanaEndpoint:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._runner.cleanup()
+
+    def take_turns(self) -> None:
+        """Let the back ends that there are now answer in turn."""
+        self._turns = cycle(range(len(self.backends)))
 
     async def _serve(self, request: web.Request) -> web.Response:
         calls = json.loads(await request.read())

@@ -62,7 +62,10 @@ def test_the_whitelist_is_what_the_adapter_asks(rail: str) -> None:
         if path.name not in DEVELOPMENT | {"methods.py", "abilities.py"} and "__" not in path.name
     ]
     asked = {text for path in files for text in strings(path) if re.fullmatch(LOOKS_LIKE[rail], text)}
-    assert asked == {method.name for method in methods_of(rail)}
+    listed = {method.name for method in methods_of(rail)}
+    # What only begins a name tells kinds of methods apart, and is asked of nobody.
+    beginnings = {text for text in asked - listed if any(method.startswith(text) for method in listed)}
+    assert asked - beginnings == listed
 
 
 @pytest.mark.parametrize("rail", RAILS)

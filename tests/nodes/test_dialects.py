@@ -1,6 +1,7 @@
-"""The conformance suite in the dialects of real EVM clients. CI runs two of them; RAILWATCH_DIALECTS=all runs each.
+"""The conformance suite in the dialects of real EVM clients.
 
-``make test-dialects`` is the long form.
+Every run plays all of it in two of them, and in the others what depends on the client. ``make test-dialects``
+(RAILWATCH_DIALECTS=all) plays all of it in each.
 """
 
 import os
@@ -11,13 +12,14 @@ import pytest
 from adapters.evm import open_node
 from indexer.conformance import AdapterConformance
 from indexer.rail import ChainId, RailAdapter, Simulator
+from tests.nodes.client_checks import ClientChecks, Conformance
 from tests.nodes.dialects import DIALECTS, Dialect, DialectSimulator
 
 SHORT = ("geth, full", "hosted, balanced")
-CHOSEN = [each for each in DIALECTS if each.name in SHORT or os.environ.get("RAILWATCH_DIALECTS") == "all"]
+ALL = os.environ.get("RAILWATCH_DIALECTS") == "all"
 
 
-class DialectConformance(AdapterConformance):
+class DialectConformance(Conformance):
     """Ether and a token through one client's dialect."""
 
     dialect: Dialect
@@ -30,6 +32,9 @@ class DialectConformance(AdapterConformance):
         return open_node(replace(simulator.settings, chain_id=ChainId("eip155:1")), simulator.node)
 
 
-for each in CHOSEN:
+for each in DIALECTS:
+    checks = AdapterConformance if ALL or each.name in SHORT else ClientChecks
     title = "Test" + "".join(part.capitalize() for part in each.name.replace(",", "").split())
-    globals()[title] = pytest.mark.anvil(type(title, (DialectConformance,), {"dialect": each, "__module__": __name__}))
+    globals()[title] = pytest.mark.anvil(
+        type(title, (DialectConformance, checks), {"dialect": each, "__module__": __name__})
+    )

@@ -52,8 +52,8 @@ async def get(pages: aiohttp.ClientSession, path: str) -> tuple[int, str]:
 
 
 async def test_metrics_tell_what_waits_for_people_and_readers(pages: aiohttp.ClientSession, metrics: Metrics) -> None:
-    metrics.waiting({("reversed", "critical"): 2}, {"fulfilment": 7, "gone": 1})
-    metrics.waiting({("late", "warning"): 1}, {"fulfilment": 0})
+    metrics.waiting({("reversed", "critical"): 2}, {"fulfilment": 7, "gone": 1}, {"story": 3, "well": 1})
+    metrics.waiting({("late", "warning"): 1}, {"fulfilment": 0}, {"story": 2})
     _, text = await get(pages, "/metrics")
     for line in [
         'railwatch_open_exceptions{kind="reversed",severity="critical"} 0.0',

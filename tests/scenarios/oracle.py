@@ -133,7 +133,9 @@ async def check(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None
 async def standing(stage: Stage, invoice: Placed) -> set[tuple[str, str | None]]:
     """(kind, transaction) of exceptions that have not ended."""
     rows = await stage.database.rows(
-        "select e.kind, x.tx_id from railwatch.exceptions e left join railwatch.detections x on x.id = e.detection_id "
+        "select e.kind, x.tx_id from railwatch.exceptions e "
+        "left join railwatch.exception_transfers t on t.exception_id = e.id and t.left_at is null "
+        "left join railwatch.detections x on x.id = coalesce(t.detection_id, e.detection_id) "
         "where e.invoice_id = $1 and e.ended_at is null",
         invoice.id,
     )

@@ -268,6 +268,20 @@ class Stage:
             )
             select count(*) from kept full join found using (id, tally) where kept.id is null or found.id is null"""
         assert await self.database.value(drifted) == 0
+        miscounted = """
+            select count(*) from railwatch.exceptions e
+            cross join lateral (
+                select count(*) as transfers, coalesce(sum(t.amount), 0) as amount from railwatch.exception_transfers t
+                join railwatch.detections x on x.id = t.detection_id and x.amount = t.amount
+                where t.exception_id = e.id and t.left_at is null) held
+            where e.ended_at is null and e.destination_id is not null
+              and (e.transfers, e.amount) is distinct from (held.transfers, held.amount)"""
+        assert await self.database.value(miscounted) == 0
+        crowded = """
+            select count(*) from (
+                select from railwatch.exceptions where destination_id is not null and resolved_at is null
+                group by kind, destination_id, rail, asset having count(*) > 1) several"""
+        assert await self.database.value(crowded) == 0
 
 
 def chain_named(name: str = "story", rules: Rules | None = None, **more: Any) -> FakeChain:

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from adapters.fake import FakeNode, Rules, node_of
+from indexer.daemon import reconciler
+from indexer.daemon.alarms import Alarms
 from indexer.rail import BlockRef
-from indexer.store.balances import BalanceStore, Reading
+from indexer.store.balances import BalanceStore, Reading, SecondReading
+from indexer.store.clock import ClockStore
 from indexer.store.database import Database
 from indexer.store.steps import Lease
 from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.test_nodes import several
 
 KIND = "unattributed_balance"
 RULES = Rules(finality=8, safe=4, mempool=False, balances=True)
@@ -62,10 +66,14 @@ async def balances(stage: Stage) -> list[tuple[int, int, int, int, int]]:
 
 
 async def stands(stage: Stage, invoice: Placed, *kinds: str) -> None:
-    """Wait until exactly those are open."""
+    """Wait until exactly those are open, some blocks later: nothing is believed before no reorg can undo its block."""
 
     async def is_so() -> bool:
-        return await stage.open_cases(invoice) == set(kinds)
+        found = await stage.open_cases(invoice) == set(kinds)
+        if not found and KIND in kinds and not node(stage).down:
+            await stage.sim.mine()
+            await asyncio.sleep(0.2)
+        return found
 
     await stage.until(is_so, lambda: balances(stage))
 
@@ -98,7 +106,8 @@ async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(s
     assert await stage.state(invoice) == "underpaid", "what nobody saw pays nothing"
     told = await evidence(stage)
     assert (told["balance"], told["expected"], told["unattributed"]) == ("100", "30", "70")
-    assert (told["block_hash"], told["node"]) == (stage.chain.tip.hash, "node")
+    assert stage.chain.at(told["block_height"]).hash == told["block_hash"]
+    assert (told["node"], told["second_look"], told["second_node"]) == ("node", "verified", "node")
     listed = await stage.database.row("select * from railwatch.open_exceptions where kind = $1", KIND)
     assert listed
     assert (listed["rail"], listed["asset"], int(listed["amount"])) == ("story", stage.sim.native, 70)
@@ -203,16 +212,70 @@ async def test_a_node_that_is_away_proves_nothing(stage: Stage) -> None:
     await stands(stage, invoice, KIND)
 
 
-async def test_a_reorg_that_takes_the_unseen_money_back_makes_it_good(stage: Stage) -> None:
+async def test_a_reorg_that_takes_the_unseen_money_back_was_told_to_nobody(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.mine(3)
     await hidden(stage, invoice, 100)
     await stage.mine()
-    await stands(stage, invoice, KIND)
+    await looked(stage)
+    assert await balances(stage) == [(0, 100, 0, 0, 100)]
     await stage.sim.reorg(1, keep=False)
     await stage.follows()
-    await stands(stage, invoice)
-    assert await cases(stage, invoice) == [(KIND, 1, "made good")]
+    await stage.mine(9)
+    await looked(stage)
+    assert await balances(stage) == [(0, 0, 0, 0, 0)]
+    assert await cases(stage, invoice) == []
+
+
+async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_too(database: Database) -> None:
+    async with several(database, ["main", "second"], RULES, reconcile_every=1) as (stage, nodes):
+        invoice = await stage.invoice(100)
+        await stage.pay(invoice, 100)
+        await stage.mine()
+        await looked(stage)
+        # The node that answers takes the balance from the state of a block that is only being made.
+        nodes[0].misstates = 5
+        await stage.mine()
+
+        async def is_suspect() -> bool:
+            return (await balances(stage))[0][-1] == 5
+
+        await stage.until(is_suspect, lambda: balances(stage))
+        await stage.mine(9)
+        await stage.mine(9)
+        assert await cases(stage, invoice) == []
+        nodes[0].misstates = 0
+        nodes[0].traces = nodes[1].traces = False
+        stage.chain.send(stage.sim.output(invoice.address, 7), inner=True)
+        await stage.mine()
+
+        async def is_told() -> bool:
+            if found := await stage.open_cases(invoice) == {KIND}:
+                return found
+            await stage.sim.mine()
+            await asyncio.sleep(0.2)
+            return False
+
+        await stage.until(is_told, lambda: balances(stage))
+        told = await evidence(stage)
+        assert (told["unattributed"], told["second_look"], told["node"] != told["second_node"]) == (
+            "7",
+            "verified",
+            True,
+        )
+
+
+async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "LOOK_EVERY", 0.05)
+    invoice = await stage.invoice(100)
+    await hidden(stage, invoice, 5)
+    await stage.mine()
+    await looked(stage)
+    node(stage).keeps = 1
+    await stands(stage, invoice, KIND)
+    assert (await evidence(stage))["second_look"] == "unverified"
 
 
 async def test_a_reorg_that_takes_a_sweep_back_opens_nothing(stage: Stage) -> None:
@@ -278,6 +341,12 @@ async def test_each_asset_is_counted_by_itself_and_once_for_an_address(stage: St
     await stage.mine()
     await looked(stage)
     assert sorted(await balances(stage)) == [(0, 5, 0, 0, 5), (0, 6, 0, 0, 6)]
+    await stands(stage, invoice, KIND)
+
+    async def are_told() -> bool:
+        return len(await cases(stage, invoice)) == 2
+
+    await stage.until(are_told)
     assert await cases(stage, invoice) == [(KIND, 1, None), (KIND, 1, None)]
 
 
@@ -339,6 +408,15 @@ async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_do
     assert await record(lease, replace(block, height=block.height + 1), rewinds) is None
     assert await cases(stage, invoice) == []
     assert await record(lease, block, rewinds) == 1
+    store = BalanceStore(stage.database, lease, "fake", [stage.sim.native])
+    assert await store.suspects(block.height - 1, 10) == []
+    (suspect,) = await store.suspects(block.height, 10)
+    other = BalanceStore(stage.database, replace(lease, epoch=lease.epoch + 1), "fake", [stage.sim.native])
+    assert await other.record_second_looks([SecondReading(suspect, "verified", "node")]) == 0
+    elsewhere = replace(suspect, at=replace(suspect.at, hash="elsewhere"))
+    assert await store.record_second_looks([SecondReading(elsewhere, "verified", "node")]) == 0
+    assert await store.record_second_looks([SecondReading(suspect, "verified", "node")]) == 1
+    await Alarms(ClockStore(stage.database)).look()
     assert await cases(stage, invoice) == [(KIND, 1, None)]
 
 

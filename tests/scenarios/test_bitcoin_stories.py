@@ -8,7 +8,9 @@ from structlog.testing import capture_logs
 
 from adapters.bitcoin.purse import KINDS
 from adapters.bitcoin.simulator import BitcoinSimulator
+from indexer.config import Config
 from indexer.store.database import Database
+from tests.scenarios.auditing import audited
 from tests.scenarios.bitcoin_stage import AMOUNT, RAIL, BitcoinStage
 
 pytestmark = pytest.mark.bitcoind
@@ -157,6 +159,8 @@ async def test_a_fork_that_spends_a_paid_payment_elsewhere_is_told(stage: Bitcoi
     assert (detection["state"], detection["replaced_by"]) == ("replaced", rival)
     assert (await stage.tables.path(neighbour))[-3:] == [("created", "reversed"), CONFIRMING, PAID]
     assert await stage.tables.open_cases(neighbour) == set()
+    audit = await audited(Config.model_validate(stage.config))
+    assert (audit.differences, audit.transfers) == ([], 1)
 
 
 async def test_a_fork_that_keeps_the_payment_is_made_good(stage: BitcoinStage) -> None:

@@ -231,23 +231,27 @@ async def test_an_invoice_that_cannot_be_weighed_stops_no_other(stage: Stage) ->
     assert await stage.state(good) == "created"
 
 
-async def test_a_failure_that_repeats_halts_the_rail_by_name_until_it_is_resumed(
+async def test_a_failure_that_hits_every_invoice_halts_the_rail_by_name_until_it_is_resumed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "RESTART_FIRST", 0.01)
-    bad, good = await stage.invoice(100), await stage.invoice(100)
+    bad, worse = await stage.invoice(100), await stage.invoice(100)
     policy = await poison(stage.database, bad)
+    await poison(stage.database, worse)
+
     await stage.pay(bad)
-    await stage.pay(good)
+    await stage.pay(worse)
+    await stage.sim.mine()
     reason = await stage.rail_is("halted")
-    assert f"invoice {bad.id}" in reason
     assert "railwatch rail resume story" in reason
-    assert str(good.id) not in reason
-    await stage.database.value("update railwatch.destinations set policy = $2 where invoice_id = $1", bad.id, policy)
+    for invoice in (bad, worse):
+        await stage.database.value(
+            "update railwatch.destinations set policy = $2 where invoice_id = $1", invoice.id, policy
+        )
     assert await stage.database.value("select railwatch.resume_rail('story', 'ann')") == "starting"
     await stage.mine(2)
     await stage.becomes(bad, "paid")
-    await stage.becomes(good, "paid")
+    await stage.becomes(worse, "paid")
 
 
 async def test_what_money_has_arrived_at_is_never_rejected(stage: Stage) -> None:

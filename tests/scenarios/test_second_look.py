@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
-from adapters.fake import Rules, node_of
+from adapters.fake import FakeNode, Rules, node_of
 from indexer.store.database import Database
+from indexer.store.errors import Refused
 from tests.scenarios.stage import Placed, Stage, chain_named
 from tests.scenarios.test_nodes import several
 
@@ -138,3 +140,72 @@ async def test_a_look_that_no_node_can_take_stops_nothing(database: Database, mo
         assert node_of(chain.name).asked
         await asyncio.sleep(0)
         await stage.audit()
+
+
+async def mismatch(stage: Stage, nodes: list[FakeNode]) -> tuple[Placed, UUID]:
+    """An invoice that is paid by what one node tells and the other contradicts; with the exception."""
+    invoice = await stage.invoice(100)
+    tx_id = await stage.pay(invoice, 60)
+    tx = stage.chain.txs[tx_id]
+    nodes[0].retold[tx_id] = replace(tx, outputs=(replace(tx.outputs[0], amount=100),))
+    await stage.mine()
+    await stage.mine()
+    await stage.becomes(invoice, "paid")
+    await stage.mine(12)
+    case = await stage.database.value(
+        "select id from railwatch.exceptions where invoice_id = $1 and kind = 'content_mismatch'", invoice.id
+    )
+    return invoice, case
+
+
+RESOLVE = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'looked at', verdict => $2)"
+
+
+async def test_a_contradicted_payment_that_a_person_accepts_becomes_final(database: Database) -> None:
+    async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
+        invoice, case = await mismatch(stage, nodes)
+        await stage.database.value(RESOLVE, case, "accepted")
+        await stage.mine()
+        told = await detection(stage, invoice)
+        assert (told["state"], told["second_look"], told["due_height"]) == ("final", "accepted", None)
+        assert (await stage.path(invoice))[-1] == ("paid", "confirmed")
+        assert await stage.open_cases(invoice) == set()
+        ended = await stage.database.row("select ended_at, resolution from railwatch.exceptions where id = $1", case)
+        assert ended is not None
+        assert (ended["resolution"], ended["ended_at"] is not None) == ("looked at", True)
+        await stage.audit()
+
+
+async def test_a_contradicted_payment_that_a_person_rejects_is_dropped_and_does_not_come_back(
+    database: Database,
+) -> None:
+    async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
+        invoice, case = await mismatch(stage, nodes)
+        await stage.database.value(RESOLVE, case, "rejected")
+        await stage.mine()
+        told = await detection(stage, invoice)
+        assert (told["state"], told["second_look"]) == ("dropped", "rejected")
+        assert (await stage.path(invoice, "detection"))[-1] == ("dropped", "rejected")
+        assert (await stage.path(invoice))[-1] == ("created", "reversed")
+        assert await stage.open_cases(invoice) == {"reversed"}
+        await stage.database.value("select railwatch.request_rescan('story', 0)")
+        await stage.rescanned()
+        await stage.mine(3)
+        assert (await detection(stage, invoice))["state"] == "dropped"
+        # In another block it is read anew, twice.
+        nodes[0].retold.clear()
+        await stage.audit()
+
+
+async def test_a_mismatch_takes_a_verdict_and_nothing_else_does(database: Database) -> None:
+    async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
+        invoice, case = await mismatch(stage, nodes)
+        for verdict in (None, "perhaps"):
+            with pytest.raises(Refused, match="verdict"):
+                await stage.database.value(RESOLVE, case, verdict)
+        await stage.pay(invoice, 70)
+        await stage.mine(2)
+        other = await stage.database.value("select id from railwatch.exceptions where kind = 'overpaid'")
+        with pytest.raises(Refused, match="not on overpaid"):
+            await stage.database.value(RESOLVE, other, "accepted")
+        assert "content_mismatch" in await stage.open_cases(invoice)

@@ -9,6 +9,7 @@ from solders.pubkey import Pubkey
 from adapters.solana.simulator import SolanaSimulator
 from indexer.store.database import Database
 from indexer.store.errors import Refused
+from tests.scenarios.auditing import audited
 from tests.scenarios.solana_stage import RAIL, SolanaStage, solana_stage
 
 pytestmark = pytest.mark.solana
@@ -87,6 +88,8 @@ async def test_a_fork_that_keeps_the_payment_is_told_as_lost_and_found(stage: So
     await stage.follows()
     assert await stage.path(invoice) == [*PAID, ("created", "reversed"), *PAID[-2:]]
     await stage.audit()
+    audit = await audited(stage.config)
+    assert (audit.differences, audit.transfers) == ([], 1)
 
 
 async def test_a_fork_above_a_payment_leaves_it_alone(stage: SolanaStage) -> None:

@@ -45,6 +45,13 @@ READS_ALL = {
     "unweighed_invoices": "an index that holds nothing else",
     "sighted_invoices": "an index of what stands",
     "account_for_resolved": "an index of what stands",
+    "quarantine_counts": "a table that is empty as a rule",
+    "quarantined": "the same",
+    "known_blocks": "people's: after a DeepReorg",
+    "history_begins": "the same",
+    "above_fork": "the same",
+    "invoices_above_fork": "the same",
+    "apply_acceptance": "once after such a decision",
     "dead_deliveries": "people's",
     "audited_claims": "people's: a range of blocks, and no step waits for it",
 }

@@ -33,7 +33,8 @@ async def test_an_exception_is_resolved_with_a_word_and_a_line(stage: Stage) -> 
     assert (line["from_state"], line["to_state"], line["reason"], line["tx_id"]) == (
         *("open", "resolved", "wrong_asset", tx),
     )
-    assert line["evidence"] == {"actor": "ann", "resolution": "refunded", "note": "ticket 4711"}
+    told = {"actor": "ann", "resolution": "refunded", "note": "ticket 4711", "transfers": 1, "sum": "7"}
+    assert line["evidence"] == told
     assert await stage.path(invoice, "exception") == [("open", "wrong_asset"), ("resolved", "wrong_asset")]
     await stage.mine(2)
     assert await stage.open_cases(invoice) == set()

@@ -65,20 +65,61 @@ order by t.place
 -- The newest look at each account.
 insert into railwatch.balances
     (id, invoice_id, destination_id, rail, asset, baseline, baseline_height, baseline_hash, balance, detected, spent,
-     unattributed, block_height, block_hash, node, settled_height, settled_balance, settled_spent)
-select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::numeric[], $7::bigint[], $8::text[],
+     unattributed, block_height, block_hash, node, settled_height, settled_balance, settled_spent, suspect_height, suspect_hash,
+     suspect_balance, suspect_node)
+select t.*, case when t.unattributed > 0 then t.block_height end, case when t.unattributed > 0 then t.block_hash end,
+       case when t.unattributed > 0 then t.balance end, case when t.unattributed > 0 then t.node end
+from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::numeric[], $7::bigint[], $8::text[],
                      $9::numeric[], $10::numeric[], $11::numeric[], $12::numeric[], $13::bigint[], $14::text[], $15::text[],
                      $16::bigint[], $17::numeric[], $18::numeric[])
+    as t (id, invoice_id, destination_id, rail, asset, baseline, baseline_height, baseline_hash, balance, detected, spent,
+          unattributed, block_height, block_hash, node, settled_height, settled_balance, settled_spent)
 on conflict (id) do update
 set baseline = excluded.baseline, baseline_height = excluded.baseline_height, baseline_hash = excluded.baseline_hash,
     balance = excluded.balance, detected = excluded.detected, spent = excluded.spent, unattributed = excluded.unattributed,
     block_height = excluded.block_height, block_hash = excluded.block_hash, node = excluded.node, settled_height = excluded.settled_height,
-    settled_balance = excluded.settled_balance, settled_spent = excluded.settled_spent, looked_at = now()
+    settled_balance = excluded.settled_balance, settled_spent = excluded.settled_spent, looked_at = now(),
+    suspect_height = case when excluded.unattributed > 0 then coalesce(balances.suspect_height, excluded.suspect_height) end,
+    suspect_hash = case when excluded.unattributed > 0 then coalesce(balances.suspect_hash, excluded.suspect_hash) end,
+    suspect_balance = case when excluded.unattributed > 0 then coalesce(balances.suspect_balance, excluded.suspect_balance) end,
+    suspect_node = case when excluded.unattributed > 0 then coalesce(balances.suspect_node, excluded.suspect_node) end,
+    second_look = case when excluded.unattributed > 0 then balances.second_look end,
+    second_node = case when excluded.unattributed > 0 then balances.second_node end
+
+-- name: suspects
+-- Accounts that hold more than is known, as one node told it at a block that no reorg can undo any more: to be read again.
+select b.id, d.address_key, b.asset, b.suspect_height, b.suspect_hash, b.suspect_balance, b.suspect_node
+from railwatch.balances b
+cross join lateral (select address_key from railwatch.destinations where id = b.destination_id offset 0) d
+where b.rail = $1 and b.suspect_height <= $2 and b.suspect_height is not null and b.second_look is null
+order by b.suspect_height limit $3
+
+-- name: record_second_look
+-- What reading balances again said, if the lease is still ours. A null verdict: it was not so, and the next look begins anew.
+with fence as materialized (
+    select name from railwatch.rails where name = $1 and epoch = $2 for share
+), looked as (
+    update railwatch.balances b
+    set second_look = t.said, second_node = t.node,
+        suspect_height = case when t.said is not null then b.suspect_height end,
+        suspect_hash = case when t.said is not null then b.suspect_hash end,
+        suspect_balance = case when t.said is not null then b.suspect_balance end,
+        suspect_node = case when t.said is not null then b.suspect_node end
+    from fence, unnest($3::uuid[], $4::text[], $5::text[], $6::text[]) as t (id, hash, said, node)
+    where b.id = any ($3) and b.id = t.id and b.suspect_hash = t.hash
+    returning b.invoice_id, b.second_look
+)
+select distinct invoice_id from looked where second_look is not null
+
+-- name: unweigh
+-- The exceptions of these invoices have to be compared with the facts.
+update railwatch.invoices set weighed = 0 where id = any ($1)
 
 -- name: account_for_resolved
 -- What a person has dealt with is accounted for: only what comes beyond it is unattributed again.
 update railwatch.balances b
-set baseline = b.baseline + b.unattributed, unattributed = 0
+set baseline = b.baseline + b.unattributed, unattributed = 0, suspect_height = null, suspect_hash = null,
+    suspect_balance = null, suspect_node = null, second_look = null, second_node = null
 from railwatch.exceptions e
 where e.kind = 'unattributed_balance' and e.ended_at is null and e.resolved_at is not null
   and b.id = e.balance_id and b.rail = $1 and b.unattributed > 0

@@ -24,7 +24,7 @@ select railwatch.record_settlement($1, $2, actor => $3, note => $4, cause => $5)
 
 -- name: call_resolve_exception
 -- Close an exception by a person's word.
-select railwatch.resolve_exception($1, actor => $2, resolution => $3, note => $4, cause => $5)
+select railwatch.resolve_exception($1, actor => $2, resolution => $3, note => $4, cause => $5, verdict => $6)
 
 -- name: call_annotate_exception
 -- Say who looks at an exception, or what was found out.
@@ -37,6 +37,10 @@ select railwatch.request_rescan($1, $2, $3)
 -- name: call_cancel_rescan
 -- End a rescan that is under way.
 select railwatch.cancel_rescan($1, $2, $3)
+
+-- name: call_accept_chain
+-- Let a halted rail follow the other chain.
+select railwatch.accept_chain($1, $2, $3, $4, $5, $6)
 
 -- name: call_resume_rail
 -- Let a halted rail go on.

@@ -7,6 +7,65 @@ from railwatch.rails where name = $1
 -- Stored blocks up to the cursor, oldest first. The cursor's own is one of them as soon as the cursor moves on.
 select height, hash, parent, time from railwatch.checkpoints where rail = $1 and height <= $2 order by height
 
+-- name: pending_acceptance
+-- A person's decision to follow another chain that the daemon has not followed yet.
+select id, fork_height, fork_hash from railwatch.chain_acceptances where rail = $1 and applied_at is null
+
+-- name: apply_acceptance
+-- Everything above the fork is taken back with this commit. Orders that were closed, and lose what had paid them, are
+-- watched again for a week: registered, so that a look-back finds what the other chain holds.
+with applied as (
+    update railwatch.chain_acceptances set applied_at = now() where id = $1 returning rail, fork_height
+), lost as materialized (
+    select x.id, x.invoice_id from applied
+    cross join lateral (
+        select * from railwatch.detections where rail = applied.rail and block_height > applied.fork_height offset 0) x
+    where x.state = 'final'
+), opened as (
+    update railwatch.invoices i set closed_at = null, closes_at = greatest(closes_at, now() + interval '7 days')
+    where i.id in (select invoice_id from lost) and i.closed_at is not null returning i.id
+), watched as (
+    update railwatch.destinations d set watch_state = 'registered'
+    from opened, applied where d.invoice_id = opened.id and d.rail = applied.rail and d.watch_state = 'closed'
+)
+select id, invoice_id from lost
+
+-- name: known_blocks
+-- Blocks of the chain that a rail followed, oldest first: those in which payments are, and checkpoints.
+select height, min(hash) as hash
+from (
+    select height, hash from railwatch.checkpoints where rail = $1
+    union all
+    select block_height, block_hash from railwatch.detections
+    where rail = $1 and state in ('included', 'confirmed', 'final')
+    union all
+    select cursor_height, cursor_hash from railwatch.rails where name = $1
+    union all
+    select finalized_height, finalized_hash from railwatch.rails where name = $1 and finalized_hash is not null
+) known
+where height is not null group by height order by height
+
+-- name: history_begins
+-- The lowest height from which a rail has been watched for anybody who is watched, or was paid.
+select least(
+    (select min(covered_from) from railwatch.destinations where rail = $1 and watch_state = 'watching'),
+    (select min(d.covered_from) from railwatch.detections x join railwatch.destinations d on d.id = x.destination_id
+     where x.rail = $1 and x.state in ('included', 'confirmed', 'final')))
+
+-- name: above_fork
+-- What taking back everything above a height means: transfers, by asset and state.
+select x.asset, a.symbol, a.decimals, x.state, count(*) as transfers, sum(x.amount) as amount
+from railwatch.detections x left join railwatch.assets a on a.rail = x.rail and a.id = x.asset
+where x.rail = $1 and x.block_height > $2 and x.state in ('included', 'confirmed', 'final')
+group by x.asset, a.symbol, a.decimals, x.state order by x.asset, x.state
+
+-- name: invoices_above_fork
+-- Whose transfers they are.
+select i.merchant_id, i.order_id, i.state, count(*) as transfers
+from railwatch.detections x join railwatch.invoices i on i.id = x.invoice_id
+where x.rail = $1 and x.block_height > $2 and x.state in ('included', 'confirmed', 'final')
+group by i.id order by i.created_at, i.id
+
 -- name: load_spends
 -- What transfers that can still be displaced consume.
 select distinct unnest(spends) as resource, tx_id from railwatch.detections

@@ -94,9 +94,19 @@ from railwatch.transitions where invoice_id = $1 order by seq
 
 -- name: show_exceptions
 -- All exceptions of an invoice, oldest first.
-select id, invoice_id, detection_id, kind, severity, opened_at, resolved_at, resolution, owner, notes, round, ended_at,
-       extract(epoch from coalesce(resolved_at, now()) - opened_at)::float8 as age
-from railwatch.exceptions where invoice_id = $1 order by opened_at, kind, id
+select e.id, e.invoice_id, e.detection_id, e.kind, e.severity, e.opened_at, e.resolved_at, e.resolution, e.owner, e.notes,
+       e.round, e.ended_at, e.destination_id, e.rail, e.asset, a.symbol, a.decimals, e.transfers, e.amount,
+       extract(epoch from coalesce(e.resolved_at, now()) - e.opened_at)::float8 as age
+from railwatch.exceptions e left join railwatch.assets a on a.rail = e.rail and a.id = e.asset
+where e.invoice_id = $1 order by e.opened_at, e.kind, e.id
+
+-- name: show_exception_transfers
+-- Which transfers the exceptions of an invoice hold, and held.
+select t.exception_id, t.detection_id, x.tx_id, x.tx_index, t.amount, t.joined_at, t.left_at
+from railwatch.exceptions e
+cross join lateral (select * from railwatch.exception_transfers where exception_id = e.id offset 0) t
+join railwatch.detections x on x.id = t.detection_id
+where e.invoice_id = $1 order by t.joined_at, x.tx_id, x.tx_index
 
 -- name: show_refunds
 -- What was given back of an invoice, oldest first.
@@ -120,8 +130,9 @@ select id from railwatch.exceptions where id::text like $1 || '%' order by resol
 -- name: list_exceptions
 -- Exceptions, the worst and oldest first; resolved ones too if they are asked for.
 select e.id, e.invoice_id, i.merchant_id, i.order_id, i.state as invoice_state, e.detection_id, e.kind, e.severity,
-       e.opened_at, e.resolved_at, e.resolution, e.owner, e.notes
+       e.opened_at, e.resolved_at, e.resolution, e.owner, e.notes, e.rail, e.asset, a.symbol, a.decimals, e.transfers, e.amount
 from railwatch.exceptions e join railwatch.invoices i on i.id = e.invoice_id
+left join railwatch.assets a on a.rail = e.rail and a.id = e.asset
 where ($1 or e.resolved_at is null) and ($2::text is null or e.kind = $2)
 order by e.resolved_at is not null, array_position(array['critical', 'warning', 'info'], e.severity), e.opened_at, e.id
 limit $3

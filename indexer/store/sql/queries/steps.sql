@@ -87,7 +87,7 @@ where r.name = $1 and r.epoch = $2 and (
 -- name: closed_windows
 -- Invoices without money whose window is over, and covered to its end on every rail that they can be paid on. Looked at are
 -- those whose window ended in the last ten minutes, and of the older ones $4 after ($2, $3): they wait for a rail that is
--- away, and may be many. The row without `covered` is the last of the older: where to go on.
+-- away, and may be many. In quarantine an invoice may have been paid unseen. The row without `covered` is the last of the older: where to go on.
 with fresh as (
     select id, expires_at, time_basis from railwatch.invoices
     where state = 'created' and expires_at <= now() and expires_at > now() - interval '10 minutes'
@@ -110,6 +110,7 @@ with fresh as (
         from railwatch.destinations d join railwatch.rails r on r.name = d.rail where d.invoice_id = i.id
     ) d
     where (d.ours or d.unwatched) and not d.waits
+      and (select true from railwatch.quarantine q where q.invoice_id = i.id limit 1) is null
     order by i.expires_at limit 1000
 )
 union all
@@ -127,7 +128,8 @@ select id from railwatch.invoices where id = any ($1) order by id for no key upd
 -- Those invoices, read after they were locked, with the detections $2 that the step touches. Of the others each
 -- destination holds the sums, so that the cost does not grow with what an invoice ever received. Loaded are also: what
 -- was replaced (a rival may come or go), with what took its place, and all that is not final where the time basis is one
--- that is known only later. Exceptions of those detections, and the newest of each kind ($3) that is the invoice's.
+-- that is known only later. Exceptions of those detections, the newest of each group of transfers, and the newest of each
+-- kind ($3) that is the invoice's.
 with touched as (
     select id from unnest($2::uuid[]) as t (id)
     union
@@ -163,7 +165,19 @@ with touched as (
            array_agg(row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
                          e.balance_id) order by e.opened_at, e.round) as cases
     from wanted
-    cross join lateral (select * from railwatch.exceptions e where e.detection_id = wanted.id offset 0) e
+    cross join lateral (
+        select * from railwatch.exceptions e where e.detection_id = wanted.id and e.destination_id is null offset 0) e
+    group by e.invoice_id
+), held as materialized (
+    select e.invoice_id,
+           array_agg(row(wanted.id, t.amount, e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at,
+                         e.ended_at, e.balance_id, e.destination_id, e.rail, e.asset, e.transfers, e.amount,
+                         e.told_transfers, e.told_amount) order by e.opened_at, e.round, wanted.id) as members
+    from wanted
+    cross join lateral (
+        select * from railwatch.exception_transfers t where t.detection_id = wanted.id and t.left_at is null offset 0) t
+    cross join lateral (
+        select * from railwatch.exceptions e where e.id = t.exception_id and e.ended_at is null offset 0) e
     group by e.invoice_id
 )
 select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.time_basis, i.tolerance_bps, i.held,
@@ -177,24 +191,35 @@ select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.ti
              order by d.position) as destinations,
        seen.detections,
        about.cases,
+       held.members,
+       array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
+                        e.balance_id, e.destination_id, e.rail, e.asset, e.transfers, e.amount, e.told_transfers,
+                        e.told_amount)
+             from (select distinct on (kind, destination_id, rail, asset) * from railwatch.exceptions
+                   where invoice_id = i.id and destination_id is not null
+                   order by kind, destination_id, rail, asset, round desc) e) as groups,
        array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
                         e.balance_id)
              from unnest($3::text[]) as k (kind)
              cross join lateral (
                  select * from railwatch.exceptions e
                  where e.invoice_id = i.id and e.kind = k.kind and e.detection_id is null and e.balance_id is null
+                   and e.destination_id is null
                  order by e.round desc limit 1) e) as cases_of_invoice,
        array(select row(e.id, e.kind, e.severity, e.detection_id, e.round, e.resolution, e.resolved_at, e.ended_at,
                         e.balance_id)
              from railwatch.exceptions e where e.invoice_id = i.id and e.balance_id is not null
              order by e.round) as cases_of_balances,
        array(select row(b.id, b.destination_id, b.rail, b.asset, b.unattributed, b.balance, b.block_height, b.block_hash,
-                        b.node)
-             from railwatch.balances b where b.invoice_id = i.id and b.unattributed > 0) as surpluses
+                        b.node, b.second_look, b.second_node)
+             from railwatch.balances b
+             where b.invoice_id = i.id and b.unattributed > 0 and b.second_look is not null) as surpluses
 from unnest($1::uuid[]) as t (id)
 cross join lateral (select * from railwatch.invoices i where i.id = t.id offset 0) i
 left join seen on seen.invoice_id = i.id
 left join about on about.invoice_id = i.id
+left join held on held.invoice_id = i.id
+where not exists (select from railwatch.quarantine q where q.invoice_id = i.id and $4::text in ('*', q.rail))
 order by i.id
 
 -- name: save_step
@@ -254,24 +279,37 @@ summed as (
 ),
 opened as (
     insert into railwatch.exceptions
-        (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id, resolved_at, ended_at)
+        (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id, destination_id, rail, asset,
+         transfers, amount, told_transfers, told_amount, resolved_at, ended_at)
     select t.*, case when t.resolution is not null then now() end, case when t.resolution is not null then now() end
     from unnest($44::uuid[], $45::uuid[], $46::uuid[], $47::text[], $48::text[], $49::int[], $50::text[],
-                $51::uuid[])
-        as t (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id)
+                $51::uuid[], $74::uuid[], $75::text[], $76::text[], $77::int[], $78::numeric[], $79::int[], $80::numeric[])
+        as t (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id, destination_id, rail, asset,
+              transfers, amount, told_transfers, told_amount)
     returning 1
 ),
-ended as (
+altered as (
     update railwatch.exceptions e
-    set ended_at = now(), resolved_at = coalesce(e.resolved_at, now()), resolution = coalesce(e.resolution, t.resolution)
-    from unnest($52::uuid[], $53::text[]) as t (id, resolution)
+    set ended_at = case when t.ended then now() else e.ended_at end,
+        resolved_at = case when t.ended then coalesce(e.resolved_at, now()) else e.resolved_at end,
+        resolution = case when t.ended then coalesce(e.resolution, t.resolution) else e.resolution end,
+        transfers = t.transfers, amount = t.amount, told_transfers = t.told_transfers, told_amount = t.told_amount
+    from unnest($52::uuid[], $53::text[], $81::boolean[], $82::int[], $83::numeric[], $84::int[], $85::numeric[])
+        as t (id, resolution, ended, transfers, amount, told_transfers, told_amount)
     where e.id = t.id
+    returning 1
+),
+joined as (
+    insert into railwatch.exception_transfers as known (exception_id, detection_id, amount, left_at)
+    select t.exception_id, t.detection_id, t.amount, case when t.has_left then now() end
+    from unnest($86::uuid[], $87::uuid[], $88::numeric[], $89::boolean[]) as t (exception_id, detection_id, amount, has_left)
+    on conflict (exception_id, detection_id) do update set amount = excluded.amount, left_at = excluded.left_at
     returning 1
 ),
 done as materialized (
     select count(*) as rows
     from (select from observed union all select from detected union all select from moved union all select from summed
-          union all select from opened union all select from ended) as written
+          union all select from opened union all select from altered union all select from joined) as written
 ),
 taken as materialized (
     select railwatch.next_seq(cardinality($54::uuid[])) as first from done

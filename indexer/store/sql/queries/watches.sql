@@ -135,6 +135,7 @@ with looked_at as materialized (
       and not exists (
         select from railwatch.detections x join railwatch.rails r on r.name = x.rail
         where x.invoice_id = l.id and not r.given_up and x.state in ('pending', 'included', 'confirmed'))
+      and not exists (select from railwatch.quarantine q where q.invoice_id = l.id)
 ), held as materialized (
     -- As they are by now: a step may have moved them, and locks them in this order too.
     select i.id from railwatch.invoices i

@@ -1,0 +1,1 @@
+"""Recordings of development nodes, each with the ledger that follows from it. `make recordings` makes them anew."""

@@ -77,8 +77,8 @@ def test_every_state_has_a_row_and_is_reached_from_nothing(moves):
     assert reached == set(moves) - {None}
 
 
-def test_final_is_final():
-    assert DETECTION_MOVES[DetectionState.FINAL] == frozenset()
+def test_final_is_final_unless_a_person_accepts_another_chain():
+    assert DETECTION_MOVES[DetectionState.FINAL] == {DetectionState.ORPHANED}
 
 
 def test_nothing_is_paid_without_having_been_confirming_or_held():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from adapters.evm import traces
 from adapters.evm.bloom import bloom_of, mask, may_hold
 from adapters.evm.decode import PADDING, TRANSFER, Lens, token_transfers
+from adapters.evm.ether import traced_transfers
 from adapters.evm.fold import fold
 from adapters.evm.scan import Stride
 from adapters.evm.traces import CallFrame, credits, flatten
@@ -166,6 +167,13 @@ def test_places_are_written_out_only_for_what_matters() -> None:
         assert tracemalloc.get_traced_memory()[1] < 32_000_000
     finally:
         tracemalloc.stop()
+
+
+async def test_a_frame_of_another_transaction_is_the_nodes_fault() -> None:
+    """The block has no such transaction: the frame belongs to another block, or to none."""
+    frames = flatten([(TWO, frame("CALL"))], [], "node")
+    with pytest.raises(RailUnavailable, match=f"block {HASH}: a trace of {TWO}, which is not in it"):
+        await traced_transfers(frames, [ONE], BLOCK, AssetId("eip155:1/slip44:60"), LENS)
 
 
 def test_more_places_than_any_block_has_are_refused() -> None:

@@ -1,5 +1,9 @@
 """Balances before and after, and what they mean: blocks written by hand (HAZARDS S1 to S9)."""
 
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
 import pytest
 
 from indexer.rail import RailFault, RailUnavailable
@@ -153,3 +157,45 @@ def test_a_node_that_kept_no_balances_is_no_witness() -> None:
     """Another node may have them."""
     with pytest.raises(RailUnavailable, match="kept no balances"):
         told({**tx([PAYER, SHOP], [1, 2], [1, 3]), "meta": None})
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\x1b[31m", "x" * 6_000, "\u202e"])
+def test_names_that_could_not_be_stored_or_shown_are_the_nodes_fault(name: str) -> None:
+    """The signature, an account beside ours, a mint, and a program: nothing of it is proven, so it halts nothing."""
+    odd = [
+        tx([PAYER, SHOP], [1, 2], [1, 3], signature=name),
+        tx([PAYER, SHOP, name], [1, 2, 0], [1, 3, 0]),
+        tx([PAYER, AUX], [9, 9], [9, 9], post=[held(1, 5, mint=name)]),
+        tx([PAYER, AUX], [9, 9], [9, 9], post=[held(1, 5, program=name)]),
+    ]
+    for each in odd:
+        with pytest.raises(RailUnavailable):
+            told(each)
+
+
+@pytest.mark.parametrize("amount", [2**64, 10**19 * 2])
+def test_more_than_sixty_four_bits_is_no_payment(amount: int) -> None:
+    for each in (
+        tx([PAYER, AUX], [9, 9], [9, 9], post=[held(1, amount)]),
+        tx([PAYER, SHOP], [1, 0], [1, amount]),
+        tx([PAYER, AUX], [9, 9], [9, 9], post=[held(2, 5)]),
+    ):
+        with pytest.raises(RailFault, match="is no payment"):
+            told(each)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: told["transaction"].update(signatures=[]),
+        lambda told: told["meta"]["postTokenBalances"].append(held(-1, 5)),
+        lambda told: told["meta"]["postTokenBalances"].append(held(65_536, 5)),
+        lambda told: told["meta"]["preBalances"].append(-1),
+    ],
+    ids=["no signature", "an account before the first", "an account beyond all", "a negative balance"],
+)
+def test_positions_that_no_transaction_has_are_of_the_wrong_shape(change: Callable[[dict[str, Any]], None]) -> None:
+    payment = tx([PAYER, SHOP], [1, 2], [1, 3])
+    change(payment)
+    with pytest.raises(msgspec.ValidationError):
+        told(payment)

@@ -187,7 +187,10 @@ async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) 
     cancel = ("invoice", "cancel", made.id, "--note", "changed his mind", "--actor", "ann")
     assert await shell.told(*cancel) == "cancelled\n"
     last = (await shell.data("explain", made.id))["transitions"][-1]
-    assert (last["cause"], last["evidence"]) == ("operator", {"actor": "ann", "note": "changed his mind"})
+    assert (last["cause"], last["evidence"]) == (
+        "operator",
+        {"actor": "ann", "note": "changed his mind", "login": "postgres"},
+    )
     paid = await stage.invoice(100)
     await stage.pay(paid)
     await stage.mine(3)
@@ -205,7 +208,7 @@ async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: Stag
     assert "held        same card as 7" in await shell.told("invoice", "show", tx)
     assert await shell.data("invoice", "release", made.id) == {"invoice": str(made.id), "state": "paid"}
     held, released = (await shell.data("explain", made.id))["transitions"][-2:]
-    assert held["evidence"] == {"actor": person(), "reason": "same card as 7"}
+    assert held["evidence"] == {"actor": person(), "reason": "same card as 7", "login": "postgres"}
     assert (released["cause"], released["reason"], released["to_state"]) == ("operator", "released", "paid")
 
     refund = ["invoice", "refund", made.address, "--tx"]

@@ -71,7 +71,9 @@ def url_secrets(text: str) -> Iterator[str]:
     yield from filter(None, (parts.query, parts.fragment))
     yield from (each for each in parts.path.split("/") if len(each) >= KEY_LEAST)
     if parts.path.strip("/"):
-        yield text.partition("://")[2].partition("/")[2]
+        # A short path such as /hook is hidden as one, and not wherever its letters stand.
+        rest = text.partition("://")[2].partition("/")[2]
+        yield rest if len(rest) >= KEY_LEAST else f"/{rest}"
 
 
 def place_of_url(text: str) -> str | None:

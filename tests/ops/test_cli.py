@@ -351,7 +351,11 @@ async def test_what_an_invoice_cannot_be(shell: Shell, stage: Stage, more: list[
 
 async def test_texts_from_outside_cannot_speak_to_the_terminal(shell: Shell, stage: Stage) -> None:
     address = await stage.sim.new_address()
-    await shell.run(*shell.create("\x1b[2Jgone", address, "--amount", "5"))
+    refused = await shell.run(*shell.create("\x1b[2Jgone", address, "--amount", "5"))
+    assert (refused.exit_code, "\x1b" in refused.stderr) == (Exit.WRONG, False)
+    await shell.run(*shell.create("gone", address, "--amount", "5"))
+    # Older versions took it.
+    await stage.database.rows("update railwatch.invoices set order_id = $1", "\x1b[2Jgone")
     assert "\x1b" not in await shell.told("invoice", "list")
     assert "\x1b" not in await shell.told("explain", "shop/\x1b[2Jgone")
 

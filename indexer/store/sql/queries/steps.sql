@@ -176,8 +176,10 @@ with touched as (
     from wanted
     cross join lateral (
         select * from railwatch.exception_transfers t where t.detection_id = wanted.id and t.left_at is null offset 0) t
+    -- Said so that no plan goes by the index of all that stands.
     cross join lateral (
-        select * from railwatch.exceptions e where e.id = t.exception_id and e.ended_at is null offset 0) e
+        select * from railwatch.exceptions e
+        where e.id = t.exception_id and coalesce(e.ended_at, 'infinity') = 'infinity' offset 0) e
     group by e.invoice_id
 )
 select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.time_basis, i.tolerance_bps, i.held,

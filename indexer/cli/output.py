@@ -41,6 +41,17 @@ def say(text: object, *, err: bool = False) -> None:
     click.echo(printable(text, LINE_MOST), err=err)
 
 
+def say_lines(text: str, *, err: bool = False) -> None:
+    """Print several lines for people, whatever is in each."""
+    for line in text.split("\n"):
+        say(line, err=err)
+
+
+def show_progress(text: str) -> None:
+    """Write ``text`` on stderr over what was written there before."""
+    click.echo(f"\r{printable(text, LINE_MOST)}", nl=False, err=True)
+
+
 def complain(text: str) -> None:
     """Print an error of one or several lines on stderr, each without a secret."""
     for line in hidden(text).split("\n")[:LINES_MOST]:

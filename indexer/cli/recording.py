@@ -12,7 +12,7 @@ import click
 from indexer.cli.exits import Exit, NotFound, Unusable, Wrong
 from indexer.cli.lookup import rail_config
 from indexer.cli.options import config_option, json_option
-from indexer.cli.output import emit, emit_line
+from indexer.cli.output import emit, emit_line, say, say_lines, show_progress
 from indexer.config import Config, RailConfig
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def record(
     if as_json:
         emit_line({"file": str(file), **asdict(end)})
     else:
-        click.echo(_summary(file, end))
+        say_lines(_summary(file, end))
 
 
 async def _record(
@@ -141,7 +141,7 @@ def _report(progress: "Progress", as_json: bool) -> None:
         return
     height = "no block yet" if progress.height is None else f"block {progress.height} ({progress.blocks} followed)"
     text = f"{progress.seconds:6.0f} s  {progress.answers} answers  {progress.megabytes:.1f} MB  {height}"
-    click.echo(f"\r{text}", nl=False, err=True)
+    show_progress(text)
 
 
 def _summary(file: Path, end: "Progress") -> str:
@@ -200,13 +200,13 @@ def replay(as_json: bool, invoices: Path | None, database: str | None, keep: boo
             }
         )
     else:
-        click.echo(render_ledger(outcome.ledger), nl=False)
+        say_lines(render_ledger(outcome.ledger).removesuffix("\n"))
     if outcome.missing is not None:
-        click.echo(f"railwatch: the replay ended early: {outcome.missing}", err=True)
+        say(f"railwatch: the replay ended early: {outcome.missing}", err=True)
     if recording.cut is not None:
-        click.echo(f"railwatch: the recording ends at {recording.length:.1f} s, early: {recording.cut}", err=True)
+        say(f"railwatch: the recording ends at {recording.length:.1f} s, early: {recording.cut}", err=True)
     if keep:
-        click.echo(f"railwatch: kept in database {place}", err=True)
+        say(f"railwatch: kept in database {place}", err=True)
     click.get_current_context().exit(Exit.OK if complete else Exit.WRONG)
 
 

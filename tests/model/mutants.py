@@ -120,7 +120,7 @@ MUTANTS = [
         "no-look-back",
         "registration cannot race",
         "indexer/daemon/registrar.py",
-        "boundary.cursor.height - follower.recorder.traits.lookback,",
+        "boundary.cursor.height - max(follower.recorder.traits.lookback, follower.node.traits.lookback),",
         "boundary.cursor.height,",
     ),
     Mutant(
@@ -141,8 +141,8 @@ MUTANTS = [
     Mutant(
         "dropped-when-mined",
         "what a block has just taken is not dropped",
-        "indexer/daemon/follower.py",
-        "if heads.latest.hash != self._known_cursor.hash or heads.claimed_height is not None:",
+        "indexer/daemon/mempool_poller.py",
+        "if heads.latest.hash != cursor.hash or heads.claimed_height is not None:",
         "if False:",
     ),
     Mutant(

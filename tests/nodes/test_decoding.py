@@ -101,8 +101,8 @@ def test_what_is_no_json_of_the_expected_shape_is_the_nodes_fault(raw: bytes) ->
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b'""', b"0", b"[[],{}]"])
 def test_bytes_alone_bound_no_memory_so_values_are_counted(value: bytes) -> None:
-    """An empty array is three bytes, and sixty once it is decoded: 60 MB of them would be 1.2 GB (8 MB here)."""
-    raw = b"[" + b",".join([value] * (8 * MEGABYTE // (len(value) + 1))) + b"]"
+    """An empty array is three bytes, and sixty once it is decoded: 60 MB of them would be 1.2 GB (10 MB here)."""
+    raw = b"[" + b",".join([value] * (10 * MEGABYTE // (len(value) + 1))) + b"]"
     tracemalloc.start()
     try:
         for read in (lambda: decode(raw, ANYTHING, "node"), lambda: decode_each(raw, ANYTHING, "node")):

@@ -20,8 +20,8 @@ class ShoutsItsChainId(Broken):
 
 @caught_by("the_native_asset_is_the_one_that_the_traits_name", "the_traits_make_sense_together")
 class HasWrongTraits(Broken):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    async def _learn(self):
+        await super()._learn()
         self.traits = replace(self.traits, native_asset="slip44:60", native_complete=False)
 
 

@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from collections.abc import Iterator
+from ipaddress import ip_address
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from indexer.dsn import read_dsn
@@ -43,6 +44,44 @@ def check_url(text: str, schemes: tuple[str, ...]) -> None:
         parts = SplitResult("", "", "", "", "")
     if parts.scheme not in schemes or not (parts.hostname or parts.path):
         raise ValueError(f"is no URL that starts with {' or '.join(f'{each}://' for each in schemes)}")
+
+
+def check_host(url: str) -> None:
+    """Raise ValueError unless ``url`` names a host as people write one: a name, or an address in its usual notation.
+
+    ``https://2130706433/`` and ``https://0x7f.1/`` are 127.0.0.1 to some libraries, and nothing to others.
+    """
+    parts = _split(url)
+    host = parts.hostname or ""
+    if not host or "@" in parts.netloc:
+        raise ValueError("must hold a host, and no user or password")
+    if not parts.netloc.startswith("["):
+        labels = _ascii(host).removesuffix(".").split(".")
+        if not all(_LABEL.fullmatch(each) for each in labels):
+            raise ValueError("holds no host that a name server could know")
+        if _NUMBER.fullmatch(labels[-1]) and not _is_address(host):
+            raise ValueError("writes an address in an odd notation; give four decimal numbers, or a name")
+    elif not _is_address(host):
+        raise ValueError("holds no IPv6 address between its brackets")
+
+
+def _ascii(host: str) -> str:
+    try:
+        return host.encode("idna").decode() if not host.isascii() else host
+    except UnicodeError:
+        raise ValueError("holds no host that a name server could know") from None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
 
 def check_dsn(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from indexer.config.tables import NAME, Table
-from indexer.config.units import check_url, host_and_port, place_of_url
+from indexer.config.units import check_host, check_url, host_and_port, place_of_url
 from indexer.core.cases import SEVERITY
 from indexer.core.states import DetectionState, InvoiceState
 from indexer.rail.tables import read_proxy
@@ -88,8 +88,7 @@ class WebhookConfig(Table):
     @classmethod
     def _url(cls, value: SecretStr) -> SecretStr:
         check_url(value.get_secret_value(), ("https", "http"))
-        if "@" in (place := value.get_secret_value().split("/")[2]) or not place:
-            raise ValueError("must hold a host, and no user or password")
+        check_host(value.get_secret_value())
         return value
 
     @field_validator("events")

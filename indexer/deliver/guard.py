@@ -2,22 +2,43 @@
 
 The address is looked at when the socket for it is made, after every lookup and whatever the URL said. A name that
 resolves differently the second time, a number in an odd notation, or an IPv4 address in the clothes of IPv6 changes
-nothing about that.
+nothing about that. What is public is said here, row by row, and not by the library: its lists change with its version.
 """
 
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
-SERVICES_OF_CLOUDS = (ip_network("168.63.129.16/32"),)
+SERVICES_OF_CLOUDS = (IPv4Network("168.63.129.16/32"),)
 """Metadata that answers under a public address. The others are link-local, shared or unique-local, and not global."""
 
-NAT64 = (ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
-COMPATIBLE = ip_network("::/96")
+SPECIAL_4 = tuple(
+    IPv4Network(each)
+    for each in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+        *("192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+    )
+)
+"""IANA's registry of special-purpose IPv4 addresses (RFC 6890), whole, and multicast: no shop has one of these."""
+
+UNICAST_6 = IPv6Network("2000::/3")
+"""All of IPv6 that is given to anybody (RFC 4291). Whatever lies outside is inside of something."""
+
+SPECIAL_6 = tuple(
+    IPv6Network(each) for each in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+)
+"""What IANA's registry of special-purpose IPv6 addresses has within `UNICAST_6`: Teredo, 6to4 and documentation."""
+
+TRANSLATED = IPv6Network("64:ff9b::/96")
+"""How a network that has IPv6 only reaches a public IPv4 address (RFC 6052)."""
+
+NAT64 = (TRANSLATED, IPv6Network("64:ff9b:1::/48"))
+COMPATIBLE = IPv6Network("::/96")
 
 
 class Forbidden(OSError):
@@ -36,7 +57,7 @@ class Guard:
         address = meant(text)
         if any(address in network for network in self._allowed):
             return
-        if not is_public(address):
+        if not is_public(ip_address(text.partition("%")[0])):
             raise Forbidden(f"{address} is not a public address, and [deliver] allow does not name its network")
         if self._plain:
             raise Forbidden(f"{address} is public, and events go there over https only")
@@ -66,6 +87,9 @@ def _unwrapped(address: IPv6Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether it belongs to nobody's inside."""
-    inside = address.is_multicast or address.is_reserved or any(address in each for each in SERVICES_OF_CLOUDS)
-    return address.is_global and not inside
+    """Return whether it belongs to nobody's inside. Of tunnels only NAT64's own prefix may lead to a public address."""
+    if isinstance(address, IPv4Address):
+        return not any(address in each for each in (*SPECIAL_4, *SERVICES_OF_CLOUDS))
+    if address.ipv4_mapped is not None or address in TRANSLATED:
+        return is_public(_unwrapped(address))
+    return address in UNICAST_6 and not any(address in each for each in SPECIAL_6)

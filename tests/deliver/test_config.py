@@ -46,6 +46,26 @@ def test_a_good_one(tmp_path: Path) -> None:
         ({"secret": "whsec_" + "!" * 40}, "webhook[shop].secret: is no webhook secret"),
         ({"url": "ftp://shop.example/key-in-the-path"}, "webhook[shop].url: is no URL that starts with https://"),
         ({"url": "https://me:pw@shop.example/key-in-the-path"}, "webhook[shop].url: must hold a host, and no user"),
+        *(
+            ({"url": f"{url}key-in-the-path"}, f"webhook[shop].url: {words}")
+            for url, words in {
+                "https:shop.example/": "must hold a host",
+                "https:///": "must hold a host",
+                "https://[::1/": "is no URL",
+                "https://[]/": "is no URL",
+                "https://[shop]/": "",
+                "https://shop.example:port/": "is no URL",
+                "https://shop.example:99999/": "is no URL",
+                "https://x..y/": "holds no host",
+                "https://shop example/": "holds no host",
+                "https://-shop.example/": "holds no host",
+                "https://2130706433/": "writes an address in an odd notation",
+                "https://127.1/": "writes an address in an odd notation",
+                "https://0x7f.1/": "writes an address in an odd notation",
+                "https://0177.0.0.1/": "writes an address in an odd notation",
+                "https://shop.0x7f/": "writes an address in an odd notation",
+            }.items()
+        ),
         ({"events": ["invoice.payed"]}, "fit no event: 'invoice.payed'; did you mean 'invoice.paid'?"),
         ({"events": []}, "webhook[shop].events"),
         ({"name": "a b"}, "webhook[a b].name: 'a b' is no name"),

@@ -86,6 +86,8 @@ lock:  ## pin again what pyproject.toml asks for (needs uv)
 		pyproject.toml -o requirements/run.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--extra dev --extra build -c requirements/run.lock pyproject.toml -o requirements/dev.lock
+	printf '%s\n' hatchling editables | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-annotate --no-emit-index-url -c requirements/dev.lock - -o requirements/build.lock
 
 clean:
 	rm -rf $(VENV) .dev .railwatch bench-results

@@ -42,3 +42,24 @@ def test_it_does_not_restart_what_only_a_person_can_mend(service: configparser.S
 def test_the_embedded_server_is_left_to_the_daemon(service: configparser.SectionProxy) -> None:
     assert service["KillMode"] == "mixed"
     assert int(service["TimeoutStopSec"]) > 4 + 40
+
+
+DELIVERER = UNIT.with_name("railwatch-deliver.service")
+
+
+@pytest.mark.parametrize("unit", [UNIT, DELIVERER], ids=lambda unit: unit.stem)
+def test_a_unit_has_bounds(unit: Path) -> None:
+    lines = unit.read_text().splitlines()
+    for key in ("MemoryHigh", "MemoryMax", "TasksMax", "StartLimitIntervalSec", "StartLimitBurst", "LimitNOFILE"):
+        assert sum(line.startswith(f"{key}=") for line in lines) == 1, key
+
+
+def test_what_builds_the_package_is_pinned_with_hashes_as_the_rest_is() -> None:
+    folder = UNIT.parents[1] / "requirements"
+    pins = [line.split()[0] for line in (folder / "build.lock").read_text().splitlines() if "==" in line]
+    development = (folder / "dev.lock").read_text()
+    assert {"hatchling", "editables"} < {each.partition("==")[0] for each in pins}
+    assert all(f"{each} " in development for each in pins), "the same versions as in development"
+    steps = (UNIT.with_name("README.md")).read_text()
+    assert "--require-hashes -r requirements/build.lock" in steps
+    assert "--no-deps --no-build-isolation ." in steps

@@ -118,9 +118,10 @@ async def _apply_next(connection: Connection) -> Migration | None:
 async def _lock_book(connection: Connection) -> None:
     """Hold the book to the commit. Raises `StoreUnavailable` with the name of whoever holds it for too long."""
     while True:
-        book = await _book(connection)
+        book = BOOK
         try:
             async with connection.transaction():
+                book = await _book(connection) or EARLY_BOOK
                 await connection.execute("set local lock_timeout = '20s'")
                 await connection.execute(f"lock table {book} in share row exclusive mode")
                 return
@@ -141,7 +142,12 @@ async def missing_roles(connection: Connection) -> list[str]:
 
 async def require_current(connection: Connection) -> None:
     """Raise `SchemaMismatch` unless the schema is exactly the one that this version knows."""
-    missing = await _missing(connection)
+    while True:
+        try:
+            missing = await _missing(connection)
+            break
+        except asyncpg.UndefinedTableError:
+            continue  # A migrator has moved the book between two statements of ours.
     if missing:
         raise SchemaMismatch(
             f"the database lacks migration {missing[0].version:04} ({missing[0].name}); run `railwatch migrate`"

@@ -21,7 +21,7 @@ async def test_a_hold_outlasts_what_the_chain_says_and_a_release_takes_it_all_in
     assert (line["from_state"], line["to_state"], line["reason"], line["cause"]) == (
         *("created", "flagged", "held", "operator"),
     )
-    assert line["evidence"] == {"actor": "ann", "reason": "looks odd"}
+    assert line["evidence"] == {"actor": "ann", "reason": "looks odd", "login": "postgres"}
     assert await stage.database.value("select held from railwatch.invoices where id = $1", invoice.id) == "looks odd"
 
     await stage.pay(invoice)
@@ -32,7 +32,7 @@ async def test_a_hold_outlasts_what_the_chain_says_and_a_release_takes_it_all_in
     assert (line["from_state"], line["to_state"], line["reason"], line["cause"]) == (
         *("flagged", "paid", "released", "service"),
     )
-    assert line["evidence"] == {"actor": "bob", "held": "looks odd"}
+    assert line["evidence"] == {"actor": "bob", "held": "looks odd", "login": "postgres"}
     assert line["confirmed_amount"] == 100
     row = await stage.database.row("select held, settled_at from railwatch.invoices where id = $1", invoice.id)
     assert row is not None

@@ -21,6 +21,7 @@ async def test_a_payment_is_given_back_in_two_parts(stage: Stage) -> None:
     )
     assert (line["rail"], line["tx_id"]) == (stage.chain.name, "back-1")
     assert line["evidence"] == {
+        "login": "postgres",
         "actor": "ann",
         "reason": "damaged",
         "amount": "40",
@@ -188,6 +189,7 @@ async def test_finance_writes_down_where_an_order_was_booked(stage: Stage) -> No
     assert await stage.database.value(told, invoice.id) == ["payout 7", "correction 8"]
     assert await stage.path(invoice, "settlement") == [("recorded", "settled")] * 2
     assert (await last_line(stage, invoice, "settlement"))["evidence"] == {
+        "login": "postgres",
         "actor": "finance",
         "reference": "correction 8",
     }

@@ -34,7 +34,7 @@ async def test_an_exception_is_resolved_with_a_word_and_a_line(stage: Stage) -> 
         *("open", "resolved", "wrong_asset", tx),
     )
     told = {"actor": "ann", "resolution": "refunded", "note": "ticket 4711", "transfers": 1, "sum": "7"}
-    assert line["evidence"] == told
+    assert line["evidence"] == {**told, "login": "postgres"}
     assert await stage.path(invoice, "exception") == [("open", "wrong_asset"), ("resolved", "wrong_asset")]
     await stage.mine(2)
     assert await stage.open_cases(invoice) == set()

@@ -7,7 +7,7 @@ from tests.fuzz.nodes.chains import chain_of
 from tests.fuzz.nodes.run import Fuzzer, fuzz, hostile_nodes
 
 MARKS = {"evm": pytest.mark.anvil, "bitcoin": pytest.mark.bitcoind, "solana": pytest.mark.solana}
-EXAMPLES = 40
+EXAMPLES = 25
 SEED = 1
 
 

@@ -55,6 +55,8 @@ def check_host(url: str) -> None:
     host = parts.hostname or ""
     if not host or "@" in parts.netloc:
         raise ValueError("must hold a host, and no user or password")
+    if not (url.isprintable() and len(host) <= HOST_MOST and _PLACE.fullmatch(parts.netloc) and parts.port != 0):
+        raise ValueError("holds no host that a name server could know, or no port")
     if not parts.netloc.startswith("["):
         labels = _ascii(host).removesuffix(".").split(".")
         if not all(_LABEL.fullmatch(each) for each in labels):
@@ -67,7 +69,8 @@ def check_host(url: str) -> None:
 
 def _ascii(host: str) -> str:
     try:
-        return host.encode("idna").decode() if not host.isascii() else host
+        # There and back, so that an xn-- form that stands for no name is found too.
+        return (host.encode() if host.isascii() else host.encode("idna")).decode("idna").encode("idna").decode()
     except UnicodeError:
         raise ValueError("holds no host that a name server could know") from None
 
@@ -80,6 +83,10 @@ def _is_address(text: str) -> bool:
     return True
 
 
+HOST_MOST = 253
+"""Characters of a host's name (RFC 1035, in text)."""
+
+_PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(:[0-9]+)?")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 

@@ -37,9 +37,6 @@ SPECIAL_6 = tuple(
 TRANSLATED = IPv6Network("64:ff9b::/96")
 """How a network that has IPv6 only reaches a public IPv4 address (RFC 6052)."""
 
-NAT64 = (TRANSLATED, IPv6Network("64:ff9b:1::/48"))
-COMPATIBLE = IPv6Network("::/96")
-
 
 class Forbidden(OSError):
     """The endpoint's address is one that nothing may be posted to."""
@@ -57,7 +54,7 @@ class Guard:
         address = meant(text)
         if any(address in network for network in self._allowed):
             return
-        if not is_public(ip_address(text.partition("%")[0])):
+        if not is_public(address):
             raise Forbidden(f"{address} is not a public address, and [deliver] allow does not name its network")
         if self._plain:
             raise Forbidden(f"{address} is public, and events go there over https only")
@@ -72,24 +69,21 @@ class Guard:
 
 
 def meant(text: str) -> Address:
-    """The address that packets to ``text`` reach: the IPv4 one, where IPv6 only wraps it."""
+    """Return the address that packets to ``text`` reach: the IPv4 one that is mapped, or that NAT64 translates to.
+
+    What other tunnels lead to depends on somebody's router, so they stay what they are, and are no public addresses.
+    """
     address = ip_address(text.partition("%")[0])
-    return address if isinstance(address, IPv4Address) else _unwrapped(address)
-
-
-def _unwrapped(address: IPv6Address) -> Address:
-    wrapped = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-    if wrapped is not None:
-        return wrapped
-    if any(address in network for network in NAT64) or (address in COMPATIBLE and int(address) > 1):
-        return IPv4Address(int(address) & 0xFFFFFFFF)
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in TRANSLATED:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
 
 def is_public(address: Address) -> bool:
-    """Return whether it belongs to nobody's inside. Of tunnels only NAT64's own prefix may lead to a public address."""
+    """Return whether it belongs to nobody's inside."""
     if isinstance(address, IPv4Address):
         return not any(address in each for each in (*SPECIAL_4, *SERVICES_OF_CLOUDS))
-    if address.ipv4_mapped is not None or address in TRANSLATED:
-        return is_public(_unwrapped(address))
     return address in UNICAST_6 and not any(address in each for each in SPECIAL_6)

@@ -51,6 +51,13 @@ def test_a_good_one(tmp_path: Path) -> None:
             for url, words in {
                 "https:shop.example/": "must hold a host",
                 "https:///": "must hold a host",
+                "https://[::1]x/": "",
+                "https://[fe80::1%25lo]/": "holds no host",
+                "https://x:/": "holds no host",
+                "https://x:0/": "holds no host",
+                "https://sh\top.example/": "holds no host",
+                "https://xn--a/": "holds no host",
+                f"https://{'a.' * 130}example/": "holds no host",
                 "https://[::1/": "is no URL",
                 "https://[]/": "is no URL",
                 "https://[shop]/": "",

@@ -1,5 +1,6 @@
 """Nothing is posted to the inside of a network unless it is allowed: judged by the address that is connected to."""
 
+import asyncio
 import socket
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -55,8 +56,27 @@ def test_what_is_allowed_is_allowed_in_any_clothes_and_nothing_beside_it() -> No
 
 
 def test_an_address_means_what_packets_reach() -> None:
-    assert str(meant("2002:7f00:1::")) == "127.0.0.1"
-    assert str(meant("2001:0:4136:e378:8000:63bf:80ff:fffe")) == "127.0.0.1"
+    assert str(meant("::ffff:127.0.0.1")) == "127.0.0.1"
+    assert str(meant("64:ff9b::7f00:1")) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "tunnel", ["2002:a01:203::1", "64:ff9b:1::a01:203", "2001:0:4136:e378:8000:63bf:f5fe:fdfc", "::10.1.2.3"]
+)
+def test_a_network_that_is_allowed_is_not_reached_through_a_tunnel(tunnel: str) -> None:
+    guard = Guard((ip_network("10.1.0.0/16"),), plain=True)
+    guard.check("10.1.2.3")
+    with pytest.raises(Forbidden):
+        guard.check(tunnel)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "0177.0.0.1"])
+async def test_an_odd_notation_is_judged_by_what_it_resolves_to(host: str) -> None:
+    """The configuration refuses them; what a lookup makes of one is looked at all the same."""
+    loop = asyncio.get_running_loop()
+    for info in await loop.getaddrinfo(host, 443, type=socket.SOCK_STREAM):
+        with pytest.raises(Forbidden, match="is not a public address"):
+            Guard((), plain=False).make_socket(info)
 
 
 @pytest.mark.parametrize("row", [*IPV4, *IPV6])

@@ -67,6 +67,24 @@ async def test_a_rescan_of_few_addresses_goes_by_filters_and_says_so(stage: Bitc
     assert (await stage.tables.path(invoice))[-1] == CONFIRMING
 
 
+async def test_an_address_in_capitals_stays_the_merchants_who_had_it(stage: BitcoinStage) -> None:
+    """BIP173 allows both spellings. A late customer's money must not reach whoever registers the other one."""
+    theirs = await stage.invoice()
+    await stage.database.value("select railwatch.cancel_invoice($1)", theirs.id)
+    ours = await stage.order(theirs.address.upper(), merchant_id="another")
+    await stage.tables.all_taken_in()
+    await stage.pay(theirs)
+    await stage.mine(2)
+    row = await stage.database.row(
+        "select watch_state, watch_error from railwatch.destinations where invoice_id = $1", ours.id
+    )
+    assert row is not None
+    assert tuple(row) == ("rejected", "the address belongs to another merchant")
+    [detection] = await stage.detections(theirs)
+    assert detection["kind"] == "unexpected"
+    assert await stage.detections(ours) == []
+
+
 async def test_every_kind_of_address_is_paid(stage: BitcoinStage) -> None:
     invoices = [await stage.order(await stage.sim.new_address(kind)) for kind in KINDS]
     invoices.append(await stage.order((await stage.sim.new_address()).upper()))

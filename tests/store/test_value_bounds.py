@@ -1,7 +1,9 @@
 """Every value that a caller may set has a bound, an address stays its merchant's, and locks are nobody else's."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from itertools import count
 from typing import Any
 
@@ -12,6 +14,7 @@ from indexer.store.database import Database
 from indexer.store.errors import Refused, SchemaMismatch
 from indexer.store.migrate import known_migrations, migrate
 from indexer.store.mirror import mirror
+from indexer.store.watches import WatchStore
 from tests.deliver.receiver import receiver
 from tests.deliver.shop import Shop, until, webhook
 from tests.store.test_contract import RAILS, order, refusal, way
@@ -169,6 +172,45 @@ async def test_two_merchants_that_register_one_address_at_once_do_not_both_get_i
         )
         refused = [each for each in outcomes if isinstance(each, BaseException)]
         assert [type(each) for each in refused] == [Refused, Refused], outcomes
+
+
+async def registered(shop: Database, merchant: str, **more: Any) -> Any:
+    """A destination of that merchant's at an address that nobody has registered in these letters."""
+    made = await shop.value("select railwatch.create_invoice($1)", order(merchant_id=merchant, destinations=[way()]))
+    return await shop.value(
+        "update railwatch.destinations set reference = $2 where invoice_id = $1 returning id",
+        made,
+        more.get("reference"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refused"),
+    [(None, None, True), (None, "r", True), ("r", None, True), ("r", "r", True), ("r", "s", False)],
+)
+async def test_another_spelling_of_an_address_does_not_make_it_another_merchants(
+    shop: Database, first: str | None, second: str | None, refused: bool
+) -> None:
+    """Only the rail's adapter knows that two texts are one address: the rule holds again when they are taken in."""
+    family = await shop.value("select family from railwatch.rails where name = 'plain'")
+    watches, key = WatchStore(shop, family), secrets.token_bytes(20)
+    theirs = await registered(shop, "victim", reference=first)
+    assert await watches.take_in([(theirs, key, "as it is shown")]) == {theirs: key}
+    await shop.rows("update railwatch.invoices set state = 'expired' where merchant_id = 'victim'")
+    ours = await registered(shop, "evil", reference=second)
+    assert (await watches.take_in([(ours, key, "as it is shown")]) == {}) is refused
+    row = await shop.row("select watch_state, watch_error, address_key from railwatch.destinations where id = $1", ours)
+    assert row is not None
+    if refused:
+        assert tuple(row) == ("rejected", "the address belongs to another merchant", None)
+    again = await registered(shop, "victim", reference=first)
+    assert await watches.take_in([(again, key, "as it is shown")]) == {again: key}, "its own merchant may use it again"
+
+
+async def test_display_takes_any_number(shop: Database) -> None:
+    for call in ("'NaN', 2", "'Infinity', 2", "1, 2147483647", "1, -2147483648"):
+        assert await shop.value(f"select railwatch.display({call})") is None
+    assert await shop.value("select railwatch.display(12345, 2)") == Decimal("123.45")
 
 
 async def test_batches_in_any_order_do_not_wait_for_each_other_in_a_circle(shop: Database) -> None:

@@ -2178,7 +2178,9 @@ end $$;
 comment on function railwatch.rename_rail is 'Give a rail another name, with all that belongs to it. Ids of transfers stay as they are. Refused while a daemon follows it.';
 
 create function railwatch.display(amount numeric, decimals int) returns numeric
-language sql immutable return trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric);
+language sql immutable
+return case when decimals between 0 and 255 and amount not in ('NaN', 'Infinity', '-Infinity')
+            then trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric) end;
 comment on function railwatch.display is 'Base units in display units, exactly; null where the decimals are not known.';
 
 create function railwatch.customer_state(state text, settled_at timestamptz) returns text

@@ -788,7 +788,9 @@ end $$;
 comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
 
 create or replace function railwatch.display(amount numeric, decimals int) returns numeric
-language sql immutable return trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric);
+language sql immutable
+return case when decimals between 0 and 255 and amount not in ('NaN', 'Infinity', '-Infinity')
+            then trim_scale((trunc(amount)::text || 'e-' || decimals)::numeric) end;
 comment on function railwatch.display is 'Base units in display units, exactly; null where the decimals are not known.';
 
 create or replace function railwatch.customer_state(state text, settled_at timestamptz) returns text

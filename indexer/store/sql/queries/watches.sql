@@ -48,11 +48,12 @@ where rail = $1 and watch_state = 'registered' and id <> all ($3::uuid[])
 order by address_key is not null, id limit $2
 
 -- name: take_in
--- Give parsed destinations their key, unless an open invoice holds the address already: the later one is rejected. Those
--- of one call share the family's next number, whose row is held to the commit: numbers come in the order of commits. Each
--- look for a holder names all columns of its index, whatever the tables held when it was planned. An invoice's other
--- destinations at the same address get the key at once, whichever rail they are on: else what is found before their turn
--- would pass for the wrong asset or network. One that only spells the address of another differently is rejected.
+-- Give parsed destinations their key, unless an open invoice or another merchant holds the address already, however it is
+-- spelled: the later one is rejected. Those of one call share the family's next number, whose row is held to the commit:
+-- numbers come in the order of commits. Each look for a holder names all columns of its index, whatever the tables held
+-- when it was planned. An invoice's other destinations at the same address get the key at once, whichever rail they are
+-- on: else what is found before their turn would pass for the wrong asset or network. One that only spells the address of
+-- another differently is rejected.
 with given as (
     select * from unnest($1::uuid[], $2::bytea[], $3::text[]) as t (id, key, display)
 ), clashing as (
@@ -67,6 +68,15 @@ with given as (
         where other.invoice_id <> mine.invoice_id and other.reference is not distinct from mine.reference
           and other.watch_state in ('registered', 'watching')) as holder,
         exists (
+            select from (
+                select o.invoice_id, o.reference, o.watch_state from railwatch.destinations o
+                where o.family = mine.family and o.address_key = given.key offset 0
+            ) as other
+            cross join lateral (select i.merchant_id from railwatch.invoices i where i.id = other.invoice_id offset 0) theirs
+            cross join lateral (select i.merchant_id from railwatch.invoices i where i.id = mine.invoice_id offset 0) ours
+            where theirs.merchant_id <> ours.merchant_id and other.watch_state <> 'rejected'
+              and (other.reference is null or other.reference = coalesce(mine.reference, other.reference))) as anothers,
+        exists (
             select from railwatch.destinations o
             where o.invoice_id = mine.invoice_id and o.position < mine.position and o.address_key = given.key
               and o.rail = mine.rail and o.asset = mine.asset and o.reference is not distinct from mine.reference
@@ -74,6 +84,8 @@ with given as (
         mine.invoice_id, mine.family, mine.address_folded, mine.reference, given.key, given.display
     from given
     cross join lateral (select * from railwatch.destinations d where d.id = given.id offset 0) mine
+), judged as (
+    select *, holder is not null or anothers or repeated as refused from clashing
 ), numbered as (
     insert into railwatch.watch_position as known (family, last_seq) values ($4, 1)
     on conflict (family) do update set last_seq = known.last_seq + 1
@@ -81,20 +93,21 @@ with given as (
 ), siblings as (
     update railwatch.destinations d
     set address_key = c.key, address = c.display, keyed_at = now(), keyed_seq = numbered.last_seq
-    from clashing c, numbered
+    from judged c, numbered
     where d.invoice_id = c.invoice_id and d.family = c.family and d.address_folded = c.address_folded
-      and d.reference is not distinct from c.reference and c.holder is null and not c.repeated
+      and d.reference is not distinct from c.reference and not c.refused
       and d.id <> all ($1::uuid[]) and d.watch_state not in ('watching', 'rejected', 'closed') and d.address_key is null
 )
 update railwatch.destinations d
-set address_key = case when c.holder is null and not c.repeated then given.key end,
+set address_key = case when not c.refused then given.key end,
     address = given.display,
     keyed_at = now(),
     keyed_seq = numbered.last_seq,
-    watch_state = case when c.holder is null and not c.repeated then d.watch_state else 'rejected' end,
-    watch_error = case when c.holder is not null then 'the address belongs to open invoice ' || c.holder
+    watch_state = case when not c.refused then d.watch_state else 'rejected' end,
+    watch_error = case when c.anothers then 'the address belongs to another merchant'
+                       when c.holder is not null then 'the address belongs to open invoice ' || c.holder
                        when c.repeated then 'the invoice asks for the same asset at the same address twice' end
-from given join clashing c on c.id = given.id, numbered
+from given join judged c on c.id = given.id, numbered
 where d.id = any ($1) and d.id = given.id and d.watch_state not in ('watching', 'rejected', 'closed')
 returning d.id, d.address_key, d.watch_state = 'registered' as taken
 

@@ -8,17 +8,16 @@ nothing and change nothing. What is needed and refused is told in one sentence t
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from adapters.bitcoin.methods import BY_NAME, METHODS
+from adapters.bitcoin.methods import METHODS
 from adapters.bitcoin.params import Chain
 from adapters.bitcoin.rpc import NOT_FOUND, NodeRefused, Rpc
-from indexer.rail import Ability, MethodsMissing, RailUnavailable
-from indexer.rail.abilities import ability, missing_words
+from indexer.rail import RailUnavailable
+from indexer.rail.served import Served
 
 NO_SUCH_TX = "0" * 63 + "1"
 """An id that no transaction and no block has: who serves the method says that it does not know it."""
 UNDERSTOOD = (NOT_FOUND, -1, -3, -8, -32602)
 """Codes of Core's `rpc/protocol.h` that only a node which serves the method gives: not found, in use, bad arguments."""
-NEEDED = tuple(method.name for method in METHODS if not method.fallback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,45 +37,34 @@ class Abilities:
 
 @dataclass(slots=True)
 class Asked:
-    """What one node said to each method: True, False, None for not known; and its words where it refused."""
+    """Asks one node for each method, once."""
 
     rpc: Rpc
-    answers: dict[str, tuple[bool | None, str]] = field(default_factory=dict)
+    served: Served = field(default_factory=lambda: Served(METHODS))
 
     async def serves(self, method: str, *params: object, understood: tuple[int, ...] = (NOT_FOUND,)) -> bool:
         """Ask once. ``understood``: codes of a refusal that only who serves the method gives.
 
         Raises what passes, for then nobody knows.
         """
-        if method not in self.answers:
+        if method not in self.served.said:
             refusal = (await self.rpc.call(method, *params)).refusal
             if refusal is not None and refusal.passes:
                 raise refusal
             self.note(method, None if refusal is None or refusal.code in understood else refusal)
-        return self.answers[method][0] is not False
+        return self.served.serves(method)
 
     async def might_serve(self, method: str, *params: object) -> bool:
         """Do as `serves` for what the rail can do without; what passes leaves it open, and counts as served."""
         try:
             return await self.serves(method, *params, understood=UNDERSTOOD)
         except RailUnavailable as passing:
-            self.answers[method] = (None, str(passing))
+            self.served.note(method, None, str(passing))
             return True
 
     def note(self, method: str, refusal: NodeRefused | None) -> None:
         """Keep what the node said."""
-        self.answers[method] = (True, "") if refusal is None else (False, str(refusal))
-
-    def table(self) -> list[Ability]:
-        """One row for each method of the whitelist."""
-        return [ability(method, *self.answers.get(method.name, (None, "not asked"))) for method in METHODS]
-
-    def check(self) -> None:
-        """Raise `MethodsMissing` if the node refuses what the rail cannot do without."""
-        missing = [method for method in NEEDED if self.answers.get(method, (None, ""))[0] is False]
-        if missing:
-            words = (missing_words(self.rpc.name, BY_NAME[method], self.answers[method][1]) for method in missing)
-            raise MethodsMissing("; ".join(words), self.table())
+        self.served.note(method, refusal is None, "" if refusal is None else str(refusal))
 
 
 async def find_abilities(asked: Asked, chain: Chain, rest: bool | None, mempool: bool, zmq: bool) -> Abilities:
@@ -102,7 +90,7 @@ async def find_abilities(asked: Asked, chain: Chain, rest: bool | None, mempool:
         await asked.might_serve("waitfornewblock", 1)
     await asked.might_serve("getpeerinfo")
     await asked.might_serve("getblockfrompeer", NO_SUCH_TX, 0)
-    asked.check()
+    asked.served.require(asked.rpc.name)
     served = rest is not False and await _serves_rest(asked.rpc, wanted=rest is True)
     return Abilities(abilities.raw, abilities.filters, abilities.bodies, abilities.mempool_info, served)
 

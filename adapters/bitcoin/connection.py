@@ -32,7 +32,7 @@ class Connection:
         """Connect, compare the chain (HAZARDS B19, E23), and learn what the node serves. Raises `RailUnavailable`."""
         await self._rpc.open()
         asked = self._asked
-        asked.answers.clear()
+        asked.served.said.clear()
         served = await asked.serves("getblockhash", 0) and await asked.serves("getblockchaininfo")
         if served:
             await self._source.identify()
@@ -41,7 +41,7 @@ class Connection:
 
     def abilities(self) -> list[Ability]:
         """What the node serves (`indexer.rail.TellsAbilities`), as it was learned on entering."""
-        return self._asked.table()
+        return self._asked.served.table()
 
     async def close(self) -> None:
         """Let go of the push and of all connections. Idempotent."""

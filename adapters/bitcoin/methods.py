@@ -25,5 +25,3 @@ METHODS = (
         "Bitcoin Core 23 or newer; allow it",
     ),
 )
-
-BY_NAME = {method.name: method for method in METHODS}

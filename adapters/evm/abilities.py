@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from adapters.evm import wire
-from adapters.evm.methods import BY_NAME, METHODS
+from adapters.evm.methods import METHODS
 from adapters.evm.refusal import Meaning, NodeRefused
 from adapters.evm.rpc import Call, NodeTimeout, Rpc
 from adapters.evm.tracing import Standing, Tracer
 from adapters.evm.want import Tracing
 from indexer.rail import Ability, MethodsMissing, RailUnavailable
-from indexer.rail.abilities import ability, missing_words
+from indexer.rail.served import Served
 
 NOBODY, NO_HASH = "0x" + "00" * 20, "0x" + "00" * 31 + "01"
 """An address that holds no contract, and a hash that nothing has: who serves the method says that it knows none."""
@@ -29,15 +29,15 @@ CORE = ("eth_chainId", "eth_getBlockByNumber")
 
 
 @dataclass(slots=True)
-class Served:
-    """What one node said to each method: True, False, None for not known; and its words where it refused."""
+class Abilities:
+    """What one node serves, and when that was learned."""
 
-    answers: dict[str, tuple[bool | None, str]] = field(default_factory=dict)
+    served: Served = field(default_factory=lambda: Served(METHODS))
     _at: float = float("-inf")
 
     def serves(self, method: str) -> bool:
-        """Whether the method may be asked: all but those that were refused."""
-        return self.answers.get(method, (None, ""))[0] is not False
+        """Return whether the method may be asked."""
+        return self.served.serves(method)
 
     @property
     def is_fresh(self) -> bool:
@@ -70,42 +70,43 @@ class Served:
             (("eth_call", ({"to": NOBODY, "data": "0x"}, "latest")), True),
         ]
         said = await _ask(rpc, [call for call, _ in probes])
-        self.answers = {method: _read(told, strict=True) for method, told in zip(CORE, core, strict=True)}
+        self.served = Served(METHODS)
+        for method, told in zip(CORE, core, strict=True):
+            self.served.note(method, *_read(told, strict=True))
         for ((method, _), strict), told in zip(probes, said, strict=True):
-            self.answers[method] = _read(told, strict=strict)
+            self.served.note(method, *_read(told, strict=strict))
         self._at = time.monotonic()
 
     def note_tracing(self, tracer: Tracer) -> None:
         """Take over what `Tracer.probe` found out."""
         for way, standing in tracer.standing.items():
             if standing is Standing.WORKS:
-                self.answers[way.value] = (True, "")
+                self.served.note(way.value, True)
             elif words := tracer.refused.get(way.value):
-                self.answers[way.value] = (False, words)
+                self.served.note(way.value, False, words)
             else:
-                self.answers.setdefault(way.value, (None, "not asked: the other one is served"))
+                self.served.said.setdefault(way.value, (None, "not asked: the other one is served"))
 
     def table(self, *, native: bool, pushed: bool) -> list[Ability]:
         """One row for each method of the whitelist. ``native``: ether is watched; ``pushed``: ``ws`` is configured."""
-        rows = [ability(method, *self.answers.get(method.name, (None, ""))) for method in METHODS]
-        rows = [_not_needed(row, native=native, pushed=pushed) for row in rows]
-        return [replace(row, fallback="") if row.method in self._needed(native=native) else row for row in rows]
+        rows = [_not_needed(row, native=native, pushed=pushed) for row in self.served.table("")]
+        needed = self._also_needed(native=native)
+        return [replace(row, fallback="") if row.method in needed else row for row in rows]
 
     def check(self, name: str, *, native: bool) -> None:
         """Raise `MethodsMissing` if the node refuses what the rail cannot do without."""
-        missing = [method for method in self._needed(native=native) if not self.serves(method)]
-        if missing:
+        try:
+            self.served.require(name, self._also_needed(native=native))
+        except MethodsMissing as missing:
             self._at = float("-inf")
-            words = "; ".join(missing_words(name, BY_NAME[method], self.answers[method][1]) for method in missing)
-            raise MethodsMissing(words, self.table(native=native, pushed=True))
+            raise MethodsMissing(str(missing), self.table(native=native, pushed=True)) from None
 
-    def _needed(self, *, native: bool) -> list[str]:
-        needed = [method.name for method in METHODS if not method.fallback]
+    def _also_needed(self, *, native: bool) -> list[str]:
         traced = self.serves(Tracing.FLAT.value) or self.serves(Tracing.TREE.value)
         if native and not traced and not self.serves("eth_getBlockReceipts"):
             # Whether a transaction failed is in its receipt alone, and one that failed pays nobody (E1).
-            needed.append("eth_getTransactionReceipt")
-        return needed
+            return ["eth_getTransactionReceipt"]
+        return []
 
 
 def _not_needed(row: Ability, *, native: bool, pushed: bool) -> Ability:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from adapters.evm import wire
-from adapters.evm.abilities import Served
+from adapters.evm.abilities import Abilities
 from adapters.evm.balances import balances
 from adapters.evm.chains import DEVELOPMENT
 from adapters.evm.decode import Lens
@@ -55,7 +55,7 @@ class Learned:
         self.endpoint = Endpoint()
         self.stride = Stride()
         self.gap = Gap()
-        self.served = Served()
+        self.abilities = Abilities()
         self.ways = Ways()
         self.block_seconds: float | None = None
 
@@ -70,7 +70,7 @@ class Connection:
         self._ahead = MOVED if chain_id in DEVELOPMENT else AHEAD
         self._source = Source(self._rpc, Tracer(self._rpc, learned.gap, learned.ways), self._ahead)
         self._stride = learned.stride
-        self._served = learned.served
+        self._abilities = learned.abilities
         self._learned = learned
         self._metered = node.metered
         self._tags: tuple[float, BlockRef | None, BlockRef | None] = (float("-inf"), None, None)
@@ -91,19 +91,19 @@ class Connection:
         """Connect, prove the chain, and learn what the node serves, tracing too if ether is watched (E2, E23)."""
         self._native = native
         await self._rpc.open()
-        if not self._served.is_fresh:
-            await self._served.learn(self._rpc)
-        if self._served.serves("eth_chainId"):
+        if not self._abilities.is_fresh:
+            await self._abilities.learn(self._rpc)
+        if self._abilities.serves("eth_chainId"):
             self._check_chain(await self._rpc.call("eth_chainId"))
-        if self._served.serves("eth_getBlockByNumber"):
+        if self._abilities.serves("eth_getBlockByNumber"):
             await check_identity(self._rpc, self._chain_id)
             if native:
                 await self._source.tracer.probe()
-                self._served.note_tracing(self._source.tracer)
-        self._served.check(self._name, native=native)
+                self._abilities.note_tracing(self._source.tracer)
+        self._abilities.check(self._name, native=native)
         if self._learned.block_seconds is None and self._chain_id not in DEVELOPMENT:
             self._learned.block_seconds = await block_seconds(self._source)
-        self._source.one_receipt = self._served.serves("eth_getTransactionReceipt")
+        self._source.one_receipt = self._abilities.serves("eth_getTransactionReceipt")
 
     @property
     def block_seconds(self) -> float | None:
@@ -117,7 +117,7 @@ class Connection:
 
     async def abilities(self) -> list[Ability]:
         """What the node serves (`indexer.rail.TellsAbilities`), as it was learned on entering."""
-        return self._served.table(native=self._native, pushed=self._push is not None)
+        return self._abilities.table(native=self._native, pushed=self._push is not None)
 
     async def close(self) -> None:
         """Let go of the websocket and of all connections. Idempotent."""
@@ -161,7 +161,7 @@ class Connection:
         want = self._want(lens)
         if len(span) == 1:
             return await scan_block(self._source, span, want, lens)
-        by_index = self._served.serves("eth_getTransactionReceipt") or self._served.serves("eth_getBlockReceipts")
+        by_index = self._abilities.serves("eth_getTransactionReceipt") or self._abilities.serves("eth_getBlockReceipts")
         keys = watches.few(FEW) if span.sparse and len(watches) and by_index else None
         if keys is not None:
             return await look_back(self._source, self._stride, span, want, lens, tuple(keys))
@@ -189,7 +189,7 @@ class Connection:
 
     async def _height(self) -> int:
         """The head's height, for the stall timer of the push."""
-        if not self._served.serves("eth_blockNumber"):
+        if not self._abilities.serves("eth_blockNumber"):
             ref = await self._source.at("latest")
             return -1 if ref is None else ref.height
         text = (await self._rpc.call("eth_blockNumber")).read(wire.text_decoder)

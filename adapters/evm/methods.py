@@ -58,5 +58,3 @@ METHODS = (
     Method("eth_call", "comparing token balances; decimals in railwatch check", "token balances are not compared", ETH),
     Method("eth_subscribe", "being woken, over ws", "the daemon polls", WS),
 )
-
-BY_NAME = {method.name: method for method in METHODS}

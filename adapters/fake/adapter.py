@@ -22,7 +22,6 @@ from indexer.rail import (
     BlockRef,
     ChainId,
     Heads,
-    MethodsMissing,
     NotKept,
     RailUnavailable,
     Scanned,
@@ -31,8 +30,8 @@ from indexer.rail import (
     Transfer,
     Watches,
 )
-from indexer.rail.abilities import ability, missing_words
 from indexer.rail.boundary import only_rail_errors
+from indexer.rail.served import Served
 
 T = TypeVar("T")
 
@@ -47,7 +46,7 @@ class FakeAdapter:
     def __init__(self, node: FakeNode, chain_id: ChainId, *, timeout: float = 1.0, silence: float = 30.0) -> None:
         self.chain_id = chain_id
         self.traits = traits_of(node.chain.rules)
-        self._refused: dict[str, str] = {}
+        self._served = Served(METHODS)
         self._node = node
         self._timeout = timeout
         self._silence = silence
@@ -145,7 +144,7 @@ class FakeAdapter:
     @only_rail_errors
     async def abilities(self) -> Sequence[Ability]:
         """`indexer.rail.TellsAbilities`: what the node serves of `adapters.fake.methods`."""
-        return [ability(each, each.name not in self._refused, self._refused.get(each.name, "")) for each in METHODS]
+        return self._served.table()
 
     # The rest
 
@@ -160,24 +159,21 @@ class FakeAdapter:
             "mempool": node.mempool,
             "balance": lambda: node.balance([], "", ""),
         }
-        self._refused = {}
+        self._served = Served(METHODS)
         for method in METHODS:
             try:
                 await self._ask(questions[method.name])
+                self._served.note(method.name, True)
             except RailUnavailable as error:
                 if not isinstance(error.__cause__, NotServed):
                     raise
-                self._refused[method.name] = str(error)
-        missing = [method for method in METHODS if not method.fallback and method.name in self._refused]
-        if missing:
-            name = f"the node of {self.chain_id}"
-            words = "; ".join(missing_words(name, method, self._refused[method.name]) for method in missing)
-            raise MethodsMissing(words, await self.abilities())
+                self._served.note(method.name, False, str(error))
+        self._served.require(f"the node of {self.chain_id}")
         served = traits_of(node.chain.rules)
         self.traits = replace(
             served,
-            has_pending=served.has_pending and "mempool" not in self._refused,
-            can_balance=served.can_balance and "balance" not in self._refused,
+            has_pending=served.has_pending and self._served.serves("mempool"),
+            can_balance=served.can_balance and self._served.serves("balance"),
         )
 
     async def _walk(self, span: Span) -> list[WireBlock]:

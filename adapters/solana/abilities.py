@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from adapters.solana.address import text_of
-from adapters.solana.methods import BY_NAME, METHODS
+from adapters.solana.methods import METHODS
 from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, Refused, Rpc, Unreadable
 from adapters.solana.wire import Reply
-from indexer.rail import Ability, MethodsMissing, RailUnavailable
-from indexer.rail.abilities import ability, missing_words
+from indexer.rail import Ability, RailUnavailable
+from indexer.rail.served import Served
 
 CONFIRMED = {"commitment": "confirmed"}
 NOBODY = text_of(b"nobody has the key of this .....")
@@ -33,18 +33,18 @@ _any: "msgspec.json.Decoder[Reply[Any]]" = msgspec.json.Decoder(Reply[Any])
 
 
 @dataclass(slots=True)
-class Served:
-    """What one node said to each method: True, False, None for not known; and its words where it refused."""
+class Abilities:
+    """What one node serves."""
 
     rpc: Rpc
-    answers: dict[str, tuple[bool | None, str]] = field(default_factory=dict)
+    served: Served = field(default_factory=lambda: Served(METHODS))
 
     async def learn(self, *, index: bool) -> None:
         """Ask for everything; for the ``index`` only if look-backs may use it.
 
         Raises `MethodsMissing` for what is needed and refused, `RailUnavailable` if the node is away.
         """
-        self.answers.clear()
+        self.served.said.clear()
         unanswered = 0
         slot = await self._ask("getSlot", CONFIRMED)
         at = slot if isinstance(slot, int) else 0
@@ -65,7 +65,7 @@ class Served:
         ]
         for method, params in probes:
             if method in INDEX and not index:
-                self.answers[method] = (None, "not asked: the option index is false")
+                self.served.note(method, None, "not asked: the option index is false")
                 continue
             try:
                 await self._ask(method, *params)
@@ -73,20 +73,16 @@ class Served:
                 unanswered += 1
                 if method == "getGenesisHash" or unanswered >= UNANSWERED_MOST:
                     raise
-                self.answers[method] = (None, str(away))
-        missing = [method.name for method in METHODS if not method.fallback and not self.serves(method.name)]
-        if missing:
-            words = (missing_words(self.rpc.name, BY_NAME[method], self.answers[method][1]) for method in missing)
-            raise MethodsMissing("; ".join(words), self.table(pushed=True))
+                self.served.note(method, None, str(away))
+        self.served.require(self.rpc.name)
 
     def serves(self, method: str) -> bool:
-        """Whether the method may be asked: all but those that were refused."""
-        return self.answers.get(method, (None, ""))[0] is not False
+        """Return whether the method may be asked."""
+        return self.served.serves(method)
 
     def table(self, *, pushed: bool) -> list[Ability]:
         """One row for each method of the whitelist. ``pushed``: ``ws`` is configured."""
-        websocket = "asked when the websocket is opened" if pushed else "no ws is configured"
-        return [ability(method, *self.answers.get(method.name, (None, websocket))) for method in METHODS]
+        return self.served.table("asked when the websocket is opened" if pushed else "no ws is configured")
 
     async def _ask(self, method: str, *params: Any) -> Any:
         """Put one question, and keep what it says of the method; returns the result if there is one."""
@@ -95,13 +91,13 @@ class Served:
         except Refused as refused:
             # A slot without a block, and one that was pruned, are answers: so is a node that calls itself unwell.
             if refused.code in (*MISSING, BLOCK_CLEANED_UP):
-                self.answers[method] = (True, "")
+                self.served.note(method, True)
             else:
-                self.answers[method] = (None if refused.passes else False, str(refused))
+                self.served.note(method, None if refused.passes else False, str(refused))
             return None
         except Unreadable:
             result = None
-        self.answers[method] = (True, "")
+        self.served.note(method, True)
         return result
 
 

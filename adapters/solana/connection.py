@@ -1,6 +1,6 @@
 """An open node: everything behind the seam that talks."""
 
-from adapters.solana.abilities import INDEX, Served
+from adapters.solana.abilities import INDEX, Abilities
 from adapters.solana.decode import NATIVE_ASSET, Lens
 from adapters.solana.history import NO_DATA, History
 from adapters.solana.node import SolanaNode
@@ -26,7 +26,7 @@ class Connection:
         self._index = index
         self._name = node.name
         self._rpc = Rpc(node)
-        self._served = Served(self._rpc)
+        self._abilities = Abilities(self._rpc)
         self.source = Source(self._rpc, chain_id)
         self._history = History(self._rpc)
         self._push = Push(Slots(node, self.source.slot).follow) if node.ws else None
@@ -34,14 +34,14 @@ class Connection:
     async def open(self) -> None:
         """Connect, learn what the node serves, and compare the chain. Raises `RailUnavailable`."""
         await self._rpc.open()
-        await self._served.learn(index=self._index)
-        self._index = self._index and all(self._served.serves(method) for method in INDEX)
-        self.source.limited = self._served.serves("getBlocksWithLimit")
+        await self._abilities.learn(index=self._index)
+        self._index = self._index and all(self._abilities.serves(method) for method in INDEX)
+        self.source.limited = self._abilities.serves("getBlocksWithLimit")
         await self.source.heads()
 
     def abilities(self) -> list[Ability]:
         """What the node serves (`indexer.rail.TellsAbilities`), as it was learned on entering."""
-        return self._served.table(pushed=self._push is not None)
+        return self._abilities.table(pushed=self._push is not None)
 
     async def close(self) -> None:
         """Let go of the websocket and of all connections. Idempotent."""
@@ -69,12 +69,12 @@ class Connection:
         """Why this could never be paid as asked for; None if it could (`adapters.solana.refuse`)."""
         if reference is not None and (why := bad_reference(reference)):
             return why
-        if not self._served.serves("getAccountInfo"):
+        if not self._abilities.serves("getAccountInfo"):
             return None
         found = await self._rpc.call(account_decoder, "getAccountInfo", address.text, NO_DATA)
         if why := not_an_owner(address, found.value):
             return why
-        checks_rent = self._served.serves("getMinimumBalanceForRentExemption")
+        checks_rent = self._abilities.serves("getMinimumBalanceForRentExemption")
         if asset != f"{self._chain_id}/{NATIVE_ASSET}" or not checks_rent:
             return None
         rent = await self._rpc.call(number_decoder, "getMinimumBalanceForRentExemption", 0)

@@ -24,5 +24,3 @@ METHODS = (
     Method("getMinimumBalanceForRentExemption", "refusing amounts below the rent", "it is not checked", FULL),
     Method("slotSubscribe", "being woken, over ws", "the daemon polls", "serve websockets, or leave ws out"),
 )
-
-BY_NAME = {method.name: method for method in METHODS}

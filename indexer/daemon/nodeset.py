@@ -208,21 +208,15 @@ class NodeSet:
             before = await adapter.block_at(height - 1)
             return found, (await adapter.scan(Span(before, found), watches)).transfers
 
-        reasons = []
-        agreeing = [each for each in self._nodes if each is self._current or (each.votes and not each.contradicts)]
-        for node in sorted(agreeing, key=lambda each: (each.name == first, each is self._current)):
-            try:
-                async with asyncio.timeout(REREAD_SECONDS):
-                    found, transfers = await node.ask(question)
-            except (RailError, TimeoutError) as away:
-                reasons.append(f"{node.name}: {away or 'no answer'}")
-                continue
+        def contradicts(node: Node, told: tuple[BlockRef, Sequence[Transfer]]) -> str | None:
+            found = told[0]
             if found.hash != block_hash and node is not self._current:
-                reasons.append(f"{node.name}: has block {found.hash} at height {height}")
-                continue
-            whole = node.adapter.traits.native_complete if node.adapter else False
-            return Reread(node.name, found.hash, transfers, whole)
-        raise RailUnavailable("; ".join(reasons))
+                return f"has block {found.hash} at height {height}"
+            return None
+
+        node, (found, transfers) = await self._second_opinion(question, first, contradicts)
+        whole = node.adapter.traits.native_complete if node.adapter else False
+        return Reread(node.name, found.hash, transfers, whole)
 
     async def reread_balances(
         self, keys: Sequence[bytes], asset: AssetId, block: tuple[int, str], first: str | None
@@ -241,16 +235,31 @@ class NodeSet:
             assert isinstance(adapter, TellsBalances)
             return found.hash, await adapter.balances(keys, asset, found)
 
+        node, (found, amounts) = await self._second_opinion(question, first)
+        return node.name, found, amounts
+
+    async def _second_opinion(
+        self,
+        question: Callable[[RailAdapter], Awaitable[Answer]],
+        first: str | None,
+        contradicts: Callable[[Node, Answer], str | None] = lambda _node, _told: None,
+    ) -> tuple[Node, Answer]:
+        """Ask nodes that agree with the majority, the one named ``first`` last, until one tells.
+
+        ``contradicts``: why an answer does not count. Raises `RailUnavailable` with what each said if none tells now.
+        """
         reasons = []
         agreeing = [each for each in self._nodes if each is self._current or (each.votes and not each.contradicts)]
         for node in sorted(agreeing, key=lambda each: (each.name == first, each is self._current)):
             try:
                 async with asyncio.timeout(REREAD_SECONDS):
-                    found, amounts = await node.ask(question)
+                    told = await node.ask(question)
             except (RailError, TimeoutError) as away:
                 reasons.append(f"{node.name}: {away or 'no answer'}")
                 continue
-            return node.name, found, amounts
+            if (why := contradicts(node, told)) is None:
+                return node, told
+            reasons.append(f"{node.name}: {why}")
         raise RailUnavailable("; ".join(reasons))
 
     @property

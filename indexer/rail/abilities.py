@@ -44,13 +44,3 @@ class TellsAbilities(Protocol):
         Each method is asked at most once for it, with arguments that cost little and change nothing. Raises
         `RailUnavailable` while the node does not answer at all.
         """
-
-
-def ability(method: Method, served: bool | None, answer: str = "") -> Ability:
-    """Return the row of ``method`` with what a node said to it."""
-    return Ability(method.name, method.needed_for, served, answer, method.fallback, method.remedy)
-
-
-def missing_words(node: str, method: Method, answer: str) -> str:
-    """The one sentence that says which needed method a node refuses, in which words, and which setting allows it."""
-    return f"{node} does not serve {method.name}, which the rail needs: {method.remedy} (it said: {answer})"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from weakref import WeakKeyDictionary
 
 from adapters.evm.address import burn_refusal, check_contract, parse_address
 from adapters.evm.node import EvmNode
@@ -34,9 +35,9 @@ from indexer.rail.tables import read_heights
 if TYPE_CHECKING:
     from adapters.evm.connection import Connection, Learned
 
-LEARNED: dict[tuple[str, str], Learned] = {}
-"""What the nodes of this process taught us, by rail and URL: a daemon that leaves a node and comes back starts from
-there. As many entries as nodes are configured. A cache: no answer depends on it."""
+LEARNED: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Learned]] = WeakKeyDictionary()
+"""What nodes taught us, by rail and URL: a daemon that leaves a node and comes back starts from there. It lives as long
+as the daemon's event loop: another one, with a clock of its own, knows nothing of it. No answer depends on it."""
 
 TRAITS = Traits(
     family="evm",
@@ -83,7 +84,8 @@ class EvmAdapter:
         # web3 takes 0.8 s to import: in a thread, so that the daemon's other rails do not stand still for it.
         module = await asyncio.to_thread(importlib.import_module, "adapters.evm.connection")
         bound_recursion()
-        learned = LEARNED.setdefault((self._name, self._node.http), module.Learned())
+        known = LEARNED.setdefault(asyncio.get_running_loop(), {})
+        learned = known.setdefault((self._name, self._node.http), module.Learned())
         connection: Connection = module.Connection(self._node, self.chain_id, learned)
         try:
             await connection.open(native=self._native)

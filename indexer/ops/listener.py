@@ -28,6 +28,8 @@ EXHAUSTED_PAUSE = 1.0
 TELL_EVERY = 60.0
 """Seconds between two lines of the log about that."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
+"""What a socket says that listens no more: to ask it again would never end."""
 
 REASONS = {
     200: "OK",
@@ -110,6 +112,8 @@ class Listening:
             try:
                 client, _ = await loop.sock_accept(listening)
             except OSError as error:
+                if error.errno in BROKEN:
+                    raise
                 if error.errno in EXHAUSTED:
                     await self._rest(listening, error)
                 # Anything else is about the one connection, which is gone already.

@@ -96,7 +96,8 @@ with given as (
     from judged c, numbered
     where d.invoice_id = c.invoice_id and d.family = c.family and d.address_folded = c.address_folded
       and d.reference is not distinct from c.reference and not c.refused
-      and d.id <> all ($1::uuid[]) and d.watch_state not in ('watching', 'rejected', 'closed') and d.address_key is null
+      and d.id <> all ($1::uuid[]) and d.watch_state not in ('watching', 'rejected', 'closed')
+      and coalesce(d.address_key, '') = ''  -- so said, it is no reason to go by the index of keys
 )
 update railwatch.destinations d
 set address_key = case when not c.refused then given.key end,

@@ -8,9 +8,11 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from indexer.daemon.steadiness import UNSTEADY_SECONDS
 from tests.model import oracle
 from tests.model.clock import StoryClock, story_time
 from tests.model.server import Server
+from tests.model.tables import read
 from tests.model.world import RAIL, STALL_AFTER, Setting, World
 
 T = TypeVar("T")
@@ -84,6 +86,8 @@ async def settle(world: World, *, fully: bool = False) -> None:
     ``fully``: the end of a story, at which everything is released and confirmed as well.
     """
     await _make_well(world)
+    await _becomes_exact(world, rescanned=False)
+    await _is_rescanned(world)
     await _becomes_exact(world)
     if fully:
         await world.passes(10)
@@ -102,9 +106,17 @@ async def _make_well(world: World) -> None:
         world.start()
     if (world.clock.now() - world.chain.tip.time).total_seconds() > STALL_AFTER - 60:
         world.chain.mine()
+    if world.flapped:
+        world.flapped = False
+        await world.passes(UNSTEADY_SECONDS)
+        world.chain.mine()
     await _until(world, world.is_at_tip, "the daemon does not follow")
     waiting = "select count(*) from railwatch.destinations where watch_state = 'registered'"
     await _until(world, lambda: _is_zero(world, waiting), "registrations wait")
+
+
+async def _is_rescanned(world: World) -> None:
+    """Look for what came before an address was watched, and farther back than anybody looks by himself."""
     await world.database.value("select railwatch.request_rescan($1, 0)", RAIL)
     waiting = "select count(*) from railwatch.rescans where finished_at is null"
     await _until(world, lambda: _is_zero(world, waiting), "rescans wait")
@@ -124,13 +136,13 @@ async def _until(world: World, condition: Any, what: str) -> None:
         await asyncio.sleep(0.005)
 
 
-async def _becomes_exact(world: World) -> None:
+async def _becomes_exact(world: World, *, rescanned: bool = True) -> None:
     deadline, quiet_since, before = time.monotonic() + PATIENCE, time.monotonic(), None
     while True:
         world.raise_for_dead_daemons()
         await world.reader.reads(world.database)
-        tables = await oracle.read(world.database)
-        wrong = oracle.differences(world, tables)
+        tables = await read(world.database)
+        wrong = oracle.differences(world, tables, rescanned=rescanned)
         if not wrong:
             return
         now, at_tip = time.monotonic(), await world.is_at_tip()

@@ -35,6 +35,8 @@ class Truth:
         """(when, the tip's time) of every change of the tip."""
         self.sent_at: dict[str, datetime] = {}
         """When each transaction was first heard of, by its id."""
+        self.absent_at: dict[str, datetime] = {}
+        """When it first was neither in a block nor waiting, after it had been."""
         chain.listeners.append(self._changed)
         self._changed()
 
@@ -73,6 +75,9 @@ class Truth:
             self.tips.append((now, tip.time))
         for tx in chain.waiting.values():
             self.sent_at.setdefault(tx.id, now)
+        present = chain.waiting.keys() | {tx.id for block in chain.line for tx in block.txs}
+        for gone in self.sent_at.keys() - present:
+            self.absent_at.setdefault(gone, now)
 
 
 def _credits(tx: Tx, block: Block | None) -> Iterator[Credit]:

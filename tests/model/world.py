@@ -92,9 +92,13 @@ class Acts:
     waived: dict[tuple[UUID, str], int] = field(default_factory=dict)
     """The same: what was given back out of a settled order by choice, below what it had asked for."""
     was_without_gold: bool = False
+    watched_at: dict[UUID, int] = field(default_factory=dict)
+    """By invoice: the tip's height at a moment when its addresses were watched already."""
 
     def copy(self) -> "Acts":
-        return Acts(list(self.orders), dict(self.surplus), dict(self.waived), self.was_without_gold)
+        return Acts(
+            list(self.orders), dict(self.surplus), dict(self.waived), self.was_without_gold, dict(self.watched_at)
+        )
 
 
 @dataclass(slots=True)
@@ -209,6 +213,8 @@ class World:
         self.lying: int | None = None
         self.lied = False
         """A node once contradicted the others, so that a second look at a block may have met another one there."""
+        self.flapped = False
+        """The chain went to and fro lately, which the daemon takes for two chains behind one address."""
         self.lagged = False
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
         self.reader = Reader()
@@ -365,8 +371,8 @@ class World:
         self, *, amount: int, gold: bool = False, both: bool = False, expires: int = 3600, closes: int = 2_592_000,
         basis: str = "first_seen", finalized: bool = False, known: int | None = None, accept: int = 600,
     ) -> None:  # fmt: skip
-        """Register an invoice at a new address, or at one that was paid or registered before (``known``)."""
-        used = [*self.unregistered, *(order.address for order in self.acts.orders)]
+        """Register an invoice at a new address, or at one that was registered or paid before (``known``; -1: lately)."""
+        used = [*(order.address for order in self.acts.orders), *self.unregistered]
         at = used[known % len(used)] if known is not None and used else address.render(self.chain.new_key())
         symbols = ["COIN", "GOLD"] if both else ["GOLD"] if gold else ["COIN"]
         self.named += 1
@@ -507,6 +513,27 @@ class World:
                 if tx not in kept and consumed.isdisjoint(tx.spends):
                     chain.resend(tx.id)
 
+    @verb
+    async def flaps(self, *, order: int, depth: int, times: int, milliseconds: int) -> None:
+        """The chain shows a branch of the same length for moments, in which the order is paid, and pushes nothing."""
+        chain, paid = self.chain, self.order(order)
+        depth = min(depth, DEEPEST, len(chain.line) - 2)
+        if depth < 1 or paid is None:
+            return
+        self.flapped = True
+        await self.passes(BLOCK_SECONDS)
+        tip = chain.tip.hash
+        other = chain.grow(chain.line[-depth - 1], [chain.send(self.output(paid.address, 50))])
+        for _ in range(depth - 1):
+            other = chain.grow(other)
+        for node in self.nodes():
+            node.silent = True
+        for branch in (other.hash, tip) * times:
+            chain.adopt(branch)
+            await asyncio.sleep(milliseconds / 1000)
+        for node in self.nodes():
+            node.silent = False
+
     def _change(self, tx_id: str, how: int) -> None:
         """What the transaction pays depends on the state before it, so that it pays something else from now on."""
         chain, tx = self.chain, self.chain.txs[tx_id]
@@ -583,7 +610,7 @@ class World:
         if back:
             liar.pin(self.chain.line[max(0, len(self.chain.line) - 1 - back)].hash)
         liar.make_up(blocks, self.output(paid.address, amount, self.coin not in paid.asks))
-        if early:
+        if early and self.chain.rules.finality is not None:
             liar.finality = 0
 
     def _is_first_liar(self) -> bool:
@@ -647,6 +674,18 @@ class World:
             async with asyncio.timeout(within / 1000):
                 while not await self.is_at_tip():  # noqa: ASYNC110 - it is in a database
                     await asyncio.sleep(0.004)
+
+    @verb
+    async def is_watched(self, *, within: int = 150) -> None:
+        """Wait until the newest order's addresses are watched, and note which blocks that promises to have seen."""
+        waiting = "select count(*) from railwatch.destinations where invoice_id = $1 and watch_state <> 'watching'"
+        if (newest := self.order(0)) is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within / 1000):
+                while await self.database.value(waiting, newest.id):  # noqa: ASYNC110 - it is in a database
+                    await asyncio.sleep(0.004)
+                self.acts.watched_at.setdefault(newest.id, self.chain.tip.height)
 
     async def is_at_tip(self) -> bool:
         """Whether what is committed reaches the chain's tip, and the rail says so."""

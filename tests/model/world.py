@@ -38,7 +38,7 @@ RULES = [
     Rules(mempool=False, horizon=9, lookback=5),
     Rules(finality=6, safe=3, lookback=5),
 ]
-NOTICED_WITHIN = 2.0
+NOTICED_WITHIN = 20.0
 """Seconds of real time in which a daemon on a busy machine notices that the newest block has grown old."""
 
 DEEPEST = 4
@@ -336,6 +336,11 @@ class World:
         """Return all nodes."""
         return [self.node(number) for number in range(self.setting.nodes)]
 
+    @property
+    def asked(self) -> int:
+        """How many questions the nodes were asked so far, which shows that a daemon goes on."""
+        return sum(node.asked for node in self.nodes())
+
     def order(self, number: int) -> Order | None:
         """Return an order by its number, which wraps around and counts from the newest; None without orders."""
         orders = self.acts.orders
@@ -371,7 +376,7 @@ class World:
         self, *, amount: int, gold: bool = False, both: bool = False, expires: int = 3600, closes: int = 2_592_000,
         basis: str = "first_seen", finalized: bool = False, known: int | None = None, accept: int = 600,
     ) -> None:  # fmt: skip
-        """Register an invoice at a new address, or at one that was registered or paid before (``known``; -1: lately)."""
+        """Register an invoice at a new address, or at one that was registered or paid before (``known``, -1: last)."""
         used = [*(order.address for order in self.acts.orders), *self.unregistered]
         at = used[known % len(used)] if known is not None and used else address.render(self.chain.new_key())
         symbols = ["COIN", "GOLD"] if both else ["GOLD"] if gold else ["COIN"]
@@ -580,6 +585,8 @@ class World:
         node %= self.setting.nodes
         if self.lying is not None and (self._honest_away() or node == self.lying):
             return
+        if self.lying is not None and kind in ("down", "hang") and self.setting.nodes == 2:
+            return  # Of two nodes the one that is left decides alone.
         troubled = self.node(node)
         match kind:
             case "lag":

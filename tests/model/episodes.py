@@ -10,7 +10,8 @@ from typing import Any
 Call = tuple[str, Mapping[str, Any]]
 Episode = Callable[[int], Iterator[Call]]
 
-FOLLOWED: Call = ("is_followed", {})
+FOLLOWED: Call = ("is_followed", {"within": 1000})
+SEEN: Call = ("is_seen", {})
 WATCHED: Call = ("is_watched", {})
 
 
@@ -48,7 +49,7 @@ def changes_in_its_block(n: int) -> Iterator[Call]:
     yield from _registers()
     yield from _registers()
     yield _pays()
-    yield FOLLOWED
+    yield SEEN
     yield _mines(1, change=1 + n % 5)
     yield FOLLOWED
 
@@ -122,8 +123,8 @@ def closes_over_a_payment(n: int) -> Iterator[Call]:
     yield _pays(100 if n % 4 else 40)
     if n % 2:
         yield _mines(1)
+    yield SEEN
     yield FOLLOWED
-    yield _breathes(40)
     yield "time_passes", {"seconds": 500}
     yield FOLLOWED
     yield _breathes(150)
@@ -256,8 +257,7 @@ def is_mined_while_asked(n: int) -> Iterator[Call]:
     yield "troubles", {"node": 0, "kind": "slow", "size": 4}
     for turn in range(3):
         yield _pays(40)
-        yield _breathes(60)
-        yield FOLLOWED
+        yield SEEN
         yield _breathes(3 * n + 7 * turn)
         yield _mines(1)
         yield _breathes(60)
@@ -267,8 +267,7 @@ def is_displaced(n: int) -> Iterator[Call]:
     """A rival takes the coins of what waits."""
     yield from _registers()
     yield _pays()
-    yield FOLLOWED
-    yield _breathes(40)
+    yield SEEN
     yield "replaces", {"which": -1}
     yield _breathes(40) if n % 2 else _mines(1)
     yield FOLLOWED

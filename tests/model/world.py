@@ -41,6 +41,9 @@ RULES = [
 NOTICED_WITHIN = 20.0
 """Seconds of real time in which a daemon on a busy machine notices that the newest block has grown old."""
 
+BEGINS_WITHIN, SEEN_WITHIN = 60.0, 2.0
+"""Seconds of real time in which a first daemon follows its rail, and in which one sees what waits for a block."""
+
 DEEPEST = 4
 """Blocks that a reorg replaces at most, which finality and horizon are always below."""
 
@@ -236,7 +239,15 @@ class World:
         self.gold = str(asset_id(self.chain.chain_id, "gold"))
         await self._open(await self.server.take())
         self.start()
+        await self._has_begun()
         return self
+
+    async def _has_begun(self) -> None:
+        """Wait until the rail is followed: before that every registration is refused, and the story is empty."""
+        async with asyncio.timeout(BEGINS_WITHIN):
+            while not await self.is_at_tip():
+                self.raise_for_dead_daemons()
+                await asyncio.sleep(0.004)
 
     async def __aexit__(self, *_: object) -> None:
         for name in list(self.daemons):
@@ -683,7 +694,19 @@ class World:
                     await asyncio.sleep(0.004)
 
     @verb
-    async def is_watched(self, *, within: int = 150) -> None:
+    async def is_seen(self) -> None:
+        """Wait until the daemon has told of the newest transaction that waits, where anybody can see it."""
+        if not self.chain.rules.mempool or not self.chain.waiting:
+            return
+        newest = list(self.chain.waiting)[-1]
+        known = "select count(*) from railwatch.detections where tx_id = $1"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_WITHIN):
+                while not await self.database.value(known, newest):  # noqa: ASYNC110 - it is in a database
+                    await asyncio.sleep(0.004)
+
+    @verb
+    async def is_watched(self, *, within: int = 500) -> None:
         """Wait until the newest order's addresses are watched, and note which blocks that promises to have seen."""
         waiting = "select count(*) from railwatch.destinations where invoice_id = $1 and watch_state <> 'watching'"
         if (newest := self.order(0)) is None:

@@ -120,7 +120,10 @@ def closes_unseen(n: int) -> Iterator[Call]:
 def closes_over_a_payment(n: int) -> Iterator[Call]:
     """Watching would end while a payment waits, or can still be undone."""
     yield from _registers(expires=60, closes=60)
-    yield _pays(100 if n % 4 else 40)
+    if n % 4 > 1:
+        yield "pays", {"order": 0, "amount": 100, "gold": True}
+    else:
+        yield _pays()
     if n % 2:
         yield _mines(1)
     yield SEEN

@@ -12,7 +12,7 @@ from tests.model.world import STALL_AFTER, World
 
 def feed_differences(world: World, tables: Tables) -> list[str]:
     """A gapless feed, connected histories, unique events, and nothing told too early."""
-    wrong = []
+    wrong = [f"lease: more than one daemon has moved the cursor under epoch {epoch}" for epoch in tables.shared]
     seqs = [line["seq"] for line in tables.lines]
     read = world.reader.lines
     if read != [(line["seq"], line["event_id"]) for line in tables.lines][: len(read)]:
@@ -90,6 +90,8 @@ def _needed_depth(world: World, tables: Tables, line: Row) -> int:
     """How deep a block has to be for what it pays to be confirmed."""
     kinds = {row["id"]: row["kind"] for row in tables.detections.get(line["invoice_id"], ())}
     policy = tables.invoices[line["invoice_id"]]["policy"]
+    block = world.truth.contents.get(line["block_hash"])
+    ripe = max((tx.maturity for tx in (block.txs if block else ()) if tx.id == line["tx_id"]), default=1)
     if kinds.get(line["subject_id"]) != "payment":
-        return 1
-    return world.final_depth if policy.get("finalized") else int(policy["confirmations"])
+        return ripe
+    return max(ripe, world.final_depth if policy.get("finalized") else int(policy["confirmations"]))

@@ -131,7 +131,10 @@ def lost_differences(world: World, tables: Tables) -> list[str]:
     wrong = []
     for rows in tables.detections.values():
         for row in rows:
-            rivals = {takers.get(coin) for coin in world.chain.txs[row["tx_id"]].spends} - {None, row["tx_id"]}
+            lost = world.chain.txs.get(row["tx_id"])
+            if lost is None:
+                continue  # A node made it up: `inclusion_differences` says so if somebody believed it.
+            rivals = {takers.get(coin) for coin in lost.spends} - {None, lost.id}
             told = row["replaced_by"] if row["state"] == "replaced" else None
             if rivals and told not in rivals:
                 wrong.append(f"{row['tx_id'][:8]} lost its coins to {rivals}, and is {row['state']} by {told}")

@@ -31,6 +31,8 @@ class Tables:
     standing: dict[UUID, list[Row]]
     """Exceptions that have not ended."""
     refunded: dict[tuple[UUID, str], int]
+    shared: list[int]
+    """Epochs of the lease under which more than one daemon has moved the cursor."""
 
 
 async def read(database: Database) -> Tables:
@@ -47,6 +49,7 @@ async def read(database: Database) -> Tables:
             "on t.exception_id = e.id and t.left_at is null where e.ended_at is null"
         )
         refunds = await ask("select * from railwatch.refunds")
+        shared = await ask("select epoch from model.steps group by epoch having count(*) > 1")
     refunded: defaultdict[tuple[UUID, str], int] = defaultdict(int)
     for row in refunds:
         refunded[row["invoice_id"], row["asset"]] += int(row["amount"])
@@ -58,6 +61,7 @@ async def read(database: Database) -> Tables:
         _by_invoice(lines),
         _by_invoice(standing),
         refunded,
+        [row["epoch"] for row in shared],
     )
 
 

@@ -222,6 +222,7 @@ class World:
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
         self.reader = Reader()
         self.daemons: dict[str, asyncio.Task[None]] = {}
+        self.watchers: dict[str, Watcher] = {}
         self.named = 0
         self.unnoticed: list[tuple[datetime, datetime]] = []
         """From when to when a daemon could not know yet that it is blind."""
@@ -275,9 +276,8 @@ class World:
 
     # Daemons
 
-    @property
-    def config(self) -> Config:
-        """What the operator would have written."""
+    def config(self, daemon: str) -> Config:
+        """What the operator would have written. ``daemon`` names its sessions, so that its steps can be told apart."""
         nodes = [{"chain": RAIL, "node": f"node{n}", "timeout": 0.08} for n in range(self.setting.nodes)]
         assets = [{"symbol": "COIN"}]
         if self.with_gold:
@@ -292,18 +292,20 @@ class World:
             "stall_after": STALL_AFTER,
         }
         policies = [{"rail": RAIL, "confirmations": self.setting.confirmations}]
-        return Config.model_validate({"database": {"url": self.database.dsn}, "rail": [rail], "policy": policies})
+        return Config.model_validate(
+            {"database": {"url": f"{self.database.dsn}&model.daemon={daemon}"}, "rail": [rail], "policy": policies}
+        )
 
-    def start(self) -> None:
-        """Start a daemon, which stands by while another one follows the rail."""
+    def start(self) -> str:
+        """Start a daemon, which stands by while another one follows the rail; returns its name."""
         self.named += 1
         name = f"daemon{self.named}"
 
         async def run() -> None:
             while True:
-                watcher = Watcher(self.failures)
+                watcher = self.watchers[name] = Watcher(self.failures)
                 try:
-                    await serve(self.config, None, watcher)
+                    await serve(self.config(name), None, watcher)
                 except CONNECTION_LOST:
                     # Whoever cannot reach Postgres at the start is started again by the service manager.
                     if watcher.is_ready or self._is_cancelled():
@@ -311,6 +313,7 @@ class World:
                     await asyncio.sleep(0.05)
 
         self.daemons[name] = asyncio.create_task(run(), name=name)
+        return name
 
     @staticmethod
     def _is_cancelled() -> bool:
@@ -734,9 +737,14 @@ class World:
 
     @verb
     async def gets_a_standby(self) -> None:
-        """A second daemon starts beside the first."""
-        if len(self.daemons) < 2:
-            self.start()
+        """A second daemon starts beside the first, and knows by the end of this what is watched now."""
+        if len(self.daemons) >= 2:
+            return
+        name = self.start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_WITHIN):
+                while not (name in self.watchers and self.watchers[name].is_ready):  # noqa: ASYNC110 - another thing's
+                    await asyncio.sleep(0.004)
 
     @verb
     async def loses_a_daemon(self, *, which: int) -> None:

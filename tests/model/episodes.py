@@ -79,7 +79,7 @@ def comes_late_and_old(n: int) -> Iterator[Call]:
     yield _mines(3 + n)
     yield "time_passes", {"seconds": 5000}
     yield "heals", {"node": None}
-    yield _breathes(120)
+    yield "has_read", {}
 
 
 def is_paid_unseen(n: int) -> Iterator[Call]:
@@ -104,6 +104,14 @@ def is_paid_before_it_is_watched(n: int) -> Iterator[Call]:
     yield _breathes(n)
     yield "time_passes", {"seconds": 500}
     yield _breathes(60)
+
+
+def is_paid_by_a_late_block(n: int) -> Iterator[Call]:
+    """A payment in time is in a block that comes after the window closed, with a timestamp before that."""
+    yield from _registers(expires=60, basis="block_time" if n % 2 else "first_seen")
+    yield FOLLOWED
+    yield "is_paid_by_a_late_block", {"order": 0}
+    yield FOLLOWED
 
 
 def closes_unseen(n: int) -> Iterator[Call]:
@@ -208,12 +216,12 @@ def goes_on_without_its_lease(n: int) -> Iterator[Call]:
     """A daemon that was taken for dead goes on, beside the one that follows now."""
     yield "gets_a_standby", {}
     yield FOLLOWED
+    yield from _registers()
+    yield _pays()
     yield "lets_leases_run_out", {}
-    yield _breathes(60)
-    for _ in range(3):
-        yield from _registers()
-        yield _pays()
-        yield _mines(1 + n % 2)
+    for _ in range(10):
+        yield _breathes(3 + n)
+        yield _mines(1)
     yield FOLLOWED
 
 
@@ -290,9 +298,9 @@ EPISODES: Mapping[str, Episode] = {
     each.__name__: each
     for each in (
         changes_in_its_block, changes_in_a_reorg, ripens, comes_late_and_old, is_paid_unseen,
-        is_paid_before_it_is_watched, closes_unseen, closes_over_a_payment, is_given_back_by_choice,
-        is_given_back_before_the_rest, is_undone, is_cancelled_first, registers_what_was_paid, is_taken_over,
-        goes_on_without_its_lease, loses_the_newest, flaps, is_lied_to, is_mined_while_asked, is_displaced,
-        loses_an_asset,
+        is_paid_before_it_is_watched, is_paid_by_a_late_block, closes_unseen, closes_over_a_payment,
+        is_given_back_by_choice, is_given_back_before_the_rest, is_undone, is_cancelled_first,
+        registers_what_was_paid, is_taken_over, goes_on_without_its_lease, loses_the_newest, flaps, is_lied_to,
+        is_mined_while_asked, is_displaced, loses_an_asset,
     )
 }  # fmt: skip

@@ -2,21 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID
 
 from indexer.store.database import Row
 from tests.model.tables import DEEP, IN_BLOCK, SETTLED, SLACK, Tables
-from tests.model.world import STALL_AFTER, World
+from tests.model.world import LATE_BLOCKS, STALL_AFTER, World
+
+AT_ONCE = timedelta(seconds=1)
+"""What the clocks of the chain and of the database may differ by: far less than two blocks are apart."""
 
 
 def feed_differences(world: World, tables: Tables) -> list[str]:
     """A gapless feed, connected histories, unique events, and nothing told too early."""
     wrong = [f"lease: more than one daemon has moved the cursor under epoch {epoch}" for epoch in tables.shared]
     seqs = [line["seq"] for line in tables.lines]
-    read = world.reader.lines
-    if read != [(line["seq"], line["event_id"]) for line in tables.lines][: len(read)]:
-        wrong.append(f"feed: a consumer has read {len(read)} lines, of which some are not those of the feed")
+    wrong += _misread(world, tables)
     if seqs != list(range(1, len(seqs) + 1)):
         wrong.append(f"feed: seqs are {seqs[:3]} ... {seqs[-3:]}, {len(seqs)} of them")
     subjects: defaultdict[tuple[str, UUID], list[Row]] = defaultdict(list)
@@ -39,14 +41,22 @@ def feed_differences(world: World, tables: Tables) -> list[str]:
     return wrong
 
 
+def _misread(world: World, tables: Tables) -> Iterable[str]:
+    """What consumers elsewhere keep is the feed's beginning."""
+    lines = [(line["seq"], line["event_id"]) for line in tables.lines]
+    for reader in world.readers:
+        if reader.lines != lines[: len(reader.lines)]:
+            yield f"feed: a consumer has read {len(reader.lines)} lines, of which some are not those of the feed"
+
+
 def early_differences(world: World, tables: Tables, line: Row) -> Iterable[str]:
     """What must never be told, even for a moment: more than the true chain ever showed, or anything while blind."""
     state, block = line["to_state"], line["block_hash"]
     if line["subject"] == "detection" and state in DEEP:
-        deep = world.truth.depth.get(block, 0)
+        deep = world.truth.depth(block, line["recorded_at"] + AT_ONCE)
         needed = world.final_depth if state == "final" else _needed_depth(world, tables, line)
         if deep < needed:
-            yield f"early: seq {line['seq']} told {state} of block {block[:8]}, which never was more than {deep} deep"
+            yield f"early: seq {line['seq']} told {state} of block {block[:8]}, no more than {deep} deep by then"
     if line["subject"] == "detection" and state == "dropped" and not (world.lagged or world.lied):
         gone = world.truth.absent_at.get(line["tx_id"])
         if gone is None or gone > line["recorded_at"] + SLACK:
@@ -71,10 +81,20 @@ def _hasty_expiry(world: World, tables: Tables, line: Row) -> Iterable[str]:
         if (
             row["kind"] == "payment" and row["in_time"] and row["state"] in IN_BLOCK and block is not None
             and block.height >= covered.get(row["destination_id"], 0)
-            and block.time <= min(tables.invoices[invoice]["expires_at"], line["recorded_at"]) - SLACK
+            and block.time <= tables.invoices[invoice]["expires_at"] - AT_ONCE
+            and _was_awaited(world, tables, line, block.hash)
             and first.get(row["id"], 0) > line["seq"]
         ):  # fmt: skip
             yield f"early: seq {line['seq']} told expired, and {row['tx_id'][:8]} was in block {block.height} in time"
+
+
+def _was_awaited(world: World, tables: Tables, line: Row, block: str) -> bool:
+    """Whether the window was told to be over after the block was there, or before the margin for late blocks was."""
+    invoice = tables.invoices[line["invoice_id"]]
+    # What counts by its first sight waits for no late block where it can be seen before.
+    margin = LATE_BLOCKS if invoice["time_basis"] == "block_time" or not world.chain.rules.mempool else timedelta()
+    waits_until = invoice["expires_at"] + margin
+    return world.truth.depth(block, line["recorded_at"] - AT_ONCE) > 0 or line["recorded_at"] < waits_until - AT_ONCE
 
 
 def _is_promotion(line: Row) -> bool:

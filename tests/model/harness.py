@@ -154,7 +154,8 @@ async def _becomes_exact(world: World, *, rescanned: bool = True) -> None:
     deadline, quiet_since, asked, before = time.monotonic() + PATIENCE, time.monotonic(), 0, None
     while True:
         world.raise_for_dead_daemons()
-        await world.reader.reads(world.database)
+        for reader in world.readers:
+            await reader.reads(world.database)
         tables = await read(world.database)
         wrong = oracle.differences(world, tables, rescanned=rescanned)
         if not wrong:

@@ -223,7 +223,7 @@ MUTANTS = [
     ),
     Mutant(
         "blind-expires",
-        "is_paid_before_it_is_watched",
+        "is_paid_by_a_late_block",
         "blind is blind: expiry waits for coverage",
         "indexer/store/sql/queries/steps.sql",
         "where (d.ours or d.unwatched) and not d.waits",

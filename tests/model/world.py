@@ -44,6 +44,9 @@ NOTICED_WITHIN = 20.0
 BEGINS_WITHIN, SEEN_WITHIN = 60.0, 2.0
 """Seconds of real time in which a first daemon follows its rail, and in which one sees what waits for a block."""
 
+LATE_BLOCKS = timedelta(seconds=5)
+"""For how long after the end of a window a block of that time may still come: a rail's `time_margin`."""
+
 DEEPEST = 4
 """Blocks that a reorg replaces at most, which finality and horizon are always below."""
 
@@ -153,9 +156,13 @@ class Purse:
 
 
 class Reader:
-    """A consumer elsewhere, which keeps the lines that it read, and its position with the feed's generation."""
+    """A consumer elsewhere, which keeps the lines that it read, and its position with the feed's generation.
 
-    def __init__(self) -> None:
+    ``keeps_events``: also the last line's event. Who does not is told of a failover by the generation alone.
+    """
+
+    def __init__(self, *, keeps_events: bool) -> None:
+        self.keeps_events = keeps_events
         self.lines: list[tuple[int, UUID]] = []
         self.generation: UUID | None = None
 
@@ -165,7 +172,7 @@ class Reader:
             seq, event = self.lines[-1] if self.lines else (0, None)
             if self.generation is not None:
                 check = "select railwatch.feed_check($1, $2, $3)"
-                seq = await connection.fetchval(check, self.generation, seq, event)
+                seq = await connection.fetchval(check, self.generation, seq, event if self.keeps_events else None)
                 self.lines = [line for line in self.lines if line[0] <= seq]
             self.generation = await connection.fetchval("select railwatch.feed_generation()")
             more = "select seq, event_id from railwatch.transitions where seq > $1 order by seq"
@@ -220,7 +227,7 @@ class World:
         """The chain went to and fro lately, which the daemon takes for two chains behind one address."""
         self.lagged = False
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
-        self.reader = Reader()
+        self.readers = [Reader(keeps_events=True), Reader(keeps_events=False)]
         self.daemons: dict[str, asyncio.Task[None]] = {}
         self.watchers: dict[str, Watcher] = {}
         self.named = 0
@@ -370,11 +377,11 @@ class World:
             return None
 
     async def passes(self, seconds: float) -> None:
-        """Move the story's clock. Daemons renewed their leases meanwhile."""
+        """Move the story's clock. Daemons renewed their leases meanwhile, but for what had run out before."""
         self.clock.passed += seconds
         await self.database.value(
             "with moved as (update model.clock set passed = $1 returning 1) "
-            "update railwatch.leases set expires_at = expires_at + $2 from moved returning 1",
+            "update railwatch.leases set expires_at = expires_at + $2 from moved where expires_at > now() returning 1",
             timedelta(seconds=self.clock.passed),
             timedelta(seconds=seconds),
         )
@@ -470,8 +477,9 @@ class World:
 
     @verb
     async def is_read(self) -> None:
-        """A consumer elsewhere reads the feed."""
-        await self.reader.reads(self.database)
+        """The consumers elsewhere read the feed."""
+        for reader in self.readers:
+            await reader.reads(self.database)
 
     @verb
     async def rescans(self, *, start: int) -> None:
@@ -552,6 +560,21 @@ class World:
             await asyncio.sleep(milliseconds / 1000)
         for node in self.nodes():
             node.silent = False
+
+    @verb
+    async def is_paid_by_a_late_block(self, *, order: int) -> None:
+        """A block comes seconds after its timestamp, and pays an order whose window was over meanwhile."""
+        paid, chain = self.order(order), self.chain
+        if paid is None or (left := (paid.expires_at - self.clock.now()).total_seconds()) < 0:
+            return
+        await self.passes(left + 0.5)
+        await asyncio.sleep(0.2)
+        stamp = paid.expires_at - timedelta(seconds=2)
+        usual, chain._clock = chain._clock, lambda: stamp
+        chain.send(self.output(paid.address, paid.asks.get(self.coin, 100)))
+        late = chain.grow(chain.tip, list(chain.waiting.values()))
+        chain._clock = usual
+        chain.adopt(late.hash)
 
     def _change(self, tx_id: str, how: int) -> None:
         """What the transaction pays depends on the state before it, so that it pays something else from now on."""
@@ -668,8 +691,9 @@ class World:
 
         A daemon cannot know that the newest block has grown old before it looks again: until then it is not blind.
         """
+        is_stalled = await self._is_stalled()
         await self.passes(seconds)
-        if seconds < STALL_AFTER or not self.daemons:
+        if seconds < STALL_AFTER or not self.daemons or is_stalled:
             return
         began = self.clock.now()
         with suppress(TimeoutError):
@@ -719,6 +743,15 @@ class World:
                 while await self.database.value(waiting, newest.id):  # noqa: ASYNC110 - it is in a database
                     await asyncio.sleep(0.004)
                 self.acts.watched_at.setdefault(newest.id, self.chain.tip.height)
+
+    @verb
+    async def has_read(self) -> None:
+        """Wait until the daemon has committed the chain's tip, whatever it thinks of it."""
+        there = "select count(*) from railwatch.rails where cursor_hash = $1"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_WITHIN):
+                while not await self.database.value(there, self.chain.tip.hash):  # noqa: ASYNC110 - in a database
+                    await asyncio.sleep(0.004)
 
     async def is_at_tip(self) -> bool:
         """Whether what is committed reaches the chain's tip, and the rail says so."""

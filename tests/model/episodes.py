@@ -139,6 +139,9 @@ def closes_over_a_payment(n: int) -> Iterator[Call]:
     yield "time_passes", {"seconds": 500}
     yield FOLLOWED
     yield _breathes(150)
+    # What is closed is no longer in the index of a daemon that starts.
+    yield "restarts", {"with_gold": True}
+    yield FOLLOWED
     if n % 2:
         yield "reorgs", {"depth": 1, "fate": "kept"}
     yield _mines(2)

@@ -8,7 +8,7 @@ that the chain has gone on meanwhile. Each of these is counted here, and has a n
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from indexer.rail import BlockRef, Heads, RailUnavailable
 
@@ -114,6 +114,11 @@ class Tip:
         now = time.monotonic()
         if head.height >= self._height or now - self._told_at > LAG_ALLOWED:
             self._height, self._told_at = head.height, now
+
+    def claimed(self, heads: Heads) -> Heads:
+        """Add to ``heads`` what was told before and is above them: it may hold a payment, so nothing is covered yet."""
+        claim = max(self._height, heads.claimed_height or -1)
+        return replace(heads, claimed_height=claim) if claim > heads.latest.height else heads
 
     def missing(self, reached: int) -> int:
         """How many heights ``reached`` is below what was told more than `LAG_ALLOWED` ago; 0: the rail follows."""

@@ -95,13 +95,8 @@ class Source:
 
         One that this endpoint has told of is asked for again: another node behind it may have it (HAZARDS E19).
         """
-        return await (ask_again(lambda: self._at(height)) if height <= self._told else self._at(height))
-
-    async def _at(self, height: int) -> BlockRef:
-        (block_hash,) = await self._hashes(height, height)
-        header = await self._known_header(block_hash)
-        if header.confirmations < 0 or header.height != height:
-            raise BlockGone(f"{self._name}: block {block_hash} was replaced at height {height}")
+        (block_hash,) = await self.hashes(height, height)
+        header = await self._header(block_hash, height)
         return _ref(header)
 
     async def hashes(self, low: int, high: int) -> list[str]:
@@ -114,12 +109,7 @@ class Source:
 
     async def check_canonical(self, ref: BlockRef) -> None:
         """Raises `BlockGone` if ``ref`` is not on the node's chain now."""
-        await ask_again(lambda: self._check_canonical(ref))
-
-    async def _check_canonical(self, ref: BlockRef) -> None:
-        header = await self._known_header(ref.hash)
-        if header.confirmations < 0 or header.height != ref.height:
-            raise BlockGone(f"{self._name}: block {ref.height} {ref.hash} is not on its chain")
+        await self._header(ref.hash, ref.height)
 
     async def line(self, parent: BlockRef, hashes: Sequence[str]) -> list[BlockRef]:
         """The blocks of these hashes as a line above ``parent``, by their headers. Raises `BlockGone`."""
@@ -189,21 +179,28 @@ class Source:
 
     async def _known(self, calls: Sequence[Call], hashes: Sequence[str]) -> list[Answer]:
         """The answers to one call for each of these blocks. Raises `BlockGone` if the node does not know one."""
-        answers = await self._rpc.batch(calls)
+        if len(calls) == 1:
+            answers = [await self._rpc.call(calls[0][0], *calls[0][1])]
+        else:
+            answers = await self._rpc.batch(calls)
         for answer, block_hash in zip(answers, hashes, strict=True):
             self._check_known(answer, block_hash)
         return answers
 
-    async def _header(self, block_hash: str) -> HeaderInfo:
-        """The header of a block that this endpoint has told of. Raises `BlockGone` if none of its nodes knows it."""
-        return await ask_again(lambda: self._known_header(block_hash))
+    async def _header(self, block_hash: str, height: int | None = None) -> HeaderInfo:
+        """The header of a block that this endpoint has told of, canonical at ``height`` where one is given.
 
-    async def _known_header(self, block_hash: str) -> HeaderInfo:
-        answer = await self._rpc.call("getblockheader", block_hash)
-        self._check_known(answer, block_hash)
+        Raises `BlockGone` if none of the nodes behind it says so.
+        """
+        return await ask_again(lambda: self._header_once(block_hash, height))
+
+    async def _header_once(self, block_hash: str, height: int | None) -> HeaderInfo:
+        (answer,) = await self._known([("getblockheader", (block_hash,))], [block_hash])
         header = answer.read(_header_info)
         if header.hash != block_hash:
             raise RailUnavailable(f"{self._name}: header {header.hash}, and {block_hash} was asked for")
+        if height is not None and (header.confirmations < 0 or header.height != height):
+            raise BlockGone(f"{self._name}: block {height} {block_hash} is not on its chain")
         return header
 
     def _read(self, answer: Answer, what: str) -> str:

@@ -16,7 +16,6 @@ from adapters.solana.owners import fill_owners
 from adapters.solana.rpc import (
     BLOCK_CLEANED_UP,
     MISSING,
-    OTHERS,
     UNSUPPORTED_VERSION,
     Call,
     Nothing,
@@ -26,6 +25,7 @@ from adapters.solana.rpc import (
 )
 from adapters.solana.wire import Block, Header, Latest, Listed, Reply, block_ref
 from indexer.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, NotYet, RailFault, RailUnavailable, Transfer
+from indexer.rail.again import OTHERS
 from indexer.rail.decoding import VALUES_MOST, decode, printable, read_text
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}

@@ -13,9 +13,9 @@ from indexer.rail.errors import BlockGone, NotYet
 
 Answer = TypeVar("Answer")
 
-OTHERS = 3
-"""How often a question is asked again. Of two nodes that answer at random, all four answers come from the same one in
-six of a hundred times, and then the daemon plans anew."""
+OTHERS = 5
+"""How often a question is asked again. Of two nodes that answer at random, all six answers come from the wrong one in
+two of a hundred times, and then the daemon plans anew."""
 
 
 async def ask_again(question: Callable[[], Awaitable[Answer]]) -> Answer:

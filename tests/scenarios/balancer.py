@@ -33,6 +33,8 @@ class Balancer(Protocol):
 
     rail: Mapping[str, Any]
     """The rail's table, but for its name and its nodes."""
+    choice: Choice
+    """Which requests the other node answers."""
 
     @property
     def server(self) -> AbstractAsyncContextManager[Any]:
@@ -66,7 +68,7 @@ class Utxo(BitcoinNode):
         self.utxo = UtxoChain(BITCOIN_REGTEST)
         super().__init__(View(self.utxo, lambda: self.utxo.line).methods)
         self._other: Mapping[str, Method] = {}
-        self._choice: Choice = lambda _method, _peer: False
+        self.choice: Choice = lambda _method, _peer: False
         self.rail = {
             "adapter": "bitcoin",
             "chain_id": BITCOIN_REGTEST.id,
@@ -103,10 +105,10 @@ class Utxo(BitcoinNode):
         def line() -> Sequence[MadeBlock]:
             return self.utxo.line[:-BEHIND] if kind == "behind" else still
 
-        self._other, self._choice = View(self.utxo, line).methods, choice
+        self._other, self.choice = View(self.utxo, line).methods, choice
 
     def _answering(self, method: str, peer: object) -> Mapping[str, Method]:
-        return self._other if self._choice(method, peer) else self.methods
+        return self._other if self.choice(method, peer) else self.methods
 
     @property
     def head(self) -> tuple[int, str]:
@@ -127,7 +129,7 @@ class Evm(PlayedNode):
             self.mine()
         self.blocks = self.line
         self._other: Callable[[], list[dict[str, Any]]] = lambda: self.line
-        self._choice: Choice = lambda _method, _peer: False
+        self.choice: Choice = lambda _method, _peer: False
         self.rail = {
             "adapter": "evm",
             "chain_id": "eip155:31337",
@@ -159,10 +161,10 @@ class Evm(PlayedNode):
             still = still[:-FORKED]
             for place in range(FORKED):
                 still = [*still, self._block(still, [] if place else [stranger], "2")]
-        self._other, self._choice = lambda: self.line[:-BEHIND] if kind == "behind" else still, choice
+        self._other, self.choice = lambda: self.line[:-BEHIND] if kind == "behind" else still, choice
 
     def take_turns(self, method: str, peer: object) -> None:
-        self.blocks = self._other() if self._choice(method, peer) else self.line
+        self.blocks = self._other() if self.choice(method, peer) else self.line
 
     @property
     def head(self) -> tuple[int, str]:
@@ -199,7 +201,7 @@ class Solana(SolanaEndpoint):
         self.well = Backend(300, base=base)
         self.other = Backend(300, base=base, paid=self.well.paid)
         super().__init__([self.well])
-        self._choice: Choice = lambda _method, _peer: False
+        self.choice: Choice = lambda _method, _peer: False
         self._due: list[int] = []
         self._behind = False
         self.rail = {"adapter": "solana", "chain_id": CHAIN_ID, "start_height": 1, "asset": [{"symbol": "SOL"}]}
@@ -232,10 +234,10 @@ class Solana(SolanaEndpoint):
             self.other.fork = first
             kept = {slot: to for slot, to in self.well.paid.items() if slot < first}
             self.other.paid = {**kept, first: (self.address(stranger), AMOUNT)}
-        self._choice = choice
+        self.choice = choice
 
     def choose(self, method: str, peer: object) -> Backend:
-        return self.other if self._choice(method, peer) else self.well
+        return self.other if self.choice(method, peer) else self.well
 
     @property
     def head(self) -> tuple[int, str]:

@@ -27,6 +27,7 @@ from indexer.rail import (
     BlockRef,
     Heads,
     RailAdapter,
+    RailFault,
     Scanned,
     Span,
     Transfer,
@@ -114,6 +115,8 @@ class Follower:
     _tip: Tip = field(default_factory=Tip)
     _deep_since: float | None = None
     """Since when each answer has led below the oldest checkpoint."""
+    _fault_since: float | None = None
+    """Since when no node can tell the next block in a form that can be read."""
     mempool: MempoolPoller = field(init=False)
     log: structlog.stdlib.BoundLogger = field(init=False)
 
@@ -127,6 +130,12 @@ class Follower:
 
         Raises what the node and the store raise, and `DeepReorg`. Whatever it raises, nothing half is committed.
         """
+        try:
+            return await self._round()
+        except RailFault as fault:
+            raise self._patient(fault) from fault
+
+    async def _round(self) -> bool:
         if self.cursor is None:
             await self._begin()
         await self._join()
@@ -136,7 +145,7 @@ class Follower:
         finally:
             self.asking_since = None
         more = await self._perform(plan)
-        self.progressed_at, self._deep_since = time.monotonic(), None
+        self.progressed_at, self._deep_since, self._fault_since = time.monotonic(), None, None
         if not more and self.node.traits.has_pending and not await self.mempool.poll(self._known_cursor, self.rewinds):
             # Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread.
             self._caught_up = None
@@ -155,6 +164,20 @@ class Follower:
         self.state, self.reason, self._caught_up = "stalled", reason, None
         self._lagging_since = None
         self._reached.forget()
+
+    def _patient(self, fault: RailFault) -> RailFault | Behind:
+        """What to raise for ``fault``: itself, once it has been told for `FAULT_SECONDS` with no step in between.
+
+        Until then the rail is stalled by name, and its nodes are entered and asked anew. No block is passed meanwhile.
+        """
+        now = time.monotonic()
+        self._fault_since = self._fault_since or now
+        if now - self._fault_since >= steadiness.FAULT_SECONDS:
+            return fault
+        return Behind(
+            f"{fault}; asked again for {steadiness.FAULT_SECONDS:.0f} s before the rail is halted. Another node "
+            "in the rail's `nodes` would be asked at once; so would an upgraded one"
+        )
 
     async def rest(self, alive: Callable[[], None] = lambda: None) -> None:
         """Sleep until a push, a registration or the poll's turn. ``alive`` is called now and then meanwhile."""

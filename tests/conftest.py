@@ -63,6 +63,10 @@ def no_secrets_of_others() -> Iterator[None]:
     forget()
 
 
+NOT_DURABLE = ("fsync = off", "full_page_writes = off")
+"""No test pulls the plug of its machine. What a server that is killed has committed is there all the same."""
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The DSN of a server whose database `railwatch` holds the schema, to be copied and not used."""
@@ -81,21 +85,29 @@ def server() -> Iterator[str]:
 async def _prepare(dsn: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
+        for each in NOT_DURABLE:
+            await connection.execute(f"alter system set {each}")
+        await connection.execute("select pg_reload_conf()")
         await migrate(connection)
     finally:
         await connection.close()
 
 
 @pytest.fixture
-async def dsn(server: str) -> str:
+async def dsn(server: str) -> AsyncIterator[str]:
     """A database of the test's own, with the schema in it."""
     name = f"test_{next(_numbers)}"
+    await _execute(server, f"create database {name} template railwatch strategy file_copy")
+    yield server.replace("/railwatch?", f"/{name}?")
+    await _execute(server, f"drop database if exists {name} with (force)")
+
+
+async def _execute(server: str, sql: str) -> None:
     connection = await asyncpg.connect(server, database="postgres")
     try:
-        await connection.execute(f"create database {name} template railwatch")
+        await connection.execute(sql)
     finally:
         await connection.close()
-    return server.replace("/railwatch?", f"/{name}?")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ memory is needed after a crash: cursor and checkpoints are read back from the la
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -51,6 +51,9 @@ CLOCK_INTERVAL = 0.5
 HELD_POLL = 0.2
 """Seconds between two looks while one node is ahead of the others, for up to `steadiness.LAG_ALLOWED`: most often it is
 a block that reaches them within moments."""
+
+OUTAGE = 60.0
+"""Seconds without progress after which the stored inclusions are compared with the chain again."""
 
 ALIVE_EVERY = 5.0
 """Seconds of rest after which a long one shows that it is one."""
@@ -109,6 +112,8 @@ class Follower:
     _caught_up: float | None = None
     """The moment, by the monotonic clock, up to which all that the nodes told has been taken in; None: not known."""
     second_look: SecondLook | None = None
+    verify: Callable[[], Awaitable[bool]] | None = None
+    """Compares stored inclusions with the chain; False: the cursor must be on it first. None: nothing is compared."""
     _reached: Reach = field(default_factory=Reach)
     _rhythm: Rhythm = field(default_factory=Rhythm)
     _branches: Branches = field(default_factory=Branches)
@@ -139,8 +144,12 @@ class Follower:
         if self.cursor is None:
             await self._begin()
         await self._join()
+        if time.monotonic() - self.progressed_at > OUTAGE:
+            self.distrust()
         self.asking_since = time.monotonic()
         try:
+            if self.verify is not None and not self.recorder.verification.done:
+                self.recorder.verification.done = await self.verify()
             plan = await self._next_plan()
         finally:
             self.asking_since = None
@@ -158,6 +167,11 @@ class Follower:
         self.checkpoints, self.rewinds = list(left.checkpoints), left.rewinds
         if self.cursor is not None:
             self._prune()
+        self.distrust()
+
+    def distrust(self) -> None:
+        """Promote nothing until the stored inclusions have been compared with the chain."""
+        self.recorder.verification.done = self.verify is None
 
     def stall(self, reason: str) -> None:
         """The node cannot be followed now. What is told next, and what time may be covered, begins anew."""
@@ -372,12 +386,14 @@ class Follower:
         self.watches.spends.take(taken.transfers)
         self._prune()
 
-    def admit(self, transfers: Sequence[Transfer], points: Sequence[BlockRef]) -> None:
+    def admit(self, transfers: Sequence[Transfer], points: Sequence[BlockRef], *, above: int | None = None) -> None:
         """Take in what a look-back or a rescan has committed, at the cursor or below, as a scan of ours would have.
 
-        ``points`` became checkpoints. What the transfers consume is claimed, so that a rival of theirs is recognised.
+        ``points`` became checkpoints; those from height ``above`` on, inclusive, replace all that were known there.
+        What the transfers consume is claimed, so that a rival of theirs is recognised.
         """
-        known = {point.height: point for point in (*self.checkpoints, *points)}
+        left = [point for point in self.checkpoints if above is None or point.height < above]
+        known = {point.height: point for point in (*left, *points)}
         self.checkpoints = [known[height] for height in sorted(known) if height <= self._known_cursor.height]
         self.watches.spends.take(transfers)
 
@@ -430,7 +446,7 @@ class Follower:
 
     async def _look_again(self, position: Position) -> None:
         """Read once more what this position makes final, so that the step which reaches it can tell so."""
-        if self.second_look is not None and not position.is_blind:
+        if self.second_look is not None and not position.is_blind and self.recorder.verification.done:
             finalized = position.finalized.height if position.finalized else -1
             await self.second_look.look(self.rewinds, Progress(position.cursor.height, finalized))
 

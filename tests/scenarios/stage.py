@@ -14,7 +14,7 @@ from indexer.config import Config
 from indexer.daemon.supervisor import Silent, serve
 from indexer.store.database import Database
 
-PATIENCE = 15.0
+PATIENCE = 45.0
 """Seconds that a story waits for something before it says what it saw instead."""
 
 

@@ -490,15 +490,18 @@ comment on column railwatch.transitions.recorded_at is 'The database''s clock.';
 comment on column railwatch.transitions.evidence is 'The rule''s inputs.';
 
 create table railwatch.feed_position (
-    one boolean primary key default true check (one),
+    one boolean not null default true check (one),
     last_seq bigint not null,
     generation uuid not null default gen_random_uuid(),
-    instance text
-);
+    instance text,
+    -- Each version of the row has its own entry in this index, the newest last: while an old snapshot (a backup) keeps all
+    -- versions, the newest one is found without reading the others. A second index would have to be searched through them.
+    primary key (last_seq)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 insert into railwatch.feed_position (last_seq) values (0);
 comment on table railwatch.feed_position is 'The feed''s last seq. Whoever appends holds this row to the commit, so that seq order is commit order.';
 comment on column railwatch.feed_position.one is 'There is one row.';
-comment on column railwatch.feed_position.last_seq is 'The last seq that was given out.';
+comment on column railwatch.feed_position.last_seq is 'The last seq that was given out. Ask feed_end().';
 comment on column railwatch.feed_position.generation is 'The feed''s generation when it was last written to. Ask feed_generation().';
 comment on column railwatch.feed_position.instance is 'Which run of which server wrote it last, as feed_instance() tells. Another one begins a generation.';
 
@@ -920,12 +923,18 @@ create function railwatch.generation_after(generation uuid, instance text) retur
 language sql immutable as $$ select md5(generation || '/' || instance)::uuid $$;
 comment on function railwatch.generation_after is 'The generation that another instance begins: known before anybody has written it down.';
 
+create function railwatch.feed_end() returns bigint
+language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+    select last_seq from railwatch.feed_position order by last_seq desc limit 1
+$$;
+comment on function railwatch.feed_end is 'The feed''s last seq, whatever a backup keeps of older ones.';
+
 create function railwatch.feed_generation() returns uuid
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
     -- A standby shows what its primary wrote. Whoever is promoted is a new instance, from the first question on.
     select case when p.instance is distinct from railwatch.feed_instance() and not pg_is_in_recovery()
                 then railwatch.generation_after(p.generation, railwatch.feed_instance()) else p.generation end
-    from railwatch.feed_position p
+    from railwatch.feed_position p order by p.last_seq desc limit 1
 $$;
 comment on function railwatch.feed_generation is 'The feed''s generation: another one after every failover, restore or restart. Readers keep it beside their position.';
 
@@ -951,20 +960,22 @@ create trigger begin_generation before update on railwatch.feed_position
     execute function railwatch.begin_generation();
 
 create function railwatch.note_generation() returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 begin
-    update railwatch.feed_position set last_seq = last_seq where instance is distinct from railwatch.feed_instance();
-    return (select generation from railwatch.feed_position);
+    update railwatch.feed_position set last_seq = last_seq
+    where last_seq >= railwatch.feed_end() and instance is distinct from railwatch.feed_instance();
+    return (select p.generation from railwatch.feed_position p order by p.last_seq desc limit 1);
 end $$;
 comment on function railwatch.note_generation is 'Write down that the server is another one than the last, if it is. Daemon and deliverer call it every few seconds.';
 
 create function railwatch.renew_feed(last_common bigint) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
     newest bigint;
     made uuid;
 begin
-    update railwatch.feed_position set generation = gen_random_uuid() returning last_seq, generation into newest, made;
+    update railwatch.feed_position set generation = gen_random_uuid() where last_seq >= railwatch.feed_end()
+    returning last_seq, generation into newest, made;
     if last_common is null or last_common not between 0 and newest then
         perform railwatch.refuse('RW001', 'renew_feed(' || coalesce(last_common::text, 'null')
             || '): give the last seq that is the same as before, from 0 to ' || newest);
@@ -977,7 +988,7 @@ comment on function railwatch.renew_feed is 'Begin a generation by hand, where t
 create function railwatch.feed_check(generation uuid, seq bigint, event_id uuid) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    newest bigint := (select last_seq from railwatch.feed_position);
+    newest bigint := railwatch.feed_end();
     known railwatch.feed_generations;
     common bigint;
 begin
@@ -1007,7 +1018,7 @@ end $$;
 comment on function railwatch.feed_check is 'The seq that a reader goes on from, given its last line: the same where all is well, else the last that is surely common.';
 
 create function railwatch.next_seq(how_many int) returns bigint
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
     first bigint;
 begin
@@ -1022,7 +1033,10 @@ begin
     if current_setting('synchronous_commit') = 'off' then
         perform set_config('synchronous_commit', 'on', true);
     end if;
-    update railwatch.feed_position set last_seq = last_seq + how_many returning last_seq - how_many + 1 into first;
+    -- By the newest version's place in the index, and at or above it: who had to wait finds the row moved on by then.
+    update railwatch.feed_position set last_seq = last_seq + how_many
+    where last_seq >= (select p.last_seq from railwatch.feed_position p order by p.last_seq desc limit 1)
+    returning last_seq - how_many + 1 into first;
     return first;
 end $$;
 comment on function railwatch.next_seq is 'Take seqs for the feed: the first of them. Call it last, it holds up every other writer to the commit.';
@@ -2018,7 +2032,7 @@ comment on function railwatch.lock_consumer is 'Hold a consumer to the commit, s
 create function railwatch.ack(consumer text, seq bigint, generation uuid default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    newest bigint := (select last_seq from railwatch.feed_position);
+    newest bigint := railwatch.feed_end();
     present uuid := railwatch.feed_generation();
     reached bigint;
 begin
@@ -2487,7 +2501,7 @@ from (
     select name, position, updated_at from railwatch.consumers
     union all
     select 'webhook:' || name, position, moved_at from railwatch.webhook_endpoints
-) c, railwatch.feed_position f;
+) c, railwatch.feed_end() as f (last_seq);
 comment on view railwatch.consumer_lag is 'How far each reader of the feed has come, and how far that is behind; the deliverer''s endpoints as webhook:NAME.';
 comment on column railwatch.consumer_lag.name is 'The reader''s own name.';
 comment on column railwatch.consumer_lag.position is 'The last seq that it has dealt with.';
@@ -2652,6 +2666,9 @@ from (values
         'function railwatch.feed_check', 'function railwatch.customer_state', 'function railwatch.is_backend_alive'])
 ) as given (privileges, objects), unnest(objects) as object;
 -- An operator is a service whose acts may stand in the feed as a person's, and who lets a halted rail go on.
+insert into railwatch.rights (role, object, privileges)
+select role, 'function railwatch.feed_end', 'execute'
+from unnest(array['railwatch_daemon', 'railwatch_deliverer', 'railwatch_service', 'railwatch_reader']) as role;
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_operator', 'schema railwatch', 'usage'),
        ('railwatch_operator', 'function railwatch.resume_rail', 'execute'),

@@ -1024,4 +1024,142 @@ values ('railwatch_operator', 'schema railwatch', 'usage'),
        ('railwatch_operator', 'railwatch.consumers', 'delete');
 
 comment on column railwatch.rights.role is 'railwatch_daemon, railwatch_deliverer, railwatch_operator, railwatch_service or railwatch_reader.';
+
+-- The feed's counter: one entry of its index for each version of the row, so that the newest is found without reading those
+-- that an old snapshot (a backup) keeps. Measured: with 50,000 of them a seq took 0.5 ms, under the lock of every writer.
+alter table railwatch.feed_position drop constraint feed_position_pkey, alter one set not null, add primary key (last_seq);
+alter table railwatch.feed_position set (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+comment on column railwatch.feed_position.last_seq is 'The last seq that was given out. Ask feed_end().';
+
+create or replace function railwatch.feed_end() returns bigint
+language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+    select last_seq from railwatch.feed_position order by last_seq desc limit 1
+$$;
+comment on function railwatch.feed_end is 'The feed''s last seq, whatever a backup keeps of older ones.';
+
+create or replace function railwatch.feed_generation() returns uuid
+language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+    -- A standby shows what its primary wrote. Whoever is promoted is a new instance, from the first question on.
+    select case when p.instance is distinct from railwatch.feed_instance() and not pg_is_in_recovery()
+                then railwatch.generation_after(p.generation, railwatch.feed_instance()) else p.generation end
+    from railwatch.feed_position p order by p.last_seq desc limit 1
+$$;
+comment on function railwatch.feed_generation is 'The feed''s generation: another one after every failover, restore or restart. Readers keep it beside their position.';
+
+create or replace function railwatch.note_generation() returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+begin
+    update railwatch.feed_position set last_seq = last_seq
+    where last_seq >= railwatch.feed_end() and instance is distinct from railwatch.feed_instance();
+    return (select p.generation from railwatch.feed_position p order by p.last_seq desc limit 1);
+end $$;
+comment on function railwatch.note_generation is 'Write down that the server is another one than the last, if it is. Daemon and deliverer call it every few seconds.';
+
+create or replace function railwatch.renew_feed(last_common bigint) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+declare
+    newest bigint;
+    made uuid;
+begin
+    update railwatch.feed_position set generation = gen_random_uuid() where last_seq >= railwatch.feed_end()
+    returning last_seq, generation into newest, made;
+    if last_common is null or last_common not between 0 and newest then
+        perform railwatch.refuse('RW001', 'renew_feed(' || coalesce(last_common::text, 'null')
+            || '): give the last seq that is the same as before, from 0 to ' || newest);
+    end if;
+    update railwatch.feed_generations set started_after = last_common where started_after > last_common;
+    return made;
+end $$;
+comment on function railwatch.renew_feed is 'Begin a generation by hand, where the feed went back and Postgres cannot tell. Every reader goes back to last_common.';
+
+create or replace function railwatch.feed_check(generation uuid, seq bigint, event_id uuid) returns bigint
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    newest bigint := railwatch.feed_end();
+    known railwatch.feed_generations;
+    common bigint;
+begin
+    if feed_check.seq is null or feed_check.seq < 0 then
+        perform railwatch.refuse('RW001', 'feed_check takes a seq of at least 0');
+    end if;
+    select * into known from railwatch.feed_generations g where g.generation = feed_check.generation;
+    if found then
+        -- The generation that followed began where the two may part: up to there they are one.
+        common := (select g.started_after from railwatch.feed_generations g where g.number = known.number + 1);
+    elsif feed_check.generation <> railwatch.feed_generation() then
+        return 0;
+    end if;
+    if common is null then
+        common := newest;
+    end if;
+    if feed_check.seq > common then
+        -- Beyond the end of a generation that nobody has left: it went back, and nothing tells how far.
+        return case when known.generation = railwatch.feed_generation() then known.started_after else common end;
+    end if;
+    if feed_check.seq > 0 and feed_check.event_id is not null and not exists (
+        select from railwatch.transitions t where t.seq = feed_check.seq and t.event_id = feed_check.event_id) then
+        return least(feed_check.seq, coalesce(known.started_after, 0));
+    end if;
+    return feed_check.seq;
+end $$;
+comment on function railwatch.feed_check is 'The seq that a reader goes on from, given its last line: the same where all is well, else the last that is surely common.';
+
+create or replace function railwatch.next_seq(how_many int) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+declare
+    first bigint;
+begin
+    -- Whoever holds the counter and then does nothing holds up everybody: such a session ends after ten seconds.
+    if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
+        perform set_config('idle_in_transaction_session_timeout', '10s', true);
+    end if;
+    -- A line that somebody has read must not be lost by a crash, however the server is tuned.
+    if current_setting('synchronous_commit') = 'off' then
+        perform set_config('synchronous_commit', 'on', true);
+    end if;
+    -- By the newest version's place in the index, and at or above it: who had to wait finds the row moved on by then.
+    update railwatch.feed_position set last_seq = last_seq + how_many
+    where last_seq >= (select p.last_seq from railwatch.feed_position p order by p.last_seq desc limit 1)
+    returning last_seq - how_many + 1 into first;
+    return first;
+end $$;
+comment on function railwatch.next_seq is 'Take seqs for the feed: the first of them. Call it last, it holds up every other writer to the commit.';
+
+create or replace function railwatch.ack(consumer text, seq bigint, generation uuid default null) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    newest bigint := railwatch.feed_end();
+    present uuid := railwatch.feed_generation();
+    reached bigint;
+begin
+    if ack.generation is distinct from present and ack.generation is not null and ack.seq >= 0 then
+        perform railwatch.refuse('RW020', 'ack(' || coalesce(consumer, 'null') || ', ' || ack.seq
+            || '): the position is from another generation of the feed, which has gone back since',
+            'Go on from seq ' || railwatch.feed_check(ack.generation, ack.seq, null) || ': docs/contract.md, "The feed''s generation".');
+    end if;
+    if ack.seq is null or ack.seq < 0 or ack.seq > newest then
+        perform railwatch.refuse('RW001', 'ack(' || coalesce(consumer, 'null') || ', ' || coalesce(ack.seq::text, 'null')
+            || '): give a name, and a seq that the feed has reached (' || newest || ')');
+    end if;
+    perform railwatch.lock_consumer(consumer);
+    update railwatch.consumers c
+    set position = greatest(c.position, ack.seq), generation = present, updated_at = now()
+    where c.name = consumer returning c.position into reached;
+    return reached;
+end $$;
+comment on function railwatch.ack is 'Remember how far a consumer has come; never goes back. Returns the position.';
+
+create or replace view railwatch.consumer_lag as
+select c.name, c.position, f.last_seq - c.position as lag,
+       (select t.recorded_at from railwatch.transitions t where t.seq = c.position + 1) as waiting_since, c.updated_at
+from (
+    select name, position, updated_at from railwatch.consumers
+    union all
+    select 'webhook:' || name, position, moved_at from railwatch.webhook_endpoints
+) c, railwatch.feed_end() as f (last_seq);
+
+insert into railwatch.rights (role, object, privileges)
+select role, 'function railwatch.feed_end', 'execute'
+from unnest(array['railwatch_daemon', 'railwatch_deliverer', 'railwatch_service', 'railwatch_reader']) as role;
+
 select railwatch.grant_rights();

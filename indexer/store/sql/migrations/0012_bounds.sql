@@ -948,27 +948,6 @@ begin
 end $$;
 comment on function railwatch.grant_rights is 'Make the roles, where that may be done, and give them what the table rights says. Returns the roles that are missing. Doing it again is harmless.';
 
-create or replace function railwatch.next_seq(how_many int) returns bigint
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-    first bigint;
-begin
-    if how_many is null or how_many not between 0 and 100000000 then
-        perform railwatch.refuse('RW001', 'next_seq(' || coalesce(how_many::text, 'null') || '): at most 10^8 seqs are taken at once');
-    end if;
-    -- Whoever holds the counter and then does nothing holds up everybody: such a session ends after ten seconds.
-    if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
-        perform set_config('idle_in_transaction_session_timeout', '10s', true);
-    end if;
-    -- A line that somebody has read must not be lost by a crash, however the server is tuned.
-    if current_setting('synchronous_commit') = 'off' then
-        perform set_config('synchronous_commit', 'on', true);
-    end if;
-    update railwatch.feed_position set last_seq = last_seq + how_many returning last_seq - how_many + 1 into first;
-    return first;
-end $$;
-comment on function railwatch.next_seq is 'Take seqs for the feed: the first of them. Call it last, it holds up every other writer to the commit.';
-
 create or replace function railwatch.set_aside(on_rail text, invoice uuid, why text, retry_in float8) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -1109,6 +1088,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set enab
 declare
     first bigint;
 begin
+    if how_many is null or how_many not between 0 and 100000000 then
+        perform railwatch.refuse('RW001', 'next_seq(' || coalesce(how_many::text, 'null') || '): at most 10^8 seqs are taken at once');
+    end if;
     -- Whoever holds the counter and then does nothing holds up everybody: such a session ends after ten seconds.
     if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
         perform set_config('idle_in_transaction_session_timeout', '10s', true);

@@ -73,7 +73,25 @@ def given_back(story: Story, about: Invoice, asset: AssetId, amount: int, before
     excess = max((counted - before.amount + before.waived - least for least in leasts), default=-1)
     if stands not in SETTLED or excess < 0:
         return 0, 0
-    return min(amount, excess), amount - min(amount, excess)
+    surplus = min(amount, excess)
+    return surplus, 0 if _is_met_elsewhere(story, about, asset) else amount - surplus
+
+
+def _is_met_elsewhere(story: Story, about: Invoice, asset: AssetId) -> bool:
+    """Whether another asset pays the order, less what was given back of it."""
+    for way in about.destinations:
+        least, _ = least_and_most(way.expected, about.tolerance_bps)
+        known = [
+            each
+            for each in story.detections[about.id].values()
+            if (each.rail, each.asset) == (way.rail, way.asset) and each.counted
+        ]
+        arrived = sum(each.amount for each in known if each.destination_id == way.id and each.kind is Kind.PAYMENT)
+        before = about.refunded.get((way.rail, way.asset), Refunded(0))
+        left = sum(each.amount for each in known) - before.amount + before.waived
+        if (way.rail, way.asset) != (story.rail, asset) and arrived >= least and left >= least:
+            return True
+    return False
 
 
 def _is_refunded(story: Story, about: Invoice, refunded: dict[tuple[str, AssetId], Refunded]) -> tuple[bool, bool]:

@@ -55,7 +55,7 @@ dialects: setup  ## the conformance kit in the dialects of all clients that a fa
 	RAILWATCH_DIALECTS=all $(BIN)/pytest -q tests/nodes
 
 balancer: setup  ## an endpoint whose nodes differ, through the whole daemon, 50 times in a row on each family of rails
-	RAILWATCH_BALANCER=50 $(BIN)/pytest -q --numprocesses=$(WORKERS) tests/scenarios/test_balancer.py
+	RAILWATCH_BALANCER=50 $(BIN)/pytest -q -rP --show-capture=stdout --numprocesses=$(WORKERS) tests/scenarios/test_balancer.py
 
 check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .

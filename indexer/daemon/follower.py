@@ -27,6 +27,7 @@ from indexer.rail import (
     BlockRef,
     Heads,
     RailAdapter,
+    RailFault,
     Scanned,
     Span,
     Transfer,
@@ -119,6 +120,8 @@ class Follower:
     _tip: Tip = field(default_factory=Tip)
     _deep_since: float | None = None
     """Since when each answer has led below the oldest checkpoint."""
+    _fault_since: float | None = None
+    """Since when no node can tell the next block in a form that can be read."""
     mempool: MempoolPoller = field(init=False)
     log: structlog.stdlib.BoundLogger = field(init=False)
 
@@ -132,6 +135,12 @@ class Follower:
 
         Raises what the node and the store raise, and `DeepReorg`. Whatever it raises, nothing half is committed.
         """
+        try:
+            return await self._round()
+        except RailFault as fault:
+            raise self._patient(fault) from fault
+
+    async def _round(self) -> bool:
         if self.cursor is None:
             await self._begin()
         await self._join()
@@ -145,7 +154,7 @@ class Follower:
         finally:
             self.asking_since = None
         more = await self._perform(plan)
-        self.progressed_at, self._deep_since = time.monotonic(), None
+        self.progressed_at, self._deep_since, self._fault_since = time.monotonic(), None, None
         if not more and self.node.traits.has_pending and not await self.mempool.poll(self._known_cursor, self.rewinds):
             # Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread.
             self._caught_up = None
@@ -169,6 +178,20 @@ class Follower:
         self.state, self.reason, self._caught_up = "stalled", reason, None
         self._lagging_since = None
         self._reached.forget()
+
+    def _patient(self, fault: RailFault) -> RailFault | Behind:
+        """What to raise for ``fault``: itself, once it has been told for `FAULT_SECONDS` with no step in between.
+
+        Until then the rail is stalled by name, and its nodes are entered and asked anew. No block is passed meanwhile.
+        """
+        now = time.monotonic()
+        self._fault_since = self._fault_since or now
+        if now - self._fault_since >= steadiness.FAULT_SECONDS:
+            return fault
+        return Behind(
+            f"{fault}; asked again for {steadiness.FAULT_SECONDS:.0f} s before the rail is halted. Another node "
+            "in the rail's `nodes` would be asked at once; so would an upgraded one"
+        )
 
     async def rest(self, alive: Callable[[], None] = lambda: None) -> None:
         """Sleep until a push, a registration or the poll's turn. ``alive`` is called now and then meanwhile."""
@@ -270,6 +293,8 @@ class Follower:
                     raise Behind(
                         f"for {steadiness.LAG_ALLOWED:.0f} s the node took back what it had told: {gone}"
                     ) from gone
+                # Where several nodes answer behind one address, few blocks are found together sooner than many.
+                self._reach = 1
                 asked, heads = time.monotonic(), await self._heads()
                 view = View(heads, doubt=True)
         raise Behind(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
@@ -277,7 +302,7 @@ class Follower:
     async def _heads(self) -> Heads:
         heads = await self.node.heads()
         self._tip.told(heads.latest)
-        return heads
+        return self._tip.claimed(heads)
 
     def _next_step(self, cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View) -> Step:
         """Ask the core; a `DeepReorg` halts the rail only when it is told again and again, with nothing in between.
@@ -405,7 +430,7 @@ class Follower:
             return
         self._lagging_since = None
         if missing := self._tip.missing(self._known_cursor.height):
-            raise Behind(f"the node told of {missing} more blocks, and takes them back whenever it is asked for them")
+            raise Behind(_takes_back(missing))
         seen = self._reached.seen(plan.asked, self._known_cursor.height, plan.heads)
         position = self._position(self._known_cursor, plan.heads, reached=True, seen=seen)
         await self._look_again(position)
@@ -441,6 +466,8 @@ class Follower:
     def _position(self, cursor: BlockRef, heads: Heads, *, reached: bool, seen: float | None = None) -> Position:
         """Where a step leaves the rail. ``seen``: up to when all that the nodes told has been taken in."""
         state, reason = self._health(heads, caught_up=reached)
+        if missing := self._tip.missing(cursor.height):
+            state, reason = "stalled", _takes_back(missing)
         is_known = seen is not None and state == "live" and self.mempool.gap is None
         age = timedelta(seconds=time.monotonic() - seen) if seen is not None and is_known else None
         return Position(cursor, heads.latest.height, self._finalized(cursor, heads), age, state, reason)
@@ -508,6 +535,10 @@ class Follower:
         if self.cursor is None:
             raise RuntimeError("the rail has not begun")
         return self.cursor
+
+
+def _takes_back(missing: int) -> str:
+    return f"the node told of {missing} more blocks, and takes them back whenever it is asked for them"
 
 
 def is_linked(span: Span, blocks: Sequence[BlockRef]) -> bool:

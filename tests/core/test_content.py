@@ -179,6 +179,15 @@ def test_settled_means_the_merchant_has_it_also_where_a_part_was_given_back_by_c
     assert "reversed" in story.open_cases(order)
 
 
+def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_paid_and_not_with_a_cheaper_one():
+    order = invoice("order", 100, destination(), destination("cheap", 50))
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    refund(story, order, COIN, 30)
+    story.quiet(1)
+    assert (order.state, story.open_cases(order)) == (InvoiceState.PAID, [])
+
+
 def test_what_is_given_back_of_a_settled_order_by_choice_is_not_asked_for_again():
     story, order = paid(100)
     refund(story, order, amount=30)

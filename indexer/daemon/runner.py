@@ -24,6 +24,7 @@ from indexer.core.states import IllegalMove
 from indexer.daemon import steadiness
 from indexer.daemon.claims import Claims
 from indexer.daemon.follower import Follower, Pace
+from indexer.daemon.inclusion_check import InclusionCheck
 from indexer.daemon.nodeset import NodeSet
 from indexer.daemon.quarantine import Failures
 from indexer.daemon.readmission import Readmission
@@ -263,6 +264,8 @@ class RailRunner:
         follower = Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
         follower.second_look = SecondLook(self.node, recorder, follower.watches)
         await self._patiently(follower.second_look.begin, lease)
+        follower.verify = InclusionCheck(self.node, follower).run
+        follower.distrust()
         return follower
 
     def _alive(self) -> None:

@@ -6,6 +6,7 @@ resolved by the proxy, so that a node's .onion name works and none of its names 
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,6 +17,11 @@ from indexer.rail.tables import HttpOptions
 
 NETWORK_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ssl.SSLError)
 """What a network can do to a request, but for its time being up. `SocksFailed` is one of them."""
+
+
+CONNECTION_SECONDS = 30.0
+"""Seconds after which a request is the last one of its connection. A balancer may choose a node for each connection,
+and the connection of a node that is polled every second would never end, though it stands still (HAZARDS E19)."""
 
 
 class SocksFailed(OSError):
@@ -40,9 +46,25 @@ def _make(options: HttpOptions, headers: Mapping[str, str], bounds: Mapping[str,
         proxy=None if socks else options.proxy,
         headers={**options.headers, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[_renewal()],
         auto_decompress=False,
         trust_env=False,
     )
+
+
+def _renewal() -> aiohttp.TraceConfig:
+    """Return what asks now and then for a connection to be closed after the answer (RFC 9112, section 9.6)."""
+    renewed_at = time.monotonic()
+
+    async def on_request(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
+        nonlocal renewed_at
+        if time.monotonic() - renewed_at >= CONNECTION_SECONDS:
+            renewed_at = time.monotonic()
+            request.headers["Connection"] = "close"
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(on_request)
+    return trace
 
 
 def ssl_context(options: HttpOptions) -> ssl.SSLContext | None:

@@ -11,7 +11,7 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-receivers siege bench recordings lock clean
+.PHONY: setup demo run test test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers siege bench recordings lock clean
 
 setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
@@ -74,6 +74,9 @@ mutants: setup  ## plant defects, and see that the model finds each: make mutant
 
 fuzz-nodes: setup  ## hostile answers of nodes, three minutes: make fuzz-nodes ARGS="--minutes 60"
 	nice $(BIN)/python -m tests.fuzz.nodes $(ARGS)
+
+fuzz-sql: setup  ## hostile arguments of every SQL function, three minutes: make fuzz-sql ARGS="--minutes 60"
+	nice $(BIN)/python -m tests.fuzz.sql $(ARGS)
 
 fuzz-receivers: setup  ## hostile receivers of webhooks, three minutes: make fuzz-receivers ARGS="--minutes 60"
 	RAILWATCH_ENDPOINTS=96 nice $(BIN)/pytest -q tests/fuzz/test_receivers.py

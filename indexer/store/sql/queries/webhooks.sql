@@ -147,19 +147,18 @@ select pg_notify('railwatch_webhooks', '')
 with me as (
     select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 )
-update railwatch.locks held
+update railwatch.deliverer_lease held
 set holder = $1, token = $2, pid = me.pid, backend_start = me.backend_start,
     expires_at = now() + make_interval(secs => $3)
 from me
-where held.name = 'deliver' and (held.token is null or held.expires_at <= now()
-                                 or not railwatch.is_backend_alive(held.pid, held.backend_start))
-returning held.name
+where held.token is null or held.expires_at <= now() or not railwatch.is_backend_alive(held.pid, held.backend_start)
+returning held.one
 
 -- name: renew_deliverer_lock
 -- Keep it for a while longer; no row if it has run out and was taken.
-update railwatch.locks set expires_at = now() + make_interval(secs => $2)
-where name = 'deliver' and token = $1 returning name
+update railwatch.deliverer_lease set expires_at = now() + make_interval(secs => $2)
+where token = $1 returning one
 
 -- name: who_delivers
 -- Host and process of the deliverer.
-select holder from railwatch.locks where name = 'deliver'
+select holder from railwatch.deliverer_lease

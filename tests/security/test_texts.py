@@ -22,7 +22,6 @@ from indexer.cli.evidence import feed_line
 from indexer.cli.exits import told
 from indexer.cli.output import complain, emit, emit_line, say, show
 from indexer.config import ConfigError, Problem
-from indexer.daemon.reasons import describe, one_line
 from indexer.ops.explain import render_dossier, render_invoice
 from indexer.ops.http import Pages
 from indexer.ops.lists import render_exceptions, render_invoices, render_rescans
@@ -31,6 +30,7 @@ from indexer.ops.metrics import Metrics
 from indexer.ops.status import render_status
 from indexer.ops.webhooks import render_dead, render_endpoints
 from indexer.rail.printable import escaped_json, is_visible, printable
+from indexer.reasons import describe, one_line
 from indexer.store.database import Database
 from indexer.store.errors import Refused, StoreUnavailable
 from indexer.store.reads import read_dossier, read_status

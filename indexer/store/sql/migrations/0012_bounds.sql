@@ -1152,6 +1152,49 @@ from (
     select 'webhook:' || name, position, moved_at from railwatch.webhook_endpoints
 ) c, railwatch.feed_end() as f (last_seq);
 
+create or replace function railwatch.given_back(
+    known railwatch.invoices, on_rail text, of_asset text, amount numeric, out surplus numeric, out waived numeric
+)
+language plpgsql stable as $$
+declare
+    excess numeric;
+    elsewhere boolean;
+begin
+    surplus := 0;
+    waived := 0;
+    if (case when known.state = 'flagged' then railwatch.assess(known) else known.state end)
+       not in ('paid', 'overpaid', 'late_paid') then
+        return;
+    end if;
+    -- Ways to pay that have what they ask for; what was waived before is not missing.
+    with met as (
+        select d.rail, d.asset, came.counted - back.returned - asked.least as excess
+        from railwatch.destinations d
+        cross join lateral (
+            select greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least) asked
+        cross join lateral (
+            select coalesce(sum(x.amount), 0) as counted,
+                   coalesce(sum(x.amount) filter (where x.destination_id = d.id and x.kind = 'payment'), 0) as arrived
+            from railwatch.detections x
+            where x.invoice_id = known.id and x.rail = d.rail and x.asset = d.asset and x.state in ('confirmed', 'final')) came
+        cross join lateral (
+            select coalesce(sum(r.amount - r.waived), 0) as returned from railwatch.refunds r
+            where r.invoice_id = known.id and r.rail = d.rail and r.asset = d.asset) back
+        where d.invoice_id = known.id and d.watch_state <> 'rejected' and came.arrived >= asked.least
+    )
+    select max(met.excess) filter (where (rail, asset) = (on_rail, of_asset)),
+           coalesce(bool_or(met.excess >= 0) filter (where (rail, asset) <> (on_rail, of_asset)), false)
+    into excess, elsewhere
+    from met;
+    -- An order that another asset has settled asks for nothing here: excess is below zero, or null. What is given back while
+    -- it has its money elsewhere came twice, so none of that is waived: should the other go, it is missing here.
+    if excess >= 0 then
+        surplus := least(amount, excess);
+        waived := case when elsewhere then 0 else amount - surplus end;
+    end if;
+end $$;
+comment on function railwatch.given_back is 'Part of record_refund: how much of it the order did not ask for, and how much of what it asked for is given back by choice.';
+
 insert into railwatch.rights (role, object, privileges)
 select role, 'function railwatch.feed_end', 'execute'
 from unnest(array['railwatch_daemon', 'railwatch_deliverer', 'railwatch_service', 'railwatch_reader']) as role;

@@ -11,7 +11,7 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test test-oldest test-dialects dialects balancer check model mutants fuzz-nodes siege bench recordings lock clean
+.PHONY: setup demo run test test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers siege bench recordings lock clean
 
 setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
@@ -55,7 +55,7 @@ dialects: setup  ## the conformance kit in the dialects of all clients that a fa
 	RAILWATCH_DIALECTS=all $(BIN)/pytest -q tests/nodes
 
 balancer: setup  ## an endpoint whose nodes differ, through the whole daemon, 50 times in a row on each family of rails
-	RAILWATCH_BALANCER=50 $(BIN)/pytest -q --numprocesses=$(WORKERS) tests/scenarios/test_balancer.py
+	RAILWATCH_BALANCER=50 $(BIN)/pytest -q -rP --show-capture=stdout --numprocesses=$(WORKERS) tests/scenarios/test_balancer.py
 
 check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .
@@ -74,6 +74,13 @@ mutants: setup  ## plant defects, and see that the model finds each: make mutant
 
 fuzz-nodes: setup  ## hostile answers of nodes, three minutes: make fuzz-nodes ARGS="--minutes 60"
 	nice $(BIN)/python -m tests.fuzz.nodes $(ARGS)
+
+fuzz-sql: setup  ## hostile arguments of every SQL function, three minutes: make fuzz-sql ARGS="--minutes 60"
+	nice $(BIN)/python -m tests.fuzz.sql $(ARGS)
+
+fuzz-receivers: setup  ## hostile receivers of webhooks, three minutes: make fuzz-receivers ARGS="--minutes 60"
+	RAILWATCH_ENDPOINTS=96 nice $(BIN)/pytest -q tests/fuzz/test_receivers.py
+	nice $(BIN)/python -m tests.fuzz.receivers $(ARGS)
 
 siege: setup  ## everybody misbehaves at once, ten minutes; the honest ledger beside a quiet run's: make siege ARGS="--hours 2"
 	$(BIN)/python -m tests.siege $(ARGS)

@@ -12,6 +12,7 @@ from adapters.bitcoin.peers import Peers
 from adapters.bitcoin.rpc import MISC, NOT_FOUND, OUT_OF_RANGE, Answer, Call, Hash, Height, Rpc, hash_decoder
 from adapters.bitcoin.wire import parse_header
 from indexer.rail import BlockGone, BlockRef, Heads, NotKept, RailFault, RailUnavailable
+from indexer.rail.again import ask_again
 from indexer.rail.decoding import off_loop, printable, read_time
 
 ON_THEIR_WAY = 2
@@ -63,6 +64,8 @@ class Source:
     def __init__(self, rpc: Rpc, chain: Chain) -> None:
         self._rpc, self._chain, self._name = rpc, chain, rpc.name
         self._newest: BlockRef | None = None
+        self._told = -1
+        """The height of the highest head that this endpoint has told."""
         self.abilities = Abilities()
         self._peers = Peers(rpc)
 
@@ -84,33 +87,35 @@ class Source:
             newest = self._newest = _ref(await self._header(info.bestblockhash))
         if newest.height != info.blocks:
             raise RailUnavailable(f"{self._name}: block {newest.hash} is at {newest.height}, not at {info.blocks}")
+        self._told = max(self._told, newest.height)
         return Heads(newest)
 
     async def at(self, height: int) -> BlockRef:
-        """The canonical block at ``height``. Raises `BlockGone` above the head."""
+        """The canonical block at ``height``. Raises `BlockGone` above the head.
+
+        One that this endpoint has told of is asked for again: another node behind it may have it (HAZARDS E19).
+        """
         (block_hash,) = await self.hashes(height, height)
-        header = await self._header(block_hash)
-        if header.confirmations < 0 or header.height != height:
-            raise BlockGone(f"{self._name}: block {block_hash} was replaced at height {height}")
+        header = await self._header(block_hash, height)
         return _ref(header)
 
     async def hashes(self, low: int, high: int) -> list[str]:
         """The canonical hashes at these heights. Raises `BlockGone` above the head."""
+        return await (ask_again(lambda: self._hashes(low, high)) if high <= self._told else self._hashes(low, high))
+
+    async def _hashes(self, low: int, high: int) -> list[str]:
         answers = await self._rpc.batch([("getblockhash", (height,)) for height in range(low, high + 1)])
         return [self._read(answer, f"height {low + place}") for place, answer in enumerate(answers)]
 
     async def check_canonical(self, ref: BlockRef) -> None:
         """Raises `BlockGone` if ``ref`` is not on the node's chain now."""
-        header = await self._header(ref.hash)
-        if header.confirmations < 0 or header.height != ref.height:
-            raise BlockGone(f"{self._name}: block {ref.height} {ref.hash} is not on its chain")
+        await self._header(ref.hash, ref.height)
 
     async def line(self, parent: BlockRef, hashes: Sequence[str]) -> list[BlockRef]:
         """The blocks of these hashes as a line above ``parent``, by their headers. Raises `BlockGone`."""
-        answers = await self._rpc.batch([("getblockheader", (each, False)) for each in hashes])
+        answers = await ask_again(lambda: self._known([("getblockheader", (each, False)) for each in hashes], hashes))
         refs = []
         for block_hash, answer in zip(hashes, answers, strict=True):
-            self._check_known(answer, block_hash)
             parent = self.placed(answer.read_hex(), block_hash, parent)
             refs.append(parent)
         return refs
@@ -135,7 +140,8 @@ class Source:
         if self.abilities.rest and (size >= REST_FROM or len(hashes) == 1):
             # One after the other: the pieces of a long span overlap already, and a node has few threads.
             return [await self._over_rest(block_hash) for block_hash in hashes]
-        answers = await self._rpc.batch([("getblock", (block_hash, self.abilities.raw)) for block_hash in hashes])
+        calls: list[Call] = [("getblock", (block_hash, self.abilities.raw)) for block_hash in hashes]
+        answers = await ask_again(lambda: self._known(calls, hashes))
         return [await self._bytes(answer, each) for answer, each in zip(answers, hashes, strict=True)]
 
     async def decode(self, raw: bytes, block_hash: str) -> Block:
@@ -153,11 +159,11 @@ class Source:
         if raw is not None:
             return raw
         # REST says 404 for whatever it has not; RPC knows why.
-        return await self._bytes(await self._rpc.call("getblock", block_hash, self.abilities.raw), block_hash)
+        (answer,) = await ask_again(lambda: self._known([("getblock", (block_hash, self.abilities.raw))], [block_hash]))
+        return await self._bytes(answer, block_hash)
 
     async def _bytes(self, answer: Answer, block_hash: str) -> bytes:
-        """Raises `BlockGone` for an unknown block and `NotKept` for a pruned one that no peer gives (HAZARDS B16)."""
-        self._check_known(answer, block_hash)
+        """Raises `NotKept` for a pruned block that no peer gives (HAZARDS B16)."""
         if not _is_pruned(answer):
             return await answer.read_hex_beside()
         if await self._peers.fetch(block_hash):
@@ -171,12 +177,30 @@ class Source:
             info.pruneheight,
         )
 
-    async def _header(self, block_hash: str) -> HeaderInfo:
-        answer = await self._rpc.call("getblockheader", block_hash)
-        self._check_known(answer, block_hash)
+    async def _known(self, calls: Sequence[Call], hashes: Sequence[str]) -> list[Answer]:
+        """The answers to one call for each of these blocks. Raises `BlockGone` if the node does not know one."""
+        if len(calls) == 1:
+            answers = [await self._rpc.call(calls[0][0], *calls[0][1])]
+        else:
+            answers = await self._rpc.batch(calls)
+        for answer, block_hash in zip(answers, hashes, strict=True):
+            self._check_known(answer, block_hash)
+        return answers
+
+    async def _header(self, block_hash: str, height: int | None = None) -> HeaderInfo:
+        """The header of a block that this endpoint has told of, canonical at ``height`` where one is given.
+
+        Raises `BlockGone` if none of the nodes behind it says so.
+        """
+        return await ask_again(lambda: self._header_once(block_hash, height))
+
+    async def _header_once(self, block_hash: str, height: int | None) -> HeaderInfo:
+        (answer,) = await self._known([("getblockheader", (block_hash,))], [block_hash])
         header = answer.read(_header_info)
         if header.hash != block_hash:
             raise RailUnavailable(f"{self._name}: header {header.hash}, and {block_hash} was asked for")
+        if height is not None and (header.confirmations < 0 or header.height != height):
+            raise BlockGone(f"{self._name}: block {height} {block_hash} is not on its chain")
         return header
 
     def _read(self, answer: Answer, what: str) -> str:

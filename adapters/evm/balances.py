@@ -11,6 +11,7 @@ from adapters.evm.refusal import Meaning
 from adapters.evm.rpc import Answer, Call, NodeRefused
 from adapters.evm.source import Source
 from indexer.rail import AssetId, BlockGone, BlockRef, RailUnavailable
+from indexer.rail.again import ask_again
 from indexer.rail.decoding import printable
 
 BALANCE_OF = "0x70a08231"
@@ -34,9 +35,13 @@ async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: Bl
         else ("eth_getBalance", ("0x" + key.hex(), block))
         for key in keys
     ]
-    answers = await source.batches(calls)
     read = _tokens if namespace == "erc20" else _ether
-    return {key: read(answer, at) for key, answer in zip(keys, answers, strict=True)}
+
+    async def asked() -> dict[bytes, int]:
+        answers = await source.batches(calls)
+        return {key: read(answer, at) for key, answer in zip(keys, answers, strict=True)}
+
+    return await ask_again(asked)
 
 
 def _ether(answer: Answer, at: BlockRef) -> int:

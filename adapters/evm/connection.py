@@ -35,6 +35,7 @@ from indexer.rail import (
     Span,
     Watches,
 )
+from indexer.rail.again import ask_again
 from indexer.rail.decoding import AHEAD, read_quantity
 from indexer.rail.push import Push
 
@@ -75,6 +76,8 @@ class Connection:
         self._metered = node.metered
         self._tags: tuple[float, BlockRef | None, BlockRef | None] = (float("-inf"), None, None)
         self._woken = 0.0
+        self._told = -1
+        """The height of the highest head that this endpoint has told."""
         self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
         self._native = True
         self._name = node.name
@@ -144,12 +147,19 @@ class Connection:
                 raise RailUnavailable(f"{self._name}: height {below.height} is safe and {newest.height} is latest")
         if asks_tags:
             self._tags = (time.monotonic(), tags[0], tags[1])
+        self._told = max(self._told, newest.height)
         # Asked in one request, and answered by nodes that differ by a block or two: such a tag is told another time.
         known = [None if below is None or below.height > newest.height else below for below in tags]
         return Heads(newest, safe=known[0], finalized=known[1])
 
     async def block_at(self, height: int) -> BlockRef:
-        """The canonical block at ``height``. Raises `BlockGone` above the head."""
+        """The canonical block at ``height``. Raises `BlockGone` above the head.
+
+        One that this endpoint has told of is asked for again: another node behind it may have it (E19).
+        """
+        return await (ask_again(lambda: self._at(height)) if height <= self._told else self._at(height))
+
+    async def _at(self, height: int) -> BlockRef:
         ref = await self._source.at(hex(height))
         if ref is None or ref.height != height:
             raise BlockGone(f"{self._name}: no block at height {height}")

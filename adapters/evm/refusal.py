@@ -1,6 +1,6 @@
 """A node that is there and says no: what its words mean (HAZARDS E21, E26).
 
-Every client has words of its own, and hosted endpoints more. Five meanings matter, because each has another next step.
+Every client has words of its own, and hosted endpoints more. Six meanings matter, because each has another next step.
 The words are matched in lower case; their sources are in docs/nodes.md.
 """
 
@@ -11,7 +11,7 @@ import re
 
 import msgspec
 
-from indexer.rail import RailUnavailable
+from indexer.rail import NotYet, RailUnavailable
 from indexer.rail.decoding import printable
 
 
@@ -24,6 +24,8 @@ class Meaning(enum.Enum):
     """The node would answer at another time: a limit of rate, a quota, an overload. Ask later, and ask the same."""
     STATELESS = "stateless"
     """The node has no state of that block any more. It will answer for newer ones (E26)."""
+    UNKNOWN = "unknown"
+    """The node knows no such block or transaction. Another one behind its address may, or the same one soon (E19)."""
     LARGE = "large"
     """The answer would be too large, whoever's limit that is. Ask for less."""
     OTHER = "other"
@@ -54,6 +56,11 @@ _STATELESS = re.compile(
     r"|world state|no state available|required historical|pruned|pruning|old data not available|ancient|history is not"
     r"|distance to target block|not an archive|archive"
 )
+_UNKNOWN = re.compile(
+    r"(?:block|header|transaction|tx)s?\b[^.;]{0,120}\bnot (?:be )?found|not found:? (?:block|header|transaction)"
+    r"|(?:unknown|no such|cannot find|could not find) (?:the )?(?:block|header|transaction)"
+    r"|beyond (?:the )?(?:current )?head|not (?:yet )?indexed|indexing (?:is )?in progress"
+)
 
 
 class NodeRefused(RailUnavailable):
@@ -62,6 +69,10 @@ class NodeRefused(RailUnavailable):
     def __init__(self, words: str, meaning: Meaning = Meaning.OTHER, pause: float | None = None) -> None:
         super().__init__(words)
         self.meaning, self.pause = meaning, pause
+
+
+class UnknownBlock(NodeRefused, NotYet):
+    """The refusal `Meaning.UNKNOWN`: one of those that are asked again, for another node may answer (E19)."""
 
 
 class _Rate(msgspec.Struct):
@@ -98,7 +109,9 @@ def read_error(raw: bytes | msgspec.Raw, what: str) -> NodeRefused:
         data = None
     pause = data.rate.backoff_seconds if data and data.rate else None
     words = f"{what} refused: {printable(error.message)} ({error.code})"
-    return NodeRefused(words, meaning_of(error.code, error.message), pause)
+    meaning = meaning_of(error.code, error.message)
+    kind = UnknownBlock if meaning is Meaning.UNKNOWN else NodeRefused
+    return kind(words, meaning, pause)
 
 
 def meaning_of(code: int, words: str) -> Meaning:
@@ -110,6 +123,8 @@ def meaning_of(code: int, words: str) -> Meaning:
         return Meaning.PASSING
     if _STATELESS.search(lower):
         return Meaning.STATELESS
+    if _UNKNOWN.search(lower):
+        return Meaning.UNKNOWN
     if _LARGE.search(lower):
         return Meaning.LARGE
     return Meaning.OTHER

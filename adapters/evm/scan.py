@@ -15,6 +15,7 @@ from adapters.evm.source import Source
 from adapters.evm.want import Want
 from adapters.evm.whole import check_link
 from indexer.rail import BlockGone, BlockRef, NotKept, RailUnavailable, Scanned, Span
+from indexer.rail.again import ask_again
 
 AT_ONCE = 4
 """Pieces asked for at once: the node works while we decode. More gained nothing on two cores."""
@@ -116,7 +117,7 @@ async def _piece(source: Source, stride: Stride, low: int, high: int, want: Want
     try:
         content = await source.by_range(low, high, want)
     except NodeRefused as refused:
-        if refused.meaning in (Meaning.PASSING, Meaning.MISSING):
+        if refused.meaning in (Meaning.PASSING, Meaning.MISSING, Meaning.UNKNOWN):
             # Less is not what it asks for. The width has done no harm.
             raise
         if refused.meaning is Meaning.STATELESS:
@@ -139,8 +140,13 @@ async def _piece(source: Source, stride: Stride, low: int, high: int, want: Want
 
 async def single(source: Source, height: int, want: Want, lens: Lens) -> Piece:
     """A block that no range may hold: many providers limit ranges, and not single blocks."""
+    ref = await ask_again(lambda: _present(source, height))
+    content = await source.by_hash(ref, want)
+    return Piece(content.refs, await transfers(source, content, want, lens))
+
+
+async def _present(source: Source, height: int) -> BlockRef:
     ref = await source.at(hex(height))
     if ref is None:
         raise BlockGone(f"no block at height {height}")
-    content = await source.by_hash(ref, want)
-    return Piece(content.refs, await transfers(source, content, want, lens))
+    return ref

@@ -1,6 +1,6 @@
 """Asks a node for the content of blocks, and hands it on only when it is proven whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain
@@ -13,6 +13,7 @@ from adapters.evm.want import Tracing, Want
 from adapters.evm.whole import check_receipt
 from adapters.evm.wire import Header, Log, Receipt, block_ref
 from indexer.rail import BlockGone, BlockRef
+from indexer.rail.again import ask_again
 from indexer.rail.decoding import AHEAD, off_loop
 
 LOG_BYTES = 600
@@ -49,8 +50,15 @@ class Source:
     async def by_hash(self, ref: BlockRef, want: Want) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.
 
-        The node would serve an orphan by its hash as well; the header by number, in the same request, tells.
+        The node would serve an orphan by its hash as well; the header by number, in the same request, tells. Another
+        node behind the endpoint may know the block that the first one denies, so that one is asked again (E19).
         """
+        block, logs, given, size = await ask_again(lambda: self._one(ref, want))
+        blocks, traced = await self._traced([block], given, want)
+        return Content(blocks, [block_ref(block, self._ahead)], logs, traced, size)
+
+    async def _one(self, ref: BlockRef, want: Want) -> tuple[Block, list[Log], list[Answer | None], int]:
+        """One block with its logs, the answers of its tracing and the bytes of all. Raises `BlockGone`, `NotYet`."""
         way = self._inline(want, ref.height)
         bodies = want.bodies or (want.native and way is Tracing.NONE)
         calls: list[Call] = [
@@ -66,8 +74,7 @@ class Source:
         logs = await answers[2].read_each(wire.log_items) if want.logs else []
         if want.logs:
             await off_loop(len(logs) * LOG_BYTES, lambda: Want().check_block(block, logs))
-        blocks, traced = await self._traced([block], given, want)
-        return Content(blocks, [block_ref(block, self._ahead)], logs, traced, _size([*answers, *given]))
+        return block, logs, given, _size([*answers, *given])
 
     def _inline(self, want: Want, height: int) -> Tracing:
         """The dialect that is asked in the same request as the blocks up to ``height``."""
@@ -91,7 +98,20 @@ class Source:
         return answers[: len(calls)], [*answers[len(calls) :]]
 
     async def by_range(self, low: int, high: int, want: Want) -> Content:
-        """The blocks ``low`` to ``high``, asked by number in one request; what belongs to them is tied by hash."""
+        """The blocks ``low`` to ``high``, asked by number in one request; what belongs to them is tied by hash.
+
+        Raises `BlockGone` if no node behind the endpoint has them all, and `NodeRefused` for a range that is too much.
+        """
+        blocks, logs, given, size = await ask_again(lambda: self._many(low, high, want))
+        _check_refusals(given, high - low + 1)
+        refs = [block_ref(block, self._ahead) for block in blocks]
+        blocks, traced = await self._traced(blocks, given, want)
+        return Content(blocks, refs, logs, traced, size)
+
+    async def _many(
+        self, low: int, high: int, want: Want
+    ) -> tuple[Sequence[Block], list[Log], list[Answer | None], int]:
+        """Blocks by height, their logs, the answers of their tracing and the bytes of all. Raises `BlockGone`."""
         heights = [hex(height) for height in range(low, high + 1)]
         way = self._inline(want, high)
         bodies = want.bodies or (want.native and way is Tracing.NONE)
@@ -101,11 +121,8 @@ class Source:
         inline = way if way is Tracing.FLAT else Tracing.NONE
         answers, given = await self._with_traces(calls, inline, [(height, "") for height in heights])
         blocks = [self._present(answer, bodies) for answer in answers[: len(heights)]]
-        refs = [block_ref(block, self._ahead) for block in blocks]
         logs = await self._complete(blocks, await answers[-1].read_each(wire.log_items), want) if want.logs else []
-        _check_refusals(given, high - low + 1)
-        blocks, traced = await self._traced(blocks, given, want)
-        return Content(blocks, refs, logs, traced, _size([*answers, *given]))
+        return blocks, logs, given, _size([*answers, *given])
 
     async def at(self, height: str) -> BlockRef | None:
         """The canonical block at a height (hex) or tag; None if there is none."""
@@ -114,7 +131,10 @@ class Source:
         return None if header is None else block_ref(header, self._ahead)
 
     async def receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
-        """The receipts of (transaction, block hash), each checked to be that one. Raises `RailUnavailable`."""
+        """The receipts of (transaction, block hash), each checked to be that one. Raises `NotYet`."""
+        return await ask_again(lambda: self._receipts(wanted)) if wanted else []
+
+    async def _receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
         if not self.one_receipt:
             return await self._block_receipts(wanted)
         answers = await self.batches([("eth_getTransactionReceipt", (tx_id,)) for tx_id, _ in wanted])
@@ -124,7 +144,7 @@ class Source:
         ]
 
     async def _block_receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
-        """The same, from all receipts of each block. Raises `RailUnavailable` if one is not among them."""
+        """The same, from all receipts of each block. Raises `NotYet` if one is not among them."""
         hashes = list({block_hash: None for _, block_hash in wanted})
         answers = await self.batches([("eth_getBlockReceipts", (block_hash,)) for block_hash in hashes])
         found = {
@@ -142,7 +162,7 @@ class Source:
         """All logs of the blocks, in order; what the range's answer leaves in doubt is asked for by hash.
 
         In doubt are blocks whose bloom speaks of logs that were not given (E20), and the last block that has some: a
-        silently truncated answer ends inside it (E21). Raises `RailUnavailable` if a block's own answer is not whole.
+        silently truncated answer ends inside it (E21). Raises `NotYet` if a block's own answer is not whole.
         """
         by_hash = {block.hash: block for block in blocks}
         place = {block.hash: at for at, block in enumerate(blocks)}
@@ -151,12 +171,17 @@ class Source:
             doubtful.append(max((log.block_hash for log in logs), key=lambda each: place[each]))
         if not doubtful:
             return logs
-        answers = await self.batches([("eth_getLogs", (want.filter({"blockHash": each}),)) for each in doubtful])
-        settled = {each: await answer.read_each(wire.log_items) for each, answer in zip(doubtful, answers, strict=True)}
-        for each, mine in settled.items():
-            want.check_block(by_hash[each], mine)
+        settled = await ask_again(lambda: self._logs_of(doubtful, by_hash, want))
         kept = [log for log in logs if log.block_hash not in settled]
         return sorted([*kept, *chain(*settled.values())], key=lambda log: place[log.block_hash])
+
+    async def _logs_of(self, hashes: Sequence[str], blocks: Mapping[str, Block], want: Want) -> dict[str, list[Log]]:
+        """The logs of each block, asked for by its hash. Raises `NotYet` if one's are not whole."""
+        answers = await self.batches([("eth_getLogs", (want.filter({"blockHash": each}),)) for each in hashes])
+        found = {each: await answer.read_each(wire.log_items) for each, answer in zip(hashes, answers, strict=True)}
+        for each, mine in found.items():
+            want.check_block(blocks[each], mine)
+        return found
 
     async def _traced(
         self, blocks: Sequence[Block], given: Sequence[Answer | None], want: Want
@@ -175,9 +200,13 @@ class Source:
         lacking = [
             block for block, one in zip(blocks, traced, strict=True) if one.untraced and isinstance(block, Header)
         ]
-        bodies = await self._rpc.batch([("eth_getBlockByHash", (block.hash, True)) for block in lacking])
-        full = {block.hash: same_block(block, answer) for block, answer in zip(lacking, bodies, strict=True)}
+        full = await ask_again(lambda: self._bodies(lacking)) if lacking else {}
         return [full.get(block.hash, block) for block in blocks], traced
+
+    async def _bodies(self, headers: Sequence[Header]) -> dict[str, Block]:
+        """The blocks of these headers, with their transactions. Raises `BlockGone`."""
+        answers = await self._rpc.batch([("eth_getBlockByHash", (header.hash, True)) for header in headers])
+        return {header.hash: same_block(header, answer) for header, answer in zip(headers, answers, strict=True)}
 
     def _present(self, answer: Answer, bodies: bool) -> Block:
         block = _read(answer, bodies)

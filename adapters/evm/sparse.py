@@ -13,12 +13,13 @@ from adapters.evm import wire
 from adapters.evm.balances import QUANTITY
 from adapters.evm.credit import in_order
 from adapters.evm.decode import Lens, Placed
-from adapters.evm.refusal import Meaning
+from adapters.evm.refusal import Meaning, UnknownBlock
 from adapters.evm.rpc import Answer, Call
 from adapters.evm.scan import Piece, Stride, gather, single
 from adapters.evm.source import Source
 from adapters.evm.want import Want
 from indexer.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span
+from indexer.rail.again import ask_again
 
 CODE = re.compile(r"0x[0-9a-fA-F]*+")
 SCATTERED = 16
@@ -147,7 +148,10 @@ async def _states(
     None where the node does not say it, whatever its words. Raises `NodeRefused` for a refusal that passes.
     """
     calls: list[Call] = [(method, ("0x" + key.hex(), {"blockHash": block.hash})) for block in blocks for key in keys]
-    answers = await source.batches(calls)
+    try:
+        answers = await ask_again(lambda: _known(source, calls))
+    except UnknownBlock:
+        return None
     for answer in answers:
         if (refusal := answer.refusal) is not None:
             if refusal.meaning is Meaning.PASSING:
@@ -155,6 +159,15 @@ async def _states(
             return None
     shape = CODE if method == "eth_getCode" else QUANTITY
     return [_texts(answers[at : at + len(keys)], shape) for at in range(0, len(answers), len(keys))]
+
+
+async def _known(source: Source, calls: Sequence[Call]) -> list[Answer]:
+    """The answers of a node that knows the block. Raises `UnknownBlock` (E19)."""
+    answers = await source.batches(calls)
+    for answer in answers:
+        if isinstance(refusal := answer.refusal, UnknownBlock):
+            raise refusal
+    return answers
 
 
 def _texts(answers: Sequence[Answer], shape: re.Pattern[str]) -> tuple[str, ...]:

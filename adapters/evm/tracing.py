@@ -22,7 +22,8 @@ from adapters.evm.traces import CallFrame, Trace
 from adapters.evm.want import Tracing
 from adapters.evm.whole import check_traces, tx_ids
 from adapters.evm.wire import FullBlock, Header, Transaction
-from indexer.rail import BlockGone, RailUnavailable
+from indexer.rail import BlockGone, NotYet, RailUnavailable
+from indexer.rail.again import ask_again
 from indexer.rail.decoding import LARGE, decode, decode_each, off_loop, printable, read_quantity
 
 Block = Header | FullBlock
@@ -35,6 +36,8 @@ BLOCK_SECONDS = 120.0
 """How long the transactions of one block are traced one by one, in all."""
 PROBE_BACK = (24, 16, 8)
 """Blocks below the head that are tried for a trace: old enough to be indexed, young enough for a full node's state."""
+UNKNOWN_SECONDS = 60.0
+"""How long a node may say that it does not know a block, which it has told of itself, before it is told untraced."""
 STATELESS_SECONDS = 60.0
 """How long a node is believed that it has no state below a height."""
 
@@ -75,6 +78,8 @@ class Tracer:
     ways: Ways = field(default_factory=Ways)
     _stateless: int = -1
     _until: float = 0.0
+    _unknown: tuple[str, float] = ("", 0.0)
+    """The block that the node said it does not know when it was asked to trace it, and since when."""
 
     @property
     def standing(self) -> dict[Tracing, Standing]:
@@ -156,6 +161,10 @@ class Tracer:
         """
         if not block.transactions:
             return Traced()
+        answers = iter([given])
+        return await ask_again(lambda: self._trace(block, next(answers, None)))
+
+    async def _trace(self, block: Block, given: Answer | None) -> Traced:
         height = _height(block)
         if self.has_no_state(height):
             return self._by_value(block, "the node has no state of that block any more")
@@ -165,6 +174,7 @@ class Tracer:
                 frames = await self._whole(way, block, given if way is self.first else None)
             except NodeRefused as refusal:
                 why = str(refusal)
+                self._check_unknown(block, refusal)
                 self._learn(way, refusal)
                 if refusal.meaning is Meaning.PASSING:
                     raise RailUnavailable(f"block {height} {block.hash}: {why}") from refusal
@@ -181,6 +191,21 @@ class Tracer:
         if self.first is Tracing.NONE:
             return self._by_value(block, why)
         return await self._one_by_one(block, why)
+
+    def _check_unknown(self, block: Block, refusal: NodeRefused) -> None:
+        """Raise `NotYet` where the node says that it does not know the block, or a transaction of it.
+
+        Behind a balancer that is another node, and taking its word for it would leave ether untold (E2, E19). A node
+        that goes on saying so for `UNKNOWN_SECONDS` cannot trace the block, as after any other refusal.
+        """
+        if refusal.meaning is not Meaning.UNKNOWN:
+            return
+        known, since = self._unknown
+        if known != block.hash:
+            since = time.monotonic()
+            self._unknown = block.hash, since
+        if time.monotonic() - since < UNKNOWN_SECONDS:
+            raise NotYet(f"block {_height(block)} {block.hash}: {refusal}") from refusal
 
     def _ways(self, given: Answer | None) -> list[Tracing]:
         """The dialects to try, in order: what has worked comes first, what is missing not at all."""
@@ -225,6 +250,7 @@ class Tracer:
                 frames += await self._transaction(tx.hash, block)
                 done.add(tx.hash)
             except NodeRefused as refusal:
+                self._check_unknown(block, refusal)
                 if refusal.meaning is Meaning.PASSING:
                     raise RailUnavailable(f"block {_height(block)} {block.hash}: {refusal}") from refusal
                 if refusal.meaning in (Meaning.MISSING, Meaning.STATELESS):

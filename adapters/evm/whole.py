@@ -1,8 +1,8 @@
 """Proof that content is whole: the cursor may pass a block only if nothing of it can be missing. Pure.
 
 A node that knows a block and has not indexed it answers with no logs, null receipts or an empty trace, and none of
-these is an error (HAZARDS E20). Each check here turns such an answer into `RailUnavailable`, or into `BlockGone` where
-it belongs to another branch.
+these is an error (HAZARDS E20). Each check here turns such an answer into `NotYet`, or into `BlockGone` where it
+belongs to another branch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from eth_hash.auto import keccak
 from adapters.evm.bloom import bloom_of
 from adapters.evm.traces import Trace
 from adapters.evm.wire import FullBlock, Header, Log, Receipt, has_bloom
-from indexer.rail import BlockGone, BlockRef, RailUnavailable
+from indexer.rail import BlockGone, BlockRef, NotYet, RailUnavailable
 from indexer.rail.decoding import printable, read_quantity
 
 Headers = Mapping[str, Header | FullBlock]
@@ -28,25 +28,43 @@ def check_link(parent: BlockRef, blocks: Sequence[BlockRef]) -> None:
 
 
 def check_branch(headers: Headers, logs: Sequence[Log]) -> set[str]:
-    """The hashes of the blocks that ``logs`` are in. Raises `BlockGone` if one is not among ``headers``."""
+    """The hashes of the blocks that ``logs`` are in. Raises `BlockGone` if one is not among ``headers``.
+
+    Raises `NotYet` for a log that is called removed: its block is canonical, so that the two answers contradict.
+    """
     seen = {log.block_hash for log in logs}
     if strangers := seen - headers.keys():
         raise BlockGone(f"logs of block {printable(min(strangers), 80)}, which is not of this branch")
+    if removed := next((log for log in logs if log.removed), None):
+        raise NotYet(f"block {removed.block_hash}: a log is called removed, and its block is on the chain")
     return seen
+
+
+def check_once(logs: Sequence[Log]) -> None:
+    """No log is there twice: its place in the receipt is counted, so the second one would be another payment.
+
+    Gateways that ask several nodes and merge their answers give such lists. Raises `NotYet`.
+    """
+    if len({(log.transaction_hash, log.log_index) for log in logs}) < len(logs):
+        raise NotYet(f"block {logs[0].block_hash} or a later one: a log is told twice")
 
 
 def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
     """The blocks (by hash) whose bloom says that they have logs, and that have none among ``logs``.
 
     ``logs`` are all logs of these blocks, in order. A bloom is only ever set by logs, so a set bloom without logs is no
-    false positive. Raises `BlockGone` for a log of another branch, `RailUnavailable` for a gap.
+    false positive. Raises `BlockGone` for a log of another branch, `NotYet` for a gap.
     """
     seen = check_branch(headers, logs)
-    last, block = -1, ""
+    last, block, restarted = -1, "", False
     for log in logs:
         if log.block_hash != block:
             last, block = -1, log.block_hash
-        last = _next_index(log, last)
+        index = _next_index(log, last)
+        restarted = restarted or index <= last
+        last = index
+    if restarted:
+        check_once(logs)
     return [each for each, header in headers.items() if each not in seen and has_bloom(header)]
 
 
@@ -57,12 +75,12 @@ def _next_index(log: Log, last: int) -> int:
     except RailUnavailable as error:
         raise RailUnavailable(f"block {printable(log.block_hash, 80)} cannot be decoded: {error}") from error
     if index not in (last + 1, 0):
-        raise RailUnavailable(f"block {log.block_hash}: log {index} follows {last}, so logs are missing")
+        raise NotYet(f"block {log.block_hash}: log {index} follows {last}, so logs are missing")
     return index
 
 
 def check_bloom(header: Header | FullBlock, logs: Sequence[Log]) -> None:
-    """All logs of one block account for every bit of its bloom. Raises `RailUnavailable` if some are missing.
+    """All logs of one block account for every bit of its bloom. Raises `NotYet` if some are missing.
 
     A chain that keeps no blooms, or full ones, has none that could accuse it. What this cannot see is a
     missing log that repeats another's contract and topics; no node is known to cut a single block's answer.
@@ -75,13 +93,13 @@ def check_bloom(header: Header | FullBlock, logs: Sequence[Log]) -> None:
     except ValueError as error:
         raise RailUnavailable(f"block {header.hash} cannot be decoded: {printable(error)}") from error
     if missing:
-        raise RailUnavailable(f"block {header.hash}: its bloom speaks of more than the {len(logs)} logs given")
+        raise NotYet(f"block {header.hash}: its bloom speaks of more than the {len(logs)} logs given")
 
 
 def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
     """Every transaction of the block has its root frame, in order, and no frame is of another block.
 
-    Raises `BlockGone` for another branch's frames (trace_block asks by height) and `RailUnavailable` for missing ones.
+    Raises `BlockGone` for another branch's frames (trace_block asks by height) and `NotYet` for missing ones.
     """
     if strangers := {trace.block_hash for trace in traces} - {None, header.hash}:
         raise BlockGone(f"a trace of block {printable(strangers.pop(), 80)}, and {header.hash} was asked for")
@@ -89,7 +107,7 @@ def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
     traced = [trace.transaction_hash for trace in traces if not trace.trace_address and trace.transaction_hash]
     expected = tx_ids(header)
     if traced != expected and [*traced, *system_transaction(header)] != expected:
-        raise RailUnavailable(
+        raise NotYet(
             f"block {header.hash}: traces of {len(traced)} transactions, not of its {len(header.transactions)}"
         )
 
@@ -113,11 +131,9 @@ def tx_ids(header: Header | FullBlock) -> list[str]:
 
 
 def check_receipt(tx_id: str, block_hash: str, receipt: Receipt | None) -> Receipt:
-    """The receipt itself, of this transaction in this block. Raises `RailUnavailable` (go-ethereum#28992)."""
+    """The receipt itself, of this transaction in this block. Raises `NotYet` (go-ethereum#28992)."""
     if receipt is None:
-        raise RailUnavailable(f"block {block_hash}: no receipt yet for {tx_id}")
+        raise NotYet(f"block {block_hash}: no receipt yet for {tx_id}")
     if receipt.block_hash != block_hash or receipt.transaction_hash != tx_id:
-        raise RailUnavailable(
-            f"block {block_hash}: the receipt of {tx_id} belongs to {printable(receipt.block_hash, 80)}"
-        )
+        raise NotYet(f"block {block_hash}: the receipt of {tx_id} belongs to {printable(receipt.block_hash, 80)}")
     return receipt

@@ -86,6 +86,7 @@ class FakeNode:
     - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
     - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
     - ``misstates``: what it adds to every balance, in base units
+    - ``misnames``: by height, a hash that it tells of its canonical block there, and that no block has
     - ``breaks``: every answer raises this exception, as a defect in an adapter would
     - ``refuses``: methods that it does not serve, as a whitelist leaves them out
     """
@@ -110,6 +111,7 @@ class FakeNode:
         self.finality_at: int | None = None
         self.retold: dict[str, Tx | None] = {}
         self.misstates = 0
+        self.misnames: dict[int, str] = {}
         self.breaks: Exception | None = None
         self.refuses: frozenset[str] = frozenset()
         self.asked = 0
@@ -181,7 +183,10 @@ class FakeNode:
         """The canonical header at ``height`` or the nearest below; None above the head."""
         await self._answering("header_at")
         line = self._line()
-        return self._header(nearest(line, height)) if height <= line[-1].height else None
+        if height > line[-1].height:
+            return None
+        header = self._header(nearest(line, height))
+        return {**header, "hash": self.misnames.get(height, header["hash"])}
 
     async def block(self, block_hash: str) -> WireBlock | None:
         """The block of any branch that has this hash, or None where the node has not got so far."""

@@ -11,6 +11,7 @@ import msgspec
 from adapters.solana.node import SolanaNode
 from adapters.solana.wire import Decoder, Reply
 from indexer.rail import RailUnavailable
+from indexer.rail.again import OTHERS
 from indexer.rail.decoding import (
     IDENTITY,
     SMALL_MOST,
@@ -35,8 +36,6 @@ BLOCK_CLEANED_UP = -32001
 UNSUPPORTED_VERSION = -32015
 BEHIND = -32016
 """The node has not reached the slot that it was asked to have reached (HAZARDS S15)."""
-OTHERS = 3
-"""How often a question is put again to an endpoint whose nodes stand at different slots."""
 MISSING = (-32004, -32007, -32009, -32014)
 """What a node says of a slot that it has no block for: skipped, lost and not yet there look the same (HAZARDS S11)."""
 PASSING = (BEHIND, -32005, -32003, -32603, -32029, -32429, 429)

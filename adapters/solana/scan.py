@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from adapters.solana.decode import Lens
 from adapters.solana.source import NoBlock, Source
 from indexer.rail import BlockGone, BlockRef, Scanned, Span, Transfer
+from indexer.rail.again import ask_again
 
 AT_ONCE = 4
 """Blocks asked for at once: the node works while we decode. Each may take some megabytes."""
@@ -34,8 +35,8 @@ async def scan(source: Source, span: Span, lens: Lens) -> Scanned:
     transfers: list[Transfer] = []
     parent = span.after
     async with aclosing(_in_order(source, slots, lens)) as line:
-        async for found in line:
-            await _check_link(source, parent, found)
+        async for fetched in line:
+            found = await _linked(source, parent, fetched, span.upto, lens)
             parent = found.ref
             transfers += found.transfers
             if not span.sparse or found.transfers or parent.height == span.upto.height:
@@ -87,6 +88,24 @@ async def _fetch(source: Source, slot: int, lens: Lens) -> Found:
             raise BlockGone(f"the chain has no block at slot {slot} any more") from missing
         raise
     return Found(ref, block.parent_slot, await source.transfers(block, ref, lens))
+
+
+async def _linked(source: Source, parent: BlockRef, found: Found, upto: BlockRef, lens: Lens) -> Found:
+    """The block of that slot which is the child of ``parent``. Raises as `_check_link`.
+
+    `getBlock` cannot be asked by hash, so a block of another branch is asked for again: another node behind the
+    endpoint may be on this one (HAZARDS E19).
+    """
+    told = iter([found])
+
+    async def question() -> Found:
+        one = next(told, None) or await _fetch(source, found.ref.height, lens)
+        await _check_link(source, parent, one)
+        if one.ref.height == upto.height and one.ref.hash != upto.hash:
+            raise BlockGone(f"block {one.ref.height} is {one.ref.hash}, not {upto.hash}")
+        return one
+
+    return await ask_again(question)
 
 
 async def _check_link(source: Source, parent: BlockRef, found: Found) -> None:

@@ -16,7 +16,6 @@ from adapters.solana.owners import fill_owners
 from adapters.solana.rpc import (
     BLOCK_CLEANED_UP,
     MISSING,
-    OTHERS,
     UNSUPPORTED_VERSION,
     Call,
     Nothing,
@@ -25,7 +24,8 @@ from adapters.solana.rpc import (
     Unreadable,
 )
 from adapters.solana.wire import Block, Header, Latest, Listed, Reply, block_ref
-from indexer.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, RailFault, RailUnavailable, Transfer
+from indexer.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, NotYet, RailFault, RailUnavailable, Transfer
+from indexer.rail.again import OTHERS
 from indexer.rail.decoding import VALUES_MOST, decode, printable, read_text
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
@@ -50,7 +50,7 @@ def since(slot: int) -> dict[str, Any]:
 _named: "wire.Decoder[wire.Named]" = msgspec.json.Decoder(Reply[wire.Named])
 
 
-class NoBlock(RailUnavailable):
+class NoBlock(NotYet):
     """The node has no block at a slot that should have one: it is not there yet, or this node has lost it."""
 
 
@@ -108,7 +108,9 @@ class Source:
         all that could be the nearest has been pruned.
         """
         slot = await self.slot()
-        if slot < height <= self._told:
+        for _ in range(OTHERS):
+            if slot >= height or height > self._told:
+                break
             slot = await self.slot()  # Perhaps from another node behind the endpoint.
         if height > slot:
             self._check_lag(height, slot)

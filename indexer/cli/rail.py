@@ -15,6 +15,7 @@ from indexer.rail import RailError
 from indexer.store.database import Database
 from indexer.store.invoices import accept_chain as accept
 from indexer.store.invoices import rename_rail, resume_rail
+from indexer.store.rails import require_deep_reorg
 
 if TYPE_CHECKING:
     from indexer.ops.chain_acceptance import Proposal
@@ -87,6 +88,7 @@ async def _accept_chain(
     from indexer.ops.chain_acceptance import render_proposal
 
     async with open_database(config) as database:
+        await require_deep_reorg(database, configured.name)
         proposal = await _proposal(database, configured)
         if not as_json:
             show(render_proposal(proposal))

@@ -6,7 +6,7 @@ memory is needed after a crash: cursor and checkpoints are read back from the la
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from indexer.rail import (
     BlockRef,
     Heads,
     RailAdapter,
+    RailFault,
     Scanned,
     Span,
     Transfer,
@@ -50,6 +51,9 @@ CLOCK_INTERVAL = 0.5
 HELD_POLL = 0.2
 """Seconds between two looks while one node is ahead of the others, for up to `steadiness.LAG_ALLOWED`: most often it is
 a block that reaches them within moments."""
+
+OUTAGE = 60.0
+"""Seconds without progress after which the stored inclusions are compared with the chain again."""
 
 ALIVE_EVERY = 5.0
 """Seconds of rest after which a long one shows that it is one."""
@@ -108,12 +112,16 @@ class Follower:
     _caught_up: float | None = None
     """The moment, by the monotonic clock, up to which all that the nodes told has been taken in; None: not known."""
     second_look: SecondLook | None = None
+    verify: Callable[[], Awaitable[bool]] | None = None
+    """Compares stored inclusions with the chain; False: the cursor must be on it first. None: nothing is compared."""
     _reached: Reach = field(default_factory=Reach)
     _rhythm: Rhythm = field(default_factory=Rhythm)
     _branches: Branches = field(default_factory=Branches)
     _tip: Tip = field(default_factory=Tip)
     _deep_since: float | None = None
     """Since when each answer has led below the oldest checkpoint."""
+    _fault_since: float | None = None
+    """Since when no node can tell the next block in a form that can be read."""
     mempool: MempoolPoller = field(init=False)
     log: structlog.stdlib.BoundLogger = field(init=False)
 
@@ -127,16 +135,26 @@ class Follower:
 
         Raises what the node and the store raise, and `DeepReorg`. Whatever it raises, nothing half is committed.
         """
+        try:
+            return await self._round()
+        except RailFault as fault:
+            raise self._patient(fault) from fault
+
+    async def _round(self) -> bool:
         if self.cursor is None:
             await self._begin()
         await self._join()
+        if time.monotonic() - self.progressed_at > OUTAGE:
+            self.distrust()
         self.asking_since = time.monotonic()
         try:
+            if self.verify is not None and not self.recorder.verification.done:
+                self.recorder.verification.done = await self.verify()
             plan = await self._next_plan()
         finally:
             self.asking_since = None
         more = await self._perform(plan)
-        self.progressed_at, self._deep_since = time.monotonic(), None
+        self.progressed_at, self._deep_since, self._fault_since = time.monotonic(), None, None
         if not more and self.node.traits.has_pending and not await self.mempool.poll(self._known_cursor, self.rewinds):
             # Blocks are followed meanwhile, but no window ends: what pays in time may be waiting, unread.
             self._caught_up = None
@@ -149,12 +167,31 @@ class Follower:
         self.checkpoints, self.rewinds = list(left.checkpoints), left.rewinds
         if self.cursor is not None:
             self._prune()
+        self.distrust()
+
+    def distrust(self) -> None:
+        """Promote nothing until the stored inclusions have been compared with the chain."""
+        self.recorder.verification.done = self.verify is None
 
     def stall(self, reason: str) -> None:
         """The node cannot be followed now. What is told next, and what time may be covered, begins anew."""
         self.state, self.reason, self._caught_up = "stalled", reason, None
         self._lagging_since = None
         self._reached.forget()
+
+    def _patient(self, fault: RailFault) -> RailFault | Behind:
+        """What to raise for ``fault``: itself, once it has been told for `FAULT_SECONDS` with no step in between.
+
+        Until then the rail is stalled by name, and its nodes are entered and asked anew. No block is passed meanwhile.
+        """
+        now = time.monotonic()
+        self._fault_since = self._fault_since or now
+        if now - self._fault_since >= steadiness.FAULT_SECONDS:
+            return fault
+        return Behind(
+            f"{fault}; asked again for {steadiness.FAULT_SECONDS:.0f} s before the rail is halted. Another node "
+            "in the rail's `nodes` would be asked at once; so would an upgraded one"
+        )
 
     async def rest(self, alive: Callable[[], None] = lambda: None) -> None:
         """Sleep until a push, a registration or the poll's turn. ``alive`` is called now and then meanwhile."""
@@ -256,6 +293,8 @@ class Follower:
                     raise Behind(
                         f"for {steadiness.LAG_ALLOWED:.0f} s the node took back what it had told: {gone}"
                     ) from gone
+                # Where several nodes answer behind one address, few blocks are found together sooner than many.
+                self._reach = 1
                 asked, heads = time.monotonic(), await self._heads()
                 view = View(heads, doubt=True)
         raise Behind(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
@@ -263,7 +302,7 @@ class Follower:
     async def _heads(self) -> Heads:
         heads = await self.node.heads()
         self._tip.told(heads.latest)
-        return heads
+        return self._tip.claimed(heads)
 
     def _next_step(self, cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View) -> Step:
         """Ask the core; a `DeepReorg` halts the rail only when it is told again and again, with nothing in between.
@@ -347,12 +386,14 @@ class Follower:
         self.watches.spends.take(taken.transfers)
         self._prune()
 
-    def admit(self, transfers: Sequence[Transfer], points: Sequence[BlockRef]) -> None:
+    def admit(self, transfers: Sequence[Transfer], points: Sequence[BlockRef], *, above: int | None = None) -> None:
         """Take in what a look-back or a rescan has committed, at the cursor or below, as a scan of ours would have.
 
-        ``points`` became checkpoints. What the transfers consume is claimed, so that a rival of theirs is recognised.
+        ``points`` became checkpoints; those from height ``above`` on, inclusive, replace all that were known there.
+        What the transfers consume is claimed, so that a rival of theirs is recognised.
         """
-        known = {point.height: point for point in (*self.checkpoints, *points)}
+        left = [point for point in self.checkpoints if above is None or point.height < above]
+        known = {point.height: point for point in (*left, *points)}
         self.checkpoints = [known[height] for height in sorted(known) if height <= self._known_cursor.height]
         self.watches.spends.take(transfers)
 
@@ -389,7 +430,7 @@ class Follower:
             return
         self._lagging_since = None
         if missing := self._tip.missing(self._known_cursor.height):
-            raise Behind(f"the node told of {missing} more blocks, and takes them back whenever it is asked for them")
+            raise Behind(_takes_back(missing))
         seen = self._reached.seen(plan.asked, self._known_cursor.height, plan.heads)
         position = self._position(self._known_cursor, plan.heads, reached=True, seen=seen)
         await self._look_again(position)
@@ -405,7 +446,7 @@ class Follower:
 
     async def _look_again(self, position: Position) -> None:
         """Read once more what this position makes final, so that the step which reaches it can tell so."""
-        if self.second_look is not None and not position.is_blind:
+        if self.second_look is not None and not position.is_blind and self.recorder.verification.done:
             finalized = position.finalized.height if position.finalized else -1
             await self.second_look.look(self.rewinds, Progress(position.cursor.height, finalized))
 
@@ -425,6 +466,8 @@ class Follower:
     def _position(self, cursor: BlockRef, heads: Heads, *, reached: bool, seen: float | None = None) -> Position:
         """Where a step leaves the rail. ``seen``: up to when all that the nodes told has been taken in."""
         state, reason = self._health(heads, caught_up=reached)
+        if missing := self._tip.missing(cursor.height):
+            state, reason = "stalled", _takes_back(missing)
         is_known = seen is not None and state == "live" and self.mempool.gap is None
         age = timedelta(seconds=time.monotonic() - seen) if seen is not None and is_known else None
         return Position(cursor, heads.latest.height, self._finalized(cursor, heads), age, state, reason)
@@ -492,6 +535,10 @@ class Follower:
         if self.cursor is None:
             raise RuntimeError("the rail has not begun")
         return self.cursor
+
+
+def _takes_back(missing: int) -> str:
+    return f"the node told of {missing} more blocks, and takes them back whenever it is asked for them"
 
 
 def is_linked(span: Span, blocks: Sequence[BlockRef]) -> bool:

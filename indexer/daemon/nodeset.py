@@ -332,7 +332,7 @@ class NodeSet:
     async def _heads_of(self, node: Node) -> Heads:
         """Ask the answering node. A head is no block: one that cannot be read is the node's trouble, and heals."""
         try:
-            heads = await node.ask(lambda adapter: adapter.heads())
+            heads = await node.heads()
         except RailUnavailable as away:
             await self._rest(node, away)
             raise
@@ -405,7 +405,7 @@ class NodeSet:
         if node.adapter is not None or await self._summon(node) is not None:
             try:
                 async with asyncio.timeout(WITNESS_SECONDS):
-                    heads = await node.ask(lambda adapter: adapter.heads())
+                    heads = await node.heads()
             except (RailError, TimeoutError):
                 node.punish()
                 await node.leave()

@@ -13,11 +13,11 @@ from indexer.core.policy import Due, Progress
 from indexer.core.step import News, gather, settle, settle_clock
 from indexer.daemon.isolation import OUTSIDE, by_halves
 from indexer.daemon.quarantine import Failures
-from indexer.daemon.reasons import describe
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
+from indexer.reasons import describe
 from indexer.store.errors import BranchChanged
 from indexer.store.quarantine import Deferred
-from indexer.store.steps import Acceptance, Look, OpenStep, Position, StepStore, Subject
+from indexer.store.steps import Acceptance, InclusionBlock, Look, OpenStep, Position, StepStore, Subject
 
 log = structlog.get_logger()
 
@@ -45,6 +45,13 @@ class Taken:
     fork: BlockRef | None = None
 
 
+@dataclass(slots=True)
+class Verification:
+    """Whether stored inclusions were compared with the chain since the rail was taken up: before, none is promoted."""
+
+    done: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Recorder:
     """Writes the steps of one rail."""
@@ -61,6 +68,7 @@ class Recorder:
     looks: dict[UUID, Due] = field(default_factory=dict)
     """Transfers that are read a second time before they are told final, and when that is. May hold too much, never
     too little: what is in it is asked of the database before it counts."""
+    verification: Verification = field(default_factory=Verification)
 
     async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
         """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
@@ -111,6 +119,36 @@ class Recorder:
                 if watching:
                     await step.begin_watching(watching, covered_from)
             return kept, found
+
+        return await self._commit(commit)
+
+    async def record_check(
+        self,
+        rewinds: int,
+        canonical: Sequence[BlockRef],
+        gone: Sequence[InclusionBlock],
+        transfers: Sequence[Transfer],
+    ) -> list[BlockRef]:
+        """Commit what the comparison of stored inclusions with the chain said, and all that waited for it.
+
+        ``canonical`` are on the chain that leads to the cursor, and become checkpoints. Inclusions in ``gone`` are
+        taken back. ``transfers`` are what the chain pays from the lowest of those on. Returns the checkpoints.
+        """
+        subject = self._subject(transfers)
+        lowest = min((block.height for block in gone), default=None)
+
+        async def commit(apart: bool) -> list[BlockRef]:
+            async with self.steps.aside(rewinds, subject) as (step, position):
+                _require_below(position.cursor, transfers)
+                kept = {block.height: block for block in canonical if self._undoable(block, position)}
+                kept |= {block.height: block for block in self._touched_blocks(transfers, position)}
+                await step.take_back(gone)
+                if lowest is not None:
+                    await step.quarantine.defer_reorg(lowest - 1)
+                taken = Taken(None, Span(position.cursor, position.cursor), (), transfers)
+                await self._settle(step, taken, position, subject, apart, verified=True)
+                await step.replace_checkpoints(list(kept.values()), lowest)
+            return list(kept.values())
 
         return await self._commit(commit)
 
@@ -230,6 +268,7 @@ class Recorder:
         apart: bool,
         *,
         accepts_chain: bool = False,
+        verified: bool = False,
     ) -> int:
         def news() -> dict[UUID, News]:
             told = self._news(step, subject)
@@ -239,7 +278,7 @@ class Recorder:
                     about.small.clear()
             return told
 
-        moment = self._moment(step, position, taken.blocks, history=taken.span.settled)
+        moment = self._moment(step, position, taken.blocks, history=taken.span.settled, verified=verified)
         moment = replace(moment, accepts_chain=accepts_chain)
         books = await self._take_in(step, subject, news, moment, apart)
         return sum(len(book.fresh) for book in books)
@@ -361,7 +400,13 @@ class Recorder:
             log.info("invoices.moved", rail=self.rail, count=len(moved), untold=len(moved) - LINES_A_STEP)
 
     def _moment(
-        self, step: OpenStep, position: Position, blocks: Sequence[BlockRef], *, history: bool = False
+        self,
+        step: OpenStep,
+        position: Position,
+        blocks: Sequence[BlockRef],
+        *,
+        history: bool = False,
+        verified: bool = False,
     ) -> Moment:
         finalized = position.finalized.height if position.finalized else -1
         return Moment(
@@ -375,7 +420,7 @@ class Recorder:
             tip=position.tip_height,
             block_times={block.height: block.time for block in blocks},
             history=history,
-            blind=position.is_blind,
+            blind=position.is_blind or not (verified or self.verification.done),
         )
 
     def _checkpoints(self, taken: Taken, position: Position) -> list[BlockRef]:

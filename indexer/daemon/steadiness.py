@@ -8,7 +8,7 @@ that the chain has gone on meanwhile. Each of these is counted here, and has a n
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from indexer.rail import BlockRef, Heads, RailUnavailable
 
@@ -18,6 +18,10 @@ stalled."""
 
 DEEP_SECONDS = 5.0
 """Seconds for which every answer must lead below the oldest checkpoint before the rail is halted for it."""
+
+FAULT_SECONDS = 60.0
+"""Seconds for which all nodes must say that a block cannot be read before the rail is halted for it: a gateway, a cache
+or a node that is being upgraded spoils an answer for a while, and the next one is well."""
 
 UNSTEADY_SECONDS = 60.0
 """How long a return, or a head that went back, is remembered."""
@@ -114,6 +118,11 @@ class Tip:
         now = time.monotonic()
         if head.height >= self._height or now - self._told_at > LAG_ALLOWED:
             self._height, self._told_at = head.height, now
+
+    def claimed(self, heads: Heads) -> Heads:
+        """Add to ``heads`` what was told before and is above them: it may hold a payment, so nothing is covered yet."""
+        claim = max(self._height, heads.claimed_height or -1)
+        return replace(heads, claimed_height=claim) if claim > heads.latest.height else heads
 
     def missing(self, reached: int) -> int:
         """How many heights ``reached`` is below what was told more than `LAG_ALLOWED` ago; 0: the rail follows."""

@@ -13,6 +13,7 @@ from indexer.deliver.events import body_of
 from indexer.deliver.guard import Forbidden, Guard
 from indexer.deliver.lookup import Lookup
 from indexer.deliver.signing import Signer
+from indexer.rail.connector import TURNS, SpokeUnasked, TcpConnector
 from indexer.rail.http import http_session
 from indexer.rail.pacing import retry_after
 from indexer.rail.tables import HttpOptions
@@ -49,10 +50,12 @@ class Sender:
     async def __aenter__(self) -> Self:
         if self._proxy is not None:
             # It is the proxy that resolves the name and decides where it may lead; what is no name is checked here.
-            self._session = http_session(HttpOptions(proxy=self._proxy), headers=HEADERS, limit=self._limit)()
+            self._session = http_session(
+                HttpOptions(proxy=self._proxy), headers=HEADERS, limit=self._limit, turns=TURNS
+            )()
             return self
-        connector = aiohttp.TCPConnector(
-            limit=self._limit, resolver=self._lookup, socket_factory=self._guard.make_socket
+        connector = TcpConnector(
+            limit=self._limit, turns=TURNS, resolver=self._lookup, socket_factory=self._guard.make_socket
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -139,4 +142,6 @@ def _words(error: aiohttp.ClientError) -> str:
         return f"cannot connect: {error.os_error.strerror or error.os_error}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
+    if isinstance(error, SpokeUnasked):
+        return "it sent an answer before it was asked"
     return f"no usable answer ({type(error).__name__})"

@@ -152,10 +152,18 @@ class EndpointWorker:
                 continue
             self._posting += 1
             try:
-                self._ended.append((owed, await self._sender.post(owed)))
+                self._ended.append((owed, await self._attempt(owed)))
             finally:
                 self._posting -= 1
                 self._stirred.set()
+
+    async def _attempt(self, owed: Owed) -> Answer:
+        """Post it. What nobody foresaw of one event, or of one answer, is a failure like any, and stops no other."""
+        try:
+            return await self._sender.post(owed)
+        except Exception as defect:  # noqa: BLE001 - the one place where an attempt's unknown failure ends
+            self._log.error("webhook.attempt_broke", seq=owed.seq, webhook_id=str(owed.event_id), exc_info=defect)
+            return Answer(f"the attempt failed here ({type(defect).__name__}); the log has it as webhook.attempt_broke")
 
     async def _record(self) -> None:
         """What cannot be written down now stays here until it can."""

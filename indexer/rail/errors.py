@@ -25,6 +25,14 @@ class NotKept(RailUnavailable):
         self.first = first
 
 
+class NotYet(RailUnavailable):
+    """The answer contradicts what the same endpoint told of the block: its content is not there, or not all of it.
+
+    A node that has not indexed the block yet answers so, and another node behind the endpoint that lags (HAZARDS E19,
+    E20). Asking again helps (`indexer.rail.again`).
+    """
+
+
 class PendingUnknown(RailUnavailable):
     """What waits for a block is not known now, and the blocks are: the mempool is still being read, or loaded.
 

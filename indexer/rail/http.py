@@ -6,15 +6,22 @@ resolved by the proxy, so that a node's .onion name works and none of its names 
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
+from indexer.rail.connector import AskedOnly, TcpConnector
 from indexer.rail.tables import HttpOptions
 
 NETWORK_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ssl.SSLError)
 """What a network can do to a request, but for its time being up. `SocksFailed` is one of them."""
+
+
+CONNECTION_SECONDS = 30.0
+"""Seconds after which a request is the last one of its connection. A balancer may choose a node for each connection,
+and the connection of a node that is polled every second would never end, though it stands still (HAZARDS E19)."""
 
 
 class SocksFailed(OSError):
@@ -22,26 +29,42 @@ class SocksFailed(OSError):
 
 
 def http_session(
-    options: HttpOptions, *, headers: Mapping[str, str] | None = None, limit: int = 100
+    options: HttpOptions, *, headers: Mapping[str, str] | None = None, limit: int = 100, turns: int = 0
 ) -> Callable[[], aiohttp.ClientSession]:
     """Return what makes a session (`indexer.rail.transport.open_session`), without I/O and without cookies.
 
-    It never inflates by itself (`indexer.rail.decoding.read_body`).
+    It never inflates by itself (`indexer.rail.decoding.read_body`). ``turns``: as `indexer.rail.connector` has it.
     """
-    return lambda: _make(options, headers or {}, limit)
+    return lambda: _make(options, headers or {}, {"limit": limit, "turns": turns})
 
 
-def _make(options: HttpOptions, headers: Mapping[str, str], limit: int) -> aiohttp.ClientSession:
+def _make(options: HttpOptions, headers: Mapping[str, str], bounds: Mapping[str, int]) -> aiohttp.ClientSession:
     context = ssl_context(options)
     socks = options.proxy is not None and options.proxy.startswith("socks")
     return aiohttp.ClientSession(
-        connector=_socks(options, context, limit) if socks else aiohttp.TCPConnector(limit=limit, ssl=context or True),
+        connector=_socks(options, context, bounds) if socks else TcpConnector(**bounds, ssl=context or True),
         proxy=None if socks else options.proxy,
         headers={**options.headers, **headers},
         cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[_renewal()],
         auto_decompress=False,
         trust_env=False,
     )
+
+
+def _renewal() -> aiohttp.TraceConfig:
+    """Return what asks now and then for a connection to be closed after the answer (RFC 9112, section 9.6)."""
+    renewed_at = time.monotonic()
+
+    async def on_request(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
+        nonlocal renewed_at
+        if time.monotonic() - renewed_at >= CONNECTION_SECONDS:
+            renewed_at = time.monotonic()
+            request.headers["Connection"] = "close"
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(on_request)
+    return trace
 
 
 def ssl_context(options: HttpOptions) -> ssl.SSLContext | None:
@@ -55,11 +78,11 @@ def socks_url(proxy: str) -> str:
     return urlunsplit(parts._replace(scheme=parts.scheme.removesuffix("h")))
 
 
-def _socks(options: HttpOptions, context: ssl.SSLContext | None, limit: int) -> aiohttp.BaseConnector:
+def _socks(options: HttpOptions, context: ssl.SSLContext | None, bounds: Mapping[str, int]) -> aiohttp.BaseConnector:
     from aiohttp_socks import ProxyConnector
     from aiohttp_socks import ProxyError as Refused
 
-    class Connector(ProxyConnector):
+    class Connector(AskedOnly, ProxyConnector):
         """The library's, whose refusals are errors of a network like any other."""
 
         async def _wrap_create_connection(self, *args: object, **more: object) -> object:  # type: ignore[override]
@@ -68,4 +91,4 @@ def _socks(options: HttpOptions, context: ssl.SSLContext | None, limit: int) -> 
             except Refused as refused:
                 raise SocksFailed("the SOCKS proxy refused") from refused
 
-    return Connector.from_url(socks_url(options.proxy or ""), rdns=True, limit=limit, ssl=context or True)
+    return Connector.from_url(socks_url(options.proxy or ""), rdns=True, **bounds, ssl=context or True)

@@ -7,6 +7,7 @@ from indexer.rail.printable import printable
 from indexer.rail.types import BlockRef
 from indexer.redaction import hidden
 from indexer.store.database import Database
+from indexer.store.errors import Refused
 from indexer.store.queries import query
 from indexer.store.steps import Acceptance, Lease
 
@@ -112,3 +113,13 @@ async def rail_state(database: Database, rail: str) -> str:
     """Return how a rail is said to be."""
     row = await database.row(RAIL_STATE, rail)
     return str(row["state"]) if row else "starting"
+
+
+async def require_deep_reorg(database: Database, rail: str) -> None:
+    """Raise `Refused` unless a `DeepReorg` has halted the rail: only then is there another chain to accept."""
+    row = await database.row(RAIL_STATE, rail)
+    state, reason = (row["state"], row["reason"] or "") if row else ("starting", "")
+    if state != "halted" or not reason.startswith("DeepReorg"):
+        raise Refused(
+            f"rail {rail} is {state}, and not halted by a DeepReorg: there is no other chain to accept", "RW031", None
+        )

@@ -1,4 +1,4 @@
-"""At most one deliverer posts: a lock in a row, renewed by its holder, which only the daemon's role may change.
+"""At most one deliverer posts: a lease in a row, renewed by its holder, which no service or reader may change.
 
 A holder that dies lets go at once, because its server process has ended. One that is paused or cut off loses the lock
 when it runs out, and notices at its next beat. Until then two may post the same event, under the same webhook-id.

@@ -37,6 +37,9 @@ DUE_LOOKS = query("due_looks")
 LOOKED_AT = query("looked_at")
 SAVE_LOOKS = query("save_second_looks")
 APPLY_ACCEPTANCE = query("apply_acceptance")
+INCLUSION_BLOCKS = query("inclusion_blocks")
+INCLUSIONS_IN = query("inclusions_in")
+REPLACE_CHECKPOINTS = query("replace_checkpoints")
 
 
 FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
@@ -139,6 +142,14 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class InclusionBlock:
+    """A block that holds stored inclusions which are not final."""
+
+    height: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Acceptance:
     """A person's decision to follow another chain: everything above the fork, which is on that chain, is taken back."""
 
@@ -206,6 +217,18 @@ class OpenStep:
         for row in await self._connection.fetch(APPLY_ACCEPTANCE, acceptance.id):
             self.touched.orphaned[row["invoice_id"]].append(row["id"])
             self.touched.detections.add(row["id"])
+
+    async def take_back(self, blocks: Sequence[InclusionBlock]) -> None:
+        """Orphan the inclusions in those blocks with this step, as if a reorg had taken the blocks."""
+        columns = [block.height for block in blocks], [block.hash for block in blocks]
+        for row in await self._connection.fetch(INCLUSIONS_IN, self._rail, *columns) if blocks else ():
+            self.touched.orphaned[row["invoice_id"]].append(row["id"])
+            self.touched.detections.add(row["id"])
+
+    async def replace_checkpoints(self, blocks: Sequence[BlockRef], lowest: int | None) -> None:
+        """Store blocks in the place of any at their heights, and forget all others from height ``lowest`` on."""
+        below = NEVER if lowest is None else lowest
+        await self._connection.execute(REPLACE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks), below)
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time; no other step of the rail is under way."""
@@ -317,6 +340,11 @@ class StepStore:
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time."""
         return [_claim(row) for row in await self._database.rows(LOOKED_AT, list(ids))]
+
+    async def inclusion_blocks(self, anchor: int) -> list[InclusionBlock]:
+        """Return the blocks that hold inclusions which the chain can still undo, or which nobody has counted yet."""
+        rows = await self._database.rows(INCLUSION_BLOCKS, self._lease.rail, anchor)
+        return [InclusionBlock(row["height"], row["hash"]) for row in rows]
 
     async def cover(self, age: timedelta) -> None:
         """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""

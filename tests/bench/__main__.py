@@ -26,6 +26,7 @@ from tests.bench import (
     cpu,
     credits,
     feed,
+    growth,
     latency,
     process,
     quiet,
@@ -72,6 +73,7 @@ async def live() -> list[Row]:
             await bench.register(6_000, amount=1)
             rows += await latency.rows(bench)
             rows += [await latency.burst(bench), await latency.fork(bench), await quiet.writes_of_a_quiet_block(bench)]
+            rows.append(await latency.nth_payment(bench, 10_000))
         rows.append(await quiet.silent_websocket(bench, folder))
         print("watching a million addresses", flush=True)
         await bench.database.value(MANY_WATCHED, MILLION)
@@ -82,17 +84,27 @@ async def live() -> list[Row]:
     return rows
 
 
+HISTORIES = (
+    ("one invoice a block", 0, 1.4),
+    ("ten of 5,000 invoices a block", 5_000, 3.6),
+    ("each invoice paid once", 20_030, 4.4),
+)
+"""What a long chain pays: the shape, how many invoices take turns, and the budget in seconds."""
+
+
 async def history() -> list[Row]:
     """Catching up with chains of known size."""
     rows = []
-    async with stand() as (bench, _):
-        async with bench.daemon():
-            await until(bench.is_live)
-            await bench.register(2_003, amount=10)
-        base = await bench.simulator.height()
-        print("making 2,003 blocks of 10 transfers", flush=True)
-        await bench.grow(2_003, 10)
-        rows.append(await catchup.backfill(bench, base, await bench.simulator.height(), 20_010))
+    for shape, payees, budget in HISTORIES:
+        async with stand() as (bench, _):
+            async with bench.daemon():
+                await until(bench.is_live)
+                print(f"{shape}: registering", flush=True)
+                await bench.register(payees or 2_003, amount=10)
+            base = await bench.simulator.height()
+            print("making 2,003 blocks of 10 transfers", flush=True)
+            await bench.grow(2_003, 10, payees=payees)
+            rows.append(await catchup.backfill(bench, base, await bench.simulator.height(), shape, budget))
     async with stand() as (bench, _):
         async with bench.daemon():
             await until(bench.is_live)
@@ -103,6 +115,12 @@ async def history() -> list[Row]:
         tip = await bench.simulator.height()
         rows.append(await catchup.among_a_million(bench, base, tip, bench.addresses, MILLION))
     return rows
+
+
+async def stored() -> list[Row]:
+    """What grows with what is merely stored."""
+    async with stand() as (bench, folder):
+        return await growth.rows(bench, folder)
 
 
 async def coins() -> list[Row]:
@@ -131,6 +149,7 @@ async def loads() -> list[Row]:
 GROUPS: dict[str, Callable[[], Awaitable[list[Row]]]] = {
     "live": live,
     "history": history,
+    "growth": stored,
     "cpu": loads,
     "bitcoin": coins,
     "solana": solana.rows,

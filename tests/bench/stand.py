@@ -90,9 +90,10 @@ class Stand:
         """Whether the daemon follows."""
         return bool(await self.database.value("select count(*) from railwatch.rails where state = 'live'") == 1)
 
-    async def pay_many(self, count: int, first: int) -> None:
-        """One transfer to each of ``count`` invoices from the ``first`` on, round robin."""
-        await self._send([self.addresses[(first + number) % len(self.addresses)] for number in range(count)])
+    async def pay_many(self, count: int, first: int, *, invoices: int = 0) -> None:
+        """``count`` transfers to the invoices from the ``first`` on, in turn: to all, or to so many of them."""
+        among = invoices or len(self.addresses)
+        await self._send([self.addresses[(first + number % among) % len(self.addresses)] for number in range(count)])
 
     async def _send(self, recipients: Sequence[str]) -> None:
         """The node works on a batch's calls side by side, so each gets its nonce from us."""
@@ -115,15 +116,20 @@ class Stand:
             ]
         )
 
-    async def grow(self, blocks: int, per_block: int, *, ours: int = 0) -> None:
+    async def grow(self, blocks: int, per_block: int, *, ours: int = 0, payees: int = 0) -> None:
         """Make ``blocks`` of ``per_block`` transfers. A block pays one invoice, round robin.
 
         ``ours``: only every so many blocks do; the others pay somebody who is not watched. 0: every block does.
+        ``payees``: each transfer pays another one of so many invoices, in turn. 0: a block's transfers pay the same.
         """
         stranger = checksum_address(secrets.token_bytes(20))
         for block in range(blocks):
-            is_ours = not ours or block % ours == 0
-            await self._send([self.addresses[block % len(self.addresses)] if is_ours else stranger] * per_block)
+            if payees:
+                paid = [self.addresses[(block * per_block + n) % payees] for n in range(per_block)]
+            else:
+                is_ours = not ours or block % ours == 0
+                paid = [self.addresses[block % len(self.addresses)] if is_ours else stranger] * per_block
+            await self._send(paid)
             await self.simulator.mine()
             if block % 500 == 499:
                 print(f"  made {block + 1} of {blocks} blocks", flush=True)

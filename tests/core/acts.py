@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from indexer.core.ids import derived_id
-from indexer.core.model import Invoice, Refunded, Transition
+from indexer.core.model import Destination, Invoice, Refunded, Transition
 from indexer.core.payment import assess, least_and_most
 from indexer.core.states import INVOICE_MOVES, SETTLED, InvoiceState, Kind, check_invoice_move
 from indexer.rail.types import AssetId
@@ -43,7 +43,7 @@ def refund(story: Story, about: Invoice, asset: AssetId = COIN, amount: int | No
     amount = left if amount is None else amount
     if not 0 < amount <= left:
         return False
-    surplus, waived = given_back(story, about, asset, amount, before)
+    surplus, waived = given_back(story, about, asset, amount)
     total = Refunded(before.amount + amount, before.surplus + surplus, before.waived + waived)
     refunded = {**about.refunded, (story.rail, asset): total}
     whole, of_payments = _is_refunded(story, about, refunded)
@@ -57,23 +57,30 @@ def refund(story: Story, about: Invoice, asset: AssetId = COIN, amount: int | No
     return True
 
 
-def given_back(story: Story, about: Invoice, asset: AssetId, amount: int, before: Refunded) -> tuple[int, int]:
+def given_back(story: Story, about: Invoice, asset: AssetId, amount: int) -> tuple[int, int]:
     """Of a settled order: how much of it was more than was asked for, and how much is given back by choice."""
     stands = _without_hold(story, about) if about.state is InvoiceState.FLAGGED else about.state
-    leasts = [
-        least_and_most(way.expected, about.tolerance_bps)[0]
-        for way in about.destinations
-        if (way.rail, way.asset) == (story.rail, asset)
-    ]
-    counted = sum(
-        each.amount
-        for each in story.detections[about.id].values()
-        if (each.rail, each.asset) == (story.rail, asset) and each.counted
-    )
-    excess = max((counted - before.amount + before.waived - least for least in leasts), default=-1)
+    ways = [(way, _excess(story, about, way)) for way in about.destinations]
+    met = [((way.rail, way.asset) == (story.rail, asset), excess) for way, excess in ways if excess is not None]
+    excess = max((each for is_here, each in met if is_here), default=-1)
     if stands not in SETTLED or excess < 0:
         return 0, 0
-    return min(amount, excess), amount - min(amount, excess)
+    surplus = min(amount, excess)
+    is_met_elsewhere = any(each >= 0 for is_here, each in met if not is_here)
+    return surplus, 0 if is_met_elsewhere else amount - surplus
+
+
+def _excess(story: Story, about: Invoice, way: Destination) -> int | None:
+    """How much more is there than that way to pay asks for, but for what was waived; None where it was not paid."""
+    least, _ = least_and_most(way.expected, about.tolerance_bps)
+    known = [
+        each
+        for each in story.detections[about.id].values()
+        if (each.rail, each.asset) == (way.rail, way.asset) and each.counted
+    ]
+    arrived = sum(each.amount for each in known if each.destination_id == way.id and each.kind is Kind.PAYMENT)
+    before = about.refunded.get((way.rail, way.asset), Refunded(0))
+    return sum(each.amount for each in known) - before.amount + before.waived - least if arrived >= least else None
 
 
 def _is_refunded(story: Story, about: Invoice, refunded: dict[tuple[str, AssetId], Refunded]) -> tuple[bool, bool]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from uuid import uuid5
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from indexer.core.states import DetectionState, InvoiceState
 from indexer.core.tally import added, totals, without
 
 from .acts import refund
-from .stories import Story, destination, invoice, model_settings, pay
+from .stories import COIN, TOKEN, Story, destination, invoice, model_settings, pay
 
 
 def test_another_amount_in_another_block_is_taken_over_and_told():
@@ -141,6 +142,50 @@ def test_what_was_given_back_before_the_order_was_settled_is_asked_for_again():
     assert order.state is InvoiceState.UNDERPAID
     story.mine(pay(order, 50, "rest"))
     assert order.state is InvoiceState.PAID
+
+
+def paid_twice() -> tuple[Story, Invoice]:
+    """An order for 100 in either of two assets, which was paid in the first one and then in the other too."""
+    order = invoice("order", 100, destination(), destination(asset=TOKEN))
+    story = Story(order)
+    for place, way in enumerate(order.destinations):
+        story.mine(pay(way, 100, f"tx{place}"))
+    return story, order
+
+
+@pytest.mark.parametrize("parts", [(100,), (40, 60)])
+def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asset_is_given_back(parts: tuple[int, ...]):
+    """Given back is what came twice, and no choice: a reorg that takes the other payment leaves nothing."""
+    story, order = paid_twice()
+    for amount in parts:
+        assert refund(story, order, COIN, amount)
+    story.quiet(1)
+    assert order.state is InvoiceState.PAID
+    story.reorg(2, [], [])
+    assert order.state not in (InvoiceState.PAID, InvoiceState.OVERPAID)
+    assert "reversed" in story.open_cases(order)
+
+
+def test_settled_means_the_merchant_has_it_also_where_a_part_was_given_back_by_choice_before_it_came_twice():
+    order = invoice("order", 100, destination(), destination(asset=TOKEN))
+    story = Story(order)
+    story.mine(pay(order, 100, "tx0"))
+    refund(story, order, COIN, 40)
+    story.mine(pay(order.destinations[1], 100, "tx1"))
+    refund(story, order, COIN, 60)
+    assert order.state is InvoiceState.PAID
+    story.reorg(1, [], [])
+    assert order.state is not InvoiceState.PAID
+    assert "reversed" in story.open_cases(order)
+
+
+def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_paid_and_not_with_a_cheaper_one():
+    order = invoice("order", 100, destination(), destination("cheap", 50))
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    refund(story, order, COIN, 30)
+    story.quiet(1)
+    assert (order.state, story.open_cases(order)) == (InvoiceState.PAID, [])
 
 
 def test_what_is_given_back_of_a_settled_order_by_choice_is_not_asked_for_again():

@@ -463,7 +463,9 @@ class World:
             if excess >= 0 and any(moment.is_paid(each, waived.get((refunded.id, each), 0)) for each in refunded.asks):
                 surplus = min(amount, excess)
                 self.acts.surplus[key] = self.acts.surplus.get(key, 0) + surplus
-                waived[key] = waived.get(key, 0) + amount - surplus
+                others = [each for each in refunded.asks if each != asset]
+                if not any(moment.is_paid(each, waived.get((refunded.id, each), 0)) for each in others):
+                    waived[key] = waived.get(key, 0) + amount - surplus
 
     @verb
     async def resolves(self, *, which: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from adapters.bitcoin.params import Chain
+from tests.nodes.turns import peer_of
 
 Method = Callable[..., Any]
 
@@ -88,12 +89,12 @@ class BitcoinNode:
             if isinstance(how, int):
                 return web.Response(status=how, text="too many calls in one request")
             return web.json_response({"id": None, "error": {"code": how.code, "message": how.message}})
-        methods = self._answering()
+        methods = self._answering(many[0]["method"], peer_of(request))
         replies = [self._told(call, methods) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0])
 
-    def _answering(self) -> Mapping[str, Method]:
-        """Return the methods that answer one request."""
+    def _answering(self, _method: str, _peer: object) -> Mapping[str, Method]:
+        """Return the methods that answer a request, by its first method and its connection."""
         return self.methods
 
     def _told(self, call: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from adapters.evm.bloom import bloom_of
+from tests.nodes.turns import peer_of
 
 GENESIS = "0x" + "00" * 32
 BEFORE = "0x" + "aa" * 32
@@ -94,7 +95,7 @@ class PlayedNode:
             status, body = self.node["http"]
             return web.Response(status=status, text=body, content_type="application/json")
         calls = json.loads(await request.read())
-        self.take_turns()
+        self.take_turns((calls[0] if isinstance(calls, list) else calls)["method"], peer_of(request))
         if not isinstance(calls, list):
             return self._response(self._reply(calls))
         limit = self.node.get("batch_limit")
@@ -104,7 +105,7 @@ class PlayedNode:
             return self._response(f"[{refusal}]" if self.node.get("batch_style") == "first" else refusal)
         return self._response("[" + ",".join(map(self._reply, calls)) + "]")
 
-    def take_turns(self) -> None:
+    def take_turns(self, method: str, peer: object) -> None:
         """Do what is to be done before a request is answered: nothing, unless several nodes stand behind."""
 
     @staticmethod
@@ -130,6 +131,8 @@ class PlayedNode:
             told = MISSING
         if method in UNSERVED:
             told = MISSING
+        if told is None and method == "debug_traceBlockByHash" and params[0] not in {b["hash"] for b in self.blocks}:
+            told = (-32000, f"block {params[0]} not found")
         return None if told is None else {"code": told[0], "message": told[1]}
 
     def _result(self, method: str, params: list[Any]) -> str:

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from tests.nodes.turns import peer_of
+
 GENESIS = "11111111111111111111111111111111111111111111"
 CHAIN_ID = f"solana:{GENESIS[:32]}"
 BASE = 1_700_000_000
@@ -164,6 +166,10 @@ class SolanaEndpoint:
         """Let the back ends that there are now answer in turn."""
         self._turns = cycle(range(len(self.backends)))
 
+    def choose(self, _method: str, _peer: object) -> Backend:
+        """Return who answers a request, by its first method and its connection."""
+        return self.backends[next(self._turns)]
+
     async def _serve(self, request: web.Request) -> web.Response:
         calls = json.loads(await request.read())
         self.headers.append(dict(request.headers))
@@ -175,7 +181,7 @@ class SolanaEndpoint:
         for call in many:
             if call["method"] in self.statuses:
                 return web.Response(status=self.statuses[call["method"]])
-        backend = self.backends[next(self._turns)]
+        backend = self.choose(many[0]["method"], peer_of(request))
         replies = [self._told(backend, call) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0])
 

@@ -59,7 +59,16 @@ WORDS = {
         (-32000, "first run for txIndex 59 error: insufficient funds for gas * price + value"),
         (-32000, "intrinsic gas too low: have 0, want 21000"),
         (-32000, "execution timeout"),
+    ],
+    Meaning.UNKNOWN: [
         (-32000, "header not found"),
+        (-32000, "unknown block"),
+        (-32000, "transaction not found"),
+        (-32000, f"block 0x{'ab' * 32} not found"),
+        (-32001, "block not found: hash 0xabab"),
+        (-32001, "Block 0x10 could not be found"),
+        (-32000, "transaction indexing is in progress"),
+        (-32000, "block range extends beyond current head block"),
     ],
 }
 

@@ -54,6 +54,28 @@ def test_a_unit_has_bounds(unit: Path) -> None:
         assert sum(line.startswith(f"{key}=") for line in lines) == 1, key
 
 
+def lines_of(name: str) -> list[str]:
+    return UNIT.with_name(name).read_text().splitlines()
+
+
+def test_the_deliverer_has_an_account_and_folders_that_are_not_the_daemons() -> None:
+    keys = ("User", "Group", "StateDirectory", "ConfigurationDirectory", "WorkingDirectory")
+    ours = {line for line in lines_of(DELIVERER.name) if line.startswith(keys)}
+    assert len(ours) == len(keys) + 1  # and the folder's mode
+    assert not ours & set(lines_of(UNIT.name)) - {"StateDirectoryMode=0700"}
+    assert set(lines_of(UNIT.name)) >= {
+        line for line in lines_of("deliver-embedded.conf") if line.startswith(("User", "Group"))
+    }
+
+
+def test_link_local_addresses_are_denied_only_where_no_name_server_has_one() -> None:
+    """Clouds have name servers at 169.254.x.x, and without one no endpoint has an address."""
+    assert not any(line.startswith("IPAddressDeny") for line in lines_of(DELIVERER.name))
+    assert "IPAddressDeny=link-local" in lines_of("deliver-no-link-local.conf")
+    steps = UNIT.with_name("README.md").read_text()
+    assert "grep -qE '^nameserver (169\\.254\\.|fe80:)' /etc/resolv.conf ||\n    install" in steps
+
+
 def test_what_builds_the_package_is_pinned_with_hashes_as_the_rest_is() -> None:
     folder = UNIT.parents[1] / "requirements"
     pins = [line.split()[0] for line in (folder / "build.lock").read_text().splitlines() if "==" in line]

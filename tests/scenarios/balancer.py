@@ -1,13 +1,12 @@
-"""Endpoints behind which two nodes take turns, a request each, for each family of rails: one is well, the other is not.
+"""Endpoints behind which two nodes answer, for each family of rails: one is well, the other is not.
 
 The other one stands still, stays some blocks behind, or is on a branch of its own. What the first one tells is the
 truth that a story is judged by.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from itertools import cycle
 from typing import Any, Protocol, Self
 
 from solders.keypair import Keypair
@@ -18,6 +17,7 @@ from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
 from tests.nodes.bitcoin_node import BitcoinNode, Method
 from tests.nodes.played import PlayedNode
 from tests.nodes.solana_node import CHAIN_ID, Backend, SolanaEndpoint
+from tests.nodes.turns import Choice
 from tests.nodes.utxo_chain import UtxoChain, View
 
 KINDS = ("stands still", "behind", "another branch")
@@ -33,6 +33,8 @@ class Balancer(Protocol):
 
     rail: Mapping[str, Any]
     """The rail's table, but for its name and its nodes."""
+    choice: Choice
+    """Which requests the other node answers."""
 
     @property
     def server(self) -> AbstractAsyncContextManager[Any]:
@@ -51,8 +53,8 @@ class Balancer(Protocol):
     def mine(self) -> None:
         """One block more, on the node that is well."""
 
-    def begin(self, kind: str, stranger: int) -> None:
-        """Let the other node take turns from now on; its own branch, if it has one, pays ``stranger``."""
+    def begin(self, kind: str, choice: Choice, stranger: int) -> None:
+        """Let the other node answer from now on where ``choice`` says so; its own branch, if any, pays ``stranger``."""
 
     @property
     def head(self) -> tuple[int, str]:
@@ -64,9 +66,9 @@ class Utxo(BitcoinNode):
 
     def __init__(self) -> None:
         self.utxo = UtxoChain(BITCOIN_REGTEST)
-        well = View(self.utxo, lambda: self.utxo.line).methods
-        super().__init__(well)
-        self._turns = cycle([well])
+        super().__init__(View(self.utxo, lambda: self.utxo.line).methods)
+        self._other: Mapping[str, Method] = {}
+        self.choice: Choice = lambda _method, _peer: False
         self.rail = {
             "adapter": "bitcoin",
             "chain_id": BITCOIN_REGTEST.id,
@@ -92,7 +94,7 @@ class Utxo(BitcoinNode):
     def mine(self) -> None:
         self.utxo.mine()
 
-    def begin(self, kind: str, stranger: int) -> None:
+    def begin(self, kind: str, choice: Choice, stranger: int) -> None:
         still = list(self.utxo.line)
         if kind == "another branch":
             still = still[:-FORKED]
@@ -103,10 +105,10 @@ class Utxo(BitcoinNode):
         def line() -> Sequence[MadeBlock]:
             return self.utxo.line[:-BEHIND] if kind == "behind" else still
 
-        self._turns = cycle([View(self.utxo, lambda: self.utxo.line).methods, View(self.utxo, line).methods])
+        self._other, self.choice = View(self.utxo, line).methods, choice
 
-    def _answering(self) -> Mapping[str, Method]:
-        return next(self._turns)
+    def _answering(self, method: str, peer: object) -> Mapping[str, Method]:
+        return self._other if self.choice(method, peer) else self.methods
 
     @property
     def head(self) -> tuple[int, str]:
@@ -126,7 +128,8 @@ class Evm(PlayedNode):
         for _ in range(360):
             self.mine()
         self.blocks = self.line
-        self._turns = cycle([lambda: self.line])
+        self._other: Callable[[], list[dict[str, Any]]] = lambda: self.line
+        self.choice: Choice = lambda _method, _peer: False
         self.rail = {
             "adapter": "evm",
             "chain_id": "eip155:31337",
@@ -152,16 +155,16 @@ class Evm(PlayedNode):
         self.line = [*self.line, self._block(self.line, self._due, "1")]
         self._due = []
 
-    def begin(self, kind: str, stranger: int) -> None:
+    def begin(self, kind: str, choice: Choice, stranger: int) -> None:
         still = self.line
         if kind == "another branch":
             still = still[:-FORKED]
             for place in range(FORKED):
                 still = [*still, self._block(still, [] if place else [stranger], "2")]
-        self._turns = cycle([lambda: self.line, lambda: self.line[:-BEHIND] if kind == "behind" else still])
+        self._other, self.choice = lambda: self.line[:-BEHIND] if kind == "behind" else still, choice
 
-    def take_turns(self) -> None:
-        self.blocks = next(self._turns)()
+    def take_turns(self, method: str, peer: object) -> None:
+        self.blocks = self._other() if self.choice(method, peer) else self.line
 
     @property
     def head(self) -> tuple[int, str]:
@@ -190,21 +193,26 @@ class Evm(PlayedNode):
         }
 
 
-class Solana:
+class Solana(SolanaEndpoint):
     """Solana: slots, each with a block."""
 
     def __init__(self) -> None:
         base = int(time.time()) - 300
         self.well = Backend(300, base=base)
         self.other = Backend(300, base=base, paid=self.well.paid)
-        self.server = SolanaEndpoint([self.well])
+        super().__init__([self.well])
+        self.choice: Choice = lambda _method, _peer: False
         self._due: list[int] = []
         self._behind = False
         self.rail = {"adapter": "solana", "chain_id": CHAIN_ID, "start_height": 1, "asset": [{"symbol": "SOL"}]}
 
     @property
+    def server(self) -> Self:
+        return self
+
+    @property
     def table(self) -> Mapping[str, Any]:
-        return {"http": self.server.http, "timeout": 5}
+        return {"http": self.http, "timeout": 5}
 
     def address(self, number: int) -> str:
         return str(Keypair.from_seed(number.to_bytes(32, "big")).pubkey())
@@ -219,15 +227,17 @@ class Solana:
         if self._behind:
             self.other.slot = self.well.slot - BEHIND
 
-    def begin(self, kind: str, stranger: int) -> None:
+    def begin(self, kind: str, choice: Choice, stranger: int) -> None:
         self.other.slot, self._behind = self.well.slot, kind == "behind"
         if kind == "another branch":
             first = self.well.slot - FORKED + 1
             self.other.fork = first
             kept = {slot: to for slot, to in self.well.paid.items() if slot < first}
             self.other.paid = {**kept, first: (self.address(stranger), AMOUNT)}
-        self.server.backends = [self.well, self.other]
-        self.server.take_turns()
+        self.choice = choice
+
+    def choose(self, method: str, peer: object) -> Backend:
+        return self.other if self.choice(method, peer) else self.well
 
     @property
     def head(self) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from adapters.fake import Rules
+from indexer.daemon import steadiness
 from indexer.store.database import Database
 from tests.scenarios.stage import Stage, chain_named
 
@@ -24,3 +25,9 @@ async def finality(database: Database) -> AsyncIterator[Stage]:
     async with Stage(database, [chain_named(rules=rules)]) as stage:
         yield stage
         await stage.audit()
+
+
+@pytest.fixture(autouse=True)
+def _soon_halted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that cannot be read halts a rail sooner than in a shop, where it may be well in a minute."""
+    monkeypatch.setattr(steadiness, "FAULT_SECONDS", 0.5)

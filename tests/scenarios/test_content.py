@@ -141,6 +141,26 @@ async def test_settled_means_the_merchant_has_it_a_refunded_surplus_does_not_pay
     assert "reversed" not in await stage.open_cases(invoice)
 
 
+async def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asset_is_given_back(stage: Stage) -> None:
+    address = await stage.sim.new_address()
+    ways = [{"rail": "story", "asset": each, "amount": 100, "address": address} for each in ("COIN", "GOLD")]
+    invoice = await stage.invoice(to=ways)
+    await stage.pay(invoice, 100, stage.sim.assets[1])
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    await stage.pay(invoice)
+    await stage.mine(2)
+    await stage.database.value(
+        "select railwatch.record_refund($1, 100, 'back', 'ann', 'came twice', rail => 'story', asset => 'GOLD')",
+        invoice.id,
+    )
+    assert await stage.state(invoice) == "paid"
+    await stage.sim.reorg(2, keep=False)
+    await stage.becomes(invoice, "underpaid")
+    assert (await stage.path(invoice))[-1] == ("underpaid", "reversed")
+    assert "reversed" in await stage.open_cases(invoice)
+
+
 async def test_settled_means_the_merchant_has_it_what_was_given_back_before_is_asked_for_again(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 60)

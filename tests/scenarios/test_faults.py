@@ -147,6 +147,25 @@ async def test_a_block_that_cannot_be_read_halts_its_rail_by_name_and_no_other(d
         assert await written(stage) == before
 
 
+async def test_a_block_that_a_node_spoils_for_a_while_stalls_its_rail_by_name_and_heals(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node, one answer that cannot be read: no person is called for what the next answer mends."""
+    monkeypatch.setattr(steadiness, "FAULT_SECONDS", 600.0)
+    async with Stage(database, [chain_named(rules=Rules(mempool=False))]) as stage:
+        invoice = await stage.invoice(100)
+        node_of("story").undecodable = True
+        stage.chain.send(stage.sim.output(invoice.address, 100))
+        stage.chain.mine()
+        reason = await stage.rail_is("stalled")
+        assert stage.chain.tip.hash in reason
+        assert "before the rail is halted" in reason
+        node_of("story").undecodable = False
+        stage.chain.mine()
+        await stage.follows()
+        assert await stage.state(invoice) == "paid"
+
+
 async def other_goes_on(stage: Stage) -> None:
     """The second rail still takes registrations, finds payments and confirms them."""
     address = await stage.simulator(stage.chains[1]).new_address()

@@ -1,6 +1,7 @@
 """The feed: one writer holds its transaction open, others commit, and who reads by `seq > last` loses nothing."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -164,3 +165,69 @@ async def order(stage: Stage, rail: str, name: str) -> Placed:
     address = await stage.sim.new_address()
     made = await stage.database.value("select railwatch.create_invoice($1)", terms(name, rail, address))
     return Placed(made, address)
+
+
+PAGES = 20
+"""Pages of Postgres that one question about the feed's end may read, whatever is kept of older versions of its row."""
+
+VERSIONS = 3000
+
+
+async def pages_read(connection: asyncpg.Connection, statement: str) -> int:
+    await connection.execute(statement)  # The first time a session also reads what the functions are.
+    plan = await connection.fetchval(f"explain (analyze, buffers, format json) {statement}")
+    top = json.loads(plan)[0]["Plan"]
+    return int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
+
+
+async def test_a_backup_that_keeps_old_versions_makes_no_seq_dearer(dsn: str) -> None:
+    """`pg_dump` holds a snapshot for hours; every commit leaves a version of the counter that no vacuum may remove."""
+    async with (
+        Database(dsn, size=2) as database,
+        database.connection() as backup,
+        database.connection() as writer,
+        backup.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        assert await backup.fetchval("select railwatch.feed_end()") == 0
+        commits = "for i in 1..{} loop perform railwatch.next_seq(1); commit; end loop"
+        await writer.execute(f"do $$ begin {commits.format(VERSIONS)}; end $$")
+        for statement in (
+            "select railwatch.next_seq(1)",
+            "select railwatch.feed_end()",
+            "select railwatch.feed_generation()",
+            "select railwatch.note_generation()",
+            "select railwatch.feed_check(railwatch.feed_generation(), 1, null)",
+            "select * from railwatch.consumer_lag",
+        ):
+            assert await pages_read(writer, statement) <= PAGES, statement
+        assert await writer.fetchval("select railwatch.feed_end()") == VERSIONS + 2
+        assert await backup.fetchval("select railwatch.feed_end()") == 0
+
+
+async def test_seqs_have_no_gap_when_many_wait_for_the_counter_under_an_old_snapshot(dsn: str) -> None:
+    """Some roll back, so that what they took is given to the next one."""
+    async with (
+        Database(dsn, size=9) as database,
+        database.connection() as backup,
+        backup.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        await backup.fetchval("select railwatch.feed_end()")
+
+        async def write(place: int) -> list[int]:
+            taken = []
+            async with database.connection() as connection:
+                for turn in range(40):
+                    change = connection.transaction()
+                    await change.start()
+                    first = await connection.fetchval("select railwatch.next_seq(2)")
+                    assert await connection.fetchval("select railwatch.next_seq(1)") == first + 2
+                    if (place + turn) % 3:
+                        await change.commit()
+                        taken += [first, first + 1, first + 2]
+                    else:
+                        await change.rollback()
+            return taken
+
+        taken = sorted(seq for some in await asyncio.gather(*map(write, range(8))) for seq in some)
+        assert taken == list(range(1, len(taken) + 1))
+        assert await database.value("select railwatch.feed_end()") == len(taken)

@@ -106,6 +106,24 @@ async def test_the_surplus_is_given_back_and_the_order_stays(stage: Stage) -> No
     assert await stage.state(invoice) == "overpaid"
 
 
+async def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_paid(stage: Stage) -> None:
+    """Not with a cheaper one in the same asset, at another address, which nobody has paid."""
+    ways = [
+        {"rail": "story", "asset": "COIN", "amount": amount, "address": await stage.sim.new_address()}
+        for amount in (100, 50)
+    ]
+    invoice = await stage.invoice(to=ways)
+    await stage.pay(invoice)
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    await refund(stage, invoice, 30)
+    await stage.mine(2)
+    assert (await stage.state(invoice), await stage.open_cases(invoice)) == ("paid", set())
+    row = await stage.database.row("select surplus, waived from railwatch.refunds")
+    assert row is not None
+    assert (row["surplus"], row["waived"]) == (0, 30)
+
+
 async def test_a_refund_of_a_cancelled_order_closes_it(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)

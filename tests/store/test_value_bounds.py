@@ -235,7 +235,12 @@ STATEMENTS = (
     "select pg_advisory_lock(hashtextextended('railwatch/mirror', 0))",
     "select pg_advisory_lock(x'7261696C'::int)",
     "select * from railwatch.address_locks for share",
-    "select * from railwatch.locks for share",
+    "select * from railwatch.locks for update",
+    "lock table railwatch.locks in access exclusive mode",
+    "lock table railwatch.deliverer_lease in access exclusive mode",
+    "lock table railwatch.webhook_endpoints in access exclusive mode",
+    "lock table railwatch.webhook_deliveries in access exclusive mode",
+    "select railwatch.note_generation()",
     "select * from railwatch.feed_position for share",
     "select * from railwatch.rails for share",
     "select * from railwatch.invoices for share",
@@ -244,7 +249,7 @@ STATEMENTS = (
 )
 
 
-@pytest.mark.parametrize("role", ["service", "reader", "nobody"])
+@pytest.mark.parametrize("role", ["service", "reader", "deliverer", "nobody"])
 async def test_no_lock_of_another_login_keeps_anybody_from_registering(
     shop: Database, login: dict[str, str], role: str
 ) -> None:

@@ -84,21 +84,28 @@ comment on column railwatch.leases.pid is 'The server process of the holder''s c
 comment on column railwatch.leases.backend_start is 'When that process started, because the numbers of processes come again.';
 
 create table railwatch.locks (
-    name text primary key,
+    name text primary key
+);
+comment on table railwatch.locks is 'What one daemon at a time may do. Rows, because readers, services and deliverers may not lock them.';
+comment on column railwatch.locks.name is 'mirror: to write the configuration into tables, locked for one transaction.';
+insert into railwatch.locks (name) values ('mirror');
+
+create table railwatch.deliverer_lease (
+    one boolean primary key default true check (one),
     holder text,
     token uuid,
     pid int,
     backend_start timestamptz,
     expires_at timestamptz
 );
-comment on table railwatch.locks is 'What one process at a time may do. Rows, because readers and services may not lock them.';
-comment on column railwatch.locks.name is 'mirror: to write the configuration into tables, locked for one transaction. deliver: to post webhooks, held as a lease.';
-comment on column railwatch.locks.holder is 'Host and process of the holder; null: nobody has held it.';
-comment on column railwatch.locks.token is 'Random, and new each time it is acquired.';
-comment on column railwatch.locks.pid is 'The server process of the holder''s connection.';
-comment on column railwatch.locks.backend_start is 'When that process started.';
-comment on column railwatch.locks.expires_at is 'When others may take it, unless it is renewed.';
-insert into railwatch.locks (name) values ('mirror'), ('deliver');
+comment on table railwatch.deliverer_lease is 'Which deliverer posts webhooks. A table of its own, because whoever may change a table may lock all of it.';
+comment on column railwatch.deliverer_lease.one is 'There is one row.';
+comment on column railwatch.deliverer_lease.holder is 'Host and process of the holder; null: nobody has held it.';
+comment on column railwatch.deliverer_lease.token is 'Random, and new each time it is acquired.';
+comment on column railwatch.deliverer_lease.pid is 'The server process of the holder''s connection.';
+comment on column railwatch.deliverer_lease.backend_start is 'When that process started.';
+comment on column railwatch.deliverer_lease.expires_at is 'When others may take it, unless it is renewed.';
+insert into railwatch.deliverer_lease default values;
 
 create table railwatch.address_locks (
     family text not null,
@@ -483,15 +490,18 @@ comment on column railwatch.transitions.recorded_at is 'The database''s clock.';
 comment on column railwatch.transitions.evidence is 'The rule''s inputs.';
 
 create table railwatch.feed_position (
-    one boolean primary key default true check (one),
+    one boolean not null default true check (one),
     last_seq bigint not null,
     generation uuid not null default gen_random_uuid(),
-    instance text
-);
+    instance text,
+    -- Each version of the row has its own entry in this index, the newest last: while an old snapshot (a backup) keeps all
+    -- versions, the newest one is found without reading the others. A second index would have to be searched through them.
+    primary key (last_seq)
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 insert into railwatch.feed_position (last_seq) values (0);
 comment on table railwatch.feed_position is 'The feed''s last seq. Whoever appends holds this row to the commit, so that seq order is commit order.';
 comment on column railwatch.feed_position.one is 'There is one row.';
-comment on column railwatch.feed_position.last_seq is 'The last seq that was given out.';
+comment on column railwatch.feed_position.last_seq is 'The last seq that was given out. Ask feed_end().';
 comment on column railwatch.feed_position.generation is 'The feed''s generation when it was last written to. Ask feed_generation().';
 comment on column railwatch.feed_position.instance is 'Which run of which server wrote it last, as feed_instance() tells. Another one begins a generation.';
 
@@ -895,7 +905,8 @@ declare
     -- What a caller gave stands in it: as much as a person can read, and nothing that moves a terminal's cursor.
     control constant text := '[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]';
 begin
-    raise exception using errcode = code, message = regexp_replace(left(message, 2000), control, '?', 'g'),
+    raise exception using errcode = case when code ~ '^RW[0-9]{3}$' then code else 'RW001' end,
+        message = regexp_replace(left(coalesce(message, ''), 2000), control, '?', 'g'),
         hint = regexp_replace(left(coalesce(hint, ''), 2000), control, '?', 'g');
 end $$;
 comment on function railwatch.refuse is 'Raise an error with a SQLSTATE of our own (class RW; listed in docs/contract.md).';
@@ -912,18 +923,28 @@ create function railwatch.generation_after(generation uuid, instance text) retur
 language sql immutable as $$ select md5(generation || '/' || instance)::uuid $$;
 comment on function railwatch.generation_after is 'The generation that another instance begins: known before anybody has written it down.';
 
+create function railwatch.feed_end() returns bigint
+language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
+    select last_seq from railwatch.feed_position order by last_seq desc limit 1
+$$;
+comment on function railwatch.feed_end is 'The feed''s last seq, whatever a backup keeps of older ones.';
+
 create function railwatch.feed_generation() returns uuid
-language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
     -- A standby shows what its primary wrote. Whoever is promoted is a new instance, from the first question on.
     select case when p.instance is distinct from railwatch.feed_instance() and not pg_is_in_recovery()
                 then railwatch.generation_after(p.generation, railwatch.feed_instance()) else p.generation end
-    from railwatch.feed_position p
+    from railwatch.feed_position p order by p.last_seq desc limit 1
 $$;
 comment on function railwatch.feed_generation is 'The feed''s generation: another one after every failover, restore or restart. Readers keep it beside their position.';
 
 create function railwatch.begin_generation() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
+    -- As in next_seq: whoever holds this row and then does nothing is ended after ten seconds.
+    if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
+        perform set_config('idle_in_transaction_session_timeout', '10s', true);
+    end if;
     if new.generation = old.generation then
         new.generation := railwatch.generation_after(old.generation, railwatch.feed_instance());
     end if;
@@ -939,20 +960,22 @@ create trigger begin_generation before update on railwatch.feed_position
     execute function railwatch.begin_generation();
 
 create function railwatch.note_generation() returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 begin
-    update railwatch.feed_position set last_seq = last_seq where instance is distinct from railwatch.feed_instance();
-    return (select generation from railwatch.feed_position);
+    update railwatch.feed_position set last_seq = last_seq
+    where last_seq >= railwatch.feed_end() and instance is distinct from railwatch.feed_instance();
+    return (select p.generation from railwatch.feed_position p order by p.last_seq desc limit 1);
 end $$;
 comment on function railwatch.note_generation is 'Write down that the server is another one than the last, if it is. Daemon and deliverer call it every few seconds.';
 
 create function railwatch.renew_feed(last_common bigint) returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
     newest bigint;
     made uuid;
 begin
-    update railwatch.feed_position set generation = gen_random_uuid() returning last_seq, generation into newest, made;
+    update railwatch.feed_position set generation = gen_random_uuid() where last_seq >= railwatch.feed_end()
+    returning last_seq, generation into newest, made;
     if last_common is null or last_common not between 0 and newest then
         perform railwatch.refuse('RW001', 'renew_feed(' || coalesce(last_common::text, 'null')
             || '): give the last seq that is the same as before, from 0 to ' || newest);
@@ -965,7 +988,7 @@ comment on function railwatch.renew_feed is 'Begin a generation by hand, where t
 create function railwatch.feed_check(generation uuid, seq bigint, event_id uuid) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    newest bigint := (select last_seq from railwatch.feed_position);
+    newest bigint := railwatch.feed_end();
     known railwatch.feed_generations;
     common bigint;
 begin
@@ -995,10 +1018,13 @@ end $$;
 comment on function railwatch.feed_check is 'The seq that a reader goes on from, given its last line: the same where all is well, else the last that is surely common.';
 
 create function railwatch.next_seq(how_many int) returns bigint
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
     first bigint;
 begin
+    if how_many is null or how_many not between 0 and 100000000 then
+        perform railwatch.refuse('RW001', 'next_seq(' || coalesce(how_many::text, 'null') || '): at most 10^8 seqs are taken at once');
+    end if;
     -- Whoever holds the counter and then does nothing holds up everybody: such a session ends after ten seconds.
     if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
         perform set_config('idle_in_transaction_session_timeout', '10s', true);
@@ -1007,7 +1033,10 @@ begin
     if current_setting('synchronous_commit') = 'off' then
         perform set_config('synchronous_commit', 'on', true);
     end if;
-    update railwatch.feed_position set last_seq = last_seq + how_many returning last_seq - how_many + 1 into first;
+    -- By the newest version's place in the index, and at or above it: who had to wait finds the row moved on by then.
+    update railwatch.feed_position set last_seq = last_seq + how_many
+    where last_seq >= (select p.last_seq from railwatch.feed_position p order by p.last_seq desc limit 1)
+    returning last_seq - how_many + 1 into first;
     return first;
 end $$;
 comment on function railwatch.next_seq is 'Take seqs for the feed: the first of them. Call it last, it holds up every other writer to the commit.';
@@ -1323,8 +1352,20 @@ end $$;
 comment on function railwatch.same_order is 'Part of create_invoice: the id of an order that is registered already, if the terms are the same.';
 
 create function railwatch.lock_addresses(requests jsonb[]) returns void
-language sql volatile as $$
+language plpgsql as $$
+declare
+    only_one jsonb := requests[1] -> 'destinations';
+begin
     -- Two registrations of one address wait for each other here, in one order of addresses; the later then sees the earlier.
+    if cardinality(requests) = 1 and jsonb_typeof(only_one) = 'array' and only_one -> 1 is null then
+        -- So are most requests. To sort would cost them a quarter of all that create_invoice does.
+        insert into railwatch.address_locks as held (family, address_folded)
+        select r.family, case when r.fold_case then lower(only_one -> 0 ->> 'address') else only_one -> 0 ->> 'address' end
+        from railwatch.rails r
+        where r.name = only_one -> 0 ->> 'rail' and length(only_one -> 0 ->> 'address') between 1 and 200
+        on conflict (family, address_folded) do update set family = held.family;
+        return;
+    end if;
     insert into railwatch.address_locks as held (family, address_folded)
     select distinct r.family, case when r.fold_case then lower(wish ->> 'address') else wish ->> 'address' end as folded
     from unnest(requests) each
@@ -1334,7 +1375,7 @@ language sql volatile as $$
     where length(wish ->> 'address') between 1 and 200
     order by 1, 2
     on conflict (family, address_folded) do update set family = held.family;
-$$;
+end $$;
 comment on function railwatch.lock_addresses is 'Part of create_invoice and create_invoices: hold the addresses of requests to the commit.';
 
 create function railwatch.register_invoice(request jsonb) returns uuid
@@ -1400,7 +1441,7 @@ comment on function railwatch.create_invoice is 'Register an invoice and return 
 create function railwatch.create_invoices(requests jsonb[]) returns setof uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    place int;
+    wish record;
     made uuid[];
 begin
     if coalesce(cardinality(requests), 0) not between 1 and 1000 then
@@ -1409,11 +1450,11 @@ begin
     perform railwatch.check_fields(each) from unnest(requests) each;
     -- Whatever order the requests come in, addresses and then orders are taken in one order: nobody waits in a circle.
     perform railwatch.lock_addresses(requests);
-    for place in
-        select n from unnest(requests) with ordinality as given (request, n)
-        order by request ->> 'merchant_id', request ->> 'order_id', n
+    for wish in
+        select given.request, given.place::int from unnest(requests) with ordinality as given (request, place)
+        order by given.request ->> 'merchant_id', given.request ->> 'order_id', given.place
     loop
-        made[place] := railwatch.register_invoice(requests[place]);
+        made[wish.place] := railwatch.register_invoice(wish.request);
     end loop;
     return query select unnest(made);
 end $$;
@@ -1672,6 +1713,7 @@ create function railwatch.given_back(
 language plpgsql stable as $$
 declare
     excess numeric;
+    elsewhere boolean;
 begin
     surplus := 0;
     waived := 0;
@@ -1679,22 +1721,31 @@ begin
        not in ('paid', 'overpaid', 'late_paid') then
         return;
     end if;
-    with came as (
-        select coalesce(sum(x.amount), 0) as amount from railwatch.detections x
-        where x.invoice_id = known.id and x.rail = on_rail and x.asset = of_asset and x.state in ('confirmed', 'final')
-    ), returned as (
-        select coalesce(sum(r.amount - r.waived), 0) as amount from railwatch.refunds r
-        where r.invoice_id = known.id and r.rail = on_rail and r.asset = of_asset
+    -- Ways to pay that have what they ask for; what was waived before is not missing.
+    with met as (
+        select d.rail, d.asset, came.counted - back.returned - asked.least as excess
+        from railwatch.destinations d
+        cross join lateral (
+            select greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least) asked
+        cross join lateral (
+            select coalesce(sum(x.amount), 0) as counted,
+                   coalesce(sum(x.amount) filter (where x.destination_id = d.id and x.kind = 'payment'), 0) as arrived
+            from railwatch.detections x
+            where x.invoice_id = known.id and x.rail = d.rail and x.asset = d.asset and x.state in ('confirmed', 'final')) came
+        cross join lateral (
+            select coalesce(sum(r.amount - r.waived), 0) as returned from railwatch.refunds r
+            where r.invoice_id = known.id and r.rail = d.rail and r.asset = d.asset) back
+        where d.invoice_id = known.id and d.watch_state <> 'rejected' and came.arrived >= asked.least
     )
-    select max(came.amount - returned.amount
-               - greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)))
-    into excess
-    from railwatch.destinations d, came, returned
-    where d.invoice_id = known.id and d.rail = on_rail and d.asset = of_asset and d.watch_state <> 'rejected';
-    -- An order that another asset has settled asks for nothing here: excess is below zero, or null.
+    select max(met.excess) filter (where (rail, asset) = (on_rail, of_asset)),
+           coalesce(bool_or(met.excess >= 0) filter (where (rail, asset) <> (on_rail, of_asset)), false)
+    into excess, elsewhere
+    from met;
+    -- An order that another asset has settled asks for nothing here: excess is below zero, or null. What is given back while
+    -- it has its money elsewhere came twice, so none of that is waived: should the other go, it is missing here.
     if excess >= 0 then
         surplus := least(amount, excess);
-        waived := amount - surplus;
+        waived := case when elsewhere then 0 else amount - surplus end;
     end if;
 end $$;
 comment on function railwatch.given_back is 'Part of record_refund: how much of it the order did not ask for, and how much of what it asked for is given back by choice.';
@@ -1887,8 +1938,17 @@ declare
     nth int;
     made uuid;
 begin
+    if not exists (select from railwatch.rails r where r.name = on_rail) then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    -- It is not locked: this step may hold the feed already, for which whoever holds the invoice may wait.
+    if not exists (select from railwatch.invoices i where i.id = set_aside.invoice) then
+        perform railwatch.refuse('RW009', 'there is no invoice ' || coalesce(invoice::text, '(null)'));
+    end if;
+    why := left(coalesce(why, ''), 4000);
+    -- NaN and null are no pause either: it is tried again within a day.
     insert into railwatch.quarantine (rail, invoice_id, reason, retry_at)
-    values (on_rail, invoice, why, now() + make_interval(secs => retry_in))
+    values (on_rail, invoice, why, now() + make_interval(secs => greatest(0, least(retry_in, 86400))))
     on conflict (invoice_id, rail) do update set reason = excluded.reason, retry_at = excluded.retry_at;
     -- One exception, on however many rails the invoice cannot be processed.
     if exists (select from railwatch.exceptions e
@@ -1994,7 +2054,7 @@ comment on function railwatch.lock_consumer is 'Hold a consumer to the commit, s
 create function railwatch.ack(consumer text, seq bigint, generation uuid default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    newest bigint := (select last_seq from railwatch.feed_position);
+    newest bigint := railwatch.feed_end();
     present uuid := railwatch.feed_generation();
     reached bigint;
 begin
@@ -2365,7 +2425,8 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
         select 'order', i.id from railwatch.invoices i where i.order_id = what
         union
         select 'order', i.id
-        from generate_series(1, least(length(what), 401)) cut
+        -- A merchant and an order have at most 200 characters each. What is longer is no name, and is not cut up.
+        from generate_series(1, case when length(what) <= 401 then length(what) end) cut
         join railwatch.invoices i on i.merchant_id = left(what, cut - 1) and i.order_id = substr(what, cut + 1)
         where substr(what, cut, 1) = '/'
         union
@@ -2462,7 +2523,7 @@ from (
     select name, position, updated_at from railwatch.consumers
     union all
     select 'webhook:' || name, position, moved_at from railwatch.webhook_endpoints
-) c, railwatch.feed_position f;
+) c, railwatch.feed_end() as f (last_seq);
 comment on view railwatch.consumer_lag is 'How far each reader of the feed has come, and how far that is behind; the deliverer''s endpoints as webhook:NAME.';
 comment on column railwatch.consumer_lag.name is 'The reader''s own name.';
 comment on column railwatch.consumer_lag.position is 'The last seq that it has dealt with.';
@@ -2570,9 +2631,10 @@ values ('railwatch_daemon', 'railwatch.balances', 'insert, update');
 insert into railwatch.rights (role, object, privileges)
 select role, object, 'select'
 from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) as role,
-     unnest(array['railwatch.locks', 'railwatch.watch_position']) as object;
+     unnest(array['railwatch.locks', 'railwatch.deliverer_lease', 'railwatch.watch_position']) as object;
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.locks', 'update'),
+       ('railwatch_daemon', 'railwatch.deliverer_lease', 'update'),
        ('railwatch_daemon', 'railwatch.watch_position', 'insert, update'),
        ('railwatch_daemon', 'railwatch.destinations', 'update (keyed_seq)'),
        ('railwatch_daemon', 'function railwatch.is_backend_alive', 'execute'),
@@ -2618,13 +2680,17 @@ from (values
     ('usage', array['schema railwatch']),
     ('select', array['railwatch.migrations', 'railwatch.rails', 'railwatch.settings', 'railwatch.transitions', 'railwatch.feed_position',
         'railwatch.feed_generations', 'railwatch.invoices', 'railwatch.destinations', 'railwatch.detections', 'railwatch.assets',
-        'railwatch.refunds', 'railwatch.settlements', 'railwatch.exceptions', 'railwatch.exception_transfers', 'railwatch.locks']),
+        'railwatch.refunds', 'railwatch.settlements', 'railwatch.exceptions', 'railwatch.exception_transfers',
+        'railwatch.deliverer_lease']),
     ('select, insert, update, delete', array['railwatch.webhook_endpoints', 'railwatch.webhook_deliveries']),
-    ('update', array['railwatch.locks']),
+    ('update', array['railwatch.deliverer_lease']),
     ('execute', array['function railwatch.event_type', 'function railwatch.feed_generation', 'function railwatch.note_generation',
         'function railwatch.feed_check', 'function railwatch.customer_state', 'function railwatch.is_backend_alive'])
 ) as given (privileges, objects), unnest(objects) as object;
 -- An operator is a service whose acts may stand in the feed as a person's, and who lets a halted rail go on.
+insert into railwatch.rights (role, object, privileges)
+select role, 'function railwatch.feed_end', 'execute'
+from unnest(array['railwatch_daemon', 'railwatch_deliverer', 'railwatch_service', 'railwatch_reader']) as role;
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_operator', 'schema railwatch', 'usage'),
        ('railwatch_operator', 'function railwatch.resume_rail', 'execute'),

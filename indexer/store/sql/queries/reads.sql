@@ -13,7 +13,7 @@ select state, count(*) as count from railwatch.invoices where closed_at is null 
 
 -- name: feed_end
 -- The feed's last seq.
-select last_seq from railwatch.feed_position
+select railwatch.feed_end()
 
 -- name: consumers_status
 -- How far each reader of the feed has come.

@@ -349,6 +349,30 @@ select $1, * from unnest($2::bigint[], $3::text[], $4::text[], $5::timestamptz[]
 on conflict (rail, height) do update set hash = known.hash
 returning height, hash
 
+-- name: replace_checkpoints
+-- Blocks that were compared with the chain, in the place of what is stored at their heights. Forget the others from $6 on:
+-- who stored an inclusion there that is not on the chain may have stored checkpoints that are not.
+with forgotten as (
+    delete from railwatch.checkpoints where rail = $1 and height >= $6 and height <> all ($2)
+)
+insert into railwatch.checkpoints (rail, height, hash, parent, time)
+select $1, * from unnest($2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
+on conflict (rail, height) do update set hash = excluded.hash, parent = excluded.parent, time = excluded.time
+
+-- name: inclusion_blocks
+-- Blocks with inclusions that are not final: above $2, which no reorg may pass, and below it where they count for nothing yet.
+select block_height as height, block_hash as hash from railwatch.detections
+where rail = $1 and state in ('included', 'confirmed') and (block_height > $2 or state = 'included')
+group by block_height, block_hash order by block_height
+
+-- name: inclusions_in
+-- Inclusions in those blocks that can be taken back.
+select x.id, x.invoice_id from unnest($2::bigint[], $3::text[]) as t (height, hash)
+cross join lateral (
+    select * from railwatch.detections
+    where rail = $1 and block_height = t.height and state in ('included', 'confirmed') offset 0) x
+where x.block_hash = t.hash
+
 -- name: due_looks
 -- Transfers that are read a second time before they are told final, and when that is due.
 select id, replace(due_basis, 'look_', '') as basis, due_height from railwatch.detections

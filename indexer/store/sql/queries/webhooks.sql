@@ -2,7 +2,7 @@
 -- A configured endpoint as a row; whether an operator has paused it stays as it was. A new one begins at the feed's end,
 -- or ($4) at its beginning; one that is known keeps its position.
 insert into railwatch.webhook_endpoints as known (name, place, events, position)
-select $1, $2, $3, case when $4 then 0 else f.last_seq end from railwatch.feed_position f
+select $1, $2, $3, case when $4 then 0 else railwatch.feed_end() end
 on conflict (name) do update set place = excluded.place, events = excluded.events, configured = true
 where (known.place, known.events, known.configured) is distinct from (excluded.place, excluded.events, true)
 
@@ -102,7 +102,7 @@ update railwatch.webhook_endpoints set last_failed_at = now(), last_failure = $8
 select e.name, e.place, e.events, e.enabled, e.configured, e.position, f.last_seq - e.position as lag, o.pending, o.dead,
        o.oldest_pending_at, e.delivered, e.last_delivered_at, e.last_failed_at, e.last_failure
 from railwatch.webhook_endpoints e
-cross join railwatch.feed_position f
+cross join railwatch.feed_end() as f (last_seq)
 cross join lateral (
     select count(*) filter (where state = 'pending') as pending, count(*) filter (where state = 'dead') as dead,
            min(queued_at) filter (where state = 'pending') as oldest_pending_at
@@ -147,19 +147,18 @@ select pg_notify('railwatch_webhooks', '')
 with me as (
     select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 )
-update railwatch.locks held
+update railwatch.deliverer_lease held
 set holder = $1, token = $2, pid = me.pid, backend_start = me.backend_start,
     expires_at = now() + make_interval(secs => $3)
 from me
-where held.name = 'deliver' and (held.token is null or held.expires_at <= now()
-                                 or not railwatch.is_backend_alive(held.pid, held.backend_start))
-returning held.name
+where held.token is null or held.expires_at <= now() or not railwatch.is_backend_alive(held.pid, held.backend_start)
+returning held.one
 
 -- name: renew_deliverer_lock
 -- Keep it for a while longer; no row if it has run out and was taken.
-update railwatch.locks set expires_at = now() + make_interval(secs => $2)
-where name = 'deliver' and token = $1 returning name
+update railwatch.deliverer_lease set expires_at = now() + make_interval(secs => $2)
+where token = $1 returning one
 
 -- name: who_delivers
 -- Host and process of the deliverer.
-select holder from railwatch.locks where name = 'deliver'
+select holder from railwatch.deliverer_lease

@@ -222,12 +222,12 @@ MUTANTS = [
         "'always the same'",
     ),
     Mutant(
-        "blind-expires",
+        "no-margin",
         "is_paid_by_a_late_block",
-        "blind is blind: expiry waits for coverage",
-        "indexer/store/sql/queries/steps.sql",
-        "where (d.ours or d.unwatched) and not d.waits",
-        "where (d.ours or d.unwatched)",
+        "blind is blind: expiry waits for blocks that come after their timestamp",
+        "indexer/daemon/supervisor.py",
+        "(rail.stuck_after, rail.blind_after, rail.time_margin)",
+        "(rail.stuck_after, rail.blind_after, 0)",
     ),
     Mutant(
         "asset-forgotten",

@@ -55,6 +55,10 @@ class Outside:
         told = ", ".join(f"{each['name']} owed {each['pending']}" for each in ours)
         _notify(STATUS=told if held else "standby", WATCHDOG=1)
 
+    def broke(self, task: str) -> None:
+        """A task failed for a reason that nobody foresaw."""
+        self.metrics.broke(task)
+
     def stopping(self) -> None:
         """The end has begun."""
         _notify(STOPPING=1)
@@ -89,7 +93,8 @@ async def _serve(config: Config, once: bool) -> list[Record]:
         work = asyncio.create_task(run_deliverer(config, database, outside, once=once))
         pages = None
         if config.deliver.address is not None and not once:
-            pages = asyncio.create_task(serve(outside.metrics, config.deliver.address, outside))
+            serving = serve(outside.metrics, config.deliver.address, outside, failed=outside.broke)
+            pages = asyncio.create_task(serving)
         tasks = {work} if pages is None else {work, pages}
         try:
             # The pages end by themselves only when they cannot listen, and then the operator has to know.

@@ -87,7 +87,7 @@ async def serve_daemon(config: Config, only_rail: str | None) -> int:
     outside = Outside(Metrics())
     if config.http.address is None:
         return await run_daemon(config, only_rail=only_rail, reporter=outside)
-    pages = asyncio.create_task(serve(outside.metrics, config.http.address, outside))
+    pages = asyncio.create_task(serve(outside.metrics, config.http.address, outside, failed=outside.failed))
     daemon = asyncio.create_task(run_daemon(config, only_rail=only_rail, reporter=outside))
     try:
         # The pages end by themselves only when they cannot listen, and then the operator has to know.

@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from indexer.daemon.isolation import Aside, by_halves
-from indexer.daemon.reasons import describe
+from indexer.reasons import describe
 from indexer.store.clock import BEGINNING, ClockStore, Place, Sight
 from indexer.store.errors import StoreUnavailable
 

@@ -1,22 +1,25 @@
 """A database that the daemon may write to: started if it is ours, waited for if away, refused if unknown."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 import structlog
 
 from indexer.config import Config
-from indexer.daemon.isolation import keep_running
-from indexer.store.database import Connection, Database, connect, place_of
+from indexer.store.database import Database, connect, translated
 from indexer.store.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from indexer.store.errors import StoreUnavailable
 from indexer.store.migrate import migrate, require_current
+from indexer.supervision import keep_running
 
 RETRY_EVERY = 2.0
 """Seconds between two attempts to reach a Postgres that is away."""
 
 CONNECTIONS = 8
+
+Result = TypeVar("Result")
 
 
 @asynccontextmanager
@@ -34,29 +37,29 @@ async def open_database(config: Config) -> AsyncIterator[Database]:
             stack.callback(asyncio.create_task(keeper).cancel)
         else:
             dsn = config.database.url.get_secret_value()
-        await _verify_schema(dsn, ours=config.database.embedded)
+        await reached(lambda: _verify_schema(dsn, ours=config.database.embedded))
         yield await stack.enter_async_context(Database(dsn, size=CONNECTIONS))
 
 
 async def _verify_schema(dsn: str, *, ours: bool) -> None:
-    connection = await _reach(dsn)
+    connection = await connect(dsn)
     try:
-        if ours:
-            for done in await migrate(connection):
-                structlog.get_logger().info("store.migrated", version=done.version, name=done.name)
-        await require_current(connection)
+        with translated(dsn):
+            if ours:
+                for done in await migrate(connection):
+                    structlog.get_logger().info("store.migrated", version=done.version, name=done.name)
+            await require_current(connection)
     finally:
-        await connection.close()
+        connection.terminate()
 
 
-async def _reach(dsn: str) -> Connection:
-    """Wait for Postgres, saying so: after a power cut the daemon is often up before it."""
-    log = structlog.get_logger()
+async def reached(act: Callable[[], Awaitable[Result]]) -> Result:
+    """Do ``act`` as soon as Postgres can be reached, and say so: after a power cut the daemon is often up before it."""
     while True:
         try:
-            return await connect(dsn)
+            return await act()
         except StoreUnavailable as away:
-            log.warning("store.away", place=place_of(dsn), why=str(away), retry_in=RETRY_EVERY)
+            structlog.get_logger().warning("store.away", why=str(away), retry_in=RETRY_EVERY)
             await asyncio.sleep(RETRY_EVERY)
 
 

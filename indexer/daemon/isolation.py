@@ -1,50 +1,20 @@
-"""Harm kept where it belongs: a task that fails starts again, and of many things that fail together one is found."""
+"""Harm kept where it belongs: of many things that fail together, the one that is at fault is found and set aside."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar
 
-import structlog
-
-from indexer.cancellation import in_own_task
-from indexer.daemon.reasons import describe
 from indexer.rail import BlockGone, RailUnavailable
 from indexer.store.errors import StoreError
 
 Item = TypeVar("Item", bound=Hashable)
-
-PAUSE_FIRST, PAUSE_LONGEST = 1.0, 60.0
-"""Seconds before a task that failed starts again: at first, and at most."""
 
 ASIDE_FIRST, ASIDE_LONGEST = 10.0, 600.0
 """Seconds before one thing that failed is tried again: at first, and at most."""
 
 OUTSIDE = (RailUnavailable, BlockGone, StoreError)
 """No fault of the thing at hand: the node or the database is away, or the chain moved."""
-
-
-async def keep_running(
-    name: str, act: Callable[[], Awaitable[None]], failed: Callable[[str], None] = lambda _: None, **about: str
-) -> NoReturn:
-    """Run ``act`` until cancelled. However it ends, it starts again, after a pause that grows while it fails at once.
-
-    ``failed`` is called with the task's name, so that failures are counted.
-    """
-    pause = PAUSE_FIRST
-    while True:
-        began = time.monotonic()
-        try:
-            await in_own_task(act())
-            structlog.get_logger().error("task.ended", task=name, restarts_in=pause, **about)
-        except Exception as defect:  # noqa: BLE001 - the one place where a task's unknown failure ends
-            structlog.get_logger().exception("task.failed", task=name, why=describe(defect), restarts_in=pause, **about)
-        failed(name)
-        if time.monotonic() - began > PAUSE_LONGEST:
-            pause = PAUSE_FIRST
-        await asyncio.sleep(pause)
-        pause = min(PAUSE_LONGEST, pause * 2)
 
 
 async def by_halves(

@@ -7,13 +7,13 @@ from indexer.config import RailConfig
 from indexer.daemon.claims import Claims
 from indexer.daemon.follower import Follower
 from indexer.daemon.index import AddressIndex
-from indexer.daemon.reasons import one_line
 from indexer.daemon.recorder import Recorder
 from indexer.daemon.registry import open_rail
 from indexer.daemon.runner import FATAL, halt_reason
 from indexer.daemon.supervisor import assets_by_contract, rail_pace
 from indexer.daemon.watchlist import RailWatches
 from indexer.rail import BlockGone, RailUnavailable
+from indexer.reasons import one_line
 from indexer.store.database import Database
 from indexer.store.rails import Left
 from indexer.store.steps import Lease, StepStore

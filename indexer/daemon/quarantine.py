@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from indexer.core.book import Book
-from indexer.daemon.reasons import describe
+from indexer.reasons import describe
 
 IN_A_ROW_MAX = 5
 """Invoices that may fail one after another, without one between that does not, before the failure counts as ours."""

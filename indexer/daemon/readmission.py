@@ -12,7 +12,7 @@ import structlog
 
 from indexer.daemon.follower import Follower
 from indexer.daemon.isolation import OUTSIDE
-from indexer.daemon.reasons import describe
+from indexer.reasons import describe
 from indexer.store.quarantine import QuarantineStore
 
 POLL_INTERVAL = 1.0

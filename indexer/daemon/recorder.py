@@ -13,8 +13,8 @@ from indexer.core.policy import Due, Progress
 from indexer.core.step import News, gather, settle, settle_clock
 from indexer.daemon.isolation import OUTSIDE, by_halves
 from indexer.daemon.quarantine import Failures
-from indexer.daemon.reasons import describe
 from indexer.rail.types import AssetId, BlockRef, Span, Traits, Transfer
+from indexer.reasons import describe
 from indexer.store.errors import BranchChanged
 from indexer.store.quarantine import Deferred
 from indexer.store.steps import Acceptance, InclusionBlock, Look, OpenStep, Position, StepStore, Subject

@@ -15,9 +15,9 @@ import structlog
 
 from indexer.daemon.follower import Follower
 from indexer.daemon.isolation import OUTSIDE, Aside, by_halves
-from indexer.daemon.reasons import describe, one_line
 from indexer.daemon.watchlist import FewWatches
 from indexer.rail import Address, BadAddress, BlockGone, NotKept, RailAdapter, RailFault, RefusesPayments
+from indexer.reasons import describe, one_line
 from indexer.store.errors import BranchChanged
 from indexer.store.watches import Registered, WatchStore
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from indexer.daemon.follower import Follower
-from indexer.daemon.reasons import describe, one_line
 from indexer.daemon.watchlist import FewWatches
 from indexer.rail import BlockGone, BlockRef, NotKept, RailAdapter, RailFault, RailUnavailable, Span, Watches
+from indexer.reasons import describe, one_line
 from indexer.store.errors import BranchChanged, StoreError
 from indexer.store.watches import Rescan, WatchStore
 

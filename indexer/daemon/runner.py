@@ -25,11 +25,9 @@ from indexer.daemon import steadiness
 from indexer.daemon.claims import Claims
 from indexer.daemon.follower import Follower, Pace
 from indexer.daemon.inclusion_check import InclusionCheck
-from indexer.daemon.isolation import keep_running
 from indexer.daemon.nodeset import NodeSet
 from indexer.daemon.quarantine import Failures
 from indexer.daemon.readmission import Readmission
-from indexer.daemon.reasons import describe, innermost, one_line
 from indexer.daemon.reconciler import Reconciler
 from indexer.daemon.recorder import Recorder
 from indexer.daemon.registrar import Registrar
@@ -38,6 +36,7 @@ from indexer.daemon.second_look import SecondLook
 from indexer.daemon.steadiness import Behind
 from indexer.daemon.watchlist import Family, RailWatches
 from indexer.rail import AssetId, BlockGone, RailFault, RailUnavailable
+from indexer.reasons import describe, innermost, one_line
 from indexer.store.balances import BalanceStore
 from indexer.store.database import Database
 from indexer.store.errors import BranchChanged, LeaseLost, StoreUnavailable
@@ -46,6 +45,7 @@ from indexer.store.listen import Listener
 from indexer.store.quarantine import QuarantineStore
 from indexer.store.rails import load_left, load_spends, pending_acceptance, rail_state, say_halted, say_state
 from indexer.store.steps import Lease, StepStore
+from indexer.supervision import keep_running
 
 Result = TypeVar("Result")
 

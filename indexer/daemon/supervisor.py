@@ -16,10 +16,9 @@ import structlog
 from indexer.config import Config, RailConfig
 from indexer.core.model import Patience
 from indexer.daemon.alarms import Alarms
-from indexer.daemon.database import open_database
+from indexer.daemon.database import open_database, reached
 from indexer.daemon.demand import with_assets_in_demand
 from indexer.daemon.follower import Pace
-from indexer.daemon.isolation import keep_running
 from indexer.daemon.nodeset import NodeSet
 from indexer.daemon.registry import open_rail
 from indexer.daemon.runner import RailRunner
@@ -32,6 +31,7 @@ from indexer.store.errors import StoreUnavailable
 from indexer.store.mirror import PolicyRow, RailMirror, asset_id, mirror
 from indexer.store.reads import Counts, read_counts
 from indexer.store.watches import Closing, WatchStore
+from indexer.supervision import keep_running
 
 STOP_WITHIN = 4.0
 """Seconds that rails get to put their last step down, once told to stop."""
@@ -119,7 +119,7 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
 async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> None:
     """Follow until cancelled; `run_daemon` without the signals."""
     async with open_database(config) as database:
-        await mirror_rails(database, config, only_rail)
+        await reached(lambda: mirror_rails(database, config, only_rail))
         await follow(database, config, only_rail, reporter)
 
 
@@ -131,9 +131,9 @@ async def follow(
     arrange: Callable[[RailRunner], None] = lambda _: None,
 ) -> None:
     """Follow the rails that `mirror_rails` mirrored, until cancelled. ``arrange`` gets each runner before it runs."""
-    rails = await with_assets_in_demand(database, _rails(config, only_rail))
+    rails = await reached(lambda: with_assets_in_demand(database, _rails(config, only_rail)))
     nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
-    families = await _load_families(database, {node.traits.family for node in nodes})
+    families = await reached(lambda: _load_families(database, {node.traits.family for node in nodes}))
     runners = [
         _runner(database, families[node.traits.family], rail, node, reporter)
         for rail, node in zip(rails, nodes, strict=True)

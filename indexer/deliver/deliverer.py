@@ -2,14 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import NoReturn, Protocol, TypeAlias
 
 import structlog
 
-from indexer.cancellation import in_own_task
 from indexer.config import Config, WebhookConfig
 from indexer.deliver.sender import Sender
 from indexer.deliver.standing import Standing
@@ -22,11 +21,12 @@ from indexer.store.listen import Listener
 from indexer.store.reads import Record
 from indexer.store.sole import DelivererLock
 from indexer.store.webhooks import EndpointMirror, mirror_endpoints
+from indexer.supervision import keep_running, run_to_end
 
 FEED = "railwatch"
 REPORT_EVERY = 2.0
-BROKEN_RESTS = 5.0
-"""Seconds before an endpoint whose worker broke is tried again."""
+RETRY_EVERY = 1.0
+"""Seconds between two attempts to mirror the endpoints while Postgres is away."""
 
 Workers: TypeAlias = dict[str, EndpointWorker]
 """The worker of each endpoint, by its name; another one takes the place of one that broke."""
@@ -40,6 +40,9 @@ class Reporter(Meter, Protocol):
 
     def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
         """Called every two seconds or so, with the rows of `list_endpoints` as they were last seen."""
+
+    def broke(self, task: str) -> None:
+        """Count a failure of ``task`` that nobody foresaw. The task starts again."""
 
     def stopping(self) -> None:
         """The end has begun."""
@@ -68,50 +71,70 @@ async def deliver(
     config: Config, database: Database, standing: Standing, reporter: Reporter, stopping: asyncio.Event, *, once: bool
 ) -> None:
     """`run_deliverer` without the signals: until ``stopping`` is set."""
+    seen: list[Record] = []
+    errands: dict[str, Callable[[], Awaitable[None]]] = {
+        "deliver.lock": standing.keep,
+        "deliver.beat": lambda: _beat(seen, standing, reporter),
+        "deliver.endpoints": lambda: _look(database, seen),
+    }
     async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(standing.keep()), tasks.create_task(_report(database, standing, reporter))]
+        beside = _keep_all_running(tasks, errands, reporter)
         work = tasks.create_task(_deliver_in_turn(config, database, standing, reporter, stopping, once=once))
         reporter.ready()
-        await asyncio.wait({work, *beside}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work})
         reporter.stopping()
         for each in beside:
             each.cancel()
 
 
+def _keep_all_running(
+    tasks: asyncio.TaskGroup, errands: Mapping[str, Callable[[], Awaitable[None]]], reporter: Reporter
+) -> list[asyncio.Task[NoReturn]]:
+    return [
+        tasks.create_task(keep_running(name, errand, reporter.broke), name=name) for name, errand in errands.items()
+    ]
+
+
 async def _deliver_in_turn(
-    config: Config, database: Database, standing: Standing, meter: Meter, stopping: asyncio.Event, *, once: bool
+    config: Config, database: Database, standing: Standing, reporter: Reporter, stopping: asyncio.Event, *, once: bool
 ) -> None:
     """Wait for the lock, then work. Endpoints are mirrored only then: a standby must not overrule the holder."""
-    if not await _taken_before(standing, stopping):
+    if not await _taken_before(standing, stopping) or not await _mirrored_before(config, database, stopping, once=once):
         return
-    await mirror_endpoints(database, [_mirror(each) for each in config.webhooks])
     structlog.get_logger().info("deliver.started", endpoints=[each.name for each in config.webhooks])
     workers: Workers = {}
-    async with Listener(database.dsn, (FEED, CHANNEL)) as listener, asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(_wake(listener, workers)), tasks.create_task(_stop(stopping, workers))]
-        work = [
-            tasks.create_task(
-                _supervise(each, partial(_work, each, config, database, standing, meter, workers, once=once), stopping),
-                name=f"webhook.{each.name}",
-            )
-            for each in config.webhooks
-        ]
+    errands: dict[str, Callable[[], Awaitable[None]]] = {
+        "deliver.wake": lambda: _wake(database, workers),
+        "deliver.stop": lambda: _stop(stopping, workers),
+    }
+    async with asyncio.TaskGroup() as tasks:
+        beside = _keep_all_running(tasks, errands, reporter)
+        work = []
+        for each in config.webhooks:
+            act = partial(_work, each, config, database, standing, reporter, workers, stopping, once=once)
+            name = f"webhook.{each.name}"
+            running = run_to_end(name, act, stopping, reporter.broke, endpoint=each.name)
+            work.append(tasks.create_task(running, name=name))
         await asyncio.wait(work)
-        for each in beside:
-            each.cancel()
+        for task in beside:
+            task.cancel()
 
 
-async def _supervise(webhook: WebhookConfig, work: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
-    """Let one endpoint be worked for. A defect ends that loudly, leaves the others alone, and is tried again."""
+async def _mirrored_before(config: Config, database: Database, stopping: asyncio.Event, *, once: bool) -> bool:
+    """Whether the endpoints are mirrored; False: told to stop while Postgres was away. ``once``: that is raised."""
     while not stopping.is_set():
         try:
-            await in_own_task(work())
-            break
-        except Exception:  # noqa: BLE001 - the one place where an endpoint's unknown failure ends
-            structlog.get_logger().exception("webhook.broken", endpoint=webhook.name, again_in=BROKEN_RESTS)
+            await mirror_endpoints(database, [_mirror(each) for each in config.webhooks])
+        except StoreUnavailable as away:
+            if once:
+                raise
+            structlog.get_logger().warning("deliver.store_away", why=str(away), retry_in=RETRY_EVERY)
+        else:
+            return True
         with suppress(TimeoutError):
-            async with asyncio.timeout(BROKEN_RESTS):
+            async with asyncio.timeout(RETRY_EVERY):
                 await stopping.wait()
+    return False
 
 
 async def _work(
@@ -121,12 +144,15 @@ async def _work(
     standing: Standing,
     meter: Meter,
     workers: Workers,
+    stopping: asyncio.Event,
     *,
     once: bool,
 ) -> None:
     """Nothing is lost with a worker that breaks: what it knew is in the database."""
     async with Sender(webhook, config.deliver) as sender:
         workers[webhook.name] = worker = EndpointWorker(webhook, sender, database, standing, meter)
+        if stopping.is_set():
+            worker.stop()  # too late to be among those that `_stop` stops
         await worker.run(once=once)
 
 
@@ -141,31 +167,32 @@ async def _taken_before(standing: Standing, stopping: asyncio.Event) -> bool:
     return standing.taken.is_set()
 
 
-async def _wake(listener: Listener, workers: Workers) -> None:
-    while True:
-        await listener.wait(POLL_SECONDS)
-        for each in workers.values():
-            each.wake()
+async def _wake(database: Database, workers: Workers) -> None:
+    async with Listener(database.dsn, (FEED, CHANNEL)) as listener:
+        while True:
+            await listener.wait(POLL_SECONDS)
+            for each in workers.values():
+                each.wake()
 
 
 async def _stop(stopping: asyncio.Event, workers: Workers) -> None:
+    """Stop every worker. One that breaks meanwhile does not start again."""
     await stopping.wait()
     structlog.get_logger().info("deliver.stopping")
     for each in workers.values():
         each.stop()
+    await asyncio.Event().wait()
 
 
-async def _report(database: Database, standing: Standing, reporter: Reporter) -> None:
-    """Tell how every endpoint is. While Postgres is away, or hangs, nothing is new, and the loop lives all the same."""
-    seen: list[Record] = []
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_look(database, seen))
-        while True:
-            reporter.beat(seen, held=standing.held)
-            await asyncio.sleep(REPORT_EVERY)
+async def _beat(seen: Sequence[Record], standing: Standing, reporter: Reporter) -> None:
+    """Tell how every endpoint was when it was last seen, also while Postgres is away, or hangs: the loop lives."""
+    while True:
+        reporter.beat(seen, held=standing.held)
+        await asyncio.sleep(REPORT_EVERY)
 
 
 async def _look(database: Database, seen: list[Record]) -> None:
+    """See how every endpoint is."""
     while True:
         with suppress(StoreUnavailable):
             await note_generation(database)

@@ -33,6 +33,12 @@ class DeliveryMetrics:
         self._failures = Counter(
             "railwatch_webhook_failures", "Attempts that failed.", ("endpoint",), registry=registry
         )
+        self._broken = Counter(
+            "railwatch_task_failures",
+            "Failures of a task that nobody foresaw. It starts again.",
+            ("task",),
+            registry=registry,
+        )
         self._dead = Counter("railwatch_webhook_given_up", "Events given up.", ("endpoint",), registry=registry)
         self._latency = Histogram(
             "railwatch_webhook_delivery_seconds",
@@ -51,6 +57,10 @@ class DeliveryMetrics:
         self._failures.labels(endpoint).inc()
         if dead:
             self._dead.labels(endpoint).inc()
+
+    def broke(self, task: str) -> None:
+        """Count a failure of a task."""
+        self._broken.labels(task).inc()
 
     def endpoints(self, rows: Sequence[Record], *, held: bool) -> None:
         """Say how every configured endpoint is."""

@@ -1,7 +1,8 @@
 """Metrics and health over HTTP: ``/metrics``, ``/healthz`` (the process works), ``/readyz`` (every rail is live)."""
 
 import asyncio
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from indexer.ops.listener import Listening, open_sockets
 from indexer.ops.metrics import CONTENT_TYPE
 from indexer.rail.printable import printable
 from indexer.redaction import hidden
+from indexer.supervision import keep_running
 
 PLAIN = "text/plain; charset=utf-8"
 PAGE_MOST = 8_000_000
@@ -78,15 +80,32 @@ class Pages:
 
 
 async def serve(
-    metrics: Numbers, listen: tuple[str, int], readiness: Readiness, *, started: asyncio.Event | None = None
+    metrics: Numbers,
+    listen: tuple[str, int],
+    readiness: Readiness,
+    *,
+    started: asyncio.Event | None = None,
+    failed: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve on ``listen`` (host, port) until cancelled; ``started`` is set once it listens. Raises `CannotListen`."""
-    host, port = listen
-    try:
-        sockets = await open_sockets(host, port)
-    except OSError as error:
-        raise CannotListen(f"[http] listen = {host}:{port}: {error.strerror or error}; choose another port") from error
-    listening = Listening(Pages(metrics, readiness).answer)
+    """Serve on ``listen`` (host, port) until cancelled; ``started`` is set once it listens. Raises `CannotListen`.
+
+    That is raised at the start alone. What fails later is told to ``failed``, and begins again.
+    """
+    answer, sockets = Pages(metrics, readiness).answer, await _listen(listen)
     if started is not None:
         started.set()
-    await listening.run(sockets)
+
+    async def act() -> None:
+        nonlocal sockets
+        ours, sockets = sockets or await _listen(listen), []
+        await Listening(answer).run(ours)
+
+    await keep_running("http", act, failed)
+
+
+async def _listen(listen: tuple[str, int]) -> list[socket.socket]:
+    host, port = listen
+    try:
+        return await open_sockets(host, port)
+    except OSError as error:
+        raise CannotListen(f"[http] listen = {host}:{port}: {error.strerror or error}; choose another port") from error

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import structlog
 
+from indexer.reasons import describe
+
 CONNECTIONS_MOST = 64
 """Connections at once."""
 HEAD_MOST = 8_192
@@ -89,7 +91,7 @@ class Listening:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._serving: dict[asyncio.Task[None], socket.socket] = {}  # the oldest first
-        self._told = -TELL_EVERY
+        self._told: dict[str, float] = {}
         self._spare = _spare_descriptor()
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
@@ -124,6 +126,12 @@ class Listening:
             self._serving[task] = client
             task.add_done_callback(self._serving.pop)
 
+    def _tell(self, event: str, **facts: object) -> None:
+        """Log it, unless it was logged lately: clients decide how often it happens."""
+        if monotonic() - self._told.get(event, -TELL_EVERY) >= TELL_EVERY:
+            self._told[event] = monotonic()
+            structlog.get_logger().warning(event, **facts)
+
     def _make_room(self) -> None:
         """Let go of those that have been here for longest and have not been served yet."""
         for task in list(self._serving)[: max(0, len(self._serving) - CONNECTIONS_MOST + 1)]:
@@ -131,9 +139,7 @@ class Listening:
 
     async def _rest(self, listening: socket.socket, error: OSError) -> None:
         """Turn one client away by the descriptor that was kept for that, say so now and then, and wait."""
-        if monotonic() - self._told >= TELL_EVERY:
-            self._told = monotonic()
-            structlog.get_logger().warning("http.exhausted", why=error.strerror, again_in=EXHAUSTED_PAUSE)
+        self._tell("http.exhausted", why=error.strerror, again_in=EXHAUSTED_PAUSE)
         for task in list(self._serving):
             task.cancel()
         if self._spare is not None:
@@ -161,7 +167,11 @@ class Listening:
             return _response(400, b"no request\n")
         if words[0] not in ("GET", "HEAD"):
             return _response(405, b"only GET and HEAD\n", extra="Allow: GET, HEAD\r\n")
-        page = self._answer(words[1])
+        try:
+            page = self._answer(words[1])
+        except Exception as defect:  # noqa: BLE001 - a page that fails is an answer too, and its cause is for the log
+            self._tell("http.page_failed", why=describe(defect))
+            return _response(500, b"this page cannot be made; the log says why\n")
         return _response(page.status, page.body, page.kind, only_head=words[0] == "HEAD")
 
 

@@ -36,6 +36,14 @@ TRANSIENT = (
 )
 """Retrying the whole step may help (HAZARDS P8, P9). Anything else is a defect, and is not caught."""
 
+AWAY_CLASSES = ("08", "28", "3D", "40", "53", "57", "58", "F0")
+AWAY_CODES = frozenset({"25006", "25P03", "25P04", "55006", "55P03"})
+"""SQLSTATEs, by class and one by one, that mean the same (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+
+The driver's classes above do not know all of them: a newer Postgres has more, and a session that Postgres ended because
+it was idle in its transaction is none of theirs.
+"""
+
 ROLLBACK_TIMEOUT = 2.0
 """Seconds for a rollback. A connection that takes longer is cut off, and then Postgres rolls back by itself."""
 
@@ -226,8 +234,11 @@ def translated(dsn: str) -> Iterator[None]:
             raise asyncio.CancelledError from error
         raise StoreUnavailable(in_words(dsn, error)) from error
     except asyncpg.PostgresError as error:
-        if (error.sqlstate or "").startswith("RW"):
-            raise Refused(error.message or str(error), error.sqlstate, error.hint) from error
+        code = error.sqlstate or ""
+        if code.startswith("RW"):
+            raise Refused(error.message or str(error), code, error.hint) from error
+        if code.startswith(AWAY_CLASSES) or code in AWAY_CODES:
+            raise StoreUnavailable(in_words(dsn, error)) from error
         raise
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -123,6 +124,7 @@ class Delivering:
     metrics: DeliveryMetrics
     end: asyncio.Event
     held: bool = False
+    broken: Counter[str] = field(default_factory=Counter)
 
     def ready(self) -> None:
         pass
@@ -130,6 +132,10 @@ class Delivering:
     def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
         self.held = held
         self.metrics.endpoints(endpoints, held=held)
+
+    def broke(self, task: str) -> None:
+        self.broken[task] += 1
+        self.metrics.broke(task)
 
     def stopping(self) -> None:
         pass

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from adapters.fake import FakeChain, FakeSimulator, Rules, node_of, register
 from indexer.config import Config
-from indexer.daemon.supervisor import Silent, serve
+from indexer.daemon.supervisor import Reporter, Silent, serve
 from indexer.store.database import Database
 
 PATIENCE = 45.0
@@ -38,6 +38,8 @@ class Stage:
     """Tokens that the operator configured; none named: all that the chain has."""
     daemon_dsn: str | None = None
     """How the daemon reaches the database, if not as the story does."""
+    reporter: Reporter = field(default_factory=Silent)
+    """Whoever outside hears how the daemon is."""
     _daemon: asyncio.Task[None] | None = None
     _orders: int = 0
 
@@ -96,7 +98,7 @@ class Stage:
 
     async def start(self, *, wait: bool = True) -> None:
         """Start the daemon, and wait until its rails are followed."""
-        self._daemon = asyncio.create_task(serve(self.config, None, Silent()))
+        self._daemon = asyncio.create_task(serve(self.config, None, self.reporter))
         if wait:
             await self.follows()
 

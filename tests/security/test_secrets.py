@@ -13,10 +13,10 @@ from indexer.cli import main
 from indexer.cli.exits import told
 from indexer.config import load_config
 from indexer.config.units import url_secrets
-from indexer.daemon.reasons import describe, one_line
 from indexer.dsn import dsn_secrets, read_dsn
 from indexer.ops.http import Pages
 from indexer.ops.metrics import Metrics
+from indexer.reasons import describe, one_line
 from indexer.redaction import HIDDEN, hidden, hide
 from indexer.store.database import Database, place_of, translated
 from indexer.store.errors import StoreUnavailable

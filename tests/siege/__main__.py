@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -36,6 +37,10 @@ class Outcome:
 
     ledger: dict[str, tuple[Any, ...]]
     waits: list[float]
+    calls: list[float]
+    processor: tuple[float, float]
+    """Seconds that this process ran, and that it waited for a processor, of the seconds of the run."""
+    seconds: float
     memory: list[tuple[float, float]]
     failed: list[str]
     done: dict[str, int] = field(default_factory=dict)
@@ -44,7 +49,18 @@ class Outcome:
     @property
     def p95(self) -> float:
         """Seconds."""
-        return statistics.quantiles(self.waits, n=20)[-1] if len(self.waits) > 1 else float("inf")
+        return _p95(self.waits)
+
+    def where_it_waited(self) -> str:
+        """Of a registration, the call and the rest; of this process, what kept it from running."""
+        ran, waited = self.processor
+        rest = [whole - call for whole, call in zip(self.waits, self.calls, strict=True)]
+        return (
+            f"p50 {statistics.median(self.waits):.3f} s, p95 {self.p95:.3f} s; p95 of the call alone "
+            f"{_p95(self.calls):.3f} s, from there to watched {_p95(rest):.3f} s; this process (daemon, merchants and "
+            f"attackers) ran for {ran / self.seconds:.0%} of the time, and waited for a processor for "
+            f"{waited / self.seconds:.0%}"
+        )
 
     def slope(self) -> tuple[float, float]:
         """MiB a minute in the second half, by least squares, and MiB in all that this makes of it."""
@@ -62,6 +78,7 @@ async def run(seed: int, orders: int, seconds: float, *, hostile: bool) -> Outco
         merchants = Merchants(ground, seed)
         attackers = Attackers(ground, merchants, seed)
         memory: list[tuple[float, float]] = []
+        begun, processor = time.monotonic(), _processor()
         acts = [ground.keep_daemon(), _mine(ground), _measure(memory)]
         if hostile:
             acts += [ground.turn_nodes(seed), *(act() for act in attackers.all())]
@@ -76,7 +93,28 @@ async def run(seed: int, orders: int, seconds: float, *, hostile: bool) -> Outco
                     ground.failed.append(f"a part of the siege itself ended: {error!r}")
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return Outcome(ledger, merchants.waits, memory, ground.failed, dict(attackers.done), dict(attackers.refused))
+        ran, waited = (after - before for after, before in zip(_processor(), processor, strict=True))
+        return Outcome(
+            ledger,
+            merchants.waits,
+            merchants.calls,
+            (ran, waited),
+            time.monotonic() - begun,
+            memory,
+            ground.failed,
+            dict(attackers.done),
+            dict(attackers.refused),
+        )
+
+
+def _p95(values: list[float]) -> float:
+    return statistics.quantiles(values, n=20)[-1] if len(values) > 1 else float("inf")
+
+
+def _processor() -> tuple[float, float]:
+    """Seconds that the main thread has run, and that it was ready to run and did not (Linux: sched-stats.rst)."""
+    ran, waited, _ = Path("/proc/self/schedstat").read_text().split()
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 async def _mine(ground: Grounds) -> None:
@@ -129,6 +167,7 @@ def told(quiet: Outcome, siege: Outcome) -> tuple[str, bool]:
     lines += [
         f"  order {order}: {quiet.ledger.get(order)} became {siege.ledger.get(order)}" for order in different[:20]
     ]
+    lines += [f"registration, quiet: {quiet.where_it_waited()}", f"registration, siege: {siege.where_it_waited()}"]
     lines += [f"  {what}" for what in [*quiet.failed, *siege.failed][:20]]
     lines += [f"done: {siege.done}", f"refused, by SQLSTATE: {siege.refused}"]
     return "\n".join(lines), all(ok for *_, ok in rows)

@@ -44,6 +44,8 @@ class Merchants:
     ground: Grounds
     seed: int
     waits: list[float] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
+    """Of each of ``waits``, what ``create_invoice`` itself took: it waits for the feed's row."""
     addresses: dict[str, list[str]] = field(default_factory=lambda: {rail: [] for rail in RAILS})
 
     async def sell(self, orders: int, seconds: float) -> None:
@@ -73,6 +75,7 @@ class Merchants:
         except TimeoutError:
             self.ground.failed.append(f"order {number} on {rail} could not be registered within {PATIENCE:.0f} s")
             return
+        called = time.monotonic() - begun
         while await pool.fetchval(
             "select watch_state = 'registered' from railwatch.destinations where invoice_id = $1", invoice
         ):
@@ -81,6 +84,7 @@ class Merchants:
                 return
             await asyncio.sleep(0.02)
         self.waits.append(time.monotonic() - begun)
+        self.calls.append(called)
         for place, share in enumerate(WAYS[way]):
             if way == "twice" and place:
                 # Whether the second payment was expected depends on when the first one settled the order.

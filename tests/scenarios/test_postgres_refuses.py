@@ -1,0 +1,158 @@
+"""A Postgres that is there and refuses, answers late or never: the daemon says so, waits, and comes back by itself."""
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from indexer.cli.serving import Outside
+from indexer.ops.metrics import Metrics
+from indexer.store.database import Database
+from tests.deliver.receiver import receiver
+from tests.deliver.shop import Shop, furnish, until, webhook
+from tests.scenarios import oracle
+from tests.scenarios.refuser import FATAL, Refuser
+from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.test_postgres import some_invoices, traffic
+
+CODES = (
+    *(
+        "08006",
+        "25006",
+        "25P03",
+        "25P04",
+        "28P01",
+        "3D000",
+        "40001",
+        "40003",
+        "40P01",
+        "53100",
+        "53200",
+        "53300",
+        "53400",
+    ),
+    *("55P03", "57014", "57P01", "57P02", "57P03", "57P05", "58030", "F0000"),
+)
+"""A failover to a read-only server, no more disk, memory or connections, timeouts, deadlocks, shutdowns and crashes."""
+
+
+@dataclass(slots=True)
+class Heard(Outside):
+    """What `/readyz` would say, and which tasks failed for a reason that nobody foresaw."""
+
+    broken: Counter[str] = field(default_factory=Counter)
+
+    def failed(self, task: str) -> None:
+        self.broken[task] += 1
+
+
+@asynccontextmanager
+async def playing(database: Database) -> AsyncIterator[tuple[Stage, Refuser, Heard]]:
+    with tempfile.TemporaryDirectory(prefix="railwatch-refuse-") as name:
+        heard = Heard(Metrics())
+        async with (
+            Refuser(Path(name), database.dsn, seed=5) as wire,
+            Stage(database, [chain_named()], daemon_dsn=wire.dsn, reporter=heard) as stage,
+        ):
+            yield stage, wire, heard
+
+
+async def is_unready(heard: Heard, what: str) -> None:
+    await until(lambda: what in heard.unready.get("story", ""))
+
+
+async def is_ready(heard: Heard) -> None:
+    await until(lambda: not heard.unready)
+
+
+async def test_what_postgres_refuses_for_a_while_is_waited_for_and_told(database: Database) -> None:
+    """Any statement, with any of these errors, at any moment: nothing is lost, nothing twice, and no task breaks."""
+    async with playing(database) as (stage, wire, heard):
+        placed = await some_invoices(stage)
+        for number, code in enumerate(CODES):
+            wire.code, wire.chance = code, 0.2
+            async with asyncio.timeout(60):
+                while not wire.refused[code]:
+                    await traffic(stage, placed, 4, seed=number)
+        wire.code = None
+        await oracle.settles(stage, placed)
+        await stage.mine(2)
+        await oracle.settles(stage, placed)
+        assert set(wire.refused) == set(CODES)
+        assert not heard.broken
+        await is_ready(heard)
+
+
+@pytest.mark.parametrize("code", ["25006", "53100", "57P03"])
+async def test_while_every_statement_is_refused_the_daemon_is_not_ready_and_says_why(
+    database: Database, code: str
+) -> None:
+    async with playing(database) as (stage, wire, heard):
+        invoice = await stage.invoice()
+        await is_ready(heard)
+        wire.code = code
+        await stage.pay(invoice)
+        await stage.sim.mine(2)
+        await is_unready(heard, "refused for a test" if code not in FATAL else "")
+        assert await stage.state(invoice) == "created"
+        wire.code = None
+        await stage.becomes(invoice, "paid")
+        await is_ready(heard)
+        assert not heard.broken
+
+
+async def test_a_postgres_that_hangs_is_told_and_one_that_is_late_is_used(database: Database) -> None:
+    async with playing(database) as (stage, wire, heard):
+        invoice = await stage.invoice()
+        await is_ready(heard)
+        wire.answers.clear()
+        await until(lambda: bool(heard.unready), 60)
+        wire.answers.set()
+        wire.late = 0.1
+        await stage.pay(invoice)
+        await stage.sim.mine(2)
+        await stage.becomes(invoice, "paid")
+        assert not heard.broken
+
+
+@pytest.mark.parametrize("code", ["53100", "57P03"])
+async def test_a_daemon_that_starts_while_postgres_refuses_waits_for_it(database: Database, code: str) -> None:
+    async with playing(database) as (stage, wire, _):
+        await stage.stop()
+        wire.code = code
+        await stage.start(wait=False)
+        await until(lambda: wire.refused[code] > 1)
+        wire.chance = 0.3
+        await until(lambda: wire.refused[code] > 3)
+        wire.code = None
+        await stage.mine()
+
+
+async def test_the_deliverer_waits_for_what_postgres_refuses(database: Database) -> None:
+    await furnish(database)
+    with tempfile.TemporaryDirectory(prefix="railwatch-refuse-") as name:
+        async with (
+            Refuser(Path(name), database.dsn, seed=6) as wire,
+            receiver() as shopkeeper,
+            Database(wire.dsn, size=4) as behind,
+        ):
+            shop, refused = Shop(database), Shop(behind)
+            wire.chance = 0.2
+            async with refused.delivering(webhook(shopkeeper)) as running:
+                for code in CODES:
+                    wire.code = code
+                    async with asyncio.timeout(60):
+                        while not wire.refused[code]:
+                            await shop.tell(await shop.order())
+                            await asyncio.sleep(0.02)
+                wire.code = None
+                await until(shop.owes_nothing, 60)
+                assert not running.broken
+                assert {each.id for each in shopkeeper.accepted} == {
+                    str(each["event_id"]) for each in await database.rows("select event_id from railwatch.transitions")
+                }

@@ -5,6 +5,7 @@ A story is a list of verbs with plain arguments (`World.story`), so that it can 
 
 import asyncio
 import functools
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -362,6 +363,13 @@ class World:
         """How many questions the nodes were asked so far, which shows that a daemon goes on."""
         return sum(node.asked for node in self.nodes())
 
+    @staticmethod
+    async def _waits(condition: Callable[[], Awaitable[Any]], seconds: float) -> None:
+        """Ask for ``condition`` until it holds, for ``seconds`` at most. No question is broken off on its session."""
+        ends = time.monotonic() + seconds
+        while not await condition() and time.monotonic() < ends:  # noqa: ASYNC110 - it is in a database
+            await asyncio.sleep(0.004)
+
     def order(self, number: int) -> Order | None:
         """Return an order by its number, which wraps around and counts from the newest; None without orders."""
         orders = self.acts.orders
@@ -698,10 +706,7 @@ class World:
         if seconds < STALL_AFTER or not self.daemons or is_stalled:
             return
         began = self.clock.now()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(NOTICED_WITHIN):
-                while not await self._is_stalled():  # noqa: ASYNC110 - it is in a database
-                    await asyncio.sleep(0.004)
+        await self._waits(self._is_stalled, NOTICED_WITHIN)
         self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
 
     async def _is_stalled(self) -> bool:
@@ -717,10 +722,7 @@ class World:
         """Wait until the daemon is at the tip, ``within`` milliseconds at most, and less where nodes are in trouble."""
         if self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes()):
             within = 15
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within / 1000):
-                while not await self.is_at_tip():  # noqa: ASYNC110 - it is in a database
-                    await asyncio.sleep(0.004)
+        await self._waits(self.is_at_tip, within / 1000)
 
     @verb
     async def is_seen(self) -> None:
@@ -729,31 +731,23 @@ class World:
             return
         newest = list(self.chain.waiting)[-1]
         known = "select count(*) from railwatch.detections where tx_id = $1"
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SEEN_WITHIN):
-                while not await self.database.value(known, newest):  # noqa: ASYNC110 - it is in a database
-                    await asyncio.sleep(0.004)
+        await self._waits(lambda: self.database.value(known, newest), SEEN_WITHIN)
 
     @verb
     async def is_watched(self, *, within: int = 500) -> None:
         """Wait until the newest order's addresses are watched, and note which blocks that promises to have seen."""
-        waiting = "select count(*) from railwatch.destinations where invoice_id = $1 and watch_state <> 'watching'"
+        there = "select bool_and(watch_state = 'watching') from railwatch.destinations where invoice_id = $1"
         if (newest := self.order(0)) is None:
             return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within / 1000):
-                while await self.database.value(waiting, newest.id):  # noqa: ASYNC110 - it is in a database
-                    await asyncio.sleep(0.004)
-                self.acts.watched_at.setdefault(newest.id, self.chain.tip.height)
+        await self._waits(lambda: self.database.value(there, newest.id), within / 1000)
+        if await self.database.value(there, newest.id):
+            self.acts.watched_at.setdefault(newest.id, self.chain.tip.height)
 
     @verb
     async def has_read(self) -> None:
         """Wait until the daemon has committed the chain's tip, whatever it thinks of it."""
         there = "select count(*) from railwatch.rails where cursor_hash = $1"
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SEEN_WITHIN):
-                while not await self.database.value(there, self.chain.tip.hash):  # noqa: ASYNC110 - in a database
-                    await asyncio.sleep(0.004)
+        await self._waits(lambda: self.database.value(there, self.chain.tip.hash), SEEN_WITHIN)
 
     async def is_at_tip(self) -> bool:
         """Whether what is committed reaches the chain's tip, and the rail says so."""

@@ -8,7 +8,7 @@ from typing import Any
 from adapters.evm.bloom import mask, may_hold
 from adapters.evm.decode import PADDING, TRANSFER
 from adapters.evm.rpc import Call
-from adapters.evm.whole import check_bloom, check_branch, check_logs
+from adapters.evm.whole import check_bloom, check_branch, check_logs, check_once
 from adapters.evm.wire import FullBlock, Header, Log, has_bloom
 
 
@@ -55,6 +55,7 @@ class Want:
         if self.recipients is None:
             return check_logs(headers, logs)
         seen = check_branch(headers, logs)
+        check_once(logs)
         topic = mask(bytes.fromhex(TRANSFER[2:]))
         masks = [topic | mask(bytes(12) + key) for key in self.recipients]
         return [
@@ -73,3 +74,4 @@ class Want:
             check_bloom(block, logs)
         else:
             check_branch({block.hash: block}, logs)
+            check_once(logs)

@@ -28,11 +28,25 @@ def check_link(parent: BlockRef, blocks: Sequence[BlockRef]) -> None:
 
 
 def check_branch(headers: Headers, logs: Sequence[Log]) -> set[str]:
-    """The hashes of the blocks that ``logs`` are in. Raises `BlockGone` if one is not among ``headers``."""
+    """The hashes of the blocks that ``logs`` are in. Raises `BlockGone` if one is not among ``headers``.
+
+    Raises `NotYet` for a log that is called removed: its block is canonical, so that the two answers contradict.
+    """
     seen = {log.block_hash for log in logs}
     if strangers := seen - headers.keys():
         raise BlockGone(f"logs of block {printable(min(strangers), 80)}, which is not of this branch")
+    if removed := next((log for log in logs if log.removed), None):
+        raise NotYet(f"block {removed.block_hash}: a log is called removed, and its block is on the chain")
     return seen
+
+
+def check_once(logs: Sequence[Log]) -> None:
+    """No log is there twice: its place in the receipt is counted, so the second one would be another payment.
+
+    Gateways that ask several nodes and merge their answers give such lists. Raises `NotYet`.
+    """
+    if len({(log.transaction_hash, log.log_index) for log in logs}) < len(logs):
+        raise NotYet(f"block {logs[0].block_hash} or a later one: a log is told twice")
 
 
 def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
@@ -42,11 +56,15 @@ def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
     false positive. Raises `BlockGone` for a log of another branch, `NotYet` for a gap.
     """
     seen = check_branch(headers, logs)
-    last, block = -1, ""
+    last, block, restarted = -1, "", False
     for log in logs:
         if log.block_hash != block:
             last, block = -1, log.block_hash
-        last = _next_index(log, last)
+        index = _next_index(log, last)
+        restarted = restarted or index <= last
+        last = index
+    if restarted:
+        check_once(logs)
     return [each for each, header in headers.items() if each not in seen and has_bloom(header)]
 
 

@@ -11,8 +11,8 @@ CONFIRMED = {"commitment": "confirmed"}
 NO_DATA = {**CONFIRMED, "encoding": "base64", "dataSlice": {"offset": 0, "length": 0}}
 PROGRAMS = ("TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA", "TokenzQdBNbLqP5VEhdkAS6EPFLC1PHnBqCXEpPxuEb")
 """SPL Token and Token-2022: the only programs whose accounts a node counts as token balances."""
-PAGE, PAGES = 1_000, 20
-"""Signatures in one answer, and answers for one account: more than an hour of a busy shop."""
+PAGE, PAGES = 1_000, 5
+"""Signatures in one answer, and answers for one account: what is held in memory for one stretch of slots."""
 
 
 class TooMany(Exception):
@@ -45,14 +45,19 @@ class History:
             found += [each.pubkey for each in held.value]
         return found
 
-    async def signatures(self, account: str, above: int, since: int) -> list[tuple[str, int]]:
+    async def signatures(
+        self, account: str, above: int, since: int, before: str | None = None
+    ) -> list[tuple[str, int]]:
         """(signature, slot) of what succeeded and names the account, in slots over ``above``.
 
-        Only from a node that has come to slot ``since``: the list itself does not say what its node had seen. Raises
-        `TooMany`, and `RailUnavailable` as above.
+        ``before``: only what is older than this signature, which need not name the account (Agave, blockstore.rs,
+        `get_confirmed_signatures_for_address2`). Only from a node that has come to slot ``since``: the list itself does
+        not say what its node had seen, and a signature that it does not know has nothing before it. Raises `TooMany`,
+        and `RailUnavailable` as above.
         """
         found: list[tuple[str, int]] = []
         options: dict[str, Any] = {**CONFIRMED, "limit": PAGE, "minContextSlot": since}
+        options |= {} if before is None else {"before": before}
         for _ in range(PAGES):
             page = await self._rpc.call(wire.signed_decoder, "getSignaturesForAddress", account, options)
             found += [(each.signature, each.slot) for each in page if each.slot > above and each.err is None]

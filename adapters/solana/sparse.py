@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
+from adapters.solana import history as index
 from adapters.solana.address import text_of
 from adapters.solana.decode import Lens
 from adapters.solana.history import History, TooMany
@@ -17,10 +18,16 @@ from adapters.solana.rpc import Refused
 from adapters.solana.scan import scan
 from adapters.solana.source import NoBlock, Source
 from adapters.solana.wire import Block, Transaction
-from indexer.rail import BlockGone, BlockRef, Scanned, Span, Transfer
+from indexer.rail import BlockGone, BlockRef, NotKept, Scanned, Span, Transfer
 
 AT_ONCE = 8
 """Questions at a time: they are small."""
+
+BY_BLOCKS = 256
+"""Slots up to which a stretch is read block by block, if its accounts have more transactions than are held at once."""
+
+TRANSACTIONS_MOST = 50_000
+"""Transactions that one look-back reads, the newest first. What is older it leaves, and says where it ended."""
 
 T = TypeVar("T")
 Answer = TypeVar("Answer")
@@ -33,39 +40,107 @@ async def look_back(source: Source, history: History, span: Span, lens: Lens, ke
     the end, when it must still be canonical, and everything below it with it.
     """
     await _check_canonical(source, span.upto)
-    try:
-        found = await _transactions(history, {text_of(key) for key in keys}, span)
-    except TooMany:
-        return await scan(source, span, lens)
-    except Refused as refused:
-        if refused.passes:
-            raise
-        return await scan(source, span, lens)
+    owners = {text_of(key) for key in keys}
+    since, left = span.upto.height, TRANSACTIONS_MOST
+    known: set[str] = set()
+    parts: list[Scanned] = []
+    waiting = [span]
+    while waiting:
+        stretch = waiting.pop()
+        try:
+            before = None if stretch.upto.height == since else await _signature_above(source, stretch.upto, since)
+            found = await _transactions(history, owners, known, stretch, since, before)
+        except TooMany:
+            halves = await _halves(source, stretch)
+            if halves:
+                # Newest first: so what is left out in the end is the oldest, and an account is known before its past.
+                waiting += halves
+                continue
+            left -= index.PAGE * index.PAGES
+            part = await scan(source, stretch, lens)
+        except Refused as refused:
+            if refused.passes:
+                raise
+            return await scan(source, span, lens)
+        else:
+            left -= len(found)
+            part = await _part(source, stretch, lens, found)
+        if left < 0 and parts:
+            first = stretch.upto.height + 1
+            raise NotKept(f"{TRANSACTIONS_MOST:,} transactions were looked through, back to slot {first}", first)
+        parts.append(part)
+    for ref in (span.after, span.upto):
+        await _check_canonical(source, ref)
+    return _joined(parts[::-1], span)
+
+
+def _joined(parts: Sequence[Scanned], span: Span) -> Scanned:
+    """What the stretches of a span hold: its blocks with transfers, and ``upto``."""
+    blocks = [ref for part in parts for ref in part.blocks if ref.hash != span.upto.hash and _holds(part, ref)]
+    route = "index" if any(part.route == "index" for part in parts) else "blocks"
+    return Scanned([*blocks, span.upto], [transfer for part in parts for transfer in part.transfers], route)
+
+
+def _holds(part: Scanned, ref: BlockRef) -> bool:
+    return any(transfer.block == ref for transfer in part.transfers)
+
+
+async def _halves(source: Source, span: Span) -> list[Span]:
+    """The span in two, the older half first; none where it is short, or all its blocks are in one half."""
+    if len(span) <= BY_BLOCKS:
+        return []
+    middle = await source.at((span.after.height + span.upto.height) // 2)
+    if not span.after.height < middle.height < span.upto.height:
+        return []
+    return [Span(span.after, middle, sparse=True), Span(middle, span.upto, sparse=True)]
+
+
+async def _signature_above(source: Source, upto: BlockRef, newest: int) -> str:
+    """A signature in the next block above ``upto`` that has one: a page that begins before it misses nothing below."""
+    low = upto.height + 1
+    while low <= newest:
+        for slot in await source.slots(low, min(newest, low + BY_BLOCKS)):
+            if signatures := (await source.signatures(slot))[1].signatures:
+                return signatures[0]
+        low += BY_BLOCKS + 1
+    raise NoBlock(f"no block above {upto.height} has a transaction")
+
+
+async def _part(source: Source, span: Span, lens: Lens, found: dict[str, tuple[int, Transaction]]) -> Scanned:
+    """The transfers of one stretch, from what the index named."""
     by_slot: defaultdict[int, dict[str, Transaction]] = defaultdict(dict)
     for signature, (slot, tx) in found.items():
         if slot <= span.upto.height:
             by_slot[slot][signature] = tx
     told = await _all(sorted(by_slot), lambda slot: _told(source, slot, by_slot[slot], lens))
-    for ref in (span.after, span.upto):
-        await _check_canonical(source, ref)
     blocks = [ref for ref, transfers in told if transfers and ref.height != span.upto.height]
     return Scanned([*blocks, span.upto], [each for _, transfers in told for each in transfers], "index")
 
 
-async def _transactions(history: History, owners: set[str], span: Span) -> dict[str, tuple[int, Transaction]]:
-    """Everything that touched the owners or their token accounts, by signature, with its slot."""
+async def _transactions(
+    history: History, owners: set[str], known: set[str], span: Span, since: int, before: str | None
+) -> dict[str, tuple[int, Transaction]]:
+    """Everything that touched the owners or their token accounts, by signature, with its slot.
+
+    ``known``: their accounts that newer stretches named; those of this one are added. Raises `TooMany`.
+    """
     asked: set[str] = set()
     found: dict[str, tuple[int, Transaction]] = {}
-    above, since = span.after.height, span.upto.height
-    opened = await _all(sorted(owners), lambda owner: history.token_accounts(owner, since))
-    wanted = owners.union(*opened)
+    above = span.after.height
+    if not known:
+        opened = await _all(sorted(owners), lambda owner: history.token_accounts(owner, since))
+        known |= owners.union(*opened)
+    wanted = set(known)
     # Each round may name further accounts of the owners; there are only so many in the transactions of one hour.
     while wanted:
-        lists = await _all(sorted(wanted), lambda account: history.signatures(account, above, since))
+        lists = await _all(sorted(wanted), lambda account: history.signatures(account, above, since, before))
         asked |= wanted
         fresh = sorted({signature for each in lists for signature, _ in each} - found.keys())
+        if len(found) + len(fresh) > index.PAGE * index.PAGES:
+            raise TooMany(f"more than {index.PAGE * index.PAGES:,} transactions above slot {above}")
         found.update(zip(fresh, await _all(fresh, history.transaction), strict=True))
         wanted = {account for signature in fresh for account in _accounts_of(found[signature][1], owners)} - asked
+        known |= wanted
     return found
 
 

@@ -42,12 +42,24 @@ def of_another_block(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**item, "blockHash": "0x" + "11" * 32} for item in items]
 
 
+def twice(items: list[Any]) -> list[Any]:
+    """An answer that a gateway merged from two nodes."""
+    return items * 2
+
+
+def called_removed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same, as a subscription tells it after a reorg."""
+    return [{**item, "removed": True} for item in items]
+
+
 PARTIAL = {
     "no logs": ("eth_getLogs", answer([])),
     "logs cut at the end": ("eth_getLogs", change(without_last)),
     "logs cut at the start": ("eth_getLogs", change(without_first)),
     "logs of another block": ("eth_getLogs", change(of_another_block)),
     "logs are null": ("eth_getLogs", answer(None)),
+    "logs are there twice": ("eth_getLogs", change(twice)),
+    "logs are called removed": ("eth_getLogs", change(called_removed)),
     "no traces": ("trace_block", answer([])),
     "traces are null": ("trace_block", answer(None)),
     "traces cut": ("trace_block", change(without_last)),

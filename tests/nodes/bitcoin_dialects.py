@@ -6,7 +6,7 @@ it; what a client serves otherwise than bitcoind (AuxPoW, MWEB, CashTokens) has 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +22,10 @@ from tests.bitcoin.liar import Liar
 class Dialect:
     """``missing``: methods answered with -32601. ``forbidden``: methods that a whitelist leaves out, whole batches with
     them. ``params_most``: more parameters than that are refused with the method's help. ``rest``: the status of REST.
+
+    ``members``: what the objects that a method gives have besides, or otherwise. ``strict``: JSON-RPC 2.0: its replies
+    have a result or an error and never both, with HTTP 200; else both are there, one of them null, and the status of an
+    error is 404 or 500.
     """
 
     missing: frozenset[str] = frozenset()
@@ -30,9 +34,46 @@ class Dialect:
     raw_by_truth: bool = False
     batch_most: int = 1_000
     rest: int = 404
+    members: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strict: bool = False
+    refused: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+
+
+OLD_WARNING = "This is a pre-release test build - use at your own risk"
+BITS = {"bits": "207fffff", "target": "7fffff" + "0" * 58}
+
+
+def core(**members: Mapping[str, Any]) -> Dialect:
+    """Return how Bitcoin Core speaks since 28.0: strictly (bitcoin#27101), with warnings in a list (bitcoin#29845)."""
+    info = {"warnings": [OLD_WARNING, "Unknown new rules activated"], **members.get("getblockchaininfo", {})}
+    return Dialect(members={**members, "getblockchaininfo": info}, strict=True)
 
 
 DIALECTS = {
+    # bitcoin/bitcoin, doc/release-notes: 27 answers both members, errors with status 404 and 500, and one warning.
+    "core-27": Dialect(members={"getblockchaininfo": {"warnings": OLD_WARNING}}),
+    "core-28": core(),
+    # 29.0: "bits" and "target" of blocks and chain (bitcoin#31583).
+    "core-29": core(getblockchaininfo=BITS, getblockheader=BITS, getblock=BITS),
+    # 30.0: more members of getmempoolinfo; waitfornewblock takes the current tip as well, which is left out.
+    "core-30": core(
+        getblockchaininfo=BITS,
+        getblockheader=BITS,
+        getblock=BITS,
+        getmempoolinfo={"permitbaremultisig": True, "maxdatacarriersize": 100_000},
+    ),
+    # A node that prunes, while an index of its own still catches up (rpc/blockchain.cpp, getblockfilter, -1).
+    "core-30-pruned": replace(
+        core(getblockchaininfo={**BITS, "pruned": True, "pruneheight": 0, "automatic_pruning": True}),
+        refused={"getblockfilter": (-1, "Filter not found. Block filters are still in the process of being indexed.")},
+    ),
+    # bitcoinknots/bitcoin 29: Core's, with members of its own.
+    "knots-29": core(getblockchaininfo=BITS, getmempoolinfo={"rbf_policy": "always", "truc_policy": "enforce"}),
+    # litecoin-project/litecoin 0.21.4: Core 0.21's, so no getblockfrompeer; headers tell of MWEB in their block only.
+    "litecoin-0.21.4": Dialect(
+        missing=frozenset({"getblockfrompeer", "getzmqnotifications"}),
+        members={"getblockchaininfo": {"warnings": "", "softforks": {}}},
+    ),
     # dogecoin/dogecoin 1.14, src/rpc/blockchain.cpp and src/rpc/server.cpp: Core 0.14's, so no filters, no
     # getzmqnotifications, getblock by a truth value, and one parameter of getrawmempool.
     "dogecoin-1.14": Dialect(
@@ -73,7 +114,16 @@ class Speaker(Liar):
             return web.Response(status=403)
         if isinstance(calls, list) and len(calls) > self._dialect.batch_most:
             return web.json_response({"id": None, "error": {"code": -32600, "message": "batches are not supported"}})
-        return await super()._serve(request)
+        response = await super()._serve(request)
+        return response if isinstance(calls, list) else self._with_status(response)
+
+    def _with_status(self, response: web.Response) -> web.Response:
+        """The status that a single error has where both members are there (httprpc.cpp, JSONErrorReply)."""
+        text = response.text or ""
+        error = None if self._dialect.strict or not text.startswith("{") else json.loads(text).get("error")
+        if error is not None:
+            response.set_status(404 if error["code"] == -32601 else 500)
+        return response
 
     async def _serve_rest(self, request: web.Request) -> web.Response:
         return web.Response(status=self._dialect.rest)
@@ -86,7 +136,18 @@ class Speaker(Liar):
             return _refused(call, -1, f"{method} ( verbose )")
         if dialect.raw_by_truth and method == "getblock" and type(params[-1]) is int:
             return _refused(call, -1, "JSON value is not a boolean as expected")
-        return super()._told(call, reply)
+        if method in dialect.refused:
+            return self._said(_refused(call, *dialect.refused[method]))
+        told = super()._told(call, reply)
+        if isinstance(told.get("result"), dict):
+            told = {**told, "result": {**told["result"], **dialect.members.get(method, {})}}
+        return self._said(told)
+
+    def _said(self, reply: dict[str, Any]) -> dict[str, Any]:
+        if not self._dialect.strict:
+            return reply
+        member = "result" if reply.get("error") is None else "error"
+        return {"jsonrpc": "2.0", "id": reply["id"], member: reply.get(member)}
 
 
 def _refused(call: dict[str, Any], code: int, message: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from adapters.solana.simulator import SOL, SolanaSimulator
 from adapters.solana.wallet import Wallet
 from indexer.conformance.story import facts
 from indexer.conformance.watches import decoys
-from indexer.rail import RailUnavailable
+from indexer.rail import NotKept, RailUnavailable
 from tests.solana.conftest import Chain
 from tests.solana.liar import Liar, refuse
 
@@ -133,6 +133,35 @@ async def test_many_pages_are_one_answer(lied_to: Chain, liar: Liar, monkeypatch
         scanned = await lied_to.rail.scan(span, lied_to.watch(address))
         assert scanned.route == route
         assert [each.amount for each in scanned.transfers] == [amount * SOL for amount in range(1, 6)]
+
+
+async def test_a_busy_address_is_looked_through_in_stretches_and_what_is_left_out_is_said(
+    lied_to: Chain, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More transactions than are held at once: by the index still, newest first, up to a bound that has a name."""
+    monkeypatch.setattr("adapters.solana.history.PAGE", 2)
+    monkeypatch.setattr("adapters.solana.history.PAGES", 1)
+    monkeypatch.setattr("adapters.solana.sparse.BY_BLOCKS", 1)
+    sim, address = lied_to.sim, await lied_to.sim.new_address()
+    for amount in range(1, 7):
+        await sim.pay(address, amount * SOL, *([sim.asset(sim.token)] if amount % 3 == 0 else []))
+        if amount % 2:
+            await sim.pay(await sim.new_address(), SOL)
+        await sim.mine(2)
+    span, watches = await lied_to.span(sparse=True), lied_to.watch(address)
+    every = [each.amount for each in (await lied_to.rail.scan(replace(span, sparse=False), watches)).transfers]
+    liar.calls.clear()
+    scanned = await lied_to.rail.scan(span, watches)
+    assert (scanned.route, [each.amount for each in scanned.transfers]) == ("index", every)
+    assert all(params[1]["transactionDetails"] != "accounts" for name, params in liar.calls if name == "getBlock")
+    monkeypatch.setattr("adapters.solana.sparse.TRANSACTIONS_MOST", 4)
+    with pytest.raises(NotKept, match="transactions were looked through, back to slot") as told:
+        await lied_to.rail.scan(span, watches)
+    first = told.value.first
+    assert first is not None
+    assert span.after.height + 1 < first < span.upto.height
+    newer = replace(span, after=await lied_to.rail.block_at(first - 1))
+    assert [each.amount for each in (await lied_to.rail.scan(newer, watches)).transfers] == every[-4:]
 
 
 async def test_a_quiet_address_costs_a_few_small_questions(lied_to: Chain, liar: Liar) -> None:

@@ -66,13 +66,13 @@ class HistoryMethods:
         if not 1 <= limit <= PAGE_MAX:
             raise invalid(f"Invalid limit; max {PAGE_MAX}")
         found: list[dict[str, Any]] = []
-        started = config.before is None
+        if config.before is not None and config.before not in self._chain.by_signature:
+            return []  # As Agave answers for a signature that it does not know.
+        ends = None if config.before is None else self._place(config.before)
         for block, landed in reversed(self._chain.by_key.get(key, [])):
             if landed.signature == config.until or len(found) == limit:
                 break
-            if not started:
-                started = landed.signature == config.before
-            elif block.slot <= newest:
+            if block.slot <= newest and (ends is None or self._place(landed.signature) < ends):
                 found.append(
                     {
                         "signature": landed.signature,
@@ -84,3 +84,8 @@ class HistoryMethods:
                     }
                 )
         return found
+
+    def _place(self, name: str) -> tuple[int, int]:
+        """A transaction's slot, and its place in the block."""
+        block, landed = self._chain.by_signature[name]
+        return block.slot, next(at for at, each in enumerate(block.landed) if each is landed)

@@ -322,7 +322,7 @@ create table railwatch.destinations (
 );
 create index destinations_invoice on railwatch.destinations (invoice_id);
 create index destinations_key on railwatch.destinations (family, address_key);
-create index destinations_keyed on railwatch.destinations (family, keyed_seq) where address_key is not null;
+create index destinations_keyed on railwatch.destinations (family, keyed_seq) where keyed_seq is not null;
 create index destinations_keyed_at on railwatch.destinations (keyed_at) where address_key is not null;
 create index destinations_folded on railwatch.destinations (address_folded, family);
 create index destinations_registered on railwatch.destinations (rail) where watch_state = 'registered';

@@ -83,6 +83,7 @@ class Trial:
 async def trial(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trial]:
     """A rail that was followed for a while, with an order open, and whose daemon was stopped."""
     monkeypatch.setattr("indexer.daemon.preview.PATIENCE_SECONDS", SETTLED)
+    monkeypatch.setattr("indexer.daemon.steadiness.FAULT_SECONDS", 0.0)
     async with Stage(database, [chain_named(rules=Rules(tokens=("gold",), finality=None))]) as stage:
         await stage.invoice(100)
         await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 5}])

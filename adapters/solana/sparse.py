@@ -75,14 +75,12 @@ async def look_back(source: Source, history: History, span: Span, lens: Lens, ke
 
 
 def _joined(parts: Sequence[Scanned], span: Span) -> Scanned:
-    """What the stretches of a span hold: its blocks with transfers, and ``upto``."""
-    blocks = [ref for part in parts for ref in part.blocks if ref.hash != span.upto.hash and _holds(part, ref)]
+    """What the stretches of a span hold, the oldest first: its blocks with transfers, and ``upto``."""
+    transfers = [transfer for part in parts for transfer in part.transfers]
+    paying = {transfer.block.hash for transfer in transfers if transfer.block} - {span.upto.hash}
+    blocks = [ref for part in parts for ref in part.blocks if ref.hash in paying]
     route = "index" if any(part.route == "index" for part in parts) else "blocks"
-    return Scanned([*blocks, span.upto], [transfer for part in parts for transfer in part.transfers], route)
-
-
-def _holds(part: Scanned, ref: BlockRef) -> bool:
-    return any(transfer.block == ref for transfer in part.transfers)
+    return Scanned([*blocks, span.upto], transfers, route)
 
 
 async def _halves(source: Source, span: Span) -> list[Span]:

@@ -191,8 +191,8 @@ class Follower:
         if now - self._fault_since >= steadiness.FAULT_SECONDS:
             return fault
         return Behind(
-            f"{fault}; asked again for {steadiness.FAULT_SECONDS:.0f} s before the rail is halted. Another node "
-            "in the rail's `nodes` would be asked at once; so would an upgraded one"
+            f"{fault}; it is asked for again, and after {steadiness.FAULT_SECONDS:.0f} s the rail is halted. Add "
+            "another node to the rail's `nodes`, or upgrade this one"
         )
 
     async def rest(self, alive: Callable[[], None] = lambda: None) -> None:

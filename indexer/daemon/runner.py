@@ -102,6 +102,8 @@ class RailRunner:
     _restart_in: float = 0.0
     """Seconds to wait before the rail is followed again."""
     _doubt: bool = False
+    _halt_said: bool = False
+    """The row said `halted` when the rail stopped: when it says so no longer, that is somebody's decision."""
     log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -165,15 +167,17 @@ class RailRunner:
         self.beat = time.monotonic()
         self._restart_in = pause
 
-    async def _say(self, lease: Lease, state: str, reason: str) -> None:
-        """Write how the rail is, if that can be done soon, and if the lease is still ours."""
+    async def _say(self, lease: Lease, state: str, reason: str) -> bool:
+        """Write how the rail is, if the lease is still ours; returns False if that could not be done soon."""
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(DROP_WITHIN):
                 await say_state(self.database, lease, state, reason)
+                return True
+        return False
 
     async def _until_resumed(self) -> None:
         """Wait until the row no longer says `halted`: a person has resumed the rail, or another daemon follows it."""
-        said, why = False, str(self.halted)
+        said, why = self._halt_said, str(self.halted)
         while True:
             with suppress(StoreUnavailable):
                 halted = await rail_state(self.database, self.name) == "halted"
@@ -431,7 +435,7 @@ class RailRunner:
         """Say why, everywhere that somebody might look, and follow no further until a person resumes the rail."""
         self.halted = halt_reason(innermost(fault), self.name)
         self.log.critical("rail.halted", why=self.halted)
-        await self._say(lease, "halted", self.halted)
+        self._halt_said = await self._say(lease, "halted", self.halted)
 
 
 def halt_reason(fault: BaseException, rail: str) -> str:

@@ -29,5 +29,5 @@ async def finality(database: Database) -> AsyncIterator[Stage]:
 
 @pytest.fixture(autouse=True)
 def _soon_halted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block that cannot be read halts a rail sooner than in a shop, where it may be well in a minute."""
+    """A block that cannot be read halts a rail sooner than in a shop, where it may be told rightly a moment later."""
     monkeypatch.setattr(steadiness, "FAULT_SECONDS", 0.5)

@@ -4,15 +4,14 @@ import asyncio
 import random
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-from urllib.parse import parse_qs, quote, urlsplit
+
+from tests.scenarios.wire import Wire
 
 COMMIT = b"COMMIT"
 
 
-class Cutter:
-    """Listens on a unix socket of its own and passes everything on to Postgres, and back, until it cuts.
+class Cutter(Wire):
+    """Passes everything on to Postgres, and back, until it cuts.
 
     ``commits`` and ``others``: with which probability the answer to a COMMIT, or to any other question, is lost
     together with the connection. ``cut`` counts how often that happened, by kind.
@@ -22,19 +21,12 @@ class Cutter:
     """
 
     def __init__(self, folder: Path, dsn: str, *, seed: int = 0) -> None:
-        parts = urlsplit(dsn)
-        query = parse_qs(parts.query)
-        self._socket = f".s.PGSQL.{query['port'][0]}"
-        self._target = Path(query["host"][0]) / self._socket
-        self._folder = folder
-        self.dsn = dsn.replace(f"host={quote(query['host'][0], safe='')}", f"host={quote(str(folder), safe='')}")
+        super().__init__(folder, dsn)
         self.commits = self.others = 0.0
         self.cut = {"commit": 0, "other": 0}
         self.struck = asyncio.Event()
         self._strike_in, self._swallows = 0, False
         self._dice = random.Random(seed)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._passing: set[int] = set()
         self._frozen: set[int] = set()
@@ -52,34 +44,20 @@ class Cutter:
         self._strike_in = 0
         self.struck.clear()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._serve, str(self._folder / self._socket))
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            self._server.close()
+    def _end_all(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        writers = {writer}
+        writers, number = {writer}, id(writer)
         self._writers.add(writer)
         try:
             with suppress(ConnectionError, FileNotFoundError):
                 if self.struck.is_set():
                     return
-                up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
+                up_reader, up_writer = await self._open()
                 writers.add(up_writer)
                 self._writers.add(up_writer)
-                number = id(task)
                 self._passing.add(number)
                 doomed = asyncio.Event()
                 async with asyncio.TaskGroup() as ways:

@@ -5,16 +5,15 @@ import random
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-from urllib.parse import parse_qs, quote, urlsplit
+
+from tests.scenarios.wire import Wire
 
 FATAL = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300", "28P01", "3D000", "08006"})
 """SQLSTATEs after which Postgres ends the session. At a start it answers with some of them as well."""
 
 
-class Refuser:
-    """Listens on a unix socket of its own and passes everything on, and back, but what it refuses.
+class Refuser(Wire):
+    """Passes everything on, and back, but what it refuses.
 
     ``code``: the SQLSTATE of the refusals, None: none. ``chance``: with which probability a statement is refused.
     ``answers``: while it is clear nothing is answered, and nothing closed. ``late``: seconds before each answer.
@@ -22,11 +21,7 @@ class Refuser:
     """
 
     def __init__(self, folder: Path, dsn: str, *, seed: int = 0) -> None:
-        query = parse_qs(urlsplit(dsn).query)
-        self._socket = f".s.PGSQL.{query['port'][0]}"
-        self._target = Path(query["host"][0]) / self._socket
-        self._folder = folder
-        self.dsn = dsn.replace(f"host={quote(query['host'][0], safe='')}", f"host={quote(str(folder), safe='')}")
+        super().__init__(folder, dsn)
         self.code: str | None = None
         self.chance = 1.0
         self.answers = asyncio.Event()
@@ -34,27 +29,8 @@ class Refuser:
         self.late = 0.0
         self.refused: Counter[str] = Counter()
         self._dice = random.Random(seed)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_unix_server(self._serve, str(self._folder / self._socket))
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         up_writer = None
         try:
             with suppress(ConnectionError, FileNotFoundError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -64,7 +40,7 @@ class Refuser:
                     writer.write(_error(self.code))
                     await writer.drain()
                     return
-                up_reader, up_writer = await asyncio.open_unix_connection(str(self._target))
+                up_reader, up_writer = await self._open()
                 up_writer.write(start)
                 state = {"in transaction": False}
                 back = asyncio.create_task(self._answers(up_reader, writer, state))

@@ -58,6 +58,16 @@ async def is_on_chain(stage: Stage, invoice: Placed) -> None:
     assert set(stored) <= line
 
 
+async def paid_after(stage: Stage, blocks: int) -> Placed:
+    """An order of 100 that was paid after so many blocks, three blocks deep."""
+    await stage.mine(blocks)
+    invoice = await stage.invoice(100)
+    await stage.pay(invoice)
+    await stage.mine(3)
+    await stage.becomes(invoice, "paid")
+    return invoice
+
+
 @pytest.mark.parametrize("rules", RULES, ids=IDS)
 @pytest.mark.parametrize("deep", [1, 3], ids=["not yet paid", "paid"])
 async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the_start(
@@ -93,11 +103,7 @@ async def test_what_is_in_another_block_by_now_is_found_there_in_the_same_commit
     database: Database, rules: Rules
 ) -> None:
     async with Stage(database, [chain_named(rules=rules)]) as stage:
-        await stage.mine(30)
-        invoice = await stage.invoice(100)
-        await stage.pay(invoice)
-        await stage.mine(3)
-        await stage.becomes(invoice, "paid")
+        invoice = await paid_after(stage, 30)
         await stage.stop()
         await leaves_unseen(stage, 3, keep=True)
         await stage.start()
@@ -187,11 +193,7 @@ async def test_what_became_due_meanwhile_is_promoted_once_it_was_compared(stage:
 
 
 async def test_who_takes_a_rail_over_compares_too(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    await stage.mine(10)
-    invoice = await stage.invoice(100)
-    await stage.pay(invoice)
-    await stage.mine(3)
-    await stage.becomes(invoice, "paid")
+    invoice = await paid_after(stage, 10)
     await stage.stop()
     await leaves_unseen(stage, 3, keep=False)
     async with twin(stage, monkeypatch):
@@ -202,11 +204,7 @@ async def test_who_takes_a_rail_over_compares_too(stage: Stage, monkeypatch: pyt
 
 async def test_a_resumed_rail_compares_too(database: Database) -> None:
     async with Stage(database, [chain_named(rules=Rules(mempool=False, horizon=40))]) as stage:
-        await stage.mine(10)
-        invoice = await stage.invoice(100)
-        await stage.pay(invoice)
-        await stage.mine(3)
-        await stage.becomes(invoice, "paid")
+        invoice = await paid_after(stage, 10)
         node_of("story").undecodable = True
         await stage.pay(invoice)
         await stage.sim.mine(1)
@@ -252,11 +250,7 @@ async def test_nothing_is_asked_for_what_is_merely_stored(database: Database) ->
 
 async def test_one_node_that_contradicts_the_others_about_a_block_takes_nothing_back(database: Database) -> None:
     async with several(database, ["main", "second", "third"], Rules(mempool=False, horizon=40)) as (stage, nodes):
-        await stage.mine(10)
-        invoice = await stage.invoice(100)
-        await stage.pay(invoice)
-        await stage.mine(3)
-        await stage.becomes(invoice, "paid")
+        invoice = await paid_after(stage, 10)
         await stage.stop()
         nodes[0].misnames = {stage.chain.tip.height - 2: "f" * 64}
         await stage.start()

@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adapters.fake import node_of
 from indexer.cli.serving import Outside
+from indexer.daemon import steadiness
 from indexer.ops.metrics import Metrics
 from indexer.store.database import Database
 from tests.deliver.receiver import receiver
@@ -52,12 +55,12 @@ class Heard(Outside):
 
 
 @asynccontextmanager
-async def playing(database: Database) -> AsyncIterator[tuple[Stage, Refuser, Heard]]:
+async def playing(database: Database, **options: Any) -> AsyncIterator[tuple[Stage, Refuser, Heard]]:
     with tempfile.TemporaryDirectory(prefix="railwatch-refuse-") as name:
         heard = Heard(Metrics())
         async with (
             Refuser(Path(name), database.dsn, seed=5) as wire,
-            Stage(database, [chain_named()], daemon_dsn=wire.dsn, reporter=heard) as stage,
+            Stage(database, [chain_named()], daemon_dsn=wire.dsn, reporter=heard, options=options) as stage,
         ):
             yield stage, wire, heard
 
@@ -104,6 +107,28 @@ async def test_while_every_statement_is_refused_the_daemon_is_not_ready_and_says
         await stage.becomes(invoice, "paid")
         await is_ready(heard)
         assert not heard.broken
+
+
+async def test_a_node_that_is_too_slow_while_postgres_is_away_is_named_once_it_is_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To say so was a statement as well, and ended the task that minds the time."""
+    monkeypatch.setattr(steadiness, "LAG_ALLOWED", 1.0)
+    async with playing(database, nodes=[{"chain": "story", "timeout": 30.0}]) as (stage, wire, heard):
+        await is_ready(heard)
+        node_of("story").latency = 5.0
+        stage.chain.mine(3)
+        wire.code = "53100"
+        await asyncio.sleep(3)  # in which it is found to be slow
+        wire.code = None
+
+        async def is_named() -> bool:
+            return "is too slow" in ((await stage.rail())["reason"] or "")
+
+        await stage.until(is_named, stage.rail)
+        assert not heard.broken
+        node_of("story").latency = 0.0
+        await is_ready(heard)
 
 
 async def test_a_postgres_that_hangs_is_told_and_one_that_is_late_is_used(database: Database) -> None:

@@ -1358,7 +1358,7 @@ declare
 begin
     -- Two registrations of one address wait for each other here, in one order of addresses; the later then sees the earlier.
     if cardinality(requests) = 1 and jsonb_typeof(only_one) = 'array' and only_one -> 1 is null then
-        -- So are most requests. To sort would cost them a quarter of all that create_invoice does.
+        -- Most orders have one destination. The sort below would cost them a quarter of all that create_invoice does.
         insert into railwatch.address_locks as held (family, address_folded)
         select r.family, case when r.fold_case then lower(only_one -> 0 ->> 'address') else only_one -> 0 ->> 'address' end
         from railwatch.rails r
@@ -2692,10 +2692,10 @@ from (values
     ('execute', array['function railwatch.event_type', 'function railwatch.feed_generation', 'function railwatch.note_generation',
         'function railwatch.feed_check', 'function railwatch.customer_state', 'function railwatch.is_backend_alive'])
 ) as given (privileges, objects), unnest(objects) as object;
--- An operator is a service whose acts may stand in the feed as a person's, and who lets a halted rail go on.
 insert into railwatch.rights (role, object, privileges)
 select role, 'function railwatch.feed_end', 'execute'
 from unnest(array['railwatch_daemon', 'railwatch_deliverer', 'railwatch_service', 'railwatch_reader']) as role;
+-- An operator is a service whose acts may stand in the feed as a person's, and who lets a halted rail go on.
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_operator', 'schema railwatch', 'usage'),
        ('railwatch_operator', 'function railwatch.resume_rail', 'execute'),

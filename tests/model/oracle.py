@@ -90,7 +90,9 @@ def _may_be_missed(world: World, tables: Tables, key: bytes, credit: Credit) -> 
     open_ones = [
         order
         for order in world.acts.orders
-        if address.parse(order.address).key == key and tables.invoices[order.id]["closed_at"] is None
+        if address.parse(order.address).key == key
+        and tables.invoices[order.id]["closed_at"] is None
+        and (credit.block is None or any(start <= credit.block.height for start in _starts(world, tables, order)))
     ]
     when = credit.block.time if credit.block else world.clock.now()
     return not open_ones and all(when > end - SLACK for end in ends)
@@ -113,16 +115,21 @@ def _is_promised(world: World, tables: Tables, key: bytes, credit: Credit) -> bo
     orders = [order for order in acts.orders if address.parse(order.address).key == key]
     if credit.out.token and acts.was_without_gold and not any(world.gold in order.asks for order in orders):
         return False
-    since = [
+    since = [start for order in orders for start in _starts(world, tables, order)]
+    return credit.block is None or credit.block.height >= min(since, default=credit.block.height + 1)
+
+
+def _starts(world: World, tables: Tables, order: Order) -> list[int]:
+    """The heights from which the order's address is looked at for this order: what a watch says, and what is known."""
+    starts = [
         row["covered_from"]
-        for order in orders
         for row in tables.destinations[order.id]
         if row["watch_state"] == "watching" and row["covered_from"] is not None
     ]
     # What was watched by a moment was looked back for from the cursor of an earlier one.
-    reach = world.chain.rules.lookback
-    since += [acts.watched_at[each.id] - reach + 1 for each in orders if each.id in acts.watched_at]
-    return credit.block is None or credit.block.height >= min(since, default=credit.block.height + 1)
+    if (watched_at := world.acts.watched_at.get(order.id)) is not None:
+        starts.append(watched_at - world.chain.rules.lookback + 1)
+    return starts
 
 
 def lost_differences(world: World, tables: Tables) -> list[str]:

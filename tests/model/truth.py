@@ -37,7 +37,8 @@ class Truth:
         self.sent_at: dict[str, datetime] = {}
         """When each transaction was first heard of, by its id."""
         self.absent_at: dict[str, datetime] = {}
-        """When it first was neither in a block nor waiting, after it had been."""
+        """When it first was neither in a block nor waiting, or paid somebody else, or another asset."""
+        self._first_paid: dict[str, set[tuple[int, bytes, str]]] = {}
         chain.listeners.append(self._changed)
         self._changed()
 
@@ -80,9 +81,19 @@ class Truth:
             self.tips.append((now, tip.time))
         for tx in chain.waiting.values():
             self.sent_at.setdefault(tx.id, now)
-        present = chain.waiting.keys() | {tx.id for block in chain.line for tx in block.txs}
-        for gone in self.sent_at.keys() - present:
-            self.absent_at.setdefault(gone, now)
+        present = {
+            tx.id: _paid(tx) for tx in (*(tx for block in chain.line for tx in block.txs), *chain.waiting.values())
+        }
+        for tx_id, paid in present.items():
+            self._first_paid.setdefault(tx_id, paid)
+        for known in self.sent_at:
+            if self._first_paid[known] - present.get(known, set()):
+                self.absent_at.setdefault(known, now)
+
+
+def _paid(tx: Tx) -> set[tuple[int, bytes, str]]:
+    """Whom the transaction pays in which asset, whatever the amount."""
+    return {(place, out.to, out.token) for place, out in enumerate(tx.outputs)}
 
 
 def _credits(tx: Tx, block: Block | None) -> Iterator[Credit]:

@@ -11,7 +11,7 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers siege bench recordings lock clean
+.PHONY: setup demo run test test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings lock clean
 
 setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
@@ -81,6 +81,9 @@ fuzz-sql: setup  ## hostile arguments of every SQL function, three minutes: make
 fuzz-receivers: setup  ## hostile receivers of webhooks, three minutes: make fuzz-receivers ARGS="--minutes 60"
 	RAILWATCH_ENDPOINTS=96 nice $(BIN)/pytest -q tests/fuzz/test_receivers.py
 	nice $(BIN)/python -m tests.fuzz.receivers $(ARGS)
+
+fuzz-clients: setup  ## hostile clients of the health pages, 20,000 of them (some four minutes)
+	RAILWATCH_CLIENTS=20000 nice $(BIN)/pytest -q -s tests/fuzz/test_clients.py $(ARGS)
 
 siege: setup  ## everybody misbehaves at once, ten minutes; the honest ledger beside a quiet run's: make siege ARGS="--hours 2"
 	$(BIN)/python -m tests.siege $(ARGS)

@@ -186,7 +186,7 @@ class FakeNode:
         if height > line[-1].height:
             return None
         header = self._header(nearest(line, height))
-        return {**header, "hash": self.misnames.get(height, header["hash"])}
+        return {**header, "hash": self.misnames[height]} if height in self.misnames else header
 
     async def block(self, block_hash: str) -> WireBlock | None:
         """The block of any branch that has this hash, or None where the node has not got so far."""

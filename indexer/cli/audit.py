@@ -9,7 +9,7 @@ import click
 
 from indexer.cli.exits import Exit, NotFound, Unusable, Wrong
 from indexer.cli.lookup import rail_config
-from indexer.cli.options import config_option, json_option
+from indexer.cli.options import LARGEST, config_option, json_option
 from indexer.cli.output import complain, emit, show
 from indexer.config import Config, NodeConfig, RailConfig
 from indexer.ops.access import open_database
@@ -31,8 +31,10 @@ ENTER_SECONDS = 30.0
 @config_option
 @json_option
 @click.option("--rail", "name", metavar="NAME", help="Only this rail; without it, each one.")
-@click.option("--from", "first", type=click.IntRange(min=0), metavar="H", help="First block, inclusive.")
-@click.option("--to", "last", type=click.IntRange(min=0), metavar="H", help="Last block; without it, the cursor.")
+@click.option("--from", "first", type=click.IntRange(min=0, max=LARGEST), metavar="H", help="First block, inclusive.")
+@click.option(
+    "--to", "last", type=click.IntRange(min=0, max=LARGEST), metavar="H", help="Last block; without it, the cursor."
+)
 @click.option("--node", metavar="NAME", help="Ask this node; without it, the first that can tell.")
 def audit(
     config: Config, as_json: bool, name: str | None, first: int | None, last: int | None, node: str | None

@@ -7,7 +7,7 @@ from datetime import UTC
 import click
 
 from indexer.cli.lookup import dossier
-from indexer.cli.options import config_option, json_option
+from indexer.cli.options import LARGEST, config_option, json_option
 from indexer.cli.output import emit, emit_line, jsonable, say, show
 from indexer.config import Config
 from indexer.ops.access import open_database
@@ -48,9 +48,9 @@ async def _read(config: Config, reference: str) -> Dossier:
 @click.command()
 @config_option
 @json_option
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="Begin after this seq.")
+@click.option("--after", type=click.IntRange(min=0, max=LARGEST), default=0, metavar="N", help="Begin after this seq.")
 @click.option("--follow", is_flag=True, help="Go on as the feed grows, until Ctrl-C.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after so many lines.")
+@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), metavar="N", help="End after so many lines.")
 def feed(config: Config, as_json: bool, after: int, follow: bool, limit: int | None) -> None:
     """Print the feed of transitions in commit order; with --json, one line of JSON each.
 

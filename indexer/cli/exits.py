@@ -92,8 +92,28 @@ def told(error: Exception) -> str:
     return str(error) if isinstance(error, ConfigError | Unusable) else printable(error, LONGEST_TOLD)
 
 
+def _is_text(argument: str) -> bool:
+    try:
+        return b"\0" not in argument.encode()
+    except UnicodeEncodeError:  # bytes of the shell that are no UTF-8 arrive as halves of surrogates
+        return False
+
+
 class Railwatch(click.Group):
     """The command group, which turns expected errors into words on stderr and an exit code."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Refuse arguments that are no text, which neither Postgres nor a file's name could hold."""
+        try:
+            for argument in args:
+                if not _is_text(argument):
+                    raise click.UsageError(f'"{argument}" is not UTF-8, or holds a null character')
+            return super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            error.message = printable(hidden(error.message))  # type: ignore[misc]  # its text is what click shows
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

@@ -6,7 +6,7 @@ import click
 
 from indexer.cli.acts import cancel, hold, refund, release
 from indexer.cli.lookup import dossier
-from indexer.cli.options import config_option, json_option
+from indexer.cli.options import LARGEST, config_option, json_option
 from indexer.cli.output import emit, show
 from indexer.cli.register import create
 from indexer.config import Config
@@ -48,7 +48,7 @@ async def _read(config: Config, reference: str) -> Dossier:
 @json_option
 @click.option("--state", type=click.Choice([each.value for each in InvoiceState]), help="Only those in this state.")
 @click.option("--merchant", metavar="ID", help="Only this merchant's.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N")
+@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), default=50, show_default=True, metavar="N")
 def list_(config: Config, as_json: bool, state: str | None, merchant: str | None, limit: int) -> None:
     """List invoices, the newest first."""
     found = asyncio.run(_list(config, state, merchant, limit))

@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 
 from indexer.cli.lookup import exception_id, rail_config
-from indexer.cli.options import actor_option, config_option, json_option
+from indexer.cli.options import LARGEST, actor_option, config_option, json_option
 from indexer.cli.output import emit, say, show
 from indexer.config import Config
 from indexer.ops.access import open_database
@@ -46,8 +46,17 @@ def rescan() -> None:
 @config_option
 @json_option
 @click.argument("rail")
-@click.option("--from", "first", type=click.IntRange(min=0), required=True, metavar="N", help="First block, inclusive.")
-@click.option("--to", "last", type=click.IntRange(min=0), metavar="N", help="Last block; without it, the cursor.")
+@click.option(
+    "--from",
+    "first",
+    type=click.IntRange(min=0, max=LARGEST),
+    required=True,
+    metavar="N",
+    help="First block, inclusive.",
+)
+@click.option(
+    "--to", "last", type=click.IntRange(min=0, max=LARGEST), metavar="N", help="Last block; without it, the cursor."
+)
 def request_(config: Config, as_json: bool, rail: str, first: int, last: int | None) -> None:
     """Ask the daemon to look through blocks of RAIL again. What is known stays as it is.
 
@@ -69,7 +78,7 @@ async def _request(config: Config, rail: str, first: int, last: int | None) -> U
 @rescan.command("list")
 @config_option
 @json_option
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N")
+@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), default=100, show_default=True, metavar="N")
 def list_rescans_(config: Config, as_json: bool, limit: int) -> None:
     """List open rescans, and the newest that have ended."""
     found = asyncio.run(_list_rescans(config, limit))
@@ -116,7 +125,7 @@ def exceptions() -> None:
 @json_option
 @click.option("--all", "resolved", is_flag=True, help="Also those that are resolved.")
 @click.option("--kind", metavar="KIND", help="Only this kind, such as underpaid.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N")
+@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), default=100, show_default=True, metavar="N")
 def list_(config: Config, as_json: bool, resolved: bool, kind: str | None, limit: int) -> None:
     """List exceptions, the worst and oldest first."""
     found = asyncio.run(_list(config, resolved, kind, limit))

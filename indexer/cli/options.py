@@ -12,6 +12,9 @@ from indexer.config import Config, find_config, load_config, seconds_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+LARGEST = 2**63 - 1
+"""The largest number that a column or a limit of Postgres holds (bigint)."""
+
 
 class ConfigFile(click.ParamType[Config]):
     """``--config``: loaded at once, so that a command begins with a configuration that is right."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ORDERS_MAX = 1_000
 """Open invoices that are recorded with a rail, the newest first."""
+MINUTES_MAX = 527_040.0
+"""A year."""
 MB = 1_000_000
 
 
@@ -30,7 +32,11 @@ MB = 1_000_000
 @json_option
 @click.option("--rail", metavar="NAME", required=True, help="The rail whose nodes are to be recorded.")
 @click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), required=True, metavar="M", help="For how long."
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True, max=MINUTES_MAX),
+    required=True,
+    metavar="M",
+    help="For how long.",
 )
 @click.option("--watch", metavar="ADDRESS", multiple=True, help="Watch this address; may be repeated.")
 @click.option(
@@ -39,7 +45,11 @@ MB = 1_000_000
     help="Watch these: a JSON list of requests as create_invoice takes them.",
 )
 @click.option(
-    "--max-mb", type=click.IntRange(min=1), default=200, show_default=True, help="End when the file has so many."
+    "--max-mb",
+    type=click.IntRange(min=1, max=1_000_000),
+    default=200,
+    show_default=True,
+    help="End when the file has so many.",
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def record(

@@ -24,6 +24,18 @@ POLL_SECONDS = 0.1
 REQUIRED = ("merchant", "order", "rail", "asset", "address", "expires_in")
 
 
+def read_json(text: str) -> Any:
+    """Decode JSON that Postgres can hold. Raises ValueError that says what is wrong."""
+    try:
+        found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair") from None
+    return found
+
+
 class Json(click.ParamType[Any]):
     """A JSON object on the command line."""
 
@@ -32,7 +44,7 @@ class Json(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As Python values."""
         try:
-            found = json.loads(value)
+            found = read_json(value)
         except ValueError as error:
             self.fail(f"not JSON: {error}", param, ctx)
         if not isinstance(found, dict):
@@ -86,7 +98,7 @@ def _flags(names: Any) -> list[str]:
 
 def _parse(file: TextIO) -> Mapping[str, Any]:
     try:
-        request = json.load(file)
+        request = read_json(file.read())
     except ValueError as error:
         raise Wrong(f"{file.name} is not JSON: {error}") from None
     if not isinstance(request, dict):

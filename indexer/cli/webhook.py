@@ -11,7 +11,7 @@ from typing import TypeVar
 import click
 
 from indexer.cli.exits import NotFound, Wrong
-from indexer.cli.options import config_option, json_option
+from indexer.cli.options import LARGEST, config_option, json_option
 from indexer.cli.output import emit, say, show
 from indexer.config import Config
 from indexer.ops.access import open_database
@@ -105,7 +105,7 @@ def dead() -> None:
 
 
 endpoint_argument = click.argument("name")
-seqs_argument = click.argument("seqs", type=click.IntRange(min=1), nargs=-1, metavar="[SEQ]...")
+seqs_argument = click.argument("seqs", type=click.IntRange(min=1, max=LARGEST), nargs=-1, metavar="[SEQ]...")
 all_option = click.option("--all", "everything", is_flag=True, help="All that were given up, instead of single ones.")
 
 
@@ -113,7 +113,7 @@ all_option = click.option("--all", "everything", is_flag=True, help="All that we
 @config_option
 @json_option
 @click.argument("name", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N")
+@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), default=100, show_default=True, metavar="N")
 def dead_list(config: Config, as_json: bool, name: str | None, limit: int) -> None:
     """List what was given up, of endpoint NAME or of all, the oldest first."""
     found = _ask(config, lambda database: endpoints.list_dead(database, name, limit))

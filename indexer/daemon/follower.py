@@ -115,8 +115,9 @@ class Follower:
     _caught_up: float | None = None
     """The moment, by the monotonic clock, up to which all that the nodes told has been taken in; None: not known."""
     second_look: SecondLook | None = None
-    verify: Callable[[], Awaitable[bool]] | None = None
-    """Compares stored inclusions with the chain; False: the cursor must be on it first. None: nothing is compared."""
+    verify: Callable[[BlockRef | None], Awaitable[bool]] | None = None
+    """Compares stored inclusions with the chain, up to the fork that is about to be rewound to, or to the cursor.
+    False: the cursor must be on the chain first. None: nothing is compared."""
     _reached: Reach = field(default_factory=Reach)
     _rhythm: Rhythm = field(default_factory=Rhythm)
     _branches: Branches = field(default_factory=Branches)
@@ -151,9 +152,10 @@ class Follower:
             self.distrust()
         self.asking_since = time.monotonic()
         try:
-            if self.verify is not None and not self.recorder.verification.done:
-                self.recorder.verification.done = await self.verify()
             plan = await self._next_plan()
+            if self.verify is not None and not self.recorder.verification.done:
+                fork = plan.step.fork if isinstance(plan.step, Rewind) else None
+                self.recorder.verification.done = await self.verify(fork)
         finally:
             self.asking_since = None
         more = await self._perform(plan)

@@ -38,7 +38,7 @@ class Compared:
 
 @dataclass(slots=True)
 class InclusionCheck:
-    """The check of one rail, under one lease. The follower runs it before it plans, until it has succeeded once."""
+    """The check of one rail, under one lease. The follower runs it before it commits, until it has succeeded once."""
 
     node: NodeSet
     follower: Follower
@@ -49,39 +49,47 @@ class InclusionCheck:
     def __post_init__(self) -> None:
         self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
 
-    async def run(self) -> bool:
+    async def run(self, fork: BlockRef | None) -> bool:
         """Compare and record. Return False while the node's chain does not hold the cursor: follow it there first.
 
+        ``fork``: what the next step rewinds to. All above it is taken back by that step, and what is below must stand.
         Raises what the node and the store raise, and `Behind` where another node holds a block that the one which
         answers does not.
         """
         follower = self.follower
-        cursor, anchor, rewinds = follower.position().cursor, follower.anchor(), follower.rewinds
+        end, anchor = fork or follower.position().cursor, follower.anchor()
         stored = await follower.recorder.steps.inclusion_blocks(anchor.height)
         if not stored and not self._put_off:
             return True
         self._put_off = True
         try:
-            compared = await self._compare(stored, cursor)
-            if (await self.node.block_at(cursor.height)).hash != cursor.hash:
+            compared = await self._compare(stored, end)
+            if (await self.node.block_at(end.height)).hash != end.hash:
                 return False
-            transfers = await self._search(compared.gone, anchor, cursor)
+            if fork is not None:
+                self._put_off = any(block.height <= fork.height for block in compared.gone)
+                return not self._put_off
+            await self._record(compared, anchor, end)
         except BlockGone as moved:
             self._log.info("chain.moved", step="inclusion_check", why=str(moved))
             return False
+        self._put_off = False
+        return True
+
+    async def _record(self, compared: Compared, anchor: BlockRef, cursor: BlockRef) -> None:
+        follower = self.follower
+        rewinds, transfers = follower.rewinds, await self._search(compared.gone, anchor, cursor)
         found_again = {(each.block.height, each.block.hash) for each in transfers if each.block}
         gone = [block for block in compared.gone if (block.height, block.hash) not in found_again]
         kept = await follower.recorder.record_check(rewinds, compared.canonical, gone, transfers)
         follower.admit(transfers, kept, above=min((block.height for block in gone), default=None))
-        self._put_off = False
         for block in gone:
             self._log.critical("inclusion.not_on_chain", height=block.height, hash=block.hash)
-        return True
 
-    async def _compare(self, stored: Sequence[InclusionBlock], cursor: BlockRef) -> Compared:
+    async def _compare(self, stored: Sequence[InclusionBlock], end: BlockRef) -> Compared:
         """Ask the node for its block at each height. A block that nobody keeps any more is not judged."""
-        canonical, gone = list[BlockRef](), [block for block in stored if block.height > cursor.height]
-        below = [block for block in stored if block.height <= cursor.height]
+        canonical, gone = list[BlockRef](), [block for block in stored if block.height > end.height]
+        below = [block for block in stored if block.height <= end.height]
         for first in range(0, len(below), CONCURRENCY):
             batch = below[first : first + CONCURRENCY]
             for block, held in zip(batch, await asyncio.gather(*map(self._held, batch)), strict=True):

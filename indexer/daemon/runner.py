@@ -365,6 +365,7 @@ class RailRunner:
 
         Where no other node answers, the slow one is waited for: it is late, and it may be all that there is.
         """
+        said: str | None = None
         while True:
             await asyncio.sleep(min(1.0, steadiness.LAG_ALLOWED / 4))
             since, now = follower.asking_since, time.monotonic()
@@ -381,7 +382,11 @@ class RailRunner:
             if (follower.state, follower.reason) != ("stalled", str(slow)):
                 self.log.warning("rail.slow", why=str(slow))
                 follower.stall(str(slow))
-                await say_state(self.database, lease, "stalled", str(slow))
+                said = None
+            if said != str(slow):
+                with suppress(StoreUnavailable):  # while Postgres is away this is tried again each time
+                    await say_state(self.database, lease, "stalled", str(slow))
+                    said = str(slow)
             if self.node.has_other_answering:
                 await self.node.leave(slow)
 

@@ -19,7 +19,7 @@ stalled."""
 DEEP_SECONDS = 5.0
 """Seconds for which every answer must lead below the oldest checkpoint before the rail is halted for it."""
 
-FAULT_SECONDS = 60.0
+FAULT_SECONDS = 10.0
 """Seconds for which all nodes must say that a block cannot be read before the rail is halted for it: a gateway, a cache
 or a node that is being upgraded spoils an answer for a while, and the next one is well."""
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from indexer.ops.listener import Listening, open_sockets
@@ -15,6 +16,10 @@ from indexer.supervision import keep_running
 PLAIN = "text/plain; charset=utf-8"
 PAGE_MOST = 8_000_000
 """Bytes of an answer. A page that is larger would hold up the process, and no monitoring system reads it."""
+
+NUMBERS_LAST = 1.0
+"""Seconds for which the metrics are told again as they were: to write them out holds up the process, and anybody who
+reaches the listener may ask as often as they like."""
 
 
 class CannotListen(Exception):
@@ -55,6 +60,7 @@ class Pages:
     def __init__(self, metrics: Numbers, readiness: Readiness) -> None:
         self._metrics = metrics
         self._readiness = readiness
+        self._text, self._made_at = b"", -NUMBERS_LAST
 
     def answer(self, path: str) -> Page:
         """Return the page at ``path``, which may hold a query."""
@@ -64,7 +70,10 @@ class Pages:
         return page() if page is not None else Page(404, b"there are /metrics, /healthz and /readyz\n")
 
     def _numbers(self) -> Page:
-        text = self._metrics.text()
+        if monotonic() - self._made_at >= NUMBERS_LAST:
+            self._text = self._metrics.text()
+            self._made_at = monotonic()
+        text = self._text
         return Page(200, text, CONTENT_TYPE) if len(text) <= PAGE_MOST else Page(500, b"the metrics are too large\n")
 
     def _healthz(self) -> Page:

@@ -124,13 +124,17 @@ class Listening:
             self._make_room()
             task = loop.create_task(self._serve(client))
             self._serving[task] = client
-            task.add_done_callback(self._serving.pop)
+            task.add_done_callback(self._leave)
 
     def _tell(self, event: str, **facts: object) -> None:
         """Log it, unless it was logged lately: clients decide how often it happens."""
         if monotonic() - self._told.get(event, -TELL_EVERY) >= TELL_EVERY:
             self._told[event] = monotonic()
             structlog.get_logger().warning(event, **facts)
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        """Close the connection, also of a task that was cancelled before it began."""
+        self._serving.pop(task).close()
 
     def _make_room(self) -> None:
         """Let go of those that have been here for longest and have not been served yet."""

@@ -15,6 +15,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from indexer.rail.printable import printable
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 STATES = ("standby", "starting", "syncing", "live", "stalled", "halted")
 
@@ -88,13 +90,13 @@ class Metrics:
         """
         self._told |= exceptions.keys()
         for labels in self._told:
-            self._exceptions.labels(*labels).set(exceptions.get(labels, 0))
+            self._exceptions.labels(*map(printable, labels)).set(exceptions.get(labels, 0))
         self._lag.clear()
         for consumer, lines in lag.items():
-            self._lag.labels(consumer).set(lines)
+            self._lag.labels(printable(consumer)).set(lines)
         self._quarantined.clear()
         for rail, invoices in quarantine.items():
-            self._quarantined.labels(rail).set(invoices)
+            self._quarantined.labels(printable(rail)).set(invoices)
 
     def failed(self, task: str) -> None:
         """Count a failure of a task."""

@@ -1,6 +1,7 @@
 """`python -m tests.model`: many stories by seed, resumable; or one kept story again.
 
 python -m tests.model --examples 20000 --seed 1     batches of 100, each with a seed of its own, until all are played
+python -m tests.model --episode NAME --examples 8   stories of one episode each (all: of each of them in turn)
 python -m tests.model --replay FILE --times 20      a kept story again, as often as asked
 """
 
@@ -16,6 +17,7 @@ import structlog
 from hypothesis import seed
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.model.episodes import EPISODES
 from tests.model.harness import Harness
 from tests.model.machine import KEPT, Model, model_settings
 
@@ -32,12 +34,15 @@ def main() -> int:
     parser.add_argument("--no-shrink", action="store_true")
     parser.add_argument("--go-on", action="store_true", help="play on after a failure")
     parser.add_argument("--resume", type=Path, help="a file that remembers which batches are played")
+    parser.add_argument("--episode", choices=("all", *EPISODES), help="one course of events, instead of random ones")
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--times", type=int, default=1)
     given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with Harness() as harness:
         Model.harness = harness
+        if given.episode:
+            return live_through(harness, given)
         return replay(harness, given.replay, given.times) if given.replay else play(given)
 
 
@@ -52,6 +57,26 @@ def replay(harness: Harness, path: Path, times: int) -> int:
             print(failure if isinstance(failure, AssertionError) else traceback.format_exc())
     print(f"{path}: failed {failed} of {times}")
     return 1 if failed else 0
+
+
+def live_through(harness: Harness, given: argparse.Namespace) -> int:
+    """Play one episode, or each, ``examples`` times; each time with other nodes, rules and variation."""
+    began, failures = time.monotonic(), 0
+    names = list(EPISODES) if given.episode == "all" else [given.episode]
+    for number in range(given.examples):
+        for name in names:
+            try:
+                harness.live_through(name, number)
+            except Exception as failure:  # noqa: BLE001 - whatever a story dies of is what is asked for
+                failures += 1
+                print(f"\nfirst failure, story {name}-{number + 1}:\n{failure}", flush=True)
+                if not isinstance(failure, AssertionError):
+                    traceback.print_exc(file=sys.stdout)
+                if not given.go_on:
+                    return 1
+    minutes = (time.monotonic() - began) / 60
+    print(f"{given.examples * len(names)} stories of {given.episode} in {minutes:.2f} min, {failures} failed")
+    return 1 if failures else 0
 
 
 def play(given: argparse.Namespace) -> int:

@@ -25,12 +25,13 @@ PAUSES: dict[str, dict[str, float]] = {
     "indexer.daemon.cross_check": {"COMPARE_SECONDS": 0.2},
     "indexer.daemon.database": {"RETRY_EVERY": 0.05},
     "indexer.daemon.follower": {"CLOCK_INTERVAL": 0.03, "HELD_POLL": 0.02},
-    "indexer.daemon.isolation": {"PAUSE_FIRST": 0.05, "PAUSE_LONGEST": 0.1, "ASIDE_FIRST": 0.05, "ASIDE_LONGEST": 0.1},
+    "indexer.daemon.isolation": {"ASIDE_FIRST": 0.05, "ASIDE_LONGEST": 0.1},
     "indexer.daemon.node": {"REST_FIRST": 0.01, "REST_MOST": 0.05},
     "indexer.daemon.nodeset": {"WITNESS_SECONDS": 0.2, "REREAD_SECONDS": 0.2},
     "indexer.daemon.rescan": {"RETRY_FIRST": 0.05, "RETRY_LONGEST": 0.1},
-    "indexer.daemon.runner": {"LONGEST_PAUSE": 0.03},
+    "indexer.daemon.runner": {"LONGEST_PAUSE": 0.2},
     "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.05, "COUNT_EVERY": 600.0},
+    "indexer.supervision": {"PAUSE_FIRST": 0.05, "PAUSE_LONGEST": 0.1},
 }
 """Seconds, by module and constant. A constant that was renamed fails the model at once, so that it stays quick."""
 

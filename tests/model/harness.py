@@ -8,18 +8,22 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from indexer.daemon.steadiness import UNSTEADY_SECONDS
 from tests.model import oracle
 from tests.model.clock import StoryClock, story_time
+from tests.model.episodes import EPISODES
 from tests.model.server import Server
-from tests.model.world import RAIL, STALL_AFTER, Setting, World
+from tests.model.tables import read
+from tests.model.world import RAIL, RULES, STALL_AFTER, Setting, World
 
 T = TypeVar("T")
 
-PATIENCE = 8.0
+PATIENCE = 45.0
 """Seconds of real time after which a world that still moves is compared as it is."""
 
-QUIET = 0.5
-"""Seconds of real time without a change, at the tip, after which nothing more will come."""
+QUIET, QUIET_ASKED = 0.5, 30
+"""Seconds of real time without a change, at the tip, and questions to the nodes meanwhile, after which nothing more
+will come. A busy machine asks later, and is waited for."""
 
 
 class Harness:
@@ -77,6 +81,18 @@ class Harness:
                     self.run(getattr(world, name)(**arguments))
             self.run(settle(world, fully=True))
 
+    def live_through(self, episode: str, number: int) -> None:
+        """Play a story of one episode, and compare its end. Raises AssertionError with the differences.
+
+        ``number`` says with which rules, nodes and variation; all of them differ within 120 numbers.
+        """
+        with self.playing(Setting(rules=number % len(RULES), nodes=(3, 1, 2)[number % 3])) as world:
+            self.run(world.is_followed())
+            self.run(world.registers(amount=100))
+            for name, arguments in EPISODES[episode](number % 8):
+                self.run(getattr(world, name)(**arguments))
+            self.run(settle(world, fully=True))
+
 
 async def settle(world: World, *, fully: bool = False) -> None:
     """Let everything be well again, wait until the daemon is through, and compare. Raises AssertionError.
@@ -84,6 +100,8 @@ async def settle(world: World, *, fully: bool = False) -> None:
     ``fully``: the end of a story, at which everything is released and confirmed as well.
     """
     await _make_well(world)
+    await _becomes_exact(world, rescanned=False)
+    await _is_rescanned(world)
     await _becomes_exact(world)
     if fully:
         await world.passes(10)
@@ -102,9 +120,17 @@ async def _make_well(world: World) -> None:
         world.start()
     if (world.clock.now() - world.chain.tip.time).total_seconds() > STALL_AFTER - 60:
         world.chain.mine()
+    if world.flapped:
+        world.flapped = False
+        await world.passes(UNSTEADY_SECONDS)
+        world.chain.mine()
     await _until(world, world.is_at_tip, "the daemon does not follow")
     waiting = "select count(*) from railwatch.destinations where watch_state = 'registered'"
     await _until(world, lambda: _is_zero(world, waiting), "registrations wait")
+
+
+async def _is_rescanned(world: World) -> None:
+    """Look for what came before an address was watched, and farther back than anybody looks by himself."""
     await world.database.value("select railwatch.request_rescan($1, 0)", RAIL)
     waiting = "select count(*) from railwatch.rescans where finished_at is null"
     await _until(world, lambda: _is_zero(world, waiting), "rescans wait")
@@ -124,19 +150,21 @@ async def _until(world: World, condition: Any, what: str) -> None:
         await asyncio.sleep(0.005)
 
 
-async def _becomes_exact(world: World) -> None:
-    deadline, quiet_since, before = time.monotonic() + PATIENCE, time.monotonic(), None
+async def _becomes_exact(world: World, *, rescanned: bool = True) -> None:
+    deadline, quiet_since, asked, before = time.monotonic() + PATIENCE, time.monotonic(), 0, None
     while True:
         world.raise_for_dead_daemons()
-        await world.reader.reads(world.database)
-        tables = await oracle.read(world.database)
-        wrong = oracle.differences(world, tables)
+        for reader in world.readers:
+            await reader.reads(world.database)
+        tables = await read(world.database)
+        wrong = oracle.differences(world, tables, rescanned=rescanned)
         if not wrong:
             return
         now, at_tip = time.monotonic(), await world.is_at_tip()
         if (seen := (len(tables.lines), at_tip, tuple(wrong))) != before:
-            before, quiet_since = seen, now
-        if (at_tip and now - quiet_since > QUIET) or now > deadline:
+            before, quiet_since, asked = seen, now, world.asked
+        is_quiet = at_tip and now - quiet_since > QUIET and world.asked - asked > QUIET_ASKED
+        if is_quiet or now > deadline:
             raise AssertionError("\n".join(wrong))
         await asyncio.sleep(0.01)
 

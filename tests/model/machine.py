@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.model.episodes import EPISODES
 from tests.model.harness import Harness, keep, settle, written
 from tests.model.world import RULES, Setting, World
 
@@ -48,13 +49,17 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.world: World | None = None
 
-    @initialize(rules=st.integers(0, len(RULES) - 1), nodes=st.sampled_from([1, 1, 2, 3, 3]), orders=st.integers(1, 2))
-    def begins(self, rules: int, nodes: int, orders: int) -> None:
+    @initialize(
+        rules=st.integers(0, len(RULES) - 1), nodes=st.sampled_from([1, 1, 2, 3, 3]), orders=st.integers(1, 2),
+        episode=st.sampled_from(sorted(EPISODES)), n=number,
+    )  # fmt: skip
+    def begins(self, rules: int, nodes: int, orders: int, episode: str, n: int) -> None:
         type(self).played += 1
         self.world = self.harness.begin(Setting(rules=rules, nodes=nodes))
         self._play("is_followed", 0)
         for _ in range(orders):
             self._play("registers", 0, amount=100)
+        self.lives_through(episode, n)
 
     def _play(self, verb: str, pause: int, **arguments: Any) -> None:
         world = self.world
@@ -77,6 +82,11 @@ class Model(RuleBasedStateMachine):
         if type(self).first_failure is None and self.world is not None:
             type(self).first_failure = str(keep(self.world, KEPT, f"failed-{os.getpid()}-{self.played}"))
             print(f"\nfirst failure, story kept in {type(self).first_failure}:\n{failure}\n{written(self.world)}")
+
+    @rule(episode=st.sampled_from(sorted(EPISODES)), n=number)
+    def lives_through(self, episode: str, n: int) -> None:
+        for verb, arguments in EPISODES[episode](n):
+            self._play(verb, 0, **arguments)
 
     # Services and people
 
@@ -154,10 +164,11 @@ class Model(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world is not None and self.world.setting.nodes > 1)
     @rule(
-        node=st.integers(0, 2), order=number, back=st.integers(0, 2), blocks=st.sampled_from([1, 3, 12]), pause=pauses
-    )
-    def lies(self, node: int, order: int, back: int, blocks: int, pause: int) -> None:
-        self._play("lies", pause, node=node, order=order, back=back, blocks=blocks)
+        node=st.integers(0, 2), order=number, back=st.integers(0, 2), blocks=st.sampled_from([1, 3, 12]),
+        early=st.booleans(), pause=pauses,
+    )  # fmt: skip
+    def lies(self, node: int, order: int, back: int, blocks: int, early: bool, pause: int) -> None:
+        self._play("lies", pause, node=node, order=order, back=back, blocks=blocks, early=early)
 
     @rule(node=st.none() | st.integers(0, 2), pause=pauses)
     def heals(self, node: int | None, pause: int) -> None:

@@ -5,155 +5,41 @@ the oracle takes only the order of things that no chain can tell: whether a tran
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 from adapters.fake import address
-from indexer.store.database import Database, Row
+from indexer.store.database import Row
+from tests.model.feed import feed_differences
+from tests.model.tables import IN_BLOCK, LIVE, SETTLED, SLACK, STICKY, Tables
 from tests.model.truth import Credit
-from tests.model.world import STALL_AFTER, Order, World
+from tests.model.world import Order, World
 
-SETTLED = frozenset({"paid", "overpaid", "late_paid"})
-STICKY = frozenset({"cancelled", "refunded"})
-IN_BLOCK = frozenset({"included", "confirmed", "final"})
-LIVE = IN_BLOCK | {"pending"}
-DEEP = frozenset({"confirmed", "final"})
-
-SLACK = timedelta(seconds=3)
-"""Real time that may lie between a verb and what the daemon makes of it."""
+COVERED_WITHIN = timedelta(seconds=5 + 10) + SLACK
+"""After the end of a window: the margin for blocks that come late, and the time between two extensions of coverage."""
 
 
-@dataclass(slots=True)
-class Tables:
-    """What the database says, by invoice."""
+def differences(world: World, tables: Tables, *, rescanned: bool = True) -> list[str]:
+    """Return every way in which the tables differ from what must be; empty: all is well.
 
-    invoices: dict[UUID, Row]
-    destinations: dict[UUID, list[Row]]
-    detections: dict[UUID, list[Row]]
-    lines: list[Row]
-    told: dict[UUID, list[Row]]
-    """The feed's lines by invoice."""
-    standing: dict[UUID, list[Row]]
-    """Exceptions that have not ended."""
-    refunded: dict[tuple[UUID, str], int]
-
-
-async def read(database: Database) -> Tables:
-    """Read all tables at one moment."""
-    async with database.connection() as connection, connection.transaction(isolation="repeatable_read"):
-        ask = connection.fetch
-        invoices = await ask("select * from railwatch.invoices")
-        destinations = await ask("select * from railwatch.destinations order by position")
-        detections = await ask("select * from railwatch.detections")
-        lines = await ask("select * from railwatch.transitions order by seq")
-        standing = await ask(
-            "select e.invoice_id, e.kind, coalesce(t.detection_id, e.detection_id) as detection_id "
-            "from railwatch.exceptions e left join railwatch.exception_transfers t "
-            "on t.exception_id = e.id and t.left_at is null where e.ended_at is null"
-        )
-        refunds = await ask("select * from railwatch.refunds")
-    refunded: defaultdict[tuple[UUID, str], int] = defaultdict(int)
-    for row in refunds:
-        refunded[row["invoice_id"], row["asset"]] += int(row["amount"])
-    return Tables(
-        {row["id"]: row for row in invoices},
-        _by_invoice(destinations),
-        _by_invoice(detections),
-        lines,
-        _by_invoice(lines),
-        _by_invoice(standing),
-        refunded,
-    )
-
-
-def _by_invoice(rows: Iterable[Row]) -> dict[UUID, list[Row]]:
-    grouped: defaultdict[UUID, list[Row]] = defaultdict(list)
-    for row in rows:
-        grouped[row["invoice_id"]].append(row)
-    return grouped
-
-
-def differences(world: World, tables: Tables) -> list[str]:
-    """Return every way in which the tables differ from what must be; empty: all is well."""
+    ``rescanned``: all blocks were looked through again. Else what no look-back has promised to find may be missing.
+    """
     return [
         *feed_differences(world, tables),
-        *inclusion_differences(world, tables),
+        *inclusion_differences(world, tables, rescanned),
+        *lost_differences(world, tables),
         *(each for order in world.acts.orders for each in Expected(world, tables, order).differences()),
     ]
-
-
-# The feed, and what it told while it happened
-
-
-def feed_differences(world: World, tables: Tables) -> list[str]:
-    """A gapless feed, connected histories, unique events, and nothing told too early."""
-    wrong = []
-    seqs = [line["seq"] for line in tables.lines]
-    read = world.reader.lines
-    if read != [(line["seq"], line["event_id"]) for line in tables.lines][: len(read)]:
-        wrong.append(f"feed: a consumer has read {len(read)} lines, of which some are not those of the feed")
-    if seqs != list(range(1, len(seqs) + 1)):
-        wrong.append(f"feed: seqs are {seqs[:3]} ... {seqs[-3:]}, {len(seqs)} of them")
-    subjects: defaultdict[tuple[str, UUID], list[Row]] = defaultdict(list)
-    for line in tables.lines:
-        if line["subject"] in ("invoice", "detection", "exception"):
-            subjects[line["subject"], line["subject_id"]].append(line)
-    for name, lines in subjects.items():
-        for before, after in pairwise(lines):
-            if before["to_state"] != after["from_state"]:
-                wrong.append(f"feed: {name} is torn at seq {after['seq']}")
-    for line in tables.lines:
-        said = tuple(line[each] for each in ("subject", "subject_id", "from_state", "to_state", "reason", "block_hash"))
-        if world.told.setdefault(line["event_id"], said) != said:
-            wrong.append(f"feed: event {line['event_id']} once said {world.told[line['event_id']]}, and now {said}")
-        wrong += early_differences(world, tables, line)
-    for invoice, row in tables.invoices.items():
-        last = [line["to_state"] for line in tables.told.get(invoice, ()) if line["subject"] == "invoice"]
-        if last[-1:] != [row["state"]]:
-            wrong.append(f"feed: invoice {invoice} is {row['state']}, and the feed said {last}")
-    return wrong
-
-
-def early_differences(world: World, tables: Tables, line: Row) -> Iterable[str]:
-    """What must never be told, even for a moment: more than the true chain ever showed, or anything while blind."""
-    state, block = line["to_state"], line["block_hash"]
-    if line["subject"] == "detection" and state in DEEP:
-        deep = world.truth.depth.get(block, 0)
-        needed = world.final_depth if state == "final" else _needed_depth(world, tables, line)
-        if deep < needed:
-            yield f"early: seq {line['seq']} told {state} of block {block[:8]}, which never was more than {deep} deep"
-    age = world.truth.age_of_tip(line["recorded_at"])
-    noticed = not any(since <= line["recorded_at"] <= until for since, until in world.unnoticed)
-    if _is_promotion(line) and noticed and age > STALL_AFTER + SLACK.total_seconds():
-        yield f"blind: seq {line['seq']} told {line['subject']} {state} when the newest block was {age:.0f} s old"
-
-
-def _is_promotion(line: Row) -> bool:
-    """Whether the line says more than before; a state may also come back when something else was lost."""
-    if line["cause"] not in ("chain", "clock") or line["reason"] in ("reversed", "orphaned", "replaced", "dropped"):
-        return False
-    if line["subject"] == "detection":
-        return line["to_state"] in DEEP
-    return line["subject"] == "invoice" and line["to_state"] in SETTLED | {"expired"}
-
-
-def _needed_depth(world: World, tables: Tables, line: Row) -> int:
-    """How deep a block has to be for what it pays to be confirmed."""
-    kinds = {row["id"]: row["kind"] for row in tables.detections.get(line["invoice_id"], ())}
-    policy = tables.invoices[line["invoice_id"]]["policy"]
-    if kinds.get(line["subject_id"]) != "payment":
-        return 1
-    return world.final_depth if policy.get("finalized") else int(policy["confirmations"])
 
 
 # Transfers
 
 
-def inclusion_differences(world: World, tables: Tables) -> list[str]:
+def inclusion_differences(world: World, tables: Tables, rescanned: bool) -> list[str]:
     """Each credit to a registered address is one live detection, with the chain's content; and nothing else is live."""
     wrong = []
     registered = {address.parse(order.address).key: order for order in world.acts.orders}
@@ -169,6 +55,8 @@ def inclusion_differences(world: World, tables: Tables) -> list[str]:
         for credit in credits:
             found = live.pop(credit.key, [])
             if not found and _may_be_missed(world, tables, key, credit):
+                continue
+            if not found and not rescanned and not _is_promised(world, tables, key, credit):
                 continue
             if [_content(row, keys) for row in found] != [_content_of(world, credit)]:
                 said = [_content(row, keys) for row in found]
@@ -191,7 +79,9 @@ def _content_of(world: World, credit: Credit) -> tuple[Any, ...]:
 
 
 def _may_be_missed(world: World, tables: Tables, key: bytes, credit: Credit) -> bool:
-    """Nobody looks any more once every invoice of the address is closed, and nobody looks for waiting ones late."""
+    """Nobody looks any more once every invoice of the address is closed, except for what was on its way then."""
+    if any(_was_on_its_way(tables, row) for row in chain(*tables.detections.values()) if row["tx_id"] == credit.tx.id):
+        return False
     ends = [
         tables.invoices[order.id]["closes_at"]
         for order in world.acts.orders
@@ -204,6 +94,51 @@ def _may_be_missed(world: World, tables: Tables, key: bytes, credit: Credit) -> 
     ]
     when = credit.block.time if credit.block else world.clock.now()
     return not open_ones and all(when > end - SLACK for end in ends)
+
+
+def _was_on_its_way(tables: Tables, row: Row) -> bool:
+    """Whether the transfer was known, and could come about or be undone, when its invoice was closed."""
+    closed = tables.invoices[row["invoice_id"]]["closed_at"]
+    states = [
+        line["to_state"]
+        for line in tables.told[row["invoice_id"]]
+        if line["subject_id"] == row["id"] and closed is not None and line["recorded_at"] < closed
+    ]
+    return states[-1:] in (["pending"], ["included"], ["confirmed"])
+
+
+def _is_promised(world: World, tables: Tables, key: bytes, credit: Credit) -> bool:
+    """Whether the credit is of what a watch began with, or later, so that nobody has to ask for a rescan."""
+    acts = world.acts
+    orders = [order for order in acts.orders if address.parse(order.address).key == key]
+    if credit.out.token and acts.was_without_gold and not any(world.gold in order.asks for order in orders):
+        return False
+    since = [
+        row["covered_from"]
+        for order in orders
+        for row in tables.destinations[order.id]
+        if row["watch_state"] == "watching" and row["covered_from"] is not None
+    ]
+    # What was watched by a moment was looked back for from the cursor of an earlier one.
+    reach = world.chain.rules.lookback
+    since += [acts.watched_at[each.id] - reach + 1 for each in orders if each.id in acts.watched_at]
+    return credit.block is None or credit.block.height >= min(since, default=credit.block.height + 1)
+
+
+def lost_differences(world: World, tables: Tables) -> list[str]:
+    """What lost its coins to another transaction is replaced by that one, and not only dropped."""
+    takers = {coin: tx.id for block in world.chain.line for tx in block.txs for coin in tx.spends}
+    wrong = []
+    for rows in tables.detections.values():
+        for row in rows:
+            lost = world.chain.txs.get(row["tx_id"])
+            if lost is None:
+                continue  # A node made it up: `inclusion_differences` says so if somebody believed it.
+            rivals = {takers.get(coin) for coin in lost.spends} - {None, lost.id}
+            told = row["replaced_by"] if row["state"] == "replaced" else None
+            if rivals and told not in rivals:
+                wrong.append(f"{row['tx_id'][:8]} lost its coins to {rivals}, and is {row['state']} by {told}")
+    return wrong
 
 
 # Invoices
@@ -307,6 +242,9 @@ class Expected:
             return {"wrong_asset", "unsupported_asset"} if self.world.acts.was_without_gold else {"wrong_asset"}
         if self._came_after_the_end(row):
             return {"unexpected"}
+        tip = self.ways[row["destination_id"]]["tip_at_creation"]
+        if tip is not None and credit.block is not None and credit.block.height > tip:
+            return {"payment", "unexpected"}  # the daemon did not know of the block, however old it was by then
         oldest = self._accepts_from()
         sent = self.world.truth.sent_at.get(credit.tx.id)
         if credit.block is not None and credit.block.time < oldest - SLACK:
@@ -424,7 +362,7 @@ class Expected:
         if any(each.confirmed for _, _, each in ways):
             return "underpaid"
         over = self.world.clock.now() - self.order.expires_at
-        if abs(over) < SLACK and self.states[-1] in ("created", "expired"):
+        if -SLACK < over < COVERED_WITHIN and self.states[-1] in ("created", "expired"):
             return str(self.states[-1])
         return "expired" if over > SLACK else "created"
 

@@ -22,6 +22,18 @@ create function model.now() returns timestamptz language sql stable as
 """
 """`now()` of the whole schema resolves to this one, because the schema `model` comes first in the search path."""
 
+STEPS = """
+create table model.steps (epoch bigint, daemon text, primary key (epoch, daemon));
+create function model.note_step() returns trigger language plpgsql security definer as $$
+begin
+    insert into model.steps values (new.epoch, current_setting('model.daemon', true)) on conflict do nothing;
+    return null;
+end $$;
+create trigger note_step after update on railwatch.rails for each row
+    when (new.cursor_hash is distinct from old.cursor_hash) execute function model.note_step();
+"""
+"""Which daemon moved the cursor under which epoch of the lease."""
+
 PATHS = """
 select p.oid::regprocedure::text from pg_proc p
 where p.pronamespace = 'railwatch'::regnamespace and p.proconfig::text like '%search_path%'
@@ -54,6 +66,7 @@ class Server:
         try:
             await connection.execute(CLOCK)
             await migrate(connection)
+            await connection.execute(STEPS)
             for row in await connection.fetch(PATHS):
                 await connection.execute(f"alter function {row[0]} set search_path = {SEARCH_PATH}")
         finally:

@@ -1,5 +1,6 @@
 """What the chain really was at each moment: the oracle's only source beside the acts."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,16 +26,18 @@ class Credit:
 
 
 class Truth:
-    """Listens to a chain. ``depth`` holds for each block that was ever canonical how deep it ever was."""
+    """Listens to a chain. ``reached``: when each block that was ever canonical came to each depth, from 1."""
 
     def __init__(self, chain: FakeChain) -> None:
         self.chain = chain
-        self.depth: dict[str, int] = {}
+        self.reached: defaultdict[str, list[datetime]] = defaultdict(list)
         self.contents: dict[str, Block] = {}
         self.tips: list[tuple[datetime, datetime]] = []
         """(when, the tip's time) of every change of the tip."""
         self.sent_at: dict[str, datetime] = {}
         """When each transaction was first heard of, by its id."""
+        self.absent_at: dict[str, datetime] = {}
+        """When it first was neither in a block nor waiting, after it had been."""
         chain.listeners.append(self._changed)
         self._changed()
 
@@ -54,6 +57,10 @@ class Truth:
             found[credit.out.to].append(credit)
         return found
 
+    def depth(self, block: str, moment: datetime) -> int:
+        """Return how deep a block ever was up to ``moment``; 0: it was not there."""
+        return bisect_right(self.reached.get(block, []), moment)
+
     def age_of_tip(self, moment: datetime) -> float:
         """Return how many seconds old the newest block was at ``moment``."""
         known = [tip for when, tip in self.tips if when <= moment]
@@ -62,17 +69,20 @@ class Truth:
     def _changed(self) -> None:
         chain = self.chain
         tip = chain.tip
-        for block in reversed(chain.line):
-            deep = tip.height - block.height + 1
-            if self.depth.get(block.hash, 0) >= deep:
-                break
-            self.depth[block.hash] = deep
-            self.contents[block.hash] = block
         now = chain._clock() if chain._clock else tip.time
+        for block in reversed(chain.line):
+            deep, reached = tip.height - block.height + 1, self.reached[block.hash]
+            if len(reached) >= deep:
+                break
+            reached += [now] * (deep - len(reached))
+            self.contents[block.hash] = block
         if not self.tips or self.tips[-1][1] != tip.time:
             self.tips.append((now, tip.time))
         for tx in chain.waiting.values():
             self.sent_at.setdefault(tx.id, now)
+        present = chain.waiting.keys() | {tx.id for block in chain.line for tx in block.txs}
+        for gone in self.sent_at.keys() - present:
+            self.absent_at.setdefault(gone, now)
 
 
 def _credits(tx: Tx, block: Block | None) -> Iterator[Credit]:

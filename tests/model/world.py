@@ -5,6 +5,7 @@ A story is a list of verbs with plain arguments (`World.story`), so that it can 
 
 import asyncio
 import functools
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -38,8 +39,14 @@ RULES = [
     Rules(mempool=False, horizon=9, lookback=5),
     Rules(finality=6, safe=3, lookback=5),
 ]
-NOTICED_WITHIN = 2.0
+NOTICED_WITHIN = 20.0
 """Seconds of real time in which a daemon on a busy machine notices that the newest block has grown old."""
+
+BEGINS_WITHIN, SEEN_WITHIN = 60.0, 2.0
+"""Seconds of real time in which a first daemon follows its rail, and in which one sees what waits for a block."""
+
+LATE_BLOCKS = timedelta(seconds=5)
+"""For how long after the end of a window a block of that time may still come: a rail's `time_margin`."""
 
 DEEPEST = 4
 """Blocks that a reorg replaces at most, which finality and horizon are always below."""
@@ -92,9 +99,13 @@ class Acts:
     waived: dict[tuple[UUID, str], int] = field(default_factory=dict)
     """The same: what was given back out of a settled order by choice, below what it had asked for."""
     was_without_gold: bool = False
+    watched_at: dict[UUID, int] = field(default_factory=dict)
+    """By invoice: the tip's height at a moment when its addresses were watched already."""
 
     def copy(self) -> "Acts":
-        return Acts(list(self.orders), dict(self.surplus), dict(self.waived), self.was_without_gold)
+        return Acts(
+            list(self.orders), dict(self.surplus), dict(self.waived), self.was_without_gold, dict(self.watched_at)
+        )
 
 
 @dataclass(slots=True)
@@ -146,9 +157,13 @@ class Purse:
 
 
 class Reader:
-    """A consumer elsewhere, which keeps the lines that it read, and its position with the feed's generation."""
+    """A consumer elsewhere, which keeps the lines that it read, and its position with the feed's generation.
 
-    def __init__(self) -> None:
+    ``keeps_events``: also the last line's event. Who does not is told of a failover by the generation alone.
+    """
+
+    def __init__(self, *, keeps_events: bool) -> None:
+        self.keeps_events = keeps_events
         self.lines: list[tuple[int, UUID]] = []
         self.generation: UUID | None = None
 
@@ -158,7 +173,7 @@ class Reader:
             seq, event = self.lines[-1] if self.lines else (0, None)
             if self.generation is not None:
                 check = "select railwatch.feed_check($1, $2, $3)"
-                seq = await connection.fetchval(check, self.generation, seq, event)
+                seq = await connection.fetchval(check, self.generation, seq, event if self.keeps_events else None)
                 self.lines = [line for line in self.lines if line[0] <= seq]
             self.generation = await connection.fetchval("select railwatch.feed_generation()")
             more = "select seq, event_id from railwatch.transitions where seq > $1 order by seq"
@@ -209,10 +224,13 @@ class World:
         self.lying: int | None = None
         self.lied = False
         """A node once contradicted the others, so that a second look at a block may have met another one there."""
+        self.flapped = False
+        """The chain went to and fro lately, which the daemon takes for two chains behind one address."""
         self.lagged = False
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
-        self.reader = Reader()
+        self.readers = [Reader(keeps_events=True), Reader(keeps_events=False)]
         self.daemons: dict[str, asyncio.Task[None]] = {}
+        self.watchers: dict[str, Watcher] = {}
         self.named = 0
         self.unnoticed: list[tuple[datetime, datetime]] = []
         """From when to when a daemon could not know yet that it is blind."""
@@ -230,7 +248,15 @@ class World:
         self.gold = str(asset_id(self.chain.chain_id, "gold"))
         await self._open(await self.server.take())
         self.start()
+        await self._has_begun()
         return self
+
+    async def _has_begun(self) -> None:
+        """Wait until the rail is followed: before that every registration is refused, and the story is empty."""
+        async with asyncio.timeout(BEGINS_WITHIN):
+            while not await self.is_at_tip():
+                self.raise_for_dead_daemons()
+                await asyncio.sleep(0.004)
 
     async def __aexit__(self, *_: object) -> None:
         for name in list(self.daemons):
@@ -258,9 +284,8 @@ class World:
 
     # Daemons
 
-    @property
-    def config(self) -> Config:
-        """What the operator would have written."""
+    def config(self, daemon: str) -> Config:
+        """What the operator would have written. ``daemon`` names its sessions, so that its steps can be told apart."""
         nodes = [{"chain": RAIL, "node": f"node{n}", "timeout": 0.08} for n in range(self.setting.nodes)]
         assets = [{"symbol": "COIN"}]
         if self.with_gold:
@@ -275,18 +300,20 @@ class World:
             "stall_after": STALL_AFTER,
         }
         policies = [{"rail": RAIL, "confirmations": self.setting.confirmations}]
-        return Config.model_validate({"database": {"url": self.database.dsn}, "rail": [rail], "policy": policies})
+        return Config.model_validate(
+            {"database": {"url": f"{self.database.dsn}&model.daemon={daemon}"}, "rail": [rail], "policy": policies}
+        )
 
-    def start(self) -> None:
-        """Start a daemon, which stands by while another one follows the rail."""
+    def start(self) -> str:
+        """Start a daemon, which stands by while another one follows the rail; returns its name."""
         self.named += 1
         name = f"daemon{self.named}"
 
         async def run() -> None:
             while True:
-                watcher = Watcher(self.failures)
+                watcher = self.watchers[name] = Watcher(self.failures)
                 try:
-                    await serve(self.config, None, watcher)
+                    await serve(self.config(name), None, watcher)
                 except CONNECTION_LOST:
                     # Whoever cannot reach Postgres at the start is started again by the service manager.
                     if watcher.is_ready or self._is_cancelled():
@@ -294,6 +321,7 @@ class World:
                     await asyncio.sleep(0.05)
 
         self.daemons[name] = asyncio.create_task(run(), name=name)
+        return name
 
     @staticmethod
     def _is_cancelled() -> bool:
@@ -330,6 +358,18 @@ class World:
         """Return all nodes."""
         return [self.node(number) for number in range(self.setting.nodes)]
 
+    @property
+    def asked(self) -> int:
+        """How many questions the nodes were asked so far, which shows that a daemon goes on."""
+        return sum(node.asked for node in self.nodes())
+
+    @staticmethod
+    async def _waits(condition: Callable[[], Awaitable[Any]], seconds: float) -> None:
+        """Ask for ``condition`` until it holds, for ``seconds`` at most. No question is broken off on its session."""
+        ends = time.monotonic() + seconds
+        while not await condition() and time.monotonic() < ends:  # noqa: ASYNC110 - it is in a database
+            await asyncio.sleep(0.004)
+
     def order(self, number: int) -> Order | None:
         """Return an order by its number, which wraps around and counts from the newest; None without orders."""
         orders = self.acts.orders
@@ -345,11 +385,11 @@ class World:
             return None
 
     async def passes(self, seconds: float) -> None:
-        """Move the story's clock. Daemons renewed their leases meanwhile."""
+        """Move the story's clock. Daemons renewed their leases meanwhile, but for what had run out before."""
         self.clock.passed += seconds
         await self.database.value(
             "with moved as (update model.clock set passed = $1 returning 1) "
-            "update railwatch.leases set expires_at = expires_at + $2 from moved returning 1",
+            "update railwatch.leases set expires_at = expires_at + $2 from moved where expires_at > now() returning 1",
             timedelta(seconds=self.clock.passed),
             timedelta(seconds=seconds),
         )
@@ -365,8 +405,8 @@ class World:
         self, *, amount: int, gold: bool = False, both: bool = False, expires: int = 3600, closes: int = 2_592_000,
         basis: str = "first_seen", finalized: bool = False, known: int | None = None, accept: int = 600,
     ) -> None:  # fmt: skip
-        """Register an invoice at a new address, or at one that was paid or registered before (``known``)."""
-        used = [*self.unregistered, *(order.address for order in self.acts.orders)]
+        """Register an invoice at a new address, or at one that was registered or paid before (``known``, -1: last)."""
+        used = [*(order.address for order in self.acts.orders), *self.unregistered]
         at = used[known % len(used)] if known is not None and used else address.render(self.chain.new_key())
         symbols = ["COIN", "GOLD"] if both else ["GOLD"] if gold else ["COIN"]
         self.named += 1
@@ -447,8 +487,9 @@ class World:
 
     @verb
     async def is_read(self) -> None:
-        """A consumer elsewhere reads the feed."""
-        await self.reader.reads(self.database)
+        """The consumers elsewhere read the feed."""
+        for reader in self.readers:
+            await reader.reads(self.database)
 
     @verb
     async def rescans(self, *, start: int) -> None:
@@ -509,6 +550,42 @@ class World:
                 if tx not in kept and consumed.isdisjoint(tx.spends):
                     chain.resend(tx.id)
 
+    @verb
+    async def flaps(self, *, order: int, depth: int, times: int, milliseconds: int) -> None:
+        """The chain shows a branch of the same length for moments, in which the order is paid, and pushes nothing."""
+        chain, paid = self.chain, self.order(order)
+        depth = min(depth, DEEPEST, len(chain.line) - 2)
+        if depth < 1 or paid is None:
+            return
+        self.flapped = True
+        await self.passes(BLOCK_SECONDS)
+        tip = chain.tip.hash
+        other = chain.grow(chain.line[-depth - 1], [chain.send(self.output(paid.address, 50))])
+        for _ in range(depth - 1):
+            other = chain.grow(other)
+        for node in self.nodes():
+            node.silent = True
+        for branch in (other.hash, tip) * times:
+            chain.adopt(branch)
+            await asyncio.sleep(milliseconds / 1000)
+        for node in self.nodes():
+            node.silent = False
+
+    @verb
+    async def is_paid_by_a_late_block(self, *, order: int) -> None:
+        """A block comes seconds after its timestamp, and pays an order whose window was over meanwhile."""
+        paid, chain = self.order(order), self.chain
+        if paid is None or (left := (paid.expires_at - self.clock.now()).total_seconds()) < 0:
+            return
+        await self.passes(left + 0.5)
+        await asyncio.sleep(0.2)
+        stamp = paid.expires_at - timedelta(seconds=2)
+        usual, chain._clock = chain._clock, lambda: stamp
+        chain.send(self.output(paid.address, paid.asks.get(self.coin, 100)))
+        late = chain.grow(chain.tip, list(chain.waiting.values()))
+        chain._clock = usual
+        chain.adopt(late.hash)
+
     def _change(self, tx_id: str, how: int) -> None:
         """What the transaction pays depends on the state before it, so that it pays something else from now on."""
         chain, tx = self.chain, self.chain.txs[tx_id]
@@ -555,6 +632,8 @@ class World:
         node %= self.setting.nodes
         if self.lying is not None and (self._honest_away() or node == self.lying):
             return
+        if self.lying is not None and kind in ("down", "hang") and self.setting.nodes == 2:
+            return  # Of two nodes the one that is left decides alone.
         troubled = self.node(node)
         match kind:
             case "lag":
@@ -585,7 +664,7 @@ class World:
         if back:
             liar.pin(self.chain.line[max(0, len(self.chain.line) - 1 - back)].hash)
         liar.make_up(blocks, self.output(paid.address, amount, self.coin not in paid.asks))
-        if early:
+        if early and self.chain.rules.finality is not None:
             liar.finality = 0
 
     def _is_first_liar(self) -> bool:
@@ -622,14 +701,12 @@ class World:
 
         A daemon cannot know that the newest block has grown old before it looks again: until then it is not blind.
         """
+        is_stalled = await self._is_stalled()
         await self.passes(seconds)
-        if seconds < STALL_AFTER or not self.daemons:
+        if seconds < STALL_AFTER or not self.daemons or is_stalled:
             return
         began = self.clock.now()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(NOTICED_WITHIN):
-                while not await self._is_stalled():  # noqa: ASYNC110 - it is in a database
-                    await asyncio.sleep(0.004)
+        await self._waits(self._is_stalled, NOTICED_WITHIN)
         self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
 
     async def _is_stalled(self) -> bool:
@@ -645,10 +722,32 @@ class World:
         """Wait until the daemon is at the tip, ``within`` milliseconds at most, and less where nodes are in trouble."""
         if self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes()):
             within = 15
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within / 1000):
-                while not await self.is_at_tip():  # noqa: ASYNC110 - it is in a database
-                    await asyncio.sleep(0.004)
+        await self._waits(self.is_at_tip, within / 1000)
+
+    @verb
+    async def is_seen(self) -> None:
+        """Wait until the daemon has told of the newest transaction that waits, where anybody can see it."""
+        if not self.chain.rules.mempool or not self.chain.waiting:
+            return
+        newest = list(self.chain.waiting)[-1]
+        known = "select count(*) from railwatch.detections where tx_id = $1"
+        await self._waits(lambda: self.database.value(known, newest), SEEN_WITHIN)
+
+    @verb
+    async def is_watched(self, *, within: int = 500) -> None:
+        """Wait until the newest order's addresses are watched, and note which blocks that promises to have seen."""
+        there = "select bool_and(watch_state = 'watching') from railwatch.destinations where invoice_id = $1"
+        if (newest := self.order(0)) is None:
+            return
+        await self._waits(lambda: self.database.value(there, newest.id), within / 1000)
+        if await self.database.value(there, newest.id):
+            self.acts.watched_at.setdefault(newest.id, self.chain.tip.height)
+
+    @verb
+    async def has_read(self) -> None:
+        """Wait until the daemon has committed the chain's tip, whatever it thinks of it."""
+        there = "select count(*) from railwatch.rails where cursor_hash = $1"
+        await self._waits(lambda: self.database.value(there, self.chain.tip.hash), SEEN_WITHIN)
 
     async def is_at_tip(self) -> bool:
         """Whether what is committed reaches the chain's tip, and the rail says so."""
@@ -667,9 +766,14 @@ class World:
 
     @verb
     async def gets_a_standby(self) -> None:
-        """A second daemon starts beside the first."""
-        if len(self.daemons) < 2:
-            self.start()
+        """A second daemon starts beside the first, and knows by the end of this what is watched now."""
+        if len(self.daemons) >= 2:
+            return
+        name = self.start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SEEN_WITHIN):
+                while not (name in self.watchers and self.watchers[name].is_ready):  # noqa: ASYNC110 - another thing's
+                    await asyncio.sleep(0.004)
 
     @verb
     async def loses_a_daemon(self, *, which: int) -> None:

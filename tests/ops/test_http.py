@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from indexer.ops.http import CannotListen, serve
+from indexer.ops import http
+from indexer.ops.http import CannotListen, Pages, serve
 from indexer.ops.metrics import Metrics
 
 
@@ -114,3 +115,23 @@ async def test_a_taken_port_is_told(metrics: Metrics, health: Health) -> None:
         address = ("127.0.0.1", int(other.getsockname()[1]))
         with pytest.raises(CannotListen, match=r"\[http\] listen = 127.0.0.1:.*choose another port"):
             await serve(metrics, address, health)
+
+
+class Counted:
+    """Numbers that count how often they are written out."""
+
+    times = 0
+
+    def text(self) -> bytes:
+        self.times += 1
+        return b"x 1\n"
+
+
+def test_numbers_are_written_out_once_however_often_they_are_asked_for(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "NUMBERS_LAST", 1e9)
+    numbers = Counted()
+    pages = Pages(numbers, health)
+    assert {pages.answer("/metrics").body for _ in range(100)} == {b"x 1\n"}
+    assert numbers.times == 1

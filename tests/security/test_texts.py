@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -22,8 +23,10 @@ from indexer.cli.exits import told
 from indexer.cli.output import complain, emit, emit_line, say, show
 from indexer.config import ConfigError, Problem
 from indexer.ops.explain import render_dossier, render_invoice
+from indexer.ops.http import Pages
 from indexer.ops.lists import render_exceptions, render_invoices, render_rescans
 from indexer.ops.logs import configure_logging
+from indexer.ops.metrics import Metrics
 from indexer.ops.status import render_status
 from indexer.ops.webhooks import render_dead, render_endpoints
 from indexer.rail.printable import escaped_json, is_visible, printable
@@ -226,6 +229,17 @@ async def test_no_text_of_anybody_reaches_a_terminal_raw(
         for row in dossier.transitions:
             say(feed_line(row))
     assert is_harmless(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("text", [each for each in HOSTILE if "\ud800" not in each])
+def test_pages_of_the_listener_are_harmless(text: str) -> None:
+    metrics = Metrics()
+    metrics.waiting({(text, text): 1}, {text: 1}, {text: 1})
+    pages = Pages(metrics, SimpleNamespace(alive=False, unready={text: f"stalled: {text}"}))
+    for path in ("/metrics", "/healthz", "/readyz", f"/{text}"):
+        assert is_harmless(pages.answer(path).body.decode()), path
+    series = pages.answer("/metrics").body.decode()
+    assert len([line for line in series.splitlines() if line.startswith("railwatch_consumer_lag{")]) == 1, series
 
 
 def test_the_console_takes_nothing_for_markup_and_escapes_what_a_renderer_forgot() -> None:

@@ -8,13 +8,14 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from hashlib import md5
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from indexer.store.database import SESSION, Database
+from indexer.store.database import SESSION, Database, prepare_connection
 from indexer.store.queries import _all, query
 from indexer.store.steps import FIRST
 from indexer.store.watches import Closing, WatchStore
@@ -25,6 +26,7 @@ MANY = 200_000
 LARGE = frozenset({"invoices", "destinations", "detections", "transitions", "exceptions", "observations", "balances"})
 WHOLE_KEYS = {
     "destinations_key": ("family", "address_key"),
+    "destinations_keyed": ("family", "keyed_seq"),
     "exceptions_standing": ("kind", "invoice_id"),
 }
 """Indexes of which the first column alone finds nothing in particular."""
@@ -35,6 +37,7 @@ SMALL = {"invoices_unweighed", "exceptions_open", "rescans_open", "detections_lo
 READS_ALL = {
     "watched_keys": "the index of addresses, once at a start",
     "count_watched": "the same",
+    "begin_neighbours": "once, when a rail is followed for the first time: back from the end, past the last hour's",
     "open_invoices": "`status`",
     "open_exceptions": "an index of what is open",
     "list_invoices": "an index in its order, up to a limit",
@@ -168,6 +171,63 @@ async def test_every_query_goes_by_whole_keys_on_tables_empty_unanalysed_and_ful
     await connection.execute("analyze")
     await connection.close()
     assert "\n".join(await plans(database.dsn)) == "", "full"
+
+
+def request(order: str) -> dict[str, Any]:
+    destination = {"rail": "story", "asset": "COIN", "address": f"of {order}", "amount": "1"}
+    return {"merchant_id": "new", "order_id": order, "expires_in": 60, "destinations": [destination]}
+
+
+CALLS: list[tuple[str, list[Any]]] = [
+    ("select railwatch.create_invoice($1)", [request("one")]),
+    ("select railwatch.create_invoices($1)", [[request("two"), request("three")]]),
+    (
+        "select * from railwatch.touched('story', 5, 4, 3, $1, 'fake', $2, $3)",
+        [["displaced"], [md5(str(n).encode()).digest() for n in range(1, 60)], ["t1", "t2"]],
+    ),
+]
+"""What runs inside functions, on a connection that has made its plans on whatever there was."""
+
+
+async def plans_within_functions(connection: Any) -> list[str]:
+    """Faults of what the server says it ran, statement by statement, inside these calls too."""
+    told: list[str] = []
+    connection.add_log_listener(lambda _, message: told.append(str(message)))
+    for setting in ("log_min_duration = 0", "log_nested_statements = on", "log_format = json"):
+        await connection.execute(f"set auto_explain.{setting}")
+    await connection.execute("set client_min_messages = log")
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        for sql, arguments in CALLS:
+            await connection.fetch(sql, *arguments)
+    finally:
+        await transaction.rollback()
+        await connection.execute("set client_min_messages = notice")
+        await connection.execute("set auto_explain.log_min_duration = -1")
+    found = []
+    for each in told:
+        if "plan:" in each:
+            plan = json.loads(each.split("plan:", 1)[1])
+            found += faults(" ".join(plan["Query Text"].split())[:60], plan["Plan"])
+    assert len(told) > 20, told
+    return found
+
+
+@pytest.mark.parametrize("planned_on", ["empty tables", "a few rows"])
+async def test_what_functions_read_goes_by_whole_keys(database: Database, planned_on: str) -> None:
+    """The plan of a function's statement lasts as long as the connection: it was made before the tables were filled."""
+    await furnish(database)
+    connection = await asyncpg.connect(database.dsn, server_settings=SESSION)
+    try:
+        await prepare_connection(connection)
+        await connection.execute("load 'auto_explain'")
+        if planned_on == "a few rows":
+            for sql in FILL:
+                await connection.execute(sql, 40)
+        assert "\n".join(await plans_within_functions(connection)) == ""
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

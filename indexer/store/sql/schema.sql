@@ -322,7 +322,7 @@ create table railwatch.destinations (
 );
 create index destinations_invoice on railwatch.destinations (invoice_id);
 create index destinations_key on railwatch.destinations (family, address_key);
-create index destinations_keyed on railwatch.destinations (family, keyed_seq) where address_key is not null;
+create index destinations_keyed on railwatch.destinations (family, keyed_seq) where keyed_seq is not null;
 create index destinations_keyed_at on railwatch.destinations (keyed_at) where address_key is not null;
 create index destinations_folded on railwatch.destinations (address_folded, family);
 create index destinations_registered on railwatch.destinations (rail) where watch_state = 'registered';
@@ -2080,7 +2080,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     made uuid;
 begin
-    if not exists (select from railwatch.rails where name = on_rail) then
+    -- As the foreign key locks it: a rail that is being renamed just now is waited for, and then unknown.
+    perform from railwatch.rails where name = on_rail for key share;
+    if not found then
         perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
     if from_height is null or from_height < 0 or to_height < from_height or greatest(from_height, to_height) > 1000000000000 then
@@ -2160,6 +2162,9 @@ begin
     perform railwatch.check_text(actor, 'actor', 200);
     perform railwatch.check_text(reason, 'reason', 1000);
     perform railwatch.check_text(hash, 'hash', 200);
+    if common is null then
+        perform railwatch.refuse('RW001', 'common is missing: true where the fork is a block that we had followed too');
+    end if;
     select * into known from railwatch.rails where name = on_rail for no key update;
     if not found then
         perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');

@@ -811,7 +811,9 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     made uuid;
 begin
-    if not exists (select from railwatch.rails where name = on_rail) then
+    -- As the foreign key locks it: a rail that is being renamed just now is waited for, and then unknown.
+    perform from railwatch.rails where name = on_rail for key share;
+    if not found then
         perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
     if from_height is null or from_height < 0 or to_height < from_height or greatest(from_height, to_height) > 1000000000000 then
@@ -992,6 +994,45 @@ begin
         jsonb_build_object('why', why));
 end $$;
 comment on function railwatch.set_aside is 'Put an invoice into quarantine on a rail, and open processing_failed. Only the daemon calls it, within the step that could not process it.';
+
+create or replace function railwatch.accept_chain(
+    on_rail text, height bigint, hash text, common boolean, actor text, reason text
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.rails;
+    made uuid;
+begin
+    perform railwatch.check_text(actor, 'actor', 200);
+    perform railwatch.check_text(reason, 'reason', 1000);
+    perform railwatch.check_text(hash, 'hash', 200);
+    if common is null then
+        perform railwatch.refuse('RW001', 'common is missing: true where the fork is a block that we had followed too');
+    end if;
+    select * into known from railwatch.rails where name = on_rail for no key update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    if known.state <> 'halted' or coalesce(known.reason, '') !~ '^DeepReorg' then
+        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is not halted by a DeepReorg: there is no other chain to accept');
+    end if;
+    if height is null or height < 0 or height >= known.cursor_height then
+        perform railwatch.refuse('RW001', 'the fork is a height from 0 to below the cursor (' || known.cursor_height || ')');
+    end if;
+    delete from railwatch.chain_acceptances a where a.rail = on_rail and a.applied_at is null;
+    insert into railwatch.chain_acceptances (rail, fork_height, fork_hash, is_common, left_height, left_hash, actor, reason)
+    values (on_rail, height, hash, common, known.cursor_height, known.cursor_hash, actor, reason) returning id into made;
+    -- What was final, and what time was covered, was so on the other chain.
+    update railwatch.rails
+    set state = 'starting', updated_at = now(), finalized_height = null, finalized_hash = null, covered_until = null,
+        reason = 'another chain was accepted by ' || actor || ': ' || accept_chain.reason
+    where name = on_rail;
+    update railwatch.balances b set settled_height = null, settled_balance = null, settled_spent = null
+    where b.rail = on_rail and b.settled_height > height;
+    perform pg_notify('railwatch_work', 'resume');
+    return made;
+end $$;
+comment on function railwatch.accept_chain is 'Let a rail that a DeepReorg has halted follow the other chain: the daemon takes back everything above the fork, once, also what was final, and tells it. A decision of a person, which is written down.';
 
 -- What a deliverer reads to make an event, and what it writes: nothing that the feed tells.
 insert into railwatch.rights (role, object, privileges)
@@ -1194,6 +1235,11 @@ begin
     end if;
 end $$;
 comment on function railwatch.given_back is 'Part of record_refund: how much of it the order did not ask for, and how much of what it asked for is given back by choice.';
+
+-- Whoever looks for an address's holders must not go by this one, which knows the family only: a plan that was made on
+-- empty tables could, for `address_key is not null` follows from any comparison with the key.
+drop index railwatch.destinations_keyed;
+create index destinations_keyed on railwatch.destinations (family, keyed_seq) where keyed_seq is not null;
 
 insert into railwatch.rights (role, object, privileges)
 select role, 'function railwatch.feed_end', 'execute'

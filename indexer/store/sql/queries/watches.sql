@@ -23,7 +23,7 @@ order by keyed_seq fetch first $3 rows with ties
 update railwatch.rails r
 set neighbours_seq = coalesce((
     select keyed_seq from railwatch.destinations
-    where family = r.family and address_key is not null and keyed_at <= now() - interval '1 hour'
+    where family = r.family and keyed_seq is not null and keyed_at <= now() - interval '1 hour'
     order by keyed_seq desc limit 1), 0)
 where name = $1 and neighbours_seq is null
 

@@ -1,0 +1,309 @@
+"""Short courses of events in which two mechanisms meet, and which chance alone would bring once in a thousand stories.
+
+Each is a list of verbs of `World`, which stories begin with and weave between others. ``n``, from 0 to 7, varies it.
+Orders are numbered from the newest.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Call = tuple[str, Mapping[str, Any]]
+Episode = Callable[[int], Iterator[Call]]
+
+FOLLOWED: Call = ("is_followed", {"within": 1000})
+SEEN: Call = ("is_seen", {})
+WATCHED: Call = ("is_watched", {})
+
+
+def _breathes(milliseconds: int) -> Call:
+    return "breathes", {"milliseconds": milliseconds}
+
+
+def _mines(blocks: int, change: int = 0) -> Call:
+    return "mines", {"blocks": blocks, "change": change}
+
+
+def _pays(amount: int = 100, maturity: int = 1) -> Call:
+    return "pays", {"order": 0, "amount": amount, "maturity": maturity}
+
+
+def _registers(**more: Any) -> Iterator[Call]:
+    yield "registers", {"amount": 100, **more}
+    yield WATCHED
+
+
+def _nobody_answers() -> Iterator[Call]:
+    for node in range(3):
+        yield "troubles", {"node": node, "kind": "down"}
+
+
+def _is_paid(blocks: int = 3) -> Iterator[Call]:
+    yield from _registers()
+    yield _pays()
+    yield _mines(blocks)
+    yield FOLLOWED
+
+
+def changes_in_its_block(n: int) -> Iterator[Call]:
+    """What waits, and is known, is mined with another content."""
+    yield from _registers()
+    yield from _registers()
+    yield _pays()
+    yield SEEN
+    yield _mines(1, change=1 + n % 5)
+    yield FOLLOWED
+
+
+def changes_in_a_reorg(n: int) -> Iterator[Call]:
+    """What a block has paid pays something else in the block that takes its place."""
+    yield from _registers()
+    yield from _is_paid(1)
+    yield "reorgs", {"depth": 1, "fate": "changed", "change": 2 * n}
+    yield FOLLOWED
+
+
+def ripens(n: int) -> Iterator[Call]:
+    """A payment that cannot be spent before some depth is followed from block to block."""
+    yield from _registers()
+    yield _pays(maturity=3)
+    for _ in range(4 + n):
+        yield _mines(1)
+        yield FOLLOWED
+
+
+def comes_late_and_old(n: int) -> Iterator[Call]:
+    """Blocks that a daemon could not read have grown old by the time that it can."""
+    yield from _registers()
+    yield from _nobody_answers()
+    yield _pays()
+    yield _mines(3 + n)
+    yield "time_passes", {"seconds": 5000}
+    yield "heals", {"node": None}
+    yield "has_read", {}
+
+
+def is_paid_unseen(n: int) -> Iterator[Call]:
+    """A payment in time is in a block that nobody could read before the window closed."""
+    yield from _registers(expires=60, basis="block_time" if n % 2 else "first_seen")
+    yield from _nobody_answers()
+    yield _pays()
+    yield _mines(1)
+    yield "time_passes", {"seconds": 500}
+    yield _breathes(60)
+    yield "heals", {"node": None}
+    yield _breathes(60)
+
+
+def is_paid_before_it_is_watched(n: int) -> Iterator[Call]:
+    """A payment in time came before the address was in the watch, and the window closes meanwhile."""
+    yield "pays_first", {"amount": 100}
+    yield _mines(1)
+    yield FOLLOWED
+    yield "troubles", {"node": 0, "kind": "slow", "size": 4}
+    yield "registers", {"amount": 100, "known": -1, "expires": 60, "basis": "block_time" if n % 2 else "first_seen"}
+    yield _breathes(n)
+    yield "time_passes", {"seconds": 500}
+    yield _breathes(60)
+
+
+def is_paid_by_a_late_block(n: int) -> Iterator[Call]:
+    """A payment in time is in a block that comes after the window closed, with a timestamp before that."""
+    yield from _registers(expires=60, basis="block_time" if n % 2 else "first_seen")
+    yield FOLLOWED
+    yield "is_paid_by_a_late_block", {"order": 0}
+    yield FOLLOWED
+
+
+def closes_unseen(n: int) -> Iterator[Call]:
+    """Watching would end, by the clock, while blocks of its time are unread."""
+    yield from _registers(expires=60, closes=60)
+    yield from _nobody_answers()
+    yield _pays()
+    yield _mines(1 + n % 3)
+    yield "time_passes", {"seconds": 500}
+    yield _breathes(120)
+    yield "heals", {"node": None}
+
+
+def closes_over_a_payment(n: int) -> Iterator[Call]:
+    """Watching would end while a payment waits, or can still be undone."""
+    yield from _registers(expires=60, closes=60)
+    if n % 4 > 1:
+        yield "pays", {"order": 0, "amount": 100, "gold": True}
+    else:
+        yield _pays()
+    if n % 2:
+        yield _mines(1)
+    yield SEEN
+    yield FOLLOWED
+    yield "time_passes", {"seconds": 500}
+    yield FOLLOWED
+    yield _breathes(150)
+    # What is closed is no longer in the index of a daemon that starts.
+    yield "restarts", {"with_gold": True}
+    yield FOLLOWED
+    if n % 2:
+        yield "reorgs", {"depth": 1, "fate": "kept"}
+    yield _mines(2)
+    yield FOLLOWED
+
+
+def is_given_back_by_choice(n: int) -> Iterator[Call]:
+    """Part of a settled order is given back, as a discount."""
+    yield from _is_paid()
+    yield "refunds", {"order": 0, "amount": 10 + 10 * n}
+    if n % 2:
+        yield _pays(60)
+        yield _mines(3)
+    yield FOLLOWED
+
+
+def is_given_back_before_the_rest(n: int) -> Iterator[Call]:
+    """A part payment is given back, and then the rest comes."""
+    yield from _registers()
+    yield _pays(60)
+    yield _mines(3)
+    yield FOLLOWED
+    yield "refunds", {"order": 0, "amount": 60 if n % 2 else 10}
+    yield _pays(40 if n % 3 else 100)
+    yield _mines(3)
+    yield FOLLOWED
+
+
+def is_undone(n: int) -> Iterator[Call]:
+    """A reorg takes a payment away after the order was settled."""
+    yield from _is_paid(2 + n % 2)
+    if n % 3 == 2:
+        yield "holds", {"order": 0}
+    yield "reorgs", {"depth": 4, "fate": ("lost", "back", "half")[n % 3]}
+    yield FOLLOWED
+
+
+def is_cancelled_first(n: int) -> Iterator[Call]:
+    """Money comes for an order that was cancelled."""
+    yield from _registers()
+    yield "cancels", {"order": 0}
+    yield _pays()
+    yield _mines(1 + n % 3)
+    yield FOLLOWED
+
+
+def registers_what_was_paid(n: int) -> Iterator[Call]:
+    """An address is paid, and registered some blocks, or some minutes, later."""
+    yield "pays_first", {"amount": 100}
+    yield _mines(1 + n % 4)
+    yield FOLLOWED
+    if n % 2:
+        yield "time_passes", {"seconds": 500}
+        yield FOLLOWED
+    yield from _registers(known=-1, accept=(600, 0, 60)[n % 3])
+
+
+def is_taken_over(n: int) -> Iterator[Call]:
+    """A daemon that stood by, and was there before a registration, follows from now on."""
+    yield "gets_a_standby", {}
+    yield FOLLOWED
+    yield _breathes(60)
+    yield from _registers()
+    if n % 2:
+        yield "lets_leases_run_out", {}
+        yield _breathes(60)
+    else:
+        yield "loses_a_daemon", {"which": 0}
+    yield _pays()
+    yield _mines(1 + n % 3)
+    yield FOLLOWED
+
+
+def goes_on_without_its_lease(n: int) -> Iterator[Call]:
+    """A daemon that was taken for dead goes on, beside the one that follows now."""
+    yield "gets_a_standby", {}
+    yield FOLLOWED
+    yield from _registers()
+    yield _pays()
+    yield "lets_leases_run_out", {}
+    for _ in range(10):
+        yield _breathes(3 + n)
+        yield _mines(1)
+    yield FOLLOWED
+
+
+def loses_the_newest(n: int) -> Iterator[Call]:
+    """A replica takes over that has not got the last lines, and a consumer had read them."""
+    yield from _registers()
+    yield "is_copied", {}
+    yield FOLLOWED
+    yield _pays()
+    yield _mines(1 + n % 3)
+    yield FOLLOWED
+    yield "is_read", {}
+    yield "fails_over", {}
+    yield FOLLOWED
+    if n % 2:
+        yield "is_read", {}
+    yield from _registers()
+    yield _pays(60)
+    yield _mines(1)
+    yield FOLLOWED
+    yield "is_read", {}
+
+
+def flaps(n: int) -> Iterator[Call]:
+    """The chain shows another branch for a moment, while somebody looks back."""
+    yield from _registers()
+    yield _mines(3)
+    yield FOLLOWED
+    yield "rescans", {"start": 0}
+    yield "flaps", {"order": 0, "depth": 2 + n % 2, "times": 2, "milliseconds": 4 + 2 * n}
+    yield FOLLOWED
+
+
+def is_lied_to(n: int) -> Iterator[Call]:
+    """One node of several makes up a payment, deep below blocks of its own."""
+    yield from _registers()
+    yield "lies", {"node": n % 3, "order": 0, "back": n % 2, "blocks": (3, 12)[n % 2], "early": n % 4 > 1}
+    yield _breathes(150)
+
+
+def is_mined_while_asked(n: int) -> Iterator[Call]:
+    """A block takes what waits between two answers of a slow node."""
+    yield from _registers()
+    yield "troubles", {"node": 0, "kind": "slow", "size": 4}
+    for turn in range(3):
+        yield _pays(40)
+        yield SEEN
+        yield _breathes(3 * n + 7 * turn)
+        yield _mines(1)
+        yield _breathes(60)
+
+
+def is_displaced(n: int) -> Iterator[Call]:
+    """A rival takes the coins of what waits."""
+    yield from _registers()
+    yield _pays()
+    yield SEEN
+    yield "replaces", {"which": -1}
+    yield _breathes(40) if n % 2 else _mines(1)
+    yield FOLLOWED
+
+
+def loses_an_asset(n: int) -> Iterator[Call]:
+    """An asset leaves the configuration while an order asks for it."""
+    yield from _registers(gold=True)
+    yield "restarts", {"with_gold": False}
+    yield FOLLOWED
+    yield "pays", {"order": 0, "amount": 100, "gold": True}
+    yield _mines(1 + n % 3)
+    yield FOLLOWED
+
+
+EPISODES: Mapping[str, Episode] = {
+    each.__name__: each
+    for each in (
+        changes_in_its_block, changes_in_a_reorg, ripens, comes_late_and_old, is_paid_unseen,
+        is_paid_before_it_is_watched, is_paid_by_a_late_block, closes_unseen, closes_over_a_payment,
+        is_given_back_by_choice, is_given_back_before_the_rest, is_undone, is_cancelled_first,
+        registers_what_was_paid, is_taken_over, goes_on_without_its_lease, loses_the_newest, flaps, is_lied_to,
+        is_mined_while_asked, is_displaced, loses_an_asset,
+    )
+}  # fmt: skip

@@ -1,0 +1,117 @@
+"""What the feed told while it happened: no gap, no torn history, and nothing that was not true at that moment."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import timedelta
+from itertools import pairwise
+from uuid import UUID
+
+from indexer.store.database import Row
+from tests.model.tables import DEEP, IN_BLOCK, SETTLED, SLACK, Tables
+from tests.model.world import LATE_BLOCKS, STALL_AFTER, World
+
+AT_ONCE = timedelta(seconds=1)
+"""What the clocks of the chain and of the database may differ by: far less than two blocks are apart."""
+
+
+def feed_differences(world: World, tables: Tables) -> list[str]:
+    """A gapless feed, connected histories, unique events, and nothing told too early."""
+    wrong = [f"lease: more than one daemon has moved the cursor under epoch {epoch}" for epoch in tables.shared]
+    seqs = [line["seq"] for line in tables.lines]
+    wrong += _misread(world, tables)
+    if seqs != list(range(1, len(seqs) + 1)):
+        wrong.append(f"feed: seqs are {seqs[:3]} ... {seqs[-3:]}, {len(seqs)} of them")
+    subjects: defaultdict[tuple[str, UUID], list[Row]] = defaultdict(list)
+    for line in tables.lines:
+        if line["subject"] in ("invoice", "detection", "exception"):
+            subjects[line["subject"], line["subject_id"]].append(line)
+    for name, lines in subjects.items():
+        for before, after in pairwise(lines):
+            if before["to_state"] != after["from_state"]:
+                wrong.append(f"feed: {name} is torn at seq {after['seq']}")
+    for line in tables.lines:
+        said = tuple(line[each] for each in ("subject", "subject_id", "from_state", "to_state", "reason", "block_hash"))
+        if world.told.setdefault(line["event_id"], said) != said:
+            wrong.append(f"feed: event {line['event_id']} once said {world.told[line['event_id']]}, and now {said}")
+        wrong += early_differences(world, tables, line)
+    for invoice, row in tables.invoices.items():
+        last = [line["to_state"] for line in tables.told.get(invoice, ()) if line["subject"] == "invoice"]
+        if last[-1:] != [row["state"]]:
+            wrong.append(f"feed: invoice {invoice} is {row['state']}, and the feed said {last}")
+    return wrong
+
+
+def _misread(world: World, tables: Tables) -> Iterable[str]:
+    """What consumers elsewhere keep is the feed's beginning."""
+    lines = [(line["seq"], line["event_id"]) for line in tables.lines]
+    for reader in world.readers:
+        if reader.lines != lines[: len(reader.lines)]:
+            yield f"feed: a consumer has read {len(reader.lines)} lines, of which some are not those of the feed"
+
+
+def early_differences(world: World, tables: Tables, line: Row) -> Iterable[str]:
+    """What must never be told, even for a moment: more than the true chain ever showed, or anything while blind."""
+    state, block = line["to_state"], line["block_hash"]
+    if line["subject"] == "detection" and state in DEEP:
+        deep = world.truth.depth(block, line["recorded_at"] + AT_ONCE)
+        needed = world.final_depth if state == "final" else _needed_depth(world, tables, line)
+        if deep < needed:
+            yield f"early: seq {line['seq']} told {state} of block {block[:8]}, no more than {deep} deep by then"
+    if line["subject"] == "detection" and state == "dropped" and not (world.lagged or world.lied):
+        gone = world.truth.absent_at.get(line["tx_id"])
+        if gone is None or gone > line["recorded_at"] + SLACK:
+            yield f"early: seq {line['seq']} told that {line['tx_id'][:8]} is dropped, which has always been there"
+    if line["subject"] == "invoice" and state == "expired":
+        yield from _hasty_expiry(world, tables, line)
+    age = world.truth.age_of_tip(line["recorded_at"])
+    noticed = not any(since <= line["recorded_at"] <= until for since, until in world.unnoticed)
+    if _is_promotion(line) and noticed and age > STALL_AFTER + SLACK.total_seconds():
+        yield f"blind: seq {line['seq']} told {line['subject']} {state} when the newest block was {age:.0f} s old"
+
+
+def _hasty_expiry(world: World, tables: Tables, line: Row) -> Iterable[str]:
+    """A window that is told to be over has no payment in a block of its time that was there to be read."""
+    invoice = line["invoice_id"]
+    covered = {row["id"]: row["covered_from"] or 0 for row in tables.destinations[invoice]}
+    first: dict[UUID, int] = {}
+    for each in tables.told[invoice]:
+        first.setdefault(each["subject_id"], each["seq"])
+    for row in tables.detections.get(invoice, ()):
+        block = world.truth.contents.get(row["block_hash"] or "")
+        if (
+            row["kind"] == "payment" and row["in_time"] and row["state"] in IN_BLOCK and block is not None
+            and block.height >= covered.get(row["destination_id"], 0)
+            and block.time <= tables.invoices[invoice]["expires_at"] - AT_ONCE
+            and _was_awaited(world, tables, line, block.hash)
+            and first.get(row["id"], 0) > line["seq"]
+        ):  # fmt: skip
+            yield f"early: seq {line['seq']} told expired, and {row['tx_id'][:8]} was in block {block.height} in time"
+
+
+def _was_awaited(world: World, tables: Tables, line: Row, block: str) -> bool:
+    """Whether the window was told to be over after the block was there, or before the margin for late blocks was."""
+    invoice = tables.invoices[line["invoice_id"]]
+    # What counts by its first sight waits for no late block where it can be seen before.
+    margin = LATE_BLOCKS if invoice["time_basis"] == "block_time" or not world.chain.rules.mempool else timedelta()
+    waits_until = invoice["expires_at"] + margin
+    return world.truth.depth(block, line["recorded_at"] - AT_ONCE) > 0 or line["recorded_at"] < waits_until - AT_ONCE
+
+
+def _is_promotion(line: Row) -> bool:
+    """Whether the line says more than before; a state may also come back when something else was lost."""
+    if line["cause"] not in ("chain", "clock") or line["reason"] in ("reversed", "orphaned", "replaced", "dropped"):
+        return False
+    if line["subject"] == "detection":
+        return line["to_state"] in DEEP
+    return line["subject"] == "invoice" and line["to_state"] in SETTLED | {"expired"}
+
+
+def _needed_depth(world: World, tables: Tables, line: Row) -> int:
+    """How deep a block has to be for what it pays to be confirmed."""
+    kinds = {row["id"]: row["kind"] for row in tables.detections.get(line["invoice_id"], ())}
+    policy = tables.invoices[line["invoice_id"]]["policy"]
+    block = world.truth.contents.get(line["block_hash"])
+    ripe = max((tx.maturity for tx in (block.txs if block else ()) if tx.id == line["tx_id"]), default=1)
+    if kinds.get(line["subject_id"]) != "payment":
+        return ripe
+    return max(ripe, world.final_depth if policy.get("finalized") else int(policy["confirmations"]))

@@ -6,7 +6,7 @@ memory is needed after a crash: cursor and checkpoints are read back from the la
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -38,6 +38,9 @@ from indexer.store.steps import Acceptance, Position
 
 ANSWERS_MAX = 200
 """Answers that one plan may take: enough to halve any chain many times over."""
+
+HEADS_AGAIN = 2
+"""How often one plan asks for heads again where the node told of a higher one before."""
 
 REACH_FIRST, REACH_GROWS = 64, 4
 """Heights of a span, at first, and the factor by which quick answers stretch it, up to the trait's limit."""
@@ -278,14 +281,20 @@ class Follower:
         """Decide and fetch; asks the node as often as the core wants to know more, within bounds."""
         began = asked = time.monotonic()
         heads = await self._heads()
-        view = View(heads)
+        view, again = View(heads), HEADS_AGAIN
         for _ in range(ANSWERS_MAX):
             step = self._next_step(cursor, checkpoints, view)
             try:
                 if isinstance(step, Idle):
+                    if again and self._tip.is_above(heads.latest):
+                        # Another node may have answered. Where two take turns, it would do so in each plan.
+                        again, heads = again - 1, await self._heads()
+                        view = replace(view, heads=heads)
+                        continue
                     return Plan(step, heads, asked)
                 if isinstance(step, Probe):
-                    view = replace(view, probed={**view.probed, step.height: await self.node.block_at(step.height)})
+                    known = {point.hash for point in (*checkpoints, cursor)} if view.doubt else set()
+                    view = replace(view, probed={**view.probed, step.height: await self._probe(step.height, known)})
                     continue
                 span = step.span if isinstance(step, Scan) else step.branch
                 return Plan(step, heads, asked, await self._scan(span))
@@ -300,6 +309,15 @@ class Follower:
                 asked, heads = time.monotonic(), await self._heads()
                 view = View(heads, doubt=True)
         raise Behind(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
+
+    async def _probe(self, height: int, known: Collection[str]) -> BlockRef:
+        """Ask for the block at ``height``; once more if it is one of ``known``, of which the node has said otherwise.
+
+        Behind one address, one node may stand on a branch that another one has left. Where they take turns, each plan
+        would put this question to the one that stands still, and the rail would never find where the other one left.
+        """
+        told = await self.node.block_at(height)
+        return told if told.hash not in known else await self.node.block_at(height)
 
     async def _heads(self) -> Heads:
         heads = await self.node.heads()

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -32,8 +32,8 @@ from indexer.redaction import hidden
 REST_FIRST, REST_MOST = 0.2, 10.0
 """Seconds that a failing node rests, at first and at most; jittered, so that many daemons do not return as one."""
 
-LOOK_ABOVE = 4
-"""Questions for heads that tell no higher one, after which the block above the highest is asked for."""
+ASK_TWICE = 16
+"""Questions for heads that tell no higher one, after which the next one is put twice."""
 
 AWAY_AFTER = 5.0
 """Seconds of failing after which a node has no vote: two or three tries in a row. A busy node (a large block, a pause
@@ -99,27 +99,22 @@ class Node:
         return await self._guarded(lambda: question(adapter))
 
     async def heads(self) -> Heads:
-        """Ask for its heads, and now and then, while they stand still, for the block above the highest one.
+        """Ask for its heads; once more now and then, while they stand still.
 
         Behind one address several nodes may take turns (HAZARDS E19). If a round of the daemon asks an even number of
         questions, the node that stands still answers all questions for heads, and nobody hears of the tip: the one
-        question more breaks that rhythm, and finds what the other node has. Raises as `ask`.
+        question more breaks that rhythm, and the next node answers it. Raises as `ask`.
         """
         heads = await self.ask(lambda adapter: adapter.heads())
+        if heads.latest.height <= self._highest:
+            self._quiet += 1
+            if self._quiet % ASK_TWICE == 0:
+                with suppress(RailUnavailable, BlockGone, RailFault):
+                    again = await self.ask(lambda adapter: adapter.heads())
+                    heads = again if again.latest.height > heads.latest.height else heads
         if heads.latest.height > self._highest:
             self._highest, self._quiet = heads.latest.height, 0
-            return heads
-        self._quiet += 1
-        if self._quiet % LOOK_ABOVE:
-            return heads
-        try:
-            above = await self.ask(lambda adapter: adapter.block_at(self._highest + 1))
-        except (RailUnavailable, BlockGone, RailFault):
-            return heads
-        if above.height <= max(self._highest, heads.latest.height):
-            return heads
-        self._highest, self._quiet = above.height, 0
-        return replace(heads, latest=above)
+        return heads
 
     async def _guarded(self, act: Callable[[], Awaitable[Answer]]) -> Answer:
         try:

@@ -119,6 +119,10 @@ class Tip:
         if head.height >= self._height or now - self._told_at > LAG_ALLOWED:
             self._height, self._told_at = head.height, now
 
+    def is_above(self, head: BlockRef) -> bool:
+        """Return whether the node told of a block above ``head`` a while ago."""
+        return self._height > head.height
+
     def claimed(self, heads: Heads) -> Heads:
         """Add to ``heads`` what was told before and is above them: it may hold a payment, so nothing is covered yet."""
         claim = max(self._height, heads.claimed_height or -1)

@@ -9,7 +9,7 @@ import pytest
 
 from adapters import bitcoin, evm, solana
 from indexer.conformance import WatchSet
-from indexer.daemon.node import LOOK_ABOVE, Node
+from indexer.daemon.node import ASK_TWICE, Node
 from indexer.rail import AssetId, AssetSpec, ChainId, RailAdapter, RailSettings, Scanned, Span
 from indexer.rail.again import OTHERS, ask_again
 from indexer.rail.errors import BlockGone, NotYet, RailUnavailable
@@ -80,7 +80,7 @@ async def test_a_head_is_found_though_the_node_that_stands_still_answers_each_qu
         height = (await node.heads()).latest.height
         balancer.mine()
         assert balancer.head[0] == height + 1
-        for _ in range(LOOK_ABOVE):
+        for _ in range(ASK_TWICE):
             first = iter([True])
             balancer.choice = lambda _method, _peer, first=first: next(first, False)
             heads = await node.heads()

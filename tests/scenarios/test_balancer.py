@@ -15,7 +15,7 @@ from indexer.config import Config
 from indexer.daemon import steadiness
 from indexer.rail import http
 from indexer.store.database import Database
-from tests.nodes.turns import WAYS
+from tests.nodes.turns import WAYS, in_turn
 from tests.scenarios.balancer import AMOUNT, FAMILIES, KINDS, Balancer
 from tests.scenarios.stage import Placed, Stage
 
@@ -114,6 +114,38 @@ async def test_a_rail_behind_a_balancer_follows_or_says_why_not(
         if follows:
             assert paid == ["paid", "paid"]
             assert await stage.state(stranger) == "created"
+        await stage.audit()
+
+
+@pytest.mark.parametrize("phase", [0, 1])
+@pytest.mark.parametrize("family", ["bitcoin", "evm"])
+async def test_a_rail_leaves_a_branch_that_one_of_two_nodes_stands_still_on(
+    database: Database, family: str, phase: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was led there while only that node answered. Then both take turns, and the other one's branch is longer.
+
+    On Solana these nodes call each block final at once, so that there no other branch can be taken at all.
+    """
+    monkeypatch.setattr(steadiness, "LAG_ALLOWED", ALLOWED)
+    balancer = FAMILIES[family]()
+    async with balancer.server:
+        stage = BalancedStage(database, [])
+        stage.balancer = balancer
+        await stage.start()
+        try:
+            one, stranger = await stage.asks(ONE), await stage.asks(STRANGER)
+            balancer.begin("another branch", lambda _method, _peer: True, STRANGER)
+            # On Bitcoin's family it is a reward, and no payment before it has ripened (HAZARDS B7).
+            await stage.becomes(stranger, "confirming" if family == "bitcoin" else "paid")
+            balancer.pay(ONE)
+            for _ in range(5):
+                balancer.mine()
+            balancer.choice = in_turn(phase)
+            await stage.becomes(one, "paid")
+            await stage.follows()
+            assert await stage.state(stranger) == "created"
+        finally:
+            await stage.stop()
         await stage.audit()
 
 

@@ -25,6 +25,7 @@ from tests.consumers.test_fulfil import PROGRAM, TABLES
 from tests.deliver.receiver import SECRET, Receiver, receiver
 from tests.deliver.shop import until
 from tests.deliver.test_delivery import in_order
+from tests.folders import database_folder
 from tests.scenarios.evm_stage import EvmStage
 from tests.scenarios.stage import Placed
 
@@ -50,7 +51,7 @@ timeout = 2
 @pytest.fixture
 def own_folder() -> Iterator[Path]:
     """A folder that the server's account can reach."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield Path(name)
 

@@ -20,6 +20,7 @@ from tests.deliver.process import deliverer, write_config
 from tests.deliver.receiver import OLD_SECRET, SECRET, Got, accept, receiver
 from tests.deliver.shop import Shop, furnish, until, webhook
 from tests.deliver.test_delivery import in_order
+from tests.folders import database_folder
 
 
 @asynccontextmanager
@@ -115,7 +116,7 @@ async def _has_failed(shop: Shop) -> bool:
 @pytest.fixture
 def own_folder() -> Iterator[Path]:
     """A folder that the server's account can reach."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield Path(name)
 

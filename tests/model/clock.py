@@ -16,21 +16,22 @@ from types import ModuleType
 from typing import Any
 
 from indexer.store import database
+from tests.model.sessions import Sessions
 
-SCALE = 50
+SCALE = 25
 """The literal sleeps of the rail's loops are this much shorter."""
 
 PAUSES: dict[str, dict[str, float]] = {
-    "indexer.daemon.alarms": {"LOOK_EVERY": 0.05},
+    "indexer.daemon.alarms": {"LOOK_EVERY": 0.08},
     "indexer.daemon.cross_check": {"COMPARE_SECONDS": 0.2},
-    "indexer.daemon.database": {"RETRY_EVERY": 0.05},
-    "indexer.daemon.follower": {"CLOCK_INTERVAL": 0.03, "HELD_POLL": 0.02},
+    "indexer.daemon.database": {"RETRY_EVERY": 0.05, "CONNECTIONS": 3},
+    "indexer.daemon.follower": {"CLOCK_INTERVAL": 0.05, "HELD_POLL": 0.02},
     "indexer.daemon.isolation": {"ASIDE_FIRST": 0.05, "ASIDE_LONGEST": 0.1},
     "indexer.daemon.node": {"REST_FIRST": 0.01, "REST_MOST": 0.05},
     "indexer.daemon.nodeset": {"WITNESS_SECONDS": 0.2, "REREAD_SECONDS": 0.2},
     "indexer.daemon.rescan": {"RETRY_FIRST": 0.05, "RETRY_LONGEST": 0.1},
     "indexer.daemon.runner": {"LONGEST_PAUSE": 0.2},
-    "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.05, "COUNT_EVERY": 600.0},
+    "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.08, "COUNT_EVERY": 600.0},
     "indexer.supervision": {"PAUSE_FIRST": 0.05, "PAUSE_LONGEST": 0.1},
 }
 """Seconds, by module and constant. A constant that was renamed fails the model at once, so that it stays quick."""
@@ -100,8 +101,8 @@ def _datetime_of(clock: StoryClock) -> type[datetime]:
 
 
 @contextmanager
-def story_time(clock: StoryClock) -> Iterator[None]:
-    """Let the daemon's modules read ``clock``, and pause for less, until the context ends."""
+def story_time(clock: StoryClock, sessions: Sessions) -> Iterator[None]:
+    """Let the daemon's modules read ``clock``, pause for less and take ``sessions``, until the context ends."""
     import indexer.daemon.supervisor  # noqa: F401  # all modules of the daemon, before they are patched
 
     saved: list[tuple[ModuleType, str, Any]] = []
@@ -128,6 +129,7 @@ def story_time(clock: StoryClock) -> Iterator[None]:
     runner = importlib.import_module("indexer.daemon.runner")
     put(runner, "asyncio", _Asyncio())
     put(runner, "Listener", _listener_of(runner.Listener))
+    put(database, "asyncpg", sessions)
     paths = [database.BOUNDS, database.SESSION]
     usual = [settings["search_path"] for settings in paths]
     for settings in paths:

@@ -35,10 +35,11 @@ class Harness:
 
     def __enter__(self) -> "Harness":
         self._runner = asyncio.Runner()
-        self._time = story_time(self.clock)
+        self.server = Server()
+        self._time = story_time(self.clock, self.server.sessions)
         self._time.__enter__()
         self._stack = AsyncExitStack()
-        self.server = self.run(self._stack.enter_async_context(Server()))
+        self.run(self._stack.enter_async_context(self.server))
         return self
 
     def __exit__(self, *_: object) -> None:

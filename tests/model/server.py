@@ -1,17 +1,21 @@
-"""A Postgres of the model's own, with a clock that stories move, and a new database for each story in milliseconds."""
+"""A Postgres of the model's own, with a clock that stories move, and an empty database for each in milliseconds."""
 
 import asyncio
+import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
 import asyncpg
 
+from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
 from tests.model.clock import SEARCH_PATH
+from tests.model.sessions import Sessions
 
 CLOCK = """
 create schema model;
@@ -39,26 +43,72 @@ select p.oid::regprocedure::text from pg_proc p
 where p.pronamespace = 'railwatch'::regnamespace and p.proconfig::text like '%search_path%'
 """
 
-READY = 2
-"""Databases that are made in advance, while a story runs."""
+EMPTY = """
+do $$
+declare
+    each record;
+begin
+    create table model.initial (name text, content jsonb);
+    for each in select oid::regclass as name from pg_class
+        where relnamespace in ('railwatch'::regnamespace, 'model'::regnamespace) and relkind = 'r'
+          and relname <> 'initial' loop
+        execute format('insert into model.initial select %L, to_jsonb(t) from %s t', each.name, each.name);
+    end loop;
+    -- What forbids to delete does so in every session but in the one that empties.
+    for each in select tgrelid::regclass as name, tgname from pg_trigger
+        where tgenabled = 'A' and not tgisinternal and tgparentid = 0 loop
+        execute format('alter table %s enable trigger %I', each.name, each.tgname);
+    end loop;
+end $$;
+create function model.empty() returns void language plpgsql set session_replication_role = replica as $$
+declare
+    each record;
+begin
+    for each in select oid::regclass as name from pg_class
+        where relnamespace in ('railwatch'::regnamespace, 'model'::regnamespace) and relkind = 'r'
+          and relname <> 'initial' loop
+        execute format('delete from %s', each.name);
+        if exists (select from model.initial i where i.name = each.name::text) then
+            execute format(
+                'insert into %1$s overriding system value select (jsonb_populate_record(null::%1$s, i.content)).* '
+                'from model.initial i where i.name = %1$L', each.name);
+        end if;
+    end loop;
+    perform setval(oid::regclass, 1, false) from pg_class
+    where relnamespace = 'railwatch'::regnamespace and relkind = 'S';
+end $$;
+"""
+"""Makes a used database what it was when its template was made. No file changes, so that plans stay good."""
+
+STORIES = 200
+"""Stories that a database serves. What was deleted stays in its files."""
+
+KEPT = 3
+"""Databases that wait for a story."""
+
+MEMORY = Path("/dev/shm")
+"""Where files cost less than on a disk: a database has a thousand of them."""
 
 
 class Server:
-    """Makes databases with the schema in them. What is written to them survives no crash: nothing waits for a disk."""
+    """Has databases with the schema in them. What is written to them survives no crash: nothing waits for a disk."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="railwatch-model-"))
+        in_memory = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
+        self._folder = Path(tempfile.mkdtemp(prefix="railwatch-model-", dir=in_memory))
         # The server runs as another user when we are root.
         self._folder.chmod(0o711)
         self._postgres = EmbeddedPostgres(self._folder / "data")
-        self._ready: list[asyncio.Task[str]] = []
+        self._free: list[str] = []
+        self._served: Counter[str] = Counter()
+        self.sessions = Sessions()
         self._chores: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._dsn = await self._postgres.start()
         self._admin = await asyncpg.connect(self._dsn, database="postgres")
-        for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off"):
+        for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "autovacuum = off"):
             await self._admin.execute(f"alter system set {setting}")
         await self._admin.execute("select pg_reload_conf()")
         await self._admin.execute(f"alter role current_user set search_path = {SEARCH_PATH}")
@@ -69,12 +119,14 @@ class Server:
             await connection.execute(STEPS)
             for row in await connection.fetch(PATHS):
                 await connection.execute(f"alter function {row[0]} set search_path = {SEARCH_PATH}")
+            await connection.execute(EMPTY)
         finally:
             await connection.close()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.gather(*self._ready, *self._chores, return_exceptions=True)
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        self.sessions.leave_all()
         await self._admin.close()
         await self._postgres.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -85,12 +137,22 @@ class Server:
 
     async def take(self) -> str:
         """Return the name of a database that holds the schema and nothing else."""
-        while len(self._ready) <= READY:
-            self._ready.append(asyncio.create_task(self.copy("railwatch")))
-        return await self._ready.pop(0)
+        name = self._free.pop() if self._free else await self.copy("railwatch")
+        self._served[name] += 1
+        return name
+
+    async def give_back(self, name: str) -> None:
+        """Empty a database for another story; nobody uses it any more."""
+        if self._served[name] >= STORIES or len(self._free) >= KEPT:
+            self._drop_soon(name)
+            return
+        async with Database(self.dsn(name), size=1) as database:
+            await database.value("select model.empty()")
+        self._free.append(name)
 
     async def copy(self, source: str) -> str:
         """Copy a database to which nobody is connected; returns the copy's name."""
+        await self.sessions.leave(source)
         name = f"story_{uuid4().hex[:12]}"
         async with self._turn:
             await self._admin.execute(f"create database {name} template {source} strategy file_copy")
@@ -102,12 +164,12 @@ class Server:
         async with self._turn:
             await self._admin.execute(others, name, but)
 
-    def drop(self, name: str) -> None:
-        """Drop a database, whoever is connected, in its own time."""
+    def _drop_soon(self, name: str) -> None:
         chore = asyncio.create_task(self._drop(name))
         self._chores.add(chore)
         chore.add_done_callback(self._chores.discard)
 
     async def _drop(self, name: str) -> None:
+        await self.sessions.leave(name)
         async with self._turn:
             await self._admin.execute(f"drop database if exists {name} with (force)")

@@ -1,4 +1,8 @@
-"""Random stories end in the exact ledger: see `tests/model/__init__.py`, and `make model` for many more of them."""
+"""Random stories end in the exact ledger: see `tests/model/__init__.py`, and `make model` for many more of them.
+
+A story that fails is told at once, and kept in a file: `python -m tests.model --replay FILE` plays it again. The same
+seed in `python -m tests.model` makes it shorter first.
+"""
 
 import os
 from collections.abc import Iterator
@@ -25,4 +29,6 @@ def harness() -> Iterator[Harness]:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_whatever_happens_the_ledger_is_exact_in_the_end(harness: Harness, part: int) -> None:
     Model.harness = harness
-    run_state_machine_as_test(seed(SEED * PARTS + part)(Model), settings=model_settings(max(1, EXAMPLES // PARTS)))
+    run_state_machine_as_test(
+        seed(SEED * PARTS + part)(Model), settings=model_settings(max(1, EXAMPLES // PARTS), shrink=False)
+    )

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
@@ -44,6 +45,9 @@ NOTICED_WITHIN = 20.0
 
 BEGINS_WITHIN, SEEN_WITHIN = 60.0, 2.0
 """Seconds of real time in which a first daemon follows its rail, and in which one sees what waits for a block."""
+
+POLL = 0.008
+"""Seconds between two looks at whether something has come about."""
 
 LATE_BLOCKS = timedelta(seconds=5)
 """For how long after the end of a window a block of that time may still come: a rail's `time_margin`."""
@@ -256,16 +260,15 @@ class World:
         async with asyncio.timeout(BEGINS_WITHIN):
             while not await self.is_at_tip():
                 self.raise_for_dead_daemons()
-                await asyncio.sleep(0.004)
+                await asyncio.sleep(POLL)
 
     async def __aexit__(self, *_: object) -> None:
         for name in list(self.daemons):
             with suppress(Exception):
                 await self.stop(name)
         await self.database.close()
-        self.server.drop(self.name)
-        if self.backup is not None:
-            self.server.drop(self.backup[0])
+        for name in (self.name, *(self.backup or ())[:1]):
+            await self.server.give_back(name)
         forget(RAIL)
 
     async def _open(self, name: str) -> None:
@@ -306,8 +309,8 @@ class World:
 
     def start(self) -> str:
         """Start a daemon, which stands by while another one follows the rail; returns its name."""
-        self.named += 1
-        name = f"daemon{self.named}"
+        # The name of one that has ended is free again, and its sessions with it.
+        name = next(name for name in map("daemon{}".format, count(1)) if name not in self.daemons)
 
         async def run() -> None:
             while True:
@@ -368,7 +371,7 @@ class World:
         """Ask for ``condition`` until it holds, for ``seconds`` at most. No question is broken off on its session."""
         ends = time.monotonic() + seconds
         while not await condition() and time.monotonic() < ends:  # noqa: ASYNC110 - it is in a database
-            await asyncio.sleep(0.004)
+            await asyncio.sleep(POLL)
 
     def order(self, number: int) -> Order | None:
         """Return an order by its number, which wraps around and counts from the newest; None without orders."""
@@ -773,7 +776,7 @@ class World:
         with suppress(TimeoutError):
             async with asyncio.timeout(SEEN_WITHIN):
                 while not (name in self.watchers and self.watchers[name].is_ready):  # noqa: ASYNC110 - another thing's
-                    await asyncio.sleep(0.004)
+                    await asyncio.sleep(POLL)
 
     @verb
     async def loses_a_daemon(self, *, which: int) -> None:
@@ -798,7 +801,7 @@ class World:
         await self.stop_all()
         await self.database.close()
         if self.backup is not None:
-            self.server.drop(self.backup[0])
+            await self.server.give_back(self.backup[0])
         self.backup = await self.server.copy(self.name), self.acts.copy()
         await self._open(self.name)
         self.start()
@@ -810,7 +813,7 @@ class World:
             return
         await self.stop_all()
         await self.database.close()
-        self.server.drop(self.name)
+        await self.server.give_back(self.name)
         (name, self.acts), self.backup = self.backup, None
         await self._open(name)
         self.start()

@@ -1,0 +1,105 @@
+"""Sessions that outlive a daemon: most of what a story cost Postgres was to plan the same statements in new sessions.
+
+A pool lends them, and keeps them for the next daemon of the same name. One that was in the middle of something when its
+daemon ended is closed, so that Postgres rolls back what a dead daemon leaves, as it does elsewhere. The connection
+that holds a lease, and the one that listens, belong to no pool, and end with their daemon.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncpg
+
+Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class Sessions:
+    """What stands in for the module `asyncpg` in `indexer.store.database`; only its pools are others."""
+
+    def __init__(self) -> None:
+        self.idle: defaultdict[Key, list[Any]] = defaultdict(list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncpg, name)
+
+    async def create_pool(
+        self, dsn: str, *, max_size: int, init: Callable[[Any], Awaitable[None]], server_settings: Mapping[str, str],
+        command_timeout: float, **_: object,
+    ) -> "KeptPool":  # fmt: skip
+        """Return a pool that takes idle sessions of the same address and settings before it opens one."""
+
+        async def connect() -> Any:
+            connection = await asyncpg.connect(
+                dsn, timeout=10, command_timeout=command_timeout, server_settings=dict(server_settings)
+            )
+            await init(connection)
+            return connection
+
+        return KeptPool(self.idle[dsn, tuple(sorted(server_settings.items()))], connect, max_size)
+
+    async def leave(self, database: str) -> None:
+        """Close every idle session on a database, and wait until Postgres has ended them."""
+        for (dsn, _), idle in self.idle.items():
+            if f"/{database}?" in dsn:
+                kept, idle[:] = list(idle), []
+                await asyncio.gather(*(each.close(timeout=5) for each in kept), return_exceptions=True)
+
+    def leave_all(self) -> None:
+        """Close every idle session."""
+        for idle in self.idle.values():
+            while idle:
+                idle.pop().terminate()
+
+
+class KeptPool:
+    """The part of `asyncpg.Pool` that `Database` needs. ``idle`` is shared with all pools of the same key."""
+
+    def __init__(self, idle: list[Any], connect: Callable[[], Awaitable[Any]], size: int) -> None:
+        self._idle, self._connect = idle, connect
+        self._turns = asyncio.Semaphore(size)
+        self._lent: set[Any] = set()
+        self._is_closed = False
+
+    async def acquire(self, *, timeout: float) -> Any:
+        """Return a session, once fewer than ``size`` are lent. Raises TimeoutError, asyncpg.InterfaceError."""
+        async with asyncio.timeout(timeout):
+            await self._turns.acquire()
+        try:
+            self._raise_if_closed()
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.is_closed():
+                    break
+            else:
+                connection = await self._connect()
+                if self._is_closed:
+                    connection.terminate()
+                    self._raise_if_closed()
+        except BaseException:
+            self._turns.release()
+            raise
+        self._lent.add(connection)
+        return connection
+
+    def _raise_if_closed(self) -> None:
+        if self._is_closed:
+            raise asyncpg.InterfaceError("pool is closed")
+
+    async def release(self, connection: Any, *, timeout: float) -> None:
+        """Keep the session, unless its last statement or transaction is not over."""
+        self._lent.discard(connection)
+        task = asyncio.current_task()
+        is_broken_off = task is not None and task.cancelling() > 0
+        if connection.is_closed() or is_broken_off or connection.is_in_transaction():
+            connection.terminate()
+        else:
+            self._idle.append(connection)
+        self._turns.release()
+
+    def terminate(self) -> None:
+        """Lend no more, and close what is lent."""
+        self._is_closed = True
+        for connection in self._lent:
+            connection.terminate()

@@ -164,6 +164,7 @@ async def traffic(stage: EvmStage, placed: list[Placed], enough: asyncio.Event) 
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_killed_in_turn_they_lose_nothing_and_double_nothing(own_folder: Path, tmp_path: Path) -> None:
     async with company(own_folder, tmp_path) as they:
         stage = they.stage

@@ -68,6 +68,7 @@ async def test_killed_between_sending_and_recording_it_repeats_under_the_same_id
     assert second
 
 
+@pytest.mark.long
 async def test_killed_again_and_again_it_loses_nothing_and_keeps_each_invoices_order(
     shop: Shop, tmp_path: Path
 ) -> None:

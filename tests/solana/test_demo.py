@@ -14,6 +14,7 @@ from tests.folders import database_folder
 pytestmark = pytest.mark.solana
 
 
+@pytest.mark.long
 def test_every_story_is_as_expected() -> None:
     """On a real daemon and a real Postgres; and nothing is left behind."""
     with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as folder:

@@ -20,7 +20,6 @@ import pytest
 from indexer.store import binaries
 from indexer.store.binaries import WHEEL_PARTS, Account
 from indexer.store.embedded import EmbeddedPostgres, EmbeddedPostgresError, dsn_of_running
-from tests.folders import database_folder
 
 REPOSITORY = Path(__file__).parents[2]
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
@@ -46,7 +45,7 @@ threading.Event().wait()
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that the server's account can reach; pytest's own is closed to everybody but us."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-test-", dir=database_folder()) as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-test-") as name:
         folder = Path(name)
         folder.chmod(0o711)
         yield folder

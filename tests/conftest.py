@@ -15,6 +15,7 @@ import structlog
 from adapters.bitcoin.daemonnode import NodeMissing
 from adapters.evm.anvil import AnvilMissing
 from adapters.solana.process import DevnodeMissing
+from indexer.rail.pacing import forget_paces
 from indexer.redaction import forget
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
@@ -63,10 +64,11 @@ def _skipping_without_a_node() -> Generator[None, None, None]:
 
 
 @pytest.fixture(autouse=True)
-def no_secrets_of_others() -> Iterator[None]:
-    """What one test's configuration hides is not hidden from the next one."""
+def nothing_of_others() -> Iterator[None]:
+    """What one test's configuration hides is not hidden from the next one, and no endpoint has a past."""
     yield
     forget()
+    forget_paces()
 
 
 NOT_DURABLE = ("fsync = off", "full_page_writes = off")

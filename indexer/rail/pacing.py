@@ -107,6 +107,11 @@ def pace_of(url: str) -> Pace:
     return _paces.setdefault(url, Pace())
 
 
+def forget_paces() -> None:
+    """Forget every endpoint, for tests: one may get the port of another, and would wait for that one's pause."""
+    _paces.clear()
+
+
 RETRY_AFTER_MOST = 7 * 86_400.0
 """Seconds. A longer one is a mistake, and who plans with it bounds it again."""
 

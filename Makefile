@@ -44,7 +44,7 @@ test: setup  ## stories against real nodes and Postgres, and the model tests of 
 	$(BIN)/coverage report --fail-under=100 --skip-covered
 	$(BIN)/pytest -m "not long" --numprocesses=$(WORKERS) --dist=worksteal --ignore=tests/core $(ARGS) || $(SECOND_RUN)
 
-test-long: setup  ## kills at every statement, tables of 200,000, every story of every demo (ten minutes)
+test-long: setup  ## kills at every statement, tables of 200,000, every story of every demo (three minutes)
 	$(BIN)/pytest -m long --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 test-oldest: setup  ## contract, steps, stories and migrations on the oldest Postgres that is supported, where it is installed

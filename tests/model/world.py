@@ -221,6 +221,7 @@ class World:
         self.server, self.clock, self.setting = server, clock, setting
         self.story: list[tuple[str, dict[str, Any]]] = []
         self.acts = Acts()
+        self._databases: list[str] = []
         self.backup: tuple[str, Acts] | None = None
         self.unregistered: list[str] = []
         self.dropped: list[str] = []
@@ -250,7 +251,7 @@ class World:
         self.truth = Truth(self.chain)
         self.coin = str(asset_id(self.chain.chain_id, ""))
         self.gold = str(asset_id(self.chain.chain_id, "gold"))
-        await self._open(await self.server.take())
+        await self._open(await self._takes(self.server.take()))
         self.start()
         await self._has_begun()
         return self
@@ -267,7 +268,7 @@ class World:
             with suppress(Exception):
                 await self.stop(name)
         await self.database.close()
-        for name in (self.name, *(self.backup or ())[:1]):
+        for name in self._databases:
             await self.server.give_back(name)
         forget(RAIL)
 
@@ -797,14 +798,8 @@ class World:
 
     @verb
     async def is_copied(self) -> None:
-        """A replica has everything up to now, and nothing that follows. The daemon restarts for it."""
-        await self.stop_all()
-        await self.database.close()
-        if self.backup is not None:
-            await self.server.give_back(self.backup[0])
-        self.backup = await self.server.copy(self.name), self.acts.copy()
-        await self._open(self.name)
-        self.start()
+        """A replica has everything up to now, and nothing that follows."""
+        self.backup = await self._takes(self.server.copy(self.database)), self.acts.copy()
 
     @verb
     async def fails_over(self) -> None:
@@ -813,7 +808,11 @@ class World:
             return
         await self.stop_all()
         await self.database.close()
-        await self.server.give_back(self.name)
         (name, self.acts), self.backup = self.backup, None
         await self._open(name)
         self.start()
+
+    async def _takes(self, taken: Awaitable[str]) -> str:
+        """Note a database, to give it back when the story ends: until then its files tell it from others."""
+        self._databases.append(await taken)
+        return self._databases[-1]

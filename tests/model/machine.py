@@ -134,6 +134,10 @@ class Model(RuleBasedStateMachine):
     def pays_many(self, orders: list[int], amount: int, pause: int) -> None:
         self._play("pays_many", pause, orders=orders, amount=amount)
 
+    @rule(order=number, amount=st.integers(1, 4), pause=pauses)
+    def pays_dust(self, order: int, amount: int, pause: int) -> None:
+        self._play("pays_dust", pause, order=order, amount=amount)
+
     @rule(amount=amounts, pause=pauses)
     def pays_first(self, amount: int, pause: int) -> None:
         self._play("pays_first", pause, amount=amount)

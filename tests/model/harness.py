@@ -199,9 +199,9 @@ def written(world: World) -> dict[str, Any]:
     return {"setting": setting, "verbs": world.story}
 
 
-def keep(world: World, folder: Path, name: str) -> Path:
-    """Write a story to a file; returns its path."""
+def keep(world: World, folder: Path, name: str, failure: BaseException) -> Path:
+    """Write a story to a file, with how it failed; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(written(world)))
+    path.write_text(json.dumps({**written(world), "failure": str(failure)}))
     return path

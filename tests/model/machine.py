@@ -80,7 +80,7 @@ class Model(RuleBasedStateMachine):
     def _failed(self, failure: BaseException) -> None:
         """Keep the story of the first failure as it was: what depends on timing may not happen again."""
         if type(self).first_failure is None and self.world is not None:
-            type(self).first_failure = str(keep(self.world, KEPT, f"failed-{os.getpid()}-{self.played}"))
+            type(self).first_failure = str(keep(self.world, KEPT, f"failed-{os.getpid()}-{self.played}", failure))
             print(f"\nfirst failure, story kept in {type(self).first_failure}:\n{failure}\n{written(self.world)}")
 
     @rule(episode=st.sampled_from(sorted(EPISODES)), n=number)

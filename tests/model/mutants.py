@@ -278,12 +278,12 @@ MUTANTS = [
         "if True:",
     ),
     Mutant(
-        "rejected-comes-back",
+        "verdict-ignored",
         "is_told_otherwise",
-        "the second look: the same block does not bring back what a person has rejected",
+        "the second look: what a person has rejected is dropped",
         "indexer/core/ledger.py",
-        "    if known.is_rejected_in(sighting.block_hash):",
-        "    if False:",
+        "        and detection.is_rejected_in(detection.block_hash)",
+        "        and False",
     ),
 ]
 

@@ -52,7 +52,7 @@ $$;
 create function model.sequences() returns setof regclass language sql stable as $$
     select oid::regclass from pg_class where relkind = 'S' and relnamespace = 'railwatch'::regnamespace
 $$;
-create function model.content() returns jsonb language plpgsql as $$
+create function model.content() returns jsonb language plpgsql stable as $$
 declare
     each regclass;
     rows jsonb;
@@ -93,7 +93,10 @@ begin
     end loop;
 end $$;
 """
-"""All rows of a database, and how a used database comes to hold others. No file changes, so that plans stay good."""
+"""All rows of a database, and how another one, or the same one when it is used up, comes to hold them.
+
+`model.content` is stable, so that all its queries see one moment. No file changes, so that plans stay good.
+"""
 
 STORIES = 200
 """Stories that a database serves. What was deleted stays in its files."""

@@ -43,6 +43,9 @@ RULES = [
 NOTICED_WITHIN = 20.0
 """Seconds of real time in which a daemon on a busy machine notices that the newest block has grown old."""
 
+LOOKS_AGAIN = 30
+"""Questions to nodes in which a daemon ends what it was at, and has looked at the newest block anew."""
+
 BEGINS_WITHIN, SEEN_WITHIN = 60.0, 2.0
 """Seconds of real time in which a first daemon follows its rail, and in which one sees what waits for a block."""
 
@@ -503,7 +506,12 @@ class World:
 
     @verb
     async def goes_on(self) -> None:
-        """The rail is followed to its tip, whatever is wrong with one invoice. Raises AssertionError."""
+        """The rail is followed to its tip, whatever is wrong with one invoice. Raises AssertionError.
+
+        A node that is stuck, or alone, is borne with for half a minute, so with one of those nothing is asked.
+        """
+        if self._in_trouble():
+            return
         await self._waits(self.is_at_tip, GOES_ON_WITHIN)
         if not await self.is_at_tip():
             rail = await self.database.row("select state, reason, cursor_height from railwatch.rails")
@@ -723,12 +731,14 @@ class World:
 
     @verb
     async def others_retell(self) -> None:
-        """Whoever did not tell of the payments that are not final yet tells other amounts for them from now on."""
+        """Whoever did not tell of the newest order's payments, not final yet, tells other amounts from now on."""
+        if self.setting.nodes < 2 or self._in_trouble() or (paid := self.order(0)) is None:
+            return
         told = await self.database.rows(
-            "select id, tx_id, evidence ->> 'node' as node from railwatch.detections "
-            "where state in ('included', 'confirmed') and looked_at_block is null"
-        )
-        if self.setting.nodes < 2 or self.lying is not None or not told:
+            "select id, tx_id, evidence ->> 'node' as node from railwatch.detections where invoice_id = $1 "
+            "and kind = 'payment' and state in ('included', 'confirmed') and looked_at_block is null", paid.id,
+        )  # fmt: skip
+        if not told:
             return
         for number in range(self.setting.nodes):
             if told[0]["node"] != f"node{number}":
@@ -755,6 +765,9 @@ class World:
             if verdict == "rejected":
                 self.acts.rejected.add((row["tx_id"], row["tx_index"].split("@")[0], row["block_hash"]))
         self.contradicted = []
+
+    def _in_trouble(self) -> bool:
+        return self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes())
 
     def _is_first_liar(self) -> bool:
         return self.lying is None
@@ -791,13 +804,18 @@ class World:
 
         A daemon cannot know that the newest block has grown old before it looks again: until then it is not blind.
         """
-        is_stalled = await self._is_stalled()
+        is_stalled, asked = await self._is_stalled(), self.asked
         await self.passes(seconds)
-        if seconds < STALL_AFTER or not self.daemons or is_stalled:
+        if seconds < STALL_AFTER or not self.daemons:
             return
         began = self.clock.now()
+        if is_stalled:  # For another reason, which may just be over: then a step is on its way that saw a young block.
+            await self._waits(functools.partial(self._was_asked, asked + LOOKS_AGAIN), SEEN_WITHIN)
         await self._waits(self._is_stalled, NOTICED_WITHIN)
         self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
+
+    async def _was_asked(self, often: int) -> bool:
+        return self.asked >= often
 
     async def _is_stalled(self) -> bool:
         return await self.database.value("select state from railwatch.rails where name = $1", RAIL) == "stalled"
@@ -810,7 +828,7 @@ class World:
     @verb
     async def is_followed(self, *, within: int = 150) -> None:
         """Wait until the daemon is at the tip, ``within`` milliseconds at most, and less where nodes are in trouble."""
-        if self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes()):
+        if self._in_trouble():
             within = 15
         await self._waits(self.is_at_tip, within / 1000)
 

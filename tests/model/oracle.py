@@ -350,11 +350,12 @@ class Expected:
     def _check_small(self) -> None:
         """What is below the least amount is counted where it was sent, once for each block that showed it at least.
 
-        Not where several invoices had the address, for then each counts its own; nor what nobody had promised to see:
-        a look-back and a rescan count nothing, for what they show was counted before.
+        Not where several invoices had the address, for then each counts its own; nor once the invoice is closed, nor
+        what nobody had promised to see: a look-back and a rescan count nothing, for what they show was counted before.
         """
         orders = [each for each in self.world.acts.orders if each.address == self.order.address]
-        if len(orders) > 1 or self.order.id not in self.world.acts.watched_at:
+        is_closed = self.tables.invoices[self.order.id]["closed_at"] is not None
+        if len(orders) > 1 or is_closed or self.order.id not in self.world.acts.watched_at:
             return
         since = self.world.acts.watched_at[self.order.id]
         key = address.parse(self.order.address).key

@@ -80,6 +80,8 @@ class FakeNode:
     - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
     - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
     - `pruned_below`: it has no block below that height any more
+    - ``loses_below``: it tells headers below that height, and knows none of those blocks; ``fails_below``: it refuses
+      whatever is asked of blocks below that height, as an archive behind it that is away
     - `impersonate`: it is another chain after a reconnect; `pin`: it stays on a branch of its own
     - `make_up`: it tells blocks that no other node knows, above the tip, with payments if so wished
     - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
@@ -105,6 +107,8 @@ class FakeNode:
         self.traces = True
         self.keeps: int | None = None
         self.pruned_below = 0
+        self.loses_below = 0
+        self.fails_below = 0
         self.lag = 0
         self.ahead = 0
         self.finality: int | None = None
@@ -185,6 +189,7 @@ class FakeNode:
         line = self._line()
         if height > line[-1].height:
             return None
+        self._refuse_old(height)
         header = self._header(nearest(line, height))
         return {**header, "hash": self.misnames[height]} if height in self.misnames else header
 
@@ -194,7 +199,9 @@ class FakeNode:
         block = None if self.forgets else self._known(block_hash)
         if block is not None and block.height < self.pruned_below:
             raise Pruned(block.height, self.pruned_below)
-        if block is None or (self.lag and block.height > self._line()[-1].height):
+        if block is not None:
+            self._refuse_old(block.height)
+        if block is None or block.height < self.loses_below or (self.lag and block.height > self._line()[-1].height):
             return None
         txs = [self._tx(tx) for tx in self._shown(block)]
         return {**self._header(block), "txs": txs[:-1] if self.truncates else txs}
@@ -230,6 +237,10 @@ class FakeNode:
             raise self.breaks
         if method in self.refuses:
             raise NotServed(f"{method} is not served here")
+
+    def _refuse_old(self, height: int) -> None:
+        if height < self.fails_below:
+            raise ConnectionRefusedError(f"the archive of {self.chain.chain_id} is down, which has block {height}")
 
     def _known(self, block_hash: str) -> Block | None:
         return self.chain.blocks.get(block_hash) or self._own.get(block_hash)

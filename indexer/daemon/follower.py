@@ -31,7 +31,6 @@ from indexer.rail import (
     Scanned,
     Span,
     Transfer,
-    Watches,
 )
 from indexer.store.rails import Left
 from indexer.store.steps import Acceptance, Position
@@ -420,24 +419,6 @@ class Follower:
     def anchor(self) -> BlockRef:
         """Return the highest block that no reorg may pass: what is final, else the oldest checkpoint."""
         return next(iter(self._anchored()), self._known_cursor)
-
-    async def search(self, start: int, upto: BlockRef, watches: Watches) -> tuple[list[Transfer], str]:
-        """Return transfers in the blocks above ``start`` up to and with ``upto``, and how the node was asked last.
-
-        A span at a time. Each proves that it begins at an ancestor of its end, and the last one ends in ``upto`` by
-        hash: so everything that is found lies on that block's own branch. Raises what the node raises.
-        """
-        traits = self.recorder.traits
-        after, found, route = await self.node.block_at(max(0, start)), list[Transfer](), ""
-        while after.height < upto.height:
-            target = after.height + (traits.lookback_span or traits.span_max)
-            end = upto if target >= upto.height else await self.node.block_at(target)
-            if end.height <= after.height:
-                raise BlockGone(f"the chain has no block between {after.height} and {target}")
-            scanned = await self.node.scan(Span(after, end, sparse=True), watches)
-            found.extend(scanned.transfers)
-            after, route = end, scanned.route
-        return found, route
 
     async def _idle(self, plan: Plan, idle: Idle) -> None:
         """Nothing new. Finality may have moved, the head may be too old, the node may be behind."""

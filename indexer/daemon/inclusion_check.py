@@ -17,6 +17,7 @@ import structlog
 
 from indexer.daemon.follower import Follower
 from indexer.daemon.nodeset import NodeSet
+from indexer.daemon.search import search
 from indexer.daemon.steadiness import Behind
 from indexer.daemon.watchlist import FewWatches
 from indexer.rail import BlockGone, BlockRef, NotKept, Transfer
@@ -122,5 +123,6 @@ class InclusionCheck:
             return ()
         follower = self.follower
         lowest = min(anchor.height, cursor.height - follower.recorder.traits.lookback)
-        transfers, _ = await follower.search(max(0, lowest, min(heights) - 1), cursor, follower.watches)
+        start = max(0, lowest, min(heights) - 1)
+        transfers, _ = await search(self.node, follower.recorder.traits, start, cursor, follower.watches)
         return transfers

@@ -42,17 +42,22 @@ async def by_halves(
 
 @dataclass(slots=True)
 class Aside(Generic[Item]):
-    """What failed by its own fault, and when each is tried again: later and later. ``count``: failures in all."""
+    """What failed, and when each is tried again: later and later. ``count``: failures in all.
+
+    ``first`` and ``longest``: seconds before that, at first and at most.
+    """
 
     count: int = 0
+    first: float = ASIDE_FIRST
+    longest: float = ASIDE_LONGEST
     _until: dict[Item, float] = field(default_factory=dict)
     _pause: dict[Item, float] = field(default_factory=dict)
 
     def put(self, item: Item) -> float:
         """Leave it alone for a while; returns for how many seconds."""
-        pause = self._pause.get(item, ASIDE_FIRST)
+        pause = self._pause.get(item, self.first)
         self._until[item] = time.monotonic() + pause
-        self._pause[item] = min(ASIDE_LONGEST, pause * 2)
+        self._pause[item] = min(self.longest, pause * 2)
         self.count += 1
         return pause
 

@@ -11,6 +11,7 @@ it has caught up, or contradicts: a node that is catching up holds nothing back.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ import structlog
 from indexer.daemon import node as node_module
 from indexer.daemon.cross_check import CrossCheck, Dispute, Laggard, Testimony, disagreement
 from indexer.daemon.node import Node
+from indexer.daemon.one_node import OneNode, signed
 from indexer.daemon.steadiness import QUARRELS_MAX, Behind, Often
 from indexer.rail import (
     Address,
@@ -149,12 +151,12 @@ class NodeSet:
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """`RailAdapter.scan` of the node that answers, which is named in the evidence."""
         name, scanned = await self._ask_somebody(lambda node: node.scan(span, watches))
-        return replace(scanned, transfers=_signed(scanned.transfers, name)) if scanned.transfers else scanned
+        return replace(scanned, transfers=signed(scanned.transfers, name)) if scanned.transfers else scanned
 
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
         """`RailAdapter.pending` of the node that answers, which is named in the evidence."""
         name, transfers = await self._ask_somebody(lambda node: node.pending(watches))
-        return _signed(transfers, name)
+        return signed(transfers, name)
 
     async def wait_for_change(self) -> None:
         """Wait for a push. A node that pushes nothing still answers, so it is not left for that."""
@@ -165,14 +167,10 @@ class NodeSet:
             raise RailUnavailable(str(fault)) from fault
 
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """`RefusesPayments.refusal` of the node that answers; None, and nobody is asked, where the rail has none."""
-
-        async def question(node: RailAdapter) -> str | None:
-            if not isinstance(node, RefusesPayments):
-                return None
-            return await node.refusal(address, asset, amount, reference)
-
-        return await self._ask(question) if isinstance(self._unentered, RefusesPayments) else None
+        """`RefusesPayments.refusal` of a node, as `beside`; None, and nobody is asked, where the rail has none."""
+        if not isinstance(self._unentered, RefusesPayments):
+            return None
+        return await self.beside(lambda node: node.refusal(address, asset, amount, reference))
 
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> tuple[str, Mapping[bytes, int]]:
         """`TellsBalances.balances` of the node that answers, and that node's name. Only where `tells_balances`.
@@ -261,6 +259,27 @@ class NodeSet:
                 return node, told
             reasons.append(f"{node.name}: {why}")
         raise RailUnavailable("; ".join(reasons))
+
+    async def beside(self, errand: Callable[[OneNode], Awaitable[Answer]]) -> Answer:
+        """Do ``errand``, which reads old blocks of one node, with the answering node or the first other that can do it.
+
+        A node that fails at this is not left for it: it may lack an archive, and still be the best one to follow.
+        Raises the `NotKept` of whoever keeps most, else what the answering node told, if nobody can do it.
+        """
+        current, _ = await self._entered()
+        if self._disagreement is not None:
+            raise self._disagreement
+        failures: list[RailError] = []
+        for node in sorted(self._nodes, key=lambda each: each is not current):
+            try:
+                await node.enter()
+                return await errand(OneNode(node))
+            except RailError as why:
+                failures.append(why)
+                if node is not current:
+                    self._log.info("node.cannot_help", node=node.name, reason=str(why))
+        kept = [why for why in failures if isinstance(why, NotKept)]
+        raise min(kept, key=lambda why: math.inf if why.first is None else why.first) if kept else failures[0]
 
     @property
     def tells_balances(self) -> bool:
@@ -500,11 +519,3 @@ class NodeSet:
             elif dispute is None and node.contradicts:
                 self._log.info("node.agrees", node=node.name)
             node.contradicts = dispute is not None
-
-
-def _signed(transfers: Sequence[Transfer], node: str) -> list[Transfer]:
-    """With the name of the node that told them, where the adapter has not said a better one."""
-    return [
-        each if "node" in each.evidence else replace(each, evidence={**each.evidence, "node": node})
-        for each in transfers
-    ]

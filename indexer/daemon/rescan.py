@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from indexer.daemon.follower import Follower
+from indexer.daemon.nodeset import NodeSet
+from indexer.daemon.one_node import OneNode
+from indexer.daemon.search import search
 from indexer.daemon.watchlist import FewWatches
-from indexer.rail import BlockGone, BlockRef, NotKept, RailAdapter, RailFault, RailUnavailable, Span, Watches
+from indexer.rail import BlockGone, BlockRef, NotKept, RailFault, RailUnavailable, Scanned, Span, Watches
 from indexer.reasons import describe, one_line
 from indexer.store.errors import BranchChanged, StoreError
 from indexer.store.watches import Rescan, WatchStore
@@ -42,7 +45,7 @@ class Rescanner:
     """The rescans of one rail."""
 
     store: WatchStore
-    node: RailAdapter
+    node: NodeSet
     follower: Follower
     _reach: int = REACH_FIRST
     _moves: int = 0
@@ -91,16 +94,8 @@ class Rescanner:
     async def _final_span(self, first: int, end: int, anchor: BlockRef) -> tuple[int, int, str]:
         """A span that no reorg may undo. Proven by the anchor above it, which the node's chain must hold."""
         rewinds = self.follower.rewinds
-        last = min(end, first + self._reach - 1)
-        after = await self.node.block_at(max(0, first - 1))
-        upto = await self.node.block_at(last)
-        if upto.height <= after.height:
-            return last, 0, ""
-        scanned = await self.node.scan(Span(after, upto, sparse=True), await self._watched({}))
-        # Asked last: asked first, the node could have changed its branch meanwhile.
-        held = upto if upto.height == anchor.height else await self.node.block_at(anchor.height)
-        if held.hash != anchor.hash:
-            raise BlockGone(f"the node's chain holds {held.hash} at {held.height}, and the rail follows {anchor.hash}")
+        last, watches = min(end, first + self._reach - 1), await self._watched({})
+        scanned = await self.node.beside(lambda node: _scan_below(node, first, last, anchor, watches))
         kept, found = await self.follower.recorder.record_aside(rewinds, scanned.blocks, scanned.transfers)
         self.follower.admit(scanned.transfers, kept)
         return last, found, scanned.route
@@ -110,7 +105,8 @@ class Rescanner:
         follower = self.follower
         rewinds, cursor = follower.rewinds, follower.position().cursor
         watches = await self._watched(follower.watches.spends)
-        transfers, route = await follower.search(first - 1, cursor, watches)
+        traits = follower.recorder.traits
+        transfers, route = await self.node.beside(lambda node: search(node, traits, first - 1, cursor, watches))
         kept, found = await follower.recorder.record_aside(rewinds, (), transfers)
         follower.admit(transfers, kept)
         return cursor.height, found, route
@@ -161,3 +157,17 @@ class Rescanner:
         )
         self._reach = REACH_FIRST
         await self.store.rescan_failed(request, reason, retry_in)
+
+
+async def _scan_below(node: OneNode, first: int, last: int, anchor: BlockRef, watches: Watches) -> Scanned:
+    """Scan a span of the chain that holds ``anchor`` above it. Raises `BlockGone` where the node's does not."""
+    after = await node.block_at(max(0, first - 1))
+    upto = await node.block_at(last)
+    if upto.height <= after.height:
+        return Scanned((), (), "")
+    scanned = await node.scan(Span(after, upto, sparse=True), watches)
+    # Asked last: asked first, the node could have changed its branch meanwhile.
+    held = upto if upto.height == anchor.height else await node.block_at(anchor.height)
+    if held.hash != anchor.hash:
+        raise BlockGone(f"the node's chain holds {held.hash} at {held.height}, and the rail follows {anchor.hash}")
+    return scanned

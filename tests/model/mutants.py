@@ -209,9 +209,9 @@ MUTANTS = [
         "rescan-unproven",
         "flaps",
         "no inclusion outlives its block: rescans and look-backs",
-        "indexer/daemon/follower.py",
-        "end = upto if target >= upto.height else await self.node.block_at(target)",
-        "end = await self.node.block_at(min(target, upto.height))",
+        "indexer/daemon/search.py",
+        "end = upto if target >= upto.height else await node.block_at(target)",
+        "end = await node.block_at(min(target, upto.height))",
     ),
     Mutant(
         "one-generation",

@@ -171,6 +171,7 @@ class Follower:
         self.checkpoints, self.rewinds = list(left.checkpoints), left.rewinds
         if self.cursor is not None:
             self._prune()
+        self.mempool.forget()
         self.distrust()
 
     def distrust(self) -> None:
@@ -415,6 +416,8 @@ class Follower:
         known = {point.height: point for point in (*left, *points)}
         self.checkpoints = [known[height] for height in sorted(known) if height <= self._known_cursor.height]
         self.watches.spends.take(transfers)
+        # A snapshot of the mempool that was recorded before may concern whom this look-back was for.
+        self.mempool.forget()
 
     def anchor(self) -> BlockRef:
         """Return the highest block that no reorg may pass: what is final, else the oldest checkpoint."""

@@ -1,16 +1,33 @@
 """Watching ends when nothing can come any more: not by the clock alone."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from adapters.fake import Rules, node_of
 from indexer.daemon import supervisor
+from indexer.daemon.mempool_poller import MempoolPoller
 from indexer.store.database import Database
+from indexer.store.errors import StoreUnavailable
 from indexer.store.watches import CLOSE_BATCH, Closing
 from tests.deliver.shop import Shop, furnish
 from tests.scenarios.stage import Placed, Stage, chain_named
+
+FORGET = """
+alter table railwatch.observations disable trigger all;
+alter table railwatch.transitions disable trigger all;
+delete from railwatch.observations;
+delete from railwatch.transitions where to_state <> 'created';
+delete from railwatch.detections;
+update railwatch.feed_position set last_seq = (select max(seq) from railwatch.transitions);
+update railwatch.invoices set state = 'created', version = 1;
+update railwatch.destinations set seen_amount = 0, tallies = '[]';
+alter table railwatch.observations enable always trigger append_only;
+alter table railwatch.transitions enable always trigger append_only;
+"""
 
 
 @pytest.fixture
@@ -127,3 +144,37 @@ async def test_many_that_have_to_wait_do_not_keep_others_open(database: Database
     assert await Closing(database).turn() == 1, "the others were never watched: they are registered"
     closed = await database.value("select id from railwatch.invoices where closed_at is not null")
     assert closed == UUID(str(order))
+
+
+async def test_what_waits_at_an_address_is_told_to_the_order_that_is_registered_there_next(stage: Stage) -> None:
+    """The snapshot of the mempool stays the same, and yet there is somebody to tell now."""
+    closed, other = await stage.invoice(100, expires_in=1, closes_in=0), await stage.invoice(100)
+    await closes(stage, closed)
+    await stage.pay(closed)
+    await stage.pay(other)
+    await stage.becomes(other, "detected")
+    order = await stage.order(closed.address)
+    await stage.becomes(order, "detected")
+
+
+async def test_what_postgres_has_lost_of_the_mempool_is_told_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica took over that had not heard of it. The daemon kept its lease, and the mempool is as it was."""
+    order = await stage.invoice(100)
+    await stage.pay(order)
+    await stage.becomes(order, "detected")
+    poll, failed = MempoolPoller.poll, asyncio.Event()
+
+    async def fail_once(poller: MempoolPoller, *given: Any) -> bool:
+        if not failed.is_set():
+            async with stage.database.connection() as connection:
+                await connection.execute(FORGET)
+            failed.set()
+            raise StoreUnavailable("another server answers now")
+        return await poll(poller, *given)
+
+    monkeypatch.setattr(MempoolPoller, "poll", fail_once)
+    await failed.wait()
+    await stage.becomes(order, "detected")
+    assert await stage.path(order) == [("created", "created"), ("detected", "seen")]

@@ -1578,7 +1578,10 @@ begin
         when known.expires_at <= now() and not exists (
             select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
             where d.invoice_id = known.id and d.watch_state <> 'rejected'
-              and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < known.expires_at))
+              and (d.watch_state = 'registered' or r.covered_until is null
+                   or r.covered_until < known.expires_at + case when known.time_basis = 'first_seen'
+                                                                then r.sight_margin else r.time_margin end))
+             and not exists (select from railwatch.quarantine q where q.invoice_id = known.id)
             then 'expired'
         else 'created' end);
 end $$;

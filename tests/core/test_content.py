@@ -207,7 +207,10 @@ def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_paid_in_
     story.passes(120)
     story.mine(pay(order.destinations[1], 50, "late"))
     story.quiet(2)
-    assert (order.state, story.open_cases(order)) == (InvoiceState.PAID, ["late", "mixed_destinations", "unexpected_payment"])
+    assert (order.state, story.open_cases(order)) == (
+        InvoiceState.PAID,
+        ["late", "mixed_destinations", "unexpected_payment"],
+    )
     refund(story, order, COIN, 100)
     story.quiet(1)
     assert order.state is InvoiceState.PAID, order.refunded

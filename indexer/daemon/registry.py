@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from indexer.config import NodeConfig, RailConfig
 from indexer.daemon.node import Node
 from indexer.daemon.nodeset import NodeSet
+from indexer.known import known_lookback
 from indexer.rail import OpenNode, RailAdapter, RailSettings
 from indexer.redaction import hidden
 
@@ -39,7 +40,8 @@ def load_adapter(name: str) -> OpenNode:
 
 def rail_settings(rail: RailConfig) -> RailSettings:
     """What the configuration says of a rail, in the seam's words."""
-    return RailSettings(rail.name, rail.chain_id, tuple(each.spec for each in rail.assets), rail.options)
+    assets = tuple(each.spec for each in rail.assets)
+    return RailSettings(rail.name, rail.chain_id, assets, rail.options, known_lookback(rail.chain_id))
 
 
 def open_node(rail: RailConfig, node: NodeConfig) -> RailAdapter:

@@ -11,7 +11,7 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings lock clean
+.PHONY: setup demo run test test-long test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings lock clean
 
 setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
@@ -42,7 +42,10 @@ test: setup  ## stories against real nodes and Postgres, and the model tests of 
 	$(BIN)/coverage run -m pytest -q --numprocesses=$(WORKERS) --dist=worksteal tests/core
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=100 --skip-covered
-	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --ignore=tests/core $(ARGS) || $(SECOND_RUN)
+	$(BIN)/pytest -m "not long" --numprocesses=$(WORKERS) --dist=worksteal --ignore=tests/core $(ARGS) || $(SECOND_RUN)
+
+test-long: setup  ## kills at every statement, tables of 200,000, every story of every demo (ten minutes)
+	$(BIN)/pytest -m long --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 test-oldest: setup  ## contract, steps, stories and migrations on the oldest Postgres that is supported, where it is installed
 	RAILWATCH_PG_BIN=$(PG_OLDEST) $(BIN)/pytest -q tests/store/test_contract.py tests/store/test_steps.py \

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from itertools import count
@@ -18,6 +19,7 @@ from indexer.redaction import forget
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
+from tests.folders import database_folder
 
 _numbers = count(1)
 
@@ -30,6 +32,10 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in the background so, and every process that a test interrupts would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NODES_REQUIRED = "RAILWATCH_NODES_REQUIRED"
 """Set where every development node can be had, as in CI: a missing one is a failure there."""
@@ -70,7 +76,7 @@ NOT_DURABLE = ("fsync = off", "full_page_writes = off")
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The DSN of a server whose database `railwatch` holds the schema, to be copied and not used."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as name:
         # The server runs as another user when we are root, and pytest's own folders are closed to it.
         Path(name).chmod(0o711)
         server = EmbeddedPostgres(Path(name) / "data")

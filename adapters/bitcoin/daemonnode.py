@@ -41,6 +41,7 @@ COMMON = (
     "fallbackfee=0.0002",
     "dbcache=16",
     "par=1",
+    "maxsigcachesize=1",
 )
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     # Knots refuses more than Core does unless told otherwise; what Core does not know it ignores in a file.

@@ -24,6 +24,7 @@ class TestSolana(AdapterConformance):
 
 
 @pytest.mark.solana
+@pytest.mark.long
 class TestSkippingSolana(TestSolana):
     """Slots without a block, everywhere."""
 

@@ -186,12 +186,13 @@ async def killed_at(database: Database, folder: Path, question: int) -> bool:
         return await process.wait() != 0
 
 
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.long)])
 async def test_python_killed_at_any_statement_goes_on_as_if_nothing_had_been(
-    history: History, tmp_path_factory: pytest.TempPathFactory
+    history: History, tmp_path_factory: pytest.TempPathFactory, every: int
 ) -> None:
     database, question, killed = history.database, 0, True
     while killed:
-        question += 1
+        question += every
         await database.rows("truncate shop.fulfilments, shop.reversals, shop.feed")
         killed = await killed_at(database, tmp_path_factory.mktemp("wire"), question)
         await drain_python(database)

@@ -25,6 +25,7 @@ from tests.consumers.test_fulfil import PROGRAM, TABLES
 from tests.deliver.receiver import SECRET, Receiver, receiver
 from tests.deliver.shop import until
 from tests.deliver.test_delivery import in_order
+from tests.folders import database_folder
 from tests.scenarios.evm_stage import EvmStage
 from tests.scenarios.stage import Placed
 
@@ -50,7 +51,7 @@ timeout = 2
 @pytest.fixture
 def own_folder() -> Iterator[Path]:
     """A folder that the server's account can reach."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield Path(name)
 
@@ -163,6 +164,7 @@ async def traffic(stage: EvmStage, placed: list[Placed], enough: asyncio.Event) 
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_killed_in_turn_they_lose_nothing_and_double_nothing(own_folder: Path, tmp_path: Path) -> None:
     async with company(own_folder, tmp_path) as they:
         stage = they.stage

@@ -20,6 +20,7 @@ from tests.deliver.process import deliverer, write_config
 from tests.deliver.receiver import OLD_SECRET, SECRET, Got, accept, receiver
 from tests.deliver.shop import Shop, furnish, until, webhook
 from tests.deliver.test_delivery import in_order
+from tests.folders import database_folder
 
 
 @asynccontextmanager
@@ -67,6 +68,7 @@ async def test_killed_between_sending_and_recording_it_repeats_under_the_same_id
     assert second
 
 
+@pytest.mark.long
 async def test_killed_again_and_again_it_loses_nothing_and_keeps_each_invoices_order(
     shop: Shop, tmp_path: Path
 ) -> None:
@@ -115,7 +117,7 @@ async def _has_failed(shop: Shop) -> bool:
 @pytest.fixture
 def own_folder() -> Iterator[Path]:
     """A folder that the server's account can reach."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield Path(name)
 

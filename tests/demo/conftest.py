@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo.house import House
+from tests.folders import database_folder
 
 
 @pytest.fixture
@@ -19,6 +20,6 @@ def house(tmp_path: Path) -> Iterator[House]:
         "[railwatch.demos]\nbrief = tests.demo.others:open_brief\nliar = tests.demo.others:open_liar\n"
     )
     # Postgres runs as another user when we are root, and pytest's own folders are closed to it.
-    with tempfile.TemporaryDirectory(prefix="railwatch-house-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-house-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield House(Path(name), tmp_path)

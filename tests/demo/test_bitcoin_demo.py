@@ -14,6 +14,7 @@ from tests.demo.house import House, eventually, is_alive, pids_in, rail_status
 
 
 @pytest.mark.bitcoind
+@pytest.mark.long
 def test_what_a_mempool_and_a_fork_do_is_told_as_expected_and_nothing_stays(house: House) -> None:
     """And if it is kept, the miner makes blocks until its pid is killed."""
     code, out, err = house.run("demo", "--rail", "bitcoin", "--keep", "--json")

@@ -12,6 +12,7 @@ from tests.demo.house import PATIENCE, House, eventually, is_alive, pids_in, rai
 pytestmark = pytest.mark.anvil
 
 
+@pytest.mark.long
 def test_every_story_is_told_as_expected_and_nothing_stays(house: House) -> None:
     code, out, err = house.run("demo", "--rail", "evm", "--json")
     assert code == 0, err

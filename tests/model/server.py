@@ -1,7 +1,6 @@
 """A Postgres of the model's own, with a clock that stories move, and an empty database for each in milliseconds."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -14,6 +13,7 @@ import asyncpg
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
+from tests.folders import database_folder
 from tests.model.clock import SEARCH_PATH
 from tests.model.sessions import Sessions
 
@@ -86,16 +86,12 @@ STORIES = 200
 KEPT = 3
 """Databases that wait for a story."""
 
-MEMORY = Path("/dev/shm")
-"""Where files cost less than on a disk: a database has a thousand of them."""
-
 
 class Server:
     """Has databases with the schema in them. What is written to them survives no crash: nothing waits for a disk."""
 
     def __init__(self) -> None:
-        in_memory = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else None
-        self._folder = Path(tempfile.mkdtemp(prefix="railwatch-model-", dir=in_memory))
+        self._folder = Path(tempfile.mkdtemp(prefix="railwatch-model-", dir=database_folder()))
         # The server runs as another user when we are root.
         self._folder.chmod(0o711)
         self._postgres = EmbeddedPostgres(self._folder / "data")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from indexer.cli.exits import Exit
+from tests.folders import database_folder
 
 PATIENCE = 20.0
 
@@ -39,7 +40,7 @@ SECRET = "c0ffee-c0ffee"
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that the embedded server's account can reach; pytest's own is closed to everybody but us."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-run-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-run-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield Path(name)
 

@@ -97,6 +97,7 @@ async def _nothing() -> None:
     """Nobody is killed."""
 
 
+@pytest.mark.long
 async def test_killed_at_any_moment_of_it(database: Database, tmp_path: Path) -> None:
     """The process itself, by SIGKILL, while it hears of what has happened."""
     dice = random.Random(4)

@@ -66,6 +66,7 @@ async def is_following(stage: EvmStage) -> None:
     await stage.tables.until(is_so)
 
 
+@pytest.mark.long
 async def test_killed_again_and_again_under_load_it_tells_every_payment_once(stage: EvmStage) -> None:
     daemon = await stage.start()
     await is_following(stage)
@@ -94,6 +95,7 @@ async def test_killed_again_and_again_under_load_it_tells_every_payment_once(sta
     assert await asyncio.wait_for(daemon.wait(), 5) == 0
 
 
+@pytest.mark.long
 async def test_asked_to_stop_under_load_it_ends_in_order_within_five_seconds(stage: EvmStage) -> None:
     daemon = await stage.start()
     await is_following(stage)

@@ -18,6 +18,7 @@ from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.errors import StoreUnavailable
 from indexer.store.migrate import migrate
+from tests.folders import database_folder
 from tests.scenarios import oracle
 from tests.scenarios.cutter import Cutter
 from tests.scenarios.stage import Placed, Stage, chain_named
@@ -81,7 +82,7 @@ async def test_connections_that_end_at_any_moment_cost_nothing(stage: Stage) -> 
 @pytest.fixture
 def own_folder() -> Iterator[Path]:
     """A folder that the server's account can reach."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield Path(name)
 

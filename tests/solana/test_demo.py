@@ -9,13 +9,15 @@ import tempfile
 import pytest
 
 from adapters.solana.demo import SolanaDemo
+from tests.folders import database_folder
 
 pytestmark = pytest.mark.solana
 
 
+@pytest.mark.long
 def test_every_story_is_as_expected() -> None:
     """On a real daemon and a real Postgres; and nothing is left behind."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-tests-") as folder:
+    with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as folder:
         # For root, Postgres runs as another user, who has to get through.
         os.chmod(folder, 0o711)
         done = subprocess.run(

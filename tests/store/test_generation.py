@@ -15,6 +15,7 @@ from indexer.store.errors import Refused
 from indexer.store.feed import note_generation, renew_feed
 from indexer.store.migrate import migrate
 from tests.deliver.shop import Shop, copied, furnish
+from tests.folders import database_folder
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ async def test_an_ack_from_another_generation_is_refused_with_the_place_to_go_on
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that the server's account can reach."""
-    with tempfile.TemporaryDirectory(prefix="railwatch-test-") as name:
+    with tempfile.TemporaryDirectory(prefix="railwatch-test-", dir=database_folder()) as name:
         folder = Path(name)
         folder.chmod(0o711)
         yield folder

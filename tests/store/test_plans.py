@@ -21,7 +21,8 @@ from indexer.store.steps import FIRST
 from indexer.store.watches import Closing, WatchStore
 from tests.deliver.shop import furnish
 
-MANY = 200_000
+MANY, FEWER = 200_000, 20_000
+"""Rows of each table: where costs are compared, and where plans are only read."""
 
 LARGE = frozenset({"invoices", "destinations", "detections", "transitions", "exceptions", "observations", "balances"})
 WHOLE_KEYS = {
@@ -89,14 +90,14 @@ FILL = [
 ]
 
 
-async def fill(database: Database) -> None:
+async def fill(database: Database, rows: int) -> None:
     """Tables as they are after a catch-up that nobody has counted yet; the rail is halted for two days."""
     connection = await asyncpg.connect(database.dsn)
     try:
         for table in LARGE:
             await connection.execute(f"alter table railwatch.{table} set (autovacuum_enabled = off)")
         for sql in FILL:
-            await connection.execute(sql, MANY)
+            await connection.execute(sql, rows)
         await connection.execute("update railwatch.rails set covered_until = now() - interval '3 days'")
     finally:
         await connection.close()
@@ -165,7 +166,7 @@ async def explain(connection: Any, sql: str) -> list[Any]:
 async def test_every_query_goes_by_whole_keys_on_tables_empty_unanalysed_and_full(database: Database) -> None:
     await furnish(database)
     assert "\n".join(await plans(database.dsn)) == "", "empty"
-    await fill(database)
+    await fill(database, FEWER)
     assert "\n".join(await plans(database.dsn)) == "", "unanalysed"
     connection = await asyncpg.connect(database.dsn)
     await connection.execute("analyze")
@@ -239,7 +240,7 @@ async def full(database: Database) -> AsyncIterator[Database]:
             await pool.rows(query(name), *arguments)
         await WatchStore(pool, "fake").take_in([(uuid4(), b"x", "x")])
         await Closing(pool).turn()
-        await fill(database)
+        await fill(database, MANY)
         yield pool
 
 
@@ -255,6 +256,7 @@ WITHIN = 0.15
 """Seconds, many times what they take: the old plans took a second to a minute."""
 
 
+@pytest.mark.long
 async def test_what_runs_every_second_costs_the_same_beside_200_000_that_wait(full: Database) -> None:
     slow = {}
     for name, arguments in QUESTIONS.items():
@@ -268,6 +270,7 @@ async def test_what_runs_every_second_costs_the_same_beside_200_000_that_wait(fu
     assert slow == {}
 
 
+@pytest.mark.long
 async def test_500_addresses_are_taken_in_beside_200_000_that_nobody_has_counted(full: Database) -> None:
     """This ran into the timeout of 60 seconds, and the rail stood back."""
     made = [(UUID(int=n), f"new {n}".encode(), f"new {n}") for n in range(500)]

@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from adapters.fake import FakeChain, Rules
 from adapters.fake.chain import Output, Tx
 from indexer.store.database import Database
@@ -102,12 +104,18 @@ async def test_content_follows_the_chain_another_asset_after_a_reorg_is_no_payme
         await stage.audit()
 
 
-async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(stage: Stage) -> None:
+@pytest.mark.parametrize(("waiting", "in_block"), [(1, 5), (5, 1), (5, 3)])
+async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(
+    stage: Stage, waiting: int, in_block: int
+) -> None:
+    """Whichever way it differs from what was told before: it is neither paid too early nor waited for too long."""
     invoice = await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+    stage.chain.waiting[tx.id] = replace(tx, maturity=waiting)
     await stage.becomes(invoice, "detected")
-    stage.chain.waiting[tx.id] = replace(tx, maturity=5)
-    await stage.mine(4)
+    stage.chain.waiting[tx.id] = replace(tx, maturity=in_block)
+    due = max(in_block, stage.confirmations)
+    await stage.mine(due - 1)
     assert await stage.state(invoice) == "confirming"
     await stage.mine()
     await stage.becomes(invoice, "paid")

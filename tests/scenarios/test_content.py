@@ -9,6 +9,7 @@ import pytest
 
 from adapters.fake import FakeChain, Rules
 from adapters.fake.chain import Output, Tx
+from indexer.store.books import load_books
 from indexer.store.database import Database
 from tests.scenarios.stage import Placed, Stage, chain_named
 
@@ -259,6 +260,23 @@ async def test_dust_below_the_least_amount_is_counted_and_moves_nothing(database
         await stage.pay(invoice)
         await stage.mine(2)
         await stage.becomes(invoice, "paid")
+
+
+@pytest.mark.parametrize("basis", ["first_seen", "block_time", "confirmed"])
+async def test_cost_does_not_depend_on_strangers_a_step_loads_none_of_the_dust_that_is_settled(
+    stage: Stage, basis: str
+) -> None:
+    """Nor does a payment's end depend on it: what may still turn out late is loaded, and nothing else."""
+    invoice = await stage.invoice(100, time_basis=basis)
+    stage.chain.send(*(stage.sim.output(invoice.address, 1) for _ in range(20)))
+    await stage.mine(2)
+    await stage.pay(invoice, 80)
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    async with stage.database.transaction() as connection:
+        [book] = await load_books(connection, [invoice.id], [])
+        assert len(book.detections) == 0
+        assert sum(each.count for each in book.others.values()) == 21
 
 
 async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: Stage) -> None:

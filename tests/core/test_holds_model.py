@@ -178,10 +178,19 @@ def test_the_tales_decide_everything():
     """The model would prove nothing about what its tales never come to."""
     moves: set[tuple[str, str]] = set()
     told: set[str] = set()
+    decided = {"settled", "created", "cancelled", "refunded"}
+    moved = {("flagged", each) for each in decided} | {(each, "flagged") for each in decided - {"created"}}
+    heard = {"flagged: reversed open", "flagged: reversed resolved", "flagged: double_spend open"}
+    heard |= {"flagged: unexpected_payment open", "refunded: reversed open", "refunded: reversed resolved"}
 
-    @model_settings(examples=400)
+    def missing() -> set[object]:
+        return {*(moved - moves), *(heard - told)}
+
+    @model_settings(examples=2_000, whole=True)
     @given(tale=tales(quick_terms, REFUND, LENGTH))
     def listen(tale: Tale) -> None:
+        if not missing():
+            return
         story = tell(tale)
         for each in story.invoices.values():
             moves.update(pairwise("settled" if state in SETTLED else state for state in story.states(each)))
@@ -192,8 +201,4 @@ def test_the_tales_decide_everything():
                     told.add(f"{state}: {line.reason} {line.to_state}")
 
     listen()
-    decided = {"settled", "created", "cancelled", "refunded"}
-    assert {after for before, after in moves if before == "flagged"} >= decided
-    assert {before for before, after in moves if after == "flagged"} >= decided - {"created"}
-    assert told >= {"flagged: reversed open", "flagged: reversed resolved", "flagged: double_spend open"}
-    assert told >= {"flagged: unexpected_payment open", "refunded: reversed open", "refunded: reversed resolved"}
+    assert missing() == set()

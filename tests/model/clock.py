@@ -29,9 +29,11 @@ PAUSES: dict[str, dict[str, float]] = {
     "indexer.daemon.isolation": {"ASIDE_FIRST": 0.05, "ASIDE_LONGEST": 0.1},
     "indexer.daemon.node": {"REST_FIRST": 0.01, "REST_MOST": 0.05},
     "indexer.daemon.nodeset": {"WITNESS_SECONDS": 0.2, "REREAD_SECONDS": 0.2},
+    "indexer.daemon.readmission": {"POLL_INTERVAL": 0.05},
     "indexer.daemon.rescan": {"RETRY_FIRST": 0.05, "RETRY_LONGEST": 0.1},
     "indexer.daemon.runner": {"LONGEST_PAUSE": 0.2},
     "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.08, "COUNT_EVERY": 600.0},
+    "indexer.store.quarantine": {"RETRY_FIRST": 0.1, "RETRY_LONGEST": 0.2},
     "indexer.supervision": {"PAUSE_FIRST": 0.05, "PAUSE_LONGEST": 0.1},
 }
 """Seconds, by module and constant. A constant that was renamed fails the model at once, so that it stays quick."""

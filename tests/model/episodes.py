@@ -297,6 +297,51 @@ def loses_an_asset(n: int) -> Iterator[Call]:
     yield FOLLOWED
 
 
+def is_sent_dust(n: int) -> Iterator[Call]:
+    """Transfers below the least amount come before, beside and after a payment."""
+    yield from _registers()
+    yield FOLLOWED
+    for amount in range(1, 4 + n % 2):
+        yield "pays_dust", {"order": 0, "amount": amount}
+    yield _mines(1)
+    yield _pays(96 if n % 3 else 100)
+    yield "pays_dust", {"order": 0, "amount": 4}
+    yield _mines(1 + n % 3)
+    yield FOLLOWED
+
+
+def is_set_aside(n: int) -> Iterator[Call]:
+    """One invoice cannot be loaded while it is paid beside another one, and is mended later."""
+    yield from _registers()
+    yield from _registers()
+    yield FOLLOWED
+    yield "is_poisoned", {"order": 1}
+    if n % 2:
+        yield "pays_many", {"orders": [0, 1], "amount": 100}
+    else:
+        yield _pays()
+        yield "pays", {"order": 1, "amount": 100}
+    yield _mines(1)
+    yield "goes_on", {}
+    if n % 4 > 1:
+        yield "reorgs", {"depth": 1, "fate": ("kept", "lost", "back")[n % 3]}
+    yield _mines(1 + n % 3)
+    yield "goes_on", {}
+    yield "is_mended", {}
+
+
+def is_told_otherwise(n: int) -> Iterator[Call]:
+    """Other nodes tell a block otherwise before its payment is final, and a person decides."""
+    yield from _is_paid(1)
+    yield "others_retell", {}
+    yield _mines(13)
+    yield FOLLOWED
+    yield "judges", {"verdict": ("accepted", "rejected")[n % 2]}
+    yield "heals", {"node": None}
+    yield _mines(1)
+    yield FOLLOWED
+
+
 EPISODES: Mapping[str, Episode] = {
     each.__name__: each
     for each in (
@@ -304,6 +349,7 @@ EPISODES: Mapping[str, Episode] = {
         is_paid_before_it_is_watched, is_paid_by_a_late_block, closes_unseen, closes_over_a_payment,
         is_given_back_by_choice, is_given_back_before_the_rest, is_undone, is_cancelled_first,
         registers_what_was_paid, is_taken_over, goes_on_without_its_lease, loses_the_newest, flaps, is_lied_to,
-        is_mined_while_asked, is_displaced, loses_an_asset,
+        is_mined_while_asked, is_displaced, loses_an_asset, is_sent_dust, is_set_aside,
+        is_told_otherwise,
     )
 }  # fmt: skip

@@ -116,6 +116,7 @@ async def settle(world: World, *, fully: bool = False) -> None:
 async def _make_well(world: World) -> None:
     for number in range(world.setting.nodes):
         world._heal(number)
+    await world.mend()
     world.raise_for_dead_daemons()
     if not world.daemons:
         world.start()
@@ -128,6 +129,8 @@ async def _make_well(world: World) -> None:
     await _until(world, world.is_at_tip, "the daemon does not follow")
     waiting = "select count(*) from railwatch.destinations where watch_state = 'registered'"
     await _until(world, lambda: _is_zero(world, waiting), "registrations wait")
+    aside = "select count(*) from railwatch.quarantine"
+    await _until(world, lambda: _is_zero(world, aside), "a mended invoice stays in quarantine")
 
 
 async def _is_rescanned(world: World) -> None:
@@ -147,8 +150,28 @@ async def _until(world: World, condition: Any, what: str) -> None:
         world.raise_for_dead_daemons()
         if time.monotonic() > deadline:
             rail = await world.database.row("select * from railwatch.rails")
-            raise AssertionError(f"{what}: {dict(rail) if rail else None}; tip {world.chain.tip.height}")
+            raise AssertionError(
+                f"{what}: {dict(rail) if rail else None}; tip {world.chain.tip.height}\n"
+                + "\n".join(await _stuck(world))
+            )
         await asyncio.sleep(0.005)
+
+
+async def _stuck(world: World) -> list[str]:
+    """Say where every task of the daemons stands, and what every session of theirs does."""
+    lines = []
+    for task in asyncio.all_tasks():
+        where, waits = [], task.get_coro()
+        while waits is not None:
+            if (frame := getattr(waits, "cr_frame", None)) is not None:
+                where.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
+            waits = getattr(waits, "cr_await", None)
+        lines.append(f"{task.get_name()}: {' > '.join(where)}")
+    sessions = await world.database.rows(
+        "select pid, state, wait_event, now() - xact_start as since, left(query, 80) as query from pg_stat_activity "
+        "where datname = current_database()"
+    )
+    return lines + [str(dict(row)) for row in sessions]
 
 
 async def _becomes_exact(world: World, *, rescanned: bool = True) -> None:
@@ -176,9 +199,9 @@ def written(world: World) -> dict[str, Any]:
     return {"setting": setting, "verbs": world.story}
 
 
-def keep(world: World, folder: Path, name: str) -> Path:
-    """Write a story to a file; returns its path."""
+def keep(world: World, folder: Path, name: str, failure: BaseException) -> Path:
+    """Write a story to a file, with how it failed; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(written(world)))
+    path.write_text(json.dumps({**written(world), "failure": str(failure)}))
     return path

@@ -80,7 +80,7 @@ class Model(RuleBasedStateMachine):
     def _failed(self, failure: BaseException) -> None:
         """Keep the story of the first failure as it was: what depends on timing may not happen again."""
         if type(self).first_failure is None and self.world is not None:
-            type(self).first_failure = str(keep(self.world, KEPT, f"failed-{os.getpid()}-{self.played}"))
+            type(self).first_failure = str(keep(self.world, KEPT, f"failed-{os.getpid()}-{self.played}", failure))
             print(f"\nfirst failure, story kept in {type(self).first_failure}:\n{failure}\n{written(self.world)}")
 
     @rule(episode=st.sampled_from(sorted(EPISODES)), n=number)
@@ -133,6 +133,10 @@ class Model(RuleBasedStateMachine):
     @rule(orders=st.lists(number, min_size=2, max_size=3), amount=st.sampled_from([20, 50]), pause=pauses)
     def pays_many(self, orders: list[int], amount: int, pause: int) -> None:
         self._play("pays_many", pause, orders=orders, amount=amount)
+
+    @rule(order=number, amount=st.integers(1, 4), pause=pauses)
+    def pays_dust(self, order: int, amount: int, pause: int) -> None:
+        self._play("pays_dust", pause, order=order, amount=amount)
 
     @rule(amount=amounts, pause=pauses)
     def pays_first(self, amount: int, pause: int) -> None:

@@ -43,47 +43,65 @@ select p.oid::regprocedure::text from pg_proc p
 where p.pronamespace = 'railwatch'::regnamespace and p.proconfig::text like '%search_path%'
 """
 
-EMPTY = """
+CONTENT = """
+create table model.initial (content jsonb);
+create function model.tables() returns setof regclass language sql stable as $$
+    select oid::regclass from pg_class where relkind = 'r' and oid <> 'model.initial'::regclass
+      and relnamespace in ('railwatch'::regnamespace, 'model'::regnamespace)
+$$;
+create function model.sequences() returns setof regclass language sql stable as $$
+    select oid::regclass from pg_class where relkind = 'S' and relnamespace = 'railwatch'::regnamespace
+$$;
+create function model.content() returns jsonb language plpgsql stable as $$
+declare
+    each regclass;
+    rows jsonb;
+    content jsonb = '{}';
+begin
+    for each in select model.tables() union all select model.sequences() loop
+        execute format('select jsonb_agg(t) from (select * from %s) t', each) into rows;
+        content = content || jsonb_build_object(each, rows);
+    end loop;
+    return content;
+end $$;
+create function model.holds(content jsonb default null) returns void
+language plpgsql set session_replication_role = replica as $$
+declare
+    each regclass;
+begin
+    content = coalesce(content, (select i.content from model.initial i));
+    perform setval(counter, (state ->> 'last_value')::bigint, (state ->> 'is_called')::boolean)
+    from model.sequences() as counter, jsonb_array_elements(content -> counter::text) as state;
+    for each in select model.tables() loop
+        execute format('delete from %s', each);
+        if jsonb_typeof(content -> each::text) = 'array' then
+            execute format(
+                'insert into %1$s overriding system value select * from jsonb_populate_recordset(null::%1$s, $1)', each
+            ) using content -> each::text;
+        end if;
+    end loop;
+end $$;
 do $$
 declare
     each record;
 begin
-    create table model.initial (name text, content jsonb);
-    for each in select oid::regclass as name from pg_class
-        where relnamespace in ('railwatch'::regnamespace, 'model'::regnamespace) and relkind = 'r'
-          and relname <> 'initial' loop
-        execute format('insert into model.initial select %L, to_jsonb(t) from %s t', each.name, each.name);
-    end loop;
-    -- What forbids to delete does so in every session but in the one that empties.
+    insert into model.initial select model.content();
+    -- What forbids to delete does so in every session but in the one of `model.holds`.
     for each in select tgrelid::regclass as name, tgname from pg_trigger
         where tgenabled = 'A' and not tgisinternal and tgparentid = 0 loop
         execute format('alter table %s enable trigger %I', each.name, each.tgname);
     end loop;
 end $$;
-create function model.empty() returns void language plpgsql set session_replication_role = replica as $$
-declare
-    each record;
-begin
-    for each in select oid::regclass as name from pg_class
-        where relnamespace in ('railwatch'::regnamespace, 'model'::regnamespace) and relkind = 'r'
-          and relname <> 'initial' loop
-        execute format('delete from %s', each.name);
-        if exists (select from model.initial i where i.name = each.name::text) then
-            execute format(
-                'insert into %1$s overriding system value select (jsonb_populate_record(null::%1$s, i.content)).* '
-                'from model.initial i where i.name = %1$L', each.name);
-        end if;
-    end loop;
-    perform setval(oid::regclass, 1, false) from pg_class
-    where relnamespace = 'railwatch'::regnamespace and relkind = 'S';
-end $$;
 """
-"""Makes a used database what it was when its template was made. No file changes, so that plans stay good."""
+"""All rows of a database, and how another one, or the same one when it is used up, comes to hold them.
+
+`model.content` is stable, so that all its queries see one moment. No file changes, so that plans stay good.
+"""
 
 STORIES = 200
 """Stories that a database serves. What was deleted stays in its files."""
 
-KEPT = 3
+KEPT = 4
 """Databases that wait for a story."""
 
 
@@ -115,7 +133,7 @@ class Server:
             await connection.execute(STEPS)
             for row in await connection.fetch(PATHS):
                 await connection.execute(f"alter function {row[0]} set search_path = {SEARCH_PATH}")
-            await connection.execute(EMPTY)
+            await connection.execute(CONTENT)
         finally:
             await connection.close()
         return self
@@ -133,8 +151,16 @@ class Server:
 
     async def take(self) -> str:
         """Return the name of a database that holds the schema and nothing else."""
-        name = self._free.pop() if self._free else await self.copy("railwatch")
+        name = self._free.pop() if self._free else await self._make()
         self._served[name] += 1
+        return name
+
+    async def copy(self, source: Database) -> str:
+        """Return the name of a database that holds what ``source`` held at one moment."""
+        name = await self.take()
+        content = await source.value("select model.content()")
+        async with Database(self.dsn(name), size=1) as copy:
+            await copy.value("select model.holds($1)", content)
         return name
 
     async def give_back(self, name: str) -> None:
@@ -143,15 +169,13 @@ class Server:
             self._drop_soon(name)
             return
         async with Database(self.dsn(name), size=1) as database:
-            await database.value("select model.empty()")
+            await database.value("select model.holds()")
         self._free.append(name)
 
-    async def copy(self, source: str) -> str:
-        """Copy a database to which nobody is connected; returns the copy's name."""
-        await self.sessions.leave(source)
+    async def _make(self) -> str:
         name = f"story_{uuid4().hex[:12]}"
         async with self._turn:
-            await self._admin.execute(f"create database {name} template {source} strategy file_copy")
+            await self._admin.execute(f"create database {name} template railwatch strategy file_copy")
         return name
 
     async def cut_off(self, name: str, *, but: int) -> None:

@@ -66,21 +66,23 @@ class KeptPool:
         """Return a session, once fewer than ``size`` are lent. Raises TimeoutError, asyncpg.InterfaceError."""
         async with asyncio.timeout(timeout):
             await self._turns.acquire()
-        try:
-            self._raise_if_closed()
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.is_closed():
-                    break
-            else:
-                connection = await self._connect()
-                if self._is_closed:
-                    connection.terminate()
-                    self._raise_if_closed()
-        except BaseException:
-            self._turns.release()
-            raise
+            try:
+                connection = await self._one()
+            except BaseException:
+                self._turns.release()
+                raise
         self._lent.add(connection)
+        return connection
+
+    async def _one(self) -> Any:
+        self._raise_if_closed()
+        while self._idle:
+            if not (connection := self._idle.pop()).is_closed():
+                return connection
+        connection = await self._connect()
+        if self._is_closed:
+            connection.terminate()
+        self._raise_if_closed()
         return connection
 
     def _raise_if_closed(self) -> None:

@@ -1,13 +1,16 @@
 """What the chain really was at each moment: the oracle's only source beside the acts."""
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from adapters.fake import FakeChain, Output
 from adapters.fake.chain import Block, Tx
+
+LEAST = 5
+"""Base units below which a transfer is counted and moves nothing (`min_amount` of each asset)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Truth:
         """When each transaction was first heard of, by its id."""
         self.absent_at: dict[str, datetime] = {}
         """When it first was neither in a block nor waiting, or paid somebody else, or another asset."""
+        self.small: Counter[bytes] = Counter()
+        """How often a transfer below the least amount was in a block, by the key of its address."""
         self._first_paid: dict[str, set[tuple[int, bytes, str]]] = {}
         chain.listeners.append(self._changed)
         self._changed()
@@ -75,6 +80,9 @@ class Truth:
             deep, reached = tip.height - block.height + 1, self.reached[block.hash]
             if len(reached) >= deep:
                 break
+            if not reached:
+                paid = [each.out for tx in block.txs for each in _credits(tx, block)]
+                self.small.update(out.to for out in paid if out.amount < LEAST)
             reached += [now] * (deep - len(reached))
             self.contents[block.hash] = block
         if not self.tips or self.tips[-1][1] != tip.time:

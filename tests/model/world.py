@@ -26,7 +26,7 @@ from indexer.store.database import Database
 from indexer.store.errors import Refused, StoreUnavailable
 from tests.model.clock import StoryClock
 from tests.model.server import Server
-from tests.model.truth import Truth
+from tests.model.truth import LEAST, Truth
 
 RAIL = "story"
 BLOCK_SECONDS = 10
@@ -43,11 +43,17 @@ RULES = [
 NOTICED_WITHIN = 20.0
 """Seconds of real time in which a daemon on a busy machine notices that the newest block has grown old."""
 
+LOOKS_AGAIN = 30
+"""Questions to nodes in which a daemon ends what it was at, and has looked at the newest block anew."""
+
 BEGINS_WITHIN, SEEN_WITHIN = 60.0, 2.0
 """Seconds of real time in which a first daemon follows its rail, and in which one sees what waits for a block."""
 
 POLL = 0.008
 """Seconds between two looks at whether something has come about."""
+
+GOES_ON_WITHIN = 20.0
+"""Seconds of real time in which a daemon on a busy machine goes on after a step that failed."""
 
 LATE_BLOCKS = timedelta(seconds=5)
 """For how long after the end of a window a block of that time may still come: a rail's `time_margin`."""
@@ -106,9 +112,17 @@ class Acts:
     watched_at: dict[UUID, int] = field(default_factory=dict)
     """By invoice: the tip's height at a moment when its addresses were watched already."""
 
+    rejected: set[tuple[str, str, str]] = field(default_factory=set)
+    """Transaction, credit and block of what a person has rejected after a node told it otherwise."""
+
     def copy(self) -> "Acts":
         return Acts(
-            list(self.orders), dict(self.surplus), dict(self.waived), self.was_without_gold, dict(self.watched_at)
+            list(self.orders),
+            dict(self.surplus),
+            dict(self.waived),
+            self.was_without_gold,
+            dict(self.watched_at),
+            set(self.rejected),
         )
 
 
@@ -221,6 +235,7 @@ class World:
         self.server, self.clock, self.setting = server, clock, setting
         self.story: list[tuple[str, dict[str, Any]]] = []
         self.acts = Acts()
+        self._databases: list[str] = []
         self.backup: tuple[str, Acts] | None = None
         self.unregistered: list[str] = []
         self.dropped: list[str] = []
@@ -228,6 +243,8 @@ class World:
         self.lying: int | None = None
         self.lied = False
         """A node once contradicted the others, so that a second look at a block may have met another one there."""
+        self.contradicted: list[UUID] = []
+        """Detections whose blocks every other node now tells otherwise than the one that told them first."""
         self.flapped = False
         """The chain went to and fro lately, which the daemon takes for two chains behind one address."""
         self.lagged = False
@@ -250,7 +267,7 @@ class World:
         self.truth = Truth(self.chain)
         self.coin = str(asset_id(self.chain.chain_id, ""))
         self.gold = str(asset_id(self.chain.chain_id, "gold"))
-        await self._open(await self.server.take())
+        await self._open(await self._takes(self.server.take()))
         self.start()
         await self._has_begun()
         return self
@@ -267,7 +284,7 @@ class World:
             with suppress(Exception):
                 await self.stop(name)
         await self.database.close()
-        for name in (self.name, *(self.backup or ())[:1]):
+        for name in self._databases:
             await self.server.give_back(name)
         forget(RAIL)
 
@@ -290,9 +307,9 @@ class World:
     def config(self, daemon: str) -> Config:
         """What the operator would have written. ``daemon`` names its sessions, so that its steps can be told apart."""
         nodes = [{"chain": RAIL, "node": f"node{n}", "timeout": 0.08} for n in range(self.setting.nodes)]
-        assets = [{"symbol": "COIN"}]
+        assets = [{"symbol": "COIN", "min_amount": LEAST}]
         if self.with_gold:
-            assets.append({"symbol": "GOLD", "contract": "gold", "decimals": 6})  # type: ignore[dict-item]
+            assets.append({"symbol": "GOLD", "contract": "gold", "decimals": 6, "min_amount": LEAST})  # type: ignore[dict-item]
         rail = {
             "name": RAIL,
             "adapter": "fake",
@@ -479,6 +496,42 @@ class World:
                     waived[key] = waived.get(key, 0) + amount - surplus
 
     @verb
+    async def is_poisoned(self, *, order: int) -> None:
+        """An invoice's row becomes such as nothing can load."""
+        if (bad := self.order(order)) is not None:
+            await self.database.value(
+                "with spoilt as (update railwatch.destinations set policy = '[7]' where invoice_id = $1 returning 1) "
+                "select count(*) from spoilt", bad.id,
+            )  # fmt: skip
+
+    @verb
+    async def goes_on(self) -> None:
+        """The rail is followed to its tip, whatever is wrong with one invoice. Raises AssertionError.
+
+        A node that is stuck, or alone, is borne with for half a minute, so with one of those nothing is asked.
+        """
+        if self._in_trouble():
+            return
+        await self._waits(self.is_at_tip, GOES_ON_WITHIN)
+        if not await self.is_at_tip():
+            rail = await self.database.row("select state, reason, cursor_height from railwatch.rails")
+            raise AssertionError(f"the rail does not go on: {rail}; tip {self.chain.tip.height}")
+        self.raise_for_dead_daemons()
+
+    @verb
+    async def is_mended(self) -> None:
+        """Every row is again as it was when it was made."""
+        await self.mend()
+
+    async def mend(self) -> None:
+        """Write the policies that the orders began with over those that cannot be read."""
+        for order in self.acts.orders:
+            await self.database.value(
+                "with mended as (update railwatch.destinations set policy = $2 where invoice_id = $1 "
+                "and jsonb_typeof(policy) = 'array' returning 1) select count(*) from mended", order.id, order.policy,
+            )  # fmt: skip
+
+    @verb
     async def resolves(self, *, which: int) -> None:
         """A person resolves one of the open exceptions."""
         rows = await self.database.rows(
@@ -506,6 +559,12 @@ class World:
         """A customer pays an invoice."""
         if (paid := self.order(order)) is not None:
             self.chain.send(self.output(paid.address, amount, gold), maturity=maturity)
+
+    @verb
+    async def pays_dust(self, *, order: int, amount: int) -> None:
+        """Somebody sends an invoice's address less than moves anything."""
+        if (paid := self.order(order)) is not None:
+            self.chain.send(self.output(paid.address, amount % LEAST))
 
     @verb
     async def pays_many(self, *, orders: list[int], amount: int) -> None:
@@ -595,7 +654,7 @@ class World:
         out = tx.outputs[0]
         other = self.order(how)
         changes = [
-            replace(out, amount=max(1, out.amount * 3 // 5)),
+            replace(out, amount=max(LEAST, out.amount * 3 // 5)),
             replace(out, amount=out.amount * 2),
             replace(out, to=address.parse(other.address).key) if other else out,
             replace(out, token="" if out.token else "gold"),
@@ -670,6 +729,46 @@ class World:
         if early and self.chain.rules.finality is not None:
             liar.finality = 0
 
+    @verb
+    async def others_retell(self) -> None:
+        """Whoever did not tell of the newest order's payments, not final yet, tells other amounts from now on."""
+        if self.setting.nodes < 2 or self._in_trouble() or (paid := self.order(0)) is None:
+            return
+        told = await self.database.rows(
+            "select id, tx_id, evidence ->> 'node' as node from railwatch.detections where invoice_id = $1 "
+            "and kind = 'payment' and state in ('included', 'confirmed') and looked_at_block is null", paid.id,
+        )  # fmt: skip
+        if not told:
+            return
+        for number in range(self.setting.nodes):
+            if told[0]["node"] != f"node{number}":
+                self.lying, self.lied = number, True
+                for row in told:
+                    tx = self.chain.txs[row["tx_id"]]
+                    outputs = tuple(replace(out, amount=out.amount + 1) for out in tx.outputs)
+                    self.node(number).retold[tx.id] = replace(tx, outputs=outputs)
+        self.contradicted = [row["id"] for row in told if row["node"] == told[0]["node"]]
+
+    @verb
+    async def judges(self, *, verdict: str) -> None:
+        """A person decides about what the second look found. Raises AssertionError where it found nothing."""
+        for each in self.contradicted:
+            found = "select id from railwatch.exceptions where kind = 'content_mismatch' and detection_id = $1"
+            await self._waits(functools.partial(self.database.value, found, each), GOES_ON_WITHIN)
+            row = await self.database.row("select * from railwatch.detections where id = $1", each)
+            case = await self.database.value(found, each)
+            assert row is not None
+            if case is None or row["state"] == "final":
+                raise AssertionError(f"no second look found what another node tells of {row['tx_id'][:8]}: {row}")
+            call = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'looked', verdict => $2)"
+            await self.act(call, case, verdict)
+            if verdict == "rejected":
+                self.acts.rejected.add((row["tx_id"], row["tx_index"].split("@")[0], row["block_hash"]))
+        self.contradicted = []
+
+    def _in_trouble(self) -> bool:
+        return self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes())
+
     def _is_first_liar(self) -> bool:
         return self.lying is None
 
@@ -694,6 +793,7 @@ class World:
         healed.lag, healed.latency, healed.finality = 0, 0.0, None
         if self.lying == number:
             self.lying = None
+        healed.retold.clear()
         healed.pin(None)
 
     # Time
@@ -704,13 +804,18 @@ class World:
 
         A daemon cannot know that the newest block has grown old before it looks again: until then it is not blind.
         """
-        is_stalled = await self._is_stalled()
+        is_stalled, asked = await self._is_stalled(), self.asked
         await self.passes(seconds)
-        if seconds < STALL_AFTER or not self.daemons or is_stalled:
+        if seconds < STALL_AFTER or not self.daemons:
             return
         began = self.clock.now()
+        if is_stalled:  # For another reason, which may just be over: then a step is on its way that saw a young block.
+            await self._waits(functools.partial(self._was_asked, asked + LOOKS_AGAIN), SEEN_WITHIN)
         await self._waits(self._is_stalled, NOTICED_WITHIN)
         self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
+
+    async def _was_asked(self, often: int) -> bool:
+        return self.asked >= often
 
     async def _is_stalled(self) -> bool:
         return await self.database.value("select state from railwatch.rails where name = $1", RAIL) == "stalled"
@@ -723,7 +828,7 @@ class World:
     @verb
     async def is_followed(self, *, within: int = 150) -> None:
         """Wait until the daemon is at the tip, ``within`` milliseconds at most, and less where nodes are in trouble."""
-        if self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes()):
+        if self._in_trouble():
             within = 15
         await self._waits(self.is_at_tip, within / 1000)
 
@@ -797,14 +902,8 @@ class World:
 
     @verb
     async def is_copied(self) -> None:
-        """A replica has everything up to now, and nothing that follows. The daemon restarts for it."""
-        await self.stop_all()
-        await self.database.close()
-        if self.backup is not None:
-            await self.server.give_back(self.backup[0])
-        self.backup = await self.server.copy(self.name), self.acts.copy()
-        await self._open(self.name)
-        self.start()
+        """A replica has everything up to now, and nothing that follows."""
+        self.backup = await self._takes(self.server.copy(self.database)), self.acts.copy()
 
     @verb
     async def fails_over(self) -> None:
@@ -813,7 +912,11 @@ class World:
             return
         await self.stop_all()
         await self.database.close()
-        await self.server.give_back(self.name)
         (name, self.acts), self.backup = self.backup, None
         await self._open(name)
         self.start()
+
+    async def _takes(self, taken: Awaitable[str]) -> str:
+        """Note a database, to give it back when the story ends: until then its files tell it from others."""
+        self._databases.append(await taken)
+        return self._databases[-1]

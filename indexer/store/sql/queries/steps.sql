@@ -141,9 +141,9 @@ with touched as (
     select x.id from unnest($1::uuid[]) as t (id)
     join railwatch.invoices i on i.id = t.id and i.time_basis <> 'first_seen'
     cross join lateral (
-        select d.id from railwatch.detections d
-        where d.invoice_id = t.id and (d.state = 'pending' or d.state = 'included' and i.time_basis = 'confirmed')
-        offset 0) x
+        select d.id, d.state from railwatch.detections d where d.invoice_id = t.id and d.state <> 'final' offset 0) x
+    -- Said outside, so that no plan goes by the index of all that can be undone.
+    where x.state = 'pending' or (x.state = 'included' and i.time_basis = 'confirmed')
 ), wanted as materialized (
     select id from touched
     union

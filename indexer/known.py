@@ -45,7 +45,7 @@ class KnownChain:
     @property
     def paces(self) -> Mapping[str, float]:
         """The configuration's keys that have another default here."""
-        known = {key: getattr(self, key) for key in ("stall_after", "finality_stall_after", "time_margin", "lookback")}
+        known = {key: getattr(self, key) for key in ("stall_after", "finality_stall_after", "time_margin")}
         return {key: value for key, value in known.items() if value is not None}
 
 
@@ -60,6 +60,12 @@ def paces(chain_id: str) -> Mapping[str, float]:
         return {"stall_after": 0, "finality_stall_after": 0}
     known = known_chain(chain_id)
     return known.paces if known else {}
+
+
+def known_lookback(chain_id: str) -> int | None:
+    """Return how many blocks cover an hour and some more on this chain; None where the adapter knows better."""
+    known = known_chain(chain_id)
+    return known.lookback if known else None
 
 
 def default_tiers(chain_id: str, has_finality: bool) -> tuple[Tier, ...]:

@@ -41,7 +41,7 @@ class BitcoinAdapter:
         except ValueError as error:
             raise ValueError(f"rail {rail.name}: chain_id: {error}") from error
         self.chain_id = rail.chain_id
-        heights = {"lookback": self._chain.lookback, **read_heights(rail)}
+        heights = {"lookback": self._chain.lookback, **read_heights(rail, "mempool")}
         self._mempool = _may_read_mempool(rail)
         self._traits = Traits(
             # Keys are scripts, and a script belongs to the same owner on each chain of the family (HAZARDS E17).

@@ -65,8 +65,8 @@ class EvmAdapter:
         for spec in rail.assets:
             check_contract(rail, spec)
         heights = read_heights(rail)
-        self._knows_lookback = "lookback" in heights
-        self._traits = replace(TRAITS, **heights)
+        self._knows_lookback, self._known_lookback = "lookback" in heights, rail.lookback
+        self._traits = replace(TRAITS, **{"lookback": rail.lookback or TRAITS.lookback, **heights})
         self._native = any(spec.contract is None for spec in rail.assets)
         self._node = node
         self._connection: Connection | None = None
@@ -96,7 +96,7 @@ class EvmAdapter:
         seconds = connection.block_seconds
         self._traits = replace(self._traits, block_seconds=seconds, poll_interval=connection.poll_interval)
         if seconds is not None and not self._knows_lookback:
-            self._traits = replace(self._traits, lookback=lookback_of(seconds))
+            self._traits = replace(self._traits, lookback=lookback_of(seconds, self._known_lookback))
         return self
 
     @only_rail_errors

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 BACK = 128
 """Blocks below the head over which the time between blocks is taken."""
+HOUR_AND_A_TENTH = 3_960.0
 HOUR_AND_A_HALF = 5_400.0
 """Seconds that the look-back covers on a chain of which nothing else is known: an hour, and a half for faster days."""
 LOOKBACK_LEAST, LOOKBACK_MOST = 300, 100_000
@@ -36,8 +37,13 @@ async def block_seconds(source: Source) -> float | None:
     return seconds if seconds > 0 else None
 
 
-def lookback_of(seconds: float) -> int:
-    """Return how many blocks a registration looks back on a chain with a block in so many seconds."""
+def lookback_of(seconds: float, known: int | None = None) -> int:
+    """Return how many blocks a registration looks back on a chain with a block in so many seconds.
+
+    ``known``: what covers an hour at the pace that the chain is known for. It may have become faster since.
+    """
+    if known is not None:
+        return min(LOOKBACK_MOST, max(known, math.ceil(HOUR_AND_A_TENTH / seconds)))
     return min(LOOKBACK_MOST, max(LOOKBACK_LEAST, math.ceil(HOUR_AND_A_HALF / seconds)))
 
 

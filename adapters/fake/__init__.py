@@ -16,6 +16,7 @@ from adapters.fake.chain import FakeChain, Output, Rules
 from adapters.fake.node import FakeNode
 from adapters.fake.simulator import FakeSimulator
 from indexer.rail import RailAdapter, RailSettings
+from indexer.rail.tables import read_heights
 
 __all__ = [
     "FakeAdapter",
@@ -66,6 +67,7 @@ def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
     name = node.get("chain")
     if name not in _chains:
         raise ValueError(f"chain: no fake chain named {name!r} was registered in this process")
+    read_heights(rail)  # A chain has its heights from its rules; an option that nobody knows is refused all the same.
     bounds = {key: _seconds(node, key) for key in ("timeout", "silence") if key in node}
     return FakeAdapter(node_of(str(name), str(node.get("node", "main"))), rail.chain_id, **bounds)
 

@@ -68,7 +68,9 @@ class SolanaAdapter:
         self.chain_id = rail.chain_id
         _check_mints(rail)
         self._index = _may_ask_index(rail)
-        self.traits = replace(TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **read_heights(rail))
+        self.traits = replace(
+            TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **read_heights(rail, "index")
+        )
         if all(spec.contract is not None for spec in rail.assets):
             gap = "SOL is not configured, so its transfers are not looked for"
             self.traits = replace(self.traits, native_complete=False, native_gap=gap)

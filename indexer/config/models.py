@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from indexer.config.nodes import NodeConfig
+from indexer.config.nodes import NodeConfig, revealed, secrets_of
 from indexer.config.tables import NAME, Table
 from indexer.config.units import check_dsn, host_and_port, seconds_of, url_secrets
 from indexer.config.webhooks import DeliverConfig, WebhookConfig
@@ -144,7 +144,7 @@ class RailConfig(Table):
     def options(self) -> Mapping[str, Any]:
         """What the adapter may want to know, in the words of `RailSettings`."""
         ours = {"lookback": self.lookback, "span_max": self.span_max, "horizon": self.horizon}
-        return {**self.extra, **{key: value for key, value in ours.items() if value is not None}}
+        return {**revealed(self.extra), **{key: value for key, value in ours.items() if value is not None}}
 
     def with_assets(self, more: Sequence[AssetSpec]) -> Self:
         """The same rail, which looks for ``more`` assets as well."""
@@ -271,6 +271,7 @@ class Config(Table):
     def secrets(self) -> frozenset[str]:
         """Every value that must not be seen, for `indexer.redaction`; also what stands in the file itself."""
         found = {secret for rail in self.rails for node in rail.nodes for secret in node.secrets()}
+        found.update(secret for rail in self.rails for secret in secrets_of(rail.extra))
         if not self.database.embedded:
             found.update(dsn_secrets(self.database.url.get_secret_value()))
         if self.deliver.proxy is not None:

@@ -1,7 +1,7 @@
 """One node of a rail, as the file has it: what is in the table is its adapter's affair, secrets are everybody's."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from pydantic import ConfigDict, RootModel, SecretStr, model_validator
@@ -27,10 +27,7 @@ class NodeConfig(RootModel[dict[str, Any]]):
 
     def reveal(self) -> dict[str, Any]:
         """The table with its secrets, for the adapter and nobody else."""
-        return {
-            key: {name: _plain(each) for name, each in value.items()} if isinstance(value, dict) else _plain(value)
-            for key, value in self.root.items()
-        }
+        return revealed(self.root)
 
     @property
     def name(self) -> str:
@@ -41,16 +38,7 @@ class NodeConfig(RootModel[dict[str, Any]]):
 
     def secrets(self) -> Iterator[str]:
         """Return what must not be seen: what came by reference, all headers, passwords, and the keys within URLs."""
-        for key, value in self.root.items():
-            items = value.items() if isinstance(value, dict) else ((key, value),)
-            for name, each in items:
-                text = _plain(each)
-                if not isinstance(text, str):
-                    continue
-                if isinstance(each, SecretStr) or key == "headers" or CONFIDENTIAL_KEY.search(name):
-                    yield text
-                if "://" in text:
-                    yield from url_secrets(text)
+        return secrets_of(self.root)
 
     def __repr__(self) -> str:
         # Not only what came by reference is secret: many a URL carries a key.
@@ -69,6 +57,28 @@ class NodeConfig(RootModel[dict[str, Any]]):
             except ValueError as error:
                 raise ValueError(f"{key} {error}") from None
         return self
+
+
+def revealed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table with its secrets, for the adapter and nobody else."""
+    return {
+        key: {name: _plain(each) for name, each in value.items()} if isinstance(value, dict) else _plain(value)
+        for key, value in table.items()
+    }
+
+
+def secrets_of(table: Mapping[str, Any]) -> Iterator[str]:
+    """Return what must not be seen: what came by reference, all headers, passwords, and the keys within URLs."""
+    for key, value in table.items():
+        items = value.items() if isinstance(value, dict) else ((key, value),)
+        for name, each in items:
+            text = _plain(each)
+            if not isinstance(text, str):
+                continue
+            if isinstance(each, SecretStr) or key == "headers" or CONFIDENTIAL_KEY.search(name):
+                yield text
+            if "://" in text:
+                yield from url_secrets(text)
 
 
 def _plain(value: Any) -> Any:

@@ -51,7 +51,7 @@ def resolve_references(tables: dict[str, Any], folder: Path, files: list[Path] |
 
 
 def _may_be_secret(place: Place, plain: str) -> tuple[str, ...]:
-    """What may come by reference in a table: any key of a node, since they are its adapter's affair."""
+    """What may come by reference: any key of a node or of a rail's options, since they are its adapter's affair."""
     return {"database": ("url",), "deliver": ("proxy",), "webhook": ("url", "secret", "old_secret")}.get(
         str(place[0]), (plain,)
     )
@@ -63,6 +63,8 @@ def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[tuple[Place, dic
     if isinstance(tables.get("deliver"), dict):
         yield ("deliver",), tables["deliver"]
     for number, rail in items(tables, "rail"):
+        if isinstance(rail.get("options"), dict):
+            yield ("rail", number, "options"), rail["options"]
         for position, node in items(rail, "nodes"):
             yield ("rail", number, "nodes", position), node
             # Headers are how many hosted endpoints take an API key.

@@ -5,6 +5,7 @@ A rail that cannot be believed is blind: it promotes nothing and expires nothing
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -32,7 +33,7 @@ class Rhythm:
     _came: deque[float] = field(default_factory=lambda: deque(maxlen=RHYTHM_HEADS))
     _newest: int = -1
     block_seconds: float | None = None
-    """Seconds between two blocks by their own times, where the node's blocks show it."""
+    """Seconds between two blocks by their own times, where the node's blocks, or those that were followed, show it."""
 
     def note(self, head: BlockRef) -> None:
         """Take in a head; only a higher one is news."""
@@ -54,6 +55,17 @@ class Rhythm:
         times = list(self._came)
         pause = max(later - earlier for earlier, later in pairwise(times))
         return max(RHYTHM_LEAST, RHYTHM_TIMES * pause)
+
+
+def pace_of(blocks: Sequence[BlockRef]) -> float | None:
+    """Seconds between two blocks, on the average over ``blocks`` of one chain, oldest first; None: too few to tell.
+
+    So a chain that nothing is known of is suspected from the first head after a restart on, and not after twenty more.
+    """
+    heights = blocks[-1].height - blocks[0].height if blocks else 0
+    if heights < RHYTHM_HEADS:
+        return None
+    return max(0.0, (blocks[-1].time - blocks[0].time).total_seconds()) / heights
 
 
 @dataclass(slots=True)

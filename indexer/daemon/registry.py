@@ -6,13 +6,15 @@ from importlib.metadata import entry_points
 from indexer.config import NodeConfig, RailConfig
 from indexer.daemon.node import Node
 from indexer.daemon.nodeset import NodeSet
+from indexer.known import known_lookback
 from indexer.rail import OpenNode, RailAdapter, RailSettings
+from indexer.redaction import hidden
 
 GROUP = "railwatch.rails"
 
 
 class UnknownAdapter(ValueError):
-    """No installed package offers that adapter."""
+    """No installed package offers that adapter, or the one that does cannot be used."""
 
 
 def known_adapters() -> list[str]:
@@ -38,12 +40,22 @@ def load_adapter(name: str) -> OpenNode:
 
 def rail_settings(rail: RailConfig) -> RailSettings:
     """What the configuration says of a rail, in the seam's words."""
-    return RailSettings(rail.name, rail.chain_id, tuple(each.spec for each in rail.assets), rail.options)
+    assets = tuple(each.spec for each in rail.assets)
+    return RailSettings(rail.name, rail.chain_id, assets, rail.options, known_lookback(rail.chain_id))
 
 
 def open_node(rail: RailConfig, node: NodeConfig) -> RailAdapter:
     """One node of a rail, not asked yet. Raises `UnknownAdapter`, or ValueError that names the wrong key."""
-    return load_adapter(rail.adapter)(rail_settings(rail), node.reveal())
+    opener = load_adapter(rail.adapter)
+    try:
+        return opener(rail_settings(rail), node.reveal())
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a package of somebody else's does with a table
+        raise UnknownAdapter(
+            f'rail {rail.name}: adapter "{rail.adapter}" failed at its table with {type(error).__name__}: '
+            f"{hidden(str(error))}. Tell whoever maintains that adapter, or take the rail out"
+        ) from error
 
 
 def open_rail(rail: RailConfig) -> NodeSet:

@@ -135,8 +135,11 @@ def public_name(url: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
-def read_heights(rail: RailSettings) -> dict[str, Any]:
-    """The options that change a trait."""
+def read_heights(rail: RailSettings, *own: str) -> dict[str, Any]:
+    """The options that change a trait. ``own``: the adapter's further options; a typo must not pass for a default."""
+    if unknown := sorted(set(rail.options) - {*HEIGHTS, *own}):
+        known = ", ".join((*own, *HEIGHTS))
+        raise ValueError(f"rail {rail.name}: unknown option {unknown[0]!r}; known are {known}")
     heights = {key: rail.options[key] for key in HEIGHTS if key in rail.options}
     for key, value in heights.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

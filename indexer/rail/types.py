@@ -129,6 +129,9 @@ class RailSettings:
     chain_id: ChainId
     assets: tuple[AssetSpec, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    lookback: int | None = None
+    """Heights that cover an hour at the fastest pace that this chain is known for; None: nothing is known. The option
+    ``lookback`` is the operator's own wish, and comes before it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,25 +62,31 @@ def given_back(story: Story, about: Invoice, asset: AssetId, amount: int) -> tup
     stands = _without_hold(story, about) if about.state is InvoiceState.FLAGGED else about.state
     ways = [(way, _excess(story, about, way)) for way in about.destinations]
     met = [((way.rail, way.asset) == (story.rail, asset), excess) for way, excess in ways if excess is not None]
-    excess = max((each for is_here, each in met if is_here), default=-1)
+    # A way that was paid in time comes before one that was paid late, as it does where the state is judged.
+    _, excess = max((each for is_here, each in met if is_here), default=(False, -1))
     if stands not in SETTLED or excess < 0:
         return 0, 0
     surplus = min(amount, excess)
-    is_met_elsewhere = any(each >= 0 for is_here, each in met if not is_here)
+    is_met_elsewhere = any(each >= 0 for is_here, (_, each) in met if not is_here)
     return surplus, 0 if is_met_elsewhere else amount - surplus
 
 
-def _excess(story: Story, about: Invoice, way: Destination) -> int | None:
-    """How much more is there than that way to pay asks for, but for what was waived; None where it was not paid."""
+def _excess(story: Story, about: Invoice, way: Destination) -> tuple[bool, int] | None:
+    """How much more is there than that way to pay asks for, but for what was waived; None where it was not paid.
+
+    Before it: whether that way was paid in time, and has what it asks for.
+    """
     least, _ = least_and_most(way.expected, about.tolerance_bps)
     known = [
         each
         for each in story.detections[about.id].values()
         if (each.rail, each.asset) == (way.rail, way.asset) and each.counted
     ]
-    arrived = sum(each.amount for each in known if each.destination_id == way.id and each.kind is Kind.PAYMENT)
+    arrived = [each for each in known if each.destination_id == way.id and each.kind is Kind.PAYMENT]
     before = about.refunded.get((way.rail, way.asset), Refunded(0))
-    return sum(each.amount for each in known) - before.amount + before.waived - least if arrived >= least else None
+    excess = sum(each.amount for each in known) - before.amount + before.waived - least
+    in_time = sum(each.amount for each in arrived if each.in_time) >= least and excess >= 0
+    return (in_time, excess) if sum(each.amount for each in arrived) >= least else None
 
 
 def _is_refunded(story: Story, about: Invoice, refunded: dict[tuple[str, AssetId], Refunded]) -> tuple[bool, bool]:

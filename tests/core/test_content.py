@@ -197,3 +197,20 @@ def test_what_is_given_back_of_a_settled_order_by_choice_is_not_asked_for_again(
     assert order.state is InvoiceState.CREATED
     story.mine(pay(order, 100, "tx0"))
     assert order.state is InvoiceState.PAID
+
+
+def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_paid_in_time_and_not_with_one_paid_late():
+    order = invoice("order", 100, destination(), destination("cheap", 50), expires=30)
+    story = Story(order)
+    story.mine(pay(order, 100, "tx"))
+    story.quiet(1)
+    story.passes(120)
+    story.mine(pay(order.destinations[1], 50, "late"))
+    story.quiet(2)
+    assert (order.state, story.open_cases(order)) == (
+        InvoiceState.PAID,
+        ["late", "mixed_destinations", "unexpected_payment"],
+    )
+    refund(story, order, COIN, 100)
+    story.quiet(1)
+    assert order.state is InvoiceState.PAID, order.refunded

@@ -44,7 +44,7 @@ def test_a_chain_of_another_kind_is_refused(chain_id: str) -> None:
 
 def test_options_shape_the_traits() -> None:
     """Those of heights, checked."""
-    rail = RailSettings("eth", ChainId("eip155:1"), options={"lookback": 7200, "span_max": 50, "horizon": 64, "x": 1})
+    rail = RailSettings("eth", ChainId("eip155:1"), options={"lookback": 7200, "span_max": 50, "horizon": 64})
     traits = open_node(rail, HTTP).traits
     assert (traits.lookback, traits.span_max, traits.horizon) == (7200, 50, 64)
     for wrong in (0, -1, "5", True, 1.5):

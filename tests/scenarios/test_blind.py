@@ -3,7 +3,10 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from adapters.fake import FakeChain, Rules, node_of
+from indexer.daemon import health
 from indexer.store.database import Database
 from tests.scenarios.stage import Stage, chain_named
 
@@ -117,3 +120,21 @@ async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(dat
         await stage.becomes(early, "paid")
         assert await stage.open_cases(early) == set()
         await stage.audit()
+
+
+async def test_a_chain_that_nobody_knows_is_suspected_after_a_restart_by_what_was_followed_before(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its node hears no more blocks, and no twenty heads will come from which its rhythm could be seen."""
+    await stage.mine(40)
+    await stage.stop()
+    monkeypatch.setattr(health, "RHYTHM_LEAST", 1.0)
+    await stage.start()
+
+    async def is_suspected() -> bool:
+        row = await stage.rail()
+        return row["state"] == "stalled" and "no block has come" in row["reason"]
+
+    await stage.until(is_suspected)
+    monkeypatch.setattr(health, "RHYTHM_LEAST", 600.0)
+    await stage.mine()

@@ -5,8 +5,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from adapters.fake import FakeChain, Rules
 from adapters.fake.chain import Output, Tx
+from indexer.store.books import load_books
 from indexer.store.database import Database
 from tests.scenarios.stage import Placed, Stage, chain_named
 
@@ -102,12 +105,18 @@ async def test_content_follows_the_chain_another_asset_after_a_reorg_is_no_payme
         await stage.audit()
 
 
-async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(stage: Stage) -> None:
+@pytest.mark.parametrize(("waiting", "in_block"), [(1, 5), (5, 1), (5, 3)])
+async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(
+    stage: Stage, waiting: int, in_block: int
+) -> None:
+    """Whichever way it differs from what was told before: it is neither paid too early nor waited for too long."""
     invoice = await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+    stage.chain.waiting[tx.id] = replace(tx, maturity=waiting)
     await stage.becomes(invoice, "detected")
-    stage.chain.waiting[tx.id] = replace(tx, maturity=5)
-    await stage.mine(4)
+    stage.chain.waiting[tx.id] = replace(tx, maturity=in_block)
+    due = max(in_block, stage.confirmations)
+    await stage.mine(due - 1)
     assert await stage.state(invoice) == "confirming"
     await stage.mine()
     await stage.becomes(invoice, "paid")
@@ -251,6 +260,23 @@ async def test_dust_below_the_least_amount_is_counted_and_moves_nothing(database
         await stage.pay(invoice)
         await stage.mine(2)
         await stage.becomes(invoice, "paid")
+
+
+@pytest.mark.parametrize("basis", ["first_seen", "block_time", "confirmed"])
+async def test_cost_does_not_depend_on_strangers_a_step_loads_none_of_the_dust_that_is_settled(
+    stage: Stage, basis: str
+) -> None:
+    """Nor does a payment's end depend on it: what may still turn out late is loaded, and nothing else."""
+    invoice = await stage.invoice(100, time_basis=basis)
+    stage.chain.send(*(stage.sim.output(invoice.address, 1) for _ in range(20)))
+    await stage.mine(2)
+    await stage.pay(invoice, 80)
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    async with stage.database.transaction() as connection:
+        [book] = await load_books(connection, [invoice.id], [])
+        assert len(book.detections) == 0
+        assert sum(each.count for each in book.others.values()) == 21
 
 
 async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: Stage) -> None:

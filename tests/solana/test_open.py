@@ -49,7 +49,7 @@ def test_a_contract_that_is_no_mint_is_named() -> None:
 
 def test_options_shape_the_traits() -> None:
     """Those of slots, checked."""
-    rail = RailSettings("sol", MAINNET, options={"lookback": 7200, "span_max": 50, "horizon": 64, "x": 1})
+    rail = RailSettings("sol", MAINNET, options={"lookback": 7200, "span_max": 50, "horizon": 64})
     traits = open_node(rail, HTTP).traits
     assert (traits.lookback, traits.span_max, traits.horizon) == (7200, 50, 64)
     for wrong in (0, -1, "5", True, 1.5):

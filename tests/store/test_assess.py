@@ -21,7 +21,7 @@ async def test_the_rule_for_manual_acts_is_the_cores(rough: Stage) -> None:
     dice = random.Random(7)
     database, now = stage.database, datetime.now(UTC)
     seen: dict[bool, set[InvoiceState]] = {False: set(), True: set()}
-    for _ in range(250):
+    for _ in range(320):
         ways = [
             {"rail": stage.chain.name, "asset": "COIN", "amount": 100 + place} for place in range(dice.randint(1, 2))
         ]
@@ -66,7 +66,13 @@ async def scatter(stage: Stage, dice: random.Random, ways: list[dict[str, Any]],
     await database.value(
         "update railwatch.invoices set state = $2, expires_at = $3 where id = $1", invoice.id, state, expiry
     )
-    await database.value("update railwatch.rails set covered_until = $1", covered)
+    margin = timedelta(minutes=dice.choice([0, 0, 2]))
+    await database.value(
+        "update railwatch.rails set covered_until = $1, time_margin = $2, sight_margin = $3",
+        covered,
+        margin,
+        dice.choice([timedelta(0), margin]),
+    )
     await database.value(
         "update railwatch.destinations set watch_state = $2 where invoice_id = $1",
         invoice.id,

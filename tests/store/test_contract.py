@@ -343,6 +343,17 @@ async def test_one_invoice_may_ask_for_two_assets_at_one_address(database: Datab
     assert await database.value("select count(*) from railwatch.destinations where invoice_id = $1", made) == 2
 
 
+async def test_one_invoice_asks_for_one_amount_of_an_asset_at_an_address(database: Database) -> None:
+    """Of (100, 50) at one address nobody could say which of the two a payment of 50 is for."""
+    address = fresh()
+    for other in (address, address.upper()):
+        twice = [way(address=address, amount="100"), way(address=other, amount="50")]
+        with pytest.raises(Refused, match="there twice") as refused:
+            await create_invoice(database, order(destinations=twice))
+        assert refused.value.code == "RW001"
+    assert await database.value("select count(*) from railwatch.destinations") == 0
+
+
 # Policies
 
 CHOICES: list[tuple[str, str, str | None, dict[str, Any], str]] = [

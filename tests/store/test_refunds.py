@@ -124,6 +124,31 @@ async def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_pa
     assert (row["surplus"], row["waived"]) == (0, 30)
 
 
+async def test_a_paid_order_stays_paid_though_a_cheaper_way_was_paid_late_when_something_is_given_back(
+    stage: Stage,
+) -> None:
+    ways = [
+        {"rail": "story", "asset": "COIN", "amount": amount, "address": await stage.sim.new_address()}
+        for amount in (100, 50)
+    ]
+    invoice = await stage.invoice(to=ways, time_basis="block_time")
+    await stage.pay(invoice)
+    await stage.mine(2)
+    await stage.becomes(invoice, "paid")
+    await stage.database.value(
+        "update railwatch.invoices set expires_at = now() - interval '1 ms' where id = $1 returning 1", invoice.id
+    )
+    await stage.sim.pay(ways[1]["address"], 50)
+    await stage.mine(2)
+    assert await stage.open_cases(invoice) >= {"late"}
+    await refund(stage, invoice, 100)
+    await stage.mine(2)
+    assert await stage.state(invoice) == "paid"
+    row = await stage.database.row("select surplus, waived from railwatch.refunds")
+    assert row is not None
+    assert (row["surplus"], row["waived"]) == (50, 50)
+
+
 async def test_a_refund_of_a_cancelled_order_closes_it(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)

@@ -19,7 +19,7 @@ from indexer.store.database import Database
 from indexer.store.errors import BranchChanged, LeaseLost
 from indexer.store.lease import LeaseKeeper
 from indexer.store.rails import load_left
-from indexer.store.steps import Position, StepStore
+from indexer.store.steps import Position, StepStore, Subject
 from indexer.store.watches import WatchStore
 from tests.scenarios.stage import Stage, chain_named
 
@@ -236,3 +236,10 @@ async def test_a_reorg_forgets_the_checkpoints_of_its_branch_and_no_others(desk:
     stage.chain.reorg(1, keep=False)
     await desk.step(stays)
     assert await stage.database.rows(held, first) == [(stays.height, stays.hash)]
+
+
+async def test_a_registration_does_not_wait_for_a_look_back_that_is_being_written(desk: Desk) -> None:
+    """Both hold the rail's row: one for the commit's order, the other through its foreign key."""
+    stage = desk.stage
+    async with desk.recorder.steps.aside((await stage.rail())["rewinds"], Subject("fake")), asyncio.timeout(5):
+        await stage.order(await stage.sim.new_address())

@@ -207,6 +207,19 @@ async def test_another_spelling_of_an_address_does_not_make_it_another_merchants
     assert await watches.take_in([(again, key, "as it is shown")]) == {again: key}, "its own merchant may use it again"
 
 
+async def test_another_spelling_does_not_let_an_invoice_ask_twice_at_one_address(shop: Database) -> None:
+    """(100, 50) for one asset at one address, told apart by its spelling only: the second is rejected, by name."""
+    family = await shop.value("select family from railwatch.rails where name = 'plain'")
+    made = await shop.value("select railwatch.create_invoice($1)", order(destinations=[way(), way()]))
+    rows = await shop.rows("select id from railwatch.destinations where invoice_id = $1 order by position", made)
+    first, second = (row["id"] for row in rows)
+    key = secrets.token_bytes(20)
+    assert await WatchStore(shop, family).take_in([(first, key, "as it is shown")]) == {first: key}
+    assert await WatchStore(shop, family).take_in([(second, key, "as it is shown")]) == {}
+    why = await shop.value("select watch_error from railwatch.destinations where id = $1", second)
+    assert why == "the invoice asks for the same asset at the same address twice"
+
+
 async def test_display_takes_any_number(shop: Database) -> None:
     for call in ("'NaN', 2", "'Infinity', 2", "1, 2147483647", "1, -2147483648"):
         assert await shop.value(f"select railwatch.display({call})") is None

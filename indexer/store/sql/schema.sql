@@ -1578,7 +1578,10 @@ begin
         when known.expires_at <= now() and not exists (
             select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
             where d.invoice_id = known.id and d.watch_state <> 'rejected'
-              and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < known.expires_at))
+              and (d.watch_state = 'registered' or r.covered_until is null
+                   or r.covered_until < known.expires_at + case when known.time_basis = 'first_seen'
+                                                                then r.sight_margin else r.time_margin end))
+             and not exists (select from railwatch.quarantine q where q.invoice_id = known.id)
             then 'expired'
         else 'created' end);
 end $$;
@@ -1723,13 +1726,15 @@ begin
     end if;
     -- Ways to pay that have what they ask for; what was waived before is not missing.
     with met as (
-        select d.rail, d.asset, came.counted - back.returned - asked.least as excess
+        select d.rail, d.asset, came.counted - back.returned - asked.least as excess, came.timely >= asked.least as timely
         from railwatch.destinations d
         cross join lateral (
             select greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least) asked
         cross join lateral (
             select coalesce(sum(x.amount), 0) as counted,
-                   coalesce(sum(x.amount) filter (where x.destination_id = d.id and x.kind = 'payment'), 0) as arrived
+                   coalesce(sum(x.amount) filter (where x.destination_id = d.id and x.kind = 'payment'), 0) as arrived,
+                   coalesce(sum(x.amount) filter (where x.destination_id = d.id and x.kind = 'payment' and x.in_time), 0)
+                       as timely
             from railwatch.detections x
             where x.invoice_id = known.id and x.rail = d.rail and x.asset = d.asset and x.state in ('confirmed', 'final')) came
         cross join lateral (
@@ -1737,7 +1742,9 @@ begin
             where r.invoice_id = known.id and r.rail = d.rail and r.asset = d.asset) back
         where d.invoice_id = known.id and d.watch_state <> 'rejected' and came.arrived >= asked.least
     )
-    select max(met.excess) filter (where (rail, asset) = (on_rail, of_asset)),
+    -- A way that was paid in time comes before one that was paid late, as it does where the state is judged.
+    select coalesce(max(met.excess) filter (where (rail, asset) = (on_rail, of_asset) and timely and met.excess >= 0),
+                    max(met.excess) filter (where (rail, asset) = (on_rail, of_asset))),
            coalesce(bool_or(met.excess >= 0) filter (where (rail, asset) <> (on_rail, of_asset)), false)
     into excess, elsewhere
     from met;

@@ -1209,13 +1209,15 @@ begin
     end if;
     -- Ways to pay that have what they ask for; what was waived before is not missing.
     with met as (
-        select d.rail, d.asset, came.counted - back.returned - asked.least as excess
+        select d.rail, d.asset, came.counted - back.returned - asked.least as excess, came.timely >= asked.least as timely
         from railwatch.destinations d
         cross join lateral (
             select greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least) asked
         cross join lateral (
             select coalesce(sum(x.amount), 0) as counted,
-                   coalesce(sum(x.amount) filter (where x.destination_id = d.id and x.kind = 'payment'), 0) as arrived
+                   coalesce(sum(x.amount) filter (where x.destination_id = d.id and x.kind = 'payment'), 0) as arrived,
+                   coalesce(sum(x.amount) filter (where x.destination_id = d.id and x.kind = 'payment' and x.in_time), 0)
+                       as timely
             from railwatch.detections x
             where x.invoice_id = known.id and x.rail = d.rail and x.asset = d.asset and x.state in ('confirmed', 'final')) came
         cross join lateral (
@@ -1223,7 +1225,9 @@ begin
             where r.invoice_id = known.id and r.rail = d.rail and r.asset = d.asset) back
         where d.invoice_id = known.id and d.watch_state <> 'rejected' and came.arrived >= asked.least
     )
-    select max(met.excess) filter (where (rail, asset) = (on_rail, of_asset)),
+    -- A way that was paid in time comes before one that was paid late, as it does where the state is judged.
+    select coalesce(max(met.excess) filter (where (rail, asset) = (on_rail, of_asset) and timely and met.excess >= 0),
+                    max(met.excess) filter (where (rail, asset) = (on_rail, of_asset))),
            coalesce(bool_or(met.excess >= 0) filter (where (rail, asset) <> (on_rail, of_asset)), false)
     into excess, elsewhere
     from met;
@@ -1235,6 +1239,71 @@ begin
     end if;
 end $$;
 comment on function railwatch.given_back is 'Part of record_refund: how much of it the order did not ask for, and how much of what it asked for is given back by choice.';
+
+-- A hold that is released within a rail's margin must not end a window that the clock would not end.
+create or replace function railwatch.assess(known railwatch.invoices) returns text
+language plpgsql stable as $$
+declare
+    standing text := coalesce(known.held_from, known.state);  -- what was decided before a hold still holds
+    answer text;
+begin
+    if standing in ('cancelled', 'refunded') then
+        return standing;
+    end if;
+    with payments as (
+        select x.destination_id, x.amount, x.state in ('confirmed', 'final') as counted, x.state <> 'pending' as in_block,
+               case when x.state = 'final' and x.in_time is not null then x.in_time
+                    else known.expires_at >= case known.time_basis
+                        when 'first_seen' then x.first_seen_at
+                        when 'block_time' then coalesce(x.block_time, now())
+                        else coalesce(x.confirmed_at, now()) end
+               end as timely
+        from railwatch.detections x
+        where x.invoice_id = known.id and x.kind = 'payment' and x.state in ('pending', 'included', 'confirmed', 'final')
+    ), counted as (
+        select x.rail, x.asset, sum(x.amount) as amount from railwatch.detections x
+        where x.invoice_id = known.id and x.state in ('confirmed', 'final') group by x.rail, x.asset
+    ), returned as (
+        select r.rail, r.asset, sum(r.amount) as amount, sum(r.surplus) as surplus, sum(r.waived) as waived
+        from railwatch.refunds r where r.invoice_id = known.id group by r.rail, r.asset
+    ), sums as (
+        select d.rail, d.asset,
+               greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least,
+               d.expected_amount + div(d.expected_amount * known.tolerance_bps, 10000) as most,
+               coalesce(sum(p.amount) filter (where p.timely), 0) as seen,
+               coalesce(sum(p.amount) filter (where p.timely and p.counted), 0) as confirmed,
+               coalesce(sum(p.amount) filter (where not p.timely), 0) as late,
+               coalesce(sum(p.amount) filter (where not p.timely and p.counted), 0) as late_confirmed,
+               coalesce(bool_or(p.in_block), false) as in_block
+        from railwatch.destinations d left join payments p on p.destination_id = d.id
+        where d.invoice_id = known.id and d.watch_state <> 'rejected'
+        group by d.id
+    ), judged as (
+        -- What was given back is not there. Of a settled order the merchant may give back by choice (waived).
+        select sums.*, r.amount is null or coalesce(c.amount, 0) - r.amount >= sums.least - r.waived as held,
+               sums.most + coalesce(r.amount - r.surplus - r.waived, 0) as at_most
+        from sums left join counted c using (rail, asset) left join returned r using (rail, asset)
+    )
+    select case
+        when max(confirmed - at_most) filter (where confirmed >= least and held) > 0 then 'overpaid'
+        when bool_or(confirmed >= least and held) then 'paid'
+        when bool_or(confirmed + late_confirmed >= least and held) then 'late_paid'
+        when bool_or(seen > confirmed or (late > late_confirmed and seen + late >= least))
+            then case when bool_or(in_block) then 'confirming' else 'detected' end
+        when bool_or(confirmed > 0) then 'underpaid'
+    end into answer from judged;
+    return coalesce(answer, case
+        when standing = 'expired' then 'expired'
+        when known.expires_at <= now() and not exists (
+            select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
+            where d.invoice_id = known.id and d.watch_state <> 'rejected'
+              and (d.watch_state = 'registered' or r.covered_until is null
+                   or r.covered_until < known.expires_at + case when known.time_basis = 'first_seen'
+                                                                then r.sight_margin else r.time_margin end))
+             and not exists (select from railwatch.quarantine q where q.invoice_id = known.id)
+            then 'expired'
+        else 'created' end);
+end $$;
 
 -- Whoever looks for an address's holders must not go by this one, which knows the family only: a plan that was made on
 -- empty tables could, for `address_key is not null` follows from any comparison with the key.

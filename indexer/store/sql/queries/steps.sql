@@ -127,8 +127,8 @@ select id from railwatch.invoices where id = any ($1) order by id for no key upd
 -- name: load_books
 -- Those invoices, read after they were locked, with the detections $2 that the step touches. Of the others each
 -- destination holds the sums, so that the cost does not grow with what an invoice ever received. Loaded are also: what
--- was replaced (a rival may come or go), with what took its place, and all that is not final where the time basis is one
--- that is known only later. Exceptions of those detections, the newest of each group of transfers, and the newest of each
+-- was replaced (a rival may come or go), with what took its place, and all of which the moment that the time basis names
+-- has not come yet. Exceptions of those detections, the newest of each group of transfers, and the newest of each
 -- kind ($3) that is the invoice's.
 with touched as (
     select id from unnest($2::uuid[]) as t (id)
@@ -141,7 +141,9 @@ with touched as (
     select x.id from unnest($1::uuid[]) as t (id)
     join railwatch.invoices i on i.id = t.id and i.time_basis <> 'first_seen'
     cross join lateral (
-        select d.id from railwatch.detections d where d.invoice_id = t.id and d.state <> 'final' offset 0) x
+        select d.id, d.state from railwatch.detections d where d.invoice_id = t.id and d.state <> 'final' offset 0) x
+    -- Said outside, so that no plan goes by the index of all that can be undone.
+    where x.state = 'pending' or (x.state = 'included' and i.time_basis = 'confirmed')
 ), wanted as materialized (
     select id from touched
     union

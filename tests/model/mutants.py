@@ -206,14 +206,6 @@ MUTANTS = [
         "                keys: list[bytes] = []",
     ),
     Mutant(
-        "rescan-unproven",
-        "flaps",
-        "no inclusion outlives its block: rescans and look-backs",
-        "indexer/daemon/search.py",
-        "end = upto if target >= upto.height else await node.block_at(target)",
-        "end = await node.block_at(min(target, upto.height))",
-    ),
-    Mutant(
         "one-generation",
         "loses_the_newest",
         "the feed fools nobody: a failover begins a generation",

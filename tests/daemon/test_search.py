@@ -1,0 +1,27 @@
+"""What a search through old blocks proves: all that it finds lies on the branch of the block that it ends in."""
+
+import pytest
+
+from adapters.fake import address
+from adapters.fake.simulator import FakeSimulator
+from indexer.daemon.search import search
+from indexer.daemon.watchlist import FewWatches
+from indexer.rail import BlockGone
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_a_node_on_another_branch_finds_nothing_for_a_block_that_it_has_left(keep: bool) -> None:
+    """The reorg is one that the follower has not seen: its cursor is a block of the branch that the node left."""
+    async with FakeSimulator() as simulator:
+        paid = await simulator.new_address()
+        await simulator.mine(3)
+        await simulator.pay(paid, 100)
+        await simulator.mine(2)
+        watches = FewWatches(frozenset({address.parse(paid).key}), {"": simulator.native})
+        async with simulator.open_adapter() as node:
+            cursor = (await node.heads()).latest
+            found, _ = await search(node, node.traits, 1, cursor, watches)
+            assert [each.amount for each in found] == [100]
+            simulator.chain.reorg(3, keep=keep)
+            with pytest.raises(BlockGone):
+                await search(node, node.traits, 1, cursor, watches)

@@ -22,10 +22,14 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """What the tables hold in blocks up to the look: above the baseline's, and of that above the last look's."""
+    """What the tables hold in blocks up to the look: above the baseline's, and of that above the last look's.
+
+    ``small``: what arrived in transfers below the asset's least amount, at most, and whenever. They are only counted.
+    """
 
     total: int
     fresh: int
+    small: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +41,26 @@ class Reckoning:
     unattributed: int
 
 
-def reckon(baseline: int, last: Look | None, detected: Detected, balance: int) -> Reckoning:
+def reckon(baseline: int, last: Look | None, detected: Detected, balance: int, least: int = 0) -> Reckoning:
     """Compare ``balance`` with what is known. ``baseline``: what was there before, or has been accounted for since.
 
     ``last`` is the look before, None where there was none or its block is gone: then only the baseline is believed. A
     balance that rose by less than what was detected since the last look has lost the rest: that was spent. What is
     detected late, of blocks that were looked at already, makes no such difference, and explains what was unattributed.
+    What small transfers may explain is not unattributed, nor is less than ``least``: nobody acts on dust (HAZARDS I16).
     """
     before = Look(baseline, 0) if last is None else last
     arrived = detected.total if last is None else detected.fresh
     gone = before.spent + max(0, before.balance + arrived - balance)
     spent = max(gone, baseline + detected.total - balance)
-    expected = baseline + detected.total - spent
-    return Reckoning(spent, expected, balance - expected)
+    beyond = balance - (baseline + detected.total - spent) - detected.small
+    unattributed = beyond if beyond >= max(1, least) else 0
+    return Reckoning(spent, balance - unattributed, unattributed)
+
+
+def small_at_most(amount: int, count: int, least: int) -> int:
+    """Return how much of one asset small transfers brought, at most. ``amount``, ``count``: theirs, over all assets."""
+    return min(amount, count * max(0, least - 1))
 
 
 def balance_id(destination: UUID, asset: AssetId) -> UUID:

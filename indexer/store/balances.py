@@ -1,11 +1,11 @@
 """What addresses hold: which of them are to be looked at, what is known of them, and the newest look at each."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon
+from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon, small_at_most
 from indexer.rail.types import AssetId, BlockRef
 from indexer.store.database import Connection, Database, Row
 from indexer.store.queries import query
@@ -113,11 +113,11 @@ class SecondReading:
 class BalanceStore:
     """The accounts of one rail, under one lease. All of it raises `StoreUnavailable`."""
 
-    def __init__(self, database: Database, lease: Lease, family: str, configured: Collection[AssetId]) -> None:
+    def __init__(self, database: Database, lease: Lease, family: str, configured: Mapping[AssetId, int]) -> None:
         self._database = database
         self._lease = lease
         self._family = family
-        self._configured = sorted(configured)
+        self._configured, self._least = sorted(configured), configured
         self._newest = datetime.min.replace(tzinfo=UTC)
 
     async def newcomers(self, limit: int) -> list[bytes]:
@@ -188,7 +188,13 @@ class BalanceStore:
                 return None
             detected = await self._detected(connection, block, readings)
             reckoned = [
-                reckon(each.baseline.amount, each.last.look if each.last else None, known, each.balance)
+                reckon(
+                    each.baseline.amount,
+                    each.last.look if each.last else None,
+                    known,
+                    each.balance,
+                    self._least.get(each.account.asset, 0),
+                )
                 for each, known in zip(readings, detected, strict=True)
             ]
             rows = [self._row(*each, block) for each in zip(readings, detected, reckoned, strict=True)]
@@ -208,7 +214,13 @@ class BalanceStore:
         ]
         columns = map(list, zip(*asked, strict=True))
         rows = await connection.fetch(DETECTED_AT, self._lease.rail, *columns, block.height, self._family)
-        return [Detected(int(row["total"]), int(row["fresh"])) for row in rows]
+        return [
+            Detected(int(row["total"]), int(row["fresh"]), self._small(row, each.account.asset))
+            for row, each in zip(rows, readings, strict=True)
+        ]
+
+    def _small(self, row: Row, asset: AssetId) -> int:
+        return small_at_most(int(row["small_amount"]), int(row["small_count"]), self._least.get(asset, 0))
 
     def _row(self, reading: Reading, detected: Detected, now: Reckoning, block: BlockRef) -> tuple[object, ...]:
         account, baseline, settled = reading.account, reading.baseline, reading.settled

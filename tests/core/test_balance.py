@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon
+from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon, small_at_most
 from indexer.core.book import Book
 from indexer.core.ledger import look
 from indexer.core.model import Case, Coverage, Invoice, Surplus
@@ -46,6 +46,23 @@ def test_what_a_balance_proves(
     baseline: int, last: Look | None, total: int, fresh: int, balance: int, expected: Reckoning
 ) -> None:
     assert reckon(baseline, last, Detected(total, fresh), balance) == expected
+
+
+@pytest.mark.parametrize(
+    ("balance", "small", "least", "unattributed"),
+    [(9, 9, 10, 0), (15, 9, 10, 0), (19, 9, 10, 10), (9, 0, 10, 0), (10, 0, 10, 10), (1, 0, 0, 1), (3, 5, 0, 0)],
+)
+def test_what_small_transfers_may_have_brought_is_not_claimed_and_nobody_is_told_of_dust(
+    balance: int, small: int, least: int, unattributed: int
+) -> None:
+    told = reckon(0, Look(0, 0), Detected(0, 0, small), balance, least)
+    assert told == Reckoning(0, balance - unattributed, unattributed)
+
+
+def test_small_transfers_of_another_asset_explain_little_of_this_one() -> None:
+    assert small_at_most(5, 5, 10) == 5
+    assert small_at_most(10**18, 2, 10) == 18
+    assert small_at_most(10**18, 2, 0) == 0
 
 
 MONEY = st.integers(0, 10)

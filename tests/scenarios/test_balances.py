@@ -97,6 +97,26 @@ async def evidence(stage: Stage) -> dict[str, Any]:
     return told
 
 
+async def test_dust_opens_nothing_though_no_detection_holds_it(database: Database) -> None:
+    """Seen in blocks or not: a stranger who sends it to every address opens no exception (HAZARDS I16)."""
+    least: list[dict[str, Any]] = [{"symbol": "COIN", "min_amount": 10}]
+    options = {"reconcile_every": 1, "asset": least}
+    async with Stage(database, [chain_named(rules=RULES)], options=options) as stage:
+        dusted, unseen, other = await stage.invoice(100), await stage.invoice(100), await stage.invoice(100)
+        for _ in range(4):
+            await stage.pay(dusted, 9)
+        await hidden(stage, unseen, 9)
+        await stage.mine(1)
+        await hidden(stage, other, 10)
+        await stage.mine(1)
+        await stands(stage, other, KIND)
+        assert await stage.open_cases(dusted) == await stage.open_cases(unseen) == set()
+        await hidden(stage, dusted, 10)
+        await stage.mine(1)
+        await stands(stage, dusted, KIND)
+        await stage.audit()
+
+
 async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 30)
@@ -397,7 +417,7 @@ async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_do
     key = await stage.database.value("select address_key from railwatch.destinations")
 
     async def record(lease: Lease, block: BlockRef, rewinds: int) -> int | None:
-        store = BalanceStore(stage.database, lease, "fake", [stage.sim.native])
+        store = BalanceStore(stage.database, lease, "fake", {stage.sim.native: 0})
         (account,) = await store.accounts([key], None)
         assert account.past is not None
         reading = Reading(account, account.past.baseline, account.past.last, None, 5, "node")
@@ -408,10 +428,10 @@ async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_do
     assert await record(lease, replace(block, height=block.height + 1), rewinds) is None
     assert await cases(stage, invoice) == []
     assert await record(lease, block, rewinds) == 1
-    store = BalanceStore(stage.database, lease, "fake", [stage.sim.native])
+    store = BalanceStore(stage.database, lease, "fake", {stage.sim.native: 0})
     assert await store.suspects(block.height - 1, 10) == []
     (suspect,) = await store.suspects(block.height, 10)
-    other = BalanceStore(stage.database, replace(lease, epoch=lease.epoch + 1), "fake", [stage.sim.native])
+    other = BalanceStore(stage.database, replace(lease, epoch=lease.epoch + 1), "fake", {stage.sim.native: 0})
     assert await other.record_second_looks([SecondReading(suspect, "verified", "node")]) == 0
     elsewhere = replace(suspect, at=replace(suspect.at, hash="elsewhere"))
     assert await store.record_second_looks([SecondReading(elsewhere, "verified", "node")]) == 0

@@ -44,8 +44,8 @@ select name from railwatch.rails where name = $1 and epoch = $2 and rewinds = $3
 
 -- name: detected_at
 -- What the tables hold of each account in blocks up to $6: above its baseline, and of that above its last look. Whoever
--- held the address then.
-select t.place, held.total, held.fresh
+-- held the address then. What was too small to be kept is counted at its destinations, whatever the asset.
+select t.place, held.total, held.fresh, small.count as small_count, small.amount as small_amount
 from unnest($2::bytea[], $3::text[], $4::bigint[], $5::bigint[]) with ordinality
     as t (address_key, asset, baseline_height, last_height, place)
 cross join lateral (
@@ -59,6 +59,10 @@ cross join lateral (
       and x.state in ('included', 'confirmed', 'final')
       and x.block_height > t.baseline_height and x.block_height <= $6
 ) held
+cross join lateral (
+    select coalesce(sum(small_count), 0) as count, coalesce(sum(small_amount), 0) as amount
+    from railwatch.destinations where family = $7 and address_key = t.address_key
+) small
 order by t.place
 
 -- name: save_looks

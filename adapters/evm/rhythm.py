@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 BACK = 128
 """Blocks below the head over which the time between blocks is taken."""
 HOUR_AND_A_TENTH = 3_960.0
+"""Seconds that the look-back covers at least on a known chain, as its number in `known_chains.toml` does."""
 HOUR_AND_A_HALF = 5_400.0
 """Seconds that the look-back covers on a chain of which nothing else is known: an hour, and a half for faster days."""
 LOOKBACK_LEAST, LOOKBACK_MOST = 300, 100_000

@@ -16,7 +16,7 @@ import structlog
 from indexer.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
 from indexer.core.policy import Progress
 from indexer.daemon import steadiness
-from indexer.daemon.health import Reach, Rhythm, pace_of, trouble
+from indexer.daemon.health import Reach, Rhythm, followed_pace, trouble
 from indexer.daemon.mempool_poller import MempoolPoller
 from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.second_look import SecondLook
@@ -479,7 +479,7 @@ class Follower:
     def _health(self, heads: Heads, *, caught_up: bool) -> tuple[str, str | None]:
         """Whether what the node tells can be believed now, whatever it answers (HAZARDS E22, "Nodes")."""
         followed = [*self.checkpoints, self.cursor] if self.cursor else self.checkpoints
-        self._rhythm.block_seconds = self.node.traits.block_seconds or pace_of(followed)
+        self._rhythm.block_seconds = self.node.traits.block_seconds or followed_pace(followed)
         self._rhythm.note(heads.latest)
         if self._branches.flaps:
             return "stalled", self._branches.reason

@@ -57,7 +57,7 @@ class Rhythm:
         return max(RHYTHM_LEAST, RHYTHM_TIMES * pause)
 
 
-def pace_of(blocks: Sequence[BlockRef]) -> float | None:
+def followed_pace(blocks: Sequence[BlockRef]) -> float | None:
     """Seconds between two blocks, on the average over ``blocks`` of one chain, oldest first; None: too few to tell.
 
     So a chain that nothing is known of is suspected from the first head after a restart on, and not after twenty more.

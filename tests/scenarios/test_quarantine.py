@@ -215,6 +215,23 @@ async def test_no_watch_ends_while_an_invoice_is_in_quarantine(stage: Stage) -> 
     await heal(stage, bad, policy)
 
 
+async def test_a_hold_that_is_released_expires_nothing_in_quarantine(stage: Stage) -> None:
+    """What was paid in time is kept aside, and is yet to be counted."""
+    bad = await stage.invoice(100)
+    policy = await poison(stage.database, bad)
+    await stage.pay(bad)
+    await stage.mine()
+    await quarantined(stage, bad)
+    await stage.database.value("select railwatch.hold_invoice($1, actor => 'ann', reason => 'looks odd')", bad.id)
+    await stage.database.value(
+        "update railwatch.invoices set expires_at = now() - interval '1 second' where id = $1", bad.id
+    )
+    await stage.database.value("update railwatch.rails set covered_until = now() + interval '1 day'")
+    await stage.database.value("select railwatch.release_invoice($1, actor => 'ann')", bad.id)
+    assert await stage.state(bad) == "created"
+    await heal(stage, bad, policy)
+
+
 async def test_single_failures_in_a_row_that_nothing_succeeds_between_are_ours(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

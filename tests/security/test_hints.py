@@ -62,8 +62,7 @@ async def test_an_invoice_is_registered_and_paid_while_the_queue_of_notification
         await resting.execute("begin")
         await resting.execute("select 1")
         with pytest.raises(asyncpg.ProgramLimitExceededError):
-            for number in range(1_000):
-                await filling.execute(f"notify x, '{number}{'x' * 7_900}'")
+            await _fill(filling)
         async with Database(small_queue) as database, Stage(database, [chain_named()]) as stage:
             invoice = await stage.invoice(100)
             await stage.pay(invoice, 100)
@@ -104,6 +103,11 @@ async def test_whoever_floods_a_channel_wakes_nobody_more_often_than_the_pause_a
         finally:
             await connection.close()
     assert 0 < woken <= seconds / listen.WAKE_PAUSE + 1
+
+
+async def _fill(connection: asyncpg.Connection) -> None:
+    for number in range(1_000):
+        await connection.execute(f"notify x, '{number}{'x' * 7_900}'")
 
 
 async def _flood(connection: asyncpg.Connection) -> None:

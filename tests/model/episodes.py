@@ -331,12 +331,12 @@ def is_set_aside(n: int) -> Iterator[Call]:
 
 
 def is_told_otherwise(n: int) -> Iterator[Call]:
-    """Other nodes tell a block otherwise before its payment is final, and a person decides."""
-    yield from _is_paid(1)
+    """Other nodes tell a block otherwise before its payment is final, and a person decides, or nobody does."""
+    yield from _is_paid(1 + n % 2)
     yield "others_retell", {}
     yield _mines(13)
     yield FOLLOWED
-    yield "judges", {"verdict": ("accepted", "rejected")[n % 2]}
+    yield "judges", {"verdict": ("accepted", "rejected", None)[n % 3]}
     yield "heals", {"node": None}
     yield _mines(1)
     yield FOLLOWED

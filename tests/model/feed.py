@@ -1,7 +1,7 @@
 """What the feed told while it happened: no gap, no torn history, and nothing that was not true at that moment."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID
@@ -34,11 +34,26 @@ def feed_differences(world: World, tables: Tables) -> list[str]:
         if world.told.setdefault(line["event_id"], said) != said:
             wrong.append(f"feed: event {line['event_id']} once said {world.told[line['event_id']]}, and now {said}")
         wrong += early_differences(world, tables, line)
+    wrong += _unlike_its_rows(tables, subjects)
     for invoice, row in tables.invoices.items():
         last = [line["to_state"] for line in tables.told.get(invoice, ()) if line["subject"] == "invoice"]
         if last[-1:] != [row["state"]]:
             wrong.append(f"feed: invoice {invoice} is {row['state']}, and the feed said {last}")
     return wrong
+
+
+def _unlike_its_rows(tables: Tables, subjects: Mapping[tuple[str, UUID], list[Row]]) -> Iterable[str]:
+    """What the feed told last of a transfer and of an exception is what its row says."""
+    told = {key: lines[-1]["to_state"] for key, lines in subjects.items()}
+    rows = {("detection", row["id"]): row["state"] for some in tables.detections.values() for row in some}
+    standing = [row for some in tables.standing.values() for row in some]
+    rows |= {("exception", row["id"]): "resolved" if row["resolved"] else "open" for row in standing}
+    for key, state in rows.items():
+        if told.get(key) != state:
+            yield f"feed: {key[0]} {key[1]} is {state}, and the feed said {told.get(key)}"
+    for key, state in told.items():
+        if key[0] == "exception" and state == "open" and key not in rows:
+            yield f"feed: exception {key[1]} is over, and the feed never said so"
 
 
 def _misread(world: World, tables: Tables) -> Iterable[str]:

@@ -270,6 +270,14 @@ MUTANTS = [
         "if True:",
     ),
     Mutant(
+        "mismatch-ends",
+        "is_told_otherwise",
+        "the second look: what is told otherwise stands until a person decides",
+        "indexer/store/sql/queries/steps.sql",
+        "                         x.looked_at_block)",
+        "                         null::text)",
+    ),
+    Mutant(
         "verdict-ignored",
         "is_told_otherwise",
         "the second look: what a person has rejected is dropped",

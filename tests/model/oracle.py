@@ -17,7 +17,7 @@ from indexer.store.database import Row
 from tests.model.feed import feed_differences
 from tests.model.tables import IN_BLOCK, LIVE, SETTLED, SLACK, STICKY, Tables
 from tests.model.truth import Credit
-from tests.model.world import LATE_BLOCKS, LEAST, Order, World
+from tests.model.world import LATE_BLOCKS, LEAST, Dispute, Order, World
 
 COVERED_AT_ONCE = SLACK
 """After the end of a window that no late block can still be in: coverage is extended as soon as one has run out."""
@@ -57,8 +57,8 @@ def inclusion_differences(world: World, tables: Tables, rescanned: bool) -> list
         if key not in registered:
             continue
         for credit in credits:
-            rejected = credit.block is not None and (*credit.key, credit.block.hash) in world.acts.rejected
-            if credit.out.amount < LEAST or rejected:
+            dispute = dispute_about(world, credit)
+            if credit.out.amount < LEAST or (dispute is not None and dispute.verdict == "rejected"):
                 continue  # Whoever told of it finds it left over below.
             found = live.pop(credit.key, [])
             if not found and _may_be_missed(world, tables, key, credit):
@@ -71,6 +71,11 @@ def inclusion_differences(world: World, tables: Tables, rescanned: bool) -> list
     for (tx, index), rows in live.items():
         wrong.append(f"credit {tx[:8]} {index} is not on the chain; told: {[_content(row, keys) for row in rows]}")
     return wrong
+
+
+def dispute_about(world: World, credit: Credit) -> Dispute | None:
+    """What a second look found of the credit in its block; None: nothing."""
+    return world.acts.disputed.get((*credit.key, credit.block.hash)) if credit.block else None
 
 
 def _content(row: Row, keys: Mapping[UUID, bytes]) -> tuple[Any, ...]:
@@ -290,6 +295,9 @@ class Expected:
 
     def _is_deep(self, row: Row, credit: Credit) -> bool:
         assert credit.block is not None
+        dispute = dispute_about(self.world, credit)
+        if dispute is not None and dispute.verdict is None:
+            return dispute.state == "confirmed"  # It stays what it was, until a person has decided.
         tip, height = self.world.chain.tip.height, credit.block.height
         policy = self.order.policy if row["kind"] == "payment" else {"confirmations": 1}
         maturity = credit.tx.maturity
@@ -302,6 +310,8 @@ class Expected:
         assert credit.block is not None
         if not self._is_deep(row, credit):
             return "included"
+        if (dispute := dispute_about(self.world, credit)) is not None and dispute.verdict is None:
+            return "confirmed"
         finality, deep = self.world.chain.rules.finality, self.world.chain.tip.height - credit.block.height + 1
         final = deep > finality if finality is not None else deep >= self.world.chain.rules.horizon
         return "final" if final else "confirmed"
@@ -432,6 +442,7 @@ class Expected:
             self._say(f"reversed stands: {('reversed', None) in standing}, must: {sold or short}; path {self.states}")
         for row in self.rows:
             self._check_unexpected(row, standing)
+            self._check_mismatch(row, standing)
         for state in ("underpaid", "overpaid"):
             if state == "underpaid" and closed is None and counted in ("detected", "confirming"):
                 continue  # It stays open while a top-up is on its way, unless somebody has resolved it.
@@ -444,6 +455,16 @@ class Expected:
             self._say(f"{row['tx_id'][:8]} is unexpected, and no exception says so")
         if row["kind"] == "payment" and row["in_time"] and stands and not self._had_ended(row):
             self._say(f"{row['tx_id'][:8]} came in time, and an exception calls it unexpected")
+
+    def _check_mismatch(self, row: Row, standing: set[tuple[str, UUID | None]]) -> None:
+        """What another node tells otherwise stands until a person decides; and it takes a lie to bring it about."""
+        stands = ("content_mismatch", row["id"]) in standing
+        credit = self._credit(row)
+        dispute = dispute_about(self.world, credit) if credit is not None else None
+        must = dispute is not None and dispute.verdict is None
+        # Beside a lie that the story did not follow up, the second look itself may have met another block.
+        if must != stands and (must or dispute is not None or not self.world.lied):
+            self._say(f"content_mismatch of {row['tx_id'][:8]} stands: {stands}, must: {must}; {dispute}")
 
     def _had_ended(self, row: Row) -> bool:
         """Whether the invoice was settled, or closed by somebody, before the transfer was first told of."""

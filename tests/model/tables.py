@@ -44,7 +44,8 @@ async def read(database: Database) -> Tables:
         detections = await ask("select * from railwatch.detections")
         lines = await ask("select * from railwatch.transitions order by seq")
         standing = await ask(
-            "select e.invoice_id, e.kind, coalesce(t.detection_id, e.detection_id) as detection_id "
+            "select e.id, e.invoice_id, e.kind, coalesce(t.detection_id, e.detection_id) as detection_id, "
+            "e.resolved_at is not null as resolved "
             "from railwatch.exceptions e left join railwatch.exception_transfers t "
             "on t.exception_id = e.id and t.left_at is null where e.ended_at is null"
         )

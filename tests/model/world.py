@@ -99,6 +99,14 @@ class Order:
     policy: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """What a second look found. ``state``: that of the payment then. ``verdict``: what a person said; None: nothing."""
+
+    state: str
+    verdict: str | None = None
+
+
 @dataclass(slots=True)
 class Acts:
     """What services and people did, as far as the database can know it: a failover forgets the newest of it."""
@@ -112,8 +120,8 @@ class Acts:
     watched_at: dict[UUID, int] = field(default_factory=dict)
     """By invoice: the tip's height at a moment when its addresses were watched already."""
 
-    rejected: set[tuple[str, str, str]] = field(default_factory=set)
-    """Transaction, credit and block of what a person has rejected after a node told it otherwise."""
+    disputed: dict[tuple[str, str, str], Dispute] = field(default_factory=dict)
+    """By transaction, credit and block: what another node was found to tell otherwise before it was final."""
 
     def copy(self) -> "Acts":
         return Acts(
@@ -122,7 +130,7 @@ class Acts:
             dict(self.waived),
             self.was_without_gold,
             dict(self.watched_at),
-            set(self.rejected),
+            dict(self.disputed),
         )
 
 
@@ -750,20 +758,27 @@ class World:
         self.contradicted = [row["id"] for row in told if row["node"] == told[0]["node"]]
 
     @verb
-    async def judges(self, *, verdict: str) -> None:
-        """A person decides about what the second look found. Raises AssertionError where it found nothing."""
+    async def judges(self, *, verdict: str | None) -> None:
+        """A person looks at what the second look found, and decides, or not (``verdict`` None).
+
+        Raises AssertionError where it found nothing.
+        """
         for each in self.contradicted:
-            found = "select id from railwatch.exceptions where kind = 'content_mismatch' and detection_id = $1"
+            found = (
+                "select id from railwatch.exceptions "
+                "where kind = 'content_mismatch' and detection_id = $1 and ended_at is null"
+            )
             await self._waits(functools.partial(self.database.value, found, each), GOES_ON_WITHIN)
             row = await self.database.row("select * from railwatch.detections where id = $1", each)
             case = await self.database.value(found, each)
             assert row is not None
             if case is None or row["state"] == "final":
                 raise AssertionError(f"no second look found what another node tells of {row['tx_id'][:8]}: {row}")
-            call = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'looked', verdict => $2)"
-            await self.act(call, case, verdict)
-            if verdict == "rejected":
-                self.acts.rejected.add((row["tx_id"], row["tx_index"].split("@")[0], row["block_hash"]))
+            if verdict is not None:
+                call = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'looked', verdict => $2)"
+                await self.act(call, case, verdict)
+            key = row["tx_id"], row["tx_index"].split("@")[0], row["block_hash"]
+            self.acts.disputed[key] = Dispute(row["state"], verdict)
         self.contradicted = []
 
     def _in_trouble(self) -> bool:

@@ -50,7 +50,7 @@ async def read(database: Database) -> Tables:
             "on t.exception_id = e.id and t.left_at is null where e.ended_at is null"
         )
         refunds = await ask("select * from railwatch.refunds")
-        shared = await ask("select epoch from model.steps group by epoch having count(*) > 1")
+        shared = await ask("select epoch from model.steps group by rail, epoch having count(*) > 1")
     refunded: defaultdict[tuple[UUID, str], int] = defaultdict(int)
     for row in refunds:
         refunded[row["invoice_id"], row["asset"]] += int(row["amount"])

@@ -22,7 +22,7 @@ T = TypeVar("T")
 PATIENCE = 45.0
 """Seconds of real time after which a world that still moves is compared as it is."""
 
-QUIET, QUIET_ASKED = 0.5, 30
+QUIET, QUIET_ASKED = 1.5, 30
 """Seconds of real time without a change, at the tip, and questions to the nodes meanwhile, after which nothing more
 will come. A busy machine asks later, and is waited for."""
 

@@ -15,7 +15,7 @@ from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
 from tests.folders import database_folder
 from tests.model.clock import SEARCH_PATH
-from tests.model.sessions import Sessions
+from tests.model.sessions import Sessions, remember_types
 
 CLOCK = """
 create schema model;
@@ -120,6 +120,7 @@ class Server:
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
+        self._forget_types = remember_types()
         self._dsn = await self._postgres.start()
         self._admin = await asyncpg.connect(self._dsn, database="postgres")
         for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "autovacuum = off"):
@@ -143,6 +144,7 @@ class Server:
         self.sessions.leave_all()
         await self._admin.close()
         await self._postgres.stop()
+        self._forget_types()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def dsn(self, name: str) -> str:

@@ -849,7 +849,7 @@ class World:
             return
         began = self.clock.now()
         if is_stalled:  # For another reason, which may just be over: then a step is on its way that saw a young block.
-            await self._waits(functools.partial(self._was_asked, asked + LOOKS_AGAIN), SEEN_WITHIN)
+            await self._waits(functools.partial(self._was_asked, asked + LOOKS_AGAIN), NOTICED_WITHIN)
         await self._waits(self._is_stalled, NOTICED_WITHIN)
         self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
 

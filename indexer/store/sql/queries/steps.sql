@@ -333,6 +333,7 @@ lines as (
               block_height, block_hash, confirmations, seen_amount, confirmed_amount, chain_time, evidence, place)
 )
 select pg_notify('railwatch', (first + cardinality($54::uuid[]) - 1)::text) from taken
+where pg_notification_queue_usage() < 0.5
 
 -- name: weigh_invoices
 -- Their exceptions have been compared with the facts: nothing is left to do until somebody moves them again.
@@ -341,7 +342,7 @@ update railwatch.invoices set weighed = version where id = any ($1) and weighed 
 -- name: take_seqs
 -- The first of $1 seqs for a large step, whose lines are then copied in. Wakes whoever listens, at the commit.
 with taken as materialized (select railwatch.next_seq($1) as first)
-select first, pg_notify('railwatch', (first + $1 - 1)::text) from taken
+select first, case when pg_notification_queue_usage() < 0.5 then pg_notify('railwatch', (first + $1 - 1)::text) end from taken
 
 -- name: save_checkpoints
 -- Blocks of a look-back that a reorg may have to come back to. Returns what is stored at their heights, which may be

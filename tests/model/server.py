@@ -27,10 +27,10 @@ create function model.now() returns timestamptz language sql stable as
 """`now()` of the whole schema resolves to this one, because the schema `model` comes first in the search path."""
 
 STEPS = """
-create table model.steps (epoch bigint, daemon text, primary key (epoch, daemon));
+create table model.steps (rail text, epoch bigint, daemon text, primary key (rail, epoch, daemon));
 create function model.note_step() returns trigger language plpgsql security definer as $$
 begin
-    insert into model.steps values (new.epoch, current_setting('model.daemon', true)) on conflict do nothing;
+    insert into model.steps values (new.name, new.epoch, current_setting('model.daemon', true)) on conflict do nothing;
     return null;
 end $$;
 create trigger note_step after update on railwatch.rails for each row

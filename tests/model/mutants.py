@@ -158,6 +158,22 @@ MUTANTS = [
         places=4,
     ),
     Mutant(
+        "aside-unfenced",
+        "stands_still_in_a_look_back",
+        "whoever lost the lease writes nothing: look-backs, rescans and the clock",
+        "indexer/store/sql/queries/steps.sql",
+        "where name = $1 and epoch = $2\nfor no key update",
+        "where name = $1 and epoch >= $2\nfor no key update",
+    ),
+    Mutant(
+        "rewinds-ignored",
+        "stands_still_in_a_rescan",
+        "no inclusion outlives its block: what was searched for before a reorg is not written after it",
+        "indexer/store/steps.py",
+        '            if row["rewinds"] != rewinds:',
+        "            if False:",
+    ),
+    Mutant(
         "dropped-when-mined",
         "is_mined_while_asked",
         "what a block has just taken is not dropped",

@@ -409,6 +409,24 @@ def stands_still_in_a_rescan(n: int) -> Iterator[Call]:
     yield FOLLOWED
 
 
+def stands_still_over_the_mempool(n: int) -> Iterator[Call]:
+    """It stood still with what waits for a block in its hands, of which another daemon knows more by now."""
+    yield "gets_a_standby", {}
+    yield from _registers()
+    yield from _registers()
+    yield "stands_still", {"after": 3 + 4 * n}
+    yield "pays", {"order": 1, "amount": 100}
+    yield "stood_still", {}
+    yield "goes_on", {}
+    yield SEEN
+    yield _pays()
+    yield SEEN
+    yield "goes_on_from_there", {}
+    yield _breathes(40)
+    yield _mines(1 + n % 2)
+    yield FOLLOWED
+
+
 def both_believe_to_follow(n: int) -> Iterator[Call]:
     """Again and again the daemon that follows is taken for dead at any point, and both go on; customers pay."""
     yield "gets_a_standby", {}
@@ -542,6 +560,6 @@ EPISODES: Mapping[str, Episode] = {
         registers_what_was_paid, is_taken_over, goes_on_without_its_lease, loses_the_newest, flaps, is_lied_to,
         is_mined_while_asked, is_displaced, loses_an_asset, is_sent_dust, is_set_aside,
         is_told_otherwise, stands_still_in_a_step, stands_still_in_a_look_back, stands_still_in_a_rescan,
-        both_believe_to_follow,
+        stands_still_over_the_mempool, both_believe_to_follow,
     )
 } | ON_TWO_RAILS  # fmt: skip

@@ -7,6 +7,7 @@ from tests.model.standstill import Standstill, start_with
 
 async def test_what_reaches_a_task_that_stands_still_reaches_it_when_it_goes_on() -> None:
     standstill, done, goes = Standstill(lambda: False), list[str](), asyncio.Event()
+    told = asyncio.Event()
 
     async def child() -> None:
         try:
@@ -21,18 +22,17 @@ async def test_what_reaches_a_task_that_stands_still_reaches_it_when_it_goes_on(
             await asyncio.create_task(child())
         except ValueError as failure:
             done.append(str(failure))
+            told.set()
         await asyncio.sleep(3600)
 
     task = start_with(standstill, work(), "daemon")
     await asyncio.sleep(0)
     standstill.stop_after(0, within=False)
-    while not await standstill.has_stopped():
-        await asyncio.sleep(0.001)
     await asyncio.sleep(0.02)
+    assert await standstill.has_stopped()
     assert done == []
     standstill.go_on()
-    while len(done) < 2:
-        await asyncio.sleep(0)
+    await told.wait()
     assert done == ["timed out", "after that"]
     task.cancel()
     await asyncio.wait({task})

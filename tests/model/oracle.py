@@ -274,14 +274,13 @@ class Expected:
             return {wrong, "unsupported_asset"} if maybe else {wrong}
         if self._came_after_the_end(row):
             return {"unexpected"}
-        # What it is was decided when it was first told of, and re-inclusion does not make it another thing.
         first = min(
             (line for line in self.lines if line["subject_id"] == row["id"]), key=lambda line: line["seq"], default=None
         )
         if first is None or first["block_hash"] is None:
-            return {"payment"}
-        if (block := self.world.side_of(credit.rail).truth.contents.get(first["block_hash"])) is None:
-            return {"payment", "unexpected"}  # A node made that block up, with whatever time it liked.
+            return {"payment"}  # It waited when the invoice was there already.
+        if (block := credit.block) is None:
+            return {"payment", "unexpected"}  # It waits again, and is what the block was that it was in.
         tip = self.ways[row["destination_id"]]["tip_at_creation"]
         if tip is not None and block.height > tip:
             return {"payment"}

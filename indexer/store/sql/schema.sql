@@ -384,6 +384,7 @@ create table railwatch.detections (
     due_height bigint,
     second_look text check (second_look in ('verified', 'unverified', 'mismatch', 'accepted', 'rejected')),
     looked_at_block text,
+    seen_waiting boolean not null default false,
     unique (tx_id, rail, tx_index)
 );
 create index detections_invoice on railwatch.detections (invoice_id);
@@ -420,6 +421,7 @@ comment on column railwatch.detections.due_basis is 'What due_height counts in: 
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
 comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. accepted or rejected: a person''s verdict on a mismatch. Null: not asked yet.';
 comment on column railwatch.detections.looked_at_block is 'Hash of the block that was read for that. In another block it is asked again.';
+comment on column railwatch.detections.seen_waiting is 'Whether it was first seen outside any block. Then no block''s timestamp says when it was sent.';
 
 create table railwatch.observations (
     detection_id uuid not null,
@@ -879,8 +881,8 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
         select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
     union all
     -- `open` says here that nothing can move the transfer any more.
-    select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, null, d.asset, null,
-           d.state = 'final', null, null, null,
+    select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, w.rail, d.asset, null,
+           d.state = 'final', null, w.accepts_from, w.tip_at_creation,
            case when d.state in ('included', 'confirmed', 'final') then d.block_hash end
     from unnest(txs) t (tx_id)
     cross join lateral (

@@ -19,12 +19,12 @@ def _breathes(milliseconds: int) -> Call:
     return "breathes", {"milliseconds": milliseconds}
 
 
-def _mines(blocks: int, change: int = 0) -> Call:
-    return "mines", {"blocks": blocks, "change": change}
+def _mines(blocks: int, change: int = 0, rail: int = 0) -> Call:
+    return "mines", {"blocks": blocks, "change": change, "rail": rail}
 
 
-def _pays(amount: int = 100, maturity: int = 1) -> Call:
-    return "pays", {"order": 0, "amount": amount, "maturity": maturity}
+def _pays(amount: int = 100, maturity: int = 1, rail: int = 0) -> Call:
+    return "pays", {"order": 0, "amount": amount, "maturity": maturity, "rail": rail}
 
 
 def _registers(**more: Any) -> Iterator[Call]:
@@ -331,16 +331,121 @@ def is_set_aside(n: int) -> Iterator[Call]:
 
 
 def is_told_otherwise(n: int) -> Iterator[Call]:
-    """Other nodes tell a block otherwise before its payment is final, and a person decides."""
-    yield from _is_paid(1)
+    """Other nodes tell a block otherwise before its payment is final, and a person decides, or nobody does."""
+    yield from _is_paid(1 + n % 2)
     yield "others_retell", {}
     yield _mines(13)
     yield FOLLOWED
-    yield "judges", {"verdict": ("accepted", "rejected")[n % 2]}
+    yield "judges", {"verdict": ("accepted", "rejected", None)[n % 3]}
     yield "heals", {"node": None}
     yield _mines(1)
     yield FOLLOWED
 
+
+# On two rails
+
+
+def is_paid_on_either_rail(n: int) -> Iterator[Call]:
+    """An order that asks for money on one of two rails gets it on the second, on both, or half of it on each."""
+    first, second = ((0, 100), (100, 100), (60, 40), (60, 100), (0, 160), (100, 60), (0, 60), (160, 40))[n]
+    yield from _registers(other=True)
+    if first:
+        yield _pays(first)
+        yield _mines(1 + n % 2)
+    yield _pays(second, rail=1)
+    yield "is_seen", {"rail": 1}
+    yield _mines(3 + n % 2, rail=1)
+    yield FOLLOWED
+
+
+def is_paid_on_the_wrong_rail(n: int) -> Iterator[Call]:
+    """Money comes on a rail on which the order does not ask for any, before the registration or after it."""
+    if n % 2:
+        yield "pays_first", {"amount": 100, "rail": 1}
+        yield _mines(1 + n % 3, rail=1)
+        yield FOLLOWED
+        yield "registers", {"amount": 100, "known": -1}
+        yield WATCHED
+    else:
+        yield from _registers()
+        yield FOLLOWED
+        yield _pays(rail=1)
+        yield _mines(1 + n % 3, rail=1)
+    yield FOLLOWED
+    if n % 4 > 1:
+        yield "reorgs", {"depth": 1 + n % 3, "fate": ("lost", "kept", "back")[n % 3], "rail": 1}
+    if n > 3:
+        yield _pays()
+        yield _mines(3)
+    yield FOLLOWED
+
+
+def is_blind_on_one_rail(n: int) -> Iterator[Call]:
+    """A window closes on a rail that is followed while nobody can read the other, on which the order may be paid."""
+    yield from _registers(other=True, expires=60, basis="block_time" if n % 2 else "first_seen")
+    yield FOLLOWED
+    away = n // 2 % 2
+    for node in range(3):
+        yield "troubles", {"node": node, "kind": "down", "rail": away}
+    if n > 3:
+        yield _pays(rail=away)
+        yield _mines(1, rail=away)
+    if n % 3 == 1:
+        yield _pays(rail=1 - away)
+        yield _mines(1, rail=1 - away)
+        yield _breathes(60)
+    yield "time_passes", {"seconds": 500}
+    if n % 3 == 1:
+        yield "reorgs", {"depth": 1, "fate": "lost", "rail": 1 - away}
+    yield _mines(2, rail=1 - away)
+    yield _breathes(150)
+    if n % 3 == 2:
+        yield _pays(rail=1 - away)
+        yield _mines(3, rail=1 - away)
+        yield _breathes(100)
+    yield "heals", {"node": None}
+    yield FOLLOWED
+
+
+def is_undone_on_one_rail(n: int) -> Iterator[Call]:
+    """An order that was paid on both rails loses one of the payments, and then maybe the other."""
+    yield from _registers(other=True)
+    for rail in (0, 1):
+        yield _pays(rail=rail)
+        yield _mines(3, rail=rail)
+        yield FOLLOWED
+    yield "reorgs", {"depth": 4, "fate": ("lost", "half")[n % 2], "rail": n // 2 % 2}
+    yield FOLLOWED
+    if n > 3:
+        yield "reorgs", {"depth": 4, "fate": ("lost", "back")[n % 2], "rail": 1 - n // 2 % 2}
+        yield FOLLOWED
+
+
+def is_given_back_on_one_rail(n: int) -> Iterator[Call]:
+    """Part of what came on one rail is given back, there or on the other one, before or after the order is paid."""
+    yield from _registers(other=True)
+    yield _pays((60, 100, 160)[n % 3])
+    yield _mines(3)
+    yield FOLLOWED
+    if n % 2:
+        yield "refunds", {"order": 0, "amount": 60, "rail": 0}
+    yield _pays(rail=1)
+    yield _mines(4, rail=1)
+    yield FOLLOWED
+    yield "refunds", {"order": 0, "amount": (40, 100)[n // 2 % 2], "rail": 1}
+    if n > 3:
+        yield "reorgs", {"depth": 4, "fate": "lost", "rail": n % 2}
+    yield FOLLOWED
+
+
+ON_TWO_RAILS: Mapping[str, Episode] = {
+    each.__name__: each
+    for each in (
+        is_paid_on_either_rail, is_paid_on_the_wrong_rail, is_blind_on_one_rail, is_undone_on_one_rail,
+        is_given_back_on_one_rail,
+    )
+}  # fmt: skip
+"""Episodes that need a second rail. Where there is none, the first one takes its part."""
 
 EPISODES: Mapping[str, Episode] = {
     each.__name__: each
@@ -352,4 +457,4 @@ EPISODES: Mapping[str, Episode] = {
         is_mined_while_asked, is_displaced, loses_an_asset, is_sent_dust, is_set_aside,
         is_told_otherwise,
     )
-}  # fmt: skip
+} | ON_TWO_RAILS  # fmt: skip

@@ -6,6 +6,7 @@ that holds a lease, and the one that listens, belong to no pool, and end with th
 """
 
 import asyncio
+import functools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -13,6 +14,23 @@ from typing import Any
 import asyncpg
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def remember_types() -> Callable[[], None]:
+    """Look up what a type's number means once for all sessions; returns what ends that.
+
+    All databases of a model's server are copies of one, so that a number means the same in each.
+    """
+    look_up = asyncpg.Connection._introspect_types
+    known: dict[frozenset[int], Any] = {}
+
+    async def remembered(connection: Any, numbers: Any, timeout: float | None) -> Any:
+        if (key := frozenset(numbers)) not in known:
+            known[key] = await look_up(connection, numbers, timeout)
+        return known[key]
+
+    asyncpg.Connection._introspect_types = remembered
+    return functools.partial(setattr, asyncpg.Connection, "_introspect_types", look_up)
 
 
 class Sessions:

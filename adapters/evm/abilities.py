@@ -133,6 +133,9 @@ async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
     said: list[object] = []
     for call in calls:
         said += await _ask(rpc, [call])
+    if not any(isinstance(each, NodeRefused) for each in said):
+        # It was the batch that was refused, in whatever way: some plans take none, and some nodes close the connection.
+        rpc.endpoint.batching.refused(len(calls))
     return said
 
 

@@ -18,7 +18,7 @@ from web3.types import RPCEndpoint, RPCRequest
 from adapters.evm import wire
 from adapters.evm.fold import Folded, fold
 from adapters.evm.node import EvmNode
-from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, meaning_of, read_error, read_text
+from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, UnknownBlock, meaning_of, read_error, read_text
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import (
     ANSWER_MOST,
@@ -127,13 +127,20 @@ class Answer:
         return decode(self._result(), decoder, self._what)
 
     def read_block(self, decoder: "msgspec.json.Decoder[wire.B | None]") -> "wire.B | None":
-        """The typed block, or None. Raises as `read`, and names the block that cannot be decoded."""
+        """The typed block, or None, which some nodes say by an error. Raises as `read`, naming a broken block."""
+        if isinstance(self.refusal, UnknownBlock):
+            return None
         with refused_if_large():
             return wire.decode_block(self._result(), decoder, self._what)
 
     async def read_each(self, items: "wire.Items[T]") -> list[T]:
-        """The items of a list: at once, or if they are many, one by one beside the loop. Raises as `read`."""
+        """The items of a list: at once, or if they are many, one by one beside the loop. Raises as `read`.
+
+        Null is an empty list, as some nodes write one; that it should not be empty is for the caller to notice.
+        """
         raw = self._result()
+        if len(raw) == len(b"null") and bytes(raw) == b"null":
+            return []
         with refused_if_large():
             if len(raw) < LARGE:
                 return decode(raw, items.many, self._what)

@@ -342,6 +342,110 @@ def is_told_otherwise(n: int) -> Iterator[Call]:
     yield FOLLOWED
 
 
+# Two daemons
+
+
+def _stands_still(n: int, which: int = 0) -> Call:
+    """Let it stop anywhere, or within a transaction, which has some ten steps."""
+    after, within = ((0, True), (2, False), (1, True), (3, True), (25, False), (4, True), (6, True), (60, False))[n % 8]
+    return "stands_still", {"after": after, "within": within, "which": which}
+
+
+def _is_stopped_in(n: int, *work: Call) -> Iterator[Call]:
+    """The daemon that follows the rail stands still in the middle of ``work``, and another one takes over."""
+    yield "gets_a_standby", {}
+    yield FOLLOWED
+    yield _stands_still(n)
+    yield from work
+    yield "stood_still", {}
+    yield "goes_on", {}
+
+
+def stands_still_in_a_step(n: int) -> Iterator[Call]:
+    """It stood still with a block half recorded; meanwhile the chain has left that block, and more was registered."""
+    yield from _registers()
+    yield _pays()
+    yield SEEN
+    yield from _is_stopped_in(n, _mines(1 + n % 2))
+    yield "reorgs", {"depth": 1 + n % 2, "fate": ("lost", "changed", "back", "kept")[n % 4], "change": n}
+    yield from _registers()
+    yield _pays(60)
+    yield _mines(1)
+    yield "goes_on", {}
+    yield "goes_on_from_there", {}
+    yield _breathes(20)
+    yield _mines(1)
+    yield FOLLOWED
+
+
+def stands_still_in_a_look_back(n: int) -> Iterator[Call]:
+    """It stood still while it looked back for an address; it takes over again, and what came meanwhile is watched."""
+    yield "pays_first", {"amount": 100}
+    yield _mines(1 + n % 2)
+    yield FOLLOWED
+    yield from _is_stopped_in(n, ("registers", {"amount": 100, "known": -1}))
+    yield WATCHED
+    if n % 3:
+        yield "reorgs", {"depth": 1, "fate": ("lost", "kept")[n % 2]}
+    yield from _registers()
+    yield FOLLOWED
+    yield "goes_on_from_there", {}
+    yield _breathes(30)
+    # The one that stood still takes over.
+    yield "loses_a_daemon", {"which": 1}
+    yield _pays()
+    yield _mines(2)
+    yield FOLLOWED
+
+
+def stands_still_in_a_rescan(n: int) -> Iterator[Call]:
+    """It stood still while it looked through blocks again, of which the chain has left some since."""
+    yield from _is_paid(1 + n % 3)
+    yield from _is_stopped_in(n, ("rescans", {"start": 0}), _breathes(10))
+    yield "reorgs", {"depth": 1 + n % 3, "fate": ("lost", "half", "changed")[n % 3], "change": n}
+    yield "goes_on", {}
+    yield "goes_on_from_there", {}
+    yield _breathes(20)
+    yield FOLLOWED
+
+
+def stands_still_over_the_mempool(n: int) -> Iterator[Call]:
+    """It stood still with what waits for a block in its hands, of which another daemon knows more by now."""
+    yield "gets_a_standby", {}
+    yield from _registers()
+    yield from _registers()
+    yield "stands_still", {"after": 3 + 4 * n}
+    yield "pays", {"order": 1, "amount": 100}
+    yield "stood_still", {}
+    yield "goes_on", {}
+    yield SEEN
+    yield _pays()
+    yield SEEN
+    yield "goes_on_from_there", {}
+    yield _breathes(40)
+    yield _mines(1 + n % 2)
+    yield FOLLOWED
+
+
+def both_believe_to_follow(n: int) -> Iterator[Call]:
+    """Again and again the daemon that follows is taken for dead at any point, and both go on; customers pay."""
+    yield "gets_a_standby", {}
+    yield FOLLOWED
+    for turn in range(3):
+        yield _stands_still(n + 3 * turn, turn)
+        yield "registers", {"amount": 100}
+        yield _pays()
+        yield _mines(1)
+        yield "stood_still", {}
+        yield _breathes(3 * n)
+        yield "goes_on_from_there", {}
+        yield _breathes(n)
+        if (n + turn) % 3 == 0:
+            yield "reorgs", {"depth": 1, "fate": ("back", "kept")[n % 2]}
+    yield "is_read", {}
+    yield FOLLOWED
+
+
 # On two rails
 
 
@@ -455,6 +559,7 @@ EPISODES: Mapping[str, Episode] = {
         is_given_back_by_choice, is_given_back_before_the_rest, is_undone, is_cancelled_first,
         registers_what_was_paid, is_taken_over, goes_on_without_its_lease, loses_the_newest, flaps, is_lied_to,
         is_mined_while_asked, is_displaced, loses_an_asset, is_sent_dust, is_set_aside,
-        is_told_otherwise,
+        is_told_otherwise, stands_still_in_a_step, stands_still_in_a_look_back, stands_still_in_a_rescan,
+        stands_still_over_the_mempool, both_believe_to_follow,
     )
 } | ON_TWO_RAILS  # fmt: skip

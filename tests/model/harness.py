@@ -118,6 +118,8 @@ async def settle(world: World, *, fully: bool = False) -> None:
 
 async def _make_well(world: World) -> None:
     world.heal()
+    for each in world.standstills.values():
+        each.go_on()
     await world.mend()
     world.raise_for_dead_daemons()
     if not world.daemons:
@@ -165,7 +167,8 @@ async def _stuck(world: World) -> list[str]:
     """Say where every task of the daemons stands, and what every session of theirs does."""
     lines = []
     for task in asyncio.all_tasks():
-        where, waits = [], task.get_coro()
+        driven = task.get_coro()
+        where, waits = [], getattr(driven, "work", driven)
         while waits is not None:
             if (frame := getattr(waits, "cr_frame", None)) is not None:
                 where.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")

@@ -26,6 +26,7 @@ from indexer.store.errors import Refused, StoreUnavailable
 from tests.model.clock import StoryClock
 from tests.model.server import Server
 from tests.model.side import STALL_AFTER, Side
+from tests.model.standstill import Standstill, start_with
 from tests.model.truth import LEAST
 
 RAIL, OTHER = "story", "other"
@@ -259,6 +260,7 @@ class World:
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
         self.readers = [Reader(keeps_events=True), Reader(keeps_events=False)]
         self.daemons: dict[str, asyncio.Task[None]] = {}
+        self.standstills: dict[str, Standstill] = {}
         self.watchers: dict[str, Watcher] = {}
         self.named = 0
         self.unnoticed: list[tuple[datetime, datetime]] = []
@@ -313,9 +315,10 @@ class World:
         """What the operator would have written. ``daemon`` names its sessions, so that its steps can be told apart."""
         rails = [side.config(with_gold=self.with_gold or number > 0) for number, side in enumerate(self.sides)]
         policies = [{"rail": side.name, "confirmations": side.confirmations} for side in self.sides]
-        return Config.model_validate(
-            {"database": {"url": f"{self.database.dsn}&model.daemon={daemon}"}, "rail": rails, "policy": policies}
-        )
+        return Config.model_validate({"database": {"url": self._dsn_of(daemon)}, "rail": rails, "policy": policies})
+
+    def _dsn_of(self, daemon: str) -> str:
+        return f"{self.database.dsn}&model.daemon={daemon}"
 
     def start(self) -> str:
         """Start a daemon, which stands by while another one follows the rail; returns its name."""
@@ -333,7 +336,9 @@ class World:
                         raise
                     await asyncio.sleep(0.05)
 
-        self.daemons[name] = asyncio.create_task(run(), name=name)
+        holds = functools.partial(self.server.sessions.is_in_transaction, self._dsn_of(name))
+        self.standstills[name] = Standstill(holds)
+        self.daemons[name] = start_with(self.standstills[name], run(), name)
         return name
 
     @staticmethod
@@ -343,6 +348,7 @@ class World:
 
     async def stop(self, name: str) -> None:
         """Stop a daemon as SIGTERM would. Raises what it died of, if it had died."""
+        self.standstills.pop(name).go_on()
         daemon = self.daemons.pop(name)
         daemon.cancel()
         with suppress(asyncio.CancelledError, *CONNECTION_LOST):
@@ -801,6 +807,8 @@ class World:
         self.contradicted = []
 
     def _in_trouble(self) -> bool:
+        if len(self.daemons) == sum(each.is_to_stop for each in self.standstills.values()):
+            return True
         return self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes())
 
     def _is_first_liar(self) -> bool:
@@ -941,6 +949,25 @@ class World:
     async def lets_leases_run_out(self) -> None:
         """Whoever follows the rail is taken for dead, and goes on for a while all the same."""
         await self.database.value("update railwatch.leases set expires_at = now() - interval '1 s' returning 1")
+
+    @verb
+    async def stands_still(self, *, after: int, within: bool = False, which: int = 0) -> None:
+        """A daemon will stop, as by SIGSTOP, after so many steps of its tasks (``within``: within transactions)."""
+        if self.standstills:
+            list(self.standstills.values())[which % len(self.standstills)].stop_after(after, within=within)
+
+    @verb
+    async def stood_still(self) -> None:
+        """Wait until a daemon that was to stop has stopped; then whoever follows the rail is taken for dead."""
+        for each in self.standstills.values():
+            await self._waits(each.has_stopped, SEEN_WITHIN)
+        await self.database.value("update railwatch.leases set expires_at = now() - interval '1 s' returning 1")
+
+    @verb
+    async def goes_on_from_there(self) -> None:
+        """A daemon that stood still goes on with what it was at."""
+        for each in self.standstills.values():
+            each.go_on()
 
     @verb
     async def is_copied(self) -> None:

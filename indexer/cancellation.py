@@ -21,6 +21,6 @@ async def in_own_task(work: Awaitable[Result]) -> Result:
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
-            if not task.cancelled():
-                task.exception()  # The cancellation goes on. What failed because of it concerns nobody.
+        if not task.cancelled():
+            task.exception()  # It is raised below, unless a cancellation goes on: then it concerns nobody.
     return task.result()

@@ -19,7 +19,7 @@ import msgspec
 from adapters.bitcoin.abilities import Abilities
 from adapters.bitcoin.decode import CLAIMS, OWN_CLAIMS, Lens, pending_transfers
 from adapters.bitcoin.params import Chain
-from adapters.bitcoin.records import PARK, Records, key_of, mark_of, marks_of, scripts_of
+from adapters.bitcoin.records import PARK, RECORDS_MOST, Records, key_of, mark_of, marks_of, scripts_of
 from adapters.bitcoin.rpc import NOT_FOUND, Call, Hash, NodeRefused, Rpc
 from adapters.bitcoin.wire import Tx, parse_tx
 from indexer.rail import PendingUnknown, RailUnavailable, Transfer, Watches
@@ -35,6 +35,12 @@ TRUSTED_SECONDS = 10.0
 
 PATIENCE_SECONDS = 2.0
 """The longest that whoever asks waits, for blocks wait with him. What is not read by then is read on beside them."""
+
+BODIES_MOST = 16 * 1024 * 1024
+"""Bytes on the wire of all transactions that concern somebody and wait at once: some fifty thousand usual ones."""
+
+PUSHED_MOST = 50_000
+"""Transactions pushed since the list. After more the list is asked for, and says by itself what waits."""
 
 TURN = 2_000
 """Transactions that are matched before the loop gets a turn."""
@@ -155,6 +161,9 @@ class Mempool:
         concerns = self._take_out([tx_id for tx_id, change in last.items() if not change.came])
         came = {tx_id: change.number for tx_id, change in last.items() if change.came and tx_id not in self._records}
         self._pushed.update(came)
+        if len(self._pushed) > PUSHED_MOST:
+            self._pushed.clear()
+            self.distrust()
         bodies = await self._read(list(came))
         return concerns or self._matched is None or bool(_concerned(bodies, self._matched.watches))
 
@@ -205,6 +214,9 @@ class Mempool:
             # Pushes are taken in from here on: they may be of after the list, and arrive before it does.
             self._trusted_until = time.monotonic() + TRUSTED_SECONDS if self.followed else 0.0
             listed = await self._list()
+            if self._is_full:
+                self._records.retain(set(map(key_of, listed)))
+            self._require_room()
             missing = [tx_id for tx_id in listed if tx_id not in self._records or key_of(tx_id) in wanted]
             await self._read_beside(missing)
             wanted = set()
@@ -217,6 +229,25 @@ class Mempool:
         present = set(map(key_of, listed)) | set(map(key_of, self._pushed))
         self._records.retain(present)
         self._bodies = {tx_id: tx for tx_id, tx in self._bodies.items() if key_of(tx_id) in present}
+
+    @property
+    def _is_full(self) -> bool:
+        return self._records.size > RECORDS_MOST
+
+    def _require_room(self) -> None:
+        """Raise `PendingUnknown` where the node tells of more than is kept of a mempool here."""
+        bodies = sum(tx.size for tx in self._bodies.values())
+        if not self._is_full and bodies <= BODIES_MOST:
+            return
+        self.distrust()
+        if bodies > BODIES_MOST:
+            self._bodies.clear()
+            self._matched = None
+        raise PendingUnknown(
+            f"{self._rpc.name} tells of more that waits than is kept here: {self._records.size >> 20} MiB of "
+            f"{RECORDS_MOST >> 20}, and {bodies >> 20} MiB of {BODIES_MOST >> 20} that concern watched addresses. "
+            "Payments are seen in blocks meanwhile; ask another node, or lower this one's maxmempool"
+        )
 
     async def _list(self) -> list[str]:
         """The ids of all that waits. Raises `PendingUnknown` while the node loads them, or will not tell them."""
@@ -268,6 +299,7 @@ class Mempool:
                 found = [tx for tx in found if tx.id in concerned]
                 self._bodies.update((tx.id, tx) for tx in found)
             read += found
+            self._require_room()
             if failure is not None:
                 raise failure
         return read
@@ -326,6 +358,7 @@ class Mempool:
             for at in range(0, len(unread), BODIES):
                 bodies, failure = await self._read_some(unread[at : at + BODIES])
                 self._bodies.update((tx.id, tx) for tx in bodies)
+                self._require_room()
                 if failure is not None:
                     raise failure
             young = [self._bodies[tx_id] for tx_id in parents if tx_id in self._bodies]

@@ -21,7 +21,7 @@ from indexer.rail import RailUnavailable
 from indexer.rail.push import Bell
 from indexer.rail.transport import Subscriber, open_subscriber
 
-BLOCK, SEQUENCE, TX = b"hashblock", b"sequence", b"rawtx"
+BLOCK, SEQUENCE, TX = TOPICS = b"hashblock", b"sequence", b"rawtx"
 
 CHANGE_SIZE = 41
 """A message of `sequence` about the mempool: id, label, and the number of the change in eight bytes."""
@@ -61,13 +61,19 @@ class Heard:
 
 
 class Counters:
-    """Each topic counts its messages, in 32 bits, from 0 at each start of the node."""
+    """Each of our topics counts its messages, in 32 bits, from 0 at each start of the node."""
 
     def __init__(self) -> None:
         self._last: dict[bytes, int] = {}
 
     def gap(self, topic: bytes, number: bytes) -> bool:
-        """Whether something is missing before this message: a lost one, or a restart that hid some."""
+        """Whether something is missing before this message: a lost one, or a restart that hid some.
+
+        A subscription is to all that begins like its topic (zmq_setsockopt(3), ZMQ_SUBSCRIBE): a node could go on for
+        ever with topics that nobody has seen. Of such a one nothing is kept, and it counts as a gap.
+        """
+        if topic not in TOPICS:
+            return True
         count = int.from_bytes(number, "little")
         last, self._last[topic] = self._last.get(topic), count
         return last is not None and count != (last + 1) & 0xFFFFFFFF

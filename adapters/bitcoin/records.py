@@ -31,6 +31,13 @@ TEMPLATES = (
 TEMPLATE = 0x80
 """Added to a template's place, it stands where a length would."""
 
+RECORDS_MOST = 256 * 1024 * 1024
+"""Bytes of one node's mempool as they are counted here. A full one of Bitcoin Core, 300 MB of its memory, takes less
+than half of that. A node can make up transactions without end: their ids are hashes, and no signature is checked."""
+
+RECORD_COSTS = 160
+"""Bytes that Python takes for one record besides its content."""
+
 PARKED_MOST = 16
 """Mempools that are kept while their node is away."""
 
@@ -50,6 +57,8 @@ class Records:
 
     def __init__(self) -> None:
         self._packed: dict[int, bytes] = {}
+        self.size = 0
+        """Bytes, `RECORD_COSTS` of each included."""
         self.odd: set[int] = set()
         """Transactions that cannot be read: not asked for again while they wait."""
 
@@ -71,17 +80,25 @@ class Records:
         ]
         coins = b"".join(map(mark_of, tx.inputs))
         paid = b"".join(map(_short, scripts))
-        self._packed[key_of(tx.id)] = len(tx.inputs).to_bytes(2, "little") + coins + paid
+        self.discard(tx.id)
+        packed = len(tx.inputs).to_bytes(2, "little") + coins + paid
+        self._packed[key_of(tx.id)] = packed
+        self.size += len(packed) + RECORD_COSTS
 
     def discard(self, tx_id: str) -> None:
         """Forget a transaction, if it is known."""
-        self._packed.pop(key_of(tx_id), None)
+        self._forget(key_of(tx_id))
 
     def retain(self, present: set[int]) -> None:
         """Forget all but these."""
         for key in self._packed.keys() - present:
-            del self._packed[key]
+            self._forget(key)
         self.odd &= present
+
+    def _forget(self, key: int) -> None:
+        packed = self._packed.pop(key, None)
+        if packed is not None:
+            self.size -= len(packed) + RECORD_COSTS
 
     def parts(self, size: int) -> Iterator[list[tuple[int, bytes]]]:
         """All of them, ``size`` at a time: they may change between two parts, and who is gone then is left out."""

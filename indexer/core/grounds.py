@@ -4,7 +4,7 @@ JSON values only; amounts are strings of digits, times ISO 8601 in UTC. docs/evi
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from indexer.core.book import Book, Moment
@@ -12,7 +12,7 @@ from indexer.core.cases import MOST_UNSUPPORTED
 from indexer.core.model import Case, Coverage, Destination, Detection, Surplus
 from indexer.core.payment import least_and_most
 from indexer.core.policy import Due
-from indexer.core.states import InvoiceState
+from indexer.core.states import InvoiceState, Kind
 
 RULES: Mapping[InvoiceState, str] = {
     InvoiceState.CREATED: "nothing in time is seen",
@@ -66,11 +66,20 @@ def _sums(destination: Destination, tolerance_bps: int) -> dict[str, Any]:
     return {**place, **{name: str(amount) for name, amount in amounts.items()}}
 
 
-def of_sighting(detection: Detection, amount_was: int) -> dict[str, Any]:
-    """Which observation a line comes from, and the amounts where the transfer pays another one than it did before."""
+class Content(NamedTuple):
+    """What a transfer was before it was seen again, as far as another block may make it something else."""
+
+    amount: int
+    kind: Kind
+
+
+def of_sighting(detection: Detection, was: Content) -> dict[str, Any]:
+    """Which observation a line comes from, and what the transfer is, where that is not what it was before."""
     grounds: dict[str, Any] = {"observation": detection.version + 1}
-    if amount_was != detection.amount:
-        grounds |= {"amount": str(detection.amount), "amount_was": str(amount_was)}
+    if was.amount != detection.amount:
+        grounds |= {"amount": str(detection.amount), "amount_was": str(was.amount)}
+    if was.kind is not detection.kind:
+        grounds |= {"kind": detection.kind, "kind_was": was.kind}
     return grounds
 
 

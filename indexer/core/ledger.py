@@ -13,7 +13,7 @@ from indexer.core.book import Book, Moment
 from indexer.core.cases import MOST_UNSUPPORTED
 from indexer.core.docket import settle_cases
 from indexer.core.due import met_at
-from indexer.core.grounds import of_depth, of_loss, of_sighting
+from indexer.core.grounds import Content, of_depth, of_loss, of_sighting
 from indexer.core.model import Coverage, Detection, Observation
 from indexer.core.payment import Received, is_in_time, judge, standing
 from indexer.core.policy import Policy, final_at
@@ -51,10 +51,10 @@ def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
     stands = standing(book.invoice, book.received())
     seen = [news for news in (_take_in(book, sighting, stands) for sighting in sightings) if news is not None]
     policies = book.policies
-    for detection, amount_was in seen:
+    for detection, was in seen:
         if not _found_final(detection, policies, moment):
             reason = "seen" if detection.block_hash is None else "included"
-            grounds = of_sighting(detection, amount_was)
+            grounds = of_sighting(detection, was)
             move_detection(book, detection, detection.state, reason, grounds, moment)
     _settle(book, moment, "chain", through=seen[-1][0] if seen else None)
 
@@ -68,16 +68,16 @@ def _is_elsewhere(known: Detection | None, sighting: Detection) -> bool:
     )
 
 
-def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> tuple[Detection, int] | None:
-    """Merge a sighting into what is known of the same transfer, and return that with the amount that it had before.
+def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> tuple[Detection, Content] | None:
+    """Merge a sighting into what is known of the same transfer, and return that with what it had been before.
 
     None where the sighting says nothing new. What a transaction pays may depend on the block that it is in, so that the
-    content is taken anew with each inclusion (HAZARDS E25).
+    content is taken anew with each inclusion (HAZARDS E25), and so is what it means for the invoice.
 
     ``stands``: what the invoice is without its hold. A hold must not make expected what nobody waits for.
     """
     known = book.detections.get(sighting.id)
-    amount_was = known.amount if known else sighting.amount
+    was = Content(known.amount, known.kind) if known else None
     if known is None:
         if sighting.kind is Kind.UNSUPPORTED_ASSET and _is_spammed(book, sighting.destination_id):
             _leave_out(book, sighting)
@@ -88,8 +88,9 @@ def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> tuple[Det
         book.detections[sighting.id] = known = sighting
         book.fresh.add(known.id)
     elif _is_news(known, sighting):
-        if known.kind is Kind.PAYMENT and known.state in GIVEN_UP and stands in STICKY:
-            known.kind = Kind.UNEXPECTED
+        known.kind = _kind_by(known, sighting, stands)
+        if sighting.block_hash is not None and not known.seen_waiting:
+            known.first_seen_at = min(known.first_seen_at, sighting.first_seen_at)
         known.state, known.replaced_by = sighting.state, None
         known.block_height, known.block_hash = sighting.block_height, sighting.block_hash
         known.block_time, known.confirmed_at = sighting.block_time, None
@@ -99,7 +100,23 @@ def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> tuple[Det
         return None
     book.changed.add(known.id)
     book.observations.append(_observation(known))
-    return known, amount_was
+    return known, was or Content(known.amount, known.kind)
+
+
+def _kind_by(known: Detection, sighting: Detection, stands: InvoiceState) -> Kind:
+    """Return what a known transfer is where it is seen now.
+
+    The block that holds it decides whether it is older than its invoice (HAZARDS I13), each block anew. What was seen
+    waiting first is not older, for its invoice was there then. Who closed the invoice expects no money that comes, or
+    is back after it was given up; what had come by then stays what it is.
+    """
+    if known.kind not in (Kind.PAYMENT, Kind.UNEXPECTED):
+        return known.kind
+    if stands in STICKY and known.state in GIVEN_UP:
+        return Kind.UNEXPECTED
+    if sighting.block_hash is None or known.seen_waiting or (stands in STICKY and sighting.kind is Kind.PAYMENT):
+        return known.kind
+    return sighting.kind
 
 
 def _observation(seen: Detection) -> Observation:

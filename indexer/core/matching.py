@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import UUID
 
@@ -10,6 +10,8 @@ from indexer.core.ids import derived_id
 from indexer.core.model import Detection
 from indexer.core.states import DetectionState, Kind
 from indexer.rail.types import AssetId, Transfer
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Candidate:
 class Known:
     """A transfer that was recorded before. ``key`` and ``asset``: the content that it was recorded with.
 
-    ``block_hash`` is the block that holds it, None while no block does. ``final``: nothing can undo that.
+    ``block_hash`` is the block that holds it, None while no block does. ``final``: nothing can undo that. ``rail``,
+    ``accepts_from`` and ``tip_at_creation`` are its destination's, as `Candidate` has them.
     """
 
     detection_id: UUID
@@ -47,6 +50,13 @@ class Known:
     asset: AssetId
     block_hash: str | None
     final: bool
+    rail: str = ""
+    accepts_from: datetime = EARLIEST
+    tip_at_creation: int | None = None
+
+    def kind_of(self, transfer: Transfer, rail: str, now: datetime) -> Kind:
+        """Return what it is where ``transfer`` is seen now, if it is one of the two kinds that its age tells apart."""
+        return Kind.UNEXPECTED if _is_older(transfer, rail, self, now) else Kind.PAYMENT
 
     def pays_like(self, transfer: Transfer) -> bool:
         """Return True if ``transfer`` pays the same asset to the same address."""
@@ -87,14 +97,14 @@ def match(
     return nearest, _kind(transfer, rail, nearest, configured, now)
 
 
-def _is_older(transfer: Transfer, rail: str, candidate: Candidate, now: datetime) -> bool:
+def _is_older(transfer: Transfer, rail: str, owner: Candidate | Known, now: datetime) -> bool:
     """Whether the money came before the invoice would take it. A block above the tip of that time did not."""
     block = transfer.block
     if block is None:
-        return now < candidate.accepts_from
-    tip = candidate.tip_at_creation
-    is_newer = tip is not None and candidate.rail == rail and block.height > tip
-    return block.time < candidate.accepts_from and not is_newer
+        return now < owner.accepts_from
+    tip = owner.tip_at_creation
+    is_newer = tip is not None and owner.rail == rail and block.height > tip
+    return block.time < owner.accepts_from and not is_newer
 
 
 def _kind(transfer: Transfer, rail: str, nearest: Candidate, configured: Mapping[AssetId, int], now: datetime) -> Kind:
@@ -130,6 +140,7 @@ def sighting(
         spends=transfer.spends,
         evidence=transfer.evidence,
         raw=transfer.raw,
+        seen_waiting=block is None,
     )
 
 

@@ -25,7 +25,8 @@ class Detection:
 
     ``told`` is the state that the feed last heard, and ``version`` how often it was told one. ``invoice_ended`` is the
     state of the invoice at first sight if that was an end state, else None. ``evidence`` (decoded) and ``raw`` (as the
-    node said it) hold what this step learned; what was known before stays in the store.
+    node said it) hold what this step learned; what was known before stays in the store. ``seen_waiting``: it was first
+    seen outside any block, so that its first sight is ours, and no block's timestamp tells it.
     """
 
     id: UUID
@@ -54,6 +55,7 @@ class Detection:
     second_look: SecondLook | None = None
     """What reading block ``looked_at_block`` once more said of it, or a person after that; None: not read yet."""
     looked_at_block: str | None = None
+    seen_waiting: bool = False
 
     @property
     def is_looked_at(self) -> bool:

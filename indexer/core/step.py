@@ -18,7 +18,6 @@ from indexer.core.matching import (
     variant_index,
 )
 from indexer.core.model import Coverage, Detection
-from indexer.core.states import Kind
 from indexer.rail.types import AssetId, Transfer
 
 
@@ -69,7 +68,8 @@ def gather(
         if not _displace(news, transfer, [each for each in before if each is not same], recorded.orphaned):
             continue
         if same is not None:
-            found = sighting(same.detection_id, transfer, rail, same.destination_id, Kind.PAYMENT, now)
+            kind = same.kind_of(transfer, rail, now)
+            found = sighting(same.detection_id, transfer, rail, same.destination_id, kind, now)
             news[same.invoice_id].sightings.append(found)
         elif matched := match(transfer, rail, recorded.candidates.get(transfer.to, ()), configured, now):
             owner, kind = matched

@@ -13,6 +13,9 @@ Item = TypeVar("Item", bound=Hashable)
 ASIDE_FIRST, ASIDE_LONGEST = 10.0, 600.0
 """Seconds before one thing that failed is tried again: at first, and at most."""
 
+ASIDE_MOST = 10_000
+"""Things that one list of those set aside remembers. Of more, the ones that failed longest ago are tried anew."""
+
 OUTSIDE = (RailUnavailable, BlockGone, StoreError)
 """No fault of the thing at hand: the node or the database is away, or the chain moved."""
 
@@ -42,9 +45,9 @@ async def by_halves(
 
 @dataclass(slots=True)
 class Aside(Generic[Item]):
-    """What failed, and when each is tried again: later and later. ``count``: failures in all.
+    """At most `ASIDE_MOST` things that failed, and when each is tried again: later and later.
 
-    ``first`` and ``longest``: seconds before that, at first and at most.
+    ``count``: failures in all. ``first`` and ``longest``: seconds before that, at first and at most.
     """
 
     count: int = 0
@@ -55,10 +58,12 @@ class Aside(Generic[Item]):
 
     def put(self, item: Item) -> float:
         """Leave it alone for a while; returns for how many seconds."""
-        pause = self._pause.get(item, self.first)
+        pause = self._pause.pop(item, self.first)
         self._until[item] = time.monotonic() + pause
         self._pause[item] = min(self.longest, pause * 2)
         self.count += 1
+        if len(self._pause) > ASIDE_MOST:
+            self.forget([next(iter(self._pause))])
         return pause
 
     def forget(self, items: Iterable[Item]) -> None:

@@ -96,6 +96,8 @@ class Reconciler:
         groups: defaultdict[tuple[Place, AssetId, str], list[Suspect]] = defaultdict(list)
         for suspect in await self.store.suspects(self._settled, BATCH):
             groups[suspect.at, suspect.asset, suspect.node].append(suspect)
+        for gone in self._tries.keys() - {at for at, _, _ in groups}:
+            del self._tries[gone]
         readings = [each for group, some in groups.items() for each in await self._read_again(*group, some)]
         if readings and (told := await self.store.record_second_looks(readings)):
             self._log.warning("balance.unattributed", invoices=told)

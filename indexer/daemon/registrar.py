@@ -39,6 +39,9 @@ from indexer.store.watches import Registered, WatchStore
 BATCH = 500
 """Destinations taken in at a time, and looked back for together."""
 
+PARSED_MOST = 20_000
+"""Destinations that are held for the next look-back. Those beyond it stay in the table until that has begun."""
+
 TRIES = 5
 """How often a look-back starts over because the chain moved under it, before it waits for its next turn."""
 
@@ -64,6 +67,9 @@ class Registrar:
     node: NodeSet
     follower: Follower
     _parsed: dict[UUID, Registered] = field(default_factory=dict)
+    """What the next look-back is for."""
+    _looked_for: frozenset[UUID] = frozenset()
+    """What the look-back that is under way is for: it waits in the table until that is done, and is not news."""
     aside: Aside[UUID] = field(default_factory=Aside)
     """Destinations that failed by their own fault."""
     later: Aside[UUID] = field(default_factory=lambda: Aside(first=LATER_FIRST, longest=LATER_LONGEST))
@@ -77,9 +83,11 @@ class Registrar:
 
     async def parse_new(self) -> bool:
         """Parse what was registered; True if something now waits for its look-back. Needs no node."""
-        without = self.aside.waiting | self.later.waiting
+        if len(self._parsed) >= PARSED_MOST:
+            return True
+        without = self.aside.waiting | self.later.waiting | self._looked_for
         waiting = await self.store.registered(self.follower.recorder.rail, BATCH, without)
-        known = {each.id: each for each in waiting if each.key is not None}
+        known = {each.id: each for each in waiting if each.key is not None and each.id not in self._looked_for}
         fresh = await self._readable([each for each in waiting if each.key is None])
         if fresh:
             await by_halves(fresh, self._take_in, self._set_aside)
@@ -117,6 +125,7 @@ class Registrar:
         looked back for does not hold up the others, and none of them the rail.
         """
         batch, self._parsed, self._in_a_row = self._parsed, {}, 0
+        self._looked_for = frozenset(batch)
         try:
             payable = await self._payable(list(batch.values()))
             if payable:
@@ -125,6 +134,8 @@ class Registrar:
             # Not done is not lost: the rows still say `registered`, and the next turn begins with them again.
             self._parsed = {**batch, **self._parsed}
             raise
+        finally:
+            self._looked_for = frozenset()
 
     async def _watch(self, batch: Sequence[Registered]) -> None:
         """Join and look back; what no node can serve is halved, until what it fails for is found, and is put off.

@@ -56,6 +56,8 @@ class SecondLook:
         by_block: defaultdict[tuple[int, str], list[Claim]] = defaultdict(list)
         for claim in claims:
             by_block[claim.height, claim.block_hash].append(claim)
+        for gone in self._tries.keys() - {block_hash for _, block_hash in by_block}:
+            del self._tries[gone]  # Its block was taken back meanwhile.
         looks = [
             each for block in sorted(by_block)[:BLOCKS_A_ROUND] for each in await self._read(block, by_block[block])
         ]

@@ -15,11 +15,14 @@ from indexer.store.errors import SchemaMismatch, StoreError, StoreUnavailable
 from indexer.store.migrate import missing_roles
 from indexer.store.mirror import RailMirror
 from indexer.store.rails import Left, load_left
-from indexer.store.reads import Record, read_status, server_version
+from indexer.store.reads import Record, notification_queue, read_status, server_version
 from indexer.store.rehearsal import rehearse_mirror
 
 OLDEST_POSTGRES, NEWEST_POSTGRES = 15, 18
 """Major versions that are tested."""
+
+QUEUE_SUSPECT = 0.1
+"""Share of the queue of notifications (8 GB by default) that stays taken only while a session which listens rests."""
 
 
 @dataclass(slots=True)
@@ -101,7 +104,17 @@ async def _look(
     if major > NEWEST_POSTGRES:
         hint = f"Use {NEWEST_POSTGRES}, or try this version before it holds real orders."
         return [Finding("warn", "database", f"Postgres {major} is newer than what was tested", hint)]
-    known = Finding("ok", "database", f"Postgres {major}, the schema is up to date")
+    findings = [Finding("ok", "database", f"Postgres {major}, the schema is up to date")]
     if missing:
-        return [known, Finding("warn", "roles", f"nobody has made {', '.join(missing)}", ROLES_TODO)]
-    return [known]
+        findings.append(Finding("warn", "roles", f"nobody has made {', '.join(missing)}", ROLES_TODO))
+    if (taken := await notification_queue(database)) >= QUEUE_SUSPECT:
+        findings.append(
+            Finding(
+                "warn",
+                "database",
+                f"the queue of notifications is {taken:.0%} full: a session that listens rests in a transaction",
+                "From half on no notification is sent, and everybody polls. End that session: "
+                "docs/runbooks/feed-blocked.md, `The queue of notifications`.",
+            )
+        )
+    return findings

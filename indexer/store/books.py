@@ -42,7 +42,7 @@ TAKE_SEQS = query("take_seqs")
 DETECTION_COLUMNS = (
     *("id", "invoice_id", "destination_id", "rail", "asset", "tx_id", "tx_index", "amount", "kind", "state"),
     *("first_seen_at", "block_height", "block_hash", "block_time", "confirmed_at", "in_time", "replaced_by"),
-    *("maturity", "spends", "invoice_ended", "version", "evidence", "due_basis", "due_height"),
+    *("maturity", "spends", "invoice_ended", "version", "evidence", "due_basis", "due_height", "seen_waiting"),
 )
 OBSERVATION_COLUMNS = (
     *("detection_id", "version", "state", "block_height", "block_hash", "block_time", "node", "facts", "raw"),
@@ -182,6 +182,7 @@ def _detection(
     version: int,
     second_look: SecondLook | None,
     looked_at_block: str | None,
+    seen_waiting: bool,
 ) -> Detection:
     told = DetectionState(state)
     return Detection(
@@ -208,6 +209,7 @@ def _detection(
         version=version,
         second_look=second_look,
         looked_at_block=looked_at_block,
+        seen_waiting=seen_waiting,
     )
 
 
@@ -334,6 +336,7 @@ def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool)
         each.evidence,
         due.basis if due else f"look_{look.basis}" if look else None,
         due.height if due else look.height if look else None,
+        each.seen_waiting,
     )
 
 

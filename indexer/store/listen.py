@@ -6,6 +6,7 @@ each reconnect, and whoever waits looks at the tables themselves.
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Self
@@ -19,6 +20,9 @@ HEARTBEAT_SECONDS = 5.0
 BACKOFF_SECONDS = (0.1, 5.0)
 """Between attempts to connect: the first and the longest pause."""
 
+WAKE_PAUSE = 0.02
+"""Seconds between two returns of `Listener.wait` at least. Any login may notify any channel, as often as it likes."""
+
 
 class Listener:
     """Waits for notifications on ``channels``. Entering never fails for want of a server: a hint may come late."""
@@ -29,6 +33,7 @@ class Listener:
         self._heartbeat = heartbeat
         self._woken = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._returned = 0.0
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name="store-listener")
@@ -40,15 +45,19 @@ class Listener:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
+            # Not `await keeper`: its cancellation could not be told from our own, which must go on.
+            await asyncio.wait({keeper})
+            if not keeper.cancelled():
+                keeper.exception()  # Looked at and dropped: nobody waits any more.
 
     async def wait(self, timeout: float) -> None:
         """Return when something was notified since the last wait, after a reconnect, or after ``timeout`` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._woken.wait()
+        await asyncio.sleep(max(0.0, self._returned + WAKE_PAUSE - time.monotonic()))
         self._woken.clear()
+        self._returned = time.monotonic()
         if self._keeper is None or self._keeper.done():
             raise RuntimeError("the listener is not running") from self._death()
 

@@ -40,6 +40,7 @@ FEED_PAGE = query("feed_page")
 QUARANTINED = query("quarantined")
 QUARANTINE_COUNTS = query("quarantine_counts")
 SERVER_VERSION = query("server_version")
+NOTIFICATION_QUEUE = query("notification_queue")
 
 Record = dict[str, Any]
 
@@ -178,6 +179,11 @@ async def server_version(database: Database) -> int:
     """Postgres' major version."""
     number: int = await database.value(SERVER_VERSION)
     return number // 10_000
+
+
+async def notification_queue(database: Database) -> float:
+    """Return the share of the server's queue of notifications that is taken, from 0 to 1."""
+    return float(await database.value(NOTIFICATION_QUEUE))
 
 
 @asynccontextmanager

@@ -442,6 +442,9 @@ def _known(row: Row) -> Known:
         AssetId(row["asset"]),
         row["block_hash"],
         bool(row["open"]),
+        row["rail"],
+        row["accepts_from"],
+        row["height"],
     )
 
 

@@ -16,7 +16,7 @@ from adapters.bitcoin.simulator import BitcoinSimulator
 from adapters.bitcoin.wire import parse_tx
 from indexer.conformance import WatchSet
 from indexer.conformance.watches import spends_of
-from indexer.rail import NOBODY, RailAdapter, RailUnavailable, Transfer
+from indexer.rail import NOBODY, PendingUnknown, RailAdapter, RailUnavailable, Transfer
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.liar import Liar, answer, change, refuse
 
@@ -231,6 +231,25 @@ async def test_what_leaves_while_it_is_read_is_gone(lied_to: Chain, liar: Liar) 
     assert sum("getrawmempool" in request for request in liar.requests) == mempool.LOOKS
     liar.heal()
     assert len(await lied_to.waiting(address)) == 2
+
+
+async def test_a_mempool_without_end_is_not_kept(lied_to: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node can make up transactions, each of them as long as it likes. What has left makes room again."""
+    address = await lied_to.sim.new_address()
+    await lied_to.sim.pay(address, AMOUNT)
+    for name in ("RECORDS_MOST", "BODIES_MOST"):
+        with monkeypatch.context() as small:
+            small.setattr(mempool, name, 100)
+            for _ in range(2):
+                with pytest.raises(PendingUnknown, match="more that waits than is kept here"):
+                    await lied_to.waiting(address)
+        assert len(await lied_to.waiting(address)) == 1
+    monkeypatch.setattr(mempool, "RECORDS_MOST", 1_000)
+    await lied_to.sim.mine()
+    for _ in range(20):
+        await lied_to.sim.pay(address, 2 * AMOUNT)
+        assert len(await lied_to.waiting(address)) == 1
+        await lied_to.sim.mine()
 
 
 async def test_a_mempool_that_is_still_loaded_is_not_empty(lied_to: Chain, liar: Liar) -> None:

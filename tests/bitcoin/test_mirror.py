@@ -47,6 +47,29 @@ async def test_between_lists_the_pushes_keep_the_mirror(
             assert any("getrawmempool" in request for request in liar.requests)
 
 
+async def test_pushes_without_end_bring_the_list_back(
+    sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that counts its changes as it likes could have its pushes kept beside every list."""
+    monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 600.0)
+    monkeypatch.setattr(mempool, "PUSHED_MOST", 2)
+    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        address = await sim.new_address()
+        watches = chain.watch(address)
+        await followed(sim, spoken, heard)
+        assert await rail.pending(watches) == []
+        liar.requests.clear()
+        paid = [await sim.pay(address, AMOUNT) for _ in range(3)]
+        for tx_id in paid:
+            ringing = asyncio.create_task(heard.rings())
+            await asyncio.sleep(0)
+            await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + LATE)
+            await ringing
+        assert {each.tx_id for each in await rail.pending(watches)} == set(paid)
+        assert any("getrawmempool" in request for request in liar.requests)
+
+
 async def test_what_comes_while_somebody_looks_is_not_lost(
     sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Being woken: by what concerns us and by blocks, through gaps, silence and restarts (HAZARDS B15)."""
 
 import asyncio
+import sys
 
 import pytest
 
@@ -97,9 +98,26 @@ async def test_whatever_is_not_plainly_somebody_elses_wakes(sim: BitcoinSimulato
         assert heard.errors == []
 
 
+def test_a_topic_of_a_nodes_own_is_a_gap_and_nothing_of_it_is_kept() -> None:
+    """It begins like one that is subscribed to, and a node can think of as many as it likes."""
+    counters = Counters()
+    assert not counters.gap(b"hashblock", (0).to_bytes(4, "little"))
+    before = asizeof(counters)
+    for number in range(1_000):
+        assert counters.gap(b"hashblock%d" % number, (number % 2).to_bytes(4, "little"))
+    assert asizeof(counters) == before
+    assert not counters.gap(b"hashblock", (1).to_bytes(4, "little"))
+
+
+def asizeof(counters: Counters) -> int:
+    """Bytes of the table in it."""
+    return sum(map(sys.getsizeof, vars(counters).values()))
+
+
 def test_counters_count_by_topic_and_go_round() -> None:
     counters = Counters()
-    told = [(b"a", 5), (b"b", 0), (b"a", 6), (b"a", 8), (b"b", 1), (b"a", 2**32 - 1), (b"a", 0)]
+    block, change = b"hashblock", b"sequence"
+    told = [(block, 5), (change, 0), (block, 6), (block, 8), (change, 1), (block, 2**32 - 1), (block, 0)]
     gaps = [counters.gap(topic, number.to_bytes(4, "little")) for topic, number in told]
     assert gaps == [False, False, False, True, False, True, False]
 

@@ -338,7 +338,10 @@ class Story:
                 block = each.block_hash if each.state in IN_BLOCK else None
                 names = (each.id, each.destination_id, identity, each.tx_id, each.tx_index)
                 is_final = each.state is DetectionState.FINAL
-                recorded.append(Known(*names, each.destination_id.bytes, each.asset, block, is_final))
+                taken_from = self.invoices[identity].created_at - self.accept_before
+                recorded.append(
+                    Known(*names, each.destination_id.bytes, each.asset, block, is_final, each.rail, taken_from)
+                )
         return gather(
             transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), self.configured, self.now
         )
@@ -462,6 +465,7 @@ def _nothing_changes_in_silence(old: Book, new: Book) -> None:
         assert detection.told is detection.state, "a state that the feed never heard of"
         if identity not in new.fresh:
             assert _written_once(detection) == _written_once(old.detections[identity])
+            assert detection.first_seen_at <= old.detections[identity].first_seen_at, "first sight comes no later"
         if identity not in new.changed:
             assert detection == old.detections[identity]
     for before, case in zip(old.cases, new.cases, strict=False):
@@ -499,6 +503,6 @@ def _written_once(detection: Detection) -> tuple[object, ...]:
         detection.asset,
         detection.tx_id,
         detection.tx_index,
-        detection.first_seen_at,
+        detection.seen_waiting,
         detection.invoice_ended,
     )

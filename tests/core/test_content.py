@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from indexer.core.ids import EVENT_NAMESPACE, derived_id
 from indexer.core.model import Invoice, Refunded
-from indexer.core.states import DetectionState, InvoiceState
+from indexer.core.states import DetectionState, InvoiceState, Kind
 from indexer.core.tally import added, totals, without
 
 from .acts import refund
-from .stories import COIN, TOKEN, Story, destination, invoice, model_settings, pay
+from .stories import COIN, TOKEN, Story, destination, invoice, minute, model_settings, pay
 
 
 def test_another_amount_in_another_block_is_taken_over_and_told():
@@ -40,6 +40,68 @@ def test_an_inclusion_that_is_seen_in_another_block_without_a_reorg_is_taken_bac
     assert story.tale("tx") == ["included", "confirmed", "orphaned", "included", "confirmed"]
     assert story.states(order)[-1] == "paid"
     assert story.found("tx").block_hash == story.blocks[-1].hash
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_the_block_that_holds_a_payment_decides_whether_it_is_older_than_its_invoice(back):
+    old, new = [minute(-30), minute(5)][:: -1 if back else 1]
+    order, kinds = invoice(), [Kind.UNEXPECTED, Kind.PAYMENT][:: -1 if back else 1]
+    story = Story(order)
+    story.now = old
+    story.mine(pay(order, 100, "tx"))
+    assert story.found("tx").kind is kinds[0]
+    story.now = new
+    story.reorg(1, [pay(order, 100, "tx")], [])
+    assert story.found("tx").kind is kinds[1]
+    assert order.state is (InvoiceState.CREATED if back else InvoiceState.PAID)
+    assert story.open_cases(order) == (["reversed", "unexpected_payment"] if back else [])
+    included = [line for line in story.feed if line.subject == "detection" and line.to_state == "included"]
+    assert (included[-1].evidence["kind"], included[-1].evidence["kind_was"]) == (kinds[1], kinds[0])
+
+
+def test_what_was_seen_waiting_first_is_never_older_than_its_invoice():
+    order = invoice()
+    story = Story(order)
+    story.sees(pay(order, 100, "tx"))
+    story.now = minute(-30)
+    story.mine(pay(order, 100, "tx"))
+    story.reorg(1, [pay(order, 100, "tx")], [])
+    assert story.found("tx").kind is Kind.PAYMENT
+    assert order.state is InvoiceState.PAID
+
+
+@pytest.mark.parametrize("state", [InvoiceState.CANCELLED, InvoiceState.REFUNDED])
+def test_a_block_of_another_time_makes_no_money_expected_that_nobody_waits_for(state):
+    order = invoice(state=state)
+    story = Story(order)
+    story.now = minute(-30)
+    story.mine(pay(order, 100, "tx"))
+    story.now = minute(5)
+    story.reorg(1, [pay(order, 100, "tx")], [])
+    assert story.found("tx").kind is Kind.UNEXPECTED
+
+
+def test_what_another_block_shows_of_another_kind_stays_of_that_kind():
+    order = invoice()
+    story = Story(order)
+    story.mine(pay(order, 100, "tx", asset=TOKEN))
+    story.reorg(1, [pay(order, 100, "tx", asset=TOKEN)], [])
+    assert story.found("tx").kind is Kind.WRONG_ASSET
+
+
+def test_first_sight_in_a_block_is_that_of_the_earliest_block_and_first_sight_while_it_waits_is_ours():
+    one, two = invoice("one", expires=10), invoice("two", expires=10)
+    story = Story(one, two)
+    story.now = minute(11)
+    story.sees(pay(two, 100, "seen"))
+    story.mine(pay(one, 100, "late"), pay(two, 100, "seen"))
+    assert (one.state, two.state) == (InvoiceState.LATE_PAID, InvoiceState.LATE_PAID)
+    story.now = minute(5)
+    story.reorg(1, [pay(one, 100, "late"), pay(two, 100, "seen")], [])
+    assert (one.state, two.state) == (InvoiceState.PAID, InvoiceState.LATE_PAID)
+    story.now = minute(20)
+    story.reorg(2, [pay(one, 100, "late"), pay(two, 100, "seen")], [], [])
+    assert (one.state, two.state) == (InvoiceState.PAID, InvoiceState.LATE_PAID)
 
 
 def test_what_the_transaction_paid_before_is_replaced_by_itself():

@@ -19,12 +19,12 @@ def _breathes(milliseconds: int) -> Call:
     return "breathes", {"milliseconds": milliseconds}
 
 
-def _mines(blocks: int, change: int = 0) -> Call:
-    return "mines", {"blocks": blocks, "change": change}
+def _mines(blocks: int, change: int = 0, rail: int = 0) -> Call:
+    return "mines", {"blocks": blocks, "change": change, "rail": rail}
 
 
-def _pays(amount: int = 100, maturity: int = 1) -> Call:
-    return "pays", {"order": 0, "amount": amount, "maturity": maturity}
+def _pays(amount: int = 100, maturity: int = 1, rail: int = 0) -> Call:
+    return "pays", {"order": 0, "amount": amount, "maturity": maturity, "rail": rail}
 
 
 def _registers(**more: Any) -> Iterator[Call]:
@@ -331,16 +331,225 @@ def is_set_aside(n: int) -> Iterator[Call]:
 
 
 def is_told_otherwise(n: int) -> Iterator[Call]:
-    """Other nodes tell a block otherwise before its payment is final, and a person decides."""
-    yield from _is_paid(1)
+    """Other nodes tell a block otherwise before its payment is final, and a person decides, or nobody does."""
+    yield from _is_paid(1 + n % 2)
     yield "others_retell", {}
     yield _mines(13)
     yield FOLLOWED
-    yield "judges", {"verdict": ("accepted", "rejected")[n % 2]}
+    yield "judges", {"verdict": ("accepted", "rejected", None)[n % 3]}
     yield "heals", {"node": None}
     yield _mines(1)
     yield FOLLOWED
 
+
+# Two daemons
+
+
+def _stands_still(n: int, which: int = 0) -> Call:
+    """Let it stop anywhere, or within a transaction, which has some ten steps."""
+    after, within = ((0, True), (2, False), (1, True), (3, True), (25, False), (4, True), (6, True), (60, False))[n % 8]
+    return "stands_still", {"after": after, "within": within, "which": which}
+
+
+def _is_stopped_in(n: int, *work: Call) -> Iterator[Call]:
+    """The daemon that follows the rail stands still in the middle of ``work``, and another one takes over."""
+    yield "gets_a_standby", {}
+    yield FOLLOWED
+    yield _stands_still(n)
+    yield from work
+    yield "stood_still", {}
+    yield "goes_on", {}
+
+
+def stands_still_in_a_step(n: int) -> Iterator[Call]:
+    """It stood still with a block half recorded; meanwhile the chain has left that block, and more was registered."""
+    yield from _registers()
+    yield _pays()
+    yield SEEN
+    yield from _is_stopped_in(n, _mines(1 + n % 2))
+    yield "reorgs", {"depth": 1 + n % 2, "fate": ("lost", "changed", "back", "kept")[n % 4], "change": n}
+    yield from _registers()
+    yield _pays(60)
+    yield _mines(1)
+    yield "goes_on", {}
+    yield "goes_on_from_there", {}
+    yield _breathes(20)
+    yield _mines(1)
+    yield FOLLOWED
+
+
+def stands_still_in_a_look_back(n: int) -> Iterator[Call]:
+    """It stood still while it looked back for an address; it takes over again, and what came meanwhile is watched."""
+    yield "pays_first", {"amount": 100}
+    yield _mines(1 + n % 2)
+    yield FOLLOWED
+    yield from _is_stopped_in(n, ("registers", {"amount": 100, "known": -1}))
+    yield WATCHED
+    if n % 3:
+        yield "reorgs", {"depth": 1, "fate": ("lost", "kept")[n % 2]}
+    yield from _registers()
+    yield FOLLOWED
+    yield "goes_on_from_there", {}
+    yield _breathes(30)
+    # The one that stood still takes over.
+    yield "loses_a_daemon", {"which": 1}
+    yield _pays()
+    yield _mines(2)
+    yield FOLLOWED
+
+
+def stands_still_in_a_rescan(n: int) -> Iterator[Call]:
+    """It stood still while it looked through blocks again, of which the chain has left some since."""
+    yield from _is_paid(1 + n % 3)
+    yield from _is_stopped_in(n, ("rescans", {"start": 0}), _breathes(10))
+    yield "reorgs", {"depth": 1 + n % 3, "fate": ("lost", "half", "changed")[n % 3], "change": n}
+    yield "goes_on", {}
+    yield "goes_on_from_there", {}
+    yield _breathes(20)
+    yield FOLLOWED
+
+
+def stands_still_over_the_mempool(n: int) -> Iterator[Call]:
+    """It stood still with what waits for a block in its hands, of which another daemon knows more by now."""
+    yield "gets_a_standby", {}
+    yield from _registers()
+    yield from _registers()
+    yield "stands_still", {"after": 3 + 4 * n}
+    yield "pays", {"order": 1, "amount": 100}
+    yield "stood_still", {}
+    yield "goes_on", {}
+    yield SEEN
+    yield _pays()
+    yield SEEN
+    yield "goes_on_from_there", {}
+    yield _breathes(40)
+    yield _mines(1 + n % 2)
+    yield FOLLOWED
+
+
+def both_believe_to_follow(n: int) -> Iterator[Call]:
+    """Again and again the daemon that follows is taken for dead at any point, and both go on; customers pay."""
+    yield "gets_a_standby", {}
+    yield FOLLOWED
+    for turn in range(3):
+        yield _stands_still(n + 3 * turn, turn)
+        yield "registers", {"amount": 100}
+        yield _pays()
+        yield _mines(1)
+        yield "stood_still", {}
+        yield _breathes(3 * n)
+        yield "goes_on_from_there", {}
+        yield _breathes(n)
+        if (n + turn) % 3 == 0:
+            yield "reorgs", {"depth": 1, "fate": ("back", "kept")[n % 2]}
+    yield "is_read", {}
+    yield FOLLOWED
+
+
+# On two rails
+
+
+def is_paid_on_either_rail(n: int) -> Iterator[Call]:
+    """An order that asks for money on one of two rails gets it on the second, on both, or half of it on each."""
+    first, second = ((0, 100), (100, 100), (60, 40), (60, 100), (0, 160), (100, 60), (0, 60), (160, 40))[n]
+    yield from _registers(other=True)
+    if first:
+        yield _pays(first)
+        yield _mines(1 + n % 2)
+    yield _pays(second, rail=1)
+    yield "is_seen", {"rail": 1}
+    yield _mines(3 + n % 2, rail=1)
+    yield FOLLOWED
+
+
+def is_paid_on_the_wrong_rail(n: int) -> Iterator[Call]:
+    """Money comes on a rail on which the order does not ask for any, before the registration or after it."""
+    if n % 2:
+        yield "pays_first", {"amount": 100, "rail": 1}
+        yield _mines(1 + n % 3, rail=1)
+        yield FOLLOWED
+        yield "registers", {"amount": 100, "known": -1}
+        yield WATCHED
+    else:
+        yield from _registers()
+        yield FOLLOWED
+        yield _pays(rail=1)
+        yield _mines(1 + n % 3, rail=1)
+    yield FOLLOWED
+    if n % 4 > 1:
+        yield "reorgs", {"depth": 1 + n % 3, "fate": ("lost", "kept", "back")[n % 3], "rail": 1}
+    if n > 3:
+        yield _pays()
+        yield _mines(3)
+    yield FOLLOWED
+
+
+def is_blind_on_one_rail(n: int) -> Iterator[Call]:
+    """A window closes on a rail that is followed while nobody can read the other, on which the order may be paid."""
+    yield from _registers(other=True, expires=60, basis="block_time" if n % 2 else "first_seen")
+    yield FOLLOWED
+    away = n // 2 % 2
+    for node in range(3):
+        yield "troubles", {"node": node, "kind": "down", "rail": away}
+    if n > 3:
+        yield _pays(rail=away)
+        yield _mines(1, rail=away)
+    if n % 3 == 1:
+        yield _pays(rail=1 - away)
+        yield _mines(1, rail=1 - away)
+        yield _breathes(60)
+    yield "time_passes", {"seconds": 500}
+    if n % 3 == 1:
+        yield "reorgs", {"depth": 1, "fate": "lost", "rail": 1 - away}
+    yield _mines(2, rail=1 - away)
+    yield _breathes(150)
+    if n % 3 == 2:
+        yield _pays(rail=1 - away)
+        yield _mines(3, rail=1 - away)
+        yield _breathes(100)
+    yield "heals", {"node": None}
+    yield FOLLOWED
+
+
+def is_undone_on_one_rail(n: int) -> Iterator[Call]:
+    """An order that was paid on both rails loses one of the payments, and then maybe the other."""
+    yield from _registers(other=True)
+    for rail in (0, 1):
+        yield _pays(rail=rail)
+        yield _mines(3, rail=rail)
+        yield FOLLOWED
+    yield "reorgs", {"depth": 4, "fate": ("lost", "half")[n % 2], "rail": n // 2 % 2}
+    yield FOLLOWED
+    if n > 3:
+        yield "reorgs", {"depth": 4, "fate": ("lost", "back")[n % 2], "rail": 1 - n // 2 % 2}
+        yield FOLLOWED
+
+
+def is_given_back_on_one_rail(n: int) -> Iterator[Call]:
+    """Part of what came on one rail is given back, there or on the other one, before or after the order is paid."""
+    yield from _registers(other=True)
+    yield _pays((60, 100, 160)[n % 3])
+    yield _mines(3)
+    yield FOLLOWED
+    if n % 2:
+        yield "refunds", {"order": 0, "amount": 60, "rail": 0}
+    yield _pays(rail=1)
+    yield _mines(4, rail=1)
+    yield FOLLOWED
+    yield "refunds", {"order": 0, "amount": (40, 100)[n // 2 % 2], "rail": 1}
+    if n > 3:
+        yield "reorgs", {"depth": 4, "fate": "lost", "rail": n % 2}
+    yield FOLLOWED
+
+
+ON_TWO_RAILS: Mapping[str, Episode] = {
+    each.__name__: each
+    for each in (
+        is_paid_on_either_rail, is_paid_on_the_wrong_rail, is_blind_on_one_rail, is_undone_on_one_rail,
+        is_given_back_on_one_rail,
+    )
+}  # fmt: skip
+"""Episodes that need a second rail. Where there is none, the first one takes its part."""
 
 EPISODES: Mapping[str, Episode] = {
     each.__name__: each
@@ -350,6 +559,7 @@ EPISODES: Mapping[str, Episode] = {
         is_given_back_by_choice, is_given_back_before_the_rest, is_undone, is_cancelled_first,
         registers_what_was_paid, is_taken_over, goes_on_without_its_lease, loses_the_newest, flaps, is_lied_to,
         is_mined_while_asked, is_displaced, loses_an_asset, is_sent_dust, is_set_aside,
-        is_told_otherwise,
+        is_told_otherwise, stands_still_in_a_step, stands_still_in_a_look_back, stands_still_in_a_rescan,
+        stands_still_over_the_mempool, both_believe_to_follow,
     )
-}  # fmt: skip
+} | ON_TWO_RAILS  # fmt: skip

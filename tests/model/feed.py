@@ -1,14 +1,16 @@
 """What the feed told while it happened: no gap, no torn history, and nothing that was not true at that moment."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID
 
 from indexer.store.database import Row
+from tests.model.side import STALL_AFTER
 from tests.model.tables import DEEP, IN_BLOCK, SETTLED, SLACK, Tables
-from tests.model.world import LATE_BLOCKS, STALL_AFTER, World
+from tests.model.truth import Truth
+from tests.model.world import LATE_BLOCKS, RAIL, World
 
 AT_ONCE = timedelta(seconds=1)
 """What the clocks of the chain and of the database may differ by: far less than two blocks are apart."""
@@ -34,11 +36,26 @@ def feed_differences(world: World, tables: Tables) -> list[str]:
         if world.told.setdefault(line["event_id"], said) != said:
             wrong.append(f"feed: event {line['event_id']} once said {world.told[line['event_id']]}, and now {said}")
         wrong += early_differences(world, tables, line)
+    wrong += _unlike_its_rows(tables, subjects)
     for invoice, row in tables.invoices.items():
         last = [line["to_state"] for line in tables.told.get(invoice, ()) if line["subject"] == "invoice"]
         if last[-1:] != [row["state"]]:
             wrong.append(f"feed: invoice {invoice} is {row['state']}, and the feed said {last}")
     return wrong
+
+
+def _unlike_its_rows(tables: Tables, subjects: Mapping[tuple[str, UUID], list[Row]]) -> Iterable[str]:
+    """What the feed told last of a transfer and of an exception is what its row says."""
+    told = {key: lines[-1]["to_state"] for key, lines in subjects.items()}
+    rows = {("detection", row["id"]): row["state"] for some in tables.detections.values() for row in some}
+    standing = [row for some in tables.standing.values() for row in some]
+    rows |= {("exception", row["id"]): "resolved" if row["resolved"] else "open" for row in standing}
+    for key, state in rows.items():
+        if told.get(key) != state:
+            yield f"feed: {key[0]} {key[1]} is {state}, and the feed said {told.get(key)}"
+    for key, state in told.items():
+        if key[0] == "exception" and state == "open" and key not in rows:
+            yield f"feed: exception {key[1]} is over, and the feed never said so"
 
 
 def _misread(world: World, tables: Tables) -> Iterable[str]:
@@ -52,21 +69,29 @@ def _misread(world: World, tables: Tables) -> Iterable[str]:
 def early_differences(world: World, tables: Tables, line: Row) -> Iterable[str]:
     """What must never be told, even for a moment: more than the true chain ever showed, or anything while blind."""
     state, block = line["to_state"], line["block_hash"]
+    side = world.side_of(line["rail"] or RAIL)
     if line["subject"] == "detection" and state in DEEP:
-        deep = world.truth.depth(block, line["recorded_at"] + AT_ONCE)
-        needed = world.final_depth if state == "final" else _needed_depth(world, tables, line)
+        deep = side.truth.depth(block, line["recorded_at"] + AT_ONCE)
+        needed = side.final_depth if state == "final" else _needed_depth(world, tables, line)
         if deep < needed:
             yield f"early: seq {line['seq']} told {state} of block {block[:8]}, no more than {deep} deep by then"
     if line["subject"] == "detection" and state == "dropped" and not (world.lagged or world.lied):
-        gone = world.truth.absent_at.get(line["tx_id"])
+        gone = side.truth.absent_at.get(line["tx_id"])
         if gone is None or gone > line["recorded_at"] + SLACK:
             yield f"early: seq {line['seq']} told that {line['tx_id'][:8]} is dropped, which has always been there"
     if line["subject"] == "invoice" and state == "expired":
         yield from _hasty_expiry(world, tables, line)
-    age = world.truth.age_of_tip(line["recorded_at"])
+    age = _age_of_tip(world, line)
     noticed = not any(since <= line["recorded_at"] <= until for since, until in world.unnoticed)
     if _is_promotion(line) and noticed and age > STALL_AFTER + SLACK.total_seconds():
         yield f"blind: seq {line['seq']} told {line['subject']} {state} when the newest block was {age:.0f} s old"
+
+
+def _age_of_tip(world: World, line: Row) -> float:
+    """How old the newest block was where the line comes from; a window that is over was read to its end by any rail."""
+    asked = {rail for order in world.acts.orders if order.id == line["invoice_id"] for rail in order.policies}
+    rails = {line["rail"]} if line["rail"] else asked or {RAIL}
+    return min(world.side_of(rail).truth.age_of_tip(line["recorded_at"]) for rail in rails)
 
 
 def _hasty_expiry(world: World, tables: Tables, line: Row) -> Iterable[str]:
@@ -77,24 +102,25 @@ def _hasty_expiry(world: World, tables: Tables, line: Row) -> Iterable[str]:
     for each in tables.told[invoice]:
         first.setdefault(each["subject_id"], each["seq"])
     for row in tables.detections.get(invoice, ()):
-        block = world.truth.contents.get(row["block_hash"] or "")
+        truth = world.side_of(row["rail"]).truth
+        block = truth.contents.get(row["block_hash"] or "")
         if (
             row["kind"] == "payment" and row["in_time"] and row["state"] in IN_BLOCK and block is not None
             and block.height >= covered.get(row["destination_id"], 0)
             and block.time <= tables.invoices[invoice]["expires_at"] - AT_ONCE
-            and _was_awaited(world, tables, line, block.hash)
+            and _was_awaited(truth, tables, line, block.hash)
             and first.get(row["id"], 0) > line["seq"]
         ):  # fmt: skip
             yield f"early: seq {line['seq']} told expired, and {row['tx_id'][:8]} was in block {block.height} in time"
 
 
-def _was_awaited(world: World, tables: Tables, line: Row, block: str) -> bool:
+def _was_awaited(truth: Truth, tables: Tables, line: Row, block: str) -> bool:
     """Whether the window was told to be over after the block was there, or before the margin for late blocks was."""
     invoice = tables.invoices[line["invoice_id"]]
     # What counts by its first sight waits for no late block where it can be seen before.
-    margin = LATE_BLOCKS if invoice["time_basis"] == "block_time" or not world.chain.rules.mempool else timedelta()
+    margin = LATE_BLOCKS if invoice["time_basis"] == "block_time" or not truth.chain.rules.mempool else timedelta()
     waits_until = invoice["expires_at"] + margin
-    return world.truth.depth(block, line["recorded_at"] - AT_ONCE) > 0 or line["recorded_at"] < waits_until - AT_ONCE
+    return truth.depth(block, line["recorded_at"] - AT_ONCE) > 0 or line["recorded_at"] < waits_until - AT_ONCE
 
 
 def _is_promotion(line: Row) -> bool:
@@ -109,9 +135,12 @@ def _is_promotion(line: Row) -> bool:
 def _needed_depth(world: World, tables: Tables, line: Row) -> int:
     """How deep a block has to be for what it pays to be confirmed."""
     kinds = {row["id"]: row["kind"] for row in tables.detections.get(line["invoice_id"], ())}
-    policy = tables.invoices[line["invoice_id"]]["policy"]
-    block = world.truth.contents.get(line["block_hash"])
+    side = world.side_of(line["rail"])
+    block = side.truth.contents.get(line["block_hash"])
     ripe = max((tx.maturity for tx in (block.txs if block else ()) if tx.id == line["tx_id"]), default=1)
     if kinds.get(line["subject_id"]) != "payment":
         return ripe
-    return max(ripe, world.final_depth if policy.get("finalized") else int(policy["confirmations"]))
+    policy = next(row["policy"] for row in tables.destinations[line["invoice_id"]] if row["rail"] == line["rail"])
+    if isinstance(policy, list):
+        return ripe  # Somebody has spoilt it.
+    return max(ripe, side.final_depth if policy.get("finalized") else int(policy["confirmations"]))

@@ -11,17 +11,18 @@ from typing import Any, TypeVar
 from indexer.daemon.steadiness import UNSTEADY_SECONDS
 from tests.model import oracle
 from tests.model.clock import StoryClock, story_time
-from tests.model.episodes import EPISODES
+from tests.model.episodes import EPISODES, ON_TWO_RAILS
 from tests.model.server import Server
+from tests.model.side import STALL_AFTER
 from tests.model.tables import read
-from tests.model.world import RAIL, RULES, STALL_AFTER, Setting, World
+from tests.model.world import RULES, Setting, World
 
 T = TypeVar("T")
 
 PATIENCE = 45.0
 """Seconds of real time after which a world that still moves is compared as it is."""
 
-QUIET, QUIET_ASKED = 0.5, 30
+QUIET, QUIET_ASKED = 1.5, 30
 """Seconds of real time without a change, at the tip, and questions to the nodes meanwhile, after which nothing more
 will come. A busy machine asks later, and is waited for."""
 
@@ -87,7 +88,8 @@ class Harness:
 
         ``number`` says with which rules, nodes and variation; all of them differ within 120 numbers.
         """
-        with self.playing(Setting(rules=number % len(RULES), nodes=(3, 1, 2)[number % 3])) as world:
+        rails = 2 if episode in ON_TWO_RAILS else 1
+        with self.playing(Setting(rules=number % len(RULES), nodes=(3, 1, 2)[number % 3], rails=rails)) as world:
             self.run(world.is_followed())
             self.run(world.registers(amount=100))
             for name, arguments in EPISODES[episode](number % 8):
@@ -106,7 +108,8 @@ async def settle(world: World, *, fully: bool = False) -> None:
     await _becomes_exact(world)
     if fully:
         await world.passes(10)
-        world.chain.mine(world.setting.confirmations)
+        for side in world.sides:
+            side.chain.mine(side.confirmations)
         await _becomes_exact(world)
         for order in world.acts.orders:
             await world.act("select railwatch.release_invoice($1, actor => 'ann')", order.id)
@@ -114,14 +117,16 @@ async def settle(world: World, *, fully: bool = False) -> None:
 
 
 async def _make_well(world: World) -> None:
-    for number in range(world.setting.nodes):
-        world._heal(number)
+    world.heal()
+    for each in world.standstills.values():
+        each.go_on()
     await world.mend()
     world.raise_for_dead_daemons()
     if not world.daemons:
         world.start()
-    if (world.clock.now() - world.chain.tip.time).total_seconds() > STALL_AFTER - 60:
-        world.chain.mine()
+    for side in world.sides:
+        if (world.clock.now() - side.chain.tip.time).total_seconds() > STALL_AFTER - 60:
+            side.chain.mine()
     if world.flapped:
         world.flapped = False
         await world.passes(UNSTEADY_SECONDS)
@@ -135,7 +140,8 @@ async def _make_well(world: World) -> None:
 
 async def _is_rescanned(world: World) -> None:
     """Look for what came before an address was watched, and farther back than anybody looks by himself."""
-    await world.database.value("select railwatch.request_rescan($1, 0)", RAIL)
+    for side in world.sides:
+        await world.database.value("select railwatch.request_rescan($1, 0)", side.name)
     waiting = "select count(*) from railwatch.rescans where finished_at is null"
     await _until(world, lambda: _is_zero(world, waiting), "rescans wait")
 
@@ -149,9 +155,9 @@ async def _until(world: World, condition: Any, what: str) -> None:
     while not await condition():
         world.raise_for_dead_daemons()
         if time.monotonic() > deadline:
-            rail = await world.database.row("select * from railwatch.rails")
+            rails = [dict(rail) for rail in await world.database.rows("select * from railwatch.rails")]
             raise AssertionError(
-                f"{what}: {dict(rail) if rail else None}; tip {world.chain.tip.height}\n"
+                f"{what}: {rails}; tips {[side.chain.tip.height for side in world.sides]}\n"
                 + "\n".join(await _stuck(world))
             )
         await asyncio.sleep(0.005)
@@ -161,7 +167,8 @@ async def _stuck(world: World) -> list[str]:
     """Say where every task of the daemons stands, and what every session of theirs does."""
     lines = []
     for task in asyncio.all_tasks():
-        where, waits = [], task.get_coro()
+        driven = task.get_coro()
+        where, waits = [], getattr(driven, "work", driven)
         while waits is not None:
             if (frame := getattr(waits, "cr_frame", None)) is not None:
                 where.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from tests.model.episodes import EPISODES
+from tests.model.episodes import EPISODES, ON_TWO_RAILS
 from tests.model.harness import Harness, keep, settle, written
 from tests.model.world import RULES, Setting, World
 
@@ -20,6 +20,9 @@ KEPT = Path(os.environ.get("RAILWATCH_MODEL_STORIES", ".railwatch/model"))
 
 number = st.integers(0, 7)
 amounts = st.sampled_from([100, 100, 60, 40, 160])
+rails = st.sampled_from([0, 0, 1])
+"""In a story of one rail all of them are that one."""
+
 pauses = st.sampled_from([0, 0, 1, 3, 10, 150])
 """Milliseconds that the daemon gets after a verb; the longest: until it is at the tip."""
 
@@ -51,14 +54,15 @@ class Model(RuleBasedStateMachine):
 
     @initialize(
         rules=st.integers(0, len(RULES) - 1), nodes=st.sampled_from([1, 1, 2, 3, 3]), orders=st.integers(1, 2),
-        episode=st.sampled_from(sorted(EPISODES)), n=number,
+        episode=st.sampled_from(sorted(EPISODES)), n=number, rails=st.sampled_from([1, 1, 1, 1, 1, 1, 1, 2]),
     )  # fmt: skip
-    def begins(self, rules: int, nodes: int, orders: int, episode: str, n: int) -> None:
+    def begins(self, rules: int, nodes: int, orders: int, episode: str, n: int, rails: int) -> None:
         type(self).played += 1
-        self.world = self.harness.begin(Setting(rules=rules, nodes=nodes))
+        rails = 2 if episode in ON_TWO_RAILS else rails
+        self.world = self.harness.begin(Setting(rules=rules, nodes=nodes, rails=rails))
         self._play("is_followed", 0)
-        for _ in range(orders):
-            self._play("registers", 0, amount=100)
+        for each in range(orders):
+            self._play("registers", 0, amount=100, other=rails > 1 and each == 0)
         self.lives_through(episode, n)
 
     def _play(self, verb: str, pause: int, **arguments: Any) -> None:
@@ -94,7 +98,7 @@ class Model(RuleBasedStateMachine):
         amount=st.sampled_from([100, 60]), gold=st.booleans(), both=st.integers(0, 5), known=st.none() | number,
         expires=st.sampled_from([60, 400, 3600, 3600]), closes=st.sampled_from([0, 60, 2_592_000, 2_592_000]),
         basis=st.sampled_from(["first_seen", "first_seen", "block_time"]), finalized=st.booleans(), pause=pauses,
-        accept=st.sampled_from([600, 600, 0, 60]),
+        accept=st.sampled_from([600, 600, 0, 60]), other=st.booleans(),
     )  # fmt: skip
     def registers(self, both: int, pause: int, **more: Any) -> None:
         self._play("registers", pause, both=both == 5, **more)
@@ -103,9 +107,9 @@ class Model(RuleBasedStateMachine):
     def decides(self, what: str, order: int, pause: int) -> None:
         self._play(what, pause, order=order)
 
-    @rule(order=number, amount=st.sampled_from([10, 40, 50, 60, 100]), gold=st.booleans(), pause=pauses)
-    def refunds(self, order: int, amount: int, gold: bool, pause: int) -> None:
-        self._play("refunds", pause, order=order, amount=amount, gold=gold)
+    @rule(order=number, amount=st.sampled_from([10, 40, 50, 60, 100]), gold=st.booleans(), rail=rails, pause=pauses)
+    def refunds(self, order: int, amount: int, gold: bool, rail: int, pause: int) -> None:
+        self._play("refunds", pause, order=order, amount=amount, gold=gold, rail=rail)
 
     @rule(which=number, pause=pauses)
     def resolves(self, which: int, pause: int) -> None:
@@ -115,20 +119,23 @@ class Model(RuleBasedStateMachine):
     def is_read(self) -> None:
         self._play("is_read", 0)
 
-    @rule(start=st.sampled_from([0, 3, 6, 10]), pause=pauses)
-    def rescans(self, start: int, pause: int) -> None:
-        self._play("rescans", pause, start=start)
+    @rule(start=st.sampled_from([0, 3, 6, 10]), rail=rails, pause=pauses)
+    def rescans(self, start: int, rail: int, pause: int) -> None:
+        self._play("rescans", pause, start=start, rail=rail)
 
     # The chain
 
-    @rule(order=number, amount=amounts, gold=st.integers(0, 3), maturity=st.sampled_from([1, 1, 1, 3]), pause=pauses)
-    def pays(self, order: int, amount: int, gold: int, maturity: int, pause: int) -> None:
-        self._play("pays", pause, order=order, amount=amount, gold=gold == 3, maturity=maturity)
+    @rule(
+        order=number, amount=amounts, gold=st.integers(0, 3), maturity=st.sampled_from([1, 1, 1, 3]), rail=rails,
+        pause=pauses,
+    )  # fmt: skip
+    def pays(self, order: int, amount: int, gold: int, maturity: int, rail: int, pause: int) -> None:
+        self._play("pays", pause, order=order, amount=amount, gold=gold == 3, maturity=maturity, rail=rail)
 
-    @rule(order=number, pause=pauses, blocks=st.sampled_from([1, 2, 3]))
-    def pays_and_is_mined(self, order: int, pause: int, blocks: int) -> None:
-        self._play("pays", pause, order=order, amount=100)
-        self._play("mines", pause, blocks=blocks)
+    @rule(order=number, pause=pauses, blocks=st.sampled_from([1, 2, 3]), rail=rails)
+    def pays_and_is_mined(self, order: int, pause: int, blocks: int, rail: int) -> None:
+        self._play("pays", pause, order=order, amount=100, rail=rail)
+        self._play("mines", pause, blocks=blocks, rail=rail)
 
     @rule(orders=st.lists(number, min_size=2, max_size=3), amount=st.sampled_from([20, 50]), pause=pauses)
     def pays_many(self, orders: list[int], amount: int, pause: int) -> None:
@@ -138,33 +145,36 @@ class Model(RuleBasedStateMachine):
     def pays_dust(self, order: int, amount: int, pause: int) -> None:
         self._play("pays_dust", pause, order=order, amount=amount)
 
-    @rule(amount=amounts, pause=pauses)
-    def pays_first(self, amount: int, pause: int) -> None:
-        self._play("pays_first", pause, amount=amount)
+    @rule(amount=amounts, rail=rails, pause=pauses)
+    def pays_first(self, amount: int, rail: int, pause: int) -> None:
+        self._play("pays_first", pause, amount=amount, rail=rail)
 
-    @rule(blocks=st.sampled_from([1, 1, 1, 2, 3]), change=st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5]), pause=pauses)
-    def mines(self, blocks: int, change: int, pause: int) -> None:
-        self._play("mines", pause, blocks=blocks, change=change)
+    @rule(
+        blocks=st.sampled_from([1, 1, 1, 2, 3]), change=st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5]), rail=rails,
+        pause=pauses,
+    )  # fmt: skip
+    def mines(self, blocks: int, change: int, rail: int, pause: int) -> None:
+        self._play("mines", pause, blocks=blocks, change=change, rail=rail)
 
     @rule(
         depth=st.integers(1, 4), fate=st.sampled_from(["kept", "lost", "half", "back", "changed"]),
-        change=st.integers(0, 9), pause=pauses,
+        change=st.integers(0, 9), rail=rails, pause=pauses,
     )  # fmt: skip
-    def reorgs(self, depth: int, fate: str, change: int, pause: int) -> None:
-        self._play("reorgs", pause, depth=depth, fate=fate, change=change)
+    def reorgs(self, depth: int, fate: str, change: int, rail: int, pause: int) -> None:
+        self._play("reorgs", pause, depth=depth, fate=fate, change=change, rail=rail)
 
-    @rule(what=st.sampled_from(["replaces", "drops", "resends"]), which=number, pause=pauses)
-    def loses(self, what: str, which: int, pause: int) -> None:
-        self._play(what, pause, **({} if what == "resends" else {"which": which}))
+    @rule(what=st.sampled_from(["replaces", "drops", "resends"]), which=number, rail=rails, pause=pauses)
+    def loses(self, what: str, which: int, rail: int, pause: int) -> None:
+        self._play(what, pause, rail=rail, **({} if what == "resends" else {"which": which}))
 
     # Nodes
 
     @rule(
         node=st.integers(0, 2), kind=st.sampled_from(["lag", "down", "hang", "slow", "restart", "pin"]),
-        size=st.integers(1, 4), pause=pauses,
+        size=st.integers(1, 4), rail=rails, pause=pauses,
     )  # fmt: skip
-    def troubles(self, node: int, kind: str, size: int, pause: int) -> None:
-        self._play("troubles", pause, node=node, kind=kind, size=size)
+    def troubles(self, node: int, kind: str, size: int, rail: int, pause: int) -> None:
+        self._play("troubles", pause, node=node, kind=kind, size=size, rail=rail)
 
     @precondition(lambda self: self.world is not None and self.world.setting.nodes > 1)
     @rule(

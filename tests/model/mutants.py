@@ -158,6 +158,22 @@ MUTANTS = [
         places=4,
     ),
     Mutant(
+        "aside-unfenced",
+        "stands_still_over_the_mempool",
+        "whoever lost the lease writes nothing: look-backs, rescans and the clock",
+        "indexer/store/sql/queries/steps.sql",
+        "where name = $1 and epoch = $2\nfor no key update",
+        "where name = $1 and epoch >= $2\nfor no key update",
+    ),
+    Mutant(
+        "rewinds-ignored",
+        "flaps",
+        "no inclusion outlives its block: what was searched for before a reorg is not written after it",
+        "indexer/store/steps.py",
+        '            if row["rewinds"] != rewinds:',
+        "            if False:",
+    ),
+    Mutant(
         "dropped-when-mined",
         "is_mined_while_asked",
         "what a block has just taken is not dropped",
@@ -270,6 +286,38 @@ MUTANTS = [
         "if True:",
     ),
     Mutant(
+        "mismatch-ends",
+        "is_told_otherwise",
+        "the second look: what is told otherwise stands until a person decides",
+        "indexer/store/sql/queries/steps.sql",
+        "                         x.looked_at_block)",
+        "                         null::text)",
+    ),
+    Mutant(
+        "one-rail-expires",
+        "is_blind_on_one_rail",
+        "blind is blind: a window is over once every rail was covered to its end",
+        "indexer/core/model.py",
+        "        return all(\n            destination.watching",
+        "        return any(\n            destination.watching",
+    ),
+    Mutant(
+        "network-ignored",
+        "is_paid_on_the_wrong_rail",
+        "money on another network is told as such",
+        "indexer/core/matching.py",
+        "    if nearest.rail != rail:",
+        "    if False:",
+    ),
+    Mutant(
+        "mixed-untold",
+        "is_paid_on_either_rail",
+        "amounts are never summed across rails, and money on several is an exception",
+        "indexer/core/cases.py",
+        "each.seen or each.late) > 1:",
+        "each.seen or each.late) > 2:",
+    ),
+    Mutant(
         "verdict-ignored",
         "is_told_otherwise",
         "the second look: what a person has rejected is dropped",
@@ -284,7 +332,7 @@ def main() -> int:
     """Plant each, and say which were found. Returns 1 if one was missed."""
     parser = argparse.ArgumentParser(prog="tests.model.mutants", description=__doc__)
     parser.add_argument("names", nargs="*", help="some of them; none named: all")
-    parser.add_argument("--episodes", type=int, default=24, help="stories of the mutant's episode, at most")
+    parser.add_argument("--episodes", type=int, default=40, help="stories of the mutant's episode, at most")
     parser.add_argument("--stories", type=int, default=100, help="random ones after these, at most")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()

@@ -16,8 +16,11 @@ from adapters.fake import address
 from indexer.store.database import Row
 from tests.model.feed import feed_differences
 from tests.model.tables import IN_BLOCK, LIVE, SETTLED, SLACK, STICKY, Tables
-from tests.model.truth import Credit
-from tests.model.world import LATE_BLOCKS, LEAST, Order, World
+from tests.model.truth import LEAST, Credit
+from tests.model.world import LATE_BLOCKS, RAIL, Dispute, Order, World
+
+OF_THE_MONEY = frozenset({"wrong_asset", "wrong_network", "unsupported_asset", "late"})
+"""Exceptions about a transfer that has come, besides `unexpected_payment`."""
 
 COVERED_AT_ONCE = SLACK
 """After the end of a window that no late block can still be in: coverage is extended as soon as one has run out."""
@@ -53,12 +56,12 @@ def inclusion_differences(world: World, tables: Tables, rescanned: bool) -> list
         for row in rows:
             if row["state"] in LIVE:
                 live[row["tx_id"], row["tx_index"].split("@")[0]].append(row)
-    for key, credits in world.truth.by_address().items():
-        if key not in registered:
-            continue
-        for credit in credits:
-            rejected = credit.block is not None and (*credit.key, credit.block.hash) in world.acts.rejected
-            if credit.out.amount < LEAST or rejected:
+    for side in world.sides:
+        for credit in side.truth.credits():
+            if (key := credit.out.to) not in registered:
+                continue
+            dispute = dispute_about(world, credit)
+            if credit.out.amount < LEAST or (dispute is not None and dispute.verdict == "rejected"):
                 continue  # Whoever told of it finds it left over below.
             found = live.pop(credit.key, [])
             if not found and _may_be_missed(world, tables, key, credit):
@@ -73,6 +76,11 @@ def inclusion_differences(world: World, tables: Tables, rescanned: bool) -> list
     return wrong
 
 
+def dispute_about(world: World, credit: Credit) -> Dispute | None:
+    """What a second look found of the credit in its block; None: nothing."""
+    return world.acts.disputed.get((*credit.key, credit.block.hash)) if credit.block else None
+
+
 def _content(row: Row, keys: Mapping[UUID, bytes]) -> tuple[Any, ...]:
     in_block = row["state"] in IN_BLOCK
     place = (row["block_height"], row["block_hash"][:8]) if in_block else ("waits",)
@@ -81,7 +89,7 @@ def _content(row: Row, keys: Mapping[UUID, bytes]) -> tuple[Any, ...]:
 
 def _content_of(world: World, credit: Credit) -> tuple[Any, ...]:
     place = (credit.block.height, credit.block.hash[:8]) if credit.block else ("waits",)
-    asset = world.gold if credit.out.token else world.coin
+    asset = world.side_of(credit.rail).asset(credit.out.token)
     return *place, credit.out.amount, asset, credit.out.to.hex()[:8]
 
 
@@ -99,7 +107,11 @@ def _may_be_missed(world: World, tables: Tables, key: bytes, credit: Credit) -> 
         for order in world.acts.orders
         if address.parse(order.address).key == key
         and tables.invoices[order.id]["closed_at"] is None
-        and (credit.block is None or any(start <= credit.block.height for start in _starts(world, tables, order)))
+        and (
+            credit.block is None
+            or credit.rail not in order.policies
+            or any(start <= credit.block.height for start in _starts(world, tables, order, credit.rail))
+        )
     ]
     when = credit.block.time if credit.block else world.clock.now()
     return not open_ones and all(when > end - SLACK for end in ends)
@@ -120,32 +132,36 @@ def _is_promised(world: World, tables: Tables, key: bytes, credit: Credit) -> bo
     """Whether the credit is of what a watch began with, or later, so that nobody has to ask for a rescan."""
     acts = world.acts
     orders = [order for order in acts.orders if address.parse(order.address).key == key]
-    if credit.out.token and acts.was_without_gold and not any(world.gold in order.asks for order in orders):
+    gold = world.sides[0].gold
+    if credit.out.token and acts.was_without_gold and not any(gold in order.asks for order in orders):
         return False
-    since = [start for order in orders for start in _starts(world, tables, order)]
+    # On another rail of the family an address is looked for in that rail's own time.
+    since = [start for order in orders for start in _starts(world, tables, order, credit.rail)]
     return credit.block is None or credit.block.height >= min(since, default=credit.block.height + 1)
 
 
-def _starts(world: World, tables: Tables, order: Order) -> list[int]:
-    """The heights from which the order's address is looked at for this order: what a watch says, and what is known."""
+def _starts(world: World, tables: Tables, order: Order, rail: str) -> list[int]:
+    """The heights from which a rail looks at the order's address for this order: what a watch says, and is known."""
     starts = [
         row["covered_from"]
         for row in tables.destinations[order.id]
-        if row["watch_state"] == "watching" and row["covered_from"] is not None
+        if row["rail"] == rail and row["watch_state"] == "watching" and row["covered_from"] is not None
     ]
     # What was watched by a moment was looked back for from the cursor of an earlier one.
-    if (watched_at := world.acts.watched_at.get(order.id)) is not None:
-        starts.append(watched_at - world.chain.rules.lookback + 1)
+    if (watched_at := world.acts.watched_at.get((order.id, rail))) is not None:
+        starts.append(watched_at - world.side_of(rail).chain.rules.lookback + 1)
     return starts
 
 
 def lost_differences(world: World, tables: Tables) -> list[str]:
     """What lost its coins to another transaction is replaced by that one, and not only dropped."""
-    takers = {coin: tx.id for block in world.chain.line for tx in block.txs for coin in tx.spends}
+    takers = {
+        coin: tx.id for side in world.sides for block in side.chain.line for tx in block.txs for coin in tx.spends
+    }
     wrong = []
     for rows in tables.detections.values():
         for row in rows:
-            lost = world.chain.txs.get(row["tx_id"])
+            lost = world.side_of(row["rail"]).chain.txs.get(row["tx_id"])
             if lost is None:
                 continue  # A node made it up: `inclusion_differences` says so if somebody believed it.
             rivals = {takers.get(coin) for coin in lost.spends} - {None, lost.id}
@@ -202,7 +218,7 @@ class Expected:
         invoice = self.tables.invoices.get(self.order.id)
         if invoice is None:
             return [f"invoice {self.order.id} is lost"]
-        self.credits = {credit.key: credit for credit in self.world.truth.credits()}
+        self.credits = {credit.key: credit for side in self.world.sides for credit in side.truth.credits()}
         self.ways = {row["id"]: row for row in self.tables.destinations[self.order.id]}
         if any(row["watch_state"] == "rejected" for row in self.ways.values()):
             return []
@@ -252,19 +268,19 @@ class Expected:
         return depth == "final" and row["state"] == "confirmed" and row["second_look"] == "mismatch" and self.world.lied
 
     def _kinds(self, row: Row, credit: Credit) -> set[str]:
-        asset = self.world.gold if credit.out.token else self.world.coin
-        if asset not in self.order.asks:
-            return {"wrong_asset", "unsupported_asset"} if self.world.acts.was_without_gold else {"wrong_asset"}
+        if self.world.side_of(credit.rail).asset(credit.out.token) not in self.order.asks:
+            wrong = "wrong_asset" if credit.rail in self.order.policies else "wrong_network"
+            maybe = self.world.acts.was_without_gold and credit.rail == RAIL and credit.out.token
+            return {wrong, "unsupported_asset"} if maybe else {wrong}
         if self._came_after_the_end(row):
             return {"unexpected"}
-        # What it is was decided when it was first told of, and re-inclusion does not make it another thing.
         first = min(
             (line for line in self.lines if line["subject_id"] == row["id"]), key=lambda line: line["seq"], default=None
         )
         if first is None or first["block_hash"] is None:
-            return {"payment"}
-        if (block := self.world.truth.contents.get(first["block_hash"])) is None:
-            return {"payment", "unexpected"}  # A node made that block up, with whatever time it liked.
+            return {"payment"}  # It waited when the invoice was there already.
+        if (block := credit.block) is None:
+            return {"payment", "unexpected"}  # It waits again, and is what the block was that it was in.
         tip = self.ways[row["destination_id"]]["tip_at_creation"]
         if tip is not None and block.height > tip:
             return {"payment"}
@@ -290,21 +306,26 @@ class Expected:
 
     def _is_deep(self, row: Row, credit: Credit) -> bool:
         assert credit.block is not None
-        tip, height = self.world.chain.tip.height, credit.block.height
-        policy = self.order.policy if row["kind"] == "payment" else {"confirmations": 1}
+        dispute = dispute_about(self.world, credit)
+        if dispute is not None and dispute.verdict is None:
+            return dispute.state == "confirmed"  # It stays what it was, until a person has decided.
+        chain, height = self.world.side_of(credit.rail).chain, credit.block.height
+        policy = self.order.policies[credit.rail] if row["kind"] == "payment" else {"confirmations": 1}
         maturity = credit.tx.maturity
         if policy.get("finalized"):
-            finality = self.world.chain.rules.finality or 0
-            return height + max(policy.get("plus", 0), maturity - 1) <= tip - finality
-        return tip - height + 1 >= max(int(policy["confirmations"]), maturity)
+            finality = chain.rules.finality or 0
+            return height + max(policy.get("plus", 0), maturity - 1) <= chain.tip.height - finality
+        return chain.tip.height - height + 1 >= max(int(policy["confirmations"]), maturity)
 
     def _depth_state(self, row: Row, credit: Credit) -> str:
         assert credit.block is not None
         if not self._is_deep(row, credit):
             return "included"
-        finality, deep = self.world.chain.rules.finality, self.world.chain.tip.height - credit.block.height + 1
-        final = deep > finality if finality is not None else deep >= self.world.chain.rules.horizon
-        return "final" if final else "confirmed"
+        if (dispute := dispute_about(self.world, credit)) is not None and dispute.verdict is None:
+            return "confirmed"
+        side = self.world.side_of(credit.rail)
+        deep = side.chain.tip.height - credit.block.height + 1
+        return "final" if deep >= side.final_depth else "confirmed"
 
     def _timely(self, row: Row, credit: Credit) -> set[bool]:
         expires = self.order.expires_at
@@ -313,7 +334,9 @@ class Expected:
                 return {credit.block.time <= expires}
             left = expires - self.world.clock.now()  # The present stands for the block's time, until it is looked at.
             return {left > timedelta()} if abs(left) > SLACK else {True, False}
-        earliest = self.world.truth.sent_at.get(credit.tx.id, datetime.min.replace(tzinfo=expires.tzinfo))
+        earliest = self.world.side_of(credit.rail).truth.sent_at.get(
+            credit.tx.id, datetime.min.replace(tzinfo=expires.tzinfo)
+        )
         latest = credit.block.time if credit.block else self.world.clock.now()
         if latest <= expires - SLACK:
             return {True}
@@ -355,9 +378,9 @@ class Expected:
         """
         orders = [each for each in self.world.acts.orders if each.address == self.order.address]
         is_closed = self.tables.invoices[self.order.id]["closed_at"] is not None
-        if len(orders) > 1 or is_closed or self.order.id not in self.world.acts.watched_at:
+        since = self.world.acts.watched_at.get((self.order.id, RAIL))
+        if len(orders) > 1 or is_closed or since is None:
             return
-        since = self.world.acts.watched_at[self.order.id]
         key = address.parse(self.order.address).key
         small = [each.out.amount for each in self.world.truth.by_address().get(key, ())
                  if each.block and each.block.height > since and each.out.amount < LEAST]  # fmt: skip
@@ -403,7 +426,8 @@ class Expected:
         if any(each.confirmed for _, _, each in ways):
             return "underpaid"
         over = self.world.clock.now() - self.order.expires_at
-        is_shown_first = self.order.time_basis == "first_seen" and self.world.chain.rules.mempool
+        sides = [self.world.side_of(rail) for rail in self.order.policies]
+        is_shown_first = self.order.time_basis == "first_seen" and all(side.chain.rules.mempool for side in sides)
         if -SLACK < over < (COVERED_AT_ONCE if is_shown_first else COVERED_WITHIN) and self.states[-1] in (
             "created",
             "expired",
@@ -432,6 +456,11 @@ class Expected:
             self._say(f"reversed stands: {('reversed', None) in standing}, must: {sold or short}; path {self.states}")
         for row in self.rows:
             self._check_unexpected(row, standing)
+            self._check_mismatch(row, standing)
+            self._check_own_kind(row, standing)
+        used = [each for each in sums.values() if each.seen or each.late]
+        if (("mixed_destinations", None) in standing) != (len(used) > 1):
+            self._say(f"mixed_destinations stands: {('mixed_destinations', None) in standing}, must: {len(used) > 1}")
         for state in ("underpaid", "overpaid"):
             if state == "underpaid" and closed is None and counted in ("detected", "confirming"):
                 continue  # It stays open while a top-up is on its way, unless somebody has resolved it.
@@ -444,6 +473,32 @@ class Expected:
             self._say(f"{row['tx_id'][:8]} is unexpected, and no exception says so")
         if row["kind"] == "payment" and row["in_time"] and stands and not self._had_ended(row):
             self._say(f"{row['tx_id'][:8]} came in time, and an exception calls it unexpected")
+
+    def _check_own_kind(self, row: Row, standing: set[tuple[str, UUID | None]]) -> None:
+        """Money that nobody asked for, and money that came late, is an exception while it is in a block."""
+        name = "late" if row["kind"] == "payment" and row["in_time"] is False else row["kind"]
+        if name in OF_THE_MONEY and row["state"] in IN_BLOCK and (name, row["id"]) not in standing:
+            self._say(f"{row['tx_id'][:8]} is {name}, and no exception says so")
+        for other in OF_THE_MONEY - {name}:
+            if (other, row["id"]) in standing and not self._is_resolved(other, row):
+                self._say(f"{row['tx_id'][:8]} is {name}, and an exception says {other}")
+
+    def _is_resolved(self, kind: str, row: Row) -> bool:
+        """What a person decided about money that has come holds, whatever becomes of it."""
+        return any(
+            (each["kind"], each["detection_id"], each["resolved"]) == (kind, row["id"], True)
+            for each in self.tables.standing.get(self.order.id, ())
+        )
+
+    def _check_mismatch(self, row: Row, standing: set[tuple[str, UUID | None]]) -> None:
+        """What another node tells otherwise stands until a person decides; and it takes a lie to bring it about."""
+        stands = ("content_mismatch", row["id"]) in standing
+        credit = self._credit(row)
+        dispute = dispute_about(self.world, credit) if credit is not None else None
+        must = dispute is not None and dispute.verdict is None
+        # Beside a lie that the story did not follow up, the second look itself may have met another block.
+        if must != stands and (must or dispute is not None or not self.world.lied):
+            self._say(f"content_mismatch of {row['tx_id'][:8]} stands: {stands}, must: {must}; {dispute}")
 
     def _had_ended(self, row: Row) -> bool:
         """Whether the invoice was settled, or closed by somebody, before the transfer was first told of."""

@@ -15,7 +15,7 @@ from indexer.store.embedded import EmbeddedPostgres
 from indexer.store.migrate import migrate
 from tests.folders import database_folder
 from tests.model.clock import SEARCH_PATH
-from tests.model.sessions import Sessions
+from tests.model.sessions import Sessions, remember_types
 
 CLOCK = """
 create schema model;
@@ -27,10 +27,10 @@ create function model.now() returns timestamptz language sql stable as
 """`now()` of the whole schema resolves to this one, because the schema `model` comes first in the search path."""
 
 STEPS = """
-create table model.steps (epoch bigint, daemon text, primary key (epoch, daemon));
+create table model.steps (rail text, epoch bigint, daemon text, primary key (rail, epoch, daemon));
 create function model.note_step() returns trigger language plpgsql security definer as $$
 begin
-    insert into model.steps values (new.epoch, current_setting('model.daemon', true)) on conflict do nothing;
+    insert into model.steps values (new.name, new.epoch, current_setting('model.daemon', true)) on conflict do nothing;
     return null;
 end $$;
 create trigger note_step after update on railwatch.rails for each row
@@ -120,6 +120,7 @@ class Server:
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
+        self._forget_types = remember_types()
         self._dsn = await self._postgres.start()
         self._admin = await asyncpg.connect(self._dsn, database="postgres")
         for setting in ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "autovacuum = off"):
@@ -143,6 +144,7 @@ class Server:
         self.sessions.leave_all()
         await self._admin.close()
         await self._postgres.stop()
+        self._forget_types()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def dsn(self, name: str) -> str:

@@ -6,13 +6,32 @@ that holds a lease, and the one that listens, belong to no pool, and end with th
 """
 
 import asyncio
+import functools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 import asyncpg
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def remember_types() -> Callable[[], None]:
+    """Look up what a type's number means once for all sessions; returns what ends that.
+
+    All databases of a model's server are copies of one, so that a number means the same in each.
+    """
+    look_up = asyncpg.Connection._introspect_types
+    known: dict[frozenset[int], Any] = {}
+
+    async def remembered(connection: Any, numbers: Any, timeout: float | None) -> Any:
+        if (key := frozenset(numbers)) not in known:
+            known[key] = await look_up(connection, numbers, timeout)
+        return known[key]
+
+    asyncpg.Connection._introspect_types = remembered
+    return functools.partial(setattr, asyncpg.Connection, "_introspect_types", look_up)
 
 
 class Sessions:
@@ -20,6 +39,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self.idle: defaultdict[Key, list[Any]] = defaultdict(list)
+        self._pools: WeakSet[KeptPool] = WeakSet()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(asyncpg, name)
@@ -37,7 +57,13 @@ class Sessions:
             await init(connection)
             return connection
 
-        return KeptPool(self.idle[dsn, tuple(sorted(server_settings.items()))], connect, max_size)
+        pool = KeptPool(self.idle[dsn, tuple(sorted(server_settings.items()))], connect, max_size, dsn)
+        self._pools.add(pool)
+        return pool
+
+    def is_in_transaction(self, dsn: str) -> bool:
+        """Whether a session that is lent for that address is within a transaction."""
+        return any(pool.is_in_transaction for pool in self._pools if pool.dsn == dsn)
 
     async def leave(self, database: str) -> None:
         """Close every idle session on a database, and wait until Postgres has ended them."""
@@ -56,11 +82,16 @@ class Sessions:
 class KeptPool:
     """The part of `asyncpg.Pool` that `Database` needs. ``idle`` is shared with all pools of the same key."""
 
-    def __init__(self, idle: list[Any], connect: Callable[[], Awaitable[Any]], size: int) -> None:
-        self._idle, self._connect = idle, connect
+    def __init__(self, idle: list[Any], connect: Callable[[], Awaitable[Any]], size: int, dsn: str) -> None:
+        self._idle, self._connect, self.dsn = idle, connect, dsn
         self._turns = asyncio.Semaphore(size)
         self._lent: set[Any] = set()
         self._is_closed = False
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether one of those that are lent is within a transaction."""
+        return any(not each.is_closed() and each.is_in_transaction() for each in self._lent)
 
     async def acquire(self, *, timeout: float) -> Any:
         """Return a session, once fewer than ``size`` are lent. Raises TimeoutError, asyncpg.InterfaceError."""

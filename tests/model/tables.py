@@ -44,12 +44,13 @@ async def read(database: Database) -> Tables:
         detections = await ask("select * from railwatch.detections")
         lines = await ask("select * from railwatch.transitions order by seq")
         standing = await ask(
-            "select e.invoice_id, e.kind, coalesce(t.detection_id, e.detection_id) as detection_id "
+            "select e.id, e.invoice_id, e.kind, coalesce(t.detection_id, e.detection_id) as detection_id, "
+            "e.resolved_at is not null as resolved "
             "from railwatch.exceptions e left join railwatch.exception_transfers t "
             "on t.exception_id = e.id and t.left_at is null where e.ended_at is null"
         )
         refunds = await ask("select * from railwatch.refunds")
-        shared = await ask("select epoch from model.steps group by epoch having count(*) > 1")
+        shared = await ask("select epoch from model.steps group by rail, epoch having count(*) > 1")
     refunded: defaultdict[tuple[UUID, str], int] = defaultdict(int)
     for row in refunds:
         refunded[row["invoice_id"], row["asset"]] += int(row["amount"])

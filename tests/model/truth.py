@@ -15,8 +15,9 @@ LEAST = 5
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """One output of a transaction that is on the chain, or that waits (``block`` None)."""
+    """One output of a transaction that is on a rail's chain, or that waits (``block`` None)."""
 
+    rail: str
     tx: Tx
     place: int
     out: Output
@@ -51,10 +52,10 @@ class Truth:
         """Every output that the chain pays now, oldest first, and then what waits."""
         for block in self.chain.line:
             for tx in block.txs:
-                yield from _credits(tx, block)
+                yield from _credits(self.chain.name, tx, block)
         if self.chain.rules.mempool:
             for tx in self.chain.waiting.values():
-                yield from _credits(tx, None)
+                yield from _credits(self.chain.name, tx, None)
 
     def by_address(self) -> dict[bytes, list[Credit]]:
         """The same, by the key of the address."""
@@ -81,7 +82,7 @@ class Truth:
             if len(reached) >= deep:
                 break
             if not reached:
-                paid = [each.out for tx in block.txs for each in _credits(tx, block)]
+                paid = [each.out for tx in block.txs for each in _credits(self.chain.name, tx, block)]
                 self.small.update(out.to for out in paid if out.amount < LEAST)
             reached += [now] * (deep - len(reached))
             self.contents[block.hash] = block
@@ -104,8 +105,8 @@ def _paid(tx: Tx) -> set[tuple[int, bytes, str]]:
     return {(place, out.to, out.token) for place, out in enumerate(tx.outputs)}
 
 
-def _credits(tx: Tx, block: Block | None) -> Iterator[Credit]:
+def _credits(rail: str, tx: Tx, block: Block | None) -> Iterator[Credit]:
     if not tx.failed:
         for place, out in enumerate(tx.outputs):
             if out.amount:
-                yield Credit(tx, place, out, block)
+                yield Credit(rail, tx, place, out, block)

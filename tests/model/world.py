@@ -18,21 +18,21 @@ from uuid import UUID
 
 import asyncpg
 
-from adapters.fake import FakeChain, FakeNode, Output, Rules, address, forget, node_of, register
-from adapters.fake.decode import asset_id
+from adapters.fake import FakeChain, FakeNode, Output, Rules, address, forget
 from indexer.config import Config
 from indexer.daemon.supervisor import Silent, serve
 from indexer.store.database import Database
 from indexer.store.errors import Refused, StoreUnavailable
 from tests.model.clock import StoryClock
 from tests.model.server import Server
-from tests.model.truth import LEAST, Truth
+from tests.model.side import STALL_AFTER, Side
+from tests.model.standstill import Standstill, start_with
+from tests.model.truth import LEAST
 
-RAIL = "story"
+RAIL, OTHER = "story", "other"
+"""The rail of every story, and the second one of some, of the same family of addresses."""
+
 BLOCK_SECONDS = 10
-STALL_AFTER = 3600
-"""Seconds of the story without a block after which the rail is stalled."""
-
 RULES = [
     Rules(lookback=5, horizon=9),
     Rules(mempool=False, finality=8, safe=4, lookback=5, span_max=7),
@@ -77,11 +77,12 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a story begins with. ``nodes``: how many follow the chain and are configured."""
+    """What a story begins with. ``nodes``: how many follow the chain and are configured. ``rails``: one, or two."""
 
     rules: int = 0
     nodes: int = 1
     confirmations: int = 2
+    rails: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,16 @@ class Order:
     closes_at: datetime
     time_basis: str
     accept_before: int
-    policy: dict[str, Any]
+    policies: dict[str, dict[str, Any]]
+    """By rail. Those that are in it are the rails on which it can be paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """What a second look found. ``state``: that of the payment then. ``verdict``: what a person said; None: nothing."""
+
+    state: str
+    verdict: str | None = None
 
 
 @dataclass(slots=True)
@@ -109,11 +119,11 @@ class Acts:
     waived: dict[tuple[UUID, str], int] = field(default_factory=dict)
     """The same: what was given back out of a settled order by choice, below what it had asked for."""
     was_without_gold: bool = False
-    watched_at: dict[UUID, int] = field(default_factory=dict)
-    """By invoice: the tip's height at a moment when its addresses were watched already."""
+    watched_at: dict[tuple[UUID, str], int] = field(default_factory=dict)
+    """By invoice and rail: the tip's height at a moment when its addresses there were watched already."""
 
-    rejected: set[tuple[str, str, str]] = field(default_factory=set)
-    """Transaction, credit and block of what a person has rejected after a node told it otherwise."""
+    disputed: dict[tuple[str, str, str], Dispute] = field(default_factory=dict)
+    """By transaction, credit and block: what another node was found to tell otherwise before it was final."""
 
     def copy(self) -> "Acts":
         return Acts(
@@ -122,7 +132,7 @@ class Acts:
             dict(self.waived),
             self.was_without_gold,
             dict(self.watched_at),
-            set(self.rejected),
+            dict(self.disputed),
         )
 
 
@@ -238,7 +248,6 @@ class World:
         self._databases: list[str] = []
         self.backup: tuple[str, Acts] | None = None
         self.unregistered: list[str] = []
-        self.dropped: list[str] = []
         self.with_gold = True
         self.lying: int | None = None
         self.lied = False
@@ -251,6 +260,7 @@ class World:
         """A node once showed an old head as its newest: the daemon cannot know what lay above."""
         self.readers = [Reader(keeps_events=True), Reader(keeps_events=False)]
         self.daemons: dict[str, asyncio.Task[None]] = {}
+        self.standstills: dict[str, Standstill] = {}
         self.watchers: dict[str, Watcher] = {}
         self.named = 0
         self.unnoticed: list[tuple[datetime, datetime]] = []
@@ -262,11 +272,13 @@ class World:
 
     async def __aenter__(self) -> "World":
         self.clock.passed = 0.0
-        self.chain = register(FakeChain(RAIL, RULES[self.setting.rules], clock=self.clock.now))
-        self.chain.mine(3)
-        self.truth = Truth(self.chain)
-        self.coin = str(asset_id(self.chain.chain_id, ""))
-        self.gold = str(asset_id(self.chain.chain_id, "gold"))
+        nodes, confirmations = self.setting.nodes, self.setting.confirmations
+        main = Side(RAIL, RULES[self.setting.rules], self.clock.now, nodes=nodes, confirmations=confirmations)
+        self.chain, self.truth, self.sides = main.chain, main.truth, [main]
+        if self.setting.rails > 1:
+            rules, fewer = RULES[(self.setting.rules + 2) % len(RULES)], max(1, nodes - 1)
+            other = Side(OTHER, rules, self.clock.now, nodes=fewer, confirmations=confirmations + 1)
+            self.sides.append(other)
         await self._open(await self._takes(self.server.take()))
         self.start()
         await self._has_begun()
@@ -286,7 +298,8 @@ class World:
         await self.database.close()
         for name in self._databases:
             await self.server.give_back(name)
-        forget(RAIL)
+        for side in self.sides:
+            forget(side.name)
 
     async def _open(self, name: str) -> None:
         self.name = name
@@ -296,33 +309,16 @@ class World:
             "update model.clock set passed = $1 returning 1", timedelta(seconds=self.clock.passed)
         )
 
-    @property
-    def final_depth(self) -> int:
-        """How deep a block is final, inclusive."""
-        rules = self.chain.rules
-        return rules.horizon if rules.finality is None else rules.finality + 1
-
     # Daemons
 
     def config(self, daemon: str) -> Config:
         """What the operator would have written. ``daemon`` names its sessions, so that its steps can be told apart."""
-        nodes = [{"chain": RAIL, "node": f"node{n}", "timeout": 0.08} for n in range(self.setting.nodes)]
-        assets = [{"symbol": "COIN", "min_amount": LEAST}]
-        if self.with_gold:
-            assets.append({"symbol": "GOLD", "contract": "gold", "decimals": 6, "min_amount": LEAST})  # type: ignore[dict-item]
-        rail = {
-            "name": RAIL,
-            "adapter": "fake",
-            "chain_id": self.chain.chain_id,
-            "nodes": nodes,
-            "asset": assets,
-            "poll_interval": 0.02,
-            "stall_after": STALL_AFTER,
-        }
-        policies = [{"rail": RAIL, "confirmations": self.setting.confirmations}]
-        return Config.model_validate(
-            {"database": {"url": f"{self.database.dsn}&model.daemon={daemon}"}, "rail": [rail], "policy": policies}
-        )
+        rails = [side.config(with_gold=self.with_gold or number > 0) for number, side in enumerate(self.sides)]
+        policies = [{"rail": side.name, "confirmations": side.confirmations} for side in self.sides]
+        return Config.model_validate({"database": {"url": self._dsn_of(daemon)}, "rail": rails, "policy": policies})
+
+    def _dsn_of(self, daemon: str) -> str:
+        return f"{self.database.dsn}&model.daemon={daemon}"
 
     def start(self) -> str:
         """Start a daemon, which stands by while another one follows the rail; returns its name."""
@@ -340,7 +336,9 @@ class World:
                         raise
                     await asyncio.sleep(0.05)
 
-        self.daemons[name] = asyncio.create_task(run(), name=name)
+        holds = functools.partial(self.server.sessions.is_in_transaction, self._dsn_of(name))
+        self.standstills[name] = Standstill(holds)
+        self.daemons[name] = start_with(self.standstills[name], run(), name)
         return name
 
     @staticmethod
@@ -350,6 +348,7 @@ class World:
 
     async def stop(self, name: str) -> None:
         """Stop a daemon as SIGTERM would. Raises what it died of, if it had died."""
+        self.standstills.pop(name).go_on()
         daemon = self.daemons.pop(name)
         daemon.cancel()
         with suppress(asyncio.CancelledError, *CONNECTION_LOST):
@@ -372,11 +371,19 @@ class World:
 
     def node(self, number: int) -> FakeNode:
         """Return a node by its number, which wraps around."""
-        return node_of(RAIL, f"node{number % self.setting.nodes}")
+        return self.sides[0].node(number)
 
     def nodes(self) -> list[FakeNode]:
-        """Return all nodes."""
-        return [self.node(number) for number in range(self.setting.nodes)]
+        """Return all nodes of all rails."""
+        return [node for side in self.sides for node in side.all_nodes()]
+
+    def side(self, number: int) -> Side:
+        """Return a rail by its number, which wraps around."""
+        return self.sides[number % len(self.sides)]
+
+    def side_of(self, rail: str) -> Side:
+        """Return a rail by its name."""
+        return self.sides[0] if rail == self.sides[0].name else self.sides[1]
 
     @property
     def asked(self) -> int:
@@ -424,11 +431,17 @@ class World:
     async def registers(
         self, *, amount: int, gold: bool = False, both: bool = False, expires: int = 3600, closes: int = 2_592_000,
         basis: str = "first_seen", finalized: bool = False, known: int | None = None, accept: int = 600,
+        other: bool = False,
     ) -> None:  # fmt: skip
-        """Register an invoice at a new address, or at one that was registered or paid before (``known``, -1: last)."""
+        """Register an invoice at a new address, or at one that was registered or paid before (``known``, -1: last).
+
+        ``other``: it can be paid on the second rail as well, where there is one.
+        """
         used = [*(order.address for order in self.acts.orders), *self.unregistered]
         at = used[known % len(used)] if known is not None and used else address.render(self.chain.new_key())
         symbols = ["COIN", "GOLD"] if both else ["GOLD"] if gold else ["COIN"]
+        ways = [(self.sides[0], each) for each in symbols]
+        ways += [(side, "COIN") for side in self.sides[1:] if other]
         self.named += 1
         request = {
             "merchant_id": "shop",
@@ -437,9 +450,11 @@ class World:
             "closes_in": closes,
             "time_basis": basis,
             "accept_before": accept,
-            "destinations": [{"rail": RAIL, "asset": each, "amount": amount, "address": at} for each in symbols],
+            "destinations": [
+                {"rail": side.name, "asset": each, "amount": amount, "address": at} for side, each in ways
+            ],
         }
-        if finalized and self.chain.rules.finality is not None:
+        if finalized and all(side.chain.rules.finality is not None for side, _ in ways):
             request["policy"] = {"finalized": True}
         made = await self.act("select railwatch.create_invoice($1)", request)
         if made is None:
@@ -448,9 +463,11 @@ class World:
             self.unregistered.remove(at)
         row = await self.database.row("select * from railwatch.invoices where id = $1", made)
         assert row is not None
-        asks = {self.gold if each == "GOLD" else self.coin: amount for each in symbols}
+        asks = {side.gold if each == "GOLD" else side.coin: amount for side, each in ways}
+        rows = await self.database.rows("select rail, policy from railwatch.destinations where invoice_id = $1", made)
+        policies = {each["rail"]: each["policy"] for each in rows}
         self.acts.orders.append(
-            Order(made, at, asks, row["created_at"], row["expires_at"], row["closes_at"], basis, accept, row["policy"])
+            Order(made, at, asks, row["created_at"], row["expires_at"], row["closes_at"], basis, accept, policies)
         )
 
     @verb
@@ -472,19 +489,21 @@ class World:
             await self.act("select railwatch.cancel_invoice($1)", cancelled.id)
 
     @verb
-    async def refunds(self, *, order: int, amount: int, gold: bool = False) -> None:
+    async def refunds(self, *, order: int, amount: int, gold: bool = False, rail: int = 0) -> None:
         """Record a refund, and note what of it was given back out of a settled order."""
         refunded = self.order(order)
         if refunded is None:
             return
         self.named += 1
-        asset, key = self.gold if gold else self.coin, (refunded.id, self.gold if gold else self.coin)
+        side = self.side(rail)
+        asset = side.gold if gold else side.coin
+        key = refunded.id, asset
         with suppress(Refused):
             async with self.database.transaction() as connection:
                 moment = await Purse.read(connection, refunded)
                 await connection.fetchval(
                     "select railwatch.record_refund($1, $2, $3, actor => 'ann', rail => $4, asset => $5)",
-                    refunded.id, Decimal(amount), f"back {self.named}", RAIL, asset,
+                    refunded.id, Decimal(amount), f"back {self.named}", side.name, asset,
                 )  # fmt: skip
             waived = self.acts.waived
             excess = moment.excess(asset, waived.get(key, 0))
@@ -527,8 +546,9 @@ class World:
         """Write the policies that the orders began with over those that cannot be read."""
         for order in self.acts.orders:
             await self.database.value(
-                "with mended as (update railwatch.destinations set policy = $2 where invoice_id = $1 "
-                "and jsonb_typeof(policy) = 'array' returning 1) select count(*) from mended", order.id, order.policy,
+                "with mended as (update railwatch.destinations set policy = $2::jsonb -> rail "
+                "where invoice_id = $1 and jsonb_typeof(policy) = 'array' returning 1) select count(*) from mended",
+                order.id, order.policies,
             )  # fmt: skip
 
     @verb
@@ -548,17 +568,19 @@ class World:
             await reader.reads(self.database)
 
     @verb
-    async def rescans(self, *, start: int) -> None:
+    async def rescans(self, *, start: int, rail: int = 0) -> None:
         """Ask for a rescan from a height up to the cursor."""
-        await self.act("select railwatch.request_rescan($1, $2)", RAIL, start)
+        await self.act("select railwatch.request_rescan($1, $2)", self.side(rail).name, start)
 
     # The chain
 
     @verb
-    async def pays(self, *, order: int, amount: int, gold: bool = False, maturity: int = 1) -> None:
-        """A customer pays an invoice."""
+    async def pays(
+        self, *, order: int, amount: int, gold: bool = False, maturity: int = 1, rail: int = 0
+    ) -> None:  # fmt: skip
+        """A customer pays an invoice's address, maybe on a rail on which nobody asked for it."""
         if (paid := self.order(order)) is not None:
-            self.chain.send(self.output(paid.address, amount, gold), maturity=maturity)
+            self.side(rail).chain.send(self.output(paid.address, amount, gold), maturity=maturity)
 
     @verb
     async def pays_dust(self, *, order: int, amount: int) -> None:
@@ -574,31 +596,32 @@ class World:
             self.chain.send(*(self.output(each, amount) for each in paid))
 
     @verb
-    async def pays_first(self, *, amount: int) -> None:
+    async def pays_first(self, *, amount: int, rail: int = 0) -> None:
         """Somebody pays an address that no invoice has yet."""
         self.unregistered.append(address.render(self.chain.new_key()))
-        self.chain.send(self.output(self.unregistered[-1], amount))
+        self.side(rail).chain.send(self.output(self.unregistered[-1], amount))
 
     @verb
-    async def mines(self, *, blocks: int, change: int = 0) -> None:
+    async def mines(self, *, blocks: int, change: int = 0, rail: int = 0) -> None:
         """The chain grows. ``change``: what a waiting transaction pays turns out otherwise in its block."""
+        chain = self.side(rail).chain
         for _ in range(blocks):
             await self.passes(BLOCK_SECONDS)
-            if change and self.chain.waiting:
-                self._change(list(self.chain.waiting)[change % len(self.chain.waiting)], change)
-            self.chain.mine()
+            if change and chain.waiting:
+                self._change(chain, list(chain.waiting)[change % len(chain.waiting)], change)
+            chain.mine()
 
     @verb
-    async def reorgs(self, *, depth: int, fate: str, change: int = 0) -> None:
+    async def reorgs(self, *, depth: int, fate: str, change: int = 0, rail: int = 0) -> None:
         """The newest blocks are replaced. ``fate`` of their transactions: kept, lost, half, back or changed."""
-        chain = self.chain
+        chain = self.side(rail).chain
         depth = min(depth, DEEPEST, len(chain.line) - 2)
         if depth < 1:
             return
         orphaned = [tx for block in chain.line[-depth:] for tx in block.txs]
         changed = {tx.id for tx in orphaned[change % 2 :: 2]} if fate == "changed" else set[str]()
         for each in changed:
-            self._change(each, change)
+            self._change(chain, each, change)
         orphaned = [chain.txs[tx.id] for tx in orphaned]
         kept = {"kept": orphaned, "changed": orphaned, "half": orphaned[change % 2 :: 2]}.get(fate, [])
         await self.passes(BLOCK_SECONDS)
@@ -625,12 +648,12 @@ class World:
         other = chain.grow(chain.line[-depth - 1], [chain.send(self.output(paid.address, 50))])
         for _ in range(depth - 1):
             other = chain.grow(other)
-        for node in self.nodes():
+        for node in self.sides[0].all_nodes():
             node.silent = True
         for branch in (other.hash, tip) * times:
             chain.adopt(branch)
             await asyncio.sleep(milliseconds / 1000)
-        for node in self.nodes():
+        for node in self.sides[0].all_nodes():
             node.silent = False
 
     @verb
@@ -643,14 +666,14 @@ class World:
         await asyncio.sleep(0.2)
         stamp = paid.expires_at - timedelta(seconds=2)
         usual, chain._clock = chain._clock, lambda: stamp
-        chain.send(self.output(paid.address, paid.asks.get(self.coin, 100)))
+        chain.send(self.output(paid.address, paid.asks.get(self.sides[0].coin, 100)))
         late = chain.grow(chain.tip, list(chain.waiting.values()))
         chain._clock = usual
         chain.adopt(late.hash)
 
-    def _change(self, tx_id: str, how: int) -> None:
+    def _change(self, chain: FakeChain, tx_id: str, how: int) -> None:
         """What the transaction pays depends on the state before it, so that it pays something else from now on."""
-        chain, tx = self.chain, self.chain.txs[tx_id]
+        tx = chain.txs[tx_id]
         out = tx.outputs[0]
         other = self.order(how)
         changes = [
@@ -666,37 +689,48 @@ class World:
             chain.waiting[tx_id] = changed
 
     @verb
-    async def replaces(self, *, which: int) -> None:
+    async def replaces(self, *, which: int, rail: int = 0) -> None:
         """A rival takes the coins of a waiting transaction elsewhere."""
-        if self.chain.waiting:
-            self.chain.replace(list(self.chain.waiting)[which % len(self.chain.waiting)])
+        chain = self.side(rail).chain
+        if chain.waiting:
+            chain.replace(list(chain.waiting)[which % len(chain.waiting)])
 
     @verb
-    async def drops(self, *, which: int) -> None:
+    async def drops(self, *, which: int, rail: int = 0) -> None:
         """The mempool forgets a transaction."""
-        if self.chain.waiting:
-            self.dropped.append(list(self.chain.waiting)[which % len(self.chain.waiting)])
-            self.chain.drop(self.dropped[-1])
+        side = self.side(rail)
+        if side.chain.waiting:
+            side.dropped.append(list(side.chain.waiting)[which % len(side.chain.waiting)])
+            side.chain.drop(side.dropped[-1])
 
     @verb
-    async def resends(self) -> None:
+    async def resends(self, *, rail: int = 0) -> None:
         """A dropped transaction is back, unless its coins are gone."""
-        consumed = {coin for block in self.chain.line for tx in block.txs for coin in tx.spends}
-        consumed |= {coin for tx in self.chain.waiting.values() for coin in tx.spends}
-        if self.dropped and consumed.isdisjoint(self.chain.txs[self.dropped[-1]].spends):
-            self.chain.resend(self.dropped.pop())
+        side, chain = self.side(rail), self.side(rail).chain
+        consumed = {coin for block in chain.line for tx in block.txs for coin in tx.spends}
+        consumed |= {coin for tx in chain.waiting.values() for coin in tx.spends}
+        if side.dropped and consumed.isdisjoint(chain.txs[side.dropped[-1]].spends):
+            chain.resend(side.dropped.pop())
 
     # Nodes
 
     @verb
-    async def troubles(self, *, node: int, kind: str, size: int = 1) -> None:
+    async def troubles(self, *, node: int, kind: str, size: int = 1, rail: int = 0) -> None:
         """A node lags, is down, hangs, is slow, or stays on an old branch (only where others are the majority)."""
+        if (side := self.side(rail)) is not self.sides[0]:
+            self._trouble(side.node(node), kind, size)
+            return
         node %= self.setting.nodes
         if self.lying is not None and (self._honest_away() or node == self.lying):
             return
         if self.lying is not None and kind in ("down", "hang") and self.setting.nodes == 2:
             return  # Of two nodes the one that is left decides alone.
-        troubled = self.node(node)
+        if kind == "pin" and self.setting.nodes > 1 and self._is_first_liar():
+            self.lying, self.lied = node, True
+            self.node(node).pin(self.chain.tip.hash)
+        self._trouble(self.node(node), kind, size)
+
+    def _trouble(self, troubled: FakeNode, kind: str, size: int) -> None:
         match kind:
             case "lag":
                 troubled.lag, self.lagged = size, True
@@ -708,9 +742,6 @@ class World:
                 troubled.latency = 0.004 * size
             case "restart":
                 troubled.restart()
-            case "pin" if self.setting.nodes > 1 and self._is_first_liar():
-                self.lying, self.lied = node, True
-                troubled.pin(self.chain.tip.hash)
 
     @verb
     async def lies(self, *, node: int, order: int, back: int = 0, blocks: int = 10, early: bool = False) -> None:
@@ -723,9 +754,10 @@ class World:
             return
         self.lying, self.lied = node % self.setting.nodes, True
         liar, amount = self.node(self.lying), sum(paid.asks.values())
+        coin = self.sides[0].coin
         if back:
             liar.pin(self.chain.line[max(0, len(self.chain.line) - 1 - back)].hash)
-        liar.make_up(blocks, self.output(paid.address, amount, self.coin not in paid.asks))
+        liar.make_up(blocks, self.output(paid.address, amount, coin not in paid.asks))
         if early and self.chain.rules.finality is not None:
             liar.finality = 0
 
@@ -736,7 +768,8 @@ class World:
             return
         told = await self.database.rows(
             "select id, tx_id, evidence ->> 'node' as node from railwatch.detections where invoice_id = $1 "
-            "and kind = 'payment' and state in ('included', 'confirmed') and looked_at_block is null", paid.id,
+            "and rail = $2 and kind = 'payment' and state in ('included', 'confirmed') and looked_at_block is null",
+            paid.id, RAIL,
         )  # fmt: skip
         if not told:
             return
@@ -750,23 +783,32 @@ class World:
         self.contradicted = [row["id"] for row in told if row["node"] == told[0]["node"]]
 
     @verb
-    async def judges(self, *, verdict: str) -> None:
-        """A person decides about what the second look found. Raises AssertionError where it found nothing."""
+    async def judges(self, *, verdict: str | None) -> None:
+        """A person looks at what the second look found, and decides, or not (``verdict`` None).
+
+        Raises AssertionError where it found nothing.
+        """
         for each in self.contradicted:
-            found = "select id from railwatch.exceptions where kind = 'content_mismatch' and detection_id = $1"
+            found = (
+                "select id from railwatch.exceptions "
+                "where kind = 'content_mismatch' and detection_id = $1 and ended_at is null"
+            )
             await self._waits(functools.partial(self.database.value, found, each), GOES_ON_WITHIN)
             row = await self.database.row("select * from railwatch.detections where id = $1", each)
             case = await self.database.value(found, each)
             assert row is not None
             if case is None or row["state"] == "final":
                 raise AssertionError(f"no second look found what another node tells of {row['tx_id'][:8]}: {row}")
-            call = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'looked', verdict => $2)"
-            await self.act(call, case, verdict)
-            if verdict == "rejected":
-                self.acts.rejected.add((row["tx_id"], row["tx_index"].split("@")[0], row["block_hash"]))
+            if verdict is not None:
+                call = "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'looked', verdict => $2)"
+                await self.act(call, case, verdict)
+            key = row["tx_id"], row["tx_index"].split("@")[0], row["block_hash"]
+            self.acts.disputed[key] = Dispute(row["state"], verdict)
         self.contradicted = []
 
     def _in_trouble(self) -> bool:
+        if len(self.daemons) == sum(each.is_to_stop for each in self.standstills.values()):
+            return True
         return self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes())
 
     def _is_first_liar(self) -> bool:
@@ -782,16 +824,21 @@ class World:
 
     @verb
     async def heals(self, *, node: int | None = None) -> None:
-        """A node, or each of them, is well again."""
-        for number in range(self.setting.nodes):
-            if node is None or number == node % self.setting.nodes:
-                self._heal(number)
+        """A node, or each of them on every rail, is well again."""
+        self.heal(node)
 
-    def _heal(self, number: int) -> None:
-        healed = self.node(number)
+    def heal(self, node: int | None = None) -> None:
+        """Let a node, or each of them on every rail, be well."""
+        for side in self.sides:
+            for number in range(side.nodes):
+                if node is None or number == node % side.nodes:
+                    self._heal(side, number)
+
+    def _heal(self, side: Side, number: int) -> None:
+        healed = side.node(number)
         healed.down = healed.hangs = False
         healed.lag, healed.latency, healed.finality = 0, 0.0, None
-        if self.lying == number:
+        if side is self.sides[0] and self.lying == number:
             self.lying = None
         healed.retold.clear()
         healed.pin(None)
@@ -810,7 +857,7 @@ class World:
             return
         began = self.clock.now()
         if is_stalled:  # For another reason, which may just be over: then a step is on its way that saw a young block.
-            await self._waits(functools.partial(self._was_asked, asked + LOOKS_AGAIN), SEEN_WITHIN)
+            await self._waits(functools.partial(self._was_asked, asked + LOOKS_AGAIN), NOTICED_WITHIN)
         await self._waits(self._is_stalled, NOTICED_WITHIN)
         self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
 
@@ -818,7 +865,7 @@ class World:
         return self.asked >= often
 
     async def _is_stalled(self) -> bool:
-        return await self.database.value("select state from railwatch.rails where name = $1", RAIL) == "stalled"
+        return await self.database.value("select bool_and(state = 'stalled') from railwatch.rails")
 
     @verb
     async def breathes(self, *, milliseconds: int) -> None:
@@ -833,11 +880,12 @@ class World:
         await self._waits(self.is_at_tip, within / 1000)
 
     @verb
-    async def is_seen(self) -> None:
+    async def is_seen(self, *, rail: int = 0) -> None:
         """Wait until the daemon has told of the newest transaction that waits, where anybody can see it."""
-        if not self.chain.rules.mempool or not self.chain.waiting:
+        chain = self.side(rail).chain
+        if not chain.rules.mempool or not chain.waiting:
             return
-        newest = list(self.chain.waiting)[-1]
+        newest = list(chain.waiting)[-1]
         known = "select count(*) from railwatch.detections where tx_id = $1"
         await self._waits(lambda: self.database.value(known, newest), SEEN_WITHIN)
 
@@ -849,7 +897,8 @@ class World:
             return
         await self._waits(lambda: self.database.value(there, newest.id), within / 1000)
         if await self.database.value(there, newest.id):
-            self.acts.watched_at.setdefault(newest.id, self.chain.tip.height)
+            for rail in newest.policies:
+                self.acts.watched_at.setdefault((newest.id, rail), self.side_of(rail).chain.tip.height)
 
     @verb
     async def has_read(self) -> None:
@@ -858,9 +907,10 @@ class World:
         await self._waits(lambda: self.database.value(there, self.chain.tip.hash), SEEN_WITHIN)
 
     async def is_at_tip(self) -> bool:
-        """Whether what is committed reaches the chain's tip, and the rail says so."""
-        row = await self.database.row("select cursor_hash, state from railwatch.rails where name = $1", RAIL)
-        return row is not None and (row["cursor_hash"], row["state"]) == (self.chain.tip.hash, "live")
+        """Whether what is committed reaches each chain's tip, and the rails say so."""
+        rows = await self.database.rows("select name, cursor_hash, state from railwatch.rails")
+        told = {row["name"]: (row["cursor_hash"], row["state"]) for row in rows}
+        return all(told.get(side.name) == (side.chain.tip.hash, "live") for side in self.sides)
 
     # Operators
 
@@ -899,6 +949,25 @@ class World:
     async def lets_leases_run_out(self) -> None:
         """Whoever follows the rail is taken for dead, and goes on for a while all the same."""
         await self.database.value("update railwatch.leases set expires_at = now() - interval '1 s' returning 1")
+
+    @verb
+    async def stands_still(self, *, after: int, within: bool = False, which: int = 0) -> None:
+        """A daemon will stop, as by SIGSTOP, after so many steps of its tasks (``within``: within transactions)."""
+        if self.standstills:
+            list(self.standstills.values())[which % len(self.standstills)].stop_after(after, within=within)
+
+    @verb
+    async def stood_still(self) -> None:
+        """Wait until a daemon that was to stop has stopped; then whoever follows the rail is taken for dead."""
+        for each in self.standstills.values():
+            await self._waits(each.has_stopped, SEEN_WITHIN)
+        await self.database.value("update railwatch.leases set expires_at = now() - interval '1 s' returning 1")
+
+    @verb
+    async def goes_on_from_there(self) -> None:
+        """A daemon that stood still goes on with what it was at."""
+        for each in self.standstills.values():
+            each.go_on()
 
     @verb
     async def is_copied(self) -> None:

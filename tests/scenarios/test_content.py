@@ -224,6 +224,53 @@ async def test_money_older_than_the_invoice_is_unexpected_also_by_a_rescan(datab
         await stage.becomes(invoice, "paid")
 
 
+@pytest.mark.parametrize("mempool", [True, False])
+async def test_a_payment_belongs_to_its_invoices_time_by_the_block_that_holds_it_now(
+    database: Database, mempool: bool
+) -> None:
+    now = [datetime.now(UTC)]
+    chain = chain_named(rules=Rules(mempool=mempool), clock=lambda: now[0])
+    async with Stage(database, [chain]) as stage:
+        address = await stage.sim.new_address()
+        now[0] = datetime.now(UTC) - timedelta(hours=1)
+        tx = stage.chain.send(stage.sim.output(address, 100))
+        await stage.mine(1)
+        invoice = await stage.order(address, 100)
+        await stage.all_taken_in()
+        assert (await stage.state(invoice), await stage.open_cases(invoice)) == ("created", {"unexpected_payment"})
+        now[0] = datetime.now(UTC)
+        branch_off(chain, 1, {tx.id: tx})
+        await stage.mine(1)
+        await stage.becomes(invoice, "paid")
+        assert await stage.open_cases(invoice) == set()
+        now[0] = datetime.now(UTC) - timedelta(hours=1)
+        branch_off(chain, 3, {tx.id: tx})
+        await stage.becomes(invoice, "created")
+        assert await stage.open_cases(invoice) == {"unexpected_payment", "reversed"}
+        await stage.audit()
+
+
+async def test_a_late_payment_that_a_reorg_moves_into_time_is_in_time(database: Database) -> None:
+    now = [datetime.now(UTC)]
+    chain = chain_named(rules=Rules(mempool=False), clock=lambda: now[0])
+    async with Stage(database, [chain]) as stage:
+        ends = datetime.now(UTC) + timedelta(seconds=2)
+        invoice = await stage.invoice(100, expires_at=ends.isoformat())
+        await stage.becomes(invoice, "expired")
+        now[0] = datetime.now(UTC)
+        tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+        await stage.mine(2)
+        await stage.becomes(invoice, "late_paid")
+        now[0] = ends - timedelta(seconds=1)
+        branch_off(chain, 2, {tx.id: tx})
+        await stage.becomes(invoice, "paid")
+        assert await stage.open_cases(invoice) == set()
+        now[0] = datetime.now(UTC)
+        branch_off(chain, 3, {tx.id: tx})
+        await stage.becomes(invoice, "paid")
+        await stage.audit()
+
+
 async def test_money_that_came_to_an_address_before_its_second_invoice_pays_the_first_at_most(
     database: Database,
 ) -> None:

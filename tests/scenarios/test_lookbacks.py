@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from adapters.fake import Rules, decode, node_of
+from indexer.daemon import registrar
 from indexer.daemon.watchlist import RailWatches
 from indexer.rail import RailUnavailable
 from indexer.store.database import Database
@@ -74,6 +75,30 @@ async def test_a_look_back_asks_the_node_that_can_serve_it_and_the_rail_stays_wh
         assert sight is not None
         assert sight["node"] == "node (2)"
         await stage.audit()
+
+
+async def test_what_is_looked_for_is_not_looked_for_again_when_that_is_done(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits in the table meanwhile, where each turn of the registrations finds it."""
+    searched: list[frozenset[bytes]] = []
+    search = registrar.search
+
+    async def slow(node: Any, traits: Any, start: int, cursor: Any, watches: Any) -> Any:
+        searched.append(watches.keys)
+        for _ in range(5):
+            await database.rows("notify railwatch_work")
+            await asyncio.sleep(0.05)
+        return await search(node, traits, start, cursor, watches)
+
+    monkeypatch.setattr(registrar, "search", slow)
+    async with Stage(database, [chain_named()]) as stage:
+        invoices = [await stage.invoice(100) for _ in range(2)]
+        await stage.pay(invoices[1])
+        await stage.mine(2)
+        await stage.becomes(invoices[1], "paid")
+        assert sorted(len(keys) for keys in searched) == [1, 1]
+        assert len(set(searched)) == 2
 
 
 async def test_an_address_that_no_node_can_search_for_harms_itself_only(

@@ -384,6 +384,7 @@ create table railwatch.detections (
     due_height bigint,
     second_look text check (second_look in ('verified', 'unverified', 'mismatch', 'accepted', 'rejected')),
     looked_at_block text,
+    seen_waiting boolean not null default false,
     unique (tx_id, rail, tx_index)
 );
 create index detections_invoice on railwatch.detections (invoice_id);
@@ -420,6 +421,7 @@ comment on column railwatch.detections.due_basis is 'What due_height counts in: 
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
 comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. accepted or rejected: a person''s verdict on a mismatch. Null: not asked yet.';
 comment on column railwatch.detections.looked_at_block is 'Hash of the block that was read for that. In another block it is asked again.';
+comment on column railwatch.detections.seen_waiting is 'Whether it was first seen outside any block. Then no block''s timestamp says when it was sent.';
 
 create table railwatch.observations (
     detection_id uuid not null,
@@ -879,8 +881,8 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
         select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
     union all
     -- `open` says here that nothing can move the transfer any more.
-    select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, null, d.asset, null,
-           d.state = 'final', null, null, null,
+    select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, w.rail, d.asset, null,
+           d.state = 'final', null, w.accepts_from, w.tip_at_creation,
            case when d.state in ('included', 'confirmed', 'final') then d.block_hash end
     from unnest(txs) t (tx_id)
     cross join lateral (
@@ -1058,7 +1060,7 @@ begin
     where d.invoice_id = invoice.id
     order by d.confirmed_amount / d.expected_amount desc, (d.seen_amount + d.late_amount) / d.expected_amount desc, d.position
     limit 1;
-    perform pg_notify('railwatch', taken::text);
+    perform pg_notify('railwatch', taken::text) where pg_notification_queue_usage() < 0.5;
 end $$;
 comment on function railwatch.append_invoice_transition is 'Put an act of a service or an operator into the feed.';
 
@@ -1424,7 +1426,7 @@ begin
     set policy = (select policy from railwatch.destinations where invoice_id = made.id order by position limit 1)
     where id = made.id;
     perform railwatch.append_invoice_transition(made, null, 'created', 'service', '{}');
-    perform pg_notify('railwatch_work', 'registered');
+    perform pg_notify('railwatch_work', 'registered') where pg_notification_queue_usage() < 0.5;
     return made.id;
 end $$;
 comment on function railwatch.register_invoice is 'Part of create_invoice and create_invoices, which hold the addresses before.';
@@ -1620,7 +1622,7 @@ begin
     values (taken, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
             from_state, to_state, reason, cause, on_rail, tx,
             jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
-    perform pg_notify('railwatch', taken::text);
+    perform pg_notify('railwatch', taken::text) where pg_notification_queue_usage() < 0.5;
 end $$;
 comment on function railwatch.append_act is 'Put an act that is not about an invoice''s state into the feed.';
 
@@ -2104,7 +2106,7 @@ begin
         next_height = least(known.next_height, excluded.from_height),
         tries = 0, retry_at = now()
     returning id into made;
-    perform pg_notify('railwatch_work', 'rescan');
+    perform pg_notify('railwatch_work', 'rescan') where pg_notification_queue_usage() < 0.5;
     return made;
 end $$;
 comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
@@ -2153,7 +2155,7 @@ begin
     set state = 'starting', updated_at = now(),
         reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(known.reason, '')
     where name = on_rail;
-    perform pg_notify('railwatch_work', 'resume');
+    perform pg_notify('railwatch_work', 'resume') where pg_notification_queue_usage() < 0.5;
     return 'starting';
 end $$;
 comment on function railwatch.resume_rail is 'Let a halted rail go on from its last committed block, once its cause is gone. It accepts no other chain: after a DeepReorg the rail goes on only where the node has our chain again.';
@@ -2192,7 +2194,7 @@ begin
     where name = on_rail;
     update railwatch.balances b set settled_height = null, settled_balance = null, settled_spent = null
     where b.rail = on_rail and b.settled_height > height;
-    perform pg_notify('railwatch_work', 'resume');
+    perform pg_notify('railwatch_work', 'resume') where pg_notification_queue_usage() < 0.5;
     return made;
 end $$;
 comment on function railwatch.accept_chain is 'Let a rail that a DeepReorg has halted follow the other chain: the daemon takes back everything above the fork, once, also what was final, and tells it. A decision of a person, which is written down.';

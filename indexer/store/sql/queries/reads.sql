@@ -147,6 +147,10 @@ from railwatch.transitions where seq > $1 order by seq limit $2
 -- The server's version, as a number such as 180006.
 select current_setting('server_version_num')::int
 
+-- name: notification_queue
+-- The share of the server's queue of notifications that is taken, from 0 to 1.
+select pg_notification_queue_usage()
+
 -- name: missing_roles
 -- Roles that the migration was not allowed to make.
 select distinct role from railwatch.rights

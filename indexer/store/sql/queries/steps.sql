@@ -158,7 +158,7 @@ with touched as (
            array_agg(row(x.id, x.destination_id, x.rail, x.asset, x.tx_id, x.tx_index, x.amount, x.kind, x.state,
                          x.first_seen_at, x.block_height, x.block_hash, x.block_time, x.confirmed_at, x.in_time,
                          x.replaced_by, x.maturity, x.spends, x.invoice_ended, x.version, x.second_look,
-                         x.looked_at_block)
+                         x.looked_at_block, x.seen_waiting)
                      order by x.first_seen_at, x.id) as detections
     from wanted cross join lateral (select * from railwatch.detections d where d.id = wanted.id offset 0) x
     group by x.invoice_id
@@ -233,28 +233,29 @@ order by i.id
 with observed as (
     insert into railwatch.observations
         (detection_id, version, state, block_height, block_hash, block_time, node, facts, raw)
-    select * from unnest($25::uuid[], $26::int[], $27::text[], $28::bigint[], $29::text[], $30::timestamptz[],
-                         $31::text[], $32::jsonb[], $33::jsonb[])
+    select * from unnest($26::uuid[], $27::int[], $28::text[], $29::bigint[], $30::text[], $31::timestamptz[],
+                         $32::text[], $33::jsonb[], $34::jsonb[])
     returning 1
 ),
 detected as (
     insert into railwatch.detections as detections
         (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at, block_height,
          block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended, version, evidence,
-         due_basis, due_height)
+         due_basis, due_height, seen_waiting)
     select id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at,
            block_height, block_hash, block_time, confirmed_at, in_time, replaced_by, maturity,
-           coalesce(string_to_array(spends, E'\x1f'), '{}'), invoice_ended, version, evidence, due_basis, due_height
+           coalesce(string_to_array(spends, E'\x1f'), '{}'), invoice_ended, version, evidence, due_basis, due_height,
+           seen_waiting
     from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::numeric[],
                 $9::text[], $10::text[], $11::timestamptz[], $12::bigint[], $13::text[], $14::timestamptz[],
                 $15::timestamptz[], $16::boolean[], $17::text[], $18::int[], $19::text[], $20::text[], $21::int[],
-                $22::jsonb[], $23::text[], $24::bigint[])
+                $22::jsonb[], $23::text[], $24::bigint[], $25::boolean[])
         as t (id, invoice_id, destination_id, rail, asset, tx_id, tx_index, amount, kind, state, first_seen_at,
               block_height, block_hash, block_time, confirmed_at, in_time, replaced_by, maturity, spends, invoice_ended,
-              version, evidence, due_basis, due_height)
+              version, evidence, due_basis, due_height, seen_waiting)
     on conflict (id) do update
     set amount = excluded.amount, maturity = excluded.maturity, spends = excluded.spends,
-        state = excluded.state, kind = excluded.kind, block_height = excluded.block_height,
+        state = excluded.state, kind = excluded.kind, first_seen_at = excluded.first_seen_at, block_height = excluded.block_height,
         block_hash = excluded.block_hash, block_time = excluded.block_time, confirmed_at = excluded.confirmed_at,
         in_time = excluded.in_time, replaced_by = excluded.replaced_by, version = excluded.version,
         evidence = excluded.evidence || detections.evidence, due_basis = excluded.due_basis,
@@ -264,7 +265,7 @@ detected as (
 moved as (
     update railwatch.invoices i
     set state = t.state, state_since = t.since, version = t.version, weighed = t.version, settled_at = t.settled_at
-    from unnest($34::uuid[], $35::text[], $36::timestamptz[], $37::int[], $38::timestamptz[])
+    from unnest($35::uuid[], $36::text[], $37::timestamptz[], $38::int[], $39::timestamptz[])
         as t (id, state, since, version, settled_at)
     where i.id = t.id and (i.version, i.weighed) is distinct from (t.version, t.version)
     returning 1
@@ -273,8 +274,8 @@ summed as (
     update railwatch.destinations d
     set seen_amount = t.seen, confirmed_amount = t.confirmed, late_amount = t.late, left_out = d.left_out + t.left_out,
         tallies = t.tallies, small_count = d.small_count + t.small_count, small_amount = d.small_amount + t.small_amount
-    from unnest($39::uuid[], $40::numeric[], $41::numeric[], $42::numeric[], $43::bigint[], $71::text[]::jsonb[], $72::bigint[],
-                $73::numeric[])
+    from unnest($40::uuid[], $41::numeric[], $42::numeric[], $43::numeric[], $44::bigint[], $72::text[]::jsonb[], $73::bigint[],
+                $74::numeric[])
         as t (id, seen, confirmed, late, left_out, tallies, small_count, small_amount)
     where d.id = t.id
       and (d.seen_amount, d.confirmed_amount, d.late_amount, d.tallies, 0, 0)
@@ -286,8 +287,8 @@ opened as (
         (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id, destination_id, rail, asset,
          transfers, amount, told_transfers, told_amount, resolved_at, ended_at)
     select t.*, case when t.resolution is not null then now() end, case when t.resolution is not null then now() end
-    from unnest($44::uuid[], $45::uuid[], $46::uuid[], $47::text[], $48::text[], $49::int[], $50::text[],
-                $51::uuid[], $74::uuid[], $75::text[], $76::text[], $77::int[], $78::numeric[], $79::int[], $80::numeric[])
+    from unnest($45::uuid[], $46::uuid[], $47::uuid[], $48::text[], $49::text[], $50::int[], $51::text[],
+                $52::uuid[], $75::uuid[], $76::text[], $77::text[], $78::int[], $79::numeric[], $80::int[], $81::numeric[])
         as t (id, invoice_id, detection_id, kind, severity, round, resolution, balance_id, destination_id, rail, asset,
               transfers, amount, told_transfers, told_amount)
     returning 1
@@ -298,7 +299,7 @@ altered as (
         resolved_at = case when t.ended then coalesce(e.resolved_at, now()) else e.resolved_at end,
         resolution = case when t.ended then coalesce(e.resolution, t.resolution) else e.resolution end,
         transfers = t.transfers, amount = t.amount, told_transfers = t.told_transfers, told_amount = t.told_amount
-    from unnest($52::uuid[], $53::text[], $81::boolean[], $82::int[], $83::numeric[], $84::int[], $85::numeric[])
+    from unnest($53::uuid[], $54::text[], $82::boolean[], $83::int[], $84::numeric[], $85::int[], $86::numeric[])
         as t (id, resolution, ended, transfers, amount, told_transfers, told_amount)
     where e.id = t.id
     returning 1
@@ -306,7 +307,7 @@ altered as (
 joined as (
     insert into railwatch.exception_transfers as known (exception_id, detection_id, amount, left_at)
     select t.exception_id, t.detection_id, t.amount, case when t.has_left then now() end
-    from unnest($86::uuid[], $87::uuid[], $88::numeric[], $89::boolean[]) as t (exception_id, detection_id, amount, has_left)
+    from unnest($87::uuid[], $88::uuid[], $89::numeric[], $90::boolean[]) as t (exception_id, detection_id, amount, has_left)
     on conflict (exception_id, detection_id) do update set amount = excluded.amount, left_at = excluded.left_at
     returning 1
 ),
@@ -316,8 +317,8 @@ done as materialized (
           union all select from opened union all select from altered union all select from joined) as written
 ),
 taken as materialized (
-    select railwatch.next_seq(cardinality($54::uuid[])) as first from done
-    where done.rows >= 0 and cardinality($54::uuid[]) > 0
+    select railwatch.next_seq(cardinality($55::uuid[])) as first from done
+    where done.rows >= 0 and cardinality($55::uuid[]) > 0
 ),
 lines as (
     insert into railwatch.transitions
@@ -326,13 +327,14 @@ lines as (
     select taken.first + t.place - 1, t.event_id, t.subject, t.subject_id, t.invoice_id, t.from_state, t.to_state,
            t.reason, t.cause, t.rail, t.tx_id, t.block_height, t.block_hash, t.confirmations, t.seen_amount,
            t.confirmed_amount, t.chain_time, t.evidence
-    from taken, unnest($54::uuid[], $55::text[], $56::uuid[], $57::uuid[], $58::text[], $59::text[], $60::text[],
-                       $61::text[], $62::text[], $63::text[], $64::bigint[], $65::text[], $66::bigint[], $67::numeric[],
-                       $68::numeric[], $69::timestamptz[], $70::jsonb[]) with ordinality
+    from taken, unnest($55::uuid[], $56::text[], $57::uuid[], $58::uuid[], $59::text[], $60::text[], $61::text[],
+                       $62::text[], $63::text[], $64::text[], $65::bigint[], $66::text[], $67::bigint[], $68::numeric[],
+                       $69::numeric[], $70::timestamptz[], $71::jsonb[]) with ordinality
         as t (event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id,
               block_height, block_hash, confirmations, seen_amount, confirmed_amount, chain_time, evidence, place)
 )
-select pg_notify('railwatch', (first + cardinality($54::uuid[]) - 1)::text) from taken
+select pg_notify('railwatch', (first + cardinality($55::uuid[]) - 1)::text) from taken
+where pg_notification_queue_usage() < 0.5
 
 -- name: weigh_invoices
 -- Their exceptions have been compared with the facts: nothing is left to do until somebody moves them again.
@@ -341,7 +343,7 @@ update railwatch.invoices set weighed = version where id = any ($1) and weighed 
 -- name: take_seqs
 -- The first of $1 seqs for a large step, whose lines are then copied in. Wakes whoever listens, at the commit.
 with taken as materialized (select railwatch.next_seq($1) as first)
-select first, pg_notify('railwatch', (first + $1 - 1)::text) from taken
+select first, case when pg_notification_queue_usage() < 0.5 then pg_notify('railwatch', (first + $1 - 1)::text) end from taken
 
 -- name: save_checkpoints
 -- Blocks of a look-back that a reorg may have to come back to. Returns what is stored at their heights, which may be

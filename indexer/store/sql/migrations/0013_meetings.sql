@@ -1,0 +1,232 @@
+-- A notification is a hint. Where a session that listens and rests in a transaction keeps the server's queue of them from
+-- being emptied, hints are left out from half of it on: once it is full, every commit that notifies fails.
+
+create or replace function railwatch.append_invoice_transition(
+    invoice railwatch.invoices, from_state text, reason text, cause text, evidence jsonb
+) returns void
+language plpgsql as $$
+declare
+    taken bigint := railwatch.next_seq(1);
+begin
+    insert into railwatch.transitions
+        (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, seen_amount,
+         confirmed_amount, evidence)
+    select taken, md5('railwatch/' || invoice.id || '/' || invoice.version || '/' || invoice.state)::uuid, 'invoice',
+           invoice.id, invoice.id, from_state, invoice.state, reason, cause, d.seen_amount, d.confirmed_amount,
+           evidence || jsonb_build_object('login', session_user)
+    from railwatch.destinations d
+    where d.invoice_id = invoice.id
+    order by d.confirmed_amount / d.expected_amount desc, (d.seen_amount + d.late_amount) / d.expected_amount desc, d.position
+    limit 1;
+    perform pg_notify('railwatch', taken::text) where pg_notification_queue_usage() < 0.5;
+end $$;
+
+create or replace function railwatch.register_invoice(request jsonb) returns uuid
+language plpgsql as $$
+declare
+    merchant text;
+    order_no text;
+    known railwatch.invoices;
+    made railwatch.invoices;
+    expiry timestamptz;
+    closes_in bigint;
+begin
+    merchant := railwatch.parse_text(request, 'merchant_id');
+    order_no := railwatch.parse_text(request, 'order_id');
+    select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
+    if found then
+        return railwatch.same_order(known, request);
+    end if;
+    expiry := railwatch.parse_expiry(request);
+    closes_in := case when request ? 'closes_in'
+        then railwatch.parse_count(request -> 'closes_in', 'closes_in', 0, 315360000, 'RW005')
+        else coalesce((select (value #>> '{}')::bigint from railwatch.settings where name = 'closes_in'), 2592000) end;
+    insert into railwatch.invoices
+        (merchant_id, order_id, state, expires_at, closes_at, fiat_amount, fiat_currency, rate_locked_at, policy,
+         time_basis, metadata, tolerance_bps, accept_before, terms)
+    values (merchant, order_no, 'created', expiry, expiry + make_interval(secs => closes_in),
+            (request ->> 'fiat_amount')::numeric, request ->> 'fiat_currency',
+            case when request ? 'rate_locked_at' then railwatch.parse_moment(request -> 'rate_locked_at', 'rate_locked_at') end,
+            '{}', coalesce(request ->> 'time_basis', 'first_seen'), coalesce(request -> 'metadata', '{}'),
+            case when request ? 'tolerance_bps'
+                then railwatch.parse_count(request -> 'tolerance_bps', 'tolerance_bps', 0, 10000, 'RW001') else 0 end,
+            -- A look-back reaches at least an hour: what is older than that nobody would find.
+            case when request ? 'accept_before'
+                then railwatch.parse_count(request -> 'accept_before', 'accept_before', 0, 3600, 'RW005') else 600 end,
+            railwatch.terms_of(request))
+    -- Who registers the same order just now is waited for here.
+    on conflict (merchant_id, order_id) do nothing
+    returning * into made;
+    if not found then
+        select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
+        return railwatch.same_order(known, request);
+    end if;
+    perform railwatch.create_destination(made, wish, place::int)
+    from jsonb_array_elements(request -> 'destinations') with ordinality as wishes (wish, place);
+    update railwatch.invoices
+    set policy = (select policy from railwatch.destinations where invoice_id = made.id order by position limit 1)
+    where id = made.id;
+    perform railwatch.append_invoice_transition(made, null, 'created', 'service', '{}');
+    perform pg_notify('railwatch_work', 'registered') where pg_notification_queue_usage() < 0.5;
+    return made.id;
+end $$;
+
+create or replace function railwatch.append_act(
+    about text, subject_id uuid, invoice uuid, from_state text, to_state text, reason text, cause text, on_rail text,
+    tx text, evidence jsonb
+) returns void
+language plpgsql as $$
+declare
+    taken bigint := railwatch.next_seq(1);
+begin
+    insert into railwatch.transitions
+        (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, evidence)
+    values (taken, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
+            from_state, to_state, reason, cause, on_rail, tx,
+            jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
+    perform pg_notify('railwatch', taken::text) where pg_notification_queue_usage() < 0.5;
+end $$;
+
+create or replace function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    made uuid;
+begin
+    -- As the foreign key locks it: a rail that is being renamed just now is waited for, and then unknown.
+    perform from railwatch.rails where name = on_rail for key share;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    if from_height is null or from_height < 0 or to_height < from_height or greatest(from_height, to_height) > 1000000000000 then
+        perform railwatch.refuse('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height, at most 10^12');
+    end if;
+    insert into railwatch.rescans as known (rail, from_height, to_height, next_height)
+    values (on_rail, request_rescan.from_height, request_rescan.to_height, request_rescan.from_height)
+    on conflict (rail) where finished_at is null do update
+    set from_height = least(known.from_height, excluded.from_height),
+        to_height = case when known.to_height is not null and excluded.to_height is not null
+                         then greatest(known.to_height, excluded.to_height) end,
+        next_height = least(known.next_height, excluded.from_height),
+        tries = 0, retry_at = now()
+    returning id into made;
+    perform pg_notify('railwatch_work', 'rescan') where pg_notification_queue_usage() < 0.5;
+    return made;
+end $$;
+
+create or replace function railwatch.resume_rail(on_rail text, actor text, reason text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.rails;
+begin
+    perform railwatch.check_text(actor, 'actor', 200);
+    if reason is not null then
+        perform railwatch.check_text(reason, 'reason', 1000);
+    end if;
+    select * into known from railwatch.rails where name = on_rail for no key update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    if known.state <> 'halted' then
+        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is ' || known.state || ', not halted');
+    end if;
+    update railwatch.rails
+    set state = 'starting', updated_at = now(),
+        reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(known.reason, '')
+    where name = on_rail;
+    perform pg_notify('railwatch_work', 'resume') where pg_notification_queue_usage() < 0.5;
+    return 'starting';
+end $$;
+
+create or replace function railwatch.accept_chain(
+    on_rail text, height bigint, hash text, common boolean, actor text, reason text
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.rails;
+    made uuid;
+begin
+    perform railwatch.check_text(actor, 'actor', 200);
+    perform railwatch.check_text(reason, 'reason', 1000);
+    perform railwatch.check_text(hash, 'hash', 200);
+    if common is null then
+        perform railwatch.refuse('RW001', 'common is missing: true where the fork is a block that we had followed too');
+    end if;
+    select * into known from railwatch.rails where name = on_rail for no key update;
+    if not found then
+        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+    end if;
+    if known.state <> 'halted' or coalesce(known.reason, '') !~ '^DeepReorg' then
+        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is not halted by a DeepReorg: there is no other chain to accept');
+    end if;
+    if height is null or height < 0 or height >= known.cursor_height then
+        perform railwatch.refuse('RW001', 'the fork is a height from 0 to below the cursor (' || known.cursor_height || ')');
+    end if;
+    delete from railwatch.chain_acceptances a where a.rail = on_rail and a.applied_at is null;
+    insert into railwatch.chain_acceptances (rail, fork_height, fork_hash, is_common, left_height, left_hash, actor, reason)
+    values (on_rail, height, hash, common, known.cursor_height, known.cursor_hash, actor, reason) returning id into made;
+    -- What was final, and what time was covered, was so on the other chain.
+    update railwatch.rails
+    set state = 'starting', updated_at = now(), finalized_height = null, finalized_hash = null, covered_until = null,
+        reason = 'another chain was accepted by ' || actor || ': ' || accept_chain.reason
+    where name = on_rail;
+    update railwatch.balances b set settled_height = null, settled_balance = null, settled_spent = null
+    where b.rail = on_rail and b.settled_height > height;
+    perform pg_notify('railwatch_work', 'resume') where pg_notification_queue_usage() < 0.5;
+    return made;
+end $$;
+
+-- What a transfer means for its invoice follows the block that holds it; no sum and no look at a balance outgrows a column.
+
+alter table railwatch.detections add column seen_waiting boolean not null default false;
+comment on column railwatch.detections.seen_waiting is 'Whether it was first seen outside any block. Then no block''s timestamp says when it was sent.';
+-- What is final is not seen in another block.
+update railwatch.detections d set seen_waiting = true
+where d.state <> 'final' and exists (
+    select from railwatch.observations o where o.detection_id = d.id and o.version = 1 and o.state = 'pending');
+
+create or replace function railwatch.touched(
+    on_rail text, cursor_reached bigint, finalized_reached bigint, fork bigint, displaced text[], of_family text,
+    keys bytea[], txs text[]
+) returns table (
+    what text, detection_id uuid, invoice_id uuid, tx_id text, tx_index text, destination_id uuid, address_key bytea,
+    rail text, asset text, reference text, open boolean, at timestamptz, accepts_from timestamptz, height bigint,
+    block_hash text
+)
+language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
+    select 'due', d.id, d.invoice_id, null, null, null::uuid, null::bytea, null, null, null, null::boolean,
+           null::timestamptz, null::timestamptz, null::bigint, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
+    union all
+    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached
+    union all
+    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
+    from railwatch.detections d
+    where d.rail = on_rail and d.block_height > fork and d.state in ('included', 'confirmed')
+    union all
+    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null, null, null, null, null
+    from unnest(displaced) t (tx_id)
+    cross join lateral (
+        select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
+    union all
+    -- `open` says here that nothing can move the transfer any more.
+    select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, w.rail, d.asset, null,
+           d.state = 'final', null, w.accepts_from, w.tip_at_creation,
+           case when d.state in ('included', 'confirmed', 'final') then d.block_hash end
+    from unnest(txs) t (tx_id)
+    cross join lateral (
+        select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
+    join railwatch.destinations w on w.id = d.destination_id
+    union all
+    select 'candidate', null, i.id, null, null, d.id, d.address_key, d.rail, d.asset, d.reference,
+           i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at, d.accepts_from,
+           d.tip_at_creation, null
+    from unnest(keys) t (key)
+    -- A plan that was made on empty tables must reach every column of the index too.
+    cross join lateral (
+        select * from railwatch.destinations d
+        where d.family = of_family and d.address_key = t.key and d.watch_state not in ('rejected', 'closed') offset 0) d
+    join railwatch.invoices i on i.id = d.invoice_id
+$$;

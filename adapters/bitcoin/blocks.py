@@ -9,7 +9,7 @@ from adapters.bitcoin.abilities import Abilities
 from adapters.bitcoin.block import Block, read_block
 from adapters.bitcoin.params import Chain
 from adapters.bitcoin.peers import Peers
-from adapters.bitcoin.rpc import MISC, NOT_FOUND, OUT_OF_RANGE, Answer, Call, Hash, Height, Rpc, hash_decoder
+from adapters.bitcoin.rpc import NOT_FOUND, OUT_OF_RANGE, Answer, Call, Hash, Height, Rpc, hash_decoder
 from adapters.bitcoin.wire import parse_header
 from indexer.rail import BlockGone, BlockRef, Heads, NotKept, RailFault, RailUnavailable
 from indexer.rail.again import ask_again
@@ -149,7 +149,7 @@ class Source:
         try:
             return await off_loop(BLOCK_FACTOR * len(raw), lambda: read_block(raw, self._chain, block_hash))
         except ValueError as error:
-            size = (await self._rpc.call("getblock", block_hash, 1)).read(_block_info).size
+            size = (await self._rpc.call("getblock", block_hash, self.abilities.listed)).read(_block_info).size
             if size != len(raw):
                 raise RailUnavailable(f"{self._name}: {len(raw)} of the {size} bytes of block {block_hash}") from error
             raise RailFault(f"block {block_hash} of {self._chain.name} cannot be decoded: {error}") from error
@@ -163,19 +163,40 @@ class Source:
         return await self._bytes(answer, block_hash)
 
     async def _bytes(self, answer: Answer, block_hash: str) -> bytes:
-        """Raises `NotKept` for a pruned block that no peer gives (HAZARDS B16)."""
-        if not _is_pruned(answer):
+        """Raises `NotKept` for a block without its bytes that no peer gives (HAZARDS B16)."""
+        if not _lacks_content(answer):
             return await answer.read_hex_beside()
-        if await self._peers.fetch(block_hash):
+        if await self._peers.fetch(block_hash, self.abilities.listed):
             answer = await self._rpc.call("getblock", block_hash, self.abilities.raw)
-            if not _is_pruned(answer):
+            if not _lacks_content(answer):
                 return await answer.read_hex_beside()
-        info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
+        first = await self._first_kept(block_hash)
+        lacks = "has pruned" if "prune" in str(answer.refusal) else "has not the bytes of"
         raise NotKept(
-            f"{self._name} has pruned block {block_hash}; it keeps blocks from height {info.pruneheight} on. Give "
-            "the rail a node that has it: nothing is skipped",
-            info.pruneheight,
+            f"{self._name} {lacks} block {block_hash}; it keeps blocks from height "
+            f"{first} on. Give the rail a node that has it: nothing is skipped",
+            first,
         )
+
+    async def _first_kept(self, block_hash: str) -> int:
+        """The lowest height above a block that is not there from which on the node has all blocks.
+
+        A node that prunes tells it. One that began from an assumed UTXO snapshot does not, and fills up the blocks
+        below it from the first one on: so what it has not is one stretch, whose end is searched for by halves.
+        """
+        info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
+        if info.pruneheight is not None:
+            return info.pruneheight
+        missing = (await self._header(block_hash)).height
+        there = max(missing + 1, info.blocks)
+        while there - missing > 1:
+            middle = (missing + there) // 2
+            (middle_hash,) = await self.hashes(middle, middle)
+            if _lacks_content(await self._rpc.call("getblock", middle_hash, self.abilities.listed)):
+                missing = middle
+            else:
+                there = middle
+        return there
 
     async def _known(self, calls: Sequence[Call], hashes: Sequence[str]) -> list[Answer]:
         """The answers to one call for each of these blocks. Raises `BlockGone` if the node does not know one."""
@@ -251,9 +272,9 @@ class Source:
             raise RailUnavailable(f"{self._name} is catching up: {info.blocks} of {info.headers} blocks")
 
 
-def _is_pruned(answer: Answer) -> bool:
+def _lacks_content(answer: Answer) -> bool:
     refusal = answer.refusal
-    return refusal is not None and refusal.code == MISC and "prune" in refusal.message.lower()
+    return refusal is not None and refusal.lacks_content
 
 
 def _ref(header: HeaderInfo) -> BlockRef:

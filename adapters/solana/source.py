@@ -224,6 +224,8 @@ class Source:
         for _ in range(OTHERS if slot <= self._told else 0):
             try:
                 return await self._rpc.call(decoder, "getBlock", slot, options)
+            except Nothing:
+                continue
             except Refused as refused:
                 if refused.code not in MISSING:
                     raise
@@ -260,6 +262,7 @@ def _name_of(raw: bytes) -> str | None:
     """The hash of what is a block and yet cannot be read; None if it is no block at all, or one without a hash."""
     try:
         reply = decode(raw, _named, "a block", VALUES_MOST)
-        return None if reply.result is None else read_text(reply.result.blockhash, wire.HASH_MOST, "a block")
+        named = reply.result if isinstance(reply.result, wire.Named) else None
+        return None if named is None else read_text(named.blockhash, wire.HASH_MOST, "a block")
     except RailUnavailable:
         return None

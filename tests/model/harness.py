@@ -12,6 +12,7 @@ from indexer.daemon.steadiness import UNSTEADY_SECONDS
 from tests.model import oracle
 from tests.model.clock import StoryClock, story_time
 from tests.model.episodes import EPISODES, ON_TWO_RAILS
+from tests.model.reached import Reached
 from tests.model.server import Server
 from tests.model.side import STALL_AFTER
 from tests.model.tables import read
@@ -33,6 +34,8 @@ class Harness:
     def __init__(self) -> None:
         self.clock = StoryClock()
         self.world: World | None = None
+        self.reached: Reached | None = None
+        """Counts what stories come to, if somebody wants to know."""
 
     def __enter__(self) -> "Harness":
         self._runner = asyncio.Runner()
@@ -62,6 +65,8 @@ class Harness:
         """End the world."""
         world, self.world = self.world, None
         if world is not None:
+            if self.reached is not None:
+                self.run(self.reached.note(world))
             self.run(world.__aexit__())
 
     @contextmanager

@@ -267,6 +267,8 @@ class World:
         """From when to when a daemon could not know yet that it is blind."""
         self.failures: list[str] = []
         """Tasks of daemons that failed for a reason that nobody foresaw."""
+        self.happened: set[str] = set()
+        """Which acts of services and people were done, and which were refused."""
         self.told: dict[UUID, tuple[Any, ...]] = {}
         """Every event id that any generation of the feed had, with what it said."""
 
@@ -404,12 +406,16 @@ class World:
 
     async def act(self, call: str, *args: object) -> Any:
         """Do what a person does, unless the contract refuses it at this moment."""
+        name = call.partition("railwatch.")[2].partition("(")[0]
         try:
-            return await self.database.value(call, *args)
+            done = await self.database.value(call, *args)
         except Refused as refused:
             if refused.code not in REFUSALS:
                 raise
+            self.happened.add(f"act {name} refused, {refused.code}")
             return None
+        self.happened.add(f"act {name}")
+        return done
 
     async def passes(self, seconds: float) -> None:
         """Move the story's clock. Daemons renewed their leases meanwhile, but for what had run out before."""

@@ -537,11 +537,17 @@ class World:
         """
         if self._in_trouble():
             return
-        await self._waits(self.is_at_tip, GOES_ON_WITHIN)
-        if not await self.is_at_tip():
-            rail = await self.database.row("select state, reason, cursor_height from railwatch.rails")
-            raise AssertionError(f"the rail does not go on: {rail}; tip {self.chain.tip.height}")
+        await self._waits(self._has_read_all, GOES_ON_WITHIN)
+        if not await self._has_read_all():
+            rails = await self.database.rows("select name, state, reason, cursor_height from railwatch.rails")
+            raise AssertionError(f"a rail does not go on: {rails}; tips {[s.chain.tip.height for s in self.sides]}")
         self.raise_for_dead_daemons()
+
+    async def _has_read_all(self) -> bool:
+        """Whether what is committed reaches each chain's tip, however old that is."""
+        rows = await self.database.rows("select name, cursor_hash from railwatch.rails")
+        told = {row["name"]: row["cursor_hash"] for row in rows}
+        return all(told.get(side.name) == side.chain.tip.hash for side in self.sides)
 
     @verb
     async def is_mended(self) -> None:

@@ -58,7 +58,8 @@ class Abilities:
         # With what the node must have, any refusal is one. With a hash that nothing has, only words that mean it are.
         probes: list[tuple[Call, bool]] = [
             (("eth_getBlockByHash", (block.hash if block else NO_HASH, False)), exact),
-            (("eth_getLogs", ({"blockHash": block.hash if block else NO_HASH, "address": NOBODY},)), exact),
+            # Without an address, as it is asked later: some endpoints want one.
+            (("eth_getLogs", ({"blockHash": block.hash if block else NO_HASH},)), exact),
             (("eth_blockNumber", ()), True),
             (("eth_getTransactionReceipt", (tx_id or NO_HASH,)), False),
             (("eth_getBlockReceipts", (NO_HASH,)), False),
@@ -103,10 +104,10 @@ class Abilities:
 
     def _also_needed(self, *, native: bool) -> list[str]:
         traced = self.serves(Tracing.FLAT.value) or self.serves(Tracing.TREE.value)
-        if native and not traced and not self.serves("eth_getBlockReceipts"):
-            # Whether a transaction failed is in its receipt alone, and one that failed pays nobody (E1).
-            return ["eth_getTransactionReceipt"]
-        return []
+        if self.serves("eth_getBlockReceipts"):
+            return []
+        # Whether a transaction failed is in its receipt alone, and one that failed pays nobody (E1).
+        return ["eth_getLogs", *(["eth_getTransactionReceipt"] if native and not traced else [])]
 
 
 def _not_needed(row: Ability, *, native: bool, pushed: bool) -> Ability:
@@ -133,6 +134,9 @@ async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
     said: list[object] = []
     for call in calls:
         said += await _ask(rpc, [call])
+    if not any(isinstance(each, NodeRefused) for each in said):
+        # It was the batch that was refused, in whatever way: some plans take none, and some nodes close the connection.
+        rpc.endpoint.batching.refused(len(calls))
     return said
 
 

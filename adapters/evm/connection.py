@@ -88,7 +88,9 @@ class Connection:
         if not self._native:
             return "the chain's own asset is not configured, so its transfers are not looked for"
         tracer = self._source.tracer
-        return tracer.unable or str(tracer.gap)
+        # A node without traces counts no blocks as untraced: what is there besides is something else.
+        also = str(tracer.gap) if not tracer.unable or tracer.never_traces else ""
+        return "; ".join(filter(None, (tracer.unable, also)))
 
     async def open(self, *, native: bool) -> None:
         """Connect, prove the chain, and learn what the node serves, tracing too if ether is watched (E2, E23)."""
@@ -106,7 +108,8 @@ class Connection:
         self._abilities.check(self._name, native=native)
         if self._learned.block_seconds is None and self._chain_id not in DEVELOPMENT:
             self._learned.block_seconds = await block_seconds(self._source)
-        self._source.one_receipt = self._abilities.serves("eth_getTransactionReceipt")
+        self._source.receipts_of.one = self._abilities.serves("eth_getTransactionReceipt")
+        self._source.has_logs = self._abilities.serves("eth_getLogs")
 
     @property
     def block_seconds(self) -> float | None:

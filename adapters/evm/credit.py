@@ -9,7 +9,7 @@ from adapters.evm.source import LOG_BYTES, Content, Source
 from adapters.evm.want import Want
 from adapters.evm.whole import tx_ids
 from adapters.evm.wire import FullBlock, Log
-from indexer.rail import AssetId, BlockRef, RailFault, RailUnavailable, Transfer
+from indexer.rail import AssetId, BlockRef, RailUnavailable, Transfer
 from indexer.rail.decoding import off_loop, read_quantity
 
 PLACED_BYTES = 4_096
@@ -49,7 +49,7 @@ async def _received(source: Source, logs: Sequence[Log], refs: dict[str, BlockRe
     receipts = {receipt.transaction_hash: receipt for receipt in await source.receipts(wanted)}
     placed = []
     for _, log, key in found:
-        indices = [each.log_index for each in receipts[log.transaction_hash].logs]
+        indices = [each.log_index for each in receipts[log.transaction_hash].logs or ()]
         if log.log_index not in indices:
             raise RailUnavailable(f"block {log.block_hash}: the receipt of {log.transaction_hash} lacks a log")
         placed.append(place_log(log, indices.index(log.log_index), key, refs[log.block_hash], lens))
@@ -86,7 +86,11 @@ async def _plain(source: Source, content: Content, native: AssetId, told: set[st
     placed: list[Placed] = []
     for (at, tx, key, ref), receipt in zip(found, receipts, strict=True):
         if receipt.status is None:
-            raise RailFault(f"block {ref.hash}: the receipt of {tx.hash} has no status, so it may have failed")
+            # Before Byzantium (EIP-658). One payment must not halt a rail: balances tell what came.
+            source.tracer.gap.add(
+                ref.height, ref.height, f"the receipt of {tx.hash} has no status, so it may have failed"
+            )
+            continue
         stood = read_quantity(receipt.status, f"block {ref.hash}: status of {tx.hash}") == 1
         one = place_transaction(at, tx, key, ref, native, lens) if stood else None
         placed += [] if one is None else [one]

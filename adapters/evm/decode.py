@@ -79,6 +79,7 @@ def _is_transfer(log: Log) -> bool:
     return (
         len(topics) == 3
         and topics[0] == TRANSFER
+        and log.data is not None
         and len(log.data) == 66
         and len(topics[2]) == 66
         and topics[2].startswith(PADDING)
@@ -123,7 +124,7 @@ def place_log(log: Log, position: int, key: bytes, block: BlockRef, lens: Lens) 
     """
     what = f"block {block.hash} cannot be decoded: a log of {printable(log.transaction_hash, 80)}"
     tx_id, contract = read_hex(log.transaction_hash, 32, what), read_hex(log.address, 20, what)
-    amount, index = read_quantity(log.data, what), read_quantity(log.log_index, what)
+    amount, index = read_quantity(log.data or "", what), read_quantity(log.log_index, what)
     at = read_quantity(log.transaction_index, what)
     sender = "0x" + read_hex(log.topics[1], 32, what)[26:]
     if amount == 0:

@@ -9,15 +9,16 @@ import msgspec
 
 from adapters.evm.decode import Lens, Placed
 from adapters.evm.traces import Trace, credits_of, moves
-from adapters.evm.wire import FullBlock, Transaction
+from adapters.evm.wire import ZERO, FullBlock, Transaction
 from indexer.rail import NOBODY, AssetId, BlockRef, RailUnavailable, Transfer
 from indexer.rail.decoding import off_loop, printable, read_hex, read_quantity
 
 FRAME_BYTES = 200
 """What one frame weighs, to tell when there are many."""
-OWN_NONCES = frozenset({"0x64", "0x65", "0x66", "0x68", "0x69", "0x6a", "0x7e", "0x7f"})
-"""Types whose nonce is not taken from the sender's account: Arbitrum's deposits, retryables (the ticket's tries) and
-internal transactions, the OP stack's deposits, bor's state-sync. Two of one sender may have the same one."""
+SENDERS_NONCE = frozenset({0x0, 0x1, 0x2, 0x3, 0x4, 0x71, 0x7A, 0x7B, 0x7C})
+"""Types whose nonce is taken from the sender's account: Ethereum's, zkSync's (0x71) and Celo's. In all others it is
+something else: Arbitrum's deposits, retryables (the ticket's tries) and internal transactions, the deposits of the OP
+stack and of ZK chains (0xff: a number of the bridge's queue), bor's state-sync, and types that nobody knows yet."""
 
 
 async def traced_transfers(
@@ -70,24 +71,26 @@ def place_transaction(
     Raises `RailUnavailable` with the block's hash for numbers that are none.
     """
     what = f"block {block.hash} cannot be decoded: transaction {printable(tx.hash, 80)}"
-    tx_id, amount = read_hex(tx.hash, 32, what), read_quantity(tx.value, what)
+    tx_id, amount = read_hex(tx.hash, 32, what), read_quantity(tx.value or "0x0", what)
     if amount == 0:
         return None
-    evidence = {"from": printable(tx.sender, 80), "node": lens.node, "source": "tx"}
+    evidence = {"from": printable(tx.sender or "", 80), "node": lens.node, "source": "tx"}
     rivals = tuple(displaced(tx, lens))
-    raw = {name: printable(value) for name, value in msgspec.to_builtins(tx).items()}
+    raw = {name: printable(value) for name, value in msgspec.to_builtins(tx).items() if value is not None}
     transfer = Transfer(tx_id, "tx", key, native, amount, block, None, spends(tx), rivals, evidence=evidence, raw=raw)
     return (block.height, at, 0, 0), transfer
 
 
 def _pays(tx: Transaction) -> bool:
     """Whether a transaction carries value to another account: what an account sends to itself arrives nowhere."""
-    return tx.to is not None and tx.value != "0x0" and tx.to.lower() != tx.sender.lower()
+    return tx.to is not None and tx.value not in ZERO and tx.to.lower() != (tx.sender or "").lower()
 
 
 def spends(tx: Transaction) -> tuple[str, ...]:
     """What a transaction consumes: its sender's nonce, in decimal; nothing where the nonce is not the sender's."""
-    if tx.type.lower() in OWN_NONCES:
+    if tx.nonce is None or tx.sender is None:
+        return ()
+    if tx.type is not None and read_quantity(tx.type, "a transaction's type") not in SENDERS_NONCE:
         return ()
     return (f"{read_hex(tx.sender, 20, 'a sender')}:{read_quantity(tx.nonce, 'a nonce')}",)
 

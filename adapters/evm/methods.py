@@ -14,7 +14,7 @@ METHODS = (
     Method("eth_chainId", "which chain it is", "", ETH),
     Method("eth_getBlockByNumber", "heads, headers, which block is canonical", "", ETH),
     Method("eth_getBlockByHash", "the content of one block", "", ETH),
-    Method("eth_getLogs", "tokens", "", ETH),
+    Method("eth_getLogs", "tokens", "eth_getBlockReceipts is asked instead", ETH),
     Method("eth_blockNumber", "seeing that a websocket is silent", "eth_getBlockByNumber is asked instead", ETH),
     Method(
         "eth_getTransactionReceipt",
@@ -24,7 +24,7 @@ METHODS = (
     ),
     Method(
         "eth_getBlockReceipts",
-        "only where eth_getTransactionReceipt is refused",
+        "only where eth_getTransactionReceipt or eth_getLogs is refused",
         "look-backs read whole blocks",
         ETH,
     ),

@@ -32,35 +32,74 @@ class Meaning(enum.Enum):
     """Anything else: a range, a batch, a bug at this block. Ask for less, or in another way."""
 
 
-MISSING_CODES = frozenset({-32601, -32604})
-"""JSON-RPC's "method not found", and EIP-1474's "method not supported" (Besu: "Method not enabled")."""
+MISSING_CODES = frozenset({-32601, -32604, -32004})
+"""JSON-RPC's "method not found", EIP-1474's "method not supported", and Besu's "Method not enabled"."""
 MISSING_STATUS = frozenset({401, 403, 404, 405, 501})
-RATE_CODES = frozenset({429, -32029, -32097})
+RATE_CODES = frozenset({429, -32029, -32090, -32097})
+LIMIT_CODE = -32005
+"""EIP-1474's "limit exceeded": of a rate, unless the words speak of something else."""
 
-_MISSING = re.compile(
-    r"method (?:\S+ )?(?:(?:is )?not (?:found|enabled|supported|allowed|available|whitelisted)|does not exist)"
-    r"|unsupported method|unknown method|method not|namespace .*(?:disabled|not enabled)|not whitelisted"
-    r"|not available on .*(?:plan|tier)"
-    r"|(?:plan|tier) does(?: not|n't) (?:include|support)"
-    r"|tracer not found|does not support tracing|tracing is (?:disabled|not enabled|not supported)"
+_LINK = re.compile(r"https?://\S*")
+"""Many refusals end with a link, whose words are about all limits of a plan."""
+_BATCH = re.compile(r"\bbatch")
+_TRACES = re.compile(
+    r"(?:debug|trac)\S*\b.{0,60}\b(?:not (?:available|enabled|allowed|supported|included)|disabled|forbidden)"
+    r"|tracer not found|does not support tracing"
 )
-_PASSING = re.compile(
-    r"rate.?limit|^(?:error: )?limit exceeded|(?:request|daily|monthly|credit|call) (?:count |limit )exceeded|quota"
-    r"|credits|too many (?:concurrent )?requests|(?:requests?|calls) per|compute units|throughput|over capacity"
-    r"|capacity exceeded|overload|concurren|is busy|temporar|(?:try again|retry) (?:later|in|after)|throttl"
+_AHEAD = re.compile(
+    r"unfinalized|future (?:block|epoch)|not (?:yet available|been executed yet)|after (?:the )?last accepted"
+    r"|less than or equal to the current|beyond (?:the )?(?:current )?head"
 )
-_LARGE = re.compile(r"(?:response|result|body|payload|answer)\S* .*(?:too (?:large|big)|exceed|limit)|larger than")
 _STATELESS = re.compile(
     r"historical state|missing trie node|state (?:is )?(?:not available|unavailable|not found|pruned)|state at block"
-    r"|state \S+ is not available"
-    r"|world state|no state available|required historical|pruned|pruning|old data not available|ancient|history is not"
-    r"|distance to target block|not an archive|archive"
+    r"|state \S+ is not available|no state (?:available|found)|missing state|state histor"
+    r"|world state|required historical|pruned|pruning|old data not available|ancient|history is not"
+    r"|distance to target block|not an archive|archive|(?:block|state)\b.{0,40} too old|recreate state|depth limit"
 )
 _UNKNOWN = re.compile(
-    r"(?:block|header|transaction|tx)s?\b[^.;]{0,120}\bnot (?:be )?found|not found:? (?:block|header|transaction)"
-    r"|(?:unknown|no such|cannot find|could not find) (?:the )?(?:block|header|transaction)"
-    r"|beyond (?:the )?(?:current )?head|not (?:yet )?indexed|indexing (?:is )?in progress"
+    r"(?:block|header|transaction|tx|receipt)s?\b[^.;]{0,120}(?:\bnot|\bcannot|\bcan't) (?:be )?found"
+    r"|not found:? (?:block|header|transaction)"
+    r"|(?:unknown|no such|cannot find|could not find|missing) (?:the )?(?:block|header|transaction)\b(?! range)"
+    r"|block\b.{0,60}does(?: not|n't) exist|not currently canonical|not (?:yet )?indexed|indexing (?:is )?in progress"
 )
+_RANGE = re.compile(
+    r"\branges?\b"
+    r"|(?:more than|too many|maximum|most|exceeds? max|less number of).{0,30}(?:results|logs|blocks|address|topics)"
+)
+_MISSING = re.compile(
+    r"method (?:\S+ )?(?:(?:is )?not (?:found|enabled|supported|allowed|available|whitelisted|implemented|included)"
+    r"|does not (?:exist|support)|is (?:disabled|blocked|forbidden|restricted|unsupported))"
+    r"|(?:unsupported|unknown|unrecognized|invalid|no such) method|method not|namespace .*(?:disabled|not enabled)"
+    r"|not whitelisted|not (?:yet )?implemented|\bunsupported$"
+    r"|not (?:available|included|supported|allowed) (?:on|in|by|for|with) .*(?:plan|tier)|not allowed to (?:access|use)"
+    r"|(?:plan|tier) does(?: not|n't) (?:include|support)"
+    r"|(?:only available|requires?) (?:on |in |for |a |an |with )*(?:paid|premium|growth|business|enterprise|dedicated)"
+)
+_PASSING = re.compile(
+    r"rate.?limit|request rate|^(?:error: )?limit exceeded"
+    r"|(?:request|daily|monthly|credit|call|capacity|usage) (?:count |limit )?(?:exceeded|reached|exhausted)|quota"
+    r"|credits|ran out of|too many (?:concurrent )?(?:requests|connections)|(?:requests?|calls) per|\brps\b"
+    r"|compute units|throughput|over capacity|reached the .{0,20}(?:limit|tier)|too much load|overload|concurren"
+    r"|is busy|temporar|(?:try again|retry) (?:later|in|after)|throttl|sync is still in progress"
+    r"|no (?:available |healthy )?(?:nodes?|upstreams?|providers?) (?:is |are )?available|can't route"
+)
+_LARGE = re.compile(
+    r"(?:response|result|body|payload|answer)\S* .*(?:too (?:large|big)|exceed|limit|not greater)|larger than"
+)
+
+MEANINGS = (
+    (_BATCH, Meaning.OTHER),
+    (_TRACES, Meaning.MISSING),
+    (_AHEAD, Meaning.UNKNOWN),
+    (_STATELESS, Meaning.STATELESS),
+    (_UNKNOWN, Meaning.UNKNOWN),
+    (_LARGE, Meaning.LARGE),
+    (_RANGE, Meaning.OTHER),
+    (_MISSING, Meaning.MISSING),
+    (_PASSING, Meaning.PASSING),
+)
+"""In this order, because plans and limits are named in refusals of every kind: what was asked for comes first."""
+_NO_RATE = re.compile(r"gas|returned|query|results?|logs|blocks|exceeds? (?:the )?max")
 
 
 class NodeRefused(RailUnavailable):
@@ -84,14 +123,16 @@ class _Data(msgspec.Struct):
 
 
 class _Error(msgspec.Struct):
-    code: int = 0
-    message: str = ""
+    code: int | float | str | None = 0
+    message: msgspec.Raw = msgspec.Raw(b"null")
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _error = msgspec.json.Decoder(_Error)
 _data = msgspec.json.Decoder(_Data | None)
 _sentence = msgspec.json.Decoder(str)
+_DETAIL = 300
+"""Characters of ``data`` that are read as words: some nodes give the reason there."""
 
 
 def read_error(raw: bytes | msgspec.Raw, what: str) -> NodeRefused:
@@ -99,32 +140,49 @@ def read_error(raw: bytes | msgspec.Raw, what: str) -> NodeRefused:
     try:
         error = _error.decode(raw)
     except (ValueError, RecursionError):
-        try:
-            error = _Error(0, _sentence.decode(raw))
-        except (ValueError, RecursionError):
-            error = _Error(0, "in a form that is no error of JSON-RPC")
+        said = read_text(raw) or "in a form that is no error of JSON-RPC"
+        error = _Error(0, msgspec.Raw(msgspec.json.encode(said)))
+    said, detail = read_text(error.message), read_text(error.data)
+    if detail and not detail.startswith("0x"):
+        said = f"{said}: {detail[:_DETAIL]}" if said else detail[:_DETAIL]
     try:
         data = _data.decode(error.data)
     except (ValueError, RecursionError):
         data = None
     pause = data.rate.backoff_seconds if data and data.rate else None
-    words = f"{what} refused: {printable(error.message)} ({error.code})"
-    meaning = meaning_of(error.code, error.message)
+    code = _number(error.code)
+    words = f"{what} refused: {printable(said)} ({code})"
+    meaning = meaning_of(code, said)
     kind = UnknownBlock if meaning is Meaning.UNKNOWN else NodeRefused
     return kind(words, meaning, pause)
 
 
+def read_text(raw: bytes | msgspec.Raw) -> str:
+    """Return a JSON text; empty for any other value."""
+    try:
+        return _sentence.decode(raw)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _number(code: int | float | str | None) -> int:
+    """Return a code as the number that it should be; 0 for one that tells nothing."""
+    try:
+        return int(code or 0)
+    except (ValueError, OverflowError):
+        return 0
+
+
 def meaning_of(code: int, words: str) -> Meaning:
     """Return what a refusal means. "Missing" and "passing" follow only from codes or words that mean it."""
-    lower = words[:1_000].lower()
-    if code in MISSING_CODES or _MISSING.search(lower):
+    lower = _LINK.sub("", words[:1_000].lower()).strip()
+    if code in MISSING_CODES:
         return Meaning.MISSING
-    if code in RATE_CODES or _PASSING.search(lower):
+    if code in RATE_CODES:
         return Meaning.PASSING
-    if _STATELESS.search(lower):
-        return Meaning.STATELESS
-    if _UNKNOWN.search(lower):
-        return Meaning.UNKNOWN
-    if _LARGE.search(lower):
-        return Meaning.LARGE
+    for pattern, meaning in MEANINGS:
+        if pattern.search(lower):
+            return meaning
+    if code == LIMIT_CODE and not _NO_RATE.search(lower):
+        return Meaning.PASSING
     return Meaning.OTHER

@@ -18,7 +18,7 @@ from web3.types import RPCEndpoint, RPCRequest
 from adapters.evm import wire
 from adapters.evm.fold import Folded, fold
 from adapters.evm.node import EvmNode
-from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, meaning_of, read_error
+from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, UnknownBlock, meaning_of, read_error, read_text
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import (
     ANSWER_MOST,
@@ -52,6 +52,9 @@ T = TypeVar("T")
 CONTENT = ("eth_getBlock", "eth_getLogs", "eth_getTransactionReceipt", "trace_", "debug_")
 """How methods begin that answer with content, up to `ANSWER_MOST` bytes; others give a few values (`SMALL_MOST`)."""
 TOO_LARGE = 413
+NOTHING = msgspec.Raw(b"null")
+REDIRECTS, ERRORS = 300, 400
+"""The first of HTTP's statuses that send on, and the first that are errors."""
 
 
 class NodeTimeout(RailUnavailable):
@@ -62,7 +65,7 @@ class Reply(msgspec.Struct):
     """One reply. Result and error stay bytes until somebody knows their type."""
 
     id: int | str | None = None
-    result: msgspec.Raw = msgspec.Raw(b"null")
+    result: msgspec.Raw = msgspec.Raw(b"")
     error: msgspec.Raw = msgspec.Raw(b"null")
 
     @property
@@ -70,12 +73,17 @@ class Reply(msgspec.Struct):
         """Whether it carries an error."""
         return bytes(self.error) != b"null"
 
+    @property
+    def is_one(self) -> bool:
+        """Whether it is a reply at all: a gateway's own object has neither a result nor an error."""
+        return self.failed or bytes(self.result) != b"" or self.id is not None
+
 
 class _Gateway(msgspec.Struct):
-    """What a gateway answers instead of a reply: AWS's ``message``, Alchemy's ``error`` as text or object."""
+    """What a gateway answers instead of a reply: AWS's and Kong's ``message``, others' ``detail``."""
 
-    message: str = ""
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    message: msgspec.Raw = msgspec.Raw(b"null")
+    detail: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _one = msgspec.json.Decoder(Reply)
@@ -119,13 +127,20 @@ class Answer:
         return decode(self._result(), decoder, self._what)
 
     def read_block(self, decoder: "msgspec.json.Decoder[wire.B | None]") -> "wire.B | None":
-        """The typed block, or None. Raises as `read`, and names the block that cannot be decoded."""
+        """The typed block, or None, which some nodes say by an error. Raises as `read`, naming a broken block."""
+        if isinstance(self.refusal, UnknownBlock):
+            return None
         with refused_if_large():
             return wire.decode_block(self._result(), decoder, self._what)
 
     async def read_each(self, items: "wire.Items[T]") -> list[T]:
-        """The items of a list: at once, or if they are many, one by one beside the loop. Raises as `read`."""
+        """The items of a list: at once, or if they are many, one by one beside the loop. Raises as `read`.
+
+        Null is an empty list, as some nodes write one; that it should not be empty is for the caller to notice.
+        """
         raw = self._result()
+        if len(raw) == len(b"null") and bytes(raw) == b"null":
+            return []
         with refused_if_large():
             if len(raw) < LARGE:
                 return decode(raw, items.many, self._what)
@@ -139,7 +154,7 @@ class Answer:
     def _result(self) -> msgspec.Raw:
         if (refusal := self.refusal) is not None:
             raise refusal
-        return self._reply.result
+        return self._reply.result or NOTHING
 
 
 class Rpc(AsyncHTTPProvider):
@@ -171,7 +186,17 @@ class Rpc(AsyncHTTPProvider):
         raw = await self._post(what, body, timeout or self.timeout, _most([method]))
         reply, folded = await off_loop(len(raw), lambda: _envelope(raw, _one, what))
         self._heed([reply], what)
+        if not reply.is_one:
+            raise self._gateway_said(raw, what)
         return Answer(what, reply, folded)
+
+    def _gateway_said(self, raw: bytes, what: str) -> NodeRefused:
+        """What a gateway answers with status 200 in place of a reply. Slows down where it means the rate."""
+        said = _words(raw, what)
+        refusal = NodeRefused(str(said), meaning_of(0, str(said)))
+        if refusal.meaning is Meaning.PASSING:
+            self.endpoint.pace.pushed_back(str(refusal), None)
+        return refusal
 
     async def batch(self, calls: Sequence[Call], most: int | None = None) -> list[Answer]:
         """Many calls in one request, so that one node behind the endpoint answers them all (HAZARDS E19).
@@ -207,7 +232,7 @@ class Rpc(AsyncHTTPProvider):
             # One object for the whole batch is how a node says that it takes no batch, or none of this size.
             reply, _ = _envelope(raw, _one, what)
             self._heed([reply], what)
-            raise read_error(reply.error, what) if reply.failed else RailUnavailable(f"{what}: one answer for many")
+            raise read_error(reply.error, what) if reply.failed else self._gateway_said(raw, what)
         many, folded = await off_loop(len(raw), lambda: _envelope(raw, _many, what))
         if len(many) > len(calls):
             raise RailUnavailable(f"{what}: {len(many):,} answers to {len(calls)} calls")
@@ -215,10 +240,13 @@ class Rpc(AsyncHTTPProvider):
         if len(many) < len(calls) and (failed := next((reply for reply in many if reply.failed), None)):
             # geth answers an array with one error, under the first call's id, for a batch that is too large.
             raise read_error(failed.error, what)
-        replies = {reply.id: reply for reply in many}
+        if all(reply.failed for reply in many) and b"batch" in bytes(many[0].error).lower():
+            # Others give every call the same error.
+            raise read_error(many[0].error, what)
+        replies = {str(reply.id): reply for reply in many}
         try:
             return [
-                Answer(f"{self.name} {method}", replies[request["id"]], folded)
+                Answer(f"{self.name} {method}", replies[str(request["id"])], folded)
                 for request, (method, _) in zip(requests, calls, strict=True)
             ]
         except KeyError as error:
@@ -266,9 +294,12 @@ class Rpc(AsyncHTTPProvider):
     def _check_status(self, what: str, status: int, body: bytes, retry: str | None) -> None:
         """Raise for a status that is no answer, with the words of its body: they say which limit, or which key."""
         pace = self.endpoint.pace
-        if status < 400:
+        if status < REDIRECTS:
             pace.answered()
             return
+        if status < ERRORS:
+            # Where to could hold an API key.
+            raise RailUnavailable(f"{what}: HTTP {status}: it sends on to another address; configure that one")
         told = _words(body, f"{what}: HTTP {status}")
         if status == TOO_LARGE:
             raise NodeRefused(f"{told}, too large", Meaning.LARGE)
@@ -297,7 +328,8 @@ def _words(body: bytes, what: str) -> NodeRefused:
         failed = next((reply for reply in many if reply.failed), None)
         if failed is not None:
             return read_error(failed.error, what)
-        said = _gateway.decode(body).message
+        told = _gateway.decode(body)
+        said = read_text(told.message) or read_text(told.detail)
     except (ValueError, RecursionError):
         said = ""
     return NodeRefused(f"{what}, {printable(said)}" if said else what)
@@ -311,7 +343,7 @@ def _is_reply(body: bytes) -> bool:
         reply = _one.decode(body)
     except (ValueError, RecursionError):
         return False
-    return reply.failed or bytes(reply.result) != b"null"
+    return reply.failed or bytes(reply.result) not in (b"", b"null")
 
 
 def _envelope(raw: bytes, decoder: Decodes[T], what: str) -> tuple[T, Folded | None]:

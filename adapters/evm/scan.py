@@ -14,7 +14,7 @@ from adapters.evm.rpc import NodeRefused
 from adapters.evm.source import Source
 from adapters.evm.want import Want
 from adapters.evm.whole import check_link
-from indexer.rail import BlockGone, BlockRef, NotKept, RailUnavailable, Scanned, Span
+from indexer.rail import BlockGone, BlockRef, NotKept, NotYet, RailUnavailable, Scanned, Span
 from indexer.rail.again import ask_again
 
 AT_ONCE = 4
@@ -130,9 +130,12 @@ async def _piece(source: Source, stride: Stride, low: int, high: int, want: Want
         first = await _piece(source, stride, low, middle - 1, want, lens)
         second = await _piece(source, stride, middle, high, want, lens)
         return Piece([*first.refs, *second.refs], [*first.placed, *second.placed])
-    except RailUnavailable:
+    except RailUnavailable as error:
         # A node that hangs on a large range says no as well; asking again at once would only hang again.
         stride.refused(width)
+        if width == 1 and isinstance(error, NotYet):
+            # By its hash a block is also read from its receipts, if its logs stay away for long.
+            return await single(source, low, want, lens)
         raise
     stride.answered(width, content.size)
     return Piece(content.refs, await transfers(source, content, want, lens))

@@ -1,18 +1,22 @@
 """Asks a node for the content of blocks, and hands it on only when it is proven whole."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from itertools import chain
+from typing import TypeAlias, TypeVar
 
 from adapters.evm import wire
+from adapters.evm.receipts import Receipts
 from adapters.evm.refusal import Meaning
-from adapters.evm.rpc import Answer, Call, NodeTimeout, Rpc
+from adapters.evm.rpc import Answer, Call, NodeRefused, NodeTimeout, Rpc
 from adapters.evm.tracing import Block, Traced, Tracer, same_block
 from adapters.evm.want import Tracing, Want
-from adapters.evm.whole import check_receipt
+from adapters.evm.whole import arranged
 from adapters.evm.wire import Header, Log, Receipt, block_ref
-from indexer.rail import BlockGone, BlockRef
+from indexer.rail import BlockGone, BlockRef, NotYet, RailUnavailable
 from indexer.rail.again import ask_again
 from indexer.rail.decoding import AHEAD, off_loop
 
@@ -20,6 +24,14 @@ LOG_BYTES = 600
 """What a log weighs in `off_loop`."""
 RANGE_MOST = 32 * 1024 * 1024
 """Bytes of the answer for several blocks, of which four may be on their way at once. A single one may have more."""
+
+
+PATIENCE = 60.0
+"""Seconds that eth_getLogs may leave logs of one block out, before its receipts are asked for them."""
+
+T = TypeVar("T")
+One: TypeAlias = tuple[Block, list[Log], list[Answer | None], int]
+"""One block with its logs, the answers of its tracing and the bytes of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +56,11 @@ class Source:
         self._rpc = rpc
         self._ahead = ahead
         self.tracer = tracer
-        self.one_receipt = True
-        """Whether eth_getTransactionReceipt is served; else a block's receipts are asked for together."""
+        self.receipts_of = Receipts(rpc)
+        self.has_logs = True
+        """Whether eth_getLogs is served as it is asked here; else logs are read from the receipts of their blocks."""
+        self._unsettled: tuple[str, float] = ("", 0.0)
+        """The block whose logs are not whole, and since when."""
 
     async def by_hash(self, ref: BlockRef, want: Want) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.
@@ -53,11 +68,37 @@ class Source:
         The node would serve an orphan by its hash as well; the header by number, in the same request, tells. Another
         node behind the endpoint may know the block that the first one denies, so that one is asked again (E19).
         """
-        block, logs, given, size = await ask_again(lambda: self._one(ref, want))
+        block, logs, given, size = await self._with_logs(ref, want)
         blocks, traced = await self._traced([block], given, want)
         return Content(blocks, [block_ref(block, self._ahead)], logs, traced, size)
 
-    async def _one(self, ref: BlockRef, want: Want) -> tuple[Block, list[Log], list[Answer | None], int]:
+    async def _with_logs(self, ref: BlockRef, want: Want) -> One:
+        """One block with its logs: from its receipts where eth_getLogs refuses them, or never gives all of them.
+
+        Raises what eth_getLogs said, if receipts say no more.
+        """
+        try:
+            return await ask_again(lambda: self._one(ref, want))
+        except (NotYet, NodeRefused) as lacking:
+            if not want.logs or not self.has_logs or not self._is_settled(ref, lacking):
+                raise
+            try:
+                block, _, given, size = await ask_again(lambda: self._one(ref, replace(want, logs=False)))
+                return block, await self.receipts_of.logs([block]), given, size
+            except (NotYet, NodeRefused):
+                raise lacking from None
+
+    def _is_settled(self, ref: BlockRef, lacking: RailUnavailable) -> bool:
+        """Whether what eth_getLogs said will not change: a refusal that does not pass, or what it has long been."""
+        if isinstance(lacking, NodeRefused) and not isinstance(lacking, NotYet):
+            return lacking.meaning is not Meaning.PASSING
+        known, since = self._unsettled
+        if known != ref.hash:
+            since = time.monotonic()
+            self._unsettled = ref.hash, since
+        return time.monotonic() - since >= PATIENCE
+
+    async def _one(self, ref: BlockRef, want: Want) -> One:
         """One block with its logs, the answers of its tracing and the bytes of all. Raises `BlockGone`, `NotYet`."""
         way = self._inline(want, ref.height)
         bodies = want.bodies or (want.native and way is Tracing.NONE)
@@ -65,16 +106,31 @@ class Source:
             ("eth_getBlockByNumber", (hex(ref.height), False)),
             ("eth_getBlockByHash", (ref.hash, bodies)),
         ]
-        if want.logs:
+        if want.logs and self.has_logs:
             calls.append(("eth_getLogs", ({"blockHash": ref.hash},)))
         answers, given = await self._with_traces(calls, way, [(hex(ref.height), ref.hash)])
         canonical, block = answers[0].read_block(wire.header_decoder), _read(answers[1], bodies)
         if block is None or canonical is None or canonical.hash != ref.hash:
             raise BlockGone(f"{self._rpc.name}: block {ref.height} {ref.hash} is not on its chain")
-        logs = await answers[2].read_each(wire.log_items) if want.logs else []
-        if want.logs:
-            await off_loop(len(logs) * LOG_BYTES, lambda: Want().check_block(block, logs))
+        logs: list[Log] = []
+        if want.logs and self.has_logs:
+            given_logs = await answers[2].read_each(wire.log_items)
+            logs, _ = await self._checked([block], given_logs, lambda logs: Want().check_block(block, logs))
+        elif want.logs:
+            logs = await self.receipts_of.logs([block])
         return block, logs, given, _size([*answers, *given])
+
+    async def _checked(
+        self, blocks: Sequence[Block], logs: list[Log], check: Callable[[list[Log]], T]
+    ) -> tuple[list[Log], T]:
+        """The logs, under the blocks' names and in their order, and what ``check`` says of them. Raises as it does."""
+        logs = wire.lower_case(logs)
+        size = len(logs) * LOG_BYTES
+        try:
+            return logs, await off_loop(size, lambda: check(logs))
+        except NotYet:
+            sorted_logs = arranged({block.hash: block for block in blocks}, logs)
+            return sorted_logs, await off_loop(size, lambda: check(sorted_logs))
 
     def _inline(self, want: Want, height: int) -> Tracing:
         """The dialect that is asked in the same request as the blocks up to ``height``."""
@@ -94,6 +150,11 @@ class Source:
         try:
             answers = await self._rpc.batch([*calls, *traces], most)
         except NodeTimeout:
+            return await self._rpc.batch(calls, most), []
+        except NodeRefused as refused:
+            if refused.meaning is Meaning.PASSING:
+                raise
+            # The traces alone may be what is too large, or what an endpoint does not want among others.
             return await self._rpc.batch(calls, most), []
         return answers[: len(calls)], [*answers[len(calls) :]]
 
@@ -116,12 +177,16 @@ class Source:
         way = self._inline(want, high)
         bodies = want.bodies or (want.native and way is Tracing.NONE)
         calls: list[Call] = [("eth_getBlockByNumber", (height, bodies)) for height in heights]
-        if want.logs:
+        if want.logs and self.has_logs:
             calls.append(("eth_getLogs", (want.filter({"fromBlock": heights[0], "toBlock": heights[-1]}),)))
         inline = way if way is Tracing.FLAT else Tracing.NONE
         answers, given = await self._with_traces(calls, inline, [(height, "") for height in heights])
         blocks = [self._present(answer, bodies) for answer in answers[: len(heights)]]
-        logs = await self._complete(blocks, await answers[-1].read_each(wire.log_items), want) if want.logs else []
+        logs: list[Log] = []
+        if want.logs and self.has_logs:
+            logs = await self._complete(blocks, await answers[-1].read_each(wire.log_items), want)
+        elif want.logs:
+            logs = await self.receipts_of.logs(blocks)
         return blocks, logs, given, _size([*answers, *given])
 
     async def at(self, height: str) -> BlockRef | None:
@@ -132,27 +197,7 @@ class Source:
 
     async def receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
         """The receipts of (transaction, block hash), each checked to be that one. Raises `NotYet`."""
-        return await ask_again(lambda: self._receipts(wanted)) if wanted else []
-
-    async def _receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
-        if not self.one_receipt:
-            return await self._block_receipts(wanted)
-        answers = await self.batches([("eth_getTransactionReceipt", (tx_id,)) for tx_id, _ in wanted])
-        return [
-            check_receipt(tx_id, block_hash, answer.read(wire.receipt_decoder))
-            for (tx_id, block_hash), answer in zip(wanted, answers, strict=True)
-        ]
-
-    async def _block_receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
-        """The same, from all receipts of each block. Raises `NotYet` if one is not among them."""
-        hashes = list({block_hash: None for _, block_hash in wanted})
-        answers = await self.batches([("eth_getBlockReceipts", (block_hash,)) for block_hash in hashes])
-        found = {
-            receipt.transaction_hash: receipt
-            for answer in answers
-            for receipt in await answer.read_each(wire.receipt_items)
-        }
-        return [check_receipt(tx_id, block_hash, found.get(tx_id)) for tx_id, block_hash in wanted]
+        return await self.receipts_of.of(wanted)
 
     async def batches(self, calls: Sequence[Call]) -> list[Answer]:
         """Independent calls, in requests of the size that the endpoint takes, one after the other (E21)."""
@@ -166,7 +211,7 @@ class Source:
         """
         by_hash = {block.hash: block for block in blocks}
         place = {block.hash: at for at, block in enumerate(blocks)}
-        doubtful = await off_loop(len(logs) * LOG_BYTES, lambda: want.unanswered(by_hash, logs))
+        logs, doubtful = await self._checked(blocks, logs, lambda logs: want.unanswered(by_hash, logs))
         if logs:
             doubtful.append(max((log.block_hash for log in logs), key=lambda each: place[each]))
         if not doubtful:
@@ -178,9 +223,11 @@ class Source:
     async def _logs_of(self, hashes: Sequence[str], blocks: Mapping[str, Block], want: Want) -> dict[str, list[Log]]:
         """The logs of each block, asked for by its hash. Raises `NotYet` if one's are not whole."""
         answers = await self.batches([("eth_getLogs", (want.filter({"blockHash": each}),)) for each in hashes])
-        found = {each: await answer.read_each(wire.log_items) for each, answer in zip(hashes, answers, strict=True)}
-        for each, mine in found.items():
-            want.check_block(blocks[each], mine)
+        found: dict[str, list[Log]] = {}
+        for each, answer in zip(hashes, answers, strict=True):
+            block = blocks[each]
+            logs = await answer.read_each(wire.log_items)
+            found[each], _ = await self._checked([block], logs, partial(want.check_block, block))
         return found
 
     async def _traced(

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from adapters.evm.fold import MARK
-from adapters.evm.wire import Items
+from adapters.evm.wire import ZERO, Items
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import AnswerTooLarge, decode, printable, read_quantity
 
@@ -92,6 +92,17 @@ call_items: Items[TracedTransaction] = Items(TracedTransaction)
 frame_decoder: "msgspec.json.Decoder[CallFrame | None]" = msgspec.json.Decoder(CallFrame | None)
 frames_decoder: "msgspec.json.Decoder[list[CallFrame]]" = msgspec.json.Decoder(list[CallFrame])
 
+
+def lower_case(frames: list[Trace]) -> list[Trace]:
+    """Bring the hashes in flat frames into lower case, if their client writes them otherwise: all of them or none."""
+    name = next((frame.transaction_hash for frame in frames if frame.transaction_hash), "")
+    if name != name.lower():
+        for frame in frames:
+            frame.transaction_hash = frame.transaction_hash and frame.transaction_hash.lower()
+            frame.block_hash = frame.block_hash and frame.block_hash.lower()
+    return frames
+
+
 Move = tuple[Trace, bytes, str]
 """A frame that would pay somebody: the frame, whom, and how much (hex; a number only once it matters)."""
 
@@ -154,11 +165,11 @@ def _credited(trace: Trace) -> tuple[bytes, str] | None:
         to, value = (action.to, action.value) if action.call_type in ("call", "", None) else ("", "0x0")
     elif trace.type == "create":
         to, value = (trace.result.address or "") if trace.result else "", action.value
-    elif trace.type == "suicide":
+    elif trace.type in DESTRUCTIONS:
         to, value, sender = action.refund_address, action.balance, action.address
     else:
         return None
-    if not to or not value or value == "0x0" or trace.transaction_hash is None or to == sender:
+    if not to or value in ZERO or value is None or trace.transaction_hash is None or to == sender:
         return None
     try:
         return bytes.fromhex(to[2:]), value
@@ -221,6 +232,8 @@ class Names:
         return tuple(name)
 
 
+DESTRUCTIONS = ("suicide", "selfdestruct")
+"""OpenEthereum's word, which most clients keep, and the one that replaced it."""
 KINDS = {"CREATE": "create", "CREATE2": "create", "SELFDESTRUCT": "suicide"}
 
 
@@ -271,7 +284,7 @@ def _walk(root: CallFrame, folded: Sequence[bytes], what: str) -> Iterator[tuple
 
 
 def _may_pay(frame: CallFrame) -> bool:
-    return frame.value not in (None, "", "0x0") and frame.type.upper() in PAYING
+    return frame.value not in ZERO and frame.type.upper() in PAYING
 
 
 def _path(link: Link) -> list[int]:

@@ -12,19 +12,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
 from adapters.evm import traces, wire
+from adapters.evm.frames import read_frames, read_tree
 from adapters.evm.gap import Gap
 from adapters.evm.refusal import Meaning
-from adapters.evm.rpc import Answer, NodeRefused, NodeTimeout, Rpc, refused_if_large, unfold_if_deep
-from adapters.evm.traces import CallFrame, Trace
+from adapters.evm.rpc import Answer, NodeRefused, NodeTimeout, Rpc
+from adapters.evm.traces import Trace
 from adapters.evm.want import Tracing
-from adapters.evm.whole import check_traces, tx_ids
+from adapters.evm.whole import PartlyTraced, tx_ids
 from adapters.evm.wire import FullBlock, Header, Transaction
 from indexer.rail import BlockGone, NotYet, RailUnavailable
 from indexer.rail.again import ask_again
-from indexer.rail.decoding import LARGE, decode, decode_each, off_loop, printable, read_quantity
+from indexer.rail.decoding import WrongShape, read_quantity
 
 Block = Header | FullBlock
 
@@ -36,8 +35,13 @@ BLOCK_SECONDS = 120.0
 """How long the transactions of one block are traced one by one, in all."""
 PROBE_BACK = (24, 16, 8)
 """Blocks below the head that are tried for a trace: old enough to be indexed, young enough for a full node's state."""
-UNKNOWN_SECONDS = 60.0
-"""How long a node may say that it does not know a block, which it has told of itself, before it is told untraced."""
+PATIENCE = (60.0, 15.0, 4.0)
+"""Seconds that a node may answer about a block, which it has told of itself, that it does not know it, or with traces
+that are not whole or not readable, before the block is told by what is there; by how often that was in vain before."""
+LAGGING = (2.0,) * 7
+"""Seconds after these, where the whole block is concerned: an index that lags may stand again by now."""
+NOT_WHOLE, UNKNOWN, TYPES = "not whole", "unknown", "types"
+"""What may be wrong with a block's traces. Of types that a node leaves out, it has never told one: it goes on so."""
 STATELESS_SECONDS = 60.0
 """How long a node is believed that it has no state below a height."""
 
@@ -67,6 +71,8 @@ class Ways:
     )
     refused: dict[str, str] = field(default_factory=dict)
     """The words with which a method was refused, for the operator."""
+    in_vain: dict[str, int] = field(default_factory=dict)
+    """How many blocks were waited for in vain, by what was wrong with their traces."""
 
 
 @dataclass(slots=True)
@@ -78,8 +84,8 @@ class Tracer:
     ways: Ways = field(default_factory=Ways)
     _stateless: int = -1
     _until: float = 0.0
-    _unknown: tuple[str, float] = ("", 0.0)
-    """The block that the node said it does not know when it was asked to trace it, and since when."""
+    _unsettled: tuple[str, float] = ("", 0.0)
+    """The block whose traces the node does not give whole, and since when."""
 
     @property
     def standing(self) -> dict[Tracing, Standing]:
@@ -101,7 +107,7 @@ class Tracer:
         """Why this node cannot trace at all; empty where it can, or where that is not known yet."""
         if self.first is not Tracing.NONE or not self.refused:
             return ""
-        missing = all(known is Standing.MISSING for known in self.standing.values())
+        missing = self.never_traces
         words = "; ".join(self.refused.values())
         verb = "can neither" if missing else "refuses both"
         join = "nor" if missing else "and"
@@ -117,9 +123,19 @@ class Tracer:
                 return
             method, params = way.call(block.number, block.hash)
             try:
-                refusal = (await self.rpc.call(method, *params)).refusal
+                answer = await self.rpc.call(method, *params)
+                refusal = answer.refusal
+                if refusal is None and block.transactions:
+                    await read_frames(answer, block, way)
             except NodeRefused as error:
                 refusal = error
+            except WrongShape as error:
+                # An older Besu answers callTracer with the steps of its default tracer.
+                self.refused[way.value] = str(error)
+                continue
+            except NotYet:
+                # Not whole yet, and of the right form: it traces.
+                refusal = None
             except RailUnavailable:
                 continue
             self._learn(way, refusal)
@@ -169,55 +185,85 @@ class Tracer:
         if self.has_no_state(height):
             return self._by_value(block, "the node has no state of that block any more")
         why = ""
+        known: Sequence[Trace] = ()
         for way in self._ways(given):
             try:
                 frames = await self._whole(way, block, given if way is self.first else None)
             except NodeRefused as refusal:
                 why = str(refusal)
-                self._check_unknown(block, refusal)
-                self._learn(way, refusal)
-                if refusal.meaning is Meaning.PASSING:
-                    raise RailUnavailable(f"block {height} {block.hash}: {why}") from refusal
+                self._heed(block, way, refusal)
                 if refusal.meaning is Meaning.STATELESS:
-                    self._stateless, self._until = max(self._stateless, height), time.monotonic() + STATELESS_SECONDS
                     return self._by_value(block, why)
             except NodeTimeout as slow:
                 # The other dialect runs the same calls.
                 why = str(slow)
                 break
+            except (NotYet, WrongShape) as broken:
+                why = str(broken)
+                self._wait_for(block, await self._fault(block, way, broken), broken)
+                known = broken.frames if isinstance(broken, PartlyTraced) else known
             else:
                 self._learn(way, None)
+                for fault in (NOT_WHOLE, UNKNOWN):
+                    self.ways.in_vain.pop(f"{fault} {way.value}", None)
                 return Traced(frames)
         if self.first is Tracing.NONE:
             return self._by_value(block, why)
-        return await self._one_by_one(block, why)
+        return await self._one_by_one(block, why, known)
 
-    def _check_unknown(self, block: Block, refusal: NodeRefused) -> None:
-        """Raise `NotYet` where the node says that it does not know the block, or a transaction of it.
+    def _heed(self, block: Block, way: Tracing, refusal: NodeRefused) -> None:
+        """Remember what a refusal says of a dialect. Raises `RailUnavailable` for one that passes."""
+        height = _height(block)
+        if refusal.meaning is Meaning.UNKNOWN:
+            self._wait_for(block, f"{UNKNOWN} {way.value}", NotYet(f"block {height} {block.hash}: {refusal}"))
+        self._learn(way, refusal)
+        if refusal.meaning is Meaning.PASSING:
+            raise RailUnavailable(f"block {height} {block.hash}: {refusal}") from refusal
+        if refusal.meaning is Meaning.STATELESS:
+            self._stateless, self._until = max(self._stateless, height), time.monotonic() + STATELESS_SECONDS
 
-        Behind a balancer that is another node, and taking its word for it would leave ether untold (E2, E19). A node
-        that goes on saying so for `UNKNOWN_SECONDS` cannot trace the block, as after any other refusal.
+    async def _fault(self, block: Block, way: Tracing, late: RailUnavailable) -> str:
+        """What is wrong with a block's traces, in the words by which it is remembered.
+
+        Some nodes never trace some types of transactions: a chain's own, such as bor's state-sync (0x7f).
         """
-        if refusal.meaning is not Meaning.UNKNOWN:
+        if not isinstance(late, PartlyTraced):
+            return f"{NOT_WHOLE} {way.value}"
+        full = await self.with_transactions(block)
+        traced = {frame.transaction_hash for frame in late.frames}
+        return " ".join([TYPES, *sorted({tx.type or "" for tx in full.transactions if tx.hash not in traced})])
+
+    def _wait_for(self, block: Block, fault: str, late: RailUnavailable) -> None:
+        """Raise ``late`` until the block had its time; then return, and what is there has to do.
+
+        The node may not have indexed the block yet, or behind a balancer another node answered: taking its word for it
+        would leave ether untold (E2, E19, E20). A node that goes on saying so cannot trace the block (`PATIENCE`).
+        """
+        in_vain = self.ways.in_vain.get(fault, 0)
+        seconds = PATIENCE if fault.startswith(TYPES) else PATIENCE + LAGGING
+        if in_vain >= len(seconds):
             return
-        known, since = self._unknown
+        known, since = self._unsettled
         if known != block.hash:
             since = time.monotonic()
-            self._unknown = block.hash, since
-        if time.monotonic() - since < UNKNOWN_SECONDS:
-            raise NotYet(f"block {_height(block)} {block.hash}: {refusal}") from refusal
+            self._unsettled = block.hash, since
+        if time.monotonic() - since < seconds[in_vain]:
+            raise late
+        self.ways.in_vain[fault] = in_vain + 1
 
     def _ways(self, given: Answer | None) -> list[Tracing]:
         """The dialects to try, in order: what has worked comes first, what is missing not at all."""
         known = [way for way, standing in self.standing.items() if standing is not Standing.MISSING]
         return sorted(known, key=lambda way: self.standing[way] is not Standing.WORKS)
 
-    def _missing(self) -> bool:
+    @property
+    def never_traces(self) -> bool:
+        """Whether the node has neither dialect."""
         return all(standing is Standing.MISSING for standing in self.standing.values())
 
     def _by_value(self, block: Block, why: str) -> Traced:
         """No frames: each transaction tells its own value, and the gap is kept for the operator."""
-        if not self._missing():
+        if not self.never_traces:
             height = _height(block)
             self.gap.add(height, height, why)
         return Traced((), frozenset(tx_ids(block)))
@@ -236,12 +282,16 @@ class Tracer:
                 return await read_frames(answer, block, way)
         raise NodeTimeout(f"block {_height(block)} {block.hash}: {late}") from late
 
-    async def _one_by_one(self, block: Block, why: str) -> Traced:
-        """Each transaction that can hold calls, by itself; those that cannot are told by their own values."""
+    async def _one_by_one(self, block: Block, why: str, known: Sequence[Trace] = ()) -> Traced:
+        """Each transaction that can hold calls, by itself; those that cannot are told by their own values.
+
+        ``known`` are frames that are there already, of whole transactions.
+        """
         full = await self.with_transactions(block)
-        frames: list[Trace] = []
-        done: set[str] = set()
-        wanted = [tx for tx in full.transactions if holds_calls(tx)]
+        frames = list(known)
+        done = {frame.transaction_hash or "" for frame in known}
+        wanted = [tx for tx in full.transactions if tx.hash not in done and holds_calls(tx)]
+        lacking = len(wanted)
         deadline = time.monotonic() + BLOCK_SECONDS
         for tx in wanted:
             if time.monotonic() > deadline:
@@ -249,17 +299,19 @@ class Tracer:
             try:
                 frames += await self._transaction(tx.hash, block)
                 done.add(tx.hash)
+                lacking -= 1
             except NodeRefused as refusal:
-                self._check_unknown(block, refusal)
+                if refusal.meaning is Meaning.UNKNOWN:
+                    self._wait_for(block, UNKNOWN, NotYet(f"block {_height(block)} {block.hash}: {refusal}"))
                 if refusal.meaning is Meaning.PASSING:
                     raise RailUnavailable(f"block {_height(block)} {block.hash}: {refusal}") from refusal
                 if refusal.meaning in (Meaning.MISSING, Meaning.STATELESS):
                     break
-            except NodeTimeout:
+            except (NodeTimeout, WrongShape):
                 continue
-        if len(done) < len(wanted):
+        if lacking:
             height = _height(block)
-            self.gap.add(height, height, f"{len(wanted) - len(done)} of its transactions; {why}")
+            self.gap.add(height, height, f"{lacking} of its transactions; {why}")
         return Traced(frames, frozenset(tx_ids(block)) - done)
 
     async def _transaction(self, tx_id: str, block: Block) -> list[Trace]:
@@ -270,7 +322,7 @@ class Tracer:
             answer = await self.rpc.call("debug_traceTransaction", tx_id, options, timeout=seconds)
             return await read_tree(answer, tx_id)
         answer = await self.rpc.call("trace_transaction", tx_id, timeout=seconds)
-        flat = await answer.read_each(traces.trace_items)
+        flat = traces.lower_case(await answer.read_each(traces.trace_items))
         if not flat or any(trace.transaction_hash != tx_id for trace in flat):
             raise NodeRefused(f"{self.rpc.name} trace_transaction: no frames of {tx_id}")
         if strangers := {trace.block_hash for trace in flat} - {None, block.hash}:
@@ -302,55 +354,6 @@ def same_block(header: Header, answer: Answer) -> FullBlock:
 def holds_calls(tx: Transaction) -> bool:
     """Whether anything can happen inside a transaction: not with the gas of a plain transfer."""
     try:
-        return tx.to is None or int(tx.gas, 16) > PLAIN_GAS
+        return tx.to is None or int(tx.gas or "", 16) > PLAIN_GAS
     except ValueError:
         return True
-
-
-async def read_frames(answer: Answer, block: Block, way: Tracing) -> list[Trace]:
-    """One block's frames, checked to be all. Raises `NodeRefused`, `RailUnavailable`, `BlockGone`."""
-    if way is Tracing.FLAT:
-        frames = await answer.read_each(traces.trace_items)
-    else:
-        with refused_if_large():
-            frames = await off_loop(answer.size, lambda: _trees(answer, tx_ids(block)))
-    check_traces(block, frames)
-    return frames
-
-
-async def read_tree(answer: Answer, tx_id: str) -> list[Trace]:
-    """One transaction's frames by callTracer. Raises `NodeRefused` where there are none."""
-
-    def read() -> list[Trace]:
-        raw, folded, what = answer.read_deep()
-        root, more = unfold_if_deep(raw, lambda text: decode(text, traces.frame_decoder, what), what)
-        if root is None:
-            raise NodeRefused(f"{what}: no frames of {tx_id}")
-        return traces.flatten([(tx_id, root)], (more or folded).pieces, what)
-
-    with refused_if_large():
-        return await off_loop(answer.size, read)
-
-
-def _trees(answer: Answer, ids: Sequence[str]) -> list[Trace]:
-    """A block's trees as flat frames. Raises `NodeRefused` if one transaction of it could not be traced."""
-    raw, folded, what = answer.read_deep()
-    items, more = unfold_if_deep(raw, lambda text: _items(text, what), what)
-    roots: list[tuple[str, CallFrame]] = []
-    for place, item in enumerate(items):
-        tx_id = item.tx_hash or (ids[place] if place < len(ids) else "")
-        if item.result is None:
-            raise NodeRefused(f"{what}: transaction {printable(tx_id, 80)} could not be traced: {_said(item.error)}")
-        roots.append((tx_id, item.result))
-    return traces.flatten(roots, (more or folded).pieces, what)
-
-
-def _items(raw: bytes | msgspec.Raw, what: str) -> list[traces.TracedTransaction]:
-    if len(raw) < LARGE:
-        return decode(raw, traces.call_items.many, what)
-    return decode_each(raw, traces.call_items.one, what)
-
-
-def _said(error: object) -> str:
-    """What a node says of one transaction that it could not trace: a text, or an error of JSON-RPC."""
-    return printable(error.get("message", "") if isinstance(error, dict) else error)

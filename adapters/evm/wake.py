@@ -21,11 +21,11 @@ SILENCE_SECONDS = 1.5
 
 
 class _Head(msgspec.Struct):
-    number: str
+    number: str | None = None
 
 
 class _Params(msgspec.Struct):
-    result: _Head
+    result: _Head | None = None
 
 
 class _Message(msgspec.Struct):
@@ -85,5 +85,8 @@ class NewHeads:
                 continue
             suspected = False
             if message.params is not None:
-                seen = read_quantity(message.params.result.number, f"{self._name}: a pushed head")
+                head = message.params.result
+                # What a push leaves out is asked for: it is a hint and no more.
+                seen = read_quantity(head.number, f"{self._name}: a pushed head") if head and head.number else -1
+                seen = seen if seen >= 0 else await self._height()
             bell.heard()

@@ -11,7 +11,15 @@ from typing import Generic, TypeVar
 import msgspec
 
 from indexer.rail import BlockRef, RailUnavailable
-from indexer.rail.decoding import AHEAD, AnswerTooLarge, decode, printable, read_hex, read_quantity, read_time
+from indexer.rail.decoding import (
+    AHEAD,
+    AnswerTooLarge,
+    decode,
+    printable,
+    read_hex,
+    read_quantity,
+    read_time,
+)
 
 _BLOOM = re.compile(r"0x[0-9a-fA-F]{1,512}")
 NO_BLOOM = "0x" + "0" * 512
@@ -29,15 +37,18 @@ class Header(msgspec.Struct, rename="camel", gc=False):
 
 
 class Transaction(msgspec.Struct, rename="camel", gc=False):
-    """A transaction of any type: only what moves value. Unknown types (OP 0x7e, Arbitrum 0x64 ...) decode as well."""
+    """A transaction of any type: only what moves value. Unknown types (OP 0x7e, Arbitrum 0x64 ...) decode as well.
+
+    What a chain's own transactions lack, some clients leave out and others give as null.
+    """
 
     hash: str
-    sender: str = msgspec.field(name="from")
+    sender: str | None = msgspec.field(name="from", default=None)
     to: str | None = None
-    value: str = "0x0"
-    nonce: str = "0x0"
-    gas: str = ""
-    type: str = "0x0"
+    value: str | None = None
+    nonce: str | None = None
+    gas: str | None = None
+    type: str | None = None
 
 
 class FullBlock(msgspec.Struct, rename="camel", gc=False):
@@ -56,13 +67,13 @@ class Log(msgspec.Struct, rename="camel", gc=False):
 
     address: str
     topics: list[str]
-    data: str
+    data: str | None
     block_hash: str
-    block_number: str
+    block_number: str | None
     transaction_hash: str
     transaction_index: str
     log_index: str
-    removed: bool = False
+    removed: bool | None = False
 
 
 class Receipt(msgspec.Struct, rename="camel", gc=False):
@@ -70,8 +81,9 @@ class Receipt(msgspec.Struct, rename="camel", gc=False):
 
     transaction_hash: str
     block_hash: str
-    logs: list[Log]
+    logs: list[Log] | None = None
     status: str | None = None
+    transaction_index: str | None = None
 
 
 T = TypeVar("T")
@@ -83,6 +95,7 @@ class Items(Generic[T]):
     def __init__(self, item: type[T]) -> None:
         self.one: msgspec.json.Decoder[T] = msgspec.json.Decoder(item)
         self.many: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(list[item])  # type: ignore[valid-type]
+        self.maybe: msgspec.json.Decoder[list[T] | None] = msgspec.json.Decoder(list[item] | None)  # type: ignore[valid-type]
 
 
 header_decoder: "msgspec.json.Decoder[Header | None]" = msgspec.json.Decoder(Header | None)
@@ -93,6 +106,8 @@ receipt_decoder: "msgspec.json.Decoder[Receipt | None]" = msgspec.json.Decoder(R
 text_decoder: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(str)
 
 
+ZERO = (None, "", "0x", "0x0")
+"""How clients write that nothing is moved."""
 FULL_BLOOM = "0x" + "f" * 512
 """Filecoin gives each block with messages this one: it denies nothing, and so proves nothing."""
 
@@ -127,6 +142,11 @@ def decode_block(raw: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[B | No
     if block is not None:
         block.hash = read_hex(block.hash, 32, f"{what}: block hash")
         block.parent_hash = read_hex(block.parent_hash, 32, f"{what}: parent hash")
+        if isinstance(block, Header):
+            block.transactions = [tx_id.lower() for tx_id in block.transactions]
+        else:
+            for tx in block.transactions:
+                tx.hash = tx.hash.lower()
         if not _BLOOM.fullmatch(block.logs_bloom):
             raise RailUnavailable(f"block {block.hash} cannot be decoded: its logsBloom is no hex")
     return block
@@ -149,3 +169,12 @@ def block_ref(block: Header | FullBlock, ahead: timedelta = AHEAD) -> BlockRef:
 def has_bloom(block: Header | FullBlock) -> bool:
     """Whether the block's bloom says anything. Some chains keep none, and some set every bit."""
     return block.logs_bloom not in (NO_BLOOM, FULL_BLOOM)
+
+
+def lower_case(logs: list[Log]) -> list[Log]:
+    """Bring the names in logs into lower case, if their client writes them otherwise: it does so in all or in none."""
+    if logs and logs[0].block_hash != logs[0].block_hash.lower():
+        for log in logs:
+            log.block_hash, log.transaction_hash = log.block_hash.lower(), log.transaction_hash.lower()
+            log.topics = [topic.lower() for topic in log.topics]
+    return logs

@@ -38,6 +38,9 @@ LISTED = {**BARE, "transactionDetails": "signatures"}
 REMEMBERED = 256
 """Headers that are kept by hash: more than there are blocks between confirmed and finalized."""
 
+TIMELESS_MOST = 8
+"""Blocks in a row whose time a node may have lost, before it counts as one that knows no times."""
+
 GAPS = (64, 4_096, 400_000)
 """Slots to look back through for the nearest block, one after the other; a node answers for 500,000 at once."""
 
@@ -133,17 +136,17 @@ class Source:
     async def header(self, slot: int) -> tuple[BlockRef, Header]:
         """The block of this slot without its content. Raises `NoBlock`, and `NotKept` if it was pruned."""
         header = await self._ask(wire.header_decoder, slot, BARE)
-        return self._remember(block_ref(slot, header)), header
+        return await self._ref(slot, header), header
 
     async def signatures(self, slot: int) -> tuple[BlockRef, Listed]:
         """The block of this slot with the names of its transactions, in order. Raises as `header`."""
         listed = await self._ask(wire.listed_decoder, slot, LISTED)
-        return self._remember(block_ref(slot, listed)), listed
+        return await self._ref(slot, listed), listed
 
     async def block(self, slot: int) -> tuple[BlockRef, Block]:
         """The block of this slot. Raises as `header`, and `RailFault` if it cannot be decoded."""
         block = await self._ask(wire.block_decoder, slot, WHOLE)
-        return self._remember(block_ref(slot, block)), block
+        return await self._ref(slot, block), block
 
     async def transfers(self, slot_block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
         """What a block brought to the watched, with the owners that an old one does not name. Raises `RailFault`."""
@@ -224,6 +227,8 @@ class Source:
         for _ in range(OTHERS if slot <= self._told else 0):
             try:
                 return await self._rpc.call(decoder, "getBlock", slot, options)
+            except Nothing:
+                continue
             except Refused as refused:
                 if refused.code not in MISSING:
                     raise
@@ -249,6 +254,17 @@ class Source:
             first,
         )
 
+    async def _ref(self, slot: int, block: Header) -> BlockRef:
+        """The block's name, place and time. A node may have lost the time of a block, and for good: then it is that of
+        the nearest block below that has one, a moment before. Raises `RailUnavailable` where none has."""
+        below = block
+        for _ in range(TIMELESS_MOST):
+            if below.block_time is not None or below.parent_slot >= slot:
+                break
+            below = await self._ask(wire.header_decoder, below.parent_slot, BARE)
+        block.block_time = below.block_time
+        return self._remember(block_ref(slot, block))
+
     def _remember(self, ref: BlockRef) -> BlockRef:
         self._headers[ref.hash] = ref
         while len(self._headers) > REMEMBERED:
@@ -260,6 +276,7 @@ def _name_of(raw: bytes) -> str | None:
     """The hash of what is a block and yet cannot be read; None if it is no block at all, or one without a hash."""
     try:
         reply = decode(raw, _named, "a block", VALUES_MOST)
-        return None if reply.result is None else read_text(reply.result.blockhash, wire.HASH_MOST, "a block")
+        named = reply.result if isinstance(reply.result, wire.Named) else None
+        return None if named is None else read_text(named.blockhash, wire.HASH_MOST, "a block")
     except RailUnavailable:
         return None

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from indexer.allocator import give_large_blocks_back
 from indexer.config import Config, RailConfig
 from indexer.core.model import Patience
 from indexer.daemon.alarms import Alarms
@@ -94,6 +95,7 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
     """
     log = structlog.get_logger()
     gc.set_threshold(*RARELY)
+    give_large_blocks_back()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -81,6 +81,10 @@ class AnswerTooLarge(RailUnavailable):
     """The answer is larger than the caller's cap. Asking for less may help."""
 
 
+class WrongShape(RailUnavailable):
+    """The answer is not of the form that its method gives. Asking in another way may help."""
+
+
 class TooMany(AnswerTooLarge):
     """The answer has more values than its decoder may build. Asking for less may help."""
 
@@ -133,7 +137,7 @@ def _inflater(coding: str, what: str) -> Callable[[bytes], Iterator[bytes]] | No
 
 
 def decode(raw: bytes | msgspec.Raw, decoder: Decodes[T], what: str, most: int = VALUES_AT_ONCE) -> T:
-    """Return the decoded value. Raises `RailUnavailable` for another shape, `TooDeep` for too many levels.
+    """Return the decoded value. Raises `WrongShape` for another shape, `TooDeep` for too many levels.
 
     Raises `TooMany` for more than ``most`` values, which only who leaves the inner ones undecoded may set higher.
     """
@@ -143,7 +147,7 @@ def decode(raw: bytes | msgspec.Raw, decoder: Decodes[T], what: str, most: int =
         return decoder.decode(raw)
     except ValueError as error:
         # msgspec's own DecodeError, and UnicodeDecodeError for bytes that are no UTF-8.
-        raise RailUnavailable(f"{what}: an answer of the wrong shape: {printable(error)}") from error
+        raise WrongShape(f"{what}: an answer of the wrong shape: {printable(error)}") from error
     except RecursionError as error:
         raise TooDeep(f"{what}: the answer has too many levels of nesting") from error
 

@@ -11,13 +11,31 @@ import pytest
 from aiohttp import web
 
 from adapters.evm.node import EvmNode
-from adapters.evm.refusal import Meaning, meaning_of, read_error
+from adapters.evm.refusal import Meaning, NodeRefused, meaning_of, read_error
 from adapters.evm.rpc import Rpc
+from adapters.evm.wire import text_decoder
 from indexer.rail import RailUnavailable
 from indexer.rail.pacing import Batching, Pace, Paused, retry_after
 
 WORDS = {
     Meaning.MISSING: [
+        (-32004, "method debug_traceBlockByHash does not support"),
+        (-32000, "the method is not included in your current plan"),
+        (-32053, "API key is not allowed to access method"),
+        (
+            -32002,
+            "Archive, Debug and Trace requests are not available on your current plan. See https://docs.example/limits",
+        ),
+        (-32000, "debug_traceBlockByHash is only available on paid plans"),
+        (-32603, "not yet implemented"),
+        (-32000, "this request method is not supported"),
+        (-32000, "invalid method: trace_block"),
+        (-32015, "Method disabled: method trace_block is blocked"),
+        (
+            -32600,
+            "Unsupported method: debug_traceBlockByHash. See available methods at https://docs.example/rate-limits",
+        ),
+        (-32600, "trace_block is not supported by your plan"),
         (-32601, "the method trace_block does not exist/is not available"),
         (-32601, "Method not found"),
         (-32604, "Method not enabled"),
@@ -28,6 +46,18 @@ WORDS = {
         (-32000, "tracer not found"),
     ],
     Meaning.PASSING: [
+        (-32005, "project ID request rate exceeded"),
+        (-32003, "daily request limit reached - upgrade your account to continue"),
+        (-32000, "Monthly capacity limit exceeded. Visit https://dashboard.example to upgrade your scaling policy."),
+        (-32005, "ran out of cu"),
+        (-32005, "You've exceeded the RPS limit available on the current plan."),
+        (-32090, "Too many requests, reason: call rate limit exhausted, retry in 10s"),
+        (-32005, "limit"),
+        (-32000, "the node is under too much load"),
+        (12, "Can't route your request to suitable provider, if you specified certain providers revise the list"),
+        (19, "Temporary internal error. Please retry, trace-id: 1"),
+        (-32000, "You have reached the free tier limit"),
+        (-32008, "Initial sync is still in progress"),
         (-32005, "limit exceeded"),
         (-32005, "daily request count exceeded, request rate limited"),
         (429, "Your app has exceeded its compute units per second capacity."),
@@ -37,6 +67,16 @@ WORDS = {
         (-32007, "50/second request limit reached - reduce calls per second or upgrade your account's rate limit"),
     ],
     Meaning.STATELESS: [
+        (-32000, "no state found for block number 5"),
+        (-32000, "historical state 5f4b is not available"),
+        (
+            -32000,
+            "requested block is too old, block must be within 100000 blocks of the head block number (currently 5)",
+        ),
+        (4444, "pruned history unavailable: requested 5, earliest available 100"),
+        (-32000, "Block with such an ID is pruned; the first retained block is 5"),
+        (-32000, "old data not available due to pruning"),
+        (-32000, "Archive requests require a paid plan"),
         (-32000, "historical state not available in path scheme yet"),
         (-32000, "required historical state unavailable (reexec=128)"),
         (-32000, "missing trie node 5f4b (path 0a) state 0x5f4b is not available"),
@@ -47,11 +87,47 @@ WORDS = {
         (-32602, "distance to target block exceeds maximum proof window"),
     ],
     Meaning.LARGE: [
+        (
+            -32602,
+            "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range and no "
+            "limit on the response size, or request any block range with a cap of 10K logs in the response. "
+            "Based on your parameters and the response size limit, this block range should work: [0x0, 0x133]",
+        ),
+        (-32000, "response size should not greater than 10485760 bytes"),
+        (-32000, "backend response too large"),
         (-32003, "response too large"),
         (-32008, "Response is too big: Exceeded max limit of 26214400"),
         (-32000, "response size exceeded the limit of 25 MB"),
     ],
     Meaning.OTHER: [
+        (-32005, "query returned more than 10000 results. Try with this block range [0x1, 0x2]."),
+        (-32600, "block range is too wide"),
+        (-32000, "exceed maximum block range: 5000"),
+        (35, "ranges over 10000 blocks are not supported on freetier"),
+        (-32614, "eth_getLogs is limited to a 10,000 range"),
+        (-32005, "Requested range exceeds maximum RPC range limit"),
+        (-32005, "Number of requests exceeds max batch size"),
+        (-32005, "batch size exceed limit 500"),
+        (-32600, "Batch requests are not available on the Free plan"),
+        (
+            -32600,
+            "Under the Free tier plan, you can make eth_getLogs requests with up to a 10 block range. Based on your "
+            "parameters, this block range should work: [0x0, 0x9]. Upgrade to PAYG for expanded block range.",
+        ),
+        (-32000, "requested too many blocks from 0 to 5000, maximum is set to 2048"),
+        (-32602, "query exceeds max results 20000, retry with the range 1-2"),
+        (-32047, "Invalid eth_getLogs request. 'fromBlock'-'toBlock' range too large. Max range: 800"),
+        (
+            -32602,
+            "Block range limit exceeded. See more details at https://docs.example/docs/limits#rate-limits-and-archive",
+        ),
+        (-32000, "Query timeout exceeded. Consider reducing your block range."),
+        (-32602, "exceed max addresses or topics per search position"),
+        (-32002, "request timed out"),
+        (-32000, "maximum [from, to] blocks distance: 10000"),
+        (-32000, "please specify less number of addresses"),
+        (-32602, "invalid block range params"),
+        (-32000, "unknown block range"),
         (-32005, "query returned more than 10000 results"),
         (-32602, "query exceeds max block range 10"),
         (-32600, "batch too large"),
@@ -61,6 +137,18 @@ WORDS = {
         (-32000, "execution timeout"),
     ],
     Meaning.UNKNOWN: [
+        (-32001, "One of the blocks specified in filter (fromBlock, toBlock or blockHash) cannot be found."),
+        (-32000, "cannot query unfinalized data"),
+        (-32000, "requested block 7 after last accepted block 5"),
+        (-32000, "request beyond head block: requested 7, head 5"),
+        (-32000, "header for hash not found"),
+        (-32000, "hash is not currently canonical"),
+        (-32000, "Block with such an ID doesn't exist yet"),
+        (-39001, "Unknown block"),
+        (-32000, "state at block #7 is not available, block has not been executed yet (latest executed: #5)"),
+        (-32000, "receipts not found"),
+        (12, "requested a future epoch (beyond 'latest')"),
+        (-32000, "requested height 7 is not yet available; safe latest is 5"),
         (-32000, "header not found"),
         (-32000, "unknown block"),
         (-32000, "transaction not found"),
@@ -83,7 +171,17 @@ def test_what_a_refusal_means(code: int, words: str, meaning: Meaning) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", ['"no"', "7", "[]", '{"code":"x"}', '{"message":null}', "[" * 3000, '{"message":"a\\u0000\\u001b[31m"}']
+    "raw",
+    [
+        '"no"',
+        "7",
+        "[]",
+        '{"code":"-32000","message":7,"data":[]}',
+        '{"code":"x"}',
+        '{"message":null}',
+        "[" * 3000,
+        '{"message":"a\\u0000\\u001b[31m"}',
+    ],
 )
 def test_an_error_of_any_shape_is_a_refusal_in_plain_words(raw: str) -> None:
     assert str(read_error(raw.encode(), "node method")).isprintable()
@@ -207,6 +305,45 @@ async def test_a_gateway_that_says_no_is_quoted(status: int, body: str, words: s
         with pytest.raises(RailUnavailable, match=words):
             await rpc.batch([("eth_chainId", ()), ("eth_blockNumber", ())])
         assert len(asked) == 1
+
+
+async def test_a_gateways_own_words_are_no_answer() -> None:
+    """With status 200: null would say that the block does not exist."""
+    for body, meaning in (
+        ('{"message":"API rate limit exceeded"}', Meaning.PASSING),
+        ('{"detail":"plan expired"}', Meaning.OTHER),
+        ('{"jsonrpc":"2.0","id":null}', Meaning.OTHER),
+    ):
+        async with endpoint(200, body, {}) as (rpc, _):
+            for calls in ([("eth_chainId", ())], [("eth_chainId", ()), ("eth_blockNumber", ())]):
+                rpc.endpoint.pace = Pace()
+                with pytest.raises(NodeRefused, match=r"rate limit|plan expired|node") as caught:
+                    await rpc.batch(calls)
+                assert caught.value.meaning is meaning
+
+
+async def test_a_number_that_comes_back_as_text_is_the_same_number() -> None:
+    body = '[{"jsonrpc":"2.0","id":"1","result":"0x2"},{"jsonrpc":"2.0","id":"0","result":"0x1"}]'
+    async with endpoint(200, body, {}) as (rpc, _):
+        answers = await rpc.batch([("eth_chainId", ()), ("eth_blockNumber", ())])
+        assert [answer.read(text_decoder) for answer in answers] == ["0x1", "0x2"]
+
+
+async def test_every_call_may_carry_the_refusal_of_its_batch() -> None:
+    error = {"code": -32600, "message": "batch too large, at most 1 call"}
+    body = json.dumps([{"jsonrpc": "2.0", "id": number, "error": error} for number in range(2)])
+    async with endpoint(200, body, {}) as (rpc, asked):
+        with pytest.raises(RailUnavailable):
+            await rpc.batch([("eth_chainId", ()), ("eth_blockNumber", ())])
+        assert rpc.endpoint.batching.size() == 1
+        assert len(asked) == 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_an_address_that_sends_on_is_said_to(status: int) -> None:
+    async with endpoint(status, "<html>", {"Location": "https://node.example/key"}) as (rpc, _):
+        with pytest.raises(RailUnavailable, match=f"HTTP {status}: it sends on to another address; configure that one"):
+            await rpc.call("eth_chainId")
 
 
 async def test_waiting_for_a_turn_ends_when_it_is_cancelled() -> None:

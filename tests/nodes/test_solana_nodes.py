@@ -220,3 +220,34 @@ def test_the_forms_of_a_block_are_told_apart() -> None:
     block = block_decoder.decode(raw).result
     assert isinstance(block, Block)
     assert block.blockhash == block_hash(3)
+
+
+@pytest.mark.parametrize("behind", ["null for a while", "null for ever", "a node that is behind"])
+async def test_a_transaction_that_the_index_names_and_nobody_tells_is_read_in_its_block(behind: str) -> None:
+    """S15: `getTransaction` cannot be told what its node must have seen, and one that is behind answers null."""
+    paid = {slot: (SHOP, slot) for slot in range(5, 33, 3)}
+    fresh, stale = Backend(35, paid=paid), Backend(35, paid=paid)
+    async with SolanaEndpoint([fresh, stale] if behind == "a node that is behind" else [fresh]) as endpoint:
+        rail = await opened(endpoint)
+        span = Span(await rail.block_at(0), (await rail.heads()).latest, sparse=True)
+        nulls = iter([None, None, None] if behind == "null for a while" else [None] * 1_000)
+
+        def getTransaction(signature: str, options: Any) -> Any:
+            return next(nulls, Backend.getTransaction(fresh, signature, options))
+
+        (stale if behind == "a node that is behind" else fresh).methods["getTransaction"] = getTransaction
+        scanned = await rail.scan(span, WATCHES)
+        assert (scanned.route, [each.amount for each in scanned.transfers]) == ("index", sorted(paid))
+        await rail.__aexit__(None, None, None)
+
+
+async def test_a_block_that_is_null_at_first_is_asked_for_again() -> None:
+    """S11, S15: as one that the node has not yet, in whatever way it says so."""
+    backend = Backend(35, paid={33: (SHOP, 5)})
+    async with SolanaEndpoint([backend]) as endpoint:
+        rail = await opened(endpoint)
+        span = Span(await rail.block_at(30), (await rail.heads()).latest)
+        nulls = iter([None] * 4)
+        backend.methods["getBlock"] = lambda *params: next(nulls, Backend.getBlock(backend, *params))
+        assert [each.amount for each in (await rail.scan(span, WATCHES)).transfers] == [5]
+        await rail.__aexit__(None, None, None)

@@ -6,8 +6,12 @@ answer or a command, and ends with it, is named here.
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from indexer.daemon.isolation import ASIDE_MOST, Aside
 
@@ -133,3 +137,35 @@ def test_what_is_set_aside_is_not_remembered_without_end() -> None:
     assert 0 not in aside.waiting
     assert ASIDE_MOST + 499 in aside.waiting
     assert aside.put(ASIDE_MOST) > aside.put(0), "what was forgotten begins anew"
+
+
+HOLDING = """
+
+from indexer.allocator import give_large_blocks_back
+from tests.fuzz.nodes.monitor import resident_mib
+import sys
+if sys.argv[1] == "told" and not give_large_blocks_back():
+    print("none"); raise SystemExit
+bytearray(24 << 20)  # from here on glibc would take blocks of up to this size out of its heap
+kept, before = [], resident_mib()
+for _ in range(8):
+    large = bytearray(4 << 20)
+    kept.append(bytearray(100_000))  # what is in use between them
+    for at in range(0, len(large), 4096):
+        large[at] = 1
+    kept.append(large)
+kept = [each for each in kept if len(each) == 100_000]
+print(resident_mib() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator of Linux' C library is meant")
+def test_what_large_answers_took_goes_back_to_the_system() -> None:
+    def grown(how: str) -> str:
+        command = [sys.executable, "-c", HOLDING, how]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    told = grown("told")
+    if told == "none":
+        pytest.skip("there is no glibc here")
+    assert float(told) < 8, "32 MiB were given back"

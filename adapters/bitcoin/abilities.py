@@ -12,6 +12,7 @@ from adapters.bitcoin.methods import METHODS
 from adapters.bitcoin.params import Chain
 from adapters.bitcoin.rpc import NOT_FOUND, NodeRefused, Rpc
 from indexer.rail import RailUnavailable
+from indexer.rail.refusals import LOCKED_OUT
 from indexer.rail.served import Served
 
 NO_SUCH_TX = "0" * 63 + "1"
@@ -34,6 +35,11 @@ class Abilities:
     mempool_info: bool = True
     rest: bool = False
 
+    @property
+    def listed(self) -> int | bool:
+        """How `getblock` is asked for a block's size and ids, in the same way as for its bytes."""
+        return True if self.raw is False else 1
+
 
 @dataclass(slots=True)
 class Asked:
@@ -49,7 +55,7 @@ class Asked:
         """
         if method not in self.served.said:
             refusal = (await self.rpc.call(method, *params)).refusal
-            if refusal is not None and refusal.passes:
+            if refusal is not None and refusal.passes and not self._is_its_own(refusal):
                 raise refusal
             self.note(method, None if refusal is None or refusal.code in understood else refusal)
         return self.served.serves(method)
@@ -61,6 +67,19 @@ class Asked:
         except RailUnavailable as passing:
             self.served.note(method, None, str(passing))
             return True
+
+    async def surely_serves(self, method: str, *params: object) -> bool:
+        """Do as `serves` where nothing is lost without it: what passes is a no until the node is entered again."""
+        try:
+            return await self.serves(method, *params)
+        except NodeRefused as passing:
+            self.served.note(method, None, str(passing))
+            return False
+
+    def _is_its_own(self, refusal: NodeRefused) -> bool:
+        """Whether the refusal is about this method: a status by which an endpoint locks us out, when it has answered
+        others (HAZARDS B20)."""
+        return refusal.code in LOCKED_OUT and any(served for served, _ in self.served.said.values())
 
     def note(self, method: str, refusal: NodeRefused | None) -> None:
         """Keep what the node said."""
@@ -74,15 +93,14 @@ async def find_abilities(asked: Asked, chain: Chain, rest: bool | None, mempool:
     """
     genesis = chain.landmarks[0][1]
     await asked.serves("getblockheader", genesis, False)
+    # With an argument that no client takes: the list of what waits may itself have megabytes.
+    lists = mempool and await asked.might_serve("getrawmempool", {})
     abilities = Abilities(
         raw=await _how_raw(asked, genesis),
-        filters=await asked.serves("getblockfilter", genesis),
-        bodies=mempool and await asked.serves("getrawtransaction", NO_SUCH_TX),
+        filters=await asked.surely_serves("getblockfilter", genesis),
+        bodies=mempool and await asked.serves("getrawtransaction", NO_SUCH_TX) and lists,
         mempool_info=mempool and await asked.serves("getmempoolinfo"),
     )
-    if mempool:
-        # With an argument that no client takes: the list itself may have megabytes.
-        await asked.might_serve("getrawmempool", {})
     if zmq:
         await asked.might_serve("getzmqnotifications")
         await asked.might_serve("getbestblockhash")
@@ -99,13 +117,13 @@ async def _how_raw(asked: Asked, genesis: str) -> int | bool:
     """How a block's bytes are asked for. A pruned block is a refusal of the block, not of the question."""
     rpc = asked.rpc
     number = (await rpc.call("getblock", genesis, 0)).refusal
-    if number is None or "prune" in number.message.lower():
+    if number is None or number.lacks_content:
         asked.note("getblock", None)
         return 0
     if number.passes:
         raise number
     truth = (await rpc.call("getblock", genesis, False)).refusal
-    asked.note("getblock", None if truth is None or "prune" in truth.message.lower() else truth)
+    asked.note("getblock", None if truth is None or truth.lacks_content else truth)
     return False
 
 

@@ -1,6 +1,7 @@
 """Asks a node for headers and blocks, and hands on only what is proven: by hash, by parent, by every byte read."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -9,7 +10,7 @@ from adapters.bitcoin.abilities import Abilities
 from adapters.bitcoin.block import Block, read_block
 from adapters.bitcoin.params import Chain
 from adapters.bitcoin.peers import Peers
-from adapters.bitcoin.rpc import MISC, NOT_FOUND, OUT_OF_RANGE, Answer, Call, Hash, Height, Rpc, hash_decoder
+from adapters.bitcoin.rpc import NOT_FOUND, OUT_OF_RANGE, Answer, Call, Hash, Height, Rpc, hash_decoder
 from adapters.bitcoin.wire import parse_header
 from indexer.rail import BlockGone, BlockRef, Heads, NotKept, RailFault, RailUnavailable
 from indexer.rail.again import ask_again
@@ -17,6 +18,9 @@ from indexer.rail.decoding import off_loop, printable, read_time
 
 ON_THEIR_WAY = 2
 """Blocks whose headers are known and that the node has yet to fetch, as whenever a block has just been found."""
+
+TIP_AGE_MOST = timedelta(days=1)
+"""The age of a newest block from which on Core calls itself in initial block download (validation.h, max tip age)."""
 
 BLOCK_FACTOR = 2
 """A block's bytes take twice the time of JSON's to read, so that one of 2 MiB is read beside the loop."""
@@ -32,7 +36,8 @@ class ChainInfo(msgspec.Struct):
     blocks: Height
     headers: Height
     bestblockhash: Hash
-    initialblockdownload: bool
+    initialblockdownload: bool | None = None
+    """None from a client that does not tell: then the age of its newest block does, as Core itself decides."""
     pruned: bool = False
     pruneheight: Height | None = None
 
@@ -87,6 +92,10 @@ class Source:
             newest = self._newest = _ref(await self._header(info.bestblockhash))
         if newest.height != info.blocks:
             raise RailUnavailable(f"{self._name}: block {newest.hash} is at {newest.height}, not at {info.blocks}")
+        if info.initialblockdownload is None and datetime.now(UTC) - newest.time > TIP_AGE_MOST:
+            raise RailUnavailable(
+                f"{self._name} is catching up: its newest block is of {newest.time:%Y-%m-%d %H:%M} UTC"
+            )
         self._told = max(self._told, newest.height)
         return Heads(newest)
 
@@ -149,7 +158,7 @@ class Source:
         try:
             return await off_loop(BLOCK_FACTOR * len(raw), lambda: read_block(raw, self._chain, block_hash))
         except ValueError as error:
-            size = (await self._rpc.call("getblock", block_hash, 1)).read(_block_info).size
+            size = (await self._rpc.call("getblock", block_hash, self.abilities.listed)).read(_block_info).size
             if size != len(raw):
                 raise RailUnavailable(f"{self._name}: {len(raw)} of the {size} bytes of block {block_hash}") from error
             raise RailFault(f"block {block_hash} of {self._chain.name} cannot be decoded: {error}") from error
@@ -163,19 +172,40 @@ class Source:
         return await self._bytes(answer, block_hash)
 
     async def _bytes(self, answer: Answer, block_hash: str) -> bytes:
-        """Raises `NotKept` for a pruned block that no peer gives (HAZARDS B16)."""
-        if not _is_pruned(answer):
+        """Raises `NotKept` for a block without its bytes that no peer gives (HAZARDS B16)."""
+        if not _lacks_content(answer):
             return await answer.read_hex_beside()
-        if await self._peers.fetch(block_hash):
+        if await self._peers.fetch(block_hash, self.abilities.listed):
             answer = await self._rpc.call("getblock", block_hash, self.abilities.raw)
-            if not _is_pruned(answer):
+            if not _lacks_content(answer):
                 return await answer.read_hex_beside()
-        info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
+        first = await self._first_kept(block_hash)
+        lacks = "has pruned" if "prune" in str(answer.refusal) else "has not the bytes of"
         raise NotKept(
-            f"{self._name} has pruned block {block_hash}; it keeps blocks from height {info.pruneheight} on. Give "
-            "the rail a node that has it: nothing is skipped",
-            info.pruneheight,
+            f"{self._name} {lacks} block {block_hash}; it keeps blocks from height "
+            f"{first} on. Give the rail a node that has it: nothing is skipped",
+            first,
         )
+
+    async def _first_kept(self, block_hash: str) -> int:
+        """The lowest height above a block that is not there from which on the node has all blocks.
+
+        A node that prunes tells it. One that began from an assumed UTXO snapshot does not, and fills up the blocks
+        below it from the first one on: so what it has not is one stretch, whose end is searched for by halves.
+        """
+        info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
+        if info.pruneheight is not None:
+            return info.pruneheight
+        missing = (await self._header(block_hash)).height
+        there = max(missing + 1, info.blocks)
+        while there - missing > 1:
+            middle = (missing + there) // 2
+            (middle_hash,) = await self.hashes(middle, middle)
+            if _lacks_content(await self._rpc.call("getblock", middle_hash, self.abilities.listed)):
+                missing = middle
+            else:
+                there = middle
+        return there
 
     async def _known(self, calls: Sequence[Call], hashes: Sequence[str]) -> list[Answer]:
         """The answers to one call for each of these blocks. Raises `BlockGone` if the node does not know one."""
@@ -251,9 +281,9 @@ class Source:
             raise RailUnavailable(f"{self._name} is catching up: {info.blocks} of {info.headers} blocks")
 
 
-def _is_pruned(answer: Answer) -> bool:
+def _lacks_content(answer: Answer) -> bool:
     refusal = answer.refusal
-    return refusal is not None and refusal.code == MISC and "prune" in refusal.message.lower()
+    return refusal is not None and refusal.lacks_content
 
 
 def _ref(header: HeaderInfo) -> BlockRef:

@@ -31,11 +31,14 @@ class Peers:
         self._one_at_a_time = asyncio.Lock()
         self._able = True
 
-    async def fetch(self, block_hash: str) -> bool:
-        """Whether a peer has given the block to the node. Raises `RailUnavailable` when the node itself is away."""
+    async def fetch(self, block_hash: str, listed: int | bool) -> bool:
+        """Whether a peer has given the block to the node. Raises `RailUnavailable` when the node itself is away.
+
+        ``listed``: how the node is asked for a block's ids (`Abilities.listed`).
+        """
         async with self._one_at_a_time:
             for peer in await self._whole():
-                if await self._asked(block_hash, peer) and await self._came(block_hash):
+                if await self._asked(block_hash, peer) and await self._came(block_hash, listed):
                     return True
         return False
 
@@ -58,10 +61,10 @@ class Peers:
         # "Block already downloaded" is said of what came in the meantime.
         return "already" in refusal.message.lower()
 
-    async def _came(self, block_hash: str) -> bool:
-        """Wait for the block, a while. `getblock` with verbosity 1 costs less than the bytes and says as much."""
+    async def _came(self, block_hash: str, listed: int | bool) -> bool:
+        """Wait for the block, a while. `getblock` as a list of ids costs less than the bytes and says as much."""
         for _ in range(POLLS):
-            if (await self._rpc.call("getblock", block_hash, 1)).refusal is None:
+            if (await self._rpc.call("getblock", block_hash, listed)).refusal is None:
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return False

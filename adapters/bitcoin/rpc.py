@@ -6,9 +6,10 @@ call and ten times as long for eight at once, a busy node's words are no JSON, a
 
 import asyncio
 import base64
+import re
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
 import msgspec
 from bitcoinrpc import BitcoinRPC
@@ -28,6 +29,7 @@ from indexer.rail.decoding import (
 )
 from indexer.rail.http import NETWORK_ERRORS, http_session
 from indexer.rail.pacing import pace_of, pushed_back_by
+from indexer.rail.refusals import PASSING_STATUSES, Refusal, is_refusal, read_no_reply, read_refusal, will_pass
 from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
@@ -45,13 +47,19 @@ BATCH_MOST = 1_000
 CONTENT = frozenset({"getblock", "getrawtransaction", "getrawmempool", "getblockfilter", "getpeerinfo"})
 """Methods that answer with content, up to `ANSWER_MOST` bytes; all others with a few values (`SMALL_MOST`)."""
 
+HEADERS_MOST = 16 * 1024 * 1024
+"""Bytes of an answer with headers alone: a merge-mined one holds its parent's coinbase, which may have kilobytes."""
+
 UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
-REFUSING = (400, 403, 404, 405, 413, 415, 501)
-"""Statuses that say no to what was asked, and would again: a whitelist, a gateway, a cap. Others pass."""
 NOT_FOUND, OUT_OF_RANGE, MISC, WARMING_UP = -5, -8, -1, -28
 """Core's error codes (`rpc/protocol.h`): unknown block or transaction, unknown height, anything else, in warm-up."""
-PASSING = (WARMING_UP, -9, -10, -32005, -32029, -32603, TOO_MANY)
+PASSING = frozenset({WARMING_UP, -9, -10, -32005, -32029, -32603, TOO_MANY})
 """Codes of what will pass: warm-up, no peers yet, initial sync, limits of hosted endpoints, a full work queue."""
+NO_CONTENT = re.compile(r"prune|not fully downloaded|not found on disk|read block from disk", re.IGNORECASE)
+"""What is said of a block whose header is known and whose bytes are not there: pruned, below an assumed UTXO snapshot
+(Core 26), lost. Its code is -1, in heirs of Core 0.14 -32603, and in other clients whatever they like (HAZARDS B16)."""
+ITS_OWN = (NOT_FOUND, OUT_OF_RANGE, -3)
+"""Codes that only the node itself gives, for what was asked of it: whatever its words, they are about that."""
 
 
 class NodeRefused(RailUnavailable):
@@ -66,22 +74,18 @@ class NodeRefused(RailUnavailable):
         words = f"is still starting: {said}" if code == WARMING_UP else f"refused: {said} ({code})"
         super().__init__(f"{what} {words}")
         self.code, self.message = code, message
-        self.passes = code in PASSING
-
-
-class RpcError(msgspec.Struct):
-    """The ``error`` object of a reply."""
-
-    code: int = 0
-    message: str = ""
+        self.lacks_content = code != NOT_FOUND and NO_CONTENT.search(message[:200]) is not None
+        """It knows the block, and has not its bytes."""
+        its_own = code in ITS_OWN or self.lacks_content
+        self.passes = not its_own and will_pass(Refusal(code, message), PASSING)
 
 
 class Reply(msgspec.Struct):
-    """One reply, of any version of JSON-RPC. The result stays bytes until somebody knows its type."""
+    """One reply, of any version of JSON-RPC. What it holds stays bytes until somebody knows its type."""
 
     id: int | str | None = None
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    error: RpcError | None = None
+    result: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _one = msgspec.json.Decoder(Reply)
@@ -98,26 +102,35 @@ hash_decoder: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(Hash)
 class Answer:
     """What one call came back with; reading it is where an error of the node is raised."""
 
-    __slots__ = ("_reply", "_what")
+    __slots__ = ("_refused", "_result", "_what")
 
-    def __init__(self, what: str, reply: Reply) -> None:
-        self._what, self._reply = what, reply
+    def __init__(self, what: str, result: msgspec.Raw | None, refused: Refusal | None = None) -> None:
+        self._what = what
+        self._result = msgspec.Raw(b"null") if result is None else result
+        self._refused = refused
+
+    @classmethod
+    def of(cls, what: str, reply: Reply, raw: bytes = b"") -> Self:
+        """The answer that a reply is. One with neither a result nor an error is a no, in the words of ``raw``."""
+        refused = read_refusal(reply.error)
+        if refused is None and not len(reply.result):
+            refused = Refusal(0, read_no_reply(raw))
+        return cls(what, reply.result, refused)
 
     @property
     def refusal(self) -> NodeRefused | None:
         """The node's error, if it answered with one."""
-        error = self._reply.error
-        return None if error is None else NodeRefused(self._what, error.code, error.message)
+        return None if self._refused is None else NodeRefused(self._what, *self._refused)
 
     def read(self, decoder: Decodes[T]) -> T:
         """The typed result. Raises `NodeRefused` for an error, `RailUnavailable` for another shape."""
         if (refusal := self.refusal) is not None:
             raise refusal
-        return decode(self._reply.result, decoder, self._what)
+        return decode(self._result, decoder, self._what)
 
     async def read_beside(self, decoder: Decodes[T]) -> T:
         """The same, beside the loop where it is large."""
-        return await off_loop(len(self._reply.result), lambda: self.read(decoder))
+        return await off_loop(len(self._result), lambda: self.read(decoder))
 
     def read_hex(self) -> bytes:
         """The bytes that the result spells. Raises as `read`."""
@@ -128,7 +141,7 @@ class Answer:
 
     async def read_hex_beside(self) -> bytes:
         """The same, beside the loop where it is large. Raises as `read`."""
-        return await off_loop(len(self._reply.result), self.read_hex)
+        return await off_loop(len(self._result), self.read_hex)
 
 
 class BatchRefused(RailUnavailable):
@@ -176,9 +189,9 @@ class Rpc(BitcoinRPC):
         what = f"{self.name} {method}"
         most = ANSWER_MOST if method in CONTENT else SMALL_MOST
         status, raw = await self._post(what, msgspec.json.encode(self._request(method, params)), longer, most)
-        if status in REFUSING and not _is_json(raw):
-            return Answer(what, Reply(error=RpcError(status, _words_of(status, raw))))
-        return Answer(what, await decode_beside(raw, _one, what))
+        if is_refusal(status) and not _is_error(raw):
+            return Answer(what, None, Refusal(status, _words_of(status, raw)))
+        return Answer.of(what, await decode_beside(raw, _one, what), raw)
 
     async def batch(self, calls: Sequence[Call]) -> list[Answer]:
         """Many calls, in one request if the node takes so many; the answers in the order of ``calls``.
@@ -206,7 +219,7 @@ class Rpc(BitcoinRPC):
         """
         what = f"{self.name} rest/{path.partition('/')[0]}"
         status, kind, body = await self._exchange(what, "GET", f"{self.url}/rest/{path}", None, 0.0)
-        if status == TOO_MANY or (status >= 500 and status not in REFUSING):
+        if status == TOO_MANY or (status >= 500 and not is_refusal(status)):
             raise RailUnavailable(f"{what}: HTTP {status}{_words(kind, body)}")
         return body if status == 200 and kind.startswith("application/") else None
 
@@ -215,13 +228,13 @@ class Rpc(BitcoinRPC):
         requests = [self._request(method, params) for method, params in calls]
         what = f"{self.name} batch of {len(calls)} from {calls[0][0]}"
         content = any(method in CONTENT for method, _ in calls)
-        # A thousand headers have less than a mebibyte.
-        most = ANSWER_MOST if content else SMALL_MOST * 2
+        most = ANSWER_MOST if content else HEADERS_MOST
         status, raw = await self._post(what, msgspec.json.encode(requests), 0.0, most)
         if not raw.lstrip().startswith(b"["):
-            if status in REFUSING and not _is_json(raw):
-                raise BatchRefused(f"{what}: HTTP {status}")
-            refusal = Answer(what, await decode_beside(raw, _one, what)).refusal
+            if is_refusal(status) and not _is_error(raw):
+                whole = NodeRefused(what, status, _words_of(status, raw))
+                raise whole if status in PASSING_STATUSES else BatchRefused(str(whole))
+            refusal = Answer.of(what, await decode_beside(raw, _one, what), raw).refusal
             if refusal is not None and refusal.passes:
                 raise refusal
             raise BatchRefused(str(refusal) if refusal else f"{what}: one answer for many calls")
@@ -230,13 +243,13 @@ class Rpc(BitcoinRPC):
             raise RailUnavailable(f"{what}: {len(many):,} answers to {len(calls)} calls")
         replies = {reply.id: reply for reply in many}
         if missing := sum(request["id"] not in replies for request in requests):
-            whole = replies.get(None)
-            if whole is not None and whole.error is not None:
+            alone = Answer.of(what, replies[None]).refusal if None in replies else None
+            if alone is not None:
                 # One error in a list, for the batch as a whole.
-                raise BatchRefused(f"{what}: {printable(whole.error.message)}")
+                raise BatchRefused(str(alone))
             raise RailUnavailable(f"{what}: {missing} answers are missing")
         return [
-            Answer(f"{self.name} {method}", replies[request["id"]])
+            Answer.of(f"{self.name} {method}", replies[request["id"]])
             for request, (method, _) in zip(requests, calls, strict=True)
         ]
 
@@ -259,9 +272,7 @@ class Rpc(BitcoinRPC):
         if status == UNAUTHORIZED and self._sign():
             # The node was started again, and its cookie with it: this is the first that we hear of it.
             status, kind, raw = await self._exchange(what, "POST", self.url, body, longer, most)
-        if status == UNAUTHORIZED:
-            raise RailUnavailable(f"{what}: HTTP {status}, it does not know our credentials")
-        if status in REFUSING and not _is_json(raw):
+        if is_refusal(status):
             return status, raw
         # Errors come with status 500 and JSON; a busy node says "Work queue depth exceeded" with 503 and no JSON.
         if status == TOO_MANY or not (kind.startswith("application/json") or (status == 200 and _is_json(raw))):
@@ -310,8 +321,19 @@ def _is_json(raw: bytes) -> bool:
     return raw.lstrip()[:1] in (b"{", b"[")
 
 
+def _is_error(raw: bytes) -> bool:
+    """Whether it is one or several replies, an error among them, as Core sends them with 400 and 404."""
+    try:
+        replies = _many.decode(raw) if raw.lstrip()[:1] == b"[" else [_one.decode(raw)]
+    except (ValueError, RecursionError):
+        return False
+    return any(read_refusal(each.error) is not None for each in replies)
+
+
 def _words_of(status: int, raw: bytes) -> str:
     """What a refusal by status says, and where its cause is to be looked for."""
+    if status == UNAUTHORIZED:
+        return "HTTP 401, it does not know our credentials"
     if status == FORBIDDEN:
         return "HTTP 403: a whitelist (rpcwhitelist) leaves the method out, or rpcallowip leaves us out"
     return f"HTTP {status}" + (f": {printable(raw[:100].decode(errors='replace').strip())}" if raw else "")

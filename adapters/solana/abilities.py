@@ -12,9 +12,10 @@ import msgspec
 
 from adapters.solana.address import text_of
 from adapters.solana.methods import METHODS
-from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, Refused, Rpc, Unreadable
+from adapters.solana.rpc import BLOCK_CLEANED_UP, MISSING, Nothing, Refused, Rpc, Unreadable
 from adapters.solana.wire import Reply
 from indexer.rail import Ability, RailUnavailable
+from indexer.rail.refusals import LOCKED_OUT
 from indexer.rail.served import Served
 
 CONFIRMED = {"commitment": "confirmed"}
@@ -26,8 +27,10 @@ TOKENS = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
 BARE = {**CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": 1}
 INDEX = ("getTokenAccountsByOwner", "getSignaturesForAddress", "getTransaction")
 
+NEEDED = frozenset(method.name for method in METHODS if not method.fallback)
 UNANSWERED_MOST = 3
-"""Questions that may come back with nothing before the node counts as away."""
+"""Questions that may come back with nothing before the others are left for when they are needed: each may take the
+node's whole timeout."""
 
 _any: "msgspec.json.Decoder[Reply[Any]]" = msgspec.json.Decoder(Reply[Any])
 
@@ -66,15 +69,22 @@ class Abilities:
         for method, params in probes:
             if method in INDEX and not index:
                 self.served.note(method, None, "not asked: the option index is false")
-                continue
-            try:
-                await self._ask(method, *params)
-            except RailUnavailable as away:
-                unanswered += 1
-                if method == "getGenesisHash" or unanswered >= UNANSWERED_MOST:
-                    raise
-                self.served.note(method, None, str(away))
+            elif unanswered >= UNANSWERED_MOST:
+                self.served.note(method, None, f"not asked: {unanswered} other questions were not answered")
+            else:
+                unanswered += not await self._is_answered(method, params)
         self.served.require(self.rpc.name)
+
+    async def _is_answered(self, method: str, params: Sequence[Any]) -> bool:
+        """Put one question. Raises `RailUnavailable` if nothing comes back of what the rail cannot do without."""
+        try:
+            await self._ask(method, *params)
+        except RailUnavailable as away:
+            if method in NEEDED:
+                raise
+            self.served.note(method, None, str(away))
+            return False
+        return True
 
     def serves(self, method: str) -> bool:
         """Return whether the method may be asked."""
@@ -86,19 +96,31 @@ class Abilities:
 
     async def _ask(self, method: str, *params: Any) -> Any:
         """Put one question, and keep what it says of the method; returns the result if there is one."""
+        result = None
         try:
             result = await self.rpc.call(_any, method, *params)
+        except Nothing:
+            self.served.note(method, True)
         except Refused as refused:
-            # A slot without a block, and one that was pruned, are answers: so is a node that calls itself unwell.
-            if refused.code in (*MISSING, BLOCK_CLEANED_UP):
-                self.served.note(method, True)
-            else:
-                self.served.note(method, None if refused.passes else False, str(refused))
-            return None
-        except Unreadable:
-            result = None
-        self.served.note(method, True)
+            self._note(method, refused)
+        except Unreadable as other:
+            # Not even JSON: a page of a gateway, which stands there in place of the method.
+            self.served.note(method, False, str(other))
+        else:
+            self.served.note(method, True)
         return result
+
+    def _note(self, method: str, refused: Refused) -> None:
+        """Keep what a refusal says of the method. Raises it where it says nothing of any method: we are locked out."""
+        if refused.code in (*MISSING, BLOCK_CLEANED_UP):
+            # A slot without a block, and one that was pruned, are answers: so is a node that calls itself unwell.
+            self.served.note(method, True)
+        elif refused.code in LOCKED_OUT:
+            if not any(served for served, _ in self.served.said.values()):
+                raise refused
+            self.served.note(method, False, str(refused))
+        else:
+            self.served.note(method, None if refused.passes else False, str(refused))
 
 
 def _data() -> dict[str, Any]:

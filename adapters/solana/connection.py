@@ -1,21 +1,38 @@
 """An open node: everything behind the seam that talks."""
 
+from collections.abc import Sequence
+
 from adapters.solana.abilities import INDEX, Abilities
 from adapters.solana.decode import NATIVE_ASSET, Lens
 from adapters.solana.history import NO_DATA, History
 from adapters.solana.node import SolanaNode
 from adapters.solana.refuse import bad_reference, less_than_rent, not_an_owner
-from adapters.solana.rpc import Rpc
+from adapters.solana.rpc import BEHIND, Refused, Rpc
 from adapters.solana.scan import scan
 from adapters.solana.source import Source
 from adapters.solana.sparse import look_back
 from adapters.solana.wake import Slots
 from adapters.solana.wire import account_decoder, number_decoder
-from indexer.rail import Ability, Address, AssetId, ChainId, RailUnavailable, Scanned, Span, Watches
+from indexer.rail import (
+    Ability,
+    Address,
+    AssetId,
+    ChainId,
+    NotKept,
+    NotYet,
+    RailUnavailable,
+    Scanned,
+    Span,
+    Watches,
+)
+from indexer.rail.pacing import TOO_MANY
 from indexer.rail.push import Push
 
 FEW = 500
 """Addresses up to which a look-back asks by the node's index: all that one batch of registrations brings."""
+
+FAILURES_MOST = 5
+"""Look-backs by the index that may fail in a row before the blocks are read instead, which takes far longer."""
 
 
 class Connection:
@@ -24,6 +41,8 @@ class Connection:
     def __init__(self, node: SolanaNode, chain_id: ChainId, *, index: bool) -> None:
         self._chain_id = chain_id
         self._index = index
+        self._failures = 0
+        """Look-backs by the index that failed, since one succeeded."""
         self._name = node.name
         self._rpc = Rpc(node)
         self._abilities = Abilities(self._rpc)
@@ -56,8 +75,27 @@ class Connection:
         lens = Lens(self._chain_id, self._name, watches)
         keys = watches.few(FEW) if self._index and span.sparse and len(watches) else None
         if keys is not None and len(span) > len(keys):
-            return await look_back(self.source, self._history, span, lens, keys)
+            scanned = await self._look_back(span, lens, keys)
+            if scanned is not None:
+                return scanned
         return await scan(self.source, span, lens)
+
+    async def _look_back(self, span: Span, lens: Lens, keys: Sequence[bytes]) -> Scanned | None:
+        """Look back by the index; None where it fails again and again in ways that nobody foresaw: read the blocks.
+
+        An endpoint that only lags, or has not kept the blocks, would not serve those either. Raises `RailUnavailable`.
+        """
+        try:
+            scanned = await look_back(self.source, self._history, span, lens, keys)
+        except (NotKept, NotYet):
+            raise
+        except RailUnavailable as failure:
+            self._failures += not (isinstance(failure, Refused) and failure.code in (BEHIND, TOO_MANY))
+            if self._failures < FAILURES_MOST:
+                raise
+            return None
+        self._failures = 0
+        return scanned
 
     async def wait_for_change(self) -> None:
         """Return at a new slot. Raises `RailUnavailable` where there is no push, or where it has gone silent."""
@@ -71,6 +109,15 @@ class Connection:
             return why
         if not self._abilities.serves("getAccountInfo"):
             return None
+        try:
+            return await self._unpayable(address, asset, amount)
+        except Refused as refused:
+            if refused.passes:
+                raise
+            return None  # It is not checked, as where the node never served the question.
+
+    async def _unpayable(self, address: Address, asset: AssetId, amount: int) -> str | None:
+        """What the account there, and its rent, say against it."""
         found = await self._rpc.call(account_decoder, "getAccountInfo", address.text, NO_DATA)
         if why := not_an_owner(address, found.value):
             return why

@@ -3,9 +3,10 @@
 from typing import Any
 
 from adapters.solana import wire
-from adapters.solana.rpc import UNSUPPORTED_VERSION, Refused, Rpc
+from adapters.solana.rpc import UNSUPPORTED_VERSION, Nothing, Refused, Rpc
 from adapters.solana.wire import AccountKey, Accounts, Sent, Transaction
 from indexer.rail import RailFault, RailUnavailable
+from indexer.rail.again import OTHERS
 
 CONFIRMED = {"commitment": "confirmed"}
 NO_DATA = {**CONFIRMED, "encoding": "base64", "dataSlice": {"offset": 0, "length": 0}}
@@ -66,23 +67,31 @@ class History:
             options["before"] = page[-1].signature
         raise TooMany(f"{account} has more than {PAGE * PAGES:,} transactions above slot {above}")
 
-    async def transaction(self, signature: str) -> tuple[int, Transaction]:
-        """Its slot, and itself in the form that blocks are told in. Raises `RailFault` if it cannot be read."""
+    async def transaction(self, signature: str) -> tuple[int, Transaction] | None:
+        """Its slot, and itself in the form that blocks are told in. Raises `RailFault` if it cannot be read.
+
+        None where the index names it and nobody tells it. The method has no option by which to leave out the nodes
+        that are behind, so it is asked a few times (HAZARDS S15).
+        """
         options = {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": wire.VERSION_MAX}
-        try:
-            sent = await self._rpc.call(wire.sent_decoder, "getTransaction", signature, options)
-        except Refused as refused:
-            if refused.code == UNSUPPORTED_VERSION:
-                raise RailFault(
-                    f"transaction {signature} has a version above {wire.VERSION_MAX}, which this version of Railwatch "
-                    f"cannot read; upgrade it ({refused})"
-                ) from refused
-            raise
-        try:
-            sent.meta.held_before()
-        except ValueError as error:
-            raise RailFault(f"transaction {signature} cannot be decoded: {error}") from error
-        return sent.slot, _as_in_a_block(sent)
+        for _ in range(1 + OTHERS):
+            try:
+                sent = await self._rpc.call(wire.sent_decoder, "getTransaction", signature, options)
+            except Nothing:
+                continue
+            except Refused as refused:
+                if refused.code == UNSUPPORTED_VERSION:
+                    raise RailFault(
+                        f"transaction {signature} has a version above {wire.VERSION_MAX}, which this version of "
+                        f"Railwatch cannot read; upgrade it ({refused})"
+                    ) from refused
+                raise
+            try:
+                sent.meta.held_before()
+            except ValueError as error:
+                raise RailFault(f"transaction {signature} cannot be decoded: {error}") from error
+            return sent.slot, _as_in_a_block(sent)
+        return None
 
 
 def _as_in_a_block(sent: Sent) -> Transaction:

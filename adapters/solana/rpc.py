@@ -1,6 +1,5 @@
 """JSON-RPC over HTTP: one session, one post a call, errors in the seam's words. Nothing is tried twice."""
 
-import re
 from collections.abc import Sequence
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
@@ -13,6 +12,7 @@ from adapters.solana.wire import Decoder, Reply
 from indexer.rail import RailUnavailable
 from indexer.rail.again import OTHERS
 from indexer.rail.decoding import (
+    ERROR_STATUS,
     IDENTITY,
     SMALL_MOST,
     VALUES_AT_ONCE,
@@ -25,6 +25,7 @@ from indexer.rail.decoding import (
 )
 from indexer.rail.http import NETWORK_ERRORS, http_session
 from indexer.rail.pacing import TOO_MANY, pace_of, pushed_back_by
+from indexer.rail.refusals import Refusal, is_refusal, read_no_reply, read_refusal, will_pass
 from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
@@ -38,13 +39,8 @@ BEHIND = -32016
 """The node has not reached the slot that it was asked to have reached (HAZARDS S15)."""
 MISSING = (-32004, -32007, -32009, -32014)
 """What a node says of a slot that it has no block for: skipped, lost and not yet there look the same (HAZARDS S11)."""
-PASSING = (BEHIND, -32005, -32003, -32603, -32029, -32429, 429)
-"""Codes of what will pass: behind, unhealthy, an error within, the limits of hosted endpoints."""
-PASSING_WORDS = re.compile(
-    r"rate.?limit|too many|throttl|overload|try again|timed? ?out|temporar|credits", re.IGNORECASE
-)
-REFUSING = (400, 403, 404, 405, 410, 413, 415, 501)
-"""Statuses that say no to what was asked, and would again: a plan, a gateway, a client that serves less."""
+PASSING = frozenset({BEHIND, -32005, -32003, -32603, -32019, -32029, -32429, TOO_MANY})
+"""Codes of what will pass: behind, unhealthy, an error within, a store that is away, the limits of hosted endpoints."""
 
 
 class Refused(RailUnavailable):
@@ -53,10 +49,10 @@ class Refused(RailUnavailable):
     ``passes``: it says so for now only. Otherwise it does not serve what it was asked for, in whatever words.
     """
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, words: str | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.passes = code in PASSING or PASSING_WORDS.search(message) is not None
+        self.passes = will_pass(Refusal(code, message if words is None else words), PASSING)
 
 
 class Unreadable(RailUnavailable):
@@ -185,11 +181,13 @@ class Rpc:
         return self._result(reply, raw, method)
 
     def _result(self, reply: Reply[T], raw: bytes, method: str) -> T:
-        if reply.error is not None:
-            message = printable(reply.error.message)
-            code = reply.error.code
-            raise Refused(f"{self.name} {method} refused: {message} ({printable(code, 40)})", code)
-        if reply.result is None:
+        refusal = read_refusal(reply.error)
+        if refusal is None and isinstance(reply.result, msgspec.UnsetType):
+            refusal = Refusal(0, read_no_reply(raw))
+        if refusal is not None:
+            said = f"{printable(refusal.words)} ({printable(refusal.code, 40)})"
+            raise Refused(f"{self.name} {method} refused: {said}", refusal.code, refusal.words)
+        if reply.result is None or isinstance(reply.result, msgspec.UnsetType):
             raise Nothing(f"{self.name} {method}: an answer of nothing", raw)
         return reply.result
 
@@ -218,8 +216,18 @@ class Rpc:
         if pushed_back_by(self._pace, status, retry, f"HTTP {status}"):
             raise Refused(f"{what} refused: HTTP {status}, too many requests", TOO_MANY)
         self._pace.answered()
-        if status >= 400 and not answer.lstrip().startswith((b"{", b"[")):
-            if status in REFUSING:
-                raise Refused(f"{what} refused: HTTP {status}", status)
+        if is_refusal(status) and not _is_error(answer):
+            words = printable(answer[:100].decode(errors="replace").strip())
+            raise Refused(f"{what} refused: HTTP {status}{words and ', ' + words}", status, words)
+        if status >= ERROR_STATUS and not answer.lstrip().startswith((b"{", b"[")):
             raise RailUnavailable(f"{what}: HTTP {status}")
         return answer
+
+
+def _is_error(raw: bytes) -> bool:
+    """Whether it is one or several replies, an error among them: a node may send those with any status."""
+    try:
+        parts = _parts.decode(raw) if raw.lstrip()[:1] == b"[" else [raw]
+        return any(read_refusal(_any.decode(part).error) is not None for part in parts)
+    except (ValueError, RecursionError):
+        return False

@@ -49,7 +49,7 @@ async def look_back(source: Source, history: History, span: Span, lens: Lens, ke
         stretch = waiting.pop()
         try:
             before = None if stretch.upto.height == since else await _signature_above(source, stretch.upto, since)
-            found = await _transactions(history, owners, known, stretch, since, before)
+            found = await _transactions(source, history, owners, known, stretch, since, before)
         except TooMany:
             halves = await _halves(source, stretch)
             if halves:
@@ -116,7 +116,7 @@ async def _part(source: Source, span: Span, lens: Lens, found: dict[str, tuple[i
 
 
 async def _transactions(
-    history: History, owners: set[str], known: set[str], span: Span, since: int, before: str | None
+    source: Source, history: History, owners: set[str], known: set[str], span: Span, since: int, before: str | None
 ) -> dict[str, tuple[int, Transaction]]:
     """Everything that touched the owners or their token accounts, by signature, with its slot.
 
@@ -133,13 +133,27 @@ async def _transactions(
     while wanted:
         lists = await _all(sorted(wanted), lambda account: history.signatures(account, above, since, before))
         asked |= wanted
-        fresh = sorted({signature for each in lists for signature, _ in each} - found.keys())
+        fresh = {signature: slot for each in lists for signature, slot in each if signature not in found}
         if len(found) + len(fresh) > index.PAGE * index.PAGES:
             raise TooMany(f"more than {index.PAGE * index.PAGES:,} transactions above slot {above}")
-        found.update(zip(fresh, await _all(fresh, history.transaction), strict=True))
+        found |= await _read(source, history, fresh)
         wanted = {account for signature in fresh for account in _accounts_of(found[signature][1], owners)} - asked
         known |= wanted
     return found
+
+
+async def _read(source: Source, history: History, named: dict[str, int]) -> dict[str, tuple[int, Transaction]]:
+    """The transactions that the index names, with their slots; one that it cannot tell is read in its block."""
+    signatures = sorted(named)
+    told = dict(zip(signatures, await _all(signatures, history.transaction), strict=True))
+    for slot in sorted({named[signature] for signature, sent in told.items() if sent is None}):
+        ref, block = await source.block(slot)
+        for tx in block.transactions:
+            if told.get(tx.transaction.signatures[0], ()) is None:
+                told[tx.transaction.signatures[0]] = slot, tx
+        if lost := [each for each, sent in told.items() if sent is None and named[each] == slot]:
+            raise NoBlock(f"block {slot} {ref.hash} does not hold transaction {lost[0]}, which the index names there")
+    return {signature: sent for signature, sent in told.items() if sent is not None}
 
 
 def _accounts_of(tx: Transaction, owners: set[str]) -> Iterable[str]:

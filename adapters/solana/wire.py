@@ -25,19 +25,15 @@ Place: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Signatures: TypeAlias = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
-class RpcError(msgspec.Struct):
-    """The ``error`` object of a reply."""
-
-    code: int = 0
-    message: str = ""
-
-
 class Reply(msgspec.Struct, Generic[T]):
-    """One reply, its result typed at once: a block of some megabytes is read in one pass."""
+    """One reply, its result typed at once: a block of some megabytes is read in one pass.
 
-    id: int | None = None
-    result: T | None = None
-    error: RpcError | None = None
+    ``result`` is unset where there is none, which is not null. An error may have any shape (`indexer.rail.refusals`).
+    """
+
+    id: int | str | None = None
+    result: T | msgspec.UnsetType | None = msgspec.UNSET
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Header(msgspec.Struct, rename="camel", gc=False):
@@ -250,8 +246,8 @@ class BlockDecoder:
             return _block.decode(raw)
         reply = _bare_block.decode(raw)
         bare = reply.result
-        if bare is None:
-            return Reply(reply.id, None, reply.error)
+        if bare is None or isinstance(bare, msgspec.UnsetType):
+            return Reply(reply.id, bare, reply.error)
         txs = [_transaction.decode(each) for each in bare.transactions]
         block = Block(bare.blockhash, bare.previous_blockhash, bare.parent_slot, bare.block_time, txs)
         return Reply(reply.id, block, reply.error)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -49,7 +49,7 @@ SHARE = float(os.environ.get("RAILWATCH_CORE_SHARE", "1"))
 def model_settings(examples: int, steps: int = 30, *, whole: bool = False) -> settings:
     """Hypothesis as CI wants it: the same examples each time, and no clock of its own.
 
-    ``whole``: a test of what all examples come to needs all of them.
+    ``whole``: a test of what all examples come to may need all of them.
     """
     return settings(
         deadline=None,
@@ -438,7 +438,7 @@ class Story:
         return Book(invoice, mine, shown, others=others, members=members)
 
     def _save(self, books: Sequence[Book], act, blocks: Sequence[BlockRef], *, history: bool = False) -> None:  # type: ignore[no-untyped-def]
-        before = deepcopy(books)
+        before = [_snapshot(book) for book in books]
         act(books, self.moment(blocks, history=history))
         for old, book in zip(before, books, strict=True):
             _nothing_changes_in_silence(old, book)
@@ -456,7 +456,14 @@ class Story:
                 if way.small_count:
                     self.small.append((way.small_count, way.small_amount))
                 way.small_count = way.small_amount = 0
-            self.feed += [replace(line, at=deepcopy(line.at)) for line in book.transitions]
+            self.feed += [replace(line, at=copy(line.at)) for line in book.transitions]
+
+
+def _snapshot(book: Book) -> Book:
+    """All of a book that a step may change in place; what is frozen, or a `Mapping`, it replaces."""
+    invoice = replace(book.invoice, destinations=[copy(way) for way in book.invoice.destinations])
+    detections = {identity: copy(each) for identity, each in book.detections.items()}
+    return Book(invoice, detections, [copy(case) for case in book.cases])
 
 
 def _nothing_changes_in_silence(old: Book, new: Book) -> None:

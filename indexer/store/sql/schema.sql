@@ -1527,6 +1527,16 @@ begin
 end $$;
 comment on function railwatch.lock_invoice is 'Part of every manual act: hold the invoice to the commit, as the daemon''s steps do.';
 
+create function railwatch.margin(on_rail railwatch.rails, time_basis text) returns interval
+language sql immutable
+return case when time_basis = 'first_seen' then on_rail.sight_margin else on_rail.time_margin end;
+comment on function railwatch.margin is 'For how long after a window a payment that counts as within it may still arrive on a rail.';
+
+create function railwatch.covers(on_rail railwatch.rails, moment timestamptz, time_basis text) returns boolean
+language sql immutable
+return coalesce(on_rail.covered_until >= moment + railwatch.margin(on_rail, time_basis), false);
+comment on function railwatch.covers is 'Whether no payment that counts as before the moment can still be unseen on a rail: the core''s Coverage.reaches.';
+
 create function railwatch.assess(known railwatch.invoices) returns text
 language plpgsql stable as $$
 declare
@@ -1583,9 +1593,7 @@ begin
         when known.expires_at <= now() and not exists (
             select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
             where d.invoice_id = known.id and d.watch_state <> 'rejected'
-              and (d.watch_state = 'registered' or r.covered_until is null
-                   or r.covered_until < known.expires_at + case when known.time_basis = 'first_seen'
-                                                                then r.sight_margin else r.time_margin end))
+              and (d.watch_state = 'registered' or not railwatch.covers(r, known.expires_at, known.time_basis)))
              and not exists (select from railwatch.quarantine q where q.invoice_id = known.id)
             then 'expired'
         else 'created' end);
@@ -2688,7 +2696,9 @@ from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) 
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.chain_acceptances', 'update (applied_at)'),
        ('railwatch_daemon', 'railwatch.invoices', 'update (closes_at)'),
-       ('railwatch_daemon', 'function railwatch.accept_chain', 'execute');
+       ('railwatch_daemon', 'function railwatch.accept_chain', 'execute'),
+       ('railwatch_daemon', 'function railwatch.margin', 'execute'),
+       ('railwatch_daemon', 'function railwatch.covers', 'execute');
 
 -- What a deliverer reads to make an event, and what it writes: nothing that the feed tells.
 insert into railwatch.rights (role, object, privileges)

@@ -103,9 +103,7 @@ with fresh as (
         select coalesce(bool_or(d.rail = $1), false) as ours,
                coalesce(bool_and(d.watch_state = 'rejected'), true) as unwatched,
                coalesce(bool_or(d.watch_state <> 'rejected'
-                                and (d.watch_state = 'registered' or r.covered_until is null
-                                      or r.covered_until < i.expires_at + case when i.time_basis = 'first_seen'
-                                                                               then r.sight_margin else r.time_margin end)),
+                                and (d.watch_state = 'registered' or not railwatch.covers(r, i.expires_at, i.time_basis))),
                         false) as waits
         from railwatch.destinations d join railwatch.rails r on r.name = d.rail where d.invoice_id = i.id
     ) d
@@ -189,7 +187,7 @@ select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.ti
        array(select row(r.rail, r.asset, sum(r.amount), sum(r.surplus), sum(r.waived)) from railwatch.refunds r
              where r.invoice_id = i.id group by r.rail, r.asset) as refunds,
        array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after,
-                       case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end, d.tallies)
+                       railwatch.margin(r, i.time_basis), d.tallies)
              from railwatch.destinations d join railwatch.rails r on r.name = d.rail
              where d.invoice_id = i.id and (d.watch_state <> 'rejected' or d.tallies <> '[]')
              order by d.position) as destinations,

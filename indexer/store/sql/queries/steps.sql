@@ -381,10 +381,15 @@ select id, replace(due_basis, 'look_', '') as basis, due_height from railwatch.d
 where rail = $1 and due_basis in ('look_depth', 'look_finalized', 'finalized')
 
 -- name: looked_at
--- What is known of transfers that are to be read a second time.
+-- What is known of transfers that are to be read a second time, and the node that told of them in the block that holds them
+-- now: evidence has the one that told first, in whichever block.
 select x.id, x.tx_id, x.tx_index, x.asset, x.amount, x.block_height, x.block_hash, d.address_key,
-       x.evidence ->> 'node' as node
-from railwatch.detections x join railwatch.destinations d on d.id = x.destination_id
+       coalesce(told.node, x.evidence ->> 'node') as node
+from railwatch.detections x
+join railwatch.destinations d on d.id = x.destination_id
+left join lateral (
+    select o.node from railwatch.observations o
+    where o.detection_id = x.id and o.block_hash = x.block_hash order by o.version desc limit 1) told on true
 where x.id = any ($1) and x.state not in ('pending', 'final', 'orphaned', 'replaced', 'dropped') and x.looked_at_block is distinct from x.block_hash
 
 -- name: save_second_looks

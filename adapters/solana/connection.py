@@ -109,6 +109,15 @@ class Connection:
             return why
         if not self._abilities.serves("getAccountInfo"):
             return None
+        try:
+            return await self._unpayable(address, asset, amount)
+        except Refused as refused:
+            if refused.passes:
+                raise
+            return None  # It is not checked, as where the node never served the question.
+
+    async def _unpayable(self, address: Address, asset: AssetId, amount: int) -> str | None:
+        """What the account there, and its rent, say against it."""
         found = await self._rpc.call(account_decoder, "getAccountInfo", address.text, NO_DATA)
         if why := not_an_owner(address, found.value):
             return why

@@ -267,6 +267,8 @@ class World:
         """From when to when a daemon could not know yet that it is blind."""
         self.failures: list[str] = []
         """Tasks of daemons that failed for a reason that nobody foresaw."""
+        self.happened: set[str] = set()
+        """Which acts of services and people were done, and which were refused."""
         self.told: dict[UUID, tuple[Any, ...]] = {}
         """Every event id that any generation of the feed had, with what it said."""
 
@@ -404,12 +406,16 @@ class World:
 
     async def act(self, call: str, *args: object) -> Any:
         """Do what a person does, unless the contract refuses it at this moment."""
+        name = call.partition("railwatch.")[2].partition("(")[0]
         try:
-            return await self.database.value(call, *args)
+            done = await self.database.value(call, *args)
         except Refused as refused:
             if refused.code not in REFUSALS:
                 raise
+            self.happened.add(f"act {name} refused, {refused.code}")
             return None
+        self.happened.add(f"act {name}")
+        return done
 
     async def passes(self, seconds: float) -> None:
         """Move the story's clock. Daemons renewed their leases meanwhile, but for what had run out before."""
@@ -531,11 +537,17 @@ class World:
         """
         if self._in_trouble():
             return
-        await self._waits(self.is_at_tip, GOES_ON_WITHIN)
-        if not await self.is_at_tip():
-            rail = await self.database.row("select state, reason, cursor_height from railwatch.rails")
-            raise AssertionError(f"the rail does not go on: {rail}; tip {self.chain.tip.height}")
+        await self._waits(self._has_read_all, GOES_ON_WITHIN)
+        if not await self._has_read_all():
+            rails = await self.database.rows("select name, state, reason, cursor_height from railwatch.rails")
+            raise AssertionError(f"a rail does not go on: {rails}; tips {[s.chain.tip.height for s in self.sides]}")
         self.raise_for_dead_daemons()
+
+    async def _has_read_all(self) -> bool:
+        """Whether what is committed reaches each chain's tip, however old that is."""
+        rows = await self.database.rows("select name, cursor_hash from railwatch.rails")
+        told = {row["name"]: row["cursor_hash"] for row in rows}
+        return all(told.get(side.name) == side.chain.tip.hash for side in self.sides)
 
     @verb
     async def is_mended(self) -> None:

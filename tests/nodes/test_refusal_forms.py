@@ -12,6 +12,7 @@ from aiohttp import web
 
 from adapters.bitcoin import open_node as open_bitcoin
 from adapters.solana.abilities import INDEX
+from adapters.solana.address import parse_address
 from adapters.solana.methods import METHODS
 from indexer.rail import RailUnavailable, Span
 from indexer.rail.refusals import Refusal, is_refusal, read_refusal, will_pass
@@ -138,6 +139,26 @@ async def test_solana_without_an_index_in_any_form_is_read_by_its_blocks(form: s
         span = Span(await rail.block_at(0), (await rail.heads()).latest, sparse=True)
         scanned = await rail.scan(span, solana.WATCHES)
         assert (scanned.route, [each.amount for each in scanned.transfers]) == ("blocks", [5])
+        await rail.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("batches", [True, False], ids=["batches", "one by one"])
+async def test_solana_does_without_all_that_it_can_do_without(form: str, batches: bool) -> None:
+    """Its heads too are asked without the node's own word for its health, where that is refused."""
+    names = [each.name for each in METHODS if each.fallback and each.name != "slotSubscribe"]
+    endpoint = RefusingEndpoint([Backend(35, paid={6: (solana.SHOP, 5)})], takes_batches=batches)
+    endpoint.refused = dict.fromkeys(names, FORMS[form])
+    async with endpoint:
+        rail = await solana.opened(endpoint)
+        served = {each.method: each.served for each in await rail.abilities()}
+        assert [name for name in names if served[name] is not False] == []
+        endpoint.backends[0].slot = 38
+        head = (await rail.heads()).latest
+        assert head.height == 38
+        assert await rail.refusal(parse_address(solana.SHOP), solana.WATCHES.assets[""], 1, None) is None
+        scanned = await rail.scan(Span(await rail.block_at(0), head, sparse=True), solana.WATCHES)
+        assert [each.amount for each in scanned.transfers] == [5]
         await rail.__aexit__(None, None, None)
 
 

@@ -89,7 +89,7 @@ MUTANTS = [
         "registers_what_was_paid",
         "a payment belongs to its invoice's time",
         "indexer/core/matching.py",
-        "return block.time < candidate.accepts_from and not is_newer",
+        "return block.time < owner.accepts_from and not is_newer",
         "return False",
     ),
     Mutant(
@@ -202,7 +202,7 @@ MUTANTS = [
         "closes_unseen",
         "blind is blind: watching ends once everything up to its end is covered",
         "indexer/store/sql/queries/watches.sql",
-        "(d.watch_state = 'registered' or r.covered_until is null or r.covered_until < l.closes_at))",
+        "(d.watch_state = 'registered' or not railwatch.covers(r, l.closes_at, l.time_basis)))",
         "d.watch_state = 'registered')",
     ),
     Mutant(
@@ -290,8 +290,8 @@ MUTANTS = [
         "is_told_otherwise",
         "the second look: what is told otherwise stands until a person decides",
         "indexer/store/sql/queries/steps.sql",
-        "                         x.looked_at_block)",
-        "                         null::text)",
+        "                         x.looked_at_block, x.seen_waiting)",
+        "                         null::text, x.seen_waiting)",
     ),
     Mutant(
         "one-rail-expires",

@@ -1,7 +1,7 @@
 """A row that no function would write today, in any column: the daemon goes on with everybody else's orders.
 
-An older version, a restored backup or a hand in the database may have left one. Each number and each time of one order's
-rows is poisoned in its turn, with an order of its own, while the daemon runs and honest orders are paid beside it.
+An older version, a restored backup or a hand in the database may have left one. Each number and each time of an
+order's rows is poisoned in its turn, with an order of its own, while the daemon runs and honest orders are paid beside it.
 """
 
 from contextlib import suppress
@@ -22,7 +22,7 @@ order by 1, 2"""
 POISON = {
     "timestamp with time zone": (
         "'infinity'",
-        "'294276-12-31 23:59:59+00'",
+        "'294276-12-31'",
         "'-infinity'",
         "'4713-01-01 00:00:00+00 BC'",
     ),
@@ -40,6 +40,7 @@ select format('alter domain %s drop constraint %I', contypid::regtype, conname) 
 from pg_constraint where connamespace = 'railwatch'::regnamespace and contypid <> 0"""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", POISON)
 async def test_one_poisoned_row_stops_no_other_order(database: Database, kind: str) -> None:
     owner = await asyncpg.connect(database.dsn)

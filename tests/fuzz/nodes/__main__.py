@@ -23,7 +23,8 @@ async def main() -> int:
     parser.add_argument("--chain", choices=KINDS, action="append", help="only these")
     parser.add_argument("--lenient", action="store_true", help="tell memory and stalls, and do not fail for them")
     options = parser.parse_args()
-    tune_process()  # as the daemon does: with Python's own thresholds, to decode a million lists takes three times as long
+    # As the daemon does: with Python's own thresholds, to decode a million lists takes three times as long.
+    tune_process()
     first = random.randrange(10**9) if options.seed is None else options.seed
     kinds = options.chain or list(KINDS)
     bad = 0

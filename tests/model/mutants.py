@@ -49,8 +49,8 @@ MUTANTS = [
         "changes_in_its_block",
         "content follows the chain: recipient and asset",
         "indexer/core/step.py",
-        "same = next((each for each in before if each.pays_like(transfer)), None)",
-        "same = next(iter(before), None)",
+        "same = same or next((each for each in before if each.pays_like(transfer)), None)",
+        "same = same or next(iter(before), None)",
     ),
     Mutant(
         "maturity-ignored",
@@ -144,9 +144,9 @@ MUTANTS = [
         "seqs-with-holes",
         "is_cancelled_first",
         "the feed has no gaps",
-        "indexer/store/sql/migrations/0009_feed.sql",
-        "last_seq = last_seq + how_many returning last_seq - how_many + 1",
-        "last_seq = last_seq + how_many + 1 returning last_seq - how_many + 1",
+        "indexer/store/sql/migrations/0012_bounds.sql",
+        "set last_seq = last_seq + how_many\n    where last_seq >=",
+        "set last_seq = last_seq + how_many + 1\n    where last_seq >=",
     ),
     Mutant(
         "no-fence",

@@ -11,6 +11,11 @@ import pytest
 from aiohttp import web
 
 from adapters.bitcoin import open_node as open_bitcoin
+from adapters.bitcoin.mempool import Mempool
+from adapters.bitcoin.node import BitcoinNode as Settings
+from adapters.bitcoin.params import BITCOIN_REGTEST
+from adapters.bitcoin.publisher import Publisher
+from adapters.bitcoin.rpc import Rpc
 from adapters.solana.abilities import INDEX
 from adapters.solana.address import parse_address
 from adapters.solana.methods import METHODS
@@ -264,3 +269,17 @@ def test_statuses() -> None:
     assert [status for status in (200, 302, 400, 401, 402, 403, 429, 451, 500, 501, 503) if is_refusal(status)] == [
         *(302, 400, 401, 402, 403, 451, 501)
     ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_zmq_is_heard_where_its_topics_are_refused(form: str) -> None:
+    """All topics are subscribed to, and nobody waits for an answer."""
+    node = RefusingNode(node_with(waiting(3)).methods)
+    node.refused = {"getzmqnotifications": FORMS[form]}
+    async with node:
+        table = Settings.from_table({"rpc": node.url, "zmq": "tcp://127.0.0.1:1"})
+        rpc = Rpc(table)
+        await rpc.open()
+        publisher = Publisher(table, rpc, Mempool(rpc, BITCOIN_REGTEST))
+        assert await publisher._topics() == (b"hashblock", b"sequence", b"rawtx")
+        await rpc.aclose()

@@ -56,6 +56,7 @@ class Connection:
         await self._abilities.learn(index=self._index)
         self._index = self._index and all(self._abilities.serves(method) for method in INDEX)
         self.source.limited = self._abilities.serves("getBlocksWithLimit")
+        self.source.tells_health = self._abilities.serves("getHealth")
         await self.source.heads()
 
     def abilities(self) -> list[Ability]:

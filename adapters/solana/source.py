@@ -69,6 +69,8 @@ class Source:
         self._headers: OrderedDict[str, BlockRef] = OrderedDict()
         self.limited = True
         """Whether `getBlocksWithLimit` is served; else `getBlocks` is asked up to the newest slot."""
+        self.tells_health = True
+        """Whether `getHealth` is served."""
         self._told = 0
         """The highest slot that the node has told of."""
 
@@ -79,13 +81,15 @@ class Source:
         """
         calls: list[Call] = [
             ("getGenesisHash", ()),
-            ("getHealth", ()),
             ("getLatestBlockhash", (FINALIZED,)),
             ("getLatestBlockhash", (CONFIRMED,)),
+            # Where it is refused by a status, the others would be with it.
+            *([("getHealth", ())] if self.tells_health else []),
         ]
-        genesis, health, finalized, latest = await self._rpc.batch(calls)
+        genesis, finalized, latest, *health = await self._rpc.batch(calls)
         check_chain(self._rpc.name, self._rpc.read(wire.text_decoder, genesis, "getGenesisHash"), self._chain_id)
-        self._check_health(health)
+        for each in health:
+            self._check_health(each)
         settled = await self._named(self._rpc.read(wire.latest_decoder, finalized, "getLatestBlockhash"))
         newest = await self._named(self._rpc.read(wire.latest_decoder, latest, "getLatestBlockhash"))
         return Heads(newest if newest.height > settled.height else settled, None, settled)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from indexer.core.matching import base_index
+from indexer.core.matching import base_index, paired
 from indexer.core.policy import Progress
 from indexer.daemon.nodeset import NodeSet, Reread
 from indexer.daemon.recorder import Recorder
@@ -79,7 +79,11 @@ class SecondLook:
             return []
         self._tries.pop(what, None)
         found = {(each.tx_id, each.tx_index): each for each in told.transfers}
-        looks = [self._compare(claim, found.get((claim.tx_id, base_index(claim.tx_index))), told) for claim in claims]
+        same = {claim.id: found[name] for name, claim in paired(claims, told.transfers).items()}
+        looks = [
+            self._compare(claim, same.get(claim.id) or found.get((claim.tx_id, base_index(claim.tx_index))), told)
+            for claim in claims
+        ]
         for look in looks:
             if look.said == "mismatch":
                 self._log.critical("content.mismatch", tx=look.claim.tx_id, height=height, **look.evidence)

@@ -14,7 +14,7 @@ from tests.model.clock import StoryClock, story_time
 from tests.model.episodes import EPISODES, ON_TWO_RAILS
 from tests.model.reached import Reached
 from tests.model.server import Server
-from tests.model.side import STALL_AFTER
+from tests.model.side import MOST_CONFIRMATIONS, STALL_AFTER
 from tests.model.tables import read
 from tests.model.world import RULES, Setting, World
 
@@ -117,7 +117,7 @@ async def settle(world: World, *, fully: bool = False) -> None:
     if fully:
         await world.passes(10)
         for side in world.sides:
-            side.chain.mine(side.confirmations)
+            side.chain.mine(MOST_CONFIRMATIONS)
         await _becomes_exact(world)
         for order in world.acts.orders:
             await world.act("select railwatch.release_invoice($1, actor => 'ann')", order.id)

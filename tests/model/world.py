@@ -584,6 +584,12 @@ class World:
         """Ask for a rescan from a height up to the cursor."""
         await self.act("select railwatch.request_rescan($1, $2)", self.side(rail).name, start)
 
+    @verb
+    async def gives_up_rescans(self) -> None:
+        """A person cancels whatever rescan is on its way."""
+        for row in await self.database.rows("select id from railwatch.rescans where finished_at is null"):
+            await self.act("select railwatch.cancel_rescan($1, 'ann')", row["id"])
+
     # The chain
 
     @verb
@@ -870,14 +876,19 @@ class World:
         began = self.clock.now()
         if is_stalled:  # For another reason, which may just be over: then a step is on its way that saw a young block.
             await self._waits(functools.partial(self._was_asked, asked + LOOKS_AGAIN), NOTICED_WITHIN)
-        await self._waits(self._is_stalled, NOTICED_WITHIN)
+        # Else a step on its way, which saw a young block, may still come after what is told beside it: a slow node.
+        old = not (is_stalled or self.flapped or self._in_trouble())
+        await self._waits(functools.partial(self._is_stalled, for_its_age=old), NOTICED_WITHIN)
         self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
 
     async def _was_asked(self, often: int) -> bool:
         return self.asked >= often
 
-    async def _is_stalled(self) -> bool:
-        return await self.database.value("select bool_and(state = 'stalled') from railwatch.rails")
+    async def _is_stalled(self, *, for_its_age: bool = False) -> bool:
+        """Whether each rail says that it is stalled (``for_its_age``: because its newest block is old)."""
+        because = "the newest block is older%" if for_its_age else "%"
+        stalled = "select bool_and(state = 'stalled' and coalesce(reason, '') like $1) from railwatch.rails"
+        return bool(await self.database.value(stalled, because))
 
     @verb
     async def breathes(self, *, milliseconds: int) -> None:
@@ -927,9 +938,10 @@ class World:
     # Operators
 
     @verb
-    async def restarts(self, *, with_gold: bool = True) -> None:
-        """The operator restarts the daemon, maybe with another configuration."""
+    async def restarts(self, *, with_gold: bool = True, confirmations: int = 2) -> None:
+        """The operator restarts the daemon, maybe with another configuration, which is for the orders to come."""
         await self.stop_all()
+        self.sides[0].confirmations = confirmations
         self.with_gold = with_gold
         self.acts.was_without_gold |= not with_gold
         self.start()

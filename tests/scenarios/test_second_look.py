@@ -71,6 +71,20 @@ async def test_content_that_another_node_contradicts_is_an_exception_and_never_f
         assert (await stage.rail())["state"] == "live"
 
 
+async def test_another_nodes_name_for_the_same_payment_contradicts_nothing(database: Database) -> None:
+    """HAZARDS E28: it shows a call that the first one leaves out."""
+    async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
+        invoice = await stage.invoice(100)
+        tx_id = await stage.pay(invoice)
+        tx = stage.chain.txs[tx_id]
+        stranger = stage.sim.output(await stage.sim.new_address(), 7)
+        nodes[1].retold[tx_id] = replace(tx, outputs=(stranger, *tx.outputs))
+        await stage.mine()
+        await stage.mine(8)
+        told = await detection(stage, invoice)
+        assert (told["state"], told["second_look"]) == ("final", "verified")
+
+
 async def test_a_node_that_a_majority_contradicts_is_not_asked(database: Database) -> None:
     async with several(database, ["main", "second", "third"], FINALITY) as (stage, nodes):
         await stage.mine(3)

@@ -39,12 +39,12 @@ with fence as (
 select 'fence' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
        null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, null::text as rail,
        null::text as asset, null::text as reference, null::boolean as open, now() as at,
-       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash
+       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash, null::numeric as amount
 from fence
 union all
-select 'covered', null, null, null, null, null, null, $1, null, null, null, covered_until, null, null, null from fence
+select 'covered', null, null, null, null, null, null, $1, null, null, null, covered_until, null, null, null, null from fence
 union all
-select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null
+select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null, null
 from railwatch.rails where name <> $1 and covered_until is not null
 union all
 select * from railwatch.touched($1, case when $12 = 'stalled' then -1 else $4 end,
@@ -65,7 +65,7 @@ for no key update
 select 'covered' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
        null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, name as rail,
        null::text as asset, null::text as reference, null::boolean as open, covered_until as at,
-       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash
+       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash, null::numeric as amount
 from railwatch.rails where covered_until is not null
 union all
 select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)

@@ -11,7 +11,10 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: setup demo run test test-long test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings lock clean
+.PHONY: help setup demo run fmt test test-fast test-long test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 setup: $(STAMP) .dev/anvil/bin/anvil .dev/bitcoind/bin/bitcoind .dev/litecoind/bin/litecoind  ## install what is pinned, and the development nodes
 
@@ -44,6 +47,14 @@ test: setup  ## stories against real nodes and Postgres, and the model tests of 
 	$(BIN)/coverage report --fail-under=100 --skip-covered
 	$(BIN)/pytest -m "not long" --numprocesses=$(WORKERS) --dist=worksteal --ignore=tests/core $(ARGS) || $(SECOND_RUN)
 
+# No node and no chain: the pure core without its long models, configuration, decoding, the daemon's parts, and stories on the fake rail.
+FAST := tests/core tests/daemon tests/test_config.py tests/conformance/test_fake.py tests/scenarios/test_stories.py \
+	$(wildcard tests/*/test_address.py tests/*/test_decode.py tests/*/test_wire.py)
+
+test-fast: setup  ## a part that starts no node, for while you work (half a minute on an idle machine with two cores)
+	RAILWATCH_CORE_SHARE=0.05 $(BIN)/pytest -q --numprocesses=$(WORKERS) -k "not tales and not sixteen_bytes" \
+		-m "not long and not anvil and not bitcoind and not litecoind and not solana" $(FAST) $(ARGS)
+
 test-long: setup  ## kills at every statement, tables of 200,000, every story of every demo (three minutes)
 	$(BIN)/pytest -m long --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
@@ -59,6 +70,10 @@ dialects: setup  ## the conformance kit in the dialects of all clients that a fa
 
 balancer: setup  ## an endpoint whose nodes differ, through the whole daemon, 50 times in a row on each family of rails
 	RAILWATCH_BALANCER=50 $(BIN)/pytest -q -rP --show-capture=stdout --numprocesses=$(WORKERS) tests/scenarios/test_balancer.py
+
+fmt: setup  ## format the code, and mend what ruff can mend by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 check: setup  ## style, types, and who may import whom
 	$(BIN)/ruff check .

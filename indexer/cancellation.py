@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
@@ -24,3 +24,12 @@ async def in_own_task(work: Awaitable[Result]) -> Result:
         if not task.cancelled():
             task.exception()  # It is raised below, unless a cancellation goes on: then it concerns nobody.
     return task.result()
+
+
+async def end(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task and wait until it has ended. Raises what it raised, but no cancellation except the caller's own."""
+    task.cancel()
+    # Not `await task`: its cancellation could not be told from our own, which must go on.
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()

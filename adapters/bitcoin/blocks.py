@@ -1,6 +1,7 @@
 """Asks a node for headers and blocks, and hands on only what is proven: by hash, by parent, by every byte read."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -18,6 +19,9 @@ from indexer.rail.decoding import off_loop, printable, read_time
 ON_THEIR_WAY = 2
 """Blocks whose headers are known and that the node has yet to fetch, as whenever a block has just been found."""
 
+TIP_AGE_MOST = timedelta(days=1)
+"""The age of a newest block from which on Core calls itself in initial block download (validation.h, max tip age)."""
+
 BLOCK_FACTOR = 2
 """A block's bytes take twice the time of JSON's to read, so that one of 2 MiB is read beside the loop."""
 
@@ -32,7 +36,8 @@ class ChainInfo(msgspec.Struct):
     blocks: Height
     headers: Height
     bestblockhash: Hash
-    initialblockdownload: bool
+    initialblockdownload: bool | None = None
+    """None from a client that does not tell: then the age of its newest block does, as Core itself decides."""
     pruned: bool = False
     pruneheight: Height | None = None
 
@@ -87,6 +92,10 @@ class Source:
             newest = self._newest = _ref(await self._header(info.bestblockhash))
         if newest.height != info.blocks:
             raise RailUnavailable(f"{self._name}: block {newest.hash} is at {newest.height}, not at {info.blocks}")
+        if info.initialblockdownload is None and datetime.now(UTC) - newest.time > TIP_AGE_MOST:
+            raise RailUnavailable(
+                f"{self._name} is catching up: its newest block is of {newest.time:%Y-%m-%d %H:%M} UTC"
+            )
         self._told = max(self._told, newest.height)
         return Heads(newest)
 

@@ -19,6 +19,7 @@ from adapters.bitcoin.node import BitcoinNode
 from adapters.bitcoin.rpc import Rpc, text_decoder
 from indexer.rail import RailUnavailable
 from indexer.rail.push import Bell
+from indexer.rail.refusals import LOCKED_OUT
 from indexer.rail.transport import Subscriber, open_subscriber
 
 BLOCK, SEQUENCE, TX = TOPICS = b"hashblock", b"sequence", b"rawtx"
@@ -153,7 +154,8 @@ class Publisher:
         not come, and if nothing comes the head's moving shows it (HAZARDS B20).
         """
         answer = await self._rpc.call("getzmqnotifications")
-        if answer.refusal is not None and not answer.refusal.passes:
+        refusal = answer.refusal
+        if refusal is not None and (not refusal.passes or refusal.code in LOCKED_OUT):
             return (BLOCK, SEQUENCE, TX)
         published = {each.type for each in answer.read(_published)}
         if "pubhashblock" not in published:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -56,7 +57,7 @@ class EvmAdapter:
 
     def __init__(self, rail: RailSettings, node: EvmNode) -> None:
         reference = rail.chain_id.removeprefix("eip155:")
-        if reference == rail.chain_id or not reference.isdecimal():
+        if reference == rail.chain_id or not re.fullmatch("[1-9][0-9]{0,31}", reference):
             raise ValueError(f"rail {rail.name}: chain_id must be eip155: and a number, not {rail.chain_id!r}")
         _check_contracts(rail)
         self.chain_id = rail.chain_id

@@ -77,11 +77,18 @@ SYSTEM_FACES = frozenset(
 
 FACES: Mapping[str, frozenset[str]] = {
     "eip155:42220": frozenset({"0x471ece3750da237f93b8e339c536989b8978a438"}),  # CELO
+    "eip155:44787": frozenset({"0xf194afdf50b03e69bd7d057c1aa9e10c9954e4c9"}),  # CELO on Alfajores
 }
-"""Further ones, at addresses that mean this on that chain only."""
+"""Further ones, at addresses that mean this on that chain only. They move the native asset by a precompile: no call
+shows a value, so that their logs are what tells of it (celo-org/op-geth, core/vm/celo_contracts.go)."""
 
 
 @lru_cache(maxsize=64)
 def native_faces(chain_id: ChainId) -> frozenset[str]:
     """Return the contracts, in lower case, that log the native asset's own movements: they are no tokens."""
-    return SYSTEM_FACES | FACES.get(chain_id, frozenset())
+    return SYSTEM_FACES | moved_by_precompile(chain_id)
+
+
+def moved_by_precompile(chain_id: ChainId) -> frozenset[str]:
+    """Return those of them whose movements no call shows."""
+    return FACES.get(chain_id, frozenset())

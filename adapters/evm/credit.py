@@ -1,5 +1,6 @@
 """From whole content to transfers in chain order, whichever way it was asked for."""
 
+from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 
@@ -32,14 +33,29 @@ async def transfers(source: Source, content: Content, want: Want, lens: Lens) ->
 
 async def _tokens(logs: Sequence[Log], refs: dict[str, BlockRef], lens: Lens) -> list[Placed]:
     """As `token_transfers`; beside the loop where there are many, for a stranger makes them by the thousand."""
-    shaped = await off_loop(len(logs) * LOG_BYTES, lambda: shape_logs(logs, lens.chain_id))
+    shaped = await off_loop(len(logs) * LOG_BYTES, lambda: shape_logs(logs, lens.silent))
     found = watched_logs(shaped, lens)
     return await off_loop(len(found) * PLACED_BYTES, lambda: place_logs(found, logs, refs, lens))
 
 
 def in_order(placed: list[Placed]) -> list[Transfer]:
-    """The transfers in chain order."""
-    return [transfer for _, transfer in sorted(placed, key=itemgetter(0))]
+    """The transfers in chain order, each movement once: what a call has told, a log tells no more (E27)."""
+    ordered = [transfer for _, transfer in sorted(placed, key=itemgetter(0))]
+    called = Counter(_movement(each) for each in ordered if not each.tx_index.startswith("log:"))
+    return [each for each in ordered if not (each.tx_index.startswith("log:") and _is_told(each, called))]
+
+
+def _is_told(transfer: Transfer, called: Counter[tuple[str, bytes, AssetId, int]]) -> bool:
+    """Whether a call is left that moved the same; it counts for this one then."""
+    movement = _movement(transfer)
+    if not called[movement]:
+        return False
+    called[movement] -= 1
+    return True
+
+
+def _movement(transfer: Transfer) -> tuple[str, bytes, AssetId, int]:
+    return transfer.tx_id, transfer.to, transfer.asset, transfer.amount
 
 
 async def _received(source: Source, logs: Sequence[Log], refs: dict[str, BlockRef], lens: Lens) -> list[Placed]:

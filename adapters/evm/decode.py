@@ -7,7 +7,7 @@ and objects; nearly every block holds nothing of ours.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from adapters.evm.chains import native_faces
+from adapters.evm.chains import moved_by_precompile, native_faces
 from adapters.evm.wire import Log
 from indexer.rail import AssetId, BlockRef, ChainId, RailUnavailable, Transfer, Watches
 from indexer.rail.decoding import printable, read_hex, read_quantity
@@ -31,13 +31,19 @@ class Lens:
 
     def token(self, contract: str) -> AssetId:
         """The asset of a contract: the configured one, else its own id, which the daemon calls unsupported (E6)."""
-        configured = self.watches.assets.get(contract)
+        configured = self.watches.assets.get("" if contract in moved_by_precompile(self.chain_id) else contract)
         return configured or AssetId(f"{self.chain_id}/erc20:{contract}")
 
     @property
     def native(self) -> AssetId | None:
         """The chain's own asset, if it is configured."""
         return self.watches.assets.get("")
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """The contracts whose logs are no token's: the native asset is told by its own source (E5, E27)."""
+        faces = native_faces(self.chain_id)
+        return faces if self.native is None else faces - moved_by_precompile(self.chain_id)
 
 
 Matched = tuple[int, Log, bytes]
@@ -46,7 +52,7 @@ Matched = tuple[int, Log, bytes]
 
 def match_logs(logs: Sequence[Log], lens: Lens) -> list[Matched]:
     """The ERC-20 transfers to watched addresses. Raises as `shape_logs`."""
-    return watched_logs(shape_logs(logs, lens.chain_id), lens)
+    return watched_logs(shape_logs(logs, lens.silent), lens)
 
 
 def watched_logs(shaped: Sequence[Matched], lens: Lens) -> list[Matched]:
@@ -55,14 +61,13 @@ def watched_logs(shaped: Sequence[Matched], lens: Lens) -> list[Matched]:
     return [each for each in shaped if each[2] in watched] if watched else []
 
 
-def shape_logs(logs: Sequence[Log], chain_id: ChainId) -> list[Matched]:
+def shape_logs(logs: Sequence[Log], silent: frozenset[str]) -> list[Matched]:
     """The logs that are ERC-20 transfers, to whomever.
 
-    The native asset's own contracts are none: it has one source (E5, E27). Raises `RailUnavailable` with the block's
-    hash for a topic that is not hex.
+    Those of the ``silent`` contracts are none (`Lens.silent`). Raises `RailUnavailable` with the block's hash for a
+    topic that is not hex.
     """
-    faces = native_faces(chain_id)
-    shaped = [(place, log) for place, log in enumerate(logs) if _is_transfer(log) and log.address.lower() not in faces]
+    shaped = [(place, log) for place, log in enumerate(logs) if _is_transfer(log) and log.address.lower() not in silent]
     try:
         keys = [bytes.fromhex(log.topics[2][26:]) for _, log in shaped]
     except ValueError as error:

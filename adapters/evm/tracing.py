@@ -42,6 +42,8 @@ LAGGING = (2.0,) * 7
 """Seconds after these, where the whole block is concerned: an index that lags may stand again by now."""
 NOT_WHOLE, UNKNOWN, TYPES = "not whole", "unknown", "types"
 """What may be wrong with a block's traces. Of types that a node leaves out, it has never told one: it goes on so."""
+FAULTS_MOST, FAULT_MOST = 100, 200
+"""Faults that are remembered of one node, and characters of each: their words hold types that a node makes up."""
 STATELESS_SECONDS = 60.0
 """How long a node is believed that it has no state below a height."""
 
@@ -231,7 +233,8 @@ class Tracer:
             return f"{NOT_WHOLE} {way.value}"
         full = await self.with_transactions(block)
         traced = {frame.transaction_hash for frame in late.frames}
-        return " ".join([TYPES, *sorted({tx.type or "" for tx in full.transactions if tx.hash not in traced})])
+        left_out = sorted({tx.type or "" for tx in full.transactions if tx.hash not in traced})
+        return " ".join([TYPES, *left_out])[:FAULT_MOST]
 
     def _wait_for(self, block: Block, fault: str, late: RailUnavailable) -> None:
         """Raise ``late`` until the block had its time; then return, and what is there has to do.
@@ -249,6 +252,8 @@ class Tracer:
             self._unsettled = block.hash, since
         if time.monotonic() - since < seconds[in_vain]:
             raise late
+        if len(self.ways.in_vain) >= FAULTS_MOST:
+            self.ways.in_vain.clear()
         self.ways.in_vain[fault] = in_vain + 1
 
     def _ways(self, given: Answer | None) -> list[Tracing]:

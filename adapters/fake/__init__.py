@@ -16,6 +16,7 @@ from adapters.fake.chain import FakeChain, Output, Rules
 from adapters.fake.node import FakeNode
 from adapters.fake.simulator import FakeSimulator
 from indexer.rail import RailAdapter, RailSettings
+from indexer.rail.printable import quoted
 from indexer.rail.tables import read_heights
 
 __all__ = [
@@ -63,10 +64,10 @@ def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
     """
     unknown = sorted(set(node) - {"chain", "node", "timeout", "silence"})
     if unknown:
-        raise ValueError(f"{unknown[0]}: a node of the fake rail has no such key")
+        raise ValueError(f"node: {quoted(unknown[0])}: a node of the fake rail has no such key")
     name = node.get("chain")
     if name not in _chains:
-        raise ValueError(f"chain: no fake chain named {name!r} was registered in this process")
+        raise ValueError(f"chain: no fake chain named {quoted(name)} was registered in this process")
     read_heights(rail)  # A chain has its heights from its rules; an option that nobody knows is refused all the same.
     bounds = {key: _seconds(node, key) for key in ("timeout", "silence") if key in node}
     return FakeAdapter(node_of(str(name), str(node.get("node", "main"))), rail.chain_id, **bounds)

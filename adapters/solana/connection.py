@@ -56,6 +56,7 @@ class Connection:
         await self._abilities.learn(index=self._index)
         self._index = self._index and all(self._abilities.serves(method) for method in INDEX)
         self.source.limited = self._abilities.serves("getBlocksWithLimit")
+        self.source.tells_health = self._abilities.serves("getHealth")
         await self.source.heads()
 
     def abilities(self) -> list[Ability]:
@@ -109,6 +110,15 @@ class Connection:
             return why
         if not self._abilities.serves("getAccountInfo"):
             return None
+        try:
+            return await self._unpayable(address, asset, amount)
+        except Refused as refused:
+            if refused.passes:
+                raise
+            return None  # It is not checked, as where the node never served the question.
+
+    async def _unpayable(self, address: Address, asset: AssetId, amount: int) -> str | None:
+        """What the account there, and its rent, say against it."""
         found = await self._rpc.call(account_decoder, "getAccountInfo", address.text, NO_DATA)
         if why := not_an_owner(address, found.value):
             return why

@@ -15,7 +15,7 @@ METHODS = (
     Method("getBlocks", "which slots have blocks", "", HISTORY),
     Method("getBlocksWithLimit", "proving that a slot was skipped", "getBlocks is asked instead", HISTORY),
     Method("getHealth", "seeing that the node falls behind", "its slots show it", PLAN),
-    Method("getFirstAvailableBlock", "where the ledger begins", "a pruned block is told as one that is missing", PLAN),
+    Method("getFirstAvailableBlock", "where the ledger begins", "it is where the list of blocks begins", PLAN),
     Method("getTokenAccountsByOwner", "short look-backs", BLOCKS, FULL),
     Method("getSignaturesForAddress", "short look-backs", BLOCKS, HISTORY),
     Method("getTransaction", "short look-backs", BLOCKS, HISTORY),

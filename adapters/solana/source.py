@@ -4,6 +4,7 @@ Three reasons look alike and are not: a slot was skipped (which only the next bl
 block is not there yet or got lost on this node, and it was pruned. Nothing here ever takes one for another.
 """
 
+import re
 from collections import OrderedDict
 from typing import Any
 
@@ -38,6 +39,11 @@ LISTED = {**BARE, "transactionDetails": "signatures"}
 REMEMBERED = 256
 """Headers that are kept by hash: more than there are blocks between confirmed and finalized."""
 
+FIRST_NAMED = re.compile(r"first available\D{1,20}(\d{1,15})\b", re.IGNORECASE)
+
+TIMELESS_MOST = 8
+"""Blocks in a row whose time a node may have lost, before it counts as one that knows no times."""
+
 GAPS = (64, 4_096, 400_000)
 """Slots to look back through for the nearest block, one after the other; a node answers for 500,000 at once."""
 
@@ -63,6 +69,8 @@ class Source:
         self._headers: OrderedDict[str, BlockRef] = OrderedDict()
         self.limited = True
         """Whether `getBlocksWithLimit` is served; else `getBlocks` is asked up to the newest slot."""
+        self.tells_health = True
+        """Whether `getHealth` is served."""
         self._told = 0
         """The highest slot that the node has told of."""
 
@@ -73,13 +81,15 @@ class Source:
         """
         calls: list[Call] = [
             ("getGenesisHash", ()),
-            ("getHealth", ()),
             ("getLatestBlockhash", (FINALIZED,)),
             ("getLatestBlockhash", (CONFIRMED,)),
+            # Where it is refused by a status, the others would be with it.
+            *([("getHealth", ())] if self.tells_health else []),
         ]
-        genesis, health, finalized, latest = await self._rpc.batch(calls)
+        genesis, finalized, latest, *health = await self._rpc.batch(calls)
         check_chain(self._rpc.name, self._rpc.read(wire.text_decoder, genesis, "getGenesisHash"), self._chain_id)
-        self._check_health(health)
+        for each in health:
+            self._check_health(each)
         settled = await self._named(self._rpc.read(wire.latest_decoder, finalized, "getLatestBlockhash"))
         newest = await self._named(self._rpc.read(wire.latest_decoder, latest, "getLatestBlockhash"))
         return Heads(newest if newest.height > settled.height else settled, None, settled)
@@ -133,17 +143,17 @@ class Source:
     async def header(self, slot: int) -> tuple[BlockRef, Header]:
         """The block of this slot without its content. Raises `NoBlock`, and `NotKept` if it was pruned."""
         header = await self._ask(wire.header_decoder, slot, BARE)
-        return self._remember(block_ref(slot, header)), header
+        return await self._ref(slot, header), header
 
     async def signatures(self, slot: int) -> tuple[BlockRef, Listed]:
         """The block of this slot with the names of its transactions, in order. Raises as `header`."""
         listed = await self._ask(wire.listed_decoder, slot, LISTED)
-        return self._remember(block_ref(slot, listed)), listed
+        return await self._ref(slot, listed), listed
 
     async def block(self, slot: int) -> tuple[BlockRef, Block]:
         """The block of this slot. Raises as `header`, and `RailFault` if it cannot be decoded."""
         block = await self._ask(wire.block_decoder, slot, WHOLE)
-        return self._remember(block_ref(slot, block)), block
+        return await self._ref(slot, block), block
 
     async def transfers(self, slot_block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
         """What a block brought to the watched, with the owners that an old one does not name. Raises `RailFault`."""
@@ -166,8 +176,8 @@ class Source:
 
     async def check_kept(self, low: int) -> None:
         """Raises `NotKept` if the node no longer has the blocks from slot ``low`` on (HAZARDS S14)."""
-        first = await self._rpc.call(wire.number_decoder, "getFirstAvailableBlock")
-        if first > low:
+        first = await self._first_kept()
+        if first is not None and first > low:
             raise self._pruned(low, f"its first block is {first}", first)
 
     async def _named(self, latest: Latest) -> BlockRef:
@@ -194,7 +204,8 @@ class Source:
             return await self._get_block(decoder, slot, options)
         except Refused as refused:
             if refused.code == BLOCK_CLEANED_UP:
-                raise self._pruned(slot, str(refused), await self._first_kept()) from refused
+                first = _first_in(str(refused)) or await self._first_kept()
+                raise self._pruned(slot, str(refused), first) from refused
             if refused.code == UNSUPPORTED_VERSION:
                 raise RailFault(
                     f"the block of slot {slot} holds a transaction of a version above {wire.VERSION_MAX}, which this "
@@ -232,11 +243,18 @@ class Source:
         return await self._rpc.call(decoder, "getBlock", slot, options)
 
     async def _first_kept(self) -> int | None:
-        """The first slot that the node has; None where it will not say."""
+        """The first slot that the node has; None where it will not say. Raises `RailUnavailable` for what passes."""
         try:
             return await self._rpc.call(wire.number_decoder, "getFirstAvailableBlock")
-        except RailUnavailable:
-            return None
+        except Refused as refused:
+            if refused.passes:
+                raise
+        # A plan may leave that question out, and serve a list that begins with the same slot.
+        if self.limited:
+            listed = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", 0, 1, CONFIRMED)
+        else:
+            listed = await self.slots(max(0, self._told - GAPS[-1]), self._told)
+        return min(listed, default=None)
 
     def _check_lag(self, height: int, slot: int) -> None:
         if height <= self._told:
@@ -251,11 +269,28 @@ class Source:
             first,
         )
 
+    async def _ref(self, slot: int, block: Header) -> BlockRef:
+        """The block's name, place and time. A node may have lost the time of a block, and for good: then it is that of
+        the nearest block below that has one, a moment before. Raises `RailUnavailable` where none has."""
+        below = block
+        for _ in range(TIMELESS_MOST):
+            if below.block_time is not None or below.parent_slot >= slot:
+                break
+            below = await self._ask(wire.header_decoder, below.parent_slot, BARE)
+        block.block_time = below.block_time
+        return self._remember(block_ref(slot, block))
+
     def _remember(self, ref: BlockRef) -> BlockRef:
         self._headers[ref.hash] = ref
         while len(self._headers) > REMEMBERED:
             self._headers.popitem(last=False)
         return ref
+
+
+def _first_in(words: str) -> int | None:
+    """The slot that a node names beside a block that it has cleaned up (Agave, rpc-client-api, custom_error.rs)."""
+    named = FIRST_NAMED.search(words)
+    return int(named[1]) if named else None
 
 
 def _name_of(raw: bytes) -> str | None:

@@ -4,11 +4,12 @@ import asyncio
 
 import click
 
-from indexer.cli.exits import Exit, Unusable
+from indexer.cli.exits import LONGEST_TOLD, Exit, Unusable
 from indexer.cli.lookup import rail_config
 from indexer.cli.options import config_option, json_option
 from indexer.cli.output import complain, emit, say, show
 from indexer.config import Config
+from indexer.rail.printable import printable
 
 
 @click.command()
@@ -26,8 +27,9 @@ def run(config: Config, rail: str | None) -> None:
         with asyncio.Runner() as runner:
             code = runner.run(serve_daemon(config, rail))
     except ValueError as error:
+        why = printable(error, LONGEST_TOLD)
         raise Unusable(
-            f"the daemon cannot start: {error}\n`railwatch check` looks at everything that it needs"
+            f"the daemon cannot start: {why}\n`railwatch check` looks at everything that it needs"
         ) from error
     click.get_current_context().exit(code)
 

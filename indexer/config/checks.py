@@ -3,11 +3,12 @@
 They look at the raw tables, so that these problems are told together with those of the single tables.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from indexer.config.problems import Place, Problem, spell
 from indexer.config.references import items
+from indexer.rail.printable import printable, quoted
 
 
 def cross_checks(tables: Mapping[str, Any]) -> Iterator[Problem]:
@@ -29,7 +30,7 @@ def _repeated(tables: Mapping[str, Any], names: Iterable[tuple[Place, Any]]) -> 
     seen = set()
     for place, name in names:
         if isinstance(name, str) and name in seen:
-            yield Problem(spell(place, tables), f"{name!r} is there twice", "Give each a name of its own.")
+            yield Problem(spell(place, tables), f"{quoted(name)} is there twice", "Give each a name of its own.")
         seen.add(str(name))
 
 
@@ -40,7 +41,7 @@ def _chains(tables: Mapping[str, Any]) -> Iterator[Problem]:
         chain, where = rail.get("chain_id"), spell(("rail", number), tables)
         if isinstance(chain, str) and chain in first:
             todo = "Keep one of the two tables, with all nodes in it."
-            yield Problem(f"{where}.chain_id", f"{chain!r} is the chain of {first[chain]} already", todo)
+            yield Problem(f"{where}.chain_id", f"{quoted(chain)} is the chain of {first[chain]} already", todo)
         elif isinstance(chain, str):
             first[chain] = where
 
@@ -48,10 +49,11 @@ def _chains(tables: Mapping[str, Any]) -> Iterator[Problem]:
 def _unfollowed(tables: Mapping[str, Any]) -> Iterator[Problem]:
     invoices = tables.get("invoices")
     listed = invoices.get("unfollowed_rails") if isinstance(invoices, dict) else None
-    names = {rail.get("name") for _, rail in items(tables, "rail")}
+    names = [rail.get("name") for _, rail in items(tables, "rail")]
     for name in listed if isinstance(listed, list) else ():
         if name in names:
-            yield Problem("invoices.unfollowed_rails", f"{name!r} is configured as a rail", "Take one of the two out.")
+            what = f"{quoted(name)} is configured as a rail"
+            yield Problem("invoices.unfollowed_rails", what, "Take one of the two out.")
 
 
 def _assets(tables: Mapping[str, Any], place: Place, rail: dict[str, Any]) -> Iterator[Problem]:
@@ -68,6 +70,15 @@ def _assets(tables: Mapping[str, Any], place: Place, rail: dict[str, Any]) -> It
         yield Problem(where, "is a second asset without a contract", "Only the chain's native asset has none.")
 
 
+LISTED_MOST = 8
+"""Names that one sentence lists."""
+
+
+def _listed(names: Collection[str]) -> str:
+    more = f" and {len(names) - LISTED_MOST} more" if len(names) > LISTED_MOST else ""
+    return (", ".join(printable(each, 60) for each in list(names)[:LISTED_MOST]) or "none") + more
+
+
 def _policies(tables: Mapping[str, Any]) -> Iterator[Problem]:
     symbols: dict[str, list[str]] = {}
     for _, table in items(tables, "rail"):
@@ -78,12 +89,12 @@ def _policies(tables: Mapping[str, Any]) -> Iterator[Problem]:
         rail, asset, place = policy.get("rail"), policy.get("asset"), ("policy", number)
         if isinstance(rail, str) and rail not in symbols:
             where = spell((*place, "rail"), tables)
-            yield Problem(where, f"there is no rail {rail!r}", f"Configured are: {', '.join(symbols) or 'none'}.")
+            yield Problem(where, f"there is no rail {quoted(rail)}", f"Configured are: {_listed(symbols)}.")
         elif isinstance(rail, str) and isinstance(asset, str) and asset not in symbols[rail]:
             where = spell((*place, "asset"), tables)
-            known = ", ".join(symbols[rail]) or "none"
-            yield Problem(where, f"rail {rail} has no asset {asset!r}", f"It has: {known}.")
-        tier = (rail, asset, str(policy.get("up_to")))
+            known = _listed(symbols[rail])
+            yield Problem(where, f"rail {printable(rail, 60)} has no asset {quoted(asset)}", f"It has: {known}.")
+        tier = (str(rail), str(asset), str(policy.get("up_to")))
         if tier in seen:
             yield Problem(spell(place, tables), "the same rail, asset and up_to are there twice", "Keep one of them.")
         seen.add(tier)

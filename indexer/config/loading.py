@@ -12,6 +12,7 @@ from indexer.config.exposure import exposed_files
 from indexer.config.models import Config
 from indexer.config.problems import ConfigError, Problem, problems_of
 from indexer.config.references import resolve_references
+from indexer.rail.printable import printable
 from indexer.redaction import hide
 
 VARIABLE = "RAILWATCH_CONFIG"
@@ -56,5 +57,6 @@ def _parse(path: Path) -> dict[str, Any]:
     except OSError as error:
         todo = "Name a file that exists and can be read: --config FILE."
         raise ConfigError(path, [Problem("the file", f"cannot be read: {error.strerror}", todo)]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(path, [Problem("the file", f"is not TOML: {error}", "Mend it there.")]) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        why = printable("it is nested too deeply" if isinstance(error, RecursionError) else error, 200)
+        raise ConfigError(path, [Problem("the file", f"is not TOML: {why}", "Mend it there.")]) from None

@@ -21,11 +21,12 @@ from pydantic import (
 
 from indexer.config.nodes import NodeConfig, revealed, secrets_of
 from indexer.config.tables import NAME, Table
-from indexer.config.units import check_dsn, host_and_port, seconds_of, url_secrets
+from indexer.config.units import check_dsn, host_and_port, require_visible, seconds_of, url_secrets
 from indexer.config.webhooks import DeliverConfig, WebhookConfig
 from indexer.core.policy import Policy
 from indexer.dsn import dsn_secrets
 from indexer.known import paces
+from indexer.rail.printable import quoted
 from indexer.rail.types import AssetSpec, ChainId
 
 CAIP_2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}")
@@ -76,12 +77,19 @@ class AssetConfig(Table):
         """In the words of the seam."""
         return AssetSpec(self.symbol, self.contract, self.decimals)
 
+    @field_validator("symbol", "contract")
+    @classmethod
+    def _seen(cls, value: str | None) -> str | None:
+        if value is not None:
+            require_visible(value)
+        return value
+
 
 class RailConfig(Table):
     """One rail: which adapter follows which chain, over which nodes, for which assets."""
 
     name: str = Field(description="a name of letters, digits, dots, hyphens and underscores")
-    adapter: str = Field(min_length=1, description='the adapter, such as "evm"')
+    adapter: str = Field(description='the adapter, such as "evm"')
     chain_id: ChainId = Field(description='the CAIP-2 id, such as "eip155:1"')
     nodes: tuple[NodeConfig, ...] = Field(
         min_length=1, description='at least one node, such as [{ http = "http://..." }]'
@@ -151,7 +159,7 @@ class RailConfig(Table):
         added = [AssetConfig(symbol=each.symbol, contract=each.contract, decimals=each.decimals) for each in more]
         return self.model_copy(update={"assets": (*self.assets, *added)})
 
-    @field_validator("name")
+    @field_validator("name", "adapter")
     @classmethod
     def _name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
@@ -210,6 +218,14 @@ class InvoicesConfig(Table):
     unfollowed_rails: tuple[str, ...] = Field(
         default=(), description="names of rails that nobody follows any more, though invoices are open there"
     )
+
+    @field_validator("unfollowed_rails")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if not NAME.fullmatch(each):
+                raise ValueError(f"holds {quoted(each)}, which is no name")
+        return value
 
 
 class HttpConfig(Table):

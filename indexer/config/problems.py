@@ -7,17 +7,20 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from indexer.rail.printable import printable
+from indexer.rail.printable import printable, quoted
 
 Place = tuple[int | str, ...]
 """Where in the tables: ``("rail", 0, "asset", 1, "decimals")``."""
 
-CONFIDENTIAL = ("nodes", "database", "url", "secret", "old_secret")
-"""Tables whose values are never repeated: they may hold passwords."""
+NAME_SHOWN = 60
+"""Characters of a name or a key that a place shows."""
+
+CONFIDENTIAL = ("nodes", "options", "database")
+"""Tables of which no value is ever repeated, whatever its field is: any of them may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,16 @@ def spell(place: Place, tables: Mapping[str, Any]) -> str:
     for step in place:
         here = _inside(here, step)
         if isinstance(step, int):
-            name = next((here[key] for key in ("name", "symbol") if isinstance(here, dict) and here.get(key)), step + 1)
-            words[-1] += f"[{name}]"
+            words[-1] += f"[{printable(_name_of(here) or step + 1, NAME_SHOWN)}]"
         else:
-            words.append(step)
+            words.append(printable(step, NAME_SHOWN))
     return ".".join(words) or "the file"
+
+
+def _name_of(table: Any) -> str | None:
+    """What a table calls itself."""
+    names = (table.get(key) for key in ("name", "symbol")) if isinstance(table, dict) else ()
+    return next((each for each in names if isinstance(each, str) and each), None)
 
 
 def _inside(here: Any, step: int | str) -> Any:
@@ -93,8 +101,9 @@ def _problem(error: ErrorDetails, model: type[BaseModel], tables: Mapping[str, A
     # The validators of `models` raise ValueError with a predicate that reads on from the place.
     own = error.get("ctx", {}).get("error")
     what = str(own) if isinstance(own, ValueError) else error["msg"].replace("Input should", "should")
-    shown = isinstance(error["input"], str | int | float) and not set(CONFIDENTIAL) & set(place)
-    return Problem(where, f"{error['input']!r} {what}" if shown else what, todo)
+    secret = set(CONFIDENTIAL) & set(place) or (field is not None and _is_secret(field.annotation))
+    shown = isinstance(error["input"], str | int | float) and not secret
+    return Problem(where, f"{quoted(error['input'])} {what}" if shown else what, todo)
 
 
 def _known_keys(model: type[BaseModel], place: Place) -> str:
@@ -121,6 +130,11 @@ def _field(model: type[BaseModel], place: Place) -> FieldInfo | None:
 def _model_at(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
     field = _field(model, place)
     return model if field is None else _nested(field.annotation)
+
+
+def _is_secret(annotation: Any) -> bool:
+    """Whether a field may hold a `SecretStr`, which is what every field that may let somebody in is declared as."""
+    return annotation is SecretStr or any(_is_secret(each) for each in get_args(annotation))
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:

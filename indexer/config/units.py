@@ -7,11 +7,17 @@ from ipaddress import ip_address
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from indexer.dsn import read_dsn
+from indexer.rail.printable import is_visible
 
 KEY_LEAST = 8
 """Characters from which on a part of a URL's path or query may be a key: ``/v3`` is none."""
 
+URL_MOST = 4_000
+"""Characters of a URL: what servers take, with room."""
+
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+DIGITS_MOST = 12
+"""Digits of a duration in seconds: more than any of them may have."""
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
@@ -20,7 +26,7 @@ def seconds_of(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     text = value if isinstance(value, str) else ""
-    if text.isdecimal():
+    if text.isascii() and text.isdecimal() and len(text) <= DIGITS_MOST:
         return int(text)
     match = _DURATION.fullmatch(text)
     if match is None:
@@ -31,9 +37,17 @@ def seconds_of(value: object) -> int:
 def host_and_port(text: str) -> tuple[str, int]:
     """From ``127.0.0.1:9464`` or ``[::1]:9464``. Raises ValueError."""
     parts = _split(f"tcp://{text}")
+    if len(text) > HOST_MOST + 8 or not all(map(is_visible, text)):
+        raise ValueError("is not HOST:PORT")
     if not parts.hostname or parts.port is None or parts.path or parts.query or "@" in text:
         raise ValueError("is not HOST:PORT")
     return parts.hostname, parts.port
+
+
+def require_visible(text: str) -> None:
+    """Raise ValueError if ``text`` holds what nobody sees, or is surrounded by blanks: two such look alike."""
+    if text != text.strip() or not all(map(is_visible, text)):
+        raise ValueError("holds characters that are not seen, or blanks around it")
 
 
 def check_url(text: str, schemes: tuple[str, ...]) -> None:
@@ -42,6 +56,8 @@ def check_url(text: str, schemes: tuple[str, ...]) -> None:
         parts = _split(text)
     except ValueError:
         parts = SplitResult("", "", "", "", "")
+    if len(text) > URL_MOST or not all(map(is_visible, text)):
+        raise ValueError(f"is a URL of more than {URL_MOST:,} characters, or holds some that are not seen")
     if parts.scheme not in schemes or not (parts.hostname or parts.path):
         raise ValueError(f"is no URL that starts with {' or '.join(f'{each}://' for each in schemes)}")
 
@@ -93,6 +109,8 @@ _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
 def check_dsn(text: str) -> None:
     """Raise ValueError unless ``text`` is the URI of a Postgres server. The message never holds it."""
+    if len(text) > URL_MOST or not all(map(is_visible, text)):
+        raise ValueError(f"is a URL of more than {URL_MOST:,} characters, or holds some that are not seen")
     if "://" not in text or not read_dsn(text).is_clear:
         raise ValueError("is no URL that starts with postgresql:// or postgres://")
 

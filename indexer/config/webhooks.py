@@ -13,6 +13,7 @@ from indexer.config.tables import NAME, Table
 from indexer.config.units import check_host, check_url, host_and_port, place_of_url
 from indexer.core.cases import SEVERITY
 from indexer.core.states import DetectionState, InvoiceState
+from indexer.rail.printable import quoted
 from indexer.rail.tables import read_proxy
 
 PREFIX = "whsec_"
@@ -97,7 +98,8 @@ class WebhookConfig(Table):
         for pattern in value:
             if not any(fnmatchcase(each, pattern.replace("[", "[[]").replace("?", "[?]")) for each in EVENT_TYPES):
                 close = get_close_matches(pattern, EVENT_TYPES, n=1)
-                raise ValueError(f"fit no event: {pattern!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"fit no event: {quoted(pattern)}{hint}")
         return value
 
 
@@ -140,7 +142,7 @@ class DeliverConfig(Table):
         if isinstance(value, list | tuple):
             for each in value:
                 try:
-                    ip_network(each)
+                    ip_network(each if isinstance(each, str) else "")
                 except ValueError:
-                    raise ValueError(f"holds {each!r}, which is no network") from None
+                    raise ValueError(f"holds {quoted(each)}, which is no network") from None
         return value

@@ -1,9 +1,11 @@
 """Whose transfer it is, and what it means there: the rules by which a credit becomes a detection."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from indexer.core.ids import derived_id
@@ -35,7 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A transfer that was recorded before. ``key`` and ``asset``: the content that it was recorded with.
+    """A transfer that was recorded before. ``key``, ``asset`` and ``amount``: the content that it was recorded with.
 
     ``block_hash`` is the block that holds it, None while no block does. ``final``: nothing can undo that. ``rail``,
     ``accepts_from`` and ``tip_at_creation`` are its destination's, as `Candidate` has them.
@@ -53,6 +55,7 @@ class Known:
     rail: str = ""
     accepts_from: datetime = EARLIEST
     tip_at_creation: int | None = None
+    amount: int = 0
 
     def kind_of(self, transfer: Transfer, rail: str, now: datetime) -> Kind:
         """Return what it is where ``transfer`` is seen now, if it is one of the two kinds that its age tells apart."""
@@ -65,6 +68,57 @@ class Known:
     def excludes(self, block_hash: str | None) -> bool:
         """Return True if the transaction cannot pay otherwise in that block: it is in this one, and stays there."""
         return self.final or block_hash in (None, self.block_hash)
+
+
+class Stored(Protocol):
+    """What is stored of a transfer: its name, and the content that it has had last."""
+
+    @property
+    def tx_id(self) -> str:
+        """The transaction."""
+
+    @property
+    def tx_index(self) -> str:
+        """Which credit of it, as it was named when it was recorded."""
+
+    @property
+    def key(self) -> bytes:
+        """Whom it pays."""
+
+    @property
+    def asset(self) -> AssetId:
+        """In what."""
+
+    @property
+    def amount(self) -> int:
+        """How much, in base units."""
+
+
+S = TypeVar("S", bound=Stored)
+
+
+def paired(stored: Iterable[S], told: Iterable[Transfer]) -> dict[tuple[str, str], S]:
+    """Return which stored transfer each told one is, by its transaction and its name; of the same content only.
+
+    First under its own name, then under another one: not every client shows the same calls, and earlier versions
+    counted other ones, so that the same payment may have had another name (HAZARDS E28). Each is one of them only.
+    """
+    named = {(each.tx_id, base_index(each.tx_index), each.key, each.asset, each.amount): each for each in stored}
+    found: dict[tuple[str, str], S] = {}
+    others: list[Transfer] = []
+    for transfer in told:
+        same = named.pop((transfer.tx_id, transfer.tx_index, transfer.to, transfer.asset, transfer.amount), None)
+        if same is None:
+            others.append(transfer)
+        else:
+            found[transfer.tx_id, transfer.tx_index] = same
+    alike: defaultdict[tuple[str, bytes, AssetId, int], list[S]] = defaultdict(list)
+    for each in sorted(named.values(), key=lambda one: one.tx_index, reverse=True):
+        alike[each.tx_id, each.key, each.asset, each.amount].append(each)
+    for transfer in others:
+        if left := alike.get((transfer.tx_id, transfer.to, transfer.asset, transfer.amount)):
+            found[transfer.tx_id, transfer.tx_index] = left.pop()
+    return found
 
 
 def match(

@@ -14,6 +14,7 @@ from indexer.core.matching import (
     base_index,
     detection_id,
     match,
+    paired,
     sighting,
     variant_index,
 )
@@ -50,21 +51,27 @@ class Recorded:
 
 
 def gather(
-    transfers: Iterable[Transfer], rail: str, recorded: Recorded, configured: Mapping[AssetId, int], now: datetime
+    transfers: Sequence[Transfer], rail: str, recorded: Recorded, configured: Mapping[AssetId, int], now: datetime
 ) -> dict[UUID, News]:
     """What transfers mean, by invoice. ``configured``: the assets, each with the least amount that moves anything."""
     news: defaultdict[UUID, News] = defaultdict(News)
     known: defaultdict[tuple[str, str], list[Known]] = defaultdict(list)
     for each in recorded.known:
         known[each.tx_id, base_index(each.tx_index)].append(each)
-    for transfer in transfers:
+    told = list(transfers)
+    same_as = paired(recorded.known, told)
+    spoken_for = {each.detection_id for each in same_as.values()}
+    for transfer in told:
         for displaced in transfer.rivals:
             for invoice, detection in recorded.rivals.get(displaced, ()):
                 news[invoice].lost[detection] = transfer.tx_id
         if not transfer.amount:
             continue
-        before = known.get((transfer.tx_id, transfer.tx_index), ())
-        same = next((each for each in before if each.pays_like(transfer)), None)
+        same = same_as.get((transfer.tx_id, transfer.tx_index))
+        name = transfer.tx_index if same is None else base_index(same.tx_index)
+        recorded_so = known.get((transfer.tx_id, name), ())
+        before = [each for each in recorded_so if each is same or each.detection_id not in spoken_for]
+        same = same or next((each for each in before if each.pays_like(transfer)), None)
         if not _displace(news, transfer, [each for each in before if each is not same], recorded.orphaned):
             continue
         if same is not None:
@@ -73,7 +80,7 @@ def gather(
             news[same.invoice_id].sightings.append(found)
         elif matched := match(transfer, rail, recorded.candidates.get(transfer.to, ()), configured, now):
             owner, kind = matched
-            named = replace(transfer, tx_index=variant_index(transfer)) if before else transfer
+            named = replace(transfer, tx_index=variant_index(transfer)) if recorded_so else transfer
             identity = detection_id(recorded.origin or rail, named.tx_id, named.tx_index)
             found = sighting(identity, named, rail, owner.destination_id, kind, now)
             _add(news[owner.invoice_id], found, configured)

@@ -107,6 +107,10 @@ class Follower:
     progressed_at: float = field(default_factory=time.monotonic)
     asking_since: float | None = None
     """Since when the node has been asked for one step; None while it is not asked."""
+    told_beside: int = 0
+    """How often somebody else has written the rail's state, so that the row may not say what the last step told."""
+    _known_beside: int = 0
+    """The same, when the last step began that told of it anew."""
     _ahead: asyncio.Task[Plan] | None = None
     _reach: int = REACH_FIRST
     _lagging_since: float | None = None
@@ -438,10 +442,11 @@ class Follower:
         seen = self._reached.seen(plan.asked, self._known_cursor.height, plan.heads)
         position = self._position(self._known_cursor, plan.heads, reached=True, seen=seen)
         await self._look_again(position)
-        moved = position.finalized != self.finalized
-        if moved or (position.state, position.reason) != (self.state, self.reason):
+        moved, beside = position.finalized != self.finalized, self.told_beside
+        if moved or beside != self._known_beside or (position.state, position.reason) != (self.state, self.reason):
             taken = Taken(self.cursor, Span(self._known_cursor, self._known_cursor), (), ())
             self._remember(taken, position, await self.recorder.record(taken, position, None))
+            self._known_beside = beside
         self._caught_up = seen if position.state == "live" else None
 
     def _behind(self, heads: Heads) -> Behind:

@@ -32,14 +32,23 @@ class Rhythm:
 
     _came: deque[float] = field(default_factory=lambda: deque(maxlen=RHYTHM_HEADS))
     _newest: int = -1
+    _head: tuple[str, float] | None = None
+    """The head's hash, and when it was told first."""
     block_seconds: float | None = None
     """Seconds between two blocks by their own times, where the node's blocks, or those that were followed, show it."""
 
     def note(self, head: BlockRef) -> None:
-        """Take in a head; only a higher one is news."""
+        """Take in a head; only a higher one is news of the rhythm."""
+        if self._head is None or self._head[0] != head.hash:
+            self._head = (head.hash, time.monotonic())
         if head.height > self._newest:
             self._newest = head.height
             self._came.append(time.monotonic())
+
+    @property
+    def head_age(self) -> float:
+        """Seconds since the head was told first."""
+        return time.monotonic() - self._head[1] if self._head else 0.0
 
     @property
     def silence(self) -> float:
@@ -114,7 +123,8 @@ def trouble(
     measured between two blocks of the chain, so that no clock of ours and no restart enters into it, and a chain that
     mines on demand is not blamed for its pauses.
     """
-    age = (now - heads.latest.time).total_seconds()
+    # A block that is stamped ahead of its arrival must not hide for so much longer that no other one comes.
+    age = max((now - heads.latest.time).total_seconds(), rhythm.head_age)
     if stall_after and age > stall_after:
         return f"the newest block is older than {stall_after:.0f} s; does the node have peers?"
     allowed = rhythm.longest_silence if stall_after is None else None

@@ -5,8 +5,13 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import structlog
+
 from indexer.rail import BlockGone, RailUnavailable
+from indexer.reasons import describe
 from indexer.store.errors import StoreError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -34,10 +39,12 @@ async def by_halves(
         await act(items)
     except OUTSIDE:
         raise
-    except Exception as defect:  # noqa: BLE001 - whatever one of them brings up, the others go on
+    except Exception as defect:
         if len(items) == 1:
             await set_aside(items[0], defect)
             return
+        # Of one that fails alone whoever sets it aside tells; what only several of them do together is told here.
+        log.warning("batch.halved", items=len(items), why=describe(defect), exc_info=defect)
         middle = len(items) // 2
         await by_halves(items[:middle], act, set_aside)
         await by_halves(items[middle:], act, set_aside)

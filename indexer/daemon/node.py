@@ -85,8 +85,8 @@ class Node:
         try:
             await adapter.__aenter__()
         except Exception:
-            with suppress(Exception):
-                await adapter.__aexit__(None, None, None)
+            with suppress(RailError):
+                await self._guarded(lambda: adapter.__aexit__(None, None, None))
             self.punish()
             raise
         return adapter

@@ -334,8 +334,8 @@ class Recorder:
             return await commit(False)
         except OUTSIDE:
             raise
-        except Exception as defect:  # noqa: BLE001 - the second attempt finds out whose failure it is
-            log.warning("step.failed", rail=self.rail, why=describe(defect))
+        except Exception as defect:
+            log.warning("step.failed", rail=self.rail, why=describe(defect), exc_info=defect)
         return await commit(True)
 
     async def _apply(

@@ -389,7 +389,7 @@ class RailRunner:
                 said = None
             if said != str(slow):
                 with suppress(StoreUnavailable):  # while Postgres is away this is tried again each time
-                    await say_state(self.database, lease, "stalled", str(slow))
+                    await self._say_stalled(lease, str(slow))
                     said = str(slow)
             if self.node.has_other_answering:
                 await self.node.leave(slow)
@@ -429,7 +429,19 @@ class RailRunner:
             await self.node.leave(why)
         # Also when Postgres is the trouble: often it is one lock, and this small row can still be written.
         with suppress(StoreUnavailable):
+            await self._say_stalled(lease, reason)
+
+    async def _say_stalled(self, lease: Lease, reason: str) -> None:
+        """Write that the rail is stalled. The follower tells how it is once more after that, whichever came first.
+
+        A step may tell that all is well again at the same moment. The follower would believe that step, and the row
+        would go on saying `stalled` until the next block. Raises `StoreUnavailable`.
+        """
+        try:
             await say_state(self.database, lease, "stalled", reason)
+        finally:
+            if self.follower is not None:
+                self.follower.told_beside += 1
 
     async def _halt(self, lease: Lease, fault: BaseException) -> None:
         """Say why, everywhere that somebody might look, and follow no further until a person resumes the rail."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from indexer.core.matching import base_index
+from indexer.core.matching import base_index, paired
 from indexer.core.policy import Progress
 from indexer.daemon.nodeset import NodeSet, Reread
 from indexer.daemon.recorder import Recorder
@@ -21,7 +21,10 @@ from indexer.rail import RailUnavailable, Transfer
 from indexer.store.steps import Claim, Look
 
 TRIES = 3
-"""Rounds in which a block is asked for before its transfers count as unverified."""
+"""Rounds in which a block is asked for before its transfers count as unverified, or its absence as a contradiction."""
+
+Told = tuple[int, str, str]
+"""A block's height and hash, and the node that told of transfers in it; "": not known."""
 
 BLOCKS_A_ROUND = 20
 """Blocks that one round reads again, so that no step waits for long."""
@@ -34,7 +37,7 @@ class SecondLook:
     node: NodeSet
     recorder: Recorder
     watches: RailWatches
-    _tries: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    _tries: defaultdict[Told, int] = field(default_factory=lambda: defaultdict(int))
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,40 +56,49 @@ class SecondLook:
         claims = await self.recorder.steps.claims(due)
         if done := set(due) - {claim.id for claim in claims}:
             await self.recorder.forget_looks(rewinds, list(done))
-        by_block: defaultdict[tuple[int, str], list[Claim]] = defaultdict(list)
+        told: defaultdict[Told, list[Claim]] = defaultdict(list)
         for claim in claims:
-            by_block[claim.height, claim.block_hash].append(claim)
-        for gone in self._tries.keys() - {block_hash for _, block_hash in by_block}:
+            told[claim.height, claim.block_hash, claim.node or ""].append(claim)
+        for gone in self._tries.keys() - told.keys():
             del self._tries[gone]  # Its block was taken back meanwhile.
-        looks = [
-            each for block in sorted(by_block)[:BLOCKS_A_ROUND] for each in await self._read(block, by_block[block])
-        ]
+        looks = [each for what in sorted(told)[:BLOCKS_A_ROUND] for each in await self._read(what, told[what])]
         if looks:
             await self.recorder.record_looks(rewinds, looks)
             for each in looks:
                 waiting.pop(each.claim.id, None)
 
-    async def _read(self, block: tuple[int, str], claims: Sequence[Claim]) -> list[Look]:
+    async def _read(self, what: Told, claims: Sequence[Claim]) -> list[Look]:
+        height, block_hash, node = what
         watches = FewWatches(frozenset(claim.key for claim in claims), self.watches.assets)
         try:
-            told = await self.node.reread(block, watches, claims[0].node)
+            told = await self.node.reread((height, block_hash), watches, node or None)
         except RailUnavailable as away:
-            return self._put_off(block, claims, str(away))
-        self._tries.pop(block[1], None)
+            return self._put_off(what, claims, str(away))
+        if told.block_hash != block_hash and not self._is_last_try(what):
+            # A node that has just left the block is at a reorg, which comes next. Only for long it contradicts.
+            return []
+        self._tries.pop(what, None)
         found = {(each.tx_id, each.tx_index): each for each in told.transfers}
-        looks = [self._compare(claim, found.get((claim.tx_id, base_index(claim.tx_index))), told) for claim in claims]
+        same = {claim.id: found[name] for name, claim in paired(claims, told.transfers).items()}
+        looks = [
+            self._compare(claim, same.get(claim.id) or found.get((claim.tx_id, base_index(claim.tx_index))), told)
+            for claim in claims
+        ]
         for look in looks:
             if look.said == "mismatch":
-                self._log.critical("content.mismatch", tx=look.claim.tx_id, height=block[0], **look.evidence)
+                self._log.critical("content.mismatch", tx=look.claim.tx_id, height=height, **look.evidence)
         return looks
 
-    def _put_off(self, block: tuple[int, str], claims: Sequence[Claim], why: str) -> list[Look]:
+    def _is_last_try(self, what: Told) -> bool:
+        self._tries[what] += 1
+        return self._tries[what] >= TRIES
+
+    def _put_off(self, what: Told, claims: Sequence[Claim], why: str) -> list[Look]:
         """Ask again in the next round, or give up: a look that nobody can take stops nothing."""
-        self._tries[block[1]] += 1
-        if self._tries[block[1]] < TRIES:
+        if not self._is_last_try(what):
             return []
-        del self._tries[block[1]]
-        self._log.warning("content.unverified", height=block[0], hash=block[1], why=why)
+        del self._tries[what]
+        self._log.warning("content.unverified", height=what[0], hash=what[1], why=why)
         return [Look(claim, "unverified", {"said": "unverified", "why": why}) for claim in claims]
 
     def _compare(self, claim: Claim, told: Transfer | None, reread: Reread) -> Look:

@@ -88,14 +88,19 @@ class Silent:
         """Nothing to tell."""
 
 
+def tune_process() -> None:
+    """Set the garbage collector and the allocator for what a daemon does; once in a process, before any work."""
+    gc.set_threshold(*RARELY)
+    give_large_blocks_back()
+
+
 async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: Reporter | None = None) -> int:
     """Follow the configured rails (or ``only_rail``) until SIGTERM or SIGINT; returns the exit code.
 
     Raises `SchemaMismatch`, `EmbeddedPostgresError`, `StoreError`, ValueError for what only a person can mend.
     """
     log = structlog.get_logger()
-    gc.set_threshold(*RARELY)
-    give_large_blocks_back()
+    tune_process()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -6,7 +6,7 @@ and of the tables finds it too: a daemon that commits a step in between makes no
 
 import asyncio
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from uuid import UUID
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from indexer.core.matching import base_index, match
+from indexer.core.matching import base_index, match, paired
 from indexer.ops.words import clean
 from indexer.rail import NOBODY, BlockGone, NotKept, RailAdapter, RailError, Span, Transfer, Watches
 from indexer.store.audits import AuditedClaim, AuditedRail, AuditStore, Owner
@@ -184,12 +184,19 @@ class Auditor:
 
     async def _compare(self, rail: AuditedRail, first: int, last: int, told: Told) -> list[Difference]:
         claims = await self.store.claims(rail.name, first, last)
-        differing = [each for claim in claims if (each := self._claim(rail, claim, told))]
-        return sorted([*differing, *await self._missing_here(rail, told)], key=lambda each: (each.height, each.tx_id))
+        same = paired(claims, told.transfers.values())
+        names = {(claim.tx_id, claim.tx_index): name for name, claim in same.items()}
+        differing = [each for claim in claims if (each := self._claim(rail, claim, told, names))]
+        return sorted(
+            [*differing, *await self._missing_here(rail, told, same.keys())], key=lambda each: (each.height, each.tx_id)
+        )
 
-    def _claim(self, rail: AuditedRail, claim: AuditedClaim, told: Told) -> Difference | None:
-        """What differs of a stored transfer."""
-        transfer = told.transfers.get((claim.tx_id, base_index(claim.tx_index)))
+    def _claim(
+        self, rail: AuditedRail, claim: AuditedClaim, told: Told, names: Mapping[tuple[str, str], tuple[str, str]]
+    ) -> Difference | None:
+        """What differs of a stored transfer. ``names``: by what is stored, under which name the node tells the same."""
+        name = names.get((claim.tx_id, claim.tx_index), (claim.tx_id, base_index(claim.tx_index)))
+        transfer = told.transfers.get(name)
         block_hash = told.blocks.get(claim.height)
         if block_hash != claim.block_hash:
             there = None if block_hash is None else {"block_hash": block_hash}
@@ -226,9 +233,14 @@ class Auditor:
             run,
         )
 
-    async def _missing_here(self, rail: AuditedRail, told: Told) -> list[Difference]:
-        """What the node's blocks pay to watched destinations, and no stored transfer in a block accounts for."""
-        transfers = list(told.transfers.values())
+    async def _missing_here(
+        self, rail: AuditedRail, told: Told, stored: Collection[tuple[str, str]]
+    ) -> list[Difference]:
+        """What the node's blocks pay to watched destinations, and no stored transfer in a block accounts for.
+
+        ``stored``: transfers that do, under whichever name.
+        """
+        transfers = [each for name, each in told.transfers.items() if name not in stored]
         sightings = await self.store.sightings(rail.name, {each.tx_id for each in transfers})
         missing = [
             each for each in transfers if sightings.get((each.tx_id, each.tx_index), ("", 0))[0] not in IN_A_BLOCK

@@ -107,7 +107,7 @@ async def serve(
     async def act() -> None:
         nonlocal sockets
         ours, sockets = sockets or await _listen(listen), []
-        await Listening(answer).run(ours)
+        await Listening(answer, failed).run(ours)
 
     await keep_running("http", act, failed)
 

@@ -88,8 +88,9 @@ async def open_sockets(host: str, port: int) -> list[socket.socket]:
 class Listening:
     """Serves pages on sockets that listen, until cancelled."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, answer: Answer, failed: Callable[[str], None] = lambda _: None) -> None:
+        """``failed`` is called with ``http.page`` for each page that could not be made."""
+        self._answer, self._failed = answer, failed
         self._serving: dict[asyncio.Task[None], socket.socket] = {}  # the oldest first
         self._told: dict[str, float] = {}
         self._spare = _spare_descriptor()
@@ -174,7 +175,8 @@ class Listening:
         try:
             page = self._answer(words[1])
         except Exception as defect:  # noqa: BLE001 - a page that fails is an answer too, and its cause is for the log
-            self._tell("http.page_failed", why=describe(defect))
+            self._failed("http.page")
+            self._tell("http.page_failed", why=describe(defect), exc_info=defect)
             return _response(500, b"this page cannot be made; the log says why\n")
         return _response(page.status, page.body, page.kind, only_head=words[0] == "HEAD")
 

@@ -25,7 +25,7 @@ and the connection of a node that is polled every second would never end, though
 
 
 class SocksFailed(OSError):
-    """The SOCKS proxy refused, or broke off. Its words name no credentials."""
+    """The SOCKS proxy refused, broke off or is away. Its words name no credentials."""
 
 
 def http_session(
@@ -79,7 +79,7 @@ def socks_url(proxy: str) -> str:
 
 
 def _socks(options: HttpOptions, context: ssl.SSLContext | None, bounds: Mapping[str, int]) -> aiohttp.BaseConnector:
-    from aiohttp_socks import ProxyConnector
+    from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyTimeoutError
     from aiohttp_socks import ProxyError as Refused
 
     class Connector(AskedOnly, ProxyConnector):
@@ -90,5 +90,7 @@ def _socks(options: HttpOptions, context: ssl.SSLContext | None, bounds: Mapping
                 return await super()._wrap_create_connection(*args, **more)  # type: ignore[arg-type]
             except Refused as refused:
                 raise SocksFailed("the SOCKS proxy refused") from refused
+            except (ProxyConnectionError, ProxyTimeoutError) as away:
+                raise SocksFailed("the SOCKS proxy is not there") from away
 
     return Connector.from_url(socks_url(options.proxy or ""), rdns=True, **bounds, ssl=context or True)

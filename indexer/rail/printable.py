@@ -29,6 +29,15 @@ def printable(text: object, most: int = LONGEST) -> str:
     return shown if len(shown) <= most else shown[: max(0, most - 3)] + "..."
 
 
+def quoted(value: object, most: int = 80) -> str:
+    """Return a value as it is named in a sentence: between quotes, printable, and short enough to leave room for it."""
+    try:
+        words = repr(value)
+    except ValueError:
+        words = "a number of thousands of digits"
+    return printable(words, most)
+
+
 def escaped(text: str, keep: str = "") -> str:
     """Return the whole ``text`` with what is invisible escaped, but the characters of ``keep``."""
     if text.isprintable() and not INVISIBLE.search(text):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from indexer.rail.printable import is_visible, quoted
 from indexer.rail.types import RailSettings
 
 TIMEOUT_SECONDS = 10.0
@@ -25,7 +26,7 @@ HEIGHTS = ("lookback", "span_max", "horizon")
 def check_keys(table: Mapping[str, Any], known: Collection[str]) -> None:
     """A typo must not pass for a default."""
     if unknown := sorted(set(table) - set(known)):
-        raise ValueError(f"node: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        raise ValueError(f"node: unknown key {quoted(unknown[0])}; known are {', '.join(known)}")
 
 
 def read_url(table: Mapping[str, Any], key: str, *schemes: str) -> str | None:
@@ -108,6 +109,7 @@ def read_proxy(value: object) -> str | None:
     try:
         parts = urlsplit(value) if isinstance(value, str) else None
         good = parts is not None and parts.scheme in PROXY_SCHEMES and parts.hostname and parts.port
+        good = good and all(map(is_visible, str(value)))
     except ValueError:
         good = False
     if not good:
@@ -139,7 +141,7 @@ def read_heights(rail: RailSettings, *own: str) -> dict[str, Any]:
     """The options that change a trait. ``own``: the adapter's further options; a typo must not pass for a default."""
     if unknown := sorted(set(rail.options) - {*HEIGHTS, *own}):
         known = ", ".join((*own, *HEIGHTS))
-        raise ValueError(f"rail {rail.name}: unknown option {unknown[0]!r}; known are {known}")
+        raise ValueError(f"rail {rail.name}: unknown option {quoted(unknown[0])}; known are {known}")
     heights = {key: rail.options[key] for key in HEIGHTS if key in rail.options}
     for key, value in heights.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from indexer.cancellation import end
 from indexer.config import Config, RailConfig
 from indexer.daemon.runner import RailRunner
 from indexer.daemon.supervisor import Silent, follow, mirror_rails
@@ -100,9 +101,7 @@ class _Session:
         finally:
             # Before the daemon ends: what it gives up then says nothing of the node.
             self.recorder.writer.end(self.recorder.now(), why)
-            work.cancel()
-            with suppress(asyncio.CancelledError):
-                await work
+            await end(work)
         return self._progress(why)
 
     async def _until_over(self, work: "asyncio.Task[None]", seconds: float) -> Ending:

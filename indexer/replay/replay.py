@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
+from indexer.cancellation import end
 from indexer.config import Config
 from indexer.daemon.runner import RailRunner
 from indexer.daemon.supervisor import Silent, follow, mirror_rails
@@ -85,9 +86,7 @@ async def _playing(config: Config, database: ScratchDatabase, player: Player, la
         if work.done():
             await work
     finally:
-        work.cancel()
-        with suppress(asyncio.CancelledError):
-            await work
+        await end(work)
 
 
 async def _work(config: Config, database: ScratchDatabase, player: Player, later: Requests) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon, small_at_most
 from indexer.rail.types import AssetId, BlockRef
+from indexer.store.amounts import capped
 from indexer.store.database import Connection, Database, Row
 from indexer.store.queries import query
 from indexer.store.steps import Lease
@@ -230,8 +231,8 @@ class BalanceStore:
             account.destination_id,
             self._lease.rail,
             account.asset,
-            *(baseline.amount, baseline.at.height, baseline.at.hash),
-            *(reading.balance, detected.total, now.spent, now.unattributed),
+            *(capped(baseline.amount), baseline.at.height, baseline.at.hash),
+            *map(capped, (reading.balance, detected.total, now.spent, now.unattributed)),
             *(block.height, block.hash, reading.node),
             *((settled.height, settled.look.balance, settled.look.spent) if settled else (None, None, None)),
         )

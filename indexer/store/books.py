@@ -31,6 +31,7 @@ from indexer.core.policy import Policy
 from indexer.core.states import DetectionState, InvoiceState, Kind
 from indexer.core.tally import Tally, TallyKey, added, without
 from indexer.rail.types import AssetId
+from indexer.store.amounts import capped
 from indexer.store.database import Connection, Row
 from indexer.store.queries import query
 
@@ -56,9 +57,6 @@ TRANSITION_COLUMNS = (
     *("tx_id", "block_height", "block_hash", "confirmations", "seen_amount", "confirmed_amount", "chain_time"),
     "evidence",
 )
-
-MOST = 10**78 - 1
-"""The largest amount that a column holds. A sum may be larger where a token has no honest bound: then it says this."""
 
 NONE = Decimal(0)
 
@@ -358,7 +356,7 @@ def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
         (each.id, each.state, each.state_since, each.version, each.settled_at) for each in (b.invoice for b in books)
     ]
     sums = [
-        (each.id, min(each.seen, MOST), min(each.confirmed, MOST), min(each.late, MOST), each.left_out)
+        (each.id, capped(each.seen), capped(each.confirmed), capped(each.late), each.left_out)
         for book in books
         for each in book.invoice.destinations
     ]
@@ -443,8 +441,8 @@ def _transition_row(line: Transition) -> tuple[Any, ...]:
         line.block_height,
         line.block_hash,
         line.confirmations,
-        None if line.seen_amount is None else min(line.seen_amount, MOST),
-        None if line.confirmed_amount is None else min(line.confirmed_amount, MOST),
+        None if line.seen_amount is None else capped(line.seen_amount),
+        None if line.confirmed_amount is None else capped(line.confirmed_amount),
         line.chain_time,
         line.evidence,
     )

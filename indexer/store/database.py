@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -183,6 +184,31 @@ async def prepare_connection(connection: Connection) -> None:
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
     )
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_to_moment, decoder=_from_moment, format="tuple"
+    )
+
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+"""Postgres counts microseconds from here (https://www.postgresql.org/docs/current/protocol.html)."""
+MICROSECOND = timedelta(microseconds=1)
+FIRST_MOMENT, LAST_MOMENT = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+"""What a moment of a row may be here, a day within what Python knows, so that no time zone leaves it.
+
+A row of an older version may hold infinity, or a year that Python does not know; the driver would give a moment without
+a time zone, which compares with no other, or raise. It is read as the first or the last of these.
+"""
+_FIRST, _LAST = (FIRST_MOMENT - EPOCH) // MICROSECOND, (LAST_MOMENT - EPOCH) // MICROSECOND
+
+
+def _to_moment(value: datetime) -> tuple[int]:
+    if value.tzinfo is None:
+        raise ValueError("a moment without a time zone is none")
+    return ((value - EPOCH) // MICROSECOND,)
+
+
+def _from_moment(wire: tuple[int]) -> datetime:
+    return EPOCH + timedelta(microseconds=min(max(wire[0], _FIRST), _LAST))
 
 
 def _notice_silence(connection: Connection) -> None:

@@ -445,6 +445,7 @@ def _known(row: Row) -> Known:
         row["rail"],
         row["accepts_from"],
         row["height"],
+        int(row["amount"]),
     )
 
 

@@ -305,3 +305,36 @@ def test_ecash_knows_neither_long_hashes_nor_tokens() -> None:
         with pytest.raises(BadAddress):
             parse_address(cashaddr.encode("ecash", kind, digest), ECASH)
     assert script_address(b"\xaa\x20" + bytes(32) + b"\x87", ECASH) is None
+
+
+def every_form(chain: Chain) -> list[str]:
+    """Every address of a chain's: each version byte, each witness version of note, each kind of CashAddr."""
+    short, long = bytes(range(20)), bytes(range(32))
+    texts = [base58.encode(bytes((version,)) + short) for version in (chain.p2pkh, *chain.p2sh)]
+    if chain.hrp:
+        programs = [(0, short), (0, long), (1, long), (1, b"\x4e\x73"), (2, long), (16, short)]
+        texts += [bech32.encode(chain.hrp, version, program) for version, program in programs]
+    if chain.cash_tokens:
+        texts.append(base58.encode(bytes((chain.p2sh[0],)) + long))
+    if chain.cash_prefix:
+        kinds = [(kind, short) for kind in CashKind if chain.cash_tokens or kind in (CashKind.P2PKH, CashKind.P2SH)]
+        kinds += [(kind, long) for kind in (CashKind.P2SH, CashKind.TOKEN_P2SH) if chain.cash_tokens]
+        texts += [cashaddr.encode(chain.cash_prefix, kind, digest) for kind, digest in kinds]
+    return texts
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
+def test_an_address_is_one_however_it_is_spelled_and_none_when_anything_in_it_is_another(chain: Chain) -> None:
+    """Spaces around it, upper case and a prefix say nothing; a look-alike, a space within, a typing error do."""
+    for text in every_form(chain):
+        address = parse_address(text, chain)
+        folds = text == text.lower()
+        bare = text.partition(":")[2] or text
+        same = [f"\u00a0{text}\t\n", address.text, bare, *((text.upper(), bare.upper()) if folds else ())]
+        assert {parse_address(each, chain) for each in same} == {address}
+        wrong = [f"{text[:8]}{odd}{text[8:]}" for odd in (" ", "\u200b", "\ufeff", "\n", "1")]
+        wrong += [text.replace(char, like, 1) for char, like in (("a", "\u0430"), ("q", "\u0501"), ("3", "\u0417"))]
+        wrong += [text[:-1], text[1:], text + "q", f"{chain.name.lower()}:{text}", f"{text}?amount=1"]
+        wrong += [text[:-5] + text[-5:].upper()] if folds else [text.lower(), text.upper()]
+        for each in set(wrong) - {text}:
+            assert reason(each, chain)

@@ -339,9 +339,17 @@ class Story:
                 names = (each.id, each.destination_id, identity, each.tx_id, each.tx_index)
                 is_final = each.state is DetectionState.FINAL
                 taken_from = self.invoices[identity].created_at - self.accept_before
-                recorded.append(
-                    Known(*names, each.destination_id.bytes, each.asset, block, is_final, each.rail, taken_from)
+                pays = (
+                    each.destination_id.bytes,
+                    each.asset,
+                    block,
+                    is_final,
+                    each.rail,
+                    taken_from,
+                    None,
+                    each.amount,
                 )
+                recorded.append(Known(*names, *pays))
         return gather(
             transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), self.configured, self.now
         )

@@ -245,6 +245,71 @@ def test_an_inclusion_that_another_block_of_the_chain_contradicts_is_taken_back_
     assert told[here.invoice_id].orphaned == []  # the reorg says it already
 
 
+# One payment may have another name (HAZARDS E28)
+
+
+def stored(candidate, index, amount, **more):
+    return replace(recorded_as(candidate, index=index, block="block-7", **more), amount=amount)
+
+
+def credit(index, amount, **more):
+    return replace(TRANSFER, tx_index=index, amount=amount, block=block(7), **more)
+
+
+def ids(news, candidate):
+    return [each.id for each in news[candidate.invoice_id].sightings]
+
+
+@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize("name", ["call:0.2", "tx", "call:0@0badcafe"])
+def test_what_is_recorded_under_another_name_is_not_another_payment(name, final):
+    """An earlier version numbered other calls, or another client showed none of them."""
+    order = asks("order")
+    news = gathered(credit("call:0", 100), candidates=[order], known=[stored(order, name, 100, final=final)])
+    assert ids(news, order) == [detection_id(RAIL, "tx", name)]
+    assert not news[order.invoice_id].orphaned
+    assert not news[order.invoice_id].lost
+
+
+def test_names_that_moved_up_are_not_taken_for_each_other():
+    """call:1 and call:3 are call:0 and call:1 by now, and the second has the first one's old name."""
+    order = asks("order")
+    known = [stored(order, "call:1", 5), stored(order, "call:3", 7)]
+    news = gathered(credit("call:0", 5), credit("call:1", 7), candidates=[order], known=known)
+    assert ids(news, order) == [each.detection_id for each in known]
+    same = [replace(each, amount=5) for each in known]
+    news = gathered(credit("call:0", 5), credit("call:1", 5), candidates=[order], known=same)
+    assert sorted(ids(news, order)) == sorted(each.detection_id for each in known)
+
+
+def test_a_second_payment_of_the_same_amount_is_another_one():
+    order = asks("order")
+    known = [stored(order, "tx", 5)]
+    news = gathered(credit("tx", 5), credit("call:0", 5), candidates=[order], known=known)
+    assert ids(news, order) == [detection_id(RAIL, "tx", "tx"), detection_id(RAIL, "tx", "call:0")]
+
+
+def test_a_name_that_another_payment_keeps_is_given_to_none():
+    """Included again, the contract pays the same and, before it, something else."""
+    order = asks("order")
+    known = [stored(order, "call:0", 5)]
+    first, second = credit("call:0", 7), credit("call:1", 5)
+    news = gathered(first, second, candidates=[order], known=known)
+    new, old = news[order.invoice_id].sightings
+    assert (old.id, old.amount) == (known[0].detection_id, 5)
+    assert (base_index(new.tx_index), new.amount) == ("call:0", 7)
+    assert new.tx_index != "call:0"
+    again = gathered(first, second, candidates=[order], known=[*known, stored(order, new.tx_index, 7)])
+    assert ids(again, order) == [new.id, old.id]
+
+
+def test_another_amount_under_the_same_name_is_the_same_payment():
+    order = asks("order")
+    known = [stored(order, "call:0", 5)]
+    news = gathered(credit("call:0", 7), candidates=[order], known=known)
+    assert [(each.id, each.amount) for each in news[order.invoice_id].sightings] == [(known[0].detection_id, 7)]
+
+
 # Dust (HAZARDS I16)
 
 

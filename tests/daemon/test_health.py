@@ -22,6 +22,18 @@ def test_a_head_is_believed_up_to_its_age_and_one_that_is_stamped_ahead_too() ->
     assert trouble(Heads(head(9, 1e9)), NOW, 0, None, Rhythm()) is None, "0: never"
 
 
+def test_a_head_that_is_stamped_ahead_is_as_old_as_its_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr(health.time, "monotonic", lambda: clock)
+    rhythm, ahead = Rhythm(), head(9, -7200)
+    rhythm.note(ahead)
+    clock = 61
+    rhythm.note(ahead)
+    assert trouble(Heads(ahead), NOW + timedelta(seconds=61), 60, None, rhythm) is not None
+    rhythm.note(head(8, -7300))
+    assert trouble(Heads(head(8, -7300)), NOW + timedelta(seconds=61), 60, None, rhythm) is None
+
+
 def test_finality_is_measured_between_two_blocks_and_never_by_a_clock() -> None:
     for behind, stalled in ((0, False), (100, False), (101, True)):
         heads = Heads(head(99, 5_000), finalized=head(9, 5_000 + behind))

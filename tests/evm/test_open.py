@@ -35,7 +35,9 @@ def test_a_wrong_node_is_named_by_its_key(table: dict[str, Any], words: str) -> 
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("chain_id", ["1", "eip155:", "eip155:0x1", "bip122:1"])
+@pytest.mark.parametrize(
+    "chain_id", ["1", "eip155:", "eip155:0x1", "bip122:1", "eip155:01", "eip155:0", "eip155:\u0661"]
+)
 def test_a_chain_of_another_kind_is_refused(chain_id: str) -> None:
     """CAIP-2, of the namespace eip155."""
     with pytest.raises(ValueError, match="eip155: and a number"):

@@ -3,6 +3,7 @@
 python -m tests.model --examples 20000 --seed 1     batches of 100, each with a seed of its own, until all are played
 python -m tests.model --episode NAME --examples 8   stories of one episode each (all: of each of them in turn)
 python -m tests.model --replay FILE --times 20      a kept story again, as often as asked
+python -m tests.model --coverage                    print too in how many stories what came about
 """
 
 import argparse
@@ -20,6 +21,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.model.episodes import EPISODES
 from tests.model.harness import Harness
 from tests.model.machine import KEPT, Model, model_settings
+from tests.model.reached import Reached
 
 BATCH = 100
 
@@ -35,6 +37,7 @@ def main() -> int:
     parser.add_argument("--go-on", action="store_true", help="play on after a failure")
     parser.add_argument("--resume", type=Path, help="a file that remembers which batches are played")
     parser.add_argument("--episode", choices=("all", *EPISODES), help="one course of events, instead of random ones")
+    parser.add_argument("--coverage", action="store_true", help="print in how many stories what came about")
     parser.add_argument("--replay", type=Path)
     parser.add_argument("--times", type=int, default=1)
     given = parser.parse_args()
@@ -42,9 +45,14 @@ def main() -> int:
     structlog.configure(processors=[_forget], wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with Harness() as harness:
         Model.harness = harness
+        harness.reached = Reached() if given.coverage else None
         if given.episode:
-            return live_through(harness, given)
-        return replay(harness, given.replay, given.times) if given.replay else play(given)
+            failed = live_through(harness, given)
+        else:
+            failed = replay(harness, given.replay, given.times) if given.replay else play(given)
+        if harness.reached is not None:
+            print(harness.reached.table())
+        return failed
 
 
 def _forget(*_: object) -> str:

@@ -118,7 +118,7 @@ def _was_awaited(truth: Truth, tables: Tables, line: Row, block: str) -> bool:
     """Whether the window was told to be over after the block was there, or before the margin for late blocks was."""
     invoice = tables.invoices[line["invoice_id"]]
     # What counts by its first sight waits for no late block where it can be seen before.
-    margin = LATE_BLOCKS if invoice["time_basis"] == "block_time" or not truth.chain.rules.mempool else timedelta()
+    margin = LATE_BLOCKS if invoice["time_basis"] != "first_seen" or not truth.chain.rules.mempool else timedelta()
     waits_until = invoice["expires_at"] + margin
     return truth.depth(block, line["recorded_at"] - AT_ONCE) > 0 or line["recorded_at"] < waits_until - AT_ONCE
 

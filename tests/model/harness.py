@@ -12,8 +12,9 @@ from indexer.daemon.steadiness import UNSTEADY_SECONDS
 from tests.model import oracle
 from tests.model.clock import StoryClock, story_time
 from tests.model.episodes import EPISODES, ON_TWO_RAILS
+from tests.model.reached import Reached
 from tests.model.server import Server
-from tests.model.side import STALL_AFTER
+from tests.model.side import MOST_CONFIRMATIONS, STALL_AFTER
 from tests.model.tables import read
 from tests.model.world import RULES, Setting, World
 
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 PATIENCE = 45.0
 """Seconds of real time after which a world that still moves is compared as it is."""
+
+TURNS = 500
+"""Looks at a world, and pauses between them, after which it has had some time of its own."""
 
 QUIET, QUIET_ASKED = 1.5, 30
 """Seconds of real time without a change, at the tip, and questions to the nodes meanwhile, after which nothing more
@@ -33,6 +37,8 @@ class Harness:
     def __init__(self) -> None:
         self.clock = StoryClock()
         self.world: World | None = None
+        self.reached: Reached | None = None
+        """Counts what stories come to, if somebody wants to know."""
 
     def __enter__(self) -> "Harness":
         self._runner = asyncio.Runner()
@@ -62,6 +68,8 @@ class Harness:
         """End the world."""
         world, self.world = self.world, None
         if world is not None:
+            if self.reached is not None:
+                self.run(self.reached.note(world))
             self.run(world.__aexit__())
 
     @contextmanager
@@ -109,7 +117,7 @@ async def settle(world: World, *, fully: bool = False) -> None:
     if fully:
         await world.passes(10)
         for side in world.sides:
-            side.chain.mine(side.confirmations)
+            side.chain.mine(MOST_CONFIRMATIONS)
         await _becomes_exact(world)
         for order in world.acts.orders:
             await world.act("select railwatch.release_invoice($1, actor => 'ann')", order.id)
@@ -151,10 +159,12 @@ async def _is_zero(world: World, count: str) -> bool:
 
 
 async def _until(world: World, condition: Any, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline, turns = time.monotonic() + PATIENCE, 0
     while not await condition():
         world.raise_for_dead_daemons()
-        if time.monotonic() > deadline:
+        turns += 1
+        # A machine that stood still itself for a while has shown nothing.
+        if time.monotonic() > deadline and turns > TURNS:
             rails = [dict(rail) for rail in await world.database.rows("select * from railwatch.rails")]
             raise AssertionError(
                 f"{what}: {rails}; tips {[side.chain.tip.height for side in world.sides]}\n"

@@ -97,8 +97,8 @@ class Model(RuleBasedStateMachine):
     @rule(
         amount=st.sampled_from([100, 60]), gold=st.booleans(), both=st.integers(0, 5), known=st.none() | number,
         expires=st.sampled_from([60, 400, 3600, 3600]), closes=st.sampled_from([0, 60, 2_592_000, 2_592_000]),
-        basis=st.sampled_from(["first_seen", "first_seen", "block_time"]), finalized=st.booleans(), pause=pauses,
-        accept=st.sampled_from([600, 600, 0, 60]), other=st.booleans(),
+        basis=st.sampled_from(["first_seen", "first_seen", "block_time", "confirmed"]), finalized=st.booleans(),
+        pause=pauses, accept=st.sampled_from([600, 600, 0, 60]), other=st.booleans(),
     )  # fmt: skip
     def registers(self, both: int, pause: int, **more: Any) -> None:
         self._play("registers", pause, both=both == 5, **more)
@@ -119,9 +119,13 @@ class Model(RuleBasedStateMachine):
     def is_read(self) -> None:
         self._play("is_read", 0)
 
-    @rule(start=st.sampled_from([0, 3, 6, 10]), rail=rails, pause=pauses)
-    def rescans(self, start: int, rail: int, pause: int) -> None:
+    @rule(
+        start=st.sampled_from([0, 3, 6, 10]), rail=rails, pause=pauses, cancelled=st.sampled_from([True, False, False])
+    )
+    def rescans(self, start: int, rail: int, pause: int, cancelled: bool) -> None:
         self._play("rescans", pause, start=start, rail=rail)
+        if cancelled:
+            self._play("gives_up_rescans", 0)
 
     # The chain
 
@@ -194,9 +198,9 @@ class Model(RuleBasedStateMachine):
     def time_passes(self, seconds: int, pause: int) -> None:
         self._play("time_passes", pause, seconds=seconds)
 
-    @rule(with_gold=st.sampled_from([True, True, False]), pause=pauses)
-    def restarts(self, with_gold: bool, pause: int) -> None:
-        self._play("restarts", pause, with_gold=with_gold)
+    @rule(with_gold=st.sampled_from([True, True, False]), confirmations=st.sampled_from([2, 2, 1, 3]), pause=pauses)
+    def restarts(self, with_gold: bool, confirmations: int, pause: int) -> None:
+        self._play("restarts", pause, with_gold=with_gold, confirmations=confirmations)
 
     @rule(
         what=st.sampled_from(["gets_a_standby", "loses_a_daemon", "lets_leases_run_out", "is_cut_off"]),

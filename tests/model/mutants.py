@@ -49,8 +49,8 @@ MUTANTS = [
         "changes_in_its_block",
         "content follows the chain: recipient and asset",
         "indexer/core/step.py",
-        "same = next((each for each in before if each.pays_like(transfer)), None)",
-        "same = next(iter(before), None)",
+        "same = same or next((each for each in before if each.pays_like(transfer)), None)",
+        "same = same or next(iter(before), None)",
     ),
     Mutant(
         "maturity-ignored",
@@ -89,7 +89,7 @@ MUTANTS = [
         "registers_what_was_paid",
         "a payment belongs to its invoice's time",
         "indexer/core/matching.py",
-        "return block.time < candidate.accepts_from and not is_newer",
+        "return block.time < owner.accepts_from and not is_newer",
         "return False",
     ),
     Mutant(
@@ -144,9 +144,9 @@ MUTANTS = [
         "seqs-with-holes",
         "is_cancelled_first",
         "the feed has no gaps",
-        "indexer/store/sql/migrations/0009_feed.sql",
-        "last_seq = last_seq + how_many returning last_seq - how_many + 1",
-        "last_seq = last_seq + how_many + 1 returning last_seq - how_many + 1",
+        "indexer/store/sql/migrations/0012_bounds.sql",
+        "set last_seq = last_seq + how_many\n    where last_seq >=",
+        "set last_seq = last_seq + how_many + 1\n    where last_seq >=",
     ),
     Mutant(
         "no-fence",
@@ -202,7 +202,7 @@ MUTANTS = [
         "closes_unseen",
         "blind is blind: watching ends once everything up to its end is covered",
         "indexer/store/sql/queries/watches.sql",
-        "(d.watch_state = 'registered' or r.covered_until is null or r.covered_until < l.closes_at))",
+        "(d.watch_state = 'registered' or not railwatch.covers(r, l.closes_at, l.time_basis)))",
         "d.watch_state = 'registered')",
     ),
     Mutant(
@@ -210,8 +210,8 @@ MUTANTS = [
         "closes_over_a_payment",
         "watching waits for what is on its way",
         "indexer/store/sql/queries/watches.sql",
-        "not r.given_up and x.state in ('pending', 'included', 'confirmed'))",
-        "not r.given_up and x.state in ('confirmed'))",
+        "          and (x.state in ('pending', 'included', 'confirmed')",
+        "          and (x.state in ('confirmed')",
     ),
     Mutant(
         "index-never-caught-up",
@@ -290,8 +290,8 @@ MUTANTS = [
         "is_told_otherwise",
         "the second look: what is told otherwise stands until a person decides",
         "indexer/store/sql/queries/steps.sql",
-        "                         x.looked_at_block)",
-        "                         null::text)",
+        "                         x.looked_at_block, x.seen_waiting)",
+        "                         null::text, x.seen_waiting)",
     ),
     Mutant(
         "one-rail-expires",

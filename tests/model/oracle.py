@@ -334,6 +334,11 @@ class Expected:
                 return {credit.block.time <= expires}
             left = expires - self.world.clock.now()  # The present stands for the block's time, until it is looked at.
             return {left > timedelta()} if abs(left) > SLACK else {True, False}
+        if self.order.time_basis == "confirmed":
+            # Its policy was met after its block came, at a moment that depends on how far the daemon had come.
+            if self.world.clock.now() <= expires - SLACK:
+                return {True}
+            return {False} if credit.block is not None and credit.block.time > expires else {True, False}
         earliest = self.world.side_of(credit.rail).truth.sent_at.get(
             credit.tx.id, datetime.min.replace(tzinfo=expires.tzinfo)
         )

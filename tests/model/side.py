@@ -12,8 +12,15 @@ STALL_AFTER = 3600
 """Seconds of the story without a block after which a rail is stalled."""
 
 
+MOST_CONFIRMATIONS = 3
+"""What any policy of a story asks for at most."""
+
+
 class Side:
-    """A rail. ``nodes``: how many follow its chain and are configured. ``confirmations``: what its policy asks for."""
+    """A rail. ``nodes``: how many follow its chain and are configured.
+
+    ``confirmations``: what its policy asks for, `MOST_CONFIRMATIONS` at most.
+    """
 
     def __init__(
         self, name: str, rules: Rules, clock: Callable[[], datetime], *, nodes: int, confirmations: int

@@ -267,6 +267,8 @@ class World:
         """From when to when a daemon could not know yet that it is blind."""
         self.failures: list[str] = []
         """Tasks of daemons that failed for a reason that nobody foresaw."""
+        self.happened: set[str] = set()
+        """Which acts of services and people were done, and which were refused."""
         self.told: dict[UUID, tuple[Any, ...]] = {}
         """Every event id that any generation of the feed had, with what it said."""
 
@@ -404,12 +406,16 @@ class World:
 
     async def act(self, call: str, *args: object) -> Any:
         """Do what a person does, unless the contract refuses it at this moment."""
+        name = call.partition("railwatch.")[2].partition("(")[0]
         try:
-            return await self.database.value(call, *args)
+            done = await self.database.value(call, *args)
         except Refused as refused:
             if refused.code not in REFUSALS:
                 raise
+            self.happened.add(f"act {name} refused, {refused.code}")
             return None
+        self.happened.add(f"act {name}")
+        return done
 
     async def passes(self, seconds: float) -> None:
         """Move the story's clock. Daemons renewed their leases meanwhile, but for what had run out before."""
@@ -531,11 +537,17 @@ class World:
         """
         if self._in_trouble():
             return
-        await self._waits(self.is_at_tip, GOES_ON_WITHIN)
-        if not await self.is_at_tip():
-            rail = await self.database.row("select state, reason, cursor_height from railwatch.rails")
-            raise AssertionError(f"the rail does not go on: {rail}; tip {self.chain.tip.height}")
+        await self._waits(self._has_read_all, GOES_ON_WITHIN)
+        if not await self._has_read_all():
+            rails = await self.database.rows("select name, state, reason, cursor_height from railwatch.rails")
+            raise AssertionError(f"a rail does not go on: {rails}; tips {[s.chain.tip.height for s in self.sides]}")
         self.raise_for_dead_daemons()
+
+    async def _has_read_all(self) -> bool:
+        """Whether what is committed reaches each chain's tip, however old that is."""
+        rows = await self.database.rows("select name, cursor_hash from railwatch.rails")
+        told = {row["name"]: row["cursor_hash"] for row in rows}
+        return all(told.get(side.name) == side.chain.tip.hash for side in self.sides)
 
     @verb
     async def is_mended(self) -> None:
@@ -571,6 +583,12 @@ class World:
     async def rescans(self, *, start: int, rail: int = 0) -> None:
         """Ask for a rescan from a height up to the cursor."""
         await self.act("select railwatch.request_rescan($1, $2)", self.side(rail).name, start)
+
+    @verb
+    async def gives_up_rescans(self) -> None:
+        """A person cancels whatever rescan is on its way."""
+        for row in await self.database.rows("select id from railwatch.rescans where finished_at is null"):
+            await self.act("select railwatch.cancel_rescan($1, 'ann')", row["id"])
 
     # The chain
 
@@ -858,14 +876,19 @@ class World:
         began = self.clock.now()
         if is_stalled:  # For another reason, which may just be over: then a step is on its way that saw a young block.
             await self._waits(functools.partial(self._was_asked, asked + LOOKS_AGAIN), NOTICED_WITHIN)
-        await self._waits(self._is_stalled, NOTICED_WITHIN)
+        # Else a step on its way, which saw a young block, may still come after what is told beside it: a slow node.
+        old = not (is_stalled or self.flapped or self._in_trouble())
+        await self._waits(functools.partial(self._is_stalled, for_its_age=old), NOTICED_WITHIN)
         self.unnoticed.append((began - timedelta(seconds=1), self.clock.now() + timedelta(seconds=0.5)))
 
     async def _was_asked(self, often: int) -> bool:
         return self.asked >= often
 
-    async def _is_stalled(self) -> bool:
-        return await self.database.value("select bool_and(state = 'stalled') from railwatch.rails")
+    async def _is_stalled(self, *, for_its_age: bool = False) -> bool:
+        """Whether each rail says that it is stalled (``for_its_age``: because its newest block is old)."""
+        because = "the newest block is older%" if for_its_age else "%"
+        stalled = "select bool_and(state = 'stalled' and coalesce(reason, '') like $1) from railwatch.rails"
+        return bool(await self.database.value(stalled, because))
 
     @verb
     async def breathes(self, *, milliseconds: int) -> None:
@@ -915,9 +938,10 @@ class World:
     # Operators
 
     @verb
-    async def restarts(self, *, with_gold: bool = True) -> None:
-        """The operator restarts the daemon, maybe with another configuration."""
+    async def restarts(self, *, with_gold: bool = True, confirmations: int = 2) -> None:
+        """The operator restarts the daemon, maybe with another configuration, which is for the orders to come."""
         await self.stop_all()
+        self.sides[0].confirmations = confirmations
         self.with_gold = with_gold
         self.acts.was_without_gold |= not with_gold
         self.start()

@@ -109,7 +109,7 @@ class Backend:
 
     def getTransaction(self, signature: str, _: Any = None) -> Any:
         slot = int(signature.removeprefix("sig"))
-        if slot not in self.paid:
+        if slot not in self.paid or slot > self.slot:
             return None
         tx = self._tx(slot)
         keys = [each["pubkey"] for each in tx["transaction"]["accountKeys"]]

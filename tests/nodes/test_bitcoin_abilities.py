@@ -1,13 +1,15 @@
 """What a node serves is asked for on entering, and any refusal has a fall-back or one clear sentence (HAZARDS B20)."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapters.bitcoin import open_node
-from adapters.bitcoin.params import BITCOIN_REGTEST
+from adapters.bitcoin.params import BITCOIN_REGTEST, DOGECOIN
 from indexer.config import load_config
+from indexer.conformance import WatchSet
 from indexer.rail import NotKept, RailSettings, RailUnavailable, Span
 from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
 from tests.nodes.bitcoin_node import BitcoinNode, Refusal, Speech
@@ -162,3 +164,34 @@ async def test_a_block_without_its_bytes_is_not_kept_in_whatever_words(code: int
             assert told.value.first == first
         kept = await rail.scan(Span(await rail.block_at(first), head), WATCHES)
         assert len(kept.blocks) == head.height - first
+
+
+async def test_a_client_that_tells_nothing_of_its_initial_sync_is_known_by_the_age_of_its_head() -> None:
+    """B16: Core 0.15 and older, and btcd when it has caught up, leave the member out."""
+    chain = UtxoChain(BITCOIN_REGTEST)
+    node = client_node(chain, Client())
+    told = node.methods["getblockchaininfo"]
+    left_out = ("initialblockdownload", "pruned")
+    node.methods["getblockchaininfo"] = lambda: {k: v for k, v in told().items() if k not in left_out}
+    async with node, open_node(SETTINGS, {"rpc": node.url}) as rail:
+        assert (await rail.heads()).latest.height == chain.height
+        chain.line[-1] = MadeBlock(chain.line[-1].txs, parent=chain.line[-1].parent, time=int(time.time()) - 90_000)
+        with pytest.raises(RailUnavailable, match="is catching up: its newest block is of"):
+            await rail.heads()
+
+
+async def test_headers_of_merge_mined_blocks_come_with_their_proof() -> None:
+    """`getblockheader` of Dogecoin and Namecoin gives the parent's coinbase as well, which may have kilobytes."""
+    chain = UtxoChain(DOGECOIN)
+    node = client_node(chain, Client())
+    header = node.methods["getblockheader"]
+    node.methods["getblockheader"] = lambda name, verbose=True: (
+        header(name, verbose) if verbose else header(name, verbose) + "00" * 5_000
+    )
+    async with node, open_node(RailSettings("doge", DOGECOIN.id), {"rpc": node.url}) as rail:
+        head = (await rail.heads()).latest
+        scanned = await rail.scan(Span(await rail.block_at(chain.base + 1), head), WatchSet(frozenset(), {}))
+        assert (scanned.route, [ref.hash for ref in scanned.blocks]) == (
+            "headers",
+            [each.hash for each in chain.line[1:]],
+        )

@@ -381,3 +381,23 @@ async def test_a_receipt_without_a_status_pays_nobody_and_stops_nothing() -> Non
     async with opened(lies, node={"trace_block": False, "debug_trace": False}) as (rail, node, told):
         assert await outcome(rail, node, told) == PAID[1:]
         assert "has no status" in rail.traits.native_gap
+
+
+CELO = "0x471ece3750da237f93b8e339c536989b8978a438"
+
+
+@pytest.mark.parametrize("shown", [False, True], ids=["by a precompile", "by a call with a value"])
+@pytest.mark.parametrize("way", ["flat", "tree", "none"])
+async def test_celo_that_its_token_moves_is_told_once(shown: bool, way: str) -> None:
+    """celo-org/op-geth: the token's transfer() calls the precompile 0xfd, whose call has no value, and logs (E27)."""
+    played = case()
+    block = played["blocks"][0]
+    block["logs"] = [log(0, TWO, CELO, 9)]
+    precompile = {"from": CELO, "to": OURS if shown else "0x" + "0" * 38 + "fd", "value": hex(9 if shown else 0)}
+    block["flat"].append(flat({**precompile, "hash": TWO}, traceAddress=[0]))
+    block["tree"][1]["result"]["calls"] = [{**precompile, "type": "CALL"}]
+    node = {"trace_block": way == "flat", "debug_trace": way != "none"}
+    name = "call:0" if shown and way != "none" else "log:0"
+    for tokens in ([], [TOKEN]):
+        told = await found(chain_id=42220, blocks=played["blocks"], node=node, tokens=tokens, span=2)
+        assert told == [PAID[0], [name, OURS, "native", 9]]

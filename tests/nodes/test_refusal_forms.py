@@ -11,7 +11,13 @@ import pytest
 from aiohttp import web
 
 from adapters.bitcoin import open_node as open_bitcoin
+from adapters.bitcoin.mempool import Mempool
+from adapters.bitcoin.node import BitcoinNode as Settings
+from adapters.bitcoin.params import BITCOIN_REGTEST
+from adapters.bitcoin.publisher import Publisher
+from adapters.bitcoin.rpc import Rpc
 from adapters.solana.abilities import INDEX
+from adapters.solana.address import parse_address
 from adapters.solana.methods import METHODS
 from indexer.rail import RailUnavailable, Span
 from indexer.rail.refusals import Refusal, is_refusal, read_refusal, will_pass
@@ -142,6 +148,26 @@ async def test_solana_without_an_index_in_any_form_is_read_by_its_blocks(form: s
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("batches", [True, False], ids=["batches", "one by one"])
+async def test_solana_does_without_all_that_it_can_do_without(form: str, batches: bool) -> None:
+    """Its heads too are asked without the node's own word for its health, where that is refused."""
+    names = [each.name for each in METHODS if each.fallback and each.name != "slotSubscribe"]
+    endpoint = RefusingEndpoint([Backend(35, paid={6: (solana.SHOP, 5)})], takes_batches=batches)
+    endpoint.refused = dict.fromkeys(names, FORMS[form])
+    async with endpoint:
+        rail = await solana.opened(endpoint)
+        served = {each.method: each.served for each in await rail.abilities()}
+        assert [name for name in names if served[name] is not False] == []
+        endpoint.backends[0].slot = 38
+        head = (await rail.heads()).latest
+        assert head.height == 38
+        assert await rail.refusal(parse_address(solana.SHOP), solana.WATCHES.assets[""], 1, None) is None
+        scanned = await rail.scan(Span(await rail.block_at(0), head, sparse=True), solana.WATCHES)
+        assert [each.amount for each in scanned.transfers] == [5]
+        await rail.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("form", FORMS)
 async def test_solana_does_without_an_index_that_is_refused_later(form: str) -> None:
     """A status that locks out may pass; for ever it does not, and blocks are read then."""
     endpoint = RefusingEndpoint([Backend(35, paid={6: (solana.SHOP, 5)})])
@@ -243,3 +269,17 @@ def test_statuses() -> None:
     assert [status for status in (200, 302, 400, 401, 402, 403, 429, 451, 500, 501, 503) if is_refusal(status)] == [
         *(302, 400, 401, 402, 403, 451, 501)
     ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_zmq_is_heard_where_its_topics_are_refused(form: str) -> None:
+    """All topics are subscribed to, and nobody waits for an answer."""
+    node = RefusingNode(node_with(waiting(3)).methods)
+    node.refused = {"getzmqnotifications": FORMS[form]}
+    async with node:
+        table = Settings.from_table({"rpc": node.url, "zmq": "tcp://127.0.0.1:1"})
+        rpc = Rpc(table)
+        await rpc.open()
+        publisher = Publisher(table, rpc, Mempool(rpc, BITCOIN_REGTEST))
+        assert await publisher._topics() == (b"hashblock", b"sequence", b"rawtx")
+        await rpc.aclose()

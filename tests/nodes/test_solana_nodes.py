@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from adapters.solana import open_node
-from adapters.solana.address import key_of
+from adapters.solana.address import key_of, parse_address
 from adapters.solana.wire import Block, block_decoder
 from indexer.conformance import WatchSet
-from indexer.rail import AssetId, BlockGone, ChainId, NotKept, RailFault, RailSettings, RailUnavailable, Span
+from indexer.rail import AssetId, BlockGone, BlockRef, ChainId, NotKept, RailFault, RailSettings, RailUnavailable, Span
 from tests.nodes.solana_node import BASE, CHAIN_ID, Backend, Refusal, SolanaEndpoint, block_hash
 
 SHOP = "7PwCuKPmGF3ZqWHgn8zXPtsWJ7Ud2q1DFggRkzctwJnJ"
@@ -250,4 +250,52 @@ async def test_a_block_that_is_null_at_first_is_asked_for_again() -> None:
         nulls = iter([None] * 4)
         backend.methods["getBlock"] = lambda *params: next(nulls, Backend.getBlock(backend, *params))
         assert [each.amount for each in (await rail.scan(span, WATCHES)).transfers] == [5]
+        await rail.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("says", ["in its refusal", "by a list of one", "by its list"])
+async def test_a_short_ledger_says_where_it_begins_also_where_that_question_is_refused(says: str) -> None:
+    """S14: a look-back without that slot would be tried again for ever."""
+    backend = Backend(57, first=37)
+
+    def refuse(*_: Any) -> Any:
+        raise Refusal(-32601, "Method not found")
+
+    def getBlock(slot: int, options: Any) -> Any:
+        if slot < 37 and says != "in its refusal":
+            raise Refusal(-32001, f"Block {slot} cleaned up, does not exist on node")
+        return Backend.getBlock(backend, slot, options)
+
+    backend.methods |= {"getFirstAvailableBlock": refuse, "getBlock": getBlock}
+    if says == "by its list":
+        backend.methods["getBlocksWithLimit"] = refuse
+    async with SolanaEndpoint([backend]) as endpoint:
+        rail = await opened(endpoint)
+        upto = (await rail.heads()).latest
+        below = BlockRef(20, block_hash(20), block_hash(19), upto.time)
+        with pytest.raises(NotKept, match="has pruned the block of slot") as told:
+            await rail.scan(Span(below, upto), WATCHES)
+        assert told.value.first == 37
+        await rail.__aexit__(None, None, None)
+
+
+async def test_what_a_plan_will_not_tell_of_an_account_holds_up_no_registration() -> None:
+    """f12: as on entering; what passes is asked for again."""
+    backend, address = Backend(35), parse_address(SHOP)
+    asset = AssetId(f"{CHAIN_ID}/slip44:501")
+    answers: list[Any] = [Refusal(-32601, "Method not found"), Refusal(-32005, "Node is behind by 9 slots")]
+
+    def getAccountInfo(*_: Any) -> Any:
+        if answers:
+            raise answers[0]
+        return {"context": {"slot": 35}, "value": None}
+
+    async with SolanaEndpoint([backend]) as endpoint:
+        backend.methods["getAccountInfo"] = lambda *_: {"context": {"slot": 35}, "value": None}
+        rail = await opened(endpoint)
+        backend.methods["getAccountInfo"] = getAccountInfo
+        assert await rail.refusal(address, asset, 1, None) is None
+        answers.pop(0)
+        with pytest.raises(RailUnavailable, match="behind by 9"):
+            await rail.refusal(address, asset, 1, None)
         await rail.__aexit__(None, None, None)

@@ -66,6 +66,15 @@ async def the_difference(shell: Shell, *words: object) -> dict[str, Any]:
     return found
 
 
+async def test_another_name_for_the_same_payment_is_no_difference(shell: Shell, stage: Stage) -> None:
+    """HAZARDS E28: this node numbers the credits of a transaction in another way."""
+    _, tx_id, _ = await paid(stage)
+    tx = stage.chain.txs[tx_id]
+    stranger = stage.sim.output(await stage.sim.new_address(), 7)
+    node_of(stage.chain.name).retold[tx_id] = replace(tx, outputs=(stranger, *tx.outputs))
+    assert (await audited(shell, Exit.OK))["differences"] == []
+
+
 async def test_after_a_story_with_reorgs_nothing_differs(shell: Shell, stage: Stage) -> None:
     await paid(stage)
     second = await stage.invoice(100)

@@ -448,3 +448,28 @@ async def test_balances_are_left_alone(database: Database, how: str) -> None:
         names = {task.get_name() for task in asyncio.all_tasks()}
         assert "story.chain" in names
         assert "story.balances" not in names
+
+
+async def test_a_token_without_bounds_keeps_no_other_balance_from_being_told(stage: Stage) -> None:
+    """A contract may tell any transfers and any balance: nine of the largest are more than a column holds."""
+    spammed, other = await stage.invoice(100), await stage.invoice(100)
+    gold = stage.sim.assets[1]
+    way = {"rail": stage.chain.name, "asset": "GOLD", "amount": 100}
+    victim = await stage.invoice(to=[way])
+    stage.chain.send(*(stage.sim.output(victim.address, 2**256 - 1, gold) for _ in range(12)))
+    stage.chain.send(*(stage.sim.output(spammed.address, 2**256 - 1) for _ in range(12)))
+    await stage.mine()
+    await looked(stage)
+    await hidden(stage, other, 70)
+    await hidden(stage, victim, 2**256 - 1, "gold")
+    await stage.mine()
+    await stands(stage, other, KIND)
+    opened = await stage.database.value(
+        "select id from railwatch.exceptions where kind = $1 and invoice_id = $2", KIND, other.id
+    )
+    await stage.database.value("select railwatch.resolve_exception($1, 'anna', 'booked')", opened)
+    await stands(stage, other)
+    await stage.sim.pay(victim.address, 2**256 - 1, gold)
+    await stage.mine()
+    await looked(stage)
+    assert (await stage.rail())["state"] == "live"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -76,6 +77,69 @@ async def test_a_payment_in_time_is_found_though_the_node_was_away_at_the_horizo
     await stage.becomes(invoice, "paid")
     await stage.mine(3)
     await closes(stage, invoice)
+
+
+async def test_a_watch_does_not_end_before_late_blocks_have_come(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No watch ends before its window does: a block that arrives after its time pays, and is not missed."""
+    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    behind = [timedelta(0)]
+    chain = chain_named(rules=Rules(mempool=False, finality=2), clock=lambda: datetime.now(UTC) - behind[0])
+    async with Stage(database, [chain], options={"time_margin": 4}) as stage:
+        invoice = await stage.invoice(100, expires_in=2, closes_in=0)
+        await has_passed(stage, invoice)
+        behind[0] = timedelta(seconds=3)
+        await stage.pay(invoice)
+        await stage.mine(2)
+        await stage.becomes(invoice, "paid")
+        await stage.mine(2)
+        await closes(stage, invoice)
+        assert [state for state, _ in await stage.path(invoice)] == ["created", "confirming", "paid"]
+
+
+async def test_no_watch_and_no_window_ends_by_blocks_that_are_stamped_ahead(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    ahead = [timedelta(hours=2)]
+    chain = chain_named(rules=Rules(mempool=False, finality=2), clock=lambda: datetime.now(UTC) + ahead[0])
+    async with Stage(database, [chain]) as stage:
+        invoice = await stage.invoice(100, expires_in=3, closes_in=0)
+        await stage.mine(3)
+        await asyncio.sleep(0.5)
+        covered = "select covered_until <= now() from railwatch.rails"
+        assert await stage.database.value(covered)
+        assert (await stage.state(invoice), await stage.watch_states(invoice)) == ("created", ["watching"])
+        ahead[0] = timedelta(0)
+        await stage.pay(invoice)
+        await stage.mine(2)
+        await stage.becomes(invoice, "paid")
+        await stage.mine(2)
+        await closes(stage, invoice)
+
+
+async def test_a_payment_that_a_reorg_has_just_taken_keeps_the_watch(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mempool shows that it is on its way to another block, and after a restart only what is watched is found."""
+    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    chain = chain_named(rules=Rules(mempool=False, finality=8))
+    async with Stage(database, [chain], options={"time_margin": 0}) as stage:
+        invoice = await stage.invoice(100, expires_in=2, closes_in=0)
+        tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+        await stage.mine(2)
+        stage.chain.reorg(2, keep=False)
+        await stage.becomes(invoice, "created")
+        await stage.becomes(invoice, "expired")
+        await asyncio.sleep(0.5)
+        await stage.stop()
+        await stage.start()
+        stage.chain.waiting[tx.id] = tx
+        await stage.mine(2)
+        await stage.becomes(invoice, "paid")
+        await stage.mine(10)
+        await closes(stage, invoice)
 
 
 async def test_what_is_on_its_way_keeps_the_watch(stage: Stage) -> None:

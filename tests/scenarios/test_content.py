@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import FakeChain, Rules
+from adapters.fake import FakeChain, Rules, node_of
 from adapters.fake.chain import Output, Tx
 from indexer.store.books import load_books
 from indexer.store.database import Database
@@ -334,3 +334,24 @@ async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: Stage
     assert await sums(stage, invoice) == (10**78 - 1, 10**78 - 1, 0)
     await stage.sim.reorg(2, keep=False)
     await stage.becomes(invoice, "created")
+
+
+async def test_a_payment_that_is_named_otherwise_by_now_is_counted_once(stage: Stage) -> None:
+    """HAZARDS E28: an older version, or another client, numbered the credits of a transaction in another way."""
+    invoice = await stage.invoice(100)
+    tx_id = await stage.pay(invoice, 60)
+    await stage.mine(2)
+    await stage.becomes(invoice, "underpaid")
+    tx = stage.chain.txs[tx_id]
+    stranger = stage.sim.output(await stage.sim.new_address(), 60)
+    for outputs in ((stranger, *tx.outputs), (stranger, stranger, *tx.outputs), tx.outputs):
+        node_of(stage.chain.name).retold[tx_id] = replace(tx, outputs=outputs)
+        await stage.database.value("select railwatch.request_rescan($1, 0)", stage.chain.name)
+        await stage.rescanned()
+        assert await sums(stage, invoice) == (60, 60, 0)
+        assert len(await detections(stage, invoice)) == 1
+    stage.chain.reorg(2)
+    await stage.follows()
+    await stage.mine(2)
+    assert await sums(stage, invoice) == (60, 60, 0)
+    assert len(await detections(stage, invoice)) == 1

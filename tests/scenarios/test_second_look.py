@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from adapters.fake import FakeNode, Rules, node_of
+from indexer.daemon.nodeset import NodeSet, Reread
 from indexer.store.database import Database
 from indexer.store.errors import Refused
 from tests.scenarios.stage import Placed, Stage, chain_named
@@ -67,6 +69,20 @@ async def test_content_that_another_node_contradicts_is_an_exception_and_never_f
         await stage.mine(3)
         assert (await detection(stage, invoice))["state"] == "confirmed"
         assert (await stage.rail())["state"] == "live"
+
+
+async def test_another_nodes_name_for_the_same_payment_contradicts_nothing(database: Database) -> None:
+    """HAZARDS E28: it shows a call that the first one leaves out."""
+    async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
+        invoice = await stage.invoice(100)
+        tx_id = await stage.pay(invoice)
+        tx = stage.chain.txs[tx_id]
+        stranger = stage.sim.output(await stage.sim.new_address(), 7)
+        nodes[1].retold[tx_id] = replace(tx, outputs=(stranger, *tx.outputs))
+        await stage.mine()
+        await stage.mine(8)
+        told = await detection(stage, invoice)
+        assert (told["state"], told["second_look"]) == ("final", "verified")
 
 
 async def test_a_node_that_a_majority_contradicts_is_not_asked(database: Database) -> None:
@@ -195,6 +211,59 @@ async def test_a_contradicted_payment_that_a_person_rejects_is_dropped_and_does_
         # In another block it is read anew, twice.
         nodes[0].retold.clear()
         await stage.audit()
+
+
+async def test_content_that_a_reorg_brought_is_read_again_from_another_node_than_told_it_then(
+    database: Database,
+) -> None:
+    async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
+        await stage.mine(2)
+        invoice = await stage.invoice(100)
+        tx_id = await stage.pay(invoice, 60)
+        tx = stage.chain.txs[tx_id]
+        await stage.mine()
+        nodes[1].retold[tx_id] = replace(tx, outputs=(replace(tx.outputs[0], amount=100),))
+        nodes[0].down = True
+        stage.chain.reorg(1)
+        await stage.follows()
+        await stage.becomes(invoice, "paid")
+        nodes[0].down, asked = False, nodes[0].asked
+
+        async def is_back() -> bool:
+            return nodes[0].asked > asked + 3
+
+        await stage.until(is_back)
+        for _ in range(12):
+            await stage.mine()
+
+        async def is_told() -> bool:
+            return "content_mismatch" in await stage.open_cases(invoice)
+
+        await stage.until(is_told, lambda: detection(stage, invoice))
+        assert (await detection(stage, invoice))["state"] == "confirmed"
+
+
+async def test_a_node_that_leaves_a_block_while_it_is_read_again_contradicts_nothing(database: Database) -> None:
+    """It may be at a reorg that comes next; what it says again and again is a contradiction."""
+    chain = chain_named(rules=FINALITY)
+    async with Stage(database, [chain]) as stage:
+        invoice = await stage.invoice(100)
+        await stage.pay(invoice)
+        await stage.mine()
+        rounds, reread = 0, NodeSet.reread
+
+        async def elsewhere(nodes: NodeSet, block: tuple[int, str], *rest: Any) -> Reread:
+            nonlocal rounds
+            rounds += 1
+            told = await reread(nodes, block, *rest)
+            return Reread(told.node, "another", (), told.native_complete) if rounds == 1 else told
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(NodeSet, "reread", elsewhere)
+            await stage.mine(8)
+            await stage.mine(2)
+        assert (await detection(stage, invoice))["state"] == "final"
+        assert ("open", "content_mismatch") not in await stage.path(invoice, "exception")
 
 
 async def test_a_mismatch_takes_a_verdict_and_nothing_else_does(database: Database) -> None:

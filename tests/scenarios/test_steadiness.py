@@ -8,13 +8,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from adapters.fake import Rules, node_of
 from indexer.daemon import node as node_module
-from indexer.daemon import nodeset, steadiness
+from indexer.daemon import nodeset, runner, steadiness
 from indexer.store.database import Database
+from indexer.store.rails import say_state
 from tests.scenarios.stage import Stage, chain_named
 
 ALLOWED = 1.0
@@ -156,3 +158,36 @@ async def says(stage: Stage, words: str) -> None:
         return bool(await stage.database.value(told, words))
 
     await stage.until(is_so)
+
+
+async def test_blind_is_blind_and_a_trouble_that_is_told_after_it_is_over_does_not_stay(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trouble is written beside the steps, so that it can come after the step that tells that all is well again.
+
+    No block comes after that; on some chains the next one takes an hour, in which nothing would be promoted.
+    """
+    is_well = asyncio.Event()
+
+    async def say_late(*what: Any) -> None:
+        await is_well.wait()
+        await say_state(*what)
+
+    monkeypatch.setattr(runner, "say_state", say_late)
+    async with Stage(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
+        await stage.mine(3)
+
+        async def is_told_well_again() -> bool:
+            return (await stage.rail())["updated_at"] > before and (await stage.rail())["state"] == "live"
+
+        async def is_found_slow() -> bool:
+            return (await stage.rail())["reason"] is not None
+
+        before = (await stage.rail())["updated_at"]
+        is_slow(stage)
+        await asyncio.sleep(1.5 * ALLOWED)  # In which it is found to be slow, and that is about to be written.
+        node_of("story").latency = 0.0
+        await stage.until(is_told_well_again)
+        is_well.set()
+        await stage.until(is_found_slow)
+        await stage.rail_is("live")

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from indexer.allocator import give_large_blocks_back
+from indexer.daemon.supervisor import tune_process
 from tests.fuzz.nodes.monitor import resident_mib
 from tests.siege.attackers import Attackers
 from tests.siege.grounds import Grounds, grounds
@@ -184,7 +184,7 @@ async def main() -> int:
     options = parser.parse_args()
     level = logging.INFO if options.log else logging.CRITICAL
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
-    give_large_blocks_back()  # as the daemon does at its start
+    tune_process()  # as the daemon does at its start
     seconds = (options.hours * 60 if options.hours else options.minutes) * 60
     spread = seconds * (1 - QUIET_SHARE)
     orders = max(10, int(spread / ORDER_EVERY))

@@ -87,6 +87,22 @@ async def test_a_block_without_a_time_is_asked_for_again(lied_to: Chain, liar: L
         await lied_to.rail.scan(span, lied_to.watch(await lied_to.sim.new_address()))
 
 
+async def test_a_block_whose_time_is_lost_has_that_of_the_block_below(lied_to: Chain, liar: Liar) -> None:
+    """One that a node has lost for good must not hold up the rail for ever."""
+    sim, address = lied_to.sim, await lied_to.sim.new_address()
+    await sim.mine(2)
+    await sim.pay(address, 10**9)
+    await sim.mine(2)
+    span = await lied_to.span()
+    lost = {span.after.height + 2, span.after.height + 3}
+    liar.lies["getBlock"] = lambda params, reply: (
+        {**reply, "result": {**reply["result"], "blockTime": None}} if params[0] in lost else reply
+    )
+    scanned = await lied_to.rail.scan(span, lied_to.watch(address))
+    assert [each.amount for each in scanned.transfers] == [10**9]
+    assert {ref.time for ref in scanned.blocks[:3]} == {scanned.blocks[0].time}
+
+
 async def test_an_error_that_nobody_knows_is_no_reason_to_halt(lied_to: Chain, liar: Liar) -> None:
     await lied_to.sim.mine()
     span = await lied_to.span()

@@ -318,6 +318,8 @@ async def test_functions_with_their_owners_rights_cannot_be_led_astray(database:
         "event_type",
         "state_now",
         "is_backend_alive",
+        "covers",
+        "margin",
     }
 
 

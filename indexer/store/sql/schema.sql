@@ -415,7 +415,7 @@ comment on column railwatch.detections.replaced_by is 'The transaction that disp
 comment on column railwatch.detections.evidence is 'Decoded facts: sender, position, source, node. What is here is never overwritten, only added to.';
 comment on column railwatch.detections.maturity is 'The least depth at which it may count, whatever the policy says.';
 comment on column railwatch.detections.spends is 'What the transaction consumes: another that takes the same is a rival.';
-comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, if that was an end state.';
+comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, or when it was closed while a reorg had taken the transfer away, if that was an end state.';
 comment on column railwatch.detections.version is 'How many transitions it has had.';
 comment on column railwatch.detections.due_basis is 'What due_height counts in: depth of the cursor, or finality.';
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
@@ -859,23 +859,26 @@ create function railwatch.touched(
 ) returns table (
     what text, detection_id uuid, invoice_id uuid, tx_id text, tx_index text, destination_id uuid, address_key bytea,
     rail text, asset text, reference text, open boolean, at timestamptz, accepts_from timestamptz, height bigint,
-    block_hash text
+    block_hash text, amount numeric
 )
 language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
     select 'due', d.id, d.invoice_id, null, null, null::uuid, null::bytea, null, null, null, null::boolean,
-           null::timestamptz, null::timestamptz, null::bigint, null
+           null::timestamptz, null::timestamptz, null::bigint, null, null::numeric
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
     union all
-    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
+    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null,
+           null
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached
     union all
-    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
+    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null,
+           null
     from railwatch.detections d
     where d.rail = on_rail and d.block_height > fork and d.state in ('included', 'confirmed')
     union all
-    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null, null, null, null, null
+    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null, null, null, null, null,
+           null
     from unnest(displaced) t (tx_id)
     cross join lateral (
         select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
@@ -883,7 +886,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
     -- `open` says here that nothing can move the transfer any more.
     select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, w.rail, d.asset, null,
            d.state = 'final', null, w.accepts_from, w.tip_at_creation,
-           case when d.state in ('included', 'confirmed', 'final') then d.block_hash end
+           case when d.state in ('included', 'confirmed', 'final') then d.block_hash end, d.amount
     from unnest(txs) t (tx_id)
     cross join lateral (
         select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
@@ -891,7 +894,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
     union all
     select 'candidate', null, i.id, null, null, d.id, d.address_key, d.rail, d.asset, d.reference,
            i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at, d.accepts_from,
-           d.tip_at_creation, null
+           d.tip_at_creation, null, null
     from unnest(keys) t (key)
     -- A plan that was made on empty tables must reach every column of the index too.
     cross join lateral (
@@ -1524,6 +1527,16 @@ begin
 end $$;
 comment on function railwatch.lock_invoice is 'Part of every manual act: hold the invoice to the commit, as the daemon''s steps do.';
 
+create function railwatch.margin(on_rail railwatch.rails, time_basis text) returns interval
+language sql immutable
+return case when time_basis = 'first_seen' then on_rail.sight_margin else on_rail.time_margin end;
+comment on function railwatch.margin is 'For how long after a window a payment that counts as within it may still arrive on a rail.';
+
+create function railwatch.covers(on_rail railwatch.rails, moment timestamptz, time_basis text) returns boolean
+language sql immutable
+return coalesce(on_rail.covered_until >= moment + railwatch.margin(on_rail, time_basis), false);
+comment on function railwatch.covers is 'Whether no payment that counts as before the moment can still be unseen on a rail: the core''s Coverage.reaches.';
+
 create function railwatch.assess(known railwatch.invoices) returns text
 language plpgsql stable as $$
 declare
@@ -1580,9 +1593,7 @@ begin
         when known.expires_at <= now() and not exists (
             select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
             where d.invoice_id = known.id and d.watch_state <> 'rejected'
-              and (d.watch_state = 'registered' or r.covered_until is null
-                   or r.covered_until < known.expires_at + case when known.time_basis = 'first_seen'
-                                                                then r.sight_margin else r.time_margin end))
+              and (d.watch_state = 'registered' or not railwatch.covers(r, known.expires_at, known.time_basis)))
              and not exists (select from railwatch.quarantine q where q.invoice_id = known.id)
             then 'expired'
         else 'created' end);
@@ -1662,6 +1673,19 @@ begin
         jsonb_strip_nulls(jsonb_build_object('actor', actor, 'reason', reason, 'held', known.held)));
 end $$;
 comment on function railwatch.release_invoice is 'End a hold: the invoice takes the state that the facts demand by now, and that is returned. Releasing twice is harmless.';
+
+create function railwatch.note_absent(invoice uuid, ended text) returns void
+language sql as $$
+    update railwatch.detections x set invoice_ended = ended
+    where x.invoice_id = invoice and x.state = 'orphaned' and x.invoice_ended is null
+      -- What was refunded may be what has vanished: then it is that which comes back.
+      and coalesce((select sum(r.amount) from railwatch.refunds r
+                    where r.invoice_id = x.invoice_id and r.rail = x.rail and r.asset = x.asset), 0)
+       <= coalesce((select sum(there.amount) from railwatch.detections there
+                    where there.invoice_id = x.invoice_id and there.rail = x.rail and there.asset = x.asset
+                      and there.state in ('included', 'confirmed', 'final')), 0);
+$$;
+comment on function railwatch.note_absent is 'Part of acts that close an invoice: transfers that a reorg has taken away by then are expected no more, and are told when they come back.';
 
 create function railwatch.refunded_asset(invoice uuid, on_rail text, of_asset text, out rail text, out asset text)
 language plpgsql stable as $$
@@ -1781,7 +1805,10 @@ begin
     known := railwatch.lock_invoice(invoice);
     what := railwatch.refunded_asset(invoice, rail, asset);
     select * into earlier from railwatch.refunds r
-    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset and r.tx_id = record_refund.tx_id;
+    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset
+      and (r.tx_id = record_refund.tx_id
+           -- A hash is the same transaction however its digits are written.
+           or (lower(r.tx_id) = lower(record_refund.tx_id) and record_refund.tx_id ~* '^(0x)?[0-9a-f]{64}$'));
     if found then
         if earlier.amount <> record_refund.amount then
             perform railwatch.refuse('RW014', 'refund ' || record_refund.tx_id || ' is recorded already, with the amount ' || earlier.amount,
@@ -1811,6 +1838,7 @@ begin
         return made;
     end if;
     if exists (select from railwatch.invoice_moves where from_state = known.state and to_state = 'refunded') then
+        perform railwatch.note_absent(invoice, 'refunded');
         perform railwatch.move_invoice(known, 'refunded', 'refunded', cause,
             jsonb_strip_nulls(told || jsonb_build_object('refund', made, 'held', known.held)));
     elsif now_whole.of_payments then
@@ -2021,6 +2049,7 @@ begin
             || case when standing <> known.state then ' (and held)' else '' end || ' and cannot be cancelled',
             'Money is on its way or has arrived; a refund is recorded, not cancelled.');
     end if;
+    perform railwatch.note_absent(invoice, 'cancelled');
     return railwatch.move_invoice(known, 'cancelled', 'cancelled', cause,
         jsonb_strip_nulls(jsonb_build_object('actor', actor, 'note', note)));
 end $$;
@@ -2685,7 +2714,9 @@ from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) 
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.chain_acceptances', 'update (applied_at)'),
        ('railwatch_daemon', 'railwatch.invoices', 'update (closes_at)'),
-       ('railwatch_daemon', 'function railwatch.accept_chain', 'execute');
+       ('railwatch_daemon', 'function railwatch.accept_chain', 'execute'),
+       ('railwatch_daemon', 'function railwatch.margin', 'execute'),
+       ('railwatch_daemon', 'function railwatch.covers', 'execute');
 
 -- What a deliverer reads to make an event, and what it writes: nothing that the feed tells.
 insert into railwatch.rights (role, object, privileges)

@@ -184,29 +184,33 @@ update railwatch.detections d set seen_waiting = true
 where d.state <> 'final' and exists (
     select from railwatch.observations o where o.detection_id = d.id and o.version = 1 and o.state = 'pending');
 
-create or replace function railwatch.touched(
+drop function railwatch.touched;
+create function railwatch.touched(
     on_rail text, cursor_reached bigint, finalized_reached bigint, fork bigint, displaced text[], of_family text,
     keys bytea[], txs text[]
 ) returns table (
     what text, detection_id uuid, invoice_id uuid, tx_id text, tx_index text, destination_id uuid, address_key bytea,
     rail text, asset text, reference text, open boolean, at timestamptz, accepts_from timestamptz, height bigint,
-    block_hash text
+    block_hash text, amount numeric
 )
 language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, so that it sees what was committed while its caller waited for the rail's row
     select 'due', d.id, d.invoice_id, null, null, null::uuid, null::bytea, null, null, null, null::boolean,
-           null::timestamptz, null::timestamptz, null::bigint, null
+           null::timestamptz, null::timestamptz, null::bigint, null, null::numeric
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
     union all
-    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
+    select 'due', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null,
+           null
     from railwatch.detections d
     where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached
     union all
-    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null
+    select 'orphaned', d.id, d.invoice_id, null, null, null, null, null, null, null, null, null, null, null, null,
+           null
     from railwatch.detections d
     where d.rail = on_rail and d.block_height > fork and d.state in ('included', 'confirmed')
     union all
-    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null, null, null, null, null
+    select 'rival', d.id, d.invoice_id, d.tx_id, null, null, null, null, null, null, null, null, null, null, null,
+           null
     from unnest(displaced) t (tx_id)
     cross join lateral (
         select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
@@ -214,7 +218,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
     -- `open` says here that nothing can move the transfer any more.
     select 'known', d.id, d.invoice_id, d.tx_id, d.tx_index, d.destination_id, w.address_key, w.rail, d.asset, null,
            d.state = 'final', null, w.accepts_from, w.tip_at_creation,
-           case when d.state in ('included', 'confirmed', 'final') then d.block_hash end
+           case when d.state in ('included', 'confirmed', 'final') then d.block_hash end, d.amount
     from unnest(txs) t (tx_id)
     cross join lateral (
         select * from railwatch.detections d where d.rail = on_rail and d.tx_id = t.tx_id offset 0) d
@@ -222,7 +226,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
     union all
     select 'candidate', null, i.id, null, null, d.id, d.address_key, d.rail, d.asset, d.reference,
            i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at, d.accepts_from,
-           d.tip_at_creation, null
+           d.tip_at_creation, null, null
     from unnest(keys) t (key)
     -- A plan that was made on empty tables must reach every column of the index too.
     cross join lateral (
@@ -230,3 +234,195 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
         where d.family = of_family and d.address_key = t.key and d.watch_state not in ('rejected', 'closed') offset 0) d
     join railwatch.invoices i on i.id = d.invoice_id
 $$;
+comment on function railwatch.touched is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
+
+
+-- Whatever ends a window or a watch waits for the same.
+
+create function railwatch.margin(on_rail railwatch.rails, time_basis text) returns interval
+language sql immutable
+return case when time_basis = 'first_seen' then on_rail.sight_margin else on_rail.time_margin end;
+comment on function railwatch.margin is 'For how long after a window a payment that counts as within it may still arrive on a rail.';
+
+create function railwatch.covers(on_rail railwatch.rails, moment timestamptz, time_basis text) returns boolean
+language sql immutable
+return coalesce(on_rail.covered_until >= moment + railwatch.margin(on_rail, time_basis), false);
+comment on function railwatch.covers is 'Whether no payment that counts as before the moment can still be unseen on a rail: the core''s Coverage.reaches.';
+
+create or replace function railwatch.assess(known railwatch.invoices) returns text
+language plpgsql stable as $$
+declare
+    standing text := coalesce(known.held_from, known.state);  -- what was decided before a hold still holds
+    answer text;
+begin
+    if standing in ('cancelled', 'refunded') then
+        return standing;
+    end if;
+    with payments as (
+        select x.destination_id, x.amount, x.state in ('confirmed', 'final') as counted, x.state <> 'pending' as in_block,
+               case when x.state = 'final' and x.in_time is not null then x.in_time
+                    else known.expires_at >= case known.time_basis
+                        when 'first_seen' then x.first_seen_at
+                        when 'block_time' then coalesce(x.block_time, now())
+                        else coalesce(x.confirmed_at, now()) end
+               end as timely
+        from railwatch.detections x
+        where x.invoice_id = known.id and x.kind = 'payment' and x.state in ('pending', 'included', 'confirmed', 'final')
+    ), counted as (
+        select x.rail, x.asset, sum(x.amount) as amount from railwatch.detections x
+        where x.invoice_id = known.id and x.state in ('confirmed', 'final') group by x.rail, x.asset
+    ), returned as (
+        select r.rail, r.asset, sum(r.amount) as amount, sum(r.surplus) as surplus, sum(r.waived) as waived
+        from railwatch.refunds r where r.invoice_id = known.id group by r.rail, r.asset
+    ), sums as (
+        select d.rail, d.asset,
+               greatest(1, d.expected_amount - div(d.expected_amount * known.tolerance_bps, 10000)) as least,
+               d.expected_amount + div(d.expected_amount * known.tolerance_bps, 10000) as most,
+               coalesce(sum(p.amount) filter (where p.timely), 0) as seen,
+               coalesce(sum(p.amount) filter (where p.timely and p.counted), 0) as confirmed,
+               coalesce(sum(p.amount) filter (where not p.timely), 0) as late,
+               coalesce(sum(p.amount) filter (where not p.timely and p.counted), 0) as late_confirmed,
+               coalesce(bool_or(p.in_block), false) as in_block
+        from railwatch.destinations d left join payments p on p.destination_id = d.id
+        where d.invoice_id = known.id and d.watch_state <> 'rejected'
+        group by d.id
+    ), judged as (
+        -- What was given back is not there. Of a settled order the merchant may give back by choice (waived).
+        select sums.*, r.amount is null or coalesce(c.amount, 0) - r.amount >= sums.least - r.waived as held,
+               sums.most + coalesce(r.amount - r.surplus - r.waived, 0) as at_most
+        from sums left join counted c using (rail, asset) left join returned r using (rail, asset)
+    )
+    select case
+        when max(confirmed - at_most) filter (where confirmed >= least and held) > 0 then 'overpaid'
+        when bool_or(confirmed >= least and held) then 'paid'
+        when bool_or(confirmed + late_confirmed >= least and held) then 'late_paid'
+        when bool_or(seen > confirmed or (late > late_confirmed and seen + late >= least))
+            then case when bool_or(in_block) then 'confirming' else 'detected' end
+        when bool_or(confirmed > 0) then 'underpaid'
+    end into answer from judged;
+    return coalesce(answer, case
+        when standing = 'expired' then 'expired'
+        when known.expires_at <= now() and not exists (
+            select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
+            where d.invoice_id = known.id and d.watch_state <> 'rejected'
+              and (d.watch_state = 'registered' or not railwatch.covers(r, known.expires_at, known.time_basis)))
+             and not exists (select from railwatch.quarantine q where q.invoice_id = known.id)
+            then 'expired'
+        else 'created' end);
+end $$;
+
+insert into railwatch.rights (role, object, privileges)
+values ('railwatch_daemon', 'function railwatch.margin', 'execute'),
+       ('railwatch_daemon', 'function railwatch.covers', 'execute');
+
+-- Who closes an order expects nothing more of what a reorg had taken away by then; a hash is one refund however it is written.
+
+create function railwatch.note_absent(invoice uuid, ended text) returns void
+language sql as $$
+    update railwatch.detections x set invoice_ended = ended
+    where x.invoice_id = invoice and x.state = 'orphaned' and x.invoice_ended is null
+      -- What was refunded may be what has vanished: then it is that which comes back.
+      and coalesce((select sum(r.amount) from railwatch.refunds r
+                    where r.invoice_id = x.invoice_id and r.rail = x.rail and r.asset = x.asset), 0)
+       <= coalesce((select sum(there.amount) from railwatch.detections there
+                    where there.invoice_id = x.invoice_id and there.rail = x.rail and there.asset = x.asset
+                      and there.state in ('included', 'confirmed', 'final')), 0);
+$$;
+comment on function railwatch.note_absent is 'Part of acts that close an invoice: transfers that a reorg has taken away by then are expected no more, and are told when they come back.';
+
+comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, or when it was closed while a reorg had taken the transfer away, if that was an end state.';
+
+create or replace function railwatch.record_refund(
+    invoice uuid, amount numeric, tx_id text, actor text, reason text default null, rail text default null,
+    asset text default null, cause text default 'service'
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.invoices;
+    what record;
+    earlier railwatch.refunds;
+    arrived numeric;
+    returned numeric;
+    told jsonb := jsonb_build_object('actor', actor, 'reason', reason, 'amount', amount::text);
+    made uuid;
+    now_whole record;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_text(tx_id, 'tx_id', 200);
+    perform railwatch.check_note(reason, 'reason', 1000);
+    perform railwatch.parse_amount(to_jsonb(amount::text), 'refund');
+    known := railwatch.lock_invoice(invoice);
+    what := railwatch.refunded_asset(invoice, rail, asset);
+    select * into earlier from railwatch.refunds r
+    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset
+      and (r.tx_id = record_refund.tx_id
+           -- A hash is the same transaction however its digits are written.
+           or (lower(r.tx_id) = lower(record_refund.tx_id) and record_refund.tx_id ~* '^(0x)?[0-9a-f]{64}$'));
+    if found then
+        if earlier.amount <> record_refund.amount then
+            perform railwatch.refuse('RW014', 'refund ' || record_refund.tx_id || ' is recorded already, with the amount ' || earlier.amount,
+                'Nothing recorded is overwritten. Another refund has another transaction.');
+        end if;
+        return earlier.id;
+    end if;
+    select coalesce(sum(x.amount), 0) into arrived from railwatch.detections x
+    where x.invoice_id = invoice and x.rail = what.rail and x.asset = what.asset and x.block_height is not null;
+    select coalesce(sum(r.amount), 0) into returned from railwatch.refunds r
+    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset;
+    if record_refund.amount > arrived - returned then
+        perform railwatch.refuse('RW013', 'a refund of ' || record_refund.amount || ' is more than is left: ' || arrived
+            || ' had arrived, and ' || returned || ' is refunded already', 'Amounts are base units of ' || what.asset || '.');
+    end if;
+    insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor, surplus, waived)
+    select invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason,
+           record_refund.actor, part.surplus, part.waived
+    from railwatch.given_back(known, what.rail, what.asset, record_refund.amount) part
+    returning id into made;
+    -- Also where it moves nothing: more may have been given back by it than is still there (docs/exceptions.md, reversed).
+    update railwatch.invoices set weighed = 0 where id = invoice;
+    perform railwatch.append_act('refund', made, invoice, null, 'recorded', 'refunded', cause, what.rail,
+        record_refund.tx_id, told || jsonb_build_object('asset', what.asset));
+    now_whole := railwatch.is_refunded(invoice);
+    if not now_whole.whole or known.state = 'refunded' then
+        return made;
+    end if;
+    if exists (select from railwatch.invoice_moves where from_state = known.state and to_state = 'refunded') then
+        perform railwatch.note_absent(invoice, 'refunded');
+        perform railwatch.move_invoice(known, 'refunded', 'refunded', cause,
+            jsonb_strip_nulls(told || jsonb_build_object('refund', made, 'held', known.held)));
+    elsif now_whole.of_payments then
+        perform railwatch.refuse('RW010', 'invoice ' || invoice || ' is ' || known.state || ' and cannot become refunded',
+            'Its payment does not count yet, or no longer. Wait, or hold the invoice first: then a refund closes it for good.');
+    end if;
+    return made;
+end $$;
+
+create or replace function railwatch.cancel_invoice(
+    invoice uuid, actor text default 'service', note text default null, cause text default 'service'
+) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.invoices;
+    standing text;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_note(note, 'note', 4000);
+    known := railwatch.lock_invoice(invoice);
+    if known.state = 'cancelled' then
+        return known.state;
+    end if;
+    -- A hold is no way around the rule: what counts is where the invoice would stand without it.
+    standing := case when known.state = 'flagged' then railwatch.assess(known) else known.state end;
+    if standing <> 'cancelled'
+       and not exists (select from railwatch.invoice_moves where from_state = standing and to_state = 'cancelled') then
+        perform railwatch.refuse('RW010', 'invoice ' || invoice || ' is ' || standing
+            || case when standing <> known.state then ' (and held)' else '' end || ' and cannot be cancelled',
+            'Money is on its way or has arrived; a refund is recorded, not cancelled.');
+    end if;
+    perform railwatch.note_absent(invoice, 'cancelled');
+    return railwatch.move_invoice(known, 'cancelled', 'cancelled', cause,
+        jsonb_strip_nulls(jsonb_build_object('actor', actor, 'note', note)));
+end $$;
+
+-- What was made above is nobody's but those that the rights name.
+select railwatch.grant_rights();

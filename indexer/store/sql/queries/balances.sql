@@ -120,9 +120,10 @@ select distinct invoice_id from looked where second_look is not null
 update railwatch.invoices set weighed = 0 where id = any ($1)
 
 -- name: account_for_resolved
--- What a person has dealt with is accounted for: only what comes beyond it is unattributed again.
+-- What a person has dealt with is accounted for: only what comes beyond it is unattributed again. A token may tell more than
+-- a column holds.
 update railwatch.balances b
-set baseline = b.baseline + b.unattributed, unattributed = 0, suspect_height = null, suspect_hash = null,
+set baseline = least(b.baseline + b.unattributed, 10::numeric ^ 78 - 1), unattributed = 0, suspect_height = null, suspect_hash = null,
     suspect_balance = null, suspect_node = null, second_look = null, second_node = null
 from railwatch.exceptions e
 where e.kind = 'unattributed_balance' and e.ended_at is null and e.resolved_at is not null

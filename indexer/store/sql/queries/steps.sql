@@ -39,12 +39,12 @@ with fence as (
 select 'fence' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
        null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, null::text as rail,
        null::text as asset, null::text as reference, null::boolean as open, now() as at,
-       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash
+       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash, null::numeric as amount
 from fence
 union all
-select 'covered', null, null, null, null, null, null, $1, null, null, null, covered_until, null, null, null from fence
+select 'covered', null, null, null, null, null, null, $1, null, null, null, covered_until, null, null, null, null from fence
 union all
-select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null
+select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null, null
 from railwatch.rails where name <> $1 and covered_until is not null
 union all
 select * from railwatch.touched($1, case when $12 = 'stalled' then -1 else $4 end,
@@ -65,7 +65,7 @@ for no key update
 select 'covered' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
        null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, name as rail,
        null::text as asset, null::text as reference, null::boolean as open, covered_until as at,
-       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash
+       null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash, null::numeric as amount
 from railwatch.rails where covered_until is not null
 union all
 select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)
@@ -103,9 +103,7 @@ with fresh as (
         select coalesce(bool_or(d.rail = $1), false) as ours,
                coalesce(bool_and(d.watch_state = 'rejected'), true) as unwatched,
                coalesce(bool_or(d.watch_state <> 'rejected'
-                                and (d.watch_state = 'registered' or r.covered_until is null
-                                      or r.covered_until < i.expires_at + case when i.time_basis = 'first_seen'
-                                                                               then r.sight_margin else r.time_margin end)),
+                                and (d.watch_state = 'registered' or not railwatch.covers(r, i.expires_at, i.time_basis))),
                         false) as waits
         from railwatch.destinations d join railwatch.rails r on r.name = d.rail where d.invoice_id = i.id
     ) d
@@ -189,7 +187,7 @@ select i.id, i.state, i.created_at, i.state_since, i.expires_at, i.version, i.ti
        array(select row(r.rail, r.asset, sum(r.amount), sum(r.surplus), sum(r.waived)) from railwatch.refunds r
              where r.invoice_id = i.id group by r.rail, r.asset) as refunds,
        array(select row(d.id, d.rail, d.asset, d.expected_amount, d.policy, d.watch_state, r.stuck_after, r.blind_after,
-                       case when i.time_basis = 'first_seen' then r.sight_margin else r.time_margin end, d.tallies)
+                       railwatch.margin(r, i.time_basis), d.tallies)
              from railwatch.destinations d join railwatch.rails r on r.name = d.rail
              where d.invoice_id = i.id and (d.watch_state <> 'rejected' or d.tallies <> '[]')
              order by d.position) as destinations,
@@ -383,10 +381,15 @@ select id, replace(due_basis, 'look_', '') as basis, due_height from railwatch.d
 where rail = $1 and due_basis in ('look_depth', 'look_finalized', 'finalized')
 
 -- name: looked_at
--- What is known of transfers that are to be read a second time.
+-- What is known of transfers that are to be read a second time, and the node that told of them in the block that holds them
+-- now: evidence has the one that told first, in whichever block.
 select x.id, x.tx_id, x.tx_index, x.asset, x.amount, x.block_height, x.block_hash, d.address_key,
-       x.evidence ->> 'node' as node
-from railwatch.detections x join railwatch.destinations d on d.id = x.destination_id
+       coalesce(told.node, x.evidence ->> 'node') as node
+from railwatch.detections x
+join railwatch.destinations d on d.id = x.destination_id
+left join lateral (
+    select o.node from railwatch.observations o
+    where o.detection_id = x.id and o.block_hash = x.block_hash order by o.version desc limit 1) told on true
 where x.id = any ($1) and x.state not in ('pending', 'final', 'orphaned', 'replaced', 'dropped') and x.looked_at_block is distinct from x.block_hash
 
 -- name: save_second_looks

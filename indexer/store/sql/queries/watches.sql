@@ -134,10 +134,10 @@ update railwatch.destinations set watch_state = 'watching', covered_from = $2, w
 where id = any ($1) and watch_state not in ('watching', 'rejected', 'closed')
 
 -- name: close_watches
--- Stop watching invoices whose horizon has passed and was covered to its end on every rail, and that have nothing on its
--- way: of $3 after ($1, $2), in the order of their horizons. Rails that were given up are not waited for.
+-- Stop watching invoices whose horizon has passed and was covered to its end on every rail, with the margin for late blocks,
+-- and that have nothing on its way: of $3 after ($1, $2), in the order of their horizons. Rails that were given up are not waited for.
 with looked_at as materialized (
-    select id, closes_at, state from railwatch.invoices
+    select id, closes_at, state, time_basis from railwatch.invoices
     where closed_at is null and closes_at <= now() and (closes_at, id) > ($1, $2)
     order by closes_at, id limit $3
 ), closable as (
@@ -145,10 +145,15 @@ with looked_at as materialized (
     where not exists (
         select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
         where d.invoice_id = l.id and d.watch_state <> 'rejected' and not r.given_up
-          and (d.watch_state = 'registered' or r.covered_until is null or r.covered_until < l.closes_at))
+          and (d.watch_state = 'registered' or not railwatch.covers(r, l.closes_at, l.time_basis)))
       and not exists (
         select from railwatch.detections x join railwatch.rails r on r.name = x.rail
-        where x.invoice_id = l.id and not r.given_up and x.state in ('pending', 'included', 'confirmed'))
+        where x.invoice_id = l.id and not r.given_up
+          and (x.state in ('pending', 'included', 'confirmed')
+               -- What a reorg has just taken away may be on its way to another block, though no mempool shows it.
+               or (x.state = 'orphaned' and exists (
+                   select from (select * from railwatch.transitions where invoice_id = x.invoice_id offset 0) t
+                   where t.subject_id = x.id and t.recorded_at > now() - interval '1 day'))))
       and not exists (select from railwatch.quarantine q where q.invoice_id = l.id)
 ), held as materialized (
     -- As they are by now: a step may have moved them, and locks them in this order too.

@@ -1,0 +1,142 @@
+"""Every place that catches whatever comes is known, and says what becomes of it: nothing vanishes without a trace.
+
+A cancellation always goes on, and so does a defect of ours, or its trace is logged and it is counted. The places are
+found by reading the code: a new one fails here until it is explained.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = {"Exception", "BaseException", "CancelledError", "BaseExceptionGroup", "ExceptionGroup"}
+LOGGED = {
+    "indexer/daemon/isolation.py:by_halves": (
+        "of several things that fail together each half is tried, and the one at fault is told by its caller"
+    ),
+    "indexer/daemon/node.py:Node._guarded": (
+        "what a node's answer makes an adapter raise is that node's fault; its rail's metrics and reason show it"
+    ),
+    "indexer/daemon/nodeset.py:NodeSet.parse_address": "one address that breaks the parser is refused by name",
+    "indexer/daemon/readmission.py:Readmission._retry": (
+        "an invoice stays in quarantine, which is counted, and its row says why"
+    ),
+    "indexer/daemon/recorder.py:Recorder._commit": (
+        "the step is done again with each invoice apart; what fails then is raised, or goes into quarantine"
+    ),
+    "indexer/daemon/registrar.py:Registrar._payable": (
+        "one destination is set aside; its row says why, and it is tried again"
+    ),
+    "indexer/daemon/registrar.py:Registrar._readable": "the same",
+    "indexer/daemon/rescan.py:Rescanner.turn": "one rescan fails by name; its row says why",
+    "indexer/daemon/runner.py:RailRunner.run": (
+        "the rail starts again, later each time, and halts if that does not help; counted as a task's failure"
+    ),
+    "indexer/deliver/worker.py:EndpointWorker._attempt": (
+        "the attempt has failed, is counted as one, and is made again"
+    ),
+    "indexer/ops/listener.py:Listening._respond": (
+        "a page that cannot be made is a 500; counted, and logged once a minute"
+    ),
+    "indexer/supervision.py:_ends_in_order": "a task starts again; counted by its name",
+    "adapters/solana/devnode/rpc.py:answered": "a development node: one odd request ends no other",
+}
+"""Places that log the trace, and what becomes of the failure. A place that ends by raising it again needs no words."""
+ELSEWHERE = {
+    "indexer/rail/boundary.py:only_rail_errors.bounded": (
+        "raised as AdapterDefect with its cause, which `Node._guarded` logs"
+    ),
+    "indexer/ops/audit.py:Auditor._read_span": (
+        "raised with its cause as what `railwatch audit` could not tell, by node and kind"
+    ),
+    "indexer/daemon/registry.py:load_adapter": (
+        "raised with its cause: a package of somebody else's that cannot be imported"
+    ),
+    "indexer/daemon/registry.py:open_node": (
+        "raised with its cause: a package of somebody else's that fails at its table"
+    ),
+    "indexer/cli/exits.py:Railwatch.invoke": "a command ends with the trace on stderr",
+    "indexer/replay/virtual_time.py:VirtualLoop.run_in_executor": "handed to whoever waits for the future",
+    "indexer/conformance/failures.py:Failing.__await__": "handed on to the coroutine that is driven",
+    "indexer/daemon/supervisor.py:run_daemon": "the daemon's own work, which has ended by our cancelling it",
+    "adapters/solana/devnode/guard.py:contained": "raised again, a panic of the library's as Panicked",
+}
+"""Places that log nothing, and where the failure goes."""
+
+
+def caught(path: Path) -> Iterator[tuple[str, bool, bool]]:
+    """Each place that catches everything or a cancellation: its name, whether it raises again, and logs a trace."""
+
+    def walk(node: ast.AST, names: tuple[str, ...]) -> Iterator[tuple[str, bool, bool]]:
+        for child in ast.iter_child_nodes(node):
+            inner = names
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                inner = (*names, child.name)
+            if isinstance(child, ast.ExceptHandler) and catches_everything(child.type):
+                yield ".".join(names), raises_again(child), logs_its_trace(child)
+            suppresses = isinstance(child, ast.Call) and last_name(child.func) == "suppress"
+            if suppresses and any(map(catches_everything, child.args)):
+                yield ".".join(names), False, False
+            yield from walk(child, inner)
+
+    yield from walk(ast.parse(path.read_text()), ())
+
+
+def catches_everything(kind: ast.expr | None) -> bool:
+    """Whether an except clause or an argument of `suppress` names everything, or a cancellation."""
+    if kind is None:
+        return True
+    if isinstance(kind, ast.Tuple):
+        return any(map(catches_everything, kind.elts))
+    return last_name(kind) in EVERYTHING
+
+
+def last_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether it ends by raising what it caught, and does so in every case."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+def logs_its_trace(handler: ast.ExceptHandler) -> bool:
+    """Whether it logs the trace, or hands the failure to something that does, which the tests of that show."""
+    calls = [each for each in ast.walk(handler) if isinstance(each, ast.Call)]
+    return any(
+        last_name(each.func) in ("exception", "_log_once", "_set_aside", "_failed", "_start_again")
+        or any(word.arg == "exc_info" for word in each.keywords)
+        for each in calls
+    )
+
+
+def places() -> dict[str, tuple[bool, bool]]:
+    found: dict[str, tuple[bool, bool]] = {}
+    for root in ("indexer", "adapters"):
+        for path in sorted((ROOT / root).rglob("*.py")):
+            for name, again, logs in caught(path):
+                key = f"{path.relative_to(ROOT)}:{name}"
+                before = found.get(key, (True, True))
+                found[key] = (before[0] and again, before[1] and (logs or again))
+    return {key: (again, logs) for key, (again, logs) in found.items() if not again}
+
+
+def test_every_place_that_catches_everything_says_what_becomes_of_it() -> None:
+    found = places()
+    assert not LOGGED.keys() & ELSEWHERE.keys()
+    assert sorted(found) == sorted({*LOGGED, *ELSEWHERE}), "say here what becomes of it, or let it go on"
+    silent = [key for key in LOGGED if not found[key][1]]
+    assert not silent, f"log the trace: {silent}"
+
+
+def test_no_cancellation_is_suppressed_but_of_a_task_that_has_ended() -> None:
+    """A task that is cancelled and waited for is ended by `indexer.cancellation.end`, which lets our own go on."""
+    found = {
+        f"{path.relative_to(ROOT)}:{number}"
+        for root in ("indexer", "adapters")
+        for path in (ROOT / root).rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines())
+        if "suppress(" in line and "CancelledError" in line
+    }
+    assert {each.partition(":")[0] for each in found} == {"indexer/daemon/supervisor.py"}

@@ -1,6 +1,7 @@
 """What addresses hold after one block: ether by eth_getBalance, a token by its own balanceOf, both by the block's hash.
 
-Asked so (EIP-1898) no other branch can answer. A node without archive keeps the states of some 128 blocks.
+Asked so (EIP-1898) no other branch can answer; a node that takes no hash is asked by number, between two looks at the
+header. A node without archive keeps the states of some 128 blocks.
 """
 
 import re
@@ -28,20 +29,43 @@ async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: Bl
     Raises `BlockGone` where the node refuses (block unknown, state pruned, contract without balances).
     """
     namespace, _, contract = asset.partition("/")[2].partition(":")
-    block = {"blockHash": at.hash}
-    calls: list[Call] = [
-        ("eth_call", ({"to": contract, "data": BALANCE_OF + key.hex().rjust(64, "0")}, block))
-        if namespace == "erc20"
-        else ("eth_getBalance", ("0x" + key.hex(), block))
-        for key in keys
-    ]
+
+    def calls(block: str | dict[str, str]) -> list[Call]:
+        return [
+            ("eth_call", ({"to": contract, "data": BALANCE_OF + key.hex().rjust(64, "0")}, block))
+            if namespace == "erc20"
+            else ("eth_getBalance", ("0x" + key.hex(), block))
+            for key in keys
+        ]
+
     read = _tokens if namespace == "erc20" else _ether
 
     async def asked() -> dict[bytes, int]:
-        answers = await source.batches(calls)
+        answers = await source.batches(calls({"blockHash": at.hash}))
+        if answers and all(_takes_no_hash(answer) for answer in answers):
+            answers = await _by_number(source, calls(hex(at.height)), at)
         return {key: read(answer, at) for key, answer in zip(keys, answers, strict=True)}
 
     return await ask_again(asked)
+
+
+def _takes_no_hash(answer: Answer) -> bool:
+    """Whether the node may have refused the block's hash as a parameter, and not the block."""
+    return (refusal := answer.refusal) is not None and refusal.meaning is Meaning.OTHER
+
+
+async def _by_number(source: Source, calls: Sequence[Call], at: BlockRef) -> list[Answer]:
+    """The answers by the block's number, before and after which it is that block. Raises `BlockGone` if it is not.
+
+    The header is asked in the same requests, so that the node that answers is on its branch.
+    """
+    header: Call = ("eth_getBlockByNumber", (hex(at.height), False))
+    before, *answers, after = await source.batches([header, *calls, header])
+    for answer in (before, after):
+        told = answer.read_block(wire.header_decoder)
+        if told is None or told.hash != at.hash:
+            raise BlockGone(f"no balance at block {at.height} {at.hash}: another block is at that height")
+    return answers
 
 
 def _ether(answer: Answer, at: BlockRef) -> int:

@@ -30,6 +30,7 @@ from tests.bench import (
     latency,
     process,
     quiet,
+    rules,
     services,
     solana,
     webhooks,
@@ -143,7 +144,7 @@ async def plan() -> list[Row]:
 
 async def loads() -> list[Row]:
     """What blocks cost the processor, without a database."""
-    return [*await cpu.rows(), *bitcoin_cpu.rows()]
+    return [*await cpu.rows(), *bitcoin_cpu.rows(), rules.row()]
 
 
 GROUPS: dict[str, Callable[[], Awaitable[list[Row]]]] = {

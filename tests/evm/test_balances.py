@@ -104,3 +104,28 @@ async def test_a_hundred_addresses_are_one_request_by_the_blocks_hash(sim: EvmSi
         assert set(await rail.balances(keys, sim.native, head)) == set(keys)
         assert liar.requests == [["eth_getBalance"] * 100]
         assert asked == [{"blockHash": head.hash}] * 100
+
+
+@pytest.mark.parametrize("method", ["eth_getBalance", "eth_call"])
+async def test_a_node_that_takes_no_hash_is_asked_by_number(lied_to: Chain, liar: Liar, method: str) -> None:
+    """EIP-1898 is not everywhere. By number another branch could answer, so the header has to be the same around it."""
+    sim, address = lied_to.sim, await lied_to.sim.new_address()
+    asset = sim.assets[method == "eth_call"]
+    await sim.pay(address, 5, asset)
+    await sim.mine()
+    at = (await lied_to.rail.heads()).latest
+    await sim.pay(address, 7, asset)
+    await sim.mine()
+
+    def by_number(params: list[Any], reply: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(params[1], str):
+            return reply
+        error = {"code": -32602, "message": "invalid argument 1: json: cannot unmarshal object into Go value"}
+        return {"jsonrpc": "2.0", "id": reply["id"], "error": error}
+
+    liar.lies[method] = by_number
+    assert await held(lied_to, address, asset, at) == 5
+    assert await held(lied_to, address, asset) == 12
+    await sim.reorg(2)
+    with pytest.raises(BlockGone, match="another block is at that height"):
+        await held(lied_to, address, asset, at)

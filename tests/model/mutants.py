@@ -210,8 +210,8 @@ MUTANTS = [
         "closes_over_a_payment",
         "watching waits for what is on its way",
         "indexer/store/sql/queries/watches.sql",
-        "not r.given_up and x.state in ('pending', 'included', 'confirmed'))",
-        "not r.given_up and x.state in ('confirmed'))",
+        "          and (x.state in ('pending', 'included', 'confirmed')",
+        "          and (x.state in ('confirmed')",
     ),
     Mutant(
         "index-never-caught-up",

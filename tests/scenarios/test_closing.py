@@ -119,6 +119,29 @@ async def test_no_watch_and_no_window_ends_by_blocks_that_are_stamped_ahead(
         await closes(stage, invoice)
 
 
+async def test_a_payment_that_a_reorg_has_just_taken_keeps_the_watch(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No mempool shows that it is on its way to another block, and after a restart only what is watched is found."""
+    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    chain = chain_named(rules=Rules(mempool=False, finality=8))
+    async with Stage(database, [chain], options={"time_margin": 0}) as stage:
+        invoice = await stage.invoice(100, expires_in=2, closes_in=0)
+        tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+        await stage.mine(2)
+        stage.chain.reorg(2, keep=False)
+        await stage.becomes(invoice, "created")
+        await stage.becomes(invoice, "expired")
+        await asyncio.sleep(0.5)
+        await stage.stop()
+        await stage.start()
+        stage.chain.waiting[tx.id] = tx
+        await stage.mine(2)
+        await stage.becomes(invoice, "paid")
+        await stage.mine(10)
+        await closes(stage, invoice)
+
+
 async def test_what_is_on_its_way_keeps_the_watch(stage: Stage) -> None:
     """Seen in the mempool in time; the daemon restarts, and the transfer is dropped there and mined later."""
     invoice = await stage.invoice(100, expires_in=1, closes_in=0)

@@ -199,6 +199,33 @@ async def test_cancelling_an_underpaid_invoice_closes_what_said_so(stage: Stage)
     await stands(stage, invoice)
 
 
+@pytest.mark.parametrize("mempool", [False, True])
+async def test_money_that_comes_back_after_its_order_was_cancelled_is_unexpected(
+    database: Database, mempool: bool
+) -> None:
+    """Where a reorg had taken it when the order was closed, nobody knows of it any more: it is told."""
+    async with Stage(database, [chain_named(rules=Rules(mempool=mempool))]) as stage:
+        invoice = await stage.invoice(100)
+        tx = stage.chain.send(stage.sim.output(invoice.address, 100))
+        await stage.mine(2)
+        await stage.becomes(invoice, "paid")
+        stage.chain.reorg(2, keep=False)
+        await stage.becomes(invoice, "created")
+        await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
+        stage.chain.resend(tx.id)
+        await stage.mine(3)
+
+        async def is_told() -> bool:
+            return await stage.open_cases(invoice) == {"unexpected_payment"}
+
+        await stage.until(is_told, lambda: stage.open_cases(invoice))
+        assert await stage.state(invoice) == "cancelled"
+        await stage.sim.reorg(3)
+        await stage.follows()
+        assert await stage.open_cases(invoice) == {"unexpected_payment"}
+        await stage.audit()
+
+
 async def test_a_second_reversal_opens_a_new_exception_beside_the_resolved_one(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)

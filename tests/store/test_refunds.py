@@ -176,6 +176,40 @@ async def test_a_refund_whose_payment_then_vanishes_is_told_to_finance_until_it_
     assert await stage.open_cases(invoice) == {"unexpected_payment"}
 
 
+async def test_money_that_comes_back_beyond_what_was_refunded_is_unexpected(stage: Stage) -> None:
+    invoice = await stage.invoice(100)
+    lost = await stage.pay(invoice)
+    await stage.mine(1)
+    await stage.pay(invoice)
+    await stage.mine(1)
+    first = stage.chain.txs[lost]
+    block = stage.chain.line[-3]
+    second = stage.chain.line[-1].txs
+    for content in ((), second, ()):
+        block = stage.chain.grow(block, content)
+    stage.chain.adopt(block.hash)
+    await stage.mine(1)
+    await stage.becomes(invoice, "paid")
+    await refund(stage, invoice, 100)
+    assert await stage.state(invoice) == "refunded"
+    stage.chain.waiting[first.id] = first
+    await stage.mine(1)
+
+    async def is_told() -> bool:
+        return await stage.open_cases(invoice) == {"unexpected_payment"}
+
+    await stage.until(is_told)
+
+
+async def test_a_hash_is_one_refund_however_it_is_written(stage: Stage) -> None:
+    invoice = await paid(stage)
+    digits = "ab" * 32
+    made = await refund(stage, invoice, 40, f"0x{digits}")
+    assert await refund(stage, invoice, 40, f"0x{digits.upper()}") == made
+    other = await refund(stage, invoice, 10, "note a")
+    assert await refund(stage, invoice, 10, "note A") != other
+
+
 async def test_a_refund_of_what_has_vanished_already_is_told_though_it_moves_nothing(stage: Stage) -> None:
     invoice = await paid(stage)
     await refund(stage, invoice, 100)

@@ -415,7 +415,7 @@ comment on column railwatch.detections.replaced_by is 'The transaction that disp
 comment on column railwatch.detections.evidence is 'Decoded facts: sender, position, source, node. What is here is never overwritten, only added to.';
 comment on column railwatch.detections.maturity is 'The least depth at which it may count, whatever the policy says.';
 comment on column railwatch.detections.spends is 'What the transaction consumes: another that takes the same is a rival.';
-comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, if that was an end state.';
+comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, or when it was closed while a reorg had taken the transfer away, if that was an end state.';
 comment on column railwatch.detections.version is 'How many transitions it has had.';
 comment on column railwatch.detections.due_basis is 'What due_height counts in: depth of the cursor, or finality.';
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
@@ -1674,6 +1674,19 @@ begin
 end $$;
 comment on function railwatch.release_invoice is 'End a hold: the invoice takes the state that the facts demand by now, and that is returned. Releasing twice is harmless.';
 
+create function railwatch.note_absent(invoice uuid, ended text) returns void
+language sql as $$
+    update railwatch.detections x set invoice_ended = ended
+    where x.invoice_id = invoice and x.state = 'orphaned' and x.invoice_ended is null
+      -- What was refunded may be what has vanished: then it is that which comes back.
+      and coalesce((select sum(r.amount) from railwatch.refunds r
+                    where r.invoice_id = x.invoice_id and r.rail = x.rail and r.asset = x.asset), 0)
+       <= coalesce((select sum(there.amount) from railwatch.detections there
+                    where there.invoice_id = x.invoice_id and there.rail = x.rail and there.asset = x.asset
+                      and there.state in ('included', 'confirmed', 'final')), 0);
+$$;
+comment on function railwatch.note_absent is 'Part of acts that close an invoice: transfers that a reorg has taken away by then are expected no more, and are told when they come back.';
+
 create function railwatch.refunded_asset(invoice uuid, on_rail text, of_asset text, out rail text, out asset text)
 language plpgsql stable as $$
 declare
@@ -1792,7 +1805,10 @@ begin
     known := railwatch.lock_invoice(invoice);
     what := railwatch.refunded_asset(invoice, rail, asset);
     select * into earlier from railwatch.refunds r
-    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset and r.tx_id = record_refund.tx_id;
+    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset
+      and (r.tx_id = record_refund.tx_id
+           -- A hash is the same transaction however its digits are written.
+           or (lower(r.tx_id) = lower(record_refund.tx_id) and record_refund.tx_id ~* '^(0x)?[0-9a-f]{64}$'));
     if found then
         if earlier.amount <> record_refund.amount then
             perform railwatch.refuse('RW014', 'refund ' || record_refund.tx_id || ' is recorded already, with the amount ' || earlier.amount,
@@ -1822,6 +1838,7 @@ begin
         return made;
     end if;
     if exists (select from railwatch.invoice_moves where from_state = known.state and to_state = 'refunded') then
+        perform railwatch.note_absent(invoice, 'refunded');
         perform railwatch.move_invoice(known, 'refunded', 'refunded', cause,
             jsonb_strip_nulls(told || jsonb_build_object('refund', made, 'held', known.held)));
     elsif now_whole.of_payments then
@@ -2032,6 +2049,7 @@ begin
             || case when standing <> known.state then ' (and held)' else '' end || ' and cannot be cancelled',
             'Money is on its way or has arrived; a refund is recorded, not cancelled.');
     end if;
+    perform railwatch.note_absent(invoice, 'cancelled');
     return railwatch.move_invoice(known, 'cancelled', 'cancelled', cause,
         jsonb_strip_nulls(jsonb_build_object('actor', actor, 'note', note)));
 end $$;

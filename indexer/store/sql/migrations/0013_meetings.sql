@@ -314,4 +314,115 @@ end $$;
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'function railwatch.margin', 'execute'),
        ('railwatch_daemon', 'function railwatch.covers', 'execute');
+
+-- Who closes an order expects nothing more of what a reorg had taken away by then; a hash is one refund however it is written.
+
+create function railwatch.note_absent(invoice uuid, ended text) returns void
+language sql as $$
+    update railwatch.detections x set invoice_ended = ended
+    where x.invoice_id = invoice and x.state = 'orphaned' and x.invoice_ended is null
+      -- What was refunded may be what has vanished: then it is that which comes back.
+      and coalesce((select sum(r.amount) from railwatch.refunds r
+                    where r.invoice_id = x.invoice_id and r.rail = x.rail and r.asset = x.asset), 0)
+       <= coalesce((select sum(there.amount) from railwatch.detections there
+                    where there.invoice_id = x.invoice_id and there.rail = x.rail and there.asset = x.asset
+                      and there.state in ('included', 'confirmed', 'final')), 0);
+$$;
+comment on function railwatch.note_absent is 'Part of acts that close an invoice: transfers that a reorg has taken away by then are expected no more, and are told when they come back.';
+
+comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, or when it was closed while a reorg had taken the transfer away, if that was an end state.';
+
+create or replace function railwatch.record_refund(
+    invoice uuid, amount numeric, tx_id text, actor text, reason text default null, rail text default null,
+    asset text default null, cause text default 'service'
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.invoices;
+    what record;
+    earlier railwatch.refunds;
+    arrived numeric;
+    returned numeric;
+    told jsonb := jsonb_build_object('actor', actor, 'reason', reason, 'amount', amount::text);
+    made uuid;
+    now_whole record;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_text(tx_id, 'tx_id', 200);
+    perform railwatch.check_note(reason, 'reason', 1000);
+    perform railwatch.parse_amount(to_jsonb(amount::text), 'refund');
+    known := railwatch.lock_invoice(invoice);
+    what := railwatch.refunded_asset(invoice, rail, asset);
+    select * into earlier from railwatch.refunds r
+    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset
+      and (r.tx_id = record_refund.tx_id
+           -- A hash is the same transaction however its digits are written.
+           or (lower(r.tx_id) = lower(record_refund.tx_id) and record_refund.tx_id ~* '^(0x)?[0-9a-f]{64}$'));
+    if found then
+        if earlier.amount <> record_refund.amount then
+            perform railwatch.refuse('RW014', 'refund ' || record_refund.tx_id || ' is recorded already, with the amount ' || earlier.amount,
+                'Nothing recorded is overwritten. Another refund has another transaction.');
+        end if;
+        return earlier.id;
+    end if;
+    select coalesce(sum(x.amount), 0) into arrived from railwatch.detections x
+    where x.invoice_id = invoice and x.rail = what.rail and x.asset = what.asset and x.block_height is not null;
+    select coalesce(sum(r.amount), 0) into returned from railwatch.refunds r
+    where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset;
+    if record_refund.amount > arrived - returned then
+        perform railwatch.refuse('RW013', 'a refund of ' || record_refund.amount || ' is more than is left: ' || arrived
+            || ' had arrived, and ' || returned || ' is refunded already', 'Amounts are base units of ' || what.asset || '.');
+    end if;
+    insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor, surplus, waived)
+    select invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason,
+           record_refund.actor, part.surplus, part.waived
+    from railwatch.given_back(known, what.rail, what.asset, record_refund.amount) part
+    returning id into made;
+    -- Also where it moves nothing: more may have been given back by it than is still there (docs/exceptions.md, reversed).
+    update railwatch.invoices set weighed = 0 where id = invoice;
+    perform railwatch.append_act('refund', made, invoice, null, 'recorded', 'refunded', cause, what.rail,
+        record_refund.tx_id, told || jsonb_build_object('asset', what.asset));
+    now_whole := railwatch.is_refunded(invoice);
+    if not now_whole.whole or known.state = 'refunded' then
+        return made;
+    end if;
+    if exists (select from railwatch.invoice_moves where from_state = known.state and to_state = 'refunded') then
+        perform railwatch.note_absent(invoice, 'refunded');
+        perform railwatch.move_invoice(known, 'refunded', 'refunded', cause,
+            jsonb_strip_nulls(told || jsonb_build_object('refund', made, 'held', known.held)));
+    elsif now_whole.of_payments then
+        perform railwatch.refuse('RW010', 'invoice ' || invoice || ' is ' || known.state || ' and cannot become refunded',
+            'Its payment does not count yet, or no longer. Wait, or hold the invoice first: then a refund closes it for good.');
+    end if;
+    return made;
+end $$;
+
+create or replace function railwatch.cancel_invoice(
+    invoice uuid, actor text default 'service', note text default null, cause text default 'service'
+) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    known railwatch.invoices;
+    standing text;
+begin
+    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_note(note, 'note', 4000);
+    known := railwatch.lock_invoice(invoice);
+    if known.state = 'cancelled' then
+        return known.state;
+    end if;
+    -- A hold is no way around the rule: what counts is where the invoice would stand without it.
+    standing := case when known.state = 'flagged' then railwatch.assess(known) else known.state end;
+    if standing <> 'cancelled'
+       and not exists (select from railwatch.invoice_moves where from_state = standing and to_state = 'cancelled') then
+        perform railwatch.refuse('RW010', 'invoice ' || invoice || ' is ' || standing
+            || case when standing <> known.state then ' (and held)' else '' end || ' and cannot be cancelled',
+            'Money is on its way or has arrived; a refund is recorded, not cancelled.');
+    end if;
+    perform railwatch.note_absent(invoice, 'cancelled');
+    return railwatch.move_invoice(known, 'cancelled', 'cancelled', cause,
+        jsonb_strip_nulls(jsonb_build_object('actor', actor, 'note', note)));
+end $$;
+
+-- What was made above is nobody's but those that the rights name.
 select railwatch.grant_rights();

@@ -148,7 +148,12 @@ with looked_at as materialized (
           and (d.watch_state = 'registered' or not railwatch.covers(r, l.closes_at, l.time_basis)))
       and not exists (
         select from railwatch.detections x join railwatch.rails r on r.name = x.rail
-        where x.invoice_id = l.id and not r.given_up and x.state in ('pending', 'included', 'confirmed'))
+        where x.invoice_id = l.id and not r.given_up
+          and (x.state in ('pending', 'included', 'confirmed')
+               -- What a reorg has just taken away may be on its way to another block, though no mempool shows it.
+               or (x.state = 'orphaned' and exists (
+                   select from (select * from railwatch.transitions where invoice_id = x.invoice_id offset 0) t
+                   where t.subject_id = x.id and t.recorded_at > now() - interval '1 day'))))
       and not exists (select from railwatch.quarantine q where q.invoice_id = l.id)
 ), held as materialized (
     -- As they are by now: a step may have moved them, and locks them in this order too.

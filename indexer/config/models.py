@@ -4,7 +4,7 @@ Validators raise ValueError with a predicate ("is no CAIP-2 id"), which reads on
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -154,9 +154,12 @@ class RailConfig(Table):
         ours = {"lookback": self.lookback, "span_max": self.span_max, "horizon": self.horizon}
         return {**revealed(self.extra), **{key: value for key, value in ours.items() if value is not None}}
 
-    def with_assets(self, more: Sequence[AssetSpec]) -> Self:
-        """The same rail, which looks for ``more`` assets as well."""
-        added = [AssetConfig(symbol=each.symbol, contract=each.contract, decimals=each.decimals) for each in more]
+    def with_assets(self, more: Iterable[tuple[AssetSpec, int]]) -> Self:
+        """Return the same rail, which looks for ``more`` assets as well, each with its least amount in base units."""
+        added = [
+            AssetConfig(symbol=each.symbol, contract=each.contract, decimals=each.decimals, min_amount=least)
+            for each, least in more
+        ]
         return self.model_copy(update={"assets": (*self.assets, *added)})
 
     @field_validator("name", "adapter")

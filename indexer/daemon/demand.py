@@ -23,7 +23,7 @@ async def _extended(database: Database, rail: RailConfig) -> RailConfig:
     structlog.get_logger().warning(
         "assets.still_wanted",
         rail=rail.name,
-        assets=[each.contract or each.symbol for each in wanted],
+        assets=[each.contract or each.symbol for each, _ in wanted],
         why="open orders ask for them, though the configuration has them no longer",
     )
     return rail.with_assets(wanted)

@@ -8,12 +8,11 @@ from indexer.config import Config
 from indexer.ops.access import is_made, open_database
 from indexer.ops.findings import Finding
 from indexer.ops.migration import ROLES_TODO
-from indexer.rail import AssetSpec
 from indexer.store.database import Database
 from indexer.store.embedded import EmbeddedPostgresError, require_makeable
 from indexer.store.errors import SchemaMismatch, StoreError, StoreUnavailable
 from indexer.store.migrate import missing_roles
-from indexer.store.mirror import RailMirror
+from indexer.store.mirror import RailMirror, WantedAsset
 from indexer.store.rails import Left, load_left
 from indexer.store.reads import Record, notification_queue, read_status, server_version
 from indexer.store.rehearsal import rehearse_mirror
@@ -31,7 +30,7 @@ class Stored:
 
     rails: dict[str, Record] = field(default_factory=dict)
     left: dict[str, Left] = field(default_factory=dict)
-    wanted: dict[str, list[AssetSpec]] = field(default_factory=dict)
+    wanted: dict[str, list[WantedAsset]] = field(default_factory=dict)
 
     @property
     def holders(self) -> list[str]:
@@ -51,7 +50,7 @@ async def check_database(
                 Finding("fail", f"rail {name}", f"is halted: {rail['reason']}", "See docs/runbooks/rail-halted.md.")
             )
     for name, assets in stored.wanted.items():
-        for asset in assets:
+        for asset, _ in assets:
             findings.append(
                 Finding(
                     "warn",

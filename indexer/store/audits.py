@@ -78,7 +78,7 @@ class AuditStore:
             for each in assets
             for contract in [each["contract"] or ""]
         }
-        least = {AssetId(each["id"]): int(each["min_amount"]) for each in assets if each["enabled"]}
+        least = {AssetId(each["id"]): int(each["min_amount"]) for each in assets if each["matched"]}
         return AuditedRail(name, row["family"], row["cursor_height"], row["oldest"], by_contract, least)
 
     async def watched(self, family: str) -> AsyncIterator[list[bytes]]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import asyncpg
 
@@ -201,8 +201,15 @@ def _check_chain(rail: RailMirror, known: Sequence[Row], unfollowed: Collection[
             )
 
 
-async def assets_in_demand(database: Database, rail: str) -> list[AssetSpec]:
-    """Assets that ``rail`` no longer has, while orders that are still watched ask for them.
+class WantedAsset(NamedTuple):
+    """An asset that left the configuration, with the least amount that it had there, in base units."""
+
+    spec: AssetSpec
+    min_amount: int
+
+
+async def assets_in_demand(database: Database, rail: str) -> list[WantedAsset]:
+    """Return assets that ``rail`` no longer has, while orders that are still watched ask for them.
 
     Raises `StoreUnavailable`.
     """
@@ -210,10 +217,12 @@ async def assets_in_demand(database: Database, rail: str) -> list[AssetSpec]:
         return await assets_still_wanted(connection, rail)
 
 
-async def assets_still_wanted(connection: Connection, rail: str) -> list[AssetSpec]:
+async def assets_still_wanted(connection: Connection, rail: str) -> list[WantedAsset]:
     """Do as `assets_in_demand`, on one connection."""
     rows = await connection.fetch(ASSETS_IN_DEMAND, rail)
-    return [AssetSpec(row["symbol"], row["contract"], row["decimals"]) for row in rows]
+    return [
+        WantedAsset(AssetSpec(row["symbol"], row["contract"], row["decimals"]), int(row["min_amount"])) for row in rows
+    ]
 
 
 def check_traits(rail: RailMirror) -> None:

@@ -3,14 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from indexer.rail.types import AssetSpec
 from indexer.store.database import Database
-from indexer.store.mirror import RailMirror, assets_still_wanted, mirror
+from indexer.store.mirror import RailMirror, WantedAsset, assets_still_wanted, mirror
 
 
 async def rehearse_mirror(
     database: Database, rails: Sequence[RailMirror], settings: Mapping[str, Any], unfollowed: Collection[str]
-) -> dict[str, list[AssetSpec]]:
+) -> dict[str, list[WantedAsset]]:
     """Return, by rail, the assets that open orders ask for and the configuration would no longer have.
 
     Raises `StoreError` exactly where `mirror` does. Nothing stays written.

@@ -48,6 +48,19 @@ async def test_a_payment_in_an_asset_that_left_the_configuration_is_a_payment(st
     await stage.becomes(open_, "paid")
 
 
+async def test_what_is_small_in_an_asset_stays_small_after_it_left_the_configuration(stage: Stage) -> None:
+    order = await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 100}])
+    await stage.database.value("update railwatch.assets set min_amount = 5 where contract = 'gold' returning 1")
+    await stage.stop()
+    stage.tokens = ["silver"]
+    await stage.start()
+    await stage.pay(order, 4, asset="fake:story/token:gold")
+    await stage.mine(2)
+    small = "select small_count, small_amount from railwatch.destinations where invoice_id = $1"
+    assert tuple(await stage.database.row(small, order.id) or ()) == (1, 4)
+    assert await kinds(stage, order) == []
+
+
 def gold_order(name: str) -> dict[str, Any]:
     way = {"rail": "story", "asset": "GOLD", "amount": 100, "address": f"late-{name}"}
     return {"merchant_id": "shop", "order_id": name, "expires_in": 3600, "destinations": [way]}

@@ -46,6 +46,7 @@ READS_ALL = {
     "find_exceptions": "people's: by the first digits of an id",
     "left_rails": "once at a start, and nothing while no rail was left",
     "assets_in_demand": "the same of assets",
+    "audited_assets": "the same, once for an audit",
     "unweighed_invoices": "an index that holds nothing else",
     "sighted_invoices": "an index of what stands",
     "account_for_resolved": "an index of what stands",

@@ -74,7 +74,7 @@ where name <> all ($1::text[]) and (enabled or given_up <> (name = any ($2::text
 
 -- name: assets_in_demand
 -- Assets that a rail no longer has, while destinations that are still watched ask for them.
-select a.symbol, a.contract, a.decimals from railwatch.assets a
+select a.symbol, a.contract, a.decimals, a.min_amount from railwatch.assets a
 where a.rail = $1 and not a.enabled and exists (
     select from railwatch.destinations d
     where d.rail = a.rail and d.asset = a.id and d.watch_state in ('registered', 'watching'))

@@ -164,8 +164,13 @@ select r.name, r.family, r.fold_case, r.cursor_height,
 from railwatch.rails r where r.name = $1
 
 -- name: audited_assets
--- What a rail's assets are, and below which amount a transfer moves nothing.
-select id, contract, min_amount, enabled from railwatch.assets where rail = $1
+-- What a rail's assets are, and below which amount a transfer moves nothing. `matched`: the daemon looks for it, because
+-- the configuration has it or open orders ask for it.
+select a.id, a.contract, a.min_amount,
+       a.enabled or exists (
+           select from railwatch.destinations d
+           where d.rail = a.rail and d.asset = a.id and d.watch_state in ('registered', 'watching')) as matched
+from railwatch.assets a where a.rail = $1
 
 -- name: audited_claims
 -- Transfers that are said to be in a block of a range.

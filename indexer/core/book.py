@@ -86,4 +86,4 @@ class Book:
 
     def received(self) -> Received:
         """Return what of it counts."""
-        return add_up(self.invoice, self.totals())
+        return add_up(self.invoice, self.detections.values(), self.others)

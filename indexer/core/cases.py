@@ -75,9 +75,10 @@ def grouped_cases(invoice: Invoice, detections: Iterable[Detection], received: R
     """
     detections = list(detections)
     cases = {(each.id, kind) for each in detections for kind in _of_detection(each)}
-    return cases | {
-        (each.id, "double_spend") for each in detections if _is_double_spend(invoice, each, detections, received)
-    }
+    for each in detections:
+        if each.state is DetectionState.REPLACED and _is_double_spend(invoice, each, detections, received):
+            cases.add((each.id, "double_spend"))
+    return cases
 
 
 def of_balances(surpluses: Iterable[UUID]) -> set[CaseKey]:
@@ -90,7 +91,8 @@ def _of_invoice(invoice: Invoice, received: Received) -> Iterable[str]:
         yield invoice.state.value
     if _is_reversed(invoice, received):
         yield "reversed"
-    if sum(1 for each in received.payments.values() if each.seen or each.late) > 1:
+    ways = received.payments
+    if len(ways) > 1 and sum(1 for each in ways.values() if each.seen or each.late) > 1:
         yield "mixed_destinations"
 
 
@@ -116,8 +118,8 @@ def _of_the_clock(invoice: Invoice, received: Received, coverage: Coverage, now:
 
 
 def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[Detection], received: Received) -> bool:
-    """A rival took the money elsewhere. A sender who only raised the fee still pays us, and is no alarm."""
-    if detection.state is not DetectionState.REPLACED or has_its_money(invoice, received):
+    """Of a replaced one: a rival took the money elsewhere. A sender who raised the fee still pays, and is no alarm."""
+    if has_its_money(invoice, received):
         return False
     heirs: set[str | None] = {detection.tx_id}
     rivals: set[str | None] = {detection.replaced_by}

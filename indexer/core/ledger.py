@@ -48,7 +48,7 @@ def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
     moved = [each.id for each in sightings if _is_elsewhere(book.detections.get(each.id), each)]
     if moved:
         orphan(book, moved, moment)
-    stands = standing(book.invoice, book.received())
+    stands = standing(book.invoice, book.received)
     seen = [news for news in (_take_in(book, sighting, stands) for sighting in sightings) if news is not None]
     policies = book.policies
     for detection, was in seen:

@@ -1,14 +1,16 @@
 """Where an invoice stands: a pure function of its terms, what was detected, what was covered, and the time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
+from typing import NamedTuple
 from uuid import UUID
 
 from indexer.core.model import Coverage, Destination, Detection, Invoice
 from indexer.core.states import COUNTED, IN_BLOCK, LIVE, SETTLED, STICKY, InvoiceState, Kind
-from indexer.core.tally import Tally, TallyKey, totals
+from indexer.core.tally import NOTHING, Tallies, TallyKey
 from indexer.rail.types import AssetId
 
 
@@ -32,8 +34,7 @@ AssetKey = tuple[str, AssetId]
 """A rail, and an asset on it. Amounts are never summed beyond one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """What an invoice received: payments by destination, and transfers of every kind by rail and asset.
 
     ``counted`` sums what is confirmed, ``in_blocks`` what is in a block.
@@ -50,7 +51,7 @@ def assess(invoice: Invoice, detections: Iterable[Detection], coverage: Coverage
     One destination must be met; amounts are never summed across destinations. Sets no field.
     """
     judged = [replace(each, in_time=is_in_time(each, invoice, now)) for each in detections]
-    return judge(invoice, add_up(invoice, totals(judged)), coverage, now)
+    return judge(invoice, add_up(invoice, judged), coverage, now)
 
 
 def judge(invoice: Invoice, received: Received, coverage: Coverage, now: datetime) -> InvoiceState:
@@ -62,17 +63,18 @@ def judge(invoice: Invoice, received: Received, coverage: Coverage, now: datetim
     return _from_sums(invoice, received) or _without_payment(invoice, coverage, now)
 
 
-def standing(invoice: Invoice, received: Received) -> InvoiceState:
+def standing(invoice: Invoice, received: Callable[[], Received]) -> InvoiceState:
     """The state, or while a hold hides it what it would be: by what was decided before, and by the money.
 
-    That a window closes is told, and a hold tells nothing: only what had expired before the hold is expired here.
+    ``received`` is asked for only where a hold hides the state. That a window closes is told, and a hold tells nothing:
+    only what had expired before the hold is expired here.
     """
     if invoice.held_from is None:
         return invoice.state
     if invoice.held_from in STICKY:
         return invoice.held_from
     idle = InvoiceState.EXPIRED if invoice.held_from is InvoiceState.EXPIRED else InvoiceState.CREATED
-    return _from_sums(invoice, received) or idle
+    return _from_sums(invoice, received()) or idle
 
 
 def is_settled(invoice: Invoice, received: Received) -> bool:
@@ -82,7 +84,9 @@ def is_settled(invoice: Invoice, received: Received) -> bool:
 
 def is_refund_covered(invoice: Invoice, received: Received) -> bool:
     """Whether all that was given back is still in blocks, asset by asset. Anything that came can be given back."""
-    return all(received.in_blocks.get(asset, 0) >= refunded.amount for asset, refunded in invoice.refunded.items())
+    return not invoice.refunded or all(
+        received.in_blocks.get(asset, 0) >= refunded.amount for asset, refunded in invoice.refunded.items()
+    )
 
 
 def _from_sums(invoice: Invoice, received: Received) -> InvoiceState | None:
@@ -136,27 +140,30 @@ def least_and_most(expected: int, tolerance_bps: int) -> tuple[int, int]:
     return max(1, expected - tolerance), expected + tolerance
 
 
-def add_up(invoice: Invoice, some: Iterable[tuple[TallyKey, Tally]]) -> Received:
-    """Sum what was received, as it was last judged to be in time or not.
+def add_up(invoice: Invoice, detections: Iterable[Detection], others: Tallies = NOTHING) -> Received:
+    """Sum what was received, as it was last judged to be in time or not. ``others``: what was not loaded.
 
     Orphaned, replaced and dropped transfers count nowhere.
     """
+    some: Iterable[tuple[Detection | TallyKey, int]] = chain(
+        ((each, each.amount) for each in detections), ((key, each.amount) for key, each in others.items())
+    )
     payments = {destination.id: Sums() for destination in invoice.destinations}
     counted: defaultdict[AssetKey, int] = defaultdict(int)
     in_blocks: defaultdict[AssetKey, int] = defaultdict(int)
-    for key, each in some:
+    for key, amount in some:
         if key.state not in LIVE:
             continue
         if key.state in IN_BLOCK:
-            in_blocks[key.rail, key.asset] += each.amount
+            in_blocks[key.rail, key.asset] += amount
         if key.state in COUNTED:
-            counted[key.rail, key.asset] += each.amount
+            counted[key.rail, key.asset] += amount
         if key.kind is Kind.PAYMENT:
-            _add(payments[key.destination_id], key, each.amount)
+            _add(payments[key.destination_id], key, amount)
     return Received(payments, counted, in_blocks)
 
 
-def _add(sums: Sums, key: TallyKey, amount: int) -> None:
+def _add(sums: Sums, key: Detection | TallyKey, amount: int) -> None:
     confirmed = amount if key.state in COUNTED else 0
     sums.in_block = sums.in_block or key.state in IN_BLOCK
     if key.in_time:

@@ -6,11 +6,10 @@ block need not look at what it does not touch: what is due is found by an index 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """The policy is met once the cursor (``depth``) or finality (``finalized``) has reached ``height``, inclusive."""
 
     basis: Literal["depth", "finalized"]

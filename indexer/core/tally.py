@@ -59,6 +59,9 @@ def totals(detections: Iterable[Detection], others: Tallies = NOTHING) -> list[t
 
 def added(some: Iterable[tuple[TallyKey, Tally]]) -> Tallies:
     """Return the sums by key. Empty tallies are left out."""
+    some = list(some)
+    if not some:
+        return {}
     amounts: defaultdict[TallyKey, int] = defaultdict(int)
     counts: defaultdict[TallyKey, int] = defaultdict(int)
     for key, each in some:

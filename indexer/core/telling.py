@@ -91,8 +91,11 @@ def move_invoice(
 
 def _nearest_to_paid(book: Book) -> Destination | None:
     """The destination that a line's amounts are of: amounts of different assets are never summed."""
+    destinations = book.invoice.destinations
+    if len(destinations) == 1:
+        return destinations[0]
     return max(
-        book.invoice.destinations,
+        destinations,
         key=lambda each: (each.confirmed / each.expected, (each.seen + each.late) / each.expected),
         default=None,
     )

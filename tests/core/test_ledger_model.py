@@ -26,7 +26,6 @@ from indexer.core.model import Case, Detection, Invoice, Refunded
 from indexer.core.payment import Received, add_up, least_and_most
 from indexer.core.policy import Policy
 from indexer.core.states import COUNTED, SETTLED, STICKY, WAITING, DetectionState, InvoiceState
-from indexer.core.tally import totals
 from indexer.rail.types import BlockRef, Transfer
 
 from . import directed
@@ -61,7 +60,7 @@ class Telling(Story):
             rows = [row for row in self.cases[identity] if row.group is None]
             standing = [(row.kind, row.detection_id) for row in rows if not row.ended]
             known = self.detections[identity].values()
-            received = add_up(each, totals(known))
+            received = add_up(each, known)
             wanted = standing_cases(each, known, received, self.coverage(), self.now)
             decided = {(row.kind, row.detection_id) for row in rows if not row.ended and row.resolution is not None}
             assert len(set(standing)) == len(standing)

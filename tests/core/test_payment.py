@@ -6,7 +6,6 @@ from indexer.core.ids import derived_id
 from indexer.core.model import Coverage, Detection
 from indexer.core.payment import add_up, assess, is_in_time, least_and_most
 from indexer.core.states import DetectionState, InvoiceState, Kind
-from indexer.core.tally import totals
 
 from .stories import COIN, RAIL, TOKEN, destination, invoice, minute
 
@@ -218,6 +217,6 @@ def test_sums_are_kept_by_destination_live_and_late_apart(choice):
     ]
     for transfer in transfers:
         transfer.in_time = transfer.first_seen_at <= choice.expires_at
-    coin, token = add_up(choice, totals(transfers)).payments.values()
+    coin, token = add_up(choice, transfers).payments.values()
     assert (coin.seen, coin.confirmed, coin.late, coin.late_confirmed) == (22, 10, 5, 3)
     assert (token.seen, token.confirmed, token.late, token.late_confirmed) == (400, 400, 0, 0)

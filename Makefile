@@ -51,7 +51,7 @@ test: setup  ## stories against real nodes and Postgres, and the model tests of 
 FAST := tests/core tests/daemon tests/test_config.py tests/conformance/test_fake.py tests/scenarios/test_stories.py \
 	$(wildcard tests/*/test_address.py tests/*/test_decode.py tests/*/test_wire.py)
 
-test-fast: setup  ## a part that starts no node, for while you work (half a minute on an idle machine with two cores)
+test-fast: setup  ## a part that starts no node, for while you work
 	RAILWATCH_CORE_SHARE=0.05 $(BIN)/pytest -q --numprocesses=$(WORKERS) -k "not tales and not sixteen_bytes" \
 		-m "not long and not anvil and not bitcoind and not litecoind and not solana" $(FAST) $(ARGS)
 

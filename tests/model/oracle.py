@@ -166,7 +166,9 @@ def lost_differences(world: World, tables: Tables) -> list[str]:
                 continue  # A node made it up: `inclusion_differences` says so if somebody believed it.
             rivals = {takers.get(coin) for coin in lost.spends} - {None, lost.id}
             told = row["replaced_by"] if row["state"] == "replaced" else None
-            if rivals and told not in rivals:
+            # It stays replaced by the first that took its coins, though another one took them from that one.
+            by = world.side_of(row["rail"]).chain.txs.get(told) if told else None
+            if rivals and (by is None or set(by.spends).isdisjoint(lost.spends)):
                 wrong.append(f"{row['tx_id'][:8]} lost its coins to {rivals}, and is {row['state']} by {told}")
     return wrong
 

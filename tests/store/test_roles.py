@@ -320,6 +320,7 @@ async def test_functions_with_their_owners_rights_cannot_be_led_astray(database:
         "is_backend_alive",
         "covers",
         "margin",
+        "notify",
     }
 
 

@@ -1046,6 +1046,16 @@ begin
 end $$;
 comment on function railwatch.next_seq is 'Take seqs for the feed: the first of them. Call it last, it holds up every other writer to the commit.';
 
+create function railwatch.notify(channel text, payload text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if channel in ('railwatch', 'railwatch_work', 'railwatch_webhooks') is not true then
+        perform railwatch.refuse('RW001', 'notify: unknown channel');
+    end if;
+    perform pg_notify(channel, left(payload, 100)) where pg_notification_queue_usage() < 0.5;
+end $$;
+comment on function railwatch.notify is 'The one way to notify: a hint, left out while the server''s queue of notifications is half full. Once that is full, every commit that notifies fails.';
+
 create function railwatch.append_invoice_transition(
     invoice railwatch.invoices, from_state text, reason text, cause text, evidence jsonb
 ) returns void
@@ -1063,7 +1073,7 @@ begin
     where d.invoice_id = invoice.id
     order by d.confirmed_amount / d.expected_amount desc, (d.seen_amount + d.late_amount) / d.expected_amount desc, d.position
     limit 1;
-    perform pg_notify('railwatch', taken::text) where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch', taken::text);
 end $$;
 comment on function railwatch.append_invoice_transition is 'Put an act of a service or an operator into the feed.';
 
@@ -1429,7 +1439,7 @@ begin
     set policy = (select policy from railwatch.destinations where invoice_id = made.id order by position limit 1)
     where id = made.id;
     perform railwatch.append_invoice_transition(made, null, 'created', 'service', '{}');
-    perform pg_notify('railwatch_work', 'registered') where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch_work', 'registered');
     return made.id;
 end $$;
 comment on function railwatch.register_invoice is 'Part of create_invoice and create_invoices, which hold the addresses before.';
@@ -1633,7 +1643,7 @@ begin
     values (taken, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
             from_state, to_state, reason, cause, on_rail, tx,
             jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
-    perform pg_notify('railwatch', taken::text) where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch', taken::text);
 end $$;
 comment on function railwatch.append_act is 'Put an act that is not about an invoice''s state into the feed.';
 
@@ -2135,7 +2145,7 @@ begin
         next_height = least(known.next_height, excluded.from_height),
         tries = 0, retry_at = now()
     returning id into made;
-    perform pg_notify('railwatch_work', 'rescan') where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch_work', 'rescan');
     return made;
 end $$;
 comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
@@ -2184,7 +2194,7 @@ begin
     set state = 'starting', updated_at = now(),
         reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(known.reason, '')
     where name = on_rail;
-    perform pg_notify('railwatch_work', 'resume') where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch_work', 'resume');
     return 'starting';
 end $$;
 comment on function railwatch.resume_rail is 'Let a halted rail go on from its last committed block, once its cause is gone. It accepts no other chain: after a DeepReorg the rail goes on only where the node has our chain again.';
@@ -2223,7 +2233,7 @@ begin
     where name = on_rail;
     update railwatch.balances b set settled_height = null, settled_balance = null, settled_spent = null
     where b.rail = on_rail and b.settled_height > height;
-    perform pg_notify('railwatch_work', 'resume') where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch_work', 'resume');
     return made;
 end $$;
 comment on function railwatch.accept_chain is 'Let a rail that a DeepReorg has halted follow the other chain: the daemon takes back everything above the fork, once, also what was final, and tells it. A decision of a person, which is written down.';
@@ -2716,7 +2726,10 @@ values ('railwatch_daemon', 'railwatch.chain_acceptances', 'update (applied_at)'
        ('railwatch_daemon', 'railwatch.invoices', 'update (closes_at)'),
        ('railwatch_daemon', 'function railwatch.accept_chain', 'execute'),
        ('railwatch_daemon', 'function railwatch.margin', 'execute'),
-       ('railwatch_daemon', 'function railwatch.covers', 'execute');
+       ('railwatch_daemon', 'function railwatch.covers', 'execute'),
+       ('railwatch_daemon', 'function railwatch.notify', 'execute'),
+       ('railwatch_deliverer', 'function railwatch.notify', 'execute'),
+       ('railwatch_deliverer', 'function railwatch.refuse', 'execute');
 
 -- What a deliverer reads to make an event, and what it writes: nothing that the feed tells.
 insert into railwatch.rights (role, object, privileges)

@@ -1,5 +1,15 @@
--- A notification is a hint. Where a session that listens and rests in a transaction keeps the server's queue of them from
--- being emptied, hints are left out from half of it on: once it is full, every commit that notifies fails.
+-- A session that listens and rests in a transaction keeps the server from emptying its queue of notifications. From half of
+-- it on Railwatch sends none, because every commit that notifies fails once the queue is full.
+
+create function railwatch.notify(channel text, payload text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+    if channel in ('railwatch', 'railwatch_work', 'railwatch_webhooks') is not true then
+        perform railwatch.refuse('RW001', 'notify: unknown channel');
+    end if;
+    perform pg_notify(channel, left(payload, 100)) where pg_notification_queue_usage() < 0.5;
+end $$;
+comment on function railwatch.notify is 'The one way to notify: a hint, left out while the server''s queue of notifications is half full. Once that is full, every commit that notifies fails.';
 
 create or replace function railwatch.append_invoice_transition(
     invoice railwatch.invoices, from_state text, reason text, cause text, evidence jsonb
@@ -18,7 +28,7 @@ begin
     where d.invoice_id = invoice.id
     order by d.confirmed_amount / d.expected_amount desc, (d.seen_amount + d.late_amount) / d.expected_amount desc, d.position
     limit 1;
-    perform pg_notify('railwatch', taken::text) where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch', taken::text);
 end $$;
 
 create or replace function railwatch.register_invoice(request jsonb) returns uuid
@@ -67,7 +77,7 @@ begin
     set policy = (select policy from railwatch.destinations where invoice_id = made.id order by position limit 1)
     where id = made.id;
     perform railwatch.append_invoice_transition(made, null, 'created', 'service', '{}');
-    perform pg_notify('railwatch_work', 'registered') where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch_work', 'registered');
     return made.id;
 end $$;
 
@@ -84,7 +94,7 @@ begin
     values (taken, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
             from_state, to_state, reason, cause, on_rail, tx,
             jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
-    perform pg_notify('railwatch', taken::text) where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch', taken::text);
 end $$;
 
 create or replace function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns uuid
@@ -109,7 +119,7 @@ begin
         next_height = least(known.next_height, excluded.from_height),
         tries = 0, retry_at = now()
     returning id into made;
-    perform pg_notify('railwatch_work', 'rescan') where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch_work', 'rescan');
     return made;
 end $$;
 
@@ -133,7 +143,7 @@ begin
     set state = 'starting', updated_at = now(),
         reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(known.reason, '')
     where name = on_rail;
-    perform pg_notify('railwatch_work', 'resume') where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch_work', 'resume');
     return 'starting';
 end $$;
 
@@ -171,7 +181,7 @@ begin
     where name = on_rail;
     update railwatch.balances b set settled_height = null, settled_balance = null, settled_spent = null
     where b.rail = on_rail and b.settled_height > height;
-    perform pg_notify('railwatch_work', 'resume') where pg_notification_queue_usage() < 0.5;
+    perform railwatch.notify('railwatch_work', 'resume');
     return made;
 end $$;
 
@@ -313,7 +323,10 @@ end $$;
 
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'function railwatch.margin', 'execute'),
-       ('railwatch_daemon', 'function railwatch.covers', 'execute');
+       ('railwatch_daemon', 'function railwatch.covers', 'execute'),
+       ('railwatch_daemon', 'function railwatch.notify', 'execute'),
+       ('railwatch_deliverer', 'function railwatch.notify', 'execute'),
+       ('railwatch_deliverer', 'function railwatch.refuse', 'execute');
 
 -- Who closes an order expects nothing more of what a reorg had taken away by then; a hash is one refund however it is written.
 

@@ -331,8 +331,7 @@ lines as (
         as t (event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id,
               block_height, block_hash, confirmations, seen_amount, confirmed_amount, chain_time, evidence, place)
 )
-select pg_notify('railwatch', (first + cardinality($55::uuid[]) - 1)::text) from taken
-where pg_notification_queue_usage() < 0.5
+select railwatch.notify('railwatch', (first + cardinality($55::uuid[]) - 1)::text) from taken
 
 -- name: weigh_invoices
 -- Their exceptions have been compared with the facts: nothing is left to do until somebody moves them again.
@@ -341,7 +340,7 @@ update railwatch.invoices set weighed = version where id = any ($1) and weighed 
 -- name: take_seqs
 -- The first of $1 seqs for a large step, whose lines are then copied in. Wakes whoever listens, at the commit.
 with taken as materialized (select railwatch.next_seq($1) as first)
-select first, case when pg_notification_queue_usage() < 0.5 then pg_notify('railwatch', (first + $1 - 1)::text) end from taken
+select first, railwatch.notify('railwatch', (first + $1 - 1)::text) from taken
 
 -- name: save_checkpoints
 -- Blocks of a look-back that a reorg may have to come back to. Returns what is stored at their heights, which may be

@@ -140,7 +140,7 @@ where state = 'dead' and endpoint = $1 and ($2::bigint[] is null or seq = any ($
 
 -- name: wake_deliverer
 -- Tell the deliverer that somebody changed what it has to do.
-select pg_notify('railwatch_webhooks', '') where pg_notification_queue_usage() < 0.5
+select railwatch.notify('railwatch_webhooks', '')
 
 -- name: acquire_deliverer_lock
 -- One deliverer posts: the lock is free if nobody has it, if it has run out, or if the process of its holder has ended.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 
@@ -20,6 +20,7 @@ from indexer.daemon.health import Reach, Rhythm, followed_pace, trouble
 from indexer.daemon.mempool_poller import MempoolPoller
 from indexer.daemon.recorder import Recorder, Taken
 from indexer.daemon.second_look import SecondLook
+from indexer.daemon.server_clock import ServerClock
 from indexer.daemon.steadiness import Behind, Branches, Tip
 from indexer.daemon.watchlist import RailWatches
 from indexer.rail import (
@@ -121,6 +122,7 @@ class Follower:
     verify: Callable[[BlockRef | None], Awaitable[bool]] | None = None
     """Compares stored inclusions with the chain, up to the fork that is about to be rewound to, or to the cursor.
     False: the cursor must be on the chain first. None: nothing is compared."""
+    _server_clock: ServerClock = field(default_factory=ServerClock)
     _reached: Reach = field(default_factory=Reach)
     _rhythm: Rhythm = field(default_factory=Rhythm)
     _branches: Branches = field(default_factory=Branches)
@@ -464,9 +466,14 @@ class Follower:
         if self._caught_up is None or time.monotonic() - self._clock_at < CLOCK_INTERVAL:
             return
         self._clock_at = time.monotonic()
-        await self.recorder.steps.cover(timedelta(seconds=time.monotonic() - self._caught_up))
+        await self.read_server_clock(self._caught_up)
         if await self.recorder.steps.any_closed_window():
             await self.recorder.record_clock(self.rewinds)
+
+    async def read_server_clock(self, seen: float | None = None) -> None:
+        """Read the database's clock, and write that the rail was watched up to ``seen`` (monotonic clock, seconds)."""
+        shown = await self.recorder.steps.cover(None if seen is None else self._server_clock.at(seen))
+        self._server_clock.note(shown, time.monotonic())
 
     def position(self) -> Position:
         """Where the last committed step left the rail."""
@@ -478,8 +485,8 @@ class Follower:
         if missing := self._tip.missing(cursor.height):
             state, reason = "stalled", _takes_back(missing)
         is_known = seen is not None and state == "live" and self.mempool.gap is None
-        age = timedelta(seconds=time.monotonic() - seen) if seen is not None and is_known else None
-        return Position(cursor, heads.latest.height, self._finalized(cursor, heads), age, state, reason)
+        seen_at = self._server_clock.at(seen) if seen is not None and is_known else None
+        return Position(cursor, heads.latest.height, self._finalized(cursor, heads), seen_at, state, reason)
 
     def _health(self, heads: Heads, *, caught_up: bool) -> tuple[str, str | None]:
         """Whether what the node tells can be believed now, whatever it answers (HAZARDS E22, "Nodes")."""

@@ -269,6 +269,7 @@ class RailRunner:
         follower.second_look = SecondLook(self.node, recorder, follower.watches)
         await self._patiently(follower.second_look.begin, lease)
         follower.verify = InclusionCheck(self.node, follower).run
+        await self._patiently(follower.read_server_clock, lease)
         follower.distrust()
         return follower
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -62,14 +62,15 @@ class Lease:
 class Position:
     """Where a step leaves the rail.
 
-    ``finalized`` is the highest final block at or below the cursor, None where none is known. ``age``: how long ago
-    the nodes said that nothing is above the cursor; None while that is not so, and then no further time is covered.
+    ``finalized`` is the highest final block at or below the cursor, None where none is known. ``seen_at``: when, by
+    the database's clock, the nodes said that nothing is above the cursor; None while that is not so, or not known, and
+    then no further time is covered.
     """
 
     cursor: BlockRef
     tip_height: int
     finalized: BlockRef | None
-    age: timedelta | None
+    seen_at: datetime | None
     state: str
     reason: str | None
 
@@ -346,9 +347,13 @@ class StepStore:
         rows = await self._database.rows(INCLUSION_BLOCKS, self._lease.rail, anchor)
         return [InclusionBlock(row["height"], row["hash"]) for row in rows]
 
-    async def cover(self, age: timedelta) -> None:
-        """Say that the rail has been watched up to ``age`` ago, if somebody waits for that."""
-        await self._database.value(COVER, self._lease.rail, self._lease.epoch, age)
+    async def cover(self, seen_at: datetime | None) -> datetime:
+        """Write that the rail has been watched up to ``seen_at``, if somebody waits for that; None: up to no moment.
+
+        Returns what the database's clock shows.
+        """
+        shown: datetime = await self._database.value(COVER, self._lease.rail, self._lease.epoch, seen_at)
+        return shown
 
     async def any_closed_window(self) -> bool:
         """Whether the clock has work: reads only."""
@@ -371,7 +376,7 @@ class StepStore:
             position.tip_height,
             finalized.height if finalized else None,
             finalized.hash if finalized else None,
-            position.age,
+            position.seen_at,
             position.state,
             position.reason,
         )

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -136,7 +136,7 @@ async def acts(database: Database, lease: Lease) -> list[Any]:
     """Everything that a follower may write, each tried once; what came of it."""
     left = await load_left(database, lease.rail)
     assert left.cursor is not None
-    position = Position(left.cursor, left.cursor.height, None, timedelta(0), "live", None)
+    position = Position(left.cursor, left.cursor.height, None, datetime.now(UTC), "live", None)
     store, results = StepStore(database, lease), list[Any]()
     results.append(await store.quiet(left.cursor, position))
     about = Subject("fake")
@@ -146,7 +146,7 @@ async def acts(database: Database, lease: Lease) -> list[Any]:
                 results.append("opened")
         except LeaseLost:
             results.append("lost")
-    await store.cover(timedelta(0))
+    await store.cover(datetime.now(UTC))
     await say_state(database, lease, "halted", "said by a stranger")
     return results
 

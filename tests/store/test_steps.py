@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -46,7 +46,7 @@ class Desk:
         after, upto = fork or left.cursor, await self.block(self.stage.chain.tip.height)
         scanned = await self.scan(after, upto)
         taken = Taken(left.cursor, Span(after, upto), scanned.blocks, scanned.transfers, fork)
-        await self.recorder.record(taken, Position(upto, upto.height, None, timedelta(0), "live", None), None)
+        await self.recorder.record(taken, Position(upto, upto.height, None, datetime.now(UTC), "live", None), None)
 
     async def look_back(self, upto: BlockRef) -> None:
         """Record what the blocks up to ``upto`` hold."""
@@ -243,3 +243,24 @@ async def test_a_registration_does_not_wait_for_a_look_back_that_is_being_writte
     stage = desk.stage
     async with desk.recorder.steps.aside((await stage.rail())["rewinds"], Subject("fake")), asyncio.timeout(5):
         await stage.order(await stage.sim.new_address())
+
+
+async def covered(desk: Desk) -> datetime:
+    until: datetime = await desk.stage.database.value("select covered_until from railwatch.rails")
+    return until
+
+
+async def test_blind_is_blind_and_no_wait_for_the_database_counts_as_watched(desk: Desk) -> None:
+    """Whatever holds the statement up, a rail is covered to the moment at which the nodes were asked."""
+    await desk.stage.database.value("update railwatch.rails set covered_until = now() - interval '1 day' returning 1")
+    seen_at = datetime.now(UTC) - timedelta(seconds=500)
+    shown = await desk.recorder.steps.cover(seen_at)
+    assert await covered(desk) == seen_at < shown
+    left = await load_left(desk.stage.database, "story")
+    assert left.cursor is not None
+    upto = await desk.block(7)
+    position = Position(upto, 7, None, seen_at + timedelta(seconds=100), "live", None)
+    await desk.recorder.record(Taken(left.cursor, Span(left.cursor, upto), (upto,), ()), position, None)
+    assert await covered(desk) == seen_at + timedelta(seconds=100)
+    await desk.recorder.steps.cover(datetime.now(UTC) + timedelta(days=1))
+    assert await covered(desk) <= await desk.recorder.steps.cover(None)

@@ -5,8 +5,8 @@
 update railwatch.rails r
 set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
     finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-    covered_until = greatest(covered_until, case when $11::interval is not null
-        then least(now() - $11::interval, $7::timestamptz + r.stall_after) end)
+    covered_until = greatest(covered_until, case when $11::timestamptz is not null
+        then least($11::timestamptz, now(), $7::timestamptz + r.stall_after) end)
 where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
   and ($12 = 'stalled' or not exists (
       select from railwatch.detections d where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4))
@@ -23,8 +23,8 @@ with fence as (
     update railwatch.rails r
     set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
         finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
-        covered_until = greatest(covered_until, case when $11::interval is not null
-            then least(now() - $11::interval, $7::timestamptz + r.stall_after) end),
+        covered_until = greatest(covered_until, case when $11::timestamptz is not null
+            then least($11::timestamptz, now(), $7::timestamptz + r.stall_after) end),
         rewinds = rewinds + $14
     where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
     returning r.covered_until
@@ -72,17 +72,22 @@ select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)
 where reference is null or reference = any ($9::text[])
 
 -- name: cover
--- Extend a rail's coverage to the present: once some window on it has run out, and every ten seconds as a sign of life.
-update railwatch.rails r
-set covered_until = greatest(covered_until, least(now() - $3::interval, cursor_time + stall_after)), updated_at = now()
-where r.name = $1 and r.epoch = $2 and (
-    coalesce(r.covered_until, '-infinity') < now() - $3::interval - interval '10 seconds'
-    or exists (
-        select from (
-            select id from railwatch.invoices i
-            where i.state = 'created' and i.expires_at > r.covered_until and i.expires_at <= now() - $3::interval offset 0
-        ) i
-        where exists (select from railwatch.destinations d where d.invoice_id = i.id and d.rail = $1)))
+-- Extend a rail's coverage up to $3, unless that is null: once some window on it has run out, and every ten seconds as a
+-- sign of life. The answer is what the server's clock shows.
+with covered as (
+    update railwatch.rails r
+    set covered_until = greatest(covered_until, least($3::timestamptz, now(), cursor_time + stall_after)), updated_at = now()
+    where r.name = $1 and r.epoch = $2 and $3::timestamptz is not null and (
+        coalesce(r.covered_until, '-infinity') < least($3::timestamptz, now()) - interval '10 seconds'
+        or exists (
+            select from (
+                select id from railwatch.invoices i
+                where i.state = 'created' and i.expires_at > r.covered_until
+                  and i.expires_at <= least($3::timestamptz, now()) offset 0
+            ) i
+            where exists (select from railwatch.destinations d where d.invoice_id = i.id and d.rail = $1)))
+)
+select now()
 
 -- name: closed_windows
 -- Invoices without money whose window is over, and covered to its end on every rail that they can be paid on. Looked at are

@@ -156,7 +156,7 @@ class Publisher:
         answer = await self._rpc.call("getzmqnotifications")
         refusal = answer.refusal
         if refusal is not None and (not refusal.passes or refusal.code in LOCKED_OUT):
-            return (BLOCK, SEQUENCE, TX)
+            return TOPICS
         published = {each.type for each in answer.read(_published)}
         if "pubhashblock" not in published:
             raise RailUnavailable(f"{self._name}: it does not publish hashblock (its own setting zmqpubhashblock)")

@@ -29,7 +29,15 @@ from indexer.rail.decoding import (
 )
 from indexer.rail.http import NETWORK_ERRORS, http_session
 from indexer.rail.pacing import pace_of, pushed_back_by
-from indexer.rail.refusals import PASSING_STATUSES, Refusal, is_refusal, read_no_reply, read_refusal, will_pass
+from indexer.rail.refusals import (
+    PASSING_STATUSES,
+    Refusal,
+    holds_error,
+    is_refusal,
+    read_no_reply,
+    read_refusal,
+    will_pass,
+)
 from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
@@ -189,7 +197,7 @@ class Rpc(BitcoinRPC):
         what = f"{self.name} {method}"
         most = ANSWER_MOST if method in CONTENT else SMALL_MOST
         status, raw = await self._post(what, msgspec.json.encode(self._request(method, params)), longer, most)
-        if is_refusal(status) and not _is_error(raw):
+        if is_refusal(status) and not holds_error(raw):
             return Answer(what, None, Refusal(status, _words_of(status, raw)))
         return Answer.of(what, await decode_beside(raw, _one, what), raw)
 
@@ -231,7 +239,7 @@ class Rpc(BitcoinRPC):
         most = ANSWER_MOST if content else HEADERS_MOST
         status, raw = await self._post(what, msgspec.json.encode(requests), 0.0, most)
         if not raw.lstrip().startswith(b"["):
-            if is_refusal(status) and not _is_error(raw):
+            if is_refusal(status) and not holds_error(raw):
                 whole = NodeRefused(what, status, _words_of(status, raw))
                 raise whole if status in PASSING_STATUSES else BatchRefused(str(whole))
             refusal = Answer.of(what, await decode_beside(raw, _one, what), raw).refusal
@@ -319,15 +327,6 @@ class Rpc(BitcoinRPC):
 
 def _is_json(raw: bytes) -> bool:
     return raw.lstrip()[:1] in (b"{", b"[")
-
-
-def _is_error(raw: bytes) -> bool:
-    """Whether it is one or several replies, an error among them, as Core sends them with 400 and 404."""
-    try:
-        replies = _many.decode(raw) if raw.lstrip()[:1] == b"[" else [_one.decode(raw)]
-    except (ValueError, RecursionError):
-        return False
-    return any(read_refusal(each.error) is not None for each in replies)
 
 
 def _words_of(status: int, raw: bytes) -> str:

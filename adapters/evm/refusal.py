@@ -13,6 +13,7 @@ import msgspec
 
 from indexer.rail import NotYet, RailUnavailable
 from indexer.rail.decoding import printable
+from indexer.rail.refusals import Refusal, read_refusal, read_text
 
 
 class Meaning(enum.Enum):
@@ -123,54 +124,38 @@ class _Data(msgspec.Struct):
 
 
 class _Error(msgspec.Struct):
-    code: int | float | str | None = 0
-    message: msgspec.Raw = msgspec.Raw(b"null")
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _error = msgspec.json.Decoder(_Error)
 _data = msgspec.json.Decoder(_Data | None)
-_sentence = msgspec.json.Decoder(str)
 _DETAIL = 300
 """Characters of ``data`` that are read as words: some nodes give the reason there."""
 
 
 def read_error(raw: bytes | msgspec.Raw, what: str) -> NodeRefused:
     """Return the refusal that an ``error`` member tells, whatever its shape: nodes are free with it."""
-    try:
-        error = _error.decode(raw)
-    except (ValueError, RecursionError):
-        said = read_text(raw) or "in a form that is no error of JSON-RPC"
-        error = _Error(0, msgspec.Raw(msgspec.json.encode(said)))
-    said, detail = read_text(error.message), read_text(error.data)
+    code, said = read_refusal(raw) or Refusal(0, "")
+    detail, pause = _read_data(raw)
     if detail and not detail.startswith("0x"):
         said = f"{said}: {detail[:_DETAIL]}" if said else detail[:_DETAIL]
-    try:
-        data = _data.decode(error.data)
-    except (ValueError, RecursionError):
-        data = None
-    pause = data.rate.backoff_seconds if data and data.rate else None
-    code = _number(error.code)
     words = f"{what} refused: {printable(said)} ({code})"
     meaning = meaning_of(code, said)
     kind = UnknownBlock if meaning is Meaning.UNKNOWN else NodeRefused
     return kind(words, meaning, pause)
 
 
-def read_text(raw: bytes | msgspec.Raw) -> str:
-    """Return a JSON text; empty for any other value."""
+def _read_data(raw: bytes | msgspec.Raw) -> tuple[str, float | None]:
+    """Return what an error's ``data`` says in words, and for how many seconds it asks us to wait."""
     try:
-        return _sentence.decode(raw)
+        given = _error.decode(raw).data
     except (ValueError, RecursionError):
-        return ""
-
-
-def _number(code: int | float | str | None) -> int:
-    """Return a code as the number that it should be; 0 for one that tells nothing."""
+        return "", None
     try:
-        return int(code or 0)
-    except (ValueError, OverflowError):
-        return 0
+        data = _data.decode(given)
+    except (ValueError, RecursionError):
+        data = None
+    return read_text(given), data.rate.backoff_seconds if data and data.rate else None
 
 
 def meaning_of(code: int, words: str) -> Meaning:

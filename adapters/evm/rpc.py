@@ -18,7 +18,7 @@ from web3.types import RPCEndpoint, RPCRequest
 from adapters.evm import wire
 from adapters.evm.fold import Folded, fold
 from adapters.evm.node import EvmNode
-from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, UnknownBlock, meaning_of, read_error, read_text
+from adapters.evm.refusal import MISSING_STATUS, Meaning, NodeRefused, UnknownBlock, meaning_of, read_error
 from indexer.rail import RailUnavailable
 from indexer.rail.decoding import (
     ANSWER_MOST,
@@ -40,6 +40,7 @@ from indexer.rail.decoding import (
 )
 from indexer.rail.http import NETWORK_ERRORS, http_session
 from indexer.rail.pacing import Batching, Pace, Paused, pushed_back_by, retry_after
+from indexer.rail.refusals import own_words
 from indexer.rail.transport import Session, open_session
 
 bound_recursion()
@@ -79,16 +80,8 @@ class Reply(msgspec.Struct):
         return self.failed or bytes(self.result) != b"" or self.id is not None
 
 
-class _Gateway(msgspec.Struct):
-    """What a gateway answers instead of a reply: AWS's and Kong's ``message``, others' ``detail``."""
-
-    message: msgspec.Raw = msgspec.Raw(b"null")
-    detail: msgspec.Raw = msgspec.Raw(b"null")
-
-
 _one = msgspec.json.Decoder(Reply)
 _many = msgspec.json.Decoder(list[Reply])
-_gateway = msgspec.json.Decoder(_Gateway)
 
 
 @dataclass(slots=True)
@@ -328,10 +321,10 @@ def _words(body: bytes, what: str) -> NodeRefused:
         failed = next((reply for reply in many if reply.failed), None)
         if failed is not None:
             return read_error(failed.error, what)
-        told = _gateway.decode(body)
-        said = read_text(told.message) or read_text(told.detail)
     except (ValueError, RecursionError):
-        said = ""
+        pass
+    # A gateway answers with an object of its own: AWS's and Kong's have a `message`, others' a `detail`.
+    said = own_words(body)
     return NodeRefused(f"{what}, {printable(said)}" if said else what)
 
 

@@ -11,15 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from indexer.rail import BlockRef, RailUnavailable
-from indexer.rail.decoding import (
-    AHEAD,
-    AnswerTooLarge,
-    decode,
-    printable,
-    read_hex,
-    read_quantity,
-    read_time,
-)
+from indexer.rail.decoding import AHEAD, AnswerTooLarge, decode, printable, read_hex, read_quantity, read_time
 
 _BLOOM = re.compile(r"0x[0-9a-fA-F]{1,512}")
 NO_BLOOM = "0x" + "0" * 512
@@ -142,11 +134,7 @@ def decode_block(raw: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[B | No
     if block is not None:
         block.hash = read_hex(block.hash, 32, f"{what}: block hash")
         block.parent_hash = read_hex(block.parent_hash, 32, f"{what}: parent hash")
-        if isinstance(block, Header):
-            block.transactions = [tx_id.lower() for tx_id in block.transactions]
-        else:
-            for tx in block.transactions:
-                tx.hash = tx.hash.lower()
+        _lower_case_ids(block)
         if not _BLOOM.fullmatch(block.logs_bloom):
             raise RailUnavailable(f"block {block.hash} cannot be decoded: its logsBloom is no hex")
     return block
@@ -169,6 +157,16 @@ def block_ref(block: Header | FullBlock, ahead: timedelta = AHEAD) -> BlockRef:
 def has_bloom(block: Header | FullBlock) -> bool:
     """Whether the block's bloom says anything. Some chains keep none, and some set every bit."""
     return block.logs_bloom not in (NO_BLOOM, FULL_BLOOM)
+
+
+def _lower_case_ids(block: Header | FullBlock) -> None:
+    """Bring the ids of transactions into lower case, if their client writes them otherwise: all of them or none."""
+    if isinstance(block, Header):
+        if block.transactions and block.transactions[0] != block.transactions[0].lower():
+            block.transactions = [tx_id.lower() for tx_id in block.transactions]
+    elif block.transactions and block.transactions[0].hash != block.transactions[0].hash.lower():
+        for tx in block.transactions:
+            tx.hash = tx.hash.lower()
 
 
 def lower_case(logs: list[Log]) -> list[Log]:

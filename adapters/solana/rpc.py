@@ -25,7 +25,7 @@ from indexer.rail.decoding import (
 )
 from indexer.rail.http import NETWORK_ERRORS, http_session
 from indexer.rail.pacing import TOO_MANY, pace_of, pushed_back_by
-from indexer.rail.refusals import Refusal, is_refusal, read_no_reply, read_refusal, will_pass
+from indexer.rail.refusals import Refusal, holds_error, is_refusal, read_no_reply, read_refusal, will_pass
 from indexer.rail.transport import Session, open_session
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
@@ -216,18 +216,9 @@ class Rpc:
         if pushed_back_by(self._pace, status, retry, f"HTTP {status}"):
             raise Refused(f"{what} refused: HTTP {status}, too many requests", TOO_MANY)
         self._pace.answered()
-        if is_refusal(status) and not _is_error(answer):
+        if is_refusal(status) and not holds_error(answer):
             words = printable(answer[:100].decode(errors="replace").strip())
             raise Refused(f"{what} refused: HTTP {status}{words and ', ' + words}", status, words)
         if status >= ERROR_STATUS and not answer.lstrip().startswith((b"{", b"[")):
             raise RailUnavailable(f"{what}: HTTP {status}")
         return answer
-
-
-def _is_error(raw: bytes) -> bool:
-    """Whether it is one or several replies, an error among them: a node may send those with any status."""
-    try:
-        parts = _parts.decode(raw) if raw.lstrip()[:1] == b"[" else [raw]
-        return any(read_refusal(_any.decode(part).error) is not None for part in parts)
-    except (ValueError, RecursionError):
-        return False

@@ -104,6 +104,8 @@ def paired(stored: Iterable[S], told: Iterable[Transfer]) -> dict[tuple[str, str
     counted other ones, so that the same payment may have had another name (HAZARDS E28). Each is one of them only.
     """
     named = {(each.tx_id, base_index(each.tx_index), each.key, each.asset, each.amount): each for each in stored}
+    if not named:
+        return {}  # As for nearly every step: nobody paid before.
     found: dict[tuple[str, str], S] = {}
     others: list[Transfer] = []
     for transfer in told:

@@ -58,10 +58,9 @@ def gather(
     known: defaultdict[tuple[str, str], list[Known]] = defaultdict(list)
     for each in recorded.known:
         known[each.tx_id, base_index(each.tx_index)].append(each)
-    told = list(transfers)
-    same_as = paired(recorded.known, told)
+    same_as = paired(recorded.known, transfers)
     spoken_for = {each.detection_id for each in same_as.values()}
-    for transfer in told:
+    for transfer in transfers:
         for displaced in transfer.rivals:
             for invoice, detection in recorded.rivals.get(displaced, ()):
                 news[invoice].lost[detection] = transfer.tx_id

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -52,8 +52,38 @@ _PASSING = re.compile(
 _BATCH = re.compile(r"\bbatch", re.IGNORECASE)
 """Too many calls at once are too many tomorrow as well."""
 
+
+NULL = msgspec.Raw(b"null")
+
+
+class _Reply(msgspec.Struct):
+    error: msgspec.Raw = NULL
+
+
+_reply = msgspec.json.Decoder(_Reply)
+_replies = msgspec.json.Decoder(list[_Reply])
 _sentence = msgspec.json.Decoder(str)
-_object = msgspec.json.Decoder(dict[str, Any])
+_code = msgspec.json.Decoder(int | str)
+
+
+class _Said(msgspec.Struct):
+    """What of an error's members is read. A hostile node may send many others: their values are not built."""
+
+    code: msgspec.Raw = NULL
+    message: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
+    msg: msgspec.Raw = NULL
+    detail: msgspec.Raw = NULL
+
+    @property
+    def words(self) -> str:
+        """The first member that says something: as text, or as the beginning of what else it is."""
+        said = (raw for raw in (self.message, self.error, self.msg, self.detail) if bytes(raw) not in (b"null", b'""'))
+        first = next(said, None)
+        return "" if first is None else read_text(first) or bytes(first)[:WORDS_MOST].decode(errors="replace")
+
+
+_said = msgspec.json.Decoder(_Said)
 
 
 class Refusal(NamedTuple):
@@ -72,17 +102,40 @@ def read_refusal(error: bytes | msgspec.Raw) -> Refusal | None:
     except (ValueError, RecursionError):
         pass
     try:
-        told = _object.decode(error)
+        told = _said.decode(error)
     except (ValueError, RecursionError):
         return Refusal(0, "an error in a form that is none of JSON-RPC")
-    words = next((told[name] for name in ("message", "error", "msg", "detail") if told.get(name)), "")
-    return Refusal(_number(told.get("code")), str(words))
+    return Refusal(_number(told.code), told.words)
+
+
+def read_text(raw: bytes | msgspec.Raw) -> str:
+    """Return a JSON text; empty for any other value."""
+    try:
+        return _sentence.decode(raw)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def own_words(body: bytes | msgspec.Raw) -> str:
+    """Return what an object that is no reply says in a member of its own; empty where it says nothing."""
+    try:
+        return _said.decode(body).words
+    except (ValueError, RecursionError):
+        return ""
 
 
 def read_no_reply(body: bytes | msgspec.Raw) -> str:
-    """Return the words of an object that is no reply: its own message, where it has one."""
-    refusal = read_refusal(body)
-    return (refusal.words if refusal else "") or NO_REPLY
+    """Return the words of an object that is no reply: its own, where it has any."""
+    return own_words(body) or NO_REPLY
+
+
+def holds_error(body: bytes) -> bool:
+    """Return whether a body is one or several replies, an error among them: a node sends those with any status."""
+    try:
+        replies = _replies.decode(body) if body.lstrip()[:1] == b"[" else [_reply.decode(body)]
+    except (ValueError, RecursionError):
+        return False
+    return any(read_refusal(each.error) is not None for each in replies)
 
 
 def is_refusal(status: int) -> bool:
@@ -107,10 +160,9 @@ def will_pass(refusal: Refusal, codes: frozenset[int]) -> bool:
     return code in codes or code in PASSING_STATUSES or _PASSING.search(words) is not None
 
 
-def _number(code: object) -> int:
-    """Return a code that is a number, or a text that spells one."""
-    if isinstance(code, int):
-        return int(code)
-    if isinstance(code, str) and len(code) < 12 and code.removeprefix("-").isascii():
-        return int(code) if code.removeprefix("-").isdigit() else 0
-    return 0
+def _number(code: msgspec.Raw) -> int:
+    """Return a code that is a number, or a text that spells one; 0 for one that tells nothing."""
+    try:
+        return int(_code.decode(code))
+    except (ValueError, OverflowError, RecursionError):
+        return 0

@@ -4,6 +4,7 @@ HAZARDS B20, S14: statuses with bodies of any kind, errors of any shape, codes t
 """
 
 import json
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from adapters.bitcoin.node import BitcoinNode as Settings
 from adapters.bitcoin.params import BITCOIN_REGTEST
 from adapters.bitcoin.publisher import Publisher
 from adapters.bitcoin.rpc import Rpc
+from adapters.evm.refusal import Meaning, read_error
 from adapters.solana.abilities import INDEX
 from adapters.solana.address import parse_address
 from adapters.solana.methods import METHODS
@@ -234,6 +236,18 @@ NEVER = [
     (-32010, "excluded from account secondary indexes; this RPC method unavailable for key"),
     (0, ""),
 ]
+
+
+def test_of_an_error_only_what_is_read_is_built() -> None:
+    """A hostile node fills an error with values, each of which would be an object here."""
+    body = b'{"code":-32000,"message":"no","data":[' + b'{"a":[]},' * 200_000 + b"{}]}"
+    tracemalloc.start()
+    try:
+        assert read_refusal(body) == Refusal(-32000, "no")
+        assert read_error(body, "a node").meaning is Meaning.OTHER
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("code", "words"), LATER)

@@ -12,14 +12,14 @@ import asyncpg
 import pytest
 import structlog
 
-from adapters.bitcoin.daemonnode import NodeMissing
-from adapters.evm.anvil import AnvilMissing
-from adapters.solana.process import DevnodeMissing
-from indexer.rail.pacing import forget_paces
-from indexer.redaction import forget
-from indexer.store.database import Database
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import migrate
+from railwatch.rail.pacing import forget_paces
+from railwatch.redaction import forget
+from railwatch.store.database import Database
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.migrate import migrate
+from railwatch_bitcoin.daemonnode import NodeMissing
+from railwatch_evm.anvil import AnvilMissing
+from railwatch_solana.process import DevnodeMissing
 from tests.folders import database_folder
 
 _numbers = count(1)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.config import Config, ConfigError, find_config, load_config, seconds_of
-from indexer.core.policy import Policy
-from indexer.known import default_tiers, known_chain
+from railwatch.config import Config, ConfigError, find_config, load_config, seconds_of
+from railwatch.core.policy import Policy
+from railwatch.known import default_tiers, known_chain
 
 GOOD = """
 [database]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from adapters.fake import FakeChain
-from indexer.store.database import Database
-from indexer.store.reads import Record
+from railwatch.store.database import Database
+from railwatch.store.reads import Record
+from railwatch_fake import FakeChain
 from tests.consumers.test_fulfil import drain_python, drain_sql, open_shop
 from tests.deliver.receiver import Receiver, receiver
 from tests.deliver.shop import Shop, until, webhook
@@ -39,7 +39,7 @@ class Service:
         return {"merchant_id": "shop", "order_id": str(self.orders), "destinations": [way], "expires_in": 3600, **terms}
 
     async def register(self, request: dict[str, Any]) -> UUID:
-        """Raises `indexer.store.errors.Refused` with the contract's SQLSTATE."""
+        """Raises `railwatch.store.errors.Refused` with the contract's SQLSTATE."""
         invoice: UUID = await self.database.value("select railwatch.create_invoice($1)", request)
         return invoice
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from indexer.store.database import Database
-from indexer.store.errors import Refused
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused
 from tests.acceptance.house import House, opened
 from tests.deliver.shop import until
 from tests.scenarios.stage import chain_named

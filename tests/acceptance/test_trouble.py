@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.server import serve
 
-from adapters.fake import node_of
-from indexer.store.database import Database
-from indexer.store.errors import StoreUnavailable
+from railwatch.store.database import Database
+from railwatch.store.errors import StoreUnavailable
+from railwatch_fake import node_of
 from tests.acceptance.house import House, opened
 from tests.consumers.test_fulfil import at_the_end, drain_python, open_shop, program
 from tests.deliver.receiver import Got, Receiver, receiver

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import structlog
 
-from adapters.evm.simulator import EvmSimulator
-from indexer.store.database import Database, connect
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import migrate
+from railwatch.store.database import Database, connect
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.migrate import migrate
+from railwatch_evm.simulator import EvmSimulator
 from tests.bench import (
     bitcoin,
     bitcoin_cpu,

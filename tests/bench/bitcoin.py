@@ -17,15 +17,15 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from adapters.bitcoin.block import read_block
-from adapters.bitcoin.purse import random_script
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.config import Config
-from indexer.conformance import WatchSet
-from indexer.daemon.supervisor import Silent, serve
-from indexer.demo.setting import toml_table
-from indexer.rail import Span
-from indexer.store.database import Database
+from railwatch.config import Config
+from railwatch.conformance import WatchSet
+from railwatch.daemon.supervisor import Silent, serve
+from railwatch.demo.setting import toml_table
+from railwatch.rail import Span
+from railwatch.store.database import Database
+from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.purse import random_script
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bench.floor import COMMIT, ONE_ROW
 from tests.bench.report import Row, median, percentile
 from tests.bench.stand import RAIL, until
@@ -95,7 +95,7 @@ class Bench:
             *toml_table("[[policy]]", tables["policy"][0]),
         ]
         await asyncio.to_thread(file.write_text, "\n".join(lines))
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "indexer", "run", "--config", str(file))
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "railwatch", "run", "--config", str(file))
         try:
             await until(self.is_live)
             yield

@@ -5,12 +5,12 @@ import random
 import time
 from collections.abc import Callable
 
-from adapters.bitcoin.block import read_block
-from adapters.bitcoin.decode import Lens, block_transfers
-from adapters.bitcoin.params import BITCOIN
-from indexer.daemon.index import AddressIndex
-from indexer.daemon.watchlist import RailWatches
-from indexer.rail import AssetId, BlockRef
+from railwatch.daemon.index import AddressIndex
+from railwatch.daemon.watchlist import RailWatches
+from railwatch.rail import AssetId, BlockRef
+from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.decode import Lens, block_transfers
+from railwatch_bitcoin.params import BITCOIN
 from tests.bench.report import Row, median
 from tests.bitcoin.build import In, MadeBlock, MadeTx, Out, coin, coinbase, data, p2pkh, p2sh, p2tr, p2wpkh, p2wsh
 

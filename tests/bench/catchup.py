@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import indexer.daemon.watchlist as watchlist
-from indexer.daemon.index import AddressIndex
+import railwatch.daemon.watchlist as watchlist
+from railwatch.daemon.index import AddressIndex
 from tests.bench.floor import Floor
 from tests.bench.report import Row, median
 from tests.bench.stand import Stand, decoys, until

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import msgspec
 
-from adapters.evm.simulator import EvmSimulator
-from indexer.daemon.index import AddressIndex
-from indexer.daemon.watchlist import RailWatches
-from indexer.rail import AssetId, RailAdapter, Span
+from railwatch.daemon.index import AddressIndex
+from railwatch.daemon.watchlist import RailWatches
+from railwatch.rail import AssetId, RailAdapter, Span
+from railwatch_evm.simulator import EvmSimulator
 from tests.bench.report import Row, median
 from tests.bench.stand import decoys
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from indexer.store.database import Database, connect
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import migrate
+from railwatch.store.database import Database, connect
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.migrate import migrate
 from tests.bench.report import Row
 
 MILLION = 1_000_000

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from indexer.store.database import Connection
+from railwatch.store.database import Connection
 from tests.bench import feed, latency, process
 from tests.bench.report import Row, median
 from tests.bench.services import rate, registering, services

@@ -47,7 +47,7 @@ async def daemon(stand: Stand, folder: Path, *, more: str = "", ws: str | None =
             token=simulator.token,
         )
     )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "indexer", "run", "--config", str(file))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "railwatch", "run", "--config", str(file))
     try:
         await until(stand.is_live)
         yield process.pid

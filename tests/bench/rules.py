@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from indexer.core.book import Book, Moment
-from indexer.core.model import Coverage, Destination, Detection, Invoice
-from indexer.core.policy import Policy, Progress
-from indexer.core.states import DetectionState, InvoiceState, Kind
-from indexer.core.step import News, settle
-from indexer.rail.types import AssetId
+from railwatch.core.book import Book, Moment
+from railwatch.core.model import Coverage, Destination, Detection, Invoice
+from railwatch.core.policy import Policy, Progress
+from railwatch.core.states import DetectionState, InvoiceState, Kind
+from railwatch.core.step import News, settle
+from railwatch.rail.types import AssetId
 from tests.bench.report import Row
 
 PAYMENTS = 500

@@ -14,9 +14,9 @@ from typing import Any
 
 import asyncpg
 
-from adapters.evm.address import checksum_address
-from adapters.evm.simulator import EvmSimulator
-from indexer.store.database import Connection, connect
+from railwatch.store.database import Connection, connect
+from railwatch_evm.address import checksum_address
+from railwatch_evm.simulator import EvmSimulator
 from tests.bench import process
 from tests.bench.feed import PAGE, PAGE_OF_FEED, database
 from tests.bench.latency import witnesses

@@ -20,14 +20,14 @@ from typing import Any
 import aiohttp
 from solders.pubkey import Pubkey
 
-from adapters.solana import open_node, wire
-from adapters.solana.source import WHOLE
-from indexer.daemon.index import AddressIndex
-from indexer.daemon.watchlist import RailWatches
-from indexer.rail import AssetId, AssetSpec, ChainId, RailSettings, Span
-from indexer.store.database import Database, connect
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import migrate
+from railwatch.daemon.index import AddressIndex
+from railwatch.daemon.watchlist import RailWatches
+from railwatch.rail import AssetId, AssetSpec, ChainId, RailSettings, Span
+from railwatch.store.database import Database, connect
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.migrate import migrate
+from railwatch_solana import open_node, wire
+from railwatch_solana.source import WHOLE
 from tests.bench.cpu import cpu_milliseconds
 from tests.bench.process import resident_megabytes
 from tests.bench.report import Row, median
@@ -116,7 +116,7 @@ async def following(node: Node, dsn: str, folder: Path, *, poll: float = 0.1, st
     """The daemon as its own process; gives its pid at once."""
     file = folder / "bench.toml"
     file.write_text(CONFIG.format(dsn=dsn, rail=RAIL, chain=CHAIN, http=node.http, poll=poll, start=start, mint=MINT))
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "indexer", "run", "--config", str(file))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "railwatch", "run", "--config", str(file))
     try:
         yield process.pid
     finally:

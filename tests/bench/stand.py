@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from adapters.evm.address import checksum_address
-from adapters.evm.simulator import EvmSimulator, calldata
-from indexer.config import Config
-from indexer.daemon.index import AddressIndex
-from indexer.daemon.supervisor import RARELY, Silent, serve
-from indexer.store.database import Database, connect
+from railwatch.config import Config
+from railwatch.daemon.index import AddressIndex
+from railwatch.daemon.supervisor import RARELY, Silent, serve
+from railwatch.store.database import Database, connect
+from railwatch_evm.address import checksum_address
+from railwatch_evm.simulator import EvmSimulator, calldata
 
 RAIL = "bench"
 

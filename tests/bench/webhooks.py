@@ -19,12 +19,12 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from adapters.fake import Rules
-from adapters.fake.adapter import traits_of
-from indexer.core.policy import Policy
-from indexer.rail import AssetSpec, ChainId
-from indexer.store.database import Database
-from indexer.store.mirror import PolicyRow, RailMirror, mirror
+from railwatch.core.policy import Policy
+from railwatch.rail import AssetSpec, ChainId
+from railwatch.store.database import Database
+from railwatch.store.mirror import PolicyRow, RailMirror, mirror
+from railwatch_fake import Rules
+from railwatch_fake.adapter import traits_of
 from tests.bench.feed import database
 from tests.bench.report import Row, median, percentile
 from tests.bench.stand import until
@@ -108,7 +108,7 @@ async def deliverer(opened: Database, url: str) -> AsyncIterator[None]:
         file = Path(name) / "railwatch.toml"
         file.write_text(CONFIG.format(dsn=opened.dsn, url=url, concurrency=CONCURRENCY))
         (file.parent / "secret").write_text("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
-        command = [sys.executable, "-m", "indexer", "deliver", "--config", str(file)]
+        command = [sys.executable, "-m", "railwatch", "deliver", "--config", str(file)]
         process = await asyncio.create_subprocess_exec(*command)
         try:
             await until(lambda: _has_begun(opened))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.bitcoin import open_node
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.conformance import WatchSet
-from indexer.rail import BlockRef, RailAdapter, Span, Transfer
+from railwatch.conformance import WatchSet
+from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
+from railwatch_bitcoin import open_node
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.liar import Liar
 
 if TYPE_CHECKING:

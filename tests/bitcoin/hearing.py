@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import zmq
 import zmq.asyncio
 
-from adapters.bitcoin import open_node, publisher
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.rail import RailAdapter, RailUnavailable
+from railwatch.rail import RailAdapter, RailUnavailable
+from railwatch_bitcoin import open_node, publisher
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 
 AMOUNT = 1_000_007

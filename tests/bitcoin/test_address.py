@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.bitcoin import base58, bech32, cashaddr
-from adapters.bitcoin.address import parse_address, script_address, witness_program
-from adapters.bitcoin.cashaddr import CashKind
-from adapters.bitcoin.params import (
+from railwatch.rail import BadAddress
+from railwatch_bitcoin import base58, bech32, cashaddr
+from railwatch_bitcoin.address import parse_address, script_address, witness_program
+from railwatch_bitcoin.cashaddr import CashKind
+from railwatch_bitcoin.params import (
     BITCOIN,
     BITCOIN_CASH,
     BITCOIN_CASH_TESTNET4,
@@ -24,7 +25,6 @@ from adapters.bitcoin.params import (
     Chain,
     chain_of,
 )
-from indexer.rail import BadAddress
 from tests.bitcoin.build import bare_multisig, data, p2pk, p2pkh, p2sh, p2tr, p2wpkh, p2wsh
 
 BIP350 = [

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from adapters.bitcoin import open_node
-from adapters.bitcoin.params import BITCOIN
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
+from railwatch.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
+from railwatch_bitcoin import open_node
+from railwatch_bitcoin.params import BITCOIN
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.liar import Liar, answer, change, refuse
 

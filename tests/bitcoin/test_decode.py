@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.bitcoin.block import read_block
-from adapters.bitcoin.decode import CLAIMS, OWN_CLAIMS, Lens, block_transfers, claims, pending_transfers
-from adapters.bitcoin.params import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
-from adapters.bitcoin.wire import Tx, parse_tx
-from indexer.conformance import WatchSet
-from indexer.conformance.watches import spends_of
-from indexer.rail import NOBODY, AssetId, BlockRef, Transfer
+from railwatch.conformance import WatchSet
+from railwatch.conformance.watches import spends_of
+from railwatch.rail import NOBODY, AssetId, BlockRef, Transfer
+from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, Lens, block_transfers, claims, pending_transfers
+from railwatch_bitcoin.params import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
+from railwatch_bitcoin.wire import Tx, parse_tx
 from tests.bitcoin.build import In, MadeBlock, MadeTx, Out, bare_multisig, coin, coinbase, data, p2pkh, p2tr, p2wpkh
 
 US, US_TOO, OTHERS = p2wpkh(1), p2tr(2), p2pkh(3)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from adapters.bitcoin import mempool, open_node
-from adapters.bitcoin.daemonnode import NodeError
-from adapters.bitcoin.decode import Lens, pending_transfers
-from adapters.bitcoin.simulator import BitcoinSimulator
-from adapters.bitcoin.wire import parse_tx
-from indexer.conformance import WatchSet
-from indexer.conformance.watches import spends_of
-from indexer.rail import NOBODY, PendingUnknown, RailAdapter, RailUnavailable, Transfer
+from railwatch.conformance import WatchSet
+from railwatch.conformance.watches import spends_of
+from railwatch.rail import NOBODY, PendingUnknown, RailAdapter, RailUnavailable, Transfer
+from railwatch_bitcoin import mempool, open_node
+from railwatch_bitcoin.daemonnode import NodeError
+from railwatch_bitcoin.decode import Lens, pending_transfers
+from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.wire import parse_tx
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.liar import Liar, answer, change, refuse
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from adapters.bitcoin import mempool
-from adapters.bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin import mempool
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.hearing import AMOUNT, LATE, PATIENCE, Node, bell, entered, first_look, followed
 from tests.bitcoin.liar import Liar

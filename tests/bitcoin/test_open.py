@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from adapters.bitcoin import open_node
-from adapters.bitcoin.node import BitcoinNode
-from adapters.bitcoin.params import BITCOIN, BITCOIN_REGTEST, LITECOIN
-from indexer.rail import AssetSpec, ChainId, RailSettings, RailUnavailable
+from railwatch.rail import AssetSpec, ChainId, RailSettings, RailUnavailable
+from railwatch_bitcoin import open_node
+from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.params import BITCOIN, BITCOIN_REGTEST, LITECOIN
 
 GOOD = {"rpc": "http://127.0.0.1:8332"}
 SETTINGS = RailSettings("btc", BITCOIN.id, (AssetSpec("BTC", None, 8),))

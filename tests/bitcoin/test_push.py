@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from adapters.bitcoin import publisher
-from adapters.bitcoin.publisher import Counters
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.rail import RailUnavailable, push
+from railwatch.rail import RailUnavailable, push
+from railwatch_bitcoin import publisher
+from railwatch_bitcoin.publisher import Counters
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.hearing import AMOUNT, LATE, PATIENCE, Bell, Node, bell, entered, first_look, followed, until
 from tests.bitcoin.liar import Liar, answer, refuse

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from adapters.bitcoin import open_node, rescan, scan
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.conformance.watches import decoys, spends_of
-from indexer.rail import BlockRef, RailUnavailable, Scanned, Transfer
+from railwatch.conformance.watches import decoys, spends_of
+from railwatch.rail import BlockRef, RailUnavailable, Scanned, Transfer
+from railwatch_bitcoin import open_node, rescan, scan
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.liar import Liar, change, refuse
 
@@ -149,7 +149,7 @@ async def test_however_a_span_is_cut_it_says_the_same(
     table = {"rpc": liar.url, "cookie_path": lied_to.sim.node["cookie_path"], "rest": by_rest}
     for piece in (1, 1_000, 100_000_000):
         monkeypatch.setattr(scan, "PIECE_BYTES", piece)
-        monkeypatch.setattr("adapters.bitcoin.blocks.REST_FROM", 0)
+        monkeypatch.setattr("railwatch_bitcoin.blocks.REST_FROM", 0)
         async with open_node(lied_to.sim.settings, table) as rail:
             scanned = await rail.scan(span, watches)
             assert said(scanned.transfers) == expected

@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from adapters.bitcoin import mempool, open_node
-from adapters.bitcoin.node import BitcoinNode
-from adapters.bitcoin.rpc import AT_ONCE, NodeRefused, Rpc
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.rail import RailUnavailable
+from railwatch.rail import RailUnavailable
+from railwatch_bitcoin import mempool, open_node
+from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.rpc import AT_ONCE, NodeRefused, Rpc
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.liar import Liar, answer, refuse
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.bitcoin.params import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
-from adapters.bitcoin.tokens import split_token
-from adapters.bitcoin.wire import Output, Tx, TxKind, parse_header, parse_tx
+from railwatch_bitcoin.params import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
+from railwatch_bitcoin.tokens import split_token
+from railwatch_bitcoin.wire import Output, Tx, TxKind, parse_header, parse_tx
 from tests.bitcoin.build import In, MadeTx, Out, bare_multisig, coin, coinbase, compact, data, hash256, p2pkh, p2tr
 
 KNOWN = json.loads((Path(__file__).parent / "data" / "known.json").read_text())

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.bitcoin import open_node
-from adapters.bitcoin.params import BITCOIN
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.conformance import AdapterConformance
-from indexer.rail import RailAdapter, Simulator
+from railwatch.conformance import AdapterConformance
+from railwatch.rail import RailAdapter, Simulator
+from railwatch_bitcoin import open_node
+from railwatch_bitcoin.params import BITCOIN
+from railwatch_bitcoin.simulator import BitcoinSimulator
 
 
 class BitcoinFamily(AdapterConformance):

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.evm import open_node
-from adapters.evm.simulator import EvmSimulator
-from indexer.conformance import AdapterConformance
-from indexer.rail import ChainId, RailAdapter, Simulator
+from railwatch.conformance import AdapterConformance
+from railwatch.rail import ChainId, RailAdapter, Simulator
+from railwatch_evm import open_node
+from railwatch_evm.simulator import EvmSimulator
 
 
 @pytest.mark.anvil

@@ -1,8 +1,8 @@
 """The conformance suite on the fake rail, as each kind of rail that it can play."""
 
-from adapters.fake import FakeAdapter, FakeChain, FakeSimulator, Rules
-from indexer.conformance import AdapterConformance
-from indexer.rail import ChainId, RailAdapter, Simulator
+from railwatch.conformance import AdapterConformance
+from railwatch.rail import ChainId, RailAdapter, Simulator
+from railwatch_fake import FakeAdapter, FakeChain, FakeSimulator, Rules
 
 
 class TestMempoolRail(AdapterConformance):

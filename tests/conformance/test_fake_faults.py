@@ -2,9 +2,9 @@
 
 import pytest
 
-from adapters.fake import FakeChain, FakeNode, FakeSimulator, Output, Rules, forget, node_of, open_node, register
-from indexer.conformance import Story
-from indexer.rail import BlockGone, ChainId, RailFault, RailSettings, RailUnavailable, Span
+from railwatch.conformance import Story
+from railwatch.rail import BlockGone, ChainId, RailFault, RailSettings, RailUnavailable, Span
+from railwatch_fake import FakeChain, FakeNode, FakeSimulator, Output, Rules, forget, node_of, open_node, register
 
 SHOP = RailSettings("shop", ChainId("fake:shop"))
 

@@ -8,8 +8,8 @@ import inspect
 
 import pytest
 
-from indexer.conformance import AdapterConformance, Story
-from indexer.rail import ChainId, RailError
+from railwatch.conformance import AdapterConformance, Story
+from railwatch.rail import ChainId, RailError
 from tests.conformance.breakages import BREAKAGES
 
 CAUGHT = (AssertionError, pytest.fail.Exception, RailError, TimeoutError)

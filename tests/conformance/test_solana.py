@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.solana import open_node
-from adapters.solana.simulator import SolanaSimulator
-from indexer.conformance import AdapterConformance
-from indexer.rail import ChainId, RailAdapter, Simulator
+from railwatch.conformance import AdapterConformance
+from railwatch.rail import ChainId, RailAdapter, Simulator
+from railwatch_solana import open_node
+from railwatch_solana.simulator import SolanaSimulator
 
 
 @pytest.mark.solana

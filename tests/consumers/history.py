@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 from tests.deliver.shop import Shop
 
 PAID, HELD, REFUNDED = ("paid", "confirmed"), ("flagged", "held"), ("refunded", "refunded")

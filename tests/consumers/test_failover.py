@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 import asyncpg
 import pytest
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 from tests.consumers.test_fulfil import TABLES, program, run_sql
 from tests.deliver.shop import Shop, copied, furnish
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 from tests.consumers.history import DONE, History, lived
 from tests.deliver.shop import furnish, until
 from tests.scenarios.cutter import Cutter

@@ -16,11 +16,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from adapters.evm.simulator import EvmSimulator
-from indexer.store.database import Database
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.endpoints import list_endpoints
-from indexer.store.migrate import migrate
+from railwatch.store.database import Database
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.endpoints import list_endpoints
+from railwatch.store.migrate import migrate
+from railwatch_evm.simulator import EvmSimulator
 from tests.consumers.test_fulfil import PROGRAM, TABLES
 from tests.deliver.receiver import SECRET, Receiver, receiver
 from tests.deliver.shop import until
@@ -67,9 +67,9 @@ class Company:
     processes: dict[str, Process] = field(default_factory=dict)
 
     async def start(self) -> None:
-        await self.begin("daemon", "-m", "indexer", "run", "--config", self.config)
+        await self.begin("daemon", "-m", "railwatch", "run", "--config", self.config)
         await until(self.is_mirrored, LONG)
-        await self.begin("deliverer", "-m", "indexer", "deliver", "--config", self.config)
+        await self.begin("deliverer", "-m", "railwatch", "deliver", "--config", self.config)
         dsn = self.stage.database.dsn
         await self.begin("consumer", str(PROGRAM), dsn, dsn)
 

@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
-from indexer.core.ids import derived_id
-from indexer.core.model import Destination, Invoice, Refunded, Transition
-from indexer.core.payment import assess, least_and_most
-from indexer.core.states import INVOICE_MOVES, SETTLED, InvoiceState, Kind, check_invoice_move
-from indexer.rail.types import AssetId
-
-from .stories import COIN, Story
+from railwatch.core.ids import derived_id
+from railwatch.core.model import Destination, Invoice, Refunded, Transition
+from railwatch.core.payment import assess, least_and_most
+from railwatch.core.states import INVOICE_MOVES, SETTLED, InvoiceState, Kind, check_invoice_move
+from railwatch.rail.types import AssetId
+from tests.core.stories import COIN, Story
 
 CUSTOMERS = (Kind.PAYMENT, Kind.UNEXPECTED)
 """What was sent for the order, as against by mistake."""

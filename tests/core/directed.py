@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from hypothesis import example
 
-from indexer.core.policy import Policy
-
-from .tales import Event, Tale, Terms, Tx
+from railwatch.core.policy import Policy
+from tests.core.tales import Event, Tale, Terms, Tx
 
 Test = TypeVar("Test", bound=Callable[..., None])
 

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, settings
 
-from indexer.core.book import Book, Moment
-from indexer.core.chain import Limits, Probe, Step, View, next_step
-from indexer.core.due import due_look, next_due
-from indexer.core.ids import derived_id
-from indexer.core.matching import Candidate, Known
-from indexer.core.model import (
+from railwatch.core.book import Book, Moment
+from railwatch.core.chain import Limits, Probe, Step, View, next_step
+from railwatch.core.due import due_look, next_due
+from railwatch.core.ids import derived_id
+from railwatch.core.matching import Candidate, Known
+from railwatch.core.model import (
     Case,
     Coverage,
     Destination,
@@ -28,11 +28,11 @@ from indexer.core.model import (
     TimeBasis,
     Transition,
 )
-from indexer.core.policy import Policy, Progress
-from indexer.core.states import IN_BLOCK, SETTLED, STICKY, DetectionState, InvoiceState
-from indexer.core.step import News, Recorded, gather, look_at_cases, settle, settle_clock
-from indexer.core.tally import added, totals
-from indexer.rail.types import AssetId, BlockRef, Heads, Transfer
+from railwatch.core.policy import Policy, Progress
+from railwatch.core.states import IN_BLOCK, SETTLED, STICKY, DetectionState, InvoiceState
+from railwatch.core.step import News, Recorded, gather, look_at_cases, settle, settle_clock
+from railwatch.core.tally import added, totals
+from railwatch.rail.types import AssetId, BlockRef, Heads, Transfer
 
 RAIL = "testnet"
 EMPTY: Mapping[UUID, "News"] = {}

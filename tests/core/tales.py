@@ -8,11 +8,10 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
-from indexer.core.model import Invoice, Patience
-from indexer.core.policy import Policy
-from indexer.rail.types import AssetId, Transfer
-
-from .stories import COIN, TOKEN, UNKNOWN, Story, destination, invoice, pay
+from railwatch.core.model import Invoice, Patience
+from railwatch.core.policy import Policy
+from railwatch.rail.types import AssetId, Transfer
+from tests.core.stories import COIN, TOKEN, UNKNOWN, Story, destination, invoice, pay
 
 HORIZON = 6
 LENGTH = st.integers(1, 16)

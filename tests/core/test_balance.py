@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.core.balance import Detected, Look, Reckoning, balance_id, reckon, small_at_most
-from indexer.core.book import Book
-from indexer.core.ledger import look
-from indexer.core.model import Case, Coverage, Invoice, Surplus
-from indexer.core.states import InvoiceState
+from railwatch.core.balance import Detected, Look, Reckoning, balance_id, reckon, small_at_most
+from railwatch.core.book import Book
+from railwatch.core.ledger import look
+from railwatch.core.model import Case, Coverage, Invoice, Surplus
+from railwatch.core.states import InvoiceState
 from tests.core.stories import COIN, RAIL, TOKEN, minute
 
 # baseline, last look, detected above the baseline, of that above the last look, balance: what follows

@@ -5,11 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from indexer.core.model import Patience
-from indexer.core.policy import Policy
-from indexer.core.states import DetectionState, InvoiceState
-
-from .stories import TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
+from railwatch.core.model import Patience
+from railwatch.core.policy import Policy
+from railwatch.core.states import DetectionState, InvoiceState
+from tests.core.stories import TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
 
 TEN = Patience(stuck=timedelta(minutes=10), blind=timedelta(minutes=5))
 

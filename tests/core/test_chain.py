@@ -5,11 +5,10 @@ from math import log2
 
 import pytest
 
-from indexer.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, View, finality, next_step
-from indexer.core.policy import Policy, Progress, final_at
-from indexer.rail.types import BlockRef, Heads, Span
-
-from .stories import Chain, chain, plan
+from railwatch.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, View, finality, next_step
+from railwatch.core.policy import Policy, Progress, final_at
+from railwatch.rail.types import BlockRef, Heads, Span
+from tests.core.stories import Chain, chain, plan
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 

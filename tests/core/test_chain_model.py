@@ -13,10 +13,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from indexer.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, View, finality, next_step
-from indexer.rail.types import BlockRef, Heads, Span
-
-from .stories import minute, model_settings
+from railwatch.core.chain import DeepReorg, Idle, Limits, Probe, Rewind, Scan, View, finality, next_step
+from railwatch.rail.types import BlockRef, Heads, Span
+from tests.core.stories import minute, model_settings
 
 ANSWERS_MAX = 200
 GENESIS = BlockRef(0, "genesis", "", minute(0))

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.core.ids import EVENT_NAMESPACE, derived_id
-from indexer.core.model import Invoice, Refunded
-from indexer.core.states import DetectionState, InvoiceState, Kind
-from indexer.core.tally import added, totals, without
-
-from .acts import refund
-from .stories import COIN, TOKEN, Story, destination, invoice, minute, model_settings, pay
+from railwatch.core.ids import EVENT_NAMESPACE, derived_id
+from railwatch.core.model import Invoice, Refunded
+from railwatch.core.states import DetectionState, InvoiceState, Kind
+from railwatch.core.tally import added, totals, without
+from tests.core.acts import refund
+from tests.core.stories import COIN, TOKEN, Story, destination, invoice, minute, model_settings, pay
 
 
 def test_another_amount_in_another_block_is_taken_over_and_told():

@@ -2,11 +2,10 @@
 
 import pytest
 
-from indexer.core.policy import Policy
-from indexer.core.states import InvoiceState, Kind
-
-from .acts import cancel, hold, refund, release
-from .stories import COIN, TOKEN, Story, invoice, minute, pay
+from railwatch.core.policy import Policy
+from railwatch.core.states import InvoiceState, Kind
+from tests.core.acts import cancel, hold, refund, release
+from tests.core.stories import COIN, TOKEN, Story, invoice, minute, pay
 
 
 def paid(policy=None):

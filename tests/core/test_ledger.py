@@ -6,16 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from indexer.core.cases import MOST_UNSUPPORTED
-from indexer.core.due import due_look, met_at, next_due
-from indexer.core.ledger import orphan
-from indexer.core.model import Patience
-from indexer.core.policy import Due, Policy
-from indexer.core.states import DetectionState, IllegalMove, InvoiceState
-from indexer.core.step import News, settle
-from indexer.rail.types import NOBODY, Transfer
-
-from .stories import COIN, RAIL, TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
+from railwatch.core.cases import MOST_UNSUPPORTED
+from railwatch.core.due import due_look, met_at, next_due
+from railwatch.core.ledger import orphan
+from railwatch.core.model import Patience
+from railwatch.core.policy import Due, Policy
+from railwatch.core.states import DetectionState, IllegalMove, InvoiceState
+from railwatch.core.step import News, settle
+from railwatch.rail.types import NOBODY, Transfer
+from tests.core.stories import COIN, RAIL, TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
 
 # From nothing to paid
 

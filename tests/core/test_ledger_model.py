@@ -21,17 +21,16 @@ from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
-from indexer.core.cases import OF_THE_MONEY, OF_THE_STATE, SEVERITY, grouped_cases, standing_cases
-from indexer.core.model import Case, Detection, Invoice, Refunded
-from indexer.core.payment import Received, add_up, least_and_most
-from indexer.core.policy import Policy
-from indexer.core.states import COUNTED, SETTLED, STICKY, WAITING, DetectionState, InvoiceState
-from indexer.rail.types import BlockRef, Transfer
-
-from . import directed
-from .directed import also
-from .stories import Story, minute, model_settings
-from .tales import HORIZON, Event, Tale, Terms, all_terms, happen, quick_terms, tales
+from railwatch.core.cases import OF_THE_MONEY, OF_THE_STATE, SEVERITY, grouped_cases, standing_cases
+from railwatch.core.model import Case, Detection, Invoice, Refunded
+from railwatch.core.payment import Received, add_up, least_and_most
+from railwatch.core.policy import Policy
+from railwatch.core.states import COUNTED, SETTLED, STICKY, WAITING, DetectionState, InvoiceState
+from railwatch.rail.types import BlockRef, Transfer
+from tests.core import directed
+from tests.core.directed import also
+from tests.core.stories import Story, minute, model_settings
+from tests.core.tales import HORIZON, Event, Tale, Terms, all_terms, happen, quick_terms, tales
 
 
 class Telling(Story):

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from indexer.core.ids import derived_id
-from indexer.core.matching import Candidate, Known, base_index, detection_id, match, sighting
-from indexer.core.states import DetectionState, Kind
-from indexer.core.step import Recorded, gather
-from indexer.rail.types import NOBODY, BlockRef, Transfer
-
-from .stories import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
+from railwatch.core.ids import derived_id
+from railwatch.core.matching import Candidate, Known, base_index, detection_id, match, sighting
+from railwatch.core.states import DetectionState, Kind
+from railwatch.core.step import Recorded, gather
+from railwatch.rail.types import NOBODY, BlockRef, Transfer
+from tests.core.stories import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
 
 TRANSFER = Transfer("tx", "vout:0", b"address", COIN, 100, None)
 

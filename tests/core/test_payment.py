@@ -2,12 +2,11 @@
 
 import pytest
 
-from indexer.core.ids import derived_id
-from indexer.core.model import Coverage, Detection
-from indexer.core.payment import add_up, assess, is_in_time, least_and_most
-from indexer.core.states import DetectionState, InvoiceState, Kind
-
-from .stories import COIN, RAIL, TOKEN, destination, invoice, minute
+from railwatch.core.ids import derived_id
+from railwatch.core.model import Coverage, Detection
+from railwatch.core.payment import add_up, assess, is_in_time, least_and_most
+from railwatch.core.states import DetectionState, InvoiceState, Kind
+from tests.core.stories import COIN, RAIL, TOKEN, destination, invoice, minute
 
 WATCHED = Coverage({RAIL: minute(10_000)})
 

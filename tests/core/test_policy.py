@@ -2,7 +2,7 @@
 
 import pytest
 
-from indexer.core.policy import Due, Policy, Progress, final_at
+from railwatch.core.policy import Due, Policy, Progress, final_at
 
 
 @pytest.mark.parametrize(

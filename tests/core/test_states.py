@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from indexer.core.states import (
+from railwatch.core.states import (
     DETECTION_MOVES,
     INVOICE_MOVES,
     DetectionState,

@@ -1,7 +1,7 @@
 """What live detections consume, with everyone who claims it."""
 
-from indexer.daemon.claims import Claims
-from indexer.rail import AssetId, Transfer
+from railwatch.daemon.claims import Claims
+from railwatch.rail import AssetId, Transfer
 
 
 def spending(tx_id: str, *resources: str) -> Transfer:

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from indexer.daemon import health
-from indexer.daemon.health import Reach, Rhythm, trouble
-from indexer.known import paces
-from indexer.rail import BlockRef, Heads
+from railwatch.daemon import health
+from railwatch.daemon.health import Reach, Rhythm, trouble
+from railwatch.known import paces
+from railwatch.rail import BlockRef, Heads
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

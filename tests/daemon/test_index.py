@@ -5,7 +5,7 @@ import secrets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.daemon.index import AddressIndex
+from railwatch.daemon.index import AddressIndex
 
 
 def test_it_finds_what_was_added_and_nothing_else() -> None:

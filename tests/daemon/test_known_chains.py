@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from adapters.evm.rhythm import lookback_of
-from indexer.config import RailConfig
-from indexer.daemon.registry import open_rail
-from indexer.known import _chains, known_lookback
+from railwatch.config import RailConfig
+from railwatch.daemon.registry import open_rail
+from railwatch.known import _chains, known_lookback
+from railwatch_evm.rhythm import lookback_of
 
 HOUR = 3600.0
 FASTEST = {

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.fake import FakeAdapter, FakeChain, FakeNode, address
-from indexer.conformance import WatchSet
-from indexer.daemon.node import TEXT_MOST, Node
-from indexer.daemon.nodeset import NodeSet
-from indexer.rail import BadAddress, BlockGone, RailError, RailFault, RailUnavailable, Span
+from railwatch.conformance import WatchSet
+from railwatch.daemon.node import TEXT_MOST, Node
+from railwatch.daemon.nodeset import NodeSet
+from railwatch.rail import BadAddress, BlockGone, RailError, RailFault, RailUnavailable, Span
+from railwatch_fake import FakeAdapter, FakeChain, FakeNode, address
 
 
 async def scan(rail: NodeSet) -> object:

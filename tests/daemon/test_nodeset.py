@@ -5,14 +5,14 @@ from contextlib import suppress
 
 import pytest
 
-from adapters.fake import FakeAdapter, FakeChain, FakeNode, Output, Rules, address, decode
-from indexer.conformance import WatchSet
-from indexer.daemon import cross_check, nodeset
-from indexer.daemon import node as node_module
-from indexer.daemon.cross_check import Disagreement
-from indexer.daemon.node import Node
-from indexer.daemon.nodeset import NodeSet
-from indexer.rail import Address, AssetId, Heads, RailUnavailable, Span
+from railwatch.conformance import WatchSet
+from railwatch.daemon import cross_check, nodeset
+from railwatch.daemon import node as node_module
+from railwatch.daemon.cross_check import Disagreement
+from railwatch.daemon.node import Node
+from railwatch.daemon.nodeset import NodeSet
+from railwatch.rail import Address, AssetId, Heads, RailUnavailable, Span
+from railwatch_fake import FakeAdapter, FakeChain, FakeNode, Output, Rules, address, decode
 
 
 def some_nodes(count: int) -> tuple[FakeChain, list[FakeNode], NodeSet]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import FakeChain, register
-from indexer.config import RailConfig
-from indexer.config.loading import load_config
-from indexer.daemon import registry
-from indexer.daemon.registry import UnknownAdapter, open_rail
+from railwatch.config import RailConfig
+from railwatch.config.loading import load_config
+from railwatch.daemon import registry
+from railwatch.daemon.registry import UnknownAdapter, open_rail
+from railwatch_fake import FakeChain, register
 
 BITCOIN = "bip122:000000000019d6689c085ae165831e93"
 CHAINS = {

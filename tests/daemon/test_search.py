@@ -2,11 +2,11 @@
 
 import pytest
 
-from adapters.fake import address
-from adapters.fake.simulator import FakeSimulator
-from indexer.daemon.search import search
-from indexer.daemon.watchlist import FewWatches
-from indexer.rail import BlockGone
+from railwatch.daemon.search import search
+from railwatch.daemon.watchlist import FewWatches
+from railwatch.rail import BlockGone
+from railwatch_fake import address
+from railwatch_fake.simulator import FakeSimulator
 
 
 @pytest.mark.parametrize("keep", [True, False])

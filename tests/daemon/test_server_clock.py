@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from indexer.daemon.server_clock import READINGS_KEPT, ServerClock
+from railwatch.daemon.server_clock import READINGS_KEPT, ServerClock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

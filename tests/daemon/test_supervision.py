@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from indexer.supervision import keep_running
+from railwatch.supervision import keep_running
 
 
 async def fails_when_it_is_cancelled() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 from tests.deliver.shop import Shop, furnish
 
 

@@ -80,7 +80,7 @@ class Process:
 async def deliverer(config: Path, *words: str) -> AsyncIterator[Process]:
     file = config.with_suffix(f".{len(list(config.parent.glob('*.log')))}.log")
     with file.open("w") as log:
-        command = [sys.executable, "-m", "indexer", "deliver", "--config", str(config), *words]
+        command = [sys.executable, "-m", "railwatch", "deliver", "--config", str(config), *words]
         process = await asyncio.create_subprocess_exec(*command, stderr=log)
     try:
         yield Process(process, file)

@@ -13,19 +13,19 @@ from uuid import UUID
 
 import asyncpg
 
-from adapters.fake import Rules
-from adapters.fake.adapter import traits_of
-from indexer.config import Config
-from indexer.core.policy import Policy
-from indexer.deliver.deliverer import deliver
-from indexer.deliver.standing import Standing
-from indexer.ops.deliveries import DeliveryMetrics
-from indexer.rail import AssetSpec, ChainId
-from indexer.store.database import Database
-from indexer.store.endpoints import list_endpoints
-from indexer.store.mirror import PolicyRow, RailMirror, mirror
-from indexer.store.reads import Record
-from indexer.store.sole import DelivererLock
+from railwatch.config import Config
+from railwatch.core.policy import Policy
+from railwatch.deliver.deliverer import deliver
+from railwatch.deliver.standing import Standing
+from railwatch.ops.deliveries import DeliveryMetrics
+from railwatch.rail import AssetSpec, ChainId
+from railwatch.store.database import Database
+from railwatch.store.endpoints import list_endpoints
+from railwatch.store.mirror import PolicyRow, RailMirror, mirror
+from railwatch.store.reads import Record
+from railwatch.store.sole import DelivererLock
+from railwatch_fake import Rules
+from railwatch_fake.adapter import traits_of
 from tests.deliver.receiver import SECRET, Receiver
 
 PATIENCE = 20.0
@@ -119,7 +119,7 @@ class Shop:
 
 @dataclass(slots=True)
 class Delivering:
-    """`indexer.deliver.deliverer.Reporter` that keeps what it is told."""
+    """`railwatch.deliver.deliverer.Reporter` that keeps what it is told."""
 
     metrics: DeliveryMetrics
     end: asyncio.Event

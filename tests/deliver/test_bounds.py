@@ -12,7 +12,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from indexer.deliver.retries import LONGEST_PAUSE, pause_after
+from railwatch.deliver.retries import LONGEST_PAUSE, pause_after
 from tests.deliver.receiver import Got, never, receiver
 from tests.deliver.shop import Shop, until, webhook
 

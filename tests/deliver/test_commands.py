@@ -13,8 +13,8 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from indexer.cli import main
-from indexer.cli.exits import Exit
+from railwatch.cli import main
+from railwatch.cli.exits import Exit
 from tests.deliver.process import deliverer, write_config
 from tests.deliver.receiver import SECRET, Got, Receiver, accept, receiver
 from tests.deliver.shop import Shop, until, webhook

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from indexer.config import ConfigError, load_config
-from indexer.config.webhooks import EVENT_TYPES
-from indexer.core.states import SETTLED
-from indexer.store.database import Database
-from indexer.store.webhooks import like_pattern
+from railwatch.config import ConfigError, load_config
+from railwatch.config.webhooks import EVENT_TYPES
+from railwatch.core.states import SETTLED
+from railwatch.store.database import Database
+from railwatch.store.webhooks import like_pattern
 from tests.deliver.process import write_config
 from tests.deliver.receiver import OLD_SECRET, SECRET
 from tests.deliver.shop import webhook

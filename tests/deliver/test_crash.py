@@ -12,10 +12,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from indexer.cli.exits import Exit
-from indexer.store.database import Database
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import migrate
+from railwatch.cli.exits import Exit
+from railwatch.store.database import Database
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.migrate import migrate
 from tests.deliver.process import deliverer, write_config
 from tests.deliver.receiver import OLD_SECRET, SECRET, Got, accept, receiver
 from tests.deliver.shop import Shop, furnish, until, webhook

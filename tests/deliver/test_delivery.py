@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from indexer.store.errors import Refused
-from indexer.store.webhooks import Failed, record_attempts
+from railwatch.store.errors import Refused
+from railwatch.store.webhooks import Failed, record_attempts
 from tests.deliver.receiver import OLD_SECRET, SECRET, Got, Receiver, accept, receiver
 from tests.deliver.shop import Shop, until, webhook
 
@@ -114,7 +114,7 @@ async def test_the_next_attempt_is_made_when_its_pause_ends_not_at_the_next_look
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("worker", "deliverer"):
-        monkeypatch.setattr(f"indexer.deliver.{place}.POLL_SECONDS", 3600.0)
+        monkeypatch.setattr(f"railwatch.deliver.{place}.POLL_SECONDS", 3600.0)
     for _ in range(3):
         await shop.order()
 
@@ -221,7 +221,7 @@ async def test_a_restart_goes_on_where_it_was(shop: Shop) -> None:
 
 
 async def test_more_than_may_be_owed_waits_in_the_feed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.deliver.worker.OWED_MAX", 1000)
+    monkeypatch.setattr("railwatch.deliver.worker.OWED_MAX", 1000)
     order = await shop.order()
     many = """
     with place as (update railwatch.feed_position set last_seq = last_seq + 3000 returning last_seq)

@@ -13,10 +13,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from adapters.fake import FakeSimulator
-from indexer.cli.exits import Exit
-from indexer.config.webhooks import EVENT_TYPES, DeliverConfig, WebhookConfig
-from indexer.store.database import Database
+from railwatch.cli.exits import Exit
+from railwatch.config.webhooks import EVENT_TYPES, DeliverConfig, WebhookConfig
+from railwatch.store.database import Database
+from railwatch_fake import FakeSimulator
 from tests.deliver.receiver import Got, receiver
 from tests.deliver.shop import Shop, webhook
 from tests.docs.test_docs import blocks, cells, section

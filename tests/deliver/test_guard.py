@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from indexer.deliver.guard import Forbidden, Guard, meant
+from railwatch.deliver.guard import Forbidden, Guard, meant
 from tests.deliver.receiver import Got, receiver
 from tests.deliver.shop import Shop, webhook
 from tests.deliver.special_addresses import IPV4, IPV6

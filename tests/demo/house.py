@@ -26,7 +26,7 @@ class House:
         """`railwatch ...`, its two streams captured."""
         environment = {**os.environ, "TMPDIR": str(self.tmp), "PYTHONPATH": str(self.site), "COLUMNS": "80"}
         return subprocess.Popen(
-            [sys.executable, "-m", "indexer", *arguments],
+            [sys.executable, "-m", "railwatch", *arguments],
             cwd=REPOSITORY,
             env=environment,
             stdout=subprocess.PIPE,

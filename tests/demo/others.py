@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from adapters.evm.demo import PAID, EvmDemo
-from indexer.rail.demo import RailDemo, Story
+from railwatch.rail.demo import RailDemo, Story
+from railwatch_evm.demo import PAID, EvmDemo
 
 
 class Brief(EvmDemo):

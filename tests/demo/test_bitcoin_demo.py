@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from adapters.bitcoin.demo import BitcoinDemo
-from adapters.evm.demo import EvmDemo
-from adapters.solana.demo import SolanaDemo
-from indexer.demo.runner import open_demos
+from railwatch.demo.runner import open_demos
+from railwatch_bitcoin.demo import BitcoinDemo
+from railwatch_evm.demo import EvmDemo
+from railwatch_solana.demo import SolanaDemo
 from tests.demo.house import House, eventually, is_alive, pids_in, rail_status
 
 

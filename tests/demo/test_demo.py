@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from adapters.evm.demo import EvmDemo
+from railwatch_evm.demo import EvmDemo
 from tests.demo.house import PATIENCE, House, eventually, is_alive, pids_in, rail_status
 
 pytestmark = pytest.mark.anvil

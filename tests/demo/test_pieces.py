@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from indexer.demo.setting import toml_table, toml_value
-from indexer.demo.telling import Telling, exception_words, state_words
-from indexer.rail.demo import Shop, Story
+from railwatch.demo.setting import toml_table, toml_value
+from railwatch.demo.telling import Telling, exception_words, state_words
+from railwatch.rail.demo import Shop, Story
 
 
 async def nothing(shop: Shop) -> None:

@@ -11,25 +11,25 @@ import asyncpg
 import click
 import pytest
 
-from indexer.cli import main
-from indexer.config import Config, load_config
-from indexer.core.cases import OF_THE_MONEY, OF_THE_STATE, SEVERITY
-from indexer.core.grounds import RULES
-from indexer.core.ledger import FORWARD
-from indexer.core.states import DETECTION_MOVES, GIVEN_UP, INVOICE_MOVES, DetectionState, InvoiceState, Kind
-from indexer.daemon.registry import open_rail
-from indexer.daemon.supervisor import rail_mirror
-from indexer.known import default_tiers
-from indexer.rail import AssetSpec, ChainId
-from indexer.store.database import Database
-from indexer.store.invoices import create_invoice
-from indexer.store.mirror import PolicyRow, RailMirror, mirror
-from indexer.store.reads import Dossier
+from railwatch.cli import main
+from railwatch.config import Config, load_config
+from railwatch.core.cases import OF_THE_MONEY, OF_THE_STATE, SEVERITY
+from railwatch.core.grounds import RULES
+from railwatch.core.ledger import FORWARD
+from railwatch.core.states import DETECTION_MOVES, GIVEN_UP, INVOICE_MOVES, DetectionState, InvoiceState, Kind
+from railwatch.daemon.registry import open_rail
+from railwatch.daemon.supervisor import rail_mirror
+from railwatch.known import default_tiers
+from railwatch.rail import AssetSpec, ChainId
+from railwatch.store.database import Database
+from railwatch.store.invoices import create_invoice
+from railwatch.store.mirror import PolicyRow, RailMirror, mirror
+from railwatch.store.reads import Dossier
 
 ROOT = Path(__file__).parents[2]
 README, CONTRACT, HAZARDS = ROOT / "README.md", ROOT / "docs/contract.md", ROOT / "docs/hazards.md"
 EXCEPTIONS, EVIDENCE = ROOT / "docs/exceptions.md", ROOT / "docs/evidence.md"
-SCHEMA = (ROOT / "indexer/store/sql/schema.sql").read_text()
+SCHEMA = (ROOT / "indexer/railwatch/store/sql/schema.sql").read_text()
 PAGES = sorted(
     page
     for page in ROOT.rglob("*.md")
@@ -261,7 +261,7 @@ def test_the_readmes_configuration_is_good(tmp_path: Path) -> None:
 def test_the_default_policies_are_those_of_the_code() -> None:
     told = {row[0]: row[1:] for row in cells(section(HAZARDS, "## Default confirmation policy"))}
     del told["chain"]
-    chains = tomllib.loads((ROOT / "indexer/known_chains.toml").read_text())["chain"]
+    chains = tomllib.loads((ROOT / "indexer/railwatch/known_chains.toml").read_text())["chain"]
     assert told == {each["name"]: [str(policy) for policy in each["policy"]] for each in chains}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 
 PAGE = (Path(__file__).parents[2] / "docs/security.md").read_text()
 BOUNDS = re.findall(r"^\| [^|]+ \| ([0-9.]+) \| `([\w.]+)\.([A-Z_]+)` \|$", PAGE, re.MULTILINE)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from adapters.evm import open_node
-from adapters.evm.simulator import EvmSimulator
-from indexer.conformance import WatchSet
-from indexer.rail import BlockRef, RailAdapter, Span, Transfer
+from railwatch.conformance import WatchSet
+from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
+from railwatch_evm import open_node
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.liar import Liar
 
 

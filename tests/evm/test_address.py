@@ -2,8 +2,8 @@
 
 import pytest
 
-from adapters.evm.address import parse_address
-from indexer.rail import BadAddress
+from railwatch.rail import BadAddress
+from railwatch_evm.address import parse_address
 
 VECTORS = [
     "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",

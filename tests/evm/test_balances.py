@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from adapters.evm import open_node
-from adapters.evm.simulator import EvmSimulator
-from indexer.rail import AssetId, BlockGone, BlockRef, RailUnavailable, TellsBalances
+from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable, TellsBalances
+from railwatch_evm import open_node
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.liar import Liar, answer, refuse
 

@@ -10,18 +10,18 @@ from eth_hash.auto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.evm import traces
-from adapters.evm.bloom import bloom_of, mask, may_hold
-from adapters.evm.decode import PADDING, TRANSFER, Lens, token_transfers
-from adapters.evm.ether import traced_transfers
-from adapters.evm.fold import fold
-from adapters.evm.scan import Stride
-from adapters.evm.traces import CallFrame, credits, flatten
-from adapters.evm.whole import check_logs
-from adapters.evm.wire import Header, Log, block_ref
-from indexer.conformance import WatchSet
-from indexer.rail import AssetId, ChainId, NotYet, RailUnavailable
-from indexer.rail.decoding import AnswerTooLarge, nesting
+from railwatch.conformance import WatchSet
+from railwatch.rail import AssetId, ChainId, NotYet, RailUnavailable
+from railwatch.rail.decoding import AnswerTooLarge, nesting
+from railwatch_evm import traces
+from railwatch_evm.bloom import bloom_of, mask, may_hold
+from railwatch_evm.decode import PADDING, TRANSFER, Lens, token_transfers
+from railwatch_evm.ether import traced_transfers
+from railwatch_evm.fold import fold
+from railwatch_evm.scan import Stride
+from railwatch_evm.traces import CallFrame, credits, flatten
+from railwatch_evm.whole import check_logs
+from railwatch_evm.wire import Header, Log, block_ref
 
 CHAIN = ChainId("eip155:1")
 OURS = bytes.fromhex("ab" * 20)

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adapters.evm import open_node
-from adapters.evm.simulator import EvmSimulator
-from indexer.rail import BlockGone, BlockRef, RailAdapter, RailError, RailUnavailable, Span, TellsBalances, Transfer
+from railwatch.rail import BlockGone, BlockRef, RailAdapter, RailError, RailUnavailable, Span, TellsBalances, Transfer
+from railwatch_evm import open_node
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.liar import Liar
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-import indexer
-from adapters.evm import open_node
-from adapters.evm.chains import KNOWN
-from adapters.evm.simulator import EvmSimulator
-from indexer.rail import AssetSpec, ChainId, ChecksAssets, RailSettings, RailUnavailable, RefusesPayments
+import railwatch
+from railwatch.rail import AssetSpec, ChainId, ChecksAssets, RailSettings, RailUnavailable, RefusesPayments
+from railwatch_evm import open_node
+from railwatch_evm.chains import KNOWN
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.liar import Liar, answer, change
 
-KNOWN_CHAINS = tomllib.loads((Path(indexer.__file__).parent / "known_chains.toml").read_text())["chain"]
+KNOWN_CHAINS = tomllib.loads((Path(railwatch.__file__).parent / "known_chains.toml").read_text())["chain"]
 EVM_CHAINS = [chain["id"] for chain in KNOWN_CHAINS if chain["id"].startswith("eip155:")]
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from adapters.evm import open_node
-from adapters.evm.node import EvmNode
-from adapters.evm.rhythm import lookback_of, poll_of
-from adapters.evm.simulator import EvmSimulator
-from indexer.daemon.health import RHYTHM_LEAST, Rhythm
-from indexer.rail import ChainId
-from indexer.store.database import Database
+from railwatch.daemon.health import RHYTHM_LEAST, Rhythm
+from railwatch.rail import ChainId
+from railwatch.store.database import Database
+from railwatch_evm import open_node
+from railwatch_evm.node import EvmNode
+from railwatch_evm.rhythm import lookback_of, poll_of
+from railwatch_evm.simulator import EvmSimulator
 from tests.bench.credits import BUDGET, cost, quiet_day
 from tests.bench.stand import Stand
 from tests.evm.liar import Liar

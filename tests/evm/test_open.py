@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from adapters.evm import open_node
-from indexer.rail import BadAddress, ChainId, RailSettings, RailUnavailable
+from railwatch.rail import BadAddress, ChainId, RailSettings, RailUnavailable
+from railwatch_evm import open_node
 
 RAIL = RailSettings("eth", ChainId("eip155:1"))
 HTTP = {"http": "http://127.0.0.1:8545"}
@@ -71,7 +71,7 @@ async def test_before_it_is_entered_it_is_pure() -> None:
 def test_loading_the_rail_is_cheap() -> None:
     """web3 takes 0.8 s and 61 MB: nobody pays for it who only lists rails or parses an address."""
     code = (
-        "import sys, adapters.evm as evm, indexer.rail as rail\n"
+        "import sys, railwatch_evm as evm, railwatch.rail as rail\n"
         "node = evm.open_node(rail.RailSettings('eth', 'eip155:1'), {'http': 'http://127.0.0.1:1'})\n"
         "node.parse_address('0x' + '00' * 20)\n"
         "heavy = {'web3', 'aiohttp', 'websockets', 'eth_abi'} & set(sys.modules)\n"

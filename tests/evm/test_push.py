@@ -10,9 +10,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from adapters.evm import open_node
-from adapters.evm.simulator import EvmSimulator
-from indexer.rail import RailAdapter, RailUnavailable
+from railwatch.rail import RailAdapter, RailUnavailable
+from railwatch_evm import open_node
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 
 pytestmark = pytest.mark.anvil

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from adapters.evm.anvil import Anvil, AnvilError, find_anvil
-from adapters.evm.simulator import EvmSimulator
+from railwatch_evm.anvil import Anvil, AnvilError, find_anvil
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 
 pytestmark = pytest.mark.anvil

@@ -2,9 +2,9 @@
 
 import pytest
 
-from adapters.evm import open_node
-from adapters.evm.simulator import EvmSimulator
-from indexer.rail import RailAdapter
+from railwatch.rail import RailAdapter
+from railwatch_evm import open_node
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.liar import Liar
 

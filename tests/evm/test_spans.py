@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from indexer.rail import BlockGone, Span
+from railwatch.rail import BlockGone, Span
 from tests.evm.conftest import Chain
 from tests.evm.liar import Liar, refuse
 

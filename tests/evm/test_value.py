@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.evm import open_node
-from adapters.evm.decode import TRANSFER
-from adapters.evm.simulator import EvmSimulator
-from indexer.rail import Transfer
+from railwatch.rail import Transfer
+from railwatch_evm import open_node
+from railwatch_evm.decode import TRANSFER
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.liar import Liar, refuse
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from indexer import redaction
-from indexer.allocator import give_large_blocks_back
-from indexer.ops.http import serve
-from indexer.ops.listener import CONNECTIONS_MOST
-from indexer.ops.metrics import Metrics
+from railwatch import redaction
+from railwatch.allocator import give_large_blocks_back
+from railwatch.ops.http import serve
+from railwatch.ops.listener import CONNECTIONS_MOST
+from railwatch.ops.metrics import Metrics
 from tests.deliver.shop import until
 from tests.fuzz.clients import ACTS, GOOD, reset_after
 from tests.fuzz.nodes.monitor import LoopWatch, resident_mib

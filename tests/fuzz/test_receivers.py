@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.deliver.sender import Sender
-from indexer.store.database import Database
+from railwatch.deliver.sender import Sender
+from railwatch.store.database import Database
 from tests.deliver.conftest import shop  # noqa: F401  (a fixture)
 from tests.deliver.receiver import receiver
 from tests.deliver.shop import Shop, until, webhook

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 from tests.fuzz.sql.__main__ import told
 from tests.fuzz.sql.ground import ROLES
 from tests.fuzz.sql.run import CALLS, FUNCTIONS, Report, fuzz

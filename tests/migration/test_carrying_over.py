@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from indexer.store import migrate as migrations
-from indexer.store.migrate import known_migrations, migrate
+from railwatch.store import migrate as migrations
+from railwatch.store.migrate import known_migrations, migrate
 from tests.migration.test_migrations import empty, opened
 
 __all__ = ["empty"]

@@ -9,11 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from indexer.config import Config
-from indexer.daemon.database import open_database
-from indexer.store import migrate as migrations
-from indexer.store.errors import SchemaMismatch
-from indexer.store.migrate import Migration, known_migrations, migrate, require_current
+from railwatch.config import Config
+from railwatch.daemon.database import open_database
+from railwatch.store import migrate as migrations
+from railwatch.store.errors import SchemaMismatch
+from railwatch.store.migrate import Migration, known_migrations, migrate, require_current
 
 _numbers = count(1)
 
@@ -80,7 +80,7 @@ async def test_the_migrations_lead_to_the_schema_that_is_written_down(server: st
     migrated, written = await opened(empty), await opened(other)
     try:
         await migrate(migrated)
-        await written.execute((files("indexer.store") / "sql" / "schema.sql").read_text())
+        await written.execute((files("railwatch.store") / "sql" / "schema.sql").read_text())
         ours, theirs = await catalogs(migrated), await catalogs(written)
         for name in CATALOGS:
             assert ours[name] == theirs[name], name

@@ -15,26 +15,26 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from types import ModuleType
 from typing import Any
 
-from indexer.store import database
+from railwatch.store import database
 from tests.model.sessions import Sessions
 
 SCALE = 6
 """The literal sleeps of the rail's loops are this much shorter."""
 
 PAUSES: dict[str, dict[str, float]] = {
-    "indexer.daemon.alarms": {"LOOK_EVERY": 0.32},
-    "indexer.daemon.cross_check": {"COMPARE_SECONDS": 0.8},
-    "indexer.daemon.database": {"RETRY_EVERY": 0.2, "CONNECTIONS": 3},
-    "indexer.daemon.follower": {"CLOCK_INTERVAL": 0.2, "HELD_POLL": 0.08},
-    "indexer.daemon.isolation": {"ASIDE_FIRST": 0.2, "ASIDE_LONGEST": 0.4},
-    "indexer.daemon.node": {"REST_FIRST": 0.04, "REST_MOST": 0.2},
-    "indexer.daemon.nodeset": {"WITNESS_SECONDS": 0.8, "REREAD_SECONDS": 0.8},
-    "indexer.daemon.readmission": {"POLL_INTERVAL": 0.2},
-    "indexer.daemon.rescan": {"RETRY_FIRST": 0.2, "RETRY_LONGEST": 0.4},
-    "indexer.daemon.runner": {"LONGEST_PAUSE": 0.8},
-    "indexer.daemon.supervisor": {"CLOSE_EVERY": 0.32, "COUNT_EVERY": 600.0},
-    "indexer.store.quarantine": {"RETRY_FIRST": 0.4, "RETRY_LONGEST": 0.8},
-    "indexer.supervision": {"PAUSE_FIRST": 0.2, "PAUSE_LONGEST": 0.4},
+    "railwatch.daemon.alarms": {"LOOK_EVERY": 0.32},
+    "railwatch.daemon.cross_check": {"COMPARE_SECONDS": 0.8},
+    "railwatch.daemon.database": {"RETRY_EVERY": 0.2, "CONNECTIONS": 3},
+    "railwatch.daemon.follower": {"CLOCK_INTERVAL": 0.2, "HELD_POLL": 0.08},
+    "railwatch.daemon.isolation": {"ASIDE_FIRST": 0.2, "ASIDE_LONGEST": 0.4},
+    "railwatch.daemon.node": {"REST_FIRST": 0.04, "REST_MOST": 0.2},
+    "railwatch.daemon.nodeset": {"WITNESS_SECONDS": 0.8, "REREAD_SECONDS": 0.8},
+    "railwatch.daemon.readmission": {"POLL_INTERVAL": 0.2},
+    "railwatch.daemon.rescan": {"RETRY_FIRST": 0.2, "RETRY_LONGEST": 0.4},
+    "railwatch.daemon.runner": {"LONGEST_PAUSE": 0.8},
+    "railwatch.daemon.supervisor": {"CLOSE_EVERY": 0.32, "COUNT_EVERY": 600.0},
+    "railwatch.store.quarantine": {"RETRY_FIRST": 0.4, "RETRY_LONGEST": 0.8},
+    "railwatch.supervision": {"PAUSE_FIRST": 0.2, "PAUSE_LONGEST": 0.4},
 }
 """Seconds, by module and constant; shorter ones only make a story dearer. A constant that was renamed fails at once."""
 
@@ -105,7 +105,7 @@ def _datetime_of(clock: StoryClock) -> type[datetime]:
 @contextmanager
 def story_time(clock: StoryClock, sessions: Sessions) -> Iterator[None]:
     """Let the daemon's modules read ``clock``, pause for less and take ``sessions``, until the context ends."""
-    import indexer.daemon.supervisor  # noqa: F401  # all modules of the daemon, before they are patched
+    import railwatch.daemon.supervisor  # noqa: F401  # all modules of the daemon, before they are patched
 
     saved: list[tuple[ModuleType, str, Any]] = []
 
@@ -115,7 +115,7 @@ def story_time(clock: StoryClock, sessions: Sessions) -> Iterator[None]:
 
     story_datetime = _datetime_of(clock)
     for name, module in list(sys.modules.items()):
-        if name.startswith("indexer.daemon."):
+        if name.startswith("railwatch.daemon."):
             if module.__dict__.get("time") is time:
                 put(module, "time", _Time(clock))
             if module.__dict__.get("datetime") is datetime:
@@ -124,11 +124,11 @@ def story_time(clock: StoryClock, sessions: Sessions) -> Iterator[None]:
         module = importlib.import_module(name)
         for constant, seconds in constants.items():
             put(module, constant, seconds)
-    registry = importlib.import_module("indexer.daemon.registry")
+    registry = importlib.import_module("railwatch.daemon.registry")
     put(
         registry, "entry_points", functools.cache(registry.entry_points)
     )  # each daemon's start looks through all packages
-    runner = importlib.import_module("indexer.daemon.runner")
+    runner = importlib.import_module("railwatch.daemon.runner")
     put(runner, "asyncio", _Asyncio())
     put(runner, "Listener", _listener_of(runner.Listener))
     put(database, "asyncpg", sessions)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import pairwise
 from uuid import UUID
 
-from indexer.store.database import Row
+from railwatch.store.database import Row
 from tests.model.side import STALL_AFTER
 from tests.model.tables import DEEP, IN_BLOCK, SETTLED, SLACK, Tables
 from tests.model.truth import Truth

@@ -12,8 +12,8 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from adapters.fake import address
-from indexer.store.database import Row
+from railwatch.store.database import Row
+from railwatch_fake import address
 from tests.model.feed import feed_differences
 from tests.model.tables import IN_BLOCK, LIVE, SETTLED, SLACK, STICKY, Tables
 from tests.model.truth import LEAST, Credit

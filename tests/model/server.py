@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import asyncpg
 
-from indexer.store.database import Database
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import migrate
+from railwatch.store.database import Database
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.migrate import migrate
 from tests.folders import database_folder
 from tests.model.clock import SEARCH_PATH
 from tests.model.sessions import Sessions, remember_types

@@ -35,7 +35,7 @@ def remember_types() -> Callable[[], None]:
 
 
 class Sessions:
-    """What stands in for the module `asyncpg` in `indexer.store.database`; only its pools are others."""
+    """What stands in for the module `asyncpg` in `railwatch.store.database`; only its pools are others."""
 
     def __init__(self) -> None:
         self.idle: defaultdict[Key, list[Any]] = defaultdict(list)

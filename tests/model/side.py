@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from adapters.fake import FakeChain, FakeNode, Rules, node_of, register
-from adapters.fake.decode import asset_id
+from railwatch_fake import FakeChain, FakeNode, Rules, node_of, register
+from railwatch_fake.decode import asset_id
 from tests.model.truth import LEAST, Truth
 
 STALL_AFTER = 3600

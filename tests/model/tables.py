@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from indexer.store.database import Database, Row
+from railwatch.store.database import Database, Row
 
 SETTLED = frozenset({"paid", "overpaid", "late_paid"})
 STICKY = frozenset({"cancelled", "refunded"})

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from adapters.fake import FakeChain, Output
-from adapters.fake.chain import Block, Tx
+from railwatch_fake import FakeChain, Output
+from railwatch_fake.chain import Block, Tx
 
 LEAST = 5
 """Base units below which a transfer is counted and moves nothing (`min_amount` of each asset)."""

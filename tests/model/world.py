@@ -18,11 +18,11 @@ from uuid import UUID
 
 import asyncpg
 
-from adapters.fake import FakeChain, FakeNode, Output, Rules, address, forget
-from indexer.config import Config
-from indexer.daemon.supervisor import Silent, serve
-from indexer.store.database import Database
-from indexer.store.errors import Refused, StoreUnavailable
+from railwatch.config import Config
+from railwatch.daemon.supervisor import Silent, serve
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused, StoreUnavailable
+from railwatch_fake import FakeChain, FakeNode, Output, Rules, address, forget
 from tests.model.clock import StoryClock
 from tests.model.server import Server
 from tests.model.side import STALL_AFTER, Side

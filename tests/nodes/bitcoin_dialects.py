@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from adapters.bitcoin import open_node
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.rail import RailAdapter
+from railwatch.rail import RailAdapter
+from railwatch_bitcoin import open_node
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.liar import Liar
 
 

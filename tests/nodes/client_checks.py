@@ -4,10 +4,10 @@ Waking, failing and closing are the adapter's own affair, and the same in each d
 every dialect, and the whole kit in a few; ``make dialects`` plays all of it in all of them.
 """
 
-from indexer.conformance.base import Conformance
-from indexer.conformance.pending import PendingChecks
-from indexer.conformance.scanning import ScanningChecks
-from indexer.conformance.transfers import TransferChecks
+from railwatch.conformance.base import Conformance
+from railwatch.conformance.pending import PendingChecks
+from railwatch.conformance.scanning import ScanningChecks
+from railwatch.conformance.transfers import TransferChecks
 
 
 class ClientChecks(TransferChecks, ScanningChecks):

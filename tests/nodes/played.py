@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from adapters.evm.bloom import bloom_of
+from railwatch_evm.bloom import bloom_of
 from tests.nodes.turns import peer_of
 
 GENESIS = "0x" + "00" * 32

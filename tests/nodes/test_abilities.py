@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from adapters.bitcoin.params import BITCOIN_REGTEST
-from adapters.evm.simulator import EvmSimulator
-from adapters.fake import FakeNode, Rules, node_of, register
-from indexer.cli.output import jsonable
-from indexer.config import Config
-from indexer.daemon.preview import preview_rail
-from indexer.daemon.registry import named_nodes, open_node, open_rail
-from indexer.daemon.supervisor import mirror_settings, rail_mirror
-from indexer.ops.doctor import examine
-from indexer.ops.findings import Daemon, Report, render_report
-from indexer.store.database import Database
+from railwatch.cli.output import jsonable
+from railwatch.config import Config
+from railwatch.daemon.preview import preview_rail
+from railwatch.daemon.registry import named_nodes, open_node, open_rail
+from railwatch.daemon.supervisor import mirror_settings, rail_mirror
+from railwatch.ops.doctor import examine
+from railwatch.ops.findings import Daemon, Report, render_report
+from railwatch.store.database import Database
+from railwatch_bitcoin.params import BITCOIN_REGTEST
+from railwatch_evm.simulator import EvmSimulator
+from railwatch_fake import FakeNode, Rules, node_of, register
 from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
 from tests.nodes.dialects import Dialect, DialectNode, absent
 from tests.nodes.solana_node import CHAIN_ID, Backend, Refusal, SolanaEndpoint
@@ -58,7 +58,7 @@ def test_the_whitelist_is_what_the_adapter_asks(rail: str) -> None:
     """One way and the other: a method in the code is in the list, and one in the list is in the code."""
     files = [
         path
-        for path in (ADAPTERS / rail).glob("*.py")
+        for path in (ADAPTERS / f"railwatch_{rail}").glob("*.py")
         if path.name not in DEVELOPMENT | {"methods.py", "abilities.py"} and "__" not in path.name
     ]
     asked = {text for path in files for text in strings(path) if re.fullmatch(LOOKS_LIKE[rail], text)}
@@ -76,7 +76,7 @@ def test_every_rails_readme_carries_its_whitelist(rail: str) -> None:
 
 def test_what_the_fake_rail_asks_is_in_its_list() -> None:
     """One way and the other."""
-    code = (ADAPTERS / "fake" / "adapter.py").read_text()
+    code = (ADAPTERS / "railwatch_fake" / "adapter.py").read_text()
     questions = {name for name, each in vars(FakeNode).items() if iscoroutinefunction(each) and name[0] != "_"}
     asked = {name for name in re.findall(r"node\.([a-z_]+)\b", code) if name in questions}
     assert asked == questions == {method.name for method in methods_of("fake")}
@@ -242,14 +242,14 @@ async def test_receipts_of_a_whole_block_stand_in_for_those_of_a_transaction(dat
 @pytest.mark.anvil
 async def test_an_order_is_paid_over_a_node_that_refuses_half(database: Database) -> None:
     """By the transactions' own values and the receipts of whole blocks."""
-    from indexer.conformance import WatchSet
-    from indexer.rail import Span
+    from railwatch.conformance import WatchSet
+    from railwatch.rail import Span
 
     refused = {method.name for method in methods_of("evm") if method.fallback} - {"eth_getBlockReceipts"}
     async with EvmSimulator() as sim:
         dialect = Dialect("half", absent(*refused))
         async with DialectNode(sim.node["http"], dialect) as front:
-            from adapters.evm import open_node as open_evm
+            from railwatch_evm import open_node as open_evm
 
             async with open_evm(sim.settings, {"http": front.http}) as rail:
                 start = (await rail.heads()).latest

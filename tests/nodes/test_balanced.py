@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from adapters import bitcoin, evm, solana
-from indexer.conformance import WatchSet
-from indexer.daemon.node import ASK_TWICE, Node
-from indexer.rail import AssetId, AssetSpec, ChainId, RailAdapter, RailSettings, Scanned, Span
-from indexer.rail.again import OTHERS, ask_again
-from indexer.rail.errors import BlockGone, NotYet, RailUnavailable
+import railwatch_bitcoin as bitcoin
+import railwatch_evm as evm
+import railwatch_solana as solana
+from railwatch.conformance import WatchSet
+from railwatch.daemon.node import ASK_TWICE, Node
+from railwatch.rail import AssetId, AssetSpec, ChainId, RailAdapter, RailSettings, Scanned, Span
+from railwatch.rail.again import OTHERS, ask_again
+from railwatch.rail.errors import BlockGone, NotYet, RailUnavailable
 from tests.nodes.turns import Choice, at_random, in_turn
 from tests.scenarios.balancer import AMOUNT, FAMILIES, Balancer
 

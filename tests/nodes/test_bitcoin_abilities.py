@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from adapters.bitcoin import open_node
-from adapters.bitcoin.params import BITCOIN_REGTEST, DOGECOIN
-from indexer.config import load_config
-from indexer.conformance import WatchSet
-from indexer.rail import NotKept, RailSettings, RailUnavailable, Span
+from railwatch.config import load_config
+from railwatch.conformance import WatchSet
+from railwatch.rail import NotKept, RailSettings, RailUnavailable, Span
+from railwatch_bitcoin import open_node
+from railwatch_bitcoin.params import BITCOIN_REGTEST, DOGECOIN
 from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
 from tests.nodes.bitcoin_node import BitcoinNode, Refusal, Speech
 from tests.nodes.test_bitcoin_mempool import WATCHES, node_with, waiting

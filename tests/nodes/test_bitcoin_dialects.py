@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.bitcoin import open_node
-from adapters.bitcoin.params import BITCOIN
-from indexer.conformance import AdapterConformance, Story
-from indexer.rail import RailAdapter, Simulator
+from railwatch.conformance import AdapterConformance, Story
+from railwatch.rail import RailAdapter, Simulator
+from railwatch_bitcoin import open_node
+from railwatch_bitcoin.params import BITCOIN
 from tests.nodes.bitcoin_dialects import DIALECTS, DialectSimulator
 from tests.nodes.client_checks import ClientChecks, ClientPendingChecks, Conformance
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.bitcoin import open_node
-from adapters.bitcoin.params import (
+from railwatch.known import known_chain
+from railwatch.rail import RailSettings, RailUnavailable
+from railwatch_bitcoin import open_node
+from railwatch_bitcoin.params import (
     BITCOIN,
     BITCOIN_CASH,
     BITCOIN_CASH_CHIPNET,
@@ -21,8 +23,6 @@ from adapters.bitcoin.params import (
     ECASH,
     Chain,
 )
-from indexer.known import known_chain
-from indexer.rail import RailSettings, RailUnavailable
 from tests.nodes.bitcoin_node import BitcoinNode, chain_methods, chain_node
 
 BITCOIN_SV = replace(

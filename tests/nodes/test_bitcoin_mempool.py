@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from adapters.bitcoin import mempool, open_node
-from adapters.bitcoin.params import BITCOIN_REGTEST
-from adapters.bitcoin.records import PARK, Records, marks_of, scripts_of
-from adapters.bitcoin.wire import Output, Tx, TxKind, parse_tx
-from indexer.conformance import WatchSet
-from indexer.rail import AssetId, PendingUnknown, RailSettings, RailUnavailable
+from railwatch.conformance import WatchSet
+from railwatch.rail import AssetId, PendingUnknown, RailSettings, RailUnavailable
+from railwatch_bitcoin import mempool, open_node
+from railwatch_bitcoin.params import BITCOIN_REGTEST
+from railwatch_bitcoin.records import PARK, Records, marks_of, scripts_of
+from railwatch_bitcoin.wire import Output, Tx, TxKind, parse_tx
 from tests.bitcoin.build import In, MadeTx, Out, coin, p2pkh, p2wpkh
 from tests.nodes.bitcoin_node import BitcoinNode, Refusal, Speech, chain_node
 

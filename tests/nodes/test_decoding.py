@@ -19,8 +19,8 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.rail import RailUnavailable
-from indexer.rail.decoding import (
+from railwatch.rail import RailUnavailable
+from railwatch.rail.decoding import (
     AnswerTooLarge,
     TooMany,
     bound_recursion,

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from adapters.evm import open_node
-from indexer.conformance import AdapterConformance
-from indexer.rail import ChainId, RailAdapter, Simulator
+from railwatch.conformance import AdapterConformance
+from railwatch.rail import ChainId, RailAdapter, Simulator
+from railwatch_evm import open_node
 from tests.nodes.client_checks import ClientChecks, Conformance
 from tests.nodes.dialects import DIALECTS, Dialect, DialectSimulator
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from adapters.evm import open_node
-from indexer.conformance import WatchSet
-from indexer.rail import (
+from railwatch.conformance import WatchSet
+from railwatch.rail import (
     AssetId,
     AssetSpec,
     BlockGone,
@@ -24,6 +23,7 @@ from indexer.rail import (
     Scanned,
     Span,
 )
+from railwatch_evm import open_node
 from tests.nodes.played import PlayedNode, chain_of
 
 CASES = {path.stem: path for path in sorted((Path(__file__).parent / "cases").glob("*.json"))}

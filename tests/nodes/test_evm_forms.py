@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from adapters.evm import open_node, source, tracing
-from indexer.rail import BlockGone, RailAdapter, RailUnavailable, Transfer
+from railwatch.rail import BlockGone, RailAdapter, RailUnavailable, Transfer
+from railwatch_evm import open_node, source, tracing
 from tests.nodes.played import PlayedNode
 from tests.nodes.test_evm_cases import outcome, rail_of, scanned
 

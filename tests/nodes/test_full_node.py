@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.evm.simulator import EvmSimulator
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_evm.simulator import EvmSimulator
 from tests.nodes.dialects import GETH_STATE, TRACES, TRIE, Dialect, DialectNode, absent
 from tests.scenarios.evm_stage import EvmStage
 

@@ -15,12 +15,12 @@ import pytest
 from aiohttp import web
 from websockets.asyncio.server import serve
 
-from adapters.bitcoin import open_node as open_bitcoin
-from adapters.bitcoin.params import BITCOIN_REGTEST
-from adapters.evm import open_node as open_evm
-from adapters.solana import open_node as open_solana
-from indexer.config import load_config
-from indexer.rail import AdapterDefect, ChainId, RailAdapter, RailSettings, RailUnavailable
+from railwatch.config import load_config
+from railwatch.rail import AdapterDefect, ChainId, RailAdapter, RailSettings, RailUnavailable
+from railwatch_bitcoin import open_node as open_bitcoin
+from railwatch_bitcoin.params import BITCOIN_REGTEST
+from railwatch_evm import open_node as open_evm
+from railwatch_solana import open_node as open_solana
 from tests.nodes import bitcoin_node, solana_node
 from tests.nodes.proxies import http_proxy, make_authority, socks5
 from tests.nodes.solana_node import CHAIN_ID, Backend

@@ -13,17 +13,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.bitcoin import cashaddr
-from adapters.bitcoin.address import parse_address
-from adapters.bitcoin.block import read_block
-from adapters.bitcoin.filters import match_any
-from adapters.bitcoin.params import CHAINS, Chain
-from adapters.bitcoin.tokens import split_token
-from adapters.solana.address import key_of
-from adapters.solana.decode import Lens, block_transfers
-from adapters.solana.wire import block_decoder
-from indexer.conformance import WatchSet
-from indexer.rail import AssetId, BlockRef, ChainId
+from railwatch.conformance import WatchSet
+from railwatch.rail import AssetId, BlockRef, ChainId
+from railwatch_bitcoin import cashaddr
+from railwatch_bitcoin.address import parse_address
+from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.filters import match_any
+from railwatch_bitcoin.params import CHAINS, Chain
+from railwatch_bitcoin.tokens import split_token
+from railwatch_solana.address import key_of
+from railwatch_solana.decode import Lens, block_transfers
+from railwatch_solana.wire import block_decoder
 
 CASES = Path(__file__).parent / "cases" / "btcsol"
 NAMES = {"bitcoin_signet": "Bitcoin signet", "bitcoin_testnet4": "Bitcoin testnet4", "dogecoin_mainnet": "Dogecoin"}

@@ -7,15 +7,15 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
-from adapters.bitcoin import publisher
-from adapters.bitcoin.node import BitcoinNode as Configured
-from adapters.bitcoin.push import long_poll
-from adapters.bitcoin.rpc import Rpc
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.rail import RailUnavailable
-from indexer.rail.push import Bell
-from indexer.rail.tables import HttpOptions
-from indexer.rail.websocket import MESSAGE_MOST, over_websocket
+from railwatch.rail import RailUnavailable
+from railwatch.rail.push import Bell
+from railwatch.rail.tables import HttpOptions
+from railwatch.rail.websocket import MESSAGE_MOST, over_websocket
+from railwatch_bitcoin import publisher
+from railwatch_bitcoin.node import BitcoinNode as Configured
+from railwatch_bitcoin.push import long_poll
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import sim, spoken
 from tests.bitcoin.hearing import PATIENCE, Node, bell, entered
 from tests.nodes.bitcoin_node import BitcoinNode

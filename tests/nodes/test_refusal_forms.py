@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adapters.bitcoin import open_node as open_bitcoin
-from adapters.bitcoin.mempool import Mempool
-from adapters.bitcoin.node import BitcoinNode as Settings
-from adapters.bitcoin.params import BITCOIN_REGTEST
-from adapters.bitcoin.publisher import Publisher
-from adapters.bitcoin.rpc import Rpc
-from adapters.evm.refusal import Meaning, read_error
-from adapters.solana.abilities import INDEX
-from adapters.solana.address import parse_address
-from adapters.solana.methods import METHODS
-from indexer.rail import RailUnavailable, Span
-from indexer.rail.refusals import Refusal, is_refusal, read_refusal, will_pass
+from railwatch.rail import RailUnavailable, Span
+from railwatch.rail.refusals import Refusal, is_refusal, read_refusal, will_pass
+from railwatch_bitcoin import open_node as open_bitcoin
+from railwatch_bitcoin.mempool import Mempool
+from railwatch_bitcoin.node import BitcoinNode as Settings
+from railwatch_bitcoin.params import BITCOIN_REGTEST
+from railwatch_bitcoin.publisher import Publisher
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_evm.refusal import Meaning, read_error
+from railwatch_solana.abilities import INDEX
+from railwatch_solana.address import parse_address
+from railwatch_solana.methods import METHODS
 from tests.nodes import test_bitcoin_abilities as bitcoin
 from tests.nodes import test_solana_nodes as solana
 from tests.nodes.bitcoin_node import BitcoinNode

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adapters.evm.node import EvmNode
-from adapters.evm.refusal import Meaning, NodeRefused, meaning_of, read_error
-from adapters.evm.rpc import Rpc
-from adapters.evm.wire import text_decoder
-from indexer.rail import RailUnavailable
-from indexer.rail.pacing import Batching, Pace, Paused, retry_after
+from railwatch.rail import RailUnavailable
+from railwatch.rail.pacing import Batching, Pace, Paused, retry_after
+from railwatch_evm.node import EvmNode
+from railwatch_evm.refusal import Meaning, NodeRefused, meaning_of, read_error
+from railwatch_evm.rpc import Rpc
+from railwatch_evm.wire import text_decoder
 
 WORDS = {
     Meaning.MISSING: [

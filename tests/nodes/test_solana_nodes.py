@@ -6,11 +6,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.solana import open_node
-from adapters.solana.address import key_of, parse_address
-from adapters.solana.wire import Block, block_decoder
-from indexer.conformance import WatchSet
-from indexer.rail import AssetId, BlockGone, BlockRef, ChainId, NotKept, RailFault, RailSettings, RailUnavailable, Span
+from railwatch.conformance import WatchSet
+from railwatch.rail import (
+    AssetId,
+    BlockGone,
+    BlockRef,
+    ChainId,
+    NotKept,
+    RailFault,
+    RailSettings,
+    RailUnavailable,
+    Span,
+)
+from railwatch_solana import open_node
+from railwatch_solana.address import key_of, parse_address
+from railwatch_solana.wire import Block, block_decoder
 from tests.nodes.solana_node import BASE, CHAIN_ID, Backend, Refusal, SolanaEndpoint, block_hash
 
 SHOP = "7PwCuKPmGF3ZqWHgn8zXPtsWJ7Ud2q1DFggRkzctwJnJ"

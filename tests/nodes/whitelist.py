@@ -7,7 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-from indexer.rail import Method
+from railwatch.rail import Method
 
 ADAPTERS = Path(__file__).parents[2] / "adapters"
 RAILS = ("bitcoin", "evm", "fake", "solana")
@@ -16,7 +16,7 @@ HEADING = "## The whitelist"
 
 def methods_of(rail: str) -> tuple[Method, ...]:
     """The methods that the rail's adapter may ask."""
-    methods: tuple[Method, ...] = import_module(f"adapters.{rail}.methods").METHODS
+    methods: tuple[Method, ...] = import_module(f"railwatch_{rail}.methods").METHODS
     return methods
 
 
@@ -42,7 +42,7 @@ def section(rail: str) -> str:
 
 def written(rail: str) -> str:
     """The section as the README has it; empty without one."""
-    text = (ADAPTERS / rail / "README.md").read_text()
+    text = (ADAPTERS / f"railwatch_{rail}" / "README.md").read_text()
     found = re.search(rf"^{HEADING}\n.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     return found[0].rstrip() + "\n" if found else ""
 
@@ -50,7 +50,7 @@ def written(rail: str) -> str:
 def main() -> None:
     """Write all tables anew; a README without one gets it at its end."""
     for rail in RAILS:
-        path = ADAPTERS / rail / "README.md"
+        path = ADAPTERS / f"railwatch_{rail}" / "README.md"
         text, old = path.read_text(), written(rail).rstrip()
         new = section(rail).rstrip()
         path.write_text(text.replace(old, new) if old else f"{text.rstrip()}\n\n{new}\n")

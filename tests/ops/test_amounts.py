@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.ops.amounts import base_units, display_units
+from railwatch.ops.amounts import base_units, display_units
 
 
 @pytest.mark.parametrize(

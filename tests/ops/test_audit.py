@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import structlog
 
-from adapters.fake import node_of
-from indexer.cli.exits import Exit
-from indexer.store.database import Database
-from indexer.store.errors import StoreUnavailable
+from railwatch.cli.exits import Exit
+from railwatch.store.database import Database
+from railwatch.store.errors import StoreUnavailable
+from railwatch_fake import node_of
 from tests.ops.test_cli import Shell
 from tests.scenarios.stage import Placed, Stage, chain_named
 
@@ -206,7 +206,7 @@ async def test_what_a_second_reading_does_not_find_is_no_difference(
     shell: Shell, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the daemon commits a step, or follows a reorg, between the node's answer and the tables'."""
-    monkeypatch.setattr("indexer.ops.audit.AGAIN_AFTER", 2.0)
+    monkeypatch.setattr("railwatch.ops.audit.AGAIN_AFTER", 2.0)
     _, tx_id, _ = await paid(stage)
     node = node_of(shell.rail)
     node.retold[tx_id] = None

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import Rules, node_of
-from indexer.config import Config
-from indexer.daemon.preview import preview_rail
-from indexer.daemon.registry import named_nodes, open_node, open_rail
-from indexer.daemon.supervisor import Silent, mirror_settings, rail_mirror, serve
-from indexer.ops.doctor import examine
-from indexer.ops.findings import Daemon, Report
-from indexer.store.database import Database
+from railwatch.config import Config
+from railwatch.daemon.preview import preview_rail
+from railwatch.daemon.registry import named_nodes, open_node, open_rail
+from railwatch.daemon.supervisor import Silent, mirror_settings, rail_mirror, serve
+from railwatch.ops.doctor import examine
+from railwatch.ops.findings import Daemon, Report
+from railwatch.store.database import Database
+from railwatch_fake import Rules, node_of
 from tests.scenarios.stage import Stage, chain_named
 
 SETTLED = 4.0
@@ -82,8 +82,8 @@ class Trial:
 @pytest.fixture
 async def trial(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trial]:
     """A rail that was followed for a while, with an order open, and whose daemon was stopped."""
-    monkeypatch.setattr("indexer.daemon.preview.PATIENCE_SECONDS", SETTLED)
-    monkeypatch.setattr("indexer.daemon.steadiness.FAULT_SECONDS", 0.0)
+    monkeypatch.setattr("railwatch.daemon.preview.PATIENCE_SECONDS", SETTLED)
+    monkeypatch.setattr("railwatch.daemon.steadiness.FAULT_SECONDS", 0.0)
     async with Stage(database, [chain_named(rules=Rules(tokens=("gold",), finality=None))]) as stage:
         await stage.invoice(100)
         await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 5}])
@@ -118,7 +118,7 @@ async def chain_id_changed(trial: Trial) -> None:
 
 async def rail_left(trial: Trial) -> None:
     trial.stage.chain.name = "other"
-    from adapters.fake import register
+    from railwatch_fake import register
 
     register(trial.stage.chain)
     trial.rail.update(name="other", nodes=[{"chain": "other"}])

@@ -13,10 +13,10 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from indexer.cli import main
-from indexer.cli.exits import Exit
-from indexer.cli.options import person
-from indexer.store.database import Database
+from railwatch.cli import main
+from railwatch.cli.exits import Exit
+from railwatch.cli.options import person
+from railwatch.store.database import Database
 from tests.scenarios.stage import Stage, chain_named
 
 
@@ -139,7 +139,7 @@ async def test_the_feed_goes_on_where_it_was_left(shell: Shell, stage: Stage) ->
 
 async def test_following_the_feed_hears_what_comes(shell: Shell, stage: Stage) -> None:
     # A process of its own: two commands in one process would share its standard output.
-    command = [sys.executable, "-m", "indexer", "feed", "--follow", "--json", "--config", str(shell.config)]
+    command = [sys.executable, "-m", "railwatch", "feed", "--follow", "--json", "--config", str(shell.config)]
     following = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert following.stdout is not None
     try:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from indexer.ops import http
-from indexer.ops.http import CannotListen, Pages, serve
-from indexer.ops.metrics import Metrics
+from railwatch.ops import http
+from railwatch.ops.http import CannotListen, Pages, serve
+from railwatch.ops.metrics import Metrics
 
 
 @dataclass

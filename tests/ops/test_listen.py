@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from indexer.store.database import Database
-from indexer.store.listen import Listener
+from railwatch.store.database import Database
+from railwatch.store.listen import Listener
 
 LISTENING = "select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%'"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from indexer.ops.logs import configure_logging
-from indexer.redaction import HIDDEN, forget
+from railwatch.ops.logs import configure_logging
+from railwatch.redaction import HIDDEN, forget
 
 SECRET = "hunter2-hunter2"
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from indexer.config import load_config
-from indexer.core.policy import Policy
-from indexer.daemon.supervisor import rail_mirror
-from indexer.rail.types import AssetSpec, ChainId, Traits
-from indexer.store.database import Database
-from indexer.store.errors import StoreError
-from indexer.store.mirror import PolicyRow, RailMirror, asset_id, mirror
+from railwatch.config import load_config
+from railwatch.core.policy import Policy
+from railwatch.daemon.supervisor import rail_mirror
+from railwatch.rail.types import AssetSpec, ChainId, Traits
+from railwatch.store.database import Database
+from railwatch.store.errors import StoreError
+from railwatch.store.mirror import PolicyRow, RailMirror, asset_id, mirror
 
 EVM = Traits(
     family="evm",

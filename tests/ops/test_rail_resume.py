@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from adapters.fake import Rules, node_of
-from indexer.cli.exits import Exit
-from indexer.daemon import steadiness
-from indexer.store.database import Database
+from railwatch.cli.exits import Exit
+from railwatch.daemon import steadiness
+from railwatch.store.database import Database
+from railwatch_fake import Rules, node_of
 from tests.ops.test_cli import Shell
 from tests.scenarios.stage import Placed, Stage, chain_named
 

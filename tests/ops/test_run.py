@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.cli.exits import Exit
+from railwatch.cli.exits import Exit
 from tests.folders import database_folder
 
 PATIENCE = 20.0
@@ -57,7 +57,7 @@ def port(place: Path) -> int:
 
 def railwatch(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """A command that ends by itself, started in the folder of its configuration."""
-    command = [sys.executable, "-m", "indexer", *words]
+    command = [sys.executable, "-m", "railwatch", *words]
     return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -72,7 +72,7 @@ def manager(place: Path) -> Iterator[socket.socket]:
 @pytest.fixture
 def daemon(place: Path, port: int, manager: socket.socket) -> Iterator[subprocess.Popen[str]]:
     environment = {**os.environ, "NOTIFY_SOCKET": str(place / "notify")}
-    command = [sys.executable, "-m", "indexer", "run"]
+    command = [sys.executable, "-m", "railwatch", "run"]
     with (
         (place / "log").open("w") as log,
         subprocess.Popen(command, cwd=place, env=environment, stderr=log, text=True) as process,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.ops.sd_notify import notify
+from railwatch.ops.sd_notify import notify
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from indexer.cli.output import jsonable
-from indexer.replay.recording import read_recording
-from indexer.replay.replay import Outcome, replay
-from indexer.store.scratch import scratch_database
+from railwatch.cli.output import jsonable
+from railwatch.replay.recording import read_recording
+from railwatch.replay.replay import Outcome, replay
+from railwatch.store.scratch import scratch_database
 
 TIMES = ("at", "opened_at", "resolved_at")
 

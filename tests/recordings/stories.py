@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters.bitcoin.simulator import BitcoinSimulator
-from adapters.evm.simulator import EvmSimulator
-from adapters.solana.simulator import SolanaSimulator
-from indexer.config import Config
-from indexer.replay.record import Progress, record
+from railwatch.config import Config
+from railwatch.replay.record import Progress, record
+from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_evm.simulator import EvmSimulator
+from railwatch_solana.simulator import SolanaSimulator
 from tests.recordings.balancer import Balancer
 
 PAUSE = 0.6

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from adapters.evm.simulator import EvmSimulator
-from indexer.replay.recording import End, Http, read_recording
+from railwatch.replay.recording import End, Http, read_recording
+from railwatch_evm.simulator import EvmSimulator
 from tests.recordings.ledgers import played
 from tests.scenarios.evm_stage import CONFIG
 
@@ -24,7 +24,7 @@ REORG = ROOT / "tests" / "recordings" / "evm-reorg.rec.gz"
 async def _run(*words: str, until: str | None = None) -> tuple[int, str, str]:
     """Run a command; with ``until``, send SIGINT once it has printed that to stdout."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "indexer", *words),
+        *(sys.executable, "-m", "railwatch", *words),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -110,5 +110,9 @@ def _python(folders: Sequence[str]) -> list[Path]:
 def test_the_daemon_reads_the_clock_where_a_replay_can_turn_it() -> None:
     """`datetime.now` and imported functions of `time` cannot be replaced while a recording is played."""
     read = re.compile(r"datetime\.now\(|from time import|utcnow\(")
-    wrong = [str(file) for file in _python(["indexer/daemon", "indexer/rail"]) if read.search(file.read_text())]
+    wrong = [
+        str(file)
+        for file in _python(["indexer/railwatch/daemon", "indexer/railwatch/rail"])
+        if read.search(file.read_text())
+    ]
     assert not wrong

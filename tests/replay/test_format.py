@@ -9,12 +9,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from indexer.config import NodeConfig, RailConfig
-from indexer.rail.transport import open_session, through
-from indexer.replay.cleaning import Cleaner, clean_node
-from indexer.replay.nodes import NodeNames
-from indexer.replay.recorder import Recorder
-from indexer.replay.recording import Header, Http, NotARecording, Writer, read_recording
+from railwatch.config import NodeConfig, RailConfig
+from railwatch.rail.transport import open_session, through
+from railwatch.replay.cleaning import Cleaner, clean_node
+from railwatch.replay.nodes import NodeNames
+from railwatch.replay.recorder import Recorder
+from railwatch.replay.recording import Header, Http, NotARecording, Writer, read_recording
 
 HEADER = Header(made_by="0", started_at=datetime(2026, 1, 1, tzinfo=UTC), rail={})
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from indexer.replay.calls import Request, joined, split_replies, with_ids
-from indexer.replay.matching import AnswerBook
-from indexer.replay.recording import ABANDONED, Http
+from railwatch.replay.calls import Request, joined, split_replies, with_ids
+from railwatch.replay.matching import AnswerBook
+from railwatch.replay.recording import ABANDONED, Http
 
 
 def _exchange(at: float, *calls: str, result: str = "", failed: str | None = None, took: float = 0.1) -> Http:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.core.chain import Idle, Scan
-from indexer.daemon import follower
+from railwatch.core.chain import Idle, Scan
+from railwatch.daemon import follower
 from tests.recordings.ledgers import expected_file, expected_ledger, expected_of, played
 
 FOLDER = Path(__file__).parents[1] / "recordings"
@@ -39,7 +39,7 @@ def test_two_replays_print_the_same_bytes(name: str, server: str) -> None:
 
 def _printed(file: Path, server: str, seed: str) -> bytes:
     done = subprocess.run(
-        [sys.executable, "-m", "indexer", "replay", str(file), "--database", server],
+        [sys.executable, "-m", "railwatch", "replay", str(file), "--database", server],
         env={**os.environ, "PYTHONHASHSEED": seed},
         capture_output=True,
         check=False,

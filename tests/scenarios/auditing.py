@@ -1,8 +1,8 @@
 """What `railwatch audit` says on a stage of any rail."""
 
-from indexer.cli.audit import _audit
-from indexer.config import Config
-from indexer.ops.audit import Audit
+from railwatch.cli.audit import _audit
+from railwatch.config import Config
+from railwatch.ops.audit import Audit
 
 
 async def audited(config: Config, *, first: int | None = None) -> Audit:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.config import Config
-from indexer.daemon.supervisor import Silent, serve
-from indexer.demo.setting import toml_table
-from indexer.store.database import Database
+from railwatch.config import Config
+from railwatch.daemon.supervisor import Silent, serve
+from railwatch.demo.setting import toml_table
+from railwatch.store.database import Database
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.scenarios.stage import Placed, Stage
 
 REPOSITORY = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ class BitcoinStage:
         log = await asyncio.to_thread((self.folder / "daemon.log").open, "ab")
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "indexer", "run", "--config", str(self.folder / "railwatch.toml")),
+                *(sys.executable, "-m", "railwatch", "run", "--config", str(self.folder / "railwatch.toml")),
                 cwd=REPOSITORY,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adapters.fake import Rules
-from indexer.daemon import steadiness
-from indexer.store.database import Database
+from railwatch.daemon import steadiness
+from railwatch.store.database import Database
+from railwatch_fake import Rules
 from tests.scenarios.stage import Stage, chain_named
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from adapters.evm.simulator import EvmSimulator
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_evm.simulator import EvmSimulator
 from tests.scenarios.stage import Placed, Stage
 
 REPOSITORY = Path(__file__).parents[2]
@@ -93,7 +93,7 @@ class EvmStage:
         log = await asyncio.to_thread((self.folder / f"daemon{len(self.daemons)}.log").open, "wb")
         try:
             daemon = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "indexer", "run", "--config", str(self._file)),
+                *(sys.executable, "-m", "railwatch", "run", "--config", str(self._file)),
                 cwd=REPOSITORY,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from adapters.fake import FakeChain, address
+from railwatch_fake import FakeChain, address
 from tests.scenarios.stage import Placed, Stage
 
 

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.solana.simulator import SolanaSimulator
-from indexer.config import Config
-from indexer.store.database import Database
+from railwatch.config import Config
+from railwatch.store.database import Database
+from railwatch_solana.simulator import SolanaSimulator
 from tests.scenarios.stage import Placed, Stage
 
 RAIL = "local-solana"

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from adapters.fake import FakeChain, FakeSimulator, Rules, node_of, register
-from indexer.config import Config
-from indexer.daemon.supervisor import Reporter, Silent, serve
-from indexer.store.database import Database
+from railwatch.config import Config
+from railwatch.daemon.supervisor import Reporter, Silent, serve
+from railwatch.store.database import Database
+from railwatch_fake import FakeChain, FakeSimulator, Rules, node_of, register
 
 PATIENCE = 45.0
 """Seconds that a story waits for something before it says what it saw instead."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from indexer.config import Config
-from indexer.daemon import steadiness
-from indexer.rail import http
-from indexer.store.database import Database
+from railwatch.config import Config
+from railwatch.daemon import steadiness
+from railwatch.rail import http
+from railwatch.store.database import Database
 from tests.nodes.turns import WAYS, in_turn
 from tests.scenarios.balancer import AMOUNT, FAMILIES, KINDS, Balancer
 from tests.scenarios.stage import Placed, Stage

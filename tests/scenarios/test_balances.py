@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import FakeNode, Rules, node_of
-from indexer.daemon import reconciler
-from indexer.daemon.alarms import Alarms
-from indexer.rail import BlockRef
-from indexer.store.balances import BalanceStore, Reading, SecondReading
-from indexer.store.clock import ClockStore
-from indexer.store.database import Database
-from indexer.store.steps import Lease
+from railwatch.daemon import reconciler
+from railwatch.daemon.alarms import Alarms
+from railwatch.rail import BlockRef
+from railwatch.store.balances import BalanceStore, Reading, SecondReading
+from railwatch.store.clock import ClockStore
+from railwatch.store.database import Database
+from railwatch.store.steps import Lease
+from railwatch_fake import FakeNode, Rules, node_of
 from tests.scenarios.stage import Placed, Stage, chain_named
 from tests.scenarios.test_nodes import several
 

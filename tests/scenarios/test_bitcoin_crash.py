@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.scenarios.bitcoin_stage import BitcoinStage
 from tests.scenarios.cutter import Cutter
 from tests.scenarios.stage import Placed

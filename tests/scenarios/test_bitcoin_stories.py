@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.bitcoin.purse import KINDS
-from adapters.bitcoin.simulator import BitcoinSimulator
-from indexer.config import Config
-from indexer.store.database import Database
+from railwatch.config import Config
+from railwatch.store.database import Database
+from railwatch_bitcoin.purse import KINDS
+from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.scenarios.auditing import audited
 from tests.scenarios.bitcoin_stage import AMOUNT, RAIL, BitcoinStage
 

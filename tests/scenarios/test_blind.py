@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.fake import FakeChain, Rules, node_of
-from indexer.daemon import health
-from indexer.store.database import Database
+from railwatch.daemon import health
+from railwatch.store.database import Database
+from railwatch_fake import FakeChain, Rules, node_of
 from tests.scenarios.stage import Stage, chain_named
 
 FINALITY = Rules(finality=8, safe=4, mempool=False)

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from adapters.fake import Rules, node_of
-from indexer.daemon import supervisor
-from indexer.daemon.mempool_poller import MempoolPoller
-from indexer.store.database import Database
-from indexer.store.errors import StoreUnavailable
-from indexer.store.watches import CLOSE_BATCH, Closing
+from railwatch.daemon import supervisor
+from railwatch.daemon.mempool_poller import MempoolPoller
+from railwatch.store.database import Database
+from railwatch.store.errors import StoreUnavailable
+from railwatch.store.watches import CLOSE_BATCH, Closing
+from railwatch_fake import Rules, node_of
 from tests.deliver.shop import Shop, furnish
 from tests.scenarios.stage import Placed, Stage, chain_named
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import Rules
-from indexer.config import Config
-from indexer.daemon.supervisor import Silent, serve
-from indexer.store.database import Database
-from indexer.store.errors import Refused, StoreError
-from indexer.store.invoices import rename_rail
+from railwatch.config import Config
+from railwatch.daemon.supervisor import Silent, serve
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused, StoreError
+from railwatch.store.invoices import rename_rail
+from railwatch_fake import Rules
 from tests.scenarios.stage import Stage, chain_named
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import FakeChain, Rules, node_of
-from adapters.fake.chain import Output, Tx
-from indexer.store.books import load_books
-from indexer.store.database import Database
+from railwatch.store.books import load_books
+from railwatch.store.database import Database
+from railwatch_fake import FakeChain, Rules, node_of
+from railwatch_fake.chain import Output, Tx
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 

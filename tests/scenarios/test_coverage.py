@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from adapters.fake import Rules
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_fake import Rules
 from tests.scenarios.stage import Stage, chain_named
 
 

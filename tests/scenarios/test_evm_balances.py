@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.evm.simulator import EvmSimulator
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_evm.simulator import EvmSimulator
 from tests.evm.liar import Liar, refuse
 from tests.scenarios.evm_stage import EvmStage
 from tests.scenarios.stage import Placed

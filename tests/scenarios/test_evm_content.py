@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.config.loading import load_config
-from indexer.store.database import Database
+from railwatch.config.loading import load_config
+from railwatch.store.database import Database
 from tests.scenarios.auditing import audited
 from tests.scenarios.evm_stage import EvmStage, evm_stage
 from tests.scenarios.stage import Placed

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 from tests.scenarios.evm_stage import EvmStage, evm_stage
 
 pytestmark = pytest.mark.anvil

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import Rules, node_of
-from indexer.store.database import Database
-from indexer.store.errors import Refused
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused
+from railwatch_fake import Rules, node_of
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 

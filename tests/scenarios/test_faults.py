@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import FakeChain, FakeNode, Rules, node_of
-from indexer.daemon import steadiness
-from indexer.store.database import Database
+from railwatch.daemon import steadiness
+from railwatch.store.database import Database
+from railwatch_fake import FakeChain, FakeNode, Rules, node_of
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 Trouble = Callable[[FakeNode, bool], None]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from adapters.fake import Rules, node_of
-from adapters.fake.chain import Block
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_fake import Rules, node_of
+from railwatch_fake.chain import Block
 from tests.scenarios.stage import Placed, Stage, chain_named
 from tests.scenarios.test_invariants import poison
 from tests.scenarios.test_lease import becomes_holder, twin

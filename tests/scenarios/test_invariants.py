@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import Rules, node_of
-from indexer.daemon import runner
-from indexer.daemon.alarms import Alarms
-from indexer.store.clock import ClockStore
-from indexer.store.database import Database
-from indexer.store.watches import TAKE_IN, WatchStore
+from railwatch.daemon import runner
+from railwatch.daemon.alarms import Alarms
+from railwatch.store.clock import ClockStore
+from railwatch.store.database import Database
+from railwatch.store.watches import TAKE_IN, WatchStore
+from railwatch_fake import Rules, node_of
 from tests.scenarios.cutter import Cutter
 from tests.scenarios.stage import Placed, Stage, chain_named
 from tests.scenarios.test_lease import becomes_holder, twin

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import node_of
-from indexer.config import Config
-from indexer.daemon import runner
-from indexer.daemon.supervisor import Silent, serve
-from indexer.store.database import Database
-from indexer.store.errors import LeaseLost
-from indexer.store.lease import LeaseKeeper
-from indexer.store.rails import load_left, say_state
-from indexer.store.steps import Lease, Position, StepStore, Subject
+from railwatch.config import Config
+from railwatch.daemon import runner
+from railwatch.daemon.supervisor import Silent, serve
+from railwatch.store.database import Database
+from railwatch.store.errors import LeaseLost
+from railwatch.store.lease import LeaseKeeper
+from railwatch.store.rails import load_left, say_state
+from railwatch.store.steps import Lease, Position, StepStore, Subject
+from railwatch_fake import node_of
 from tests.scenarios import oracle
 from tests.scenarios.stage import Stage
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import Rules, decode, node_of
-from indexer.daemon import registrar
-from indexer.daemon.watchlist import RailWatches
-from indexer.rail import RailUnavailable
-from indexer.store.database import Database
+from railwatch.daemon import registrar
+from railwatch.daemon.watchlist import RailWatches
+from railwatch.rail import RailUnavailable
+from railwatch.store.database import Database
+from railwatch_fake import Rules, decode, node_of
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 

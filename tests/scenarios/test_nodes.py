@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from adapters.fake import FakeChain, FakeNode, Output, Rules, address, node_of
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_fake import FakeChain, FakeNode, Output, Rules, address, node_of
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 FINALITY = Rules(finality=8, safe=4, mempool=False)

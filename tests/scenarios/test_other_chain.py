@@ -2,13 +2,13 @@
 
 import pytest
 
-from adapters.fake import Rules
-from indexer.daemon.registry import open_rail
-from indexer.ops.chain_acceptance import Proposal, propose, render_proposal
-from indexer.store.database import Database
-from indexer.store.errors import Refused
-from indexer.store.invoices import accept_chain
-from indexer.store.watches import close_due
+from railwatch.daemon.registry import open_rail
+from railwatch.ops.chain_acceptance import Proposal, propose, render_proposal
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused
+from railwatch.store.invoices import accept_chain
+from railwatch.store.watches import close_due
+from railwatch_fake import Rules
 from tests.scenarios.stage import Stage, chain_named
 
 RULES = [Rules(finality=8, safe=4), Rules(horizon=10)]

@@ -13,11 +13,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from adapters.fake import Rules
-from indexer.store.database import Database
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.errors import StoreUnavailable
-from indexer.store.migrate import migrate
+from railwatch.store.database import Database
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.errors import StoreUnavailable
+from railwatch.store.migrate import migrate
+from railwatch_fake import Rules
 from tests.folders import database_folder
 from tests.scenarios import oracle
 from tests.scenarios.cutter import Cutter

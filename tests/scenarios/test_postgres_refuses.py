@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import node_of
-from indexer.cli.serving import Outside
-from indexer.daemon import steadiness
-from indexer.ops.metrics import Metrics
-from indexer.store.database import Database
+from railwatch.cli.serving import Outside
+from railwatch.daemon import steadiness
+from railwatch.ops.metrics import Metrics
+from railwatch.store.database import Database
+from railwatch_fake import node_of
 from tests.deliver.receiver import receiver
 from tests.deliver.shop import Shop, furnish, until, webhook
 from tests.scenarios import oracle

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from indexer.config import Config
-from indexer.store.database import Database
+from railwatch.config import Config
+from railwatch.store.database import Database
 from tests.nodes.bitcoin_node import Method, Refusal
 from tests.scenarios.balancer import Utxo
 from tests.scenarios.test_balancer import BalancedStage

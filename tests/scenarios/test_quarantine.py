@@ -7,11 +7,11 @@ from uuid import UUID
 
 import pytest
 
-from adapters.fake import Output
-from indexer.daemon import runner
-from indexer.store import quarantine
-from indexer.store.database import Database
-from indexer.store.watches import close_due
+from railwatch.daemon import runner
+from railwatch.store import quarantine
+from railwatch.store.database import Database
+from railwatch.store.watches import close_due
+from railwatch_fake import Output
 from tests.scenarios.cutter import Cutter
 from tests.scenarios.stage import Placed, Stage, chain_named
 

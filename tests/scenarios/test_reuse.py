@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from adapters.fake import FakeNode, Rules, node_of
-from indexer.daemon.nodeset import NodeSet, Reread
-from indexer.store.database import Database
-from indexer.store.errors import Refused
+from railwatch.daemon.nodeset import NodeSet, Reread
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused
+from railwatch_fake import FakeNode, Rules, node_of
 from tests.scenarios.stage import Placed, Stage, chain_named
 from tests.scenarios.test_nodes import several
 

@@ -1,7 +1,7 @@
 """Several destinations of one invoice at one address: a payment belongs to the destination that asks for its asset."""
 
-from adapters.fake import Rules
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_fake import Rules
 from tests.scenarios.stage import Stage, chain_named
 
 

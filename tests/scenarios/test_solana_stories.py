@@ -6,9 +6,9 @@ import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from adapters.solana.simulator import SolanaSimulator
-from indexer.store.database import Database
-from indexer.store.errors import Refused
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused
+from railwatch_solana.simulator import SolanaSimulator
 from tests.scenarios.auditing import audited
 from tests.scenarios.solana_stage import RAIL, SolanaStage, solana_stage
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from adapters.fake import Rules, node_of
-from indexer.daemon import node as node_module
-from indexer.daemon import nodeset, runner, steadiness
-from indexer.store.database import Database
-from indexer.store.rails import say_state
+from railwatch.daemon import node as node_module
+from railwatch.daemon import nodeset, runner, steadiness
+from railwatch.store.database import Database
+from railwatch.store.rails import say_state
+from railwatch_fake import Rules, node_of
 from tests.scenarios.stage import Stage, chain_named
 
 ALLOWED = 1.0

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from adapters.bitcoin.address import script_address
-from adapters.bitcoin.params import (
+from railwatch.config import Config
+from railwatch.store.database import Database
+from railwatch_bitcoin.address import script_address
+from railwatch_bitcoin.params import (
     BITCOIN,
     BITCOIN_CASH,
     BITCOIN_CASH_CHIPNET,
@@ -19,8 +21,6 @@ from adapters.bitcoin.params import (
     NAMECOIN,
     Chain,
 )
-from indexer.config import Config
-from indexer.store.database import Database
 from tests.bitcoin.build import p2pkh
 from tests.nodes.utxo_chain import Client, UtxoChain, client_node
 from tests.scenarios.stage import Placed, Stage

@@ -11,55 +11,56 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 EVERYTHING = {"Exception", "BaseException", "CancelledError", "BaseExceptionGroup", "ExceptionGroup"}
 LOGGED = {
-    "indexer/daemon/isolation.py:by_halves": (
+    "indexer/railwatch/daemon/isolation.py:by_halves": (
         "of several things that fail together each half is tried, and the one at fault is told by its caller"
     ),
-    "indexer/daemon/node.py:Node._guarded": (
+    "indexer/railwatch/daemon/node.py:Node._guarded": (
         "what a node's answer makes an adapter raise is that node's fault; its rail's metrics and reason show it"
     ),
-    "indexer/daemon/nodeset.py:NodeSet.parse_address": "one address that breaks the parser is refused by name",
-    "indexer/daemon/readmission.py:Readmission._retry": (
+    "indexer/railwatch/daemon/nodeset.py:NodeSet.parse_address": "one address that breaks the parser is "
+    "refused by name",
+    "indexer/railwatch/daemon/readmission.py:Readmission._retry": (
         "an invoice stays in quarantine, which is counted, and its row says why"
     ),
-    "indexer/daemon/recorder.py:Recorder._commit": (
+    "indexer/railwatch/daemon/recorder.py:Recorder._commit": (
         "the step is done again with each invoice apart; what fails then is raised, or goes into quarantine"
     ),
-    "indexer/daemon/registrar.py:Registrar._payable": (
+    "indexer/railwatch/daemon/registrar.py:Registrar._payable": (
         "one destination is set aside; its row says why, and it is tried again"
     ),
-    "indexer/daemon/registrar.py:Registrar._readable": "the same",
-    "indexer/daemon/rescan.py:Rescanner.turn": "one rescan fails by name; its row says why",
-    "indexer/daemon/runner.py:RailRunner.run": (
+    "indexer/railwatch/daemon/registrar.py:Registrar._readable": "the same",
+    "indexer/railwatch/daemon/rescan.py:Rescanner.turn": "one rescan fails by name; its row says why",
+    "indexer/railwatch/daemon/runner.py:RailRunner.run": (
         "the rail starts again, later each time, and halts if that does not help; counted as a task's failure"
     ),
-    "indexer/deliver/worker.py:EndpointWorker._attempt": (
+    "indexer/railwatch/deliver/worker.py:EndpointWorker._attempt": (
         "the attempt has failed, is counted as one, and is made again"
     ),
-    "indexer/ops/listener.py:Listening._respond": (
+    "indexer/railwatch/ops/listener.py:Listening._respond": (
         "a page that cannot be made is a 500; counted, and logged once a minute"
     ),
-    "indexer/supervision.py:_ends_in_order": "a task starts again; counted by its name",
-    "adapters/solana/devnode/rpc.py:answered": "a development node: one odd request ends no other",
+    "indexer/railwatch/supervision.py:_ends_in_order": "a task starts again; counted by its name",
+    "adapters/railwatch_solana/devnode/rpc.py:answered": "a development node: one odd request ends no other",
 }
 """Places that log the trace, and what becomes of the failure. A place that ends by raising it again needs no words."""
 ELSEWHERE = {
-    "indexer/rail/boundary.py:only_rail_errors.bounded": (
+    "indexer/railwatch/rail/boundary.py:only_rail_errors.bounded": (
         "raised as AdapterDefect with its cause, which `Node._guarded` logs"
     ),
-    "indexer/ops/audit.py:Auditor._read_span": (
+    "indexer/railwatch/ops/audit.py:Auditor._read_span": (
         "raised with its cause as what `railwatch audit` could not tell, by node and kind"
     ),
-    "indexer/daemon/registry.py:load_adapter": (
+    "indexer/railwatch/daemon/registry.py:load_adapter": (
         "raised with its cause: a package of somebody else's that cannot be imported"
     ),
-    "indexer/daemon/registry.py:open_node": (
+    "indexer/railwatch/daemon/registry.py:open_node": (
         "raised with its cause: a package of somebody else's that fails at its table"
     ),
-    "indexer/cli/exits.py:Railwatch.invoke": "a command ends with the trace on stderr",
-    "indexer/replay/virtual_time.py:VirtualLoop.run_in_executor": "handed to whoever waits for the future",
-    "indexer/conformance/failures.py:Failing.__await__": "handed on to the coroutine that is driven",
-    "indexer/daemon/supervisor.py:run_daemon": "the daemon's own work, which has ended by our cancelling it",
-    "adapters/solana/devnode/guard.py:contained": "raised again, a panic of the library's as Panicked",
+    "indexer/railwatch/cli/exits.py:Railwatch.invoke": "a command ends with the trace on stderr",
+    "indexer/railwatch/replay/virtual_time.py:VirtualLoop.run_in_executor": "handed to whoever waits for the future",
+    "indexer/railwatch/conformance/failures.py:Failing.__await__": "handed on to the coroutine that is driven",
+    "indexer/railwatch/daemon/supervisor.py:run_daemon": "the daemon's own work, which has ended by our cancelling it",
+    "adapters/railwatch_solana/devnode/guard.py:contained": "raised again, a panic of the library's as Panicked",
 }
 """Places that log nothing, and where the failure goes."""
 
@@ -131,7 +132,7 @@ def test_every_place_that_catches_everything_says_what_becomes_of_it() -> None:
 
 
 def test_no_cancellation_is_suppressed_but_of_a_task_that_has_ended() -> None:
-    """A task that is cancelled and waited for is ended by `indexer.cancellation.end`, which lets our own go on."""
+    """A task that is cancelled and waited for is ended by `railwatch.cancellation.end`, which lets our own go on."""
     found = {
         f"{path.relative_to(ROOT)}:{number}"
         for root in ("indexer", "adapters")
@@ -139,4 +140,4 @@ def test_no_cancellation_is_suppressed_but_of_a_task_that_has_ended() -> None:
         for number, line in enumerate(path.read_text().splitlines())
         if "suppress(" in line and "CancelledError" in line
     }
-    assert {each.partition(":")[0] for each in found} == {"indexer/daemon/supervisor.py"}
+    assert {each.partition(":")[0] for each in found} == {"indexer/railwatch/daemon/supervisor.py"}

@@ -18,10 +18,10 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from indexer.cli import main
-from indexer.cli.exits import Exit
-from indexer.rail.printable import is_visible
-from indexer.store.database import Database
+from railwatch.cli import main
+from railwatch.cli.exits import Exit
+from railwatch.rail.printable import is_visible
+from railwatch.store.database import Database
 from tests.scenarios.stage import Stage, chain_named
 
 NASTY = (

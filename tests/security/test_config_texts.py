@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from adapters.fake import register
-from indexer.cli.exits import LONGEST_TOLD
-from indexer.cli.lookup import rail_config
-from indexer.config import Config, ConfigError, Problem, load_config
-from indexer.daemon.registry import open_rail
-from indexer.daemon.supervisor import mirror_rails
-from indexer.ops.metrics import Metrics
-from indexer.ops.status import render_status
-from indexer.rail.printable import LONGEST, is_visible, printable
-from indexer.store.database import Database
-from indexer.store.errors import StoreError
-from indexer.store.reads import read_status
+from railwatch.cli.exits import LONGEST_TOLD
+from railwatch.cli.lookup import rail_config
+from railwatch.config import Config, ConfigError, Problem, load_config
+from railwatch.daemon.registry import open_rail
+from railwatch.daemon.supervisor import mirror_rails
+from railwatch.ops.metrics import Metrics
+from railwatch.ops.status import render_status
+from railwatch.rail.printable import LONGEST, is_visible, printable
+from railwatch.store.database import Database
+from railwatch.store.errors import StoreError
+from railwatch.store.reads import read_status
+from railwatch_fake import register
 from tests.scenarios.stage import chain_named
 
 TEXTS = (

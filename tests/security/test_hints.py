@@ -15,12 +15,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from indexer.ops.check_database import check_database
-from indexer.store import listen
-from indexer.store.database import Database
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.listen import Listener
-from indexer.store.migrate import migrate
+from railwatch.ops.check_database import check_database
+from railwatch.store import listen
+from railwatch.store.database import Database
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.listen import Listener
+from railwatch.store.migrate import migrate
 from tests.folders import database_folder
 from tests.scenarios.stage import Stage, chain_named
 

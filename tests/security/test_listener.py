@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from indexer.ops import listener
-from indexer.ops.http import Page
-from indexer.ops.listener import CONNECTIONS_MOST, HEAD_MOST, Listening, open_sockets
+from railwatch.ops import listener
+from railwatch.ops.http import Page
+from railwatch.ops.listener import CONNECTIONS_MOST, HEAD_MOST, Listening, open_sockets
 
 SERVER = """
 import asyncio, resource, sys
 from types import SimpleNamespace
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[2])))
-from indexer.ops.http import serve
-from indexer.ops.logs import configure_logging
-from indexer.ops.metrics import Metrics
+from railwatch.ops.http import serve
+from railwatch.ops.logs import configure_logging
+from railwatch.ops.metrics import Metrics
 configure_logging("json")
 async def main():
     ready = asyncio.Event()
@@ -80,7 +80,7 @@ def start(port: int, tmp_path: Path) -> Iterator[object]:
                 [sys.executable, "-c", SERVER, str(port), str(limit), str(held)],
                 stdout=subprocess.PIPE,
                 stderr=stack.enter_context(log.open("wb")),
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "indexer")},
             )
             stack.callback(process.wait, 10)
             stack.callback(process.send_signal, signal.SIGKILL)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.daemon.isolation import ASIDE_MOST, Aside
+from railwatch.daemon.isolation import ASIDE_MOST, Aside
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/security.md").read_text()
@@ -23,35 +23,35 @@ COLLECTIONS = frozenset(
         *("Queue", "PriorityQueue", "LifoQueue", "WeakKeyDictionary", "WeakValueDictionary", "WeakSet"),
     }
 )
-ELSEWHERE = ("cli", "config", "conformance", "core", "demo", "replay", "devnode", "fake")
+ELSEWHERE = ("cli", "config", "conformance", "core", "demo", "replay", "devnode", "railwatch_fake")
 """Packages whose objects end with a command, a step or a test."""
 DEVELOPMENT = ("simulator", "demo", "purse")
 SOON = {
-    "indexer.daemon.reconciler.Standing._known": "one look at some balances",
-    "indexer.daemon.watchlist.FewWatches.spends": "one look-back",
-    "indexer.ops.check_database.Stored.rails": "one `railwatch check`",
-    "indexer.ops.check_database.Stored.left": "one `railwatch check`",
-    "indexer.ops.check_database.Stored.wanted": "one `railwatch check`",
-    "indexer.rail.tables.HttpOptions.headers": "the configuration of one node",
-    "indexer.rail.types.RailSettings.options": "the configuration of one rail",
-    "indexer.rail.types.Transfer.evidence": "one transfer of an answer",
-    "indexer.store.mirror.RailMirror.min_amounts": "the configuration of one rail",
-    "indexer.store.scratch.ScratchDatabase._settings": "the settings of one connection",
+    "railwatch.daemon.reconciler.Standing._known": "one look at some balances",
+    "railwatch.daemon.watchlist.FewWatches.spends": "one look-back",
+    "railwatch.ops.check_database.Stored.rails": "one `railwatch check`",
+    "railwatch.ops.check_database.Stored.left": "one `railwatch check`",
+    "railwatch.ops.check_database.Stored.wanted": "one `railwatch check`",
+    "railwatch.rail.tables.HttpOptions.headers": "the configuration of one node",
+    "railwatch.rail.types.RailSettings.options": "the configuration of one rail",
+    "railwatch.rail.types.Transfer.evidence": "one transfer of an answer",
+    "railwatch.store.mirror.RailMirror.min_amounts": "the configuration of one rail",
+    "railwatch.store.scratch.ScratchDatabase._settings": "the settings of one connection",
     **{
-        f"indexer.store.steps.Touched.{name}": "one step"
+        f"railwatch.store.steps.Touched.{name}": "one step"
         for name in ("due", "detections", "orphaned", "rivals", "candidates", "known")
     },
     **{
-        f"adapters.bitcoin.block.Block.{name}": "one block"
+        f"railwatch_bitcoin.block.Block.{name}": "one block"
         for name in ("coins", "_scripts", "_extents", "_first_coins", "_first_scripts", "_places")
     },
-    "adapters.bitcoin.peers.Peer.servicesnames": "one answer",
-    "adapters.bitcoin.publisher.Heard.changes": "some messages that were there at once",
-    "adapters.evm.chains.KnownChain.landmarks": "a table of the code",
-    "adapters.evm.fold.Folded.pieces": "one answer",
-    "adapters.evm.traces.Failed._root": "one transaction's trace",
-    "adapters.evm.traces.Names._root": "one transaction's trace",
-    "adapters.solana.decode._Holding.each": "one transaction",
+    "railwatch_bitcoin.peers.Peer.servicesnames": "one answer",
+    "railwatch_bitcoin.publisher.Heard.changes": "some messages that were there at once",
+    "railwatch_evm.chains.KnownChain.landmarks": "a table of the code",
+    "railwatch_evm.fold.Folded.pieces": "one answer",
+    "railwatch_evm.traces.Failed._root": "one transaction's trace",
+    "railwatch_evm.traces.Names._root": "one transaction's trace",
+    "railwatch_solana.decode._Holding.each": "one transaction",
 }
 """Collections that are attributes, and what they end with."""
 
@@ -105,7 +105,7 @@ def found() -> set[str]:
     names = set()
     for root in ("indexer", "adapters"):
         for path in sorted((ROOT / root).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
+            parts = path.relative_to(ROOT / root).with_suffix("").parts
             if set(parts) & set(ELSEWHERE) or parts[-1] in DEVELOPMENT:
                 continue
             names |= {f"{'.'.join(parts)}.{name}" for name in held(path) if not is_constant(path, name)}
@@ -123,7 +123,7 @@ def is_constant(path: Path, name: str) -> bool:
 
 def test_every_collection_that_lasts_is_in_the_table_with_its_bound() -> None:
     table = PAGE.partition("\n## What the process keeps in memory\n")[2].partition("\n## ")[0]
-    explained = set(re.findall(r"`((?:indexer|adapters)\.[\w.]+)`", table))
+    explained = set(re.findall(r"`(railwatch(?:_[a-z]+)?\.[\w.]+)`", table))
     assert not explained & SOON.keys()
     assert found() - SOON.keys() == explained, "say in docs/security.md what bounds it, or in SOON what it ends with"
     assert SOON.keys() <= found(), "it is not there any more"
@@ -141,7 +141,7 @@ def test_what_is_set_aside_is_not_remembered_without_end() -> None:
 
 HOLDING = """
 
-from indexer.allocator import give_large_blocks_back
+from railwatch.allocator import give_large_blocks_back
 from tests.fuzz.nodes.monitor import resident_mib
 import sys
 if sys.argv[1] == "told" and not give_large_blocks_back():

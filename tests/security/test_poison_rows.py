@@ -9,7 +9,7 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
-from indexer.store.database import Database
+from railwatch.store.database import Database
 from tests.scenarios.stage import Stage, chain_named
 
 COLUMNS = """

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from indexer.cli import main
-from indexer.cli.exits import told
-from indexer.config import load_config
-from indexer.config.units import url_secrets
-from indexer.dsn import dsn_secrets, read_dsn
-from indexer.ops.http import Pages
-from indexer.ops.metrics import Metrics
-from indexer.reasons import describe, one_line
-from indexer.redaction import HIDDEN, hidden, hide
-from indexer.store.database import Database, place_of, translated
-from indexer.store.errors import StoreUnavailable
+from railwatch.cli import main
+from railwatch.cli.exits import told
+from railwatch.config import load_config
+from railwatch.config.units import url_secrets
+from railwatch.dsn import dsn_secrets, read_dsn
+from railwatch.ops.http import Pages
+from railwatch.ops.metrics import Metrics
+from railwatch.reasons import describe, one_line
+from railwatch.redaction import HIDDEN, hidden, hide
+from railwatch.store.database import Database, place_of, translated
+from railwatch.store.errors import StoreUnavailable
 
 SECRET = "S3CRET+pw"
 ENCODED = "S3CRET%2Bpw"
@@ -155,7 +155,7 @@ def test_a_defects_traceback_hides_it(tmp_path: Path, monkeypatch: pytest.Monkey
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError(f"defect with {SECRET} \x1b[2J")
 
-    monkeypatch.setattr(sys.modules["indexer.cli.status"], "open_database", broken)
+    monkeypatch.setattr(sys.modules["railwatch.cli.status"], "open_database", broken)
     result = CliRunner().invoke(main, ["status", "--config", str(configuration(tmp_path, next(iter(DSNS))))])
     assert result.exit_code == 1
     assert "Traceback" in result.output
@@ -188,7 +188,7 @@ def test_a_file_with_a_secret_that_others_can_read_is_told(tmp_path: Path) -> No
 
 
 def test_roots_file_that_our_group_may_read_is_as_it_should_be(tmp_path: Path) -> None:
-    from indexer.config import exposure
+    from railwatch.config import exposure
 
     (tmp_path / "secret").write_text("x")
     (tmp_path / "secret").chmod(0o640)

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.fake import Rules
-from indexer import supervision
-from indexer.daemon import runner
-from indexer.daemon.supervisor import Silent
-from indexer.store.database import Database
+from railwatch import supervision
+from railwatch.daemon import runner
+from railwatch.daemon.supervisor import Silent
+from railwatch.store.database import Database
+from railwatch_fake import Rules
 from tests.deliver.receiver import receiver
 from tests.deliver.shop import Shop, furnish, until, webhook
 from tests.scenarios.stage import Stage, chain_named
 
-INDEXER = Path(__file__).parents[2] / "indexer"
+INDEXER = Path(__file__).parents[2] / "indexer/railwatch"
 
 STARTED = {
     "cli/deliver.py _serve": "both end the command: the work, and pages that cannot listen at the start",

@@ -18,23 +18,23 @@ import pytest
 import structlog
 from rich.console import Console
 
-from indexer.cli.evidence import feed_line
-from indexer.cli.exits import told
-from indexer.cli.output import complain, emit, emit_line, say, show
-from indexer.config import ConfigError, Problem
-from indexer.ops.explain import render_dossier, render_invoice
-from indexer.ops.http import Pages
-from indexer.ops.lists import render_exceptions, render_invoices, render_rescans
-from indexer.ops.logs import configure_logging
-from indexer.ops.metrics import Metrics
-from indexer.ops.status import render_status
-from indexer.ops.webhooks import render_dead, render_endpoints
-from indexer.rail.printable import escaped_json, is_visible, printable
-from indexer.reasons import describe, one_line
-from indexer.store.database import Database
-from indexer.store.errors import Refused, StoreUnavailable
-from indexer.store.reads import read_dossier, read_status
-from indexer.terminal import Escaped, make_console
+from railwatch.cli.evidence import feed_line
+from railwatch.cli.exits import told
+from railwatch.cli.output import complain, emit, emit_line, say, show
+from railwatch.config import ConfigError, Problem
+from railwatch.ops.explain import render_dossier, render_invoice
+from railwatch.ops.http import Pages
+from railwatch.ops.lists import render_exceptions, render_invoices, render_rescans
+from railwatch.ops.logs import configure_logging
+from railwatch.ops.metrics import Metrics
+from railwatch.ops.status import render_status
+from railwatch.ops.webhooks import render_dead, render_endpoints
+from railwatch.rail.printable import escaped_json, is_visible, printable
+from railwatch.reasons import describe, one_line
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused, StoreUnavailable
+from railwatch.store.reads import read_dossier, read_status
+from railwatch.terminal import Escaped, make_console
 from tests.scenarios.stage import Stage, chain_named
 
 ROOT = Path(__file__).parents[2]
@@ -261,7 +261,7 @@ def _calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 def test_there_is_one_way_to_a_terminal() -> None:
     """One console, whose markup is off; no `print`; `click.echo` in one file; no markup is ever parsed."""
-    for path in sorted((ROOT / "indexer").rglob("*.py")):
+    for path in sorted((ROOT / "indexer/railwatch").rglob("*.py")):
         for name, call in _calls(ast.parse(path.read_text())):
             where = f"{path.relative_to(ROOT)}:{call.lineno}"
             assert name != "print", where

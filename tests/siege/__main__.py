@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from indexer.daemon.supervisor import tune_process
+from railwatch.daemon.supervisor import tune_process
 from tests.fuzz.nodes.monitor import resident_mib
 from tests.siege.attackers import Attackers
 from tests.siege.grounds import Grounds, grounds

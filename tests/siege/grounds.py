@@ -16,13 +16,13 @@ from typing import Any
 import aiohttp
 import asyncpg
 
-from adapters.evm.simulator import EvmSimulator
-from adapters.fake import FakeChain, FakeSimulator, Rules, node_of, register
-from adapters.solana.simulator import SolanaSimulator
-from indexer.config import Config
-from indexer.daemon.supervisor import Silent, serve
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import migrate
+from railwatch.config import Config
+from railwatch.daemon.supervisor import Silent, serve
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.migrate import migrate
+from railwatch_evm.simulator import EvmSimulator
+from railwatch_fake import FakeChain, FakeSimulator, Rules, node_of, register
+from railwatch_solana.simulator import SolanaSimulator
 from tests.fuzz.nodes.run import hostile_nodes
 
 FAKE, EVM, SOLANA = "siege-fake", "local-evm", "local-solana"

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 from solders.keypair import Keypair
 
-from adapters.solana.address import key_of
-from adapters.solana.decode import Lens, block_transfers
-from adapters.solana.wire import Block, block_ref
-from indexer.conformance import WatchSet
-from indexer.rail import AssetId, ChainId, Transfer
+from railwatch.conformance import WatchSet
+from railwatch.rail import AssetId, ChainId, Transfer
+from railwatch_solana.address import key_of
+from railwatch_solana.decode import Lens, block_transfers
+from railwatch_solana.wire import Block, block_ref
 
 CHAIN = ChainId("solana:story")
 NATIVE = AssetId(f"{CHAIN}/slip44:501")

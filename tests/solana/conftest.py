@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from adapters.solana import open_node
-from adapters.solana.simulator import SolanaSimulator
-from indexer.conformance import WatchSet
-from indexer.rail import BlockRef, RailAdapter, Span, Transfer
+from railwatch.conformance import WatchSet
+from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
+from railwatch_solana import open_node
+from railwatch_solana.simulator import SolanaSimulator
 from tests.solana.liar import Liar
 
 

@@ -3,8 +3,8 @@
 import pytest
 from solders.keypair import Keypair
 
-from adapters.solana.address import parse_address, text_of
-from indexer.rail import BadAddress
+from railwatch.rail import BadAddress
+from railwatch_solana.address import parse_address, text_of
 
 
 @pytest.mark.parametrize(

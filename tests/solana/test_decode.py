@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from indexer.rail import RailFault, RailUnavailable
+from railwatch.rail import RailFault, RailUnavailable
 from tests.solana.blocks import (
     MINT,
     NATIVE,

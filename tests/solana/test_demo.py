@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from adapters.solana.demo import SolanaDemo
+from railwatch_solana.demo import SolanaDemo
 from tests.folders import database_folder
 
 pytestmark = pytest.mark.solana
@@ -21,7 +21,7 @@ def test_every_story_is_as_expected() -> None:
         # For root, Postgres runs as another user, who has to get through.
         os.chmod(folder, 0o711)
         done = subprocess.run(
-            [sys.executable, "-m", "indexer", "demo", "--rail", "solana", "--json"],
+            [sys.executable, "-m", "railwatch", "demo", "--rail", "solana", "--json"],
             env={**os.environ, "TMPDIR": folder},
             capture_output=True,
             text=True,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from indexer.rail import BlockGone, RailFault, RailUnavailable, RefusesPayments, Span
+from railwatch.rail import BlockGone, RailFault, RailUnavailable, RefusesPayments, Span
 from tests.solana.conftest import Chain
 from tests.solana.liar import Liar, answer, change, refuse
 

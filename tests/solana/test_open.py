@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from adapters.solana import open_node
-from indexer.rail import AssetSpec, BadAddress, ChainId, RailSettings, RailUnavailable
+from railwatch.rail import AssetSpec, BadAddress, ChainId, RailSettings, RailUnavailable
+from railwatch_solana import open_node
 
 MAINNET = ChainId("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp")
 USDC = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
@@ -87,7 +87,7 @@ async def test_before_it_is_entered_it_is_pure() -> None:
 def test_loading_the_rail_is_cheap() -> None:
     """Nobody pays for an HTTP client, or for a virtual machine, who only lists rails or parses an address."""
     code = (
-        "import sys, adapters.solana as solana, indexer.rail as rail\n"
+        "import sys, railwatch_solana as solana, railwatch.rail as rail\n"
         f"node = solana.open_node(rail.RailSettings('sol', {MAINNET!r}), {HTTP!r})\n"
         "node.parse_address('1' * 32)\n"
         "heavy = {'solana', 'spl', 'aiohttp', 'websockets'} & set(sys.modules)\n"

@@ -9,9 +9,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from adapters.solana import open_node
-from adapters.solana.simulator import SolanaSimulator
-from indexer.rail import RailAdapter, RailUnavailable
+from railwatch.rail import RailAdapter, RailUnavailable
+from railwatch_solana import open_node
+from railwatch_solana.simulator import SolanaSimulator
 from tests.solana.conftest import Chain
 
 pytestmark = pytest.mark.solana

@@ -2,8 +2,8 @@
 
 import pytest
 
-from adapters.solana.simulator import SOL, SolanaSimulator
-from indexer.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
+from railwatch.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
+from railwatch_solana.simulator import SOL, SolanaSimulator
 from tests.solana.conftest import Chain
 from tests.solana.liar import Liar, answer, change, refuse
 

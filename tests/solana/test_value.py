@@ -4,9 +4,9 @@ import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from adapters.solana.simulator import SOL, WRAPPED
-from adapters.solana.wallet import Wallet
-from indexer.rail import Transfer
+from railwatch.rail import Transfer
+from railwatch_solana.simulator import SOL, WRAPPED
+from railwatch_solana.wallet import Wallet
 from tests.solana.conftest import Chain
 
 pytestmark = pytest.mark.solana

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from adapters.fake import Rules
-from indexer.store.database import Database
+from railwatch.store.database import Database
+from railwatch_fake import Rules
 from tests.scenarios.stage import Stage, chain_named
 
 

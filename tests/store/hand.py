@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from indexer.store.errors import Refused
+from railwatch.store.errors import Refused
 from tests.scenarios.stage import Placed, Stage
 
 

@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import pytest
 
-from indexer.core.states import INVOICE_MOVES, InvoiceState
-from indexer.store.database import Database
-from indexer.store.errors import Refused
+from railwatch.core.states import INVOICE_MOVES, InvoiceState
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused
 from tests.scenarios.stage import Placed, Stage
 from tests.store.hand import code_of, hold, last_line, paid, refund, release
 

@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from indexer.core.model import Coverage
-from indexer.core.payment import assess
-from indexer.core.states import DetectionState, InvoiceState
-from indexer.store.books import load_books
+from railwatch.core.model import Coverage
+from railwatch.core.payment import assess
+from railwatch.core.states import DetectionState, InvoiceState
+from railwatch.store.books import load_books
 from tests.scenarios.stage import Stage
 
 

@@ -12,15 +12,15 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from adapters.fake import Rules
-from adapters.fake.adapter import traits_of
-from indexer.core.policy import Policy
-from indexer.core.states import ENDED, INVOICE_MOVES, InvoiceState
-from indexer.rail import AssetSpec, ChainId
-from indexer.store.database import Database
-from indexer.store.errors import Refused
-from indexer.store.invoices import create_invoice
-from indexer.store.mirror import PolicyRow, RailMirror, mirror
+from railwatch.core.policy import Policy
+from railwatch.core.states import ENDED, INVOICE_MOVES, InvoiceState
+from railwatch.rail import AssetSpec, ChainId
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused
+from railwatch.store.invoices import create_invoice
+from railwatch.store.mirror import PolicyRow, RailMirror, mirror
+from railwatch_fake import Rules
+from railwatch_fake.adapter import traits_of
 
 PLAIN, FINAL = traits_of(Rules()), traits_of(Rules(finality=8))
 ASSETS = (AssetSpec("COIN", None, 8), AssetSpec("GOLD", "gold", 6))

@@ -5,8 +5,8 @@ import gc
 
 import pytest
 
-from indexer.store.database import Database
-from indexer.store.errors import StoreUnavailable
+from railwatch.store.database import Database
+from railwatch.store.errors import StoreUnavailable
 
 
 @pytest.mark.parametrize("cancelled", [True, False])

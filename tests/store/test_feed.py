@@ -8,9 +8,9 @@ from typing import Any
 
 import asyncpg
 
-from adapters.fake import Rules
-from indexer.store.database import Database
-from indexer.store.reads import read_feed
+from railwatch.store.database import Database
+from railwatch.store.reads import read_feed
+from railwatch_fake import Rules
 from tests.scenarios.stage import PATIENCE, Placed, Stage, chain_named
 
 RAILS, ROUNDS = 3, 4

@@ -9,11 +9,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from indexer.store.database import Database
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.errors import Refused
-from indexer.store.feed import note_generation, renew_feed
-from indexer.store.migrate import migrate
+from railwatch.store.database import Database
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.errors import Refused
+from railwatch.store.feed import note_generation, renew_feed
+from railwatch.store.migrate import migrate
 from tests.deliver.shop import Shop, copied, furnish
 from tests.folders import database_folder
 

@@ -15,10 +15,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from indexer.store.database import SESSION, Database, prepare_connection
-from indexer.store.queries import _all, query
-from indexer.store.steps import FIRST
-from indexer.store.watches import Closing, WatchStore
+from railwatch.store.database import SESSION, Database, prepare_connection
+from railwatch.store.queries import _all, query
+from railwatch.store.steps import FIRST
+from railwatch.store.watches import Closing, WatchStore
 from tests.deliver.shop import furnish
 
 MANY, FEWER = 200_000, 20_000

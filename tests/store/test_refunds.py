@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from indexer.core.states import INVOICE_MOVES, InvoiceState
-from indexer.store.errors import Refused
+from railwatch.core.states import INVOICE_MOVES, InvoiceState
+from railwatch.store.errors import Refused
 from tests.scenarios.stage import Stage
 from tests.store.hand import code_of, hold, last_line, paid, refund
 

@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from adapters.fake import Rules, node_of
-from indexer.store.database import Database
-from indexer.store.errors import Refused
-from indexer.store.migrate import migrate
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused
+from railwatch.store.migrate import migrate
+from railwatch_fake import Rules, node_of
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 ROLES = ("daemon", "reader", "service")

@@ -11,16 +11,16 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from adapters.fake import Rules, address
-from indexer.daemon.recorder import Recorder, Taken
-from indexer.daemon.watchlist import FewWatches
-from indexer.rail import AssetId, BlockRef, Scanned, Span
-from indexer.store.database import Database
-from indexer.store.errors import BranchChanged, LeaseLost
-from indexer.store.lease import LeaseKeeper
-from indexer.store.rails import load_left
-from indexer.store.steps import Position, StepStore, Subject
-from indexer.store.watches import WatchStore
+from railwatch.daemon.recorder import Recorder, Taken
+from railwatch.daemon.watchlist import FewWatches
+from railwatch.rail import AssetId, BlockRef, Scanned, Span
+from railwatch.store.database import Database
+from railwatch.store.errors import BranchChanged, LeaseLost
+from railwatch.store.lease import LeaseKeeper
+from railwatch.store.rails import load_left
+from railwatch.store.steps import Position, StepStore, Subject
+from railwatch.store.watches import WatchStore
+from railwatch_fake import Rules, address
 from tests.scenarios.stage import Stage, chain_named
 
 

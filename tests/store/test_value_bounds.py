@@ -10,11 +10,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from indexer.store.database import Database
-from indexer.store.errors import Refused, SchemaMismatch
-from indexer.store.migrate import known_migrations, migrate
-from indexer.store.mirror import mirror
-from indexer.store.watches import WatchStore
+from railwatch.store.database import Database
+from railwatch.store.errors import Refused, SchemaMismatch
+from railwatch.store.migrate import known_migrations, migrate
+from railwatch.store.mirror import mirror
+from railwatch.store.watches import WatchStore
 from tests.deliver.receiver import receiver
 from tests.deliver.shop import Shop, until, webhook
 from tests.store.test_contract import RAILS, order, refusal, way

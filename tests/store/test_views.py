@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
-from adapters.fake import Rules
-from indexer.core.states import InvoiceState
-from indexer.store.database import Database
+from railwatch.core.states import InvoiceState
+from railwatch.store.database import Database
+from railwatch_fake import Rules
 from tests.scenarios.stage import Placed, Stage, chain_named
 
 CUSTOMER = {

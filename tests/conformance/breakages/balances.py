@@ -1,6 +1,6 @@
 """Wrong about what an address holds."""
 
-from adapters.fake import Rules
+from railwatch_fake import Rules
 from tests.conformance.breakages.base import Broken, caught_by
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from adapters.fake import FakeAdapter, FakeSimulator, Rules
+from railwatch_fake import FakeAdapter, FakeSimulator, Rules
 
 BREAKAGES = []
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from adapters.fake import Rules
-from indexer.rail import Heads
+from railwatch.rail import Heads
+from railwatch_fake import Rules
 from tests.conformance.breakages.base import Broken, BrokenSimulator, caught_by
 
 

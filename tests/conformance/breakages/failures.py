@@ -2,7 +2,7 @@
 
 import asyncio
 
-from indexer.rail import RailUnavailable
+from railwatch.rail import RailUnavailable
 from tests.conformance.breakages.base import Broken, caught_by
 
 

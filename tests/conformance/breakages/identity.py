@@ -3,8 +3,8 @@
 from dataclasses import replace
 from hashlib import sha256
 
-from adapters.fake import Rules
-from indexer.rail import Address, ChainId, RailUnavailable
+from railwatch.rail import Address, ChainId, RailUnavailable
+from railwatch_fake import Rules
 from tests.conformance.breakages.base import Broken, caught_by
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from adapters.fake import Rules
-from adapters.fake.decode import transfers
-from indexer.rail import NOBODY, Transfer
+from railwatch.rail import NOBODY, Transfer
+from railwatch_fake import Rules
+from railwatch_fake.decode import transfers
 from tests.conformance.breakages.base import Broken, caught_by
 
 

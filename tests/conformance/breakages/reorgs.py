@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from indexer.rail import BlockGone, Scanned, Transfer
+from railwatch.rail import BlockGone, Scanned, Transfer
 from tests.conformance.breakages.base import Broken, caught_by
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from adapters.fake.decode import transfers
-from indexer.rail import Scanned
+from railwatch.rail import Scanned
+from railwatch_fake.decode import transfers
 from tests.conformance.breakages.base import Broken, caught_by
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from adapters.fake.decode import asset_id
-from indexer.conformance.transfers import EVIDENCE_MAX
+from railwatch.conformance.transfers import EVIDENCE_MAX
+from railwatch_fake.decode import asset_id
 from tests.conformance.breakages.base import Broken, Everybody, caught_by
 
 

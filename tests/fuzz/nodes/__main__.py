@@ -7,7 +7,7 @@ import asyncio
 import random
 import sys
 
-from indexer.daemon.supervisor import tune_process
+from railwatch.daemon.supervisor import tune_process
 from tests.fuzz.nodes.chains import KINDS, chain_of
 from tests.fuzz.nodes.run import Report, fuzz
 

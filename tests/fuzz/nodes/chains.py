@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from adapters.bitcoin.simulator import BitcoinSimulator
-from adapters.evm.simulator import EvmSimulator
-from adapters.solana.simulator import SolanaSimulator
-from indexer.conformance import WatchSet
-from indexer.conformance.watches import assets_of, spends_of
-from indexer.rail import Address, OpenNode, RailAdapter, RailSettings, Span
+from railwatch.conformance import WatchSet
+from railwatch.conformance.watches import assets_of, spends_of
+from railwatch.rail import Address, OpenNode, RailAdapter, RailSettings, Span
+from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_evm.simulator import EvmSimulator
+from railwatch_solana.simulator import SolanaSimulator
 
 KINDS = ("evm", "bitcoin", "solana")
 BLOCKS = 6
@@ -38,11 +38,11 @@ class Chain:
     @property
     def open_node(self) -> OpenNode:
         """The adapter's own."""
-        import adapters.bitcoin
-        import adapters.evm
-        import adapters.solana
+        import railwatch_bitcoin
+        import railwatch_evm
+        import railwatch_solana
 
-        return {"evm": adapters.evm, "bitcoin": adapters.bitcoin, "solana": adapters.solana}[self.kind].open_node
+        return {"evm": railwatch_evm, "bitcoin": railwatch_bitcoin, "solana": railwatch_solana}[self.kind].open_node
 
     def hostile_table(self, http: int, ws: int) -> dict[str, Any]:
         """A node's table, for hostile ports."""

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from indexer.config import DeliverConfig, WebhookConfig
-from indexer.deliver.sender import Answer, Sender
-from indexer.rail.printable import printable
-from indexer.store.webhooks import Owed
+from railwatch.config import DeliverConfig, WebhookConfig
+from railwatch.deliver.sender import Answer, Sender
+from railwatch.rail.printable import printable
+from railwatch.store.webhooks import Owed
 from tests.deliver.receiver import SECRET
 from tests.fuzz.nodes.monitor import LoopWatch, resident_mib
 from tests.fuzz.receivers.acts import ACTS, COSTLY, bomb

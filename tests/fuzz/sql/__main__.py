@@ -13,8 +13,8 @@ from pathlib import Path
 
 import asyncpg
 
-from indexer.store.embedded import EmbeddedPostgres
-from indexer.store.migrate import migrate
+from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.migrate import migrate
 from tests.fuzz.sql.run import Report, fuzz
 
 BATCHES = 25

@@ -12,9 +12,9 @@ from typing import Any
 
 import asyncpg
 
-from adapters.fake import Rules
-from indexer.daemon.supervisor import Silent, serve
-from indexer.store.database import Database
+from railwatch.daemon.supervisor import Silent, serve
+from railwatch.store.database import Database
+from railwatch_fake import Rules
 from tests.deliver.receiver import Receiver, receiver
 from tests.deliver.shop import Shop, webhook
 from tests.fuzz.sql.values import Known

@@ -13,20 +13,20 @@ from typing import Any
 import structlog
 from click.testing import CliRunner
 
-from indexer.cli import main
-from indexer.cli.evidence import feed_line
-from indexer.cli.output import to_json
-from indexer.daemon.alarms import Alarms
-from indexer.ops.explain import render_dossier, render_invoice
-from indexer.ops.lists import render_exceptions, render_invoices, render_rescans
-from indexer.ops.status import render_status
-from indexer.ops.webhooks import render_dead, render_endpoints
-from indexer.rail.printable import is_visible
-from indexer.store import reads
-from indexer.store.clock import ClockStore
-from indexer.store.database import Database
-from indexer.store.endpoints import list_dead, list_endpoints
-from indexer.terminal import make_console
+from railwatch.cli import main
+from railwatch.cli.evidence import feed_line
+from railwatch.cli.output import to_json
+from railwatch.daemon.alarms import Alarms
+from railwatch.ops.explain import render_dossier, render_invoice
+from railwatch.ops.lists import render_exceptions, render_invoices, render_rescans
+from railwatch.ops.status import render_status
+from railwatch.ops.webhooks import render_dead, render_endpoints
+from railwatch.rail.printable import is_visible
+from railwatch.store import reads
+from railwatch.store.clock import ClockStore
+from railwatch.store.database import Database
+from railwatch.store.endpoints import list_dead, list_endpoints
+from railwatch.terminal import make_console
 
 RELATIONS = """
 select oid::regclass::text as name from pg_class

@@ -1,0 +1,15 @@
+"""Bitcoin, Litecoin and their kin over Core's RPC, ZMQ and REST. Light: clients are imported when a node is entered."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from railwatch.rail import RailAdapter, RailSettings
+from railwatch_bitcoin.adapter import BitcoinAdapter
+from railwatch_bitcoin.node import BitcoinNode
+
+__all__ = ["BitcoinAdapter", "open_node"]
+
+
+def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
+    """An adapter for one node, without I/O (`railwatch.rail.OpenNode`). Raises ValueError, naming the wrong key."""
+    return BitcoinAdapter(rail, BitcoinNode.from_table(node))

@@ -1,0 +1,93 @@
+"""An open node: everything behind the seam that needs bitcoinrpc and ZMQ, loaded only when an adapter is entered."""
+
+from railwatch.rail import Ability, BlockRef, Heads, Scanned, Span, Transfer, Watches
+from railwatch.rail.push import Push
+from railwatch_bitcoin.abilities import Asked, find_abilities
+from railwatch_bitcoin.blocks import Source
+from railwatch_bitcoin.decode import Lens
+from railwatch_bitcoin.mempool import Mempool
+from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.params import Chain
+from railwatch_bitcoin.publisher import Publisher
+from railwatch_bitcoin.push import long_poll
+from railwatch_bitcoin.rescan import FEW, look_back
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.scan import Weight, scan_block, scan_headers, scan_range
+
+
+class Connection:
+    """One node, connected and identified."""
+
+    def __init__(self, node: BitcoinNode, chain: Chain, *, mempool: bool) -> None:
+        self._node, self._chain, self._wants_mempool = node, chain, mempool
+        self._rpc = Rpc(node)
+        self._asked = Asked(self._rpc)
+        self._source = Source(self._rpc, chain)
+        self._weight = Weight()
+        self._mempool = Mempool(self._rpc, chain)
+        follow = Publisher(node, self._rpc, self._mempool).follow if node.zmq else long_poll(self._rpc)
+        self._push = Push(follow)
+
+    async def open(self) -> None:
+        """Connect, compare the chain (HAZARDS B19, E23), and learn what the node serves. Raises `RailUnavailable`."""
+        await self._rpc.open()
+        asked = self._asked
+        asked.served.said.clear()
+        served = await asked.serves("getblockhash", 0) and await asked.serves("getblockchaininfo")
+        if served:
+            await self._source.identify()
+        abilities = await find_abilities(asked, self._chain, self._node.rest, self._wants_mempool, bool(self._node.zmq))
+        self._source.abilities = self._mempool.abilities = abilities
+
+    def abilities(self) -> list[Ability]:
+        """What the node serves (`railwatch.rail.TellsAbilities`), as it was learned on entering."""
+        return self._asked.served.table()
+
+    async def close(self) -> None:
+        """Let go of the push and of all connections. Idempotent."""
+        try:
+            await self._push.close()
+            await self._mempool.close()
+        finally:
+            await self._rpc.aclose()
+
+    @property
+    def tells_pending(self) -> bool:
+        """Whether the node can tell what waits."""
+        return self._mempool.able
+
+    async def heads(self) -> Heads:
+        """The newest block. Raises `RailUnavailable` for another chain, and for a node that is not up to date."""
+        return await self._source.heads()
+
+    async def block_at(self, height: int) -> BlockRef:
+        """The canonical block at ``height``. Raises `BlockGone` above the head."""
+        return await self._source.at(height)
+
+    async def scan(self, span: Span, watches: Watches) -> Scanned:
+        """All transfers of the span to watched scripts, in the way that asks for the least."""
+        lens = self._lens(watches)
+        if not len(watches) and not watches.spends:
+            return await scan_headers(self._source, span)
+        if len(span) == 1:
+            return await scan_block(self._source, span, lens)
+        # A filter knows scripts and not coins: rivals that pay a stranger would slip through it.
+        scripts = watches.few(FEW) if span.sparse and not watches.spends else None
+        if scripts is not None and self._source.abilities.filters:
+            scanned = await look_back(self._rpc, self._source, self._weight, span, lens, scripts)
+            if scanned is not None:
+                return scanned
+        return await scan_range(self._source, self._weight, span, lens)
+
+    async def pending(self, watches: Watches) -> list[Transfer]:
+        """All that waits for watched scripts, and all rivals of what is claimed. Raises `PendingUnknown`."""
+        if not self._mempool.able:
+            return []
+        return await self._mempool.pending(self._lens(watches))
+
+    async def wait_for_change(self) -> None:
+        """Return when something may have changed. Raises `RailUnavailable` when the push has failed."""
+        await self._push.wait()
+
+    def _lens(self, watches: Watches) -> Lens:
+        return Lens(self._chain, self._node.name, watches)

@@ -1,0 +1,280 @@
+"""What `railwatch demo` lives on Bitcoin: a real bitcoind, and a customer who pays out of its wallet.
+
+Payments, their replacements and their double-spends are made and signed by bitcoind's own wallet; the daemon's code has
+no part in them. Blocks and branches are made by `BitcoinSimulator`, like in tests.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from railwatch.rail.demo import DemoError, NotInstalled, Program, RailDemo, Shop, Story
+from railwatch_bitcoin.address import script_address
+from railwatch_bitcoin.console import Console
+from railwatch_bitcoin.daemonnode import DaemonNode, NodeError, find_node
+from railwatch_bitcoin.fleet import Fleet
+from railwatch_bitcoin.mint import Tx
+from railwatch_bitcoin.purse import random_script
+from railwatch_bitcoin.simulator import COIN, BitcoinSimulator
+
+NAME = "local-btc"
+WALLET = "customer"
+BLOCK_SECONDS = 0.25
+CONFIRMATIONS = 2
+PRICE = 2_500_000
+"""Base units that each story asks for."""
+COINS = 12
+"""That the customer begins with, of 1 each: more than there are payments, so that none depends on another's change."""
+FEE = 20_000
+"""Base units that a double-spend leaves to its miner."""
+
+PAID = ("created", "detected", "confirming", "paid")
+
+
+def open_demo() -> RailDemo:
+    """A demo on a bitcoind of its own (`railwatch.rail.demo.OpenDemo`)."""
+    try:
+        find_node("bitcoind")
+    except NodeError as missing:
+        raise NotInstalled(str(missing)) from missing
+    return BitcoinDemo()
+
+
+class RunningFleet(Fleet):
+    """A node that somebody else has started and will end."""
+
+    async def __aenter__(self) -> Self:
+        [console] = self.consoles
+        await self.exits.enter_async_context(console)
+        try:
+            await console.wait()
+        except BaseException:
+            await self.exits.aclose()
+            raise
+        return self
+
+
+class Customer:
+    """Somebody with a wallet. Amounts are base units; payments are told by their transactions' ids."""
+
+    def __init__(self, node: DaemonNode) -> None:
+        self._console = Console(node)
+
+    async def __aenter__(self) -> Self:
+        await self._console.__aenter__()
+        await self._console.rpc("createwallet", WALLET)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._console.__aexit__(None, None, None)
+
+    async def address(self) -> str:
+        """Where the customer can be paid."""
+        return str(await self._wallet("getnewaddress"))
+
+    async def pay(self, address: str, amount: int) -> str:
+        """A payment, which may be replaced while it waits (BIP125)."""
+        return str(await self._wallet("sendtoaddress", address, btc(amount)))
+
+    async def take_back(self, tx_id: str) -> str:
+        """Replace a waiting payment by one that pays a stranger instead, for a higher fee."""
+        stranger = await self._stranger()
+        bumped = await self._wallet("bumpfee", tx_id, {"outputs": [{stranger: btc(PRICE)}]})
+        return str(bumped["txid"])
+
+    async def double_spend(self, tx_id: str) -> Tx:
+        """Another transaction, signed and not sent, that spends a payment's coin to a stranger."""
+        [source] = (await self._console.rpc("getrawtransaction", tx_id, True))["vin"]
+        coin = (await self._console.rpc("getrawtransaction", source["txid"], True))["vout"][source["vout"]]
+        value = int(coin["value"] * COIN)
+        spent = {"txid": source["txid"], "vout": source["vout"]}
+        bare = await self._console.rpc("createrawtransaction", [spent], [{await self._stranger(): btc(value - FEE)}])
+        # The wallet looks for a coin among those that are not spent, and this one is: so it has to be told.
+        known = {**spent, "scriptPubKey": coin["scriptPubKey"]["hex"], "amount": btc(value)}
+        signed = (await self._wallet("signrawtransactionwithwallet", bare, [known]))["hex"]
+        ids = await self._console.rpc("decoderawtransaction", signed)
+        return Tx(ids["txid"], ids["hash"], signed)
+
+    async def _stranger(self) -> str:
+        """An address that nobody here has anything to do with."""
+        return str((await self._console.rpc("decodescript", random_script("p2wpkh").hex()))["address"])
+
+    async def _wallet(self, method: str, *params: Any) -> Any:
+        return await self._console.rpc(method, *params, wallet=WALLET)
+
+
+class BitcoinDemo:
+    """`railwatch.rail.demo.RailDemo` on bitcoind: a block every `BLOCK_SECONDS`, unless a story holds them back."""
+
+    def __init__(self) -> None:
+        # The customer never pays out of change that waits: one story's replacement must not take another's payment.
+        self._node = DaemonNode(wallet=True, settings=("spendzeroconfchange=0",))
+        self._sim = BitcoinSimulator(name=NAME, fleet=RunningFleet([self._node]))
+        self._customer = Customer(self._node)
+        self._chain = asyncio.Lock()
+        self._produced: dict[int, float] = {}
+        self._start = Path()
+
+    def programs(self, folder: Path) -> Sequence[Program]:
+        """One bitcoind, and a miner that waits for `live_on`."""
+        self._node.folder = folder / "bitcoind"
+        self._node.folder.mkdir()
+        self._node.prepare()
+        self._start = folder / "mine"
+        reward = script_address(random_script("p2wsh"), self._sim.chain)
+        where = (self._node.url, str(self._node.cookie), str(reward), str(self._start))
+        return [
+            Program("bitcoind", self._node.command),
+            Program("bitcoin-miner", (sys.executable, "-m", "railwatch_bitcoin.miner", *where)),
+        ]
+
+    async def __aenter__(self) -> Self:
+        async with translated():
+            await self._sim.__aenter__()
+            await self._customer.__aenter__()
+            await self._sim.pay_many([(await self._customer.address(), COIN) for _ in range(COINS)])
+            await self._sim.mine()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._customer.__aexit__()
+        await self._sim.__aexit__(exc_type, exc, trace)
+
+    @property
+    def rail(self) -> Mapping[str, Any]:
+        """The coin alone. The poll is only for pushes that are lost."""
+        return {
+            "name": NAME,
+            "adapter": "bitcoin",
+            "chain_id": self._sim.chain_id,
+            "nodes": [self._sim.node],
+            "poll_interval": 0.5,
+            "asset": [{"symbol": "BTC"}],
+        }
+
+    @property
+    def policies(self) -> Sequence[Mapping[str, Any]]:
+        """One for all."""
+        return [{"rail": NAME, "confirmations": CONFIRMATIONS}]
+
+    @property
+    def stories(self) -> Sequence[Story]:
+        """What a mempool and a fork do to a shop, the forks last."""
+        return [
+            Story("seen at once, in a block, paid two blocks deep", self._paid, PAID),
+            Story(
+                "replaced while it waits, by a payment to a stranger",
+                self._replaced,
+                ("created", "detected", "created (replaced)"),
+                frozenset({"double_spend (critical)"}),
+            ),
+            Story(
+                "a two-block reorg after paid; the payment returns",
+                self._returns,
+                (*PAID, "created (reversed)", "confirming", "paid"),
+                frozenset({"reversed (critical, resolved)"}),
+                alone=True,
+            ),
+            Story(
+                "a two-block reorg after paid; the coin went elsewhere",
+                self._double_spent,
+                (*PAID, "created (reversed)"),
+                frozenset({"reversed (critical)", "double_spend (critical)"}),
+                alone=True,
+            ),
+        ]
+
+    async def drive(self) -> None:
+        """A block every `BLOCK_SECONDS`, unless a story holds them back."""
+        while True:
+            async with self._chain, translated():
+                await self._mine()
+            await asyncio.sleep(BLOCK_SECONDS)
+
+    async def live_on(self) -> None:
+        """The miner begins, at its own slower pace."""
+        await asyncio.to_thread(self._start.touch)
+
+    def produced_at(self, height: int) -> float | None:
+        """When we told bitcoind to mine the block, or gave it another one there."""
+        return self._produced.get(height)
+
+    async def _paid(self, shop: Shop) -> None:
+        address = await self._invoice(shop)
+        async with self._chain, translated():
+            await self._customer.pay(address, PRICE)
+            await shop.becomes("detected")
+
+    async def _replaced(self, shop: Shop) -> None:
+        """No block comes between the payment and its rival."""
+        address = await self._invoice(shop)
+        async with self._chain, translated():
+            tx_id = await self._customer.pay(address, PRICE)
+            await shop.becomes("detected")
+            await self._customer.take_back(tx_id)
+
+    async def _returns(self, shop: Shop) -> None:
+        address = await self._invoice(shop)
+        async with self._chain, translated():
+            await self._pay_and_confirm(shop, address)
+            await self._branch(await self._sim.newest(CONFIRMATIONS))
+
+    async def _double_spent(self, shop: Shop) -> None:
+        address = await self._invoice(shop)
+        async with self._chain, translated():
+            tx_id = await self._pay_and_confirm(shop, address)
+            rival = await self._customer.double_spend(tx_id)
+            kept = [tx for tx in await self._sim.newest(CONFIRMATIONS) if tx.tx_id != tx_id]
+            await self._branch([rival, *kept])
+
+    async def _invoice(self, shop: Shop) -> str:
+        """Register the story's invoice at an address that nobody has used, which is returned."""
+        async with translated():
+            address = await self._sim.new_address()
+        await shop.invoice(address, "BTC", PRICE)
+        return address
+
+    async def _pay_and_confirm(self, shop: Shop, address: str) -> str:
+        """Pay, and bury the payment just as deep as the policy asks for."""
+        tx_id = await self._customer.pay(address, PRICE)
+        await shop.becomes("detected")
+        await self._mine()
+        await shop.becomes("confirming")
+        await self._mine()
+        await shop.becomes("paid")
+        return tx_id
+
+    async def _mine(self) -> None:
+        """One block; the chain is ours."""
+        asked, height = time.monotonic(), await self._sim.height() + 1
+        self._produced[height] = asked
+        await self._sim.mine()
+
+    async def _branch(self, txs: Sequence[Tx]) -> None:
+        """Replace the blocks that made a payment `paid` by others, of which the first holds ``txs``."""
+        top = await self._sim.height()
+        # Noted first: the feed may tell of the new blocks before the simulator has finished.
+        self._produced.update(dict.fromkeys(range(top - CONFIRMATIONS + 1, top + 2), time.monotonic()))
+        await self._sim.rewrite(CONFIRMATIONS, txs)
+
+
+def btc(amount: int) -> str:
+    """Base units as bitcoind reads amounts."""
+    return f"{Decimal(amount) / COIN:.8f}"
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """What the node has against a command, in the demo's own error."""
+    try:
+        yield
+    except NodeError as error:
+        raise DemoError(f"bitcoind: {error}") from error

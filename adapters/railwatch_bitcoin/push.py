@@ -1,0 +1,45 @@
+"""Being woken without ZMQ: a long poll for blocks. Nothing that is pushed is believed."""
+
+import asyncio
+
+import msgspec
+
+from railwatch.rail import RailUnavailable
+from railwatch.rail.push import Bell, Follow
+from railwatch_bitcoin.rpc import NodeRefused, Rpc
+
+POLL_SECONDS = 2.0
+"""How long the node is asked to hold one `waitfornewblock`: it does so to the end, also when nobody listens any more,
+and it has few threads to hold it with."""
+
+PAUSE_SECONDS = 0.1
+"""The pause after an answer: a node that never holds the question must not be asked without end."""
+
+
+class Tip(msgspec.Struct):
+    """`waitfornewblock`: the newest block, whether it is new or the time is up."""
+
+    hash: str
+
+
+_tip = msgspec.json.Decoder(Tip)
+
+
+def long_poll(rpc: Rpc) -> Follow:
+    """Blocks by `waitfornewblock`, for nodes that publish nothing. What waits in the mempool is found by the poll."""
+
+    async def follow(bell: Bell) -> RailUnavailable:
+        seen = ""
+        while True:
+            try:
+                answer = await rpc.call("waitfornewblock", int(POLL_SECONDS * 1000), longer=POLL_SECONDS)
+                tip = answer.read(_tip).hash
+            except NodeRefused as refused:
+                return RailUnavailable(f"{rpc.name}: no zmq is configured, and {refused}")
+            if tip != seen:
+                # Also a block that came between two questions: it shows when the second one's time is up.
+                seen = tip
+                bell.heard()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    return follow

@@ -1,0 +1,15 @@
+"""EVM chains over JSON-RPC. This package is light: web3 is imported only when a node is entered."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from railwatch.rail import RailAdapter, RailSettings
+from railwatch_evm.adapter import EvmAdapter
+from railwatch_evm.node import EvmNode
+
+__all__ = ["EvmAdapter", "open_node"]
+
+
+def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
+    """An adapter for one node, without I/O (`railwatch.rail.OpenNode`). Raises ValueError, naming the wrong key."""
+    return EvmAdapter(rail, EvmNode.from_table(node))

@@ -1,0 +1,225 @@
+"""An open node: everything behind the seam that needs web3, loaded only when an adapter is entered."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+from railwatch.rail import (
+    Ability,
+    AssetId,
+    AssetSpec,
+    BlockGone,
+    BlockRef,
+    ChainId,
+    Heads,
+    RailUnavailable,
+    Scanned,
+    Span,
+    Watches,
+)
+from railwatch.rail.again import ask_again
+from railwatch.rail.decoding import AHEAD, read_quantity
+from railwatch.rail.push import Push
+from railwatch_evm import wire
+from railwatch_evm.abilities import Abilities
+from railwatch_evm.balances import balances
+from railwatch_evm.chains import DEVELOPMENT
+from railwatch_evm.decode import Lens
+from railwatch_evm.gap import Gap
+from railwatch_evm.identity import asset_problems, check_identity
+from railwatch_evm.node import EvmNode, check_chain
+from railwatch_evm.rhythm import block_seconds, poll_of
+from railwatch_evm.rpc import Answer, Endpoint, Rpc
+from railwatch_evm.scan import Stride, scan_block, scan_range
+from railwatch_evm.source import Source
+from railwatch_evm.sparse import look_back
+from railwatch_evm.tracing import Tracer, Ways
+from railwatch_evm.wake import NewHeads
+from railwatch_evm.want import Want
+from railwatch_evm.wire import block_ref
+
+MOVED = timedelta(days=30_000)
+"""How far ahead a block of a development chain may be."""
+NEAR = 3
+"""Blocks by which a tag may be ahead of latest behind a balancer (E19)."""
+TAGS_SECONDS = 60.0
+"""How long a metered endpoint is believed about what is safe and final: both move seldom, and never back."""
+FEW = 100
+"""Addresses up to which a look-back asks by topic; nodes limit the length of such lists."""
+
+
+class Learned:
+    """What a node taught us about itself, kept over its connections: its pace, batches, stride, gap, methods."""
+
+    def __init__(self) -> None:
+        self.endpoint = Endpoint()
+        self.stride = Stride()
+        self.gap = Gap()
+        self.abilities = Abilities()
+        self.ways = Ways()
+        self.block_seconds: float | None = None
+
+
+class Connection:
+    """One node, connected and identified."""
+
+    def __init__(self, node: EvmNode, chain_id: ChainId, learned: Learned | None = None) -> None:
+        learned = learned or Learned()
+        self._chain_id = chain_id
+        self._rpc = Rpc(node, learned.endpoint)
+        self._ahead = MOVED if chain_id in DEVELOPMENT else AHEAD
+        self._source = Source(self._rpc, Tracer(self._rpc, learned.gap, learned.ways), self._ahead)
+        self._stride = learned.stride
+        self._abilities = learned.abilities
+        self._learned = learned
+        self._metered = node.metered
+        self._tags: tuple[float, BlockRef | None, BlockRef | None] = (float("-inf"), None, None)
+        self._woken = 0.0
+        self._told = -1
+        """The height of the highest head that this endpoint has told."""
+        self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
+        self._native = True
+        self._name = node.name
+
+    @property
+    def gap(self) -> str:
+        """Which ether this node cannot see; empty: none."""
+        if not self._native:
+            return "the chain's own asset is not configured, so its transfers are not looked for"
+        tracer = self._source.tracer
+        # A node without traces counts no blocks as untraced: what is there besides is something else.
+        also = str(tracer.gap) if not tracer.unable or tracer.never_traces else ""
+        return "; ".join(filter(None, (tracer.unable, also)))
+
+    async def open(self, *, native: bool) -> None:
+        """Connect, prove the chain, and learn what the node serves, tracing too if ether is watched (E2, E23)."""
+        self._native = native
+        await self._rpc.open()
+        if not self._abilities.is_fresh:
+            await self._abilities.learn(self._rpc)
+        if self._abilities.serves("eth_chainId"):
+            self._check_chain(await self._rpc.call("eth_chainId"))
+        if self._abilities.serves("eth_getBlockByNumber"):
+            await check_identity(self._rpc, self._chain_id)
+            if native:
+                await self._source.tracer.probe()
+                self._abilities.note_tracing(self._source.tracer)
+        self._abilities.check(self._name, native=native)
+        if self._learned.block_seconds is None and self._chain_id not in DEVELOPMENT:
+            self._learned.block_seconds = await block_seconds(self._source)
+        self._source.receipts_of.one = self._abilities.serves("eth_getTransactionReceipt")
+        self._source.has_logs = self._abilities.serves("eth_getLogs")
+
+    @property
+    def block_seconds(self) -> float | None:
+        """Seconds between two blocks, as they were on entering; None if that is not known."""
+        return self._learned.block_seconds
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between two polls."""
+        return poll_of(self.block_seconds) if self._metered else 1.0
+
+    async def abilities(self) -> list[Ability]:
+        """What the node serves (`railwatch.rail.TellsAbilities`), as it was learned on entering."""
+        return self._abilities.table(native=self._native, pushed=self._push is not None)
+
+    async def close(self) -> None:
+        """Let go of the websocket and of all connections. Idempotent."""
+        try:
+            if self._push is not None:
+                await self._push.close()
+        finally:
+            await self._rpc.disconnect()
+
+    async def heads(self) -> Heads:
+        """Latest, safe and finalized. Raises `RailUnavailable` for another chain, or for heads of several nodes."""
+        asks_tags = not self._metered or time.monotonic() - self._tags[0] >= TAGS_SECONDS
+        asked = ("latest", "safe", "finalized") if asks_tags else ("latest",)
+        chain, latest, *others = await self._rpc.batch(
+            [("eth_chainId", ()), *(("eth_getBlockByNumber", (tag, False)) for tag in asked)]
+        )
+        self._check_chain(chain)
+        newest = self._head(latest)
+        if newest is None:
+            raise RailUnavailable(f"{self._name}: it has no latest block")
+        tags = [self._tagged(other) for other in others] if asks_tags else list(self._tags[1:])
+        for below in tags:
+            if below is not None and below.height > newest.height + NEAR:
+                raise RailUnavailable(f"{self._name}: height {below.height} is safe and {newest.height} is latest")
+        if asks_tags:
+            self._tags = (time.monotonic(), tags[0], tags[1])
+        self._told = max(self._told, newest.height)
+        # Asked in one request, and answered by nodes that differ by a block or two: such a tag is told another time.
+        known = [None if below is None or below.height > newest.height else below for below in tags]
+        return Heads(newest, safe=known[0], finalized=known[1])
+
+    async def block_at(self, height: int) -> BlockRef:
+        """The canonical block at ``height``. Raises `BlockGone` above the head.
+
+        One that this endpoint has told of is asked for again: another node behind it may have it (E19).
+        """
+        return await (ask_again(lambda: self._at(height)) if height <= self._told else self._at(height))
+
+    async def _at(self, height: int) -> BlockRef:
+        ref = await self._source.at(hex(height))
+        if ref is None or ref.height != height:
+            raise BlockGone(f"{self._name}: no block at height {height}")
+        return ref
+
+    async def scan(self, span: Span, watches: Watches) -> Scanned:
+        """All transfers of the span to watched addresses."""
+        lens = Lens(self._chain_id, self._name, watches)
+        want = self._want(lens)
+        if len(span) == 1:
+            return await scan_block(self._source, span, want, lens)
+        by_index = self._abilities.serves("eth_getTransactionReceipt") or self._abilities.serves("eth_getBlockReceipts")
+        keys = watches.few(FEW) if span.sparse and len(watches) and by_index else None
+        if keys is not None:
+            return await look_back(self._source, self._stride, span, want, lens, tuple(keys))
+        return await scan_range(self._source, self._stride, span, want, lens)
+
+    async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
+        """What each key holds of ``asset`` after that block. Raises `BlockGone` where the node cannot tell."""
+        return await balances(self._source, keys, asset, at)
+
+    async def wait_for_change(self) -> None:
+        """Return at a new head. Raises `RailUnavailable` where there is no push, or where it has gone silent."""
+        if self._push is None:
+            raise RailUnavailable(f"{self._name}: no ws is configured, so nothing is pushed")
+        await self._push.wait()
+        if self._metered:
+            # A push costs little, and the blocks that it wakes for are asked for together.
+            await asyncio.sleep(max(0.0, self._woken + self.poll_interval - time.monotonic()))
+            self._woken = time.monotonic()
+
+    def _want(self, lens: Lens) -> Want:
+        """What a scan asks of each block: nothing but its header if nobody is watched."""
+        if not len(lens.watches):
+            return Want(logs=False)
+        return Want(native=lens.native is not None)
+
+    async def _height(self) -> int:
+        """The head's height, for the stall timer of the push."""
+        if not self._abilities.serves("eth_blockNumber"):
+            ref = await self._source.at("latest")
+            return -1 if ref is None else ref.height
+        text = (await self._rpc.call("eth_blockNumber")).read(wire.text_decoder)
+        return read_quantity(text, f"{self._name} eth_blockNumber")
+
+    async def check_assets(self, assets: Sequence[AssetSpec]) -> list[str]:
+        """What is wrong with the configured contracts (`railwatch.rail.ChecksAssets`)."""
+        return await asset_problems(self._source, assets)
+
+    def _check_chain(self, answer: Answer) -> None:
+        """Raises `RailUnavailable` if the node is on another chain (E23)."""
+        check_chain(self._name, answer.read(wire.text_decoder), self._chain_id)
+
+    def _head(self, answer: Answer) -> BlockRef | None:
+        header = answer.read_block(wire.header_decoder)
+        return None if header is None else block_ref(header, self._ahead)
+
+    def _tagged(self, answer: Answer) -> BlockRef | None:
+        """The block behind a tag; None where the node refuses the tag, or has no such block yet."""
+        return None if answer.refused else self._head(answer)

@@ -1,0 +1,74 @@
+"""Which chain a node is on, proven by hashes and not by its number alone; and whether tokens are what is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from railwatch.rail import AssetSpec, ChainId, RailUnavailable
+from railwatch.rail.decoding import printable, read_quantity
+from railwatch_evm import wire
+from railwatch_evm.chains import KNOWN
+from railwatch_evm.rpc import Answer, Call, Rpc
+from railwatch_evm.source import Source
+
+DECIMALS = "0x313ce567"
+"""The selector of decimals(), ERC-20."""
+
+
+async def check_identity(rpc: Rpc, chain_id: ChainId) -> None:
+    """Compare the first block and the landmarks of a known chain. Raises `RailUnavailable` for those of another.
+
+    A node whose head is below the last landmark is not ready: up to there, a fork would look the same (HAZARDS B19). A
+    node that does not have an old block, or refuses it (history may be pruned, EIP-4444), proves nothing by that.
+    """
+    known = KNOWN.get(chain_id)
+    if known is None:
+        return
+    expected = {0: known.genesis, **known.landmarks}
+    heights = [hex(height) for height in expected]
+    *answers, newest = await rpc.batch(
+        [("eth_getBlockByNumber", (height, False)) for height in (*heights, "latest")],
+    )
+    for (height, block_hash), answer in zip(expected.items(), answers, strict=True):
+        header = None if answer.refused else answer.read_block(wire.header_decoder)
+        if header is not None and header.hash != block_hash:
+            raise RailUnavailable(
+                f"{rpc.name} is another chain that calls itself {chain_id}: "
+                f"its block {height} is {header.hash}, expected {block_hash}"
+            )
+    head = newest.read_block(wire.header_decoder)
+    height = -1 if head is None else read_quantity(head.number, f"{rpc.name}: the newest block")
+    if height < max(expected):
+        raise RailUnavailable(
+            f"{rpc.name} is not ready: it is at block {height}, and only from block {max(expected)} on can it be told "
+            f"apart from other chains that call themselves {chain_id}"
+        )
+
+
+async def asset_problems(source: Source, assets: Sequence[AssetSpec]) -> list[str]:
+    """One sentence for each token whose contract has no code, or tells other decimals. Raises `RailUnavailable`."""
+    tokens = [spec for spec in assets if spec.contract is not None]
+    calls: list[Call] = []
+    for spec in tokens:
+        calls.append(("eth_getCode", (spec.contract, "latest")))
+        calls.append(("eth_call", ({"to": spec.contract, "data": DECIMALS}, "latest")))
+    answers = await source.batches(calls)
+    problems = [_problem(spec, answers[2 * place], answers[2 * place + 1]) for place, spec in enumerate(tokens)]
+    return [problem for problem in problems if problem]
+
+
+def _problem(spec: AssetSpec, code: Answer, decimals: Answer) -> str:
+    """What is wrong with one token, or nothing."""
+    where = f"{spec.symbol} at {spec.contract}"
+    if code.read(wire.text_decoder) in ("0x", "0x0"):
+        return f"{where}: the chain has no contract there. Copy the address from the issuer's own page, for this chain"
+    if decimals.refused:
+        return ""
+    told = decimals.read(wire.text_decoder)
+    try:
+        number = int(told, 16)
+    except ValueError:
+        return f"{where}: decimals() answers {printable(told, 80)}, so this is no ERC-20 token"
+    if spec.decimals is not None and number != spec.decimals:
+        return f"{where}: the configuration says decimals = {spec.decimals}, the contract says {printable(number, 80)}"
+    return ""

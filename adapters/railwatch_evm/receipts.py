@@ -1,0 +1,78 @@
+"""Receipts: whether a transaction stood, and the logs of blocks for which eth_getLogs gives none.
+
+Some endpoints refuse eth_getLogs without an address, some clients number logs with gaps, and some never index a block
+(HAZARDS E20, E21). A block's receipts are its logs too, and their number proves that none is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from railwatch.rail.again import ask_again
+from railwatch_evm import wire
+from railwatch_evm.refusal import Meaning
+from railwatch_evm.rpc import Answer, Call, Rpc
+from railwatch_evm.whole import check_receipt, check_receipts
+from railwatch_evm.wire import FullBlock, Header, Log, Receipt
+
+
+@dataclass(slots=True)
+class Receipts:
+    """One node's receipts. ``one``: whether eth_getTransactionReceipt is served; else those of the block are asked."""
+
+    rpc: Rpc
+    one: bool = True
+    _by_number: bool = False
+    """Whether the node takes eth_getBlockReceipts by the block's number alone."""
+
+    async def of(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
+        """The receipts of (transaction, block hash), each checked to be that one. Raises `NotYet`."""
+        return await ask_again(lambda: self._of(wanted)) if wanted else []
+
+    async def _of(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
+        if not self.one:
+            return await self._of_blocks(wanted)
+        answers = await self.rpc.batch([("eth_getTransactionReceipt", (tx_id,)) for tx_id, _ in wanted])
+        return [
+            check_receipt(tx_id, block_hash, answer.read(wire.receipt_decoder))
+            for (tx_id, block_hash), answer in zip(wanted, answers, strict=True)
+        ]
+
+    async def _of_blocks(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
+        """The same, from all receipts of each block. Raises `NotYet` if one is not among them."""
+        hashes = list({block_hash: None for _, block_hash in wanted})
+        answers = await self.rpc.batch([("eth_getBlockReceipts", (block_hash,)) for block_hash in hashes])
+        found = {
+            receipt.transaction_hash: receipt
+            for answer in answers
+            for receipt in await answer.read_each(wire.receipt_items)
+        }
+        return [check_receipt(tx_id, block_hash, found.get(tx_id)) for tx_id, block_hash in wanted]
+
+    async def logs(self, blocks: Sequence[Header | FullBlock]) -> list[Log]:
+        """All logs of the blocks, in order. Raises `NodeRefused`, `BlockGone`, and `NotYet` if any are missing."""
+        wanted = [block for block in blocks if block.transactions]
+        return await ask_again(lambda: self._logs(wanted)) if wanted else []
+
+    async def _logs(self, blocks: Sequence[Header | FullBlock]) -> list[Log]:
+        found: list[Log] = []
+        for block, answer in zip(blocks, await self._whole(blocks), strict=True):
+            receipts = await answer.read_each(wire.receipt_items)
+            found += wire.lower_case(check_receipts(block, receipts))
+        return found
+
+    async def _whole(self, blocks: Sequence[Header | FullBlock]) -> list[Answer]:
+        """The answers of eth_getBlockReceipts, by hash, or by number where a node takes no hash."""
+        if not self._by_number:
+            answers = await self.rpc.batch([_call(block.hash) for block in blocks])
+            refused = [answer.refusal for answer in answers if answer.refused]
+            if not any(each is not None and each.meaning is Meaning.OTHER for each in refused):
+                return answers
+        answers = await self.rpc.batch([_call(block.number) for block in blocks])
+        self._by_number = not any(answer.refused for answer in answers)
+        return answers
+
+
+def _call(block: str) -> Call:
+    return "eth_getBlockReceipts", (block,)

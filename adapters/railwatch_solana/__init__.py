@@ -1,0 +1,15 @@
+"""Solana over JSON-RPC: the adapter, and a development node to try it on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from railwatch.rail import RailAdapter, RailSettings
+from railwatch_solana.adapter import SolanaAdapter
+from railwatch_solana.node import SolanaNode
+
+__all__ = ["SolanaAdapter", "open_node"]
+
+
+def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
+    """An adapter for one node, without I/O (`railwatch.rail.OpenNode`). Raises ValueError, naming the wrong key."""
+    return SolanaAdapter(rail, SolanaNode.from_table(node))

@@ -1,0 +1,119 @@
+"""Spans: the slots that have blocks, fetched some at once, and proven to be one line from first parent to end.
+
+A slot between two blocks counts as skipped because the upper one names the lower one as its parent, by slot and by
+hash, and never because a node lists no block there (HAZARDS S11).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from railwatch.rail import BlockGone, BlockRef, Scanned, Span, Transfer
+from railwatch.rail.again import ask_again
+from railwatch_solana.decode import Lens
+from railwatch_solana.source import NoBlock, Source
+
+AT_ONCE = 4
+"""Blocks asked for at once: the node works while we decode. Each may take some megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One block, the slot of its parent, and what it brought to the watched."""
+
+    ref: BlockRef
+    parent_slot: int
+    transfers: Sequence[Transfer]
+
+
+async def scan(source: Source, span: Span, lens: Lens) -> Scanned:
+    """All transfers of a span. Raises `BlockGone` if it is not one line from ``after`` to a canonical ``upto``."""
+    slots = await _slots(source, span)
+    blocks: list[BlockRef] = []
+    transfers: list[Transfer] = []
+    parent = span.after
+    async with aclosing(_in_order(source, slots, lens)) as line:
+        async for fetched in line:
+            found = await _linked(source, parent, fetched, span.upto, lens)
+            parent = found.ref
+            transfers += found.transfers
+            if not span.sparse or found.transfers or parent.height == span.upto.height:
+                blocks.append(parent)
+    if parent.hash != span.upto.hash:
+        raise BlockGone(f"the chain leads to {parent.height} {parent.hash}, not to {span.upto.height} {span.upto.hash}")
+    return Scanned(blocks, transfers, "block" if len(slots) == 1 else "blocks")
+
+
+async def _slots(source: Source, span: Span) -> list[int]:
+    """The slots of the span's blocks, as far as the node lists them. One block needs no list."""
+    if span.upto.parent == span.after.hash:
+        return [span.upto.height]
+    slots = await source.slots(span.after.height + 1, span.upto.height)
+    if not slots or slots[-1] != span.upto.height:
+        # It was told as a block before, so either the chain has left it or this node has lost it. Asking for it tells.
+        slots.append(span.upto.height)
+    return slots
+
+
+async def _in_order(source: Source, slots: Sequence[int], lens: Lens) -> AsyncGenerator[Found, None]:
+    """The blocks of these slots in order, `AT_ONCE` of them on their way. Leaving early cancels the rest."""
+    waiting: deque[asyncio.Task[Found]] = deque()
+    ahead = iter(slots)
+    try:
+        while True:
+            while len(waiting) < AT_ONCE and (slot := next(ahead, None)) is not None:
+                waiting.append(asyncio.create_task(_fetch(source, slot, lens)))
+            if not waiting:
+                return
+            yield await waiting[0]
+            waiting.popleft()
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def _fetch(source: Source, slot: int, lens: Lens) -> Found:
+    """The block of a slot that should have one, and what it says. Raises `BlockGone` if the chain has left it."""
+    try:
+        if not len(lens.watches):
+            # Where nobody is watched its header says enough.
+            ref, header = await source.header(slot)
+            return Found(ref, header.parent_slot, ())
+        ref, block = await source.block(slot)
+    except NoBlock as missing:
+        if await source.is_gone(slot):
+            raise BlockGone(f"the chain has no block at slot {slot} any more") from missing
+        raise
+    return Found(ref, block.parent_slot, await source.transfers(block, ref, lens))
+
+
+async def _linked(source: Source, parent: BlockRef, found: Found, upto: BlockRef, lens: Lens) -> Found:
+    """The block of that slot which is the child of ``parent``. Raises as `_check_link`.
+
+    `getBlock` cannot be asked by hash, so a block of another branch is asked for again: another node behind the
+    endpoint may be on this one (HAZARDS E19).
+    """
+    told = iter([found])
+
+    async def question() -> Found:
+        one = next(told, None) or await _fetch(source, found.ref.height, lens)
+        await _check_link(source, parent, one)
+        if one.ref.height == upto.height and one.ref.hash != upto.hash:
+            raise BlockGone(f"block {one.ref.height} is {one.ref.hash}, not {upto.hash}")
+        return one
+
+    return await ask_again(question)
+
+
+async def _check_link(source: Source, parent: BlockRef, found: Found) -> None:
+    """The block is the child of the one before it. Raises `BlockGone` for another branch, `NoBlock` for a hole."""
+    if found.ref.parent == parent.hash and found.parent_slot == parent.height:
+        return
+    place = f"block {found.ref.height} {found.ref.hash} is built on slot {found.parent_slot} {found.ref.parent}"
+    if found.parent_slot > parent.height:
+        await source.check_kept(parent.height + 1)
+        raise NoBlock(f"{place}, which the node does not list: it has a hole above {parent.height}")
+    raise BlockGone(f"{place}, not on {parent.height} {parent.hash}")

@@ -1,0 +1,31 @@
+"""The command line: one file for each group of commands. Everything heavy is imported by the command that needs it."""
+
+import click
+
+from railwatch.cli.audit import audit
+from railwatch.cli.daemon import check, migrate, run
+from railwatch.cli.deliver import deliver
+from railwatch.cli.demo import demo
+from railwatch.cli.evidence import explain, feed
+from railwatch.cli.exits import EPILOG, Railwatch
+from railwatch.cli.invoice import invoice
+from railwatch.cli.operate import exceptions, rescan
+from railwatch.cli.rail import rail
+from railwatch.cli.recording import record, replay
+from railwatch.cli.status import status
+from railwatch.cli.webhook import webhook
+
+
+@click.group(cls=Railwatch, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="railwatch")
+def main() -> None:
+    """Watches payment rails for payments to per-invoice addresses and tells Postgres the truth, reorgs included."""
+
+
+COMMANDS = (
+    *(run, migrate, check, demo, status, invoice, explain, feed, exceptions),
+    *(rescan, audit, rail, record, replay, deliver, webhook),
+)
+
+for command in COMMANDS:
+    main.add_command(command)

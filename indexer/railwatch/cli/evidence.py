@@ -1,0 +1,93 @@
+"""`railwatch explain` and `feed`: what happened, to one invoice and to all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC
+
+import click
+
+from railwatch.cli.lookup import dossier
+from railwatch.cli.options import LARGEST, config_option, json_option
+from railwatch.cli.output import emit, emit_line, jsonable, say, show
+from railwatch.config import Config
+from railwatch.ops.access import open_database
+from railwatch.store.database import Database
+from railwatch.store.listen import Listener
+from railwatch.store.reads import Dossier, Record, read_feed
+
+CHANNEL = "railwatch"
+FORMAT = "railwatch-dossier/1"
+"""Of `explain --json`: within one number keys are added, and none is renamed or given another meaning."""
+
+PAGE = 500
+POLL_SECONDS = 1.0
+
+MARKS = {"invoice": " ", "detection": "·", "exception": "!", "refund": "<", "settlement": "="}
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("invoice")
+def explain(config: Config, as_json: bool, invoice: str) -> None:
+    """Show the whole evidence of INVOICE: its id, or MERCHANT/ORDER."""
+    found = asyncio.run(_read(config, invoice))
+    if as_json:
+        emit({"format": FORMAT, **jsonable(found)})
+        return
+    from railwatch.ops.explain import render_dossier
+
+    show(render_dossier(found))
+
+
+async def _read(config: Config, reference: str) -> Dossier:
+    async with open_database(config) as database:
+        return await dossier(database, reference)
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--after", type=click.IntRange(min=0, max=LARGEST), default=0, metavar="N", help="Begin after this seq.")
+@click.option("--follow", is_flag=True, help="Go on as the feed grows, until Ctrl-C.")
+@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), metavar="N", help="End after so many lines.")
+def feed(config: Config, as_json: bool, after: int, follow: bool, limit: int | None) -> None:
+    """Print the feed of transitions in commit order; with --json, one line of JSON each.
+
+    A dot marks a transfer's line, "!" an exception's, "<" a refund's, "=" a settlement's; the others are invoices'.
+    """
+    asyncio.run(_print_feed(config, as_json, after, follow, limit))
+
+
+async def _print_feed(config: Config, as_json: bool, after: int, follow: bool, limit: int | None) -> None:
+    left = limit
+    async with open_database(config, lasting=follow) as database:
+        async for row in _transitions(database, after, follow):
+            if as_json:
+                emit_line(row)
+            else:
+                say(feed_line(row))
+            left = None if left is None else left - 1
+            if left == 0:
+                return
+
+
+async def _transitions(database: Database, after: int, follow: bool) -> AsyncIterator[Record]:
+    """The feed from a seq, without a gap: positions are followed, and notifications only end the wait early."""
+    async with Listener(database.dsn, (CHANNEL,) if follow else ()) as listener:
+        while True:
+            page = await read_feed(database, after, PAGE)
+            for row in page:
+                yield row
+                after = row["seq"]
+            if len(page) < PAGE:
+                if not follow:
+                    return
+                await listener.wait(POLL_SECONDS)
+
+
+def feed_line(row: Record) -> str:
+    """One transition, its reason last: `reversed` must be seen without asking further."""
+    clock = row["recorded_at"].astimezone(UTC).strftime("%H:%M:%S")
+    move = f"{row['from_state'] or ''} → {row['to_state']}".lstrip()
+    return f"{row['seq']:>6} {clock} {row['invoice_id']} {MARKS[row['subject']]} {move} ({row['reason']})"

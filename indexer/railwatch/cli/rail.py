@@ -1,0 +1,120 @@
+"""`railwatch rail`: what an operator decides about a rail."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from railwatch.cli.exits import NotFound
+from railwatch.cli.lookup import rail_config
+from railwatch.cli.options import actor_option, config_option, json_option
+from railwatch.cli.output import emit, say, show
+from railwatch.config import Config, RailConfig
+from railwatch.ops.access import open_database
+from railwatch.rail import RailError
+from railwatch.store.database import Database
+from railwatch.store.invoices import accept_chain as accept
+from railwatch.store.invoices import rename_rail, resume_rail
+from railwatch.store.rails import require_deep_reorg
+
+if TYPE_CHECKING:
+    from railwatch.ops.chain_acceptance import Proposal
+
+ANSWER_SECONDS = 120.0
+"""How long the nodes may take to be entered, and to say where their chain leaves ours."""
+
+
+@click.group()
+def rail() -> None:
+    """What an operator decides about a rail."""
+
+
+@rail.command()
+@config_option
+@click.argument("old")
+@click.argument("new")
+def rename(config: Config, old: str, new: str) -> None:
+    """Give rail OLD the name NEW, with its invoices, transfers and position. Stop its daemon first.
+
+    Lines of the feed keep the name that the rail had then.
+    """
+    asyncio.run(_rename(config, old, new))
+    say(f"renamed {old} to {new}; give its [[rail]] and [[policy]] tables that name, and start the daemon")
+
+
+async def _rename(config: Config, old: str, new: str) -> None:
+    async with open_database(config) as database:
+        await rename_rail(database, old, new)
+
+
+@rail.command()
+@config_option
+@json_option
+@actor_option
+@click.argument("name")
+@click.option("--reason", metavar="TEXT", help="What was done about the cause, or why the chain is accepted.")
+@click.option("--accept-chain", is_flag=True, help="Follow the node's chain although it left ours below what is final.")
+@click.option("--yes", is_flag=True, help="Accept it without asking.")
+def resume(
+    config: Config, as_json: bool, actor: str, name: str, reason: str | None, accept_chain: bool, yes: bool
+) -> None:
+    """Let the halted rail NAME go on from its last committed block, without a restart of the daemon.
+
+    Do this once the cause is gone: a rail that meets it again halts again. It never accepts another chain by itself.
+
+    With --accept-chain, after a DeepReorg: show where the node's chain leaves ours, and what following it would take
+    back (payments that were final, too), and do it once you confirm. With --json nothing is asked: without --yes it
+    only shows.
+    """
+    configured = rail_config(config, name)
+    if accept_chain:
+        asyncio.run(_accept_chain(config, configured, actor, reason, as_json=as_json, yes=yes))
+        return
+    state = asyncio.run(_resume(config, name, actor, reason))
+    if as_json:
+        emit({"rail": name, "state": state})
+    else:
+        say(f"rail {name} goes on; `railwatch status` shows how it is")
+
+
+async def _resume(config: Config, name: str, actor: str, reason: str | None) -> str:
+    async with open_database(config) as database:
+        return await resume_rail(database, name, actor, reason)
+
+
+async def _accept_chain(
+    config: Config, configured: RailConfig, actor: str, reason: str | None, *, as_json: bool, yes: bool
+) -> None:
+    from railwatch.ops.chain_acceptance import render_proposal
+
+    async with open_database(config) as database:
+        await require_deep_reorg(database, configured.name)
+        proposal = await _proposal(database, configured)
+        if not as_json:
+            show(render_proposal(proposal))
+        accepted = None
+        if yes or (not as_json and click.confirm("Follow the node's chain?")):
+            why = reason or "no reason given"
+            accepted = await accept(
+                database, configured.name, proposal.fork, common=proposal.common, actor=actor, reason=why
+            )
+    if as_json:
+        emit({"proposal": proposal, "accepted": accepted})
+    else:
+        say("nothing was changed" if accepted is None else f"accepted; rail {configured.name} goes on")
+
+
+async def _proposal(database: Database, configured: RailConfig) -> "Proposal":
+    from railwatch.daemon.registry import open_rail
+    from railwatch.ops.chain_acceptance import propose
+
+    nodes = open_rail(configured)
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await nodes.__aenter__()
+            return await propose(database, nodes, configured.name)
+    except (RailError, TimeoutError) as away:
+        why = str(away) or f"no answer within {ANSWER_SECONDS:.0f} s"
+        raise NotFound(f"rail {configured.name}: its nodes cannot be asked: {why}") from away
+    finally:
+        await nodes.__aexit__(None, None, None)

@@ -1,0 +1,51 @@
+"""`railwatch status`: how every rail is, and what waits."""
+
+import asyncio
+
+import click
+
+from railwatch.cli.options import config_option, json_option
+from railwatch.cli.output import console, emit, show
+from railwatch.config import Config
+from railwatch.ops.access import open_database
+from railwatch.store.reads import Status, read_status
+
+REFRESH_SECONDS = 1.0
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
+def status(config: Config, as_json: bool, watch: bool) -> None:
+    """Show all rails, invoices by state, exceptions, and the feed's readers."""
+    if watch and as_json:
+        raise click.UsageError("--watch is for people; a program asks again")
+    if watch:
+        asyncio.run(_watch(config))
+        return
+    from railwatch.ops.status import render_status
+
+    found = asyncio.run(_once(config))
+    if as_json:
+        emit(found)
+    else:
+        show(render_status(found))
+
+
+async def _once(config: Config) -> Status:
+    async with open_database(config) as database:
+        return await read_status(database)
+
+
+async def _watch(config: Config) -> None:
+    from rich.live import Live
+
+    from railwatch.ops.status import render_status
+    from railwatch.terminal import Escaped
+
+    async with open_database(config, lasting=True) as database:
+        with Live(console=console(), auto_refresh=False, transient=False) as live:
+            while True:
+                live.update(Escaped(render_status(await read_status(database))), refresh=True)
+                await asyncio.sleep(REFRESH_SECONDS)

@@ -1,0 +1,100 @@
+"""What no table can check alone: names that must be unique, and names that must exist elsewhere.
+
+They look at the raw tables, so that these problems are told together with those of the single tables.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from railwatch.config.problems import Place, Problem, spell
+from railwatch.config.references import items
+from railwatch.rail.printable import printable, quoted
+
+
+def cross_checks(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Every contradiction between tables."""
+    yield from _repeated(
+        tables, ((("rail", number, "name"), rail.get("name")) for number, rail in items(tables, "rail"))
+    )
+    yield from _repeated(
+        tables, ((("webhook", number, "name"), each.get("name")) for number, each in items(tables, "webhook"))
+    )
+    yield from _chains(tables)
+    yield from _unfollowed(tables)
+    for number, rail in items(tables, "rail"):
+        yield from _assets(tables, ("rail", number), rail)
+    yield from _policies(tables)
+
+
+def _repeated(tables: Mapping[str, Any], names: Iterable[tuple[Place, Any]]) -> Iterator[Problem]:
+    seen = set()
+    for place, name in names:
+        if isinstance(name, str) and name in seen:
+            yield Problem(spell(place, tables), f"{quoted(name)} is there twice", "Give each a name of its own.")
+        seen.add(str(name))
+
+
+def _chains(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """A chain is one rail: two would tell each of its payments twice, once of them as sent on the wrong network."""
+    first: dict[str, str] = {}
+    for number, rail in items(tables, "rail"):
+        chain, where = rail.get("chain_id"), spell(("rail", number), tables)
+        if isinstance(chain, str) and chain in first:
+            todo = "Keep one of the two tables, with all nodes in it."
+            yield Problem(f"{where}.chain_id", f"{quoted(chain)} is the chain of {first[chain]} already", todo)
+        elif isinstance(chain, str):
+            first[chain] = where
+
+
+def _unfollowed(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    invoices = tables.get("invoices")
+    listed = invoices.get("unfollowed_rails") if isinstance(invoices, dict) else None
+    names = [rail.get("name") for _, rail in items(tables, "rail")]
+    for name in listed if isinstance(listed, list) else ():
+        if name in names:
+            what = f"{quoted(name)} is configured as a rail"
+            yield Problem("invoices.unfollowed_rails", what, "Take one of the two out.")
+
+
+def _assets(tables: Mapping[str, Any], place: Place, rail: dict[str, Any]) -> Iterator[Problem]:
+    assets = [((*place, "asset", number), asset) for number, asset in items(rail, "asset")]
+    yield from _repeated(tables, (((*at, "symbol"), asset.get("symbol")) for at, asset in assets))
+    yield from _repeated(tables, (((*at, "contract"), asset.get("contract")) for at, asset in assets))
+    for at, asset in assets:
+        if "contract" in asset and "decimals" not in asset:
+            where = spell((*at, "decimals"), tables)
+            yield Problem(where, "is missing", "A token needs them: read decimals() of its contract.")
+    natives = [at for at, asset in assets if "contract" not in asset]
+    for at in natives[1:]:
+        where = spell(at, tables)
+        yield Problem(where, "is a second asset without a contract", "Only the chain's native asset has none.")
+
+
+LISTED_MOST = 8
+"""Names that one sentence lists."""
+
+
+def _listed(names: Collection[str]) -> str:
+    more = f" and {len(names) - LISTED_MOST} more" if len(names) > LISTED_MOST else ""
+    return (", ".join(printable(each, 60) for each in list(names)[:LISTED_MOST]) or "none") + more
+
+
+def _policies(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    symbols: dict[str, list[str]] = {}
+    for _, table in items(tables, "rail"):
+        own = [str(asset.get("symbol")) for _, asset in items(table, "asset")]
+        symbols.setdefault(str(table.get("name")), []).extend(own)
+    seen = set()
+    for number, policy in items(tables, "policy"):
+        rail, asset, place = policy.get("rail"), policy.get("asset"), ("policy", number)
+        if isinstance(rail, str) and rail not in symbols:
+            where = spell((*place, "rail"), tables)
+            yield Problem(where, f"there is no rail {quoted(rail)}", f"Configured are: {_listed(symbols)}.")
+        elif isinstance(rail, str) and isinstance(asset, str) and asset not in symbols[rail]:
+            where = spell((*place, "asset"), tables)
+            known = _listed(symbols[rail])
+            yield Problem(where, f"rail {printable(rail, 60)} has no asset {quoted(asset)}", f"It has: {known}.")
+        tier = (str(rail), str(asset), str(policy.get("up_to")))
+        if tier in seen:
+            yield Problem(spell(place, tables), "the same rail, asset and up_to are there twice", "Keep one of them.")
+        seen.add(tier)

@@ -1,0 +1,63 @@
+"""A watch list for tests: two mappings and a set, exact where the daemon's compact one may guess."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import islice
+
+from railwatch.rail import AssetId, Simulator, Transfer
+
+DECOY_TAIL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSet:
+    """`railwatch.rail.Watches` over a plain set of address keys."""
+
+    keys: frozenset[bytes] = frozenset()
+    assets: Mapping[str, AssetId] = field(default_factory=dict)
+    spends: Mapping[str, Collection[str]] = field(default_factory=dict)
+    version: int = 0
+    """It never changes, and need not: neither does the set."""
+
+    def __len__(self) -> int:
+        """How many addresses are watched."""
+        return len(self.keys)
+
+    def hits(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of ``keys`` that are watched."""
+        return {key for key in keys if key in self.keys}
+
+    def few(self, limit: int) -> Sequence[bytes] | None:
+        """All keys if there are at most ``limit``, in a fixed order, else None."""
+        return sorted(self.keys) if len(self.keys) <= limit else None
+
+
+def assets_of(simulator: Simulator, fold_case: bool) -> dict[str, AssetId]:
+    """The simulator's assets as a configuration of all of them would map them: native under ""."""
+    found = {"": simulator.native}
+    for asset in simulator.assets[1:]:
+        contract = asset.rpartition(":")[2]
+        found[contract.lower() if fold_case else contract] = asset
+    return found
+
+
+def spends_of(transfers: Iterable[Transfer]) -> dict[str, set[str]]:
+    """What these transfers' transactions consume, as the daemon gives it back in ``Watches.spends``."""
+    claims: dict[str, set[str]] = {}
+    for transfer in transfers:
+        for coin in transfer.spends:
+            claims.setdefault(coin, set()).add(transfer.tx_id)
+    return claims
+
+
+def decoys(key: bytes, count: int) -> frozenset[bytes]:
+    """``count`` keys that look like ``key`` and belong to nobody: its head, which may say what kind it is, is kept."""
+    return frozenset(islice(_tails(key[:-DECOY_TAIL]), count))
+
+
+def _tails(head: bytes) -> Iterator[bytes]:
+    number = 0
+    while True:
+        yield head + sha256(number.to_bytes(8)).digest()[:DECOY_TAIL]
+        number += 1

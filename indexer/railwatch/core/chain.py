@@ -1,0 +1,179 @@
+"""What to do next on a chain: one pure question, asked again after every answer.
+
+The follower has a cursor (the last block that is committed) and checkpoints below it (stored blocks, oldest first).
+The node has heads. Between the two there are only four things to do: nothing, ask for one block, go back to the fork
+point and take the new branch from there, or go on.
+
+BlockRefs may be sparse. Every block in which something was found is one, so a block between two checkpoints holds
+nothing that could be orphaned, and the highest checkpoint that still stands is as good as the true fork point.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from railwatch.rail.types import BlockRef, Heads, Span
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the node has said in this round: its heads, and its block at each height that was probed.
+
+    A probed height that the rail skips is answered by the nearest block below. ``doubt``: an earlier answer of the
+    round contradicted the cursor, so that it must be probed before anything is built on it.
+    """
+
+    heads: Heads
+    probed: Mapping[int, BlockRef] = field(default_factory=dict)
+    doubt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``span_max``: the most heights in one step. ``horizon``: the depth that is final where no finality is told.
+
+    ``branch_max``: the most heights of a new branch that one step takes; 0: as ``span_max``. It is told whole.
+    """
+
+    span_max: int
+    horizon: int
+    branch_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing to do. ``lagging``: the node is behind us on our own chain, which is no reorg (HAZARDS E19)."""
+
+    lagging: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ask for the canonical block at ``height``, then decide again."""
+
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Take the blocks of ``span``, which begins at the cursor."""
+
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """Orphan everything above ``fork``, and take ``branch``, which begins there, in the same step."""
+
+    fork: BlockRef
+    branch: Span
+
+
+Step = Idle | Probe | Scan | Rewind
+
+
+class DeepReorg(Exception):
+    """The node's chain leaves ours below the oldest checkpoint, or below what was final. A person must look."""
+
+    def __init__(self, oldest: BlockRef, latest: BlockRef) -> None:
+        super().__init__(
+            f"DeepReorg: the node's chain (head {latest.height} {latest.hash}) does not hold block {oldest.height} "
+            f"{oldest.hash}, the oldest that can still be undone; nothing was changed"
+        )
+        self.oldest = oldest
+        self.latest = latest
+
+
+def next_step(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+    """Decide the next step of a rail.
+
+    ``checkpoints`` are ascending and below ``cursor``; the first is the anchor, which no reorg may pass. Raises
+    `DeepReorg` when even the anchor is not on the node's chain.
+    """
+    latest = view.heads.latest
+    if latest.height <= cursor.height:
+        return _at_or_below(cursor, checkpoints, view, limits)
+    if latest.parent == cursor.hash:
+        return Scan(Span(cursor, latest))
+    if not view.doubt:
+        # A scan proves by parent hashes that it starts at the cursor, so nothing is asked in advance.
+        return _go_on(cursor, view, limits)
+    stands = _stands(cursor, view)
+    if stands is None:
+        return Probe(cursor.height)
+    return _go_on(cursor, view, limits) if stands else _find_fork([*checkpoints, cursor], view, limits)
+
+
+def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+    """The node's head is no higher than ours: it is the same block, or behind, or on another branch."""
+    latest = view.heads.latest
+    if latest.hash == cursor.hash:
+        return Idle()
+    known = [*checkpoints, cursor]
+    comparable = [point for point in known if point.height <= latest.height]
+    if not comparable:
+        return Idle(lagging=True)
+    stands = _stands(comparable[-1], view)
+    if stands is None:
+        return Probe(comparable[-1].height)
+    return Idle(lagging=True) if stands else _find_fork(comparable, view, limits)
+
+
+def _find_fork(known: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+    """Step back 1, 2, 4 ... checkpoints until one stands, then halve the gap to the lowest that fell."""
+    verdicts = [_stands(point, view) for point in known]
+    fallen = verdicts.index(False)  # the last of ``known`` has fallen: that is why we are here
+    standing = max((place for place in range(fallen) if verdicts[place]), default=-1)
+    if fallen == 0:
+        raise DeepReorg(known[0], view.heads.latest)
+    if standing == fallen - 1:
+        return _take_branch(known[standing], view, limits)
+    if standing >= 0:
+        return Probe(known[(standing + fallen) // 2].height)
+    stride = len(known) - fallen
+    return Probe(known[max(0, fallen - stride)].height)
+
+
+def _take_branch(fork: BlockRef, view: View, limits: Limits) -> Step:
+    upto = _end_of_step(fork, -1, view, replace(limits, span_max=limits.branch_max or limits.span_max))
+    return upto if isinstance(upto, Probe) else Rewind(fork, Span(fork, upto))
+
+
+def _go_on(cursor: BlockRef, view: View, limits: Limits) -> Step:
+    """The next span: up to finality as fast as the node can go, from there on up to the head."""
+    settled_to = finality(view.heads, limits.horizon)
+    upto = _end_of_step(cursor, settled_to, view, limits)
+    return upto if isinstance(upto, Probe) else Scan(Span(cursor, upto, settled=upto.height <= settled_to))
+
+
+def _end_of_step(start: BlockRef, settled_to: int, view: View, limits: Limits) -> BlockRef | Probe:
+    """The last block of a step from ``start``, or what to ask to learn it. Finality and the head end a step early."""
+    target, upto = start.height, start
+    while upto.height <= start.height:
+        # Where the rail skipped every height so far, look further, so that a gap longer than a span is passed.
+        end = settled_to if settled_to > target else view.heads.latest.height
+        target = min(end, target + limits.span_max)
+        told = _told(target, view)
+        if told is None:
+            return Probe(target)
+        upto = told
+    return upto
+
+
+def finality(heads: Heads, horizon: int) -> int:
+    """The height up to which blocks are final: what the node says, else ``horizon`` deep, inclusive (-1: none are)."""
+    if heads.finalized is not None:
+        return heads.finalized.height
+    return max(-1, heads.latest.height - horizon + 1)
+
+
+def _told(target: int, view: View) -> BlockRef | None:
+    """The node's block at ``target`` if it has been told in this round."""
+    heads = (view.heads.latest, view.heads.finalized, view.heads.safe)
+    told = next((head for head in heads if head is not None and head.height == target), None)
+    return told or view.probed.get(target)
+
+
+def _stands(point: BlockRef, view: View) -> bool | None:
+    """Whether the node's chain holds ``point``; None while it has not been asked."""
+    told = _told(point.height, view)
+    return None if told is None else told.hash == point.hash

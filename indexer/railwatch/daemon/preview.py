@@ -1,0 +1,57 @@
+"""What the daemon would make of a rail now: found out by the code that follows it, with nowhere to commit to."""
+
+import asyncio
+import time
+
+from railwatch.config import RailConfig
+from railwatch.daemon.claims import Claims
+from railwatch.daemon.follower import Follower
+from railwatch.daemon.index import AddressIndex
+from railwatch.daemon.recorder import Recorder
+from railwatch.daemon.registry import open_rail
+from railwatch.daemon.runner import FATAL, halt_reason
+from railwatch.daemon.supervisor import assets_by_contract, rail_pace
+from railwatch.daemon.watchlist import RailWatches
+from railwatch.rail import BlockGone, RailUnavailable
+from railwatch.reasons import one_line
+from railwatch.store.database import Database
+from railwatch.store.rails import Left
+from railwatch.store.steps import Lease, StepStore
+
+PATIENCE_SECONDS = 8.0
+"""How long a rail may be away before that is its state: nodes are entered, outvoted and left within that."""
+TRY_EVERY = 0.2
+NOBODYS_KEY = b"railwatch: nobody's"
+"""Watched, so that the nodes are asked for the content of blocks and not for headers alone."""
+UNOPENED = Database("postgresql://nowhere")
+"""A preview has nothing to write, and cannot: this database is never opened."""
+
+
+async def preview_rail(rail: RailConfig, left: Left | None) -> tuple[str, str | None]:
+    """Return the state and the reason that `railwatch run` would soon give to the rail, which was ``left`` there.
+
+    Raises ValueError where its adapter refuses the table, as `railwatch run` does.
+    """
+    node = open_rail(rail)
+    left = left or Left(None, None, [], 0)
+    assets = assets_by_contract(rail, node.traits)
+    index = AddressIndex()
+    index.add(NOBODYS_KEY)
+    recorder = Recorder(rail.name, node.traits, {}, StepStore(UNOPENED, Lease(rail.name, 0)), left.origin)
+    follower = Follower(node, recorder, RailWatches(index, assets, Claims()), left, rail_pace(rail))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    return await follower.preview()
+            except FATAL as fault:
+                return "halted", halt_reason(fault, rail.name)
+            except TimeoutError:
+                return "stalled", f"the nodes do not answer within {PATIENCE_SECONDS:.0f} s"
+            except (RailUnavailable, BlockGone) as away:
+                if time.monotonic() >= deadline:
+                    return "stalled", one_line(str(away))
+            await asyncio.sleep(TRY_EVERY)
+    finally:
+        await node.__aexit__(None, None, None)

@@ -1,0 +1,162 @@
+"""Notices a node that answers and yet cannot be followed, so that no rail is `live` while it stands still.
+
+Several nodes behind one address differ in height and in branch, and each request reaches another one (HAZARDS E19,
+"Nodes"). Such an endpoint fails at nothing: it takes blocks back, returns to a branch that was left, or needs so long
+that the chain has gone on meanwhile. Each of these is counted here, and has a name that a person can read.
+"""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from railwatch.rail import BlockRef, Heads, RailUnavailable
+
+LAG_ALLOWED = 30.0
+"""Seconds that a node may stay behind us, or a majority behind one node, or a step may take, before the rail is called
+stalled."""
+
+DEEP_SECONDS = 5.0
+"""Seconds for which every answer must lead below the oldest checkpoint before the rail is halted for it."""
+
+FAULT_SECONDS = 10.0
+"""Seconds for which all nodes must say that a block cannot be read before the rail is halted for it: a gateway, a cache
+or a node that is being upgraded spoils an answer for a while, and the next one is well."""
+
+UNSTEADY_SECONDS = 60.0
+"""How long a return, or a head that went back, is remembered."""
+
+RETURNS_MAX = 3
+"""Returns to a block that was left, within `UNSTEADY_SECONDS`, of which the last is refused. A race of two miners
+returns once; a chain that does so again and again is two chains."""
+
+SETBACKS_MAX = 5
+"""Heads that went back within `UNSTEADY_SECONDS`, of which the last shows that several nodes answer."""
+
+QUARRELS_MAX = 3
+"""Times within `UNSTEADY_SECONDS` at which two nodes began to tell different chains, after they had told one."""
+
+NEAR = 2
+"""Heights by which nodes of one chain differ for a moment, and which are no setback."""
+
+REMEMBERED = 4_096
+"""Blocks that were left and are remembered."""
+
+
+class Behind(RailUnavailable):
+    """The node answers, but cannot be followed. Another one might."""
+
+
+@dataclass(slots=True)
+class Often:
+    """Whether something has happened so many times within `UNSTEADY_SECONDS`."""
+
+    times: int
+    _when: deque[float] = field(default_factory=deque)
+
+    def note(self) -> None:
+        """It has happened."""
+        self._when.append(time.monotonic())
+        while len(self._when) > self.times:
+            self._when.popleft()
+
+    def __bool__(self) -> bool:
+        """It has, and the first of these times is not forgotten."""
+        return len(self._when) == self.times and time.monotonic() - self._when[0] <= UNSTEADY_SECONDS
+
+
+@dataclass(slots=True)
+class Branches:
+    """The branches that a rail has left, and how often its node led it back to one of them."""
+
+    _left: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _returns: Often = field(default_factory=lambda: Often(RETURNS_MAX))
+
+    def check(self, cursor: BlockRef, branch: Sequence[BlockRef]) -> None:
+        """Look at a rewind from ``cursor`` to ``branch`` (blocks, oldest first), before it is made.
+
+        Raises `Behind` if the node goes back and forth. A longer branch is taken all the same: so the rail ends up on
+        the longest one that any of the nodes tells, and stays there.
+        """
+        if any(block.hash in self._left for block in branch):
+            self._returns.note()
+        if self.flaps and branch[-1].height <= cursor.height:
+            raise Behind(f"{self.reason}; the rail stays at {cursor.height} {cursor.hash}")
+
+    def leave(self, blocks: Iterable[BlockRef]) -> None:
+        """Remember blocks that a rewind has orphaned."""
+        for block in blocks:
+            self._left[block.hash] = None
+            self._left.move_to_end(block.hash)
+        while len(self._left) > REMEMBERED:
+            self._left.popitem(last=False)
+
+    @property
+    def flaps(self) -> bool:
+        """Whether the node goes back and forth between branches."""
+        return bool(self._returns)
+
+    @property
+    def reason(self) -> str:
+        """What a person reads of it."""
+        return (
+            f"the node goes back and forth between two branches, {RETURNS_MAX} times within {UNSTEADY_SECONDS:.0f} s: "
+            "several nodes on different branches answer behind its address"
+        )
+
+
+@dataclass(slots=True)
+class Tip:
+    """The highest block that the node told of, and since when the rail has not reached it."""
+
+    _height: int = -1
+    _told_at: float = 0.0
+    _unreached: tuple[float, int] | None = None
+
+    def told(self, head: BlockRef) -> None:
+        """Take in a head. A height that is not told again for `LAG_ALLOWED` is forgotten: it was made up, or undone."""
+        now = time.monotonic()
+        if head.height >= self._height or now - self._told_at > LAG_ALLOWED:
+            self._height, self._told_at = head.height, now
+
+    def is_above(self, head: BlockRef) -> bool:
+        """Return whether the node told of a block above ``head`` a while ago."""
+        return self._height > head.height
+
+    def claimed(self, heads: Heads) -> Heads:
+        """Add to ``heads`` what was told before and is above them: it may hold a payment, so nothing is covered yet."""
+        claim = max(self._height, heads.claimed_height or -1)
+        return replace(heads, claimed_height=claim) if claim > heads.latest.height else heads
+
+    def missing(self, reached: int) -> int:
+        """How many heights ``reached`` is below what was told more than `LAG_ALLOWED` ago; 0: the rail follows."""
+        now, mark = time.monotonic(), self._unreached
+        if mark is None or not reached < mark[1] <= self._height:
+            mark = self._unreached = None if self._height <= reached else (now, self._height)
+        return 0 if mark is None or now - mark[0] <= LAG_ALLOWED else mark[1] - reached
+
+    def forget(self) -> None:
+        """Another branch is followed now, and may be shorter."""
+        self._height, self._unreached = -1, None
+
+
+@dataclass(slots=True)
+class Setbacks:
+    """How often one node's head went back, or became another block of the same height.
+
+    ``often``: by however little. ``far``: by more than nodes of one chain differ for a moment.
+    """
+
+    often: Often = field(default_factory=lambda: Often(SETBACKS_MAX))
+    far: Often = field(default_factory=lambda: Often(SETBACKS_MAX))
+    _last: BlockRef | None = None
+
+    def note(self, heads: Heads) -> None:
+        """Compare the node's newest head with the one before."""
+        last, now = self._last, heads.latest
+        self._last = now
+        if last is None or now.hash == last.hash or now.height > last.height:
+            return
+        self.often.note()
+        if now.height < last.height - NEAR:
+            self.far.note()

@@ -1,0 +1,274 @@
+"""The whole daemon: a known database, every configured rail in a task of its own, and an orderly end."""
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from railwatch.allocator import give_large_blocks_back
+from railwatch.config import Config, RailConfig
+from railwatch.core.model import Patience
+from railwatch.daemon.alarms import Alarms
+from railwatch.daemon.database import open_database, reached
+from railwatch.daemon.demand import with_assets_in_demand
+from railwatch.daemon.follower import Pace
+from railwatch.daemon.nodeset import NodeSet
+from railwatch.daemon.registry import open_rail
+from railwatch.daemon.runner import RailRunner
+from railwatch.daemon.watchlist import Family
+from railwatch.known import default_tiers
+from railwatch.rail import AssetId, ChainId, Traits
+from railwatch.store.clock import ClockStore
+from railwatch.store.database import Database
+from railwatch.store.errors import StoreUnavailable
+from railwatch.store.mirror import PolicyRow, RailMirror, asset_id, mirror
+from railwatch.store.reads import Counts, read_counts
+from railwatch.store.watches import Closing, WatchStore
+from railwatch.supervision import keep_running
+
+STOP_WITHIN = 4.0
+"""Seconds that rails get to put their last step down, once told to stop."""
+
+RARELY = (100_000, 50, 100)
+"""Garbage collection: a step makes many objects and no cycles, and Python's defaults spend a third of it on looking."""
+
+BEAT_EVERY = 1.0
+SILENT_TOO_LONG = 25.0
+"""Seconds without a sign of a rail's loop after which the watchdog is no longer fed."""
+
+CLOSE_EVERY = 30.0
+COUNT_EVERY = 15.0
+"""Seconds between two countings for the monitoring system, which asks about as often."""
+
+
+class Reporter(Protocol):
+    """Whoever outside wants to know how the daemon is: the service manager, metrics, health checks."""
+
+    def ready(self) -> None:
+        """Everything is started. Rails may still be catching up, or waiting for their nodes."""
+
+    def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+        """Called about once a second. ``alive``: every rail that is not halted has lately made a turn."""
+
+    def counted(self, counts: Counts) -> None:
+        """Called four times a minute, while Postgres answers."""
+
+    def failed(self, task: str) -> None:
+        """Count a failure of ``task`` that nobody foresaw. The task starts again."""
+
+    def stopping(self) -> None:
+        """The end has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A `Reporter` for nobody."""
+
+    def ready(self) -> None:
+        """Nothing to tell."""
+
+    def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+        """Nothing to tell."""
+
+    def counted(self, counts: Counts) -> None:
+        """Nothing to tell."""
+
+    def failed(self, task: str) -> None:
+        """Nothing to tell."""
+
+    def stopping(self) -> None:
+        """Nothing to tell."""
+
+
+def tune_process() -> None:
+    """Set the garbage collector and the allocator for what a daemon does; once in a process, before any work."""
+    gc.set_threshold(*RARELY)
+    give_large_blocks_back()
+
+
+async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: Reporter | None = None) -> int:
+    """Follow the configured rails (or ``only_rail``) until SIGTERM or SIGINT; returns the exit code.
+
+    Raises `SchemaMismatch`, `EmbeddedPostgresError`, `StoreError`, ValueError for what only a person can mend.
+    """
+    log = structlog.get_logger()
+    tune_process()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    work = asyncio.create_task(serve(config, only_rail, reporter or Silent()))
+    end = asyncio.create_task(stopping.wait())
+    await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
+    end.cancel()
+    if not work.done():
+        log.info("daemon.stopping")
+        (reporter or Silent()).stopping()
+        work.cancel()
+        await asyncio.wait({work}, timeout=STOP_WITHIN)
+    if not work.done():
+        # Every step is a transaction, so what hangs (a frozen Postgres, say) is left to itself without harm.
+        log.warning("daemon.stopped_short", waited=STOP_WITHIN)
+        os._exit(0)
+    with suppress(asyncio.CancelledError):
+        await work
+    log.info("daemon.stopped")
+    return 0
+
+
+async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> None:
+    """Follow until cancelled; `run_daemon` without the signals."""
+    async with open_database(config) as database:
+        await reached(lambda: mirror_rails(database, config, only_rail))
+        await follow(database, config, only_rail, reporter)
+
+
+async def follow(
+    database: Database,
+    config: Config,
+    only_rail: str | None,
+    reporter: Reporter,
+    arrange: Callable[[RailRunner], None] = lambda _: None,
+) -> None:
+    """Follow the rails that `mirror_rails` mirrored, until cancelled. ``arrange`` gets each runner before it runs."""
+    rails = await reached(lambda: with_assets_in_demand(database, _rails(config, only_rail)))
+    nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
+    families = await reached(lambda: _load_families(database, {node.traits.family for node in nodes}))
+    runners = [
+        _runner(database, families[node.traits.family], rail, node, reporter)
+        for rail, node in zip(rails, nodes, strict=True)
+    ]
+    for runner in runners:
+        arrange(runner)
+    structlog.get_logger().info("daemon.started", rails=[rail.name for rail in rails])
+    async with asyncio.TaskGroup() as tasks:
+        errands: dict[str, Callable[[], Awaitable[None]]] = {
+            **{f"rail.{runner.name}": runner.run for runner in runners},
+            "closing": lambda: _close_watches(database),
+            "alarms": Alarms(ClockStore(database), reporter.failed).run,
+            "beat": lambda: _beat(runners, reporter),
+            "counting": lambda: _count(database, reporter),
+        }
+        for name, errand in errands.items():
+            tasks.create_task(keep_running(name, errand, reporter.failed), name=name)
+        reporter.ready()
+
+
+def _rails(config: Config, only: str | None) -> list[RailConfig]:
+    return [rail for rail in config.rails if only in (None, rail.name)]
+
+
+async def mirror_rails(database: Database, config: Config, only_rail: str | None) -> None:
+    """Write what services may know of the configured rails (or ``only_rail``) to the tables. Asks no node."""
+    rails = _rails(config, only_rail)
+    nodes = [open_rail(rail) for rail in rails]
+    await _mirror(database, config, rails, nodes, only=only_rail is not None)
+
+
+async def _mirror(
+    database: Database, config: Config, rails: Sequence[RailConfig], nodes: Sequence[NodeSet], *, only: bool
+) -> None:
+    mirrors = [rail_mirror(config, rail, node.traits) for rail, node in zip(rails, nodes, strict=True)]
+    async with database.connection() as connection:
+        await mirror(
+            connection, mirrors, mirror_settings(config), only=only, unfollowed=config.invoices.unfollowed_rails
+        )
+
+
+def mirror_settings(config: Config) -> dict[str, int]:
+    """What is mirrored besides rails: ``closes_in``, seconds of watching after an invoice's window."""
+    return {"closes_in": config.invoices.keep_watching}
+
+
+def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
+    """What services may know of a rail: its assets, and the policies of the configuration before the defaults."""
+    configured = [
+        PolicyRow(each.asset, each.up_to, each.policy, "configuration")
+        for each in config.policies
+        if each.rail == rail.name
+    ]
+    defaults = [
+        PolicyRow(None, tier.up_to, tier.policy, "default")
+        for tier in default_tiers(rail.chain_id, traits.has_finalized)
+    ]
+    assets = tuple(each.spec for each in rail.assets)
+    patience = Patience(*(timedelta(seconds=each) for each in (rail.stuck_after, rail.blind_after, rail.time_margin)))
+    stall_after = timedelta(seconds=rail.stall_after) if rail.stall_after else None
+    least = {each.contract: each.min_amount for each in rail.assets}
+    policies = (*configured, *defaults)
+    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, policies, patience, least, stall_after)
+
+
+async def _load_families(database: Database, names: Iterable[str]) -> dict[str, Family]:
+    families = {name: Family(name, WatchStore(database, name)) for name in names}
+    for family in families.values():
+        await family.caught_up()
+    return families
+
+
+def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet, reporter: Reporter) -> RailRunner:
+    traits = node.traits
+    ids = {each.contract: asset_id(rail.chain_id, traits, each.contract) for each in rail.assets}
+    return RailRunner(
+        name=rail.name,
+        node=node,
+        database=database,
+        family=family,
+        assets=assets_by_contract(rail, traits),
+        pace=rail_pace(rail),
+        configured={ids[each.contract]: each.min_amount for each in rail.assets},
+        reconcile_every=rail.reconcile_every,
+        failed=reporter.failed,
+    )
+
+
+def assets_by_contract(rail: RailConfig, traits: Traits) -> dict[str, AssetId]:
+    """The rail's assets by contract as the rail spells it, the native one at ``""`` (`railwatch.rail.Watches`)."""
+    return {
+        "" if each.contract is None else each.contract.lower() if traits.fold_case else each.contract: asset_id(
+            rail.chain_id, traits, each.contract
+        )
+        for each in rail.assets
+    }
+
+
+def rail_pace(rail: RailConfig) -> Pace:
+    """How the configuration wants the rail to be followed."""
+    return Pace(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after)
+
+
+async def _close_watches(database: Database) -> None:
+    """Close invoices whose horizon has passed, and was seen to its end.
+
+    Their addresses stay in the index until the next start: it is a filter, and the store ignores what is closed. To
+    take one out here could race with its being registered again, and a payment would be missed.
+    """
+    closing = Closing(database)
+    while True:
+        await asyncio.sleep(CLOSE_EVERY)
+        with suppress(StoreUnavailable):
+            await closing.turn()
+
+
+async def _count(database: Database, reporter: Reporter) -> None:
+    """Tell the outside what waits for people and for readers."""
+    while True:
+        with suppress(StoreUnavailable):
+            reporter.counted(await read_counts(database))
+        await asyncio.sleep(COUNT_EVERY)
+
+
+async def _beat(runners: Sequence[RailRunner], reporter: Reporter) -> None:
+    """Tell the outside that we live, as long as every rail shows it by what it does."""
+    while True:
+        now = time.monotonic()
+        alive = all(runner.halted or now - runner.beat < SILENT_TOO_LONG for runner in runners)
+        reporter.beat(runners, alive=alive)
+        await asyncio.sleep(BEAT_EVERY)

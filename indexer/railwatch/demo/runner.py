@@ -1,0 +1,165 @@
+"""Directs a demo: starts everything, tells every rail's stories, ends everything, and says how it went."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AsyncExitStack
+from importlib.metadata import entry_points
+
+from railwatch.demo.backstage import Backstage
+from railwatch.demo.feed import Feed
+from railwatch.demo.processes import Household, Process
+from railwatch.demo.report import Kept, Outcome
+from railwatch.demo.setting import Setting
+from railwatch.demo.shop import StoryShop
+from railwatch.demo.telling import Stage, Telling
+from railwatch.demo.view import View
+from railwatch.rail.demo import DemoError, NotInstalled, OpenDemo, RailDemo
+from railwatch.store.database import Database
+
+GROUP = "railwatch.demos"
+
+STORY_SECONDS = 40.0
+"""The most that one story may take; the longest here takes about six."""
+STOP_WITHIN = 5.0
+"""The daemon's promise after SIGTERM."""
+
+
+def open_demos(names: Collection[str], say: Callable[[str], None]) -> list[RailDemo]:
+    """The demos of the installed rails, or of those that are named. Raises `DemoError`.
+
+    A rail whose node is not on this machine is left out, and ``say`` is told, unless it is named or none is left.
+    """
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    for name in names:
+        if name not in points:
+            raise DemoError(f'there is no demo "{name}"; installed: {", ".join(sorted(points)) or "none"}')
+    demos: list[RailDemo] = []
+    missing: list[NotInstalled] = []
+    for name in sorted(points):
+        opener: OpenDemo = points[name].load()
+        try:
+            demos += [opener()] if not names or name in names else []
+        except NotInstalled as why:
+            missing.append(why)
+            say(f"without {name}: {why}")
+    if missing and (names or not demos):
+        raise missing[0]
+    if not demos:
+        raise DemoError(f"no installed rail brings a demo (entry-point group {GROUP})")
+    return demos
+
+
+async def run_demo(demos: Sequence[RailDemo], view: View, *, keep: bool) -> Outcome:
+    """Tell all stories of ``demos`` to one daemon. With ``keep`` everything runs on afterwards, however it went.
+
+    Raises `DemoError` when they could not be told: something did not start, or ended by itself. Whatever happens,
+    cancellation included, nothing that was started is left running unless all was told and is to be kept. What is left
+    of a demo that went wrong is its logs and configuration; of one that was cancelled, or went well, nothing.
+    """
+    begun = time.monotonic()
+    setting = Setting()
+    keep_logs, kept = True, False
+    try:
+        async with Household(setting.folder) as household:
+            backstage = Backstage(setting, household, view)
+            daemon, tellings = await _perform(backstage, demos, keep=keep)
+            outcome = await _close(backstage, daemon, tellings, begun, keep=keep)
+    except asyncio.CancelledError:
+        keep_logs = False
+        raise
+    else:
+        keep_logs, kept = not outcome.agrees, outcome.kept is not None
+        return outcome
+    finally:
+        if not kept:
+            setting.clear(keep_logs=keep_logs)
+
+
+async def _perform(backstage: Backstage, demos: Sequence[RailDemo], *, keep: bool) -> tuple[Process, list[Telling]]:
+    """Start the nodes, then the daemon, and tell the stories. All of them run on."""
+    for demo in demos:
+        for program in demo.programs(backstage.setting.folder):
+            process = backstage.household.start(program.name, program.command)
+            backstage.view.say(f"{program.name} runs (pid {process.pid})")
+    async with backstage.guarded(), AsyncExitStack() as entered:
+        for demo in demos:
+            await entered.enter_async_context(demo)
+        backstage.setting.configure(demos)
+        daemon = backstage.start_daemon()
+        async with asyncio.TaskGroup() as tasks:
+            drivers = [tasks.create_task(demo.drive()) for demo in demos]
+            async with backstage.database(daemon) as database:
+                tellings = await _tell_all(backstage.view, database, demos)
+            for driver in drivers:
+                driver.cancel()
+        if keep:
+            for demo in demos:
+                await demo.live_on()
+    return daemon, tellings
+
+
+async def _tell_all(view: View, database: Database, demos: Sequence[RailDemo]) -> list[Telling]:
+    """All rails at once; then every invoice is looked at again, for what came after its story."""
+    casts = [[Telling(str(demo.rail["name"]), story) for story in demo.stories] for demo in demos]
+    tellings = [telling for cast in casts for telling in cast]
+    view.cast(tellings)
+    view.say("the stories are lived")
+    feed = Feed(database, view.told)
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(feed.follow())
+        async with asyncio.TaskGroup() as rails:
+            for demo, cast in zip(demos, casts, strict=True):
+                rails.create_task(_tell_rail(view, [StoryShop(database, feed, demo, telling) for telling in cast]))
+        following.cancel()
+    await feed.look_again()
+    return tellings
+
+
+async def _tell_rail(view: View, shops: Sequence[StoryShop]) -> None:
+    """The peaceful stories together, then one by one those that the others would notice."""
+    async with asyncio.TaskGroup() as together:
+        for shop in shops:
+            if not shop.telling.story.alone:
+                together.create_task(_tell(view, shop))
+    for shop in shops:
+        if shop.telling.story.alone:
+            await _tell(view, shop)
+
+
+async def _tell(view: View, shop: StoryShop) -> None:
+    """Live one story. What goes wrong in it is its own problem, and the others go on."""
+    telling = shop.telling
+    telling.stage = Stage.PLAYING
+    try:
+        async with asyncio.timeout(STORY_SECONDS):
+            await telling.story.play(shop)
+            await shop.ends()
+    except DemoError as error:
+        telling.problem = str(error)
+    except TimeoutError:
+        telling.problem = f"after {STORY_SECONDS:.0f} s this was still all"
+    telling.stage = Stage.TOLD
+    view.told(telling)
+
+
+async def _close(
+    backstage: Backstage, daemon: Process, tellings: Sequence[Telling], begun: float, *, keep: bool
+) -> Outcome:
+    """End the daemon as systemd would, or let everything run on."""
+    stopped, problem, kept = None, None, None
+    if keep:
+        dsn = await backstage.dsn()
+        pids = {each.name: each.pid for each in reversed(backstage.household.let_go())}
+        kept = Kept(dsn, backstage.setting.config, pids)
+    else:
+        backstage.view.say("the daemon is told to stop")
+        stopped = await backstage.household.end(daemon)
+        if stopped.code != 0 or stopped.seconds > STOP_WITHIN:
+            problem = (
+                f"after SIGTERM the daemon ended with {stopped.code} in {stopped.seconds:.1f} s, "
+                f"and should with 0 within {STOP_WITHIN:.0f} s"
+            )
+    wrong = problem is not None or not all(each.agrees for each in tellings)
+    tail = daemon.tail() if wrong else ""
+    return Outcome(tellings, time.monotonic() - begun, daemon.log, tail, stopped, problem, kept)

@@ -1,0 +1,111 @@
+"""`railwatch check`: everything that the daemon needs, checked once, each with what to do about it.
+
+It never says yes where `railwatch run` says no: the configuration is mirrored by the daemon's own code and rolled back,
+and the next step of each rail is planned by the daemon's own code and committed nowhere.
+"""
+
+import asyncio
+import errno
+import socket
+
+from railwatch.config import Config, RailConfig
+from railwatch.ops.check_database import Stored, check_database
+from railwatch.ops.check_node import check_node
+from railwatch.ops.findings import Daemon, Finding, NodeReport, Report
+from railwatch.ops.logs import OPEN_LISTENER, is_loopback
+from railwatch.store.errors import StoreError
+from railwatch.store.mirror import RailMirror, check_traits
+from railwatch.store.rails import Left
+
+NO_START = "`railwatch run` would not start."
+
+
+async def examine(config: Config, daemon: Daemon) -> Report:
+    """Check configuration, database, every node and every rail. Changes nothing."""
+    mirrors, findings = _mirrors(config, daemon)
+    if not findings:
+        names = ", ".join(rail.name for rail in config.rails)
+        findings = [Finding("ok", "configuration", f"is right; its rails: {names}")]
+    findings += [Finding("warn", "secrets", sentence) for sentence in config.exposed]
+    stored, found = await check_database(config, mirrors if len(mirrors) == len(config.rails) else (), daemon.settings)
+    findings += [*found, *_listening(config, stored)]
+    good = {mirror.name for mirror in mirrors}
+    rails = [rail for rail in config.rails if rail.name in good]
+    reports: list[NodeReport] = []
+    for more, nodes in await asyncio.gather(*(_rail(rail, daemon, stored) for rail in rails)):
+        findings += more
+        reports += nodes
+    return Report(findings, reports)
+
+
+def _mirrors(config: Config, daemon: Daemon) -> tuple[list[RailMirror], list[Finding]]:
+    """What would be mirrored, and which rails cannot be: no adapter, a policy that cannot be met, one asset twice."""
+    mirrors, findings = list[RailMirror](), list[Finding]()
+    for rail in config.rails:
+        try:
+            made = daemon.mirror_of(rail)
+            check_traits(made)
+        except (ValueError, StoreError) as error:
+            findings.append(Finding("fail", f"rail {rail.name}", str(error), NO_START))
+        else:
+            mirrors.append(made)
+    return mirrors, findings
+
+
+def _listening(config: Config, stored: Stored) -> list[Finding]:
+    """Whether ``[http] listen`` can be had, as far as it is not the daemon that runs who has it."""
+    if config.http.address is None:
+        return []
+    if not is_loopback(config.http.address[0]):
+        warning = [Finding("warn", f"[http] listen = {config.http.listen}", OPEN_LISTENER)]
+        return [*warning, *_bindable(config, stored)]
+    return _bindable(config, stored)
+
+
+def _bindable(config: Config, stored: Stored) -> list[Finding]:
+    assert config.http.address is not None, "asked only where one is configured"
+    try:
+        found = socket.getaddrinfo(*config.http.address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+                # On some systems a bound address is only refused to a second one that listens.
+                probe.listen(1)
+    except OSError as error:
+        subject = f"[http] listen = {config.http.listen}"
+        if error.errno == errno.EADDRINUSE and stored.holders:
+            return [Finding("ok", subject, f"is in use, as it should be beside a daemon ({', '.join(stored.holders)})")]
+        return [Finding("fail", subject, str(error.strerror or error), f"Choose another port. {NO_START}")]
+    return []
+
+
+async def _rail(rail: RailConfig, daemon: Daemon, stored: Stored) -> tuple[list[Finding], list[NodeReport]]:
+    """One rail: each node by itself, and then what all of them make of it."""
+    looked_for = rail.with_assets(stored.wanted.get(rail.name, ()))
+    row, left = stored.rails.get(rail.name), stored.left.get(rail.name)
+    checks = (check_node(looked_for, name, node, daemon, row) for name, node in daemon.named_nodes(rail).items())
+    findings, reports, answers = list[Finding](), list[NodeReport](), False
+    for found, report in await asyncio.gather(*checks):
+        findings += found
+        if report is not None:
+            reports.append(report)
+            answers = answers or not any(finding.level == "fail" for finding in found)
+    if answers:
+        findings += await _outcome(looked_for, daemon, left)
+    return findings, reports
+
+
+async def _outcome(rail: RailConfig, daemon: Daemon, left: Left | None) -> list[Finding]:
+    """What the daemon would say of the rail, if that is anything but well."""
+    subject = f"rail {rail.name}"
+    try:
+        state, reason = await daemon.preview(rail, left)
+    except ValueError as error:
+        return [Finding("fail", subject, str(error), NO_START)]
+    if state in ("halted", "stalled"):
+        page = f"See docs/runbooks/rail-{state}.md."
+        return [Finding("fail", subject, f"would be {state}: {reason}", page)]
+    return []

@@ -1,0 +1,65 @@
+"""Evidence for people: the rule behind a line of the feed with its numbers, and what which node said of a transfer."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.text import Text
+
+from railwatch.ops.words import clean, moment, policy_words, quantity
+from railwatch.store.reads import Dossier, Record
+
+SUMS = ("seen", "confirmed", "late")
+
+
+def render_grounds(row: Record, dossier: Dossier, indent: int = 10) -> Iterator[Text]:
+    """Why a line was written: for an invoice the rule and the sums of each destination, else the facts as they are."""
+    evidence = dict(row["evidence"])
+    rule, sums = evidence.pop("rule", None), evidence.pop("destinations", [])
+    if rule is not None:
+        yield _dim(f"because {clean(rule)}", indent)
+    for each in sums:
+        yield from _sums(each, dossier, indent)
+    if rule is not None:
+        stood = [f"{name} {evidence[name]}" for name in ("cursor", "finalized", "tip") if evidence.get(name, -1) != -1]
+        yield _dim(f"the rail stood at {', '.join(stood)}", indent)
+        # What the heading and the destinations say already stays in the JSON.
+        evidence = {name: evidence[name] for name in ("held", "covered_until", "actor", "note") if name in evidence}
+    yield from render_facts(evidence, indent)
+
+
+def _sums(each: Mapping[str, Any], dossier: Dossier, indent: int) -> Iterator[Text]:
+    """One destination's numbers at that moment, in display units where the asset is configured."""
+    same = [way for way in dossier.destinations if (way["rail"], way["asset"]) == (each["rail"], each["asset"])]
+    units = same[0] if same else {"asset": each["asset"], "decimals": None, "symbol": None}
+
+    def shown(name: str) -> str:
+        return quantity({**units, "sum": int(each[name])}, "sum")
+
+    asked = shown("least") if each["least"] == each["most"] else f"{shown('least')} to {shown('most')}"
+    yield _dim(f"asked {asked} on {clean(each['rail'])} at {policy_words(each['policy'])}", indent)
+    yield _dim("  " + ", ".join(f"{name} {shown(name)}" for name in SUMS), indent)
+
+
+def render_observations(detection: Record, dossier: Dossier) -> Iterator[Text]:
+    """Each sighting of one transfer: where, when, and which node told it."""
+    for each in dossier.observations:
+        if each["detection_id"] != detection["id"]:
+            continue
+        place = "waiting" if each["block_height"] is None else f"in block {each['block_height']}"
+        node = f" by {clean(each['node'])}" if each["node"] else ""
+        yield Text(f"    {each['observation']}. seen {place} at {moment(each['recorded_at'])}{node}")
+        if each["block_hash"] is not None and each["block_hash"] != detection["block_hash"]:
+            yield Text(f"       {clean(each['block_hash'])}, not the block that holds it now", "yellow")
+        yield from render_facts({name: fact for name, fact in each["facts"].items() if name != "node"}, indent=7)
+
+
+def render_facts(evidence: Mapping[str, Any], indent: int = 4) -> Iterator[Text]:
+    """A line for each."""
+    for key, value in evidence.items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        yield _dim(f"{clean(key)}: {clean(shown)}", indent)
+
+
+def _dim(text: str, indent: int) -> Text:
+    return Text(" " * indent + text, "dim")

@@ -1,0 +1,196 @@
+"""`railwatch explain` for people: the whole evidence of one invoice, in the order in which one would ask for it."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from railwatch.ops.amounts import display_units
+from railwatch.ops.evidence import render_facts, render_grounds, render_observations
+from railwatch.ops.status import quarantine_lines
+from railwatch.ops.words import STYLES, ago, clean, moment, policy_words, quantity
+from railwatch.store.reads import Dossier, Record
+
+NEXT = {
+    "created": "show instructions",
+    "detected": "wait",
+    "confirming": "wait",
+    "paid": "fulfil",
+    "overpaid": "fulfil, refund the difference",
+    "underpaid": "ask for a top-up; after the window, review",
+    "late_paid": "decide",
+    "expired": "close; it is still watched",
+    "cancelled": "nothing; it is still watched",
+    "flagged": "review",
+    "refunded": "close",
+}
+"""The next safe action by state, in the contract's words."""
+
+
+def render_dossier(dossier: Dossier) -> RenderableType:
+    """Everything: terms, where it stands, each transfer, what happened in order, exceptions."""
+    return Group(
+        *_heading(dossier),
+        *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
+        *_section("Transfers", [line for each in dossier.detections for line in _detection(each, dossier)]),
+        *_section("What happened (UTC)", [line for each in dossier.transitions for line in _transition(each, dossier)]),
+        *_quarantine(dossier),
+        *_section("Exceptions", [line for each in dossier.exceptions for line in _exception(each, dossier)]),
+        *_books(dossier),
+    )
+
+
+def render_invoice(dossier: Dossier) -> RenderableType:
+    """The terms and where it stands, without the evidence."""
+    return Group(
+        *_heading(dossier),
+        *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
+    )
+
+
+def _section(title: str, lines: list[Text]) -> Iterator[Text]:
+    yield Text(f"\n{title}", "bold")
+    yield from lines or [Text("  none", "dim")]
+
+
+def _next(dossier: Dossier) -> str:
+    """By state; but goods may have left for an invoice whose payment was taken back, whatever its state is now."""
+    if any(each["kind"] == "reversed" and each["resolved_at"] is None for each in dossier.exceptions):
+        return "it was paid, and that was reversed: stop the goods, decide"
+    if dossier.quarantine:
+        return "the daemon cannot process it: do not decide by its state, look below"
+    return NEXT[dossier.invoice["state"]]
+
+
+def _heading(dossier: Dossier) -> Iterator[Text]:
+    invoice = dossier.invoice
+    state = invoice["state"]
+    name = clean(f"{invoice['merchant_id']}/{invoice['order_id']}")
+    yield Text.assemble((name, "bold"), "  ", (state, f"bold {STYLES.get(state, '')}".strip()), f"  ({_next(dossier)})")
+    yield Text(f"  invoice     {invoice['id']}")
+    yield Text(f"  registered  {moment(invoice['created_at'])} UTC")
+    yield Text(f"  window to   {moment(invoice['expires_at'])}, by {invoice['time_basis'].replace('_', ' ')}")
+    yield Text(f"  watched to  {moment(invoice['closed_at'] or invoice['closes_at'])}")
+    yield Text(f"  {state} since {moment(invoice['state_since'])}")
+    if invoice["fiat_amount"] is not None:
+        yield Text(f"  total       {invoice['fiat_amount'].normalize():f} {clean(invoice['fiat_currency'] or '')}")
+    if invoice["tolerance_bps"]:
+        yield Text(f"  tolerance   {display_units(invoice['tolerance_bps'], 2)}% either way")
+    if invoice["held"]:
+        yield Text(f"  held        {clean(invoice['held'])}", "red")
+
+
+def _destination(row: Record) -> Iterator[Text]:
+    watch = row["watch_state"]
+    since = "" if row["covered_from"] is None else f" from block {row['covered_from']}"
+    yield Text.assemble(
+        f"  {row['position']}. {quantity(row, 'expected_amount')} on {clean(row['rail'])}, ",
+        (f"{watch}{since}", STYLES.get(watch, "")),
+    )
+    yield Text(f"     {clean(row['address'])}" + (f" with {clean(row['reference'])}" if row["reference"] else ""))
+    yield Text(f"     counts at {policy_words(row['policy'])} (policy of the {row['policy_origin']})")
+    sums = {"seen": "seen_amount", "confirmed": "confirmed_amount", "late": "late_amount"}
+    yield Text("     " + ", ".join(f"{word} {quantity(row, column)}" for word, column in sums.items()))
+    if row["left_out"]:
+        yield Text(f"     {row['left_out']} sightings of unknown tokens were left out, beyond the first ten", "yellow")
+    if row["watch_error"]:
+        yield Text(f"     {clean(row['watch_error'])}", "red")
+    if row["rail_state"] != "live":
+        yield Text(f"     the rail is {row['rail_state']}: {clean(row['rail_reason'] or 'no reason given')}", "yellow")
+
+
+def _detection(row: Record, dossier: Dossier) -> Iterator[Text]:
+    state, kind = row["state"], row["kind"].replace("_", " ")
+    timely = {True: ", in time", False: ", late", None: ""}[row["in_time"]]
+    yield Text.assemble(
+        f"  {quantity(row, 'amount')} on {clean(row['rail'])}: ", (state, STYLES.get(state, "")), f", {kind}{timely}"
+    )
+    yield Text(f"    tx    {clean(row['tx_id'])} {clean(row['tx_index'])}")
+    yield Text(f"    seen  {moment(row['first_seen_at'])}")
+    if row["block_height"] is not None:
+        depth = "" if row["confirmations"] is None else f", now {row['confirmations']} deep"
+        yield Text(f"    block {row['block_height']} at {moment(row['block_time'])}{depth}")
+        yield Text(f"          {clean(row['block_hash'])}")
+    if row["replaced_by"]:
+        yield Text(f"    replaced by {clean(row['replaced_by'])}", "red")
+    if row["due_height"] is not None:
+        basis = "finality" if row["due_basis"] == "finalized" else "the cursor"
+        yield Text(f"    moves on when {basis} reaches block {row['due_height']}")
+    if any(each["detection_id"] == row["id"] for each in dossier.observations):
+        yield from render_observations(row, dossier)
+    else:
+        yield from render_facts(row["evidence"])  # recorded before observations were kept
+
+
+def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
+    subject = "" if row["subject"] == "invoice" else f"{row['subject']} "
+    move = f"{row['from_state'] or '-'} → {row['to_state']}"
+    yield Text.assemble(
+        (f"  {row['seq']:>6}  {moment(row['recorded_at'])}  ", "dim"),
+        f"{subject}",
+        (move, STYLES.get(row["to_state"], "") if row["subject"] == "invoice" else "dim"),
+    )
+    why = f"          {clean(row['reason'])}, by the {row['cause']}"
+    if row["block_height"] is not None:
+        why += f", block {row['block_height']}"
+    if row["confirmations"] is not None:
+        why += f", {row['confirmations']} deep"
+    yield Text(why)
+    told = "destinations" in row["evidence"]
+    if row["subject"] == "invoice" and len(dossier.destinations) == 1 and row["seen_amount"] is not None and not told:
+        # Sums over several destinations may add up different assets, which says nothing in display units.
+        only = dossier.destinations[0]
+        sums = {**row, "symbol": only["symbol"], "decimals": only["decimals"], "asset": only["asset"]}
+        yield Text(f"          seen {quantity(sums, 'seen_amount')}, confirmed {quantity(sums, 'confirmed_amount')}")
+    yield from render_grounds(row, dossier)
+
+
+TRANSFERS_SHOWN = 10
+"""Transfers of one exception that are named; ``--json`` holds all of them."""
+
+
+def _exception(row: Record, dossier: Dossier) -> Iterator[Text]:
+    closed = "open" if row["resolved_at"] is None else f"resolved {moment(row['resolved_at'])}"
+    yield Text.assemble(f"  {row['kind']} (", (row["severity"], STYLES.get(row["severity"], "")), f"), {closed}")
+    held = "standing" if row["resolved_at"] is None else "stood"
+    yield Text(f"    opened {moment(row['opened_at'])}, {held} for {ago(row['age'])}")
+    if row["destination_id"] is not None:
+        yield from _group(row, dossier)
+    if row["resolved_at"] is not None and row["ended_at"] is None:
+        yield Text("    what it is about is still so", "yellow")
+    for name in ("resolution", "owner", "notes"):
+        if row[name]:
+            yield Text(f"    {name}: {clean(row[name])}")
+
+
+def _group(row: Record, dossier: Dossier) -> Iterator[Text]:
+    """How many transfers an exception holds, their sum, and the first of them."""
+    held = [each for each in dossier.exception_transfers if each["exception_id"] == row["id"] and not each["left_at"]]
+    yield Text(f"    {row['transfers']} transfers, {quantity(row, 'amount')} in all")
+    for each in held[:TRANSFERS_SHOWN]:
+        yield Text(f"      {clean(each['tx_id'])} {clean(each['tx_index'])}")
+    if len(held) > TRANSFERS_SHOWN:
+        yield Text(f"      and {len(held) - TRANSFERS_SHOWN} more")
+
+
+def _quarantine(dossier: Dossier) -> Iterator[Text]:
+    """Say what the daemon cannot take in; nothing is said where there is none of it."""
+    if dossier.quarantine:
+        lines = [line for each in dossier.quarantine for line in quarantine_lines(each, "it")]
+        yield from _section("Not processed", lines)
+
+
+def _books(dossier: Dossier) -> Iterator[Text]:
+    """What was given back, and where finance booked it; nothing is said where there is neither."""
+    if dossier.refunds:
+        yield from _section("Refunds", [line for each in dossier.refunds for line in _refund(each)])
+    if dossier.settlements:
+        told = [f"  {clean(each['reference'])}, by {clean(each['actor'])}" for each in dossier.settlements]
+        yield from _section("Settlement", [Text(line) for line in told])
+
+
+def _refund(row: Record) -> Iterator[Text]:
+    why = f": {clean(row['reason'])}" if row["reason"] else ""
+    yield Text(f"  {quantity(row, 'amount')} on {clean(row['rail'])}, by {clean(row['actor'])}{why}")
+    yield Text(f"    tx    {clean(row['tx_id'])}")
+    yield Text(f"    at    {moment(row['recorded_at'])}")

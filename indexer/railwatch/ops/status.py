@@ -1,0 +1,79 @@
+"""`railwatch status` for people: one line a rail, and what waits."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from railwatch.ops.words import STYLES, ago, clean, moment
+from railwatch.store.reads import Record, Status
+
+
+def render_status(status: Status) -> RenderableType:
+    """Readable at 80 columns."""
+    return Group(_rails(status.rails), *_reasons(status.rails), Text(), *_rest(status))
+
+
+def _rails(rails: list[Record]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("rail", overflow="fold", max_width=20)
+    for name in ("state", "cursor", "behind", "finalized", "changed"):
+        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+    for rail in rails:
+        state = shown_state(rail)
+        numbers = (rail["cursor_height"], rail["behind"], rail["finalized_height"])
+        table.add_row(
+            clean(rail["name"]),
+            Text(state, STYLES.get(state, "dim")),
+            *("-" if each is None else str(each) for each in numbers),
+            f"{ago(rail['age'])} ago",
+        )
+    return table
+
+
+def shown_state(rail: Record) -> str:
+    """A rail's state, or why what its row says is only history."""
+    if not rail["enabled"]:
+        return "disabled"
+    return str(rail["state"]) if rail["holder"] is not None or rail["state"] == "halted" else "not followed"
+
+
+def _reasons(rails: list[Record]) -> Iterator[Text]:
+    for rail in rails:
+        if rail["reason"] and rail["enabled"]:
+            yield Text(f"  {clean(rail['name'])}: {clean(rail['reason'])}", "yellow")
+        if shown_state(rail) == "not followed":
+            yield Text(f"  {clean(rail['name'])}: no daemon follows it now; it was {rail['state']}", "yellow")
+
+
+def quarantine_lines(invoice: Record, name: str) -> Iterator[Text]:
+    """Why the daemon cannot process an invoice, and what waits for that."""
+    yield Text(f"  {name} cannot be processed on {clean(invoice['rail'])} since {moment(invoice['since'])} UTC:", "red")
+    yield Text(f"    {clean(invoice['reason'])}")
+    yield Text(
+        f"    {invoice['deferred']} transfers wait; tried again {invoice['tries']} times, next at "
+        f"{moment(invoice['retry_at'])}"
+    )
+
+
+def _rest(status: Status) -> Iterator[Text]:
+    watched = ", ".join(f"{count} {state}" for state, count in status.invoices.items()) or "none"
+    yield Text.assemble(("invoices watched  ", "bold"), watched)
+    if status.exceptions:
+        told = [(f"{each['count']} {each['kind']}", STYLES.get(each["severity"], "")) for each in status.exceptions]
+        yield Text.assemble(("exceptions open   ", "bold"), Text(", ").join(Text(*each) for each in told))
+    else:
+        yield Text.assemble(("exceptions open   ", "bold"), "none")
+    if status.quarantine:
+        yield Text.assemble(("in quarantine     ", "bold"), (f"{len(status.quarantine)}, see below", "red"))
+    yield Text.assemble(("feed              ", "bold"), f"at {status.last_seq}")
+    for each in status.consumers:
+        yield Text(f"  {clean(each['name'])} has dealt with {each['position']}, {each['lag']} behind")
+    for invoice in status.quarantine:
+        yield from quarantine_lines(invoice, clean(f"{invoice['merchant_id']}/{invoice['order_id']}"))
+    for each in status.rescans:
+        until = "its head" if each["to_height"] is None else each["to_height"]
+        yield Text(f"  rescan {each['id']} of {clean(each['rail'])}: at {each['next_height']}, until {until}")
+        if each["error"] is not None:
+            yield Text(f"    does not get on, tried {each['tries']} times: {clean(each['error'])}", "yellow")

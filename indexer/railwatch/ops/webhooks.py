@@ -1,0 +1,67 @@
+"""Webhook endpoints and dead letters, for people."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from railwatch.ops.words import clean, moment
+from railwatch.store.reads import Record
+
+
+def render_endpoints(endpoints: list[Record]) -> RenderableType:
+    """One line an endpoint, and below it the last failure if it is newer than the last success."""
+    if not endpoints:
+        return Text("no endpoints; the deliverer makes them from the configuration at its start")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("endpoint", overflow="fold")
+    table.add_column("state")
+    for name in ("unread", "owed", "dead", "accepted"):
+        table.add_column(name, justify="right")
+    table.add_column("last accepted", overflow="fold")
+    for each in endpoints:
+        numbers = (each["lag"], each["pending"], each["dead"], each["delivered"])
+        table.add_row(
+            clean(each["name"]),
+            _state(each),
+            *("-" if n is None else str(n) for n in numbers),
+            moment(each["last_delivered_at"]),
+        )
+    return Group(table, *(_trouble(each) for each in endpoints if _is_troubled(each)))
+
+
+def _state(endpoint: Record) -> Text:
+    if not endpoint["configured"]:
+        return Text("not configured", "dim")
+    if not endpoint["enabled"]:
+        return Text("paused", "yellow")
+    return Text("failing", "red") if _is_troubled(endpoint) else Text("ok", "green")
+
+
+def _is_troubled(endpoint: Record) -> bool:
+    failed, accepted = endpoint["last_failed_at"], endpoint["last_delivered_at"]
+    return failed is not None and (accepted is None or failed > accepted)
+
+
+def _trouble(endpoint: Record) -> Text:
+    told = f"  {endpoint['name']}: {endpoint['last_failure']} (at {moment(endpoint['last_failed_at'])})"
+    return Text(clean(told), "yellow")
+
+
+def render_dead(dead: list[Record]) -> RenderableType:
+    """Which event of which order, and why it was given up."""
+    if not dead:
+        return Text("nothing was given up")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("endpoint", "seq", "event", "merchant/order", "tried", "why"):
+        table.add_column(name, overflow="fold")
+    for each in dead:
+        order = f"{each['merchant_id']}/{each['order_id']}" if each["merchant_id"] is not None else "-"
+        table.add_row(
+            clean(each["endpoint"]),
+            str(each["seq"]),
+            clean(each["type"]),
+            clean(order),
+            str(each["attempts"]),
+            clean(each["failure"]),
+        )
+    return table

@@ -1,0 +1,54 @@
+"""How things are put to people: moments, spans of time, amounts with their asset, policies, texts from outside."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from railwatch.ops.amounts import display_units
+from railwatch.rail.printable import printable
+
+SHOWN_MOST = 4_000
+"""Characters of one text that people are shown; `--json` has the whole."""
+
+STYLES: Mapping[str, str] = {
+    **dict.fromkeys(("live", "paid", "watching", "confirmed", "final", "ok"), "green"),
+    **dict.fromkeys(("syncing", "starting", "detected", "confirming", "pending", "included", "registered"), "cyan"),
+    **dict.fromkeys(
+        ("overpaid", "underpaid", "late_paid", "stalled", "dropped", "orphaned", "warning", "warn"), "yellow"
+    ),
+    **dict.fromkeys(("halted", "flagged", "rejected", "replaced", "critical", "fail"), "red"),
+}
+"""Colours of states and severities; what is not here is plain."""
+
+
+def clean(text: object) -> str:
+    """Text from outside, safe on a terminal: a merchant's order id may hold escape sequences."""
+    return printable(text, SHOWN_MOST)
+
+
+def moment(value: datetime | None) -> str:
+    """``2026-11-21 10:00:00``, in UTC; a dash for none."""
+    return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(seconds: float) -> str:
+    """``3 s``, ``4 min``, ``5 h`` or ``6 d``."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def quantity(row: Mapping[str, Any], column: str) -> str:
+    """An amount of a row with its asset: in display units if the asset is configured, else in base units."""
+    if row["decimals"] is None:
+        return f"{row[column]} base units of {clean(row['asset'])}"
+    return f"{display_units(row[column], row['decimals'])} {clean(row['symbol'])}"
+
+
+def policy_words(policy: Mapping[str, Any]) -> str:
+    """``3 confirmations``, ``finalized`` or ``128 blocks below finality``."""
+    if policy.get("finalized"):
+        return f"{policy['plus']} blocks below finality" if policy.get("plus") else "finalized"
+    count = policy.get("confirmations")
+    return "1 confirmation" if count == 1 else f"{count} confirmations"

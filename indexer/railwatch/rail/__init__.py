@@ -1,0 +1,67 @@
+"""The public seam: all that an adapter may import."""
+
+from railwatch.rail.abilities import Ability, Method, TellsAbilities
+from railwatch.rail.adapter import ChecksAssets, OpenNode, RailAdapter, RefusesPayments, TellsBalances
+from railwatch.rail.errors import (
+    AdapterDefect,
+    BadAddress,
+    BlockGone,
+    MethodsMissing,
+    NotKept,
+    NotYet,
+    PendingUnknown,
+    RailError,
+    RailFault,
+    RailUnavailable,
+)
+from railwatch.rail.simulator import Simulator
+from railwatch.rail.types import (
+    NOBODY,
+    Address,
+    AssetId,
+    AssetSpec,
+    BlockRef,
+    ChainId,
+    Heads,
+    RailSettings,
+    Scanned,
+    Span,
+    Traits,
+    Transfer,
+    Watches,
+)
+
+__all__ = [
+    "NOBODY",
+    "Ability",
+    "AdapterDefect",
+    "Address",
+    "AssetId",
+    "AssetSpec",
+    "BadAddress",
+    "BlockGone",
+    "BlockRef",
+    "ChainId",
+    "ChecksAssets",
+    "Heads",
+    "Method",
+    "MethodsMissing",
+    "NotKept",
+    "NotYet",
+    "OpenNode",
+    "PendingUnknown",
+    "RailAdapter",
+    "RailError",
+    "RailFault",
+    "RailSettings",
+    "RailUnavailable",
+    "RefusesPayments",
+    "Scanned",
+    "Simulator",
+    "Span",
+    "TellsAbilities",
+    "TellsBalances",
+    "Traits",
+    "Transfer",
+    "Watches",
+]

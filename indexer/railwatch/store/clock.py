@@ -1,0 +1,107 @@
+"""What only time brings to invoices, whichever rail they are on: found by index, and written in bounded batches.
+
+No lease stands behind these writes. They read nothing but the tables, after the invoices are locked, so that two
+daemons that look at once tell one thing once, and one that was paused for long tells what is so now.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from railwatch.core.model import Coverage
+from railwatch.core.step import look_at_cases
+from railwatch.store.books import load_books, save_books
+from railwatch.store.database import Connection, Database
+from railwatch.store.feed import note_generation
+from railwatch.store.queries import query
+
+SIGHT = query("sight")
+EVERY_COVERAGE = query("every_coverage")
+UNWEIGHED_INVOICES = query("unweighed_invoices")
+STUCK_INVOICES = query("stuck_invoices")
+DELAYED_INVOICES = query("delayed_invoices")
+SIGHTED_INVOICES = query("sighted_invoices")
+WEIGH_INVOICES = query("weigh_invoices")
+ORDER_OF_INVOICE = query("order_of_invoice")
+
+BATCH = 500
+"""Invoices of one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Whether a rail has been blind for too long. ``upto``: invoices registered until then are delayed by it."""
+
+    rail: str
+    blind: bool
+    upto: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a walk over invoices has come, in the order of their registration or (`stuck`) of their last move."""
+
+    created_at: datetime
+    id: UUID
+
+
+BEGINNING = Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+
+
+class ClockStore:
+    """Invoices that time has caught up with, in every family. All of it raises `StoreUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._stuck_after = BEGINNING
+
+    async def note_generation(self) -> None:
+        """See to it that the feed's generation is written down."""
+        await note_generation(self._database)
+
+    async def sight(self) -> list[Sight]:
+        """How every rail sees."""
+        return [Sight(row["name"], row["blind"], row["upto"]) for row in await self._database.rows(SIGHT)]
+
+    async def unweighed(self) -> list[UUID]:
+        """What was moved by somebody outside."""
+        return [row["id"] for row in await self._database.rows(UNWEIGHED_INVOICES, BATCH)]
+
+    async def stuck(self) -> list[UUID]:
+        """What has waited for too long, of some that wait: those that are told already may be many."""
+        after = self._stuck_after
+        rows = await self._database.rows(STUCK_INVOICES, after.created_at, after.id, BATCH)
+        self._stuck_after = Place(rows[-1]["state_since"], rows[-1]["id"]) if len(rows) == BATCH else BEGINNING
+        return [row["id"] for row in rows if row["due"]]
+
+    async def delayed(self, sight: Sight, after: Place) -> tuple[list[UUID], Place | None]:
+        """What a blind rail delays, beyond ``after``, and the place to go on from; None: that was all for now."""
+        rows = await self._database.rows(DELAYED_INVOICES, sight.rail, after.created_at, after.id, sight.upto, BATCH)
+        on = Place(rows[-1]["created_at"], rows[-1]["id"]) if len(rows) == BATCH else None
+        return [row["id"] for row in rows if not row["told"]], on
+
+    async def sighted(self, rail: str) -> list[UUID]:
+        """What was delayed by a rail that sees again."""
+        return [row["id"] for row in await self._database.rows(SIGHTED_INVOICES, rail, BATCH)]
+
+    async def order_of(self, invoice: UUID) -> str:
+        """Return the merchant and order of an invoice, for people."""
+        return str(await self._database.value(ORDER_OF_INVOICE, invoice))
+
+    async def weigh(self, invoices: Sequence[UUID]) -> int:
+        """Compare their exceptions with the facts, in one transaction; returns how many rows opened or ended."""
+        async with self._database.transaction() as connection:
+            return await weigh(connection, invoices)
+
+
+async def weigh(connection: Connection, invoices: Sequence[UUID]) -> int:
+    """The same within a transaction, whose changes belong to the facts."""
+    books = await load_books(connection, invoices)
+    # Asked after the locks, which may have had to wait.
+    rows = await connection.fetch(EVERY_COVERAGE)
+    until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
+    look_at_cases(books, Coverage(until), rows[0]["now"])
+    await connection.execute(WEIGH_INVOICES, list(invoices))
+    await save_books(connection, books, horizon=1, has_finality=False)
+    return sum(len(book.opened) + len(book.resolved) + len(book.ended) for book in books)

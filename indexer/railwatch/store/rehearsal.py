@@ -1,0 +1,24 @@
+"""What mirroring the configuration would do: it is done, by the same code, in a transaction that is rolled back."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from railwatch.store.database import Database
+from railwatch.store.mirror import RailMirror, WantedAsset, assets_still_wanted, mirror
+
+
+async def rehearse_mirror(
+    database: Database, rails: Sequence[RailMirror], settings: Mapping[str, Any], unfollowed: Collection[str]
+) -> dict[str, list[WantedAsset]]:
+    """Return, by rail, the assets that open orders ask for and the configuration would no longer have.
+
+    Raises `StoreError` exactly where `mirror` does. Nothing stays written.
+    """
+    async with database.connection() as connection:
+        rehearsal = connection.transaction()
+        await rehearsal.start()
+        try:
+            await mirror(connection, rails, settings, unfollowed=unfollowed)
+            return {rail.name: await assets_still_wanted(connection, rail.name) for rail in rails}
+        finally:
+            await rehearsal.rollback()

@@ -1,0 +1,67 @@
+"""At most one deliverer posts: a lease in a row, renewed by its holder, which no service or reader may change.
+
+A holder that dies lets go at once, because its server process has ended. One that is paused or cut off loses the lock
+when it runs out, and notices at its next beat. Until then two may post the same event, under the same webhook-id.
+"""
+
+import os
+import socket
+from uuid import UUID, uuid4
+
+from railwatch.store.database import Connection, connect, translated
+from railwatch.store.errors import StoreUnavailable
+from railwatch.store.queries import query
+
+ACQUIRE = query("acquire_deliverer_lock")
+RENEW = query("renew_deliverer_lock")
+WHO_DELIVERS = query("who_delivers")
+
+LASTS = 15.0
+"""Seconds that the lock outlives its last renewal."""
+
+BEAT_TIMEOUT = 5.0
+
+
+class DelivererLock:
+    """Acquires and keeps the lock. The holder is known by host and process."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._token: UUID | None = None
+        self._connection: Connection | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is known to have ended."""
+        return self._connection is None or bool(self._connection.is_closed())
+
+    async def take(self) -> str | None:
+        """None: it is ours. Otherwise the name of who has it. Raises `StoreUnavailable`."""
+        self.drop()
+        connection = await connect(self._dsn, lock_timeout="2s")
+        try:
+            with translated(self._dsn):
+                token, holder = uuid4(), f"railwatch deliver {socket.gethostname()[:30]}/{os.getpid()}"
+                if await connection.fetchval(ACQUIRE, holder, token, LASTS) is not None:
+                    self._token = token
+                    self._connection, connection = connection, None
+                    return None
+                return str(await connection.fetchval(WHO_DELIVERS) or "a deliverer that has just ended")
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    async def beat(self) -> None:
+        """Keep it. Raises `StoreUnavailable` if the connection, or the lock, is gone."""
+        if self._connection is None or self.is_lost:
+            raise StoreUnavailable("the connection that held the deliverer's lock is gone")
+        with translated(self._dsn):
+            kept = await self._connection.fetchval(RENEW, self._token, LASTS, timeout=BEAT_TIMEOUT)
+        if kept is None:
+            raise StoreUnavailable("the deliverer's lock ran out, and another deliverer has taken it")
+
+    def drop(self) -> None:
+        """Let go."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.terminate()

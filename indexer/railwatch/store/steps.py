@@ -1,0 +1,476 @@
+"""The one transaction of a step, fenced: cursor, detections, invoices, exceptions and feed together, or nothing.
+
+A step begins by moving the rail's row, and only if the lease's epoch and the cursor are what the follower believes
+(HAZARDS P6). It holds that row to the commit. Asides (look-back, mempool, clock) hold the row without moving it.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from railwatch.core.book import Book
+from railwatch.core.matching import Candidate, Known
+from railwatch.core.model import Coverage
+from railwatch.core.policy import Due
+from railwatch.core.step import Recorded
+from railwatch.rail.types import NOBODY, AssetId, BlockRef, Transfer
+from railwatch.store.books import ANY_RAIL, NO_RAIL, load_books, save_books
+from railwatch.store.database import Connection, Database, Row, translated
+from railwatch.store.errors import BranchChanged, LeaseLost
+from railwatch.store.quarantine import StepQuarantine
+from railwatch.store.queries import query
+
+QUIET_STEP = query("quiet_step")
+OPEN_STEP = query("open_step")
+FENCE_ASIDE = query("fence_aside")
+TOUCHED_ASIDE = query("touched_aside")
+PENDING_OF_RAIL = query("pending_of_rail")
+COVER = query("cover")
+CLOSED_WINDOWS = query("closed_windows")
+BEGIN_WATCHING = query("begin_watching")
+SAVE_CHECKPOINTS = query("save_checkpoints")
+DUE_LOOKS = query("due_looks")
+LOOKED_AT = query("looked_at")
+SAVE_LOOKS = query("save_second_looks")
+APPLY_ACCEPTANCE = query("apply_acceptance")
+INCLUSION_BLOCKS = query("inclusion_blocks")
+INCLUSIONS_IN = query("inclusions_in")
+REPLACE_CHECKPOINTS = query("replace_checkpoints")
+
+
+FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+OLD_WINDOWS = 500
+"""Invoices whose window is long over that one look goes through."""
+
+NEVER = 2**62
+"""A height that no chain reaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a follower must still hold for its steps to count."""
+
+    rail: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a step leaves the rail.
+
+    ``finalized`` is the highest final block at or below the cursor, None where none is known. ``seen_at``: when, by
+    the database's clock, the nodes said that nothing is above the cursor; None while that is not so, or not known, and
+    then no further time is covered.
+    """
+
+    cursor: BlockRef
+    tip_height: int
+    finalized: BlockRef | None
+    seen_at: datetime | None
+    state: str
+    reason: str | None
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the rail cannot be believed: then nothing is promoted, and nothing expires."""
+        return self.state in ("stalled", "halted")
+
+
+@dataclass(slots=True)
+class Touched:
+    """Whom a step concerns. ``detections``: all that must be loaded, of the invoices ``due`` and of the others."""
+
+    due: set[UUID] = field(default_factory=set)
+    detections: set[UUID] = field(default_factory=set)
+    orphaned: defaultdict[UUID, list[UUID]] = field(default_factory=lambda: defaultdict(list))
+    rivals: defaultdict[str, list[tuple[UUID, UUID]]] = field(default_factory=lambda: defaultdict(list))
+    """By transaction: (invoice, detection) of what it had paid."""
+    candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
+    known: list[Known] = field(default_factory=list)
+
+    def recorded(self, origin: str | None) -> Recorded:
+        """Return it as the core takes it. ``origin``: the name that ids derive from, if the rail was renamed."""
+        orphaned = {each for some in self.orphaned.values() for each in some}
+        return Recorded(self.candidates, self.known, self.rivals, orphaned, origin)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a step is about: transfers in a family; ``fork``: above it inclusions are gone."""
+
+    family: str
+    transfers: Sequence[Transfer] = ()
+    fork: int | None = None
+
+    def parameters(self) -> tuple[object, ...]:
+        """As the queries take them: fork, displaced transactions, family, keys, transactions, references."""
+        return (
+            NEVER if self.fork is None else self.fork,
+            list({rival for transfer in self.transfers for rival in transfer.rivals}),
+            self.family,
+            list({transfer.to for transfer in self.transfers if transfer.to != NOBODY}),
+            list({transfer.tx_id for transfer in self.transfers}),
+            list({mark for each in self.transfers for mark in (each.reference, *each.references) if mark}),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A recorded transfer that is to be read again in its block. ``node`` told it, None: not known."""
+
+    id: UUID
+    tx_id: str
+    tx_index: str
+    asset: AssetId
+    amount: int
+    height: int
+    block_hash: str
+    key: bytes
+    node: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the second look at a transfer said: verified, unverified or mismatch; ``evidence`` goes with it."""
+
+    claim: Claim
+    said: str
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionBlock:
+    """A block that holds stored inclusions which are not final."""
+
+    height: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A person's decision to follow another chain: everything above the fork, which is on that chain, is taken back."""
+
+    id: UUID
+    fork_height: int
+    fork_hash: str
+
+
+class OpenStep:
+    """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        dsn: str,
+        lease: Lease,
+        now: datetime,
+        coverage: Coverage,
+        touched: Touched,
+        windows: "Windows",
+    ) -> None:
+        self._connection = connection
+        self._dsn = dsn
+        self._windows = windows
+        self._rail = lease.rail
+        self.quarantine = StepQuarantine(connection, lease.rail)
+        self.now = now
+        self.coverage = coverage
+        self.touched = touched
+
+    async def pending(self) -> list[tuple[UUID, UUID, str]]:
+        """(invoice, detection, tx id) of every transfer that was last seen outside a block."""
+        rows = await self._connection.fetch(PENDING_OF_RAIL, self._rail)
+        return [(row["invoice_id"], row["id"], row["tx_id"]) for row in rows]
+
+    async def closed_windows(self) -> list[UUID]:
+        """Invoices that the clock has caught up with."""
+        found = await self._windows.look(self._connection, self._rail)
+        self._windows.go_on()
+        return found
+
+    async def books(
+        self, invoices: Iterable[UUID], also: Iterable[UUID] = (), *, whole: bool = False, catch_up: bool = False
+    ) -> list[Book]:
+        """Lock and load the books of those invoices, with the detections that the step touches and ``also``.
+
+        Left out are invoices in quarantine on this rail; ``whole``: on any rail, ``catch_up``: none.
+        """
+        aside = NO_RAIL if catch_up else ANY_RAIL if whole else self._rail
+        return await load_books(self._connection, invoices, {*self.touched.detections, *also}, aside)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what is written within it if that fails, and nothing else of the step. Raises `StoreUnavailable`."""
+        with translated(self._dsn):
+            async with self._connection.transaction():
+                yield
+
+    async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
+        """Write what changed in the books."""
+        await save_books(self._connection, books, horizon, has_finality)
+
+    async def accept_chain(self, acceptance: Acceptance) -> None:
+        """Carry a person's decision out with this step: what was final above the fork is taken back too."""
+        for row in await self._connection.fetch(APPLY_ACCEPTANCE, acceptance.id):
+            self.touched.orphaned[row["invoice_id"]].append(row["id"])
+            self.touched.detections.add(row["id"])
+
+    async def take_back(self, blocks: Sequence[InclusionBlock]) -> None:
+        """Orphan the inclusions in those blocks with this step, as if a reorg had taken the blocks."""
+        columns = [block.height for block in blocks], [block.hash for block in blocks]
+        for row in await self._connection.fetch(INCLUSIONS_IN, self._rail, *columns) if blocks else ():
+            self.touched.orphaned[row["invoice_id"]].append(row["id"])
+            self.touched.detections.add(row["id"])
+
+    async def replace_checkpoints(self, blocks: Sequence[BlockRef], lowest: int | None) -> None:
+        """Store blocks in the place of any at their heights, and forget all others from height ``lowest`` on."""
+        below = NEVER if lowest is None else lowest
+        await self._connection.execute(REPLACE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks), below)
+
+    async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
+        """Those of the transfers that still have to be read a second time; no other step of the rail is under way."""
+        return [_claim(row) for row in await self._connection.fetch(LOOKED_AT, list(ids))]
+
+    async def save_looks(self, looks: Sequence[Look]) -> set[UUID]:
+        """Note what second looks said; returns the invoices that they concern."""
+        columns = ([x.claim.id for x in looks], [x.said for x in looks], [x.claim.block_hash for x in looks])
+        rows = await self._connection.fetch(SAVE_LOOKS, *columns, [{"second_look": x.evidence} for x in looks])
+        return {row["invoice_id"] for row in rows}
+
+    async def begin_watching(self, destinations: Sequence[UUID], covered_from: int) -> None:
+        """These destinations have been looked back for, from ``covered_from`` on, inclusive."""
+        await self._connection.execute(BEGIN_WATCHING, list(destinations), covered_from)
+
+    async def keep_checkpoints(self, blocks: Sequence[BlockRef]) -> None:
+        """Store more blocks, which lie at the cursor or below. Raises `BranchChanged` where another block is stored."""
+        if not blocks:
+            return
+        rows = await self._connection.fetch(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
+        stored = {row["height"]: row["hash"] for row in rows}
+        for block in blocks:
+            if stored[block.height] != block.hash:
+                raise BranchChanged(
+                    f"rail {self._rail}: block {block.hash} at {block.height} is not on the branch that is followed, "
+                    f"which has {stored[block.height]} there"
+                )
+
+
+class Windows:
+    """A walk over invoices whose window is long over, some at each look: many may wait for a rail that is away."""
+
+    def __init__(self) -> None:
+        self._place = self._next = FIRST
+
+    async def look(self, connection: Connection, rail: str) -> list[UUID]:
+        """Those that can expire now, from where the walk is."""
+        rows = await connection.fetch(CLOSED_WINDOWS, rail, *self._place, OLD_WINDOWS)
+        self._next = next(((row["expires_at"], row["id"]) for row in rows if not row["covered"]), FIRST)
+        return [row["id"] for row in rows if row["covered"]]
+
+    def go_on(self) -> None:
+        """What was looked at is done with, for this round of the walk."""
+        self._place = self._next
+
+
+class StepStore:
+    """Steps of one rail, under one lease."""
+
+    def __init__(self, database: Database, lease: Lease) -> None:
+        self._database = database
+        self._lease = lease
+        self._windows = Windows()
+
+    async def quiet(self, before: BlockRef | None, position: Position) -> bool:
+        """Move over blocks that touch nobody, in one statement. False: something is due, take a whole step."""
+        return await self._database.row(QUIET_STEP, *self._fence(before, position)) is not None
+
+    @asynccontextmanager
+    async def step(
+        self, before: BlockRef | None, position: Position, subject: Subject, kept: Sequence[BlockRef], below: int | None
+    ) -> AsyncIterator[OpenStep]:
+        """Open a step from ``before`` to ``position``; commits on leaving. Raises `LeaseLost`, `StoreUnavailable`.
+
+        ``kept`` become checkpoints; those above the subject's fork and ``below`` that height are forgotten.
+        """
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                OPEN_STEP,
+                *self._fence(before, position),
+                0 if subject.fork is None else 1,
+                *subject.parameters(),
+                *_checkpoint_columns(kept),
+                NEVER if subject.fork is None else subject.fork,
+                -1 if below is None else below,
+            )
+            if not rows or rows[0]["what"] != "fence":
+                raise self._lost()
+            yield OpenStep(
+                connection, self._database.dsn, self._lease, rows[0]["at"], *_sorted_out(rows[1:]), self._windows
+            )
+
+    @asynccontextmanager
+    async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
+        """Open a step that leaves the cursor where it is, and say where that is.
+
+        ``rewinds``: the branch that it was prepared on; raises `BranchChanged` if a reorg came in between, and
+        `LeaseLost` if another daemon follows the rail.
+        """
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch)
+            if row is None:
+                raise self._lost()
+            if row["rewinds"] != rewinds:
+                raise BranchChanged(f"rail {self._lease.rail}: a reorg came in between; nothing was written")
+            position = _position(row)
+            finalized = position.finalized.height if position.finalized else -1
+            # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
+            due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
+            rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
+            found = _sorted_out(rows)
+            yield OpenStep(connection, self._database.dsn, self._lease, row["now"], *found, self._windows), position
+
+    async def due_looks(self) -> dict[UUID, Due]:
+        """Transfers that are to be read a second time, and when."""
+        rows = await self._database.rows(DUE_LOOKS, self._lease.rail)
+        return {row["id"]: Due(row["basis"], row["due_height"]) for row in rows}
+
+    async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
+        """Those of the transfers that still have to be read a second time."""
+        return [_claim(row) for row in await self._database.rows(LOOKED_AT, list(ids))]
+
+    async def inclusion_blocks(self, anchor: int) -> list[InclusionBlock]:
+        """Return the blocks that hold inclusions which the chain can still undo, or which nobody has counted yet."""
+        rows = await self._database.rows(INCLUSION_BLOCKS, self._lease.rail, anchor)
+        return [InclusionBlock(row["height"], row["hash"]) for row in rows]
+
+    async def cover(self, seen_at: datetime | None) -> datetime:
+        """Write that the rail has been watched up to ``seen_at``, if somebody waits for that; None: up to no moment.
+
+        Returns what the database's clock shows.
+        """
+        shown: datetime = await self._database.value(COVER, self._lease.rail, self._lease.epoch, seen_at)
+        return shown
+
+    async def any_closed_window(self) -> bool:
+        """Whether the clock has work: reads only."""
+        async with self._database.connection() as connection:
+            found = await self._windows.look(connection, self._lease.rail)
+        if not found:
+            self._windows.go_on()
+        return bool(found)
+
+    def _fence(self, before: BlockRef | None, position: Position) -> tuple[object, ...]:
+        cursor, finalized = position.cursor, position.finalized
+        return (
+            self._lease.rail,
+            self._lease.epoch,
+            before.hash if before else None,
+            cursor.height,
+            cursor.hash,
+            cursor.parent,
+            cursor.time,
+            position.tip_height,
+            finalized.height if finalized else None,
+            finalized.hash if finalized else None,
+            position.seen_at,
+            position.state,
+            position.reason,
+        )
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(
+            f"rail {self._lease.rail}: another daemon has taken it, or its cursor moved, since epoch "
+            f"{self._lease.epoch} began; nothing was written"
+        )
+
+
+def _sorted_out(rows: Iterable[Row]) -> tuple[Coverage, Touched]:
+    """Every rail's coverage, and whom the step concerns."""
+    until: dict[str, datetime] = {}
+    touched = Touched()
+    for row in rows:
+        what, invoice, detection = row["what"], row["invoice_id"], row["detection_id"]
+        if what == "covered":
+            if row["at"] is not None:
+                until[row["rail"]] = row["at"]
+            continue
+        if what == "candidate":
+            touched.candidates[row["address_key"]].append(_candidate(row))
+            continue
+        touched.detections.add(detection)
+        if what == "due":
+            touched.due.add(invoice)
+        elif what == "orphaned":
+            touched.orphaned[invoice].append(detection)
+        elif what == "rival":
+            touched.rivals[row["tx_id"]].append((invoice, detection))
+        else:
+            touched.known.append(_known(row))
+    return Coverage(until), touched
+
+
+def _checkpoint_columns(blocks: Sequence[BlockRef]) -> list[list[Any]]:
+    return [
+        [each.height for each in blocks],
+        [each.hash for each in blocks],
+        [each.parent for each in blocks],
+        [each.time for each in blocks],
+    ]
+
+
+def _candidate(row: Row) -> Candidate:
+    return Candidate(
+        row["destination_id"],
+        row["invoice_id"],
+        row["rail"],
+        AssetId(row["asset"]),
+        row["reference"],
+        bool(row["open"]),
+        row["at"],
+        row["accepts_from"],
+        row["height"],
+    )
+
+
+def _known(row: Row) -> Known:
+    return Known(
+        row["detection_id"],
+        row["destination_id"],
+        row["invoice_id"],
+        row["tx_id"],
+        row["tx_index"],
+        row["address_key"],
+        AssetId(row["asset"]),
+        row["block_hash"],
+        bool(row["open"]),
+        row["rail"],
+        row["accepts_from"],
+        row["height"],
+        int(row["amount"]),
+    )
+
+
+def _claim(row: Row) -> Claim:
+    return Claim(
+        row["id"],
+        row["tx_id"],
+        row["tx_index"],
+        AssetId(row["asset"]),
+        int(row["amount"]),
+        row["block_height"],
+        row["block_hash"],
+        row["address_key"],
+        row["node"],
+    )
+
+
+def _position(row: Row) -> Position:
+    cursor = BlockRef(row["cursor_height"], row["cursor_hash"], row["cursor_parent"], row["cursor_time"])
+    finalized = None
+    if row["finalized_height"] is not None:
+        finalized = BlockRef(row["finalized_height"], row["finalized_hash"], "", row["cursor_time"])
+    return Position(cursor, row["tip_height"], finalized, None, row["state"], row["reason"])

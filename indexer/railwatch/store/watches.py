@@ -1,0 +1,182 @@
+"""Destinations on their way into the watch, and out of it again."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from railwatch.rail.types import AssetId
+from railwatch.store.database import Database
+from railwatch.store.queries import query
+
+WATCHED_KEYS = query("watched_keys")
+COUNT_WATCHED = query("count_watched")
+NEWLY_KEYED = query("newly_keyed")
+WATCH_POSITION = query("watch_position")
+BEGIN_NEIGHBOURS = query("begin_neighbours")
+NEIGHBOURS = query("neighbours")
+LOOKED_BACK_FOR = query("looked_back_for")
+REGISTERED = query("registered")
+TAKE_IN = query("take_in")
+REJECT = query("reject")
+CLOSE_WATCHES = query("close_watches")
+NEXT_RESCAN = query("next_rescan")
+RESCAN_PROGRESS = query("rescan_progress")
+RESCAN_DONE = query("rescan_done")
+RESCAN_FAILED = query("rescan_failed")
+DELAY_WATCH = query("delay_watch")
+
+CLOSE_BATCH, CLOSE_BATCHES = 500, 20
+"""Invoices of one transaction, and transactions of one turn."""
+THE_FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+
+CHUNK = 50_000
+"""Keys read at a time: a start with millions of addresses stays flat in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A destination that waits to be taken in: ``amount`` base units of ``asset``.
+
+    ``key`` is known once it was parsed, maybe by an earlier daemon; ``address`` is then the display form.
+    """
+
+    id: UUID
+    address: str
+    reference: str | None
+    key: bytes | None
+    asset: AssetId
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rescan:
+    """A range to look through again, inclusive; ``to_height`` None: up to the cursor."""
+
+    id: UUID
+    to_height: int | None
+    next_height: int
+    tries: int = 0
+
+
+class WatchStore:
+    """Watched addresses of one family, and registrations of its rails."""
+
+    def __init__(self, database: Database, family: str) -> None:
+        self._database = database
+        self._family = family
+
+    async def count(self) -> int:
+        """How many destinations are watched."""
+        return int(await self._database.value(COUNT_WATCHED, self._family))
+
+    async def position(self) -> int:
+        """Return the number of the newest addition to the family's watch: all up to it are committed."""
+        return int(await self._database.value(WATCH_POSITION, self._family) or 0)
+
+    async def keys(self) -> AsyncIterator[list[bytes]]:
+        """All watched keys, in chunks."""
+        async with self._database.transaction() as connection:
+            cursor = await connection.cursor(WATCHED_KEYS, self._family)
+            while rows := await cursor.fetch(CHUNK):
+                yield [row["address_key"] for row in rows]
+
+    async def keyed_after(self, position: int, limit: int = CHUNK) -> tuple[list[bytes], int]:
+        """Return keys that any daemon added to the watch after ``position``, and the position to ask from next time.
+
+        Exact, however slow a commit was: an addition takes its number under a lock that it holds to its commit, so
+        whoever sees a number sees all that are lower. About ``limit`` keys at most; none: that was all.
+        """
+        rows = await self._database.rows(NEWLY_KEYED, self._family, position, limit)
+        return [row["address_key"] for row in rows], rows[-1]["keyed_seq"] if rows else position
+
+    async def begin_neighbours(self, rail: str) -> None:
+        """Let ``rail`` look back for what others of its family took in, if it never did: for an hour's additions."""
+        await self._database.value(BEGIN_NEIGHBOURS, rail)
+
+    async def neighbours(self, rail: str, limit: int) -> tuple[list[bytes], int]:
+        """Return keys that other rails took in and ``rail`` has not looked back for, and how far those reach."""
+        rows = await self._database.rows(NEIGHBOURS, self._family, rail, limit)
+        return [row["address_key"] for row in rows], rows[-1]["keyed_seq"] if rows else 0
+
+    async def looked_back_for(self, rail: str, upto: int) -> None:
+        """``rail`` has looked back for all that others took in up to that position."""
+        await self._database.value(LOOKED_BACK_FOR, rail, upto)
+
+    async def registered(self, rail: str, limit: int, without: Collection[UUID] = ()) -> list[Registered]:
+        """Return destinations of ``rail`` that wait, at most ``limit``, ``without`` some."""
+        rows = await self._database.rows(REGISTERED, rail, limit, list(without))
+        return [
+            Registered(
+                row["id"],
+                row["address"],
+                row["reference"],
+                row["address_key"],
+                AssetId(row["asset"]),
+                int(row["expected_amount"]),
+            )
+            for row in rows
+        ]
+
+    async def take_in(self, parsed: Sequence[tuple[UUID, bytes, str]]) -> dict[UUID, bytes]:
+        """Give destinations (id, key, display form); returns those that were taken, with their keys."""
+        columns = [list(column) for column in zip(*parsed, strict=True)]
+        rows = await self._database.rows(TAKE_IN, *columns, self._family)
+        return {row["id"]: row["address_key"] for row in rows if row["taken"]}
+
+    async def reject(self, refused: Sequence[tuple[UUID, str]]) -> set[UUID]:
+        """Refuse destinations (id, reason); returns those that were. What has received money is not refused."""
+        columns = [list(column) for column in zip(*refused, strict=True)]
+        return {row["id"] for row in await self._database.rows(REJECT, *columns)}
+
+    async def delay(self, reasons: Sequence[tuple[UUID, str]]) -> None:
+        """Say why destinations (id, reason) go on waiting."""
+        await self._database.value(DELAY_WATCH, *[list(column) for column in zip(*reasons, strict=True)])
+
+    async def next_rescan(self, rail: str) -> Rescan | None:
+        """Return the open request to look through blocks again, if it is its turn."""
+        row = await self._database.row(NEXT_RESCAN, rail)
+        return Rescan(row["id"], row["to_height"], row["next_height"], row["tries"]) if row else None
+
+    async def rescan_progress(self, rescan: Rescan, next_height: int, found: int) -> bool:
+        """Say that a rescan has come up to ``next_height``; False if it was cancelled or widened meanwhile."""
+        row = await self._database.row(RESCAN_PROGRESS, rescan.id, rescan.next_height, next_height, found)
+        return row is not None
+
+    async def rescan_done(self, rescan: Rescan) -> bool:
+        """Say that a rescan is done; False if it was cancelled or widened meanwhile."""
+        return await self._database.row(RESCAN_DONE, rescan.id, rescan.next_height, rescan.to_height) is not None
+
+    async def rescan_failed(self, rescan: Rescan, error: str, retry_in: float | None) -> None:
+        """Say why a rescan does not get on, and in how many seconds it is tried again; None: it has failed."""
+        await self._database.value(RESCAN_FAILED, rescan.id, error, retry_in)
+
+
+class Closing:
+    """Ends the watching of invoices whose horizon has passed, in every family, as far as nothing can come any more.
+
+    What has to wait (a rail was blind, a payment is on its way) is passed over and looked at again in the next walk, so
+    that many of them cost a turn no more than a few.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._place: tuple[datetime, UUID] = THE_FIRST
+
+    async def turn(self) -> int:
+        """Look at some thousand invoices, from where the last turn ended; returns how many were closed."""
+        closed = 0
+        for _ in range(CLOSE_BATCHES):
+            row = await self._database.row(CLOSE_WATCHES, *self._place, CLOSE_BATCH)
+            assert row is not None  # an aggregate always has a row
+            closed += row["closed"]
+            if row["looked_at"] < CLOSE_BATCH:
+                self._place = THE_FIRST
+                break
+            self._place = (row["closes_at"], row["id"])
+        return closed
+
+
+async def close_due(database: Database) -> None:
+    """Close all that can be closed now."""
+    await Closing(database).turn()

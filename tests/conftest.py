@@ -15,11 +15,11 @@ import structlog
 from railwatch.rail.pacing import forget_paces
 from railwatch.redaction import forget
 from railwatch.store.database import Database
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
-from railwatch_bitcoin.daemonnode import NodeMissing
-from railwatch_evm.anvil import AnvilMissing
-from railwatch_solana.process import DevnodeMissing
+from railwatch_bitcoin.dev.node_process import NodeMissing
+from railwatch_evm.dev.node_process import AnvilMissing
+from railwatch_solana.dev.node_process import DevnodeMissing
 from tests.folders import database_folder
 
 _numbers = count(1)

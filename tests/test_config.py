@@ -7,7 +7,7 @@ import pytest
 
 from railwatch.config import Config, ConfigError, find_config, load_config, seconds_of
 from railwatch.core.policy import Policy
-from railwatch.known import default_tiers, known_chain
+from railwatch.known_chains import default_tiers, known_chain
 
 GOOD = """
 [database]

@@ -5,7 +5,7 @@ from typing import Any
 
 from railwatch.rail import RailAdapter, RailSettings
 from railwatch_bitcoin.adapter import BitcoinAdapter
-from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.options import BitcoinNode
 
 __all__ = ["BitcoinAdapter", "open_node"]
 

@@ -23,9 +23,9 @@ from railwatch.rail import (
     Watches,
 )
 from railwatch.rail.boundary import only_rail_errors
-from railwatch.rail.tables import read_heights
+from railwatch.rail.options import read_heights
 from railwatch_bitcoin.address import parse_address
-from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.options import BitcoinNode
 from railwatch_bitcoin.params import chain_of
 
 if TYPE_CHECKING:

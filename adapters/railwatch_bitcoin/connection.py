@@ -3,16 +3,16 @@
 from railwatch.rail import Ability, BlockRef, Heads, Scanned, Span, Transfer, Watches
 from railwatch.rail.push import Push
 from railwatch_bitcoin.abilities import Asked, find_abilities
-from railwatch_bitcoin.blocks import Source
+from railwatch_bitcoin.block_source import Source
 from railwatch_bitcoin.decode import Lens
+from railwatch_bitcoin.lookback import FEW, look_back
 from railwatch_bitcoin.mempool import Mempool
-from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.options import BitcoinNode
 from railwatch_bitcoin.params import Chain
-from railwatch_bitcoin.publisher import Publisher
 from railwatch_bitcoin.push import long_poll
-from railwatch_bitcoin.rescan import FEW, look_back
 from railwatch_bitcoin.rpc import Rpc
 from railwatch_bitcoin.scan import Weight, scan_block, scan_headers, scan_range
+from railwatch_bitcoin.zmq_subscriber import Publisher
 
 
 class Connection:

@@ -16,11 +16,11 @@ from typing import Any, Self
 
 from railwatch.rail.demo import DemoError, NotInstalled, Program, RailDemo, Shop, Story
 from railwatch_bitcoin.address import script_address
-from railwatch_bitcoin.console import Console
-from railwatch_bitcoin.daemonnode import DaemonNode, NodeError, find_node
-from railwatch_bitcoin.fleet import Fleet
-from railwatch_bitcoin.mint import Tx
-from railwatch_bitcoin.purse import random_script
+from railwatch_bitcoin.dev.cluster import Fleet
+from railwatch_bitcoin.dev.node_process import DaemonNode, NodeError, find_node
+from railwatch_bitcoin.dev.node_rpc import Console
+from railwatch_bitcoin.dev.tx_builder import Tx
+from railwatch_bitcoin.dev.wallet import random_script
 from railwatch_bitcoin.simulator import COIN, BitcoinSimulator
 
 NAME = "local-btc"
@@ -131,7 +131,7 @@ class BitcoinDemo:
         where = (self._node.url, str(self._node.cookie), str(reward), str(self._start))
         return [
             Program("bitcoind", self._node.command),
-            Program("bitcoin-miner", (sys.executable, "-m", "railwatch_bitcoin.miner", *where)),
+            Program("bitcoin-miner", (sys.executable, "-m", "railwatch_bitcoin.dev.auto_miner", *where)),
         ]
 
     async def __aenter__(self) -> Self:

@@ -38,7 +38,7 @@ from railwatch.rail.refusals import (
     will_pass,
 )
 from railwatch.rail.transport import Session, open_session
-from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.options import BitcoinNode
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""

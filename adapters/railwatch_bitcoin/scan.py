@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from railwatch.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span, Transfer
-from railwatch_bitcoin.blocks import Source
+from railwatch_bitcoin.block_source import Source
 from railwatch_bitcoin.decode import Lens, block_transfers
 
 Piece = TypeVar("Piece")

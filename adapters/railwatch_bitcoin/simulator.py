@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from railwatch.rail import AssetId, AssetSpec, RailAdapter, RailSettings
-from railwatch_bitcoin.daemonnode import BITCOIND, LITECOIND, DaemonNode, NodeError
-from railwatch_bitcoin.fleet import Fleet
-from railwatch_bitcoin.mint import PURSE, TREASURY, Coin, Tx, fee_of, lock, make_block, make_tx
+from railwatch_bitcoin.dev.cluster import Fleet
+from railwatch_bitcoin.dev.node_process import BITCOIND, LITECOIND, DaemonNode, NodeError
+from railwatch_bitcoin.dev.tx_builder import PURSE, TREASURY, Coin, Tx, fee_of, lock, make_block, make_tx
+from railwatch_bitcoin.dev.wallet import Kind, Purse, random_script
 from railwatch_bitcoin.params import BITCOIN_REGTEST, LITECOIN_REGTEST
-from railwatch_bitcoin.purse import Kind, Purse, random_script
 
 COIN = 100_000_000
 MATURE = 8

@@ -5,7 +5,7 @@ from typing import Any
 
 from railwatch.rail import RailAdapter, RailSettings
 from railwatch_evm.adapter import EvmAdapter
-from railwatch_evm.node import EvmNode
+from railwatch_evm.options import EvmNode
 
 __all__ = ["EvmAdapter", "open_node"]
 

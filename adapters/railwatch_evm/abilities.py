@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from railwatch.rail import Ability, MethodsMissing, RailUnavailable
 from railwatch.rail.served import Served
 from railwatch_evm import wire
+from railwatch_evm.block_query import Tracing
 from railwatch_evm.methods import METHODS
-from railwatch_evm.refusal import Meaning, NodeRefused
 from railwatch_evm.rpc import Call, NodeTimeout, Rpc
+from railwatch_evm.rpc_errors import Meaning, NodeRefused
 from railwatch_evm.tracing import Standing, Tracer
-from railwatch_evm.want import Tracing
 
 NOBODY, NO_HASH = "0x" + "00" * 20, "0x" + "00" * 31 + "01"
 """An address that holds no contract, and a hash that nothing has: who serves the method says that it knows none."""

@@ -28,10 +28,10 @@ from railwatch.rail import (
 )
 from railwatch.rail.boundary import only_rail_errors
 from railwatch.rail.decoding import bound_recursion
-from railwatch.rail.tables import read_heights
+from railwatch.rail.options import read_heights
 from railwatch_evm.address import burn_refusal, check_contract, parse_address
-from railwatch_evm.node import EvmNode
-from railwatch_evm.rhythm import lookback_of
+from railwatch_evm.block_pace import lookback_of
+from railwatch_evm.options import EvmNode
 
 if TYPE_CHECKING:
     from railwatch_evm.connection import Connection, Learned

@@ -11,9 +11,9 @@ from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import printable
 from railwatch_evm import wire
-from railwatch_evm.refusal import Meaning
+from railwatch_evm.block_source import Source
 from railwatch_evm.rpc import Answer, Call, NodeRefused
-from railwatch_evm.source import Source
+from railwatch_evm.rpc_errors import Meaning
 
 BALANCE_OF = "0x70a08231"
 """The selector of balanceOf(address), ERC-20."""

@@ -24,19 +24,19 @@ from railwatch.rail.push import Push
 from railwatch_evm import wire
 from railwatch_evm.abilities import Abilities
 from railwatch_evm.balances import balances
+from railwatch_evm.block_pace import block_seconds, poll_of
+from railwatch_evm.block_query import Want
+from railwatch_evm.block_source import Source
 from railwatch_evm.chains import DEVELOPMENT
 from railwatch_evm.decode import Lens
 from railwatch_evm.gap import Gap
 from railwatch_evm.identity import asset_problems, check_identity
-from railwatch_evm.node import EvmNode, check_chain
-from railwatch_evm.rhythm import block_seconds, poll_of
+from railwatch_evm.lookback import look_back
+from railwatch_evm.options import EvmNode, check_chain
+from railwatch_evm.push import NewHeads
 from railwatch_evm.rpc import Answer, Endpoint, Rpc
 from railwatch_evm.scan import Stride, scan_block, scan_range
-from railwatch_evm.source import Source
-from railwatch_evm.sparse import look_back
 from railwatch_evm.tracing import Tracer, Ways
-from railwatch_evm.wake import NewHeads
-from railwatch_evm.want import Want
 from railwatch_evm.wire import block_ref
 
 MOVED = timedelta(days=30_000)

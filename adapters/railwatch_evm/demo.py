@@ -23,7 +23,7 @@ from web3.exceptions import Web3Exception
 from web3.types import Wei
 
 from railwatch.rail.demo import DemoError, Program, RailDemo, Shop, Story
-from railwatch_evm.anvil import CALL_SECONDS, START_SECONDS, Anvil, AnvilError, find_anvil
+from railwatch_evm.dev.node_process import CALL_SECONDS, START_SECONDS, Anvil, AnvilError, find_anvil
 from railwatch_evm.simulator import SUPPLY, EvmSimulator
 
 NAME = "local-evm"

@@ -9,10 +9,10 @@ import msgspec
 from railwatch.rail import NotYet
 from railwatch.rail.decoding import LARGE, decode, decode_each, off_loop, printable
 from railwatch_evm import traces
+from railwatch_evm.block_query import Tracing
+from railwatch_evm.integrity import check_traces, tx_ids
 from railwatch_evm.rpc import Answer, NodeRefused, refused_if_large, unfold_if_deep
 from railwatch_evm.traces import CallFrame, Trace
-from railwatch_evm.want import Tracing
-from railwatch_evm.whole import check_traces, tx_ids
 from railwatch_evm.wire import FullBlock, Header
 
 

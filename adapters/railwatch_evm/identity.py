@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from railwatch.rail import AssetSpec, ChainId, RailUnavailable
 from railwatch.rail.decoding import printable, read_quantity
 from railwatch_evm import wire
+from railwatch_evm.block_source import Source
 from railwatch_evm.chains import KNOWN
 from railwatch_evm.rpc import Answer, Call, Rpc
-from railwatch_evm.source import Source
 
 DECIMALS = "0x313ce567"
 """The selector of decimals(), ERC-20."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from railwatch.rail.again import ask_again
 from railwatch_evm import wire
-from railwatch_evm.refusal import Meaning
+from railwatch_evm.integrity import check_receipt, check_receipts
 from railwatch_evm.rpc import Answer, Call, Rpc
-from railwatch_evm.whole import check_receipt, check_receipts
+from railwatch_evm.rpc_errors import Meaning
 from railwatch_evm.wire import FullBlock, Header, Log, Receipt
 
 

@@ -40,8 +40,8 @@ from railwatch.rail.refusals import own_words
 from railwatch.rail.transport import Session, open_session
 from railwatch_evm import wire
 from railwatch_evm.fold import Folded, fold
-from railwatch_evm.node import EvmNode
-from railwatch_evm.refusal import MISSING_STATUS, Meaning, NodeRefused, UnknownBlock, meaning_of, read_error
+from railwatch_evm.options import EvmNode
+from railwatch_evm.rpc_errors import MISSING_STATUS, Meaning, NodeRefused, UnknownBlock, meaning_of, read_error
 
 bound_recursion()
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from railwatch.rail import BlockGone, BlockRef, NotKept, NotYet, RailUnavailable, Scanned, Span
 from railwatch.rail.again import ask_again
-from railwatch_evm.credit import in_order, transfers
+from railwatch_evm.assemble import in_order, transfers
+from railwatch_evm.block_query import Want
+from railwatch_evm.block_source import Source
 from railwatch_evm.decode import Lens, Placed
-from railwatch_evm.refusal import Meaning
+from railwatch_evm.integrity import check_link
 from railwatch_evm.rpc import NodeRefused
-from railwatch_evm.source import Source
-from railwatch_evm.want import Want
-from railwatch_evm.whole import check_link
+from railwatch_evm.rpc_errors import Meaning
 
 AT_ONCE = 4
 """Pieces asked for at once: the node works while we decode. More gained nothing on two cores."""

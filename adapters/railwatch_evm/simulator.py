@@ -12,7 +12,7 @@ from eth_hash.auto import keccak
 
 from railwatch.rail import AssetId, AssetSpec, ChainId, RailAdapter, RailSettings
 from railwatch_evm.address import checksum_address
-from railwatch_evm.anvil import Anvil, AnvilError
+from railwatch_evm.dev.node_process import Anvil, AnvilError
 
 PLAIN_GAS = 100_000
 """Enough for a transfer of ether or tokens; given, so that anvil need not run each one first to estimate it."""

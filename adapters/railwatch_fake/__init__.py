@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from railwatch.rail import RailAdapter, RailSettings
+from railwatch.rail.options import read_heights
 from railwatch.rail.printable import quoted
-from railwatch.rail.tables import read_heights
 from railwatch_fake.adapter import FakeAdapter
 from railwatch_fake.chain import FakeChain, Output, Rules
 from railwatch_fake.node import FakeNode

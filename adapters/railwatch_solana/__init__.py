@@ -5,7 +5,7 @@ from typing import Any
 
 from railwatch.rail import RailAdapter, RailSettings
 from railwatch_solana.adapter import SolanaAdapter
-from railwatch_solana.node import SolanaNode
+from railwatch_solana.options import SolanaNode
 
 __all__ = ["SolanaAdapter", "open_node"]
 

@@ -25,10 +25,10 @@ from railwatch.rail import (
     Watches,
 )
 from railwatch.rail.boundary import only_rail_errors
-from railwatch.rail.tables import read_heights
+from railwatch.rail.options import read_heights
 from railwatch_solana.address import key_of, parse_address
 from railwatch_solana.decode import NATIVE_ASSET, TOKEN_NAMESPACE
-from railwatch_solana.node import NAMESPACE, REFERENCE_LENGTH, SolanaNode
+from railwatch_solana.options import NAMESPACE, REFERENCE_LENGTH, SolanaNode
 
 if TYPE_CHECKING:
     from railwatch_solana.connection import Connection

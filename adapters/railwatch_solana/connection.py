@@ -17,15 +17,15 @@ from railwatch.rail import (
 from railwatch.rail.pacing import TOO_MANY
 from railwatch.rail.push import Push
 from railwatch_solana.abilities import INDEX, Abilities
+from railwatch_solana.account_index import NO_DATA, History
+from railwatch_solana.block_source import Source
 from railwatch_solana.decode import NATIVE_ASSET, Lens
-from railwatch_solana.history import NO_DATA, History
-from railwatch_solana.node import SolanaNode
-from railwatch_solana.refuse import bad_reference, less_than_rent, not_an_owner
+from railwatch_solana.lookback import look_back
+from railwatch_solana.options import SolanaNode
+from railwatch_solana.payment_checks import bad_reference, less_than_rent, not_an_owner
+from railwatch_solana.push import Slots
 from railwatch_solana.rpc import BEHIND, Refused, Rpc
 from railwatch_solana.scan import scan
-from railwatch_solana.source import Source
-from railwatch_solana.sparse import look_back
-from railwatch_solana.wake import Slots
 from railwatch_solana.wire import account_decoder, number_decoder
 
 FEW = 500
@@ -105,7 +105,7 @@ class Connection:
         await self._push.wait()
 
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """Why this could never be paid as asked for; None if it could (`railwatch_solana.refuse`)."""
+        """Why this could never be paid as asked for; None if it could (`railwatch_solana.payment_checks`)."""
         if reference is not None and (why := bad_reference(reference)):
             return why
         if not self._abilities.serves("getAccountInfo"):

@@ -23,9 +23,16 @@ from solders.instruction import Instruction
 from solders.pubkey import Pubkey
 
 from railwatch.rail.demo import DemoError, Program, RailDemo, Shop, Story
-from railwatch_solana.process import CALL_SECONDS, START_SECONDS, Devnode, DevnodeError, DevnodeMissing, command
+from railwatch_solana.dev.node_process import (
+    CALL_SECONDS,
+    START_SECONDS,
+    Devnode,
+    DevnodeError,
+    DevnodeMissing,
+    command,
+)
+from railwatch_solana.dev.wallet import Mint, Wallet
 from railwatch_solana.simulator import CONFIRMED, SOL, SolanaSimulator
-from railwatch_solana.wallet import Mint, Wallet
 
 NAME = "local-solana"
 SLOT_SECONDS = 0.25

@@ -25,7 +25,7 @@ from railwatch.rail.http import NETWORK_ERRORS, http_session
 from railwatch.rail.pacing import TOO_MANY, pace_of, pushed_back_by
 from railwatch.rail.refusals import Refusal, holds_error, is_refusal, read_no_reply, read_refusal, will_pass
 from railwatch.rail.transport import Session, open_session
-from railwatch_solana.node import SolanaNode
+from railwatch_solana.options import SolanaNode
 from railwatch_solana.wire import Decoder, Reply
 
 Call: TypeAlias = tuple[str, Sequence[Any]]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from railwatch.rail import BlockGone, BlockRef, Scanned, Span, Transfer
 from railwatch.rail.again import ask_again
+from railwatch_solana.block_source import NoBlock, Source
 from railwatch_solana.decode import Lens
-from railwatch_solana.source import NoBlock, Source
 
 AT_ONCE = 4
 """Blocks asked for at once: the node works while we decode. Each may take some megabytes."""

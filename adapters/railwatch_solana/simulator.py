@@ -14,9 +14,8 @@ from spl.token.constants import WRAPPED_SOL_MINT
 
 from railwatch.rail import AssetId, AssetSpec, ChainId, RailAdapter, RailSettings
 from railwatch_solana.decode import NATIVE_ASSET, TOKEN_NAMESPACE
-from railwatch_solana.node import chain_of
-from railwatch_solana.process import Devnode, DevnodeError
-from railwatch_solana.wallet import (
+from railwatch_solana.dev.node_process import Devnode, DevnodeError
+from railwatch_solana.dev.wallet import (
     ACCOUNT_BYTES,
     FEE_MINT_BYTES,
     LEGACY,
@@ -25,6 +24,7 @@ from railwatch_solana.wallet import (
     Mint,
     Wallet,
 )
+from railwatch_solana.options import chain_of
 
 SOL = 10**9
 FUNDS, SUPPLY = 1_000_000 * SOL, 10**18

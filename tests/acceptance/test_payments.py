@@ -6,9 +6,9 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
-from tests.acceptance.house import House, opened
-from tests.deliver.shop import until
-from tests.scenarios.stage import chain_named
+from tests.acceptance.shop_harness import House, opened
+from tests.scenarios.daemon_harness import chain_named
+from tests.webhooks.shop import until
 
 
 async def test_exact_payment_with_confirmations(database: Database) -> None:

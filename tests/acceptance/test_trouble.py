@@ -13,14 +13,14 @@ from websockets.asyncio.server import serve
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
 from railwatch_fake import node_of
-from tests.acceptance.house import House, opened
+from tests.acceptance.shop_harness import House, opened
 from tests.consumers.test_fulfil import at_the_end, drain_python, open_shop, program
-from tests.deliver.receiver import Got, Receiver, receiver
-from tests.deliver.shop import Shop, until, webhook
 from tests.evm.test_push import Relay
-from tests.scenarios.cutter import Cutter
-from tests.scenarios.evm_stage import EvmStage, evm_stage
-from tests.scenarios.stage import Placed, chain_named
+from tests.scenarios.cut_proxy import Cutter
+from tests.scenarios.daemon_harness import Placed, chain_named
+from tests.scenarios.evm_harness import EvmStage, evm_stage
+from tests.webhooks.receiver import Got, Receiver, receiver
+from tests.webhooks.shop import Shop, until, webhook
 
 ETHER = 10**18
 

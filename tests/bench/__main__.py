@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from railwatch.store.database import Database, connect
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
 from railwatch_evm.simulator import EvmSimulator
 from tests.bench import (
@@ -35,8 +35,8 @@ from tests.bench import (
     solana,
     webhooks,
 )
+from tests.bench.bench_env import Stand, until
 from tests.bench.report import Row, show
-from tests.bench.stand import Stand, until
 
 RESULTS = Path("bench-results")
 MILLION = 1_000_000

@@ -20,15 +20,15 @@ import zmq.asyncio
 from railwatch.config import Config
 from railwatch.conformance import WatchSet
 from railwatch.daemon.supervisor import Silent, serve
-from railwatch.demo.setting import toml_table
+from railwatch.demo.workspace import toml_table
 from railwatch.rail import Span
 from railwatch.store.database import Database
 from railwatch_bitcoin.block import read_block
-from railwatch_bitcoin.purse import random_script
+from railwatch_bitcoin.dev.wallet import random_script
 from railwatch_bitcoin.simulator import BitcoinSimulator
+from tests.bench.bench_env import RAIL, until
 from tests.bench.floor import COMMIT, ONE_ROW
 from tests.bench.report import Row, median, percentile
-from tests.bench.stand import RAIL, until
 
 AMOUNT = 100_000
 ROUNDS, WARM = 50, 5

@@ -5,8 +5,8 @@ import random
 import time
 from collections.abc import Callable
 
-from railwatch.daemon.index import AddressIndex
-from railwatch.daemon.watchlist import RailWatches
+from railwatch.daemon.watch.address_index import AddressIndex
+from railwatch.daemon.watch.watchlist import RailWatches
 from railwatch.rail import AssetId, BlockRef
 from railwatch_bitcoin.block import read_block
 from railwatch_bitcoin.decode import Lens, block_transfers

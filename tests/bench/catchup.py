@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import railwatch.daemon.watchlist as watchlist
-from railwatch.daemon.index import AddressIndex
+import railwatch.daemon.watch.watchlist as watchlist
+from railwatch.daemon.watch.address_index import AddressIndex
+from tests.bench.bench_env import Stand, decoys, until
 from tests.bench.floor import Floor
 from tests.bench.report import Row, median
-from tests.bench.stand import Stand, decoys, until
 
 BATCH = 250
 """Blocks that the bare client asks for at once."""

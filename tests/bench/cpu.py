@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import msgspec
 
-from railwatch.daemon.index import AddressIndex
-from railwatch.daemon.watchlist import RailWatches
+from railwatch.daemon.watch.address_index import AddressIndex
+from railwatch.daemon.watch.watchlist import RailWatches
 from railwatch.rail import AssetId, RailAdapter, Span
 from railwatch_evm.simulator import EvmSimulator
+from tests.bench.bench_env import decoys
 from tests.bench.report import Row, median
-from tests.bench.stand import decoys
 
 FEW, MILLION, MOST = 1_000, 1_000_000, 10_000_000
 

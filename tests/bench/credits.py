@@ -6,8 +6,8 @@ the endpoint; what is counted is what the daemon asks once it follows.
 
 import asyncio
 
+from tests.bench.bench_env import Stand, until
 from tests.bench.report import Row
-from tests.bench.stand import Stand, until
 from tests.nodes.dialects import DIALECTS, DialectNode
 
 PRICES = {

@@ -9,7 +9,7 @@ import aiohttp
 import asyncpg
 import msgspec
 
-from tests.bench.stand import Stand
+from tests.bench.bench_env import Stand
 
 ONE_ROW = "create table if not exists public.floor as select 0::bigint as height"
 """An ordinary table, for the commit of a temporary one waits for no disk."""

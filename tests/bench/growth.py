@@ -9,9 +9,9 @@ from pathlib import Path
 
 from railwatch.store.database import Connection
 from tests.bench import feed, latency, process
+from tests.bench.bench_env import RAIL, Stand, until
 from tests.bench.report import Row, median
 from tests.bench.services import rate, registering, services
-from tests.bench.stand import RAIL, Stand, until
 
 SIZES = (1_000, 100_000, 1_000_000)
 """Stored invoices, with as many past transitions; the first is what the others are compared with."""

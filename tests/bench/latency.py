@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import asyncpg
 from websockets.asyncio.client import connect
 
+from tests.bench.bench_env import Stand, until
 from tests.bench.floor import Floor
 from tests.bench.report import Row, median, percentile
-from tests.bench.stand import Stand, until
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.bench.stand import RAIL, Stand, until
+from tests.bench.bench_env import RAIL, Stand, until
 
 CONFIG = """
 [database]

@@ -4,9 +4,9 @@ import asyncio
 import time
 from pathlib import Path
 
+from tests.bench.bench_env import Stand, until
 from tests.bench.process import daemon
 from tests.bench.report import Row
-from tests.bench.stand import Stand, until
 
 COUNTS = """
 select coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint from pg_stat_user_tables

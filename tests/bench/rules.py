@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from railwatch.core.book import Book, Moment
+from railwatch.core.aggregate import Book, Moment
 from railwatch.core.model import Coverage, Destination, Detection, Invoice
 from railwatch.core.policy import Policy, Progress
 from railwatch.core.states import DetectionState, InvoiceState, Kind

@@ -18,10 +18,10 @@ from railwatch.store.database import Connection, connect
 from railwatch_evm.address import checksum_address
 from railwatch_evm.simulator import EvmSimulator
 from tests.bench import process
+from tests.bench.bench_env import RAIL, Stand, until
 from tests.bench.feed import PAGE, PAGE_OF_FEED, database
 from tests.bench.latency import witnesses
 from tests.bench.report import Row
-from tests.bench.stand import RAIL, Stand, until
 
 SERVICES = 8
 PAYMENTS = 10_000

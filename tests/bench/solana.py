@@ -20,19 +20,19 @@ from typing import Any
 import aiohttp
 from solders.pubkey import Pubkey
 
-from railwatch.daemon.index import AddressIndex
-from railwatch.daemon.watchlist import RailWatches
+from railwatch.daemon.watch.address_index import AddressIndex
+from railwatch.daemon.watch.watchlist import RailWatches
 from railwatch.rail import AssetId, AssetSpec, ChainId, RailSettings, Span
 from railwatch.store.database import Database, connect
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
 from railwatch_solana import open_node, wire
-from railwatch_solana.source import WHOLE
+from railwatch_solana.block_source import WHOLE
+from tests.bench.bench_env import decoys, until
 from tests.bench.cpu import cpu_milliseconds
 from tests.bench.process import resident_megabytes
 from tests.bench.report import Row, median
 from tests.bench.solana_replay import genesis
-from tests.bench.stand import decoys, until
 
 RAIL = "bench"
 CHAIN = ChainId(f"solana:{genesis()[:32]}")

@@ -21,13 +21,13 @@ from aiohttp import web
 
 from railwatch.core.policy import Policy
 from railwatch.rail import AssetSpec, ChainId
+from railwatch.store.config_sync import PolicyRow, RailMirror, mirror
 from railwatch.store.database import Database
-from railwatch.store.mirror import PolicyRow, RailMirror, mirror
 from railwatch_fake import Rules
 from railwatch_fake.adapter import traits_of
+from tests.bench.bench_env import until
 from tests.bench.feed import database
 from tests.bench.report import Row, median, percentile
-from tests.bench.stand import until
 
 EVENTS = 10_000
 INVOICES = 2_000

@@ -10,10 +10,10 @@ from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
 from railwatch_bitcoin import open_node
 from railwatch_bitcoin.simulator import BitcoinSimulator
-from tests.bitcoin.liar import Liar
+from tests.bitcoin.faulty_proxy import Liar
 
 if TYPE_CHECKING:
-    from tests.bitcoin.hearing import Node  # which imports from here
+    from tests.bitcoin.push_fixtures import Node  # which imports from here
 
 
 @dataclass
@@ -82,7 +82,7 @@ async def lied_to(sim: BitcoinSimulator, liar: Liar) -> AsyncIterator[Chain]:
 @pytest.fixture
 async def spoken() -> AsyncIterator["Node"]:
     """A publisher."""
-    from tests.bitcoin.hearing import Node  # which imports from here
+    from tests.bitcoin.push_fixtures import Node  # which imports from here
 
     node = Node()
     yield node

@@ -12,7 +12,7 @@ from railwatch_bitcoin import open_node
 from railwatch_bitcoin.params import BITCOIN
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
-from tests.bitcoin.liar import Liar, answer, change, refuse
+from tests.bitcoin.faulty_proxy import Liar, answer, change, refuse
 
 pytestmark = pytest.mark.bitcoind
 

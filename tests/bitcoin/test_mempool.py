@@ -13,12 +13,12 @@ from railwatch.conformance import WatchSet
 from railwatch.conformance.watches import spends_of
 from railwatch.rail import NOBODY, PendingUnknown, RailAdapter, RailUnavailable, Transfer
 from railwatch_bitcoin import mempool, open_node
-from railwatch_bitcoin.daemonnode import NodeError
 from railwatch_bitcoin.decode import Lens, pending_transfers
+from railwatch_bitcoin.dev.node_process import NodeError
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from railwatch_bitcoin.wire import parse_tx
 from tests.bitcoin.conftest import Chain
-from tests.bitcoin.liar import Liar, answer, change, refuse
+from tests.bitcoin.faulty_proxy import Liar, answer, change, refuse
 
 pytestmark = pytest.mark.bitcoind
 

@@ -7,8 +7,8 @@ import pytest
 from railwatch_bitcoin import mempool
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
-from tests.bitcoin.hearing import AMOUNT, LATE, PATIENCE, Node, bell, entered, first_look, followed
-from tests.bitcoin.liar import Liar
+from tests.bitcoin.faulty_proxy import Liar
+from tests.bitcoin.push_fixtures import AMOUNT, LATE, PATIENCE, Node, bell, entered, first_look, followed
 
 pytestmark = pytest.mark.bitcoind
 

@@ -7,7 +7,7 @@ import pytest
 
 from railwatch.rail import AssetSpec, ChainId, RailSettings, RailUnavailable
 from railwatch_bitcoin import open_node
-from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.options import BitcoinNode
 from railwatch_bitcoin.params import BITCOIN, BITCOIN_REGTEST, LITECOIN
 
 GOOD = {"rpc": "http://127.0.0.1:8332"}

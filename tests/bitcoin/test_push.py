@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from railwatch.rail import RailUnavailable, push
-from railwatch_bitcoin import publisher
-from railwatch_bitcoin.publisher import Counters
+from railwatch_bitcoin import zmq_subscriber
 from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.zmq_subscriber import Counters
 from tests.bitcoin.conftest import Chain
-from tests.bitcoin.hearing import AMOUNT, LATE, PATIENCE, Bell, Node, bell, entered, first_look, followed, until
-from tests.bitcoin.liar import Liar, answer, refuse
+from tests.bitcoin.faulty_proxy import Liar, answer, refuse
+from tests.bitcoin.push_fixtures import AMOUNT, LATE, PATIENCE, Bell, Node, bell, entered, first_look, followed, until
 
 pytestmark = pytest.mark.bitcoind
 
@@ -126,7 +126,7 @@ async def test_silence_while_the_chain_moves_is_noticed(
     sim: BitcoinSimulator, spoken: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """E22 in spirit: connected, and nothing comes. The next wait begins a new subscription."""
-    monkeypatch.setattr(publisher, "SILENCE", 0.1)
+    monkeypatch.setattr(zmq_subscriber, "SILENCE", 0.1)
     async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
         await spoken.subscribed()
         async with asyncio.timeout(PATIENCE):
@@ -140,7 +140,7 @@ async def test_silence_while_the_chain_moves_is_noticed(
 async def test_a_quiet_chain_is_not_a_silent_publisher(
     sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "SILENCE", 0.02)
+    monkeypatch.setattr(zmq_subscriber, "SILENCE", 0.02)
     async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
         await spoken.subscribed()
         liar.requests.clear()

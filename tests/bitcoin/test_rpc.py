@@ -9,11 +9,11 @@ import pytest
 
 from railwatch.rail import RailUnavailable
 from railwatch_bitcoin import mempool, open_node
-from railwatch_bitcoin.node import BitcoinNode
+from railwatch_bitcoin.options import BitcoinNode
 from railwatch_bitcoin.rpc import AT_ONCE, NodeRefused, Rpc
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
-from tests.bitcoin.liar import Liar, answer, refuse
+from tests.bitcoin.faulty_proxy import Liar, answer, refuse
 
 pytestmark = pytest.mark.bitcoind
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from railwatch_bitcoin.console import Console
-from railwatch_bitcoin.daemonnode import DaemonNode, NodeError, NodeMissing, find_node
-from railwatch_bitcoin.purse import KINDS
+from railwatch_bitcoin.dev.node_process import DaemonNode, NodeError, NodeMissing, find_node
+from railwatch_bitcoin.dev.node_rpc import Console
+from railwatch_bitcoin.dev.wallet import KINDS
 from railwatch_bitcoin.simulator import COIN, BitcoinSimulator
 
 AMOUNT = 1_000_007
@@ -250,6 +250,6 @@ def test_a_missing_node_says_what_to_do(monkeypatch: pytest.MonkeyPatch, program
     """Neither on PATH, nor where Debian or the environment has it."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv(f"RAILWATCH_{program.upper()}", "nowhere/node")
-    monkeypatch.setattr("railwatch_bitcoin.daemonnode.ELSEWHERE", {})
+    monkeypatch.setattr("railwatch_bitcoin.dev.node_process.ELSEWHERE", {})
     with pytest.raises(NodeMissing, match="make setup"):
         find_node(program)

@@ -10,7 +10,7 @@ import pytest
 
 from railwatch.conformance import AdapterConformance, Story
 from railwatch.rail import ChainId, RailError
-from tests.conformance.breakages import BREAKAGES
+from tests.conformance.mutants import BREAKAGES
 
 CAUGHT = (AssertionError, pytest.fail.Exception, RailError, TimeoutError)
 """How a check fails: it says so, no error came where one had to, or the adapter broke down before its eyes."""

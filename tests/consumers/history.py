@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from railwatch.store.database import Database
-from tests.deliver.shop import Shop
+from tests.webhooks.shop import Shop
 
 PAID, HELD, REFUNDED = ("paid", "confirmed"), ("flagged", "held"), ("refunded", "refunded")
 REVERSED, OPENS, RESOLVED = ("created", "reversed"), ("open", "reversed"), ("resolved", "reversed")

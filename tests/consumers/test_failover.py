@@ -9,7 +9,7 @@ import pytest
 
 from railwatch.store.database import Database
 from tests.consumers.test_fulfil import TABLES, program, run_sql
-from tests.deliver.shop import Shop, copied, furnish
+from tests.webhooks.shop import Shop, copied, furnish
 
 TELL = """
 with place as materialized (select railwatch.next_seq(1) as seq)

@@ -15,9 +15,9 @@ import pytest
 
 from railwatch.store.database import Database
 from tests.consumers.history import DONE, History, lived
-from tests.deliver.shop import furnish, until
-from tests.scenarios.cutter import Cutter
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.cut_proxy import Cutter
+from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.webhooks.shop import furnish, until
 
 FOLDER = Path(__file__).parents[2] / "docs/consumers"
 SCRIPT, TABLES, PROGRAM = FOLDER / "fulfil.sql", FOLDER / "shop.sql", FOLDER / "fulfil.py"

@@ -17,17 +17,17 @@ import asyncpg
 import pytest
 
 from railwatch.store.database import Database
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.endpoints import list_endpoints
 from railwatch.store.migrate import migrate
 from railwatch_evm.simulator import EvmSimulator
 from tests.consumers.test_fulfil import PROGRAM, TABLES
-from tests.deliver.receiver import SECRET, Receiver, receiver
-from tests.deliver.shop import until
-from tests.deliver.test_delivery import in_order
 from tests.folders import database_folder
-from tests.scenarios.evm_stage import EvmStage
-from tests.scenarios.stage import Placed
+from tests.scenarios.daemon_harness import Placed
+from tests.scenarios.evm_harness import EvmStage
+from tests.webhooks.receiver import SECRET, Receiver, receiver
+from tests.webhooks.shop import until
+from tests.webhooks.test_delivery import in_order
 
 pytestmark = pytest.mark.anvil
 

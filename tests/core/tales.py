@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from railwatch.core.model import Invoice, Patience
 from railwatch.core.policy import Policy
 from railwatch.rail.types import AssetId, Transfer
-from tests.core.stories import COIN, TOKEN, UNKNOWN, Story, destination, invoice, pay
+from tests.core.builders import COIN, TOKEN, UNKNOWN, Story, destination, invoice, pay
 
 HORIZON = 6
 LENGTH = st.integers(1, 16)

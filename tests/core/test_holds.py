@@ -4,8 +4,8 @@ import pytest
 
 from railwatch.core.policy import Policy
 from railwatch.core.states import InvoiceState, Kind
-from tests.core.acts import cancel, hold, refund, release
-from tests.core.stories import COIN, TOKEN, Story, invoice, minute, pay
+from tests.core.builders import COIN, TOKEN, Story, invoice, minute, pay
+from tests.core.manual_ops_model import cancel, hold, refund, release
 
 
 def paid(policy=None):

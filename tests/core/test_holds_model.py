@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from railwatch.core.assessment import least_and_most
 from railwatch.core.model import Invoice, Refunded
-from railwatch.core.payment import least_and_most
 from railwatch.core.states import GIVEN_UP, SETTLED, STICKY, DetectionState, InvoiceState, Kind
 from railwatch.rail.types import AssetId
 from tests.core import directed
-from tests.core.acts import cancel, hold, refund, release
+from tests.core.builders import Story, model_settings
 from tests.core.directed import also
-from tests.core.stories import Story, model_settings
+from tests.core.manual_ops_model import cancel, hold, refund, release
 from tests.core.tales import Tale, happen, quick_terms, tales
-from tests.core.test_ledger_model import Telling, _met, check_feed, oracle, outcome, tell_until_none_is_missing
+from tests.core.test_lifecycle_model import Telling, _met, check_feed, oracle, outcome, tell_until_none_is_missing
 
 
 def give_back_some(story: Story, about: Invoice) -> bool:

@@ -9,7 +9,7 @@ from railwatch.core.matching import Candidate, Known, base_index, detection_id, 
 from railwatch.core.states import DetectionState, Kind
 from railwatch.core.step import Recorded, gather
 from railwatch.rail.types import NOBODY, BlockRef, Transfer
-from tests.core.stories import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
+from tests.core.builders import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
 
 TRANSFER = Transfer("tx", "vout:0", b"address", COIN, 100, None)
 

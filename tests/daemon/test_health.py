@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from railwatch.daemon import health
-from railwatch.daemon.health import Reach, Rhythm, trouble
-from railwatch.known import paces
+from railwatch.daemon.follow import health
+from railwatch.daemon.follow.health import Reach, Rhythm, trouble
+from railwatch.known_chains import paces
 from railwatch.rail import BlockRef, Heads
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,8 +6,8 @@ import pytest
 
 from railwatch.config import RailConfig
 from railwatch.daemon.registry import open_rail
-from railwatch.known import _chains, known_lookback
-from railwatch_evm.rhythm import lookback_of
+from railwatch.known_chains import _chains, known_lookback
+from railwatch_evm.block_pace import lookback_of
 
 HOUR = 3600.0
 FASTEST = {

@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from railwatch.conformance import WatchSet
-from railwatch.daemon.node import TEXT_MOST, Node
-from railwatch.daemon.nodeset import NodeSet
+from railwatch.daemon.nodes.node import TEXT_MOST, Node
+from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.rail import BadAddress, BlockGone, RailError, RailFault, RailUnavailable, Span
 from railwatch_fake import FakeAdapter, FakeChain, FakeNode, address
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from railwatch.daemon.search import search
-from railwatch.daemon.watchlist import FewWatches
+from railwatch.daemon.watch.search import search
+from railwatch.daemon.watch.watchlist import FewWatches
 from railwatch.rail import BlockGone
 from railwatch_fake import address
 from railwatch_fake.simulator import FakeSimulator

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo.house import House
+from tests.demo.demo_runner import House
 from tests.folders import database_folder
 
 

@@ -10,7 +10,7 @@ from railwatch.demo.runner import open_demos
 from railwatch_bitcoin.demo import BitcoinDemo
 from railwatch_evm.demo import EvmDemo
 from railwatch_solana.demo import SolanaDemo
-from tests.demo.house import House, eventually, is_alive, pids_in, rail_status
+from tests.demo.demo_runner import House, eventually, is_alive, pids_in, rail_status
 
 
 @pytest.mark.bitcoind

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from railwatch_evm.demo import EvmDemo
-from tests.demo.house import PATIENCE, House, eventually, is_alive, pids_in, rail_status
+from tests.demo.demo_runner import PATIENCE, House, eventually, is_alive, pids_in, rail_status
 
 pytestmark = pytest.mark.anvil
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from railwatch.demo.setting import toml_table, toml_value
-from railwatch.demo.telling import Telling, exception_words, state_words
+from railwatch.demo.scenario_run import Telling, exception_words, state_words
+from railwatch.demo.workspace import toml_table, toml_value
 from railwatch.rail.demo import Shop, Story
 
 

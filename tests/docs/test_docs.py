@@ -13,18 +13,18 @@ import pytest
 
 from railwatch.cli import main
 from railwatch.config import Config, load_config
-from railwatch.core.cases import OF_THE_MONEY, OF_THE_STATE, SEVERITY
-from railwatch.core.grounds import RULES
-from railwatch.core.ledger import FORWARD
+from railwatch.core.evidence import RULES
+from railwatch.core.exception_rules import OF_THE_MONEY, OF_THE_STATE, SEVERITY
+from railwatch.core.lifecycle import FORWARD
 from railwatch.core.states import DETECTION_MOVES, GIVEN_UP, INVOICE_MOVES, DetectionState, InvoiceState, Kind
 from railwatch.daemon.registry import open_rail
 from railwatch.daemon.supervisor import rail_mirror
-from railwatch.known import default_tiers
+from railwatch.known_chains import default_tiers
 from railwatch.rail import AssetSpec, ChainId
+from railwatch.store.config_sync import PolicyRow, RailMirror, mirror
 from railwatch.store.database import Database
 from railwatch.store.invoices import create_invoice
-from railwatch.store.mirror import PolicyRow, RailMirror, mirror
-from railwatch.store.reads import Dossier
+from railwatch.store.read_models import Dossier
 
 ROOT = Path(__file__).parents[2]
 README, CONTRACT, HAZARDS = ROOT / "README.md", ROOT / "docs/contract.md", ROOT / "docs/hazards.md"

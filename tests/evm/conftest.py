@@ -9,7 +9,7 @@ from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
 from railwatch_evm import open_node
 from railwatch_evm.simulator import EvmSimulator
-from tests.evm.liar import Liar
+from tests.evm.faulty_proxy import Liar
 
 
 @dataclass

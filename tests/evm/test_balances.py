@@ -8,7 +8,7 @@ from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable, TellsB
 from railwatch_evm import open_node
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.liar import Liar, answer, refuse
+from tests.evm.faulty_proxy import Liar, answer, refuse
 
 
 async def held(chain: Chain, address: str, asset: AssetId, at: BlockRef | None = None) -> int:

@@ -16,11 +16,11 @@ from railwatch.rail.decoding import AnswerTooLarge, nesting
 from railwatch_evm import traces
 from railwatch_evm.bloom import bloom_of, mask, may_hold
 from railwatch_evm.decode import PADDING, TRANSFER, Lens, token_transfers
-from railwatch_evm.ether import traced_transfers
 from railwatch_evm.fold import fold
+from railwatch_evm.integrity import check_logs
+from railwatch_evm.native import traced_transfers
 from railwatch_evm.scan import Stride
 from railwatch_evm.traces import CallFrame, credits, flatten
-from railwatch_evm.whole import check_logs
 from railwatch_evm.wire import Header, Log, block_ref
 
 CHAIN = ChainId("eip155:1")

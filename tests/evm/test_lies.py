@@ -11,7 +11,7 @@ from railwatch.rail import BlockGone, RailUnavailable
 from railwatch_evm import open_node
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.liar import Liar, Lie, answer, change, refuse
+from tests.evm.faulty_proxy import Liar, Lie, answer, change, refuse
 
 pytestmark = pytest.mark.anvil
 

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from railwatch.daemon.health import RHYTHM_LEAST, Rhythm
+from railwatch.daemon.follow.health import RHYTHM_LEAST, Rhythm
 from railwatch.rail import ChainId
 from railwatch.store.database import Database
 from railwatch_evm import open_node
-from railwatch_evm.node import EvmNode
-from railwatch_evm.rhythm import lookback_of, poll_of
+from railwatch_evm.block_pace import lookback_of, poll_of
+from railwatch_evm.options import EvmNode
 from railwatch_evm.simulator import EvmSimulator
+from tests.bench.bench_env import Stand
 from tests.bench.credits import BUDGET, cost, quiet_day
-from tests.bench.stand import Stand
-from tests.evm.liar import Liar
+from tests.evm.faulty_proxy import Liar
 
 PUBLIC = ["https://mainnet.infura.io/v3/key", "https://8.8.8.8", "http://node.shop.example:8545"]
 OWN = ["http://127.0.0.1:8545", "http://[::1]:8545", "http://10.0.0.7:8545", "http://geth:8545", "http://geth.lan"]

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from railwatch_evm.anvil import Anvil, AnvilError, find_anvil
+from railwatch_evm.dev.node_process import Anvil, AnvilError, find_anvil
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 

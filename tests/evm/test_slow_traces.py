@@ -6,7 +6,7 @@ from railwatch.rail import RailAdapter
 from railwatch_evm import open_node
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.liar import Liar
+from tests.evm.faulty_proxy import Liar
 
 pytestmark = pytest.mark.anvil
 

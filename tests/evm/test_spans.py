@@ -7,7 +7,7 @@ import pytest
 
 from railwatch.rail import BlockGone, Span
 from tests.evm.conftest import Chain
-from tests.evm.liar import Liar, refuse
+from tests.evm.faulty_proxy import Liar, refuse
 
 pytestmark = pytest.mark.anvil
 

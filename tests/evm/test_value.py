@@ -10,7 +10,7 @@ from railwatch_evm import open_node
 from railwatch_evm.decode import TRANSFER
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.liar import Liar, refuse
+from tests.evm.faulty_proxy import Liar, refuse
 
 pytestmark = pytest.mark.anvil
 

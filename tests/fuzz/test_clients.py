@@ -21,9 +21,9 @@ from railwatch.allocator import give_large_blocks_back
 from railwatch.ops.http import serve
 from railwatch.ops.listener import CONNECTIONS_MOST
 from railwatch.ops.metrics import Metrics
-from tests.deliver.shop import until
 from tests.fuzz.clients import ACTS, GOOD, reset_after
 from tests.fuzz.nodes.monitor import LoopWatch, resident_mib
+from tests.webhooks.shop import until
 
 CLIENTS = int(os.environ.get("RAILWATCH_CLIENTS", "600"))
 STRICT = "RAILWATCH_CLIENTS" in os.environ

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from railwatch.deliver.sender import Sender
 from railwatch.store.database import Database
-from tests.deliver.conftest import shop  # noqa: F401  (a fixture)
-from tests.deliver.receiver import receiver
-from tests.deliver.shop import Shop, until, webhook
+from railwatch.webhooks.sender import Sender
 from tests.fuzz.receivers import acts
 from tests.fuzz.receivers.__main__ import told
 from tests.fuzz.receivers.run import endpoint, event, fuzz
 from tests.fuzz.receivers.server import hostile_receiver
 from tests.fuzz.receivers.wire import Wire
 from tests.nodes.proxies import make_authority
+from tests.webhooks.conftest import shop  # noqa: F401  (a fixture)
+from tests.webhooks.receiver import receiver
+from tests.webhooks.shop import Shop, until, webhook
 
 EXAMPLES = 40
 SEED = 1

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from railwatch.config import Config
-from railwatch.daemon.database import open_database
+from railwatch.daemon.open_database import open_database
 from railwatch.store import migrate as migrations
 from railwatch.store.errors import SchemaMismatch
 from railwatch.store.migrate import Migration, known_migrations, migrate, require_current

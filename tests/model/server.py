@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 
 from railwatch.store.database import Database
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
 from tests.folders import database_folder
 from tests.model.clock import SEARCH_PATH

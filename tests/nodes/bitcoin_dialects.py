@@ -15,7 +15,7 @@ from aiohttp import web
 from railwatch.rail import RailAdapter
 from railwatch_bitcoin import open_node
 from railwatch_bitcoin.simulator import BitcoinSimulator
-from tests.bitcoin.liar import Liar
+from tests.bitcoin.faulty_proxy import Liar
 
 
 @dataclass(frozen=True, slots=True)

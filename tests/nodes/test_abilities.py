@@ -29,7 +29,7 @@ from tests.nodes.dialects import Dialect, DialectNode, absent
 from tests.nodes.solana_node import CHAIN_ID, Backend, Refusal, SolanaEndpoint
 from tests.nodes.test_bitcoin_abilities import one_block
 from tests.nodes.whitelist import ADAPTERS, RAILS, methods_of, section, written
-from tests.scenarios.stage import chain_named
+from tests.scenarios.daemon_harness import chain_named
 
 DEVELOPMENT = {"anvil.py", "simulator.py", "demo.py", "console.py", "daemonnode.py", "fleet.py", "miner.py", "mint.py"}
 DEVELOPMENT |= {"purse.py", "wallet.py", "process.py"}

@@ -11,7 +11,7 @@ import railwatch_bitcoin as bitcoin
 import railwatch_evm as evm
 import railwatch_solana as solana
 from railwatch.conformance import WatchSet
-from railwatch.daemon.node import ASK_TWICE, Node
+from railwatch.daemon.nodes.node import ASK_TWICE, Node
 from railwatch.rail import AssetId, AssetSpec, ChainId, RailAdapter, RailSettings, Scanned, Span
 from railwatch.rail.again import OTHERS, ask_again
 from railwatch.rail.errors import BlockGone, NotYet, RailUnavailable

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from railwatch.known import known_chain
+from railwatch.known_chains import known_chain
 from railwatch.rail import RailSettings, RailUnavailable
 from railwatch_bitcoin import open_node
 from railwatch_bitcoin.params import (

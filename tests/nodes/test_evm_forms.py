@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from railwatch.rail import BlockGone, RailAdapter, RailUnavailable, Transfer
-from railwatch_evm import open_node, source, tracing
+from railwatch_evm import block_source, open_node, tracing
 from tests.nodes.played import PlayedNode
 from tests.nodes.test_evm_cases import outcome, rail_of, scanned
 
@@ -135,7 +135,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is waited for is waited for no longer."""
     monkeypatch.setattr(tracing, "PATIENCE", (0.0,))
     monkeypatch.setattr(tracing, "LAGGING", ())
-    monkeypatch.setattr(source, "PATIENCE", 0.0)
+    monkeypatch.setattr(block_source, "PATIENCE", 0.0)
 
 
 async def found(lies: Mapping[str, Lie] | None = None, **changes: Any) -> list[list[Any]] | str:

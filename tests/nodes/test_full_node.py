@@ -13,7 +13,7 @@ import pytest
 from railwatch.store.database import Database
 from railwatch_evm.simulator import EvmSimulator
 from tests.nodes.dialects import GETH_STATE, TRACES, TRIE, Dialect, DialectNode, absent
-from tests.scenarios.evm_stage import EvmStage
+from tests.scenarios.evm_harness import EvmStage
 
 pytestmark = pytest.mark.anvil
 

@@ -8,16 +8,16 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
 from railwatch.rail import RailUnavailable
+from railwatch.rail.options import HttpOptions
 from railwatch.rail.push import Bell
-from railwatch.rail.tables import HttpOptions
 from railwatch.rail.websocket import MESSAGE_MOST, over_websocket
-from railwatch_bitcoin import publisher
-from railwatch_bitcoin.node import BitcoinNode as Configured
+from railwatch_bitcoin import zmq_subscriber
+from railwatch_bitcoin.options import BitcoinNode as Configured
 from railwatch_bitcoin.push import long_poll
 from railwatch_bitcoin.rpc import Rpc
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import sim, spoken
-from tests.bitcoin.hearing import PATIENCE, Node, bell, entered
+from tests.bitcoin.push_fixtures import PATIENCE, Node, bell, entered
 from tests.nodes.bitcoin_node import BitcoinNode
 
 __all__ = ["sim", "spoken"]
@@ -62,7 +62,7 @@ async def test_a_publisher_that_sends_more_than_a_hash_is_disconnected(
     sim: BitcoinSimulator, spoken: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ZMQ closes the connection itself, before the message is in memory; the silence is noticed, and ends."""
-    monkeypatch.setattr(publisher, "SILENCE", 0.1)
+    monkeypatch.setattr(zmq_subscriber, "SILENCE", 0.1)
     async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
         topics = await spoken.subscribed()
         await spoken.say(b"hashblock", bytes(100_000))

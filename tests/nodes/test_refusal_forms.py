@@ -15,11 +15,11 @@ from railwatch.rail import RailUnavailable, Span
 from railwatch.rail.refusals import Refusal, is_refusal, read_refusal, will_pass
 from railwatch_bitcoin import open_node as open_bitcoin
 from railwatch_bitcoin.mempool import Mempool
-from railwatch_bitcoin.node import BitcoinNode as Settings
+from railwatch_bitcoin.options import BitcoinNode as Settings
 from railwatch_bitcoin.params import BITCOIN_REGTEST
-from railwatch_bitcoin.publisher import Publisher
 from railwatch_bitcoin.rpc import Rpc
-from railwatch_evm.refusal import Meaning, read_error
+from railwatch_bitcoin.zmq_subscriber import Publisher
+from railwatch_evm.rpc_errors import Meaning, read_error
 from railwatch_solana.abilities import INDEX
 from railwatch_solana.address import parse_address
 from railwatch_solana.methods import METHODS

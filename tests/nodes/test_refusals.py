@@ -12,9 +12,9 @@ from aiohttp import web
 
 from railwatch.rail import RailUnavailable
 from railwatch.rail.pacing import Batching, Pace, Paused, retry_after
-from railwatch_evm.node import EvmNode
-from railwatch_evm.refusal import Meaning, NodeRefused, meaning_of, read_error
+from railwatch_evm.options import EvmNode
 from railwatch_evm.rpc import Rpc
+from railwatch_evm.rpc_errors import Meaning, NodeRefused, meaning_of, read_error
 from railwatch_evm.wire import text_decoder
 
 WORDS = {

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import structlog
 
-from railwatch.cli.exits import Exit
+from railwatch.cli.errors import Exit
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
 from railwatch_fake import node_of
 from tests.ops.test_cli import Shell
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 
 @pytest.fixture

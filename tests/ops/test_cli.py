@@ -14,10 +14,10 @@ import structlog
 from click.testing import CliRunner, Result
 
 from railwatch.cli import main
-from railwatch.cli.exits import Exit
+from railwatch.cli.errors import Exit
 from railwatch.cli.options import person
 from railwatch.store.database import Database
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import structlog
 
-from railwatch.cli.exits import Exit
-from railwatch.daemon import steadiness
+from railwatch.cli.errors import Exit
+from railwatch.daemon.follow import steadiness
 from railwatch.store.database import Database
 from railwatch_fake import Rules, node_of
 from tests.ops.test_cli import Shell
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 DEEP = 25
 """Blocks that are replaced: more than the horizon lets a reorg pass."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from railwatch.cli.exits import Exit
+from railwatch.cli.errors import Exit
 from tests.folders import database_folder
 
 PATIENCE = 20.0

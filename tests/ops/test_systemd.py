@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from railwatch.cli.exits import Exit
+from railwatch.cli.errors import Exit
 
 UNIT = Path(__file__).parents[2] / "systemd/railwatch.service"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.evm.liar import Liar
+from tests.evm.faulty_proxy import Liar
 
 UNKNOWN = {"code": -32000, "message": "header not found"}
 

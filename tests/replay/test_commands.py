@@ -15,7 +15,7 @@ import pytest
 from railwatch.replay.recording import End, Http, read_recording
 from railwatch_evm.simulator import EvmSimulator
 from tests.recordings.ledgers import played
-from tests.scenarios.evm_stage import CONFIG
+from tests.scenarios.evm_harness import CONFIG
 
 ROOT = Path(__file__).parents[2]
 REORG = ROOT / "tests" / "recordings" / "evm-reorg.rec.gz"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from railwatch.core.chain import Idle, Scan
-from railwatch.daemon import follower
+from railwatch.core.chain_sync import Idle, Scan
+from railwatch.daemon.follow import follower
 from tests.recordings.ledgers import expected_file, expected_ledger, expected_of, played
 
 FOLDER = Path(__file__).parents[1] / "recordings"

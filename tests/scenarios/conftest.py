@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from railwatch.daemon import steadiness
+from railwatch.daemon.follow import steadiness
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from railwatch_fake import FakeChain, address
-from tests.scenarios.stage import Placed, Stage
+from tests.scenarios.daemon_harness import Placed, Stage
 
 
 @dataclass(slots=True)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from railwatch.config import Config
-from railwatch.daemon import steadiness
+from railwatch.daemon.follow import steadiness
 from railwatch.rail import http
 from railwatch.store.database import Database
 from tests.nodes.turns import WAYS, in_turn
 from tests.scenarios.balancer import AMOUNT, FAMILIES, KINDS, Balancer
-from tests.scenarios.stage import Placed, Stage
+from tests.scenarios.daemon_harness import Placed, Stage
 
 TIMES = int(os.environ.get("RAILWATCH_BALANCER", "1"))
 """Stories for each family: one after the other through all kinds of trouble and all ways to choose a node."""

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from railwatch.daemon import reconciler
-from railwatch.daemon.alarms import Alarms
+from railwatch.daemon import balance_reconciler
+from railwatch.daemon.exception_monitor import Alarms
 from railwatch.rail import BlockRef
 from railwatch.store.balances import BalanceStore, Reading, SecondReading
 from railwatch.store.clock import ClockStore
 from railwatch.store.database import Database
 from railwatch.store.steps import Lease
 from railwatch_fake import FakeNode, Rules, node_of
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 from tests.scenarios.test_nodes import several
 
 KIND = "unattributed_balance"
@@ -288,7 +288,7 @@ async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_to
 async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciler, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(balance_reconciler, "LOOK_EVERY", 0.05)
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 5)
     await stage.mine()

@@ -10,9 +10,9 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_bitcoin.simulator import BitcoinSimulator
-from tests.scenarios.bitcoin_stage import BitcoinStage
-from tests.scenarios.cutter import Cutter
-from tests.scenarios.stage import Placed
+from tests.scenarios.bitcoin_harness import BitcoinStage
+from tests.scenarios.cut_proxy import Cutter
+from tests.scenarios.daemon_harness import Placed
 from tests.scenarios.test_bitcoin_stories import CONFIRMING, CREATED, DETECTED, PAID
 
 pytestmark = pytest.mark.bitcoind

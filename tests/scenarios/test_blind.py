@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from railwatch.daemon import health
+from railwatch.daemon.follow import health
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, Rules, node_of
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 FINALITY = Rules(finality=8, safe=4, mempool=False)
 

@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 
 from railwatch.daemon import supervisor
-from railwatch.daemon.mempool_poller import MempoolPoller
+from railwatch.daemon.follow.mempool_poller import MempoolPoller
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
 from railwatch.store.watches import CLOSE_BATCH, Closing
 from railwatch_fake import Rules, node_of
-from tests.deliver.shop import Shop, furnish
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.webhooks.shop import Shop, furnish
 
 FORGET = """
 alter table railwatch.observations disable trigger all;

@@ -13,7 +13,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused, StoreError
 from railwatch.store.invoices import rename_rail
 from railwatch_fake import Rules
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 
 @pytest.fixture

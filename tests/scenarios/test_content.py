@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from railwatch.store.books import load_books
+from railwatch.store.aggregates import load_books
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, Rules, node_of
 from railwatch_fake.chain import Output, Tx
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 
 def branch_off(chain: FakeChain, depth: int, changed: Mapping[str, Tx]) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 
 async def test_a_rail_that_catches_up_covers_no_time_that_it_has_not_seen(database: Database) -> None:

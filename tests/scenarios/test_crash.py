@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from railwatch.store.database import Database
-from tests.scenarios.evm_stage import EvmStage, evm_stage
-from tests.scenarios.stage import Placed
+from tests.scenarios.daemon_harness import Placed
+from tests.scenarios.evm_harness import EvmStage, evm_stage
 
 pytestmark = pytest.mark.anvil
 

@@ -9,9 +9,9 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_evm.simulator import EvmSimulator
-from tests.evm.liar import Liar, refuse
-from tests.scenarios.evm_stage import EvmStage
-from tests.scenarios.stage import Placed
+from tests.evm.faulty_proxy import Liar, refuse
+from tests.scenarios.daemon_harness import Placed
+from tests.scenarios.evm_harness import EvmStage
 
 pytestmark = pytest.mark.anvil
 

@@ -9,8 +9,8 @@ import pytest
 from railwatch.config.loading import load_config
 from railwatch.store.database import Database
 from tests.scenarios.auditing import audited
-from tests.scenarios.evm_stage import EvmStage, evm_stage
-from tests.scenarios.stage import Placed
+from tests.scenarios.daemon_harness import Placed
+from tests.scenarios.evm_harness import EvmStage, evm_stage
 
 pytestmark = pytest.mark.anvil
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from railwatch.store.database import Database
-from tests.scenarios.evm_stage import EvmStage, evm_stage
+from tests.scenarios.evm_harness import EvmStage, evm_stage
 
 pytestmark = pytest.mark.anvil
 

@@ -8,7 +8,7 @@ import pytest
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch_fake import Rules, node_of
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 
 async def cases(stage: Stage, invoice: Placed) -> list[tuple[str, int, str | None]]:

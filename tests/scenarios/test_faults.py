@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from railwatch.daemon import steadiness
+from railwatch.daemon.follow import steadiness
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, FakeNode, Rules, node_of
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 Trouble = Callable[[FakeNode, bool], None]
 

@@ -8,7 +8,7 @@ import pytest
 from railwatch.store.database import Database
 from railwatch_fake import Rules, node_of
 from railwatch_fake.chain import Block
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 from tests.scenarios.test_invariants import poison
 from tests.scenarios.test_lease import becomes_holder, twin
 from tests.scenarios.test_nodes import several

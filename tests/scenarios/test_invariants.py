@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from railwatch.daemon import runner
-from railwatch.daemon.alarms import Alarms
+from railwatch.daemon import rail_runner
+from railwatch.daemon.exception_monitor import Alarms
 from railwatch.store.clock import ClockStore
 from railwatch.store.database import Database
 from railwatch.store.watches import TAKE_IN, WatchStore
 from railwatch_fake import Rules, node_of
-from tests.scenarios.cutter import Cutter
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.cut_proxy import Cutter
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 from tests.scenarios.test_lease import becomes_holder, twin
 
 HOUR_AGO = "update railwatch.destinations set keyed_at = now() - interval '1 hour' where true returning 1"
@@ -234,7 +234,7 @@ async def test_an_invoice_that_cannot_be_weighed_stops_no_other(stage: Stage) ->
 async def test_a_failure_that_hits_every_invoice_halts_the_rail_by_name_until_it_is_resumed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "RESTART_FIRST", 0.01)
+    monkeypatch.setattr(rail_runner, "RESTART_FIRST", 0.01)
     bad, worse = await stage.invoice(100), await stage.invoice(100)
     policy = await poison(stage.database, bad)
     await poison(stage.database, worse)

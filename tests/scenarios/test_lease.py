@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from railwatch.config import Config
-from railwatch.daemon import runner
+from railwatch.daemon import rail_runner
 from railwatch.daemon.supervisor import Silent, serve
 from railwatch.store.database import Database
 from railwatch.store.errors import LeaseLost
@@ -19,7 +19,7 @@ from railwatch.store.rails import load_left, say_state
 from railwatch.store.steps import Lease, Position, StepStore, Subject
 from railwatch_fake import node_of
 from tests.scenarios import oracle
-from tests.scenarios.stage import Stage
+from tests.scenarios.daemon_harness import Stage
 
 
 async def holder(database: Database) -> str | None:
@@ -37,7 +37,7 @@ async def twin(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str = "twin"
     for rail in data["rail"]:
         rail["nodes"] = [{"chain": rail["name"], "node": name, "timeout": 0.5}]
     data["database"] = {"url": stage.database.dsn}
-    monkeypatch.setattr(runner, "HOLDER", name)
+    monkeypatch.setattr(rail_runner, "HOLDER", name)
     daemon = asyncio.create_task(serve(Config.model_validate(data), None, Silent()))
     try:
         yield daemon

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from railwatch.daemon import registrar
-from railwatch.daemon.watchlist import RailWatches
+from railwatch.daemon.watch import registrar
+from railwatch.daemon.watch.watchlist import RailWatches
 from railwatch.rail import RailUnavailable
 from railwatch.store.database import Database
 from railwatch_fake import Rules, decode, node_of
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 
 async def told(stage: Stage, invoice: Placed) -> str:

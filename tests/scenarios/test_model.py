@@ -12,7 +12,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch_fake import Rules, node_of
 from tests.scenarios import oracle
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 SEEDS = [int(each) for each in os.environ.get("RAILWATCH_SEEDS", "1 2 3 4 5 6 7 8").split()]
 STEPS = 70

@@ -8,7 +8,7 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, FakeNode, Output, Rules, address, node_of
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 FINALITY = Rules(finality=8, safe=4, mempool=False)
 

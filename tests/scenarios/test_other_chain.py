@@ -9,7 +9,7 @@ from railwatch.store.errors import Refused
 from railwatch.store.invoices import accept_chain
 from railwatch.store.watches import close_due
 from railwatch_fake import Rules
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 RULES = [Rules(finality=8, safe=4), Rules(horizon=10)]
 IDS = ["beyond finality", "beyond the horizon"]

@@ -14,14 +14,14 @@ import asyncpg
 import pytest
 
 from railwatch.store.database import Database
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.errors import StoreUnavailable
 from railwatch.store.migrate import migrate
 from railwatch_fake import Rules
 from tests.folders import database_folder
 from tests.scenarios import oracle
-from tests.scenarios.cutter import Cutter
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.cut_proxy import Cutter
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 
 async def some_invoices(stage: Stage, how_many: int = 10) -> dict[Placed, int]:

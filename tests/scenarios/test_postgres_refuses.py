@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from railwatch.cli.serving import Outside
-from railwatch.daemon import steadiness
+from railwatch.cli.daemon_reporter import Outside
+from railwatch.daemon.follow import steadiness
 from railwatch.ops.metrics import Metrics
 from railwatch.store.database import Database
 from railwatch_fake import node_of
-from tests.deliver.receiver import receiver
-from tests.deliver.shop import Shop, furnish, until, webhook
 from tests.scenarios import oracle
+from tests.scenarios.daemon_harness import Stage, chain_named
 from tests.scenarios.refuser import FATAL, Refuser
-from tests.scenarios.stage import Stage, chain_named
 from tests.scenarios.test_postgres import some_invoices, traffic
+from tests.webhooks.receiver import receiver
+from tests.webhooks.shop import Shop, furnish, until, webhook
 
 CODES = (
     *(

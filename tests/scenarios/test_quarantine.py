@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 
-from railwatch.daemon import runner
+from railwatch.daemon import rail_runner
 from railwatch.store import quarantine
 from railwatch.store.database import Database
 from railwatch.store.watches import close_due
 from railwatch_fake import Output
-from tests.scenarios.cutter import Cutter
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.cut_proxy import Cutter
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 
 @pytest.fixture(autouse=True)
@@ -235,7 +235,7 @@ async def test_a_hold_that_is_released_expires_nothing_in_quarantine(stage: Stag
 async def test_single_failures_in_a_row_that_nothing_succeeds_between_are_ours(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "RESTART_FIRST", 0.01)
+    monkeypatch.setattr(rail_runner, "RESTART_FIRST", 0.01)
     some = [await stage.invoice(100) for _ in range(7)]
     policies = [await poison(stage.database, each) for each in some]
     for invoice in some:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from railwatch.store.database import Database
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 
 async def again(stage: Stage, first: Placed, amount: int = 100) -> Placed:

@@ -7,11 +7,11 @@ from uuid import UUID
 
 import pytest
 
-from railwatch.daemon.nodeset import NodeSet, Reread
+from railwatch.daemon.nodes.node_set import NodeSet, Reread
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch_fake import FakeNode, Rules, node_of
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 from tests.scenarios.test_nodes import several
 
 FINALITY = Rules(finality=8, safe=4, mempool=False)

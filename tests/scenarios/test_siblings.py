@@ -2,7 +2,7 @@
 
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 
 async def kinds(database: Database) -> set[tuple[str, str]]:

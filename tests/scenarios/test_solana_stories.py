@@ -10,7 +10,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch_solana.simulator import SolanaSimulator
 from tests.scenarios.auditing import audited
-from tests.scenarios.solana_stage import RAIL, SolanaStage, solana_stage
+from tests.scenarios.solana_harness import RAIL, SolanaStage, solana_stage
 
 pytestmark = pytest.mark.solana
 

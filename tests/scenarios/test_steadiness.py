@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from railwatch.daemon import node as node_module
-from railwatch.daemon import nodeset, runner, steadiness
+from railwatch.daemon import rail_runner
+from railwatch.daemon.follow import steadiness
+from railwatch.daemon.nodes import node as node_module
+from railwatch.daemon.nodes import node_set
 from railwatch.store.database import Database
 from railwatch.store.rails import say_state
 from railwatch_fake import Rules, node_of
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 ALLOWED = 1.0
 """Seconds of `steadiness.LAG_ALLOWED` in these stories."""
@@ -57,7 +59,7 @@ TROUBLES: dict[str, tuple[Callable[[Stage], None], str]] = {
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """All patience in the proportions that it has, and shorter."""
     monkeypatch.setattr(steadiness, "LAG_ALLOWED", ALLOWED)
-    monkeypatch.setattr(nodeset, "WITNESS_SECONDS", ALLOWED / 5)
+    monkeypatch.setattr(node_set, "WITNESS_SECONDS", ALLOWED / 5)
     monkeypatch.setattr(node_module, "AWAY_AFTER", ALLOWED / 2)
 
 
@@ -173,7 +175,7 @@ async def test_blind_is_blind_and_a_trouble_that_is_told_after_it_is_over_does_n
         await is_well.wait()
         await say_state(*what)
 
-    monkeypatch.setattr(runner, "say_state", say_late)
+    monkeypatch.setattr(rail_runner, "say_state", say_late)
     async with Stage(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
         await stage.mine(3)
 

@@ -23,7 +23,7 @@ from railwatch_bitcoin.params import (
 )
 from tests.bitcoin.build import p2pkh
 from tests.nodes.utxo_chain import Client, UtxoChain, client_node
-from tests.scenarios.stage import Placed, Stage
+from tests.scenarios.daemon_harness import Placed, Stage
 
 BITCOIND, CASH = Client(), Client(params_most=1)
 CLIENTS: dict[str, tuple[Chain, Client]] = {

@@ -11,36 +11,36 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 EVERYTHING = {"Exception", "BaseException", "CancelledError", "BaseExceptionGroup", "ExceptionGroup"}
 LOGGED = {
-    "indexer/railwatch/daemon/isolation.py:by_halves": (
+    "indexer/railwatch/daemon/follow/isolation.py:by_halves": (
         "of several things that fail together each half is tried, and the one at fault is told by its caller"
     ),
-    "indexer/railwatch/daemon/node.py:Node._guarded": (
+    "indexer/railwatch/daemon/nodes/node.py:Node._guarded": (
         "what a node's answer makes an adapter raise is that node's fault; its rail's metrics and reason show it"
     ),
-    "indexer/railwatch/daemon/nodeset.py:NodeSet.parse_address": "one address that breaks the parser is "
+    "indexer/railwatch/daemon/nodes/node_set.py:NodeSet.parse_address": "one address that breaks the parser is "
     "refused by name",
-    "indexer/railwatch/daemon/readmission.py:Readmission._retry": (
+    "indexer/railwatch/daemon/follow/readmission.py:Readmission._retry": (
         "an invoice stays in quarantine, which is counted, and its row says why"
     ),
-    "indexer/railwatch/daemon/recorder.py:Recorder._commit": (
+    "indexer/railwatch/daemon/follow/committer.py:Recorder._commit": (
         "the step is done again with each invoice apart; what fails then is raised, or goes into quarantine"
     ),
-    "indexer/railwatch/daemon/registrar.py:Registrar._payable": (
+    "indexer/railwatch/daemon/watch/registrar.py:Registrar._payable": (
         "one destination is set aside; its row says why, and it is tried again"
     ),
-    "indexer/railwatch/daemon/registrar.py:Registrar._readable": "the same",
-    "indexer/railwatch/daemon/rescan.py:Rescanner.turn": "one rescan fails by name; its row says why",
-    "indexer/railwatch/daemon/runner.py:RailRunner.run": (
+    "indexer/railwatch/daemon/watch/registrar.py:Registrar._readable": "the same",
+    "indexer/railwatch/daemon/watch/rescan.py:Rescanner.turn": "one rescan fails by name; its row says why",
+    "indexer/railwatch/daemon/rail_runner.py:RailRunner.run": (
         "the rail starts again, later each time, and halts if that does not help; counted as a task's failure"
     ),
-    "indexer/railwatch/deliver/worker.py:EndpointWorker._attempt": (
+    "indexer/railwatch/webhooks/worker.py:EndpointWorker._attempt": (
         "the attempt has failed, is counted as one, and is made again"
     ),
     "indexer/railwatch/ops/listener.py:Listening._respond": (
         "a page that cannot be made is a 500; counted, and logged once a minute"
     ),
     "indexer/railwatch/supervision.py:_ends_in_order": "a task starts again; counted by its name",
-    "adapters/railwatch_solana/devnode/rpc.py:answered": "a development node: one odd request ends no other",
+    "adapters/railwatch_solana/dev/devnode/rpc.py:answered": "a development node: one odd request ends no other",
 }
 """Places that log the trace, and what becomes of the failure. A place that ends by raising it again needs no words."""
 ELSEWHERE = {
@@ -56,11 +56,11 @@ ELSEWHERE = {
     "indexer/railwatch/daemon/registry.py:open_node": (
         "raised with its cause: a package of somebody else's that fails at its table"
     ),
-    "indexer/railwatch/cli/exits.py:Railwatch.invoke": "a command ends with the trace on stderr",
+    "indexer/railwatch/cli/errors.py:Railwatch.invoke": "a command ends with the trace on stderr",
     "indexer/railwatch/replay/virtual_time.py:VirtualLoop.run_in_executor": "handed to whoever waits for the future",
     "indexer/railwatch/conformance/failures.py:Failing.__await__": "handed on to the coroutine that is driven",
     "indexer/railwatch/daemon/supervisor.py:run_daemon": "the daemon's own work, which has ended by our cancelling it",
-    "adapters/railwatch_solana/devnode/guard.py:contained": "raised again, a panic of the library's as Panicked",
+    "adapters/railwatch_solana/dev/devnode/guard.py:contained": "raised again, a panic of the library's as Panicked",
 }
 """Places that log nothing, and where the failure goes."""
 

@@ -19,10 +19,10 @@ import structlog
 from click.testing import CliRunner, Result
 
 from railwatch.cli import main
-from railwatch.cli.exits import Exit
+from railwatch.cli.errors import Exit
 from railwatch.rail.printable import is_visible
 from railwatch.store.database import Database
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 NASTY = (
     "\x1b[2J\x1b]8;;https://evil.example\x07x\x9b31m\x7f [red]x[/red] [link=https://evil.example]x[/link] [/no] [bold "

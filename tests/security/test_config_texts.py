@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from railwatch.cli.exits import LONGEST_TOLD
-from railwatch.cli.lookup import rail_config
+from railwatch.cli.errors import LONGEST_TOLD
+from railwatch.cli.resolve_args import rail_config
 from railwatch.config import Config, ConfigError, Problem, load_config
 from railwatch.daemon.registry import open_rail
 from railwatch.daemon.supervisor import mirror_rails
@@ -22,9 +22,9 @@ from railwatch.ops.status import render_status
 from railwatch.rail.printable import LONGEST, is_visible, printable
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreError
-from railwatch.store.reads import read_status
+from railwatch.store.read_models import read_status
 from railwatch_fake import register
-from tests.scenarios.stage import chain_named
+from tests.scenarios.daemon_harness import chain_named
 
 TEXTS = (
     *("\x1b[2J\x1b[31mred", "\x9b31m", "a\nfalse line", "a\rb", "\t", " ", "", " a", "a ", "a\u00a0"),

@@ -16,15 +16,15 @@ import asyncpg
 import pytest
 
 from railwatch.ops.check_database import check_database
-from railwatch.store import listen
+from railwatch.store import notifications
 from railwatch.store.database import Database
-from railwatch.store.embedded import EmbeddedPostgres
-from railwatch.store.listen import Listener
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
+from railwatch.store.notifications import Listener
 from tests.folders import database_folder
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
-SQL = Path(listen.__file__).parent / "sql"
+SQL = Path(notifications.__file__).parent / "sql"
 FUNCTIONS = "select proname from pg_proc where pronamespace = 'railwatch'::regnamespace and prosrc like '%pg_notify%'"
 
 
@@ -100,7 +100,7 @@ async def test_whoever_floods_a_channel_wakes_nobody_more_often_than_the_pause_a
             seconds = time.monotonic() - begun
         finally:
             await connection.close()
-    assert 0 < woken <= seconds / listen.WAKE_PAUSE + 1
+    assert 0 < woken <= seconds / notifications.WAKE_PAUSE + 1
 
 
 async def _fill(connection: asyncpg.Connection) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from railwatch.daemon.isolation import ASIDE_MOST, Aside
+from railwatch.daemon.follow.isolation import ASIDE_MOST, Aside
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/security.md").read_text()
@@ -25,17 +25,17 @@ COLLECTIONS = frozenset(
 )
 ELSEWHERE = ("cli", "config", "conformance", "core", "demo", "replay", "devnode", "railwatch_fake")
 """Packages whose objects end with a command, a step or a test."""
-DEVELOPMENT = ("simulator", "demo", "purse")
+DEVELOPMENT = ("simulator", "demo", "wallet")
 SOON = {
-    "railwatch.daemon.reconciler.Standing._known": "one look at some balances",
-    "railwatch.daemon.watchlist.FewWatches.spends": "one look-back",
+    "railwatch.daemon.balance_reconciler.Standing._known": "one look at some balances",
+    "railwatch.daemon.watch.watchlist.FewWatches.spends": "one look-back",
     "railwatch.ops.check_database.Stored.rails": "one `railwatch check`",
     "railwatch.ops.check_database.Stored.left": "one `railwatch check`",
     "railwatch.ops.check_database.Stored.wanted": "one `railwatch check`",
-    "railwatch.rail.tables.HttpOptions.headers": "the configuration of one node",
+    "railwatch.rail.options.HttpOptions.headers": "the configuration of one node",
     "railwatch.rail.types.RailSettings.options": "the configuration of one rail",
     "railwatch.rail.types.Transfer.evidence": "one transfer of an answer",
-    "railwatch.store.mirror.RailMirror.min_amounts": "the configuration of one rail",
+    "railwatch.store.config_sync.RailMirror.min_amounts": "the configuration of one rail",
     "railwatch.store.scratch.ScratchDatabase._settings": "the settings of one connection",
     **{
         f"railwatch.store.steps.Touched.{name}": "one step"
@@ -46,7 +46,7 @@ SOON = {
         for name in ("coins", "_scripts", "_extents", "_first_coins", "_first_scripts", "_places")
     },
     "railwatch_bitcoin.peers.Peer.servicesnames": "one answer",
-    "railwatch_bitcoin.publisher.Heard.changes": "some messages that were there at once",
+    "railwatch_bitcoin.zmq_subscriber.Heard.changes": "some messages that were there at once",
     "railwatch_evm.chains.KnownChain.landmarks": "a table of the code",
     "railwatch_evm.fold.Folded.pieces": "one answer",
     "railwatch_evm.traces.Failed._root": "one transaction's trace",

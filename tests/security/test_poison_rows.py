@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from railwatch.store.database import Database
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 COLUMNS = """
 select c.table_name as table, c.column_name as column, c.data_type as type

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from railwatch.cli import main
-from railwatch.cli.exits import told
+from railwatch.cli.errors import told
 from railwatch.config import load_config
-from railwatch.config.units import url_secrets
+from railwatch.config.parsing import url_secrets
 from railwatch.dsn import dsn_secrets, read_dsn
 from railwatch.ops.http import Pages
 from railwatch.ops.metrics import Metrics

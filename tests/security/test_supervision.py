@@ -11,36 +11,38 @@ import pytest
 from structlog.testing import capture_logs
 
 from railwatch import supervision
-from railwatch.daemon import runner
+from railwatch.daemon import rail_runner
 from railwatch.daemon.supervisor import Silent
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.deliver.receiver import receiver
-from tests.deliver.shop import Shop, furnish, until, webhook
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.webhooks.receiver import receiver
+from tests.webhooks.shop import Shop, furnish, until, webhook
 
 INDEXER = Path(__file__).parents[2] / "indexer/railwatch"
 
 STARTED = {
     "cli/deliver.py _serve": "both end the command: the work, and pages that cannot listen at the start",
     "cli/demo.py until_told": "a demo, whose end is its result",
-    "cli/serving.py serve_daemon": "both end the command: the daemon, and pages that cannot listen at the start",
-    "daemon/database.py open_database": "keep_running",
-    "daemon/follower.py _perform": "a question ahead, whose answer the next turn takes",
-    "daemon/nodeset.py _summon": "a node that comes in; its failure is that node's",
-    "daemon/nodeset.py heads": "a question, whose asker waits for it",
-    "daemon/runner.py _follow": "lease and chain end the rail's tasks, and it begins anew; the others: keep_running",
+    "cli/daemon_reporter.py serve_daemon": "both end the command: the daemon, and pages that cannot listen at "
+    "the start",
+    "daemon/open_database.py open_database": "keep_running",
+    "daemon/follow/follower.py _perform": "a question ahead, whose answer the next turn takes",
+    "daemon/nodes/node_set.py _summon": "a node that comes in; its failure is that node's",
+    "daemon/nodes/node_set.py heads": "a question, whose asker waits for it",
+    "daemon/rail_runner.py _follow": "lease and chain end the rail's tasks, and it begins anew; the others: "
+    "keep_running",
     "daemon/supervisor.py follow": "keep_running",
     "daemon/supervisor.py run_daemon": "waits for both",
-    "deliver/deliverer.py _deliver_in_turn": "run_to_end",
-    "deliver/deliverer.py _keep_all_running": "keep_running",
-    "deliver/deliverer.py _taken_before": "waits for either",
-    "deliver/deliverer.py deliver": "waits for it",
-    "deliver/worker.py run": "senders, which fail no attempt; a group, which the endpoint's run_to_end hears",
+    "webhooks/deliverer.py _deliver_in_turn": "run_to_end",
+    "webhooks/deliverer.py _keep_all_running": "keep_running",
+    "webhooks/deliverer.py _taken_before": "waits for either",
+    "webhooks/deliverer.py deliver": "waits for it",
+    "webhooks/worker.py run": "senders, which fail no attempt; a group, which the endpoint's run_to_end hears",
     "ops/listener.py _accept_all": "one connection, which ends by itself",
     "ops/listener.py run": "a group, which keep_running hears",
     "rail/push.py wait": "waited for by whoever waits for a change",
-    "store/listen.py __aenter__": "its failure is raised to whoever waits for a notification",
+    "store/notifications.py __aenter__": "its failure is raised to whoever waits for a notification",
     "cancellation.py in_own_task": "waits for it",
 }
 """Where tasks are started, and who hears of their ends. What is missing here is a task that can die unheard."""
@@ -144,17 +146,17 @@ async def test_each_task_of_the_daemon_fails_once_and_the_rest_goes_on(
 async def test_a_rail_whose_lease_or_chain_breaks_begins_anew(
     database: Database, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    honest: Callable[..., Awaitable[object]] = getattr(runner.RailRunner, name)
+    honest: Callable[..., Awaitable[object]] = getattr(rail_runner.RailRunner, name)
     broken: list[str] = []
 
-    async def once(self: runner.RailRunner, *args: object) -> object:
+    async def once(self: rail_runner.RailRunner, *args: object) -> object:
         if not broken:
             broken.append(self.name)
             raise Injected(name)
         return await honest(self, *args)
 
-    monkeypatch.setattr(runner, "RESTART_FIRST", 0.05)
-    monkeypatch.setattr(runner.RailRunner, name, once)
+    monkeypatch.setattr(rail_runner, "RESTART_FIRST", 0.05)
+    monkeypatch.setattr(rail_runner.RailRunner, name, once)
     async with Stage(database, [chain_named(), chain_named("other")]) as stage:
         invoice = await stage.invoice()
         await stage.pay(invoice)

@@ -18,13 +18,13 @@ import pytest
 import structlog
 from rich.console import Console
 
+from railwatch.cli.errors import told
 from railwatch.cli.evidence import feed_line
-from railwatch.cli.exits import told
 from railwatch.cli.output import complain, emit, emit_line, say, show
 from railwatch.config import ConfigError, Problem
 from railwatch.ops.explain import render_dossier, render_invoice
 from railwatch.ops.http import Pages
-from railwatch.ops.lists import render_exceptions, render_invoices, render_rescans
+from railwatch.ops.list_tables import render_exceptions, render_invoices, render_rescans
 from railwatch.ops.logs import configure_logging
 from railwatch.ops.metrics import Metrics
 from railwatch.ops.status import render_status
@@ -33,9 +33,9 @@ from railwatch.rail.printable import escaped_json, is_visible, printable
 from railwatch.reasons import describe, one_line
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused, StoreUnavailable
-from railwatch.store.reads import read_dossier, read_status
+from railwatch.store.read_models import read_dossier, read_status
 from railwatch.terminal import Escaped, make_console
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (

@@ -18,7 +18,7 @@ import asyncpg
 
 from railwatch.config import Config
 from railwatch.daemon.supervisor import Silent, serve
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
 from railwatch_evm.simulator import EvmSimulator
 from railwatch_fake import FakeChain, FakeSimulator, Rules, node_of, register

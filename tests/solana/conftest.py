@@ -9,7 +9,7 @@ from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
 from railwatch_solana import open_node
 from railwatch_solana.simulator import SolanaSimulator
-from tests.solana.liar import Liar
+from tests.solana.faulty_proxy import Liar
 
 
 @dataclass

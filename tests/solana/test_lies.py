@@ -6,7 +6,7 @@ import pytest
 
 from railwatch.rail import BlockGone, RailFault, RailUnavailable, RefusesPayments, Span
 from tests.solana.conftest import Chain
-from tests.solana.liar import Liar, answer, change, refuse
+from tests.solana.faulty_proxy import Liar, answer, change, refuse
 
 pytestmark = pytest.mark.solana
 

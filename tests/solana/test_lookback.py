@@ -6,14 +6,14 @@ import pytest
 from spl.token import instructions as token
 from spl.token.models import BurnParams
 
-from railwatch.conformance.story import facts
+from railwatch.conformance.harness import facts
 from railwatch.conformance.watches import decoys
 from railwatch.rail import NotKept, RailUnavailable
 from railwatch_solana import open_node
+from railwatch_solana.dev.wallet import Wallet
 from railwatch_solana.simulator import SOL, SolanaSimulator
-from railwatch_solana.wallet import Wallet
 from tests.solana.conftest import Chain
-from tests.solana.liar import Liar, refuse
+from tests.solana.faulty_proxy import Liar, refuse
 
 pytestmark = pytest.mark.solana
 
@@ -122,14 +122,14 @@ async def test_an_operator_may_say_that_there_is_no_index(sim: SolanaSimulator, 
 
 async def test_many_pages_are_one_answer(lied_to: Chain, liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
     """And more than there may be are left to the blocks."""
-    monkeypatch.setattr("railwatch_solana.history.PAGE", 2)
+    monkeypatch.setattr("railwatch_solana.account_index.PAGE", 2)
     sim, address = lied_to.sim, await lied_to.sim.new_address()
     for amount in range(1, 6):
         await sim.pay(address, amount * SOL)
     await sim.mine(3)
     span = await lied_to.span(sparse=True)
     for pages, route in ((20, "index"), (2, "blocks")):
-        monkeypatch.setattr("railwatch_solana.history.PAGES", pages)
+        monkeypatch.setattr("railwatch_solana.account_index.PAGES", pages)
         scanned = await lied_to.rail.scan(span, lied_to.watch(address))
         assert scanned.route == route
         assert [each.amount for each in scanned.transfers] == [amount * SOL for amount in range(1, 6)]
@@ -139,9 +139,9 @@ async def test_a_busy_address_is_looked_through_in_stretches_and_what_is_left_ou
     lied_to: Chain, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More transactions than are held at once: by the index still, newest first, up to a bound that has a name."""
-    monkeypatch.setattr("railwatch_solana.history.PAGE", 2)
-    monkeypatch.setattr("railwatch_solana.history.PAGES", 1)
-    monkeypatch.setattr("railwatch_solana.sparse.BY_BLOCKS", 1)
+    monkeypatch.setattr("railwatch_solana.account_index.PAGE", 2)
+    monkeypatch.setattr("railwatch_solana.account_index.PAGES", 1)
+    monkeypatch.setattr("railwatch_solana.lookback.BY_BLOCKS", 1)
     sim, address = lied_to.sim, await lied_to.sim.new_address()
     for amount in range(1, 7):
         await sim.pay(address, amount * SOL, *([sim.asset(sim.token)] if amount % 3 == 0 else []))
@@ -154,7 +154,7 @@ async def test_a_busy_address_is_looked_through_in_stretches_and_what_is_left_ou
     scanned = await lied_to.rail.scan(span, watches)
     assert (scanned.route, [each.amount for each in scanned.transfers]) == ("index", every)
     assert all(params[1]["transactionDetails"] != "accounts" for name, params in liar.calls if name == "getBlock")
-    monkeypatch.setattr("railwatch_solana.sparse.TRANSACTIONS_MOST", 4)
+    monkeypatch.setattr("railwatch_solana.lookback.TRANSACTIONS_MOST", 4)
     with pytest.raises(NotKept, match="transactions were looked through, back to slot") as told:
         await lied_to.rail.scan(span, watches)
     first = told.value.first

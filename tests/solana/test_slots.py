@@ -5,7 +5,7 @@ import pytest
 from railwatch.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
 from railwatch_solana.simulator import SOL, SolanaSimulator
 from tests.solana.conftest import Chain
-from tests.solana.liar import Liar, answer, change, refuse
+from tests.solana.faulty_proxy import Liar, answer, change, refuse
 
 pytestmark = pytest.mark.solana
 

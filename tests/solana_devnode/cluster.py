@@ -25,8 +25,8 @@ from spl.token.instructions import (
     transfer_checked,
 )
 
-from railwatch_solana.devnode.node import Node, Settings
-from railwatch_solana.devnode.server import Server
+from railwatch_solana.dev.devnode.node import Node, Settings
+from railwatch_solana.dev.devnode.server import Server
 
 SOL = 10**9
 PROCESSED = {"commitment": "processed"}

@@ -6,7 +6,7 @@ import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from railwatch_solana.devnode.node import Settings
+from railwatch_solana.dev.devnode.node import Settings
 from tests.solana_devnode.cluster import CONFIRMED, SOL, Cluster, Refused
 
 

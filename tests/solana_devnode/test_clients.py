@@ -24,7 +24,7 @@ from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 from solders.transaction_status import TransactionDetails
 
-from railwatch_solana.devnode.node import Settings
+from railwatch_solana.dev.devnode.node import Settings
 from tests.solana_devnode.cluster import SOL, Cluster
 
 PACKAGES = (

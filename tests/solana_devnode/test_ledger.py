@@ -8,8 +8,8 @@ import pytest
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
-from railwatch_solana.devnode.ledger import NAME, Ledger, LedgerError
-from railwatch_solana.devnode.node import Settings
+from railwatch_solana.dev.devnode.ledger import NAME, Ledger, LedgerError
+from railwatch_solana.dev.devnode.node import Settings
 from tests.solana_devnode.cluster import CONFIRMED, SOL, Cluster
 
 SETTINGS = Settings(root_lag=3, start_slot=100)

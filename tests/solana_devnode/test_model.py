@@ -11,10 +11,10 @@ from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 from solders.transaction import VersionedTransaction
 
-from railwatch_solana.devnode.chain import Commitment
-from railwatch_solana.devnode.commands import Commitments, Fork, Prune, Skip, Submit
-from railwatch_solana.devnode.ledger import Ledger
-from railwatch_solana.devnode.node import Node, Settings
+from railwatch_solana.dev.devnode.chain import Commitment
+from railwatch_solana.dev.devnode.commands import Commitments, Fork, Prune, Skip, Submit
+from railwatch_solana.dev.devnode.ledger import Ledger
+from railwatch_solana.dev.devnode.node import Node, Settings
 
 SETTINGS = Settings(confirm_lag=1, root_lag=3, start_slot=10)
 LEVELS: tuple[Commitment, ...] = ("processed", "confirmed", "finalized")

@@ -19,7 +19,7 @@ async def program(*arguments: str | Path) -> AsyncIterator[tuple[asyncio.subproc
     """A node on ports of the kernel's choice; ended by its pid if it still runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "railwatch_solana.devnode", "--port", "0", *map(str, arguments)),
+        *("-m", "railwatch_solana.dev.devnode", "--port", "0", *map(str, arguments)),
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
@@ -72,7 +72,7 @@ async def test_a_ledger_in_use_is_an_error_in_words(tmp_path: Path) -> None:
     async with program("--ledger", tmp_path):
         second = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "railwatch_solana.devnode", "--port", "0", "--ledger", str(tmp_path)),
+            *("-m", "railwatch_solana.dev.devnode", "--port", "0", "--ledger", str(tmp_path)),
             stderr=asyncio.subprocess.PIPE,
         )
         assert second.stderr is not None
@@ -84,7 +84,7 @@ async def test_a_ledger_in_use_is_an_error_in_words(tmp_path: Path) -> None:
 
 async def test_its_help_says_what_is_real() -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "railwatch_solana.devnode", "--help", stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "railwatch_solana.dev.devnode", "--help", stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     said = " ".join((await process.stdout.read()).decode().split())

@@ -12,7 +12,7 @@ from solders.message import Message
 from solders.rpc.responses import GetBlockResp
 from solders.transaction import VersionedTransaction
 
-from railwatch_solana.devnode.guard import Panicked, contained
+from railwatch_solana.dev.devnode.guard import Panicked, contained
 from tests.solana_devnode.cluster import SOL, Cluster, encoded
 
 ODD: list[Any] = [

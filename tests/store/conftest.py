@@ -6,7 +6,7 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from railwatch.core.assessment import assess
 from railwatch.core.model import Coverage
-from railwatch.core.payment import assess
 from railwatch.core.states import DetectionState, InvoiceState
-from railwatch.store.books import load_books
-from tests.scenarios.stage import Stage
+from railwatch.store.aggregates import load_books
+from tests.scenarios.daemon_harness import Stage
 
 
 async def test_the_rule_for_manual_acts_is_the_cores(rough: Stage) -> None:

@@ -15,10 +15,10 @@ import pytest
 from railwatch.core.policy import Policy
 from railwatch.core.states import ENDED, INVOICE_MOVES, InvoiceState
 from railwatch.rail import AssetSpec, ChainId
+from railwatch.store.config_sync import PolicyRow, RailMirror, mirror
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch.store.invoices import create_invoice
-from railwatch.store.mirror import PolicyRow, RailMirror, mirror
 from railwatch_fake import Rules
 from railwatch_fake.adapter import traits_of
 

@@ -17,9 +17,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from railwatch.store import binaries
-from railwatch.store.binaries import WHEEL_PARTS, Account
-from railwatch.store.embedded import EmbeddedPostgres, EmbeddedPostgresError, dsn_of_running
+from railwatch.store.embedded.binaries import WHEEL_PARTS, Account
+from railwatch.store.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, binaries, dsn_of_running
 
 REPOSITORY = Path(__file__).parents[2]
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
@@ -28,7 +27,7 @@ OWNER = """
 import asyncio, json, sys, threading
 from pathlib import Path
 import asyncpg
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 
 async def main():
     dsn = await EmbeddedPostgres(Path(sys.argv[1])).start()
@@ -195,7 +194,7 @@ async def test_no_second_server_while_the_processes_of_a_killed_one_remain(
     server: EmbeddedPostgres, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = await asyncpg.connect(await server.start())
-    monkeypatch.setattr("railwatch.store.embedded.READY_SECONDS", 0.5)
+    monkeypatch.setattr("railwatch.store.embedded.server.READY_SECONDS", 0.5)
     backend = connection.get_server_pid()
     os.kill(backend, signal.SIGSTOP)
     try:
@@ -205,7 +204,7 @@ async def test_no_second_server_while_the_processes_of_a_killed_one_remain(
     finally:
         os.kill(backend, signal.SIGKILL)
         connection.terminate()
-    monkeypatch.setattr("railwatch.store.embedded.READY_SECONDS", 30.0)
+    monkeypatch.setattr("railwatch.store.embedded.server.READY_SECONDS", 30.0)
     assert await ask(await server.start(), "select 1") == 1
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 
 from railwatch.store.database import Database
-from railwatch.store.reads import read_feed
+from railwatch.store.read_models import read_feed
 from railwatch_fake import Rules
-from tests.scenarios.stage import PATIENCE, Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import PATIENCE, Placed, Stage, chain_named
 
 RAILS, ROUNDS = 3, 4
 TRIES = int(PATIENCE * 100)

@@ -10,12 +10,12 @@ import asyncpg
 import pytest
 
 from railwatch.store.database import Database
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.errors import Refused
 from railwatch.store.feed import note_generation, renew_feed
 from railwatch.store.migrate import migrate
-from tests.deliver.shop import Shop, copied, furnish
 from tests.folders import database_folder
+from tests.webhooks.shop import Shop, copied, furnish
 
 
 @pytest.fixture

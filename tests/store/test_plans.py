@@ -19,7 +19,7 @@ from railwatch.store.database import SESSION, Database, prepare_connection
 from railwatch.store.queries import _all, query
 from railwatch.store.steps import FIRST
 from railwatch.store.watches import Closing, WatchStore
-from tests.deliver.shop import furnish
+from tests.webhooks.shop import furnish
 
 MANY, FEWER = 200_000, 20_000
 """Rows of each table: where costs are compared, and where plans are only read."""

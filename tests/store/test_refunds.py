@@ -7,8 +7,8 @@ import pytest
 
 from railwatch.core.states import INVOICE_MOVES, InvoiceState
 from railwatch.store.errors import Refused
-from tests.scenarios.stage import Stage
-from tests.store.hand import code_of, hold, last_line, paid, refund
+from tests.scenarios.daemon_harness import Stage
+from tests.store.manual_ops import code_of, hold, last_line, paid, refund
 
 
 async def test_a_payment_is_given_back_in_two_parts(stage: Stage) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.scenarios.stage import Placed, Stage
-from tests.store.hand import code_of, last_line, paid
+from tests.scenarios.daemon_harness import Placed, Stage
+from tests.store.manual_ops import code_of, last_line, paid
 
 
 async def case_of(stage: Stage, invoice: Placed, kind: str) -> dict[str, Any]:

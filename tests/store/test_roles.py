@@ -13,7 +13,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch.store.migrate import migrate
 from railwatch_fake import Rules, node_of
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 ROLES = ("daemon", "reader", "service")
 

@@ -11,8 +11,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from railwatch.daemon.recorder import Recorder, Taken
-from railwatch.daemon.watchlist import FewWatches
+from railwatch.daemon.follow.committer import Recorder, Taken
+from railwatch.daemon.watch.watchlist import FewWatches
 from railwatch.rail import AssetId, BlockRef, Scanned, Span
 from railwatch.store.database import Database
 from railwatch.store.errors import BranchChanged, LeaseLost
@@ -21,7 +21,7 @@ from railwatch.store.rails import load_left
 from railwatch.store.steps import Position, StepStore, Subject
 from railwatch.store.watches import WatchStore
 from railwatch_fake import Rules, address
-from tests.scenarios.stage import Stage, chain_named
+from tests.scenarios.daemon_harness import Stage, chain_named
 
 
 class Desk:

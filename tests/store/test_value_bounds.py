@@ -10,15 +10,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from railwatch.store.config_sync import mirror
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused, SchemaMismatch
 from railwatch.store.migrate import known_migrations, migrate
-from railwatch.store.mirror import mirror
 from railwatch.store.watches import WatchStore
-from tests.deliver.receiver import receiver
-from tests.deliver.shop import Shop, until, webhook
 from tests.store.test_contract import RAILS, order, refusal, way
 from tests.store.test_roles import as_user
+from tests.webhooks.receiver import receiver
+from tests.webhooks.shop import Shop, until, webhook
 
 _logins = count(1)
 

@@ -8,7 +8,7 @@ import pytest
 from railwatch.core.states import InvoiceState
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 
 CUSTOMER = {
     "created": "waiting",

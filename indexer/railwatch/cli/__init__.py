@@ -6,10 +6,10 @@ from railwatch.cli.audit import audit
 from railwatch.cli.daemon import check, migrate, run
 from railwatch.cli.deliver import deliver
 from railwatch.cli.demo import demo
+from railwatch.cli.errors import EPILOG, Railwatch
 from railwatch.cli.evidence import explain, feed
-from railwatch.cli.exits import EPILOG, Railwatch
+from railwatch.cli.exceptions import exceptions, rescan
 from railwatch.cli.invoice import invoice
-from railwatch.cli.operate import exceptions, rescan
 from railwatch.cli.rail import rail
 from railwatch.cli.recording import record, replay
 from railwatch.cli.status import status

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from railwatch.cli.exits import Exit, NotFound, Unusable, Wrong
-from railwatch.cli.lookup import rail_config
+from railwatch.cli.errors import Exit, NotFound, Unusable, Wrong
 from railwatch.cli.options import LARGEST, config_option, json_option
 from railwatch.cli.output import complain, emit, show
+from railwatch.cli.resolve_args import rail_config
 from railwatch.config import Config, NodeConfig, RailConfig
-from railwatch.ops.access import open_database
-from railwatch.ops.words import clean
+from railwatch.ops.database import open_database
+from railwatch.ops.formatting import clean
 from railwatch.rail import RailError, Watches
 from railwatch.store.audits import AuditedRail, AuditStore
 
@@ -129,7 +129,7 @@ async def _by_node(
 
 
 def _watches_of(keys: Iterable[bytes], rail: AuditedRail) -> Watches:
-    from railwatch.daemon.watchlist import FewWatches
+    from railwatch.daemon.watch.watchlist import FewWatches
 
     return FewWatches(frozenset(keys), rail.assets)
 

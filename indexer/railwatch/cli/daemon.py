@@ -4,10 +4,10 @@ import asyncio
 
 import click
 
-from railwatch.cli.exits import LONGEST_TOLD, Exit, Unusable
-from railwatch.cli.lookup import rail_config
+from railwatch.cli.errors import LONGEST_TOLD, Exit, Unusable
 from railwatch.cli.options import config_option, json_option
 from railwatch.cli.output import complain, emit, say, show
+from railwatch.cli.resolve_args import rail_config
 from railwatch.config import Config
 from railwatch.rail.printable import printable
 
@@ -18,7 +18,7 @@ from railwatch.rail.printable import printable
 def run(config: Config, rail: str | None) -> None:
     """Follow the configured rails until SIGTERM or Ctrl-C."""
     # Adapters and their libraries are only needed here; every other command is quicker without them.
-    from railwatch.cli.serving import serve_daemon
+    from railwatch.cli.daemon_reporter import serve_daemon
 
     if rail is not None:
         rail_config(config, rail)
@@ -39,7 +39,7 @@ def run(config: Config, rail: str | None) -> None:
 @json_option
 def migrate(config: Config, as_json: bool) -> None:
     """Bring the database's schema up to date. Doing it again is harmless."""
-    from railwatch.ops.migration import ROLES_TODO, bring_up_to_date
+    from railwatch.ops.migrate_command import ROLES_TODO, bring_up_to_date
 
     done = asyncio.run(bring_up_to_date(config))
     if done.missing_roles:

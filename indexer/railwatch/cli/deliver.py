@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 import click
 
-from railwatch.cli.exits import Exit, Unusable, Wrong
+from railwatch.cli.errors import Exit, Unusable, Wrong
 from railwatch.cli.options import config_option
 from railwatch.cli.output import complain
 from railwatch.config import Config
-from railwatch.ops.deliveries import DeliveryMetrics
-from railwatch.store.reads import Record
+from railwatch.ops.webhook_metrics import DeliveryMetrics
+from railwatch.store.read_models import Record
 
 
 @click.command()
@@ -37,7 +37,7 @@ def deliver(config: Config, once: bool) -> None:
 
 @dataclass(slots=True)
 class Outside:
-    """`railwatch.deliver.deliverer.Reporter`, and what the health pages ask."""
+    """`railwatch.webhooks.deliverer.Reporter`, and what the health pages ask."""
 
     metrics: DeliveryMetrics
     alive: bool = True
@@ -80,11 +80,11 @@ def _notify(**fields: object) -> None:
 
 async def _serve(config: Config, once: bool) -> list[Record]:
     """Deliver with logs, metrics and the service manager; returns the endpoints as ``once`` leaves them."""
-    from railwatch.deliver.deliverer import run_deliverer
-    from railwatch.deliver.standing import HeldElsewhere
-    from railwatch.ops.access import open_database
+    from railwatch.ops.database import open_database
     from railwatch.ops.http import CannotListen, serve
     from railwatch.ops.logs import configure_logging, warn_of_exposed
+    from railwatch.webhooks.deliverer import run_deliverer
+    from railwatch.webhooks.leadership import HeldElsewhere
 
     configure_logging(config.log.format, config.log.level, config.secrets())
     warn_of_exposed(config)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from railwatch.cli.exits import Exit, Wrong
+from railwatch.cli.errors import Exit, Wrong
 from railwatch.cli.options import json_option
 from railwatch.cli.output import console, emit
 from railwatch.rail.demo import DemoError
@@ -43,8 +43,8 @@ def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
 
 
 async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
+    from railwatch.demo.progress_view import make_view
     from railwatch.demo.runner import open_demos, run_demo
-    from railwatch.demo.view import make_view
     from railwatch.terminal import make_console
 
     # With --json nothing but JSON may be on stdout.

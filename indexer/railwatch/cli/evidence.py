@@ -6,14 +6,14 @@ from datetime import UTC
 
 import click
 
-from railwatch.cli.lookup import dossier
 from railwatch.cli.options import LARGEST, config_option, json_option
 from railwatch.cli.output import emit, emit_line, jsonable, say, show
+from railwatch.cli.resolve_args import dossier
 from railwatch.config import Config
-from railwatch.ops.access import open_database
+from railwatch.ops.database import open_database
 from railwatch.store.database import Database
-from railwatch.store.listen import Listener
-from railwatch.store.reads import Dossier, Record, read_feed
+from railwatch.store.notifications import Listener
+from railwatch.store.read_models import Dossier, Record, read_feed
 
 CHANNEL = "railwatch"
 FORMAT = "railwatch-dossier/1"

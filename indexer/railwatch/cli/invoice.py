@@ -4,15 +4,15 @@ import asyncio
 
 import click
 
-from railwatch.cli.acts import cancel, hold, refund, release
-from railwatch.cli.lookup import dossier
+from railwatch.cli.invoice_actions import cancel, hold, refund, release
+from railwatch.cli.invoice_create import create
 from railwatch.cli.options import LARGEST, config_option, json_option
 from railwatch.cli.output import emit, show
-from railwatch.cli.register import create
+from railwatch.cli.resolve_args import dossier
 from railwatch.config import Config
 from railwatch.core.states import InvoiceState
-from railwatch.ops.access import open_database
-from railwatch.store.reads import Dossier, Record, list_invoices
+from railwatch.ops.database import open_database
+from railwatch.store.read_models import Dossier, Record, list_invoices
 
 
 @click.group()
@@ -55,7 +55,7 @@ def list_(config: Config, as_json: bool, state: str | None, merchant: str | None
     if as_json:
         emit(found)
         return
-    from railwatch.ops.lists import render_invoices
+    from railwatch.ops.list_tables import render_invoices
 
     show(render_invoices(found))
 

@@ -12,7 +12,7 @@ import click
 
 from railwatch.rail.printable import escaped_json, printable
 from railwatch.redaction import hidden
-from railwatch.store.reads import AMOUNTS
+from railwatch.store.read_models import AMOUNTS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from railwatch.cli.exits import NotFound
-from railwatch.cli.lookup import rail_config
+from railwatch.cli.errors import NotFound
 from railwatch.cli.options import actor_option, config_option, json_option
 from railwatch.cli.output import emit, say, show
+from railwatch.cli.resolve_args import rail_config
 from railwatch.config import Config, RailConfig
-from railwatch.ops.access import open_database
+from railwatch.ops.database import open_database
 from railwatch.rail import RailError
 from railwatch.store.database import Database
 from railwatch.store.invoices import accept_chain as accept

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from railwatch.cli.exits import Exit, NotFound, Unusable, Wrong
-from railwatch.cli.lookup import rail_config
+from railwatch.cli.errors import Exit, NotFound, Unusable, Wrong
 from railwatch.cli.options import config_option, json_option
 from railwatch.cli.output import emit, emit_line, say, say_lines, show_progress
+from railwatch.cli.resolve_args import rail_config
 from railwatch.config import Config, RailConfig
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ async def _record(
 async def _requests(config: Config, rail: RailConfig, watch: tuple[str, ...], invoices: Path | None) -> "Requests":
     """What is to be watched. Only the database's own addresses need the database, and it is only read."""
     from railwatch.daemon.registry import open_rail
-    from railwatch.ops.access import open_database
+    from railwatch.ops.database import open_database
     from railwatch.replay.invoices import watching
     from railwatch.store.errors import StoreError
     from railwatch.store.ledger import recordable_orders

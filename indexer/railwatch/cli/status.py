@@ -7,8 +7,8 @@ import click
 from railwatch.cli.options import config_option, json_option
 from railwatch.cli.output import console, emit, show
 from railwatch.config import Config
-from railwatch.ops.access import open_database
-from railwatch.store.reads import Status, read_status
+from railwatch.ops.database import open_database
+from railwatch.store.read_models import Status, read_status
 
 REFRESH_SECONDS = 1.0
 

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import click
 
-from railwatch.cli.exits import NotFound, Wrong
+from railwatch.cli.errors import NotFound, Wrong
 from railwatch.cli.options import LARGEST, config_option, json_option
 from railwatch.cli.output import emit, say, show
 from railwatch.config import Config
-from railwatch.ops.access import open_database
+from railwatch.ops.database import open_database
 from railwatch.store import endpoints
 from railwatch.store.database import Database
 

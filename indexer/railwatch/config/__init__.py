@@ -1,5 +1,6 @@
 """The configuration: one TOML file, read whole, checked whole, and frozen."""
 
+from railwatch.config.errors import ConfigError, Problem
 from railwatch.config.loading import VARIABLE, find_config, load_config
 from railwatch.config.models import (
     AssetConfig,
@@ -12,8 +13,7 @@ from railwatch.config.models import (
     RailConfig,
 )
 from railwatch.config.nodes import NodeConfig
-from railwatch.config.problems import ConfigError, Problem
-from railwatch.config.units import seconds_of
+from railwatch.config.parsing import seconds_of
 from railwatch.config.webhooks import DeliverConfig, WebhookConfig
 
 __all__ = [

@@ -6,7 +6,7 @@ They look at the raw tables, so that these problems are told together with those
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from railwatch.config.problems import Place, Problem, spell
+from railwatch.config.errors import Place, Problem, spell
 from railwatch.config.references import items
 from railwatch.rail.printable import printable, quoted
 

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from railwatch.config.checks import cross_checks
+from railwatch.config.errors import ConfigError, Problem, problems_of
 from railwatch.config.exposure import exposed_files
 from railwatch.config.models import Config
-from railwatch.config.problems import ConfigError, Problem, problems_of
 from railwatch.config.references import resolve_references
 from railwatch.rail.printable import printable
 from railwatch.redaction import hide

@@ -19,13 +19,13 @@ from pydantic import (
     model_validator,
 )
 
+from railwatch.config.base import NAME, Table
 from railwatch.config.nodes import NodeConfig, revealed, secrets_of
-from railwatch.config.tables import NAME, Table
-from railwatch.config.units import check_dsn, host_and_port, require_visible, seconds_of, url_secrets
+from railwatch.config.parsing import check_dsn, host_and_port, require_visible, seconds_of, url_secrets
 from railwatch.config.webhooks import DeliverConfig, WebhookConfig
 from railwatch.core.policy import Policy
 from railwatch.dsn import dsn_secrets
-from railwatch.known import paces
+from railwatch.known_chains import paces
 from railwatch.rail.printable import quoted
 from railwatch.rail.types import AssetSpec, ChainId
 

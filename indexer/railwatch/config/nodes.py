@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, RootModel, SecretStr, model_validator
 
-from railwatch.config.units import check_url, place_of_url, url_secrets
+from railwatch.config.parsing import check_url, place_of_url, url_secrets
 
 NODE_SCHEMES = {
     "http": ("http", "https"),

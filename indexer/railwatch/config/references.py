@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from railwatch.config.problems import Place, Problem, spell
+from railwatch.config.errors import Place, Problem, spell
 
 SIZE_MAX = 65_536
 """Bytes. What is longer is no secret but a mistaken path."""

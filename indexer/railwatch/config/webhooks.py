@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
-from railwatch.config.tables import NAME, Table
-from railwatch.config.units import check_host, check_url, host_and_port, place_of_url
-from railwatch.core.cases import SEVERITY
+from railwatch.config.base import NAME, Table
+from railwatch.config.parsing import check_host, check_url, host_and_port, place_of_url
+from railwatch.core.exception_rules import SEVERITY
 from railwatch.core.states import DetectionState, InvoiceState
+from railwatch.rail.options import read_proxy
 from railwatch.rail.printable import quoted
-from railwatch.rail.tables import read_proxy
 
 PREFIX = "whsec_"
 SECRET_BYTES = range(24, 65)

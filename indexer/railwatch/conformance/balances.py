@@ -3,7 +3,7 @@
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story
+from railwatch.conformance.harness import Story
 from railwatch.rail import Address, AssetId, BlockGone, BlockRef, TellsBalances
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import pytest_asyncio
 
-from railwatch.conformance.story import Story
+from railwatch.conformance.harness import Story
 from railwatch.rail import RailAdapter, Simulator
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story
+from railwatch.conformance.harness import Story
 from railwatch.rail import BlockGone, BlockRef
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story
+from railwatch.conformance.harness import Story
 from railwatch.rail import RailAdapter, RailError, Span
 
 POINTS = 16

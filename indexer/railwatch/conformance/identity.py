@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story
+from railwatch.conformance.harness import Story
 from railwatch.rail import BadAddress, RailUnavailable
 
 CAIP2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}")

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story, facts
+from railwatch.conformance.harness import Story, facts
 from railwatch.rail import RailUnavailable, Span
 
 COMPANY = 12

@@ -1,7 +1,7 @@
 """The model test: random simulator steps through the real core end in the exact ledger.
 
-A small follower does what `railwatch.core.chain.next_step` decides and keeps nothing but which transfer is in which
-block. Whatever the chain did meanwhile, what it holds in the end must be what the chain holds.
+A small follower does what `railwatch.core.chain_sync.next_step` decides and keeps nothing but which transfer is in
+which block. Whatever the chain did meanwhile, what it holds in the end must be what the chain holds.
 """
 
 import random
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story
+from railwatch.conformance.harness import Story
 from railwatch.conformance.watches import WatchSet
-from railwatch.core.chain import Idle, Limits, Probe, Rewind, View, next_step
+from railwatch.core.chain_sync import Idle, Limits, Probe, Rewind, View, next_step
 from railwatch.rail import Address, BlockGone, BlockRef, RailAdapter, Span
 
 ACTS, DEEPEST, ANSWERS_MAX = 14, 3, 100

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story, amounts, ids, the_only
+from railwatch.conformance.harness import Story, amounts, ids, the_only
 from railwatch.conformance.watches import WatchSet, spends_of
 from railwatch.rail import NOBODY, Transfer
 

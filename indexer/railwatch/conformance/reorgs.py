@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story, amounts, facts, ids, the_only
+from railwatch.conformance.harness import Story, amounts, facts, ids, the_only
 from railwatch.rail import BlockGone, Span
 
 

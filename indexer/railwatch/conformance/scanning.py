@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story, amounts, facts
+from railwatch.conformance.harness import Story, amounts, facts
 from railwatch.conformance.watches import decoys
 from railwatch.rail import BlockRef, Span
 

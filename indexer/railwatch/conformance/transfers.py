@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.story import Story, amounts, ids, the_only
+from railwatch.conformance.harness import Story, amounts, ids, the_only
 from railwatch.rail import RefusesPayments
 
 EVIDENCE_MAX = 4096

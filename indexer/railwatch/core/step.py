@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
-from railwatch.core.book import Book, Moment
-from railwatch.core.ledger import count_small, look, lose, orphan, promote, reject, sight, tick
+from railwatch.core.aggregate import Book, Moment
+from railwatch.core.lifecycle import count_small, look, lose, orphan, promote, reject, sight, tick
 from railwatch.core.matching import (
     Candidate,
     Known,

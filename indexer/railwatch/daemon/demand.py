@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import structlog
 
 from railwatch.config import RailConfig
+from railwatch.store.config_sync import assets_in_demand
 from railwatch.store.database import Database
-from railwatch.store.mirror import assets_in_demand
 
 
 async def with_assets_in_demand(database: Database, rails: Sequence[RailConfig]) -> list[RailConfig]:

@@ -4,14 +4,14 @@ import asyncio
 import time
 
 from railwatch.config import RailConfig
-from railwatch.daemon.claims import Claims
-from railwatch.daemon.follower import Follower
-from railwatch.daemon.index import AddressIndex
-from railwatch.daemon.recorder import Recorder
+from railwatch.daemon.follow.committer import Recorder
+from railwatch.daemon.follow.follower import Follower
+from railwatch.daemon.rail_runner import FATAL, halt_reason
 from railwatch.daemon.registry import open_rail
-from railwatch.daemon.runner import FATAL, halt_reason
 from railwatch.daemon.supervisor import assets_by_contract, rail_pace
-from railwatch.daemon.watchlist import RailWatches
+from railwatch.daemon.watch.address_index import AddressIndex
+from railwatch.daemon.watch.spend_index import Claims
+from railwatch.daemon.watch.watchlist import RailWatches
 from railwatch.rail import BlockGone, RailUnavailable
 from railwatch.reasons import one_line
 from railwatch.store.database import Database

@@ -4,9 +4,9 @@ from functools import partial
 from importlib.metadata import entry_points
 
 from railwatch.config import NodeConfig, RailConfig
-from railwatch.daemon.node import Node
-from railwatch.daemon.nodeset import NodeSet
-from railwatch.known import known_lookback
+from railwatch.daemon.nodes.node import Node
+from railwatch.daemon.nodes.node_set import NodeSet
+from railwatch.known_chains import known_lookback
 from railwatch.rail import OpenNode, RailAdapter, RailSettings
 from railwatch.redaction import hidden
 

@@ -16,21 +16,21 @@ import structlog
 from railwatch.allocator import give_large_blocks_back
 from railwatch.config import Config, RailConfig
 from railwatch.core.model import Patience
-from railwatch.daemon.alarms import Alarms
-from railwatch.daemon.database import open_database, reached
 from railwatch.daemon.demand import with_assets_in_demand
-from railwatch.daemon.follower import Pace
-from railwatch.daemon.nodeset import NodeSet
+from railwatch.daemon.exception_monitor import Alarms
+from railwatch.daemon.follow.follower import Pace
+from railwatch.daemon.nodes.node_set import NodeSet
+from railwatch.daemon.open_database import open_database, reached
+from railwatch.daemon.rail_runner import RailRunner
 from railwatch.daemon.registry import open_rail
-from railwatch.daemon.runner import RailRunner
-from railwatch.daemon.watchlist import Family
-from railwatch.known import default_tiers
+from railwatch.daemon.watch.watchlist import Family
+from railwatch.known_chains import default_tiers
 from railwatch.rail import AssetId, ChainId, Traits
 from railwatch.store.clock import ClockStore
+from railwatch.store.config_sync import PolicyRow, RailMirror, asset_id, mirror
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
-from railwatch.store.mirror import PolicyRow, RailMirror, asset_id, mirror
-from railwatch.store.reads import Counts, read_counts
+from railwatch.store.read_models import Counts, read_counts
 from railwatch.store.watches import Closing, WatchStore
 from railwatch.supervision import keep_running
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from railwatch.demo.telling import SETTLED, Telling, Timing
+from railwatch.demo.scenario_run import SETTLED, Telling, Timing
 from railwatch.rail.demo import RailDemo
 from railwatch.store.database import Database
-from railwatch.store.listen import Listener
-from railwatch.store.reads import Record, read_dossier, read_feed
+from railwatch.store.notifications import Listener
+from railwatch.store.read_models import Record, read_dossier, read_feed
 
 CHANNEL = "railwatch"
 PAGE = 500

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from railwatch.demo.processes import Ended
-from railwatch.demo.telling import Telling
-from railwatch.demo.view import mark_text, told_text
+from railwatch.demo.progress_view import mark_text, told_text
+from railwatch.demo.scenario_run import Telling
 
 
 @dataclass(frozen=True, slots=True)

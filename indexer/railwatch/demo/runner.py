@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import entry_points
 
-from railwatch.demo.backstage import Backstage
+from railwatch.demo.environment import Backstage
 from railwatch.demo.feed import Feed
 from railwatch.demo.processes import Household, Process
+from railwatch.demo.progress_view import View
 from railwatch.demo.report import Kept, Outcome
-from railwatch.demo.setting import Setting
+from railwatch.demo.scenario_run import Stage, Telling
 from railwatch.demo.shop import StoryShop
-from railwatch.demo.telling import Stage, Telling
-from railwatch.demo.view import View
+from railwatch.demo.workspace import Setting
 from railwatch.rail.demo import DemoError, NotInstalled, OpenDemo, RailDemo
 from railwatch.store.database import Database
 

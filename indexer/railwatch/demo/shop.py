@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from railwatch.demo.feed import Feed
-from railwatch.demo.telling import Telling
+from railwatch.demo.scenario_run import Telling
 from railwatch.rail.demo import DemoError, RailDemo
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused

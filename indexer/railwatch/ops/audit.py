@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from railwatch.core.matching import base_index, match, paired
-from railwatch.ops.words import clean
+from railwatch.ops.formatting import clean
 from railwatch.rail import NOBODY, BlockGone, NotKept, RailAdapter, RailError, Span, Transfer, Watches
 from railwatch.store.audits import AuditedClaim, AuditedRail, AuditStore, Owner
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from railwatch.ops.words import STYLES, clean, quantity
+from railwatch.ops.formatting import STYLES, clean, quantity
 from railwatch.rail import BlockRef, RailAdapter
 from railwatch.store.database import Database
 from railwatch.store.rails import Reversal, above_fork, history_begins, known_blocks

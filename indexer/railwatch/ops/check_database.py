@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from railwatch.config import Config
-from railwatch.ops.access import is_made, open_database
+from railwatch.ops.database import is_made, open_database
 from railwatch.ops.findings import Finding
-from railwatch.ops.migration import ROLES_TODO
+from railwatch.ops.migrate_command import ROLES_TODO
+from railwatch.store.config_sync import RailMirror, WantedAsset
 from railwatch.store.database import Database
-from railwatch.store.embedded import EmbeddedPostgresError, require_makeable
+from railwatch.store.embedded.server import EmbeddedPostgresError, require_makeable
 from railwatch.store.errors import SchemaMismatch, StoreError, StoreUnavailable
 from railwatch.store.migrate import missing_roles
-from railwatch.store.mirror import RailMirror, WantedAsset
 from railwatch.store.rails import Left, load_left
-from railwatch.store.reads import Record, notification_queue, read_status, server_version
+from railwatch.store.read_models import Record, notification_queue, read_status, server_version
 from railwatch.store.rehearsal import rehearse_mirror
 
 OLDEST_POSTGRES, NEWEST_POSTGRES = 15, 18

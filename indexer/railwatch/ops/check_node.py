@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from railwatch.config import NodeConfig, RailConfig
 from railwatch.ops.findings import Daemon, Finding, NodeReport
-from railwatch.ops.words import ago
+from railwatch.ops.formatting import ago
 from railwatch.rail import ChecksAssets, Heads, MethodsMissing, RailAdapter, RailError, TellsAbilities, Traits
-from railwatch.store.reads import Record
+from railwatch.store.read_models import Record
 
 NODE_SECONDS = 30.0
 """How long one node may take for everything that is asked of it."""

@@ -13,8 +13,8 @@ from railwatch.ops.check_database import Stored, check_database
 from railwatch.ops.check_node import check_node
 from railwatch.ops.findings import Daemon, Finding, NodeReport, Report
 from railwatch.ops.logs import OPEN_LISTENER, is_loopback
+from railwatch.store.config_sync import RailMirror, check_traits
 from railwatch.store.errors import StoreError
-from railwatch.store.mirror import RailMirror, check_traits
 from railwatch.store.rails import Left
 
 NO_START = "`railwatch run` would not start."

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
-from railwatch.ops.words import clean, moment, policy_words, quantity
-from railwatch.store.reads import Dossier, Record
+from railwatch.ops.formatting import clean, moment, policy_words, quantity
+from railwatch.store.read_models import Dossier, Record
 
 SUMS = ("seen", "confirmed", "late")
 

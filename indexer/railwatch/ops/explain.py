@@ -7,9 +7,9 @@ from rich.text import Text
 
 from railwatch.ops.amounts import display_units
 from railwatch.ops.evidence import render_facts, render_grounds, render_observations
+from railwatch.ops.formatting import STYLES, ago, clean, moment, policy_words, quantity
 from railwatch.ops.status import quarantine_lines
-from railwatch.ops.words import STYLES, ago, clean, moment, policy_words, quantity
-from railwatch.store.reads import Dossier, Record
+from railwatch.store.read_models import Dossier, Record
 
 NEXT = {
     "created": "show instructions",

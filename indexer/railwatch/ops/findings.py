@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from railwatch.config import NodeConfig, RailConfig
-from railwatch.ops.words import STYLES, clean
+from railwatch.ops.formatting import STYLES, clean
 from railwatch.rail import Ability, RailAdapter
-from railwatch.store.mirror import RailMirror
+from railwatch.store.config_sync import RailMirror
 from railwatch.store.rails import Left
 
 

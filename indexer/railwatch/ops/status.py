@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from railwatch.ops.words import STYLES, ago, clean, moment
-from railwatch.store.reads import Record, Status
+from railwatch.ops.formatting import STYLES, ago, clean, moment
+from railwatch.store.read_models import Record, Status
 
 
 def render_status(status: Status) -> RenderableType:

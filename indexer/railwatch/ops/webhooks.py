@@ -4,8 +4,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from railwatch.ops.words import clean, moment
-from railwatch.store.reads import Record
+from railwatch.ops.formatting import clean, moment
+from railwatch.store.read_models import Record
 
 
 def render_endpoints(endpoints: list[Record]) -> RenderableType:

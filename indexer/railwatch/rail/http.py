@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 
 from railwatch.rail.connector import AskedOnly, TcpConnector
-from railwatch.rail.tables import HttpOptions
+from railwatch.rail.options import HttpOptions
 
 NETWORK_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ssl.SSLError)
 """What a network can do to a request, but for its time being up. `SocksFailed` is one of them."""

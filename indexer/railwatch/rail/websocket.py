@@ -9,8 +9,8 @@ from websockets.exceptions import WebSocketException
 
 from railwatch.rail.errors import RailUnavailable
 from railwatch.rail.http import ssl_context
+from railwatch.rail.options import HttpOptions
 from railwatch.rail.push import Bell, Follow
-from railwatch.rail.tables import HttpOptions
 from railwatch.rail.transport import Socket, open_websocket
 
 PING_SECONDS = 5.0

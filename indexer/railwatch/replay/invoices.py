@@ -7,9 +7,9 @@ from typing import Any
 
 from railwatch.config import Config, RailConfig
 from railwatch.rail import Traits
+from railwatch.store.config_sync import asset_id
 from railwatch.store.database import Database
 from railwatch.store.invoices import create_invoice
-from railwatch.store.mirror import asset_id
 
 Requests = list[dict[str, Any]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from railwatch.cancellation import end
 from railwatch.config import Config, RailConfig
-from railwatch.daemon.runner import RailRunner
+from railwatch.daemon.rail_runner import RailRunner
 from railwatch.daemon.supervisor import Silent, follow, mirror_rails
 from railwatch.rail.transport import through
 from railwatch.replay.cleaning import Cleaner, clean_node

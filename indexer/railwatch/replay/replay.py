@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from railwatch.cancellation import end
 from railwatch.config import Config
-from railwatch.daemon.runner import RailRunner
+from railwatch.daemon.rail_runner import RailRunner
 from railwatch.daemon.supervisor import Silent, follow, mirror_rails
 from railwatch.rail.transport import through
 from railwatch.replay.invoices import Requests, register
@@ -19,8 +19,8 @@ from railwatch.replay.recording import Recording
 from railwatch.replay.virtual_time import VirtualLoop, recorded_time
 from railwatch.store.lease import RELEASED, LeaseKeeper
 from railwatch.store.ledger import read_ledger
-from railwatch.store.listen import Listener
-from railwatch.store.reads import Record
+from railwatch.store.notifications import Listener
+from railwatch.store.read_models import Record
 from railwatch.store.scratch import ScratchDatabase
 from railwatch.store.steps import Lease
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from railwatch.core.balance import Detected, Look, Reckoning, balance_id, reckon, small_at_most
+from railwatch.core.balance_reconciliation import Detected, Look, Reckoning, balance_id, reckon, small_at_most
 from railwatch.rail.types import AssetId, BlockRef
 from railwatch.store.amounts import capped
 from railwatch.store.database import Connection, Database, Row

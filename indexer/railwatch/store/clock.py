@@ -11,7 +11,7 @@ from uuid import UUID
 
 from railwatch.core.model import Coverage
 from railwatch.core.step import look_at_cases
-from railwatch.store.books import load_books, save_books
+from railwatch.store.aggregates import load_books, save_books
 from railwatch.store.database import Connection, Database
 from railwatch.store.feed import note_generation
 from railwatch.store.queries import query

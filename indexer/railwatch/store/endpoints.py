@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from railwatch.store.database import Database
 from railwatch.store.queries import query
-from railwatch.store.reads import Record
+from railwatch.store.read_models import Record
 
 ENDPOINTS_STATUS = query("endpoints_status")
 SET_ENDPOINT_ENABLED = query("set_endpoint_enabled")

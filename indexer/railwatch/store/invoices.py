@@ -13,7 +13,7 @@ from railwatch.rail.types import BlockRef
 from railwatch.store.database import Connection, Database
 from railwatch.store.errors import Refused
 from railwatch.store.queries import query
-from railwatch.store.reads import Record
+from railwatch.store.read_models import Record
 
 CREATE_INVOICE = query("call_create_invoice")
 CANCEL_INVOICE = query("call_cancel_invoice")

@@ -10,7 +10,7 @@ from typing import Any
 
 from railwatch.store.database import Database, Row
 from railwatch.store.queries import query
-from railwatch.store.reads import Record
+from railwatch.store.read_models import Record
 
 RECORDABLE_ORDERS = query("recordable_orders")
 LEDGER_RAIL = query("ledger_rail")

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from railwatch.store.config_sync import RailMirror, WantedAsset, assets_still_wanted, mirror
 from railwatch.store.database import Database
-from railwatch.store.mirror import RailMirror, WantedAsset, assets_still_wanted, mirror
 
 
 async def rehearse_mirror(

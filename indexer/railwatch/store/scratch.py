@@ -17,7 +17,7 @@ from typing import Self
 import asyncpg
 
 from railwatch.store.database import SESSION, Connection, Database, translated
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.errors import StoreUnavailable
 from railwatch.store.migrate import migrate
 

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from railwatch.core.book import Book
+from railwatch.core.aggregate import Book
 from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import Coverage
 from railwatch.core.policy import Due
 from railwatch.core.step import Recorded
 from railwatch.rail.types import NOBODY, AssetId, BlockRef, Transfer
-from railwatch.store.books import ANY_RAIL, NO_RAIL, load_books, save_books
+from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, load_books, save_books
 from railwatch.store.database import Connection, Database, Row, translated
 from railwatch.store.errors import BranchChanged, LeaseLost
 from railwatch.store.quarantine import StepQuarantine

@@ -19,8 +19,8 @@ from typing import Any
 import aiohttp
 from structlog.testing import capture_logs
 
-from railwatch.daemon.node import Node
-from railwatch.daemon.nodeset import NodeSet
+from railwatch.daemon.nodes.node import Node
+from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.rail import BlockRef, ChecksAssets, RailError, Span, Transfer
 from tests.fuzz.nodes.chains import SECONDS, Chain
 from tests.fuzz.nodes.monitor import LoopWatch, forget_peak, peak_mib, resident_mib

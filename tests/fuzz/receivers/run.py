@@ -11,13 +11,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from railwatch.config import DeliverConfig, WebhookConfig
-from railwatch.deliver.sender import Answer, Sender
 from railwatch.rail.printable import printable
 from railwatch.store.webhooks import Owed
-from tests.deliver.receiver import SECRET
+from railwatch.webhooks.sender import Answer, Sender
 from tests.fuzz.nodes.monitor import LoopWatch, resident_mib
 from tests.fuzz.receivers.acts import ACTS, COSTLY, bomb
 from tests.fuzz.receivers.server import HostileReceiver, hostile_receiver
+from tests.webhooks.receiver import SECRET
 
 PATIENCE = 0.4
 """Seconds that an attempt of these endpoints may take."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
-from railwatch.store.embedded import EmbeddedPostgres
+from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
 from tests.fuzz.sql.run import Report, fuzz
 

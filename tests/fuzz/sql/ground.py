@@ -15,10 +15,10 @@ import asyncpg
 from railwatch.daemon.supervisor import Silent, serve
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.deliver.receiver import Receiver, receiver
-from tests.deliver.shop import Shop, webhook
 from tests.fuzz.sql.values import Known
-from tests.scenarios.stage import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.webhooks.receiver import Receiver, receiver
+from tests.webhooks.shop import Shop, webhook
 
 ROLES = ("service", "reader", "operator", "daemon", "deliverer", "stranger")
 LEFT = "left"

@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from railwatch.cli import main
 from railwatch.cli.evidence import feed_line
 from railwatch.cli.output import to_json
-from railwatch.daemon.alarms import Alarms
+from railwatch.daemon.exception_monitor import Alarms
 from railwatch.ops.explain import render_dossier, render_invoice
-from railwatch.ops.lists import render_exceptions, render_invoices, render_rescans
+from railwatch.ops.list_tables import render_exceptions, render_invoices, render_rescans
 from railwatch.ops.status import render_status
 from railwatch.ops.webhooks import render_dead, render_endpoints
 from railwatch.rail.printable import is_visible
-from railwatch.store import reads
+from railwatch.store import read_models
 from railwatch.store.clock import ClockStore
 from railwatch.store.database import Database
 from railwatch.store.endpoints import list_dead, list_endpoints
@@ -40,12 +40,12 @@ async def show_everything(database: Database, seen: set[Any]) -> None:
     for row in await database.rows(RELATIONS):
         for each in await database.rows(f"select * from {row['name']}"):
             tuple(each)
-    await reads.read_counts(database)
-    status = await reads.read_status(database)
+    await read_models.read_counts(database)
+    status = await read_models.read_status(database)
     drawn: list[Any] = [render_status(status), to_json(status)]
-    invoices = await reads.list_invoices(database, state=None, merchant=None, limit=ALL)
-    exceptions = await reads.list_exceptions(database, resolved=True, kind=None, limit=ALL)
-    rescans = await reads.list_rescans(database, limit=ALL)
+    invoices = await read_models.list_invoices(database, state=None, merchant=None, limit=ALL)
+    exceptions = await read_models.list_exceptions(database, resolved=True, kind=None, limit=ALL)
+    rescans = await read_models.list_rescans(database, limit=ALL)
     endpoints, dead = await list_endpoints(database), await list_dead(database, None, ALL)
     drawn += [render_invoices(invoices), render_exceptions(exceptions), render_rescans(rescans)]
     drawn += [render_endpoints(endpoints), render_dead(dead)]
@@ -57,12 +57,12 @@ async def show_everything(database: Database, seen: set[Any]) -> None:
     fresh = [row for row in versions if tuple(row) not in seen][:SHOWN_INVOICES]
     seen |= {tuple(row) for row in fresh}
     for row in fresh:
-        dossier = await reads.read_dossier(database, row["id"])
+        dossier = await read_models.read_dossier(database, row["id"])
         assert dossier is not None
         drawn += [render_dossier(dossier), render_invoice(dossier), to_json(dossier)]
-        await reads.find_invoices(database, f"{dossier.invoice['merchant_id']}/{dossier.invoice['order_id']}")
+        await read_models.find_invoices(database, f"{dossier.invoice['merchant_id']}/{dossier.invoice['order_id']}")
         await asyncio.sleep(0)  # a daemon shares this loop
-    for line in await reads.read_feed(database, max(0, status.last_seq - ALL), ALL):
+    for line in await read_models.read_feed(database, max(0, status.last_seq - ALL), ALL):
         drawn.append(feed_line(line))
     out = io.StringIO()
     console = make_console()

@@ -1,0 +1,103 @@
+"""Between the daemon and whoever looks at it from outside: systemd, a monitoring system, a load balancer."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from railwatch.cli.errors import Unusable
+from railwatch.config import Config
+from railwatch.daemon.rail_runner import RailRunner
+from railwatch.daemon.supervisor import run_daemon
+from railwatch.ops.http import CannotListen, serve
+from railwatch.ops.logs import configure_logging, warn_of_exposed
+from railwatch.ops.metrics import Metrics
+from railwatch.ops.sd_notify import notify
+from railwatch.store.read_models import Counts
+
+
+@dataclass(slots=True)
+class Outside:
+    """`railwatch.daemon.supervisor.Reporter`, and what the health pages ask."""
+
+    metrics: Metrics
+    alive: bool = True
+    unready: dict[str, str] = field(default_factory=lambda: {"daemon": "starting"})
+
+    def ready(self) -> None:
+        """Everything is started."""
+        notify(READY=1)
+
+    def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+        """Feed the watchdog only while every rail shows that it lives; a daemon that hangs is better restarted."""
+        self.alive = alive
+        self.unready = {each.name: f"{_state(each)}: {_reason(each)}" for each in runners if _state(each) != "live"}
+        status = ", ".join(f"{each.name} {_state(each)} at {_height(each)}" for each in runners)
+        notify(STATUS=status, **({"WATCHDOG": 1} if alive else {}))
+        for each in runners:
+            self._measure(each)
+
+    def counted(self, counts: Counts) -> None:
+        """What waits for people, and for readers of the feed."""
+        self.metrics.waiting(counts.exceptions, counts.lag, counts.quarantine)
+
+    def failed(self, task: str) -> None:
+        """A failure that nobody foresaw."""
+        self.metrics.failed(task)
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        notify(STOPPING=1)
+
+    def _measure(self, runner: RailRunner) -> None:
+        follower = runner.follower
+        self.metrics.rail(
+            runner.name,
+            state=_state(runner),
+            height=_height(runner),
+            tip=follower.tip_height if follower else None,
+            finalized=follower.finalized.height if follower and follower.finalized else None,
+            watched=len(runner.family),
+        )
+
+
+def _state(runner: RailRunner) -> str:
+    if runner.halted is not None:
+        return "halted"
+    if runner.standby is not None:
+        return "standby"
+    return runner.follower.state if runner.follower else "starting"
+
+
+def _reason(runner: RailRunner) -> str:
+    told = runner.halted or runner.standby or (runner.follower.reason if runner.follower else None)
+    return told or "no reason given"
+
+
+def _height(runner: RailRunner) -> int | None:
+    return runner.follower.cursor.height if runner.follower and runner.follower.cursor else None
+
+
+async def serve_daemon(config: Config, only_rail: str | None) -> int:
+    """Run the daemon with its logs, its metrics and its service manager; returns the exit code.
+
+    Raises `Unusable` when ``[http] listen`` cannot be used, and as `run_daemon` does.
+    """
+    configure_logging(config.log.format, config.log.level, config.secrets())
+    warn_of_exposed(config)
+    outside = Outside(Metrics())
+    if config.http.address is None:
+        return await run_daemon(config, only_rail=only_rail, reporter=outside)
+    pages = asyncio.create_task(serve(outside.metrics, config.http.address, outside, failed=outside.failed))
+    daemon = asyncio.create_task(run_daemon(config, only_rail=only_rail, reporter=outside))
+    try:
+        # The pages end by themselves only when they cannot listen, and then the operator has to know.
+        await asyncio.wait({pages, daemon}, return_when=asyncio.FIRST_COMPLETED)
+        if pages.done():
+            pages.result()
+        return await daemon
+    except CannotListen as error:
+        raise Unusable(str(error)) from error
+    finally:
+        for task in (pages, daemon):
+            task.cancel()
+        await asyncio.gather(pages, daemon, return_exceptions=True)

@@ -1,0 +1,149 @@
+"""Why: the rule behind each line of the feed, and the numbers that it was applied to, for whoever asks afterwards.
+
+JSON values only; amounts are strings of digits, times ISO 8601 in UTC. docs/evidence.md explains every key.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from railwatch.core.aggregate import Book, Moment
+from railwatch.core.assessment import least_and_most
+from railwatch.core.exception_rules import MOST_UNSUPPORTED
+from railwatch.core.model import Case, Coverage, Destination, Detection, Surplus
+from railwatch.core.policy import Due
+from railwatch.core.states import InvoiceState, Kind
+
+RULES: Mapping[InvoiceState, str] = {
+    InvoiceState.CREATED: "nothing in time is seen",
+    InvoiceState.DETECTED: "seen > confirmed, nothing in a block",
+    InvoiceState.CONFIRMING: "seen > confirmed, something in a block",
+    InvoiceState.PAID: "least <= confirmed <= most",
+    InvoiceState.OVERPAID: "confirmed > most",
+    InvoiceState.UNDERPAID: "0 < confirmed < least, and nothing waits",
+    InvoiceState.LATE_PAID: "confirmed < least <= confirmed + late",
+    InvoiceState.EXPIRED: "now >= expires_at, covered until then, nothing is seen",
+    InvoiceState.FLAGGED: "held",
+}
+"""What holds at one destination at least when an invoice comes to the state."""
+
+
+def of_invoice(book: Book, target: InvoiceState, through: Detection | None, moment: Moment) -> dict[str, Any]:
+    """The inputs of `payment.judge`: the terms, the sums of each destination, and where the rail stood."""
+    invoice, until = book.invoice, moment.coverage.until
+    grounds: dict[str, Any] = {
+        "rule": RULES[target],
+        "cursor": moment.progress.cursor,
+        "finalized": moment.progress.finalized,
+        "tip": moment.tip,
+        "time_basis": invoice.time_basis,
+        "expires_at": invoice.expires_at.isoformat(),
+        "tolerance_bps": invoice.tolerance_bps,
+        "destinations": [_sums(each, invoice.tolerance_bps) for each in invoice.destinations],
+    }
+    if invoice.held is not None:
+        grounds["held"] = invoice.held
+    if through is None:
+        grounds["covered_until"] = {rail: until[rail].isoformat() for rail in sorted(until)}
+        return grounds
+    for destination in invoice.destinations:
+        if destination.id == through.destination_id:
+            grounds |= {"policy": destination.policy.to_json(), "expected": str(destination.expected)}
+    return grounds
+
+
+def _sums(destination: Destination, tolerance_bps: int) -> dict[str, Any]:
+    least, most = least_and_most(destination.expected, tolerance_bps)
+    amounts = {
+        "expected": destination.expected,
+        "least": least,
+        "most": most,
+        "seen": destination.seen,
+        "confirmed": destination.confirmed,
+        "late": destination.late,
+    }
+    place = {"rail": destination.rail, "asset": destination.asset, "policy": destination.policy.to_json()}
+    return {**place, **{name: str(amount) for name, amount in amounts.items()}}
+
+
+class Content(NamedTuple):
+    """What a transfer was before it was seen again, as far as another block may make it something else."""
+
+    amount: int
+    kind: Kind
+
+
+def of_sighting(detection: Detection, was: Content) -> dict[str, Any]:
+    """Which observation a line comes from, and what the transfer is, where that is not what it was before."""
+    grounds: dict[str, Any] = {"observation": detection.version + 1}
+    if was.amount != detection.amount:
+        grounds |= {"amount": str(detection.amount), "amount_was": str(was.amount)}
+    if was.kind is not detection.kind:
+        grounds |= {"kind": detection.kind, "kind_was": was.kind}
+    return grounds
+
+
+def of_loss(detection: Detection, moment: Moment) -> dict[str, Any]:
+    """What displaced the transfer, if that is known, and where the rail stood."""
+    rival = {"replaced_by": detection.replaced_by} if detection.replaced_by else {}
+    return {"cursor": moment.progress.cursor, **rival}
+
+
+def of_depth(detection: Detection, due: Due, moment: Moment) -> dict[str, Any]:
+    """What the transfer waited for, and what had come by then."""
+    reached = moment.progress.cursor if due.basis == "depth" else moment.progress.finalized
+    return {"basis": due.basis, "due": due.height, "reached": reached, "maturity": detection.maturity}
+
+
+def of_case(book: Book, kind: str, about: UUID | None, coverage: Coverage) -> dict[str, Any]:
+    """The facts that opened an exception; ``about`` is its transfer or its balance, if it is about one."""
+    if about is not None:
+        surplus = book.surpluses.get(about)
+        return _of_balance(book, surplus) if surplus else of_transfer(book, kind, book.detections[about])
+    invoice = book.invoice
+    if kind == "detection_delayed":
+        rails = sorted({each.rail for each in invoice.destinations if not each.closed})
+        told = {rail: coverage.until[rail].isoformat() if rail in coverage.until else None for rail in rails}
+        patience = {each.rail: each.patience.blind.total_seconds() for each in invoice.destinations}
+        return {"covered_until": told, "blind_after": {rail: patience[rail] for rail in rails}}
+    if kind == "stuck_confirming":
+        patience = {each.rail: each.patience.stuck.total_seconds() for each in invoice.destinations}
+        return {"state": invoice.state, "state_since": invoice.state_since.isoformat(), "stuck_after": patience}
+    grounds: dict[str, Any] = {"state": invoice.state}
+    if kind == "reversed" and invoice.settled_at is not None:
+        grounds["settled_at"] = invoice.settled_at.isoformat()
+    if kind == "reversed" and invoice.refunded:
+        grounds["refunded"] = [
+            {"rail": rail, "asset": asset, "amount": str(refunded.amount)}
+            for (rail, asset), refunded in sorted(invoice.refunded.items())
+        ]
+    return {**grounds, "destinations": [_sums(each, invoice.tolerance_bps) for each in invoice.destinations]}
+
+
+def _of_balance(book: Book, surplus: Surplus) -> dict[str, Any]:
+    place = {"rail": surplus.rail, "asset": surplus.asset, "destination": str(surplus.destination_id)}
+    amounts = {"balance": surplus.balance, "expected": surplus.balance - surplus.amount, "unattributed": surplus.amount}
+    block = {"block_height": surplus.block_height, "block_hash": surplus.block_hash, "node": surplus.node}
+    block |= {"second_look": surplus.second_look, "second_node": surplus.second_node}
+    return {"state": book.invoice.state, **place, **{name: str(each) for name, each in amounts.items()}, **block}
+
+
+def of_group(case: Case) -> dict[str, Any]:
+    """How many transfers an exception holds, and their sum."""
+    return {"transfers": case.transfers, "sum": str(case.amount)}
+
+
+def of_transfer(book: Book, kind: str, detection: Detection) -> dict[str, Any]:
+    """The facts for which a transfer is in an exception."""
+    invoice = book.invoice
+    grounds: dict[str, Any] = {"amount": str(detection.amount), "asset": detection.asset, "state": invoice.state}
+    if kind == "double_spend":
+        return {**grounds, "replaced_by": detection.replaced_by}
+    if kind == "unexpected_payment":
+        return {**grounds, "invoice_was": detection.invoice_ended or invoice.before_hold}
+    if kind == "late":
+        return {**grounds, "time_basis": invoice.time_basis, "expires_at": invoice.expires_at.isoformat()}
+    if kind == "unsupported_asset":
+        return {**grounds, "kept_at_most": MOST_UNSUPPORTED}
+    asked = [{"rail": each.rail, "asset": each.asset, "expected": str(each.expected)} for each in invoice.destinations]
+    return {**grounds, "rail": detection.rail, "asked": asked}

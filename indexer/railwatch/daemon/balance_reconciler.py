@@ -1,0 +1,222 @@
+"""Compares what addresses hold with what was seen to arrive there, slowly and beside everything else.
+
+On a rail that cannot see every way in which money arrives (a node that does not trace, withdrawals, rewards: HAZARDS
+E2, E14) an arrival that no block shows is still in the balance. It is told as an exception; it is never counted.
+
+One node's word is not enough: a balance may be told of a block that is only being made. What an address holds beyond
+what is known is read again, as of the same block, once no reorg can undo that, and from another node where there is
+one. Only then it is told.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from railwatch.daemon.follow.follower import Follower
+from railwatch.daemon.nodes.node_set import NodeSet
+from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable
+from railwatch.store.balances import (
+    Account,
+    BalanceStore,
+    Baseline,
+    Earlier,
+    Past,
+    Place,
+    Reading,
+    SecondReading,
+    Suspect,
+)
+from railwatch.store.errors import StoreUnavailable
+
+LOOK_EVERY = 1.0
+"""Seconds between two batches, and between two looks for new addresses."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds. A node that has too much to do is asked less and less: this is the first thing that can wait."""
+
+TRIES = 5
+"""Attempts to read a balance again before it is told unverified: no node may keep that block's state any more."""
+
+BATCH = 100
+"""Addresses of one batch: one or two small requests a second, however many are watched."""
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """The balances of one rail. ``every``: seconds from the start of one walk over all addresses to the next."""
+
+    store: BalanceStore
+    node: NodeSet
+    follower: Follower
+    native: AssetId | None
+    every: float
+    _after: bytes | None = None
+    """How far the walk has come; None: it is not its time."""
+    _due: float = field(default_factory=time.monotonic)
+    _tries: defaultdict[Place, int] = field(default_factory=lambda: defaultdict(int))
+    _log: structlog.stdlib.BoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
+
+    async def run(self) -> None:
+        """Look until cancelled. Who is away now is asked again later, and nothing is concluded meanwhile."""
+        pause = LOOK_EVERY
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.look()
+                pause = LOOK_EVERY
+            except (RailUnavailable, BlockGone, StoreUnavailable) as away:
+                self._log.debug("balance.waits", why=str(away))
+                pause = min(LONGEST_PAUSE, pause * 2)
+
+    async def look(self) -> None:
+        """New addresses first, so that little can arrive before their first look; then a batch of the walk."""
+        if self.follower.state != "live" or self.follower.cursor is None:
+            return
+        await self.store.account_for_resolved()
+        await self._look_again()
+        if newcomers := await self.store.newcomers(BATCH):
+            await self._reconcile(newcomers, self.follower.cursor)
+        if self._after is None and time.monotonic() >= self._due:
+            self._after, self._due = b"", time.monotonic() + self.every
+        if self._after is not None:
+            keys = await self.store.keys(self._after, BATCH)
+            if not keys or await self._reconcile(keys, self.follower.cursor):
+                self._after = keys[-1] if len(keys) == BATCH else None
+
+    async def _look_again(self) -> None:
+        """Read again what one node has told of blocks that no reorg can undo by now, and believe it or not."""
+        groups: defaultdict[tuple[Place, AssetId, str], list[Suspect]] = defaultdict(list)
+        for suspect in await self.store.suspects(self._settled, BATCH):
+            groups[suspect.at, suspect.asset, suspect.node].append(suspect)
+        for gone in self._tries.keys() - {at for at, _, _ in groups}:
+            del self._tries[gone]
+        readings = [each for group, some in groups.items() for each in await self._read_again(*group, some)]
+        if readings and (told := await self.store.record_second_looks(readings)):
+            self._log.warning("balance.unattributed", invoices=told)
+
+    async def _read_again(
+        self, at: Place, asset: AssetId, first: str, suspects: Sequence[Suspect]
+    ) -> list[SecondReading]:
+        keys = [each.key for each in suspects]
+        try:
+            node, block_hash, amounts = await self.node.reread_balances(keys, asset, (at.height, at.hash), first)
+        except RailUnavailable as away:
+            self._tries[at] += 1
+            if self._tries[at] < TRIES:
+                return []
+            del self._tries[at]
+            self._log.warning("balance.unverified", height=at.height, why=str(away))
+            return [SecondReading(each, "unverified", None) for each in suspects]
+        self._tries.pop(at, None)
+        readings = []
+        for each in suspects:
+            same = block_hash == at.hash and amounts[each.key] == each.balance
+            if not same:
+                told = amounts.get(each.key)
+                self._log.warning(
+                    "balance.contradicted", height=at.height, first_node=first, node=node, first=each.balance, told=told
+                )
+            readings.append(SecondReading(each, "verified" if same else None, node))
+        return readings
+
+    async def _reconcile(self, keys: Sequence[bytes], block: BlockRef) -> bool:
+        """Look at those addresses as of ``block``; False if the chain moved meanwhile, and nothing was concluded."""
+        rewinds = self.follower.rewinds
+        by_asset: defaultdict[AssetId, list[Account]] = defaultdict(list)
+        for account in await self.store.accounts(keys, self.native):
+            by_asset[account.asset].append(account)
+        stands = Standing(self.node, block)
+        readings = [
+            reading for asset, some in by_asset.items() for reading in await self._read(asset, some, block, stands)
+        ]
+        if not readings:
+            return True
+        told = await self.store.record(block, rewinds, readings)
+        if told:
+            self._log.info("balance.reconciled", height=block.height, invoices=told)
+        return told is not None
+
+    async def _read(
+        self, asset: AssetId, accounts: Sequence[Account], block: BlockRef, stands: "Standing"
+    ) -> list[Reading]:
+        """What a node tells of one asset. None of it where it cannot: a token's contract may refuse, as a state may."""
+        try:
+            node, amounts = await self.node.balances([each.key for each in accounts], asset, block)
+        except BlockGone as refused:
+            self._log.info("balance.refused", asset=asset, height=block.height, why=str(refused))
+            return []
+        begun = {
+            each.key: await self._begun(each.past, stands)
+            for each in accounts
+            if each.past is not None and await self._stands(each.past, stands)
+        }
+        first = await self._first(asset, [each for each in accounts if each.key not in begun])
+        readings: list[Reading] = []
+        for account in accounts:
+            balance = amounts[account.key]
+            # Without the state from before, counting begins now, and only what comes later can be told.
+            here = Baseline(balance, Place(block.height, block.hash))
+            baseline, last, settled = begun.get(account.key) or (first.get(account.key, here), None, None)
+            readings.append(Reading(account, baseline, last, settled, balance, node))
+        return readings
+
+    async def _stands(self, past: Past, stands: "Standing") -> bool:
+        """Whether the counting can go on; a baseline that a reorg has undone is none."""
+        return past.settled is not None or await stands.at(past.at) or await stands.at(past.baseline.at)
+
+    async def _begun(self, past: Past, stands: "Standing") -> tuple[Baseline, Earlier | None, Earlier | None]:
+        """The baseline, the newest look whose block still stands, and the newest that no reorg can undo."""
+        if not await stands.at(past.at):
+            return past.baseline, past.settled, past.settled
+        return past.baseline, past.last, past.last if past.at.height <= self._settled else past.settled
+
+    @property
+    def _settled(self) -> int:
+        """The height that no reorg may pass: what is final, else the rail's horizon."""
+        finalized, cursor = self.follower.finalized, self.follower.position().cursor
+        return cursor.height - self.node.traits.horizon if finalized is None else finalized.height
+
+    async def _first(self, asset: AssetId, accounts: Sequence[Account]) -> dict[bytes, Baseline]:
+        """What was there before the addresses were covered, where the node still has that state."""
+        by_height: defaultdict[int, list[bytes]] = defaultdict(list)
+        for account in accounts:
+            by_height[max(0, account.covered_from - 1)].append(account.key)
+        first: dict[bytes, Baseline] = {}
+        for height, keys in by_height.items():
+            with suppress(BlockGone):
+                before = await self.node.block_at(height)
+                _, amounts = await self.node.balances(keys, asset, before)
+                place = Place(before.height, before.hash)
+                first.update({key: Baseline(amounts[key], place) for key in keys})
+        return first
+
+
+@dataclass(slots=True)
+class Standing:
+    """Which blocks are on the branch that ends in ``head``; each is asked for once."""
+
+    node: NodeSet
+    head: BlockRef
+    _known: dict[Place, bool] = field(default_factory=dict)
+
+    async def at(self, place: Place) -> bool:
+        """Whether the block is. Raises `RailUnavailable`."""
+        if place not in self._known:
+            self._known[place] = place.height <= self.head.height and await self._asked(place)
+        return self._known[place]
+
+    async def _asked(self, place: Place) -> bool:
+        if place.height == self.head.height:
+            return place.hash == self.head.hash
+        try:
+            return (await self.node.block_at(place.height)).hash == place.hash
+        except BlockGone:
+            return False

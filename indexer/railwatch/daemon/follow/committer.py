@@ -1,0 +1,458 @@
+"""Turns what was scanned into one committed step: the only way from a node's answer into the tables."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+
+from railwatch.core.aggregate import Book, Moment
+from railwatch.core.policy import Due, Progress
+from railwatch.core.step import News, gather, settle, settle_clock
+from railwatch.core.thresholds import due_look
+from railwatch.daemon.follow.isolation import OUTSIDE, by_halves
+from railwatch.daemon.follow.quarantine import Failures
+from railwatch.rail.types import AssetId, BlockRef, Span, Traits, Transfer
+from railwatch.reasons import describe
+from railwatch.store.errors import BranchChanged
+from railwatch.store.quarantine import Deferred
+from railwatch.store.steps import Acceptance, InclusionBlock, Look, OpenStep, Position, StepStore, Subject
+
+log = structlog.get_logger()
+
+LINES_A_STEP = 50
+"""Invoices that one step tells the log about; the feed holds them all."""
+
+SPACING = 16
+"""Every so many heights a block becomes a checkpoint though nothing was found in it."""
+
+
+Result = TypeVar("Result")
+
+Act = Callable[[Sequence[Book]], object]
+"""What a step does to the books of some invoices. It may be done anew to fresh books of some of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Blocks that were scanned, ready to be committed. ``fork``: what a reorg leaves standing; None without one."""
+
+    before: BlockRef | None
+    span: Span
+    blocks: Sequence[BlockRef]
+    transfers: Sequence[Transfer]
+    fork: BlockRef | None = None
+
+
+@dataclass(slots=True)
+class Verification:
+    """Whether stored inclusions were compared with the chain since the rail was taken up: before, none is promoted."""
+
+    done: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Writes the steps of one rail."""
+
+    rail: str
+    traits: Traits
+    configured: Mapping[AssetId, int]
+    """The rail's assets, each with the least amount (base units) that moves anything."""
+    steps: StepStore
+    origin: str | None = None
+    """The name that ids of its transfers derive from, if it was renamed."""
+    failures: Failures = field(default_factory=Failures)
+    """Tells one invoice's failure from everybody's. It outlives the recorder."""
+    looks: dict[UUID, Due] = field(default_factory=dict)
+    """Transfers that are read a second time before they are told final, and when that is. May hold too much, never
+    too little: what is in it is asked of the database before it counts."""
+    verification: Verification = field(default_factory=Verification)
+
+    async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
+        """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
+
+        ``anchor``: height below which stored checkpoints can never be of use again. Raises
+        `LeaseLost` or `StoreUnavailable`, and then nothing was written.
+        """
+        kept = self._checkpoints(taken, position)
+        quiet = not (taken.transfers or taken.fork or kept)
+        if quiet and await self.steps.quiet(taken.before, position):
+            return kept
+        fork = taken.fork.height if taken.fork else None
+        subject = self._subject(taken.transfers, fork)
+        # Old ones are swept with the sparse row, and not with each block that holds something.
+        sweep = any(block.height % SPACING == 0 for block in kept)
+
+        async def commit(apart: bool) -> list[BlockRef]:
+            async with self.steps.step(taken.before, position, subject, kept, anchor if sweep else None) as step:
+                await self._settle(step, taken, position, subject, apart)
+            return kept
+
+        return await self._commit(commit)
+
+    async def record_aside(
+        self,
+        rewinds: int,
+        blocks: Sequence[BlockRef],
+        transfers: Sequence[Transfer],
+        watching: Sequence[UUID] = (),
+        covered_from: int = 0,
+    ) -> tuple[list[BlockRef], int]:
+        """Commit transfers of blocks at or below the cursor (look-back, rescan), which were found on its branch.
+
+        Returns the checkpoints kept, and how many of the transfers were not known before. Raises `BranchChanged` if the
+        branch changed since ``rewinds``, or if a block contradicts one that is stored; then nothing was written.
+        """
+        subject = self._subject(transfers)
+
+        async def commit(apart: bool) -> tuple[list[BlockRef], int]:
+            found = 0
+            async with self.steps.aside(rewinds, subject) as (step, position):
+                _require_below(position.cursor, transfers)
+                taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
+                kept = self._touched_blocks(transfers, position)
+                if transfers:
+                    found = await self._settle(step, taken, position, subject, apart)
+                    await step.keep_checkpoints(kept)
+                if watching:
+                    await step.begin_watching(watching, covered_from)
+            return kept, found
+
+        return await self._commit(commit)
+
+    async def record_check(
+        self,
+        rewinds: int,
+        canonical: Sequence[BlockRef],
+        gone: Sequence[InclusionBlock],
+        transfers: Sequence[Transfer],
+    ) -> list[BlockRef]:
+        """Commit what the comparison of stored inclusions with the chain said, and all that waited for it.
+
+        ``canonical`` are on the chain that leads to the cursor, and become checkpoints. Inclusions in ``gone`` are
+        taken back. ``transfers`` are what the chain pays from the lowest of those on. Returns the checkpoints.
+        """
+        subject = self._subject(transfers)
+        lowest = min((block.height for block in gone), default=None)
+
+        async def commit(apart: bool) -> list[BlockRef]:
+            async with self.steps.aside(rewinds, subject) as (step, position):
+                _require_below(position.cursor, transfers)
+                kept = {block.height: block for block in canonical if self._undoable(block, position)}
+                kept |= {block.height: block for block in self._touched_blocks(transfers, position)}
+                await step.take_back(gone)
+                if lowest is not None:
+                    await step.quarantine.defer_reorg(lowest - 1)
+                taken = Taken(None, Span(position.cursor, position.cursor), (), transfers)
+                await self._settle(step, taken, position, subject, apart, verified=True)
+                await step.replace_checkpoints(list(kept.values()), lowest)
+            return list(kept.values())
+
+        return await self._commit(commit)
+
+    async def accept_chain(self, before: BlockRef, position: Position, acceptance: Acceptance) -> None:
+        """Go back to the fork that a person has accepted, however deep, and tell all that is taken back by that."""
+        fork = position.cursor
+        subject, taken = self._subject((), fork.height), Taken(before, Span(fork, fork), (), (), fork)
+
+        async def commit(apart: bool) -> None:
+            async with self.steps.step(before, position, subject, [fork], None) as step:
+                await step.accept_chain(acceptance)
+                await self._settle(step, taken, position, subject, apart, accepts_chain=True)
+
+        await self._commit(commit)
+
+    async def record_pending(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
+        """Commit a snapshot of the mempool: what is new in it, and what is no longer there (HAZARDS B1, B2)."""
+        subject = self._subject(snapshot)
+        present = {transfer.tx_id for transfer in snapshot if transfer.amount}
+
+        async def commit(apart: bool) -> None:
+            async with self.steps.aside(rewinds, subject) as (step, position):
+                absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
+
+                def news() -> dict[UUID, News]:
+                    told = self._news(step, subject)
+                    for invoice, detection in absent:
+                        told.setdefault(invoice, News()).lost.setdefault(detection, None)
+                    return told
+
+                moment, also = self._moment(step, position, ()), [each for _, each in absent]
+                await self._take_in(step, subject, news, moment, apart, also)
+
+        await self._commit(commit)
+
+    async def forget_looks(self, rewinds: int, ids: Sequence[UUID]) -> None:
+        """Forget those that need no second look; asked while no other step, which may need one, is under way."""
+        before = {identity: self.looks[identity] for identity in ids}
+        async with self.steps.aside(rewinds, self._subject(())) as (step, _):
+            needed = {claim.id for claim in await step.claims(ids)}
+        for identity, due in before.items():
+            if identity not in needed and self.looks.get(identity) is due:
+                del self.looks[identity]
+
+    async def record_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
+        """Write what second looks said, and what follows from it: final, or an exception."""
+        also = [look.claim.id for look in looks]
+
+        async def commit(apart: bool) -> None:
+            async with self.steps.aside(rewinds, self._subject(())) as (step, position):
+                moment, concerned = self._moment(step, position, ()), await step.save_looks(looks)
+                await self._apply(step, concerned, lambda books: settle(books, {}, moment), apart, also)
+
+        await self._commit(commit)
+
+    async def record_clock(self, rewinds: int) -> int:
+        """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
+
+        async def commit(apart: bool) -> int:
+            async with self.steps.aside(rewinds, self._subject(())) as (step, position):
+                moment, due = self._moment(step, position, ()), await step.closed_windows()
+                return len(
+                    await self._apply(step, due, lambda books: settle_clock(books, moment), apart, every_rail=True)
+                )
+
+        return await self._commit(commit)
+
+    async def catch_up(self, rewinds: int, invoice: UUID, kept: Sequence[Deferred]) -> bool:
+        """Take in what was ``kept`` for an invoice in quarantine, in the order of the chain, and end its quarantine.
+
+        False if more has been kept since. Raises whatever the invoice still fails with; then nothing was written.
+        """
+        subject = self._subject([each.transfer for each in kept])
+        async with self.steps.aside(rewinds, subject) as (step, position):
+            if await step.quarantine.deferred(invoice) != kept:
+                return False
+            undone = await step.quarantine.undone(invoice)
+            news = {invoice: self._news_of(step, invoice, kept, undone)}
+            books = await step.books([invoice], undone, catch_up=True)
+            # What was final is undone only where a person has accepted another chain meanwhile.
+            moment = replace(self._moment(step, position, ()), accepts_chain=bool(undone))
+            settle(books, news, moment)
+            await self._save(step, books)
+            await step.quarantine.take_back(invoice)
+        return True
+
+    def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
+        return Subject(self.traits.family, transfers, fork)
+
+    def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, News]:
+        """What the transfers mean, and what a reorg took, by invoice."""
+        news = gather(subject.transfers, self.rail, step.touched.recorded(self.origin), self.configured, step.now)
+        for invoice, detections in step.touched.orphaned.items():
+            news.setdefault(invoice, News()).orphaned.extend(detections)
+        return news
+
+    def _news_of(self, step: OpenStep, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID]) -> News:
+        """What was kept for one invoice means to it, as it would have then. No other invoice can claim it by now."""
+        recorded = step.touched.recorded(self.origin)
+        own = {key: [each for each in some if each.invoice_id == invoice] for key, some in recorded.candidates.items()}
+        recorded = replace(recorded, candidates=own, orphaned=undone)
+        news = News(orphaned=sorted(undone))
+        for each in kept:
+            about = gather([each.transfer], self.rail, recorded, self.configured, each.seen_at).get(invoice, News())
+            news.orphaned += [gone for gone in about.orphaned if gone not in news.orphaned]
+            news.lost |= about.lost
+            news.sightings += about.sightings
+            news.small += about.small
+        return news
+
+    async def _settle(
+        self,
+        step: OpenStep,
+        taken: Taken,
+        position: Position,
+        subject: Subject,
+        apart: bool,
+        *,
+        accepts_chain: bool = False,
+        verified: bool = False,
+    ) -> int:
+        def news() -> dict[UUID, News]:
+            told = self._news(step, subject)
+            if not len(taken.span):
+                # A look-back or a rescan shows blocks that were followed already: what is small there was counted then.
+                for about in told.values():
+                    about.small.clear()
+            return told
+
+        moment = self._moment(step, position, taken.blocks, history=taken.span.settled, verified=verified)
+        moment = replace(moment, accepts_chain=accepts_chain)
+        books = await self._take_in(step, subject, news, moment, apart)
+        return sum(len(book.fresh) for book in books)
+
+    async def _take_in(
+        self,
+        step: OpenStep,
+        subject: Subject,
+        news: Callable[[], dict[UUID, News]],
+        moment: Moment,
+        apart: bool,
+        also: Collection[UUID] = (),
+    ) -> Sequence[Book]:
+        """Write what transfers bring, and keep what they bring for invoices in quarantine.
+
+        ``news`` makes it anew each time, for what an attempt has changed in it must not enter into the next.
+        """
+        told = news()
+        invoices = {*step.touched.due, *told}
+        act: Act = (
+            (lambda books: settle(books, news(), moment)) if apart else (lambda books: settle(books, told, moment))
+        )
+        books = await self._apply(step, invoices, act, apart, also)
+        left = told.keys() - {book.invoice.id for book in books}
+        if subject.fork is not None:
+            await step.quarantine.defer_reorg(subject.fork)
+        if left:
+            await self._defer(step, subject, left)
+        return books
+
+    async def _defer(self, step: OpenStep, subject: Subject, invoices: Collection[UUID]) -> None:
+        """Keep the transfers that concern ``invoices``, which are in quarantine by now."""
+        recorded, kept = step.touched.recorded(self.origin), list[tuple[UUID, Transfer]]()
+        for transfer in subject.transfers:
+            about = gather([transfer], self.rail, recorded, self.configured, step.now)
+            kept += [(invoice, transfer) for invoice in invoices if invoice in about]
+        await step.quarantine.defer(self.origin or self.rail, kept)
+
+    def _note_looks(self, books: Sequence[Book]) -> None:
+        for book in books:
+            for identity in book.changed:
+                detection = book.detections[identity]
+                due = due_look(detection, book.policies, self.traits.horizon, self.traits.has_finalized)
+                if due is not None and detection.rail == self.rail:
+                    self.looks[identity] = due
+
+    async def _commit(self, commit: Callable[[bool], Awaitable[Result]]) -> Result:
+        """Commit a step. If it fails by what is in it, do it once more with each invoice kept apart from the others.
+
+        The first attempt pays nothing for that: savepoints cost turns, and failures are rare.
+        """
+        try:
+            return await commit(False)
+        except OUTSIDE:
+            raise
+        except Exception as defect:
+            log.warning("step.failed", rail=self.rail, why=describe(defect), exc_info=defect)
+        return await commit(True)
+
+    async def _apply(
+        self,
+        step: OpenStep,
+        invoices: Collection[UUID],
+        act: Act,
+        apart: bool,
+        also: Collection[UUID] = (),
+        *,
+        every_rail: bool = False,
+    ) -> Sequence[Book]:
+        """Load the invoices, do ``act`` to them, and write them. Those in quarantine are left out.
+
+        ``apart``: each that fails is undone alone, and put into quarantine. Raises `InvoiceFailed` where that does not
+        look like the fault of single invoices.
+        """
+        if not apart:
+            books = await step.books(invoices, also, whole=every_rail)
+            act(books)
+            await self._save(step, books)
+            self.failures.note_success(books)
+            return books
+        done: list[Book] = []
+        failed: dict[UUID, Exception] = {}
+
+        async def attempt(some: Sequence[UUID]) -> None:
+            async with step.savepoint():
+                books = await step.books(some, also, whole=every_rail)
+                act(books)
+                await self._save(step, books)
+            done.extend(books)
+
+        async def blame(invoice: UUID, defect: Exception) -> None:
+            failed[invoice] = defect
+
+        await by_halves(sorted(invoices), attempt, blame)
+        self.failures.judge(failed, done)
+        for invoice, defect in failed.items():
+            await step.quarantine.set_aside(invoice, describe(defect))
+            log.critical(
+                "invoice.set_aside", rail=self.rail, invoice=str(invoice), why=describe(defect), exc_info=defect
+            )
+        return done
+
+    async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
+        self._note_looks(books)
+        await step.save(books, self.traits.horizon, self.traits.has_finalized)
+        moved = [line for book in books for line in book.transitions if line.subject == "invoice"]
+        for line in moved[:LINES_A_STEP]:
+            log.info(
+                "invoice.moved",
+                rail=self.rail,
+                invoice=str(line.invoice_id),
+                from_state=line.from_state,
+                to_state=line.to_state,
+                reason=line.reason,
+                tx=line.at.tx_id if line.at else None,
+                height=line.block_height,
+            )
+        if len(moved) > LINES_A_STEP:
+            log.info("invoices.moved", rail=self.rail, count=len(moved), untold=len(moved) - LINES_A_STEP)
+
+    def _moment(
+        self,
+        step: OpenStep,
+        position: Position,
+        blocks: Sequence[BlockRef],
+        *,
+        history: bool = False,
+        verified: bool = False,
+    ) -> Moment:
+        finalized = position.finalized.height if position.finalized else -1
+        return Moment(
+            rail=self.rail,
+            progress=Progress(position.cursor.height, finalized),
+            cursor_time=position.cursor.time,
+            coverage=step.coverage,
+            now=step.now,
+            horizon=self.traits.horizon,
+            has_finality=self.traits.has_finalized,
+            tip=position.tip_height,
+            block_times={block.height: block.time for block in blocks},
+            history=history,
+            blind=position.is_blind or not (verified or self.verification.done),
+        )
+
+    def _checkpoints(self, taken: Taken, position: Position) -> list[BlockRef]:
+        """Which of the blocks a later reorg may come back to: those with transfers, and a sparse row of others."""
+        if taken.span.settled:
+            # Told finality is an anchor by itself; without it, the end of a settled span is the one.
+            return [] if position.finalized else list(taken.blocks[-1:])
+        touched = {transfer.block.height for transfer in taken.transfers if transfer.block}
+        return [
+            block
+            for block in taken.blocks
+            if (block.height in touched or block.height % SPACING == 0) and self._undoable(block, position)
+        ]
+
+    def _touched_blocks(self, transfers: Sequence[Transfer], position: Position) -> list[BlockRef]:
+        blocks = {transfer.block.height: transfer.block for transfer in transfers if transfer.block}
+        return [blocks[height] for height in sorted(blocks) if self._undoable(blocks[height], position)]
+
+    @staticmethod
+    def _undoable(block: BlockRef, position: Position) -> bool:
+        return position.finalized is None or block.height > position.finalized.height
+
+
+def _require_below(cursor: BlockRef, transfers: Sequence[Transfer]) -> None:
+    """Raise `BranchChanged` if one of the transfers cannot lie in an ancestor of ``cursor``, or in itself."""
+    for transfer in transfers:
+        block = transfer.block
+        if (
+            block is None
+            or block.height > cursor.height
+            or (block.height == cursor.height and block.hash != cursor.hash)
+        ):
+            raise BranchChanged(
+                f"transaction {transfer.tx_id} is not in a block of the branch that ends in {cursor.hash}"
+            )

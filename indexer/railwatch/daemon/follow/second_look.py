@@ -1,0 +1,121 @@
+"""The second look: before a payment is told final, its block is read once more, from another node where there is one.
+
+A node can tell a true block with a false content, and no hash of it is checked where the rail's adapter cannot check
+it. What differs is told as `content_mismatch`, and does not become final; a person decides. A node that cannot tell
+(pruned, its state gone, away) makes the look `unverified` after a few tries, and stops nothing. Blocks that touch
+nobody cost nothing, and a block with something final costs one scan of it.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from railwatch.core.matching import base_index, paired
+from railwatch.core.policy import Progress
+from railwatch.daemon.follow.committer import Recorder
+from railwatch.daemon.nodes.node_set import NodeSet, Reread
+from railwatch.daemon.watch.watchlist import FewWatches, RailWatches
+from railwatch.rail import RailUnavailable, Transfer
+from railwatch.store.steps import Claim, Look
+
+TRIES = 3
+"""Rounds in which a block is asked for before its transfers count as unverified, or its absence as a contradiction."""
+
+Told = tuple[int, str, str]
+"""A block's height and hash, and the node that told of transfers in it; "": not known."""
+
+BLOCKS_A_ROUND = 20
+"""Blocks that one round reads again, so that no step waits for long."""
+
+
+@dataclass(slots=True)
+class SecondLook:
+    """Reads again what is about to be final on one rail. The follower asks it before each step that it commits."""
+
+    node: NodeSet
+    recorder: Recorder
+    watches: RailWatches
+    _tries: defaultdict[Told, int] = field(default_factory=lambda: defaultdict(int))
+    _log: structlog.stdlib.BoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._log = structlog.get_logger().bind(rail=self.recorder.rail)
+
+    async def begin(self) -> None:
+        """Load what waits for its second look. Raises `StoreUnavailable`."""
+        self.recorder.looks.update(await self.recorder.steps.due_looks())
+
+    async def look(self, rewinds: int, reached: Progress) -> None:
+        """Read again what is final at ``reached``, and record it. Raises what the store raises, and `LeaseLost`."""
+        waiting = self.recorder.looks
+        due = [identity for identity, at in waiting.items() if reached.has_reached(at)]
+        if not due:
+            return
+        claims = await self.recorder.steps.claims(due)
+        if done := set(due) - {claim.id for claim in claims}:
+            await self.recorder.forget_looks(rewinds, list(done))
+        told: defaultdict[Told, list[Claim]] = defaultdict(list)
+        for claim in claims:
+            told[claim.height, claim.block_hash, claim.node or ""].append(claim)
+        for gone in self._tries.keys() - told.keys():
+            del self._tries[gone]  # Its block was taken back meanwhile.
+        looks = [each for what in sorted(told)[:BLOCKS_A_ROUND] for each in await self._read(what, told[what])]
+        if looks:
+            await self.recorder.record_looks(rewinds, looks)
+            for each in looks:
+                waiting.pop(each.claim.id, None)
+
+    async def _read(self, what: Told, claims: Sequence[Claim]) -> list[Look]:
+        height, block_hash, node = what
+        watches = FewWatches(frozenset(claim.key for claim in claims), self.watches.assets)
+        try:
+            told = await self.node.reread((height, block_hash), watches, node or None)
+        except RailUnavailable as away:
+            return self._put_off(what, claims, str(away))
+        if told.block_hash != block_hash and not self._is_last_try(what):
+            # A node that has just left the block is at a reorg, which comes next. Only for long it contradicts.
+            return []
+        self._tries.pop(what, None)
+        found = {(each.tx_id, each.tx_index): each for each in told.transfers}
+        same = {claim.id: found[name] for name, claim in paired(claims, told.transfers).items()}
+        looks = [
+            self._compare(claim, same.get(claim.id) or found.get((claim.tx_id, base_index(claim.tx_index))), told)
+            for claim in claims
+        ]
+        for look in looks:
+            if look.said == "mismatch":
+                self._log.critical("content.mismatch", tx=look.claim.tx_id, height=height, **look.evidence)
+        return looks
+
+    def _is_last_try(self, what: Told) -> bool:
+        self._tries[what] += 1
+        return self._tries[what] >= TRIES
+
+    def _put_off(self, what: Told, claims: Sequence[Claim], why: str) -> list[Look]:
+        """Ask again in the next round, or give up: a look that nobody can take stops nothing."""
+        if not self._is_last_try(what):
+            return []
+        del self._tries[what]
+        self._log.warning("content.unverified", height=what[0], hash=what[1], why=why)
+        return [Look(claim, "unverified", {"said": "unverified", "why": why}) for claim in claims]
+
+    def _compare(self, claim: Claim, told: Transfer | None, reread: Reread) -> Look:
+        evidence = {"node": reread.node, "first_node": claim.node, "block_hash": reread.block_hash}
+        if reread.block_hash != claim.block_hash:
+            return Look(claim, "mismatch", {**evidence, "said": "mismatch", "why": "another block is at that height"})
+        if told is None:
+            native = claim.asset == self.watches.assets.get("")
+            if native and not reread.native_complete:
+                return Look(claim, "unverified", {**evidence, "said": "unverified", "why": "the node does not trace"})
+            return Look(claim, "mismatch", {**evidence, "said": "mismatch", "why": "the block does not hold it"})
+        if (told.to, told.asset, told.amount) == (claim.key, claim.asset, claim.amount):
+            return Look(claim, "verified", {**evidence, "said": "verified"})
+        words = {
+            "amount": str(told.amount),
+            "first_amount": str(claim.amount),
+            "asset": told.asset,
+            "to": told.to.hex(),
+        }
+        return Look(claim, "mismatch", {**evidence, **words, "said": "mismatch", "why": "its content differs"})

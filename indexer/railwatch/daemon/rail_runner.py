@@ -1,0 +1,472 @@
+"""The life of one rail: take the lease, follow, stand back when a node or the database is away, halt by name.
+
+A fault of the node or of Postgres leaves the rail not live, with a reason, and heals by itself. What could lose or
+invent money halts the rail, and only that rail, until a person resumes it. An unknown failure starts the rail again,
+and halts it when it repeats without a committed step between.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from railwatch.cancellation import in_own_task
+from railwatch.core.chain_sync import DeepReorg
+from railwatch.core.states import IllegalMove
+from railwatch.daemon.balance_reconciler import Reconciler
+from railwatch.daemon.follow import steadiness
+from railwatch.daemon.follow.committer import Recorder
+from railwatch.daemon.follow.follower import Follower, Pace
+from railwatch.daemon.follow.inclusion_check import InclusionCheck
+from railwatch.daemon.follow.quarantine import Failures
+from railwatch.daemon.follow.readmission import Readmission
+from railwatch.daemon.follow.second_look import SecondLook
+from railwatch.daemon.follow.steadiness import Behind
+from railwatch.daemon.nodes.node_set import NodeSet
+from railwatch.daemon.watch.registrar import Registrar
+from railwatch.daemon.watch.rescan import Rescanner
+from railwatch.daemon.watch.spend_index import Claims
+from railwatch.daemon.watch.watchlist import Family, RailWatches
+from railwatch.rail import AssetId, BlockGone, RailFault, RailUnavailable
+from railwatch.reasons import describe, innermost, one_line
+from railwatch.store.balances import BalanceStore
+from railwatch.store.database import Database
+from railwatch.store.errors import BranchChanged, LeaseLost, StoreUnavailable
+from railwatch.store.lease import LASTS, LeaseKeeper
+from railwatch.store.notifications import Listener
+from railwatch.store.quarantine import QuarantineStore
+from railwatch.store.rails import load_left, load_spends, pending_acceptance, rail_state, say_halted, say_state
+from railwatch.store.steps import Lease, StepStore
+from railwatch.supervision import keep_running
+
+Result = TypeVar("Result")
+
+AWAY = (RailUnavailable, BlockGone, StoreUnavailable, BranchChanged)
+"""Stand back and try again."""
+
+FATAL = (RailFault, DeepReorg, IllegalMove)
+"""Halt this rail."""
+
+WORK_CHANNEL = "railwatch_work"
+LONGEST_PAUSE = 5.0
+FORGET_EVERY = 60.0
+ASKING_MOST = 600.0
+"""Seconds that one step may take before the watchdog is no longer fed for it."""
+FAILURES_MAX = 5
+"""Unknown failures in a row, without a committed step between, after which a rail is halted."""
+RESTART_FIRST, RESTART_LONGEST = 1.0, 30.0
+"""Seconds before a rail starts again after an unknown failure: at first, and at most."""
+RESUME_EVERY = 1.0
+"""Seconds between two looks at whether a person has resumed a halted rail."""
+DROP_WITHIN = 2.0
+"""Seconds that giving a lease back may take at the end, whatever holds its row."""
+
+HOLDER = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+@dataclass(slots=True)
+class RailRunner:
+    """One configured rail in this process."""
+
+    name: str
+    node: NodeSet
+    database: Database
+    family: Family
+    assets: Mapping[str, AssetId]
+    pace: Pace
+    configured: Mapping[AssetId, int]
+    """The rail's assets, each with the least amount (base units) that moves anything."""
+    reconcile_every: float = 0
+    """Seconds between two comparisons of balances with what was detected; 0: never."""
+    halted: str | None = None
+    standby: str | None = None
+    follower: Follower | None = None
+    beat: float = field(default_factory=time.monotonic)
+    failed: Callable[[str], None] = lambda _: None
+    """Called with the name of a task that failed for a reason that nobody foresaw."""
+    keep_lease: Callable[[Database, str, str], LeaseKeeper] | None = None
+    listen: Callable[[str, Sequence[str]], Listener] | None = None
+    """Make the keeper of the lease and the listener for work; None: `LeaseKeeper` and `Listener` themselves."""
+    _invoice_failures: Failures = field(default_factory=Failures)
+    _failures: int = 0
+    _reached: tuple[object, ...] = ()
+    """Where the last unknown failure left the rail."""
+    _restart_in: float = 0.0
+    """Seconds to wait before the rail is followed again."""
+    _doubt: bool = False
+    _halt_said: bool = False
+    """The row said `halted` when the rail stopped: when it says so no longer, that is somebody's decision."""
+    log: structlog.stdlib.BoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = structlog.get_logger().bind(rail=self.name)
+
+    async def run(self) -> None:
+        """Follow until cancelled; while the rail is halted, wait until a person resumes it."""
+        keeper = (self.keep_lease or LeaseKeeper)(self.database, self.name, HOLDER)
+        try:
+            while True:
+                lease = await self._take(keeper)
+                try:
+                    await in_own_task(self._follow(lease, keeper))
+                except* LeaseLost as lost:
+                    await self._lost(lease, lost.exceptions[0])
+                except* FATAL as fault:
+                    await self._halt(lease, fault.exceptions[0])
+                except* Exception as unknown:  # noqa: BLE001 - the one place where a rail's unknown failure ends
+                    await self._start_again(lease, keeper, unknown)
+                pause, self._restart_in = self._restart_in, 0.0
+                await asyncio.sleep(pause)
+                if self.halted is not None:
+                    await self._release(keeper)
+                    await self._until_resumed()
+        finally:
+            await self._release(keeper)
+            await self.node.__aexit__(None, None, None)
+
+    async def _release(self, keeper: LeaseKeeper) -> None:
+        """Give the lease back. If its row cannot be had in time, the end of the connection frees the lease as well."""
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(DROP_WITHIN):
+                await keeper.drop()
+        await keeper.close()
+
+    async def _lost(self, lease: Lease, why: BaseException) -> None:
+        """Nobody may read `live` of a rail that is not followed; whoever has taken it over says how it is."""
+        reason = one_line(str(innermost(why)))
+        self.log.warning("lease.lost", why=reason)
+        await self._say(lease, "stalled", f"not followed: {reason}")
+
+    async def _start_again(self, lease: Lease, keeper: LeaseKeeper, defect: BaseException) -> None:
+        """Begin the rail anew after an unknown failure, later each time; halt it if that does not help."""
+        self.failed(f"{self.name}.chain")
+        cause = describe(defect)
+        self.log.error("rail.failed", why=cause, exc_info=innermost(defect))
+        left = None
+        with suppress(StoreUnavailable):
+            left = await load_left(self.database, self.name)
+        reached = (left.cursor.hash if left and left.cursor else None, left.rewinds if left else None)
+        self._failures = self._failures + 1 if reached == self._reached else 1
+        self._reached = reached
+        if self._failures >= FAILURES_MAX:
+            self._failures = 0
+            await self._halt(lease, defect)
+            return
+        pause = min(RESTART_LONGEST, RESTART_FIRST * 2.0 ** (self._failures - 1))
+        await self._say(lease, "stalled", f"failed, and starts again in {pause:.0f} s: {cause}")
+        # Another daemon may do better, so the lease does not wait with us.
+        await keeper.close()
+        self.beat = time.monotonic()
+        self._restart_in = pause
+
+    async def _say(self, lease: Lease, state: str, reason: str) -> bool:
+        """Write how the rail is, if the lease is still ours; returns False if that could not be done soon."""
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(DROP_WITHIN):
+                await say_state(self.database, lease, state, reason)
+                return True
+        return False
+
+    async def _until_resumed(self) -> None:
+        """Wait until the row no longer says `halted`: a person has resumed the rail, or another daemon follows it."""
+        said, why = self._halt_said, str(self.halted)
+        while True:
+            with suppress(StoreUnavailable):
+                halted = await rail_state(self.database, self.name) == "halted"
+                if said and not halted:
+                    self.log.info("rail.resumed", halted_because=why)
+                    self.halted = None
+                    return
+                if not halted:
+                    # It could not be written when it happened. Nothing is, while another daemon has the rail.
+                    await say_halted(self.database, self.name, why)
+                said = said or halted
+            await asyncio.sleep(RESUME_EVERY)
+
+    async def _take(self, keeper: LeaseKeeper) -> Lease:
+        """Wait for the lease. Whoever holds it is told once, not at every try."""
+        told = None
+        while True:
+            self.beat = time.monotonic()
+            try:
+                lease = await keeper.take()
+                if lease is not None:
+                    self.standby = None
+                    self.log.info("lease.taken", epoch=lease.epoch)
+                    return lease
+                holder = await keeper.holder()
+                if holder != told:
+                    self.log.warning("lease.held_elsewhere", holder=holder)
+                    told = holder
+                    self.standby = f"standing by: {holder} follows this rail"
+            except StoreUnavailable as away:
+                self.log.warning("store.away", why=str(away))
+            await asyncio.sleep(1.0)
+
+    async def _follow(self, lease: Lease, keeper: LeaseKeeper) -> None:
+        """Everything that a rail does while its lease lasts.
+
+        The lease and the chain end all of it when they fail; every other task fails and starts again by itself.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep(keeper), name=f"{self.name}.lease")
+                self.follower = follower = await self._begin(lease)
+                registrar = Registrar(self.family.store, self.node, follower)
+                rescanner = Rescanner(self.family.store, self.node, follower)
+                parsed = asyncio.Event()
+                tasks.create_task(self._chain(follower, lease), name=f"{self.name}.chain")
+                errands: dict[str, Callable[[], Awaitable[None]]] = {
+                    "push": lambda: self._hear(follower),
+                    "register": lambda: self._register(registrar, parsed, lease),
+                    "lookback": lambda: self._look_back(registrar, parsed, lease),
+                    "rescan": lambda: self._rescan(rescanner, lease),
+                    "spends": lambda: self._forget_spends(follower, lease),
+                    "quarantine": lambda: self._readmit(follower, lease),
+                    "slowness": lambda: self._mind_slowness(follower, lease),
+                }
+                if self.reconcile_every and self.node.tells_balances:
+                    errands["balances"] = self._reconciler(follower, lease).run
+                for name, errand in errands.items():
+                    tasks.create_task(self._keep_running(name, errand), name=f"{self.name}.{name}")
+        finally:
+            follower_then, self.follower = self.follower, None
+            if follower_then is not None:
+                await follower_then.drop_ahead()
+
+    async def _keep_running(self, name: str, errand: Callable[[], Awaitable[None]]) -> None:
+        async def guarded() -> None:
+            try:
+                await errand()
+            except LeaseLost as lost:
+                raise _Ended(lost) from lost
+
+        try:
+            await keep_running(f"{self.name}.{name}", guarded, self.failed, rail=self.name)
+        except _Ended as ended:
+            raise ended.why from ended
+
+    async def _begin(self, lease: Lease) -> Follower:
+        """A follower at the last committed block, with an index that was caught up after the lease was taken.
+
+        A destination turns `watching` in a step under the lease, once its key is in the index of the follower that has
+        the lease. So one that was `watching` before is in the tables by now, and in this index.
+        """
+        index = await self._patiently(lambda: self.family.caught_up(self._alive), lease)
+        claims = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
+        left = await self._patiently(lambda: load_left(self.database, self.name), lease)
+        steps = StepStore(self.database, lease)
+        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin, self._invoice_failures)
+        follower = Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
+        follower.second_look = SecondLook(self.node, recorder, follower.watches)
+        await self._patiently(follower.second_look.begin, lease)
+        follower.verify = InclusionCheck(self.node, follower).run
+        await self._patiently(follower.read_server_clock, lease)
+        follower.distrust()
+        return follower
+
+    def _alive(self) -> None:
+        self.beat = time.monotonic()
+
+    def _reconciler(self, follower: Follower, lease: Lease) -> Reconciler:
+        store = BalanceStore(self.database, lease, self.node.traits.family, self.configured)
+        return Reconciler(store, self.node, follower, self.assets.get(""), self.reconcile_every)
+
+    async def _chain(self, follower: Follower, lease: Lease) -> None:
+        accepted = await self._patiently(lambda: pending_acceptance(self.database, self.name), lease)
+        if accepted is not None:
+            await self._patiently(lambda: follower.accept_chain(accepted), lease)
+        while True:
+            self.beat = time.monotonic()
+            if not await self._patiently(lambda: self._round(follower), lease):
+                await follower.rest(self._alive)
+
+    async def _round(self, follower: Follower) -> bool:
+        if self._doubt:
+            follower.rebase(await load_left(self.database, self.name))
+            self._doubt = False
+        try:
+            return await follower.round()
+        except (StoreUnavailable, BranchChanged):
+            # The commit may have happened although its answer did not come.
+            self._doubt = True
+            raise
+
+    async def _keep(self, keeper: LeaseKeeper) -> None:
+        while True:
+            await asyncio.sleep(LASTS / 3)
+            try:
+                await keeper.renew()
+            except StoreUnavailable as away:
+                raise LeaseLost(f"the lease could not be renewed: {away}") from away
+
+    async def _hear(self, follower: Follower) -> None:
+        """Turn pushes into wake-ups. Without pushes the poll does it all."""
+        pause, heard = 0.1, False
+        while True:
+            try:
+                await self.node.wait_for_change()
+                follower.wake.set()
+                pause, heard = 0.1, True
+            except (RailUnavailable, BlockGone) as silent:
+                self.log.debug("push.away", why=str(silent))
+                if heard:
+                    # What would have been pushed meanwhile. A node that never pushes is polled, and no more than that.
+                    follower.wake.set()
+                    heard = False
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, pause * 2)
+
+    async def _register(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
+        """Read registrations as they come; a lost notification costs a second."""
+        async with (self.listen or Listener)(self.database.dsn, (WORK_CHANNEL,)) as listener:
+            while True:
+                if await self._patiently(registrar.parse_new, lease):
+                    parsed.set()
+                await self._patiently(self.family.caught_up, lease)
+                await listener.wait(1.0)
+
+    async def _look_back(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await parsed.wait()
+            parsed.clear()
+            await self._patiently(registrar.look_back, lease)
+            await self._patiently(registrar.look_back_for_neighbours, lease)
+
+    async def _rescan(self, rescanner: Rescanner, lease: Lease) -> None:
+        """A span a turn, beside registrations and blocks."""
+        while True:
+            if not await self._patiently(rescanner.turn, lease):
+                await asyncio.sleep(0.5)
+
+    async def _forget_spends(self, follower: Follower, lease: Lease) -> None:
+        """Let go of what only final transfers consumed. What was added while the database was asked stays."""
+        while True:
+            await asyncio.sleep(FORGET_EVERY)
+            spends = follower.watches.spends
+            before = spends.pairs()
+            live = await self._patiently(lambda: load_spends(self.database, self.name), lease)
+            spends.forget(before.difference(live))
+
+    async def _readmit(self, follower: Follower, lease: Lease) -> None:
+        """Try invoices in quarantine again."""
+        readmission = Readmission(QuarantineStore(self.database, self.name), follower)
+        await self._patiently(readmission.begin, lease)
+        while True:
+            await self._patiently(readmission.turn, lease)
+
+    async def _mind_slowness(self, follower: Follower, lease: Lease) -> None:
+        """Say so when one step takes so long that the rail cannot follow a moving tip; another node is asked then.
+
+        Where no other node answers, the slow one is waited for: it is late, and it may be all that there is.
+        """
+        said: str | None = None
+        while True:
+            await asyncio.sleep(min(1.0, steadiness.LAG_ALLOWED / 4))
+            since, now = follower.asking_since, time.monotonic()
+            if since is None or now - since > ASKING_MOST:
+                continue
+            # Each question is bounded in time, so the loop of a rail with a slow node is alive.
+            self.beat = now
+            if now - since <= steadiness.LAG_ALLOWED:
+                continue
+            slow = Behind(
+                f"{self.node.answering or 'the node'} is too slow: it has been asked for one step for more than "
+                f"{steadiness.LAG_ALLOWED:.0f} s"
+            )
+            if (follower.state, follower.reason) != ("stalled", str(slow)):
+                self.log.warning("rail.slow", why=str(slow))
+                follower.stall(str(slow))
+                said = None
+            if said != str(slow):
+                with suppress(StoreUnavailable):  # while Postgres is away this is tried again each time
+                    await self._say_stalled(lease, str(slow))
+                    said = str(slow)
+            if self.node.has_other_answering:
+                await self.node.leave(slow)
+
+    async def _patiently(self, act: Callable[[], Awaitable[Result]], lease: Lease) -> Result:
+        """Do ``act`` until nobody that it needs is away, with growing, jittered pauses."""
+
+        async def stand_back(state: RetryCallState) -> None:
+            self.beat = time.monotonic()
+            why = state.outcome.exception() if state.outcome else None
+            await self._stand_back(why, lease)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(AWAY),
+            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE),
+            before_sleep=stand_back,
+        )
+        async for attempt in retrying:
+            with attempt:
+                return await act()
+        raise AssertionError("retrying never ends without an answer")
+
+    async def _stand_back(self, why: BaseException | None, lease: Lease) -> None:
+        reason = one_line(str(why))
+        if self.follower is not None:
+            await self.follower.drop_ahead()
+        if isinstance(why, BlockGone | BranchChanged):
+            self.log.info("chain.moved", why=reason)
+            if self.follower is None or time.monotonic() - self.follower.progressed_at <= steadiness.LAG_ALLOWED:
+                return
+            reason = f"the rail has not gone on for {steadiness.LAG_ALLOWED:.0f} s: {reason}"
+            why = Behind(reason)
+        self.log.warning("rail.stands_back", why=reason)
+        if self.follower is not None:
+            self.follower.stall(reason)
+        if isinstance(why, Behind):
+            await self.node.leave(why)
+        # Also when Postgres is the trouble: often it is one lock, and this small row can still be written.
+        with suppress(StoreUnavailable):
+            await self._say_stalled(lease, reason)
+
+    async def _say_stalled(self, lease: Lease, reason: str) -> None:
+        """Write that the rail is stalled. The follower tells how it is once more after that, whichever came first.
+
+        A step may tell that all is well again at the same moment. The follower would believe that step, and the row
+        would go on saying `stalled` until the next block. Raises `StoreUnavailable`.
+        """
+        try:
+            await say_state(self.database, lease, "stalled", reason)
+        finally:
+            if self.follower is not None:
+                self.follower.told_beside += 1
+
+    async def _halt(self, lease: Lease, fault: BaseException) -> None:
+        """Say why, everywhere that somebody might look, and follow no further until a person resumes the rail."""
+        self.halted = halt_reason(innermost(fault), self.name)
+        self.log.critical("rail.halted", why=self.halted)
+        self._halt_said = await self._say(lease, "halted", self.halted)
+
+
+def halt_reason(fault: BaseException, rail: str) -> str:
+    """What `rails.reason` says of a rail that this halts, and what to run."""
+    if isinstance(fault, DeepReorg):
+        resume = f"railwatch rail resume {rail}"
+        return (
+            f"{one_line(str(fault))}; decide by docs/runbooks/rail-halted.md: {resume} tries again, "
+            f"{resume} --accept-chain shows what that chain reverses"
+        )
+    known = isinstance(fault, FATAL)
+    what = f"{type(fault).__name__}: {one_line(str(fault))}" if known else f"repeated failure: {describe(fault)}"
+    return f"{what}; once the cause is gone: railwatch rail resume {rail}"
+
+
+class _Ended(BaseException):
+    """The lease is lost: the one failure of an errand after which it does not start again."""
+
+    def __init__(self, why: LeaseLost) -> None:
+        super().__init__(str(why))
+        self.why = why

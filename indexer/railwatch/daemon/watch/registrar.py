@@ -1,0 +1,289 @@
+"""Takes registered addresses into the watch, and looks back for payments that came first (HAZARDS B17, B18, I4).
+
+An address is parsed at once, also while the node is away, so that a bad one is refused at once. It joins the live
+watch at a block boundary; then blocks up to that boundary are looked through, beside the follower. From then on
+nothing can be missed, and only then is it called `watching`. The other rails of its family look back for it too, each
+in its own time: who paid on the wrong one may have done so before the registration (HAZARDS E17).
+
+A look-back that no node can serve now harms itself only: it says why, and is tried again. The rail, which reads its
+newest blocks meanwhile, tells itself whether it can be followed.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+import structlog
+
+from railwatch.daemon.follow.follower import Follower
+from railwatch.daemon.follow.isolation import Aside, by_halves
+from railwatch.daemon.nodes.node_set import NodeSet
+from railwatch.daemon.watch.search import search
+from railwatch.daemon.watch.watchlist import FewWatches
+from railwatch.rail import (
+    Address,
+    BadAddress,
+    BlockGone,
+    BlockRef,
+    NotKept,
+    RailFault,
+    RailUnavailable,
+    Transfer,
+    Watches,
+)
+from railwatch.reasons import describe, one_line
+from railwatch.store.errors import BranchChanged
+from railwatch.store.watches import Registered, WatchStore
+
+BATCH = 500
+"""Destinations taken in at a time, and looked back for together."""
+
+PARSED_MOST = 20_000
+"""Destinations that are held for the next look-back. Those beyond it stay in the table until that has begun."""
+
+TRIES = 5
+"""How often a look-back starts over because the chain moved under it, before it waits for its next turn."""
+
+LATER_FIRST, LATER_LONGEST = 1.0, 60.0
+"""Seconds before a look-back that no node could serve is tried again: at first, and at most."""
+
+IN_A_ROW = 10
+"""Look-backs in a row that may fail within one turn. A batch is halved until the address that no node can search for is
+alone: of `BATCH` that takes so many. After more it is no single address, and the rest is not tried in this turn."""
+
+NEIGHBOURS = UUID(int=0)
+"""Stands in `Registrar.later` for the addresses that other rails took in."""
+
+UNSERVED = (RailUnavailable, BlockGone, BranchChanged)
+"""No node can tell now, or the chain moved again and again."""
+
+
+@dataclass(slots=True)
+class Registrar:
+    """Registrations and look-backs of one rail."""
+
+    store: WatchStore
+    node: NodeSet
+    follower: Follower
+    _parsed: dict[UUID, Registered] = field(default_factory=dict)
+    """What the next look-back is for."""
+    _looked_for: frozenset[UUID] = frozenset()
+    """What the look-back that is under way is for: it waits in the table until that is done, and is not news."""
+    aside: Aside[UUID] = field(default_factory=Aside)
+    """Destinations that failed by their own fault."""
+    later: Aside[UUID] = field(default_factory=lambda: Aside(first=LATER_FIRST, longest=LATER_LONGEST))
+    """Destinations that no node could be asked about."""
+    _in_a_row: int = 0
+    """Look-backs that have failed since one succeeded, or the turn began."""
+    _log: structlog.stdlib.BoundLogger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
+
+    async def parse_new(self) -> bool:
+        """Parse what was registered; True if something now waits for its look-back. Needs no node."""
+        if len(self._parsed) >= PARSED_MOST:
+            return True
+        without = self.aside.waiting | self.later.waiting | self._looked_for
+        waiting = await self.store.registered(self.follower.recorder.rail, BATCH, without)
+        known = {each.id: each for each in waiting if each.key is not None and each.id not in self._looked_for}
+        fresh = await self._readable([each for each in waiting if each.key is None])
+        if fresh:
+            await by_halves(fresh, self._take_in, self._set_aside)
+        self._parsed.update(known)
+        return bool(self._parsed)
+
+    async def _readable(self, fresh: Sequence[Registered]) -> list[Registered]:
+        """Those of ``fresh`` with an address of the rail, parsed; of two with one key only the first for now."""
+        good: dict[tuple[bytes, str | None], Registered] = {}
+        refused: list[tuple[UUID, str]] = []
+        for each in fresh:
+            try:
+                address = self.node.parse_address(each.address)
+            except BadAddress as bad:
+                refused.append((each.id, one_line(str(bad))))
+                self._log.warning("watch.rejected", destination=str(each.id), why=one_line(str(bad)))
+            except Exception as defect:  # noqa: BLE001 - one address that breaks the parser stops no other
+                await self._set_aside(each, defect)
+            else:
+                # The second then waits for the next turn, and sees that the first has the address.
+                good.setdefault((address.key, each.reference), replace(each, key=address.key, address=address.text))
+        if refused:
+            await self.store.reject(refused)
+        return list(good.values())
+
+    async def _take_in(self, good: Sequence[Registered]) -> None:
+        parsed = [(each.id, each.key, each.address) for each in good if each.key is not None]
+        taken = await self.store.take_in(parsed)
+        self._parsed.update({each.id: each for each in good if each.id in taken})
+
+    async def look_back(self) -> None:
+        """Join what was parsed, look back for it, and call it watched. Raises what the store raises.
+
+        What could never be paid as asked for is refused first, for that only the node may know. One that cannot be
+        looked back for does not hold up the others, and none of them the rail.
+        """
+        batch, self._parsed, self._in_a_row = self._parsed, {}, 0
+        self._looked_for = frozenset(batch)
+        try:
+            payable = await self._payable(list(batch.values()))
+            if payable:
+                await by_halves(payable, self._watch, self._set_aside)
+        except BaseException:
+            # Not done is not lost: the rows still say `registered`, and the next turn begins with them again.
+            self._parsed = {**batch, **self._parsed}
+            raise
+        finally:
+            self._looked_for = frozenset()
+
+    async def _watch(self, batch: Sequence[Registered]) -> None:
+        """Join and look back; what no node can serve is halved, until what it fails for is found, and is put off.
+
+        A block that cannot be read is the fault of none of them, and delays all.
+        """
+        keys = {each.id: each.key for each in batch if each.key is not None}
+        await self._join(keys.values())
+        try:
+            await self._look_back(frozenset(keys.values()), list(keys))
+        except RailFault as fault:
+            for each in batch:
+                await self._set_aside(each, fault)
+        except UNSERVED as why:
+            self._in_a_row += 1
+            if len(batch) == 1 or self._in_a_row > IN_A_ROW or not self._is_followed:
+                await self._put_off(batch, why)
+                return
+            middle = len(batch) // 2
+            await self._watch(batch[:middle])
+            await self._watch(batch[middle:])
+        else:
+            self._in_a_row = 0
+            self.aside.forget(keys)
+            self.later.forget(keys)
+
+    @property
+    def _is_followed(self) -> bool:
+        """Whether the rail reads its newest blocks, so that what fails is about older ones."""
+        return self.follower.state in ("live", "syncing")
+
+    async def _put_off(self, batch: Sequence[Registered], why: Exception) -> None:
+        """Look back for them later, and say why where their services look."""
+        reason = one_line(str(why))
+        if not self._is_followed:
+            # They wait for the rail, and are not to wait longer than it.
+            self.later.forget([each.id for each in batch])
+        pause = max(self.later.put(each.id) for each in batch)
+        self._log.warning("watch.put_off", addresses=len(batch), why=reason, retry_in=pause)
+        await self.store.delay([(each.id, f"not watched yet: {reason}; tried again") for each in batch])
+
+    async def _payable(self, batch: Sequence[Registered]) -> list[Registered]:
+        """Those of the batch that the rail does not refuse; the others are rejected, with its reason.
+
+        One that has received money is watched all the same: what happens to that money has to be told.
+        """
+        refused: dict[UUID, str] = {}
+        left: set[UUID] = set()
+        for place, each in enumerate(batch):
+            try:
+                why = await self._refusal(each)
+            except UNSERVED as unserved:
+                self._in_a_row += 1
+                goes_on = self._in_a_row <= IN_A_ROW and self._is_followed
+                rest = [each] if goes_on else batch[place:]
+                await self._put_off(rest, unserved)
+                left.update(one.id for one in rest)
+                if not goes_on:
+                    break
+            except Exception as defect:  # noqa: BLE001 - one that cannot be asked about stops no other
+                await self._set_aside(each, defect)
+                left.add(each.id)
+            else:
+                refused |= {each.id: one_line(why)} if why is not None else {}
+        for identity, reason in refused.items():
+            self._log.warning("watch.rejected", destination=str(identity), why=reason)
+        gone = await self.store.reject(list(refused.items())) if refused else set()
+        return [each for each in batch if each.id not in gone | left]
+
+    async def _refusal(self, one: Registered) -> str | None:
+        assert one.key is not None
+        return await self.node.refusal(Address(one.key, one.address), one.asset, one.amount, one.reference)
+
+    async def _set_aside(self, one: Registered, defect: Exception) -> None:
+        """Leave one destination alone for a while, and say why where its service looks."""
+        reason = one_line(str(defect)) if isinstance(defect, RailFault) else describe(defect)
+        pause = self.aside.put(one.id)
+        self._log.error("watch.failed", destination=str(one.id), why=reason, retry_in=pause, exc_info=defect)
+        await self.store.delay([(one.id, f"not watched yet: {reason}; tried again every {pause:.0f} s or more")])
+
+    async def _join(self, keys: Iterable[bytes]) -> None:
+        """Wait until the follower is between two blocks, and has them."""
+        joined = asyncio.Event()
+        self.follower.joining.append((list(keys), joined))
+        self.follower.wake.set()
+        await joined.wait()
+
+    async def look_back_for_neighbours(self) -> None:
+        """Look back here for addresses that other rails of the family took in. Raises what the store raises.
+
+        How far that has come is kept with the rail, so that a restart, or a node that was away, forgets none.
+        """
+        rail = self.follower.recorder.rail
+        await self.store.begin_neighbours(rail)
+        while NEIGHBOURS not in self.later.waiting:
+            batch, reached = await self.store.neighbours(rail, BATCH)
+            if not batch:
+                return
+            await self._join(batch)
+            try:
+                await self._look_back(frozenset(batch))
+            except (*UNSERVED, RailFault) as why:
+                pause = self.later.put(NEIGHBOURS)
+                self._log.warning("watch.put_off", addresses=len(batch), why=one_line(str(why)), retry_in=pause)
+                return
+            self.later.forget([NEIGHBOURS])
+            await self.store.looked_back_for(rail, reached)
+
+    async def _look_back(self, keys: frozenset[bytes], watching: Sequence[UUID] = ()) -> None:
+        """Find what ``keys`` were paid in recent blocks; ``watching``: destinations that this makes watched."""
+        follower = self.follower
+        kept_from, moved = 0, ""
+        for _ in range(TRIES):
+            rewinds, boundary = follower.rewinds, follower.position()
+            reach = min(
+                boundary.cursor.height - max(follower.recorder.traits.lookback, follower.node.traits.lookback),
+                boundary.finalized.height if boundary.finalized else boundary.cursor.height,
+            )
+            start = max(0, reach, kept_from)
+            try:
+                watches = FewWatches(keys, follower.watches.assets)
+                transfers, route = await self._searched(start, boundary.cursor, watches)
+                kept, found = await follower.recorder.record_aside(
+                    rewinds, (), transfers, watching, covered_from=start + 1 if start else 0
+                )
+            except (BlockGone, BranchChanged) as gone:
+                moved = str(gone)
+                await asyncio.sleep(0.05)
+                continue
+            except NotKept as pruned:
+                # As far as any node keeps, and `covered_from` says how far that is (HAZARDS B16, S14).
+                if pruned.first is None or not start < pruned.first <= boundary.cursor.height:
+                    raise
+                self._log.warning("watch.clamped", from_height=pruned.first, reason=str(pruned))
+                kept_from = pruned.first
+                continue
+            follower.admit(transfers, kept)
+            self._log.info(
+                "watch.joined" if watching else "watch.looked_back",
+                addresses=len(keys),
+                from_height=start,
+                to_height=boundary.cursor.height,
+                found=found,
+                route=route,
+            )
+            return
+        raise BlockGone(f"the chain moved {TRIES} times under one look-back: {moved}")
+
+    async def _searched(self, start: int, cursor: BlockRef, watches: Watches) -> tuple[list[Transfer], str]:
+        traits = self.follower.recorder.traits
+        return await self.node.beside(lambda node: search(node, traits, start, cursor, watches))

@@ -1,0 +1,170 @@
+"""What one sees while the stories are told: a table that moves on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from railwatch.demo.scenario_run import Stage, Telling
+from railwatch.terminal import Escaped
+
+REFRESHES = 8
+"""A second. More only costs the machine that the daemon runs on."""
+
+STATE_STYLES = {
+    "paid": "green",
+    "overpaid": "yellow",
+    "underpaid": "yellow",
+    "late_paid": "yellow",
+    "confirming": "cyan",
+    "detected": "cyan",
+}
+
+
+class View(AbstractContextManager["View"], Protocol):
+    """Shows a demo while it runs. Leaving the context ends it; what is said stays readable."""
+
+    def say(self, text: str) -> None:
+        """What the demo itself does: it starts, waits, stops."""
+
+    def cast(self, tellings: Sequence[Telling]) -> None:
+        """All stories that will be told, once they are known."""
+
+    def told(self, telling: Telling) -> None:
+        """A story's invoice, or its stage, is not what it was."""
+
+
+@dataclass(slots=True)
+class Shown:
+    """How much of a story has been printed: lines of its path, and exceptions as they stood."""
+
+    lines: int = 0
+    exceptions: frozenset[str] = frozenset()
+
+
+class Lines:
+    """A `View` of one line for each thing that happens, for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._begun = time.monotonic()
+        self._shown: dict[int, Shown] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to take down."""
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(Text(f"{self._clock()}  {text}"))
+
+    def cast(self, tellings: Sequence[Telling]) -> None:
+        """How many there are."""
+        self.say(f"{len(tellings)} stories")
+
+    def told(self, telling: Telling) -> None:
+        """A line for each new line of the feed, for each exception, and for the end."""
+        shown = self._shown.setdefault(id(telling), Shown())
+        news = [step_text(line) for line in telling.path[shown.lines :]]
+        news += [exception_text(each) for each in sorted(telling.exceptions - shown.exceptions)]
+        if telling.stage is Stage.TOLD:
+            news.append(verdict_text(telling))
+        for text in news:
+            self._console.print(Text.assemble(f"{self._clock()}  {telling.story.name}: ", text))
+        shown.lines, shown.exceptions = len(telling.path), telling.exceptions
+
+    def _clock(self) -> str:
+        return f"{time.monotonic() - self._begun:6.2f} s"
+
+
+class Moving:
+    """A `View` that is one table, drawn again and again on a terminal, and gone at the end: the report follows."""
+
+    def __init__(self, console: Console) -> None:
+        self._begun = time.monotonic()
+        self._tellings: Sequence[Telling] = ()
+        self._spinner = Spinner("dots", "starting")
+        self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=REFRESHES, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """The line under the table."""
+        self._spinner.update(text=Text(text))
+
+    def cast(self, tellings: Sequence[Telling]) -> None:
+        """The table's rows."""
+        self._tellings = tellings
+
+    def told(self, telling: Telling) -> None:
+        """Nothing to do: the next drawing shows it."""
+
+    def _draw(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("", width=1)
+        table.add_column("story", ratio=2)
+        table.add_column("what the feed tells", ratio=3)
+        for each in self._tellings:
+            table.add_row(mark_text(each), each.story.name, told_text(each.path, each.exceptions, "  "))
+        seconds = Text(f"{time.monotonic() - self._begun:.0f} s", "dim")
+        below = Group(self._spinner, seconds)
+        return Escaped(Group(table, Text(), below) if self._tellings else below)
+
+
+def make_view(console: Console) -> View:
+    """The one that fits where the console writes to."""
+    return Moving(console) if console.is_terminal else Lines(console)
+
+
+def step_text(line: str) -> Text:
+    """One line of a path, in its state's colour; what was reversed, in red."""
+    state, _, remark = line.partition(" ")
+    return Text(line, "red" if remark == "(reversed)" else STATE_STYLES.get(state, ""))
+
+
+def path_text(path: Sequence[str]) -> Text:
+    """``created → confirming → paid``."""
+    return Text(" → ").join(step_text(line) for line in path) if path else Text("-", "dim")
+
+
+def exception_text(words: str) -> Text:
+    """``!overpaid``, in its severity's colour."""
+    return Text(f"!{words}", "red" if "critical" in words else "yellow")
+
+
+def told_text(path: Sequence[str], exceptions: Iterable[str], between: str = "\n") -> Text:
+    """The path, and the exceptions after it."""
+    return Text(between).join([path_text(path), *(exception_text(each) for each in sorted(exceptions))])
+
+
+def mark_text(telling: Telling) -> Text:
+    """One character for how a story stands."""
+    if telling.stage is Stage.WAITING:
+        return Text("·", "dim")
+    if telling.stage is Stage.PLAYING:
+        return Text("▸", "cyan")
+    return Text("✓", "green") if telling.agrees else Text("✗", "bold red")
+
+
+def verdict_text(telling: Telling) -> Text:
+    """How a told story ended."""
+    return Text("as expected", "green") if telling.agrees else Text("NOT as expected", "bold red")

@@ -1,0 +1,68 @@
+"""Lists for people: invoices and exceptions, each row with the name that `explain` takes."""
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from railwatch.ops.formatting import STYLES, clean, moment, quantity
+from railwatch.store.read_models import Record
+
+
+def render_invoices(invoices: list[Record]) -> RenderableType:
+    """Merchant and order, state, when; an exclamation mark where exceptions are open."""
+    if not invoices:
+        return Text("no invoices")
+    table = _table("merchant/order", "state", "", "registered", "window to")
+    for each in invoices:
+        table.add_row(
+            clean(f"{each['merchant_id']}/{each['order_id']}"),
+            Text(each["state"], STYLES.get(each["state"], "")),
+            Text("!" * bool(each["exceptions"]), "red"),
+            moment(each["created_at"]),
+            moment(each["expires_at"]),
+        )
+    return table
+
+
+def render_exceptions(exceptions: list[Record]) -> RenderableType:
+    """Enough of the id to name it by, kind, severity, whose invoice, since when."""
+    if not exceptions:
+        return Text("no exceptions")
+    table = _table("id", "exception", "severity", "merchant/order", "invoice is", "opened", "holds")
+    for each in exceptions:
+        table.add_row(
+            str(each["id"])[:8],
+            each["kind"] + ("" if each["resolved_at"] is None else " (resolved)"),
+            Text(each["severity"], STYLES.get(each["severity"], "")),
+            clean(f"{each['merchant_id']}/{each['order_id']}"),
+            Text(each["invoice_state"], STYLES.get(each["invoice_state"], "")),
+            moment(each["opened_at"]),
+            "" if each["asset"] is None else f"{each['transfers']}: {quantity(each, 'amount')}",
+        )
+    return table
+
+
+def render_rescans(rescans: list[Record]) -> RenderableType:
+    """Open requests first: range, how far, and why one ended or does not get on."""
+    if not rescans:
+        return Text("no rescans")
+    table = _table("id", "rail", "from", "to", "next", "found", "is", "why")
+    for rescan in rescans:
+        table.add_row(
+            str(rescan["id"]),
+            clean(rescan["rail"]),
+            str(rescan["from_height"]),
+            "head" if rescan["to_height"] is None else str(rescan["to_height"]),
+            str(rescan["next_height"]),
+            str(rescan["found"]),
+            rescan["outcome"],
+            clean(rescan["error"] or ""),
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table

@@ -1,0 +1,453 @@
+"""Between rows and the core's books: loading the invoices of a step, and writing back what changed in them."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from railwatch.core.aggregate import Book
+from railwatch.core.exception_rules import INVOICE_KINDS
+from railwatch.core.model import (
+    Case,
+    Destination,
+    Detection,
+    Group,
+    Invoice,
+    Member,
+    Observation,
+    Patience,
+    Refunded,
+    SecondLook,
+    Surplus,
+    Transition,
+)
+from railwatch.core.policy import Policy
+from railwatch.core.states import DetectionState, InvoiceState, Kind
+from railwatch.core.tally import Tally, TallyKey, added, without
+from railwatch.core.thresholds import due_look, next_due
+from railwatch.rail.types import AssetId
+from railwatch.store.amounts import capped
+from railwatch.store.database import Connection, Row
+from railwatch.store.queries import query
+
+LOCK_INVOICES = query("lock_invoices")
+LOAD_BOOKS = query("load_books")
+SAVE_STEP = query("save_step")
+TAKE_SEQS = query("take_seqs")
+
+DETECTION_COLUMNS = (
+    *("id", "invoice_id", "destination_id", "rail", "asset", "tx_id", "tx_index", "amount", "kind", "state"),
+    *("first_seen_at", "block_height", "block_hash", "block_time", "confirmed_at", "in_time", "replaced_by"),
+    *("maturity", "spends", "invoice_ended", "version", "evidence", "due_basis", "due_height", "seen_waiting"),
+)
+OBSERVATION_COLUMNS = (
+    *("detection_id", "version", "state", "block_height", "block_hash", "block_time", "node", "facts", "raw"),
+)
+RAW_MOST = 4096
+"""Bytes of a node's words that an observation keeps, as JSON; of longer ones their size and digest."""
+
+SPENDS = DETECTION_COLUMNS.index("spends")
+TRANSITION_COLUMNS = (
+    *("event_id", "subject", "subject_id", "invoice_id", "from_state", "to_state", "reason", "cause", "rail"),
+    *("tx_id", "block_height", "block_hash", "confirmations", "seen_amount", "confirmed_amount", "chain_time"),
+    "evidence",
+)
+
+NONE = Decimal(0)
+
+MANY = 500
+"""Rows from which on COPY pays for its own preparation."""
+
+ANY_RAIL, NO_RAIL = "*", ""
+"""What `load_books` leaves out: invoices in quarantine on any rail, or none."""
+
+SEPARATOR = "\x1f"
+"""Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
+
+
+async def load_books(
+    connection: Connection,
+    invoices: Iterable[UUID],
+    detections: Collection[UUID] = (),
+    unless_aside_on: str = ANY_RAIL,
+) -> list[Book]:
+    """Lock those invoices to the commit, in the order of their ids, and load them with those ``detections``.
+
+    Invoices in quarantine on the rail ``unless_aside_on`` are locked and left out. Two statements: what the second
+    reads must be as new as the locks, which may have had to wait.
+    """
+    ids = sorted(set(invoices))
+    if not ids:
+        return []
+    await connection.execute(LOCK_INVOICES, ids)
+    rows = await connection.fetch(LOAD_BOOKS, ids, list(detections), INVOICE_KINDS, unless_aside_on)
+    return [_book(row) for row in rows]
+
+
+def _book(row: Row) -> Book:
+    invoice = Invoice(
+        id=row["id"],
+        state=InvoiceState(row["state"]),
+        created_at=row["created_at"],
+        state_since=row["state_since"],
+        expires_at=row["expires_at"],
+        destinations=[_destination(*each) for each in row["destinations"]],
+        version=row["version"],
+        time_basis=row["time_basis"],
+        tolerance_bps=row["tolerance_bps"],
+        held=row["held"],
+        held_from=InvoiceState(row["held_from"]) if row["held_from"] else None,
+        settled_at=row["settled_at"],
+        refunded={
+            (rail, AssetId(asset)): Refunded(int(amount), int(surplus), int(waived))
+            for rail, asset, amount, surplus, waived in row["refunds"]
+        },
+    )
+    detections = [_detection(*each) for each in row["detections"] or ()]
+    members = row["members"] or ()
+    named = [each[2:] for each in members]
+    told = [*(row["cases"] or ()), *row["cases_of_invoice"], *row["cases_of_balances"], *row["groups"], *named]
+    cases = {each[0]: _case(*each) for each in told}
+    return Book(
+        invoice,
+        {each.id: each for each in detections},
+        list(cases.values()),
+        {each[0]: _surplus(*each) for each in row["surpluses"]},
+        without(dict(_tallies(row["destinations"])), detections),
+        members={
+            (detection, cases[case].kind): Member(cases[case], int(amount)) for detection, amount, case, *_ in members
+        },
+    )
+
+
+def _tallies(destinations: Iterable[Row]) -> Iterator[tuple[TallyKey, Tally]]:
+    """Yield the sums of all that each destination received, as `_tally_columns` writes them."""
+    for identity, *_, tallies in destinations:
+        for rail, asset, kind, state, in_time, amount, count in tallies:
+            key = TallyKey(identity, rail, AssetId(asset), Kind(kind), DetectionState(state), in_time)
+            yield key, Tally(int(amount), count)
+
+
+def _destination(
+    identity: UUID,
+    rail: str,
+    asset: str,
+    expected: Decimal,
+    policy: Mapping[str, Any],
+    watch_state: str,
+    stuck_after: timedelta,
+    blind_after: timedelta,
+    margin: timedelta,
+    _: object,
+) -> Destination:
+    return Destination(
+        id=identity,
+        rail=rail,
+        asset=AssetId(asset),
+        expected=int(expected),
+        policy=Policy.from_json(policy),
+        watching=watch_state != "registered",
+        closed=watch_state == "closed",
+        patience=Patience(stuck_after, blind_after, margin),
+    )
+
+
+def _detection(
+    identity: UUID,
+    destination_id: UUID,
+    rail: str,
+    asset: str,
+    tx_id: str,
+    tx_index: str,
+    amount: Decimal,
+    kind: str,
+    state: str,
+    first_seen_at: datetime,
+    block_height: int | None,
+    block_hash: str | None,
+    block_time: datetime | None,
+    confirmed_at: datetime | None,
+    in_time: bool | None,
+    replaced_by: str | None,
+    maturity: int,
+    spends: Sequence[str],
+    invoice_ended: str | None,
+    version: int,
+    second_look: SecondLook | None,
+    looked_at_block: str | None,
+    seen_waiting: bool,
+) -> Detection:
+    told = DetectionState(state)
+    return Detection(
+        id=identity,
+        destination_id=destination_id,
+        rail=rail,
+        asset=AssetId(asset),
+        tx_id=tx_id,
+        tx_index=tx_index,
+        amount=int(amount),
+        kind=Kind(kind),
+        state=told,
+        first_seen_at=first_seen_at,
+        block_height=block_height,
+        block_hash=block_hash,
+        block_time=block_time,
+        confirmed_at=confirmed_at,
+        in_time=in_time,
+        replaced_by=replaced_by,
+        maturity=maturity,
+        spends=tuple(spends),
+        invoice_ended=InvoiceState(invoice_ended) if invoice_ended else None,
+        told=told,
+        version=version,
+        second_look=second_look,
+        looked_at_block=looked_at_block,
+        seen_waiting=seen_waiting,
+    )
+
+
+def _case(
+    identity: UUID,
+    kind: str,
+    severity: Any,
+    detection_id: UUID | None,
+    nth: int,
+    resolution: str | None,
+    resolved_at: datetime | None,
+    ended_at: datetime | None,
+    balance_id: UUID | None,
+    destination_id: UUID | None = None,
+    rail: str = "",
+    asset: str = "",
+    transfers: int = 0,
+    amount: Decimal = NONE,
+    told_transfers: int = 0,
+    told_amount: Decimal = NONE,
+) -> Case:
+    settled = resolution or "resolved" if resolved_at else None
+    group = Group(destination_id, rail, AssetId(asset)) if destination_id else None
+    counts = transfers, int(amount), told_transfers, int(told_amount)
+    return Case(identity, kind, severity, detection_id, nth, settled, ended_at is not None, balance_id, group, *counts)
+
+
+def _surplus(
+    identity: UUID,
+    destination_id: UUID,
+    rail: str,
+    asset: str,
+    amount: Decimal,
+    balance: Decimal,
+    block_height: int,
+    block_hash: str,
+    node: str,
+    second_look: str,
+    second_node: str | None,
+) -> Surplus:
+    place = destination_id, rail, AssetId(asset)
+    return Surplus(
+        identity,
+        *place,
+        int(amount),
+        int(balance),
+        block_height,
+        block_hash,
+        node,
+        second_look,
+        second_node,
+    )
+
+
+async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
+    """Write what changed: detections, states and sums, exceptions, and last the lines of the feed.
+
+    One statement, for each costs a turn. What is many is copied in beside it, which is twice as fast.
+    """
+    detections = [_detection_row(book, each, horizon, has_finality) for book in books for each in book.changed]
+    observations = [_observation_row(each) for book in books for each in book.observations]
+    lines = [_transition_row(line) for book in books for line in book.transitions]
+    left_out = any(each.left_out or each.small_count for book in books for each in book.invoice.destinations)
+    if not (detections or lines or left_out or any(book.ended or book.counted for book in books)):
+        return
+    if len(observations) >= MANY:
+        await _copy(connection, "observations", OBSERVATION_COLUMNS, observations)
+        fresh = {each for book in books for each in book.fresh}
+        await _copy(connection, "detections", DETECTION_COLUMNS, [row for row in detections if row[0] in fresh])
+        observations, detections = [], [row for row in detections if row[0] not in fresh]
+    few = [] if len(lines) >= MANY else lines
+    await connection.execute(
+        SAVE_STEP,
+        *_detection_columns(detections),
+        *_columns(observations, len(OBSERVATION_COLUMNS)),
+        *_invoice_columns(books),
+        *_case_columns(books),
+        *_columns(few, len(TRANSITION_COLUMNS)),
+        *_tally_columns(books),
+        *_group_columns(books),
+    )
+    if len(lines) >= MANY:
+        first = await connection.fetchval(TAKE_SEQS, len(lines))
+        numbered = [(seq, *row) for seq, row in enumerate(lines, first)]
+        await _copy(connection, "transitions", ("seq", *TRANSITION_COLUMNS), numbered)
+
+
+async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    await connection.copy_records_to_table(table, schema_name="railwatch", records=rows, columns=columns)
+
+
+def _detection_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    columns = _columns(rows, len(DETECTION_COLUMNS))
+    columns[SPENDS] = [SEPARATOR.join(each) or None for each in columns[SPENDS]]
+    return columns
+
+
+def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
+    each = book.detections[identity]
+    due = next_due(each, book.policies, horizon, has_finality)
+    look = due_look(each, book.policies, horizon, has_finality)
+    return (
+        each.id,
+        book.invoice.id,
+        each.destination_id,
+        each.rail,
+        each.asset,
+        each.tx_id,
+        each.tx_index,
+        each.amount,
+        each.kind,
+        each.state,
+        each.first_seen_at,
+        each.block_height,
+        each.block_hash,
+        each.block_time,
+        each.confirmed_at,
+        each.in_time,
+        each.replaced_by,
+        each.maturity,
+        each.spends,
+        each.invoice_ended,
+        each.version,
+        each.evidence,
+        due.basis if due else f"look_{look.basis}" if look else None,
+        due.height if due else look.height if look else None,
+        each.seen_waiting,
+    )
+
+
+def _observation_row(each: Observation) -> tuple[Any, ...]:
+    place = (each.block_height, each.block_hash, each.block_time)
+    return (each.detection_id, each.version, each.state, *place, each.facts.get("node"), each.facts, bounded(each.raw))
+
+
+def bounded(raw: Any) -> Any:
+    """A node's words if they are short enough to keep, else what they can be recognised by."""
+    if raw is None:
+        return None
+    text = msgspec.json.encode(raw)
+    return raw if len(text) <= RAW_MOST else {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+
+
+def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
+    invoices = [
+        (each.id, each.state, each.state_since, each.version, each.settled_at) for each in (b.invoice for b in books)
+    ]
+    sums = [
+        (each.id, capped(each.seen), capped(each.confirmed), capped(each.late), each.left_out)
+        for book in books
+        for each in book.invoice.destinations
+    ]
+    return [*_columns(invoices, 5), *_columns(sums, 5)]
+
+
+def _tally_columns(books: Sequence[Book]) -> list[list[Any]]:
+    """Return what each destination received in sums, and what was too small, in the order of `_invoice_columns`.
+
+    The sums are sorted, so that a row whose sums stand as they were is not written.
+    """
+    rows = []
+    for book in books:
+        by_destination: defaultdict[UUID, list[list[Any]]] = defaultdict(list)
+        for (destination, *key), each in added(book.totals()).items():
+            by_destination[destination].append([*key, str(each.amount), each.count])
+        for sums in by_destination.values():
+            sums.sort(key=lambda row: (*row[:4], str(row[4])))
+        rows += [
+            # As text: the driver would take lists within an array for its further dimensions.
+            (msgspec.json.encode(by_destination[each.id]).decode(), each.small_count, each.small_amount)
+            for each in book.invoice.destinations
+        ]
+    return _columns(rows, 3)
+
+
+def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
+    opened = [
+        (
+            *(case.id, book.invoice.id, case.detection_id, case.kind, case.severity, case.round, case.resolution),
+            case.balance_id,
+        )
+        for book in books
+        for case in book.opened
+    ]
+    return [*_columns(opened, 8), *_columns([(case.id, case.resolution) for case in _altered(books)], 2)]
+
+
+def _altered(books: Sequence[Book]) -> list[Case]:
+    """Return the cases that were there before the step, and that it changes."""
+    return [
+        case
+        for book in books
+        for changed in [(book.counted | _ids([*book.resolved, *book.ended])) - _ids(book.opened)]
+        for case in book.cases
+        if case.id in changed
+    ]
+
+
+def _group_columns(books: Sequence[Book]) -> list[list[Any]]:
+    """Return what exceptions hold of transfers, in the order of `_case_columns`, and who joined or left them."""
+    opened = [(*(case.group or (None, None, None)), *_counts(case)) for book in books for case in book.opened]
+    altered = [(case.ended, *_counts(case)) for case in _altered(books)]
+    members = [
+        (case, detection, book.detections[detection].amount if amount is None else amount, amount is None)
+        for book in books
+        for (case, detection), amount in book.joined.items()
+    ]
+    return [*_columns(opened, 7), *_columns(altered, 5), *_columns(members, 4)]
+
+
+def _counts(case: Case) -> tuple[int, int, int, int]:
+    return case.transfers, case.amount, case.told_transfers, case.told_amount
+
+
+def _ids(cases: Iterable[Case]) -> set[UUID]:
+    return {case.id for case in cases}
+
+
+def _transition_row(line: Transition) -> tuple[Any, ...]:
+    return (
+        line.event_id,
+        line.subject,
+        line.subject_id,
+        line.invoice_id,
+        line.from_state,
+        line.to_state,
+        line.reason,
+        line.cause,
+        line.at.rail if line.at else None,
+        line.at.tx_id if line.at else None,
+        line.block_height,
+        line.block_hash,
+        line.confirmations,
+        None if line.seen_amount is None else capped(line.seen_amount),
+        None if line.confirmed_amount is None else capped(line.confirmed_amount),
+        line.chain_time,
+        line.evidence,
+    )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Rows turned into one array a column, as ``unnest`` takes them; ``width`` matters where there are no rows."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -1,0 +1,204 @@
+"""The deliverer: one worker for each endpoint, woken by the feed, as long as this process is the one that posts."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import NoReturn, Protocol, TypeAlias
+
+import structlog
+
+from railwatch.config import Config, WebhookConfig
+from railwatch.store.database import Database
+from railwatch.store.deliverer_lock import DelivererLock
+from railwatch.store.endpoints import CHANNEL, list_endpoints
+from railwatch.store.errors import StoreUnavailable
+from railwatch.store.feed import note_generation
+from railwatch.store.notifications import Listener
+from railwatch.store.read_models import Record
+from railwatch.store.webhooks import EndpointMirror, mirror_endpoints
+from railwatch.supervision import keep_running, run_to_end
+from railwatch.webhooks.leadership import Standing
+from railwatch.webhooks.sender import Sender
+from railwatch.webhooks.worker import POLL_SECONDS, EndpointWorker, Meter
+
+FEED = "railwatch"
+REPORT_EVERY = 2.0
+RETRY_EVERY = 1.0
+"""Seconds between two attempts to mirror the endpoints while Postgres is away."""
+
+Workers: TypeAlias = dict[str, EndpointWorker]
+"""The worker of each endpoint, by its name; another one takes the place of one that broke."""
+
+
+class Reporter(Meter, Protocol):
+    """Whoever outside wants to know how the deliverer is: the service manager, metrics, health checks."""
+
+    def ready(self) -> None:
+        """Everything is started; perhaps as a standby."""
+
+    def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
+        """Called every two seconds or so, with the rows of `list_endpoints` as they were last seen."""
+
+    def broke(self, task: str) -> None:
+        """Count a failure of ``task`` that nobody foresaw. The task starts again."""
+
+    def stopping(self) -> None:
+        """The end has begun."""
+
+
+async def run_deliverer(config: Config, database: Database, reporter: Reporter, *, once: bool = False) -> list[Record]:
+    """Deliver until SIGTERM or SIGINT; ``once``: until nothing is due. Returns the endpoints as they are left.
+
+    Raises `HeldElsewhere` with ``once``, and `StoreUnavailable` before it has begun; later it waits for Postgres.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    standing = Standing(DelivererLock(database.dsn))
+    try:
+        if once:
+            await standing.take_at_once()
+        await deliver(config, database, standing, reporter, stopping, once=once)
+        return await list_endpoints(database) if once else []
+    finally:
+        standing.drop()
+        structlog.get_logger().info("deliver.stopped")
+
+
+async def deliver(
+    config: Config, database: Database, standing: Standing, reporter: Reporter, stopping: asyncio.Event, *, once: bool
+) -> None:
+    """`run_deliverer` without the signals: until ``stopping`` is set."""
+    seen: list[Record] = []
+    errands: dict[str, Callable[[], Awaitable[None]]] = {
+        "deliver.lock": standing.keep,
+        "deliver.beat": lambda: _beat(seen, standing, reporter),
+        "deliver.endpoints": lambda: _look(database, seen),
+    }
+    async with asyncio.TaskGroup() as tasks:
+        beside = _keep_all_running(tasks, errands, reporter)
+        work = tasks.create_task(_deliver_in_turn(config, database, standing, reporter, stopping, once=once))
+        reporter.ready()
+        await asyncio.wait({work})
+        reporter.stopping()
+        for each in beside:
+            each.cancel()
+
+
+def _keep_all_running(
+    tasks: asyncio.TaskGroup, errands: Mapping[str, Callable[[], Awaitable[None]]], reporter: Reporter
+) -> list[asyncio.Task[NoReturn]]:
+    return [
+        tasks.create_task(keep_running(name, errand, reporter.broke), name=name) for name, errand in errands.items()
+    ]
+
+
+async def _deliver_in_turn(
+    config: Config, database: Database, standing: Standing, reporter: Reporter, stopping: asyncio.Event, *, once: bool
+) -> None:
+    """Wait for the lock, then work. Endpoints are mirrored only then: a standby must not overrule the holder."""
+    if not await _taken_before(standing, stopping) or not await _mirrored_before(config, database, stopping, once=once):
+        return
+    structlog.get_logger().info("deliver.started", endpoints=[each.name for each in config.webhooks])
+    workers: Workers = {}
+    errands: dict[str, Callable[[], Awaitable[None]]] = {
+        "deliver.wake": lambda: _wake(database, workers),
+        "deliver.stop": lambda: _stop(stopping, workers),
+    }
+    async with asyncio.TaskGroup() as tasks:
+        beside = _keep_all_running(tasks, errands, reporter)
+        work = []
+        for each in config.webhooks:
+            act = partial(_work, each, config, database, standing, reporter, workers, stopping, once=once)
+            name = f"webhook.{each.name}"
+            running = run_to_end(name, act, stopping, reporter.broke, endpoint=each.name)
+            work.append(tasks.create_task(running, name=name))
+        await asyncio.wait(work)
+        for task in beside:
+            task.cancel()
+
+
+async def _mirrored_before(config: Config, database: Database, stopping: asyncio.Event, *, once: bool) -> bool:
+    """Whether the endpoints are mirrored; False: told to stop while Postgres was away. ``once``: that is raised."""
+    while not stopping.is_set():
+        try:
+            await mirror_endpoints(database, [_mirror(each) for each in config.webhooks])
+        except StoreUnavailable as away:
+            if once:
+                raise
+            structlog.get_logger().warning("deliver.store_away", why=str(away), retry_in=RETRY_EVERY)
+        else:
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_EVERY):
+                await stopping.wait()
+    return False
+
+
+async def _work(
+    webhook: WebhookConfig,
+    config: Config,
+    database: Database,
+    standing: Standing,
+    meter: Meter,
+    workers: Workers,
+    stopping: asyncio.Event,
+    *,
+    once: bool,
+) -> None:
+    """Nothing is lost with a worker that breaks: what it knew is in the database."""
+    async with Sender(webhook, config.deliver) as sender:
+        workers[webhook.name] = worker = EndpointWorker(webhook, sender, database, standing, meter)
+        if stopping.is_set():
+            worker.stop()  # too late to be among those that `_stop` stops
+        await worker.run(once=once)
+
+
+async def _taken_before(standing: Standing, stopping: asyncio.Event) -> bool:
+    """Whether the lock is ours; False: told to stop while it was not."""
+    either = [asyncio.create_task(standing.taken.wait()), asyncio.create_task(stopping.wait())]
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in either:
+            each.cancel()
+    return standing.taken.is_set()
+
+
+async def _wake(database: Database, workers: Workers) -> None:
+    async with Listener(database.dsn, (FEED, CHANNEL)) as listener:
+        while True:
+            await listener.wait(POLL_SECONDS)
+            for each in workers.values():
+                each.wake()
+
+
+async def _stop(stopping: asyncio.Event, workers: Workers) -> None:
+    """Stop every worker. One that breaks meanwhile does not start again."""
+    await stopping.wait()
+    structlog.get_logger().info("deliver.stopping")
+    for each in workers.values():
+        each.stop()
+    await asyncio.Event().wait()
+
+
+async def _beat(seen: Sequence[Record], standing: Standing, reporter: Reporter) -> None:
+    """Tell how every endpoint was when it was last seen, also while Postgres is away, or hangs: the loop lives."""
+    while True:
+        reporter.beat(seen, held=standing.held)
+        await asyncio.sleep(REPORT_EVERY)
+
+
+async def _look(database: Database, seen: list[Record]) -> None:
+    """See how every endpoint is."""
+    while True:
+        with suppress(StoreUnavailable):
+            await note_generation(database)
+            seen[:] = await list_endpoints(database)
+        await asyncio.sleep(REPORT_EVERY)
+
+
+def _mirror(webhook: WebhookConfig) -> EndpointMirror:
+    return EndpointMirror(webhook.name, webhook.place, webhook.events, from_start=webhook.begin == "start")

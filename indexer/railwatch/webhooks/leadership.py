@@ -1,0 +1,85 @@
+"""Whether this process is the one that posts: takes the lock, keeps it, and says so when another has it."""
+
+import asyncio
+
+import structlog
+
+from railwatch.store.deliverer_lock import DelivererLock
+from railwatch.store.errors import StoreUnavailable
+
+BEAT_EVERY = 2.0
+TRY_EVERY = 1.0
+
+
+class HeldElsewhere(Exception):
+    """Another deliverer is at work. The message says which, and what to do."""
+
+
+class Standing:
+    """Holds the deliverer's lock for as long as its connection lives, and takes it again when it was lost."""
+
+    def __init__(self, lock: DelivererLock) -> None:
+        self._lock = lock
+        self._held = False
+        self.term = 0
+        """Counts how often the lock was taken: what was read in an earlier term may be out of date."""
+        self.taken = asyncio.Event()
+
+    @property
+    def held(self) -> bool:
+        """Whether posts may go out now."""
+        return self._held and not self._lock.is_lost
+
+    async def take_at_once(self) -> None:
+        """For a command that does not wait. Raises `HeldElsewhere`, `StoreUnavailable`."""
+        other = await self._lock.take()
+        if other is not None:
+            raise HeldElsewhere(f"{other} delivers already; there is nothing left for a second one to do")
+        self._begin()
+
+    async def keep(self) -> None:
+        """Take the lock and hold it, until cancelled."""
+        told: str | None = None
+        while True:
+            if not self.held:
+                told = await self._try(told)
+            elif not await self._beats():
+                structlog.get_logger().warning("deliver.lock_lost")
+                told = None
+            await asyncio.sleep(BEAT_EVERY if self.held else TRY_EVERY)
+
+    def drop(self) -> None:
+        """Let go, so that the next one need not wait."""
+        self._held = False
+        self._lock.drop()
+
+    async def _try(self, told: str | None) -> str | None:
+        """Returns what was told of the obstacle, so that it is told once."""
+        self._held = False
+        try:
+            other = await self._lock.take()
+        except StoreUnavailable as away:
+            obstacle = str(away)
+            if told is None:
+                structlog.get_logger().warning("deliver.store_away", why=obstacle)
+            return obstacle
+        if other is None:
+            self._begin()
+            return None
+        if other != told:
+            structlog.get_logger().warning("deliver.held_elsewhere", holder=other, does="waits until it ends")
+        return other
+
+    def _begin(self) -> None:
+        self._held = True
+        self.term += 1
+        self.taken.set()
+        structlog.get_logger().info("deliver.lock_taken")
+
+    async def _beats(self) -> bool:
+        try:
+            await self._lock.beat()
+        except StoreUnavailable:
+            self._held = False
+            return False
+        return True

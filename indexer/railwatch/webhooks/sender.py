@@ -1,0 +1,147 @@
+"""One attempt to post one event, bounded in time and in what it reads. Only 2xx counts as accepted."""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from railwatch.config import DeliverConfig, WebhookConfig
+from railwatch.rail.connector import TURNS, SpokeUnasked, TcpConnector
+from railwatch.rail.http import http_session
+from railwatch.rail.options import HttpOptions
+from railwatch.rail.pacing import retry_after
+from railwatch.store.webhooks import Owed
+from railwatch.webhooks.dns import Lookup
+from railwatch.webhooks.events import body_of
+from railwatch.webhooks.signing import Signer
+from railwatch.webhooks.ssrf import Forbidden, Guard
+
+BODY_MAX = 16_384
+"""Bytes of an answer that are read, so that its connection can serve again. What it says is neither kept nor told."""
+
+HEADERS = {"Content-Type": "application/json", "User-Agent": "railwatch", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How an attempt ended. ``failure``: why it does not count, in words without secrets; None: accepted."""
+
+    failure: str | None = None
+    asked: float | None = None
+    """Seconds that the receiver asks us to wait."""
+
+
+class Sender:
+    """Posts to one endpoint, over connections of its own: a slow receiver holds up nobody else's. Enter it first."""
+
+    def __init__(self, webhook: WebhookConfig, deliver: DeliverConfig) -> None:
+        self._url = webhook.url.get_secret_value()
+        self._guard = Guard(deliver.allow, plain=not self._url.lower().startswith("https:"))
+        self._signer = Signer(webhook.secrets)
+        self._limit = webhook.concurrency
+        self._timeout = aiohttp.ClientTimeout(total=webhook.timeout)
+        self._lookup = Lookup()
+        self._proxy = deliver.proxy.get_secret_value() if deliver.proxy else None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._proxy is not None:
+            # It is the proxy that resolves the name and decides where it may lead; what is no name is checked here.
+            self._session = http_session(
+                HttpOptions(proxy=self._proxy), headers=HEADERS, limit=self._limit, turns=TURNS
+            )()
+            return self
+        connector = TcpConnector(
+            limit=self._limit, turns=TURNS, resolver=self._lookup, socket_factory=self._guard.make_socket
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers=HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            await self._lookup.close()
+
+    async def post(self, owed: Owed) -> Answer:
+        """Try once. Raises nothing but what cancels it."""
+        assert self._session is not None, "enter the sender before use"
+        body = body_of(owed.facts)
+        headers = self._signer.headers(owed.event_id, body)
+        try:
+            self._check_literal()
+            async with self._session.post(
+                self._url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
+            ) as response:
+                answer = _judge(response)
+                await _drain(response)
+                return answer
+        except TimeoutError:
+            return Answer(f"no answer within {self._timeout.total:g} s")
+        except aiohttp.ClientError as error:
+            return Answer(_words(error))
+        except Forbidden as error:
+            return Answer(str(error))
+        except OSError as error:
+            # Only a proxy's connection fails so: the others' errors are aiohttp's own.
+            return Answer(f"cannot connect by the proxy: {error.strerror or error}")
+
+    def _check_literal(self) -> None:
+        """Behind a proxy: refuse an address that the guard would refuse. Raises `Forbidden`."""
+        host = urlsplit(self._url).hostname or ""
+        if self._proxy is None:
+            return
+        if host == "localhost" or _is_address(host):
+            self._guard.check("127.0.0.1" if host == "localhost" else host)
+        elif not self._url.lower().startswith("https:") and not host.endswith(".onion"):
+            raise Forbidden(f"{host} is a name, and by a proxy events go there over https only")
+
+
+def _judge(response: aiohttp.ClientResponse) -> Answer:
+    if 200 <= response.status < 300:
+        return Answer()
+    told = " (redirects are not followed)" if 300 <= response.status < 400 else ""
+    return Answer(f"HTTP {response.status}{told}", retry_after(response.headers.get("Retry-After")))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read the body's beginning; the status has decided already, so that a body that breaks off changes nothing."""
+    left = BODY_MAX
+    try:
+        while left > 0 and (chunk := await response.content.read(left)):
+            left -= len(chunk)
+    except (TimeoutError, aiohttp.ClientError):
+        response.close()
+
+
+def _words(error: aiohttp.ClientError) -> str:
+    """What went wrong, without the URL, which may be secret."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not valid"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name cannot be resolved"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect: {error.os_error.strerror or error.os_error}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection without an answer"
+    if isinstance(error, SpokeUnasked):
+        return "it sent an answer before it was asked"
+    return f"no usable answer ({type(error).__name__})"

@@ -1,0 +1,110 @@
+"""Who hears an adapter's wakes, and a ZMQ publisher that says what a test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import zmq
+import zmq.asyncio
+
+from railwatch.rail import RailAdapter, RailUnavailable
+from railwatch_bitcoin import open_node, zmq_subscriber
+from railwatch_bitcoin.simulator import BitcoinSimulator
+from tests.bitcoin.conftest import Chain
+
+AMOUNT = 1_000_007
+PATIENCE = 20.0
+LATE = (1 << 40).to_bytes(8, "little")
+"""The number of a change that comes after every list."""
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what has no event of its own."""
+    async with asyncio.timeout(PATIENCE):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+class Bell:
+    """Counts wakes, as the daemon would hear them; an error is a wake too, for then somebody has to look."""
+
+    def __init__(self, rail: RailAdapter) -> None:
+        self._rail = rail
+        self.rung = asyncio.Event()
+        self.errors: list[str] = []
+
+    async def listen(self) -> None:
+        """Until cancelled, or until the adapter is left."""
+        while True:
+            try:
+                await self._rail.wait_for_change()
+            except RailUnavailable as error:
+                self.errors.append(str(error))
+                if "enter the adapter" in str(error):
+                    return
+            self.rung.set()
+
+    async def rings(self) -> None:
+        """Wait for the next wake after this moment's."""
+        self.rung.clear()
+        async with asyncio.timeout(PATIENCE):
+            await self.rung.wait()
+
+
+@asynccontextmanager
+async def bell(rail: RailAdapter) -> AsyncIterator[Bell]:
+    """A bell that hears."""
+    heard = Bell(rail)
+    task = asyncio.create_task(heard.listen())
+    try:
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Node:
+    """A publisher of our own: says what a test says, and counts as it is told."""
+
+    def __init__(self) -> None:
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.XPUB)
+        self.endpoint = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
+        self.count = 0
+
+    async def subscribed(self) -> set[bytes]:
+        """The topics of one subscriber, once it has named both."""
+        async with asyncio.timeout(PATIENCE):
+            return {(await self._socket.recv())[1:] for _ in range(2)}
+
+    async def say(self, topic: bytes, body: bytes, count: int | None = None) -> None:
+        """One message."""
+        self.count = self.count + 1 if count is None else count
+        await self._socket.send_multipart([topic, body, self.count.to_bytes(4, "little")])
+
+    def end(self) -> None:
+        """No more."""
+        self._context.destroy(linger=0)
+
+
+@asynccontextmanager
+async def entered(sim: BitcoinSimulator, rpc: str, endpoint: str) -> AsyncIterator[RailAdapter]:
+    """An adapter that hears that publisher and asks that node; it has looked once for an address of nobody."""
+    table = {"rpc": rpc, "cookie_path": sim.node["cookie_path"], "zmq": endpoint, "timeout": 5}
+    async with open_node(sim.settings, table) as rail:
+        chain = Chain(sim, rail, (await rail.heads()).latest)
+        await rail.pending(chain.watch(await sim.new_address()))
+        yield rail
+
+
+async def first_look(heard: Bell) -> None:
+    """Let pass what rings while the subscription comes to stand."""
+    await asyncio.sleep(zmq_subscriber.FIRST_SILENCE * 2)
+    heard.rung.clear()
+
+
+async def followed(sim: BitcoinSimulator, spoken: Node, heard: Bell) -> None:
+    """Say something, so that the subscription is known to stand, and let whatever rings pass."""
+    await spoken.subscribed()
+    await spoken.say(b"sequence", bytes.fromhex("22" * 32) + b"R" + LATE, 1)
+    await first_look(heard)

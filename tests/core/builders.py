@@ -1,0 +1,516 @@
+"""Small builders for the core's tests: chains that grow and fork, invoices, and one rail's story told step by step."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Literal
+from uuid import UUID
+
+from hypothesis import HealthCheck, settings
+
+from railwatch.core.aggregate import Book, Moment
+from railwatch.core.chain_sync import Limits, Probe, Step, View, next_step
+from railwatch.core.ids import derived_id
+from railwatch.core.matching import Candidate, Known
+from railwatch.core.model import (
+    Case,
+    Coverage,
+    Destination,
+    Detection,
+    Invoice,
+    Member,
+    Observation,
+    Patience,
+    TimeBasis,
+    Transition,
+)
+from railwatch.core.policy import Policy, Progress
+from railwatch.core.states import IN_BLOCK, SETTLED, STICKY, DetectionState, InvoiceState
+from railwatch.core.step import News, Recorded, gather, look_at_cases, settle, settle_clock
+from railwatch.core.tally import added, totals
+from railwatch.core.thresholds import due_look, next_due
+from railwatch.rail.types import AssetId, BlockRef, Heads, Transfer
+
+RAIL = "testnet"
+EMPTY: Mapping[UUID, "News"] = {}
+COIN = AssetId("test:1/slip44:1")
+TOKEN = AssetId("test:1/erc20:0xaa")
+UNKNOWN = AssetId("test:1/erc20:0xff")
+CONFIGURED = {COIN: 0, TOKEN: 0}
+
+
+SHARE = float(os.environ.get("RAILWATCH_CORE_SHARE", "1"))
+"""Of all examples, how many are played: they are the same ones each time, so CI plays the first of them."""
+
+
+def model_settings(examples: int, steps: int = 30, *, whole: bool = False) -> settings:
+    """Hypothesis as CI wants it: the same examples each time, and no clock of its own.
+
+    ``whole``: a test of what all examples come to may need all of them.
+    """
+    return settings(
+        deadline=None,
+        derandomize=True,
+        max_examples=examples if whole else max(1, round(examples * SHARE)),
+        stateful_step_count=steps,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+
+
+def minute(n: float) -> datetime:
+    """``n`` minutes into the story."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n)
+
+
+class Chain:
+    """One branch: blocks by height, possibly with skipped heights. Its hashes are its name and the height."""
+
+    def __init__(self, blocks: Iterable[BlockRef] = (), name: str = "a") -> None:
+        self.blocks = {block.height: block for block in blocks}
+        self.name = name
+
+    def grow(self, *heights: int) -> "Chain":
+        """Add blocks at those heights, each on top of the one before."""
+        for height in heights:
+            parent = self.head.hash if self.blocks else ""
+            self.blocks[height] = BlockRef(height, f"{self.name}{height}", parent, minute(height))
+        return self
+
+    def fork(self, above: int, *heights: int, name: str = "b") -> "Chain":
+        """Another branch, which shares the blocks up to ``above`` and has its own at ``heights``."""
+        shared = [block for height, block in self.blocks.items() if height <= above]
+        return Chain(shared, name).grow(*heights)
+
+    def at(self, height: int) -> BlockRef:
+        """The block at ``height``, or the nearest below, as the seam says it."""
+        return self.blocks[max(each for each in self.blocks if each <= height)]
+
+    def these(self, *heights: int) -> list[BlockRef]:
+        return [self.blocks[height] for height in heights]
+
+    @property
+    def head(self) -> BlockRef:
+        return self.blocks[max(self.blocks)]
+
+    def heads(self, finalized: int | None = None) -> Heads:
+        return Heads(self.head, finalized=None if finalized is None else self.at(finalized))
+
+
+def chain(upto: int) -> Chain:
+    """A chain without gaps from block 0."""
+    return Chain().grow(*range(upto + 1))
+
+
+def plan(
+    cursor: BlockRef,
+    checkpoints: Sequence[BlockRef],
+    node: Chain,
+    *,
+    span_max: int = 100,
+    horizon: int = 1_000,
+    doubt: bool = False,
+    finalized: int | None = None,
+) -> tuple[Step, list[int]]:
+    """Ask for the next step, and answer its probes from ``node``: the step, and the heights that were probed."""
+    view = View(node.heads(finalized), doubt=doubt)
+    probes: list[int] = []
+    while True:
+        step = next_step(cursor, checkpoints, view, Limits(span_max, horizon))
+        if not isinstance(step, Probe):
+            return step, probes
+        assert step.height not in probes, "the same question twice in one round"
+        probes.append(step.height)
+        view = replace(view, probed={**view.probed, step.height: node.at(step.height)})
+
+
+def destination(
+    name: str = "order",
+    expected: int = 100,
+    policy: Policy | None = None,
+    asset: AssetId = COIN,
+    rail: str = RAIL,
+    watching: bool = True,
+    patience: Patience | None = None,
+) -> Destination:
+    """One way to pay; its address is its id."""
+    identity = derived_id(f"destination/{name}/{rail}/{asset}")
+    return Destination(identity, rail, asset, expected, policy or Policy(1), watching, patience=patience or Patience())
+
+
+def invoice(
+    name: str = "order",
+    expected: int = 100,
+    *ways: Destination,
+    policy: Policy | None = None,
+    expires: float = 1_000,
+    basis: TimeBasis = "first_seen",
+    tolerance_bps: int = 0,
+    state: InvoiceState = InvoiceState.CREATED,
+) -> Invoice:
+    """An invoice that is open for ``expires`` minutes, by default with one destination and one confirmation."""
+    ways = ways or (destination(name, expected, policy),)
+    identity = derived_id(f"invoice/{name}")
+    times = (minute(0), minute(0), minute(expires))
+    return Invoice(identity, state, *times, list(ways), time_basis=basis, tolerance_bps=tolerance_bps)
+
+
+def pay(to: Invoice | Destination, amount: int, tx: str, *, index: str = "vout:0", **other: object) -> Transfer:
+    """A transfer to an invoice's first destination, or to a given one."""
+    way = to.destinations[0] if isinstance(to, Invoice) else to
+    asset = other.pop("asset", way.asset)
+    return Transfer(tx, index, way.id.bytes, asset, amount, None, **other)  # type: ignore[arg-type]
+
+
+class Story:
+    """One rail and its invoices. Each call is one step, written the way that the store would write it.
+
+    ``lazy``: a step loads only the books that it brings news to or whose due height it reaches, as the store does.
+    """
+
+    def __init__(
+        self,
+        *invoices: Invoice,
+        horizon: int = 100,
+        has_finality: bool = False,
+        rail: str = RAIL,
+        lazy: bool = False,
+        least: Mapping[AssetId, int] = CONFIGURED,
+    ) -> None:
+        self.configured = {**CONFIGURED, **least}
+        self.rail, self.horizon, self.has_finality, self.lazy = rail, horizon, has_finality, lazy
+        self.invoices = {each.id: each for each in invoices}
+        self.detections: dict[UUID, dict[UUID, Detection]] = {each.id: {} for each in invoices}
+        self.cases: dict[UUID, list[Case]] = {each.id: [] for each in invoices}
+        self.members: dict[UUID, dict[tuple[UUID, str], Member]] = {each.id: {} for each in invoices}
+        self.feed: list[Transition] = []
+        self.now = minute(0)
+        self.blocks = [BlockRef(0, "genesis", "", self.now)]
+        self.content: dict[str, list[Transfer]] = {"genesis": []}
+        self.finalized = -1
+        self.covered: datetime | None = None
+        self.observations: list[Observation] = []
+        self.left_out = 0
+        self.small: list[tuple[int, int]] = []
+        """Count and amount of what was too small, step by step."""
+        self.accept_before = timedelta(minutes=10)
+        self.blind = False
+        self.looks = True
+        """A second look verifies what is about to be final."""
+        self._names = count(1)
+
+    # What happens ---------------------------------------------------------------------------------------------------
+
+    def sees(self, *transfers: Transfer) -> None:
+        """The mempool shows transfers that it did not show before."""
+        self._write(self._gather(transfers), ())
+
+    def drops(self, *txs: str) -> None:
+        """The mempool no longer shows those transactions, and nothing took their place."""
+        self._lose(dict.fromkeys(txs))
+
+    def hears_of_rival(self, tx: str, rival: str) -> None:
+        """``rival`` takes what ``tx`` spends, and pays nobody here."""
+        self._lose({tx: rival})
+
+    def mine(self, *transfers: Transfer) -> BlockRef:
+        """A block a minute, one step a block."""
+        self.span([transfers])
+        return self.blocks[-1]
+
+    def quiet(self, blocks: int) -> None:
+        """So many empty blocks, each its own step."""
+        for _ in range(blocks):
+            self.mine()
+
+    def span(self, contents: Iterable[Sequence[Transfer]], *, history: bool = False) -> None:
+        """Several blocks in one step."""
+        new = self._extend(contents)
+        self._write(self._gather(self._inside(new)), new, history=history)
+
+    def reorg(self, depth: int, *contents: Sequence[Transfer]) -> None:
+        """The last ``depth`` blocks are gone; the other branch (by default one longer, and empty) comes in one step."""
+        self.rewind(depth, contents or [()] * (depth + 1))
+
+    def rewind(self, depth: int, contents: Iterable[Sequence[Transfer]]) -> None:
+        fork = self.blocks[-1 - depth]
+        del self.blocks[len(self.blocks) - depth :]
+        new = self._extend(contents)
+        gone = {
+            identity: [
+                each.id
+                for each in known.values()
+                if (each.block_height or 0) > fork.height
+                and each.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
+            ]
+            for identity, known in self.detections.items()
+        }
+        news = self._gather(self._inside(new), [each for some in gone.values() for each in some])
+        for identity, some in gone.items():
+            if some:
+                news.setdefault(identity, News()).orphaned.extend(some)
+        self._write(news, new)
+
+    def take(self, blocks: Sequence[BlockRef], content: dict[str, list[Transfer]], *, history: bool = False) -> None:
+        """Follow blocks that somebody else mined, in one step."""
+        self.blocks += blocks
+        self.content |= {block.hash: content[block.hash] for block in blocks}
+        self._write(self._gather(self._inside(blocks)), blocks, history=history)
+
+    def finalize(self, height: int) -> None:
+        """The node calls ``height`` final; a step of its own."""
+        self.finalized = height
+        self._write({}, ())
+
+    def passes(self, minutes: float) -> None:
+        """Time goes by with nothing on the chain, and the clock looks at every book."""
+        self.now += timedelta(minutes=minutes)
+        self.look_at_the_clock()
+
+    def look_at_the_clock(self) -> None:
+        self._save(self._books(self.invoices), settle_clock, ())
+
+    def resolve(self, about: Invoice, kind: str | None = None) -> None:
+        """An operator closes an exception, or all of them."""
+        for case in self.cases[about.id]:
+            if kind in (None, case.kind) and case.resolution is None:
+                case.resolution = "refunded by hand"
+
+    def looks_at_cases(self) -> None:
+        """The clock compares every book's exceptions with the facts."""
+        self._save(
+            self._books(self.invoices), lambda books, moment: look_at_cases(books, moment.coverage, self.now), ()
+        )
+
+    # What is told ---------------------------------------------------------------------------------------------------
+
+    def states(self, about: Invoice) -> list[str]:
+        """Where the invoice was told to have gone, in order."""
+        return [line.to_state for line in self.lines(about)]
+
+    def lines(self, about: Invoice) -> list[Transition]:
+        return [line for line in self.feed if line.subject == "invoice" and line.invoice_id == about.id]
+
+    def tale(self, tx: str) -> list[str]:
+        """What was told of a transaction."""
+        return [line.to_state for line in self.feed if line.subject == "detection" and line.at and line.at.tx_id == tx]
+
+    def open_cases(self, about: Invoice) -> list[str]:
+        return sorted(case.kind for case in self.cases[about.id] if case.resolution is None)
+
+    def told_cases(self, kind: str) -> list[str]:
+        return [line.to_state for line in self.feed if line.subject == "exception" and line.reason == kind]
+
+    def found(self, tx: str) -> Detection:
+        return next(each for known in self.detections.values() for each in known.values() if each.tx_id == tx)
+
+    # How it is written ----------------------------------------------------------------------------------------------
+
+    def _extend(self, contents: Iterable[Sequence[Transfer]]) -> list[BlockRef]:
+        new = []
+        for transfers in contents:
+            self.now += timedelta(minutes=1)
+            last = self.blocks[-1]
+            block = BlockRef(last.height + 1, f"block-{next(self._names)}", last.hash, self.now)
+            self.content[block.hash] = list(transfers)
+            self.blocks.append(block)
+            new.append(block)
+        return new
+
+    def _inside(self, blocks: Iterable[BlockRef]) -> list[Transfer]:
+        return [replace(each, block=block) for block in blocks for each in self.content[block.hash]]
+
+    def _gather(self, transfers: Iterable[Transfer], orphaned: Iterable[UUID] = ()) -> dict[UUID, News]:
+        candidates: dict[bytes, list[Candidate]] = {}
+        for order, each in enumerate(sorted(self.invoices.values(), key=lambda one: str(one.id))):
+            is_open = each.state not in SETTLED | STICKY | {InvoiceState.EXPIRED}
+            for way in each.destinations:
+                taken_from = each.created_at - self.accept_before
+                candidate = Candidate(way.id, each.id, way.rail, way.asset, None, is_open, minute(order), taken_from)
+                candidates.setdefault(way.id.bytes, []).append(candidate)
+        rivals: dict[str, list[tuple[UUID, UUID]]] = {}
+        recorded: list[Known] = []
+        for identity, known in self.detections.items():
+            for each in known.values():
+                rivals.setdefault(each.tx_id, []).append((identity, each.id))
+                block = each.block_hash if each.state in IN_BLOCK else None
+                names = (each.id, each.destination_id, identity, each.tx_id, each.tx_index)
+                is_final = each.state is DetectionState.FINAL
+                taken_from = self.invoices[identity].created_at - self.accept_before
+                pays = (
+                    each.destination_id.bytes,
+                    each.asset,
+                    block,
+                    is_final,
+                    each.rail,
+                    taken_from,
+                    None,
+                    each.amount,
+                )
+                recorded.append(Known(*names, *pays))
+        return gather(
+            transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), self.configured, self.now
+        )
+
+    def _lose(self, lost: dict[str, str | None]) -> None:
+        news = {}
+        for identity, known in self.detections.items():
+            about = {each.id: lost[each.tx_id] for each in known.values() if each.tx_id in lost}
+            if about:
+                news[identity] = News(lost=about)
+        self._write(news, ())
+
+    def moment(self, blocks: Sequence[BlockRef] = (), *, history: bool = False) -> Moment:
+        return Moment(
+            rail=self.rail,
+            progress=Progress(self.blocks[-1].height, min(self.finalized, self.blocks[-1].height)),
+            cursor_time=self.blocks[-1].time,
+            coverage=self.coverage(),
+            now=self.now,
+            horizon=self.horizon,
+            has_finality=self.has_finality,
+            tip=self.blocks[-1].height,
+            block_times={block.height: block.time for block in blocks},
+            history=history,
+            blind=self.blind,
+        )
+
+    def coverage(self) -> Coverage:
+        """Every rail is watched up to now, but this one only as far as the story says."""
+        others = {way.rail: self.now for each in self.invoices.values() for way in each.destinations}
+        return Coverage({**others, self.rail: self.covered or self.now})
+
+    def _write(self, news: dict[UUID, News], blocks: Sequence[BlockRef], *, history: bool = False) -> None:
+        if self.looks:
+            self.look_again()
+        touched = [each for each in self.invoices if not self.lazy or each in news or self._due(each)]
+        books = self._books(touched, news)
+        self._save(books, lambda loaded, moment: settle(loaded, news, moment), blocks, history=history)
+
+    def look_again(self, said: Literal["verified", "unverified", "mismatch"] = "verified") -> None:
+        """Read a second time what this step makes final, as the daemon does before it commits a step."""
+        progress = self.moment().progress
+        for identity, known in self.detections.items():
+            policies = {way.id: way.policy for way in self.invoices[identity].destinations}
+            for each in known.values():
+                due = due_look(each, policies, self.horizon, self.has_finality)
+                if due is not None and each.rail == self.rail and progress.has_reached(due):
+                    each.second_look, each.looked_at_block = said, each.block_hash
+
+    def _due(self, identity: UUID) -> set[UUID]:
+        policies = {way.id: way.policy for way in self.invoices[identity].destinations}
+        progress = self.moment().progress
+        dues = [
+            (each.id, next_due(each, policies, self.horizon, self.has_finality))
+            for each in self.detections[identity].values()
+            if each.rail == self.rail
+        ]
+        return {about for about, due in dues if due is not None and progress.has_reached(due)}
+
+    def _books(self, identities: Iterable[UUID], news: Mapping[UUID, News] = EMPTY) -> list[Book]:
+        return [self._book(each, news.get(each, News())) for each in identities]
+
+    def _book(self, identity: UUID, about: News) -> Book:
+        """All of it; or, as the store does, what the step touches, what was replaced, and the others as sums."""
+        invoice, known, cases = self.invoices[identity], self.detections[identity], self.cases[identity]
+        if not self.lazy:
+            return Book(invoice, dict(known), list(cases), members=dict(self.members[identity]))
+        touched = {*about.orphaned, *about.lost, *(each.id for each in about.sightings), *self._due(identity)}
+        loaded = {
+            each.id
+            for each in known.values()
+            if each.id in touched
+            or each.state is DetectionState.REPLACED
+            or (invoice.time_basis != "first_seen" and each.state is not DetectionState.FINAL)
+        }
+        heirs = {known[each].replaced_by for each in loaded}
+        loaded |= {each.id for each in known.values() if each.tx_id in heirs}
+        others = added(totals(each for each in known.values() if each.id not in loaded))
+        mine = {each.id: each for each in known.values() if each.id in loaded}
+        members = {key: each for key, each in self.members[identity].items() if key[0] in loaded}
+        newest = {(each.kind, each.group): each for each in cases if each.group}
+        named = {id(each) for each in (*newest.values(), *(member.case for member in members.values()))}
+        shown = [
+            each for each in cases if id(each) in named or (each.group is None and each.detection_id in {None, *loaded})
+        ]
+        return Book(invoice, mine, shown, others=others, members=members)
+
+    def _save(self, books: Sequence[Book], act, blocks: Sequence[BlockRef], *, history: bool = False) -> None:  # type: ignore[no-untyped-def]
+        before = [_snapshot(book) for book in books]
+        act(books, self.moment(blocks, history=history))
+        for old, book in zip(before, books, strict=True):
+            _nothing_changes_in_silence(old, book)
+            known = self.cases[book.invoice.id]
+            self.cases[book.invoice.id] = [*known, *book.opened]
+            loaded = {key: each for key, each in self.members[book.invoice.id].items() if key[0] not in old.detections}
+            self.members[book.invoice.id] = {
+                key: each for key, each in (loaded | book.members).items() if not each.case.ended
+            }
+            _counts_add_up(self.members[book.invoice.id], self.cases[book.invoice.id])
+            self.detections[book.invoice.id] |= book.detections
+            self.observations += book.observations
+            for way in book.invoice.destinations:
+                self.left_out, way.left_out = self.left_out + way.left_out, 0
+                if way.small_count:
+                    self.small.append((way.small_count, way.small_amount))
+                way.small_count = way.small_amount = 0
+            self.feed += [replace(line, at=copy(line.at)) for line in book.transitions]
+
+
+def _snapshot(book: Book) -> Book:
+    """All of a book that a step may change in place; what is frozen, or a `Mapping`, it replaces."""
+    invoice = replace(book.invoice, destinations=[copy(way) for way in book.invoice.destinations])
+    detections = {identity: copy(each) for identity, each in book.detections.items()}
+    return Book(invoice, detections, [copy(case) for case in book.cases])
+
+
+def _nothing_changes_in_silence(old: Book, new: Book) -> None:
+    """What a book does not list as changed, opened or resolved would be lost by the store."""
+    assert set(new.detections) - set(old.detections) == new.fresh
+    for identity, detection in new.detections.items():
+        assert detection.told is detection.state, "a state that the feed never heard of"
+        if identity not in new.fresh:
+            assert _written_once(detection) == _written_once(old.detections[identity])
+            assert detection.first_seen_at <= old.detections[identity].first_seen_at, "first sight comes no later"
+        if identity not in new.changed:
+            assert detection == old.detections[identity]
+    for before, case in zip(old.cases, new.cases, strict=False):
+        assert before == case or case in [*new.resolved, *new.ended] or case.id in new.counted
+        if before.resolution is not None:
+            kept = replace(case, ended=before.ended, transfers=before.transfers, amount=before.amount)
+            assert kept == before, "a resolved row stays as it is"
+    assert new.cases[len(old.cases) :] == new.opened
+    told = {(each.detection_id, each.version) for each in new.observations}
+    assert len(told) == len(new.observations)
+    assert {identity for identity, _ in told} >= new.fresh
+    if (
+        not new.changed
+        and not new.transitions
+        and not any(way.left_out or way.small_count for way in new.invoice.destinations)
+    ):
+        assert new.invoice == old.invoice
+    if new.invoice.version == old.invoice.version:
+        assert (new.invoice.state, new.invoice.settled_at) == (old.invoice.state, old.invoice.settled_at)
+
+
+def _counts_add_up(members: Mapping[tuple[UUID, str], Member], cases: Sequence[Case]) -> None:
+    """Each row of a group says how many transfers it holds, and their sum."""
+    for case in cases:
+        if case.group and not case.ended:
+            mine = [each.amount for each in members.values() if each.case is case]
+            assert (case.transfers, case.amount) == (len(mine), sum(mine))
+
+
+def _written_once(detection: Detection) -> tuple[object, ...]:
+    """What the store never writes again."""
+    return (
+        detection.destination_id,
+        detection.rail,
+        detection.asset,
+        detection.tx_id,
+        detection.tx_index,
+        detection.seen_waiting,
+        detection.invoice_ended,
+    )

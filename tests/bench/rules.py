@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from railwatch.core.aggregate import Book, Moment
+from railwatch.core.aggregate import InvoiceAggregate, StepContext
 from railwatch.core.model import Coverage, Destination, Detection, Invoice
 from railwatch.core.policy import Policy, Progress
 from railwatch.core.states import DetectionState, InvoiceState, Kind
-from railwatch.core.step import News, settle
+from railwatch.core.step import InvoiceUpdate, apply_step
 from railwatch.rail.types import AssetId
 from tests.bench.report import Row
 
@@ -23,22 +23,22 @@ RAIL, TOKEN = "bench", AssetId("eip155:1/erc20:0xaa")
 NOW, HOUR, HEIGHT = datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=1), 100
 
 
-def _books() -> tuple[list[Book], Mapping[UUID, News]]:
+def _books() -> tuple[list[InvoiceAggregate], Mapping[UUID, InvoiceUpdate]]:
     """Invoices that nobody has paid, and a payment in a block for each."""
-    books, news = [], {}
+    aggregates, updates = [], {}
     for number in range(PAYMENTS):
         way = Destination(uuid4(), RAIL, TOKEN, 1, Policy(1))
         order = Invoice(uuid4(), InvoiceState.CREATED, NOW - HOUR, NOW - HOUR, NOW + HOUR, [way])
         where = (DetectionState.INCLUDED, NOW, HEIGHT, "0xblock", NOW)
         paid = Detection(uuid4(), way.id, RAIL, TOKEN, f"0x{number:064x}", "log:1", 1, Kind.PAYMENT, *where)
-        books.append(Book(order, {}, []))
-        news[order.id] = News(sightings=[paid])
-    return books, news
+        aggregates.append(InvoiceAggregate(order, {}, []))
+        updates[order.id] = InvoiceUpdate(observations=[paid])
+    return aggregates, updates
 
 
 def seconds() -> float:
     """Processor time of one step's rules: the least of some rounds, without the collector."""
-    moment = Moment(
+    ctx = StepContext(
         rail=RAIL,
         progress=Progress(HEIGHT, HEIGHT - 60),
         cursor_time=NOW,
@@ -46,18 +46,18 @@ def seconds() -> float:
         now=NOW,
         horizon=64,
         has_finality=True,
-        tip=HEIGHT,
+        tip_height=HEIGHT,
         block_times={HEIGHT: NOW},
     )
     spent = []
     for _ in range(ROUNDS):
-        books, news = _books()
+        aggregates, updates = _books()
         gc.disable()
         started = time.process_time()
-        settle(books, news, moment)
+        apply_step(aggregates, updates, ctx)
         spent.append(time.process_time() - started)
         gc.enable()
-    assert all(book.invoice.state is InvoiceState.PAID for book in books)
+    assert all(aggregate.invoice.state is InvoiceState.PAID for aggregate in aggregates)
     return min(spent)
 
 

@@ -11,31 +11,31 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, settings
 
-from railwatch.core.aggregate import Book, Moment
-from railwatch.core.chain_sync import Limits, Probe, Step, View, next_step
+from railwatch.core.aggregate import InvoiceAggregate, StepContext
+from railwatch.core.chain_sync import Limits, NodeView, Probe, Step, next_step
 from railwatch.core.ids import derived_id
 from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import (
-    Case,
     Coverage,
+    DelayLimits,
     Destination,
     Detection,
+    ExceptionRecord,
     Invoice,
     Member,
     Observation,
-    Patience,
     TimeBasis,
     Transition,
 )
 from railwatch.core.policy import Policy, Progress
-from railwatch.core.states import IN_BLOCK, SETTLED, STICKY, DetectionState, InvoiceState
-from railwatch.core.step import News, Recorded, gather, look_at_cases, settle, settle_clock
+from railwatch.core.states import IN_BLOCK_STATES, MANUAL_END, SETTLED_STATES, DetectionState, InvoiceState
+from railwatch.core.step import InvoiceUpdate, Recorded, apply_clock, apply_step, group_by_invoice, recheck_exceptions
 from railwatch.core.tally import added, totals
-from railwatch.core.thresholds import due_look, next_due
+from railwatch.core.thresholds import next_threshold, second_look_threshold
 from railwatch.rail.types import AssetId, BlockRef, Heads, Transfer
 
 RAIL = "testnet"
-EMPTY: Mapping[UUID, "News"] = {}
+EMPTY: Mapping[UUID, "InvoiceUpdate"] = {}
 COIN = AssetId("test:1/slip44:1")
 TOKEN = AssetId("test:1/erc20:0xaa")
 UNKNOWN = AssetId("test:1/erc20:0xff")
@@ -115,7 +115,7 @@ def plan(
     finalized: int | None = None,
 ) -> tuple[Step, list[int]]:
     """Ask for the next step, and answer its probes from ``node``: the step, and the heights that were probed."""
-    view = View(node.heads(finalized), doubt=doubt)
+    view = NodeView(node.heads(finalized), verify_cursor=doubt)
     probes: list[int] = []
     while True:
         step = next_step(cursor, checkpoints, view, Limits(span_max, horizon))
@@ -133,11 +133,13 @@ def destination(
     asset: AssetId = COIN,
     rail: str = RAIL,
     watching: bool = True,
-    patience: Patience | None = None,
+    delay_limits: DelayLimits | None = None,
 ) -> Destination:
     """One way to pay; its address is its id."""
     identity = derived_id(f"destination/{name}/{rail}/{asset}")
-    return Destination(identity, rail, asset, expected, policy or Policy(1), watching, patience=patience or Patience())
+    return Destination(
+        identity, rail, asset, expected, policy or Policy(1), watching, delay_limits=delay_limits or DelayLimits()
+    )
 
 
 def invoice(
@@ -183,7 +185,7 @@ class Story:
         self.rail, self.horizon, self.has_finality, self.lazy = rail, horizon, has_finality, lazy
         self.invoices = {each.id: each for each in invoices}
         self.detections: dict[UUID, dict[UUID, Detection]] = {each.id: {} for each in invoices}
-        self.cases: dict[UUID, list[Case]] = {each.id: [] for each in invoices}
+        self.cases: dict[UUID, list[ExceptionRecord]] = {each.id: [] for each in invoices}
         self.members: dict[UUID, dict[tuple[UUID, str], Member]] = {each.id: {} for each in invoices}
         self.feed: list[Transition] = []
         self.now = minute(0)
@@ -247,11 +249,11 @@ class Story:
             ]
             for identity, known in self.detections.items()
         }
-        news = self._gather(self._inside(new), [each for some in gone.values() for each in some])
+        updates = self._gather(self._inside(new), [each for some in gone.values() for each in some])
         for identity, some in gone.items():
             if some:
-                news.setdefault(identity, News()).orphaned.extend(some)
-        self._write(news, new)
+                updates.setdefault(identity, InvoiceUpdate()).orphaned.extend(some)
+        self._write(updates, new)
 
     def take(self, blocks: Sequence[BlockRef], content: dict[str, list[Transfer]], *, history: bool = False) -> None:
         """Follow blocks that somebody else mined, in one step."""
@@ -270,18 +272,18 @@ class Story:
         self.look_at_the_clock()
 
     def look_at_the_clock(self) -> None:
-        self._save(self._books(self.invoices), settle_clock, ())
+        self._save(self._books(self.invoices), apply_clock, ())
 
     def resolve(self, about: Invoice, kind: str | None = None) -> None:
         """An operator closes an exception, or all of them."""
-        for case in self.cases[about.id]:
-            if kind in (None, case.kind) and case.resolution is None:
-                case.resolution = "refunded by hand"
+        for record in self.cases[about.id]:
+            if kind in (None, record.kind) and record.resolution is None:
+                record.resolution = "refunded by hand"
 
     def looks_at_cases(self) -> None:
         """The clock compares every book's exceptions with the facts."""
         self._save(
-            self._books(self.invoices), lambda books, moment: look_at_cases(books, moment.coverage, self.now), ()
+            self._books(self.invoices), lambda books, moment: recheck_exceptions(books, moment.coverage, self.now), ()
         )
 
     # What is told ---------------------------------------------------------------------------------------------------
@@ -295,10 +297,14 @@ class Story:
 
     def tale(self, tx: str) -> list[str]:
         """What was told of a transaction."""
-        return [line.to_state for line in self.feed if line.subject == "detection" and line.at and line.at.tx_id == tx]
+        return [
+            line.to_state
+            for line in self.feed
+            if line.subject == "detection" and line.via_detection and line.via_detection.tx_id == tx
+        ]
 
     def open_cases(self, about: Invoice) -> list[str]:
-        return sorted(case.kind for case in self.cases[about.id] if case.resolution is None)
+        return sorted(record.kind for record in self.cases[about.id] if record.resolution is None)
 
     def told_cases(self, kind: str) -> list[str]:
         return [line.to_state for line in self.feed if line.subject == "exception" and line.reason == kind]
@@ -322,10 +328,10 @@ class Story:
     def _inside(self, blocks: Iterable[BlockRef]) -> list[Transfer]:
         return [replace(each, block=block) for block in blocks for each in self.content[block.hash]]
 
-    def _gather(self, transfers: Iterable[Transfer], orphaned: Iterable[UUID] = ()) -> dict[UUID, News]:
+    def _gather(self, transfers: Iterable[Transfer], orphaned: Iterable[UUID] = ()) -> dict[UUID, InvoiceUpdate]:
         candidates: dict[bytes, list[Candidate]] = {}
         for order, each in enumerate(sorted(self.invoices.values(), key=lambda one: str(one.id))):
-            is_open = each.state not in SETTLED | STICKY | {InvoiceState.EXPIRED}
+            is_open = each.state not in SETTLED_STATES | MANUAL_END | {InvoiceState.EXPIRED}
             for way in each.destinations:
                 taken_from = each.created_at - self.accept_before
                 candidate = Candidate(way.id, each.id, way.rail, way.asset, None, is_open, minute(order), taken_from)
@@ -335,7 +341,7 @@ class Story:
         for identity, known in self.detections.items():
             for each in known.values():
                 rivals.setdefault(each.tx_id, []).append((identity, each.id))
-                block = each.block_hash if each.state in IN_BLOCK else None
+                block = each.block_hash if each.state in IN_BLOCK_STATES else None
                 names = (each.id, each.destination_id, identity, each.tx_id, each.tx_index)
                 is_final = each.state is DetectionState.FINAL
                 taken_from = self.invoices[identity].created_at - self.accept_before
@@ -350,20 +356,20 @@ class Story:
                     each.amount,
                 )
                 recorded.append(Known(*names, *pays))
-        return gather(
+        return group_by_invoice(
             transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), self.configured, self.now
         )
 
     def _lose(self, lost: dict[str, str | None]) -> None:
-        news = {}
+        updates = {}
         for identity, known in self.detections.items():
             about = {each.id: lost[each.tx_id] for each in known.values() if each.tx_id in lost}
             if about:
-                news[identity] = News(lost=about)
-        self._write(news, ())
+                updates[identity] = InvoiceUpdate(lost=about)
+        self._write(updates, ())
 
-    def moment(self, blocks: Sequence[BlockRef] = (), *, history: bool = False) -> Moment:
-        return Moment(
+    def moment(self, blocks: Sequence[BlockRef] = (), *, history: bool = False) -> StepContext:
+        return StepContext(
             rail=self.rail,
             progress=Progress(self.blocks[-1].height, min(self.finalized, self.blocks[-1].height)),
             cursor_time=self.blocks[-1].time,
@@ -371,9 +377,9 @@ class Story:
             now=self.now,
             horizon=self.horizon,
             has_finality=self.has_finality,
-            tip=self.blocks[-1].height,
+            tip_height=self.blocks[-1].height,
             block_times={block.height: block.time for block in blocks},
-            history=history,
+            backfill=history,
             blind=self.blind,
         )
 
@@ -382,12 +388,12 @@ class Story:
         others = {way.rail: self.now for each in self.invoices.values() for way in each.destinations}
         return Coverage({**others, self.rail: self.covered or self.now})
 
-    def _write(self, news: dict[UUID, News], blocks: Sequence[BlockRef], *, history: bool = False) -> None:
+    def _write(self, updates: dict[UUID, InvoiceUpdate], blocks: Sequence[BlockRef], *, history: bool = False) -> None:
         if self.looks:
             self.look_again()
-        touched = [each for each in self.invoices if not self.lazy or each in news or self._due(each)]
-        books = self._books(touched, news)
-        self._save(books, lambda loaded, moment: settle(loaded, news, moment), blocks, history=history)
+        touched = [each for each in self.invoices if not self.lazy or each in updates or self._due(each)]
+        aggregates = self._books(touched, updates)
+        self._save(aggregates, lambda loaded, moment: apply_step(loaded, updates, moment), blocks, history=history)
 
     def look_again(self, said: Literal["verified", "unverified", "mismatch"] = "verified") -> None:
         """Read a second time what this step makes final, as the daemon does before it commits a step."""
@@ -395,7 +401,7 @@ class Story:
         for identity, known in self.detections.items():
             policies = {way.id: way.policy for way in self.invoices[identity].destinations}
             for each in known.values():
-                due = due_look(each, policies, self.horizon, self.has_finality)
+                due = second_look_threshold(each, policies, self.horizon, self.has_finality)
                 if due is not None and each.rail == self.rail and progress.has_reached(due):
                     each.second_look, each.looked_at_block = said, each.block_hash
 
@@ -403,21 +409,23 @@ class Story:
         policies = {way.id: way.policy for way in self.invoices[identity].destinations}
         progress = self.moment().progress
         dues = [
-            (each.id, next_due(each, policies, self.horizon, self.has_finality))
+            (each.id, next_threshold(each, policies, self.horizon, self.has_finality))
             for each in self.detections[identity].values()
             if each.rail == self.rail
         ]
         return {about for about, due in dues if due is not None and progress.has_reached(due)}
 
-    def _books(self, identities: Iterable[UUID], news: Mapping[UUID, News] = EMPTY) -> list[Book]:
-        return [self._book(each, news.get(each, News())) for each in identities]
+    def _books(
+        self, identities: Iterable[UUID], updates: Mapping[UUID, InvoiceUpdate] = EMPTY
+    ) -> list[InvoiceAggregate]:
+        return [self._book(each, updates.get(each, InvoiceUpdate())) for each in identities]
 
-    def _book(self, identity: UUID, about: News) -> Book:
+    def _book(self, identity: UUID, update: InvoiceUpdate) -> InvoiceAggregate:
         """All of it; or, as the store does, what the step touches, what was replaced, and the others as sums."""
-        invoice, known, cases = self.invoices[identity], self.detections[identity], self.cases[identity]
+        invoice, known, records = self.invoices[identity], self.detections[identity], self.cases[identity]
         if not self.lazy:
-            return Book(invoice, dict(known), list(cases), members=dict(self.members[identity]))
-        touched = {*about.orphaned, *about.lost, *(each.id for each in about.sightings), *self._due(identity)}
+            return InvoiceAggregate(invoice, dict(known), list(records), group_members=dict(self.members[identity]))
+        touched = {*update.orphaned, *update.lost, *(each.id for each in update.observations), *self._due(identity)}
         loaded = {
             each.id
             for each in known.values()
@@ -430,77 +438,87 @@ class Story:
         others = added(totals(each for each in known.values() if each.id not in loaded))
         mine = {each.id: each for each in known.values() if each.id in loaded}
         members = {key: each for key, each in self.members[identity].items() if key[0] in loaded}
-        newest = {(each.kind, each.group): each for each in cases if each.group}
-        named = {id(each) for each in (*newest.values(), *(member.case for member in members.values()))}
+        newest = {(each.kind, each.group): each for each in records if each.group}
+        named = {id(each) for each in (*newest.values(), *(member.record for member in members.values()))}
         shown = [
-            each for each in cases if id(each) in named or (each.group is None and each.detection_id in {None, *loaded})
+            each
+            for each in records
+            if id(each) in named or (each.group is None and each.detection_id in {None, *loaded})
         ]
-        return Book(invoice, mine, shown, others=others, members=members)
+        return InvoiceAggregate(invoice, mine, shown, other_tallies=others, group_members=members)
 
-    def _save(self, books: Sequence[Book], act, blocks: Sequence[BlockRef], *, history: bool = False) -> None:  # type: ignore[no-untyped-def]
-        before = [_snapshot(book) for book in books]
-        act(books, self.moment(blocks, history=history))
-        for old, book in zip(before, books, strict=True):
-            _nothing_changes_in_silence(old, book)
-            known = self.cases[book.invoice.id]
-            self.cases[book.invoice.id] = [*known, *book.opened]
-            loaded = {key: each for key, each in self.members[book.invoice.id].items() if key[0] not in old.detections}
-            self.members[book.invoice.id] = {
-                key: each for key, each in (loaded | book.members).items() if not each.case.ended
+    def _save(
+        self, aggregates: Sequence[InvoiceAggregate], act, blocks: Sequence[BlockRef], *, history: bool = False
+    ) -> None:  # type: ignore[no-untyped-def]
+        before = [_snapshot(aggregate) for aggregate in aggregates]
+        act(aggregates, self.moment(blocks, history=history))
+        for old, aggregate in zip(before, aggregates, strict=True):
+            _nothing_changes_in_silence(old, aggregate)
+            known = self.cases[aggregate.invoice.id]
+            self.cases[aggregate.invoice.id] = [*known, *aggregate.opened_exceptions]
+            loaded = {
+                key: each for key, each in self.members[aggregate.invoice.id].items() if key[0] not in old.detections
             }
-            _counts_add_up(self.members[book.invoice.id], self.cases[book.invoice.id])
-            self.detections[book.invoice.id] |= book.detections
-            self.observations += book.observations
-            for way in book.invoice.destinations:
-                self.left_out, way.left_out = self.left_out + way.left_out, 0
+            self.members[aggregate.invoice.id] = {
+                key: each for key, each in (loaded | aggregate.group_members).items() if not each.record.ended
+            }
+            _counts_add_up(self.members[aggregate.invoice.id], self.cases[aggregate.invoice.id])
+            self.detections[aggregate.invoice.id] |= aggregate.detections
+            self.observations += aggregate.observations
+            for way in aggregate.invoice.destinations:
+                self.left_out, way.suppressed_count = self.left_out + way.suppressed_count, 0
                 if way.small_count:
                     self.small.append((way.small_count, way.small_amount))
                 way.small_count = way.small_amount = 0
-            self.feed += [replace(line, at=copy(line.at)) for line in book.transitions]
+            self.feed += [replace(line, via_detection=copy(line.via_detection)) for line in aggregate.transitions]
 
 
-def _snapshot(book: Book) -> Book:
+def _snapshot(aggregate: InvoiceAggregate) -> InvoiceAggregate:
     """All of a book that a step may change in place; what is frozen, or a `Mapping`, it replaces."""
-    invoice = replace(book.invoice, destinations=[copy(way) for way in book.invoice.destinations])
-    detections = {identity: copy(each) for identity, each in book.detections.items()}
-    return Book(invoice, detections, [copy(case) for case in book.cases])
+    invoice = replace(aggregate.invoice, destinations=[copy(way) for way in aggregate.invoice.destinations])
+    detections = {identity: copy(each) for identity, each in aggregate.detections.items()}
+    return InvoiceAggregate(invoice, detections, [copy(record) for record in aggregate.exceptions])
 
 
-def _nothing_changes_in_silence(old: Book, new: Book) -> None:
+def _nothing_changes_in_silence(old: InvoiceAggregate, new: InvoiceAggregate) -> None:
     """What a book does not list as changed, opened or resolved would be lost by the store."""
-    assert set(new.detections) - set(old.detections) == new.fresh
+    assert set(new.detections) - set(old.detections) == new.new_detections
     for identity, detection in new.detections.items():
-        assert detection.told is detection.state, "a state that the feed never heard of"
-        if identity not in new.fresh:
+        assert detection.reported_state is detection.state, "a state that the feed never heard of"
+        if identity not in new.new_detections:
             assert _written_once(detection) == _written_once(old.detections[identity])
             assert detection.first_seen_at <= old.detections[identity].first_seen_at, "first sight comes no later"
-        if identity not in new.changed:
+        if identity not in new.changed_detections:
             assert detection == old.detections[identity]
-    for before, case in zip(old.cases, new.cases, strict=False):
-        assert before == case or case in [*new.resolved, *new.ended] or case.id in new.counted
+    for before, record in zip(old.exceptions, new.exceptions, strict=False):
+        assert (
+            before == record
+            or record in [*new.resolved_exceptions, *new.ended_exceptions]
+            or record.id in new.recounted_groups
+        )
         if before.resolution is not None:
-            kept = replace(case, ended=before.ended, transfers=before.transfers, amount=before.amount)
+            kept = replace(record, ended=before.ended, transfers=before.transfers, amount=before.amount)
             assert kept == before, "a resolved row stays as it is"
-    assert new.cases[len(old.cases) :] == new.opened
+    assert new.exceptions[len(old.exceptions) :] == new.opened_exceptions
     told = {(each.detection_id, each.version) for each in new.observations}
     assert len(told) == len(new.observations)
-    assert {identity for identity, _ in told} >= new.fresh
+    assert {identity for identity, _ in told} >= new.new_detections
     if (
-        not new.changed
+        not new.changed_detections
         and not new.transitions
-        and not any(way.left_out or way.small_count for way in new.invoice.destinations)
+        and not any(way.suppressed_count or way.small_count for way in new.invoice.destinations)
     ):
         assert new.invoice == old.invoice
     if new.invoice.version == old.invoice.version:
         assert (new.invoice.state, new.invoice.settled_at) == (old.invoice.state, old.invoice.settled_at)
 
 
-def _counts_add_up(members: Mapping[tuple[UUID, str], Member], cases: Sequence[Case]) -> None:
+def _counts_add_up(members: Mapping[tuple[UUID, str], Member], records: Sequence[ExceptionRecord]) -> None:
     """Each row of a group says how many transfers it holds, and their sum."""
-    for case in cases:
-        if case.group and not case.ended:
-            mine = [each.amount for each in members.values() if each.case is case]
-            assert (case.transfers, case.amount) == (len(mine), sum(mine))
+    for record in records:
+        if record.group and not record.ended:
+            mine = [each.amount for each in members.values() if each.record is record]
+            assert (record.transfers, record.amount) == (len(mine), sum(mine))
 
 
 def _written_once(detection: Detection) -> tuple[object, ...]:
@@ -512,5 +530,5 @@ def _written_once(detection: Detection) -> tuple[object, ...]:
         detection.tx_id,
         detection.tx_index,
         detection.seen_waiting,
-        detection.invoice_ended,
+        detection.invoice_end_state,
     )

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from railwatch.core.assessment import assess, least_and_most
+from railwatch.core.assessment import accepted_range, assess
 from railwatch.core.ids import derived_id
 from railwatch.core.model import Destination, Invoice, Refunded, Transition
-from railwatch.core.states import INVOICE_MOVES, SETTLED, InvoiceState, Kind, check_invoice_move
+from railwatch.core.states import INVOICE_MOVES, SETTLED_STATES, InvoiceState, Kind, check_invoice_move
 from railwatch.rail.types import AssetId
 from tests.core.builders import COIN, Story
 
@@ -63,7 +63,7 @@ def given_back(story: Story, about: Invoice, asset: AssetId, amount: int) -> tup
     met = [((way.rail, way.asset) == (story.rail, asset), excess) for way, excess in ways if excess is not None]
     # A way that was paid in time comes before one that was paid late, as it does where the state is judged.
     _, excess = max((each for is_here, each in met if is_here), default=(False, -1))
-    if stands not in SETTLED or excess < 0:
+    if stands not in SETTLED_STATES or excess < 0:
         return 0, 0
     surplus = min(amount, excess)
     is_met_elsewhere = any(each >= 0 for is_here, (_, each) in met if not is_here)
@@ -75,7 +75,7 @@ def _excess(story: Story, about: Invoice, way: Destination) -> tuple[bool, int] 
 
     Before it: whether that way was paid in time, and has what it asks for.
     """
-    least, _ = least_and_most(way.expected, about.tolerance_bps)
+    least, _ = accepted_range(way.expected, about.tolerance_bps)
     known = [
         each
         for each in story.detections[about.id].values()
@@ -117,6 +117,6 @@ def _move(story: Story, about: Invoice, target: InvoiceState, reason: str) -> No
     is_held = target is InvoiceState.FLAGGED
     about.held, about.held_from = (reason, about.state) if is_held else (None, None)
     about.state, about.state_since = target, story.now
-    if target in SETTLED and about.settled_at is None:
+    if target in SETTLED_STATES and about.settled_at is None:
         about.settled_at = story.now
     story.looks_at_cases()

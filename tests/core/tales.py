@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
-from railwatch.core.model import Invoice, Patience
+from railwatch.core.model import DelayLimits, Invoice
 from railwatch.core.policy import Policy
 from railwatch.rail.types import AssetId, Transfer
 from tests.core.builders import COIN, TOKEN, UNKNOWN, Story, destination, invoice, pay
@@ -33,7 +33,7 @@ class Terms:
         one = invoice("one", 100, policy=self.policies[0], **common)  # type: ignore[arg-type]
         ways = (destination("two", 100, self.policies[1]), destination("two", 100, self.policies[0], TOKEN))
         for way in (*one.destinations, *ways):
-            way.patience = Patience(stuck=timedelta(minutes=6), blind=timedelta(minutes=3))
+            way.delay_limits = DelayLimits(stuck_after=timedelta(minutes=6), blind_after=timedelta(minutes=3))
         return one, invoice("two", 100, *ways, **common)  # type: ignore[arg-type]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from railwatch.core.assessment import add_up, assess, is_in_time, least_and_most
+from railwatch.core.assessment import accepted_range, assess, is_in_time, sum_payments
 from railwatch.core.ids import derived_id
 from railwatch.core.model import Coverage, Detection
 from railwatch.core.states import DetectionState, InvoiceState, Kind
@@ -143,12 +143,12 @@ def test_a_decision_stands_whatever_arrives(state):
     ],
 )
 def test_the_tolerance_is_rounded_towards_the_exact_amount(expected, bps, bounds):
-    assert least_and_most(expected, bps) == bounds
+    assert accepted_range(expected, bps) == bounds
 
 
 @pytest.mark.parametrize("expected", [1, 100])
 def test_even_a_tolerance_of_everything_asks_for_something(expected):
-    assert least_and_most(expected, 10_000)[0] == 1
+    assert accepted_range(expected, 10_000)[0] == 1
     assert stands(invoice("generous", expected, tolerance_bps=10_000)) == "created"
 
 
@@ -216,6 +216,6 @@ def test_sums_are_kept_by_destination_live_and_late_apart(choice):
     ]
     for transfer in transfers:
         transfer.in_time = transfer.first_seen_at <= choice.expires_at
-    coin, token = add_up(choice, transfers).payments.values()
+    coin, token = sum_payments(choice, transfers).payments.values()
     assert (coin.seen, coin.confirmed, coin.late, coin.late_confirmed) == (22, 10, 5, 3)
     assert (token.seen, token.confirmed, token.late, token.late_confirmed) == (400, 400, 0, 0)

@@ -1,4 +1,6 @@
-"""What a balance proves: the truth table of `reckon`, what always holds of it, and the exceptions that follow."""
+"""What a balance proves: the truth table of `reconcile_balance`, what always holds of it, and the exceptions that
+follow.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -8,34 +10,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from railwatch.core.aggregate import Book
-from railwatch.core.balance_reconciliation import Detected, Look, Reckoning, balance_id, reckon, small_at_most
-from railwatch.core.lifecycle import look
-from railwatch.core.model import Case, Coverage, Invoice, Surplus
+from railwatch.core.aggregate import InvoiceAggregate
+from railwatch.core.balance_reconciliation import (
+    BalanceReading,
+    DetectedTotals,
+    Reconciliation,
+    balance_id,
+    reconcile_balance,
+    small_at_most,
+)
+from railwatch.core.lifecycle import recheck
+from railwatch.core.model import Coverage, ExceptionRecord, Invoice, UnattributedBalance
 from railwatch.core.states import InvoiceState
 from tests.core.builders import COIN, RAIL, TOKEN, minute
 
 # baseline, last look, detected above the baseline, of that above the last look, balance: what follows
 TABLE = [
-    ("nothing ever came", 0, None, 0, 0, 0, Reckoning(0, 0, 0)),
-    ("what was there before", 7, None, 0, 0, 7, Reckoning(0, 7, 0)),
-    ("all of it was detected", 0, Look(0, 0), 5, 5, 5, Reckoning(0, 5, 0)),
-    ("it came unseen", 0, Look(0, 0), 0, 0, 5, Reckoning(0, 0, 5)),
-    ("some of it came unseen", 7, Look(7, 0), 3, 3, 15, Reckoning(0, 10, 5)),
-    ("it is still unseen", 0, Look(5, 0), 0, 0, 5, Reckoning(0, 0, 5)),
-    ("it was detected late", 0, Look(5, 0), 5, 0, 5, Reckoning(0, 5, 0)),
-    ("some of it was detected late", 0, Look(5, 0), 3, 0, 5, Reckoning(0, 3, 2)),
-    ("a sweep", 0, Look(5, 0), 5, 0, 0, Reckoning(5, 0, 0)),
-    ("a sweep of what was there before", 7, None, 0, 0, 0, Reckoning(7, 0, 0)),
-    ("part of it was swept", 0, Look(5, 0), 5, 0, 2, Reckoning(3, 2, 0)),
-    ("swept, and more came", 0, Look(5, 0), 9, 4, 4, Reckoning(5, 4, 0)),
-    ("unseen after a sweep", 0, Look(0, 5), 5, 0, 3, Reckoning(5, 0, 3)),
-    ("a sweep explains nothing", 0, Look(8, 0), 5, 0, 0, Reckoning(8, -3, 3)),
-    ("swept, and then detected late", 0, Look(0, 8), 8, 0, 0, Reckoning(8, 0, 0)),
-    ("unseen and more swept in between: it cannot be told", 0, Look(5, 0), 5, 0, 1, Reckoning(4, 1, 0)),
-    ("the same, once it was detected late", 0, Look(1, 4), 8, 0, 1, Reckoning(7, 1, 0)),
-    ("the last look's block is gone: unseen", 0, None, 5, 5, 8, Reckoning(0, 5, 3)),
-    ("the last look's block is gone: swept", 0, None, 5, 5, 0, Reckoning(5, 0, 0)),
+    ("nothing ever came", 0, None, 0, 0, 0, Reconciliation(0, 0, 0)),
+    ("what was there before", 7, None, 0, 0, 7, Reconciliation(0, 7, 0)),
+    ("all of it was detected", 0, BalanceReading(0, 0), 5, 5, 5, Reconciliation(0, 5, 0)),
+    ("it came unseen", 0, BalanceReading(0, 0), 0, 0, 5, Reconciliation(0, 0, 5)),
+    ("some of it came unseen", 7, BalanceReading(7, 0), 3, 3, 15, Reconciliation(0, 10, 5)),
+    ("it is still unseen", 0, BalanceReading(5, 0), 0, 0, 5, Reconciliation(0, 0, 5)),
+    ("it was detected late", 0, BalanceReading(5, 0), 5, 0, 5, Reconciliation(0, 5, 0)),
+    ("some of it was detected late", 0, BalanceReading(5, 0), 3, 0, 5, Reconciliation(0, 3, 2)),
+    ("a sweep", 0, BalanceReading(5, 0), 5, 0, 0, Reconciliation(5, 0, 0)),
+    ("a sweep of what was there before", 7, None, 0, 0, 0, Reconciliation(7, 0, 0)),
+    ("part of it was swept", 0, BalanceReading(5, 0), 5, 0, 2, Reconciliation(3, 2, 0)),
+    ("swept, and more came", 0, BalanceReading(5, 0), 9, 4, 4, Reconciliation(5, 4, 0)),
+    ("unseen after a sweep", 0, BalanceReading(0, 5), 5, 0, 3, Reconciliation(5, 0, 3)),
+    ("a sweep explains nothing", 0, BalanceReading(8, 0), 5, 0, 0, Reconciliation(8, -3, 3)),
+    ("swept, and then detected late", 0, BalanceReading(0, 8), 8, 0, 0, Reconciliation(8, 0, 0)),
+    ("unseen and more swept in between: it cannot be told", 0, BalanceReading(5, 0), 5, 0, 1, Reconciliation(4, 1, 0)),
+    ("the same, once it was detected late", 0, BalanceReading(1, 4), 8, 0, 1, Reconciliation(7, 1, 0)),
+    ("the last look's block is gone: unseen", 0, None, 5, 5, 8, Reconciliation(0, 5, 3)),
+    ("the last look's block is gone: swept", 0, None, 5, 5, 0, Reconciliation(5, 0, 0)),
 ]
 
 
@@ -43,9 +52,9 @@ TABLE = [
     ("baseline", "last", "total", "fresh", "balance", "expected"), [t[1:] for t in TABLE], ids=[t[0] for t in TABLE]
 )
 def test_what_a_balance_proves(
-    baseline: int, last: Look | None, total: int, fresh: int, balance: int, expected: Reckoning
+    baseline: int, last: BalanceReading | None, total: int, fresh: int, balance: int, expected: Reconciliation
 ) -> None:
-    assert reckon(baseline, last, Detected(total, fresh), balance) == expected
+    assert reconcile_balance(baseline, last, DetectedTotals(total, fresh), balance) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,8 +64,8 @@ def test_what_a_balance_proves(
 def test_what_small_transfers_may_have_brought_is_not_claimed_and_nobody_is_told_of_dust(
     balance: int, small: int, least: int, unattributed: int
 ) -> None:
-    told = reckon(0, Look(0, 0), Detected(0, 0, small), balance, least)
-    assert told == Reckoning(0, balance - unattributed, unattributed)
+    told = reconcile_balance(0, BalanceReading(0, 0), DetectedTotals(0, 0, small), balance, least)
+    assert told == Reconciliation(0, balance - unattributed, unattributed)
 
 
 def test_small_transfers_of_another_asset_explain_little_of_this_one() -> None:
@@ -75,32 +84,32 @@ def test_what_is_told_is_never_more_than_what_came_unseen(
 ) -> None:
     """Each round some money comes seen, some unseen, some leaves, and some of the unseen is found; then a look."""
     balance, detected, unseen, left = baseline, 0, 0, 0
-    last: Look | None = None
+    last: BalanceReading | None = None
     for seen, hidden, wanted, searched in rounds:
         swept, found = min(wanted, balance + seen + hidden), min(searched, unseen)
         balance += seen + hidden - swept
         left += swept
         detected += seen + found
         unseen += hidden - found
-        now = reckon(baseline, last, Detected(detected, seen), balance)
+        now = reconcile_balance(baseline, last, DetectedTotals(detected, seen), balance)
         assert 0 <= now.unattributed <= unseen
         assert 0 <= now.spent <= left
         assert now.expected == balance - now.unattributed
         if not left:
             assert now.unattributed == unseen, "where nothing leaves, nothing is hidden"
-        last = Look(balance, now.spent)
+        last = BalanceReading(balance, now.spent)
 
 
-def book(*surpluses: Surplus, cases: list[Case] | None = None) -> Book:
+def book(*unattributed: UnattributedBalance, records: list[ExceptionRecord] | None = None) -> InvoiceAggregate:
     """A paid invoice with that on its addresses."""
     invoice = Invoice(UUID(int=1), InvoiceState.PAID, minute(0), minute(0), minute(60), [], settled_at=minute(0))
-    return Book(invoice, {}, cases or [], {each.id: each for each in surpluses})
+    return InvoiceAggregate(invoice, {}, records or [], {each.id: each for each in unattributed})
 
 
-def surplus(amount: int = 3, asset: str = COIN) -> Surplus:
+def surplus(amount: int = 3, asset: str = COIN) -> UnattributedBalance:
     """Money that nobody saw."""
     destination = UUID(int=2)
-    return Surplus(
+    return UnattributedBalance(
         balance_id(destination, COIN if asset == COIN else TOKEN),
         destination,
         RAIL,
@@ -113,22 +122,22 @@ def surplus(amount: int = 3, asset: str = COIN) -> Surplus:
     )
 
 
-def weigh(page: Book) -> Book:
+def weigh(page: InvoiceAggregate) -> InvoiceAggregate:
     """A look at the exceptions, long after."""
-    look(page, Coverage({RAIL: minute(90)}), minute(90) + timedelta(seconds=1))
+    recheck(page, Coverage({RAIL: minute(90)}), minute(90) + timedelta(seconds=1))
     return page
 
 
-def rows(page: Book) -> list[tuple[str, UUID | None, int, str | None, bool]]:
+def rows(page: InvoiceAggregate) -> list[tuple[str, UUID | None, int, str | None, bool]]:
     """What the table of exceptions would say."""
-    return [(each.kind, each.about, each.round, each.resolution, each.ended) for each in page.cases]
+    return [(each.kind, each.subject_id, each.occurrence, each.resolution, each.ended) for each in page.exceptions]
 
 
 def test_a_surplus_opens_its_exception_with_the_numbers_and_moves_nothing() -> None:
     there = surplus()
     page = weigh(book(there))
     assert rows(page) == [("unattributed_balance", there.id, 1, None, False)]
-    assert page.cases[0].detection_id is None
+    assert page.exceptions[0].detection_id is None
     assert page.invoice.state is InvoiceState.PAID
     (line,) = page.transitions
     assert (line.subject, line.to_state, line.reason, line.cause) == (
@@ -149,25 +158,25 @@ def test_each_balance_has_an_exception_of_its_own() -> None:
 
 def test_it_is_told_once_however_often_it_is_looked_at_and_however_much_it_grows() -> None:
     first = weigh(book(surplus(3)))
-    assert weigh(book(surplus(4), cases=first.cases)).transitions == []
+    assert weigh(book(surplus(4), records=first.exceptions)).transitions == []
 
 
 def test_it_is_made_good_when_the_sums_agree_and_comes_again_as_another_occurrence() -> None:
     there = surplus()
-    cases = weigh(book(there)).cases
-    good = weigh(book(cases=cases))
+    records = weigh(book(there)).exceptions
+    good = weigh(book(records=records))
     assert rows(good) == [("unattributed_balance", there.id, 1, "made good", True)]
-    again = weigh(book(there, cases=good.cases))
+    again = weigh(book(there, records=good.exceptions))
     assert rows(again)[1] == ("unattributed_balance", there.id, 2, None, False)
-    assert again.cases[1].id != again.cases[0].id
+    assert again.exceptions[1].id != again.exceptions[0].id
 
 
 def test_what_a_person_has_resolved_ends_once_it_is_accounted_for() -> None:
     there = surplus()
-    cases = weigh(book(there)).cases
-    cases[0].resolution = "credited by ann"
-    assert weigh(book(there, cases=cases)).transitions == []
-    ended = weigh(book(cases=cases))
+    records = weigh(book(there)).exceptions
+    records[0].resolution = "credited by ann"
+    assert weigh(book(there, records=records)).transitions == []
+    ended = weigh(book(records=records))
     assert rows(ended) == [("unattributed_balance", there.id, 1, "credited by ann", True)]
 
 

@@ -5,8 +5,8 @@ from math import log2
 
 import pytest
 
-from railwatch.core.chain_sync import DeepReorg, Idle, Limits, Probe, Rewind, Scan, View, finality, next_step
-from railwatch.core.policy import Policy, Progress, final_at
+from railwatch.core.chain_sync import DeepReorg, Idle, Limits, NodeView, Probe, Rewind, Scan, final_height, next_step
+from railwatch.core.policy import Policy, Progress, finality_threshold
 from railwatch.rail.types import BlockRef, Heads, Span
 from tests.core.builders import Chain, chain, plan
 
@@ -74,7 +74,9 @@ def test_a_head_a_few_blocks_on_is_reached_in_one_span_without_a_question():
 
 def test_in_doubt_the_cursor_is_asked_for_before_anything_is_built_on_it():
     node = chain(9)
-    assert next_step(node.at(5), node.these(0), View(node.heads(), doubt=True), Limits(100, 1000)) == Probe(5)
+    assert next_step(node.at(5), node.these(0), NodeView(node.heads(), verify_cursor=True), Limits(100, 1000)) == Probe(
+        5
+    )
     assert plan(node.at(5), node.these(0), node, doubt=True) == (Scan(Span(node.at(5), node.head)), [5])
 
 
@@ -109,20 +111,20 @@ def test_without_told_finality_the_horizon_says_what_is_settled():
 
 
 def test_a_chain_shorter_than_the_horizon_has_nothing_settled():
-    assert finality(chain(3).heads(), horizon=100) == -1
+    assert final_height(chain(3).heads(), horizon=100) == -1
 
 
 def test_told_finality_is_believed():
-    assert finality(chain(50).heads(finalized=20), horizon=1) == 20
+    assert final_height(chain(50).heads(finalized=20), horizon=1) == 20
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 6, 100])
 def test_what_the_ledger_calls_final_is_what_the_chain_calls_settled(horizon):
     # Otherwise a reorg could pass the anchor's test and still take a final transfer away.
     head = chain(150).head
-    settled = finality(Heads(head), horizon)
+    settled = final_height(Heads(head), horizon)
     for height in range(1, 151):
-        due = final_at(Policy(1).met_at(height), height, horizon, has_finality=False)
+        due = finality_threshold(Policy(1).threshold(height), height, horizon, has_finality=False)
         assert Progress(cursor=head.height, finalized=-1).has_reached(due) == (height <= settled)
 
 
@@ -239,6 +241,6 @@ def test_a_new_branch_is_taken_whole_however_short_the_steps_are() -> None:
     """Else a payment far up the branch would be told as reversed by one step and as back by the next."""
     old = [BlockRef(height, f"a{height}", f"a{height - 1}", EPOCH) for height in range(11)]
     head = BlockRef(30, "b30", "b29", EPOCH)
-    view = View(Heads(head), {10: BlockRef(10, "b10", "b9", EPOCH), 5: old[5]}, doubt=True)
+    view = NodeView(Heads(head), {10: BlockRef(10, "b10", "b9", EPOCH), 5: old[5]}, verify_cursor=True)
     step = next_step(old[10], [old[5]], view, Limits(span_max=4, horizon=100, branch_max=1_000))
     assert step == Rewind(old[5], Span(old[5], head))

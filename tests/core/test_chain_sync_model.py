@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from railwatch.core.chain_sync import DeepReorg, Idle, Limits, Probe, Rewind, Scan, View, finality, next_step
+from railwatch.core.chain_sync import DeepReorg, Idle, Limits, NodeView, Probe, Rewind, Scan, final_height, next_step
 from railwatch.rail.types import BlockRef, Heads, Span
 from tests.core.builders import minute, model_settings
 
@@ -155,7 +155,7 @@ class Follower:
     def _round(self, disturb: Callable[[], None]) -> Idle | None:
         """One view of the node, and what follows from it: rest, a commit, or doubt."""
         disturb()
-        view = View(self.world.heads(), doubt=self.doubt)
+        view = NodeView(self.world.heads(), verify_cursor=self.doubt)
         while True:
             self.calls += 1
             step = next_step(self.cursor, self.below_cursor, view, self.limits)
@@ -191,7 +191,7 @@ class Follower:
         kept = [block for block in blocks if self.world.payments[block.hash] or block.height % self.every == 0]
         known = [*(self.checkpoints or [self.cursor]), *kept]
         self.cursor, self.doubt = blocks[-1], False
-        final = finality(self.world.heads(), self.limits.horizon)
+        final = final_height(self.world.heads(), self.limits.horizon)
         below = [block for block in known if block.height <= final]
         self.checkpoints = known[max(0, len(below) - 1) :]
         for block in blocks:

@@ -36,7 +36,7 @@ def test_money_for_a_closed_invoice_that_is_held_is_as_unexpected_as_without_the
         assert refund(story, order)
     hold(story, order)
     story.mine(pay(order, 100, "more"))
-    assert (story.found("more").kind, story.found("more").invoice_ended) == (Kind.UNEXPECTED, how)
+    assert (story.found("more").kind, story.found("more").invoice_end_state) == (Kind.UNEXPECTED, how)
     assert story.open_cases(order) == ["unexpected_payment"]
     assert order.destinations[0].confirmed == (0 if how == "cancelled" else 100)
     assert grounds(story)["invoice_was"] == how

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from railwatch.core.assessment import least_and_most
+from railwatch.core.assessment import accepted_range
 from railwatch.core.model import Invoice, Refunded
-from railwatch.core.states import GIVEN_UP, SETTLED, STICKY, DetectionState, InvoiceState, Kind
+from railwatch.core.states import MANUAL_END, REMOVED, SETTLED_STATES, DetectionState, InvoiceState, Kind
 from railwatch.rail.types import AssetId
 from tests.core import directed
 from tests.core.builders import Story, model_settings
@@ -57,11 +57,11 @@ class Decided(Telling):
         for identity, known in self.detections.items():
             for each in known.values():
                 before = self.known.get(each.id)
-                is_new = before is None or (before in GIVEN_UP and each.live)
+                is_new = before is None or (before in REMOVED and each.live)
                 if is_new and identity in self.closed:
                     self.unexpected.add((each.tx_id, each.tx_index))
                 self.known[each.id] = each.state
-        self.closed = {each.id for each in self.invoices.values() if self.was_told(each, *STICKY)}
+        self.closed = {each.id for each in self.invoices.values() if self.was_told(each, *MANUAL_END)}
 
     def has_its_money(self, about: Invoice) -> bool:
         """Whether enough payments are as deep as their policy asks, in time or late."""
@@ -71,7 +71,7 @@ class Decided(Telling):
                 for each in self.content[block.hash]:
                     if each.to == way.id.bytes and each.asset == way.asset and not self._is_unexpected(each):
                         deep += each.amount if _met(self, way.policy, block, each) is not None else 0
-            least = least_and_most(way.expected, about.tolerance_bps)[0]
+            least = accepted_range(way.expected, about.tolerance_bps)[0]
             refunded = about.refunded.get((self.rail, way.asset), Refunded(0))
             if deep >= least and self.counted(about, way.asset) - refunded.amount >= least - refunded.waived:
                 return True
@@ -106,9 +106,9 @@ class Decided(Telling):
 
     def check_decisions(self) -> None:
         for identity, each in self.invoices.items():
-            assert (each.settled_at is not None) is self.was_told(each, *SETTLED)
+            assert (each.settled_at is not None) is self.was_told(each, *SETTLED_STATES)
             if identity in self.closed:
-                assert each.state in STICKY | {InvoiceState.FLAGGED}
+                assert each.state in MANUAL_END | {InvoiceState.FLAGGED}
             sold = each.settled_at is not None and not self.was_told(each, InvoiceState.REFUNDED)
             reversal = (sold and not self.has_its_money(each)) or self.lacks_what_was_given_back(each)
             rows = [row for row in self.cases[identity] if not row.ended]
@@ -165,9 +165,9 @@ def occurrences(story: Decided) -> set[object]:
     for identity, rows in story.cases.items():
         for row in rows:
             at = story.detections[identity].get(row.detection_id) if row.detection_id else None
-            after_expiry = row.kind == "unexpected_payment" and at and at.invoice_ended is InvoiceState.EXPIRED
+            after_expiry = row.kind == "unexpected_payment" and at and at.invoice_end_state is InvoiceState.EXPIRED
             if row.kind not in {*HIDDEN, "detection_delayed", "reversed"} and not after_expiry:
-                found.add((row.kind, row.detection_id, row.round))
+                found.add((row.kind, row.detection_id, row.occurrence))
     return found
 
 
@@ -185,7 +185,7 @@ def reached_by(tale: Tale) -> set[object]:
     story = tell(tale)
     reached: set[object] = set()
     for each in story.invoices.values():
-        reached.update(pairwise("settled" if state in SETTLED else state for state in story.states(each)))
+        reached.update(pairwise("settled" if state in SETTLED_STATES else state for state in story.states(each)))
         state = "created"
         for line in (line for line in story.feed if line.invoice_id == each.id):
             state = line.to_state if line.subject == "invoice" else state

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from railwatch.core.exception_rules import MOST_UNSUPPORTED
-from railwatch.core.lifecycle import orphan
-from railwatch.core.model import Patience
-from railwatch.core.policy import Due, Policy
+from railwatch.core.exception_rules import UNSUPPORTED_MAX
+from railwatch.core.lifecycle import apply_reorg
+from railwatch.core.model import DelayLimits
+from railwatch.core.policy import Policy, Threshold
 from railwatch.core.states import DetectionState, IllegalMove, InvoiceState
-from railwatch.core.step import News, settle
-from railwatch.core.thresholds import due_look, met_at, next_due
+from railwatch.core.step import InvoiceUpdate, apply_step
+from railwatch.core.thresholds import confirmation_threshold, next_threshold, second_look_threshold
 from railwatch.rail.types import NOBODY, Transfer
 from tests.core.builders import COIN, RAIL, TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
 
@@ -117,7 +117,9 @@ def test_one_transaction_pays_several_invoices_and_each_has_its_own_book():
     story = Story(one, two)
     story.mine(pay(one, 100, "batch", index="vout:0"), pay(two, 50, "batch", index="vout:1"))
     assert story.states(one) == story.states(two) == ["confirming", "paid"]
-    assert {line.invoice_id for line in story.feed if line.at and line.at.tx_index == "vout:1"} == {two.id}
+    assert {
+        line.invoice_id for line in story.feed if line.via_detection and line.via_detection.tx_index == "vout:1"
+    } == {two.id}
 
 
 def test_several_outputs_to_one_address_add_up():
@@ -310,7 +312,7 @@ def test_a_reorg_after_paid_that_does_not_bring_it_back_stays_critical():
     story.quiet(10)
     assert story.states(order) == ["confirming", "paid", "created"]
     assert story.lines(order)[-1].reason == "reversed"
-    assert [(case.kind, case.severity) for case in story.cases[order.id]] == [("reversed", "critical")]
+    assert [(record.kind, record.severity) for record in story.cases[order.id]] == [("reversed", "critical")]
     assert story.open_cases(order) == ["reversed"]
     assert order.destinations[0].confirmed == 0
 
@@ -573,11 +575,11 @@ def test_another_asset_is_recorded_and_moves_nothing(asset, kind):
 def test_spam_of_unknown_tokens_is_bounded_for_each_destination_and_hides_no_payment():
     order = invoice("order", 100, destination(), destination(expected=500, asset=TOKEN))
     story = Story(order)
-    spam = [pay(order, 1, f"spam-{n}", asset=UNKNOWN) for n in range(MOST_UNSUPPORTED + 5)]
+    spam = [pay(order, 1, f"spam-{n}", asset=UNKNOWN) for n in range(UNSUPPORTED_MAX + 5)]
     story.mine(*spam)
     story.mine(*spam[:3], pay(order, 1, "more", asset=UNKNOWN))
     assert story.open_cases(order) == ["unsupported_asset"]
-    assert story.cases[order.id][0].transfers == MOST_UNSUPPORTED
+    assert story.cases[order.id][0].transfers == UNSUPPORTED_MAX
     assert story.left_out == 6
     story.sees(pay(order, 1, "waiting", asset=UNKNOWN))
     assert story.left_out == 6, "a mempool shows the same again and again"
@@ -729,7 +731,7 @@ def test_a_mempool_transfer_is_never_history():
 
 
 def _sight(story, books, moment, order):
-    settle(books, story._gather([pay(order, 100, "tx")]), moment)
+    apply_step(books, story._gather([pay(order, 100, "tx")]), moment)
 
 
 # Exceptions
@@ -742,11 +744,11 @@ def test_what_comes_again_opens_a_new_round():
     story.reorg(1)
     story.mine(pay(order, 100, "tx"))
     story.reorg(1)
-    assert [(case.kind, case.round, case.resolution) for case in story.cases[order.id]] == [
+    assert [(record.kind, record.occurrence, record.resolution) for record in story.cases[order.id]] == [
         ("reversed", 1, "made good"),
         ("reversed", 2, None),
     ]
-    assert len({case.id for case in story.cases[order.id]}) == 2
+    assert len({record.id for record in story.cases[order.id]}) == 2
 
 
 def test_what_a_person_resolved_stays_resolved_while_the_facts_stand():
@@ -758,7 +760,7 @@ def test_what_a_person_resolved_stays_resolved_while_the_facts_stand():
     story.passes(5)
     assert story.open_cases(order) == []
     assert story.told_cases("underpaid") == ["open"]
-    assert [case.resolution for case in story.cases[order.id]] == ["refunded by hand"]
+    assert [record.resolution for record in story.cases[order.id]] == ["refunded by hand"]
 
 
 # Ids
@@ -801,18 +803,18 @@ def test_the_next_due_height_is_that_of_the_policy_then_that_of_finality_then_no
     story = Story(order, horizon=5)
     policies = {order.destinations[0].id: order.destinations[0].policy}
     story.sees(pay(order, 100, "tx"))
-    assert next_due(story.found("tx"), policies, 5, False) is None
+    assert next_threshold(story.found("tx"), policies, 5, False) is None
     story.mine(pay(order, 100, "tx"))
-    assert next_due(story.found("tx"), policies, 5, False) == Due("depth", 2)
+    assert next_threshold(story.found("tx"), policies, 5, False) == Threshold("depth", 2)
     story.mine()
-    assert next_due(story.found("tx"), policies, 5, False) is None, "it waits for its second look"
-    assert due_look(story.found("tx"), policies, 5, False) == Due("depth", 5)
+    assert next_threshold(story.found("tx"), policies, 5, False) is None, "it waits for its second look"
+    assert second_look_threshold(story.found("tx"), policies, 5, False) == Threshold("depth", 5)
     story.found("tx").second_look, story.found("tx").looked_at_block = "verified", story.found("tx").block_hash
-    assert due_look(story.found("tx"), policies, 5, False) is None
-    assert next_due(story.found("tx"), policies, 5, False) == Due("depth", 5)
-    assert next_due(story.found("tx"), policies, 5, True) == Due("finalized", 1)
+    assert second_look_threshold(story.found("tx"), policies, 5, False) is None
+    assert next_threshold(story.found("tx"), policies, 5, False) == Threshold("depth", 5)
+    assert next_threshold(story.found("tx"), policies, 5, True) == Threshold("finalized", 1)
     story.quiet(3)
-    assert next_due(story.found("tx"), policies, 5, False) is None
+    assert next_threshold(story.found("tx"), policies, 5, False) is None
 
 
 def test_what_is_no_payment_waits_for_no_policy():
@@ -820,7 +822,7 @@ def test_what_is_no_payment_waits_for_no_policy():
     story = Story(order)
     story.mine(pay(order, 100, "tx", asset=TOKEN))
     policies = {order.destinations[0].id: order.destinations[0].policy}
-    assert met_at(story.found("tx"), policies) == Due("depth", 1)
+    assert confirmation_threshold(story.found("tx"), policies) == Threshold("depth", 1)
 
 
 # Defects are loud
@@ -831,9 +833,9 @@ def test_a_final_transfer_cannot_be_orphaned():
     story = Story(order, horizon=2)
     story.mine(pay(order, 100, "tx"))
     story.quiet(3)
-    books = story._books([order.id])
+    aggregates = story._books([order.id])
     with pytest.raises(IllegalMove, match="from final to orphaned"):
-        settle(books, {order.id: News(orphaned=[story.found("tx").id])}, story.moment())
+        apply_step(aggregates, {order.id: InvoiceUpdate(orphaned=[story.found("tx").id])}, story.moment())
 
 
 @pytest.mark.parametrize("said", ["verified", "unverified"])
@@ -861,7 +863,7 @@ def test_what_a_second_look_contradicts_is_an_exception_and_stays_as_it_is():
     assert story.tale("tx") == ["included", "confirmed"]
     assert story.open_cases(order) == ["content_mismatch"]
     policies = {order.destinations[0].id: order.destinations[0].policy}
-    assert next_due(story.found("tx"), policies, 4, False) is None, "so no step loads it again and again"
+    assert next_threshold(story.found("tx"), policies, 4, False) is None, "so no step loads it again and again"
     # In another block it is another reading.
     story.reorg(9, [pay(order, 100, "tx")])
     story.quiet(12)
@@ -893,7 +895,7 @@ def test_a_payment_in_time_is_expected_though_its_window_was_told_to_be_over():
 
 
 def test_a_window_that_blocks_decide_stays_open_for_the_margin():
-    order = invoice("order", 100, destination(patience=Patience(margin=timedelta(minutes=10))), expires=5)
+    order = invoice("order", 100, destination(delay_limits=DelayLimits(margin=timedelta(minutes=10))), expires=5)
     story = Story(order)
     story.passes(14)
     assert story.states(order) == []
@@ -908,6 +910,6 @@ def test_a_final_transfer_is_orphaned_where_a_person_has_accepted_another_chain(
     story.quiet(2)
     found = story.found("tx")
     assert found.state is DetectionState.FINAL
-    [book] = story._books([order.id])
-    orphan(book, [found.id], replace(story.moment(), accepts_chain=True))
+    [aggregate] = story._books([order.id])
+    apply_reorg(aggregate, [found.id], replace(story.moment(), accepts_chain=True))
     assert (found.state, order.state) == (DetectionState.ORPHANED, InvoiceState.CREATED)

@@ -21,11 +21,18 @@ from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
-from railwatch.core.assessment import Received, add_up, least_and_most
-from railwatch.core.exception_rules import OF_THE_MONEY, OF_THE_STATE, SEVERITY, grouped_cases, standing_cases
-from railwatch.core.model import Case, Detection, Invoice, Refunded
+from railwatch.core.assessment import Received, accepted_range, sum_payments
+from railwatch.core.exception_rules import FUNDS_KINDS, SEVERITY, STATE_KINDS, expected_exceptions, expected_groups
+from railwatch.core.model import Detection, ExceptionRecord, Invoice, Refunded
 from railwatch.core.policy import Policy
-from railwatch.core.states import COUNTED, SETTLED, STICKY, WAITING, DetectionState, InvoiceState
+from railwatch.core.states import (
+    CONFIRMED_STATES,
+    MANUAL_END,
+    SETTLED_STATES,
+    WAITING_STATES,
+    DetectionState,
+    InvoiceState,
+)
 from railwatch.rail.types import BlockRef, Transfer
 from tests.core import directed
 from tests.core.builders import Story, minute, model_settings
@@ -59,40 +66,40 @@ class Telling(Story):
             rows = [row for row in self.cases[identity] if row.group is None]
             standing = [(row.kind, row.detection_id) for row in rows if not row.ended]
             known = self.detections[identity].values()
-            received = add_up(each, known)
-            wanted = standing_cases(each, known, received, self.coverage(), self.now)
+            received = sum_payments(each, known)
+            wanted = expected_exceptions(each, known, received, self.coverage(), self.now)
             decided = {(row.kind, row.detection_id) for row in rows if not row.ended and row.resolution is not None}
             assert len(set(standing)) == len(standing)
             assert wanted <= set(standing)
-            hidden = OF_THE_STATE if each.state is InvoiceState.FLAGGED else frozenset()
-            if each.state in WAITING:
+            hidden = STATE_KINDS if each.state is InvoiceState.FLAGGED else frozenset()
+            if each.state in WAITING_STATES:
                 hidden |= {"underpaid"} - {kind for kind, _ in decided}
             assert {kind for kind, _ in set(standing) - wanted} <= hidden
             for row in rows:
                 same = [other for other in rows if (other.kind, other.detection_id) == (row.kind, row.detection_id)]
-                assert [other.round for other in same] == list(range(1, len(same) + 1))
+                assert [other.occurrence for other in same] == list(range(1, len(same) + 1))
                 assert all(other.ended for other in same[:-1]), "a new occurrence before the old one was over"
             self.check_groups(identity, received)
 
     def check_groups(self, identity: UUID, received: Received) -> None:
         """Each transfer is in one row of its group, as long as the facts last, or a person's word about its money."""
         members, known = self.members[identity], self.detections[identity]
-        wanted = grouped_cases(self.invoices[identity], known.values(), received)
+        wanted = expected_groups(self.invoices[identity], known.values(), received)
         assert wanted <= members.keys()
         for kind, member in ((kind, members[each, kind]) for each, kind in members.keys() - wanted):
-            assert member.case.resolution is not None
-            assert kind in OF_THE_MONEY
+            assert member.record.resolution is not None
+            assert kind in FUNDS_KINDS
         for (each, kind), member in members.items():
             about = known[each]
             group = (about.destination_id, about.rail, about.asset)
-            assert (member.case.kind, member.case.group, member.amount) == (kind, group, about.amount)
-            assert not member.case.ended
-        groups: dict[object, list[Case]] = {}
+            assert (member.record.kind, member.record.group, member.amount) == (kind, group, about.amount)
+            assert not member.record.ended
+        groups: dict[object, list[ExceptionRecord]] = {}
         for row in self.cases[identity]:
             if row.group:
                 groups.setdefault((row.kind, row.group), []).append(row)
         for rows in groups.values():
-            assert [row.round for row in rows] == list(range(1, len(rows) + 1))
+            assert [row.occurrence for row in rows] == list(range(1, len(rows) + 1))
             assert sum(1 for row in rows if row.resolution is None) <= 1, "one open row for each group"
 
 
@@ -237,7 +244,7 @@ def oracle(
         if each.state is DetectionState.PENDING:
             to = each.destination_id.bytes
             add(Transfer(each.tx_id, each.tx_index, to, each.asset, each.amount, None), None)
-    assert all(each.block_height <= cursor for each in detections(story) if each.state in COUNTED)
+    assert all(each.block_height <= cursor for each in detections(story) if each.state in CONFIRMED_STATES)
     return {way: (seen, confirmed, late) for way, (seen, confirmed, late) in sums.items()}
 
 
@@ -265,22 +272,24 @@ def check_feed(story: Story) -> None:
         lines = told.get(each.id, [("", InvoiceState.CREATED)])
         assert lines[-1][1] == each.state
         for line in story.lines(each):
-            least = min(least_and_most(way.expected, each.tolerance_bps)[0] for way in each.destinations)
+            least = min(accepted_range(way.expected, each.tolerance_bps)[0] for way in each.destinations)
             if line.to_state in (InvoiceState.PAID, InvoiceState.OVERPAID):
                 assert line.confirmed_amount is not None
                 assert line.confirmed_amount >= least
         check_paid(each)
         standing = [
-            (case.kind, case.group or case.detection_id) for case in story.cases[each.id] if case.resolution is None
+            (record.kind, record.group or record.detection_id)
+            for record in story.cases[each.id]
+            if record.resolution is None
         ]
         assert len(set(standing)) == len(standing)
 
 
 def check_paid(each: Invoice) -> None:
-    bounds = [(way, least_and_most(way.expected, each.tolerance_bps)[0]) for way in each.destinations]
+    bounds = [(way, accepted_range(way.expected, each.tolerance_bps)[0]) for way in each.destinations]
     if each.state in (InvoiceState.PAID, InvoiceState.OVERPAID):
         assert any(way.confirmed >= least for way, least in bounds)
-    elif each.state not in SETTLED | STICKY:
+    elif each.state not in SETTLED_STATES | MANUAL_END:
         for way, least in bounds:
             # What was given back is not there, unless it was given back by choice out of a settled order.
             back = each.refunded.get((way.rail, way.asset), Refunded(0))
@@ -363,10 +372,10 @@ def test_a_replay_tells_the_same_lines_under_the_same_ids(tale):
 
 
 def occurrences(story: Story) -> set[tuple[str, UUID | None, int]]:
-    return {(row.kind, row.detection_id, row.round) for rows in story.cases.values() for row in rows}
+    return {(row.kind, row.detection_id, row.occurrence) for rows in story.cases.values() for row in rows}
 
 
-BY_HAND = {*OF_THE_MONEY, "double_spend", "underpaid"}
+BY_HAND = {*FUNDS_KINDS, "double_spend", "underpaid"}
 """What a person resolved holds what it held then, and what comes after it opens a row of its own."""
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from railwatch.core.ids import derived_id
-from railwatch.core.matching import Candidate, Known, base_index, detection_id, match, sighting
+from railwatch.core.matching import Candidate, Known, base_index, detection_id, match, to_detection
 from railwatch.core.states import DetectionState, Kind
-from railwatch.core.step import Recorded, gather
+from railwatch.core.step import Recorded, group_by_invoice
 from railwatch.rail.types import NOBODY, BlockRef, Transfer
 from tests.core.builders import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
 
@@ -99,7 +99,7 @@ def test_whose_reference_it_carries_comes_before_who_asks_for_none():
 
 def sighted(transfer, now):
     identity = detection_id(RAIL, transfer.tx_id, transfer.tx_index)
-    return sighting(identity, transfer, RAIL, asks("order").destination_id, Kind.PAYMENT, minute(now))
+    return to_detection(identity, transfer, RAIL, asks("order").destination_id, Kind.PAYMENT, minute(now))
 
 
 def block(height=7, at=5):
@@ -138,7 +138,7 @@ def test_rail_transaction_and_index_make_an_identity(other):
 
 def gathered(*transfers, candidates=(), known=(), rivals=None, orphaned=(), configured=CONFIGURED, elsewhere=()):
     recorded = Recorded({b"address": candidates, b"elsewhere": elsewhere}, known, rivals or {}, orphaned)
-    return gather(transfers, RAIL, recorded, configured, minute(9))
+    return group_by_invoice(transfers, RAIL, recorded, configured, minute(9))
 
 
 def recorded_as(candidate, *, index="vout:0", key=b"address", asset=COIN, block=None, final=False):
@@ -195,7 +195,7 @@ def test_the_same_transaction_that_pays_somebody_else_now_is_a_payment_there_and
     moved = replace(TRANSFER, to=b"elsewhere", block=block(8))
     news = gathered(moved, candidates=[here], elsewhere=[there], known=[recorded_as(here)])
     assert news[here.invoice_id].lost == {detection_id(RAIL, "tx", "vout:0"): "tx"}
-    [found] = news[there.invoice_id].sightings
+    [found] = news[there.invoice_id].observations
     assert found.destination_id == there.destination_id
     assert found.tx_index != "vout:0"
     assert base_index(found.tx_index) == "vout:0"
@@ -205,19 +205,19 @@ def test_the_same_transaction_that_pays_somebody_else_now_is_a_payment_there_and
 def test_content_that_comes_back_is_the_detection_that_it_was():
     here, there = asks("here"), asks("there")
     moved = replace(TRANSFER, to=b"elsewhere", block=block(8))
-    [found] = gathered(moved, elsewhere=[there], known=[recorded_as(here)])[there.invoice_id].sightings
+    [found] = gathered(moved, elsewhere=[there], known=[recorded_as(here)])[there.invoice_id].observations
     variant = recorded_as(there, index=found.tx_index, key=b"elsewhere")
     back = gathered(replace(TRANSFER, block=block(9)), candidates=[here], known=[recorded_as(here), variant])
-    assert [each.id for each in back[here.invoice_id].sightings] == [detection_id(RAIL, "tx", "vout:0")]
+    assert [each.id for each in back[here.invoice_id].observations] == [detection_id(RAIL, "tx", "vout:0")]
     assert back[there.invoice_id].lost == {found.id: "tx"}
     again = gathered(moved, elsewhere=[there], known=[recorded_as(here), variant])
-    assert [each.id for each in again[there.invoice_id].sightings] == [found.id]
+    assert [each.id for each in again[there.invoice_id].observations] == [found.id]
 
 
 def test_another_asset_is_another_content():
     here = asks("here")
     news = gathered(replace(TRANSFER, asset=TOKEN, block=block(8)), candidates=[here], known=[recorded_as(here)])
-    [found] = news[here.invoice_id].sightings
+    [found] = news[here.invoice_id].observations
     assert (found.kind, found.asset) == (Kind.WRONG_ASSET, TOKEN)
     assert list(news[here.invoice_id].lost) == [detection_id(RAIL, "tx", "vout:0")]
 
@@ -256,7 +256,7 @@ def credit(index, amount, **more):
 
 
 def ids(news, candidate):
-    return [each.id for each in news[candidate.invoice_id].sightings]
+    return [each.id for each in news[candidate.invoice_id].observations]
 
 
 @pytest.mark.parametrize("final", [False, True])
@@ -294,7 +294,7 @@ def test_a_name_that_another_payment_keeps_is_given_to_none():
     known = [stored(order, "call:0", 5)]
     first, second = credit("call:0", 7), credit("call:1", 5)
     news = gathered(first, second, candidates=[order], known=known)
-    new, old = news[order.invoice_id].sightings
+    new, old = news[order.invoice_id].observations
     assert (old.id, old.amount) == (known[0].detection_id, 5)
     assert (base_index(new.tx_index), new.amount) == ("call:0", 7)
     assert new.tx_index != "call:0"
@@ -306,7 +306,7 @@ def test_another_amount_under_the_same_name_is_the_same_payment():
     order = asks("order")
     known = [stored(order, "call:0", 5)]
     news = gathered(credit("call:0", 7), candidates=[order], known=known)
-    assert [(each.id, each.amount) for each in news[order.invoice_id].sightings] == [(known[0].detection_id, 7)]
+    assert [(each.id, each.amount) for each in news[order.invoice_id].observations] == [(known[0].detection_id, 7)]
 
 
 # Dust (HAZARDS I16)
@@ -315,7 +315,7 @@ def test_another_amount_under_the_same_name_is_the_same_payment():
 def test_what_is_below_the_least_amount_is_counted_once_it_is_in_a_block():
     order, least = asks("order"), {**CONFIGURED, COIN: 101}
     news = gathered(replace(TRANSFER, block=block(8)), candidates=[order], configured=least)
-    assert (news[order.invoice_id].small, news[order.invoice_id].sightings) == ([(order.destination_id, 100)], [])
+    assert (news[order.invoice_id].small, news[order.invoice_id].observations) == ([(order.destination_id, 100)], [])
     waiting = gathered(TRANSFER, candidates=[order], configured=least)
     assert not waiting[order.invoice_id].small
 
@@ -323,7 +323,7 @@ def test_what_is_below_the_least_amount_is_counted_once_it_is_in_a_block():
 def test_a_transfer_that_was_recorded_stays_when_the_least_amount_is_raised():
     order, least = asks("order"), {**CONFIGURED, COIN: 101}
     news = gathered(replace(TRANSFER, block=block(8)), known=[recorded_as(order)], configured=least)
-    assert len(news[order.invoice_id].sightings) == 1
+    assert len(news[order.invoice_id].observations) == 1
 
 
 def test_one_transaction_that_pays_many_brings_news_to_each():
@@ -331,7 +331,7 @@ def test_one_transaction_that_pays_many_brings_news_to_each():
     news = gathered(
         replace(TRANSFER, reference="1"), replace(TRANSFER, reference="2", tx_index="vout:1"), candidates=[one, two]
     )
-    assert {each: [found.tx_index for found in about.sightings] for each, about in news.items()} == {
+    assert {each: [found.tx_index for found in about.observations] for each, about in news.items()} == {
         one.invoice_id: ["vout:0"],
         two.invoice_id: ["vout:1"],
     }
@@ -342,7 +342,7 @@ def test_a_rival_that_pays_nobody_here_still_takes_the_money_away():
     rival = Transfer("rival", "", NOBODY, COIN, 0, None, rivals=("tx", "unknown"))
     news = gathered(rival, rivals={"tx": [(invoice_id, lost)]})
     assert {each: about.lost for each, about in news.items()} == {invoice_id: {lost: "rival"}}
-    assert not news[invoice_id].sightings
+    assert not news[invoice_id].observations
 
 
 def test_a_transfer_of_nothing_is_no_news():

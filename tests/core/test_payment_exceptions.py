@@ -5,16 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from railwatch.core.model import Patience
+from railwatch.core.model import DelayLimits
 from railwatch.core.policy import Policy
 from railwatch.core.states import DetectionState, InvoiceState
 from tests.core.builders import TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
 
-TEN = Patience(stuck=timedelta(minutes=10), blind=timedelta(minutes=5))
+TEN = DelayLimits(stuck_after=timedelta(minutes=10), blind_after=timedelta(minutes=5))
 
 
 def impatient(name="order", policy=None, **more):
-    return invoice(name, 100, destination(name, 100, policy or Policy(3), patience=TEN, **more))
+    return invoice(name, 100, destination(name, 100, policy or Policy(3), delay_limits=TEN, **more))
 
 
 # What a person resolved
@@ -32,8 +32,8 @@ def test_a_second_reversal_is_told_though_the_first_was_resolved_by_a_person():
     story.reorg(1)
     assert story.open_cases(order) == ["reversed"]
     first, second = story.cases[order.id]
-    assert (first.resolution, first.ended, first.round) == ("refunded by hand", True, 1)
-    assert (second.resolution, second.ended, second.round) == (None, False, 2)
+    assert (first.resolution, first.ended, first.occurrence) == ("refunded by hand", True, 1)
+    assert (second.resolution, second.ended, second.occurrence) == (None, False, 2)
 
 
 def test_a_topped_up_invoice_that_falls_short_again_is_told_again():
@@ -132,8 +132,8 @@ def test_each_wait_of_its_own_is_told_though_a_person_resolved_the_one_before():
 
 
 def test_of_several_rails_that_are_waited_on_the_most_patient_counts():
-    slow = destination("order", 100, Policy(3), TOKEN, patience=Patience(stuck=timedelta(minutes=30)))
-    order = invoice("order", 100, destination("order", 100, Policy(3), patience=TEN), slow)
+    slow = destination("order", 100, Policy(3), TOKEN, delay_limits=DelayLimits(stuck_after=timedelta(minutes=30)))
+    order = invoice("order", 100, destination("order", 100, Policy(3), delay_limits=TEN), slow)
     story = Story(order)
     story.sees(pay(order, 60, "quick"), pay(slow, 60, "slow"))
     story.now += timedelta(minutes=20)
@@ -275,8 +275,8 @@ def test_dust_opens_one_exception_that_counts_and_sums_it():
     order.state = InvoiceState.CANCELLED
     for n in range(1, 41):
         story.mine(pay(order, n, f"dust{n}"))
-    [case] = story.cases[order.id]
-    assert (case.kind, case.transfers, case.amount) == ("unexpected_payment", 40, sum(range(1, 41)))
+    [record] = story.cases[order.id]
+    assert (record.kind, record.transfers, record.amount) == ("unexpected_payment", 40, sum(range(1, 41)))
     lines = [line for line in story.feed if line.subject == "exception"]
     assert len(lines) <= 12
     assert {(line.from_state, line.to_state) for line in lines[1:]} == {("open", "open")}
@@ -293,8 +293,8 @@ def test_a_large_payment_after_dust_is_told():
     story.mine(pay(order, 1_000, "much"))
     told = [line for line in story.feed if line.subject == "exception"]
     assert [line.evidence["sum"] for line in told] == ["1", "1001"]
-    assert told[-1].at is not None
-    assert told[-1].at.tx_id == "much"
+    assert told[-1].via_detection is not None
+    assert told[-1].via_detection.tx_id == "much"
     story.mine(pay(order, 1, "more"))
     assert len([line for line in story.feed if line.subject == "exception"]) == 2
 
@@ -303,7 +303,7 @@ def test_each_asset_has_a_row_of_its_own():
     order = invoice()
     story = Story(order)
     story.mine(pay(order, 5, "a", asset=TOKEN), pay(order, 7, "b", asset=TOKEN), pay(order, 9, "c", asset=UNKNOWN))
-    rows = {case.kind: (case.transfers, case.amount) for case in story.cases[order.id]}
+    rows = {record.kind: (record.transfers, record.amount) for record in story.cases[order.id]}
     assert rows == {"wrong_asset": (2, 12), "unsupported_asset": (1, 9)}
 
 
@@ -316,9 +316,9 @@ def test_a_row_that_a_person_resolved_holds_what_it_held_and_the_next_transfer_o
     story.reorg(1, [], [first])
     assert story.open_cases(order) == []
     story.mine(pay(order, 5, "second"))
-    one, two = [case for case in story.cases[order.id] if case.kind == "late"]
-    assert (one.transfers, one.amount, one.resolution, one.round) == (1, 10, "refunded by hand", 1)
-    assert (two.transfers, two.amount, two.resolution, two.round) == (1, 5, None, 2)
+    one, two = [record for record in story.cases[order.id] if record.kind == "late"]
+    assert (one.transfers, one.amount, one.resolution, one.occurrence) == (1, 10, "refunded by hand", 1)
+    assert (two.transfers, two.amount, two.resolution, two.occurrence) == (1, 5, None, 2)
 
 
 def test_a_row_shrinks_with_a_reorg_and_ends_with_its_last_transfer():
@@ -327,10 +327,10 @@ def test_a_row_shrinks_with_a_reorg_and_ends_with_its_last_transfer():
     story.mine(pay(order, 10, "first"))
     story.mine(pay(order, 5, "second"))
     story.reorg(1)
-    [case] = [case for case in story.cases[order.id] if case.kind == "late"]
-    assert (case.transfers, case.amount) == (1, 10)
+    [record] = [record for record in story.cases[order.id] if record.kind == "late"]
+    assert (record.transfers, record.amount) == (1, 10)
     story.reorg(3)
-    assert (case.transfers, case.amount, case.resolution) == (0, 0, "made good")
+    assert (record.transfers, record.amount, record.resolution) == (0, 0, "made good")
     assert story.members[order.id] == {}
 
 
@@ -340,8 +340,8 @@ def test_another_amount_after_a_reorg_changes_the_sum():
     story.mine(pay(order, 10, "same"))
     story.resolve(order, "late")
     story.reorg(1, [pay(order, 4, "same")], [])
-    [case] = [case for case in story.cases[order.id] if case.kind == "late"]
-    assert (case.transfers, case.amount) == (1, 4)
+    [record] = [record for record in story.cases[order.id] if record.kind == "late"]
+    assert (record.transfers, record.amount) == (1, 4)
 
 
 def test_double_spends_that_were_not_loaded_end_with_the_others_once_the_invoice_has_its_money():
@@ -349,10 +349,10 @@ def test_double_spends_that_were_not_loaded_end_with_the_others_once_the_invoice
     story = Story(order)
     story.sees(pay(order, 100, "tx"))
     story.hears_of_rival("tx", "rival")
-    [case] = story.cases[order.id]
-    case.transfers, case.amount = 150, 15_000  # of which the store loads the newest hundred
+    [record] = story.cases[order.id]
+    record.transfers, record.amount = 150, 15_000  # of which the store loads the newest hundred
     story.mine(pay(order, 100, "again"))
-    assert (case.transfers, case.resolution) == (0, "made good")
+    assert (record.transfers, record.resolution) == (0, "made good")
 
 
 def test_a_shortfall_stays_open_while_a_top_up_is_on_its_way():

@@ -14,9 +14,9 @@ import pytest
 from railwatch.cli import main
 from railwatch.config import Config, load_config
 from railwatch.core.evidence import RULES
-from railwatch.core.exception_rules import OF_THE_MONEY, OF_THE_STATE, SEVERITY
-from railwatch.core.lifecycle import FORWARD
-from railwatch.core.states import DETECTION_MOVES, GIVEN_UP, INVOICE_MOVES, DetectionState, InvoiceState, Kind
+from railwatch.core.exception_rules import FUNDS_KINDS, SEVERITY, STATE_KINDS
+from railwatch.core.lifecycle import FORWARD_REASONS
+from railwatch.core.states import DETECTION_MOVES, INVOICE_MOVES, REMOVED, DetectionState, InvoiceState, Kind
 from railwatch.daemon.registry import open_rail
 from railwatch.daemon.supervisor import rail_mirror
 from railwatch.known_chains import default_tiers
@@ -216,9 +216,9 @@ def test_the_matrix_says_of_each_kind_what_it_is_about() -> None:
         row[0].strip("`"): row[5] for row in cells(section(EXCEPTIONS, "## The matrix")) if row[0].startswith("`")
     }
     about_transfers = {kind for kind, end in closed.items() if "orphaned" in end}
-    assert about_transfers == OF_THE_MONEY
+    assert about_transfers == FUNDS_KINDS
     about_states = {kind for kind, end in closed.items() if re.search(r"leaves that state|moves on", end)}
-    assert about_states == OF_THE_STATE
+    assert about_states == STATE_KINDS
 
 
 def test_the_rules_of_the_evidence_are_the_codes() -> None:
@@ -245,8 +245,8 @@ def test_every_reason_is_explained() -> None:
     of_functions = re.findall(r"append_invoice_transition\(\w+, \w+, '(\w+)'", SCHEMA)
     of_functions += re.findall(r"(?:move_invoice\(known, .+?|'recorded'), '(\w+)', cause", SCHEMA)
     assert len(of_functions) == 1 + 4 + 2
-    of_losses = {each.value for each in (*GIVEN_UP, DetectionState.ORPHANED)}
-    known = {*FORWARD.values(), *of_functions, *of_losses, "reversed", "final", "rejected"}
+    of_losses = {each.value for each in (*REMOVED, DetectionState.ORPHANED)}
+    known = {*FORWARD_REASONS.values(), *of_functions, *of_losses, "reversed", "final", "rejected"}
     listed = {row[0].strip("`") for row in cells(section(CONTRACT, "### Reasons")) if row[0].startswith("`")}
     assert listed == known
 

@@ -321,9 +321,9 @@ async def test_cost_does_not_depend_on_strangers_a_step_loads_none_of_the_dust_t
     await stage.mine(2)
     await stage.becomes(invoice, "paid")
     async with stage.database.transaction() as connection:
-        [book] = await load_books(connection, [invoice.id], [])
-        assert len(book.detections) == 0
-        assert sum(each.count for each in book.others.values()) == 21
+        [aggregate] = await load_books(connection, [invoice.id], [])
+        assert len(aggregate.detections) == 0
+        assert sum(each.count for each in aggregate.other_tallies.values()) == 21
 
 
 async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: Stage) -> None:

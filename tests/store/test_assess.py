@@ -30,14 +30,14 @@ async def test_the_rule_for_manual_acts_is_the_cores(rough: Stage) -> None:
             await database.value("select railwatch.hold_invoice($1, actor => 'ann', reason => 'odd')", known)
         async with database.transaction() as connection:
             every = await connection.fetch("select id from railwatch.detections where invoice_id = $1", known)
-            [book] = await load_books(connection, [known], [row["id"] for row in every])
+            [aggregate] = await load_books(connection, [known], [row["id"] for row in every])
             until = await connection.fetchval("select covered_until from railwatch.rails")
             moment = await connection.fetchval("select now()")
-            facts = list(book.detections.values())
-            held = book.invoice.held is not None
-            assert held is (book.invoice.state is InvoiceState.FLAGGED)
-            assert held is (book.invoice.held_from is not None)
-            unheld = replace(book.invoice, held=None)
+            facts = list(aggregate.detections.values())
+            held = aggregate.invoice.held is not None
+            assert held is (aggregate.invoice.state is InvoiceState.FLAGGED)
+            assert held is (aggregate.invoice.held_from is not None)
+            unheld = replace(aggregate.invoice, held=None)
             core = assess(unheld, facts, Coverage({stage.chain.name: until} if until else {}), moment)
             ours = await connection.fetchval(
                 "select railwatch.assess(i) from railwatch.invoices i where i.id = $1", known

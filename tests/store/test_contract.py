@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from railwatch.core.policy import Policy
-from railwatch.core.states import ENDED, INVOICE_MOVES, InvoiceState
+from railwatch.core.states import END_STATES, INVOICE_MOVES, InvoiceState
 from railwatch.rail import AssetSpec, ChainId
 from railwatch.store.config_sync import PolicyRow, RailMirror, mirror
 from railwatch.store.database import Database
@@ -304,7 +304,7 @@ async def test_one_address_from_eight_connections_has_one_winner(database: Datab
     assert [each.code for each in made if isinstance(each, Refused)] == ["RW007"] * 7
 
 
-OPEN = sorted(set(InvoiceState) - ENDED)
+OPEN = sorted(set(InvoiceState) - END_STATES)
 
 
 @pytest.mark.parametrize("state", OPEN)
@@ -318,7 +318,7 @@ async def test_the_address_of_an_open_invoice_is_refused(database: Database, sta
     assert (await refusal(database, order(destinations=[way(address=address, rail="final")]))).code == "RW007"
 
 
-@pytest.mark.parametrize("state", sorted(ENDED))
+@pytest.mark.parametrize("state", sorted(END_STATES))
 async def test_the_address_of_an_ended_invoice_may_be_used_again(database: Database, state: InvoiceState) -> None:
     address = fresh()
     first = await create_invoice(database, order(destinations=[way(address=address)]))

@@ -7,7 +7,7 @@ import pytest
 
 from railwatch.config import ConfigError, load_config
 from railwatch.config.webhooks import EVENT_TYPES
-from railwatch.core.states import SETTLED
+from railwatch.core.states import SETTLED_STATES
 from railwatch.store.database import Database
 from railwatch.store.webhooks import like_pattern
 from tests.webhooks.process import write_config
@@ -119,7 +119,7 @@ async def test_the_types_that_patterns_are_checked_against_are_those_that_the_fe
     for subject, to_state, reason, kind in [
         ("invoice", "late_paid", "confirmed", "invoice.late_paid"),
         ("invoice", "created", "reversed", "invoice.reversed"),
-        *(("invoice", settled, "reversed", f"invoice.{settled}") for settled in sorted(SETTLED)),
+        *(("invoice", settled, "reversed", f"invoice.{settled}") for settled in sorted(SETTLED_STATES)),
         ("detection", "orphaned", "orphaned", "detection.orphaned"),
         ("exception", "open", "reversed", "exception.open.reversed"),
         ("exception", "resolved", "underpaid", "exception.resolved.underpaid"),

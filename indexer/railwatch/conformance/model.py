@@ -13,7 +13,7 @@ import pytest
 from railwatch.conformance.base import Conformance
 from railwatch.conformance.harness import Story
 from railwatch.conformance.watches import WatchSet
-from railwatch.core.chain_sync import Idle, Limits, Probe, Rewind, View, next_step
+from railwatch.core.chain_sync import Idle, Limits, NodeView, Probe, Rewind, next_step
 from railwatch.rail import Address, BlockGone, BlockRef, RailAdapter, Span
 
 ACTS, DEEPEST, ANSWERS_MAX = 14, 3, 100
@@ -32,7 +32,7 @@ class Ledger:
     async def follow(self) -> None:
         """Go on until there is nothing to do."""
         limits = Limits(self.rail.traits.span_max, self.rail.traits.horizon)
-        view = View(await self.rail.heads())
+        view = NodeView(await self.rail.heads())
         for _ in range(ANSWERS_MAX):
             step = next_step(self.cursor, self.checkpoints, view, limits)
             try:
@@ -46,9 +46,9 @@ class Ledger:
                     await self._take(step.branch, fork=step.fork)
                 else:
                     await self._take(step.span)
-                view = View(await self.rail.heads())
+                view = NodeView(await self.rail.heads())
             except BlockGone:
-                view = View(await self.rail.heads(), doubt=True)
+                view = NodeView(await self.rail.heads(), verify_cursor=True)
         pytest.fail(
             f"no rest after {ANSWERS_MAX} answers: the chain, or what the adapter says of it, does not hold still"
         )

@@ -5,28 +5,29 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from railwatch.core.assessment import Received, add_up
+from railwatch.core.assessment import Received, sum_payments
 from railwatch.core.model import (
-    Case,
     Coverage,
     Destination,
     Detection,
+    ExceptionRecord,
     Invoice,
     Member,
     Observation,
-    Surplus,
     Transition,
+    UnattributedBalance,
 )
 from railwatch.core.policy import Policy, Progress
 from railwatch.core.tally import Tallies, Tally, TallyKey, totals
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class StepContext:
     """Where a rail stands in one step, and what that rail can tell.
 
-    ``tip`` is the node's newest height; ``block_times`` gives the time of blocks of this step by height; ``now`` is the
-    database's clock. ``history``: the step's blocks were already final when they were read, so that a new transfer is
+    ``tip_height`` is the node's newest height; ``block_times`` gives the time of blocks of this step by height; ``now``
+    is the
+    database's clock. ``backfill``: the step's blocks were already final when they were read, so that a new transfer is
     told as `final` in one line. ``blind``: the rail cannot be believed now (stalled, or its finality is), so nothing
     that it shows is confirmed or finalized (HAZARDS, "Nodes").
     """
@@ -38,38 +39,38 @@ class Moment:
     now: datetime
     horizon: int
     has_finality: bool
-    tip: int
+    tip_height: int
     block_times: Mapping[int, datetime] = field(default_factory=dict)
-    history: bool = False
+    backfill: bool = False
     blind: bool = False
     accepts_chain: bool = False
     """A person has decided to follow a chain that left ours below what is final: only then is that taken back."""
 
 
 @dataclass(slots=True)
-class Book:
+class InvoiceAggregate:
     """The working copy of one invoice in one step: change it through the functions below, then write what changed."""
 
     invoice: Invoice
     detections: dict[UUID, Detection]
-    cases: list[Case]
-    surpluses: Mapping[UUID, Surplus] = field(default_factory=dict)
+    exceptions: list[ExceptionRecord]
+    unattributed: Mapping[UUID, UnattributedBalance] = field(default_factory=dict)
     """What its addresses hold that no transfer explains, as the last look at their balances found it."""
-    others: Tallies = field(default_factory=dict)
+    other_tallies: Tallies = field(default_factory=dict)
     """Detections that this step does not touch, and that were not loaded, as sums."""
-    members: dict[tuple[UUID, str], Member] = field(default_factory=dict)
+    group_members: dict[tuple[UUID, str], Member] = field(default_factory=dict)
     """In which exception of its group a loaded transfer is counted, by transfer and kind."""
     transitions: list[Transition] = field(default_factory=list)
-    changed: set[UUID] = field(default_factory=set)
-    fresh: set[UUID] = field(default_factory=set)
+    changed_detections: set[UUID] = field(default_factory=set)
+    new_detections: set[UUID] = field(default_factory=set)
     observations: list[Observation] = field(default_factory=list)
-    opened: list[Case] = field(default_factory=list)
-    resolved: list[Case] = field(default_factory=list)
-    ended: list[Case] = field(default_factory=list)
+    opened_exceptions: list[ExceptionRecord] = field(default_factory=list)
+    resolved_exceptions: list[ExceptionRecord] = field(default_factory=list)
+    ended_exceptions: list[ExceptionRecord] = field(default_factory=list)
     """Cases that a person had resolved, and whose occurrence is over now."""
-    counted: set[UUID] = field(default_factory=set)
+    recounted_groups: set[UUID] = field(default_factory=set)
     """Cases of groups that hold other transfers, or other amounts, than before."""
-    joined: dict[tuple[UUID, UUID], int | None] = field(default_factory=dict)
+    group_changes: dict[tuple[UUID, UUID], int | None] = field(default_factory=dict)
     """By case and transfer: the amount that it is counted with, None where it has left the group."""
     policies: Mapping[UUID, Policy] = field(init=False)
 
@@ -82,8 +83,8 @@ class Book:
 
     def totals(self) -> list[tuple[TallyKey, Tally]]:
         """Return everything that the invoice ever received, as it is now."""
-        return totals(self.detections.values(), self.others)
+        return totals(self.detections.values(), self.other_tallies)
 
     def received(self) -> Received:
         """Return what of it counts."""
-        return add_up(self.invoice, self.detections.values(), self.others)
+        return sum_payments(self.invoice, self.detections.values(), self.other_tallies)

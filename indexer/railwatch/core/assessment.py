@@ -9,13 +9,21 @@ from typing import NamedTuple
 from uuid import UUID
 
 from railwatch.core.model import Coverage, Destination, Detection, Invoice
-from railwatch.core.states import COUNTED, IN_BLOCK, LIVE, SETTLED, STICKY, InvoiceState, Kind
+from railwatch.core.states import (
+    CONFIRMED_STATES,
+    IN_BLOCK_STATES,
+    LIVE_STATES,
+    MANUAL_END,
+    SETTLED_STATES,
+    InvoiceState,
+    Kind,
+)
 from railwatch.core.tally import NOTHING, Tallies, TallyKey
 from railwatch.rail.types import AssetId
 
 
 @dataclass(slots=True)
-class Sums:
+class DestinationTotals:
     """What arrived at one destination: live and in time, of that confirmed, live and late, of that confirmed."""
 
     seen: int = 0
@@ -40,7 +48,7 @@ class Received(NamedTuple):
     ``counted`` sums what is confirmed, ``in_blocks`` what is in a block.
     """
 
-    payments: Mapping[UUID, Sums]
+    payments: Mapping[UUID, DestinationTotals]
     counted: Mapping[AssetKey, int]
     in_blocks: Mapping[AssetKey, int]
 
@@ -51,19 +59,19 @@ def assess(invoice: Invoice, detections: Iterable[Detection], coverage: Coverage
     One destination must be met; amounts are never summed across destinations. Sets no field.
     """
     judged = [replace(each, in_time=is_in_time(each, invoice, now)) for each in detections]
-    return judge(invoice, add_up(invoice, judged), coverage, now)
+    return assess_totals(invoice, sum_payments(invoice, judged), coverage, now)
 
 
-def judge(invoice: Invoice, received: Received, coverage: Coverage, now: datetime) -> InvoiceState:
+def assess_totals(invoice: Invoice, received: Received, coverage: Coverage, now: datetime) -> InvoiceState:
     """`assess`, with the money already added up."""
     if invoice.held is not None:
         return InvoiceState.FLAGGED
-    if invoice.before_hold in STICKY:
-        return invoice.before_hold
-    return _from_sums(invoice, received) or _without_payment(invoice, coverage, now)
+    if invoice.state_before_hold in MANUAL_END:
+        return invoice.state_before_hold
+    return _state_from_totals(invoice, received) or _without_payment(invoice, coverage, now)
 
 
-def standing(invoice: Invoice, received: Callable[[], Received]) -> InvoiceState:
+def state_without_hold(invoice: Invoice, received: Callable[[], Received]) -> InvoiceState:
     """The state, or while a hold hides it what it would be: by what was decided before, and by the money.
 
     ``received`` is asked for only where a hold hides the state. That a window closes is told, and a hold tells nothing:
@@ -71,15 +79,15 @@ def standing(invoice: Invoice, received: Callable[[], Received]) -> InvoiceState
     """
     if invoice.held_from is None:
         return invoice.state
-    if invoice.held_from in STICKY:
+    if invoice.held_from in MANUAL_END:
         return invoice.held_from
     idle = InvoiceState.EXPIRED if invoice.held_from is InvoiceState.EXPIRED else InvoiceState.CREATED
-    return _from_sums(invoice, received()) or idle
+    return _state_from_totals(invoice, received()) or idle
 
 
 def is_settled(invoice: Invoice, received: Received) -> bool:
     """Whether the merchant has enough, whatever a person or a service decided."""
-    return _from_sums(invoice, received) in SETTLED
+    return _state_from_totals(invoice, received) in SETTLED_STATES
 
 
 def is_refund_covered(invoice: Invoice, received: Received) -> bool:
@@ -89,7 +97,7 @@ def is_refund_covered(invoice: Invoice, received: Received) -> bool:
     )
 
 
-def _from_sums(invoice: Invoice, received: Received) -> InvoiceState | None:
+def _state_from_totals(invoice: Invoice, received: Received) -> InvoiceState | None:
     """The state that the money decides; None where there is none."""
     sums = [(each, received.payments[each.id]) for each in invoice.destinations]
     met = [_excess(invoice, way, each) for way, each in sums if _is_met(invoice, way, each.confirmed, received)]
@@ -97,7 +105,7 @@ def _from_sums(invoice: Invoice, received: Received) -> InvoiceState | None:
         return InvoiceState.OVERPAID if max(met) > 0 else InvoiceState.PAID
     if any(_is_met(invoice, way, each.confirmed + each.late_confirmed, received) for way, each in sums):
         return InvoiceState.LATE_PAID
-    if any(_awaits(least_and_most(way.expected, invoice.tolerance_bps)[0], each) for way, each in sums):
+    if any(_can_still_change(accepted_range(way.expected, invoice.tolerance_bps)[0], each) for way, each in sums):
         return InvoiceState.CONFIRMING if any(each.in_block for _, each in sums) else InvoiceState.DETECTED
     if any(each.confirmed for _, each in sums):
         return InvoiceState.UNDERPAID
@@ -109,38 +117,40 @@ def _is_met(invoice: Invoice, way: Destination, arrived: int, received: Received
 
     What the merchant gave back of a settled order by choice (``waived``) is not asked for again.
     """
-    least, _ = least_and_most(way.expected, invoice.tolerance_bps)
+    least, _ = accepted_range(way.expected, invoice.tolerance_bps)
     refunded = invoice.refunded.get((way.rail, way.asset))
     if arrived < least or refunded is None:
         return arrived >= least
     return received.counted.get((way.rail, way.asset), 0) - refunded.amount >= least - refunded.waived
 
 
-def _excess(invoice: Invoice, way: Destination, sums: Sums) -> int:
+def _excess(invoice: Invoice, way: Destination, totals: DestinationTotals) -> int:
     """How much more was confirmed than the order may take; what was given back before it was settled is owed anew."""
-    _, most = least_and_most(way.expected, invoice.tolerance_bps)
+    _, most = accepted_range(way.expected, invoice.tolerance_bps)
     refunded = invoice.refunded.get((way.rail, way.asset))
-    return sums.confirmed - most - (refunded.owed_again if refunded else 0)
+    return totals.confirmed - most - (refunded.owed_again if refunded else 0)
 
 
-def _awaits(least: int, sums: Sums) -> bool:
+def _can_still_change(least: int, totals: DestinationTotals) -> bool:
     """Whether something unconfirmed can still change the answer: any in time, or late ones that would be enough."""
-    return sums.seen > sums.confirmed or (sums.late > sums.late_confirmed and sums.seen + sums.late >= least)
+    return totals.seen > totals.confirmed or (
+        totals.late > totals.late_confirmed and totals.seen + totals.late >= least
+    )
 
 
 def _without_payment(invoice: Invoice, coverage: Coverage, now: datetime) -> InvoiceState:
     """No money in time: the window is open, or closed once every rail was watched to its end (HAZARDS I12)."""
     over = now >= invoice.expires_at and coverage.reaches(invoice.expires_at, invoice.destinations)
-    return InvoiceState.EXPIRED if over or invoice.before_hold is InvoiceState.EXPIRED else InvoiceState.CREATED
+    return InvoiceState.EXPIRED if over or invoice.state_before_hold is InvoiceState.EXPIRED else InvoiceState.CREATED
 
 
-def least_and_most(expected: int, tolerance_bps: int) -> tuple[int, int]:
+def accepted_range(expected: int, tolerance_bps: int) -> tuple[int, int]:
     """The amounts, both inclusive, that pay exactly; the tolerance is rounded down, and nothing never pays."""
     tolerance = expected * tolerance_bps // 10_000
     return max(1, expected - tolerance), expected + tolerance
 
 
-def add_up(invoice: Invoice, detections: Iterable[Detection], others: Tallies = NOTHING) -> Received:
+def sum_payments(invoice: Invoice, detections: Iterable[Detection], others: Tallies = NOTHING) -> Received:
     """Sum what was received, as it was last judged to be in time or not. ``others``: what was not loaded.
 
     Orphaned, replaced and dropped transfers count nowhere.
@@ -148,30 +158,30 @@ def add_up(invoice: Invoice, detections: Iterable[Detection], others: Tallies = 
     some: Iterable[tuple[Detection | TallyKey, int]] = chain(
         ((each, each.amount) for each in detections), ((key, each.amount) for key, each in others.items())
     )
-    payments = {destination.id: Sums() for destination in invoice.destinations}
+    payments = {destination.id: DestinationTotals() for destination in invoice.destinations}
     counted: defaultdict[AssetKey, int] = defaultdict(int)
     in_blocks: defaultdict[AssetKey, int] = defaultdict(int)
     for key, amount in some:
-        if key.state not in LIVE:
+        if key.state not in LIVE_STATES:
             continue
-        if key.state in IN_BLOCK:
+        if key.state in IN_BLOCK_STATES:
             in_blocks[key.rail, key.asset] += amount
-        if key.state in COUNTED:
+        if key.state in CONFIRMED_STATES:
             counted[key.rail, key.asset] += amount
         if key.kind is Kind.PAYMENT:
             _add(payments[key.destination_id], key, amount)
     return Received(payments, counted, in_blocks)
 
 
-def _add(sums: Sums, key: Detection | TallyKey, amount: int) -> None:
-    confirmed = amount if key.state in COUNTED else 0
-    sums.in_block = sums.in_block or key.state in IN_BLOCK
+def _add(totals: DestinationTotals, key: Detection | TallyKey, amount: int) -> None:
+    confirmed = amount if key.state in CONFIRMED_STATES else 0
+    totals.in_block = totals.in_block or key.state in IN_BLOCK_STATES
     if key.in_time:
-        sums.seen += amount
-        sums.confirmed += confirmed
+        totals.seen += amount
+        totals.confirmed += confirmed
     else:
-        sums.late += amount
-        sums.late_confirmed += confirmed
+        totals.late += amount
+        totals.late_confirmed += confirmed
 
 
 def is_in_time(detection: Detection, invoice: Invoice, now: datetime) -> bool:

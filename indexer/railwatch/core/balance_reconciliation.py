@@ -13,7 +13,7 @@ from railwatch.rail.types import AssetId
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class BalanceReading:
     """One look at a balance, in base units. ``spent``: what had left by then since the baseline, as far as is known."""
 
     balance: int
@@ -21,7 +21,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Detected:
+class DetectedTotals:
     """What the tables hold in blocks up to the look: above the baseline's, and of that above the last look's.
 
     ``small``: what arrived in transfers below the asset's least amount, at most, and whenever. They are only counted.
@@ -33,7 +33,7 @@ class Detected:
 
 
 @dataclass(frozen=True, slots=True)
-class Reckoning:
+class Reconciliation:
     """``expected`` is what the address can hold at most by what is known, and ``unattributed`` what it holds beyond."""
 
     spent: int
@@ -41,7 +41,9 @@ class Reckoning:
     unattributed: int
 
 
-def reckon(baseline: int, last: Look | None, detected: Detected, balance: int, least: int = 0) -> Reckoning:
+def reconcile_balance(
+    baseline: int, last: BalanceReading | None, detected: DetectedTotals, balance: int, least: int = 0
+) -> Reconciliation:
     """Compare ``balance`` with what is known. ``baseline``: what was there before, or has been accounted for since.
 
     ``last`` is the look before, None where there was none or its block is gone: then only the baseline is believed. A
@@ -49,13 +51,13 @@ def reckon(baseline: int, last: Look | None, detected: Detected, balance: int, l
     detected late, of blocks that were looked at already, makes no such difference, and explains what was unattributed.
     What small transfers may explain is not unattributed, nor is less than ``least``: nobody acts on dust (HAZARDS I16).
     """
-    before = Look(baseline, 0) if last is None else last
+    before = BalanceReading(baseline, 0) if last is None else last
     arrived = detected.total if last is None else detected.fresh
     gone = before.spent + max(0, before.balance + arrived - balance)
     spent = max(gone, baseline + detected.total - balance)
     beyond = balance - (baseline + detected.total - spent) - detected.small
     unattributed = beyond if beyond >= max(1, least) else 0
-    return Reckoning(spent, balance - unattributed, unattributed)
+    return Reconciliation(spent, balance - unattributed, unattributed)
 
 
 def small_at_most(amount: int, count: int, least: int) -> int:

@@ -15,16 +15,16 @@ from railwatch.rail.types import BlockRef, Heads, Span
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class NodeView:
     """What the node has said in this round: its heads, and its block at each height that was probed.
 
-    A probed height that the rail skips is answered by the nearest block below. ``doubt``: an earlier answer of the
-    round contradicted the cursor, so that it must be probed before anything is built on it.
+    A probed height that the rail skips is answered by the nearest block below. ``verify_cursor``: an earlier answer of
+    the round contradicted the cursor, so that it must be probed before anything is built on it.
     """
 
     heads: Heads
     probed: Mapping[int, BlockRef] = field(default_factory=dict)
-    doubt: bool = False
+    verify_cursor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class DeepReorg(Exception):
         self.latest = latest
 
 
-def next_step(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+def next_step(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeView, limits: Limits) -> Step:
     """Decide the next step of a rail.
 
     ``checkpoints`` are ascending and below ``cursor``; the first is the anchor, which no reorg may pass. Raises
@@ -94,16 +94,16 @@ def next_step(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, lim
         return _at_or_below(cursor, checkpoints, view, limits)
     if latest.parent == cursor.hash:
         return Scan(Span(cursor, latest))
-    if not view.doubt:
+    if not view.verify_cursor:
         # A scan proves by parent hashes that it starts at the cursor, so nothing is asked in advance.
-        return _go_on(cursor, view, limits)
-    stands = _stands(cursor, view)
+        return _advance(cursor, view, limits)
+    stands = _is_canonical(cursor, view)
     if stands is None:
         return Probe(cursor.height)
-    return _go_on(cursor, view, limits) if stands else _find_fork([*checkpoints, cursor], view, limits)
+    return _advance(cursor, view, limits) if stands else _find_fork([*checkpoints, cursor], view, limits)
 
 
-def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeView, limits: Limits) -> Step:
     """The node's head is no higher than ours: it is the same block, or behind, or on another branch."""
     latest = view.heads.latest
     if latest.hash == cursor.hash:
@@ -112,68 +112,68 @@ def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View, 
     comparable = [point for point in known if point.height <= latest.height]
     if not comparable:
         return Idle(lagging=True)
-    stands = _stands(comparable[-1], view)
+    stands = _is_canonical(comparable[-1], view)
     if stands is None:
         return Probe(comparable[-1].height)
     return Idle(lagging=True) if stands else _find_fork(comparable, view, limits)
 
 
-def _find_fork(known: Sequence[BlockRef], view: View, limits: Limits) -> Step:
+def _find_fork(known: Sequence[BlockRef], view: NodeView, limits: Limits) -> Step:
     """Step back 1, 2, 4 ... checkpoints until one stands, then halve the gap to the lowest that fell."""
-    verdicts = [_stands(point, view) for point in known]
+    verdicts = [_is_canonical(point, view) for point in known]
     fallen = verdicts.index(False)  # the last of ``known`` has fallen: that is why we are here
     standing = max((place for place in range(fallen) if verdicts[place]), default=-1)
     if fallen == 0:
         raise DeepReorg(known[0], view.heads.latest)
     if standing == fallen - 1:
-        return _take_branch(known[standing], view, limits)
+        return _adopt_branch(known[standing], view, limits)
     if standing >= 0:
         return Probe(known[(standing + fallen) // 2].height)
     stride = len(known) - fallen
     return Probe(known[max(0, fallen - stride)].height)
 
 
-def _take_branch(fork: BlockRef, view: View, limits: Limits) -> Step:
+def _adopt_branch(fork: BlockRef, view: NodeView, limits: Limits) -> Step:
     upto = _end_of_step(fork, -1, view, replace(limits, span_max=limits.branch_max or limits.span_max))
     return upto if isinstance(upto, Probe) else Rewind(fork, Span(fork, upto))
 
 
-def _go_on(cursor: BlockRef, view: View, limits: Limits) -> Step:
+def _advance(cursor: BlockRef, view: NodeView, limits: Limits) -> Step:
     """The next span: up to finality as fast as the node can go, from there on up to the head."""
-    settled_to = finality(view.heads, limits.horizon)
+    settled_to = final_height(view.heads, limits.horizon)
     upto = _end_of_step(cursor, settled_to, view, limits)
     return upto if isinstance(upto, Probe) else Scan(Span(cursor, upto, settled=upto.height <= settled_to))
 
 
-def _end_of_step(start: BlockRef, settled_to: int, view: View, limits: Limits) -> BlockRef | Probe:
+def _end_of_step(start: BlockRef, final_height: int, view: NodeView, limits: Limits) -> BlockRef | Probe:
     """The last block of a step from ``start``, or what to ask to learn it. Finality and the head end a step early."""
     target, upto = start.height, start
     while upto.height <= start.height:
         # Where the rail skipped every height so far, look further, so that a gap longer than a span is passed.
-        end = settled_to if settled_to > target else view.heads.latest.height
+        end = final_height if final_height > target else view.heads.latest.height
         target = min(end, target + limits.span_max)
-        told = _told(target, view)
+        told = _known_block(target, view)
         if told is None:
             return Probe(target)
         upto = told
     return upto
 
 
-def finality(heads: Heads, horizon: int) -> int:
+def final_height(heads: Heads, horizon: int) -> int:
     """The height up to which blocks are final: what the node says, else ``horizon`` deep, inclusive (-1: none are)."""
     if heads.finalized is not None:
         return heads.finalized.height
     return max(-1, heads.latest.height - horizon + 1)
 
 
-def _told(target: int, view: View) -> BlockRef | None:
+def _known_block(target: int, view: NodeView) -> BlockRef | None:
     """The node's block at ``target`` if it has been told in this round."""
     heads = (view.heads.latest, view.heads.finalized, view.heads.safe)
     told = next((head for head in heads if head is not None and head.height == target), None)
     return told or view.probed.get(target)
 
 
-def _stands(point: BlockRef, view: View) -> bool | None:
+def _is_canonical(point: BlockRef, view: NodeView) -> bool | None:
     """Whether the node's chain holds ``point``; None while it has not been asked."""
-    told = _told(point.height, view)
+    told = _known_block(point.height, view)
     return None if told is None else told.hash == point.hash

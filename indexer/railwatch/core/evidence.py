@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from railwatch.core.aggregate import Book, Moment
-from railwatch.core.assessment import least_and_most
-from railwatch.core.exception_rules import MOST_UNSUPPORTED
-from railwatch.core.model import Case, Coverage, Destination, Detection, Surplus
-from railwatch.core.policy import Due
+from railwatch.core.aggregate import InvoiceAggregate, StepContext
+from railwatch.core.assessment import accepted_range
+from railwatch.core.exception_rules import UNSUPPORTED_MAX
+from railwatch.core.model import Coverage, Destination, Detection, ExceptionRecord, UnattributedBalance
+from railwatch.core.policy import Threshold
 from railwatch.core.states import InvoiceState, Kind
 
 RULES: Mapping[InvoiceState, str] = {
@@ -28,14 +28,16 @@ RULES: Mapping[InvoiceState, str] = {
 """What holds at one destination at least when an invoice comes to the state."""
 
 
-def of_invoice(book: Book, target: InvoiceState, through: Detection | None, moment: Moment) -> dict[str, Any]:
-    """The inputs of `payment.judge`: the terms, the sums of each destination, and where the rail stood."""
-    invoice, until = book.invoice, moment.coverage.until
+def invoice_evidence(
+    aggregate: InvoiceAggregate, target: InvoiceState, via: Detection | None, ctx: StepContext
+) -> dict[str, Any]:
+    """The inputs of `payment.assess_totals`: the terms, the sums of each destination, and where the rail stood."""
+    invoice, until = aggregate.invoice, ctx.coverage.until
     grounds: dict[str, Any] = {
         "rule": RULES[target],
-        "cursor": moment.progress.cursor,
-        "finalized": moment.progress.finalized,
-        "tip": moment.tip,
+        "cursor": ctx.progress.cursor,
+        "finalized": ctx.progress.finalized,
+        "tip": ctx.tip_height,
         "time_basis": invoice.time_basis,
         "expires_at": invoice.expires_at.isoformat(),
         "tolerance_bps": invoice.tolerance_bps,
@@ -43,17 +45,17 @@ def of_invoice(book: Book, target: InvoiceState, through: Detection | None, mome
     }
     if invoice.held is not None:
         grounds["held"] = invoice.held
-    if through is None:
+    if via is None:
         grounds["covered_until"] = {rail: until[rail].isoformat() for rail in sorted(until)}
         return grounds
     for destination in invoice.destinations:
-        if destination.id == through.destination_id:
+        if destination.id == via.destination_id:
             grounds |= {"policy": destination.policy.to_json(), "expected": str(destination.expected)}
     return grounds
 
 
 def _sums(destination: Destination, tolerance_bps: int) -> dict[str, Any]:
-    least, most = least_and_most(destination.expected, tolerance_bps)
+    least, most = accepted_range(destination.expected, tolerance_bps)
     amounts = {
         "expected": destination.expected,
         "least": least,
@@ -73,7 +75,7 @@ class Content(NamedTuple):
     kind: Kind
 
 
-def of_sighting(detection: Detection, was: Content) -> dict[str, Any]:
+def observation_evidence(detection: Detection, was: Content) -> dict[str, Any]:
     """Which observation a line comes from, and what the transfer is, where that is not what it was before."""
     grounds: dict[str, Any] = {"observation": detection.version + 1}
     if was.amount != detection.amount:
@@ -83,31 +85,37 @@ def of_sighting(detection: Detection, was: Content) -> dict[str, Any]:
     return grounds
 
 
-def of_loss(detection: Detection, moment: Moment) -> dict[str, Any]:
+def removal_evidence(detection: Detection, ctx: StepContext) -> dict[str, Any]:
     """What displaced the transfer, if that is known, and where the rail stood."""
     rival = {"replaced_by": detection.replaced_by} if detection.replaced_by else {}
-    return {"cursor": moment.progress.cursor, **rival}
+    return {"cursor": ctx.progress.cursor, **rival}
 
 
-def of_depth(detection: Detection, due: Due, moment: Moment) -> dict[str, Any]:
+def depth_evidence(detection: Detection, due: Threshold, ctx: StepContext) -> dict[str, Any]:
     """What the transfer waited for, and what had come by then."""
-    reached = moment.progress.cursor if due.basis == "depth" else moment.progress.finalized
+    reached = ctx.progress.cursor if due.basis == "depth" else ctx.progress.finalized
     return {"basis": due.basis, "due": due.height, "reached": reached, "maturity": detection.maturity}
 
 
-def of_case(book: Book, kind: str, about: UUID | None, coverage: Coverage) -> dict[str, Any]:
+def exception_evidence(
+    aggregate: InvoiceAggregate, kind: str, about: UUID | None, coverage: Coverage
+) -> dict[str, Any]:
     """The facts that opened an exception; ``about`` is its transfer or its balance, if it is about one."""
     if about is not None:
-        surplus = book.surpluses.get(about)
-        return _of_balance(book, surplus) if surplus else of_transfer(book, kind, book.detections[about])
-    invoice = book.invoice
+        unattributed = aggregate.unattributed.get(about)
+        return (
+            _balance_evidence(aggregate, unattributed)
+            if unattributed
+            else transfer_evidence(aggregate, kind, aggregate.detections[about])
+        )
+    invoice = aggregate.invoice
     if kind == "detection_delayed":
         rails = sorted({each.rail for each in invoice.destinations if not each.closed})
         told = {rail: coverage.until[rail].isoformat() if rail in coverage.until else None for rail in rails}
-        patience = {each.rail: each.patience.blind.total_seconds() for each in invoice.destinations}
+        patience = {each.rail: each.delay_limits.blind_after.total_seconds() for each in invoice.destinations}
         return {"covered_until": told, "blind_after": {rail: patience[rail] for rail in rails}}
     if kind == "stuck_confirming":
-        patience = {each.rail: each.patience.stuck.total_seconds() for each in invoice.destinations}
+        patience = {each.rail: each.delay_limits.stuck_after.total_seconds() for each in invoice.destinations}
         return {"state": invoice.state, "state_since": invoice.state_since.isoformat(), "stuck_after": patience}
     grounds: dict[str, Any] = {"state": invoice.state}
     if kind == "reversed" and invoice.settled_at is not None:
@@ -120,30 +128,38 @@ def of_case(book: Book, kind: str, about: UUID | None, coverage: Coverage) -> di
     return {**grounds, "destinations": [_sums(each, invoice.tolerance_bps) for each in invoice.destinations]}
 
 
-def _of_balance(book: Book, surplus: Surplus) -> dict[str, Any]:
-    place = {"rail": surplus.rail, "asset": surplus.asset, "destination": str(surplus.destination_id)}
-    amounts = {"balance": surplus.balance, "expected": surplus.balance - surplus.amount, "unattributed": surplus.amount}
-    block = {"block_height": surplus.block_height, "block_hash": surplus.block_hash, "node": surplus.node}
-    block |= {"second_look": surplus.second_look, "second_node": surplus.second_node}
-    return {"state": book.invoice.state, **place, **{name: str(each) for name, each in amounts.items()}, **block}
+def _balance_evidence(aggregate: InvoiceAggregate, unattributed: UnattributedBalance) -> dict[str, Any]:
+    place = {"rail": unattributed.rail, "asset": unattributed.asset, "destination": str(unattributed.destination_id)}
+    amounts = {
+        "balance": unattributed.balance,
+        "expected": unattributed.balance - unattributed.amount,
+        "unattributed": unattributed.amount,
+    }
+    block = {
+        "block_height": unattributed.block_height,
+        "block_hash": unattributed.block_hash,
+        "node": unattributed.node,
+    }
+    block |= {"second_look": unattributed.second_look, "second_node": unattributed.second_node}
+    return {"state": aggregate.invoice.state, **place, **{name: str(each) for name, each in amounts.items()}, **block}
 
 
-def of_group(case: Case) -> dict[str, Any]:
+def group_evidence(record: ExceptionRecord) -> dict[str, Any]:
     """How many transfers an exception holds, and their sum."""
-    return {"transfers": case.transfers, "sum": str(case.amount)}
+    return {"transfers": record.transfers, "sum": str(record.amount)}
 
 
-def of_transfer(book: Book, kind: str, detection: Detection) -> dict[str, Any]:
+def transfer_evidence(aggregate: InvoiceAggregate, kind: str, detection: Detection) -> dict[str, Any]:
     """The facts for which a transfer is in an exception."""
-    invoice = book.invoice
+    invoice = aggregate.invoice
     grounds: dict[str, Any] = {"amount": str(detection.amount), "asset": detection.asset, "state": invoice.state}
     if kind == "double_spend":
         return {**grounds, "replaced_by": detection.replaced_by}
     if kind == "unexpected_payment":
-        return {**grounds, "invoice_was": detection.invoice_ended or invoice.before_hold}
+        return {**grounds, "invoice_was": detection.invoice_end_state or invoice.state_before_hold}
     if kind == "late":
         return {**grounds, "time_basis": invoice.time_basis, "expires_at": invoice.expires_at.isoformat()}
     if kind == "unsupported_asset":
-        return {**grounds, "kept_at_most": MOST_UNSUPPORTED}
+        return {**grounds, "kept_at_most": UNSUPPORTED_MAX}
     asked = [{"rail": each.rail, "asset": each.asset, "expected": str(each.expected)} for each in invoice.destinations]
     return {**grounds, "rail": detection.rail, "asked": asked}

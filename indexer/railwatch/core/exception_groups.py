@@ -9,98 +9,105 @@ from collections import defaultdict
 from collections.abc import Collection
 from uuid import UUID
 
-from railwatch.core.aggregate import Book
+from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.assessment import Received
-from railwatch.core.evidence import of_group, of_transfer
-from railwatch.core.exception_rules import OF_THE_MONEY, SEVERITY, has_its_money
+from railwatch.core.evidence import group_evidence, transfer_evidence
+from railwatch.core.exception_rules import FUNDS_KINDS, SEVERITY, has_required_funds
 from railwatch.core.ids import derived_id
-from railwatch.core.model import Case, Detection, Group, Member
-from railwatch.core.transitions import Cause, tell_case
+from railwatch.core.model import Detection, ExceptionRecord, Group, Member
+from railwatch.core.transitions import Cause, transition_exception
 
 CalledFor = Collection[tuple[UUID, str]]
 """Transfers of a book, each with a kind of exception that the facts call for."""
 
 
-def leave(book: Book, called_for: CalledFor, received: Received) -> None:
+def leave(aggregate: InvoiceAggregate, called_for: CalledFor, received: Received) -> None:
     """Take out of their rows the transfers that do not belong there any more, and follow the amounts of the others.
 
-    What a person decided about money that has come holds in whichever block that money is (`OF_THE_MONEY`).
+    What a person decided about money that has come holds in whichever block that money is (`FUNDS_KINDS`).
     """
-    for (identity, kind), member in list(book.members.items()):
+    for (identity, kind), member in list(aggregate.group_members.items()):
         if (identity, kind) in called_for:
-            _count(book, member.case, identity, book.detections[identity].amount - member.amount, 0)
-            member.amount = book.detections[identity].amount
-        elif member.case.resolution is None or kind not in OF_THE_MONEY:
-            del book.members[identity, kind]
-            _count(book, member.case, identity, -member.amount, -1)
-    if has_its_money(book.invoice, received):
-        for case in book.cases:
+            _count(aggregate, member.record, identity, aggregate.detections[identity].amount - member.amount, 0)
+            member.amount = aggregate.detections[identity].amount
+        elif member.record.resolution is None or kind not in FUNDS_KINDS:
+            del aggregate.group_members[identity, kind]
+            _count(aggregate, member.record, identity, -member.amount, -1)
+    if has_required_funds(aggregate.invoice, received):
+        for record in aggregate.exceptions:
             # Also of transfers that were not loaded, for only the newest are.
-            if case.kind == "double_spend" and case.transfers:
-                case.transfers = case.amount = 0
-                book.counted.add(case.id)
+            if record.kind == "double_spend" and record.transfers:
+                record.transfers = record.amount = 0
+                aggregate.recounted_groups.add(record.id)
 
 
-def join(book: Book, called_for: CalledFor, cause: Cause) -> None:
+def join(aggregate: InvoiceAggregate, called_for: CalledFor, cause: Cause) -> None:
     """Count transfers in the open row of their group, which opens if there is none."""
     fresh: defaultdict[tuple[str, Group], list[Detection]] = defaultdict(list)
-    for identity, kind in sorted(set(called_for) - book.members.keys(), key=str):
-        each = book.detections[identity]
+    for identity, kind in sorted(set(called_for) - aggregate.group_members.keys(), key=str):
+        each = aggregate.detections[identity]
         fresh[kind, Group(each.destination_id, each.rail, each.asset)].append(each)
     for (kind, group), transfers in fresh.items():
-        case = _open_case(book, kind, group)
-        is_new = case is None
-        if case is None:
-            case = _new_case(book, kind, group, transfers[0])
+        record = _open_record(aggregate, kind, group)
+        is_new = record is None
+        if record is None:
+            record = _new_record(aggregate, kind, group, transfers[0])
         for each in transfers:
-            book.members[each.id, kind] = Member(case, each.amount)
-            _count(book, case, each.id, each.amount, 1)
-        _tell(book, case, transfers, cause, is_new=is_new)
+            aggregate.group_members[each.id, kind] = Member(record, each.amount)
+            _count(aggregate, record, each.id, each.amount, 1)
+        _transition(aggregate, record, transfers, cause, is_new=is_new)
 
 
-def _count(book: Book, case: Case, identity: UUID, amount: int, transfers: int) -> None:
+def _count(aggregate: InvoiceAggregate, record: ExceptionRecord, identity: UUID, amount: int, transfers: int) -> None:
     if not (amount or transfers):
         return
-    case.amount += amount
-    case.transfers += transfers
-    book.counted.add(case.id)
-    is_member = (identity, case.kind) in book.members
-    book.joined[case.id, identity] = book.detections[identity].amount if is_member else None
+    record.amount += amount
+    record.transfers += transfers
+    aggregate.recounted_groups.add(record.id)
+    is_member = (identity, record.kind) in aggregate.group_members
+    aggregate.group_changes[record.id, identity] = aggregate.detections[identity].amount if is_member else None
 
 
-def _open_case(book: Book, kind: str, group: Group) -> Case | None:
+def _open_record(aggregate: InvoiceAggregate, kind: str, group: Group) -> ExceptionRecord | None:
     return next(
         (
-            case
-            for case in book.cases
-            if (case.kind, case.group) == (kind, group) and case.resolution is None and not case.ended
+            record
+            for record in aggregate.exceptions
+            if (record.kind, record.group) == (kind, group) and record.resolution is None and not record.ended
         ),
         None,
     )
 
 
-def _new_case(book: Book, kind: str, group: Group, first: Detection) -> Case:
-    before = [case.round for case in book.cases if (case.kind, case.group) == (kind, group)]
+def _new_record(aggregate: InvoiceAggregate, kind: str, group: Group, first: Detection) -> ExceptionRecord:
+    before = [record.occurrence for record in aggregate.exceptions if (record.kind, record.group) == (kind, group)]
     nth = max(before, default=0) + 1
     about = f"{group.destination_id}/{group.rail}/{group.asset}"
-    identity = derived_id(f"case/{book.invoice.id}/{kind}/{about}/{nth}")
-    case = Case(identity, kind, SEVERITY[kind], first.id, nth, group=group)
-    book.cases.append(case)
-    book.opened.append(case)
-    return case
+    identity = derived_id(f"case/{aggregate.invoice.id}/{kind}/{about}/{nth}")
+    record = ExceptionRecord(identity, kind, SEVERITY[kind], first.id, nth, group=group)
+    aggregate.exceptions.append(record)
+    aggregate.opened_exceptions.append(record)
+    return record
 
 
-def _tell(book: Book, case: Case, transfers: Collection[Detection], cause: Cause, *, is_new: bool) -> None:
+def _transition(
+    aggregate: InvoiceAggregate,
+    record: ExceptionRecord,
+    transfers: Collection[Detection],
+    cause: Cause,
+    *,
+    is_new: bool,
+) -> None:
     """Tell of a row that is new, or that holds twice what was told of it: so often at most as numbers have digits."""
-    doubled = case.transfers >= 2 * case.told_transfers or case.amount >= 2 * case.told_amount
+    doubled = record.transfers >= 2 * record.reported_transfers or record.amount >= 2 * record.reported_amount
     if not doubled:
         return
-    case.told_transfers = max(case.told_transfers, case.transfers)
-    case.told_amount = max(case.told_amount, case.amount)
+    record.reported_transfers = max(record.reported_transfers, record.transfers)
+    record.reported_amount = max(record.reported_amount, record.amount)
     *_, newest = transfers
-    grounds = {**of_transfer(book, case.kind, newest), **of_group(case)}
+    grounds = {**transfer_evidence(aggregate, record.kind, newest), **group_evidence(record)}
     if is_new:
-        tell_case(book, case, None, "open", cause, grounds, newest)
+        transition_exception(aggregate, record, None, "open", cause, grounds, newest)
     else:
-        mark = f"{case.told_transfers}/{case.told_amount}"
-        tell_case(book, case, "open", "open", cause, grounds, newest, mark)
+        mark = f"{record.reported_transfers}/{record.reported_amount}"
+        transition_exception(aggregate, record, "open", "open", cause, grounds, newest, mark)

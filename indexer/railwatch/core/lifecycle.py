@@ -9,97 +9,105 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from railwatch.core.aggregate import Book, Moment
-from railwatch.core.assessment import Received, is_in_time, judge, standing
-from railwatch.core.evidence import Content, of_depth, of_loss, of_sighting
-from railwatch.core.exception_rules import MOST_UNSUPPORTED
+from railwatch.core.aggregate import InvoiceAggregate, StepContext
+from railwatch.core.assessment import Received, assess_totals, is_in_time, state_without_hold
+from railwatch.core.evidence import Content, depth_evidence, observation_evidence, removal_evidence
+from railwatch.core.exception_rules import UNSUPPORTED_MAX
 from railwatch.core.model import Coverage, Detection, Observation
-from railwatch.core.payment_exceptions import settle_cases
-from railwatch.core.policy import Policy, final_at
+from railwatch.core.payment_exceptions import sync_exceptions
+from railwatch.core.policy import Policy, finality_threshold
 from railwatch.core.states import (
-    ENDED,
-    GIVEN_UP,
-    IN_BLOCK,
+    END_STATES,
+    IN_BLOCK_STATES,
     INVOICE_MOVES,
-    SETTLED,
-    STICKY,
+    MANUAL_END,
+    REMOVED,
+    SETTLED_STATES,
     DetectionState,
     IllegalMove,
     InvoiceState,
     Kind,
 )
-from railwatch.core.thresholds import met_at
-from railwatch.core.transitions import Cause, move_detection, move_invoice
+from railwatch.core.thresholds import confirmation_threshold
+from railwatch.core.transitions import Cause, transition_detection, transition_invoice
 
 
-def orphan(book: Book, orphaned: Iterable[UUID], moment: Moment) -> None:
+def apply_reorg(aggregate: InvoiceAggregate, orphaned: Iterable[UUID], ctx: StepContext) -> None:
     """Take back inclusions whose blocks are no longer on the chain (HAZARDS B3, B4)."""
-    gone = [book.detections[each] for each in orphaned]
-    for detection in gone:
-        if detection.state is DetectionState.FINAL and not moment.accepts_chain:
+    lost = [aggregate.detections[each] for each in orphaned]
+    for detection in lost:
+        if detection.state is DetectionState.FINAL and not ctx.accepts_chain:
             raise IllegalMove("a detection cannot go from final to orphaned: nobody has accepted another chain")
-        move_detection(book, detection, DetectionState.ORPHANED, "orphaned", of_loss(detection, moment), moment)
+        transition_detection(
+            aggregate, detection, DetectionState.ORPHANED, "orphaned", removal_evidence(detection, ctx), ctx
+        )
         detection.confirmed_at = None
-    _settle(book, moment, "chain", gone=gone)
+    _reevaluate(aggregate, ctx, "chain", lost=lost)
 
 
-def sight(book: Book, sightings: Sequence[Detection], moment: Moment) -> None:
+def apply_observations(aggregate: InvoiceAggregate, observations: Sequence[Detection], ctx: StepContext) -> None:
     """Take in transfers as they were seen now: new ones, ones that are back, ones that reached a block."""
-    moved = [each.id for each in sightings if _is_elsewhere(book.detections.get(each.id), each)]
+    moved = [each.id for each in observations if _is_elsewhere(aggregate.detections.get(each.id), each)]
     if moved:
-        orphan(book, moved, moment)
-    stands = standing(book.invoice, book.received)
-    seen = [news for news in (_take_in(book, sighting, stands) for sighting in sightings) if news is not None]
-    policies = book.policies
+        apply_reorg(aggregate, moved, ctx)
+    stands = state_without_hold(aggregate.invoice, aggregate.received)
+    seen = [
+        news
+        for news in (_merge_observation(aggregate, observation, stands) for observation in observations)
+        if news is not None
+    ]
+    policies = aggregate.policies
     for detection, was in seen:
-        if not _found_final(detection, policies, moment):
+        if not _already_final(detection, policies, ctx):
             reason = "seen" if detection.block_hash is None else "included"
-            grounds = of_sighting(detection, was)
-            move_detection(book, detection, detection.state, reason, grounds, moment)
-    _settle(book, moment, "chain", through=seen[-1][0] if seen else None)
+            grounds = observation_evidence(detection, was)
+            transition_detection(aggregate, detection, detection.state, reason, grounds, ctx)
+    _reevaluate(aggregate, ctx, "chain", via=seen[-1][0] if seen else None)
 
 
-def _is_elsewhere(known: Detection | None, sighting: Detection) -> bool:
+def _is_elsewhere(known: Detection | None, observation: Detection) -> bool:
     """Whether an inclusion that could still be undone is in another block of the chain now."""
     return (
         known is not None
         and known.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
-        and sighting.block_hash not in (None, known.block_hash)
+        and observation.block_hash not in (None, known.block_hash)
     )
 
 
-def _take_in(book: Book, sighting: Detection, stands: InvoiceState) -> tuple[Detection, Content] | None:
+def _merge_observation(
+    aggregate: InvoiceAggregate, observation: Detection, state_without_hold: InvoiceState
+) -> tuple[Detection, Content] | None:
     """Merge a sighting into what is known of the same transfer, and return that with what it had been before.
 
     None where the sighting says nothing new. What a transaction pays may depend on the block that it is in, so that the
     content is taken anew with each inclusion (HAZARDS E25), and so is what it means for the invoice.
 
-    ``stands``: what the invoice is without its hold. A hold must not make expected what nobody waits for.
+    ``state_without_hold``: what the invoice is without its hold. A hold must not make expected what nobody waits for.
     """
-    known = book.detections.get(sighting.id)
+    known = aggregate.detections.get(observation.id)
     was = Content(known.amount, known.kind) if known else None
     if known is None:
-        if sighting.kind is Kind.UNSUPPORTED_ASSET and _is_spammed(book, sighting.destination_id):
-            _leave_out(book, sighting)
+        if observation.kind is Kind.UNSUPPORTED_ASSET and _spam_limit_reached(aggregate, observation.destination_id):
+            _count_suppressed(aggregate, observation)
             return None
-        sighting.invoice_ended = stands if stands in ENDED else None
-        if sighting.kind is Kind.PAYMENT and stands in STICKY:
-            sighting.kind = Kind.UNEXPECTED
-        book.detections[sighting.id] = known = sighting
-        book.fresh.add(known.id)
-    elif _is_news(known, sighting):
-        known.kind = _kind_by(known, sighting, stands)
-        if sighting.block_hash is not None and not known.seen_waiting:
-            known.first_seen_at = min(known.first_seen_at, sighting.first_seen_at)
-        known.state, known.replaced_by = sighting.state, None
-        known.block_height, known.block_hash = sighting.block_height, sighting.block_hash
-        known.block_time, known.confirmed_at = sighting.block_time, None
-        known.amount, known.maturity, known.spends = sighting.amount, sighting.maturity, sighting.spends
-        known.evidence, known.raw = sighting.evidence, sighting.raw
+        observation.invoice_end_state = state_without_hold if state_without_hold in END_STATES else None
+        if observation.kind is Kind.PAYMENT and state_without_hold in MANUAL_END:
+            observation.kind = Kind.UNEXPECTED
+        aggregate.detections[observation.id] = known = observation
+        aggregate.new_detections.add(known.id)
+    elif _changes_detection(known, observation):
+        known.kind = _kind_by(known, observation, state_without_hold)
+        if observation.block_hash is not None and not known.seen_waiting:
+            known.first_seen_at = min(known.first_seen_at, observation.first_seen_at)
+        known.state, known.replaced_by = observation.state, None
+        known.block_height, known.block_hash = observation.block_height, observation.block_hash
+        known.block_time, known.confirmed_at = observation.block_time, None
+        known.amount, known.maturity, known.spends = observation.amount, observation.maturity, observation.spends
+        known.evidence, known.raw = observation.evidence, observation.raw
     else:
         return None
-    book.changed.add(known.id)
-    book.observations.append(_observation(known))
+    aggregate.changed_detections.add(known.id)
+    aggregate.observations.append(_observation(known))
     return known, was or Content(known.amount, known.kind)
 
 
@@ -112,9 +120,9 @@ def _kind_by(known: Detection, sighting: Detection, stands: InvoiceState) -> Kin
     """
     if known.kind not in (Kind.PAYMENT, Kind.UNEXPECTED):
         return known.kind
-    if stands in STICKY and known.state in GIVEN_UP:
+    if stands in MANUAL_END and known.state in REMOVED:
         return Kind.UNEXPECTED
-    if sighting.block_hash is None or known.seen_waiting or (stands in STICKY and sighting.kind is Kind.PAYMENT):
+    if sighting.block_hash is None or known.seen_waiting or (stands in MANUAL_END and sighting.kind is Kind.PAYMENT):
         return known.kind
     return sighting.kind
 
@@ -132,167 +140,177 @@ def _observation(seen: Detection) -> Observation:
     )
 
 
-def _leave_out(book: Book, sighting: Detection) -> None:
+def _count_suppressed(aggregate: InvoiceAggregate, observation: Detection) -> None:
     """Count it where people look. Waiting ones are not counted: a mempool shows them again and again."""
-    if sighting.block_hash is not None:
-        book.destination(sighting.destination_id).left_out += 1
+    if observation.block_hash is not None:
+        aggregate.destination(observation.destination_id).suppressed_count += 1
 
 
-def count_small(book: Book, small: Iterable[tuple[UUID, int]]) -> None:
+def count_small(aggregate: InvoiceAggregate, small: Iterable[tuple[UUID, int]]) -> None:
     """Count transfers below their asset's least amount. They pay for nothing, so they move nothing (HAZARDS I16)."""
     for identity, amount in small:
-        destination = book.destination(identity)
+        destination = aggregate.destination(identity)
         destination.small_count += 1
         destination.small_amount += amount
 
 
-def _is_spammed(book: Book, destination: UUID) -> bool:
+def _spam_limit_reached(aggregate: InvoiceAggregate, destination: UUID) -> bool:
     """Anybody can mint a token and send it anywhere: beyond the first few, more of that says nothing new."""
     unsupported = (
         each.count
-        for key, each in book.totals()
+        for key, each in aggregate.totals()
         if key.kind is Kind.UNSUPPORTED_ASSET and key.destination_id == destination
     )
-    return sum(unsupported) >= MOST_UNSUPPORTED
+    return sum(unsupported) >= UNSUPPORTED_MAX
 
 
-def _is_news(known: Detection, sighting: Detection) -> bool:
-    if known.is_rejected_in(sighting.block_hash):
+def _changes_detection(known: Detection, observation: Detection) -> bool:
+    if known.is_rejected_in(observation.block_hash):
         return False
-    if sighting.state is DetectionState.PENDING:
-        return known.state not in IN_BLOCK and known.state is not DetectionState.PENDING
-    return known.state not in IN_BLOCK
+    if observation.state is DetectionState.PENDING:
+        return known.state not in IN_BLOCK_STATES and known.state is not DetectionState.PENDING
+    return known.state not in IN_BLOCK_STATES
 
 
-def lose(book: Book, lost: Mapping[UUID, str | None], moment: Moment) -> None:
+def apply_removals(aggregate: InvoiceAggregate, lost: Mapping[UUID, str | None], ctx: StepContext) -> None:
     """Unconfirmed transfers that are no more: replaced by the rival that is named, or dropped without one (B1, B2)."""
     gone = []
     for identity, rival in lost.items():
-        detection = book.detections[identity]
+        detection = aggregate.detections[identity]
         to_state = DetectionState.REPLACED if rival else DetectionState.DROPPED
-        if detection.state in IN_BLOCK or detection.state is to_state:
+        if detection.state in IN_BLOCK_STATES or detection.state is to_state:
             continue
         detection.replaced_by = rival
-        move_detection(book, detection, to_state, to_state.value, of_loss(detection, moment), moment)
+        transition_detection(aggregate, detection, to_state, to_state.value, removal_evidence(detection, ctx), ctx)
         gone.append(detection)
     # Whether a rival took the money elsewhere shows only once the sightings are in.
-    _settle(book, moment, "chain", gone=gone, alarm=False)
+    _reevaluate(aggregate, ctx, "chain", lost=gone, with_exceptions=False)
 
 
-def reject(book: Book, moment: Moment) -> None:
+def apply_rejections(aggregate: InvoiceAggregate, ctx: StepContext) -> None:
     """Drop transfers that a person has rejected: their blocks do not hold what was read there first."""
-    gone = [
+    rejected = [
         detection
-        for detection in book.detections.values()
+        for detection in aggregate.detections.values()
         if detection.state in (DetectionState.INCLUDED, DetectionState.CONFIRMED)
         and detection.is_rejected_in(detection.block_hash)
-        and detection.rail == moment.rail
+        and detection.rail == ctx.rail
     ]
-    for detection in gone:
-        grounds = of_loss(detection, moment)
-        move_detection(book, detection, DetectionState.DROPPED, "rejected", grounds, moment, "operator")
+    for detection in rejected:
+        grounds = removal_evidence(detection, ctx)
+        transition_detection(aggregate, detection, DetectionState.DROPPED, "rejected", grounds, ctx, "operator")
         detection.confirmed_at = None
-    if gone:
-        _settle(book, moment, "operator", gone=gone)
+    if rejected:
+        _reevaluate(aggregate, ctx, "operator", lost=rejected)
 
 
-def promote(book: Book, moment: Moment) -> None:
+def apply_confirmations(aggregate: InvoiceAggregate, ctx: StepContext) -> None:
     """Confirm and finalize what has become deep enough, then settle. The last chapter: only here may time run out."""
-    policies = book.policies
+    policies = aggregate.policies
     promoted = None
-    for detection in () if moment.blind else book.detections.values():
-        if detection.state is DetectionState.INCLUDED and _confirm(book, detection, policies, moment):
+    for detection in () if ctx.blind else aggregate.detections.values():
+        if detection.state is DetectionState.INCLUDED and _confirm(aggregate, detection, policies, ctx):
             promoted = detection
         if detection.state is DetectionState.CONFIRMED:
-            _finalize(book, detection, policies, moment)
-    _settle(book, moment, "chain", through=promoted, last=True)
+            _finalize(aggregate, detection, policies, ctx)
+    _reevaluate(aggregate, ctx, "chain", via=promoted, may_expire=True)
 
 
-def tick(book: Book, moment: Moment) -> None:
+def apply_expiry(aggregate: InvoiceAggregate, ctx: StepContext) -> None:
     """Let time pass: only expiry and what depends on it can change."""
-    _settle(book, moment, "clock", last=True)
+    _reevaluate(aggregate, ctx, "clock", may_expire=True)
 
 
-def look(book: Book, coverage: Coverage, now: datetime) -> None:
+def recheck(aggregate: InvoiceAggregate, coverage: Coverage, now: datetime) -> None:
     """Compare the exceptions with the facts, and nothing else: time, blindness or an act from outside changed them."""
-    settle_cases(book, _bring_sums(book), coverage, now, "clock")
+    sync_exceptions(aggregate, _update_totals(aggregate), coverage, now, "clock")
 
 
-def _found_final(detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
+def _already_final(detection: Detection, policies: Mapping[UUID, Policy], ctx: StepContext) -> bool:
     """Whether a transfer that nobody has been told of is final already: then one line tells all of it."""
-    if moment.blind or not moment.history or detection.told is not None or detection.block_height is None:
+    if ctx.blind or not ctx.backfill or detection.reported_state is not None or detection.block_height is None:
         return False
-    met = met_at(detection, policies)
-    final = final_at(met, detection.block_height, moment.horizon, moment.has_finality)
-    return moment.progress.has_reached(met) and moment.progress.has_reached(final)
+    met = confirmation_threshold(detection, policies)
+    final = finality_threshold(met, detection.block_height, ctx.horizon, ctx.has_finality)
+    return ctx.progress.has_reached(met) and ctx.progress.has_reached(final)
 
 
-def _confirm(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> bool:
-    due = met_at(detection, policies)
-    if detection.rail != moment.rail or not moment.progress.has_reached(due) or detection.is_contradicted:
+def _confirm(
+    aggregate: InvoiceAggregate, detection: Detection, policies: Mapping[UUID, Policy], ctx: StepContext
+) -> bool:
+    due = confirmation_threshold(detection, policies)
+    if detection.rail != ctx.rail or not ctx.progress.has_reached(due) or detection.is_contradicted:
         return False
-    detection.confirmed_at = (_time_of(due.height, moment) if due.basis == "depth" else None) or moment.cursor_time
+    detection.confirmed_at = (_time_of(due.height, ctx) if due.basis == "depth" else None) or ctx.cursor_time
     detection.in_time = None  # the moment that its time basis names may have come only now
-    if detection.told is None:
+    if detection.reported_state is None:
         detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
     else:
-        move_detection(book, detection, DetectionState.CONFIRMED, "confirmed", of_depth(detection, due, moment), moment)
+        transition_detection(
+            aggregate, detection, DetectionState.CONFIRMED, "confirmed", depth_evidence(detection, due, ctx), ctx
+        )
     return True
 
 
-def _time_of(height: int, moment: Moment) -> datetime | None:
+def _time_of(height: int, ctx: StepContext) -> datetime | None:
     """When this step reached ``height``: the time of its block, or of the next where the rail skipped it."""
-    at = moment.block_times.get(height)
-    return at or min((time for place, time in moment.block_times.items() if place > height), default=None)
+    at = ctx.block_times.get(height)
+    return at or min((time for place, time in ctx.block_times.items() if place > height), default=None)
 
 
-def _finalize(book: Book, detection: Detection, policies: Mapping[UUID, Policy], moment: Moment) -> None:
-    due = final_at(met_at(detection, policies), detection.block_height or 0, moment.horizon, moment.has_finality)
+def _finalize(
+    aggregate: InvoiceAggregate, detection: Detection, policies: Mapping[UUID, Policy], ctx: StepContext
+) -> None:
+    due = finality_threshold(
+        confirmation_threshold(detection, policies), detection.block_height or 0, ctx.horizon, ctx.has_finality
+    )
     # What was read by hash in this step, below a finality that a majority had told, waits for no second look.
-    read = detection.is_looked_at or (moment.history and detection.block_height in moment.block_times)
-    if detection.rail == moment.rail and moment.progress.has_reached(due) and read:
-        move_detection(book, detection, DetectionState.FINAL, "final", of_depth(detection, due, moment), moment)
+    read = detection.passed_second_look or (ctx.backfill and detection.block_height in ctx.block_times)
+    if detection.rail == ctx.rail and ctx.progress.has_reached(due) and read:
+        transition_detection(
+            aggregate, detection, DetectionState.FINAL, "final", depth_evidence(detection, due, ctx), ctx
+        )
 
 
-def _settle(
-    book: Book,
-    moment: Moment,
+def _reevaluate(
+    aggregate: InvoiceAggregate,
+    ctx: StepContext,
     cause: Cause,
     *,
-    gone: Sequence[Detection] = (),
-    through: Detection | None = None,
-    last: bool = False,
-    alarm: bool = True,
+    lost: Sequence[Detection] = (),
+    via: Detection | None = None,
+    may_expire: bool = False,
+    with_exceptions: bool = True,
 ) -> None:
     """Bring sums, state and exceptions in line with the detections."""
-    invoice = book.invoice
-    _judge_times(book, moment.now)
-    received = _bring_sums(book)
-    target = judge(invoice, received, moment.coverage, moment.now)
-    through = gone[-1] if gone else through
-    if target is InvoiceState.EXPIRED and not last:
+    invoice = aggregate.invoice
+    _update_timeliness(aggregate, ctx.now)
+    received = _update_totals(aggregate)
+    target = assess_totals(invoice, received, ctx.coverage, ctx.now)
+    via = lost[-1] if lost else via
+    if target is InvoiceState.EXPIRED and not may_expire:
         target = invoice.state if invoice.state is target else InvoiceState.CREATED
     if target is not invoice.state:
-        between = _on_the_way(invoice.state, target)
+        between = _intermediate_state(invoice.state, target)
         if between is not None:
-            move_invoice(book, between, _reason(invoice.state, between, gone), cause, through, moment)
-            gone = ()
+            transition_invoice(aggregate, between, _reason(invoice.state, between, lost), cause, via, ctx)
+            lost = ()
         if target is InvoiceState.EXPIRED:
-            through, cause = None, "clock"
-        move_invoice(book, target, _reason(invoice.state, target, gone), cause, through, moment)
-    if alarm:
-        settle_cases(book, received, moment.coverage, moment.now, cause)
+            via, cause = None, "clock"
+        transition_invoice(aggregate, target, _reason(invoice.state, target, lost), cause, via, ctx)
+    if with_exceptions:
+        sync_exceptions(aggregate, received, ctx.coverage, ctx.now, cause)
 
 
-def _bring_sums(book: Book) -> Received:
-    received = book.received()
-    for destination in book.invoice.destinations:
+def _update_totals(aggregate: InvoiceAggregate) -> Received:
+    received = aggregate.received()
+    for destination in aggregate.invoice.destinations:
         each = received.payments[destination.id]
         destination.seen, destination.confirmed, destination.late = each.seen, each.confirmed, each.late
     return received
 
 
-def _on_the_way(old: InvoiceState, new: InvoiceState) -> InvoiceState | None:
+def _intermediate_state(old: InvoiceState, new: InvoiceState) -> InvoiceState | None:
     """What is told between two states that do not follow one another.
 
     A window closes on `created`. Money is `confirming` before it counts, also where it seemed to be late until it was
@@ -302,21 +320,21 @@ def _on_the_way(old: InvoiceState, new: InvoiceState) -> InvoiceState | None:
         return None
     if new is InvoiceState.EXPIRED:
         return InvoiceState.CREATED
-    return InvoiceState.CONFIRMING if new in SETTLED or new is InvoiceState.UNDERPAID else None
+    return InvoiceState.CONFIRMING if new in SETTLED_STATES or new is InvoiceState.UNDERPAID else None
 
 
-def _judge_times(book: Book, now: datetime) -> None:
+def _update_timeliness(aggregate: InvoiceAggregate, now: datetime) -> None:
     """`final` is final in this too: what its time basis asks for is known by then."""
-    for detection in book.detections.values():
+    for detection in aggregate.detections.values():
         if detection.state is DetectionState.FINAL and detection.in_time is not None:
             continue
-        in_time = is_in_time(detection, book.invoice, now)
+        in_time = is_in_time(detection, aggregate.invoice, now)
         if detection.in_time is not in_time:
             detection.in_time = in_time
-            book.changed.add(detection.id)
+            aggregate.changed_detections.add(detection.id)
 
 
-FORWARD = {
+FORWARD_REASONS = {
     InvoiceState.CREATED: "late",
     InvoiceState.DETECTED: "seen",
     InvoiceState.CONFIRMING: "included",
@@ -330,8 +348,8 @@ FORWARD = {
 """Why an invoice moved on. Back to `created` without a loss: what was provisionally in time turned out late."""
 
 
-def _reason(old: InvoiceState, new: InvoiceState, gone: Sequence[Detection]) -> str:
+def _reason(old: InvoiceState, new: InvoiceState, lost: Sequence[Detection]) -> str:
     """A loss names itself, and is `reversed` where the invoice had been settled."""
-    if not gone:
-        return FORWARD[new]
-    return "reversed" if old in SETTLED else gone[-1].state.value
+    if not lost:
+        return FORWARD_REASONS[new]
+    return "reversed" if old in SETTLED_STATES else lost[-1].state.value

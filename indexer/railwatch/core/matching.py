@@ -173,7 +173,7 @@ def _kind(transfer: Transfer, rail: str, nearest: Candidate, configured: Mapping
     return Kind.UNEXPECTED if _is_older(transfer, rail, nearest, now) else Kind.PAYMENT
 
 
-def sighting(
+def to_detection(
     identity: UUID, transfer: Transfer, rail: str, destination_id: UUID, kind: Kind, now: datetime
 ) -> Detection:
     """The transfer as a detection. First sight in a block counts as the block's time, unless that lies ahead."""

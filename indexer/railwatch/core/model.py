@@ -7,13 +7,13 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from railwatch.core.policy import Policy
-from railwatch.core.states import COUNTED, LIVE, DetectionState, InvoiceState, Kind
+from railwatch.core.states import CONFIRMED_STATES, LIVE_STATES, DetectionState, InvoiceState, Kind
 from railwatch.rail.types import AssetId
 
 SecondLook = Literal["verified", "unverified", "mismatch", "accepted", "rejected"]
 """What a second reading said; `accepted` and `rejected` are a person's verdict on a mismatch."""
 
-SEEN_TWICE = frozenset({"verified", "unverified", "accepted"})
+SECOND_LOOK_PASSED = frozenset({"verified", "unverified", "accepted"})
 """Nothing stands against it: it may become final."""
 
 TimeBasis = Literal["first_seen", "block_time", "confirmed"]
@@ -23,7 +23,8 @@ TimeBasis = Literal["first_seen", "block_time", "confirmed"]
 class Detection:
     """One transfer to one destination, whatever becomes of its inclusions.
 
-    ``told`` is the state that the feed last heard, and ``version`` how often it was told one. ``invoice_ended`` is the
+    ``reported_state`` is the state that the feed last heard, and ``version`` how often it was told one.
+    ``invoice_end_state`` is the
     state of the invoice at first sight if that was an end state, else None. ``evidence`` (decoded) and ``raw`` (as the
     node said it) hold what this step learned; what was known before stays in the store. ``seen_waiting``: it was first
     seen outside any block, so that its first sight is ours, and no block's timestamp tells it.
@@ -47,8 +48,8 @@ class Detection:
     replaced_by: str | None = None
     maturity: int = 1
     spends: tuple[str, ...] = ()
-    invoice_ended: InvoiceState | None = None
-    told: DetectionState | None = None
+    invoice_end_state: InvoiceState | None = None
+    reported_state: DetectionState | None = None
     version: int = 0
     evidence: Mapping[str, Any] = field(default_factory=dict)
     raw: Any = None
@@ -58,9 +59,9 @@ class Detection:
     seen_waiting: bool = False
 
     @property
-    def is_looked_at(self) -> bool:
+    def passed_second_look(self) -> bool:
         """Whether it was read a second time in its block, and nothing contradicted it: only then it becomes final."""
-        return self.looked_at_block == self.block_hash and self.second_look in SEEN_TWICE
+        return self.looked_at_block == self.block_hash and self.second_look in SECOND_LOOK_PASSED
 
     @property
     def is_contradicted(self) -> bool:
@@ -74,12 +75,12 @@ class Detection:
     @property
     def live(self) -> bool:
         """Whether the chain, as far as we know it, holds the transfer or offers it."""
-        return self.state in LIVE
+        return self.state in LIVE_STATES
 
     @property
     def counted(self) -> bool:
         """Whether the invoice's policy is met."""
-        return self.state in COUNTED
+        return self.state in CONFIRMED_STATES
 
 
 @dataclass(slots=True)
@@ -100,15 +101,15 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class DelayLimits:
     """How long a rail may keep an invoice waiting: for a payment to be confirmed, and for anything to be seen.
 
     ``margin``: for how long after its window a payment that counts as within it may still arrive, as blocks come after
     the times that they are stamped with.
     """
 
-    stuck: timedelta = timedelta(hours=2)
-    blind: timedelta = timedelta(minutes=5)
+    stuck_after: timedelta = timedelta(hours=2)
+    blind_after: timedelta = timedelta(minutes=5)
     margin: timedelta = timedelta(0)
 
 
@@ -125,8 +126,8 @@ class Destination:
     """False while the destination is not watched yet; a rejected one is not among an invoice's destinations."""
     closed: bool = False
     """Its horizon has passed: nobody looks there any more."""
-    patience: Patience = Patience()
-    left_out: int = 0
+    delay_limits: DelayLimits = DelayLimits()
+    suppressed_count: int = 0
     """Sightings of this step beyond the bound on tokens that are not configured."""
     small_count: int = 0
     small_amount: int = 0
@@ -177,7 +178,7 @@ class Invoice:
     refunded: Mapping[tuple[str, AssetId], Refunded] = field(default_factory=dict)
 
     @property
-    def before_hold(self) -> InvoiceState:
+    def state_before_hold(self) -> InvoiceState:
         """Its state, or the one that a hold took it from: what had been decided or told by then still holds."""
         return self.held_from or self.state
 
@@ -193,14 +194,14 @@ class Coverage:
         return all(
             destination.watching
             and destination.rail in self.until
-            and self.until[destination.rail] >= moment + destination.patience.margin
+            and self.until[destination.rail] >= moment + destination.delay_limits.margin
             for destination in destinations
         )
 
 
 @dataclass(slots=True)
 class Transition:
-    """One line of the feed. ``at`` is the detection that it happened through, if one did.
+    """One line of the feed. ``via_detection`` is the detection that it happened through, if one did.
 
     Nothing changes it once it is made. A step makes four for each payment, and a frozen dataclass takes three times as
     long to make.
@@ -214,7 +215,7 @@ class Transition:
     to_state: str
     reason: str
     cause: Literal["chain", "clock", "operator", "service"]
-    at: Detection | None = None
+    via_detection: Detection | None = None
     block_height: int | None = None
     block_hash: str | None = None
     confirmations: int | None = None
@@ -225,8 +226,10 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Surplus:
-    """What an address held of one asset at a block beyond what was seen to arrive there (`balance.reckon`)."""
+class UnattributedBalance:
+    """What an address held of one asset at a block beyond what was seen to arrive there
+    (`balance.reconcile_balance`).
+    """
 
     id: UUID
     destination_id: UUID
@@ -251,32 +254,32 @@ class Group(NamedTuple):
 
 
 @dataclass(slots=True)
-class Case:
+class ExceptionRecord:
     """A row of `exceptions`: something beside the state that a person or a policy has to look at.
 
     ``resolution`` is None while it is open, and a person may give one while the facts stand. ``ended``: what it is
-    about is over, so that the same thing would be a new occurrence. ``round`` counts the occurrences. It is about a
-    group of transfers, one transfer, a balance, or the invoice. Of a group, ``detection_id`` is the transfer that
-    opened it, ``transfers`` and ``amount`` say what it holds now, and ``told_transfers`` and ``told_amount`` the most
-    that the feed has heard of.
+    about is over, so that the same thing would be a new occurrence. ``occurrence`` counts the occurrences. It is about
+    a group of transfers, one transfer, a balance, or the invoice. Of a group, ``detection_id`` is the transfer that
+    opened it, ``transfers`` and ``amount`` say what it holds now, and ``reported_transfers`` and ``reported_amount``
+    the most that the feed has heard of.
     """
 
     id: UUID
     kind: str
     severity: Literal["info", "warning", "critical"]
     detection_id: UUID | None
-    round: int = 1
+    occurrence: int = 1
     resolution: str | None = None
     ended: bool = False
     balance_id: UUID | None = None
     group: Group | None = None
     transfers: int = 0
     amount: int = 0
-    told_transfers: int = 0
-    told_amount: int = 0
+    reported_transfers: int = 0
+    reported_amount: int = 0
 
     @property
-    def about(self) -> UUID | None:
+    def subject_id(self) -> UUID | None:
         """The transfer or the balance; None: the invoice, or the group."""
         return None if self.group else self.detection_id or self.balance_id
 
@@ -285,5 +288,5 @@ class Case:
 class Member:
     """A transfer's part in the exception of a group: with which amount it is counted there."""
 
-    case: Case
+    record: ExceptionRecord
     amount: int

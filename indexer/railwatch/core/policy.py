@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 
-class Due(NamedTuple):
+class Threshold(NamedTuple):
     """The policy is met once the cursor (``depth``) or finality (``finalized``) has reached ``height``, inclusive."""
 
     basis: Literal["depth", "finalized"]
@@ -36,21 +36,21 @@ class Policy:
             return {"finalized": True, "plus": self.plus}
         return {"confirmations": self.confirmations}
 
-    def met_at(self, height: int, maturity: int = 1) -> Due:
+    def threshold(self, height: int, maturity: int = 1) -> Threshold:
         """When a transfer included at ``height`` meets the policy; ``maturity`` is a floor for any (HAZARDS B7)."""
         if self.confirmations is None:
-            return Due("finalized", height + max(self.plus, maturity - 1))
-        return Due("depth", height + max(self.confirmations, maturity) - 1)
+            return Threshold("finalized", height + max(self.plus, maturity - 1))
+        return Threshold("depth", height + max(self.confirmations, maturity) - 1)
 
 
-def final_at(met: Due, height: int, horizon: int, has_finality: bool) -> Due:
+def finality_threshold(met: Threshold, height: int, horizon: int, has_finality: bool) -> Threshold:
     """When a confirmed transfer at ``height`` is final: past finality where the rail tells it, else ``horizon`` deep.
 
     Asked only once the policy is met, because `final` comes after `confirmed`.
     """
     if has_finality:
-        return met if met.basis == "finalized" else Due("finalized", height)
-    return Due("depth", max(height + horizon - 1, met.height))
+        return met if met.basis == "finalized" else Threshold("finalized", height)
+    return Threshold("depth", max(height + horizon - 1, met.height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,6 @@ class Progress:
     cursor: int
     finalized: int
 
-    def has_reached(self, due: Due) -> bool:
+    def has_reached(self, due: Threshold) -> bool:
         """Whether ``due`` is met."""
         return due.height <= (self.cursor if due.basis == "depth" else self.finalized)

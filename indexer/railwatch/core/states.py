@@ -53,31 +53,31 @@ class IllegalMove(AssertionError):
 
 _I, _D = InvoiceState, DetectionState
 
-SETTLED = frozenset({_I.PAID, _I.OVERPAID, _I.LATE_PAID})
+SETTLED_STATES = frozenset({_I.PAID, _I.OVERPAID, _I.LATE_PAID})
 """Enough money is confirmed: goods may have left."""
 
-ENDED = SETTLED | {_I.EXPIRED, _I.CANCELLED, _I.REFUNDED}
+END_STATES = SETTLED_STATES | {_I.EXPIRED, _I.CANCELLED, _I.REFUNDED}
 """Nothing more is expected. What still arrives is an unexpected payment."""
 
-OPEN = frozenset({_I.CREATED, _I.DETECTED, _I.CONFIRMING, _I.UNDERPAID, _I.FLAGGED})
+OPEN_STATES = frozenset({_I.CREATED, _I.DETECTED, _I.CONFIRMING, _I.UNDERPAID, _I.FLAGGED})
 """Money is still expected, or waited for."""
 
-WAITING = frozenset({_I.DETECTED, _I.CONFIRMING})
+WAITING_STATES = frozenset({_I.DETECTED, _I.CONFIRMING})
 """Money was seen, and its policy is not met."""
 
-STICKY = frozenset({_I.CANCELLED, _I.REFUNDED})
+MANUAL_END = frozenset({_I.CANCELLED, _I.REFUNDED})
 """A person's or a service's decision, which no chain fact undoes."""
 
-LIVE = frozenset({_D.PENDING, _D.INCLUDED, _D.CONFIRMED, _D.FINAL})
+LIVE_STATES = frozenset({_D.PENDING, _D.INCLUDED, _D.CONFIRMED, _D.FINAL})
 """The transfer exists, as far as the chain says."""
 
-IN_BLOCK = frozenset({_D.INCLUDED, _D.CONFIRMED, _D.FINAL})
+IN_BLOCK_STATES = frozenset({_D.INCLUDED, _D.CONFIRMED, _D.FINAL})
 """The transfer is in a block of the chain that we follow."""
 
-GIVEN_UP = frozenset({_D.REPLACED, _D.DROPPED})
+REMOVED = frozenset({_D.REPLACED, _D.DROPPED})
 """The transfer is gone and nobody waits for it any more, though it may come back."""
 
-COUNTED = frozenset({_D.CONFIRMED, _D.FINAL})
+CONFIRMED_STATES = frozenset({_D.CONFIRMED, _D.FINAL})
 """The invoice's policy is met: the money counts."""
 
 INVOICE_MOVES: Mapping[InvoiceState | None, frozenset[InvoiceState]] = {

@@ -6,8 +6,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
-from railwatch.core.aggregate import Book, Moment
-from railwatch.core.lifecycle import count_small, look, lose, orphan, promote, reject, sight, tick
+from railwatch.core.aggregate import InvoiceAggregate, StepContext
+from railwatch.core.lifecycle import (
+    apply_confirmations,
+    apply_expiry,
+    apply_observations,
+    apply_rejections,
+    apply_removals,
+    apply_reorg,
+    count_small,
+    recheck,
+)
 from railwatch.core.matching import (
     Candidate,
     Known,
@@ -15,7 +24,7 @@ from railwatch.core.matching import (
     detection_id,
     match,
     paired,
-    sighting,
+    to_detection,
     variant_index,
 )
 from railwatch.core.model import Coverage, Detection
@@ -23,12 +32,12 @@ from railwatch.rail.types import AssetId, Transfer
 
 
 @dataclass(slots=True)
-class News:
+class InvoiceUpdate:
     """What a step brings to one invoice."""
 
     orphaned: list[UUID] = field(default_factory=list)
     lost: dict[UUID, str | None] = field(default_factory=dict)
-    sightings: list[Detection] = field(default_factory=list)
+    observations: list[Detection] = field(default_factory=list)
     small: list[tuple[UUID, int]] = field(default_factory=list)
     """Destination and amount of transfers that are too small to move anything."""
 
@@ -50,11 +59,11 @@ class Recorded:
     origin: str | None = None
 
 
-def gather(
+def group_by_invoice(
     transfers: Sequence[Transfer], rail: str, recorded: Recorded, configured: Mapping[AssetId, int], now: datetime
-) -> dict[UUID, News]:
+) -> dict[UUID, InvoiceUpdate]:
     """What transfers mean, by invoice. ``configured``: the assets, each with the least amount that moves anything."""
-    news: defaultdict[UUID, News] = defaultdict(News)
+    updates: defaultdict[UUID, InvoiceUpdate] = defaultdict(InvoiceUpdate)
     known: defaultdict[tuple[str, str], list[Known]] = defaultdict(list)
     for each in recorded.known:
         known[each.tx_id, base_index(each.tx_index)].append(each)
@@ -63,7 +72,7 @@ def gather(
     for transfer in transfers:
         for displaced in transfer.rivals:
             for invoice, detection in recorded.rivals.get(displaced, ()):
-                news[invoice].lost[detection] = transfer.tx_id
+                updates[invoice].lost[detection] = transfer.tx_id
         if not transfer.amount:
             continue
         same = same_as.get((transfer.tx_id, transfer.tx_index))
@@ -71,23 +80,23 @@ def gather(
         recorded_so = known.get((transfer.tx_id, name), ())
         before = [each for each in recorded_so if each is same or each.detection_id not in spoken_for]
         same = same or next((each for each in before if each.pays_like(transfer)), None)
-        if not _displace(news, transfer, [each for each in before if each is not same], recorded.orphaned):
+        if not _displace(updates, transfer, [each for each in before if each is not same], recorded.orphaned):
             continue
         if same is not None:
             kind = same.kind_of(transfer, rail, now)
-            found = sighting(same.detection_id, transfer, rail, same.destination_id, kind, now)
-            news[same.invoice_id].sightings.append(found)
+            found = to_detection(same.detection_id, transfer, rail, same.destination_id, kind, now)
+            updates[same.invoice_id].observations.append(found)
         elif matched := match(transfer, rail, recorded.candidates.get(transfer.to, ()), configured, now):
             owner, kind = matched
             named = replace(transfer, tx_index=variant_index(transfer)) if recorded_so else transfer
             identity = detection_id(recorded.origin or rail, named.tx_id, named.tx_index)
-            found = sighting(identity, named, rail, owner.destination_id, kind, now)
-            _add(news[owner.invoice_id], found, configured)
-    return dict(news)
+            found = to_detection(identity, named, rail, owner.destination_id, kind, now)
+            _add_observation(updates[owner.invoice_id], found, configured)
+    return dict(updates)
 
 
 def _displace(
-    news: Mapping[UUID, News], transfer: Transfer, others: Iterable[Known], orphaned: Collection[UUID]
+    updates: Mapping[UUID, InvoiceUpdate], transfer: Transfer, others: Iterable[Known], orphaned: Collection[UUID]
 ) -> bool:
     """End what the transaction was recorded to pay otherwise; False where that stands, so that it cannot pay this."""
     block_hash = transfer.block.hash if transfer.block else None
@@ -95,44 +104,44 @@ def _displace(
     if any(each.excludes(block_hash) for each in standing):
         return False
     for each in standing:
-        news[each.invoice_id].orphaned.append(each.detection_id)
+        updates[each.invoice_id].orphaned.append(each.detection_id)
     for each in others:
-        news[each.invoice_id].lost.setdefault(each.detection_id, transfer.tx_id)
+        updates[each.invoice_id].lost.setdefault(each.detection_id, transfer.tx_id)
     return True
 
 
-def _add(about: News, found: Detection, configured: Mapping[AssetId, int]) -> None:
+def _add_observation(update: InvoiceUpdate, found: Detection, configured: Mapping[AssetId, int]) -> None:
     """Take in what was never recorded. What is below the asset's least amount is counted, once it is in a block."""
     if found.amount >= configured.get(found.asset, 0):
-        about.sightings.append(found)
+        update.observations.append(found)
     elif found.block_hash is not None:
-        about.small.append((found.destination_id, found.amount))
+        update.small.append((found.destination_id, found.amount))
 
 
-def settle(books: Sequence[Book], news: Mapping[UUID, News], moment: Moment) -> None:
+def apply_step(aggregates: Sequence[InvoiceAggregate], updates: Mapping[UUID, InvoiceUpdate], ctx: StepContext) -> None:
     """Write the step into the books. Losses come before sightings, and promotions last (see `ledger`)."""
-    nothing = News()
-    for book in books:
-        about = news.get(book.invoice.id, nothing)
-        if about.orphaned:
-            orphan(book, about.orphaned, moment)
-        if about.lost:
-            lose(book, about.lost, moment)
-        if about.sightings:
-            sight(book, about.sightings, moment)
-        if about.small:
-            count_small(book, about.small)
-        reject(book, moment)
-        promote(book, moment)
+    nothing = InvoiceUpdate()
+    for aggregate in aggregates:
+        update = updates.get(aggregate.invoice.id, nothing)
+        if update.orphaned:
+            apply_reorg(aggregate, update.orphaned, ctx)
+        if update.lost:
+            apply_removals(aggregate, update.lost, ctx)
+        if update.observations:
+            apply_observations(aggregate, update.observations, ctx)
+        if update.small:
+            count_small(aggregate, update.small)
+        apply_rejections(aggregate, ctx)
+        apply_confirmations(aggregate, ctx)
 
 
-def settle_clock(books: Sequence[Book], moment: Moment) -> None:
+def apply_clock(aggregates: Sequence[InvoiceAggregate], ctx: StepContext) -> None:
     """Let time pass for invoices whose window is over."""
-    for book in books:
-        tick(book, moment)
+    for aggregate in aggregates:
+        apply_expiry(aggregate, ctx)
 
 
-def look_at_cases(books: Sequence[Book], coverage: Coverage, now: datetime) -> None:
+def recheck_exceptions(aggregates: Sequence[InvoiceAggregate], coverage: Coverage, now: datetime) -> None:
     """Compare exceptions with the facts, where only time or somebody outside has changed them."""
-    for book in books:
-        look(book, coverage, now)
+    for aggregate in aggregates:
+        recheck(aggregate, coverage, now)

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from uuid import UUID
 
-from railwatch.core.aggregate import Book, Moment
-from railwatch.core.evidence import of_invoice
+from railwatch.core.aggregate import InvoiceAggregate, StepContext
+from railwatch.core.evidence import invoice_evidence
 from railwatch.core.ids import derived_id
-from railwatch.core.model import Case, Destination, Detection, Transition
+from railwatch.core.model import Destination, Detection, ExceptionRecord, Transition
 from railwatch.core.states import (
-    IN_BLOCK,
-    SETTLED,
+    IN_BLOCK_STATES,
+    SETTLED_STATES,
     DetectionState,
     InvoiceState,
     check_detection_move,
@@ -20,50 +20,55 @@ from railwatch.core.states import (
 Cause = Literal["chain", "clock", "operator", "service"]
 
 
-def move_detection(
-    book: Book,
+def transition_detection(
+    aggregate: InvoiceAggregate,
     detection: Detection,
     to_state: DetectionState,
     reason: str,
-    grounds: Mapping[str, Any],
-    moment: Moment,
+    evidence: Mapping[str, Any],
+    ctx: StepContext,
     cause: Cause = "chain",
 ) -> None:
-    """The only place where a detection's state is told. ``grounds``: why, for the line's evidence."""
-    check_detection_move(detection.told, to_state)
+    """The only place where a detection's state is told. ``evidence``: why, for the line's evidence."""
+    check_detection_move(detection.reported_state, to_state)
     detection.version += 1
-    book.transitions.append(
+    aggregate.transitions.append(
         Transition(
             event_id=_event_id(detection.id, detection.version, to_state, detection.block_hash),
             subject="detection",
             subject_id=detection.id,
-            invoice_id=book.invoice.id,
-            from_state=detection.told,
+            invoice_id=aggregate.invoice.id,
+            from_state=detection.reported_state,
             to_state=to_state,
             reason=reason,
             cause=cause,
-            at=detection,
+            via_detection=detection,
             block_height=detection.block_height,
             block_hash=detection.block_hash,
-            confirmations=_depth(detection, moment) if to_state in IN_BLOCK else None,
+            confirmations=_depth(detection, ctx) if to_state in IN_BLOCK_STATES else None,
             chain_time=detection.block_time,
-            evidence=grounds,
+            evidence=evidence,
         )
     )
-    detection.state = detection.told = to_state
-    book.changed.add(detection.id)
+    detection.state = detection.reported_state = to_state
+    aggregate.changed_detections.add(detection.id)
 
 
-def move_invoice(
-    book: Book, target: InvoiceState, reason: str, cause: Cause, through: Detection | None, moment: Moment
+def transition_invoice(
+    aggregate: InvoiceAggregate,
+    target: InvoiceState,
+    reason: str,
+    cause: Cause,
+    via: Detection | None,
+    ctx: StepContext,
 ) -> None:
     """The only place where an invoice's state is assigned by the chain or the clock."""
-    invoice = book.invoice
+    invoice = aggregate.invoice
     check_invoice_move(invoice.state, target)
     invoice.version += 1
-    block_hash = through.block_hash if through else None
-    about = _nearest_to_paid(book)
-    book.transitions.append(
+    block_hash = via.block_hash if via else None
+    about = _best_funded_destination(aggregate)
+    aggregate.transitions.append(
         Transition(
             event_id=_event_id(invoice.id, invoice.version, target, block_hash),
             subject="invoice",
@@ -73,25 +78,25 @@ def move_invoice(
             to_state=target,
             reason=reason,
             cause=cause,
-            at=through,
-            block_height=through.block_height if through else None,
+            via_detection=via,
+            block_height=via.block_height if via else None,
             block_hash=block_hash,
-            confirmations=_depth(through, moment) if through else None,
+            confirmations=_depth(via, ctx) if via else None,
             seen_amount=about.seen if about else 0,
             confirmed_amount=about.confirmed if about else 0,
-            chain_time=through.block_time if through else None,
-            evidence=of_invoice(book, target, through, moment),
+            chain_time=via.block_time if via else None,
+            evidence=invoice_evidence(aggregate, target, via, ctx),
         )
     )
     invoice.held_from = invoice.state if target is InvoiceState.FLAGGED else None
-    invoice.state, invoice.state_since = target, moment.now
-    if target in SETTLED and invoice.settled_at is None:
-        invoice.settled_at = moment.now
+    invoice.state, invoice.state_since = target, ctx.now
+    if target in SETTLED_STATES and invoice.settled_at is None:
+        invoice.settled_at = ctx.now
 
 
-def _nearest_to_paid(book: Book) -> Destination | None:
+def _best_funded_destination(aggregate: InvoiceAggregate) -> Destination | None:
     """The destination that a line's amounts are of: amounts of different assets are never summed."""
-    destinations = book.invoice.destinations
+    destinations = aggregate.invoice.destinations
     if len(destinations) == 1:
         return destinations[0]
     return max(
@@ -101,43 +106,43 @@ def _nearest_to_paid(book: Book) -> Destination | None:
     )
 
 
-def _depth(detection: Detection, moment: Moment) -> int | None:
+def _depth(detection: Detection, ctx: StepContext) -> int | None:
     """Inclusive: the including block is 1. None while in no block, and for a rail that this step is not about."""
-    if detection.state not in IN_BLOCK or detection.block_height is None or detection.rail != moment.rail:
+    if detection.state not in IN_BLOCK_STATES or detection.block_height is None or detection.rail != ctx.rail:
         return None
-    return max(1, moment.progress.cursor - detection.block_height + 1)
+    return max(1, ctx.progress.cursor - detection.block_height + 1)
 
 
-def tell_case(
-    book: Book,
-    case: Case,
+def transition_exception(
+    aggregate: InvoiceAggregate,
+    record: ExceptionRecord,
     from_state: str | None,
     to_state: str,
     cause: Cause,
-    grounds: Mapping[str, Any],
-    through: Detection | None = None,
+    evidence: Mapping[str, Any],
+    via: Detection | None = None,
     mark: str = "",
 ) -> None:
     """Put the opening, the growth or the resolving of an exception into the feed; its kind is the reason.
 
-    ``through``: the transfer by which that came, if not the one that opened it. ``mark`` tells one growth from another.
+    ``via``: the transfer by which that came, if not the one that opened it. ``mark`` tells one growth from another.
     """
-    at = through or (book.detections.get(case.detection_id) if case.detection_id else None)
-    book.transitions.append(
+    at = via or (aggregate.detections.get(record.detection_id) if record.detection_id else None)
+    aggregate.transitions.append(
         Transition(
-            event_id=_event_id(case.id, case.round, to_state, mark),
+            event_id=_event_id(record.id, record.occurrence, to_state, mark),
             subject="exception",
-            subject_id=case.id,
-            invoice_id=book.invoice.id,
+            subject_id=record.id,
+            invoice_id=aggregate.invoice.id,
             from_state=from_state,
             to_state=to_state,
-            reason=case.kind,
+            reason=record.kind,
             cause=cause,
-            at=at,
+            via_detection=at,
             block_height=at.block_height if at else None,
             block_hash=at.block_hash if at else None,
             chain_time=at.block_time if at else None,
-            evidence=grounds,
+            evidence=evidence,
         )
     )
 

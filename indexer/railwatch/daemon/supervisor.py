@@ -15,7 +15,7 @@ import structlog
 
 from railwatch.allocator import give_large_blocks_back
 from railwatch.config import Config, RailConfig
-from railwatch.core.model import Patience
+from railwatch.core.model import DelayLimits
 from railwatch.daemon.demand import with_assets_in_demand
 from railwatch.daemon.exception_monitor import Alarms
 from railwatch.daemon.follow.follower import Pace
@@ -199,11 +199,13 @@ def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
         for tier in default_tiers(rail.chain_id, traits.has_finalized)
     ]
     assets = tuple(each.spec for each in rail.assets)
-    patience = Patience(*(timedelta(seconds=each) for each in (rail.stuck_after, rail.blind_after, rail.time_margin)))
+    delay_limits = DelayLimits(
+        *(timedelta(seconds=each) for each in (rail.stuck_after, rail.blind_after, rail.time_margin))
+    )
     stall_after = timedelta(seconds=rail.stall_after) if rail.stall_after else None
     least = {each.contract: each.min_amount for each in rail.assets}
     policies = (*configured, *defaults)
-    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, policies, patience, least, stall_after)
+    return RailMirror(rail.name, ChainId(rail.chain_id), traits, assets, policies, delay_limits, least, stall_after)
 
 
 async def _load_families(database: Database, names: Iterable[str]) -> dict[str, Family]:

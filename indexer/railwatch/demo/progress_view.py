@@ -51,7 +51,7 @@ class Shown:
 
 
 class Lines:
-    """A `View` of one line for each thing that happens, for logs and pipes."""
+    """A `NodeView` of one line for each thing that happens, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -90,7 +90,7 @@ class Lines:
 
 
 class Moving:
-    """A `View` that is one table, drawn again and again on a terminal, and gone at the end: the report follows."""
+    """A `NodeView` that is one table, drawn again and again on a terminal, and gone at the end: the report follows."""
 
     def __init__(self, console: Console) -> None:
         self._begun = time.monotonic()

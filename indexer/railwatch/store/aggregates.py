@@ -10,26 +10,26 @@ from uuid import UUID
 
 import msgspec
 
-from railwatch.core.aggregate import Book
+from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.exception_rules import INVOICE_KINDS
 from railwatch.core.model import (
-    Case,
+    DelayLimits,
     Destination,
     Detection,
+    ExceptionRecord,
     Group,
     Invoice,
     Member,
     Observation,
-    Patience,
     Refunded,
     SecondLook,
-    Surplus,
     Transition,
+    UnattributedBalance,
 )
 from railwatch.core.policy import Policy
 from railwatch.core.states import DetectionState, InvoiceState, Kind
 from railwatch.core.tally import Tally, TallyKey, added, without
-from railwatch.core.thresholds import due_look, next_due
+from railwatch.core.thresholds import next_threshold, second_look_threshold
 from railwatch.rail.types import AssetId
 from railwatch.store.amounts import capped
 from railwatch.store.database import Connection, Row
@@ -75,7 +75,7 @@ async def load_books(
     invoices: Iterable[UUID],
     detections: Collection[UUID] = (),
     unless_aside_on: str = ANY_RAIL,
-) -> list[Book]:
+) -> list[InvoiceAggregate]:
     """Lock those invoices to the commit, in the order of their ids, and load them with those ``detections``.
 
     Invoices in quarantine on the rail ``unless_aside_on`` are locked and left out. Two statements: what the second
@@ -89,7 +89,7 @@ async def load_books(
     return [_book(row) for row in rows]
 
 
-def _book(row: Row) -> Book:
+def _book(row: Row) -> InvoiceAggregate:
     invoice = Invoice(
         id=row["id"],
         state=InvoiceState(row["state"]),
@@ -112,15 +112,16 @@ def _book(row: Row) -> Book:
     members = row["members"] or ()
     named = [each[2:] for each in members]
     told = [*(row["cases"] or ()), *row["cases_of_invoice"], *row["cases_of_balances"], *row["groups"], *named]
-    cases = {each[0]: _case(*each) for each in told}
-    return Book(
+    records = {each[0]: _case(*each) for each in told}
+    return InvoiceAggregate(
         invoice,
         {each.id: each for each in detections},
-        list(cases.values()),
+        list(records.values()),
         {each[0]: _surplus(*each) for each in row["surpluses"]},
         without(dict(_tallies(row["destinations"])), detections),
-        members={
-            (detection, cases[case].kind): Member(cases[case], int(amount)) for detection, amount, case, *_ in members
+        group_members={
+            (detection, records[case].kind): Member(records[case], int(amount))
+            for detection, amount, case, *_ in members
         },
     )
 
@@ -153,7 +154,7 @@ def _destination(
         policy=Policy.from_json(policy),
         watching=watch_state != "registered",
         closed=watch_state == "closed",
-        patience=Patience(stuck_after, blind_after, margin),
+        delay_limits=DelayLimits(stuck_after, blind_after, margin),
     )
 
 
@@ -202,8 +203,8 @@ def _detection(
         replaced_by=replaced_by,
         maturity=maturity,
         spends=tuple(spends),
-        invoice_ended=InvoiceState(invoice_ended) if invoice_ended else None,
-        told=told,
+        invoice_end_state=InvoiceState(invoice_ended) if invoice_ended else None,
+        reported_state=told,
         version=version,
         second_look=second_look,
         looked_at_block=looked_at_block,
@@ -228,11 +229,13 @@ def _case(
     amount: Decimal = NONE,
     told_transfers: int = 0,
     told_amount: Decimal = NONE,
-) -> Case:
+) -> ExceptionRecord:
     settled = resolution or "resolved" if resolved_at else None
     group = Group(destination_id, rail, AssetId(asset)) if destination_id else None
     counts = transfers, int(amount), told_transfers, int(told_amount)
-    return Case(identity, kind, severity, detection_id, nth, settled, ended_at is not None, balance_id, group, *counts)
+    return ExceptionRecord(
+        identity, kind, severity, detection_id, nth, settled, ended_at is not None, balance_id, group, *counts
+    )
 
 
 def _surplus(
@@ -247,9 +250,9 @@ def _surplus(
     node: str,
     second_look: str,
     second_node: str | None,
-) -> Surplus:
+) -> UnattributedBalance:
     place = destination_id, rail, AssetId(asset)
-    return Surplus(
+    return UnattributedBalance(
         identity,
         *place,
         int(amount),
@@ -262,20 +265,33 @@ def _surplus(
     )
 
 
-async def save_books(connection: Connection, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
+async def save_books(
+    connection: Connection, aggregates: Sequence[InvoiceAggregate], horizon: int, has_finality: bool
+) -> None:
     """Write what changed: detections, states and sums, exceptions, and last the lines of the feed.
 
     One statement, for each costs a turn. What is many is copied in beside it, which is twice as fast.
     """
-    detections = [_detection_row(book, each, horizon, has_finality) for book in books for each in book.changed]
-    observations = [_observation_row(each) for book in books for each in book.observations]
-    lines = [_transition_row(line) for book in books for line in book.transitions]
-    left_out = any(each.left_out or each.small_count for book in books for each in book.invoice.destinations)
-    if not (detections or lines or left_out or any(book.ended or book.counted for book in books)):
+    detections = [
+        _detection_row(aggregate, each, horizon, has_finality)
+        for aggregate in aggregates
+        for each in aggregate.changed_detections
+    ]
+    observations = [_observation_row(each) for aggregate in aggregates for each in aggregate.observations]
+    lines = [_transition_row(line) for aggregate in aggregates for line in aggregate.transitions]
+    left_out = any(
+        each.suppressed_count or each.small_count for aggregate in aggregates for each in aggregate.invoice.destinations
+    )
+    if not (
+        detections
+        or lines
+        or left_out
+        or any(aggregate.ended_exceptions or aggregate.recounted_groups for aggregate in aggregates)
+    ):
         return
     if len(observations) >= MANY:
         await _copy(connection, "observations", OBSERVATION_COLUMNS, observations)
-        fresh = {each for book in books for each in book.fresh}
+        fresh = {each for aggregate in aggregates for each in aggregate.new_detections}
         await _copy(connection, "detections", DETECTION_COLUMNS, [row for row in detections if row[0] in fresh])
         observations, detections = [], [row for row in detections if row[0] not in fresh]
     few = [] if len(lines) >= MANY else lines
@@ -283,11 +299,11 @@ async def save_books(connection: Connection, books: Sequence[Book], horizon: int
         SAVE_STEP,
         *_detection_columns(detections),
         *_columns(observations, len(OBSERVATION_COLUMNS)),
-        *_invoice_columns(books),
-        *_case_columns(books),
+        *_invoice_columns(aggregates),
+        *_case_columns(aggregates),
         *_columns(few, len(TRANSITION_COLUMNS)),
-        *_tally_columns(books),
-        *_group_columns(books),
+        *_tally_columns(aggregates),
+        *_group_columns(aggregates),
     )
     if len(lines) >= MANY:
         first = await connection.fetchval(TAKE_SEQS, len(lines))
@@ -305,13 +321,13 @@ def _detection_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return columns
 
 
-def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
-    each = book.detections[identity]
-    due = next_due(each, book.policies, horizon, has_finality)
-    look = due_look(each, book.policies, horizon, has_finality)
+def _detection_row(aggregate: InvoiceAggregate, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
+    each = aggregate.detections[identity]
+    due = next_threshold(each, aggregate.policies, horizon, has_finality)
+    look = second_look_threshold(each, aggregate.policies, horizon, has_finality)
     return (
         each.id,
-        book.invoice.id,
+        aggregate.invoice.id,
         each.destination_id,
         each.rail,
         each.asset,
@@ -329,7 +345,7 @@ def _detection_row(book: Book, identity: UUID, horizon: int, has_finality: bool)
         each.replaced_by,
         each.maturity,
         each.spends,
-        each.invoice_ended,
+        each.invoice_end_state,
         each.version,
         each.evidence,
         due.basis if due else f"look_{look.basis}" if look else None,
@@ -351,79 +367,95 @@ def bounded(raw: Any) -> Any:
     return raw if len(text) <= RAW_MOST else {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
 
 
-def _invoice_columns(books: Sequence[Book]) -> list[list[Any]]:
+def _invoice_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
     invoices = [
-        (each.id, each.state, each.state_since, each.version, each.settled_at) for each in (b.invoice for b in books)
+        (each.id, each.state, each.state_since, each.version, each.settled_at)
+        for each in (b.invoice for b in aggregates)
     ]
     sums = [
-        (each.id, capped(each.seen), capped(each.confirmed), capped(each.late), each.left_out)
-        for book in books
-        for each in book.invoice.destinations
+        (each.id, capped(each.seen), capped(each.confirmed), capped(each.late), each.suppressed_count)
+        for aggregate in aggregates
+        for each in aggregate.invoice.destinations
     ]
     return [*_columns(invoices, 5), *_columns(sums, 5)]
 
 
-def _tally_columns(books: Sequence[Book]) -> list[list[Any]]:
+def _tally_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
     """Return what each destination received in sums, and what was too small, in the order of `_invoice_columns`.
 
     The sums are sorted, so that a row whose sums stand as they were is not written.
     """
     rows = []
-    for book in books:
+    for aggregate in aggregates:
         by_destination: defaultdict[UUID, list[list[Any]]] = defaultdict(list)
-        for (destination, *key), each in added(book.totals()).items():
+        for (destination, *key), each in added(aggregate.totals()).items():
             by_destination[destination].append([*key, str(each.amount), each.count])
         for sums in by_destination.values():
             sums.sort(key=lambda row: (*row[:4], str(row[4])))
         rows += [
             # As text: the driver would take lists within an array for its further dimensions.
             (msgspec.json.encode(by_destination[each.id]).decode(), each.small_count, each.small_amount)
-            for each in book.invoice.destinations
+            for each in aggregate.invoice.destinations
         ]
     return _columns(rows, 3)
 
 
-def _case_columns(books: Sequence[Book]) -> list[list[Any]]:
+def _case_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
     opened = [
         (
-            *(case.id, book.invoice.id, case.detection_id, case.kind, case.severity, case.round, case.resolution),
-            case.balance_id,
+            *(
+                record.id,
+                aggregate.invoice.id,
+                record.detection_id,
+                record.kind,
+                record.severity,
+                record.occurrence,
+                record.resolution,
+            ),
+            record.balance_id,
         )
-        for book in books
-        for case in book.opened
+        for aggregate in aggregates
+        for record in aggregate.opened_exceptions
     ]
-    return [*_columns(opened, 8), *_columns([(case.id, case.resolution) for case in _altered(books)], 2)]
+    return [*_columns(opened, 8), *_columns([(record.id, record.resolution) for record in _altered(aggregates)], 2)]
 
 
-def _altered(books: Sequence[Book]) -> list[Case]:
+def _altered(aggregates: Sequence[InvoiceAggregate]) -> list[ExceptionRecord]:
     """Return the cases that were there before the step, and that it changes."""
     return [
-        case
-        for book in books
-        for changed in [(book.counted | _ids([*book.resolved, *book.ended])) - _ids(book.opened)]
-        for case in book.cases
-        if case.id in changed
+        record
+        for aggregate in aggregates
+        for changed in [
+            (aggregate.recounted_groups | _ids([*aggregate.resolved_exceptions, *aggregate.ended_exceptions]))
+            - _ids(aggregate.opened_exceptions)
+        ]
+        for record in aggregate.exceptions
+        if record.id in changed
     ]
 
 
-def _group_columns(books: Sequence[Book]) -> list[list[Any]]:
+def _group_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
     """Return what exceptions hold of transfers, in the order of `_case_columns`, and who joined or left them."""
-    opened = [(*(case.group or (None, None, None)), *_counts(case)) for book in books for case in book.opened]
-    altered = [(case.ended, *_counts(case)) for case in _altered(books)]
+    opened = [
+        (*(record.group or (None, None, None)), *_counts(record))
+        for aggregate in aggregates
+        for record in aggregate.opened_exceptions
+    ]
+    altered = [(record.ended, *_counts(record)) for record in _altered(aggregates)]
     members = [
-        (case, detection, book.detections[detection].amount if amount is None else amount, amount is None)
-        for book in books
-        for (case, detection), amount in book.joined.items()
+        (case, detection, aggregate.detections[detection].amount if amount is None else amount, amount is None)
+        for aggregate in aggregates
+        for (case, detection), amount in aggregate.group_changes.items()
     ]
     return [*_columns(opened, 7), *_columns(altered, 5), *_columns(members, 4)]
 
 
-def _counts(case: Case) -> tuple[int, int, int, int]:
-    return case.transfers, case.amount, case.told_transfers, case.told_amount
+def _counts(record: ExceptionRecord) -> tuple[int, int, int, int]:
+    return record.transfers, record.amount, record.reported_transfers, record.reported_amount
 
 
-def _ids(cases: Iterable[Case]) -> set[UUID]:
-    return {case.id for case in cases}
+def _ids(records: Iterable[ExceptionRecord]) -> set[UUID]:
+    return {record.id for record in records}
 
 
 def _transition_row(line: Transition) -> tuple[Any, ...]:
@@ -436,8 +468,8 @@ def _transition_row(line: Transition) -> tuple[Any, ...]:
         line.to_state,
         line.reason,
         line.cause,
-        line.at.rail if line.at else None,
-        line.at.tx_id if line.at else None,
+        line.via_detection.rail if line.via_detection else None,
+        line.via_detection.tx_id if line.via_detection else None,
         line.block_height,
         line.block_hash,
         line.confirmations,

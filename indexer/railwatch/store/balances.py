@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from railwatch.core.balance_reconciliation import Detected, Look, Reckoning, balance_id, reckon, small_at_most
+from railwatch.core.balance_reconciliation import (
+    BalanceReading,
+    DetectedTotals,
+    Reconciliation,
+    balance_id,
+    reconcile_balance,
+    small_at_most,
+)
 from railwatch.rail.types import AssetId, BlockRef
 from railwatch.store.amounts import capped
 from railwatch.store.database import Connection, Database, Row
@@ -48,7 +55,7 @@ class Baseline:
 class Earlier:
     """A look that counting goes on from."""
 
-    look: Look
+    look: BalanceReading
     height: int
 
 
@@ -189,7 +196,7 @@ class BalanceStore:
                 return None
             detected = await self._detected(connection, block, readings)
             reckoned = [
-                reckon(
+                reconcile_balance(
                     each.baseline.amount,
                     each.last.look if each.last else None,
                     known,
@@ -203,7 +210,9 @@ class BalanceStore:
             told = {each.account.invoice_id for each, now in zip(readings, reckoned, strict=True) if _news(each, now)}
             return await self._unweigh(connection, told)
 
-    async def _detected(self, connection: Connection, block: BlockRef, readings: Sequence[Reading]) -> list[Detected]:
+    async def _detected(
+        self, connection: Connection, block: BlockRef, readings: Sequence[Reading]
+    ) -> list[DetectedTotals]:
         asked = [
             (
                 each.account.key,
@@ -216,14 +225,16 @@ class BalanceStore:
         columns = map(list, zip(*asked, strict=True))
         rows = await connection.fetch(DETECTED_AT, self._lease.rail, *columns, block.height, self._family)
         return [
-            Detected(int(row["total"]), int(row["fresh"]), self._small(row, each.account.asset))
+            DetectedTotals(int(row["total"]), int(row["fresh"]), self._small(row, each.account.asset))
             for row, each in zip(rows, readings, strict=True)
         ]
 
     def _small(self, row: Row, asset: AssetId) -> int:
         return small_at_most(int(row["small_amount"]), int(row["small_count"]), self._least.get(asset, 0))
 
-    def _row(self, reading: Reading, detected: Detected, now: Reckoning, block: BlockRef) -> tuple[object, ...]:
+    def _row(
+        self, reading: Reading, detected: DetectedTotals, now: Reconciliation, block: BlockRef
+    ) -> tuple[object, ...]:
         account, baseline, settled = reading.account, reading.baseline, reading.settled
         return (
             balance_id(account.destination_id, account.asset),
@@ -238,7 +249,7 @@ class BalanceStore:
         )
 
 
-def _news(reading: Reading, now: Reckoning) -> bool:
+def _news(reading: Reading, now: Reconciliation) -> bool:
     """Whether there is a surplus where there was none, or the other way round."""
     before = reading.account.past.unattributed if reading.account.past else 0
     return bool(before) != bool(now.unattributed)
@@ -247,11 +258,11 @@ def _news(reading: Reading, now: Reckoning) -> bool:
 def _account(row: Row) -> Account:
     past = settled = None
     if row["settled_height"] is not None:
-        settled = Earlier(Look(int(row["settled_balance"]), int(row["settled_spent"])), row["settled_height"])
+        settled = Earlier(BalanceReading(int(row["settled_balance"]), int(row["settled_spent"])), row["settled_height"])
     if row["baseline"] is not None:
         past = Past(
             Baseline(int(row["baseline"]), Place(row["baseline_height"], row["baseline_hash"])),
-            Earlier(Look(int(row["balance"]), int(row["spent"])), row["block_height"]),
+            Earlier(BalanceReading(int(row["balance"]), int(row["spent"])), row["block_height"]),
             Place(row["block_height"], row["block_hash"]),
             settled,
             int(row["unattributed"]),

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from railwatch.core.model import Coverage
-from railwatch.core.step import look_at_cases
+from railwatch.core.step import recheck_exceptions
 from railwatch.store.aggregates import load_books, save_books
 from railwatch.store.database import Connection, Database
 from railwatch.store.feed import note_generation
@@ -97,11 +97,14 @@ class ClockStore:
 
 async def weigh(connection: Connection, invoices: Sequence[UUID]) -> int:
     """The same within a transaction, whose changes belong to the facts."""
-    books = await load_books(connection, invoices)
+    aggregates = await load_books(connection, invoices)
     # Asked after the locks, which may have had to wait.
     rows = await connection.fetch(EVERY_COVERAGE)
     until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
-    look_at_cases(books, Coverage(until), rows[0]["now"])
+    recheck_exceptions(aggregates, Coverage(until), rows[0]["now"])
     await connection.execute(WEIGH_INVOICES, list(invoices))
-    await save_books(connection, books, horizon=1, has_finality=False)
-    return sum(len(book.opened) + len(book.resolved) + len(book.ended) for book in books)
+    await save_books(connection, aggregates, horizon=1, has_finality=False)
+    return sum(
+        len(aggregate.opened_exceptions) + len(aggregate.resolved_exceptions) + len(aggregate.ended_exceptions)
+        for aggregate in aggregates
+    )

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import asyncpg
 
-from railwatch.core.model import Patience
+from railwatch.core.model import DelayLimits
 from railwatch.core.policy import Policy
 from railwatch.rail.types import AssetId, AssetSpec, ChainId, Traits
 from railwatch.store.database import Connection, Database, Row
@@ -52,7 +52,7 @@ class RailMirror:
     traits: Traits
     assets: tuple[AssetSpec, ...]
     policies: tuple[PolicyRow, ...]
-    patience: Patience = field(default_factory=Patience)
+    patience: DelayLimits = field(default_factory=DelayLimits)
     min_amounts: Mapping[str | None, int] = field(default_factory=dict)
     """By contract (None: the native asset) the least amount, in base units, that moves anything."""
     stall_after: timedelta | None = None
@@ -124,8 +124,8 @@ async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
         traits.has_finalized,
         traits.max_confirmations,
         traits.has_references,
-        rail.patience.stuck,
-        rail.patience.blind,
+        rail.patience.stuck_after,
+        rail.patience.blind_after,
         rail.stall_after,
         rail.patience.margin,
         # A mempool shows a payment before its block does, and then first sight is our own clock's.

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from railwatch.core.aggregate import Book
+from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import Coverage
-from railwatch.core.policy import Due
+from railwatch.core.policy import Threshold
 from railwatch.core.step import Recorded
 from railwatch.rail.types import NOBODY, AssetId, BlockRef, Transfer
 from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, load_books, save_books
@@ -194,7 +194,7 @@ class OpenStep:
 
     async def books(
         self, invoices: Iterable[UUID], also: Iterable[UUID] = (), *, whole: bool = False, catch_up: bool = False
-    ) -> list[Book]:
+    ) -> list[InvoiceAggregate]:
         """Lock and load the books of those invoices, with the detections that the step touches and ``also``.
 
         Left out are invoices in quarantine on this rail; ``whole``: on any rail, ``catch_up``: none.
@@ -209,9 +209,9 @@ class OpenStep:
             async with self._connection.transaction():
                 yield
 
-    async def save(self, books: Sequence[Book], horizon: int, has_finality: bool) -> None:
+    async def save(self, aggregates: Sequence[InvoiceAggregate], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
-        await save_books(self._connection, books, horizon, has_finality)
+        await save_books(self._connection, aggregates, horizon, has_finality)
 
     async def accept_chain(self, acceptance: Acceptance) -> None:
         """Carry a person's decision out with this step: what was final above the fork is taken back too."""
@@ -333,10 +333,10 @@ class StepStore:
             found = _sorted_out(rows)
             yield OpenStep(connection, self._database.dsn, self._lease, row["now"], *found, self._windows), position
 
-    async def due_looks(self) -> dict[UUID, Due]:
+    async def due_looks(self) -> dict[UUID, Threshold]:
         """Transfers that are to be read a second time, and when."""
         rows = await self._database.rows(DUE_LOOKS, self._lease.rail)
-        return {row["id"]: Due(row["basis"], row["due_height"]) for row in rows}
+        return {row["id"]: Threshold(row["basis"], row["due_height"]) for row in rows}
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time."""

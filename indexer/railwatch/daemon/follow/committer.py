@@ -7,10 +7,10 @@ from uuid import UUID
 
 import structlog
 
-from railwatch.core.aggregate import Book, Moment
-from railwatch.core.policy import Due, Progress
-from railwatch.core.step import News, gather, settle, settle_clock
-from railwatch.core.thresholds import due_look
+from railwatch.core.aggregate import InvoiceAggregate, StepContext
+from railwatch.core.policy import Progress, Threshold
+from railwatch.core.step import InvoiceUpdate, apply_clock, apply_step, group_by_invoice
+from railwatch.core.thresholds import second_look_threshold
 from railwatch.daemon.follow.isolation import OUTSIDE, by_halves
 from railwatch.daemon.follow.quarantine import Failures
 from railwatch.rail.types import AssetId, BlockRef, Span, Traits, Transfer
@@ -30,7 +30,7 @@ SPACING = 16
 
 Result = TypeVar("Result")
 
-Act = Callable[[Sequence[Book]], object]
+Act = Callable[[Sequence[InvoiceAggregate]], object]
 """What a step does to the books of some invoices. It may be done anew to fresh books of some of them."""
 
 
@@ -65,7 +65,7 @@ class Recorder:
     """The name that ids of its transfers derive from, if it was renamed."""
     failures: Failures = field(default_factory=Failures)
     """Tells one invoice's failure from everybody's. It outlives the recorder."""
-    looks: dict[UUID, Due] = field(default_factory=dict)
+    looks: dict[UUID, Threshold] = field(default_factory=dict)
     """Transfers that are read a second time before they are told final, and when that is. May hold too much, never
     too little: what is in it is asked of the database before it counts."""
     verification: Verification = field(default_factory=Verification)
@@ -173,14 +173,14 @@ class Recorder:
             async with self.steps.aside(rewinds, subject) as (step, position):
                 absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
 
-                def news() -> dict[UUID, News]:
+                def news() -> dict[UUID, InvoiceUpdate]:
                     told = self._news(step, subject)
                     for invoice, detection in absent:
-                        told.setdefault(invoice, News()).lost.setdefault(detection, None)
+                        told.setdefault(invoice, InvoiceUpdate()).lost.setdefault(detection, None)
                     return told
 
-                moment, also = self._moment(step, position, ()), [each for _, each in absent]
-                await self._take_in(step, subject, news, moment, apart, also)
+                ctx, also = self._moment(step, position, ()), [each for _, each in absent]
+                await self._take_in(step, subject, news, ctx, apart, also)
 
         await self._commit(commit)
 
@@ -199,8 +199,8 @@ class Recorder:
 
         async def commit(apart: bool) -> None:
             async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-                moment, concerned = self._moment(step, position, ()), await step.save_looks(looks)
-                await self._apply(step, concerned, lambda books: settle(books, {}, moment), apart, also)
+                ctx, concerned = self._moment(step, position, ()), await step.save_looks(looks)
+                await self._apply(step, concerned, lambda aggregates: apply_step(aggregates, {}, ctx), apart, also)
 
         await self._commit(commit)
 
@@ -209,9 +209,11 @@ class Recorder:
 
         async def commit(apart: bool) -> int:
             async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-                moment, due = self._moment(step, position, ()), await step.closed_windows()
+                ctx, due = self._moment(step, position, ()), await step.closed_windows()
                 return len(
-                    await self._apply(step, due, lambda books: settle_clock(books, moment), apart, every_rail=True)
+                    await self._apply(
+                        step, due, lambda aggregates: apply_clock(aggregates, ctx), apart, every_rail=True
+                    )
                 )
 
         return await self._commit(commit)
@@ -226,38 +228,42 @@ class Recorder:
             if await step.quarantine.deferred(invoice) != kept:
                 return False
             undone = await step.quarantine.undone(invoice)
-            news = {invoice: self._news_of(step, invoice, kept, undone)}
-            books = await step.books([invoice], undone, catch_up=True)
+            updates = {invoice: self._news_of(step, invoice, kept, undone)}
+            aggregates = await step.books([invoice], undone, catch_up=True)
             # What was final is undone only where a person has accepted another chain meanwhile.
-            moment = replace(self._moment(step, position, ()), accepts_chain=bool(undone))
-            settle(books, news, moment)
-            await self._save(step, books)
+            ctx = replace(self._moment(step, position, ()), accepts_chain=bool(undone))
+            apply_step(aggregates, updates, ctx)
+            await self._save(step, aggregates)
             await step.quarantine.take_back(invoice)
         return True
 
     def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
         return Subject(self.traits.family, transfers, fork)
 
-    def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, News]:
+    def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, InvoiceUpdate]:
         """What the transfers mean, and what a reorg took, by invoice."""
-        news = gather(subject.transfers, self.rail, step.touched.recorded(self.origin), self.configured, step.now)
+        updates = group_by_invoice(
+            subject.transfers, self.rail, step.touched.recorded(self.origin), self.configured, step.now
+        )
         for invoice, detections in step.touched.orphaned.items():
-            news.setdefault(invoice, News()).orphaned.extend(detections)
-        return news
+            updates.setdefault(invoice, InvoiceUpdate()).orphaned.extend(detections)
+        return updates
 
-    def _news_of(self, step: OpenStep, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID]) -> News:
+    def _news_of(self, step: OpenStep, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID]) -> InvoiceUpdate:
         """What was kept for one invoice means to it, as it would have then. No other invoice can claim it by now."""
         recorded = step.touched.recorded(self.origin)
         own = {key: [each for each in some if each.invoice_id == invoice] for key, some in recorded.candidates.items()}
         recorded = replace(recorded, candidates=own, orphaned=undone)
-        news = News(orphaned=sorted(undone))
+        update = InvoiceUpdate(orphaned=sorted(undone))
         for each in kept:
-            about = gather([each.transfer], self.rail, recorded, self.configured, each.seen_at).get(invoice, News())
-            news.orphaned += [gone for gone in about.orphaned if gone not in news.orphaned]
-            news.lost |= about.lost
-            news.sightings += about.sightings
-            news.small += about.small
-        return news
+            update = group_by_invoice([each.transfer], self.rail, recorded, self.configured, each.seen_at).get(
+                invoice, InvoiceUpdate()
+            )
+            update.orphaned += [gone for gone in update.orphaned if gone not in update.orphaned]
+            update.lost |= update.lost
+            update.observations += update.observations
+            update.small += update.small
+        return update
 
     async def _settle(
         self,
@@ -270,28 +276,28 @@ class Recorder:
         accepts_chain: bool = False,
         verified: bool = False,
     ) -> int:
-        def news() -> dict[UUID, News]:
+        def news() -> dict[UUID, InvoiceUpdate]:
             told = self._news(step, subject)
             if not len(taken.span):
                 # A look-back or a rescan shows blocks that were followed already: what is small there was counted then.
-                for about in told.values():
-                    about.small.clear()
+                for update in told.values():
+                    update.small.clear()
             return told
 
-        moment = self._moment(step, position, taken.blocks, history=taken.span.settled, verified=verified)
-        moment = replace(moment, accepts_chain=accepts_chain)
-        books = await self._take_in(step, subject, news, moment, apart)
-        return sum(len(book.fresh) for book in books)
+        ctx = self._moment(step, position, taken.blocks, history=taken.span.settled, verified=verified)
+        ctx = replace(ctx, accepts_chain=accepts_chain)
+        aggregates = await self._take_in(step, subject, news, ctx, apart)
+        return sum(len(aggregate.new_detections) for aggregate in aggregates)
 
     async def _take_in(
         self,
         step: OpenStep,
         subject: Subject,
-        news: Callable[[], dict[UUID, News]],
-        moment: Moment,
+        news: Callable[[], dict[UUID, InvoiceUpdate]],
+        ctx: StepContext,
         apart: bool,
         also: Collection[UUID] = (),
-    ) -> Sequence[Book]:
+    ) -> Sequence[InvoiceAggregate]:
         """Write what transfers bring, and keep what they bring for invoices in quarantine.
 
         ``news`` makes it anew each time, for what an attempt has changed in it must not enter into the next.
@@ -299,29 +305,33 @@ class Recorder:
         told = news()
         invoices = {*step.touched.due, *told}
         act: Act = (
-            (lambda books: settle(books, news(), moment)) if apart else (lambda books: settle(books, told, moment))
+            (lambda aggregates: apply_step(aggregates, news(), ctx))
+            if apart
+            else (lambda aggregates: apply_step(aggregates, told, ctx))
         )
-        books = await self._apply(step, invoices, act, apart, also)
-        left = told.keys() - {book.invoice.id for book in books}
+        aggregates = await self._apply(step, invoices, act, apart, also)
+        left = told.keys() - {aggregate.invoice.id for aggregate in aggregates}
         if subject.fork is not None:
             await step.quarantine.defer_reorg(subject.fork)
         if left:
             await self._defer(step, subject, left)
-        return books
+        return aggregates
 
     async def _defer(self, step: OpenStep, subject: Subject, invoices: Collection[UUID]) -> None:
         """Keep the transfers that concern ``invoices``, which are in quarantine by now."""
         recorded, kept = step.touched.recorded(self.origin), list[tuple[UUID, Transfer]]()
         for transfer in subject.transfers:
-            about = gather([transfer], self.rail, recorded, self.configured, step.now)
+            about = group_by_invoice([transfer], self.rail, recorded, self.configured, step.now)
             kept += [(invoice, transfer) for invoice in invoices if invoice in about]
         await step.quarantine.defer(self.origin or self.rail, kept)
 
-    def _note_looks(self, books: Sequence[Book]) -> None:
-        for book in books:
-            for identity in book.changed:
-                detection = book.detections[identity]
-                due = due_look(detection, book.policies, self.traits.horizon, self.traits.has_finalized)
+    def _note_looks(self, aggregates: Sequence[InvoiceAggregate]) -> None:
+        for aggregate in aggregates:
+            for identity in aggregate.changed_detections:
+                detection = aggregate.detections[identity]
+                due = second_look_threshold(
+                    detection, aggregate.policies, self.traits.horizon, self.traits.has_finalized
+                )
                 if due is not None and detection.rail == self.rail:
                     self.looks[identity] = due
 
@@ -347,27 +357,27 @@ class Recorder:
         also: Collection[UUID] = (),
         *,
         every_rail: bool = False,
-    ) -> Sequence[Book]:
+    ) -> Sequence[InvoiceAggregate]:
         """Load the invoices, do ``act`` to them, and write them. Those in quarantine are left out.
 
         ``apart``: each that fails is undone alone, and put into quarantine. Raises `InvoiceFailed` where that does not
         look like the fault of single invoices.
         """
         if not apart:
-            books = await step.books(invoices, also, whole=every_rail)
-            act(books)
-            await self._save(step, books)
-            self.failures.note_success(books)
-            return books
-        done: list[Book] = []
+            aggregates = await step.books(invoices, also, whole=every_rail)
+            act(aggregates)
+            await self._save(step, aggregates)
+            self.failures.note_success(aggregates)
+            return aggregates
+        done: list[InvoiceAggregate] = []
         failed: dict[UUID, Exception] = {}
 
         async def attempt(some: Sequence[UUID]) -> None:
             async with step.savepoint():
-                books = await step.books(some, also, whole=every_rail)
-                act(books)
-                await self._save(step, books)
-            done.extend(books)
+                aggregates = await step.books(some, also, whole=every_rail)
+                act(aggregates)
+                await self._save(step, aggregates)
+            done.extend(aggregates)
 
         async def blame(invoice: UUID, defect: Exception) -> None:
             failed[invoice] = defect
@@ -381,10 +391,10 @@ class Recorder:
             )
         return done
 
-    async def _save(self, step: OpenStep, books: Sequence[Book]) -> None:
-        self._note_looks(books)
-        await step.save(books, self.traits.horizon, self.traits.has_finalized)
-        moved = [line for book in books for line in book.transitions if line.subject == "invoice"]
+    async def _save(self, step: OpenStep, aggregates: Sequence[InvoiceAggregate]) -> None:
+        self._note_looks(aggregates)
+        await step.save(aggregates, self.traits.horizon, self.traits.has_finalized)
+        moved = [line for aggregate in aggregates for line in aggregate.transitions if line.subject == "invoice"]
         for line in moved[:LINES_A_STEP]:
             log.info(
                 "invoice.moved",
@@ -393,7 +403,7 @@ class Recorder:
                 from_state=line.from_state,
                 to_state=line.to_state,
                 reason=line.reason,
-                tx=line.at.tx_id if line.at else None,
+                tx=line.via_detection.tx_id if line.via_detection else None,
                 height=line.block_height,
             )
         if len(moved) > LINES_A_STEP:
@@ -407,9 +417,9 @@ class Recorder:
         *,
         history: bool = False,
         verified: bool = False,
-    ) -> Moment:
+    ) -> StepContext:
         finalized = position.finalized.height if position.finalized else -1
-        return Moment(
+        return StepContext(
             rail=self.rail,
             progress=Progress(position.cursor.height, finalized),
             cursor_time=position.cursor.time,
@@ -417,9 +427,9 @@ class Recorder:
             now=step.now,
             horizon=self.traits.horizon,
             has_finality=self.traits.has_finalized,
-            tip=position.tip_height,
+            tip_height=position.tip_height,
             block_times={block.height: block.time for block in blocks},
-            history=history,
+            backfill=history,
             blind=position.is_blind or not (verified or self.verification.done),
         )
 

@@ -13,7 +13,18 @@ from datetime import UTC, datetime
 
 import structlog
 
-from railwatch.core.chain_sync import DeepReorg, Idle, Limits, Probe, Rewind, Scan, Step, View, finality, next_step
+from railwatch.core.chain_sync import (
+    DeepReorg,
+    Idle,
+    Limits,
+    NodeView,
+    Probe,
+    Rewind,
+    Scan,
+    Step,
+    final_height,
+    next_step,
+)
 from railwatch.core.policy import Progress
 from railwatch.daemon.follow import steadiness
 from railwatch.daemon.follow.committer import Recorder, Taken
@@ -250,7 +261,7 @@ class Follower:
 
     async def _first(self, heads: Heads) -> BlockRef:
         """The block below the first one to follow: the cursor that a rail without a past begins with."""
-        settled = finality(heads, self.recorder.traits.horizon)
+        settled = final_height(heads, self.recorder.traits.horizon)
         start = max(0, settled if self.pace.start_height is None else self.pace.start_height - 1)
         return await self.node.block_at(min(start, heads.latest.height))
 
@@ -287,7 +298,7 @@ class Follower:
         """Decide and fetch; asks the node as often as the core wants to know more, within bounds."""
         began = asked = time.monotonic()
         heads = await self._heads()
-        view, again = View(heads), HEADS_AGAIN
+        view, again = NodeView(heads), HEADS_AGAIN
         for _ in range(ANSWERS_MAX):
             step = self._next_step(cursor, checkpoints, view)
             try:
@@ -299,7 +310,7 @@ class Follower:
                         continue
                     return Plan(step, heads, asked)
                 if isinstance(step, Probe):
-                    known = {point.hash for point in (*checkpoints, cursor)} if view.doubt else set()
+                    known = {point.hash for point in (*checkpoints, cursor)} if view.verify_cursor else set()
                     view = replace(view, probed={**view.probed, step.height: await self._probe(step.height, known)})
                     continue
                 span = step.span if isinstance(step, Scan) else step.branch
@@ -313,7 +324,7 @@ class Follower:
                 # Where several nodes answer behind one address, few blocks are found together sooner than many.
                 self._reach = 1
                 asked, heads = time.monotonic(), await self._heads()
-                view = View(heads, doubt=True)
+                view = NodeView(heads, verify_cursor=True)
         raise Behind(f"the chain at {cursor.height} would not hold still for {ANSWERS_MAX} answers")
 
     async def _probe(self, height: int, known: Collection[str]) -> BlockRef:
@@ -330,7 +341,7 @@ class Follower:
         self._tip.told(heads.latest)
         return self._tip.claimed(heads)
 
-    def _next_step(self, cursor: BlockRef, checkpoints: Sequence[BlockRef], view: View) -> Step:
+    def _next_step(self, cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeView) -> Step:
         """Ask the core; a `DeepReorg` halts the rail only when it is told again and again, with nothing in between.
 
         One node of several behind an address may be on a branch of its own: that is its fault, and not the rail's.

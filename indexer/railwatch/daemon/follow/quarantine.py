@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from railwatch.core.aggregate import Book
+from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.reasons import describe
 
 IN_A_ROW_MAX = 5
@@ -31,12 +31,12 @@ class Failures:
 
     in_a_row: int = 0
 
-    def note_success(self, books: Sequence[Book]) -> None:
+    def note_success(self, aggregates: Sequence[InvoiceAggregate]) -> None:
         """Remember that invoices were processed."""
-        if books:
+        if aggregates:
             self.in_a_row = 0
 
-    def judge(self, failed: Mapping[UUID, Exception], done: Sequence[Book]) -> None:
+    def judge(self, failed: Mapping[UUID, Exception], done: Sequence[InvoiceAggregate]) -> None:
         """Raise `InvoiceFailed` if all of several invoices failed, or too many in a row."""
         self.note_success(done)
         in_a_row = 0 if done else self.in_a_row + len(failed)

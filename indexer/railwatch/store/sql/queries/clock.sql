@@ -13,7 +13,7 @@ select id from railwatch.invoices where weighed <> version order by id limit $1
 
 -- name: stuck_invoices
 -- Of $3 invoices that wait, after ($1, $2): which have waited for too long (`due`), and `told` ones are through. The core's
--- `stuck_at` says the same.
+-- `stuck_deadline` says the same.
 select i.id, i.state_since, told.already is null and i.state_since <= now() - waits.longest as due
 from (
     select id, state_since from railwatch.invoices
@@ -34,7 +34,7 @@ order by i.state_since, i.id
 
 -- name: delayed_invoices
 -- Open invoices of a blind rail that were registered after ($2, $3) and up to $4, in that order; `told` ones are through.
--- The core's `delayed_at` says the same.
+-- The core's `delay_deadline` says the same.
 select i.id, i.created_at,
        coalesce((select true from railwatch.exceptions e
                  where e.kind = 'detection_delayed' and e.invoice_id = i.id and e.ended_at is null limit 1), false) as told

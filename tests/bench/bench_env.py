@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from railwatch.config import Config
-from railwatch.daemon.supervisor import RARELY, Silent, serve
+from railwatch.daemon.supervisor import GC_THRESHOLDS, NullReporter, serve
 from railwatch.daemon.watch.address_index import AddressIndex
 from railwatch.store.database import Database, connect
 from railwatch_evm.address import checksum_address
@@ -46,8 +46,8 @@ class Stand:
     async def daemon(self, **rail: Any) -> AsyncIterator[asyncio.Task[None]]:
         """The daemon, following, with its own way of collecting garbage."""
         before = gc.get_threshold()
-        gc.set_threshold(*RARELY)
-        task = asyncio.create_task(serve(self.config(**rail), None, Silent()))
+        gc.set_threshold(*GC_THRESHOLDS)
+        task = asyncio.create_task(serve(self.config(**rail), None, NullReporter()))
         try:
             yield task
         finally:

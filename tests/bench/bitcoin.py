@@ -19,7 +19,7 @@ import zmq.asyncio
 
 from railwatch.config import Config
 from railwatch.conformance import WatchSet
-from railwatch.daemon.supervisor import Silent, serve
+from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.demo.workspace import toml_table
 from railwatch.rail import Span
 from railwatch.store.database import Database
@@ -107,7 +107,7 @@ class Bench:
     @asynccontextmanager
     async def daemon(self, **rail: Any) -> AsyncIterator[None]:
         """The daemon in this process."""
-        task = asyncio.create_task(serve(Config.model_validate(self.tables(**rail)), None, Silent()))
+        task = asyncio.create_task(serve(Config.model_validate(self.tables(**rail)), None, NullReporter()))
         try:
             yield
         finally:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from railwatch.daemon.watch.address_index import AddressIndex
-from railwatch.daemon.watch.watchlist import RailWatches
+from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import AssetId, BlockRef
 from railwatch_bitcoin.block import read_block
 from railwatch_bitcoin.decode import Lens, block_transfers
@@ -32,7 +32,7 @@ def rows() -> list[Row]:
         index.add(b"\x00\x14" + chance.randbytes(20))
     for tx in made.txs[1 : OURS + 1]:
         index.add(tx.outs[0].script)
-    watches = RailWatches(index, {"": AssetId("native")})
+    watches = IndexedWatches(index, {"": AssetId("native")})
     for number in range(CLAIMS):
         watches.spends.add(coin(10**7 + number), "f" * 64)
     lens = Lens(BITCOIN, "bench", watches)

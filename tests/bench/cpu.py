@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 
 from railwatch.daemon.watch.address_index import AddressIndex
-from railwatch.daemon.watch.watchlist import RailWatches
+from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import AssetId, RailAdapter, Span
 from railwatch_evm.simulator import EvmSimulator
 from tests.bench.bench_env import decoys
@@ -81,7 +81,7 @@ async def _fetch_cost(simulator: EvmSimulator, span: Span) -> float:
 
 async def _cost(simulator: EvmSimulator, adapter: RailAdapter, span: Span, index: AddressIndex) -> float:
     assets = {"": simulator.native, simulator.token: AssetId(simulator.assets[1])}
-    watches = RailWatches(index, assets)
+    watches = IndexedWatches(index, assets)
     return await cpu_milliseconds(lambda: adapter.scan(span, watches))
 
 

@@ -21,7 +21,7 @@ import aiohttp
 from solders.pubkey import Pubkey
 
 from railwatch.daemon.watch.address_index import AddressIndex
-from railwatch.daemon.watch.watchlist import RailWatches
+from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import AssetId, AssetSpec, ChainId, RailSettings, Span
 from railwatch.store.database import Database, connect
 from railwatch.store.embedded.server import EmbeddedPostgres
@@ -158,7 +158,7 @@ async def block(node: Node) -> Row:
     await node.call("benchTip", BASE)
     index = AddressIndex(MILLION)
     decoys(index, MILLION)
-    watches = RailWatches(index, {"": AssetId(f"{CHAIN}/slip44:501"), MINT: AssetId(f"{CHAIN}/token:{MINT}")})
+    watches = IndexedWatches(index, {"": AssetId(f"{CHAIN}/slip44:501"), MINT: AssetId(f"{CHAIN}/token:{MINT}")})
     settings = RailSettings(RAIL, CHAIN, (AssetSpec("SOL", None),))
     async with open_node(settings, {"http": node.http}) as adapter:
         upto = await adapter.block_at(BASE - 1)

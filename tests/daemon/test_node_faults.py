@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from railwatch.conformance import WatchSet
-from railwatch.daemon.nodes.node import TEXT_MOST, Node
+from railwatch.daemon.nodes.node import TEXT_MAX, Node
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.rail import BadAddress, BlockGone, RailError, RailFault, RailUnavailable, Span
 from railwatch_fake import FakeAdapter, FakeChain, FakeNode, address
@@ -79,7 +79,7 @@ async def test_only_the_three_errors_leave_whatever_a_method_raises(method: str,
         with pytest.raises((RailUnavailable, BlockGone)) as told:
             await METHODS[method](rail)
     assert str(told.value).isprintable()
-    assert len(str(told.value)) < TEXT_MOST + 200
+    assert len(str(told.value)) < TEXT_MAX + 200
 
 
 async def test_the_trace_of_what_an_adapter_did_not_foresee_is_logged_once_however_often_it_comes() -> None:
@@ -88,7 +88,7 @@ async def test_the_trace_of_what_an_adapter_did_not_foresee_is_logged_once_howev
     chain.mine(3)
     node = FakeNode(chain)
     asked = Node("node-0", lambda: FakeAdapter(node, chain.chain_id, timeout=0.2, silence=0.2))
-    adapter = await asked.enter()
+    adapter = await asked.connect()
     node.breaks = KeyError("hash")
     with capture_logs() as lines:
         for _ in range(3):
@@ -145,6 +145,6 @@ async def test_a_defect_in_reading_an_address_refuses_that_address() -> None:
     chain, rail = rail_of(1, "", ValueError(), set())
     text = address.render(chain.new_key())
     assert rail.parse_address(text).text == text
-    rail._unentered = type("Broken", (), {"parse_address": lambda _self, _text: 1 / 0})()
+    rail._prototype = type("Broken", (), {"parse_address": lambda _self, _text: 1 / 0})()
     with pytest.raises(BadAddress, match="ZeroDivisionError"):
         rail.parse_address(text)

@@ -184,7 +184,7 @@ async def test_a_witness_that_is_away_holds_nothing_up() -> None:
 
 
 async def test_a_witness_that_hangs_is_not_waited_for_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_set, "WITNESS_SECONDS", 0.05)
+    monkeypatch.setattr(node_set, "SECONDARY_TIMEOUT_SECONDS", 0.05)
     chain = FakeChain("patient")
     nodes = [FakeNode(chain), FakeNode(chain)]
     rail = NodeSet([Node(str(node), lambda node=node: FakeAdapter(node, chain.chain_id, timeout=60)) for node in nodes])
@@ -196,7 +196,7 @@ async def test_a_witness_that_hangs_is_not_waited_for_to_its_end(monkeypatch: py
 
 
 async def test_a_node_that_hears_no_more_blocks_is_left_for_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_check, "BEHIND_ALLOWED", 0.1)
+    monkeypatch.setattr(cross_check, "LAG_MAX_SECONDS", 0.1)
     chain, nodes, rail = some_nodes(3)
     nodes[0].pin(chain.tip.hash)
     async with rail:
@@ -212,7 +212,7 @@ async def test_a_node_that_hears_no_more_blocks_is_left_for_one_that_does(monkey
 
 @pytest.mark.parametrize("count", [2, 3])
 async def test_one_witness_that_claims_to_be_ahead_moves_nobody(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_check, "BEHIND_ALLOWED", 0.1)
+    monkeypatch.setattr(cross_check, "LAG_MAX_SECONDS", 0.1)
     chain, nodes, rail = some_nodes(count)
     nodes[-1].ahead = 10
     async with rail:
@@ -236,8 +236,8 @@ async def test_a_node_that_lags_for_a_moment_is_kept() -> None:
 
 
 def test_a_height_that_is_reached_in_time_is_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_check, "BEHIND_ALLOWED", 0.0)
-    laggard = cross_check.Laggard()
+    monkeypatch.setattr(cross_check, "LAG_MAX_SECONDS", 0.0)
+    laggard = cross_check.LagDetector()
     assert [laggard.lags(5, 0) for _ in range(2)] == [0, 0]
     assert [laggard.lags(0, 5) for _ in range(2)][-1] == 5
     assert laggard.lags(5, 7) == 0, "a new height, and so a new time"
@@ -248,7 +248,7 @@ def test_a_height_that_is_reached_in_time_is_no_lag(monkeypatch: pytest.MonkeyPa
 async def test_a_node_that_is_ahead_alone_is_believed_as_far_as_others_are_and_then_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cross_check, "BEHIND_ALLOWED", 0.1)
+    monkeypatch.setattr(cross_check, "LAG_MAX_SECONDS", 0.1)
     chain, nodes, rail = some_nodes(3)
     nodes[0].make_up(10)
     async with rail:

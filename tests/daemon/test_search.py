@@ -3,7 +3,7 @@
 import pytest
 
 from railwatch.daemon.watch.search import search
-from railwatch.daemon.watch.watchlist import FewWatches
+from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import BlockGone
 from railwatch_fake import address
 from railwatch_fake.simulator import FakeSimulator
@@ -17,7 +17,7 @@ async def test_a_node_on_another_branch_finds_nothing_for_a_block_that_it_has_le
         await simulator.mine(3)
         await simulator.pay(paid, 100)
         await simulator.mine(2)
-        watches = FewWatches(frozenset({address.parse(paid).key}), {"": simulator.native})
+        watches = ExplicitWatches(frozenset({address.parse(paid).key}), {"": simulator.native})
         async with simulator.open_adapter() as node:
             cursor = (await node.heads()).latest
             found, _ = await search(node, node.traits, 1, cursor, watches)

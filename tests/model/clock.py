@@ -22,17 +22,17 @@ SCALE = 6
 """The literal sleeps of the rail's loops are this much shorter."""
 
 PAUSES: dict[str, dict[str, float]] = {
-    "railwatch.daemon.exception_monitor": {"LOOK_EVERY": 0.32},
+    "railwatch.daemon.exception_monitor": {"CHECK_INTERVAL": 0.32},
     "railwatch.daemon.nodes.cross_check": {"COMPARE_SECONDS": 0.8},
     "railwatch.daemon.open_database": {"RETRY_EVERY": 0.2, "CONNECTIONS": 3},
-    "railwatch.daemon.follow.follower": {"CLOCK_INTERVAL": 0.2, "HELD_POLL": 0.08},
-    "railwatch.daemon.follow.isolation": {"ASIDE_FIRST": 0.2, "ASIDE_LONGEST": 0.4},
-    "railwatch.daemon.nodes.node": {"REST_FIRST": 0.04, "REST_MOST": 0.2},
-    "railwatch.daemon.nodes.node_set": {"WITNESS_SECONDS": 0.8, "REREAD_SECONDS": 0.8},
+    "railwatch.daemon.follow.follower": {"EXPIRY_CHECK_SECONDS": 0.2, "HELD_POLL_SECONDS": 0.08},
+    "railwatch.daemon.follow.isolation": {"ASIDE_MIN_SECONDS": 0.2, "ASIDE_MAX_SECONDS": 0.4},
+    "railwatch.daemon.nodes.node": {"BACKOFF_MIN_SECONDS": 0.04, "BACKOFF_MAX_SECONDS": 0.2},
+    "railwatch.daemon.nodes.node_set": {"SECONDARY_TIMEOUT_SECONDS": 0.8, "REREAD_SECONDS": 0.8},
     "railwatch.daemon.follow.readmission": {"POLL_INTERVAL": 0.2},
-    "railwatch.daemon.watch.rescan": {"RETRY_FIRST": 0.2, "RETRY_LONGEST": 0.4},
-    "railwatch.daemon.rail_runner": {"LONGEST_PAUSE": 0.8},
-    "railwatch.daemon.supervisor": {"CLOSE_EVERY": 0.32, "COUNT_EVERY": 600.0},
+    "railwatch.daemon.watch.rescan": {"RETRY_MIN_SECONDS": 0.2, "RETRY_MAX_SECONDS": 0.4},
+    "railwatch.daemon.rail_runner": {"BACKOFF_MAX_SECONDS": 0.8},
+    "railwatch.daemon.supervisor": {"CLOSE_INTERVAL": 0.32, "COUNT_INTERVAL": 600.0},
     "railwatch.store.quarantine": {"RETRY_FIRST": 0.4, "RETRY_LONGEST": 0.8},
     "railwatch.supervision": {"PAUSE_FIRST": 0.2, "PAUSE_LONGEST": 0.4},
 }

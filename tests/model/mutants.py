@@ -138,7 +138,7 @@ MUTANTS = [
         "registers_what_was_paid",
         "registration cannot race",
         "indexer/railwatch/daemon/watch/registrar.py",
-        "boundary.cursor.height - max(follower.recorder.traits.lookback, follower.node.traits.lookback),",
+        "boundary.cursor.height - max(follower.committer.traits.lookback, follower.node.traits.lookback),",
         "boundary.cursor.height,",
     ),
     Mutant(

@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 
 from railwatch.config import Config
-from railwatch.daemon.supervisor import Silent, serve
+from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused, StoreUnavailable
 from railwatch_fake import FakeChain, FakeNode, Output, Rules, address, forget
@@ -208,7 +208,7 @@ class Reader:
             self.lines += [(row["seq"], row["event_id"]) for row in await connection.fetch(more, seq)]
 
 
-class Watcher(Silent):
+class Watcher(NullReporter):
     """A reporter that knows whether the daemon got through its start, and what failed that nobody foresaw."""
 
     __slots__ = ("failures", "is_ready")

@@ -11,7 +11,7 @@ import railwatch_bitcoin as bitcoin
 import railwatch_evm as evm
 import railwatch_solana as solana
 from railwatch.conformance import WatchSet
-from railwatch.daemon.nodes.node import ASK_TWICE, Node
+from railwatch.daemon.nodes.node import HEADS_ASKED_TWICE_BELOW, Node
 from railwatch.rail import AssetId, AssetSpec, ChainId, RailAdapter, RailSettings, Scanned, Span
 from railwatch.rail.again import OTHERS, ask_again
 from railwatch.rail.errors import BlockGone, NotYet, RailUnavailable
@@ -77,17 +77,17 @@ async def test_a_head_is_found_though_the_node_that_stands_still_answers_each_qu
     balancer = FAMILIES[family]()
     async with balancer.server:
         node = Node("node", lambda: opened(family, balancer))
-        await node.enter()
+        await node.connect()
         balancer.begin("stands still", lambda _method, _peer: False, STRANGER)
         height = (await node.heads()).latest.height
         balancer.mine()
         assert balancer.head[0] == height + 1
-        for _ in range(ASK_TWICE):
+        for _ in range(HEADS_ASKED_TWICE_BELOW):
             first = iter([True])
             balancer.choice = lambda _method, _peer, first=first: next(first, False)
             heads = await node.heads()
         assert (heads.latest.height, heads.latest.hash) == balancer.head
-        await node.leave()
+        await node.disconnect()
 
 
 async def test_a_question_is_asked_again_only_where_its_answer_contradicts() -> None:

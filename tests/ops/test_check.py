@@ -14,7 +14,7 @@ import pytest
 from railwatch.config import Config
 from railwatch.daemon.preview import preview_rail
 from railwatch.daemon.registry import named_nodes, open_node, open_rail
-from railwatch.daemon.supervisor import Silent, mirror_settings, rail_mirror, serve
+from railwatch.daemon.supervisor import NullReporter, mirror_settings, rail_mirror, serve
 from railwatch.ops.doctor import examine
 from railwatch.ops.findings import Daemon, Report
 from railwatch.store.database import Database
@@ -55,7 +55,7 @@ class Trial:
     async def run(self) -> str:
         """Follow until the rail is live, or until it is plain that it will not be; returns why, or nothing."""
         await self.stage.database.rows("update railwatch.rails set state = 'starting', reason = null")
-        daemon = asyncio.create_task(serve(self.config, None, Silent()))
+        daemon = asyncio.create_task(serve(self.config, None, NullReporter()))
         begun = time.monotonic()
         try:
             while not daemon.done():

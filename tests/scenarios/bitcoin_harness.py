@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from railwatch.config import Config
-from railwatch.daemon.supervisor import Silent, serve
+from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.demo.workspace import toml_table
 from railwatch.store.database import Database
 from railwatch_bitcoin.simulator import BitcoinSimulator
@@ -66,7 +66,7 @@ class BitcoinStage:
 
     async def start(self, *, wait: bool = True) -> None:
         """Start it in this process, and wait until it follows."""
-        self._daemon = asyncio.create_task(serve(Config.model_validate(self.config), None, Silent()))
+        self._daemon = asyncio.create_task(serve(Config.model_validate(self.config), None, NullReporter()))
         if wait:
             await self.follows()
 

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from railwatch.config import Config
-from railwatch.daemon.supervisor import Reporter, Silent, serve
+from railwatch.daemon.supervisor import NullReporter, Reporter, serve
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, FakeSimulator, Rules, node_of, register
 
@@ -38,7 +38,7 @@ class Stage:
     """Tokens that the operator configured; none named: all that the chain has."""
     daemon_dsn: str | None = None
     """How the daemon reaches the database, if not as the story does."""
-    reporter: Reporter = field(default_factory=Silent)
+    reporter: Reporter = field(default_factory=NullReporter)
     """Whoever outside hears how the daemon is."""
     _daemon: asyncio.Task[None] | None = None
     _orders: int = 0

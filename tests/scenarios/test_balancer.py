@@ -22,7 +22,7 @@ from tests.scenarios.daemon_harness import Placed, Stage
 TIMES = int(os.environ.get("RAILWATCH_BALANCER", "1"))
 """Stories for each family: one after the other through all kinds of trouble and all ways to choose a node."""
 ALLOWED = 1.0
-"""Seconds of `steadiness.LAG_ALLOWED` in these stories."""
+"""Seconds of `steadiness.LAG_MAX_SECONDS` in these stories."""
 BLIND_AFTER = 8 * ALLOWED
 """Seconds for which a rail may be `live` without a step towards a tip that moves."""
 STALLED_FOR = 4 * ALLOWED
@@ -84,7 +84,7 @@ async def test_a_rail_behind_a_balancer_follows_or_says_why_not(
     database: Database, family: str, turn: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     way, kind = STORIES[turn % len(STORIES)]
-    monkeypatch.setattr(steadiness, "LAG_ALLOWED", ALLOWED)
+    monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", ALLOWED)
     monkeypatch.setattr(http, "CONNECTION_SECONDS", ALLOWED)
     balancer = FAMILIES[family]()
     async with balancer.server:
@@ -126,7 +126,7 @@ async def test_a_rail_leaves_a_branch_that_one_of_two_nodes_stands_still_on(
 
     On Solana these nodes call each block final at once, so that there no other branch can be taken at all.
     """
-    monkeypatch.setattr(steadiness, "LAG_ALLOWED", ALLOWED)
+    monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", ALLOWED)
     balancer = FAMILIES[family]()
     async with balancer.server:
         stage = BalancedStage(database, [])

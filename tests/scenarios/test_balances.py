@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from railwatch.daemon import balance_reconciler
-from railwatch.daemon.exception_monitor import Alarms
+from railwatch.daemon.exception_monitor import ExceptionMonitor
 from railwatch.rail import BlockRef
 from railwatch.store.balances import BalanceStore, Reading, SecondReading
 from railwatch.store.clock import ClockStore
@@ -288,7 +288,7 @@ async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_to
 async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(balance_reconciler, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(balance_reconciler, "CHECK_INTERVAL", 0.05)
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 5)
     await stage.mine()
@@ -436,7 +436,7 @@ async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_do
     elsewhere = replace(suspect, at=replace(suspect.at, hash="elsewhere"))
     assert await store.record_second_looks([SecondReading(elsewhere, "verified", "node")]) == 0
     assert await store.record_second_looks([SecondReading(suspect, "verified", "node")]) == 1
-    await Alarms(ClockStore(stage.database)).look()
+    await ExceptionMonitor(ClockStore(stage.database)).check()
     assert await cases(stage, invoice) == [(KIND, 1, None)]
 
 

@@ -34,7 +34,7 @@ alter table railwatch.transitions enable always trigger append_only;
 @pytest.fixture
 async def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """A daemon that looks for what can be closed ten times a second; final is what is three deep."""
-    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     async with Stage(database, [chain_named(rules=Rules(finality=3))]) as stage:
         yield stage
         await stage.audit()
@@ -83,7 +83,7 @@ async def test_a_watch_does_not_end_before_late_blocks_have_come(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No watch ends before its window does: a block that arrives after its time pays, and is not missed."""
-    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     behind = [timedelta(0)]
     chain = chain_named(rules=Rules(mempool=False, finality=2), clock=lambda: datetime.now(UTC) - behind[0])
     async with Stage(database, [chain], options={"time_margin": 4}) as stage:
@@ -101,7 +101,7 @@ async def test_a_watch_does_not_end_before_late_blocks_have_come(
 async def test_no_watch_and_no_window_ends_by_blocks_that_are_stamped_ahead(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     ahead = [timedelta(hours=2)]
     chain = chain_named(rules=Rules(mempool=False, finality=2), clock=lambda: datetime.now(UTC) + ahead[0])
     async with Stage(database, [chain]) as stage:
@@ -123,7 +123,7 @@ async def test_a_payment_that_a_reorg_has_just_taken_keeps_the_watch(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No mempool shows that it is on its way to another block, and after a restart only what is watched is found."""
-    monkeypatch.setattr(supervisor, "CLOSE_EVERY", 0.1)
+    monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     chain = chain_named(rules=Rules(mempool=False, finality=8))
     async with Stage(database, [chain], options={"time_margin": 0}) as stage:
         invoice = await stage.invoice(100, expires_in=2, closes_in=0)

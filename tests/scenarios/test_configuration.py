@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from railwatch.config import Config
-from railwatch.daemon.supervisor import Silent, serve
+from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused, StoreError
 from railwatch.store.invoices import rename_rail
@@ -79,7 +79,7 @@ async def test_an_asset_that_nobody_waits_for_is_not_looked_for_any_more(stage: 
 async def refused(stage: Stage, config: Config) -> str:
     with pytest.raises(StoreError) as caught:
         async with asyncio.timeout(10):
-            await serve(config, None, Silent())
+            await serve(config, None, NullReporter())
     return str(caught.value)
 
 
@@ -108,7 +108,7 @@ async def test_a_rail_does_not_leave_the_configuration_while_invoices_are_open_t
     assert "railwatch rail rename story NEW" in told
     assert (await stage.rail())["enabled"]
     given_up = config_of(elsewhere, unfollowed=("story",))
-    daemon = asyncio.create_task(serve(given_up, None, Silent()))
+    daemon = asyncio.create_task(serve(given_up, None, NullReporter()))
     await elsewhere.until(elsewhere._is_at_tip)  # only enabled rails are asked
     row = await stage.rail()
     assert (row["enabled"], row["given_up"], row["state"]) == (False, True, "stalled")
@@ -134,7 +134,7 @@ async def test_a_renamed_rail_goes_on_under_its_new_name(stage: Stage) -> None:
     assert "Run: railwatch rail rename story main" in told
     await rename_rail(stage.database, "story", "main")
     before = await stage.database.value("select count(*) from railwatch.detections")
-    daemon = asyncio.create_task(serve(config, None, Silent()))
+    daemon = asyncio.create_task(serve(config, None, NullReporter()))
 
     async def is_at_tip() -> bool:
         row = await stage.database.row("select cursor_hash, state from railwatch.rails where name = 'main'")

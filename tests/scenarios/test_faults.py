@@ -269,7 +269,7 @@ async def test_a_node_of_another_chain_is_passed_over(database: Database) -> Non
 async def test_a_node_that_stays_behind_is_left_for_one_that_does_not(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steadiness, "LAG_ALLOWED", 0.3)
+    monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", 0.3)
     async with Stage(database, [chain_named()], options=TWO_NODES) as stage:
         await stage.mine(5)
         node_of("story").lag = 3

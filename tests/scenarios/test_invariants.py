@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from railwatch.daemon import rail_runner
-from railwatch.daemon.exception_monitor import Alarms
+from railwatch.daemon.exception_monitor import ExceptionMonitor
 from railwatch.store.clock import ClockStore
 from railwatch.store.database import Database
 from railwatch.store.watches import TAKE_IN, WatchStore
@@ -222,11 +222,11 @@ async def test_an_invoice_that_cannot_be_weighed_stops_no_other(stage: Stage) ->
     await poison(stage.database, bad)
     await stage.database.value("update railwatch.invoices set weighed = 0 where true")
     counted: list[str] = []
-    alarms = Alarms(ClockStore(stage.database), counted.append)
-    await alarms.look()
+    alarms = ExceptionMonitor(ClockStore(stage.database), counted.append)
+    await alarms.check()
     rows = await stage.database.rows("select id from railwatch.invoices where weighed <> version")
     assert ([row["id"] for row in rows], counted) == ([bad.id], ["invoice"])
-    await alarms.look()
+    await alarms.check()
     assert counted == ["invoice"]
     assert await stage.state(good) == "created"
 
@@ -234,7 +234,7 @@ async def test_an_invoice_that_cannot_be_weighed_stops_no_other(stage: Stage) ->
 async def test_a_failure_that_hits_every_invoice_halts_the_rail_by_name_until_it_is_resumed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rail_runner, "RESTART_FIRST", 0.01)
+    monkeypatch.setattr(rail_runner, "RESTART_MIN_SECONDS", 0.01)
     bad, worse = await stage.invoice(100), await stage.invoice(100)
     policy = await poison(stage.database, bad)
     await poison(stage.database, worse)

@@ -11,7 +11,7 @@ import pytest
 
 from railwatch.config import Config
 from railwatch.daemon import rail_runner
-from railwatch.daemon.supervisor import Silent, serve
+from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.database import Database
 from railwatch.store.errors import LeaseLost
 from railwatch.store.lease import LeaseKeeper
@@ -38,7 +38,7 @@ async def twin(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str = "twin"
         rail["nodes"] = [{"chain": rail["name"], "node": name, "timeout": 0.5}]
     data["database"] = {"url": stage.database.dsn}
     monkeypatch.setattr(rail_runner, "HOLDER", name)
-    daemon = asyncio.create_task(serve(Config.model_validate(data), None, Silent()))
+    daemon = asyncio.create_task(serve(Config.model_validate(data), None, NullReporter()))
     try:
         yield daemon
     finally:

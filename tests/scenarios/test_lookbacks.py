@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from railwatch.daemon.watch import registrar
-from railwatch.daemon.watch.watchlist import RailWatches
+from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import RailUnavailable
 from railwatch.store.database import Database
 from railwatch_fake import Rules, decode, node_of
@@ -113,7 +113,7 @@ async def test_an_address_that_no_node_can_search_for_harms_itself_only(
         block_transfers = decode.block_transfers
 
         def heavy(block: Any, chain_id: Any, watches: Any) -> Any:
-            if not isinstance(watches, RailWatches) and watches.hits([unsearchable]):
+            if not isinstance(watches, IndexedWatches) and watches.hits([unsearchable]):
                 raise RailUnavailable("that address has too many logs")
             return block_transfers(block, chain_id, watches)
 

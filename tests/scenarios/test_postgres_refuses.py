@@ -113,7 +113,7 @@ async def test_a_node_that_is_too_slow_while_postgres_is_away_is_named_once_it_i
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To say so was a statement as well, and ended the task that minds the time."""
-    monkeypatch.setattr(steadiness, "LAG_ALLOWED", 1.0)
+    monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", 1.0)
     async with playing(database, nodes=[{"chain": "story", "timeout": 30.0}]) as (stage, wire, heard):
         await is_ready(heard)
         node_of("story").latency = 5.0

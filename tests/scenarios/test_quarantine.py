@@ -235,7 +235,7 @@ async def test_a_hold_that_is_released_expires_nothing_in_quarantine(stage: Stag
 async def test_single_failures_in_a_row_that_nothing_succeeds_between_are_ours(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rail_runner, "RESTART_FIRST", 0.01)
+    monkeypatch.setattr(rail_runner, "RESTART_MIN_SECONDS", 0.01)
     some = [await stage.invoice(100) for _ in range(7)]
     policies = [await poison(stage.database, each) for each in some]
     for invoice in some:

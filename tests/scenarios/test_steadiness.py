@@ -22,7 +22,7 @@ from railwatch_fake import Rules, node_of
 from tests.scenarios.daemon_harness import Stage, chain_named
 
 ALLOWED = 1.0
-"""Seconds of `steadiness.LAG_ALLOWED` in these stories."""
+"""Seconds of `steadiness.LAG_MAX_SECONDS` in these stories."""
 
 TWO_NODES = {"nodes": [{"chain": "story", "node": each, "timeout": 20} for each in ("main", "second")]}
 ONE_NODE = {"nodes": [{"chain": "story", "timeout": 20}]}
@@ -58,8 +58,8 @@ TROUBLES: dict[str, tuple[Callable[[Stage], None], str]] = {
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """All patience in the proportions that it has, and shorter."""
-    monkeypatch.setattr(steadiness, "LAG_ALLOWED", ALLOWED)
-    monkeypatch.setattr(node_set, "WITNESS_SECONDS", ALLOWED / 5)
+    monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", ALLOWED)
+    monkeypatch.setattr(node_set, "SECONDARY_TIMEOUT_SECONDS", ALLOWED / 5)
     monkeypatch.setattr(node_module, "AWAY_AFTER", ALLOWED / 2)
 
 

@@ -27,8 +27,8 @@ ELSEWHERE = ("cli", "config", "conformance", "core", "demo", "replay", "devnode"
 """Packages whose objects end with a command, a step or a test."""
 DEVELOPMENT = ("simulator", "demo", "wallet")
 SOON = {
-    "railwatch.daemon.balance_reconciler.Standing._known": "one look at some balances",
-    "railwatch.daemon.watch.watchlist.FewWatches.spends": "one look-back",
+    "railwatch.daemon.balance_reconciler.CanonicalChecker._known": "one look at some balances",
+    "railwatch.daemon.watch.watchlist.ExplicitWatches.spends": "one look-back",
     "railwatch.ops.check_database.Stored.rails": "one `railwatch check`",
     "railwatch.ops.check_database.Stored.left": "one `railwatch check`",
     "railwatch.ops.check_database.Stored.wanted": "one `railwatch check`",

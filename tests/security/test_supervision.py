@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from railwatch import supervision
 from railwatch.daemon import rail_runner
-from railwatch.daemon.supervisor import Silent
+from railwatch.daemon.supervisor import NullReporter
 from railwatch.store.database import Database
 from railwatch_fake import Rules
 from tests.scenarios.daemon_harness import Stage, chain_named
@@ -28,7 +28,7 @@ STARTED = {
     "the start",
     "daemon/open_database.py open_database": "keep_running",
     "daemon/follow/follower.py _perform": "a question ahead, whose answer the next turn takes",
-    "daemon/nodes/node_set.py _summon": "a node that comes in; its failure is that node's",
+    "daemon/nodes/node_set.py _connect_secondary": "a node that comes in; its failure is that node's",
     "daemon/nodes/node_set.py heads": "a question, whose asker waits for it",
     "daemon/rail_runner.py _follow": "lease and chain end the rail's tasks, and it begins anew; the others: "
     "keep_running",
@@ -102,7 +102,7 @@ class Saboteur:
         raise Injected(name)
 
 
-class Counting(Silent):
+class Counting(NullReporter):
     """A reporter that counts what fails."""
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ async def test_each_task_of_the_daemon_fails_once_and_the_rest_goes_on(
     assert all(f"Injected: {name}" in why for name, why in told.items())
 
 
-@pytest.mark.parametrize("name", ["_keep", "_chain", "_begin"])
+@pytest.mark.parametrize("name", ["_renew_lease", "_follow_chain", "_begin"])
 async def test_a_rail_whose_lease_or_chain_breaks_begins_anew(
     database: Database, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -155,7 +155,7 @@ async def test_a_rail_whose_lease_or_chain_breaks_begins_anew(
             raise Injected(name)
         return await honest(self, *args)
 
-    monkeypatch.setattr(rail_runner, "RESTART_FIRST", 0.05)
+    monkeypatch.setattr(rail_runner, "RESTART_MIN_SECONDS", 0.05)
     monkeypatch.setattr(rail_runner.RailRunner, name, once)
     async with Stage(database, [chain_named(), chain_named("other")]) as stage:
         invoice = await stage.invoice()

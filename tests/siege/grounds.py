@@ -17,7 +17,7 @@ import aiohttp
 import asyncpg
 
 from railwatch.config import Config
-from railwatch.daemon.supervisor import Silent, serve
+from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
 from railwatch_evm.simulator import EvmSimulator
@@ -90,7 +90,7 @@ class Grounds:
     async def keep_daemon(self) -> None:
         """Run the daemon; its end is a failure of the siege, whatever the reason."""
         try:
-            await serve(self.config, None, Silent())
+            await serve(self.config, None, NullReporter())
         except Exception as error:  # noqa: BLE001 (whatever it dies of is what is asked for)
             self.failed.append(f"the daemon ended: {type(error).__name__}: {error}")
 

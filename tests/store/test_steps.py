@@ -11,8 +11,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from railwatch.daemon.follow.committer import Recorder, Taken
-from railwatch.daemon.watch.watchlist import FewWatches
+from railwatch.daemon.follow.committer import BlockBatch, Committer
+from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import AssetId, BlockRef, Scanned, Span
 from railwatch.store.database import Database
 from railwatch.store.errors import BranchChanged, LeaseLost
@@ -27,13 +27,13 @@ from tests.scenarios.daemon_harness import Stage, chain_named
 class Desk:
     """A rail that was followed up to here, and a recorder that may go on: the daemon without its loops."""
 
-    def __init__(self, stage: Stage, recorder: Recorder, invoices: list[UUID], keys: list[bytes]) -> None:
-        self.stage, self.recorder, self.invoices, self.keys = stage, recorder, invoices, keys
+    def __init__(self, stage: Stage, committer: Committer, invoices: list[UUID], keys: list[bytes]) -> None:
+        self.stage, self.recorder, self.invoices, self.keys = stage, committer, invoices, keys
 
     async def scan(self, after: BlockRef, upto: BlockRef) -> Scanned:
         async with self.stage.sim.open_adapter() as node:
             assets = {"": AssetId(self.stage.sim.native)}
-            return await node.scan(Span(after, upto), FewWatches(frozenset(self.keys), assets))
+            return await node.scan(Span(after, upto), ExplicitWatches(frozenset(self.keys), assets))
 
     async def block(self, height: int) -> BlockRef:
         async with self.stage.sim.open_adapter() as node:
@@ -45,14 +45,16 @@ class Desk:
         assert left.cursor is not None
         after, upto = fork or left.cursor, await self.block(self.stage.chain.tip.height)
         scanned = await self.scan(after, upto)
-        taken = Taken(left.cursor, Span(after, upto), scanned.blocks, scanned.transfers, fork)
-        await self.recorder.record(taken, Position(upto, upto.height, None, datetime.now(UTC), "live", None), None)
+        batch = BlockBatch(left.cursor, Span(after, upto), scanned.blocks, scanned.transfers, fork)
+        await self.recorder.commit_blocks(
+            batch, Position(upto, upto.height, None, datetime.now(UTC), "live", None), None
+        )
 
     async def look_back(self, upto: BlockRef) -> None:
         """Record what the blocks up to ``upto`` hold."""
         left = await load_left(self.stage.database, "story")
         scanned = await self.scan(await self.block(0), upto)
-        await self.recorder.record_aside(left.rewinds, (), scanned.transfers)
+        await self.recorder.commit_lookback(left.rewinds, (), scanned.transfers)
 
     async def told(self) -> list[tuple[str, str]]:
         rows = await self.stage.database.rows("select subject, to_state from railwatch.transitions order by seq")
@@ -82,8 +84,8 @@ async def desk(database: Database) -> AsyncIterator[Desk]:
         assert lease is not None
         async with stage.sim.open_adapter() as node:
             traits = node.traits
-        recorder = Recorder("story", traits, dict.fromkeys(stage.sim.assets, 0), StepStore(database, lease))
-        yield Desk(stage, recorder, invoices, keys)
+        committer = Committer("story", traits, dict.fromkeys(stage.sim.assets, 0), StepStore(database, lease))
+        yield Desk(stage, committer, invoices, keys)
         await keeper.close()
         await stage.audit()
 
@@ -161,9 +163,9 @@ async def test_a_step_that_is_done_again_is_refused_and_changes_nothing(desk: De
     assert left.cursor is not None
     upto = await desk.block(9)
     scanned = await desk.scan(left.cursor, upto)
-    taken = Taken(left.cursor, Span(left.cursor, upto), scanned.blocks, scanned.transfers)
+    batch = BlockBatch(left.cursor, Span(left.cursor, upto), scanned.blocks, scanned.transfers)
     with pytest.raises(LeaseLost):
-        await desk.recorder.record(taken, Position(upto, 9, None, None, "live", None), None)
+        await desk.recorder.commit_blocks(batch, Position(upto, 9, None, None, "live", None), None)
     assert await desk.told() == before
 
 
@@ -183,7 +185,7 @@ async def test_a_look_back_from_before_a_reorg_writes_nothing(desk: Desk) -> Non
     await desk.step(await desk.block(5))
     before = await desk.told()
     with pytest.raises(BranchChanged):
-        await desk.recorder.record_aside(0, (), scanned.transfers)
+        await desk.recorder.commit_lookback(0, (), scanned.transfers)
     assert await desk.told() == before
 
 
@@ -194,7 +196,7 @@ async def test_no_inclusion_outlives_its_block_a_block_of_another_branch_becomes
     scanned = await desk.scan(await desk.block(0), await desk.block(7))
     paid = next(transfer for transfer in scanned.transfers if transfer.block is not None)
     assert paid.block is not None
-    await desk.recorder.record_aside(left.rewinds, (), scanned.transfers)
+    await desk.recorder.commit_lookback(left.rewinds, (), scanned.transfers)
     before = await desk.told(), (await load_left(desk.stage.database, "story")).checkpoints
     for strange in (
         replace(paid.block, hash="of another branch"),
@@ -202,7 +204,7 @@ async def test_no_inclusion_outlives_its_block_a_block_of_another_branch_becomes
         replace(paid.block, height=left.cursor.height + 1),
     ):
         with pytest.raises(BranchChanged):
-            await desk.recorder.record_aside(left.rewinds, (), [replace(paid, block=strange)])
+            await desk.recorder.commit_lookback(left.rewinds, (), [replace(paid, block=strange)])
     assert (await desk.told(), (await load_left(desk.stage.database, "story")).checkpoints) == before
 
 
@@ -260,7 +262,7 @@ async def test_blind_is_blind_and_no_wait_for_the_database_counts_as_watched(des
     assert left.cursor is not None
     upto = await desk.block(7)
     position = Position(upto, 7, None, seen_at + timedelta(seconds=100), "live", None)
-    await desk.recorder.record(Taken(left.cursor, Span(left.cursor, upto), (upto,), ()), position, None)
+    await desk.recorder.commit_blocks(BlockBatch(left.cursor, Span(left.cursor, upto), (upto,), ()), position, None)
     assert await covered(desk) == seen_at + timedelta(seconds=100)
     await desk.recorder.steps.cover(datetime.now(UTC) + timedelta(days=1))
     assert await covered(desk) <= await desk.recorder.steps.cover(None)

@@ -129,9 +129,9 @@ async def _by_node(
 
 
 def _watches_of(keys: Iterable[bytes], rail: AuditedRail) -> Watches:
-    from railwatch.daemon.watch.watchlist import FewWatches
+    from railwatch.daemon.watch.watchlist import ExplicitWatches
 
-    return FewWatches(frozenset(keys), rail.assets)
+    return ExplicitWatches(frozenset(keys), rail.assets)
 
 
 def _show_progress(first: int, reached: int, last: int) -> None:

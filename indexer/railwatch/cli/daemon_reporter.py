@@ -27,7 +27,7 @@ class Outside:
         """Everything is started."""
         notify(READY=1)
 
-    def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+    def heartbeat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
         """Feed the watchdog only while every rail shows that it lives; a daemon that hangs is better restarted."""
         self.alive = alive
         self.unready = {each.name: f"{_state(each)}: {_reason(each)}" for each in runners if _state(each) != "live"}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from railwatch.daemon.follow.follower import Follower
+from railwatch.daemon.follow.follower import ChainFollower
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable
 from railwatch.store.balances import (
@@ -33,26 +33,26 @@ from railwatch.store.balances import (
 )
 from railwatch.store.errors import StoreUnavailable
 
-LOOK_EVERY = 1.0
+CHECK_INTERVAL = 1.0
 """Seconds between two batches, and between two looks for new addresses."""
 
-LONGEST_PAUSE = 60.0
+BACKOFF_MAX_SECONDS = 60.0
 """Seconds. A node that has too much to do is asked less and less: this is the first thing that can wait."""
 
-TRIES = 5
+READ_ATTEMPTS = 5
 """Attempts to read a balance again before it is told unverified: no node may keep that block's state any more."""
 
-BATCH = 100
+BATCH_MAX = 100
 """Addresses of one batch: one or two small requests a second, however many are watched."""
 
 
 @dataclass(slots=True)
-class Reconciler:
+class BalanceReconciler:
     """The balances of one rail. ``every``: seconds from the start of one walk over all addresses to the next."""
 
     store: BalanceStore
     node: NodeSet
-    follower: Follower
+    follower: ChainFollower
     native: AssetId | None
     every: float
     _after: bytes | None = None
@@ -62,39 +62,39 @@ class Reconciler:
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
+        self._log = structlog.get_logger().bind(rail=self.follower.committer.rail)
 
     async def run(self) -> None:
         """Look until cancelled. Who is away now is asked again later, and nothing is concluded meanwhile."""
-        pause = LOOK_EVERY
+        pause = CHECK_INTERVAL
         while True:
             await asyncio.sleep(pause)
             try:
-                await self.look()
-                pause = LOOK_EVERY
+                await self.check()
+                pause = CHECK_INTERVAL
             except (RailUnavailable, BlockGone, StoreUnavailable) as away:
                 self._log.debug("balance.waits", why=str(away))
-                pause = min(LONGEST_PAUSE, pause * 2)
+                pause = min(BACKOFF_MAX_SECONDS, pause * 2)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """New addresses first, so that little can arrive before their first look; then a batch of the walk."""
         if self.follower.state != "live" or self.follower.cursor is None:
             return
         await self.store.account_for_resolved()
-        await self._look_again()
-        if newcomers := await self.store.newcomers(BATCH):
+        await self._read_suspects_again()
+        if newcomers := await self.store.newcomers(BATCH_MAX):
             await self._reconcile(newcomers, self.follower.cursor)
         if self._after is None and time.monotonic() >= self._due:
             self._after, self._due = b"", time.monotonic() + self.every
         if self._after is not None:
-            keys = await self.store.keys(self._after, BATCH)
+            keys = await self.store.keys(self._after, BATCH_MAX)
             if not keys or await self._reconcile(keys, self.follower.cursor):
-                self._after = keys[-1] if len(keys) == BATCH else None
+                self._after = keys[-1] if len(keys) == BATCH_MAX else None
 
-    async def _look_again(self) -> None:
+    async def _read_suspects_again(self) -> None:
         """Read again what one node has told of blocks that no reorg can undo by now, and believe it or not."""
         groups: defaultdict[tuple[Place, AssetId, str], list[Suspect]] = defaultdict(list)
-        for suspect in await self.store.suspects(self._settled, BATCH):
+        for suspect in await self.store.suspects(self._final_height, BATCH_MAX):
             groups[suspect.at, suspect.asset, suspect.node].append(suspect)
         for gone in self._tries.keys() - {at for at, _, _ in groups}:
             del self._tries[gone]
@@ -110,7 +110,7 @@ class Reconciler:
             node, block_hash, amounts = await self.node.reread_balances(keys, asset, (at.height, at.hash), first)
         except RailUnavailable as away:
             self._tries[at] += 1
-            if self._tries[at] < TRIES:
+            if self._tries[at] < READ_ATTEMPTS:
                 return []
             del self._tries[at]
             self._log.warning("balance.unverified", height=at.height, why=str(away))
@@ -133,7 +133,7 @@ class Reconciler:
         by_asset: defaultdict[AssetId, list[Account]] = defaultdict(list)
         for account in await self.store.accounts(keys, self.native):
             by_asset[account.asset].append(account)
-        stands = Standing(self.node, block)
+        stands = CanonicalChecker(self.node, block)
         readings = [
             reading for asset, some in by_asset.items() for reading in await self._read(asset, some, block, stands)
         ]
@@ -145,7 +145,7 @@ class Reconciler:
         return told is not None
 
     async def _read(
-        self, asset: AssetId, accounts: Sequence[Account], block: BlockRef, stands: "Standing"
+        self, asset: AssetId, accounts: Sequence[Account], block: BlockRef, stands: "CanonicalChecker"
     ) -> list[Reading]:
         """What a node tells of one asset. None of it where it cannot: a token's contract may refuse, as a state may."""
         try:
@@ -154,9 +154,9 @@ class Reconciler:
             self._log.info("balance.refused", asset=asset, height=block.height, why=str(refused))
             return []
         begun = {
-            each.key: await self._begun(each.past, stands)
+            each.key: await self._resumed(each.past, stands)
             for each in accounts
-            if each.past is not None and await self._stands(each.past, stands)
+            if each.past is not None and await self._is_canonical(each.past, stands)
         }
         first = await self._first(asset, [each for each in accounts if each.key not in begun])
         readings: list[Reading] = []
@@ -168,18 +168,18 @@ class Reconciler:
             readings.append(Reading(account, baseline, last, settled, balance, node))
         return readings
 
-    async def _stands(self, past: Past, stands: "Standing") -> bool:
+    async def _is_canonical(self, past: Past, stands: "CanonicalChecker") -> bool:
         """Whether the counting can go on; a baseline that a reorg has undone is none."""
         return past.settled is not None or await stands.at(past.at) or await stands.at(past.baseline.at)
 
-    async def _begun(self, past: Past, stands: "Standing") -> tuple[Baseline, Earlier | None, Earlier | None]:
+    async def _resumed(self, past: Past, stands: "CanonicalChecker") -> tuple[Baseline, Earlier | None, Earlier | None]:
         """The baseline, the newest look whose block still stands, and the newest that no reorg can undo."""
         if not await stands.at(past.at):
             return past.baseline, past.settled, past.settled
-        return past.baseline, past.last, past.last if past.at.height <= self._settled else past.settled
+        return past.baseline, past.last, past.last if past.at.height <= self._final_height else past.settled
 
     @property
-    def _settled(self) -> int:
+    def _final_height(self) -> int:
         """The height that no reorg may pass: what is final, else the rail's horizon."""
         finalized, cursor = self.follower.finalized, self.follower.position().cursor
         return cursor.height - self.node.traits.horizon if finalized is None else finalized.height
@@ -200,7 +200,7 @@ class Reconciler:
 
 
 @dataclass(slots=True)
-class Standing:
+class CanonicalChecker:
     """Which blocks are on the branch that ends in ``head``; each is asked for once."""
 
     node: NodeSet

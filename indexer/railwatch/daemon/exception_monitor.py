@@ -17,10 +17,10 @@ from railwatch.reasons import describe
 from railwatch.store.clock import BEGINNING, ClockStore, Place, Sight
 from railwatch.store.errors import StoreUnavailable
 
-LOOK_EVERY = 1.0
+CHECK_INTERVAL = 1.0
 """Seconds between two looks. When nothing is wrong, one is three questions that an index answers with nothing."""
 
-BATCHES = 20
+BATCHES_MAX = 20
 """Batches of one errand in one look: the rest has its turn in the next."""
 
 OVERLAP = timedelta(minutes=1)
@@ -28,7 +28,7 @@ OVERLAP = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
-class Alarms:
+class ExceptionMonitor:
     """What is remembered is only where to go on; after a start everything is looked at once."""
 
     store: ClockStore
@@ -36,57 +36,57 @@ class Alarms:
     """Called when an invoice cannot be weighed, so that it is counted."""
     aside: Aside[UUID] = field(default_factory=Aside)
     """Invoices that could not be weighed, and are tried again later."""
-    _through: dict[str, Place] = field(default_factory=dict)
+    _resume_at: dict[str, Place] = field(default_factory=dict)
     """How far each blind rail's invoices have been told."""
-    _clear: set[str] = field(default_factory=set)
+    _visible_rails: set[str] = field(default_factory=set)
     """Rails that see, and keep no invoice delayed."""
     _log: structlog.stdlib.BoundLogger = field(default_factory=structlog.get_logger)
 
     async def run(self) -> None:
         """Look until cancelled. What Postgres could not take is looked at again."""
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_INTERVAL)
             with suppress(StoreUnavailable):
-                await self.look()
+                await self.check()
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """One look at everything. Raises `StoreUnavailable`."""
         await self.store.note_generation()
-        await self._weigh_all(await self.store.unweighed())
-        await self._weigh_all(await self.store.stuck())
+        await self._recheck(await self.store.unweighed())
+        await self._recheck(await self.store.stuck())
         for sight in await self.store.sight():
             if sight.blind:
-                self._clear.discard(sight.rail)
-                await self._tell_blind(sight)
-            elif sight.rail not in self._clear:
-                self._through.pop(sight.rail, None)
-                await self._tell_sighted(sight.rail)
+                self._visible_rails.discard(sight.rail)
+                await self._open_delays(sight)
+            elif sight.rail not in self._visible_rails:
+                self._resume_at.pop(sight.rail, None)
+                await self._close_delays(sight.rail)
 
-    async def _tell_blind(self, sight: Sight) -> None:
-        place = self._through.get(sight.rail, BEGINNING)
-        for _ in range(BATCHES):
+    async def _open_delays(self, sight: Sight) -> None:
+        place = self._resume_at.get(sight.rail, BEGINNING)
+        for _ in range(BATCHES_MAX):
             invoices, on = await self.store.delayed(sight, place)
-            told = await self._weigh_all(invoices)
+            told = await self._recheck(invoices)
             if told:
                 self._log.warning("detection.delayed", rail=sight.rail, invoices=told)
             if on is None:
-                self._through[sight.rail] = Place(sight.upto - OVERLAP, BEGINNING.id)
+                self._resume_at[sight.rail] = Place(sight.upto - OVERLAP, BEGINNING.id)
                 return
-            self._through[sight.rail] = place = on
+            self._resume_at[sight.rail] = place = on
 
-    async def _tell_sighted(self, rail: str) -> None:
-        for _ in range(BATCHES):
+    async def _close_delays(self, rail: str) -> None:
+        for _ in range(BATCHES_MAX):
             invoices = await self.store.sighted(rail)
-            told = await self._weigh_all(invoices)
+            told = await self._recheck(invoices)
             if told:
                 self._log.info("detection.resumed", rail=rail, invoices=told)
             if not told:
                 # Nothing is left, or the facts have changed since they were asked for, which the next look will see.
                 if not invoices:
-                    self._clear.add(rail)
+                    self._visible_rails.add(rail)
                 return
 
-    async def _weigh_all(self, invoices: Sequence[UUID]) -> int:
+    async def _recheck(self, invoices: Sequence[UUID]) -> int:
         """Weigh them, and of a batch that fails all but the invoice that makes it fail."""
         told = 0
 

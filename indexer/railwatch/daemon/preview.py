@@ -4,14 +4,14 @@ import asyncio
 import time
 
 from railwatch.config import RailConfig
-from railwatch.daemon.follow.committer import Recorder
-from railwatch.daemon.follow.follower import Follower
+from railwatch.daemon.follow.committer import Committer
+from railwatch.daemon.follow.follower import ChainFollower
 from railwatch.daemon.rail_runner import FATAL, halt_reason
 from railwatch.daemon.registry import open_rail
-from railwatch.daemon.supervisor import assets_by_contract, rail_pace
+from railwatch.daemon.supervisor import assets_by_contract, follow_options
 from railwatch.daemon.watch.address_index import AddressIndex
-from railwatch.daemon.watch.spend_index import Claims
-from railwatch.daemon.watch.watchlist import RailWatches
+from railwatch.daemon.watch.spend_index import SpendIndex
+from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import BlockGone, RailUnavailable
 from railwatch.reasons import one_line
 from railwatch.store.database import Database
@@ -20,8 +20,8 @@ from railwatch.store.steps import Lease, StepStore
 
 PATIENCE_SECONDS = 8.0
 """How long a rail may be away before that is its state: nodes are entered, outvoted and left within that."""
-TRY_EVERY = 0.2
-NOBODYS_KEY = b"railwatch: nobody's"
+POLL_SECONDS = 0.2
+UNUSED_KEY = b"railwatch: nobody's"
 """Watched, so that the nodes are asked for the content of blocks and not for headers alone."""
 UNOPENED = Database("postgresql://nowhere")
 """A preview has nothing to write, and cannot: this database is never opened."""
@@ -36,9 +36,9 @@ async def preview_rail(rail: RailConfig, left: Left | None) -> tuple[str, str | 
     left = left or Left(None, None, [], 0)
     assets = assets_by_contract(rail, node.traits)
     index = AddressIndex()
-    index.add(NOBODYS_KEY)
-    recorder = Recorder(rail.name, node.traits, {}, StepStore(UNOPENED, Lease(rail.name, 0)), left.origin)
-    follower = Follower(node, recorder, RailWatches(index, assets, Claims()), left, rail_pace(rail))
+    index.add(UNUSED_KEY)
+    committer = Committer(rail.name, node.traits, {}, StepStore(UNOPENED, Lease(rail.name, 0)), left.origin)
+    follower = ChainFollower(node, committer, IndexedWatches(index, assets, SpendIndex()), left, follow_options(rail))
     deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         while True:
@@ -52,6 +52,6 @@ async def preview_rail(rail: RailConfig, left: Left | None) -> tuple[str, str | 
             except (RailUnavailable, BlockGone) as away:
                 if time.monotonic() >= deadline:
                     return "stalled", one_line(str(away))
-            await asyncio.sleep(TRY_EVERY)
+            await asyncio.sleep(POLL_SECONDS)
     finally:
         await node.__aexit__(None, None, None)

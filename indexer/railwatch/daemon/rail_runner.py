@@ -21,20 +21,20 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from railwatch.cancellation import in_own_task
 from railwatch.core.chain_sync import DeepReorg
 from railwatch.core.states import IllegalMove
-from railwatch.daemon.balance_reconciler import Reconciler
+from railwatch.daemon.balance_reconciler import BalanceReconciler
 from railwatch.daemon.follow import steadiness
-from railwatch.daemon.follow.committer import Recorder
-from railwatch.daemon.follow.follower import Follower, Pace
+from railwatch.daemon.follow.committer import Committer
+from railwatch.daemon.follow.follower import ChainFollower, FollowOptions
 from railwatch.daemon.follow.inclusion_check import InclusionCheck
 from railwatch.daemon.follow.quarantine import Failures
 from railwatch.daemon.follow.readmission import Readmission
 from railwatch.daemon.follow.second_look import SecondLook
-from railwatch.daemon.follow.steadiness import Behind
+from railwatch.daemon.follow.steadiness import NodeLagging
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.daemon.watch.registrar import Registrar
 from railwatch.daemon.watch.rescan import Rescanner
-from railwatch.daemon.watch.spend_index import Claims
-from railwatch.daemon.watch.watchlist import Family, RailWatches
+from railwatch.daemon.watch.spend_index import SpendIndex
+from railwatch.daemon.watch.watchlist import Family, IndexedWatches
 from railwatch.rail import AssetId, BlockGone, RailFault, RailUnavailable
 from railwatch.reasons import describe, innermost, one_line
 from railwatch.store.balances import BalanceStore
@@ -49,24 +49,24 @@ from railwatch.supervision import keep_running
 
 Result = TypeVar("Result")
 
-AWAY = (RailUnavailable, BlockGone, StoreUnavailable, BranchChanged)
+RETRYABLE = (RailUnavailable, BlockGone, StoreUnavailable, BranchChanged)
 """Stand back and try again."""
 
 FATAL = (RailFault, DeepReorg, IllegalMove)
 """Halt this rail."""
 
 WORK_CHANNEL = "railwatch_work"
-LONGEST_PAUSE = 5.0
-FORGET_EVERY = 60.0
-ASKING_MOST = 600.0
+BACKOFF_MAX_SECONDS = 5.0
+PRUNE_INTERVAL_SECONDS = 60.0
+QUERY_MAX_SECONDS = 600.0
 """Seconds that one step may take before the watchdog is no longer fed for it."""
 FAILURES_MAX = 5
 """Unknown failures in a row, without a committed step between, after which a rail is halted."""
-RESTART_FIRST, RESTART_LONGEST = 1.0, 30.0
+RESTART_MIN_SECONDS, RESTART_MAX_SECONDS = 1.0, 30.0
 """Seconds before a rail starts again after an unknown failure: at first, and at most."""
-RESUME_EVERY = 1.0
+RESUME_POLL_SECONDS = 1.0
 """Seconds between two looks at whether a person has resumed a halted rail."""
-DROP_WITHIN = 2.0
+RELEASE_TIMEOUT_SECONDS = 2.0
 """Seconds that giving a lease back may take at the end, whatever holds its row."""
 
 HOLDER = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
@@ -81,15 +81,15 @@ class RailRunner:
     database: Database
     family: Family
     assets: Mapping[str, AssetId]
-    pace: Pace
+    follow_options: FollowOptions
     configured: Mapping[AssetId, int]
     """The rail's assets, each with the least amount (base units) that moves anything."""
     reconcile_every: float = 0
     """Seconds between two comparisons of balances with what was detected; 0: never."""
     halted: str | None = None
     standby: str | None = None
-    follower: Follower | None = None
-    beat: float = field(default_factory=time.monotonic)
+    follower: ChainFollower | None = None
+    last_heartbeat: float = field(default_factory=time.monotonic)
     failed: Callable[[str], None] = lambda _: None
     """Called with the name of a task that failed for a reason that nobody foresaw."""
     keep_lease: Callable[[Database, str, str], LeaseKeeper] | None = None
@@ -101,8 +101,8 @@ class RailRunner:
     """Where the last unknown failure left the rail."""
     _restart_in: float = 0.0
     """Seconds to wait before the rail is followed again."""
-    _doubt: bool = False
-    _halt_said: bool = False
+    _commit_outcome_unknown: bool = False
+    _halt_saved: bool = False
     """The row said `halted` when the rail stopped: when it says so no longer, that is somebody's decision."""
     log: structlog.stdlib.BoundLogger = field(init=False)
 
@@ -114,7 +114,7 @@ class RailRunner:
         keeper = (self.keep_lease or LeaseKeeper)(self.database, self.name, HOLDER)
         try:
             while True:
-                lease = await self._take(keeper)
+                lease = await self._acquire_lease(keeper)
                 try:
                     await in_own_task(self._follow(lease, keeper))
                 except* LeaseLost as lost:
@@ -135,7 +135,7 @@ class RailRunner:
     async def _release(self, keeper: LeaseKeeper) -> None:
         """Give the lease back. If its row cannot be had in time, the end of the connection frees the lease as well."""
         with suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(DROP_WITHIN):
+            async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
                 await keeper.drop()
         await keeper.close()
 
@@ -143,7 +143,7 @@ class RailRunner:
         """Nobody may read `live` of a rail that is not followed; whoever has taken it over says how it is."""
         reason = one_line(str(innermost(why)))
         self.log.warning("lease.lost", why=reason)
-        await self._say(lease, "stalled", f"not followed: {reason}")
+        await self._save_state(lease, "stalled", f"not followed: {reason}")
 
     async def _start_again(self, lease: Lease, keeper: LeaseKeeper, defect: BaseException) -> None:
         """Begin the rail anew after an unknown failure, later each time; halt it if that does not help."""
@@ -160,24 +160,24 @@ class RailRunner:
             self._failures = 0
             await self._halt(lease, defect)
             return
-        pause = min(RESTART_LONGEST, RESTART_FIRST * 2.0 ** (self._failures - 1))
-        await self._say(lease, "stalled", f"failed, and starts again in {pause:.0f} s: {cause}")
+        pause = min(RESTART_MAX_SECONDS, RESTART_MIN_SECONDS * 2.0 ** (self._failures - 1))
+        await self._save_state(lease, "stalled", f"failed, and starts again in {pause:.0f} s: {cause}")
         # Another daemon may do better, so the lease does not wait with us.
         await keeper.close()
-        self.beat = time.monotonic()
+        self.last_heartbeat = time.monotonic()
         self._restart_in = pause
 
-    async def _say(self, lease: Lease, state: str, reason: str) -> bool:
+    async def _save_state(self, lease: Lease, state: str, reason: str) -> bool:
         """Write how the rail is, if the lease is still ours; returns False if that could not be done soon."""
         with suppress(StoreUnavailable, TimeoutError):
-            async with asyncio.timeout(DROP_WITHIN):
+            async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
                 await say_state(self.database, lease, state, reason)
                 return True
         return False
 
     async def _until_resumed(self) -> None:
         """Wait until the row no longer says `halted`: a person has resumed the rail, or another daemon follows it."""
-        said, why = self._halt_said, str(self.halted)
+        said, why = self._halt_saved, str(self.halted)
         while True:
             with suppress(StoreUnavailable):
                 halted = await rail_state(self.database, self.name) == "halted"
@@ -189,13 +189,13 @@ class RailRunner:
                     # It could not be written when it happened. Nothing is, while another daemon has the rail.
                     await say_halted(self.database, self.name, why)
                 said = said or halted
-            await asyncio.sleep(RESUME_EVERY)
+            await asyncio.sleep(RESUME_POLL_SECONDS)
 
-    async def _take(self, keeper: LeaseKeeper) -> Lease:
+    async def _acquire_lease(self, keeper: LeaseKeeper) -> Lease:
         """Wait for the lease. Whoever holds it is told once, not at every try."""
         told = None
         while True:
-            self.beat = time.monotonic()
+            self.last_heartbeat = time.monotonic()
             try:
                 lease = await keeper.take()
                 if lease is not None:
@@ -218,20 +218,20 @@ class RailRunner:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep(keeper), name=f"{self.name}.lease")
+                tasks.create_task(self._renew_lease(keeper), name=f"{self.name}.lease")
                 self.follower = follower = await self._begin(lease)
                 registrar = Registrar(self.family.store, self.node, follower)
                 rescanner = Rescanner(self.family.store, self.node, follower)
                 parsed = asyncio.Event()
-                tasks.create_task(self._chain(follower, lease), name=f"{self.name}.chain")
+                tasks.create_task(self._follow_chain(follower, lease), name=f"{self.name}.chain")
                 errands: dict[str, Callable[[], Awaitable[None]]] = {
-                    "push": lambda: self._hear(follower),
+                    "push": lambda: self._watch_push(follower),
                     "register": lambda: self._register(registrar, parsed, lease),
                     "lookback": lambda: self._look_back(registrar, parsed, lease),
                     "rescan": lambda: self._rescan(rescanner, lease),
-                    "spends": lambda: self._forget_spends(follower, lease),
+                    "spends": lambda: self._prune_spends(follower, lease),
                     "quarantine": lambda: self._readmit(follower, lease),
-                    "slowness": lambda: self._mind_slowness(follower, lease),
+                    "slowness": lambda: self._watch_stuck_queries(follower, lease),
                 }
                 if self.reconcile_every and self.node.tells_balances:
                     errands["balances"] = self._reconciler(follower, lease).run
@@ -240,7 +240,7 @@ class RailRunner:
         finally:
             follower_then, self.follower = self.follower, None
             if follower_then is not None:
-                await follower_then.drop_ahead()
+                await follower_then.cancel_prefetch()
 
     async def _keep_running(self, name: str, errand: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:
@@ -254,53 +254,55 @@ class RailRunner:
         except _Ended as ended:
             raise ended.why from ended
 
-    async def _begin(self, lease: Lease) -> Follower:
+    async def _begin(self, lease: Lease) -> ChainFollower:
         """A follower at the last committed block, with an index that was caught up after the lease was taken.
 
         A destination turns `watching` in a step under the lease, once its key is in the index of the follower that has
         the lease. So one that was `watching` before is in the tables by now, and in this index.
         """
-        index = await self._patiently(lambda: self.family.caught_up(self._alive), lease)
-        claims = Claims(await self._patiently(lambda: load_spends(self.database, self.name), lease))
-        left = await self._patiently(lambda: load_left(self.database, self.name), lease)
+        index = await self._retry(lambda: self.family.caught_up(self._heartbeat), lease)
+        claims = SpendIndex(await self._retry(lambda: load_spends(self.database, self.name), lease))
+        left = await self._retry(lambda: load_left(self.database, self.name), lease)
         steps = StepStore(self.database, lease)
-        recorder = Recorder(self.name, self.node.traits, self.configured, steps, left.origin, self._invoice_failures)
-        follower = Follower(self.node, recorder, RailWatches(index, self.assets, claims), left, self.pace)
-        follower.second_look = SecondLook(self.node, recorder, follower.watches)
-        await self._patiently(follower.second_look.begin, lease)
+        committer = Committer(self.name, self.node.traits, self.configured, steps, left.origin, self._invoice_failures)
+        follower = ChainFollower(
+            self.node, committer, IndexedWatches(index, self.assets, claims), left, self.follow_options
+        )
+        follower.second_look = SecondLook(self.node, committer, follower.watches)
+        await self._retry(follower.second_look.begin, lease)
         follower.verify = InclusionCheck(self.node, follower).run
-        await self._patiently(follower.read_server_clock, lease)
-        follower.distrust()
+        await self._retry(follower.read_server_clock, lease)
+        follower.invalidate()
         return follower
 
-    def _alive(self) -> None:
-        self.beat = time.monotonic()
+    def _heartbeat(self) -> None:
+        self.last_heartbeat = time.monotonic()
 
-    def _reconciler(self, follower: Follower, lease: Lease) -> Reconciler:
+    def _reconciler(self, follower: ChainFollower, lease: Lease) -> BalanceReconciler:
         store = BalanceStore(self.database, lease, self.node.traits.family, self.configured)
-        return Reconciler(store, self.node, follower, self.assets.get(""), self.reconcile_every)
+        return BalanceReconciler(store, self.node, follower, self.assets.get(""), self.reconcile_every)
 
-    async def _chain(self, follower: Follower, lease: Lease) -> None:
-        accepted = await self._patiently(lambda: pending_acceptance(self.database, self.name), lease)
+    async def _follow_chain(self, follower: ChainFollower, lease: Lease) -> None:
+        accepted = await self._retry(lambda: pending_acceptance(self.database, self.name), lease)
         if accepted is not None:
-            await self._patiently(lambda: follower.accept_chain(accepted), lease)
+            await self._retry(lambda: follower.accept_chain(accepted), lease)
         while True:
-            self.beat = time.monotonic()
-            if not await self._patiently(lambda: self._round(follower), lease):
-                await follower.rest(self._alive)
+            self.last_heartbeat = time.monotonic()
+            if not await self._retry(lambda: self._run_once(follower), lease):
+                await follower.wait_for_work(self._heartbeat)
 
-    async def _round(self, follower: Follower) -> bool:
-        if self._doubt:
-            follower.rebase(await load_left(self.database, self.name))
-            self._doubt = False
+    async def _run_once(self, follower: ChainFollower) -> bool:
+        if self._commit_outcome_unknown:
+            follower.reload(await load_left(self.database, self.name))
+            self._commit_outcome_unknown = False
         try:
-            return await follower.round()
+            return await follower.run_once()
         except (StoreUnavailable, BranchChanged):
             # The commit may have happened although its answer did not come.
-            self._doubt = True
+            self._commit_outcome_unknown = True
             raise
 
-    async def _keep(self, keeper: LeaseKeeper) -> None:
+    async def _renew_lease(self, keeper: LeaseKeeper) -> None:
         while True:
             await asyncio.sleep(LASTS / 3)
             try:
@@ -308,7 +310,7 @@ class RailRunner:
             except StoreUnavailable as away:
                 raise LeaseLost(f"the lease could not be renewed: {away}") from away
 
-    async def _hear(self, follower: Follower) -> None:
+    async def _watch_push(self, follower: ChainFollower) -> None:
         """Turn pushes into wake-ups. Without pushes the poll does it all."""
         pause, heard = 0.1, False
         while True:
@@ -323,15 +325,15 @@ class RailRunner:
                     follower.wake.set()
                     heard = False
                 await asyncio.sleep(pause)
-                pause = min(LONGEST_PAUSE, pause * 2)
+                pause = min(BACKOFF_MAX_SECONDS, pause * 2)
 
     async def _register(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
         """Read registrations as they come; a lost notification costs a second."""
         async with (self.listen or Listener)(self.database.dsn, (WORK_CHANNEL,)) as listener:
             while True:
-                if await self._patiently(registrar.parse_new, lease):
+                if await self._retry(registrar.parse_registrations, lease):
                     parsed.set()
-                await self._patiently(self.family.caught_up, lease)
+                await self._retry(self.family.caught_up, lease)
                 await listener.wait(1.0)
 
     async def _look_back(self, registrar: Registrar, parsed: asyncio.Event, lease: Lease) -> None:
@@ -340,49 +342,49 @@ class RailRunner:
                 async with asyncio.timeout(1.0):
                     await parsed.wait()
             parsed.clear()
-            await self._patiently(registrar.look_back, lease)
-            await self._patiently(registrar.look_back_for_neighbours, lease)
+            await self._retry(registrar.look_back, lease)
+            await self._retry(registrar.look_back_for_sibling_rails, lease)
 
     async def _rescan(self, rescanner: Rescanner, lease: Lease) -> None:
         """A span a turn, beside registrations and blocks."""
         while True:
-            if not await self._patiently(rescanner.turn, lease):
+            if not await self._retry(rescanner.turn, lease):
                 await asyncio.sleep(0.5)
 
-    async def _forget_spends(self, follower: Follower, lease: Lease) -> None:
+    async def _prune_spends(self, follower: ChainFollower, lease: Lease) -> None:
         """Let go of what only final transfers consumed. What was added while the database was asked stays."""
         while True:
-            await asyncio.sleep(FORGET_EVERY)
+            await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
             spends = follower.watches.spends
             before = spends.pairs()
-            live = await self._patiently(lambda: load_spends(self.database, self.name), lease)
-            spends.forget(before.difference(live))
+            live = await self._retry(lambda: load_spends(self.database, self.name), lease)
+            spends.discard(before.difference(live))
 
-    async def _readmit(self, follower: Follower, lease: Lease) -> None:
+    async def _readmit(self, follower: ChainFollower, lease: Lease) -> None:
         """Try invoices in quarantine again."""
         readmission = Readmission(QuarantineStore(self.database, self.name), follower)
-        await self._patiently(readmission.begin, lease)
+        await self._retry(readmission.begin, lease)
         while True:
-            await self._patiently(readmission.turn, lease)
+            await self._retry(readmission.turn, lease)
 
-    async def _mind_slowness(self, follower: Follower, lease: Lease) -> None:
+    async def _watch_stuck_queries(self, follower: ChainFollower, lease: Lease) -> None:
         """Say so when one step takes so long that the rail cannot follow a moving tip; another node is asked then.
 
         Where no other node answers, the slow one is waited for: it is late, and it may be all that there is.
         """
         said: str | None = None
         while True:
-            await asyncio.sleep(min(1.0, steadiness.LAG_ALLOWED / 4))
+            await asyncio.sleep(min(1.0, steadiness.LAG_MAX_SECONDS / 4))
             since, now = follower.asking_since, time.monotonic()
-            if since is None or now - since > ASKING_MOST:
+            if since is None or now - since > QUERY_MAX_SECONDS:
                 continue
             # Each question is bounded in time, so the loop of a rail with a slow node is alive.
-            self.beat = now
-            if now - since <= steadiness.LAG_ALLOWED:
+            self.last_heartbeat = now
+            if now - since <= steadiness.LAG_MAX_SECONDS:
                 continue
-            slow = Behind(
+            slow = NodeLagging(
                 f"{self.node.answering or 'the node'} is too slow: it has been asked for one step for more than "
-                f"{steadiness.LAG_ALLOWED:.0f} s"
+                f"{steadiness.LAG_MAX_SECONDS:.0f} s"
             )
             if (follower.state, follower.reason) != ("stalled", str(slow)):
                 self.log.warning("rail.slow", why=str(slow))
@@ -395,17 +397,17 @@ class RailRunner:
             if self.node.has_other_answering:
                 await self.node.leave(slow)
 
-    async def _patiently(self, act: Callable[[], Awaitable[Result]], lease: Lease) -> Result:
+    async def _retry(self, act: Callable[[], Awaitable[Result]], lease: Lease) -> Result:
         """Do ``act`` until nobody that it needs is away, with growing, jittered pauses."""
 
         async def stand_back(state: RetryCallState) -> None:
-            self.beat = time.monotonic()
+            self.last_heartbeat = time.monotonic()
             why = state.outcome.exception() if state.outcome else None
-            await self._stand_back(why, lease)
+            await self._back_off(why, lease)
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(AWAY),
-            wait=wait_random_exponential(multiplier=0.1, max=LONGEST_PAUSE),
+            retry=retry_if_exception_type(RETRYABLE),
+            wait=wait_random_exponential(multiplier=0.1, max=BACKOFF_MAX_SECONDS),
             before_sleep=stand_back,
         )
         async for attempt in retrying:
@@ -413,20 +415,20 @@ class RailRunner:
                 return await act()
         raise AssertionError("retrying never ends without an answer")
 
-    async def _stand_back(self, why: BaseException | None, lease: Lease) -> None:
+    async def _back_off(self, why: BaseException | None, lease: Lease) -> None:
         reason = one_line(str(why))
         if self.follower is not None:
-            await self.follower.drop_ahead()
+            await self.follower.cancel_prefetch()
         if isinstance(why, BlockGone | BranchChanged):
             self.log.info("chain.moved", why=reason)
-            if self.follower is None or time.monotonic() - self.follower.progressed_at <= steadiness.LAG_ALLOWED:
+            if self.follower is None or time.monotonic() - self.follower.progressed_at <= steadiness.LAG_MAX_SECONDS:
                 return
-            reason = f"the rail has not gone on for {steadiness.LAG_ALLOWED:.0f} s: {reason}"
-            why = Behind(reason)
+            reason = f"the rail has not gone on for {steadiness.LAG_MAX_SECONDS:.0f} s: {reason}"
+            why = NodeLagging(reason)
         self.log.warning("rail.stands_back", why=reason)
         if self.follower is not None:
             self.follower.stall(reason)
-        if isinstance(why, Behind):
+        if isinstance(why, NodeLagging):
             await self.node.leave(why)
         # Also when Postgres is the trouble: often it is one lock, and this small row can still be written.
         with suppress(StoreUnavailable):
@@ -448,7 +450,7 @@ class RailRunner:
         """Say why, everywhere that somebody might look, and follow no further until a person resumes the rail."""
         self.halted = halt_reason(innermost(fault), self.name)
         self.log.critical("rail.halted", why=self.halted)
-        self._halt_said = await self._say(lease, "halted", self.halted)
+        self._halt_saved = await self._save_state(lease, "halted", self.halted)
 
 
 def halt_reason(fault: BaseException, rail: str) -> str:

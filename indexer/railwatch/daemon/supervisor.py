@@ -17,8 +17,8 @@ from railwatch.allocator import give_large_blocks_back
 from railwatch.config import Config, RailConfig
 from railwatch.core.model import DelayLimits
 from railwatch.daemon.demand import with_assets_in_demand
-from railwatch.daemon.exception_monitor import Alarms
-from railwatch.daemon.follow.follower import Pace
+from railwatch.daemon.exception_monitor import ExceptionMonitor
+from railwatch.daemon.follow.follower import FollowOptions
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.daemon.open_database import open_database, reached
 from railwatch.daemon.rail_runner import RailRunner
@@ -34,18 +34,18 @@ from railwatch.store.read_models import Counts, read_counts
 from railwatch.store.watches import Closing, WatchStore
 from railwatch.supervision import keep_running
 
-STOP_WITHIN = 4.0
+STOP_TIMEOUT_SECONDS = 4.0
 """Seconds that rails get to put their last step down, once told to stop."""
 
-RARELY = (100_000, 50, 100)
+GC_THRESHOLDS = (100_000, 50, 100)
 """Garbage collection: a step makes many objects and no cycles, and Python's defaults spend a third of it on looking."""
 
-BEAT_EVERY = 1.0
-SILENT_TOO_LONG = 25.0
+HEARTBEAT_INTERVAL = 1.0
+HEARTBEAT_TIMEOUT_SECONDS = 25.0
 """Seconds without a sign of a rail's loop after which the watchdog is no longer fed."""
 
-CLOSE_EVERY = 30.0
-COUNT_EVERY = 15.0
+CLOSE_INTERVAL = 30.0
+COUNT_INTERVAL = 15.0
 """Seconds between two countings for the monitoring system, which asks about as often."""
 
 
@@ -55,7 +55,7 @@ class Reporter(Protocol):
     def ready(self) -> None:
         """Everything is started. Rails may still be catching up, or waiting for their nodes."""
 
-    def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+    def heartbeat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
         """Called about once a second. ``alive``: every rail that is not halted has lately made a turn."""
 
     def counted(self, counts: Counts) -> None:
@@ -69,13 +69,13 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Silent:
+class NullReporter:
     """A `Reporter` for nobody."""
 
     def ready(self) -> None:
         """Nothing to tell."""
 
-    def beat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
+    def heartbeat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
         """Nothing to tell."""
 
     def counted(self, counts: Counts) -> None:
@@ -90,7 +90,7 @@ class Silent:
 
 def tune_process() -> None:
     """Set the garbage collector and the allocator for what a daemon does; once in a process, before any work."""
-    gc.set_threshold(*RARELY)
+    gc.set_threshold(*GC_THRESHOLDS)
     give_large_blocks_back()
 
 
@@ -104,18 +104,18 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    work = asyncio.create_task(serve(config, only_rail, reporter or Silent()))
+    work = asyncio.create_task(serve(config, only_rail, reporter or NullReporter()))
     end = asyncio.create_task(stopping.wait())
     await asyncio.wait({work, end}, return_when=asyncio.FIRST_COMPLETED)
     end.cancel()
     if not work.done():
         log.info("daemon.stopping")
-        (reporter or Silent()).stopping()
+        (reporter or NullReporter()).stopping()
         work.cancel()
-        await asyncio.wait({work}, timeout=STOP_WITHIN)
+        await asyncio.wait({work}, timeout=STOP_TIMEOUT_SECONDS)
     if not work.done():
         # Every step is a transaction, so what hangs (a frozen Postgres, say) is left to itself without harm.
-        log.warning("daemon.stopped_short", waited=STOP_WITHIN)
+        log.warning("daemon.stopped_short", waited=STOP_TIMEOUT_SECONDS)
         os._exit(0)
     with suppress(asyncio.CancelledError):
         await work
@@ -152,9 +152,9 @@ async def follow(
         errands: dict[str, Callable[[], Awaitable[None]]] = {
             **{f"rail.{runner.name}": runner.run for runner in runners},
             "closing": lambda: _close_watches(database),
-            "alarms": Alarms(ClockStore(database), reporter.failed).run,
-            "beat": lambda: _beat(runners, reporter),
-            "counting": lambda: _count(database, reporter),
+            "alarms": ExceptionMonitor(ClockStore(database), reporter.failed).run,
+            "beat": lambda: _heartbeat(runners, reporter),
+            "counting": lambda: _report_counts(database, reporter),
         }
         for name, errand in errands.items():
             tasks.create_task(keep_running(name, errand, reporter.failed), name=name)
@@ -169,10 +169,10 @@ async def mirror_rails(database: Database, config: Config, only_rail: str | None
     """Write what services may know of the configured rails (or ``only_rail``) to the tables. Asks no node."""
     rails = _rails(config, only_rail)
     nodes = [open_rail(rail) for rail in rails]
-    await _mirror(database, config, rails, nodes, only=only_rail is not None)
+    await _sync_config(database, config, rails, nodes, only=only_rail is not None)
 
 
-async def _mirror(
+async def _sync_config(
     database: Database, config: Config, rails: Sequence[RailConfig], nodes: Sequence[NodeSet], *, only: bool
 ) -> None:
     mirrors = [rail_mirror(config, rail, node.traits) for rail, node in zip(rails, nodes, strict=True)]
@@ -224,7 +224,7 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet,
         database=database,
         family=family,
         assets=assets_by_contract(rail, traits),
-        pace=rail_pace(rail),
+        follow_options=follow_options(rail),
         configured={ids[each.contract]: each.min_amount for each in rail.assets},
         reconcile_every=rail.reconcile_every,
         failed=reporter.failed,
@@ -241,9 +241,9 @@ def assets_by_contract(rail: RailConfig, traits: Traits) -> dict[str, AssetId]:
     }
 
 
-def rail_pace(rail: RailConfig) -> Pace:
+def follow_options(rail: RailConfig) -> FollowOptions:
     """How the configuration wants the rail to be followed."""
-    return Pace(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after)
+    return FollowOptions(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after)
 
 
 async def _close_watches(database: Database) -> None:
@@ -254,23 +254,23 @@ async def _close_watches(database: Database) -> None:
     """
     closing = Closing(database)
     while True:
-        await asyncio.sleep(CLOSE_EVERY)
+        await asyncio.sleep(CLOSE_INTERVAL)
         with suppress(StoreUnavailable):
             await closing.turn()
 
 
-async def _count(database: Database, reporter: Reporter) -> None:
+async def _report_counts(database: Database, reporter: Reporter) -> None:
     """Tell the outside what waits for people and for readers."""
     while True:
         with suppress(StoreUnavailable):
             reporter.counted(await read_counts(database))
-        await asyncio.sleep(COUNT_EVERY)
+        await asyncio.sleep(COUNT_INTERVAL)
 
 
-async def _beat(runners: Sequence[RailRunner], reporter: Reporter) -> None:
+async def _heartbeat(runners: Sequence[RailRunner], reporter: Reporter) -> None:
     """Tell the outside that we live, as long as every rail shows it by what it does."""
     while True:
         now = time.monotonic()
-        alive = all(runner.halted or now - runner.beat < SILENT_TOO_LONG for runner in runners)
-        reporter.beat(runners, alive=alive)
-        await asyncio.sleep(BEAT_EVERY)
+        alive = all(runner.halted or now - runner.last_heartbeat < HEARTBEAT_TIMEOUT_SECONDS for runner in runners)
+        reporter.heartbeat(runners, alive=alive)
+        await asyncio.sleep(HEARTBEAT_INTERVAL)

@@ -11,7 +11,7 @@ from pathlib import Path
 from railwatch.cancellation import end
 from railwatch.config import Config, RailConfig
 from railwatch.daemon.rail_runner import RailRunner
-from railwatch.daemon.supervisor import Silent, follow, mirror_rails
+from railwatch.daemon.supervisor import NullReporter, follow, mirror_rails
 from railwatch.rail.transport import through
 from railwatch.replay.cleaning import Cleaner, clean_node
 from railwatch.replay.invoices import Requests, register, scratch_config
@@ -95,7 +95,7 @@ class _Session:
     async def run(self, database: Database, config: Config, seconds: float) -> Progress:
         why: Ending = "interrupted"
         with through(self.recorder):
-            work = asyncio.create_task(follow(database, config, None, Silent(), self._arrange))
+            work = asyncio.create_task(follow(database, config, None, NullReporter(), self._arrange))
         try:
             why = await self._until_over(work, seconds)
         finally:

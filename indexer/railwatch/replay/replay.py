@@ -10,7 +10,7 @@ from typing import Any, Self
 from railwatch.cancellation import end
 from railwatch.config import Config
 from railwatch.daemon.rail_runner import RailRunner
-from railwatch.daemon.supervisor import Silent, follow, mirror_rails
+from railwatch.daemon.supervisor import NullReporter, follow, mirror_rails
 from railwatch.rail.transport import through
 from railwatch.replay.invoices import Requests, register
 from railwatch.replay.nodes import NodeNames
@@ -91,7 +91,7 @@ async def _playing(config: Config, database: ScratchDatabase, player: Player, la
 
 async def _work(config: Config, database: ScratchDatabase, player: Player, later: Requests) -> None:
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(follow(database, config, None, Silent(), partial(_arrange, database)))
+        tasks.create_task(follow(database, config, None, NullReporter(), partial(_arrange, database)))
         tasks.create_task(_register_later(database, player, later))
 
 

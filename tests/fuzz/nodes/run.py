@@ -190,7 +190,7 @@ class _Asker:
                     break
             for question in self._questions():
                 for node in self._nodes:
-                    node.rests_until = 0.0
+                    node.backoff_until = 0.0
                 name, act = question
                 answer = await self._try(name, act)
                 self._look_at(name, answer)

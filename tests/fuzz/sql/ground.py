@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from railwatch.daemon.supervisor import Silent, serve
+from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.database import Database
 from railwatch_fake import Rules
 from tests.fuzz.sql.values import Known
@@ -66,7 +66,7 @@ ALWAYS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Counting(Silent):
+class Counting(NullReporter):
     """The daemon's reporter: what failed, of which nobody had thought."""
 
     failures: list[str]

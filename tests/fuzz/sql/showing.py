@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from railwatch.cli import main
 from railwatch.cli.evidence import feed_line
 from railwatch.cli.output import to_json
-from railwatch.daemon.exception_monitor import Alarms
+from railwatch.daemon.exception_monitor import ExceptionMonitor
 from railwatch.ops.explain import render_dossier, render_invoice
 from railwatch.ops.list_tables import render_exceptions, render_invoices, render_rescans
 from railwatch.ops.status import render_status
@@ -73,7 +73,7 @@ async def show_everything(database: Database, seen: set[Any]) -> None:
     for line in out.getvalue().splitlines():
         assert all(map(is_visible, line)), f"a terminal would obey {line!r:.300}"
     failed: list[str] = []
-    await Alarms(ClockStore(database), failed.append).look()
+    await ExceptionMonitor(ClockStore(database), failed.append).check()
     assert not failed, "the exceptions of an order cannot be compared with the facts"
 
 

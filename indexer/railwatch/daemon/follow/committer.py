@@ -21,10 +21,10 @@ from railwatch.store.steps import Acceptance, InclusionBlock, Look, OpenStep, Po
 
 log = structlog.get_logger()
 
-LINES_A_STEP = 50
+LOGGED_TRANSITIONS_MAX = 50
 """Invoices that one step tells the log about; the feed holds them all."""
 
-SPACING = 16
+CHECKPOINT_SPACING = 16
 """Every so many heights a block becomes a checkpoint though nothing was found in it."""
 
 
@@ -35,7 +35,7 @@ Act = Callable[[Sequence[InvoiceAggregate]], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class BlockBatch:
     """Blocks that were scanned, ready to be committed. ``fork``: what a reorg leaves standing; None without one."""
 
     before: BlockRef | None
@@ -53,7 +53,7 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorder:
+class Committer:
     """Writes the steps of one rail."""
 
     rail: str
@@ -65,34 +65,34 @@ class Recorder:
     """The name that ids of its transfers derive from, if it was renamed."""
     failures: Failures = field(default_factory=Failures)
     """Tells one invoice's failure from everybody's. It outlives the recorder."""
-    looks: dict[UUID, Threshold] = field(default_factory=dict)
+    second_looks: dict[UUID, Threshold] = field(default_factory=dict)
     """Transfers that are read a second time before they are told final, and when that is. May hold too much, never
     too little: what is in it is asked of the database before it counts."""
     verification: Verification = field(default_factory=Verification)
 
-    async def record(self, taken: Taken, position: Position, anchor: int | None) -> list[BlockRef]:
+    async def commit_blocks(self, batch: BlockBatch, position: Position, anchor: int | None) -> list[BlockRef]:
         """Commit blocks with everything that they change; returns the checkpoints that were kept for them.
 
         ``anchor``: height below which stored checkpoints can never be of use again. Raises
         `LeaseLost` or `StoreUnavailable`, and then nothing was written.
         """
-        kept = self._checkpoints(taken, position)
-        quiet = not (taken.transfers or taken.fork or kept)
-        if quiet and await self.steps.quiet(taken.before, position):
+        kept = self._checkpoints(batch, position)
+        quiet = not (batch.transfers or batch.fork or kept)
+        if quiet and await self.steps.quiet(batch.before, position):
             return kept
-        fork = taken.fork.height if taken.fork else None
-        subject = self._subject(taken.transfers, fork)
+        fork = batch.fork.height if batch.fork else None
+        subject = self._lookup(batch.transfers, fork)
         # Old ones are swept with the sparse row, and not with each block that holds something.
-        sweep = any(block.height % SPACING == 0 for block in kept)
+        sweep = any(block.height % CHECKPOINT_SPACING == 0 for block in kept)
 
         async def commit(apart: bool) -> list[BlockRef]:
-            async with self.steps.step(taken.before, position, subject, kept, anchor if sweep else None) as step:
-                await self._settle(step, taken, position, subject, apart)
+            async with self.steps.step(batch.before, position, subject, kept, anchor if sweep else None) as step:
+                await self._apply_updates(step, batch, position, subject, apart)
             return kept
 
         return await self._commit(commit)
 
-    async def record_aside(
+    async def commit_lookback(
         self,
         rewinds: int,
         blocks: Sequence[BlockRef],
@@ -105,16 +105,16 @@ class Recorder:
         Returns the checkpoints kept, and how many of the transfers were not known before. Raises `BranchChanged` if the
         branch changed since ``rewinds``, or if a block contradicts one that is stored; then nothing was written.
         """
-        subject = self._subject(transfers)
+        subject = self._lookup(transfers)
 
         async def commit(apart: bool) -> tuple[list[BlockRef], int]:
             found = 0
             async with self.steps.aside(rewinds, subject) as (step, position):
                 _require_below(position.cursor, transfers)
-                taken = Taken(None, Span(position.cursor, position.cursor), blocks, transfers)
-                kept = self._touched_blocks(transfers, position)
+                batch = BlockBatch(None, Span(position.cursor, position.cursor), blocks, transfers)
+                kept = self._affected_blocks(transfers, position)
                 if transfers:
-                    found = await self._settle(step, taken, position, subject, apart)
+                    found = await self._apply_updates(step, batch, position, subject, apart)
                     await step.keep_checkpoints(kept)
                 if watching:
                     await step.begin_watching(watching, covered_from)
@@ -122,7 +122,7 @@ class Recorder:
 
         return await self._commit(commit)
 
-    async def record_check(
+    async def commit_inclusion_check(
         self,
         rewinds: int,
         canonical: Sequence[BlockRef],
@@ -134,19 +134,19 @@ class Recorder:
         ``canonical`` are on the chain that leads to the cursor, and become checkpoints. Inclusions in ``gone`` are
         taken back. ``transfers`` are what the chain pays from the lowest of those on. Returns the checkpoints.
         """
-        subject = self._subject(transfers)
+        subject = self._lookup(transfers)
         lowest = min((block.height for block in gone), default=None)
 
         async def commit(apart: bool) -> list[BlockRef]:
             async with self.steps.aside(rewinds, subject) as (step, position):
                 _require_below(position.cursor, transfers)
-                kept = {block.height: block for block in canonical if self._undoable(block, position)}
-                kept |= {block.height: block for block in self._touched_blocks(transfers, position)}
+                kept = {block.height: block for block in canonical if self._reorgable(block, position)}
+                kept |= {block.height: block for block in self._affected_blocks(transfers, position)}
                 await step.take_back(gone)
                 if lowest is not None:
                     await step.quarantine.defer_reorg(lowest - 1)
-                taken = Taken(None, Span(position.cursor, position.cursor), (), transfers)
-                await self._settle(step, taken, position, subject, apart, verified=True)
+                batch = BlockBatch(None, Span(position.cursor, position.cursor), (), transfers)
+                await self._apply_updates(step, batch, position, subject, apart, verified=True)
                 await step.replace_checkpoints(list(kept.values()), lowest)
             return list(kept.values())
 
@@ -155,18 +155,18 @@ class Recorder:
     async def accept_chain(self, before: BlockRef, position: Position, acceptance: Acceptance) -> None:
         """Go back to the fork that a person has accepted, however deep, and tell all that is taken back by that."""
         fork = position.cursor
-        subject, taken = self._subject((), fork.height), Taken(before, Span(fork, fork), (), (), fork)
+        subject, batch = self._lookup((), fork.height), BlockBatch(before, Span(fork, fork), (), (), fork)
 
         async def commit(apart: bool) -> None:
             async with self.steps.step(before, position, subject, [fork], None) as step:
                 await step.accept_chain(acceptance)
-                await self._settle(step, taken, position, subject, apart, accepts_chain=True)
+                await self._apply_updates(step, batch, position, subject, apart, accepts_chain=True)
 
         await self._commit(commit)
 
-    async def record_pending(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
+    async def commit_mempool(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
         """Commit a snapshot of the mempool: what is new in it, and what is no longer there (HAZARDS B1, B2)."""
-        subject = self._subject(snapshot)
+        subject = self._lookup(snapshot)
         present = {transfer.tx_id for transfer in snapshot if transfer.amount}
 
         async def commit(apart: bool) -> None:
@@ -174,42 +174,42 @@ class Recorder:
                 absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
 
                 def news() -> dict[UUID, InvoiceUpdate]:
-                    told = self._news(step, subject)
+                    told = self._updates(step, subject)
                     for invoice, detection in absent:
                         told.setdefault(invoice, InvoiceUpdate()).lost.setdefault(detection, None)
                     return told
 
-                ctx, also = self._moment(step, position, ()), [each for _, each in absent]
-                await self._take_in(step, subject, news, ctx, apart, also)
+                ctx, also = self._context(step, position, ()), [each for _, each in absent]
+                await self._apply_deferred(step, subject, news, ctx, apart, also)
 
         await self._commit(commit)
 
-    async def forget_looks(self, rewinds: int, ids: Sequence[UUID]) -> None:
+    async def drop_second_looks(self, rewinds: int, ids: Sequence[UUID]) -> None:
         """Forget those that need no second look; asked while no other step, which may need one, is under way."""
-        before = {identity: self.looks[identity] for identity in ids}
-        async with self.steps.aside(rewinds, self._subject(())) as (step, _):
+        before = {identity: self.second_looks[identity] for identity in ids}
+        async with self.steps.aside(rewinds, self._lookup(())) as (step, _):
             needed = {claim.id for claim in await step.claims(ids)}
         for identity, due in before.items():
-            if identity not in needed and self.looks.get(identity) is due:
-                del self.looks[identity]
+            if identity not in needed and self.second_looks.get(identity) is due:
+                del self.second_looks[identity]
 
-    async def record_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
+    async def commit_second_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
         """Write what second looks said, and what follows from it: final, or an exception."""
         also = [look.claim.id for look in looks]
 
         async def commit(apart: bool) -> None:
-            async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-                ctx, concerned = self._moment(step, position, ()), await step.save_looks(looks)
+            async with self.steps.aside(rewinds, self._lookup(())) as (step, position):
+                ctx, concerned = self._context(step, position, ()), await step.save_looks(looks)
                 await self._apply(step, concerned, lambda aggregates: apply_step(aggregates, {}, ctx), apart, also)
 
         await self._commit(commit)
 
-    async def record_clock(self, rewinds: int) -> int:
+    async def commit_expiries(self, rewinds: int) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
 
         async def commit(apart: bool) -> int:
-            async with self.steps.aside(rewinds, self._subject(())) as (step, position):
-                ctx, due = self._moment(step, position, ()), await step.closed_windows()
+            async with self.steps.aside(rewinds, self._lookup(())) as (step, position):
+                ctx, due = self._context(step, position, ()), await step.closed_windows()
                 return len(
                     await self._apply(
                         step, due, lambda aggregates: apply_clock(aggregates, ctx), apart, every_rail=True
@@ -218,29 +218,29 @@ class Recorder:
 
         return await self._commit(commit)
 
-    async def catch_up(self, rewinds: int, invoice: UUID, kept: Sequence[Deferred]) -> bool:
+    async def commit_readmission(self, rewinds: int, invoice: UUID, kept: Sequence[Deferred]) -> bool:
         """Take in what was ``kept`` for an invoice in quarantine, in the order of the chain, and end its quarantine.
 
         False if more has been kept since. Raises whatever the invoice still fails with; then nothing was written.
         """
-        subject = self._subject([each.transfer for each in kept])
+        subject = self._lookup([each.transfer for each in kept])
         async with self.steps.aside(rewinds, subject) as (step, position):
             if await step.quarantine.deferred(invoice) != kept:
                 return False
             undone = await step.quarantine.undone(invoice)
-            updates = {invoice: self._news_of(step, invoice, kept, undone)}
+            updates = {invoice: self._deferred_update(step, invoice, kept, undone)}
             aggregates = await step.books([invoice], undone, catch_up=True)
             # What was final is undone only where a person has accepted another chain meanwhile.
-            ctx = replace(self._moment(step, position, ()), accepts_chain=bool(undone))
+            ctx = replace(self._context(step, position, ()), accepts_chain=bool(undone))
             apply_step(aggregates, updates, ctx)
             await self._save(step, aggregates)
             await step.quarantine.take_back(invoice)
         return True
 
-    def _subject(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
+    def _lookup(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
         return Subject(self.traits.family, transfers, fork)
 
-    def _news(self, step: OpenStep, subject: Subject) -> dict[UUID, InvoiceUpdate]:
+    def _updates(self, step: OpenStep, subject: Subject) -> dict[UUID, InvoiceUpdate]:
         """What the transfers mean, and what a reorg took, by invoice."""
         updates = group_by_invoice(
             subject.transfers, self.rail, step.touched.recorded(self.origin), self.configured, step.now
@@ -249,7 +249,9 @@ class Recorder:
             updates.setdefault(invoice, InvoiceUpdate()).orphaned.extend(detections)
         return updates
 
-    def _news_of(self, step: OpenStep, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID]) -> InvoiceUpdate:
+    def _deferred_update(
+        self, step: OpenStep, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID]
+    ) -> InvoiceUpdate:
         """What was kept for one invoice means to it, as it would have then. No other invoice can claim it by now."""
         recorded = step.touched.recorded(self.origin)
         own = {key: [each for each in some if each.invoice_id == invoice] for key, some in recorded.candidates.items()}
@@ -265,10 +267,10 @@ class Recorder:
             update.small += update.small
         return update
 
-    async def _settle(
+    async def _apply_updates(
         self,
         step: OpenStep,
-        taken: Taken,
+        batch: BlockBatch,
         position: Position,
         subject: Subject,
         apart: bool,
@@ -277,19 +279,19 @@ class Recorder:
         verified: bool = False,
     ) -> int:
         def news() -> dict[UUID, InvoiceUpdate]:
-            told = self._news(step, subject)
-            if not len(taken.span):
+            told = self._updates(step, subject)
+            if not len(batch.span):
                 # A look-back or a rescan shows blocks that were followed already: what is small there was counted then.
                 for update in told.values():
                     update.small.clear()
             return told
 
-        ctx = self._moment(step, position, taken.blocks, history=taken.span.settled, verified=verified)
+        ctx = self._context(step, position, batch.blocks, history=batch.span.settled, verified=verified)
         ctx = replace(ctx, accepts_chain=accepts_chain)
-        aggregates = await self._take_in(step, subject, news, ctx, apart)
+        aggregates = await self._apply_deferred(step, subject, news, ctx, apart)
         return sum(len(aggregate.new_detections) for aggregate in aggregates)
 
-    async def _take_in(
+    async def _apply_deferred(
         self,
         step: OpenStep,
         subject: Subject,
@@ -325,7 +327,7 @@ class Recorder:
             kept += [(invoice, transfer) for invoice in invoices if invoice in about]
         await step.quarantine.defer(self.origin or self.rail, kept)
 
-    def _note_looks(self, aggregates: Sequence[InvoiceAggregate]) -> None:
+    def _plan_second_looks(self, aggregates: Sequence[InvoiceAggregate]) -> None:
         for aggregate in aggregates:
             for identity in aggregate.changed_detections:
                 detection = aggregate.detections[identity]
@@ -333,7 +335,7 @@ class Recorder:
                     detection, aggregate.policies, self.traits.horizon, self.traits.has_finalized
                 )
                 if due is not None and detection.rail == self.rail:
-                    self.looks[identity] = due
+                    self.second_looks[identity] = due
 
     async def _commit(self, commit: Callable[[bool], Awaitable[Result]]) -> Result:
         """Commit a step. If it fails by what is in it, do it once more with each invoice kept apart from the others.
@@ -392,10 +394,10 @@ class Recorder:
         return done
 
     async def _save(self, step: OpenStep, aggregates: Sequence[InvoiceAggregate]) -> None:
-        self._note_looks(aggregates)
+        self._plan_second_looks(aggregates)
         await step.save(aggregates, self.traits.horizon, self.traits.has_finalized)
         moved = [line for aggregate in aggregates for line in aggregate.transitions if line.subject == "invoice"]
-        for line in moved[:LINES_A_STEP]:
+        for line in moved[:LOGGED_TRANSITIONS_MAX]:
             log.info(
                 "invoice.moved",
                 rail=self.rail,
@@ -406,10 +408,10 @@ class Recorder:
                 tx=line.via_detection.tx_id if line.via_detection else None,
                 height=line.block_height,
             )
-        if len(moved) > LINES_A_STEP:
-            log.info("invoices.moved", rail=self.rail, count=len(moved), untold=len(moved) - LINES_A_STEP)
+        if len(moved) > LOGGED_TRANSITIONS_MAX:
+            log.info("invoices.moved", rail=self.rail, count=len(moved), untold=len(moved) - LOGGED_TRANSITIONS_MAX)
 
-    def _moment(
+    def _context(
         self,
         step: OpenStep,
         position: Position,
@@ -433,24 +435,24 @@ class Recorder:
             blind=position.is_blind or not (verified or self.verification.done),
         )
 
-    def _checkpoints(self, taken: Taken, position: Position) -> list[BlockRef]:
+    def _checkpoints(self, batch: BlockBatch, position: Position) -> list[BlockRef]:
         """Which of the blocks a later reorg may come back to: those with transfers, and a sparse row of others."""
-        if taken.span.settled:
+        if batch.span.settled:
             # Told finality is an anchor by itself; without it, the end of a settled span is the one.
-            return [] if position.finalized else list(taken.blocks[-1:])
-        touched = {transfer.block.height for transfer in taken.transfers if transfer.block}
+            return [] if position.finalized else list(batch.blocks[-1:])
+        touched = {transfer.block.height for transfer in batch.transfers if transfer.block}
         return [
             block
-            for block in taken.blocks
-            if (block.height in touched or block.height % SPACING == 0) and self._undoable(block, position)
+            for block in batch.blocks
+            if (block.height in touched or block.height % CHECKPOINT_SPACING == 0) and self._reorgable(block, position)
         ]
 
-    def _touched_blocks(self, transfers: Sequence[Transfer], position: Position) -> list[BlockRef]:
+    def _affected_blocks(self, transfers: Sequence[Transfer], position: Position) -> list[BlockRef]:
         blocks = {transfer.block.height: transfer.block for transfer in transfers if transfer.block}
-        return [blocks[height] for height in sorted(blocks) if self._undoable(blocks[height], position)]
+        return [blocks[height] for height in sorted(blocks) if self._reorgable(blocks[height], position)]
 
     @staticmethod
-    def _undoable(block: BlockRef, position: Position) -> bool:
+    def _reorgable(block: BlockRef, position: Position) -> bool:
         return position.finalized is None or block.height > position.finalized.height
 
 

@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from railwatch.daemon.follow.follower import Follower
-from railwatch.daemon.follow.steadiness import Behind
+from railwatch.daemon.follow.follower import ChainFollower
+from railwatch.daemon.follow.steadiness import NodeLagging
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.daemon.watch.search import search
-from railwatch.daemon.watch.watchlist import FewWatches
+from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import BlockGone, BlockRef, NotKept, Transfer
 from railwatch.store.steps import InclusionBlock
 
 CONCURRENCY = 8
 """Blocks that are asked for at the same time."""
 
-NO_WATCHES = FewWatches(frozenset(), {})
+NO_WATCHES = ExplicitWatches(frozenset(), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +42,24 @@ class InclusionCheck:
     """The check of one rail, under one lease. The follower runs it before it commits, until it has succeeded once."""
 
     node: NodeSet
-    follower: Follower
+    follower: ChainFollower
     _put_off: bool = False
     """Steps may have been committed meanwhile, and promoted nothing."""
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
+        self._log = structlog.get_logger().bind(rail=self.follower.committer.rail)
 
     async def run(self, fork: BlockRef | None) -> bool:
         """Compare and record. Return False while the node's chain does not hold the cursor: follow it there first.
 
         ``fork``: what the next step rewinds to. All above it is taken back by that step, and what is below must stand.
-        Raises what the node and the store raise, and `Behind` where another node holds a block that the one which
+        Raises what the node and the store raise, and `NodeLagging` where another node holds a block that the one which
         answers does not.
         """
         follower = self.follower
         end, anchor = fork or follower.position().cursor, follower.anchor()
-        stored = await follower.recorder.steps.inclusion_blocks(anchor.height)
+        stored = await follower.committer.steps.inclusion_blocks(anchor.height)
         if not stored and not self._put_off:
             return True
         self._put_off = True
@@ -82,7 +82,7 @@ class InclusionCheck:
         rewinds, transfers = follower.rewinds, await self._search(compared.gone, anchor, cursor)
         found_again = {(each.block.height, each.block.hash) for each in transfers if each.block}
         gone = [block for block in compared.gone if (block.height, block.hash) not in found_again]
-        kept = await follower.recorder.record_check(rewinds, compared.canonical, gone, transfers)
+        kept = await follower.committer.commit_inclusion_check(rewinds, compared.canonical, gone, transfers)
         follower.admit(transfers, kept, above=min((block.height for block in gone), default=None))
         for block in gone:
             self._log.critical("inclusion.not_on_chain", height=block.height, hash=block.hash)
@@ -114,7 +114,7 @@ class InclusionCheck:
         answering = self.node.answering
         reread = await self.node.reread((block.height, block.hash), NO_WATCHES, answering)
         if reread.block_hash == block.hash:
-            raise Behind(f"{answering} does not hold block {block.hash} at {block.height}, and {reread.node} does")
+            raise NodeLagging(f"{answering} does not hold block {block.hash} at {block.height}, and {reread.node} does")
 
     async def _search(self, gone: Sequence[InclusionBlock], anchor: BlockRef, cursor: BlockRef) -> Sequence[Transfer]:
         """Find what the chain pays from the lowest of those blocks on; as far back as a look-back goes, at most."""
@@ -122,7 +122,7 @@ class InclusionCheck:
         if not heights:
             return ()
         follower = self.follower
-        lowest = min(anchor.height, cursor.height - follower.recorder.traits.lookback)
+        lowest = min(anchor.height, cursor.height - follower.committer.traits.lookback)
         start = max(0, lowest, min(heights) - 1)
-        transfers, _ = await search(self.node, follower.recorder.traits, start, cursor, follower.watches)
+        transfers, _ = await search(self.node, follower.committer.traits, start, cursor, follower.watches)
         return transfers

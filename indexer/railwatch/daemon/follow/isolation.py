@@ -15,7 +15,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Item = TypeVar("Item", bound=Hashable)
 
-ASIDE_FIRST, ASIDE_LONGEST = 10.0, 600.0
+ASIDE_MIN_SECONDS, ASIDE_MAX_SECONDS = 10.0, 600.0
 """Seconds before one thing that failed is tried again: at first, and at most."""
 
 ASIDE_MOST = 10_000
@@ -58,8 +58,8 @@ class Aside(Generic[Item]):
     """
 
     count: int = 0
-    first: float = ASIDE_FIRST
-    longest: float = ASIDE_LONGEST
+    first: float = ASIDE_MIN_SECONDS
+    longest: float = ASIDE_MAX_SECONDS
     _until: dict[Item, float] = field(default_factory=dict)
     _pause: dict[Item, float] = field(default_factory=dict)
 

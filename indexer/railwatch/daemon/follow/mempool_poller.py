@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from railwatch.daemon.follow.committer import Recorder
-from railwatch.daemon.watch.watchlist import RailWatches
+from railwatch.daemon.follow.committer import Committer
+from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import BlockRef, PendingUnknown, RailAdapter
 
 Fingerprint = frozenset[tuple[str, str, tuple[str, ...]]]
@@ -17,15 +17,15 @@ class MempoolPoller:
     """The mempool of one rail, as far as it concerns watched addresses."""
 
     node: RailAdapter
-    recorder: Recorder
-    watches: RailWatches
+    committer: Committer
+    watches: IndexedWatches
     gap: str | None = None
     """Why nobody knows what waits for a block; None while it is known, or nothing is asked."""
     _seen: Fingerprint | None = None
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = structlog.get_logger().bind(rail=self.recorder.rail)
+        self._log = structlog.get_logger().bind(rail=self.committer.rail)
 
     def forget(self) -> None:
         """Record the next snapshot whatever it holds: what it is compared with has changed."""
@@ -48,9 +48,9 @@ class MempoolPoller:
         heads = await self.node.heads()
         if heads.latest.hash != cursor.hash or heads.claimed_height is not None:
             return True  # What a block has just taken is not dropped: the block comes first, then another poll.
-        await self.recorder.record_pending(rewinds, snapshot)
+        await self.committer.commit_mempool(rewinds, snapshot)
         self._seen = fingerprint
-        self.watches.spends.take(snapshot)
+        self.watches.spends.add_transfers(snapshot)
         return True
 
     def _note_gap(self, reason: str | None) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from railwatch.daemon.follow.follower import Follower
+from railwatch.daemon.follow.follower import ChainFollower
 from railwatch.daemon.follow.isolation import OUTSIDE
 from railwatch.reasons import describe
 from railwatch.store.quarantine import QuarantineStore
@@ -24,11 +24,11 @@ class Readmission:
     """The quarantine of one rail, under one lease."""
 
     store: QuarantineStore
-    follower: Follower
+    follower: ChainFollower
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
+        self._log = structlog.get_logger().bind(rail=self.follower.committer.rail)
 
     async def begin(self) -> None:
         """Make it everybody's turn: this daemon may be a better one. Raises `StoreUnavailable`."""
@@ -45,7 +45,7 @@ class Readmission:
         follower = self.follower
         try:
             kept = await self.store.deferred(invoice)
-            caught_up = await follower.recorder.catch_up(follower.rewinds, invoice, kept)
+            caught_up = await follower.committer.commit_readmission(follower.rewinds, invoice, kept)
         except OUTSIDE:
             raise
         except Exception as defect:  # noqa: BLE001 - it fails alone, whatever the reason

@@ -14,13 +14,13 @@ import structlog
 
 from railwatch.core.matching import base_index, paired
 from railwatch.core.policy import Progress
-from railwatch.daemon.follow.committer import Recorder
+from railwatch.daemon.follow.committer import Committer
 from railwatch.daemon.nodes.node_set import NodeSet, Reread
-from railwatch.daemon.watch.watchlist import FewWatches, RailWatches
+from railwatch.daemon.watch.watchlist import ExplicitWatches, IndexedWatches
 from railwatch.rail import RailUnavailable, Transfer
 from railwatch.store.steps import Claim, Look
 
-TRIES = 3
+SECOND_LOOK_ATTEMPTS = 3
 """Rounds in which a block is asked for before its transfers count as unverified, or its absence as a contradiction."""
 
 Told = tuple[int, str, str]
@@ -35,27 +35,27 @@ class SecondLook:
     """Reads again what is about to be final on one rail. The follower asks it before each step that it commits."""
 
     node: NodeSet
-    recorder: Recorder
-    watches: RailWatches
+    committer: Committer
+    watches: IndexedWatches
     _tries: defaultdict[Told, int] = field(default_factory=lambda: defaultdict(int))
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = structlog.get_logger().bind(rail=self.recorder.rail)
+        self._log = structlog.get_logger().bind(rail=self.committer.rail)
 
     async def begin(self) -> None:
         """Load what waits for its second look. Raises `StoreUnavailable`."""
-        self.recorder.looks.update(await self.recorder.steps.due_looks())
+        self.committer.second_looks.update(await self.committer.steps.due_looks())
 
-    async def look(self, rewinds: int, reached: Progress) -> None:
+    async def check(self, rewinds: int, reached: Progress) -> None:
         """Read again what is final at ``reached``, and record it. Raises what the store raises, and `LeaseLost`."""
-        waiting = self.recorder.looks
+        waiting = self.committer.second_looks
         due = [identity for identity, at in waiting.items() if reached.has_reached(at)]
         if not due:
             return
-        claims = await self.recorder.steps.claims(due)
+        claims = await self.committer.steps.claims(due)
         if done := set(due) - {claim.id for claim in claims}:
-            await self.recorder.forget_looks(rewinds, list(done))
+            await self.committer.drop_second_looks(rewinds, list(done))
         told: defaultdict[Told, list[Claim]] = defaultdict(list)
         for claim in claims:
             told[claim.height, claim.block_hash, claim.node or ""].append(claim)
@@ -63,13 +63,13 @@ class SecondLook:
             del self._tries[gone]  # Its block was taken back meanwhile.
         looks = [each for what in sorted(told)[:BLOCKS_A_ROUND] for each in await self._read(what, told[what])]
         if looks:
-            await self.recorder.record_looks(rewinds, looks)
+            await self.committer.commit_second_looks(rewinds, looks)
             for each in looks:
                 waiting.pop(each.claim.id, None)
 
     async def _read(self, what: Told, claims: Sequence[Claim]) -> list[Look]:
         height, block_hash, node = what
-        watches = FewWatches(frozenset(claim.key for claim in claims), self.watches.assets)
+        watches = ExplicitWatches(frozenset(claim.key for claim in claims), self.watches.assets)
         try:
             told = await self.node.reread((height, block_hash), watches, node or None)
         except RailUnavailable as away:
@@ -91,7 +91,7 @@ class SecondLook:
 
     def _is_last_try(self, what: Told) -> bool:
         self._tries[what] += 1
-        return self._tries[what] >= TRIES
+        return self._tries[what] >= SECOND_LOOK_ATTEMPTS
 
     def _put_off(self, what: Told, claims: Sequence[Claim], why: str) -> list[Look]:
         """Ask again in the next round, or give up: a look that nobody can take stops nothing."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from railwatch.rail import BlockRef, Heads, RailUnavailable
 
-LAG_ALLOWED = 30.0
+LAG_MAX_SECONDS = 30.0
 """Seconds that a node may stay behind us, or a majority behind one node, or a step may take, before the rail is called
 stalled."""
 
@@ -43,7 +43,7 @@ REMEMBERED = 4_096
 """Blocks that were left and are remembered."""
 
 
-class Behind(RailUnavailable):
+class NodeLagging(RailUnavailable):
     """The node answers, but cannot be followed. Another one might."""
 
 
@@ -75,13 +75,13 @@ class Branches:
     def check(self, cursor: BlockRef, branch: Sequence[BlockRef]) -> None:
         """Look at a rewind from ``cursor`` to ``branch`` (blocks, oldest first), before it is made.
 
-        Raises `Behind` if the node goes back and forth. A longer branch is taken all the same: so the rail ends up on
-        the longest one that any of the nodes tells, and stays there.
+        Raises `NodeLagging` if the node goes back and forth. A longer branch is taken all the same: so the rail ends up
+        on the longest one that any of the nodes tells, and stays there.
         """
         if any(block.hash in self._left for block in branch):
             self._returns.note()
         if self.flaps and branch[-1].height <= cursor.height:
-            raise Behind(f"{self.reason}; the rail stays at {cursor.height} {cursor.hash}")
+            raise NodeLagging(f"{self.reason}; the rail stays at {cursor.height} {cursor.hash}")
 
     def leave(self, blocks: Iterable[BlockRef]) -> None:
         """Remember blocks that a rewind has orphaned."""
@@ -114,9 +114,11 @@ class Tip:
     _unreached: tuple[float, int] | None = None
 
     def told(self, head: BlockRef) -> None:
-        """Take in a head. A height that is not told again for `LAG_ALLOWED` is forgotten: it was made up, or undone."""
+        """Take in a head. A height that is not told again for `LAG_MAX_SECONDS` is forgotten:
+        it was made up, or undone.
+        """
         now = time.monotonic()
-        if head.height >= self._height or now - self._told_at > LAG_ALLOWED:
+        if head.height >= self._height or now - self._told_at > LAG_MAX_SECONDS:
             self._height, self._told_at = head.height, now
 
     def is_above(self, head: BlockRef) -> bool:
@@ -129,11 +131,11 @@ class Tip:
         return replace(heads, claimed_height=claim) if claim > heads.latest.height else heads
 
     def missing(self, reached: int) -> int:
-        """How many heights ``reached`` is below what was told more than `LAG_ALLOWED` ago; 0: the rail follows."""
+        """How many heights ``reached`` is below what was told more than `LAG_MAX_SECONDS` ago; 0: the rail follows."""
         now, mark = time.monotonic(), self._unreached
         if mark is None or not reached < mark[1] <= self._height:
             mark = self._unreached = None if self._height <= reached else (now, self._height)
-        return 0 if mark is None or now - mark[0] <= LAG_ALLOWED else mark[1] - reached
+        return 0 if mark is None or now - mark[0] <= LAG_MAX_SECONDS else mark[1] - reached
 
     def forget(self) -> None:
         """Another branch is followed now, and may be shorter."""

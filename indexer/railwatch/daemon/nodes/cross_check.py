@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from railwatch.daemon.nodes.node import Node
 from railwatch.rail import BlockGone, BlockRef, Heads, RailFault, RailUnavailable
 
-CONTESTED = 1
+TIP_RACE_DEPTH = 1
 """Heights at the tip on which honest nodes may differ for a while: two blocks race, and the next one decides."""
 
-BEHIND_ALLOWED = 30.0
+LAG_MAX_SECONDS = 30.0
 """Seconds after which the answering node must have reached what a majority told, and a majority what it told."""
 
 COMPARE_SECONDS = 2.0
@@ -32,7 +32,7 @@ class Disagreement(RailUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class NodeHead:
     """One node and its heads. ``present`` False: it is away for a moment, and this is what it told last."""
 
     node: Node
@@ -51,11 +51,11 @@ class Testimony:
 
 
 @dataclass(frozen=True, slots=True)
-class Dispute:
+class HeadConflict:
     """Two nodes' blocks at one height, below the tip of both."""
 
-    ours: Testimony
-    theirs: Testimony
+    ours: NodeHead
+    theirs: NodeHead
     our_block: BlockRef
     their_block: BlockRef
 
@@ -78,7 +78,7 @@ class Verdict:
     reached: int
     outvoted: bool
     agreeing: int
-    disputes: Sequence[Dispute]
+    conflicts: Sequence[HeadConflict]
 
 
 def majority(voters: int) -> int:
@@ -92,18 +92,18 @@ class CrossCheck:
     def __init__(self) -> None:
         self._memo: dict[tuple[int, str, int], BlockRef] = {}
 
-    async def judge(self, ours: Testimony, others: Sequence[Testimony]) -> Verdict:
+    async def check_majority(self, ours: NodeHead, others: Sequence[NodeHead]) -> Verdict:
         """Compare the answering node with the other voters. A node that cannot tell a block agrees to nothing.
 
         A quiet round asks nothing. A round in which a head has moved asks at most two questions of each node for its
         newest block, and one for its finalized block; what was told while a head stood still is not asked again.
         """
         if not others:
-            return Verdict(ours.heads, ours.height, outvoted=False, agreeing=1, disputes=())
+            return Verdict(ours.heads, ours.height, outvoted=False, agreeing=1, conflicts=())
         needed = majority(1 + len(others))
         heights = sorted((each.height for each in (ours, *others)), reverse=True)
         latest = await self._latest(ours, others, heights, needed)
-        disputes = await self._disputes(ours, others, latest)
+        conflicts = await self._conflicts(ours, others, latest)
         # The highest height that fewer than a majority have not reached: it may be true, so nothing above our own
         # block is known to be all there is.
         open_height = max(heights[-needed], ours.height)
@@ -119,16 +119,16 @@ class CrossCheck:
             heads,
             heights[needed - 1],
             outvoted=ours.height > heights[-needed],
-            agreeing=1 + len(others) - len(disputes),
-            disputes=disputes,
+            agreeing=1 + len(others) - len(conflicts),
+            conflicts=conflicts,
         )
 
-    async def disputes(self, ours: Testimony, theirs: Testimony) -> bool:
+    async def conflicts(self, ours: NodeHead, theirs: NodeHead) -> bool:
         """Whether the two are known to tell different chains."""
-        return await self._dispute(ours, theirs, None) is not None
+        return await self._conflict(ours, theirs, None) is not None
 
     async def _latest(
-        self, ours: Testimony, others: Sequence[Testimony], heights: Sequence[int], needed: int
+        self, ours: NodeHead, others: Sequence[NodeHead], heights: Sequence[int], needed: int
     ) -> BlockRef | None:
         """The highest block of our chain that ``needed`` nodes have; looked for at the nodes' heads and just below."""
         for height in _candidates(min(heights[needed - 1], ours.height), heights):
@@ -137,17 +137,17 @@ class CrossCheck:
                 return block
         return None
 
-    async def _our_block(self, ours: Testimony, others: Sequence[Testimony], height: int) -> BlockRef | None:
+    async def _our_block(self, ours: NodeHead, others: Sequence[NodeHead], height: int) -> BlockRef | None:
         for each in others:
             if each.height == height and each.heads.latest.hash == ours.heads.latest.parent:
                 return each.heads.latest
         return await self._block_of(ours, height)
 
-    async def _has_majority(self, block: BlockRef, others: Sequence[Testimony], needed: int) -> bool:
+    async def _has_majority(self, block: BlockRef, others: Sequence[NodeHead], needed: int) -> bool:
         held = await asyncio.gather(*(self._holds(each, block) for each in others))
         return 1 + sum(held) >= needed
 
-    async def _holds(self, witness: Testimony, block: BlockRef) -> bool:
+    async def _holds(self, witness: NodeHead, block: BlockRef) -> bool:
         """Whether the witness is known to have that block on its chain."""
         latest = witness.heads.latest
         if latest.height < block.height:
@@ -157,7 +157,7 @@ class CrossCheck:
         told = await self._block_of(witness, block.height)
         return told is not None and told.hash == block.hash
 
-    async def _block_of(self, of: Testimony, height: int) -> BlockRef | None:
+    async def _block_of(self, of: NodeHead, height: int) -> BlockRef | None:
         """The node's canonical block at ``height`` (or the nearest below); None where it cannot tell it now."""
         latest, finalized = of.heads.latest, of.heads.finalized
         if height >= latest.height:
@@ -174,28 +174,28 @@ class CrossCheck:
             self._memo[key] = told
         return self._memo[key]
 
-    async def _disputes(
-        self, ours: Testimony, others: Sequence[Testimony], latest: BlockRef | None
-    ) -> Sequence[Dispute]:
-        found = await asyncio.gather(*(self._dispute(ours, each, latest) for each in others))
-        return [dispute for dispute in found if dispute is not None]
+    async def _conflicts(
+        self, ours: NodeHead, others: Sequence[NodeHead], latest: BlockRef | None
+    ) -> Sequence[HeadConflict]:
+        found = await asyncio.gather(*(self._conflict(ours, each, latest) for each in others))
+        return [conflict for conflict in found if conflict is not None]
 
-    async def _dispute(self, ours: Testimony, theirs: Testimony, latest: BlockRef | None) -> Dispute | None:
+    async def _conflict(self, ours: NodeHead, theirs: NodeHead, latest: BlockRef | None) -> HeadConflict | None:
         """Where the two tell different chains, but for a race at the tip. What cannot be compared is no dispute."""
         if _follow_one_another(ours.heads.latest, theirs.heads.latest):
             return None
-        height = min(ours.height, theirs.height) - CONTESTED
+        height = min(ours.height, theirs.height) - TIP_RACE_DEPTH
         if height < 0 or (latest is not None and height <= latest.height and await self._holds(theirs, latest)):
             return None
         our_block, their_block = await asyncio.gather(self._block_of(ours, height), self._block_of(theirs, height))
         if our_block is None or their_block is None or our_block.hash == their_block.hash:
             return None
-        return Dispute(ours, theirs, our_block, their_block)
+        return HeadConflict(ours, theirs, our_block, their_block)
 
     async def _mark(
         self,
-        ours: Testimony,
-        others: Sequence[Testimony],
+        ours: NodeHead,
+        others: Sequence[NodeHead],
         needed: int,
         latest: BlockRef,
         mark_of: Callable[[Heads], BlockRef | None],
@@ -218,7 +218,7 @@ class CrossCheck:
         return None
 
 
-async def _ask_block(of: Testimony, height: int) -> BlockRef | None:
+async def _ask_block(of: NodeHead, height: int) -> BlockRef | None:
     try:
         async with asyncio.timeout(COMPARE_SECONDS):
             return await of.node.ask(lambda adapter: adapter.block_at(height))
@@ -229,7 +229,7 @@ async def _ask_block(of: Testimony, height: int) -> BlockRef | None:
 def _candidates(start: int, heights: Sequence[int]) -> Iterator[int]:
     """``start``, the heads below it, and each of these less the heights that a race may contest; descending."""
     tops = {start, *(height for height in heights if height < start)}
-    yield from sorted({top - back for top in tops for back in (0, CONTESTED) if top >= back}, reverse=True)
+    yield from sorted({top - back for top in tops for back in (0, TIP_RACE_DEPTH) if top >= back}, reverse=True)
 
 
 def _follow_one_another(one: BlockRef, other: BlockRef) -> bool:
@@ -238,29 +238,29 @@ def _follow_one_another(one: BlockRef, other: BlockRef) -> bool:
 
 def disagreement(verdict: Verdict) -> RailUnavailable:
     """Why nothing can be believed."""
-    if not verdict.disputes:
+    if not verdict.conflicts:
         return RailUnavailable("the nodes could not be compared: no block is known to be on more than half of them")
     return Disagreement(
-        f"the nodes disagree, {verdict.agreeing} against {len(verdict.disputes)}: {verdict.disputes[0]}; "
+        f"the nodes disagree, {verdict.agreeing} against {len(verdict.conflicts)}: {verdict.conflicts[0]}; "
         "nothing is believed until more than half of them tell one chain"
     )
 
 
 @dataclass(slots=True)
-class Laggard:
+class LagDetector:
     """Notices that a height is not reached, however seldom the chain has blocks."""
 
     _marked: tuple[float, int] | None = field(default=None)
 
     def lags(self, reached: int, wanted: int) -> int:
-        """How many heights ``reached`` is below what was wanted `BEHIND_ALLOWED` seconds ago; 0: it keeps up."""
+        """How many heights ``reached`` is below what was wanted `LAG_MAX_SECONDS` seconds ago; 0: it keeps up."""
         now = time.monotonic()
         if self._marked is None or self._marked[1] <= reached:
             self._marked = None if wanted <= reached else (now, wanted)
         if self._marked is None:
             return 0
         since, height = self._marked
-        return height - reached if now - since > BEHIND_ALLOWED else 0
+        return height - reached if now - since > LAG_MAX_SECONDS else 0
 
     def forget(self) -> None:
         """Another node answers now."""

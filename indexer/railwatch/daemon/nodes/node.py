@@ -29,17 +29,17 @@ from railwatch.rail import (
 from railwatch.rail.printable import printable
 from railwatch.redaction import hidden
 
-REST_FIRST, REST_MOST = 0.2, 10.0
+BACKOFF_MIN_SECONDS, BACKOFF_MAX_SECONDS = 0.2, 10.0
 """Seconds that a failing node rests, at first and at most; jittered, so that many daemons do not return as one."""
 
-ASK_TWICE = 16
+HEADS_ASKED_TWICE_BELOW = 16
 """Questions for heads that tell no higher one, after which the next one is put twice."""
 
 AWAY_AFTER = 5.0
 """Seconds of failing after which a node has no vote: two or three tries in a row. A busy node (a large block, a pause
 of its runtime) answers again within that; one that is away for longer must not stop its rail."""
 
-TEXT_MOST = 500
+TEXT_MAX = 500
 """Characters of an error that are kept: a node may put anything into its answer."""
 
 Answer = TypeVar("Answer")
@@ -52,13 +52,13 @@ class Node:
     name: str
     open: Callable[[], RailAdapter]
     failures: int = 0
-    rests_until: float = 0.0
+    backoff_until: float = 0.0
     adapter: RailAdapter | None = None
-    contradicts: bool = False
-    coming: asyncio.Task[None] | None = None
+    disagrees: bool = False
+    connect_task: asyncio.Task[None] | None = None
     """Its being entered as a witness, beside everything else; the last such attempt when that is done."""
-    entering: asyncio.Lock = field(default_factory=asyncio.Lock)
-    told: Heads | None = None
+    connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reported: Heads | None = None
     """The heads that it told last."""
     votes: bool = False
     """It is counted. It is not before it has answered, nor once it has been away for `AWAY_AFTER`."""
@@ -72,22 +72,22 @@ class Node:
     _failing_since: float | None = None
     _fault: str = ""
 
-    async def enter(self) -> RailAdapter:
+    async def connect(self) -> RailAdapter:
         """The entered adapter. Raises `RailUnavailable` or `RailFault`, and then the node rests."""
-        async with self.entering:
+        async with self.connecting:
             if self.adapter is None:
-                adapter = await self._guarded(self._connect)
+                adapter = await self._guarded(self._open_adapter)
                 self.adapter = adapter
             return self.adapter
 
-    async def _connect(self) -> RailAdapter:
+    async def _open_adapter(self) -> RailAdapter:
         adapter = self.open()
         try:
             await adapter.__aenter__()
         except Exception:
             with suppress(RailError):
                 await self._guarded(lambda: adapter.__aexit__(None, None, None))
-            self.punish()
+            self.record_failure()
             raise
         return adapter
 
@@ -108,7 +108,7 @@ class Node:
         heads = await self.ask(lambda adapter: adapter.heads())
         if heads.latest.height <= self._highest:
             self._quiet += 1
-            if self._quiet % ASK_TWICE == 0:
+            if self._quiet % HEADS_ASKED_TWICE_BELOW == 0:
                 with suppress(RailUnavailable, BlockGone, RailFault):
                     again = await self.ask(lambda adapter: adapter.heads())
                     heads = again if again.latest.height > heads.latest.height else heads
@@ -122,12 +122,12 @@ class Node:
         except (RailUnavailable, BlockGone, RailFault) as told:
             if isinstance(told, AdapterDefect):
                 self._log_once(str(told))
-            text = printable(hidden(str(told)), TEXT_MOST)
+            text = printable(hidden(str(told)), TEXT_MAX)
             if text == str(told):
                 raise
-            raise _in_words(told, text) from told
+            raise _with_text(told, text) from told
         except Exception as defect:
-            text = f"{type(defect).__name__}: {printable(hidden(str(defect)), TEXT_MOST)}"
+            text = f"{type(defect).__name__}: {printable(hidden(str(defect)), TEXT_MAX)}"
             self._log_once(text)
             raise RailUnavailable(f"{self.name} gave an answer that could not be read: {text}") from defect
 
@@ -137,12 +137,12 @@ class Node:
             self._fault = text
             structlog.get_logger().exception("node.fault", node=self.name, why=text)
 
-    async def come(self) -> None:
+    async def try_connect(self) -> None:
         """Enter it, if it can be entered: a witness that is away is no trouble of anybody's."""
         with suppress(RailError):
-            await self.enter()
+            await self.connect()
 
-    async def leave(self) -> None:
+    async def disconnect(self) -> None:
         """Let go of it, if it is entered."""
         adapter, self.adapter = self.adapter, None
         if adapter is not None:
@@ -151,24 +151,24 @@ class Node:
 
     def answered(self, heads: Heads) -> None:
         """Note what it told, and that it is there."""
-        self.told, self.failures, self._failing_since, self._fault = heads, 0, None, ""
+        self.reported, self.failures, self._failing_since, self._fault = heads, 0, None, ""
         self.setbacks.note(heads)
 
     def missed(self) -> None:
         """Note that it did not answer this time, also where it is still being entered."""
         self._failing_since = self._failing_since or time.monotonic()
 
-    def punish(self) -> None:
+    def record_failure(self) -> None:
         """Let it rest, longer each time in a row."""
         self.missed()
         self.failures += 1
-        rest = min(REST_MOST, REST_FIRST * 2 ** min(self.failures - 1, 10))
-        self.rests_until = time.monotonic() + rest * random.uniform(0.5, 1.0)
+        rest = min(BACKOFF_MAX_SECONDS, BACKOFF_MIN_SECONDS * 2 ** min(self.failures - 1, 10))
+        self.backoff_until = time.monotonic() + rest * random.uniform(0.5, 1.0)
 
     @property
-    def rests(self) -> bool:
+    def in_backoff(self) -> bool:
         """Whether it failed so recently that it is better left alone."""
-        return self.rests_until > time.monotonic()
+        return self.backoff_until > time.monotonic()
 
     @property
     def is_away(self) -> bool:
@@ -176,7 +176,7 @@ class Node:
         return self._failing_since is not None and time.monotonic() - self._failing_since >= AWAY_AFTER
 
 
-def _in_words(told: RailError, text: str) -> RailError:
+def _with_text(told: RailError, text: str) -> RailError:
     """Return the same error with other words."""
     if isinstance(told, NotKept):
         return NotKept(text, told.first)

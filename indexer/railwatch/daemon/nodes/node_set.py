@@ -20,11 +20,11 @@ from typing import Self, TypeVar
 
 import structlog
 
-from railwatch.daemon.follow.steadiness import QUARRELS_MAX, Behind, Often
+from railwatch.daemon.follow.steadiness import QUARRELS_MAX, NodeLagging, Often
 from railwatch.daemon.nodes import node as node_module
-from railwatch.daemon.nodes.cross_check import CrossCheck, Dispute, Laggard, Testimony, disagreement
+from railwatch.daemon.nodes.cross_check import CrossCheck, HeadConflict, LagDetector, NodeHead, disagreement
 from railwatch.daemon.nodes.node import Node
-from railwatch.daemon.nodes.one_node import OneNode, signed
+from railwatch.daemon.nodes.one_node import OneNode, with_node_name
 from railwatch.rail import (
     Address,
     AssetId,
@@ -49,7 +49,7 @@ from railwatch.rail import (
 
 Answer = TypeVar("Answer")
 
-WITNESS_SECONDS = 2.0
+SECONDARY_TIMEOUT_SECONDS = 2.0
 """How long a witness is waited for: when it is entered for the first time, and until it is taken for away."""
 
 
@@ -77,12 +77,12 @@ class NodeSet:
         if not nodes:
             raise ValueError("a rail needs at least one node")
         self._nodes = nodes
-        self._unentered = nodes[0].open()
-        self.chain_id: ChainId = self._unentered.chain_id
+        self._prototype = nodes[0].open()
+        self.chain_id: ChainId = self._prototype.chain_id
         self._current: Node | None = None
-        self._entering = asyncio.Lock()
+        self._connecting = asyncio.Lock()
         self._check = CrossCheck()
-        self._laggard = Laggard()
+        self._lag_detector = LagDetector()
         self._believed: Heads | None = None
         self._highest = -1
         """The height that was believed at most."""
@@ -94,7 +94,7 @@ class NodeSet:
     def traits(self) -> Traits:
         """Those of the node that answers; before one does, what is known without it."""
         adapter = self._current.adapter if self._current else None
-        return adapter.traits if adapter else self._unentered.traits
+        return adapter.traits if adapter else self._prototype.traits
 
     @property
     def answering(self) -> str | None:
@@ -102,24 +102,24 @@ class NodeSet:
         return self._current.name if self._current else None
 
     async def __aenter__(self) -> Self:
-        await self._entered()
+        await self._active()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._current = None
-        coming = [node.coming for node in self._nodes if node.coming is not None]
+        coming = [node.connect_task for node in self._nodes if node.connect_task is not None]
         for each in coming:
             each.cancel()
         await asyncio.gather(*coming, return_exceptions=True)
         for node in self._nodes:
-            await node.leave()
+            await node.disconnect()
 
     def parse_address(self, text: str) -> Address:
         """Any node's adapter can; none is asked."""
         try:
-            return self._unentered.parse_address(text)
+            return self._prototype.parse_address(text)
         except BadAddress:
             raise
         except Exception as defect:
@@ -131,8 +131,8 @@ class NodeSet:
 
         Raises `Disagreement` while there is no such block, and `RailUnavailable` when the node that answers is left.
         """
-        node, _ = await self._entered()
-        asked = [asyncio.create_task(self._testify(each)) for each in self._nodes if each is not node]
+        node, _ = await self._active()
+        asked = [asyncio.create_task(self._query_secondary(each)) for each in self._nodes if each is not node]
         try:
             heads = await self._heads_of(node)
             told = [testimony for testimony in [await each for each in asked] if testimony is not None]
@@ -142,42 +142,42 @@ class NodeSet:
         if self._current is not node:
             raise RailUnavailable(f"{node.name} was left while it was asked")
         await self._prefer_steady(node, told)
-        return await self._believe(Testimony(node, heads), told)
+        return await self._believe(NodeHead(node, heads), told)
 
     async def block_at(self, height: int) -> BlockRef:
         """`RailAdapter.block_at` of the node that answers."""
-        return await self._ask(lambda node: node.block_at(height))
+        return await self._query(lambda node: node.block_at(height))
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """`RailAdapter.scan` of the node that answers, which is named in the evidence."""
-        name, scanned = await self._ask_somebody(lambda node: node.scan(span, watches))
-        return replace(scanned, transfers=signed(scanned.transfers, name)) if scanned.transfers else scanned
+        name, scanned = await self._query_named(lambda node: node.scan(span, watches))
+        return replace(scanned, transfers=with_node_name(scanned.transfers, name)) if scanned.transfers else scanned
 
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
         """`RailAdapter.pending` of the node that answers, which is named in the evidence."""
-        name, transfers = await self._ask_somebody(lambda node: node.pending(watches))
-        return signed(transfers, name)
+        name, transfers = await self._query_named(lambda node: node.pending(watches))
+        return with_node_name(transfers, name)
 
     async def wait_for_change(self) -> None:
         """Wait for a push. A node that pushes nothing still answers, so it is not left for that."""
-        node, _ = await self._entered()
+        node, _ = await self._active()
         try:
             await node.ask(lambda adapter: adapter.wait_for_change())
         except RailFault as fault:
             raise RailUnavailable(str(fault)) from fault
 
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """`RefusesPayments.refusal` of a node, as `beside`; None, and nobody is asked, where the rail has none."""
-        if not isinstance(self._unentered, RefusesPayments):
+        """`RefusesPayments.refusal` of a node, as `on_one_node`; None, and nobody is asked, where the rail has none."""
+        if not isinstance(self._prototype, RefusesPayments):
             return None
-        return await self.beside(lambda node: node.refusal(address, asset, amount, reference))
+        return await self.on_one_node(lambda node: node.refusal(address, asset, amount, reference))
 
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> tuple[str, Mapping[bytes, int]]:
         """`TellsBalances.balances` of the node that answers, and that node's name. Only where `tells_balances`.
 
         A node that fails at this is not left for it: it may still be the best one to follow.
         """
-        node, _ = await self._entered()
+        node, _ = await self._active()
         if self._disagreement is not None:
             raise self._disagreement
 
@@ -244,10 +244,10 @@ class NodeSet:
     ) -> tuple[Node, Answer]:
         """Ask nodes that agree with the majority, the one named ``first`` last, until one tells.
 
-        ``contradicts``: why an answer does not count. Raises `RailUnavailable` with what each said if none tells now.
+        ``disagrees``: why an answer does not count. Raises `RailUnavailable` with what each said if none tells now.
         """
         reasons = []
-        agreeing = [each for each in self._nodes if each is self._current or (each.votes and not each.contradicts)]
+        agreeing = [each for each in self._nodes if each is self._current or (each.votes and not each.disagrees)]
         for node in sorted(agreeing, key=lambda each: (each.name == first, each is self._current)):
             try:
                 async with asyncio.timeout(REREAD_SECONDS):
@@ -260,19 +260,19 @@ class NodeSet:
             reasons.append(f"{node.name}: {why}")
         raise RailUnavailable("; ".join(reasons))
 
-    async def beside(self, errand: Callable[[OneNode], Awaitable[Answer]]) -> Answer:
+    async def on_one_node(self, errand: Callable[[OneNode], Awaitable[Answer]]) -> Answer:
         """Do ``errand``, which reads old blocks of one node, with the answering node or the first other that can do it.
 
         A node that fails at this is not left for it: it may lack an archive, and still be the best one to follow.
         Raises the `NotKept` of whoever keeps most, else what the answering node told, if nobody can do it.
         """
-        current, _ = await self._entered()
+        current, _ = await self._active()
         if self._disagreement is not None:
             raise self._disagreement
         failures: list[RailError] = []
         for node in sorted(self._nodes, key=lambda each: each is not current):
             try:
-                await node.enter()
+                await node.connect()
                 return await errand(OneNode(node))
             except RailError as why:
                 failures.append(why)
@@ -284,26 +284,28 @@ class NodeSet:
     @property
     def tells_balances(self) -> bool:
         """Whether the rail can tell what an address holds."""
-        return self._unentered.traits.can_balance and isinstance(self._unentered, TellsBalances)
+        return self._prototype.traits.can_balance and isinstance(self._prototype, TellsBalances)
 
     @property
     def has_other_answering(self) -> bool:
         """Whether another node than the one that answers has answered lately."""
-        return any(each.adapter is not None and not each.rests for each in self._nodes if each is not self._current)
+        return any(
+            each.adapter is not None and not each.in_backoff for each in self._nodes if each is not self._current
+        )
 
     async def leave(self, why: RailUnavailable) -> None:
         """Let the node that answers rest, for a reason that only its asker can see; the next is asked instead."""
         if self._current is not None:
-            await self._rest(self._current, why)
+            await self._deselect(self._current, why)
 
     # Asking
 
-    async def _ask(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> Answer:
-        return (await self._ask_somebody(question))[1]
+    async def _query(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> Answer:
+        return (await self._query_named(question))[1]
 
-    async def _ask_somebody(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> tuple[str, Answer]:
+    async def _query_named(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> tuple[str, Answer]:
         """The answer, and the name of the node that gave it. While nodes disagree only heads are asked."""
-        node, _ = await self._entered()
+        node, _ = await self._active()
         if self._disagreement is not None:
             raise self._disagreement
         try:
@@ -311,16 +313,16 @@ class NodeSet:
         except PendingUnknown:
             raise  # It is well otherwise, and goes on reading only while it is not left.
         except NotKept as gone:
-            return await self._ask_who_keeps(node, question, gone)
+            return await self._query_archive(node, question, gone)
         except RailUnavailable as away:
-            await self._rest(node, away)
+            await self._deselect(node, away)
             raise
         except RailFault as fault:
-            return await self._ask_others(node, question, fault)
+            return await self._query_others(node, question, fault)
         node.failures = 0
         return node.name, answer
 
-    async def _ask_others(
+    async def _query_others(
         self, faulty: Node, question: Callable[[RailAdapter], Awaitable[Answer]], fault: RailFault
     ) -> tuple[str, Answer]:
         """A fault of one node is no fault of the rail: whoever can answer the same question answers from now on.
@@ -332,7 +334,7 @@ class NodeSet:
             if other is faulty:
                 continue
             try:
-                await other.enter()
+                await other.connect()
                 answer = await other.ask(question)
             except RailFault:
                 continue
@@ -340,12 +342,12 @@ class NodeSet:
                 waits = waits or (other.votes and not other.is_away)
                 continue
             self._log.warning("node.fault", node=faulty.name, why=str(fault))
-            await self._rest(faulty, RailUnavailable(str(fault)))
-            self._settle_on(other)
+            await self._deselect(faulty, RailUnavailable(str(fault)))
+            self._select(other)
             return other.name, answer
         if not waits:
             raise fault
-        await self._rest(faulty, RailUnavailable(str(fault)))
+        await self._deselect(faulty, RailUnavailable(str(fault)))
         raise RailUnavailable(f"{faulty.name}: {fault}; the other nodes have not answered yet")
 
     async def _heads_of(self, node: Node) -> Heads:
@@ -353,16 +355,16 @@ class NodeSet:
         try:
             heads = await node.heads()
         except RailUnavailable as away:
-            await self._rest(node, away)
+            await self._deselect(node, away)
             raise
         except RailFault as fault:
-            await self._rest(node, RailUnavailable(str(fault)))
+            await self._deselect(node, RailUnavailable(str(fault)))
             raise RailUnavailable(str(fault)) from fault
         if self._current is node:
             node.answered(heads)  # What comes after it was left comes too late.
         return heads
 
-    async def _ask_who_keeps(
+    async def _query_archive(
         self, node: Node, question: Callable[[RailAdapter], Awaitable[Answer]], gone: NotKept
     ) -> tuple[str, Answer]:
         """Ask the other nodes for what the answering one has thrown away; nobody is left for having done so.
@@ -374,7 +376,7 @@ class NodeSet:
             if other is node:
                 continue
             try:
-                await other.enter()
+                await other.connect()
                 return other.name, await other.ask(question)
             except NotKept as also:
                 if also.first is not None and (best.first is None or also.first < best.first):
@@ -383,106 +385,106 @@ class NodeSet:
                 self._log.info("node.cannot_help", node=other.name, reason=str(away))
         raise best
 
-    async def _entered(self) -> tuple[Node, RailAdapter]:
+    async def _active(self) -> tuple[Node, RailAdapter]:
         """The node that answers; enters the next that is rested if there is none. Raises `RailUnavailable`."""
-        async with self._entering:
+        async with self._connecting:
             if self._current is not None and self._current.adapter is not None:
                 return self._current, self._current.adapter
             reasons: list[str] = []
             faults: list[RailFault] = []
-            for node in sorted(self._nodes, key=lambda each: each.rests_until):
-                if node.rests and len(self._nodes) > 1 and reasons:
+            for node in sorted(self._nodes, key=lambda each: each.backoff_until):
+                if node.in_backoff and len(self._nodes) > 1 and reasons:
                     continue
                 try:
-                    adapter = await node.enter()
+                    adapter = await node.connect()
                 except RailError as away:
                     reasons.append(f"{node.name}: {away}")
                     faults += [away] if isinstance(away, RailFault) else []
                     continue
-                self._settle_on(node)
+                self._select(node)
                 return node, adapter
             if len(faults) == len(self._nodes):
                 raise faults[0]
             raise RailUnavailable("; ".join(reasons))
 
-    def _settle_on(self, node: Node) -> None:
+    def _select(self, node: Node) -> None:
         self._current, self._disagreement = node, None
-        self._laggard.forget()
+        self._lag_detector.forget()
         self._log.info("node.entered", node=node.name, chain_id=self.chain_id)
 
-    async def _rest(self, node: Node, why: RailUnavailable) -> None:
+    async def _deselect(self, node: Node, why: RailUnavailable) -> None:
         if self._current is node:
             self._log.warning("node.left", node=node.name, why=str(why))
-            node.punish()
+            node.record_failure()
             self._current = None
-            await node.leave()
+            await node.disconnect()
 
     # Witnesses
 
-    async def _testify(self, node: Node) -> Testimony | None:
+    async def _query_secondary(self, node: Node) -> NodeHead | None:
         """What a witness says, or what it said last while it is away for a moment; nothing of one that has no vote."""
-        if node.adapter is not None or await self._summon(node) is not None:
+        if node.adapter is not None or await self._connect_secondary(node) is not None:
             try:
-                async with asyncio.timeout(WITNESS_SECONDS):
+                async with asyncio.timeout(SECONDARY_TIMEOUT_SECONDS):
                     heads = await node.heads()
             except (RailError, TimeoutError):
-                node.punish()
-                await node.leave()
+                node.record_failure()
+                await node.disconnect()
             else:
                 node.answered(heads)
-                return Testimony(node, heads)
+                return NodeHead(node, heads)
         node.missed()
         node.votes = node.votes and not node.is_away
-        return Testimony(node, node.told, present=False) if node.votes and node.told else None
+        return NodeHead(node, node.reported, present=False) if node.votes and node.reported else None
 
-    async def _summon(self, node: Node) -> RailAdapter | None:
+    async def _connect_secondary(self, node: Node) -> RailAdapter | None:
         """Have a witness entered. Only the first time is waited for: nothing is believed before it was asked once."""
-        first = node.coming is None
-        if (node.coming is None or node.coming.done()) and not node.rests:
-            node.coming = asyncio.create_task(node.come())
-        if first and node.coming is not None:
-            await asyncio.wait({node.coming}, timeout=WITNESS_SECONDS)
+        first = node.connect_task is None
+        if (node.connect_task is None or node.connect_task.done()) and not node.in_backoff:
+            node.connect_task = asyncio.create_task(node.try_connect())
+        if first and node.connect_task is not None:
+            await asyncio.wait({node.connect_task}, timeout=SECONDARY_TIMEOUT_SECONDS)
         return node.adapter
 
-    async def _believe(self, ours: Testimony, told: Sequence[Testimony]) -> Heads:
+    async def _believe(self, ours: NodeHead, told: Sequence[NodeHead]) -> Heads:
         """What a majority has of the answering node's chain; leaves that node where a majority is elsewhere."""
         node = ours.node
-        verdict = await self._check.judge(ours, [each for each in told if await self._votes(ours, each)])
+        verdict = await self._check.check_majority(ours, [each for each in told if await self._votes(ours, each)])
         node.votes = True
-        self._tell(verdict.disputes)
+        self._log_disagreements(verdict.conflicts)
         if verdict.heads is None:
             self._disagreement = why = disagreement(verdict)
-            if verdict.agreeing < len(verdict.disputes):
-                await self._rest(node, why)
+            if verdict.agreeing < len(verdict.conflicts):
+                await self._deselect(node, why)
             raise why
         self._disagreement = None
         heads = self._with_finality(verdict.heads, ours.heads)
         wanted = max(verdict.reached, ours.height) if verdict.outvoted else verdict.reached
-        if gap := self._laggard.lags(heads.latest.height, wanted):
+        if gap := self._lag_detector.lags(heads.latest.height, wanted):
             side = "ahead of" if verdict.outvoted else "behind"
             left = RailUnavailable(f"{node.name} stays {gap} blocks {side} other nodes; another one is asked")
-            await self._rest(node, left)
+            await self._deselect(node, left)
             raise left
         self._believed = heads
         self._highest = max(self._highest, heads.latest.height)
         return heads
 
-    async def _prefer_steady(self, node: Node, told: Sequence[Testimony]) -> None:
-        """Leave a node whose head goes back again and again for one whose head does not. Raises `Behind` then."""
+    async def _prefer_steady(self, node: Node, told: Sequence[NodeHead]) -> None:
+        """Leave a node whose head goes back again and again for one whose head does not. Raises `NodeLagging` then."""
         others = [each.node for each in told if each.present]
         if (node.setbacks.far or self._flaps(node)) and not all(each.setbacks.often for each in others):
-            left = Behind(
+            left = NodeLagging(
                 f"{node.name} goes back again and again: several nodes at different heights or on different branches "
                 "answer behind its address; another one is asked"
             )
-            await self._rest(node, left)
+            await self._deselect(node, left)
             raise left
 
     def _flaps(self, node: Node) -> bool:
         """Whether the node agrees with another and contradicts it in turn, and it is its own head that goes back."""
         return bool(self._quarrels and node.setbacks.often)
 
-    async def _votes(self, ours: Testimony, theirs: Testimony) -> bool:
+    async def _votes(self, ours: NodeHead, theirs: NodeHead) -> bool:
         """Whether a witness is counted.
 
         One that comes (back) later is, once it has caught up with what was believed, and one that falls behind that
@@ -498,7 +500,7 @@ class NodeSet:
             return True
         node.behind_since = node.behind_since or time.monotonic()
         if not node.votes or time.monotonic() - node.behind_since >= node_module.AWAY_AFTER:
-            node.votes = await self._check.disputes(ours, theirs)
+            node.votes = await self._check.conflicts(ours, theirs)
         return node.votes
 
     def _with_finality(self, agreed: Heads, ours: Heads) -> Heads:
@@ -508,14 +510,14 @@ class NodeSet:
             return agreed
         return replace(agreed, finalized=before) if before.height <= agreed.latest.height else agreed
 
-    def _tell(self, disputes: Sequence[Dispute]) -> None:
+    def _log_disagreements(self, conflicts: Sequence[HeadConflict]) -> None:
         """Tell the log once when a node begins to contradict, and once when it no longer does."""
-        contradicting = {dispute.theirs.name: dispute for dispute in disputes}
+        contradicting = {conflict.theirs.name: conflict for conflict in conflicts}
         for node in self._nodes:
-            dispute = contradicting.get(node.name)
-            if dispute is not None and not node.contradicts:
+            conflict = contradicting.get(node.name)
+            if conflict is not None and not node.disagrees:
                 self._quarrels.note()
-                self._log.warning("node.contradicts", node=node.name, where=str(dispute))
-            elif dispute is None and node.contradicts:
+                self._log.warning("node.contradicts", node=node.name, where=str(conflict))
+            elif conflict is None and node.disagrees:
                 self._log.info("node.agrees", node=node.name)
-            node.contradicts = dispute is not None
+            node.disagrees = conflict is not None

@@ -30,7 +30,11 @@ class OneNode:
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """`RailAdapter.scan` of the node, which is named in the evidence."""
         scanned = await self.node.ask(lambda adapter: adapter.scan(span, watches))
-        return replace(scanned, transfers=signed(scanned.transfers, self.node.name)) if scanned.transfers else scanned
+        return (
+            replace(scanned, transfers=with_node_name(scanned.transfers, self.node.name))
+            if scanned.transfers
+            else scanned
+        )
 
     async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
         """`RefusesPayments.refusal` of the node; None where it has none."""
@@ -43,7 +47,7 @@ class OneNode:
         return await self.node.ask(question)
 
 
-def signed(transfers: Sequence[Transfer], node: str) -> list[Transfer]:
+def with_node_name(transfers: Sequence[Transfer], node: str) -> list[Transfer]:
     """Return them with the name of the node that told them, where the adapter has not said a better one."""
     return [
         each if "node" in each.evidence else replace(each, evidence={**each.evidence, "node": node})

@@ -11,14 +11,14 @@ from array import array
 from collections.abc import Iterable, Sequence
 from itertools import repeat
 
-EMPTY = 0
-FULLEST = 0.7
+EMPTY_SLOT = 0
+MAX_LOAD_FACTOR = 0.7
 """Beyond this share of used slots a lookup gets slow. With the growth below, an address costs at most 15.4 bytes."""
-GROWTH = 1.35
+GROWTH_FACTOR = 1.35
 MASK = (1 << 64) - 1
 SHARD_BITS = 10
 SHIFT = 64 - SHARD_BITS
-LEAST = 16
+SLOTS_MIN = 16
 """Slots of an empty shard."""
 
 
@@ -26,8 +26,8 @@ class AddressIndex:
     """A set of keys that only grows and answers membership. Adding twice is harmless; sizes are counted in keys."""
 
     def __init__(self, expected: int = 0) -> None:
-        size = max(LEAST, int((expected >> SHARD_BITS) / FULLEST * GROWTH**0.5))
-        self._shards = [array("Q", repeat(EMPTY, size)) for _ in range(1 << SHARD_BITS)]
+        size = max(SLOTS_MIN, int((expected >> SHARD_BITS) / MAX_LOAD_FACTOR * GROWTH_FACTOR**0.5))
+        self._shards = [array("Q", repeat(EMPTY_SLOT, size)) for _ in range(1 << SHARD_BITS)]
         self._counts = [0] * len(self._shards)
         self._count = 0
 
@@ -44,10 +44,10 @@ class AddressIndex:
         mark = hash(key) & MASK or 1
         number = mark >> SHIFT
         slots = self._shards[number]
-        if self._counts[number] + 1 > len(slots) * FULLEST:
+        if self._counts[number] + 1 > len(slots) * MAX_LOAD_FACTOR:
             slots = self._shards[number] = _grown(slots, self._counts[number])
         place = _find(slots, mark)
-        if slots[place] == EMPTY:
+        if slots[place] == EMPTY_SLOT:
             slots[place] = mark
             self._counts[number] += 1
             self._count += 1
@@ -61,7 +61,7 @@ class AddressIndex:
             slots = shards[mark >> SHIFT]
             size = len(slots)
             place = mark % size
-            while (slot := slots[place]) != EMPTY:
+            while (slot := slots[place]) != EMPTY_SLOT:
                 if slot == mark:
                     found.add(key)
                     break
@@ -79,15 +79,15 @@ def _find(slots: "array[int]", mark: int) -> int:
     """Where ``mark`` is, or the empty slot that ends its search."""
     size = len(slots)
     place = mark % size
-    while slots[place] not in (EMPTY, mark):
+    while slots[place] not in (EMPTY_SLOT, mark):
         place = (place + 1) % size
     return place
 
 
 def _grown(old: "array[int]", count: int) -> "array[int]":
     """The same marks in a larger array."""
-    slots = array("Q", repeat(EMPTY, max(2 * LEAST, int(count / FULLEST * GROWTH) + 8)))
+    slots = array("Q", repeat(EMPTY_SLOT, max(2 * SLOTS_MIN, int(count / MAX_LOAD_FACTOR * GROWTH_FACTOR) + 8)))
     for mark in old:
-        if mark != EMPTY:
+        if mark != EMPTY_SLOT:
             slots[_find(slots, mark)] = mark
     return slots

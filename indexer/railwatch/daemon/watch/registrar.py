@@ -16,11 +16,11 @@ from uuid import UUID
 
 import structlog
 
-from railwatch.daemon.follow.follower import Follower
+from railwatch.daemon.follow.follower import ChainFollower
 from railwatch.daemon.follow.isolation import Aside, by_halves
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.daemon.watch.search import search
-from railwatch.daemon.watch.watchlist import FewWatches
+from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import (
     Address,
     BadAddress,
@@ -36,23 +36,23 @@ from railwatch.reasons import describe, one_line
 from railwatch.store.errors import BranchChanged
 from railwatch.store.watches import Registered, WatchStore
 
-BATCH = 500
+BATCH_MAX = 500
 """Destinations taken in at a time, and looked back for together."""
 
 PARSED_MOST = 20_000
 """Destinations that are held for the next look-back. Those beyond it stay in the table until that has begun."""
 
-TRIES = 5
+LOOKBACK_ATTEMPTS = 5
 """How often a look-back starts over because the chain moved under it, before it waits for its next turn."""
 
 LATER_FIRST, LATER_LONGEST = 1.0, 60.0
 """Seconds before a look-back that no node could serve is tried again: at first, and at most."""
 
-IN_A_ROW = 10
+CONSECUTIVE_FAILURES_MAX = 10
 """Look-backs in a row that may fail within one turn. A batch is halved until the address that no node can search for is
-alone: of `BATCH` that takes so many. After more it is no single address, and the rest is not tried in this turn."""
+alone: of `BATCH_MAX` that takes so many. After more it is no single address, and the rest is not tried in this turn."""
 
-NEIGHBOURS = UUID(int=0)
+SIBLING_RAILS = UUID(int=0)
 """Stands in `Registrar.later` for the addresses that other rails took in."""
 
 UNSERVED = (RailUnavailable, BlockGone, BranchChanged)
@@ -65,7 +65,7 @@ class Registrar:
 
     store: WatchStore
     node: NodeSet
-    follower: Follower
+    follower: ChainFollower
     _parsed: dict[UUID, Registered] = field(default_factory=dict)
     """What the next look-back is for."""
     _looked_for: frozenset[UUID] = frozenset()
@@ -79,18 +79,18 @@ class Registrar:
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
+        self._log = structlog.get_logger().bind(rail=self.follower.committer.rail)
 
-    async def parse_new(self) -> bool:
+    async def parse_registrations(self) -> bool:
         """Parse what was registered; True if something now waits for its look-back. Needs no node."""
         if len(self._parsed) >= PARSED_MOST:
             return True
         without = self.aside.waiting | self.later.waiting | self._looked_for
-        waiting = await self.store.registered(self.follower.recorder.rail, BATCH, without)
+        waiting = await self.store.registered(self.follower.committer.rail, BATCH_MAX, without)
         known = {each.id: each for each in waiting if each.key is not None and each.id not in self._looked_for}
         fresh = await self._readable([each for each in waiting if each.key is None])
         if fresh:
-            await by_halves(fresh, self._take_in, self._set_aside)
+            await by_halves(fresh, self._accept, self._set_aside)
         self._parsed.update(known)
         return bool(self._parsed)
 
@@ -113,7 +113,7 @@ class Registrar:
             await self.store.reject(refused)
         return list(good.values())
 
-    async def _take_in(self, good: Sequence[Registered]) -> None:
+    async def _accept(self, good: Sequence[Registered]) -> None:
         parsed = [(each.id, each.key, each.address) for each in good if each.key is not None]
         taken = await self.store.take_in(parsed)
         self._parsed.update({each.id: each for each in good if each.id in taken})
@@ -127,7 +127,7 @@ class Registrar:
         batch, self._parsed, self._in_a_row = self._parsed, {}, 0
         self._looked_for = frozenset(batch)
         try:
-            payable = await self._payable(list(batch.values()))
+            payable = await self._reject_unpayable(list(batch.values()))
             if payable:
                 await by_halves(payable, self._watch, self._set_aside)
         except BaseException:
@@ -143,7 +143,7 @@ class Registrar:
         A block that cannot be read is the fault of none of them, and delays all.
         """
         keys = {each.id: each.key for each in batch if each.key is not None}
-        await self._join(keys.values())
+        await self._hand_over_keys(keys.values())
         try:
             await self._look_back(frozenset(keys.values()), list(keys))
         except RailFault as fault:
@@ -151,7 +151,7 @@ class Registrar:
                 await self._set_aside(each, fault)
         except UNSERVED as why:
             self._in_a_row += 1
-            if len(batch) == 1 or self._in_a_row > IN_A_ROW or not self._is_followed:
+            if len(batch) == 1 or self._in_a_row > CONSECUTIVE_FAILURES_MAX or not self._is_followed:
                 await self._put_off(batch, why)
                 return
             middle = len(batch) // 2
@@ -177,7 +177,7 @@ class Registrar:
         self._log.warning("watch.put_off", addresses=len(batch), why=reason, retry_in=pause)
         await self.store.delay([(each.id, f"not watched yet: {reason}; tried again") for each in batch])
 
-    async def _payable(self, batch: Sequence[Registered]) -> list[Registered]:
+    async def _reject_unpayable(self, batch: Sequence[Registered]) -> list[Registered]:
         """Those of the batch that the rail does not refuse; the others are rejected, with its reason.
 
         One that has received money is watched all the same: what happens to that money has to be told.
@@ -189,7 +189,7 @@ class Registrar:
                 why = await self._refusal(each)
             except UNSERVED as unserved:
                 self._in_a_row += 1
-                goes_on = self._in_a_row <= IN_A_ROW and self._is_followed
+                goes_on = self._in_a_row <= CONSECUTIVE_FAILURES_MAX and self._is_followed
                 rest = [each] if goes_on else batch[place:]
                 await self._put_off(rest, unserved)
                 left.update(one.id for one in rest)
@@ -216,49 +216,49 @@ class Registrar:
         self._log.error("watch.failed", destination=str(one.id), why=reason, retry_in=pause, exc_info=defect)
         await self.store.delay([(one.id, f"not watched yet: {reason}; tried again every {pause:.0f} s or more")])
 
-    async def _join(self, keys: Iterable[bytes]) -> None:
+    async def _hand_over_keys(self, keys: Iterable[bytes]) -> None:
         """Wait until the follower is between two blocks, and has them."""
         joined = asyncio.Event()
-        self.follower.joining.append((list(keys), joined))
+        self.follower.pending_watch_keys.append((list(keys), joined))
         self.follower.wake.set()
         await joined.wait()
 
-    async def look_back_for_neighbours(self) -> None:
+    async def look_back_for_sibling_rails(self) -> None:
         """Look back here for addresses that other rails of the family took in. Raises what the store raises.
 
         How far that has come is kept with the rail, so that a restart, or a node that was away, forgets none.
         """
-        rail = self.follower.recorder.rail
+        rail = self.follower.committer.rail
         await self.store.begin_neighbours(rail)
-        while NEIGHBOURS not in self.later.waiting:
-            batch, reached = await self.store.neighbours(rail, BATCH)
+        while SIBLING_RAILS not in self.later.waiting:
+            batch, reached = await self.store.neighbours(rail, BATCH_MAX)
             if not batch:
                 return
-            await self._join(batch)
+            await self._hand_over_keys(batch)
             try:
                 await self._look_back(frozenset(batch))
             except (*UNSERVED, RailFault) as why:
-                pause = self.later.put(NEIGHBOURS)
+                pause = self.later.put(SIBLING_RAILS)
                 self._log.warning("watch.put_off", addresses=len(batch), why=one_line(str(why)), retry_in=pause)
                 return
-            self.later.forget([NEIGHBOURS])
+            self.later.forget([SIBLING_RAILS])
             await self.store.looked_back_for(rail, reached)
 
     async def _look_back(self, keys: frozenset[bytes], watching: Sequence[UUID] = ()) -> None:
         """Find what ``keys`` were paid in recent blocks; ``watching``: destinations that this makes watched."""
         follower = self.follower
         kept_from, moved = 0, ""
-        for _ in range(TRIES):
+        for _ in range(LOOKBACK_ATTEMPTS):
             rewinds, boundary = follower.rewinds, follower.position()
             reach = min(
-                boundary.cursor.height - max(follower.recorder.traits.lookback, follower.node.traits.lookback),
+                boundary.cursor.height - max(follower.committer.traits.lookback, follower.node.traits.lookback),
                 boundary.finalized.height if boundary.finalized else boundary.cursor.height,
             )
             start = max(0, reach, kept_from)
             try:
-                watches = FewWatches(keys, follower.watches.assets)
+                watches = ExplicitWatches(keys, follower.watches.assets)
                 transfers, route = await self._searched(start, boundary.cursor, watches)
-                kept, found = await follower.recorder.record_aside(
+                kept, found = await follower.committer.commit_lookback(
                     rewinds, (), transfers, watching, covered_from=start + 1 if start else 0
                 )
             except (BlockGone, BranchChanged) as gone:
@@ -282,8 +282,8 @@ class Registrar:
                 route=route,
             )
             return
-        raise BlockGone(f"the chain moved {TRIES} times under one look-back: {moved}")
+        raise BlockGone(f"the chain moved {LOOKBACK_ATTEMPTS} times under one look-back: {moved}")
 
     async def _searched(self, start: int, cursor: BlockRef, watches: Watches) -> tuple[list[Transfer], str]:
-        traits = self.follower.recorder.traits
-        return await self.node.beside(lambda node: search(node, traits, start, cursor, watches))
+        traits = self.follower.committer.traits
+        return await self.node.on_one_node(lambda node: search(node, traits, start, cursor, watches))

@@ -13,30 +13,30 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from railwatch.daemon.follow.follower import Follower
+from railwatch.daemon.follow.follower import ChainFollower
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.daemon.nodes.one_node import OneNode
 from railwatch.daemon.watch.search import search
-from railwatch.daemon.watch.watchlist import FewWatches
+from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import BlockGone, BlockRef, NotKept, RailFault, RailUnavailable, Scanned, Span, Watches
 from railwatch.reasons import describe, one_line
 from railwatch.store.errors import BranchChanged, StoreError
 from railwatch.store.watches import Rescan, WatchStore
 
-FEW = 100
+EXPLICIT_KEYS_MAX = 100
 """Watched addresses up to which a rescan names them to the node."""
 
-REACH_FIRST, REACH_GROWS = 64, 4
-QUICK, SLOW = 1.0, 5.0
+SPAN_INITIAL, SPAN_GROWTH = 64, 4
+SCAN_FAST_SECONDS, SCAN_SLOW_SECONDS = 1.0, 5.0
 """Seconds of a span: a quicker one may be longer next time, a slower one is halved."""
 
-RETRY_FIRST, RETRY_LONGEST = 5.0, 600.0
+RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 5.0, 600.0
 """Seconds before a rescan that failed is tried again: at first, and at most."""
 
-TRIES = 10
+RESCAN_ATTEMPTS = 10
 """Attempts in a row, while the rail itself is well, after which a rescan has failed: about an hour."""
 
-MOVES = 5
+MOVES_MAX = 5
 """How often in a row the chain may move under a span before that counts as an attempt that failed."""
 
 
@@ -46,23 +46,23 @@ class Rescanner:
 
     store: WatchStore
     node: NodeSet
-    follower: Follower
-    _reach: int = REACH_FIRST
+    follower: ChainFollower
+    _span_limit: int = SPAN_INITIAL
     _moves: int = 0
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = structlog.get_logger().bind(rail=self.follower.recorder.rail)
+        self._log = structlog.get_logger().bind(rail=self.follower.committer.rail)
 
     async def turn(self) -> bool:
         """Do one span of the open request; False if there is nothing to do now. Raises what the store raises."""
         if self.follower.cursor is None:
             return False
-        request = await self.store.next_rescan(self.follower.recorder.rail)
+        request = await self.store.next_rescan(self.follower.committer.rail)
         if request is None:
             return False
         try:
-            await self._go_on(request)
+            await self._continue(request)
             self._moves = 0
         except (BlockGone, BranchChanged) as moved:
             await self._moved(request, moved)
@@ -72,7 +72,7 @@ class Rescanner:
             await self._failed(request, failure)
         return True
 
-    async def _go_on(self, request: Rescan) -> None:
+    async def _continue(self, request: Rescan) -> None:
         cursor = self.follower.position().cursor.height
         end = cursor if request.to_height is None else min(cursor, request.to_height)
         if request.next_height <= end:
@@ -87,16 +87,16 @@ class Rescanner:
             reached, found, route = await self._final_span(request.next_height, min(end, anchor.height), anchor)
         else:
             reached, found, route = await self._span_to_cursor(request.next_height)
-        self._pace(time.monotonic() - began)
+        self._adapt_span(time.monotonic() - began)
         await self.store.rescan_progress(request, reached + 1, found)
         self._log.info("rescan.passed", rescan=str(request.id), upto=reached, found=found, route=route)
 
     async def _final_span(self, first: int, end: int, anchor: BlockRef) -> tuple[int, int, str]:
         """A span that no reorg may undo. Proven by the anchor above it, which the node's chain must hold."""
         rewinds = self.follower.rewinds
-        last, watches = min(end, first + self._reach - 1), await self._watched({})
-        scanned = await self.node.beside(lambda node: _scan_below(node, first, last, anchor, watches))
-        kept, found = await self.follower.recorder.record_aside(rewinds, scanned.blocks, scanned.transfers)
+        last, watches = min(end, first + self._span_limit - 1), await self._watched({})
+        scanned = await self.node.on_one_node(lambda node: _scan_below(node, first, last, anchor, watches))
+        kept, found = await self.follower.committer.commit_lookback(rewinds, scanned.blocks, scanned.transfers)
         self.follower.admit(scanned.transfers, kept)
         return last, found, scanned.route
 
@@ -105,17 +105,17 @@ class Rescanner:
         follower = self.follower
         rewinds, cursor = follower.rewinds, follower.position().cursor
         watches = await self._watched(follower.watches.spends)
-        traits = follower.recorder.traits
-        transfers, route = await self.node.beside(lambda node: search(node, traits, first - 1, cursor, watches))
-        kept, found = await follower.recorder.record_aside(rewinds, (), transfers)
+        traits = follower.committer.traits
+        transfers, route = await self.node.on_one_node(lambda node: search(node, traits, first - 1, cursor, watches))
+        kept, found = await follower.committer.commit_lookback(rewinds, (), transfers)
         follower.admit(transfers, kept)
         return cursor.height, found, route
 
-    def _pace(self, seconds: float) -> None:
-        if seconds > SLOW:
-            self._reach = max(1, self._reach // 2)
-        elif seconds < QUICK:
-            self._reach = min(self.follower.recorder.traits.span_max, self._reach * REACH_GROWS)
+    def _adapt_span(self, seconds: float) -> None:
+        if seconds > SCAN_SLOW_SECONDS:
+            self._span_limit = max(1, self._span_limit // 2)
+        elif seconds < SCAN_FAST_SECONDS:
+            self._span_limit = min(self.follower.committer.traits.span_max, self._span_limit * SPAN_GROWTH)
 
     async def _watched(self, spends: Mapping[str, Collection[str]]) -> Watches:
         """All that the family watches; by name where it is little, so that a node's own index can search for it.
@@ -124,16 +124,16 @@ class Rescanner:
         still be displaced, and nowhere below.
         """
         watches = self.follower.watches
-        if len(watches.index) > FEW:
+        if len(watches.index) > EXPLICIT_KEYS_MAX:
             return watches
         keys: set[bytes] = set()
         async for some in self.store.keys():
             keys.update(some)
-        return FewWatches(frozenset(keys), watches.assets, spends)
+        return ExplicitWatches(frozenset(keys), watches.assets, spends)
 
     async def _moved(self, request: Rescan, moved: Exception) -> None:
         self._moves += 1
-        if self._moves >= MOVES:
+        if self._moves >= MOVES_MAX:
             self._moves = 0
             await self._failed(request, moved)
         else:
@@ -147,15 +147,15 @@ class Rescanner:
         over = (
             not known
             or isinstance(failure, NotKept)
-            or (request.tries + 1 >= TRIES and self.follower.state in ("live", "syncing"))
+            or (request.tries + 1 >= RESCAN_ATTEMPTS and self.follower.state in ("live", "syncing"))
         )
-        retry_in = None if over else min(RETRY_LONGEST, RETRY_FIRST * 2 ** min(request.tries, 10))
+        retry_in = None if over else min(RETRY_MAX_SECONDS, RETRY_MIN_SECONDS * 2 ** min(request.tries, 10))
         if not known and not isinstance(failure, RailFault):
             self._log.exception("rescan.broken", rescan=str(request.id), why=reason)
         self._log.warning(
             "rescan.failed", rescan=str(request.id), why=reason, at=request.next_height, retry_in=retry_in
         )
-        self._reach = REACH_FIRST
+        self._span_limit = SPAN_INITIAL
         await self.store.rescan_failed(request, reason, retry_in)
 
 

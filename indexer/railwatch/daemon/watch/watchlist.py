@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 import structlog
 
 from railwatch.daemon.watch.address_index import AddressIndex
-from railwatch.daemon.watch.spend_index import Claims
+from railwatch.daemon.watch.spend_index import SpendIndex
 from railwatch.rail.types import AssetId
 from railwatch.store.watches import WatchStore
 
-LOAD_WORTH_TELLING = 100_000
+LOAD_LOGGED_FROM = 100_000
 """Addresses from which on reading them takes long enough to be told about."""
 
 
 @dataclass(slots=True)
-class RailWatches:
+class IndexedWatches:
     """`railwatch.rail.Watches` of one rail:
     the family's addresses, the rail's own assets and what it has seen spent.
     """
 
     index: AddressIndex
     assets: Mapping[str, AssetId]
-    spends: Claims = field(default_factory=Claims)
+    spends: SpendIndex = field(default_factory=SpendIndex)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -43,7 +43,7 @@ class RailWatches:
 
 
 @dataclass(slots=True)
-class FewWatches:
+class ExplicitWatches:
     """`railwatch.rail.Watches` of a look-back: a handful of keys, which a node's own index can search for."""
 
     keys: frozenset[bytes]
@@ -107,7 +107,7 @@ class Family:
             for key in keys:
                 index.add(key)
             alive()
-            if expected >= LOAD_WORTH_TELLING:
+            if expected >= LOAD_LOGGED_FROM:
                 log.info("watch.loading", addresses=len(index), expected=expected)
         self._index, self._position = index, position
         log.info("watch.loaded", addresses=len(index), bytes=index.size_in_bytes)

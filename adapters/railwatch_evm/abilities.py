@@ -120,7 +120,10 @@ def _not_needed(row: Ability, *, native: bool, pushed: bool) -> Ability:
 
 
 async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
-    """What the node says to each call: an `Answer`, or the refusal. Raises `RailUnavailable` where it says nothing."""
+    """What the node says to each call: an `ServerAnswer`, or the refusal.
+
+    Raises `RailUnavailable` where it says nothing.
+    """
     try:
         return [answer.refusal or answer for answer in await rpc.batch(calls)]
     except NodeRefused as refused:

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from railwatch.core.policy import Policy
 from railwatch.rail import AssetSpec, ChainId
-from railwatch.store.config_sync import PolicyRow, RailMirror, mirror
+from railwatch.store.config_sync import PolicyRow, RailMirror, sync_config
 from railwatch.store.database import Database
 from railwatch_fake import Rules
 from railwatch_fake.adapter import traits_of
@@ -128,7 +128,7 @@ async def _invoices(opened: Database) -> list[object]:
     assets = (AssetSpec("COIN", None, 8),)
     rail = RailMirror("bench", ChainId("fake:bench"), traits_of(Rules()), assets, (default,))
     async with opened.connection() as connection:
-        await mirror(connection, [rail], {"closes_in": 1000})
+        await sync_config(connection, [rail], {"closes_in": 1000})
     made = []
     for number in range(INVOICES):
         way = {"rail": "bench", "asset": "COIN", "amount": "5", "address": f"address-{number}"}

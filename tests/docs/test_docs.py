@@ -21,7 +21,7 @@ from railwatch.daemon.registry import open_rail
 from railwatch.daemon.supervisor import rail_mirror
 from railwatch.known_chains import default_tiers
 from railwatch.rail import AssetSpec, ChainId
-from railwatch.store.config_sync import PolicyRow, RailMirror, mirror
+from railwatch.store.config_sync import PolicyRow, RailMirror, sync_config
 from railwatch.store.database import Database
 from railwatch.store.invoices import create_invoice
 from railwatch.store.read_models import Dossier
@@ -105,7 +105,7 @@ async def furnished(database: Database) -> Database:
     policies = [PolicyRow(None, tier.up_to, tier.policy, "default") for tier in tiers]
     mirrors.append(RailMirror(sample.name, ChainId(sample.chain_id), traits, assets, tuple(policies)))
     async with database.connection() as connection:
-        await mirror(connection, mirrors, {"closes_in": 2_592_000})
+        await sync_config(connection, mirrors, {"closes_in": 2_592_000})
     for order in ("1001", "1002", "1003", "1004", "1005", "1006"):
         way = {"rail": "local-evm", "asset": "ETH", "amount": "5", "address": f"0x{order:0>40}"}
         await create_invoice(

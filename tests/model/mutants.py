@@ -219,7 +219,7 @@ MUTANTS = [
         "is_taken_over",
         "the index is never older than the lease",
         "indexer/railwatch/daemon/watch/watchlist.py",
-        "                keys, self._position = await self.store.keyed_after(self._position)",
+        "                keys, self._position = await self.store.accepted_after(self._position)",
         "                keys: list[bytes] = []",
     ),
     Mutant(

@@ -11,7 +11,7 @@ from railwatch.config import load_config
 from railwatch.core.policy import Policy
 from railwatch.daemon.supervisor import rail_mirror
 from railwatch.rail.types import AssetSpec, ChainId, Traits
-from railwatch.store.config_sync import PolicyRow, RailMirror, asset_id, mirror
+from railwatch.store.config_sync import PolicyRow, RailMirror, asset_id, sync_config
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreError
 
@@ -30,7 +30,7 @@ SHOP = RailMirror("shop", ChainId("eip155:31337"), EVM, (ETH, USDC), (FINALIZED,
 
 async def write(database: Database, *rails: RailMirror, only: bool = False) -> None:
     async with database.connection() as connection:
-        await mirror(connection, rails, {"closes_in": 60}, only=only)
+        await sync_config(connection, rails, {"closes_in": 60}, only=only)
 
 
 async def snapshot(database: Database) -> list[list[Any]]:
@@ -134,7 +134,7 @@ async def test_the_configurations_policy_comes_before_the_default(database: Data
 async def test_the_example_configuration_can_be_mirrored(database: Database) -> None:
     config = load_config(Path(__file__).parents[2] / "config/railwatch.example.toml")
     async with database.connection() as connection:
-        await mirror(connection, [rail_mirror(config, config.rails[0], EVM)], {})
+        await sync_config(connection, [rail_mirror(config, config.rails[0], EVM)], {})
     origins = await database.rows("select origin, policy from railwatch.policies order by origin")
     assert [tuple(row) for row in origins] == [
         ("configuration", {"confirmations": 3}),

@@ -10,7 +10,7 @@ import pytest
 from railwatch.daemon import balance_reconciler
 from railwatch.daemon.exception_monitor import ExceptionMonitor
 from railwatch.rail import BlockRef
-from railwatch.store.balances import BalanceStore, Reading, SecondReading
+from railwatch.store.balances import AccountReading, BalanceStore, SecondReading
 from railwatch.store.clock import ClockStore
 from railwatch.store.database import Database
 from railwatch.store.steps import Lease
@@ -419,8 +419,8 @@ async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_do
     async def record(lease: Lease, block: BlockRef, rewinds: int) -> int | None:
         store = BalanceStore(stage.database, lease, "fake", {stage.sim.native: 0})
         (account,) = await store.accounts([key], None)
-        assert account.past is not None
-        reading = Reading(account, account.past.baseline, account.past.last, None, 5, "node")
+        assert account.history is not None
+        reading = AccountReading(account, account.history.baseline, account.history.last, None, 5, "node")
         return await store.record(block, rewinds, [reading])
 
     assert await record(lease, block, rewinds + 1) is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from railwatch.store.aggregates import load_books
+from railwatch.store.aggregates import load_aggregates
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, Rules, node_of
 from railwatch_fake.chain import Output, Tx
@@ -321,7 +321,7 @@ async def test_cost_does_not_depend_on_strangers_a_step_loads_none_of_the_dust_t
     await stage.mine(2)
     await stage.becomes(invoice, "paid")
     async with stage.database.transaction() as connection:
-        [aggregate] = await load_books(connection, [invoice.id], [])
+        [aggregate] = await load_aggregates(connection, [invoice.id], [])
         assert len(aggregate.detections) == 0
         assert sum(each.count for each in aggregate.other_tallies.values()) == 21
 

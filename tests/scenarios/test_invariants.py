@@ -71,12 +71,12 @@ async def test_additions_to_the_watch_are_numbered_in_the_order_of_their_commits
     start = await store.position()
     async with stage.database.transaction() as slow:
         await slow.fetch(TAKE_IN, [ids[0]], [b"a" * 20], ["a"], "fake")
-        quick = asyncio.create_task(store.take_in([(ids[1], b"b" * 20, "b")]))
+        quick = asyncio.create_task(store.accept([(ids[1], b"b" * 20, "b")]))
         await asyncio.sleep(0.3)
         assert not quick.done()
-        assert await store.keyed_after(start) == ([], start)
+        assert await store.accepted_after(start) == ([], start)
     await quick
-    keys, reached = await store.keyed_after(start)
+    keys, reached = await store.accepted_after(start)
     assert (keys, reached) == ([b"a" * 20, b"b" * 20], start + 2)
 
 

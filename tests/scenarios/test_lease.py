@@ -15,8 +15,8 @@ from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.database import Database
 from railwatch.store.errors import LeaseLost
 from railwatch.store.lease import LeaseKeeper
-from railwatch.store.rails import load_left, say_state
-from railwatch.store.steps import Lease, Position, StepStore, Subject
+from railwatch.store.rails import load_resume_point, save_rail_state
+from railwatch.store.steps import Lease, Position, StepLookup, StepStore
 from railwatch_fake import node_of
 from tests.scenarios import oracle
 from tests.scenarios.daemon_harness import Stage
@@ -134,20 +134,23 @@ async def two(stage: Stage) -> AsyncIterator[tuple[Stage, LeaseKeeper, LeaseKeep
 
 async def acts(database: Database, lease: Lease) -> list[Any]:
     """Everything that a follower may write, each tried once; what came of it."""
-    left = await load_left(database, lease.rail)
-    assert left.cursor is not None
-    position = Position(left.cursor, left.cursor.height, None, datetime.now(UTC), "live", None)
+    resume_point = await load_resume_point(database, lease.rail)
+    assert resume_point.cursor is not None
+    position = Position(resume_point.cursor, resume_point.cursor.height, None, datetime.now(UTC), "live", None)
     store, results = StepStore(database, lease), list[Any]()
-    results.append(await store.quiet(left.cursor, position))
-    about = Subject("fake")
-    for opening in (store.step(left.cursor, position, about, (), None), store.aside(left.rewinds, about)):
+    results.append(await store.advance_cursor(resume_point.cursor, position))
+    about = StepLookup("fake")
+    for opening in (
+        store.begin(resume_point.cursor, position, about, (), None),
+        store.begin_at_cursor(resume_point.rewinds, about),
+    ):
         try:
             async with opening:
                 results.append("opened")
         except LeaseLost:
             results.append("lost")
-    await store.cover(datetime.now(UTC))
-    await say_state(database, lease, "halted", "said by a stranger")
+    await store.extend_coverage(datetime.now(UTC))
+    await save_rail_state(database, lease, "halted", "said by a stranger")
     return results
 
 
@@ -155,11 +158,11 @@ async def test_who_lost_the_lease_moves_nothing_whatever_it_tries(
     two: tuple[Stage, LeaseKeeper, LeaseKeeper],
 ) -> None:
     stage, first, second = two
-    old = await first.take()
+    old = await first.acquire()
     assert old is not None
-    assert await second.take() is None
+    assert await second.acquire() is None
     await expire(stage)
-    new = await second.take()
+    new = await second.acquire()
     assert new is not None
     assert new.epoch > old.epoch
     before = await stage.rail(), await feed(stage.database)
@@ -175,13 +178,13 @@ async def test_a_lease_taken_from_the_paused_is_not_lost_to_whoever_asks_next(
     two: tuple[Stage, LeaseKeeper, LeaseKeeper],
 ) -> None:
     stage, first, second = two
-    assert await first.take() is not None
+    assert await first.acquire() is not None
     await expire(stage)
-    assert await second.take() is not None
+    assert await second.acquire() is not None
     third = LeaseKeeper(stage.database, "story", "third")
     try:
         for other in (third, first, third):
-            assert await other.take() is None
+            assert await other.acquire() is None
         await second.renew()
     finally:
         await third.close()
@@ -191,12 +194,12 @@ async def test_a_holder_whose_connection_ends_is_followed_at_once(
     two: tuple[Stage, LeaseKeeper, LeaseKeeper],
 ) -> None:
     stage, first, second = two
-    assert await first.take() is not None
-    assert await second.take() is None
+    assert await first.acquire() is not None
+    assert await second.acquire() is None
     await first.close()
 
     async def has_it() -> bool:
-        return await second.take() is not None
+        return await second.acquire() is not None
 
     began = time.monotonic()
     await stage.until(has_it)
@@ -208,7 +211,7 @@ async def test_of_many_that_ask_at_once_one_gets_the_lease(two: tuple[Stage, Lea
     stage, *_ = two
     keepers = [LeaseKeeper(stage.database, "story", f"daemon {n}") for n in range(8)]
     try:
-        leases = await asyncio.gather(*(each.take() for each in keepers))
+        leases = await asyncio.gather(*(each.acquire() for each in keepers))
         assert len([each for each in leases if each is not None]) == 1
     finally:
         for each in keepers:

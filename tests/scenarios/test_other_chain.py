@@ -7,7 +7,7 @@ from railwatch.ops.chain_acceptance import Proposal, propose, render_proposal
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch.store.invoices import accept_chain
-from railwatch.store.watches import close_due
+from railwatch.store.watches import close_expired_watches
 from railwatch_fake import Rules
 from tests.scenarios.daemon_harness import Stage, chain_named
 
@@ -140,7 +140,7 @@ async def test_an_order_that_was_closed_is_watched_again_when_it_loses_its_payme
         await stage.mine(2)
 
         async def is_closed() -> bool:
-            await close_due(database)
+            await close_expired_watches(database)
             return await stage.watch_states(invoice) == ["closed"]
 
         await stage.until(is_closed)

@@ -10,7 +10,7 @@ import pytest
 from railwatch.daemon import rail_runner
 from railwatch.store import quarantine
 from railwatch.store.database import Database
-from railwatch.store.watches import close_due
+from railwatch.store.watches import close_expired_watches
 from railwatch_fake import Output
 from tests.scenarios.cut_proxy import Cutter
 from tests.scenarios.daemon_harness import Placed, Stage, chain_named
@@ -210,7 +210,7 @@ async def test_no_watch_ends_while_an_invoice_is_in_quarantine(stage: Stage) -> 
         "update railwatch.invoices set expires_at = now(), closes_at = now() where id = $1", bad.id
     )
     await stage.mine(2)
-    await close_due(stage.database)
+    await close_expired_watches(stage.database)
     assert await stage.watch_states(bad) == ["watching"]
     await heal(stage, bad, policy)
 

@@ -17,7 +17,7 @@ from railwatch.daemon.follow import steadiness
 from railwatch.daemon.nodes import node as node_module
 from railwatch.daemon.nodes import node_set
 from railwatch.store.database import Database
-from railwatch.store.rails import say_state
+from railwatch.store.rails import save_rail_state
 from railwatch_fake import Rules, node_of
 from tests.scenarios.daemon_harness import Stage, chain_named
 
@@ -173,9 +173,9 @@ async def test_blind_is_blind_and_a_trouble_that_is_told_after_it_is_over_does_n
 
     async def say_late(*what: Any) -> None:
         await is_well.wait()
-        await say_state(*what)
+        await save_rail_state(*what)
 
-    monkeypatch.setattr(rail_runner, "say_state", say_late)
+    monkeypatch.setattr(rail_runner, "save_rail_state", say_late)
     async with Stage(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
         await stage.mine(3)
 

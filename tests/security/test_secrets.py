@@ -18,7 +18,7 @@ from railwatch.ops.http import Pages
 from railwatch.ops.metrics import Metrics
 from railwatch.reasons import describe, one_line
 from railwatch.redaction import HIDDEN, hidden, hide
-from railwatch.store.database import Database, place_of, translated
+from railwatch.store.database import Database, public_url, translated
 from railwatch.store.errors import StoreUnavailable
 
 SECRET = "S3CRET+pw"
@@ -49,7 +49,7 @@ DSNS = {
 
 @pytest.mark.parametrize("dsn", DSNS)
 def test_a_place_is_built_from_parts_and_holds_no_password(dsn: str) -> None:
-    assert place_of(dsn) == DSNS[dsn]
+    assert public_url(dsn) == DSNS[dsn]
 
 
 @pytest.mark.parametrize("dsn", DSNS)
@@ -66,7 +66,7 @@ def test_the_password_of_any_form_is_hidden_in_any_text(dsn: str) -> None:
 
 def test_a_password_that_holds_an_at_is_hidden_however_it_is_cut() -> None:
     hide(dsn_secrets("postgresql://run:S3C@RET@db/x", {"HOME": "/nowhere"}))
-    assert place_of("postgresql://run:S3C@RET@db/x") == "postgresql://db/x"
+    assert public_url("postgresql://run:S3C@RET@db/x") == "postgresql://db/x"
     assert "RET" not in hidden("invalid host 'RET@db', password 'S3C@RET'").replace("RET@db", "")
 
 

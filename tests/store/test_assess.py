@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from railwatch.core.assessment import assess
 from railwatch.core.model import Coverage
 from railwatch.core.states import DetectionState, InvoiceState
-from railwatch.store.aggregates import load_books
+from railwatch.store.aggregates import load_aggregates
 from tests.scenarios.daemon_harness import Stage
 
 
@@ -30,7 +30,7 @@ async def test_the_rule_for_manual_acts_is_the_cores(rough: Stage) -> None:
             await database.value("select railwatch.hold_invoice($1, actor => 'ann', reason => 'odd')", known)
         async with database.transaction() as connection:
             every = await connection.fetch("select id from railwatch.detections where invoice_id = $1", known)
-            [aggregate] = await load_books(connection, [known], [row["id"] for row in every])
+            [aggregate] = await load_aggregates(connection, [known], [row["id"] for row in every])
             until = await connection.fetchval("select covered_until from railwatch.rails")
             moment = await connection.fetchval("select now()")
             facts = list(aggregate.detections.values())

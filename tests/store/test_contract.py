@@ -15,7 +15,7 @@ import pytest
 from railwatch.core.policy import Policy
 from railwatch.core.states import END_STATES, INVOICE_MOVES, InvoiceState
 from railwatch.rail import AssetSpec, ChainId
-from railwatch.store.config_sync import PolicyRow, RailMirror, mirror
+from railwatch.store.config_sync import PolicyRow, RailMirror, sync_config
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch.store.invoices import create_invoice
@@ -75,7 +75,7 @@ def place(server: str) -> str:
             await connection.close()
         dsn = server.replace("/railwatch?", "/contract?")
         async with Database(dsn, size=1) as database, database.connection() as connection:
-            await mirror(connection, RAILS, {"closes_in": 1000})
+            await sync_config(connection, RAILS, {"closes_in": 1000})
         return dsn
 
     return asyncio.run(prepare())

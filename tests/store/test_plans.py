@@ -17,7 +17,7 @@ import pytest
 
 from railwatch.store.database import SESSION, Database, prepare_connection
 from railwatch.store.queries import _all, query
-from railwatch.store.steps import FIRST
+from railwatch.store.steps import FIRST_PAGE
 from railwatch.store.watches import Closing, WatchStore
 from tests.webhooks.shop import furnish
 
@@ -239,18 +239,18 @@ async def full(database: Database) -> AsyncIterator[Database]:
     async with Database(database.dsn, size=1) as pool:
         for name, arguments in QUESTIONS.items():
             await pool.rows(query(name), *arguments)
-        await WatchStore(pool, "fake").take_in([(uuid4(), b"x", "x")])
+        await WatchStore(pool, "fake").accept([(uuid4(), b"x", "x")])
         await Closing(pool).turn()
         await fill(database, MANY)
         yield pool
 
 
 QUESTIONS: dict[str, tuple[Any, ...]] = {
-    "closed_windows": ("story", *FIRST, 500),
-    "stuck_invoices": (*FIRST, 500),
+    "closed_windows": ("story", *FIRST_PAGE, 500),
+    "stuck_invoices": (*FIRST_PAGE, 500),
     "load_spends": ("story",),
     "pending_of_rail": ("story",),
-    "balance_newcomers": ("story", ["fake:story/slip44:1"], 100, FIRST[0]),
+    "balance_newcomers": ("story", ["fake:story/slip44:1"], 100, FIRST_PAGE[0]),
     "neighbours": ("fake", "other", 500),
 }
 WITHIN = 0.15
@@ -288,5 +288,5 @@ async def test_500_addresses_are_taken_in_beside_200_000_that_nobody_has_counted
         select i.id, i.id, 'story', a.id, i.order_id, 1, '{}', 'default', r.family, i.order_id, 1
         from railwatch.invoices i, railwatch.assets a, railwatch.rails r where i.merchant_id = 'new'""")
     async with asyncio.timeout(5):
-        taken = await WatchStore(full, "fake").take_in(made)
+        taken = await WatchStore(full, "fake").accept(made)
     assert len(taken) == 500

@@ -17,8 +17,8 @@ from railwatch.rail import AssetId, BlockRef, Scanned, Span
 from railwatch.store.database import Database
 from railwatch.store.errors import BranchChanged, LeaseLost
 from railwatch.store.lease import LeaseKeeper
-from railwatch.store.rails import load_left
-from railwatch.store.steps import Position, StepStore, Subject
+from railwatch.store.rails import load_resume_point
+from railwatch.store.steps import Position, StepLookup, StepStore
 from railwatch.store.watches import WatchStore
 from railwatch_fake import Rules, address
 from tests.scenarios.daemon_harness import Stage, chain_named
@@ -41,20 +41,20 @@ class Desk:
 
     async def step(self, fork: BlockRef | None = None) -> None:
         """Take everything up to the head, as the follower would."""
-        left = await load_left(self.stage.database, "story")
-        assert left.cursor is not None
-        after, upto = fork or left.cursor, await self.block(self.stage.chain.tip.height)
+        resume_point = await load_resume_point(self.stage.database, "story")
+        assert resume_point.cursor is not None
+        after, upto = fork or resume_point.cursor, await self.block(self.stage.chain.tip.height)
         scanned = await self.scan(after, upto)
-        batch = BlockBatch(left.cursor, Span(after, upto), scanned.blocks, scanned.transfers, fork)
+        batch = BlockBatch(resume_point.cursor, Span(after, upto), scanned.blocks, scanned.transfers, fork)
         await self.recorder.commit_blocks(
             batch, Position(upto, upto.height, None, datetime.now(UTC), "live", None), None
         )
 
     async def look_back(self, upto: BlockRef) -> None:
         """Record what the blocks up to ``upto`` hold."""
-        left = await load_left(self.stage.database, "story")
+        resume_point = await load_resume_point(self.stage.database, "story")
         scanned = await self.scan(await self.block(0), upto)
-        await self.recorder.commit_lookback(left.rewinds, (), scanned.transfers)
+        await self.recorder.commit_lookback(resume_point.rewinds, (), scanned.transfers)
 
     async def told(self) -> list[tuple[str, str]]:
         rows = await self.stage.database.rows("select subject, to_state from railwatch.transitions order by seq")
@@ -78,9 +78,9 @@ async def desk(database: Database) -> AsyncIterator[Desk]:
         keys = [address.parse(text).key for text in texts]
         watches = WatchStore(database, "fake")
         waiting = {each.address: each.id for each in await watches.registered("story", 10)}
-        await watches.take_in([(waiting[text], key, text) for text, key in zip(texts, keys, strict=True)])
+        await watches.accept([(waiting[text], key, text) for text, key in zip(texts, keys, strict=True)])
         keeper = LeaseKeeper(database, "story", "desk")
-        lease = await keeper.take()
+        lease = await keeper.acquire()
         assert lease is not None
         async with stage.sim.open_adapter() as node:
             traits = node.traits
@@ -155,15 +155,15 @@ async def test_a_step_knows_also_what_a_look_back_commits_while_it_waits(desk: D
 
 
 async def test_a_step_that_is_done_again_is_refused_and_changes_nothing(desk: Desk) -> None:
-    left = await load_left(desk.stage.database, "story")
+    resume_point = await load_resume_point(desk.stage.database, "story")
     await desk.look_back(await desk.block(7))
     desk.stage.chain.mine(2)
     await desk.step()
     before = await desk.told()
-    assert left.cursor is not None
+    assert resume_point.cursor is not None
     upto = await desk.block(9)
-    scanned = await desk.scan(left.cursor, upto)
-    batch = BlockBatch(left.cursor, Span(left.cursor, upto), scanned.blocks, scanned.transfers)
+    scanned = await desk.scan(resume_point.cursor, upto)
+    batch = BlockBatch(resume_point.cursor, Span(resume_point.cursor, upto), scanned.blocks, scanned.transfers)
     with pytest.raises(LeaseLost):
         await desk.recorder.commit_blocks(batch, Position(upto, 9, None, None, "live", None), None)
     assert await desk.told() == before
@@ -191,21 +191,21 @@ async def test_a_look_back_from_before_a_reorg_writes_nothing(desk: Desk) -> Non
 
 async def test_no_inclusion_outlives_its_block_a_block_of_another_branch_becomes_no_checkpoint(desk: Desk) -> None:
     """What is stored at a height, and the cursor itself, are not replaced by what another branch has there."""
-    left = await load_left(desk.stage.database, "story")
-    assert left.cursor is not None
+    resume_point = await load_resume_point(desk.stage.database, "story")
+    assert resume_point.cursor is not None
     scanned = await desk.scan(await desk.block(0), await desk.block(7))
     paid = next(transfer for transfer in scanned.transfers if transfer.block is not None)
     assert paid.block is not None
-    await desk.recorder.commit_lookback(left.rewinds, (), scanned.transfers)
-    before = await desk.told(), (await load_left(desk.stage.database, "story")).checkpoints
+    await desk.recorder.commit_lookback(resume_point.rewinds, (), scanned.transfers)
+    before = await desk.told(), (await load_resume_point(desk.stage.database, "story")).checkpoints
     for strange in (
         replace(paid.block, hash="of another branch"),
-        replace(paid.block, height=left.cursor.height, hash="of another branch"),
-        replace(paid.block, height=left.cursor.height + 1),
+        replace(paid.block, height=resume_point.cursor.height, hash="of another branch"),
+        replace(paid.block, height=resume_point.cursor.height + 1),
     ):
         with pytest.raises(BranchChanged):
-            await desk.recorder.commit_lookback(left.rewinds, (), [replace(paid, block=strange)])
-    assert (await desk.told(), (await load_left(desk.stage.database, "story")).checkpoints) == before
+            await desk.recorder.commit_lookback(resume_point.rewinds, (), [replace(paid, block=strange)])
+    assert (await desk.told(), (await load_resume_point(desk.stage.database, "story")).checkpoints) == before
 
 
 async def test_a_large_step_is_told_as_a_small_one(database: Database) -> None:
@@ -243,7 +243,10 @@ async def test_a_reorg_forgets_the_checkpoints_of_its_branch_and_no_others(desk:
 async def test_a_registration_does_not_wait_for_a_look_back_that_is_being_written(desk: Desk) -> None:
     """Both hold the rail's row: one for the commit's order, the other through its foreign key."""
     stage = desk.stage
-    async with desk.recorder.steps.aside((await stage.rail())["rewinds"], Subject("fake")), asyncio.timeout(5):
+    async with (
+        desk.recorder.steps.begin_at_cursor((await stage.rail())["rewinds"], StepLookup("fake")),
+        asyncio.timeout(5),
+    ):
         await stage.order(await stage.sim.new_address())
 
 
@@ -256,13 +259,15 @@ async def test_blind_is_blind_and_no_wait_for_the_database_counts_as_watched(des
     """Whatever holds the statement up, a rail is covered to the moment at which the nodes were asked."""
     await desk.stage.database.value("update railwatch.rails set covered_until = now() - interval '1 day' returning 1")
     seen_at = datetime.now(UTC) - timedelta(seconds=500)
-    shown = await desk.recorder.steps.cover(seen_at)
+    shown = await desk.recorder.steps.extend_coverage(seen_at)
     assert await covered(desk) == seen_at < shown
-    left = await load_left(desk.stage.database, "story")
-    assert left.cursor is not None
+    resume_point = await load_resume_point(desk.stage.database, "story")
+    assert resume_point.cursor is not None
     upto = await desk.block(7)
     position = Position(upto, 7, None, seen_at + timedelta(seconds=100), "live", None)
-    await desk.recorder.commit_blocks(BlockBatch(left.cursor, Span(left.cursor, upto), (upto,), ()), position, None)
+    await desk.recorder.commit_blocks(
+        BlockBatch(resume_point.cursor, Span(resume_point.cursor, upto), (upto,), ()), position, None
+    )
     assert await covered(desk) == seen_at + timedelta(seconds=100)
-    await desk.recorder.steps.cover(datetime.now(UTC) + timedelta(days=1))
-    assert await covered(desk) <= await desk.recorder.steps.cover(None)
+    await desk.recorder.steps.extend_coverage(datetime.now(UTC) + timedelta(days=1))
+    assert await covered(desk) <= await desk.recorder.steps.extend_coverage(None)

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from railwatch.store.config_sync import mirror
+from railwatch.store.config_sync import sync_config
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused, SchemaMismatch
 from railwatch.store.migrate import known_migrations, migrate
@@ -27,7 +27,7 @@ _logins = count(1)
 async def shop(database: Database) -> Database:
     """A database with rails in it."""
     async with database.connection() as connection:
-        await mirror(connection, RAILS, {"closes_in": 1000})
+        await sync_config(connection, RAILS, {"closes_in": 1000})
     return database
 
 
@@ -195,16 +195,16 @@ async def test_another_spelling_of_an_address_does_not_make_it_another_merchants
     family = await shop.value("select family from railwatch.rails where name = 'plain'")
     watches, key = WatchStore(shop, family), secrets.token_bytes(20)
     theirs = await registered(shop, "victim", reference=first)
-    assert await watches.take_in([(theirs, key, "as it is shown")]) == {theirs: key}
+    assert await watches.accept([(theirs, key, "as it is shown")]) == {theirs: key}
     await shop.rows("update railwatch.invoices set state = 'expired' where merchant_id = 'victim'")
     ours = await registered(shop, "evil", reference=second)
-    assert (await watches.take_in([(ours, key, "as it is shown")]) == {}) is refused
+    assert (await watches.accept([(ours, key, "as it is shown")]) == {}) is refused
     row = await shop.row("select watch_state, watch_error, address_key from railwatch.destinations where id = $1", ours)
     assert row is not None
     if refused:
         assert tuple(row) == ("rejected", "the address belongs to another merchant", None)
     again = await registered(shop, "victim", reference=first)
-    assert await watches.take_in([(again, key, "as it is shown")]) == {again: key}, "its own merchant may use it again"
+    assert await watches.accept([(again, key, "as it is shown")]) == {again: key}, "its own merchant may use it again"
 
 
 async def test_another_spelling_does_not_let_an_invoice_ask_twice_at_one_address(shop: Database) -> None:
@@ -214,8 +214,8 @@ async def test_another_spelling_does_not_let_an_invoice_ask_twice_at_one_address
     rows = await shop.rows("select id from railwatch.destinations where invoice_id = $1 order by position", made)
     first, second = (row["id"] for row in rows)
     key = secrets.token_bytes(20)
-    assert await WatchStore(shop, family).take_in([(first, key, "as it is shown")]) == {first: key}
-    assert await WatchStore(shop, family).take_in([(second, key, "as it is shown")]) == {}
+    assert await WatchStore(shop, family).accept([(first, key, "as it is shown")]) == {first: key}
+    assert await WatchStore(shop, family).accept([(second, key, "as it is shown")]) == {}
     why = await shop.value("select watch_error from railwatch.destinations where id = $1", second)
     assert why == "the invoice asks for the same asset at the same address twice"
 
@@ -279,7 +279,7 @@ async def test_no_lock_of_another_login_keeps_anybody_from_registering(
             async with asyncio.timeout(20):
                 await shop.value("select railwatch.create_invoice($1)", order(order_id=f"{role} {statement[:60]}"))
                 async with shop.connection() as other:
-                    await mirror(other, RAILS, {"closes_in": 1000})
+                    await sync_config(other, RAILS, {"closes_in": 1000})
                     assert await migrate(other) == []
             await transaction.rollback()
     finally:

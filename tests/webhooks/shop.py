@@ -17,7 +17,7 @@ from railwatch.config import Config
 from railwatch.core.policy import Policy
 from railwatch.ops.webhook_metrics import DeliveryMetrics
 from railwatch.rail import AssetSpec, ChainId
-from railwatch.store.config_sync import PolicyRow, RailMirror, mirror
+from railwatch.store.config_sync import PolicyRow, RailMirror, sync_config
 from railwatch.store.database import Database
 from railwatch.store.deliverer_lock import DelivererLock
 from railwatch.store.endpoints import list_endpoints
@@ -165,7 +165,7 @@ async def furnish(database: Database) -> None:
     default = PolicyRow(None, None, Policy(1), "default")
     rail = RailMirror("story", ChainId("fake:story"), traits, (AssetSpec("COIN", None, 8),), (default,))
     async with database.connection() as connection:
-        await mirror(connection, [rail], {"closes_in": 1000})
+        await sync_config(connection, [rail], {"closes_in": 1000})
 
 
 async def copied(database: Database) -> str:

@@ -12,7 +12,7 @@ from railwatch.ops.http import CannotListen, serve
 from railwatch.ops.logs import configure_logging, warn_of_exposed
 from railwatch.ops.metrics import Metrics
 from railwatch.ops.sd_notify import notify
-from railwatch.store.read_models import Counts
+from railwatch.store.read_models import OpenCounts
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Outside:
         for each in runners:
             self._measure(each)
 
-    def counted(self, counts: Counts) -> None:
+    def counted(self, counts: OpenCounts) -> None:
         """What waits for people, and for readers of the feed."""
         self.metrics.waiting(counts.exceptions, counts.lag, counts.quarantine)
 

@@ -224,7 +224,7 @@ def _replay(recording: Any, requests: "Requests | None", url: str | None, keep: 
     """Make the database, play, and drop it: each with its own loop, since the time of the replay's is virtual."""
     from railwatch.daemon.registry import UnknownAdapter
     from railwatch.replay.replay import replay
-    from railwatch.store.database import place_of
+    from railwatch.store.database import public_url
     from railwatch.store.errors import Refused
     from railwatch.store.scratch import scratch_database
 
@@ -232,7 +232,7 @@ def _replay(recording: Any, requests: "Requests | None", url: str | None, keep: 
         stack = AsyncExitStack()
         dsn = runner.run(stack.enter_async_context(scratch_database(url, clock=True, keep=keep)))
         try:
-            return replay(recording, dsn, requests), place_of(dsn)
+            return replay(recording, dsn, requests), public_url(dsn)
         except Refused as refused:
             raise Wrong(f"an invoice was refused: {refused}") from refused
         except UnknownAdapter as error:

@@ -21,15 +21,15 @@ from railwatch.daemon.follow.follower import ChainFollower
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable
 from railwatch.store.balances import (
-    Account,
+    AccountHistory,
+    AccountReading,
     BalanceStore,
     Baseline,
-    Earlier,
-    Past,
-    Place,
-    Reading,
+    BlockId,
+    PriorReading,
     SecondReading,
     Suspect,
+    WatchedAccount,
 )
 from railwatch.store.errors import StoreUnavailable
 
@@ -58,7 +58,7 @@ class BalanceReconciler:
     _after: bytes | None = None
     """How far the walk has come; None: it is not its time."""
     _due: float = field(default_factory=time.monotonic)
-    _tries: defaultdict[Place, int] = field(default_factory=lambda: defaultdict(int))
+    _tries: defaultdict[BlockId, int] = field(default_factory=lambda: defaultdict(int))
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class BalanceReconciler:
             return
         await self.store.account_for_resolved()
         await self._read_suspects_again()
-        if newcomers := await self.store.newcomers(BATCH_MAX):
+        if newcomers := await self.store.unread_keys(BATCH_MAX):
             await self._reconcile(newcomers, self.follower.cursor)
         if self._after is None and time.monotonic() >= self._due:
             self._after, self._due = b"", time.monotonic() + self.every
@@ -93,7 +93,7 @@ class BalanceReconciler:
 
     async def _read_suspects_again(self) -> None:
         """Read again what one node has told of blocks that no reorg can undo by now, and believe it or not."""
-        groups: defaultdict[tuple[Place, AssetId, str], list[Suspect]] = defaultdict(list)
+        groups: defaultdict[tuple[BlockId, AssetId, str], list[Suspect]] = defaultdict(list)
         for suspect in await self.store.suspects(self._final_height, BATCH_MAX):
             groups[suspect.at, suspect.asset, suspect.node].append(suspect)
         for gone in self._tries.keys() - {at for at, _, _ in groups}:
@@ -103,7 +103,7 @@ class BalanceReconciler:
             self._log.warning("balance.unattributed", invoices=told)
 
     async def _read_again(
-        self, at: Place, asset: AssetId, first: str, suspects: Sequence[Suspect]
+        self, at: BlockId, asset: AssetId, first: str, suspects: Sequence[Suspect]
     ) -> list[SecondReading]:
         keys = [each.key for each in suspects]
         try:
@@ -130,7 +130,7 @@ class BalanceReconciler:
     async def _reconcile(self, keys: Sequence[bytes], block: BlockRef) -> bool:
         """Look at those addresses as of ``block``; False if the chain moved meanwhile, and nothing was concluded."""
         rewinds = self.follower.rewinds
-        by_asset: defaultdict[AssetId, list[Account]] = defaultdict(list)
+        by_asset: defaultdict[AssetId, list[WatchedAccount]] = defaultdict(list)
         for account in await self.store.accounts(keys, self.native):
             by_asset[account.asset].append(account)
         stands = CanonicalChecker(self.node, block)
@@ -145,8 +145,8 @@ class BalanceReconciler:
         return told is not None
 
     async def _read(
-        self, asset: AssetId, accounts: Sequence[Account], block: BlockRef, stands: "CanonicalChecker"
-    ) -> list[Reading]:
+        self, asset: AssetId, accounts: Sequence[WatchedAccount], block: BlockRef, stands: "CanonicalChecker"
+    ) -> list[AccountReading]:
         """What a node tells of one asset. None of it where it cannot: a token's contract may refuse, as a state may."""
         try:
             node, amounts = await self.node.balances([each.key for each in accounts], asset, block)
@@ -154,29 +154,35 @@ class BalanceReconciler:
             self._log.info("balance.refused", asset=asset, height=block.height, why=str(refused))
             return []
         begun = {
-            each.key: await self._resumed(each.past, stands)
+            each.key: await self._resumed(each.history, stands)
             for each in accounts
-            if each.past is not None and await self._is_canonical(each.past, stands)
+            if each.history is not None and await self._is_canonical(each.history, stands)
         }
         first = await self._first(asset, [each for each in accounts if each.key not in begun])
-        readings: list[Reading] = []
+        readings: list[AccountReading] = []
         for account in accounts:
             balance = amounts[account.key]
             # Without the state from before, counting begins now, and only what comes later can be told.
-            here = Baseline(balance, Place(block.height, block.hash))
+            here = Baseline(balance, BlockId(block.height, block.hash))
             baseline, last, settled = begun.get(account.key) or (first.get(account.key, here), None, None)
-            readings.append(Reading(account, baseline, last, settled, balance, node))
+            readings.append(AccountReading(account, baseline, last, settled, balance, node))
         return readings
 
-    async def _is_canonical(self, past: Past, stands: "CanonicalChecker") -> bool:
+    async def _is_canonical(self, history: AccountHistory, stands: "CanonicalChecker") -> bool:
         """Whether the counting can go on; a baseline that a reorg has undone is none."""
-        return past.settled is not None or await stands.at(past.at) or await stands.at(past.baseline.at)
+        return history.settled is not None or await stands.at(history.at) or await stands.at(history.baseline.at)
 
-    async def _resumed(self, past: Past, stands: "CanonicalChecker") -> tuple[Baseline, Earlier | None, Earlier | None]:
+    async def _resumed(
+        self, history: AccountHistory, stands: "CanonicalChecker"
+    ) -> tuple[Baseline, PriorReading | None, PriorReading | None]:
         """The baseline, the newest look whose block still stands, and the newest that no reorg can undo."""
-        if not await stands.at(past.at):
-            return past.baseline, past.settled, past.settled
-        return past.baseline, past.last, past.last if past.at.height <= self._final_height else past.settled
+        if not await stands.at(history.at):
+            return history.baseline, history.settled, history.settled
+        return (
+            history.baseline,
+            history.last,
+            history.last if history.at.height <= self._final_height else history.settled,
+        )
 
     @property
     def _final_height(self) -> int:
@@ -184,7 +190,7 @@ class BalanceReconciler:
         finalized, cursor = self.follower.finalized, self.follower.position().cursor
         return cursor.height - self.node.traits.horizon if finalized is None else finalized.height
 
-    async def _first(self, asset: AssetId, accounts: Sequence[Account]) -> dict[bytes, Baseline]:
+    async def _first(self, asset: AssetId, accounts: Sequence[WatchedAccount]) -> dict[bytes, Baseline]:
         """What was there before the addresses were covered, where the node still has that state."""
         by_height: defaultdict[int, list[bytes]] = defaultdict(list)
         for account in accounts:
@@ -194,8 +200,8 @@ class BalanceReconciler:
             with suppress(BlockGone):
                 before = await self.node.block_at(height)
                 _, amounts = await self.node.balances(keys, asset, before)
-                place = Place(before.height, before.hash)
-                first.update({key: Baseline(amounts[key], place) for key in keys})
+                block = BlockId(before.height, before.hash)
+                first.update({key: Baseline(amounts[key], block) for key in keys})
         return first
 
 
@@ -205,18 +211,18 @@ class CanonicalChecker:
 
     node: NodeSet
     head: BlockRef
-    _known: dict[Place, bool] = field(default_factory=dict)
+    _known: dict[BlockId, bool] = field(default_factory=dict)
 
-    async def at(self, place: Place) -> bool:
+    async def at(self, block: BlockId) -> bool:
         """Whether the block is. Raises `RailUnavailable`."""
-        if place not in self._known:
-            self._known[place] = place.height <= self.head.height and await self._asked(place)
-        return self._known[place]
+        if block not in self._known:
+            self._known[block] = block.height <= self.head.height and await self._asked(block)
+        return self._known[block]
 
-    async def _asked(self, place: Place) -> bool:
-        if place.height == self.head.height:
-            return place.hash == self.head.hash
+    async def _asked(self, block: BlockId) -> bool:
+        if block.height == self.head.height:
+            return block.hash == self.head.hash
         try:
-            return (await self.node.block_at(place.height)).hash == place.hash
+            return (await self.node.block_at(block.height)).hash == block.hash
         except BlockGone:
             return False

@@ -14,7 +14,7 @@ import structlog
 
 from railwatch.daemon.follow.isolation import Aside, by_halves
 from railwatch.reasons import describe
-from railwatch.store.clock import BEGINNING, ClockStore, Place, Sight
+from railwatch.store.clock import FIRST_PAGE, ClockStore, PageCursor, RailVisibility
 from railwatch.store.errors import StoreUnavailable
 
 CHECK_INTERVAL = 1.0
@@ -36,7 +36,7 @@ class ExceptionMonitor:
     """Called when an invoice cannot be weighed, so that it is counted."""
     aside: Aside[UUID] = field(default_factory=Aside)
     """Invoices that could not be weighed, and are tried again later."""
-    _resume_at: dict[str, Place] = field(default_factory=dict)
+    _resume_at: dict[str, PageCursor] = field(default_factory=dict)
     """How far each blind rail's invoices have been told."""
     _visible_rails: set[str] = field(default_factory=set)
     """Rails that see, and keep no invoice delayed."""
@@ -52,31 +52,31 @@ class ExceptionMonitor:
     async def check(self) -> None:
         """One look at everything. Raises `StoreUnavailable`."""
         await self.store.note_generation()
-        await self._recheck(await self.store.unweighed())
+        await self._recheck(await self.store.unchecked())
         await self._recheck(await self.store.stuck())
-        for sight in await self.store.sight():
-            if sight.blind:
-                self._visible_rails.discard(sight.rail)
-                await self._open_delays(sight)
-            elif sight.rail not in self._visible_rails:
-                self._resume_at.pop(sight.rail, None)
-                await self._close_delays(sight.rail)
+        for visibility in await self.store.rail_visibility():
+            if visibility.blind:
+                self._visible_rails.discard(visibility.rail)
+                await self._open_delays(visibility)
+            elif visibility.rail not in self._visible_rails:
+                self._resume_at.pop(visibility.rail, None)
+                await self._close_delays(visibility.rail)
 
-    async def _open_delays(self, sight: Sight) -> None:
-        place = self._resume_at.get(sight.rail, BEGINNING)
+    async def _open_delays(self, visibility: RailVisibility) -> None:
+        cursor = self._resume_at.get(visibility.rail, FIRST_PAGE)
         for _ in range(BATCHES_MAX):
-            invoices, on = await self.store.delayed(sight, place)
+            invoices, on = await self.store.delayed(visibility, cursor)
             told = await self._recheck(invoices)
             if told:
-                self._log.warning("detection.delayed", rail=sight.rail, invoices=told)
+                self._log.warning("detection.delayed", rail=visibility.rail, invoices=told)
             if on is None:
-                self._resume_at[sight.rail] = Place(sight.upto - OVERLAP, BEGINNING.id)
+                self._resume_at[visibility.rail] = PageCursor(visibility.upto - OVERLAP, FIRST_PAGE.id)
                 return
-            self._resume_at[sight.rail] = place = on
+            self._resume_at[visibility.rail] = cursor = on
 
     async def _close_delays(self, rail: str) -> None:
         for _ in range(BATCHES_MAX):
-            invoices = await self.store.sighted(rail)
+            invoices = await self.store.recovered(rail)
             told = await self._recheck(invoices)
             if told:
                 self._log.info("detection.resumed", rail=rail, invoices=told)
@@ -92,7 +92,7 @@ class ExceptionMonitor:
 
         async def weigh(some: Sequence[UUID]) -> None:
             nonlocal told
-            told += await self.store.weigh(some)
+            told += await self.store.recheck(some)
             self.aside.forget(some)
 
         waiting = self.aside.waiting

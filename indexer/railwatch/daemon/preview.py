@@ -15,7 +15,7 @@ from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import BlockGone, RailUnavailable
 from railwatch.reasons import one_line
 from railwatch.store.database import Database
-from railwatch.store.rails import Left
+from railwatch.store.rails import ResumePoint
 from railwatch.store.steps import Lease, StepStore
 
 PATIENCE_SECONDS = 8.0
@@ -27,18 +27,21 @@ UNOPENED = Database("postgresql://nowhere")
 """A preview has nothing to write, and cannot: this database is never opened."""
 
 
-async def preview_rail(rail: RailConfig, left: Left | None) -> tuple[str, str | None]:
-    """Return the state and the reason that `railwatch run` would soon give to the rail, which was ``left`` there.
+async def preview_rail(rail: RailConfig, resume_point: ResumePoint | None) -> tuple[str, str | None]:
+    """Return the state and the reason that `railwatch run` would soon give to the rail, which was ``resume_point``
+    there.
 
     Raises ValueError where its adapter refuses the table, as `railwatch run` does.
     """
     node = open_rail(rail)
-    left = left or Left(None, None, [], 0)
+    resume_point = resume_point or ResumePoint(None, None, [], 0)
     assets = assets_by_contract(rail, node.traits)
     index = AddressIndex()
     index.add(UNUSED_KEY)
-    committer = Committer(rail.name, node.traits, {}, StepStore(UNOPENED, Lease(rail.name, 0)), left.origin)
-    follower = ChainFollower(node, committer, IndexedWatches(index, assets, SpendIndex()), left, follow_options(rail))
+    committer = Committer(rail.name, node.traits, {}, StepStore(UNOPENED, Lease(rail.name, 0)), resume_point.origin)
+    follower = ChainFollower(
+        node, committer, IndexedWatches(index, assets, SpendIndex()), resume_point, follow_options(rail)
+    )
     deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         while True:

@@ -40,10 +40,17 @@ from railwatch.reasons import describe, innermost, one_line
 from railwatch.store.balances import BalanceStore
 from railwatch.store.database import Database
 from railwatch.store.errors import BranchChanged, LeaseLost, StoreUnavailable
-from railwatch.store.lease import LASTS, LeaseKeeper
+from railwatch.store.lease import LEASE_SECONDS, LeaseKeeper
 from railwatch.store.notifications import Listener
 from railwatch.store.quarantine import QuarantineStore
-from railwatch.store.rails import load_left, load_spends, pending_acceptance, rail_state, say_halted, say_state
+from railwatch.store.rails import (
+    load_resume_point,
+    load_spends,
+    pending_acceptance,
+    rail_state,
+    save_rail_halted,
+    save_rail_state,
+)
 from railwatch.store.steps import Lease, StepStore
 from railwatch.supervision import keep_running
 
@@ -136,7 +143,7 @@ class RailRunner:
         """Give the lease back. If its row cannot be had in time, the end of the connection frees the lease as well."""
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
-                await keeper.drop()
+                await keeper.release()
         await keeper.close()
 
     async def _lost(self, lease: Lease, why: BaseException) -> None:
@@ -150,10 +157,13 @@ class RailRunner:
         self.failed(f"{self.name}.chain")
         cause = describe(defect)
         self.log.error("rail.failed", why=cause, exc_info=innermost(defect))
-        left = None
+        resume_point = None
         with suppress(StoreUnavailable):
-            left = await load_left(self.database, self.name)
-        reached = (left.cursor.hash if left and left.cursor else None, left.rewinds if left else None)
+            resume_point = await load_resume_point(self.database, self.name)
+        reached = (
+            resume_point.cursor.hash if resume_point and resume_point.cursor else None,
+            resume_point.rewinds if resume_point else None,
+        )
         self._failures = self._failures + 1 if reached == self._reached else 1
         self._reached = reached
         if self._failures >= FAILURES_MAX:
@@ -171,7 +181,7 @@ class RailRunner:
         """Write how the rail is, if the lease is still ours; returns False if that could not be done soon."""
         with suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(RELEASE_TIMEOUT_SECONDS):
-                await say_state(self.database, lease, state, reason)
+                await save_rail_state(self.database, lease, state, reason)
                 return True
         return False
 
@@ -187,7 +197,7 @@ class RailRunner:
                     return
                 if not halted:
                     # It could not be written when it happened. Nothing is, while another daemon has the rail.
-                    await say_halted(self.database, self.name, why)
+                    await save_rail_halted(self.database, self.name, why)
                 said = said or halted
             await asyncio.sleep(RESUME_POLL_SECONDS)
 
@@ -197,7 +207,7 @@ class RailRunner:
         while True:
             self.last_heartbeat = time.monotonic()
             try:
-                lease = await keeper.take()
+                lease = await keeper.acquire()
                 if lease is not None:
                     self.standby = None
                     self.log.info("lease.taken", epoch=lease.epoch)
@@ -262,11 +272,13 @@ class RailRunner:
         """
         index = await self._retry(lambda: self.family.caught_up(self._heartbeat), lease)
         claims = SpendIndex(await self._retry(lambda: load_spends(self.database, self.name), lease))
-        left = await self._retry(lambda: load_left(self.database, self.name), lease)
+        resume_point = await self._retry(lambda: load_resume_point(self.database, self.name), lease)
         steps = StepStore(self.database, lease)
-        committer = Committer(self.name, self.node.traits, self.configured, steps, left.origin, self._invoice_failures)
+        committer = Committer(
+            self.name, self.node.traits, self.configured, steps, resume_point.origin, self._invoice_failures
+        )
         follower = ChainFollower(
-            self.node, committer, IndexedWatches(index, self.assets, claims), left, self.follow_options
+            self.node, committer, IndexedWatches(index, self.assets, claims), resume_point, self.follow_options
         )
         follower.second_look = SecondLook(self.node, committer, follower.watches)
         await self._retry(follower.second_look.begin, lease)
@@ -293,7 +305,7 @@ class RailRunner:
 
     async def _run_once(self, follower: ChainFollower) -> bool:
         if self._commit_outcome_unknown:
-            follower.reload(await load_left(self.database, self.name))
+            follower.reload(await load_resume_point(self.database, self.name))
             self._commit_outcome_unknown = False
         try:
             return await follower.run_once()
@@ -304,7 +316,7 @@ class RailRunner:
 
     async def _renew_lease(self, keeper: LeaseKeeper) -> None:
         while True:
-            await asyncio.sleep(LASTS / 3)
+            await asyncio.sleep(LEASE_SECONDS / 3)
             try:
                 await keeper.renew()
             except StoreUnavailable as away:
@@ -441,7 +453,7 @@ class RailRunner:
         would go on saying `stalled` until the next block. Raises `StoreUnavailable`.
         """
         try:
-            await say_state(self.database, lease, "stalled", reason)
+            await save_rail_state(self.database, lease, "stalled", reason)
         finally:
             if self.follower is not None:
                 self.follower.told_beside += 1

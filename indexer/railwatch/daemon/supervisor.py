@@ -27,10 +27,10 @@ from railwatch.daemon.watch.watchlist import Family
 from railwatch.known_chains import default_tiers
 from railwatch.rail import AssetId, ChainId, Traits
 from railwatch.store.clock import ClockStore
-from railwatch.store.config_sync import PolicyRow, RailMirror, asset_id, mirror
+from railwatch.store.config_sync import PolicyRow, RailMirror, asset_id, sync_config
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
-from railwatch.store.read_models import Counts, read_counts
+from railwatch.store.read_models import OpenCounts, read_counts
 from railwatch.store.watches import Closing, WatchStore
 from railwatch.supervision import keep_running
 
@@ -58,7 +58,7 @@ class Reporter(Protocol):
     def heartbeat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
         """Called about once a second. ``alive``: every rail that is not halted has lately made a turn."""
 
-    def counted(self, counts: Counts) -> None:
+    def counted(self, counts: OpenCounts) -> None:
         """Called four times a minute, while Postgres answers."""
 
     def failed(self, task: str) -> None:
@@ -78,7 +78,7 @@ class NullReporter:
     def heartbeat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
         """Nothing to tell."""
 
-    def counted(self, counts: Counts) -> None:
+    def counted(self, counts: OpenCounts) -> None:
         """Nothing to tell."""
 
     def failed(self, task: str) -> None:
@@ -177,7 +177,7 @@ async def _sync_config(
 ) -> None:
     mirrors = [rail_mirror(config, rail, node.traits) for rail, node in zip(rails, nodes, strict=True)]
     async with database.connection() as connection:
-        await mirror(
+        await sync_config(
             connection, mirrors, mirror_settings(config), only=only, unfollowed=config.invoices.unfollowed_rails
         )
 

@@ -13,7 +13,7 @@ from railwatch.store.database import Database
 from railwatch.store.embedded.server import EmbeddedPostgresError, require_makeable
 from railwatch.store.errors import SchemaMismatch, StoreError, StoreUnavailable
 from railwatch.store.migrate import missing_roles
-from railwatch.store.rails import Left, load_left
+from railwatch.store.rails import ResumePoint, load_resume_point
 from railwatch.store.read_models import Record, notification_queue, read_status, server_version
 from railwatch.store.rehearsal import rehearse_mirror
 
@@ -29,7 +29,7 @@ class Stored:
     """What the database knows of rails, by name. ``wanted``: assets that open orders ask for, configured or not."""
 
     rails: dict[str, Record] = field(default_factory=dict)
-    left: dict[str, Left] = field(default_factory=dict)
+    left: dict[str, ResumePoint] = field(default_factory=dict)
     wanted: dict[str, list[WantedAsset]] = field(default_factory=dict)
 
     @property
@@ -92,7 +92,7 @@ async def _look(
     major = await server_version(database)
     stored.rails.update({row["name"]: row for row in (await read_status(database)).rails})
     for name in stored.rails:
-        stored.left[name] = await load_left(database, name)
+        stored.left[name] = await load_resume_point(database, name)
     async with database.connection() as connection:
         missing = await missing_roles(connection)
     if mirrors:

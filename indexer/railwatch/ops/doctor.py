@@ -15,7 +15,7 @@ from railwatch.ops.findings import Daemon, Finding, NodeReport, Report
 from railwatch.ops.logs import OPEN_LISTENER, is_loopback
 from railwatch.store.config_sync import RailMirror, check_traits
 from railwatch.store.errors import StoreError
-from railwatch.store.rails import Left
+from railwatch.store.rails import ResumePoint
 
 NO_START = "`railwatch run` would not start."
 
@@ -85,7 +85,7 @@ def _bindable(config: Config, stored: Stored) -> list[Finding]:
 async def _rail(rail: RailConfig, daemon: Daemon, stored: Stored) -> tuple[list[Finding], list[NodeReport]]:
     """One rail: each node by itself, and then what all of them make of it."""
     looked_for = rail.with_assets(stored.wanted.get(rail.name, ()))
-    row, left = stored.rails.get(rail.name), stored.left.get(rail.name)
+    row, resume_point = stored.rails.get(rail.name), stored.left.get(rail.name)
     checks = (check_node(looked_for, name, node, daemon, row) for name, node in daemon.named_nodes(rail).items())
     findings, reports, answers = list[Finding](), list[NodeReport](), False
     for found, report in await asyncio.gather(*checks):
@@ -94,15 +94,15 @@ async def _rail(rail: RailConfig, daemon: Daemon, stored: Stored) -> tuple[list[
             reports.append(report)
             answers = answers or not any(finding.level == "fail" for finding in found)
     if answers:
-        findings += await _outcome(looked_for, daemon, left)
+        findings += await _outcome(looked_for, daemon, resume_point)
     return findings, reports
 
 
-async def _outcome(rail: RailConfig, daemon: Daemon, left: Left | None) -> list[Finding]:
+async def _outcome(rail: RailConfig, daemon: Daemon, resume_point: ResumePoint | None) -> list[Finding]:
     """What the daemon would say of the rail, if that is anything but well."""
     subject = f"rail {rail.name}"
     try:
-        state, reason = await daemon.preview(rail, left)
+        state, reason = await daemon.preview(rail, resume_point)
     except ValueError as error:
         return [Finding("fail", subject, str(error), NO_START)]
     if state in ("halted", "stalled"):

@@ -12,7 +12,7 @@ from railwatch.config import NodeConfig, RailConfig
 from railwatch.ops.formatting import STYLES, clean
 from railwatch.rail import Ability, RailAdapter
 from railwatch.store.config_sync import RailMirror
-from railwatch.store.rails import Left
+from railwatch.store.rails import ResumePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Daemon:
     open_node: Callable[[RailConfig, NodeConfig], RailAdapter]
     named_nodes: Callable[[RailConfig], Mapping[str, NodeConfig]]
     mirror_of: Callable[[RailConfig], RailMirror]
-    preview: Callable[[RailConfig, Left | None], Awaitable[tuple[str, str | None]]]
+    preview: Callable[[RailConfig, ResumePoint | None], Awaitable[tuple[str, str | None]]]
     settings: Mapping[str, Any]
 
 

@@ -114,14 +114,14 @@ class _OwnLease(LeaseKeeper):
         super().__init__(database, rail, holder)
         self._scratch = database
 
-    async def take(self) -> Lease | None:
+    async def acquire(self) -> Lease | None:
         async with self._scratch.turn():
-            return await super().take()
+            return await super().acquire()
 
     async def renew(self) -> None:
         """Nobody else takes it."""
 
-    async def drop(self, reason: str = RELEASED) -> None:
+    async def release(self, reason: str = RELEASED) -> None:
         """It ends with the database."""
 
 

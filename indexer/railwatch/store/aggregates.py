@@ -48,7 +48,7 @@ DETECTION_COLUMNS = (
 OBSERVATION_COLUMNS = (
     *("detection_id", "version", "state", "block_height", "block_hash", "block_time", "node", "facts", "raw"),
 )
-RAW_MOST = 4096
+RAW_MAX = 4096
 """Bytes of a node's words that an observation keeps, as JSON; of longer ones their size and digest."""
 
 SPENDS = DETECTION_COLUMNS.index("spends")
@@ -64,13 +64,13 @@ MANY = 500
 """Rows from which on COPY pays for its own preparation."""
 
 ANY_RAIL, NO_RAIL = "*", ""
-"""What `load_books` leaves out: invoices in quarantine on any rail, or none."""
+"""What `load_aggregates` leaves out: invoices in quarantine on any rail, or none."""
 
 SEPARATOR = "\x1f"
 """Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
 
 
-async def load_books(
+async def load_aggregates(
     connection: Connection,
     invoices: Iterable[UUID],
     detections: Collection[UUID] = (),
@@ -86,10 +86,10 @@ async def load_books(
         return []
     await connection.execute(LOCK_INVOICES, ids)
     rows = await connection.fetch(LOAD_BOOKS, ids, list(detections), INVOICE_KINDS, unless_aside_on)
-    return [_book(row) for row in rows]
+    return [_aggregate(row) for row in rows]
 
 
-def _book(row: Row) -> InvoiceAggregate:
+def _aggregate(row: Row) -> InvoiceAggregate:
     invoice = Invoice(
         id=row["id"],
         state=InvoiceState(row["state"]),
@@ -112,12 +112,12 @@ def _book(row: Row) -> InvoiceAggregate:
     members = row["members"] or ()
     named = [each[2:] for each in members]
     told = [*(row["cases"] or ()), *row["cases_of_invoice"], *row["cases_of_balances"], *row["groups"], *named]
-    records = {each[0]: _case(*each) for each in told}
+    records = {each[0]: _exception(*each) for each in told}
     return InvoiceAggregate(
         invoice,
         {each.id: each for each in detections},
         list(records.values()),
-        {each[0]: _surplus(*each) for each in row["surpluses"]},
+        {each[0]: _unattributed(*each) for each in row["surpluses"]},
         without(dict(_tallies(row["destinations"])), detections),
         group_members={
             (detection, records[case].kind): Member(records[case], int(amount))
@@ -212,7 +212,7 @@ def _detection(
     )
 
 
-def _case(
+def _exception(
     identity: UUID,
     kind: str,
     severity: Any,
@@ -238,7 +238,7 @@ def _case(
     )
 
 
-def _surplus(
+def _unattributed(
     identity: UUID,
     destination_id: UUID,
     rail: str,
@@ -265,7 +265,7 @@ def _surplus(
     )
 
 
-async def save_books(
+async def save_aggregates(
     connection: Connection, aggregates: Sequence[InvoiceAggregate], horizon: int, has_finality: bool
 ) -> None:
     """Write what changed: detections, states and sums, exceptions, and last the lines of the feed.
@@ -300,7 +300,7 @@ async def save_books(
         *_detection_columns(detections),
         *_columns(observations, len(OBSERVATION_COLUMNS)),
         *_invoice_columns(aggregates),
-        *_case_columns(aggregates),
+        *_exception_columns(aggregates),
         *_columns(few, len(TRANSITION_COLUMNS)),
         *_tally_columns(aggregates),
         *_group_columns(aggregates),
@@ -364,7 +364,7 @@ def bounded(raw: Any) -> Any:
     if raw is None:
         return None
     text = msgspec.json.encode(raw)
-    return raw if len(text) <= RAW_MOST else {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+    return raw if len(text) <= RAW_MAX else {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
 
 
 def _invoice_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
@@ -400,7 +400,7 @@ def _tally_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
     return _columns(rows, 3)
 
 
-def _case_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
+def _exception_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
     opened = [
         (
             *(
@@ -435,7 +435,7 @@ def _altered(aggregates: Sequence[InvoiceAggregate]) -> list[ExceptionRecord]:
 
 
 def _group_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    """Return what exceptions hold of transfers, in the order of `_case_columns`, and who joined or left them."""
+    """Return what exceptions hold of transfers, in the order of `_exception_columns`, and who joined or left them."""
     opened = [
         (*(record.group or (None, None, None)), *_counts(record))
         for aggregate in aggregates

@@ -36,7 +36,7 @@ OVERLAP = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BlockId:
     """A block, as far as it is kept."""
 
     height: int
@@ -48,33 +48,33 @@ class Baseline:
     """What an address held to begin with, and at which block."""
 
     amount: int
-    at: Place
+    at: BlockId
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class PriorReading:
     """A look that counting goes on from."""
 
-    look: BalanceReading
+    reading: BalanceReading
     height: int
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class AccountHistory:
     """What was known before: where counting began, the last look and its block, and what was told by it.
 
     ``settled`` is a look that no reorg can undo, None where there was none yet.
     """
 
     baseline: Baseline
-    last: Earlier
-    at: Place
-    settled: Earlier | None
+    last: PriorReading
+    at: BlockId
+    settled: PriorReading | None
     unattributed: int
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class WatchedAccount:
     """One asset at one address, for the invoice that holds it. ``covered_from``: the height its history begins at."""
 
     destination_id: UUID
@@ -82,17 +82,17 @@ class Account:
     key: bytes
     asset: AssetId
     covered_from: int
-    past: Past | None
+    history: AccountHistory | None
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AccountReading:
     """What a node told of an account. ``last`` is the newest look before it whose block still stands."""
 
-    account: Account
+    account: WatchedAccount
     baseline: Baseline
-    last: Earlier | None
-    settled: Earlier | None
+    last: PriorReading | None
+    settled: PriorReading | None
     balance: int
     node: str
 
@@ -104,7 +104,7 @@ class Suspect:
     id: UUID
     key: bytes
     asset: AssetId
-    at: Place
+    at: BlockId
     balance: int
     node: str
 
@@ -114,7 +114,7 @@ class SecondReading:
     """What reading a suspect again said: verified, unverified, or None where it is not so; and which node told it."""
 
     suspect: Suspect
-    said: str | None
+    verdict: str | None
     node: str | None
 
 
@@ -128,7 +128,7 @@ class BalanceStore:
         self._configured, self._least = sorted(configured), configured
         self._newest = datetime.min.replace(tzinfo=UTC)
 
-    async def newcomers(self, limit: int) -> list[bytes]:
+    async def unread_keys(self, limit: int) -> list[bytes]:
         """Addresses that were lately taken in, and not looked at yet. What slips through has its turn in the walk."""
         rows = await self._database.rows(BALANCE_NEWCOMERS, self._lease.rail, self._configured, limit, self._newest)
         if len(rows) == limit:
@@ -139,7 +139,7 @@ class BalanceStore:
         """Watched addresses, in their order."""
         return [row["address_key"] for row in await self._database.rows(BALANCE_KEYS, self._lease.rail, after, limit)]
 
-    async def accounts(self, keys: Sequence[bytes], native: AssetId | None) -> list[Account]:
+    async def accounts(self, keys: Sequence[bytes], native: AssetId | None) -> list[WatchedAccount]:
         """What is to be counted at those addresses; ``native`` as well, if it is given."""
         rows = await self._database.rows(BALANCE_ACCOUNTS, self._lease.rail, keys, native, self._configured)
         return [_account(row) for row in rows]
@@ -151,7 +151,7 @@ class BalanceStore:
         """
         async with self._database.transaction() as connection:
             rows = await connection.fetch(ACCOUNT_FOR_RESOLVED, self._lease.rail)
-            return await self._unweigh(connection, {row["invoice_id"] for row in rows})
+            return await self._mark_unchecked(connection, {row["invoice_id"] for row in rows})
 
     async def suspects(self, settled: int, limit: int) -> list[Suspect]:
         """Return accounts whose balance is to be read again, at blocks up to ``settled``."""
@@ -161,7 +161,7 @@ class BalanceStore:
                 row["id"],
                 row["address_key"],
                 AssetId(row["asset"]),
-                Place(row["suspect_height"], row["suspect_hash"]),
+                BlockId(row["suspect_height"], row["suspect_hash"]),
                 int(row["suspect_balance"]),
                 row["suspect_node"],
             )
@@ -173,20 +173,20 @@ class BalanceStore:
         columns = [
             [each.suspect.id for each in readings],
             [each.suspect.at.hash for each in readings],
-            [each.said for each in readings],
+            [each.verdict for each in readings],
             [each.node for each in readings],
         ]
         async with self._database.transaction() as connection:
             rows = await connection.fetch(RECORD_SECOND_LOOK, self._lease.rail, self._lease.epoch, *columns)
-            return await self._unweigh(connection, {row["invoice_id"] for row in rows})
+            return await self._mark_unchecked(connection, {row["invoice_id"] for row in rows})
 
     @staticmethod
-    async def _unweigh(connection: Connection, invoices: Collection[UUID]) -> int:
+    async def _mark_unchecked(connection: Connection, invoices: Collection[UUID]) -> int:
         if invoices:
             await connection.execute(UNWEIGH, sorted(invoices))
         return len(invoices)
 
-    async def record(self, block: BlockRef, rewinds: int, readings: Sequence[Reading]) -> int | None:
+    async def record(self, block: BlockRef, rewinds: int, readings: Sequence[AccountReading]) -> int | None:
         """Reckon what was read at ``block``; returns of how many invoices something came to be unattributed, or not.
 
         None, and nothing is written: the lease or the branch (``rewinds``) changed since the node was asked.
@@ -198,7 +198,7 @@ class BalanceStore:
             reckoned = [
                 reconcile_balance(
                     each.baseline.amount,
-                    each.last.look if each.last else None,
+                    each.last.reading if each.last else None,
                     known,
                     each.balance,
                     self._least.get(each.account.asset, 0),
@@ -208,10 +208,10 @@ class BalanceStore:
             rows = [self._row(*each, block) for each in zip(readings, detected, reckoned, strict=True)]
             await connection.execute(SAVE_LOOKS, *map(list, zip(*rows, strict=True)))
             told = {each.account.invoice_id for each, now in zip(readings, reckoned, strict=True) if _news(each, now)}
-            return await self._unweigh(connection, told)
+            return await self._mark_unchecked(connection, told)
 
     async def _detected(
-        self, connection: Connection, block: BlockRef, readings: Sequence[Reading]
+        self, connection: Connection, block: BlockRef, readings: Sequence[AccountReading]
     ) -> list[DetectedTotals]:
         asked = [
             (
@@ -233,7 +233,7 @@ class BalanceStore:
         return small_at_most(int(row["small_amount"]), int(row["small_count"]), self._least.get(asset, 0))
 
     def _row(
-        self, reading: Reading, detected: DetectedTotals, now: Reconciliation, block: BlockRef
+        self, reading: AccountReading, detected: DetectedTotals, now: Reconciliation, block: BlockRef
     ) -> tuple[object, ...]:
         account, baseline, settled = reading.account, reading.baseline, reading.settled
         return (
@@ -245,33 +245,35 @@ class BalanceStore:
             *(capped(baseline.amount), baseline.at.height, baseline.at.hash),
             *map(capped, (reading.balance, detected.total, now.spent, now.unattributed)),
             *(block.height, block.hash, reading.node),
-            *((settled.height, settled.look.balance, settled.look.spent) if settled else (None, None, None)),
+            *((settled.height, settled.reading.balance, settled.reading.spent) if settled else (None, None, None)),
         )
 
 
-def _news(reading: Reading, now: Reconciliation) -> bool:
+def _news(reading: AccountReading, now: Reconciliation) -> bool:
     """Whether there is a surplus where there was none, or the other way round."""
-    before = reading.account.past.unattributed if reading.account.past else 0
+    before = reading.account.history.unattributed if reading.account.history else 0
     return bool(before) != bool(now.unattributed)
 
 
-def _account(row: Row) -> Account:
-    past = settled = None
+def _account(row: Row) -> WatchedAccount:
+    history = settled = None
     if row["settled_height"] is not None:
-        settled = Earlier(BalanceReading(int(row["settled_balance"]), int(row["settled_spent"])), row["settled_height"])
+        settled = PriorReading(
+            BalanceReading(int(row["settled_balance"]), int(row["settled_spent"])), row["settled_height"]
+        )
     if row["baseline"] is not None:
-        past = Past(
-            Baseline(int(row["baseline"]), Place(row["baseline_height"], row["baseline_hash"])),
-            Earlier(BalanceReading(int(row["balance"]), int(row["spent"])), row["block_height"]),
-            Place(row["block_height"], row["block_hash"]),
+        history = AccountHistory(
+            Baseline(int(row["baseline"]), BlockId(row["baseline_height"], row["baseline_hash"])),
+            PriorReading(BalanceReading(int(row["balance"]), int(row["spent"])), row["block_height"]),
+            BlockId(row["block_height"], row["block_hash"]),
             settled,
             int(row["unattributed"]),
         )
-    return Account(
+    return WatchedAccount(
         row["destination_id"],
         row["invoice_id"],
         row["address_key"],
         AssetId(row["counts"]),
         row["covered_from"],
-        past,
+        history,
     )

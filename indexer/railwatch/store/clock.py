@@ -11,7 +11,7 @@ from uuid import UUID
 
 from railwatch.core.model import Coverage
 from railwatch.core.step import recheck_exceptions
-from railwatch.store.aggregates import load_books, save_books
+from railwatch.store.aggregates import load_aggregates, save_aggregates
 from railwatch.store.database import Connection, Database
 from railwatch.store.feed import note_generation
 from railwatch.store.queries import query
@@ -30,7 +30,7 @@ BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class RailVisibility:
     """Whether a rail has been blind for too long. ``upto``: invoices registered until then are delayed by it."""
 
     rail: str
@@ -39,14 +39,14 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PageCursor:
     """How far a walk over invoices has come, in the order of their registration or (`stuck`) of their last move."""
 
     created_at: datetime
     id: UUID
 
 
-BEGINNING = Place(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+FIRST_PAGE = PageCursor(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
 class ClockStore:
@@ -54,17 +54,17 @@ class ClockStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._stuck_after = BEGINNING
+        self._stuck_after = FIRST_PAGE
 
     async def note_generation(self) -> None:
         """See to it that the feed's generation is written down."""
         await note_generation(self._database)
 
-    async def sight(self) -> list[Sight]:
+    async def rail_visibility(self) -> list[RailVisibility]:
         """How every rail sees."""
-        return [Sight(row["name"], row["blind"], row["upto"]) for row in await self._database.rows(SIGHT)]
+        return [RailVisibility(row["name"], row["blind"], row["upto"]) for row in await self._database.rows(SIGHT)]
 
-    async def unweighed(self) -> list[UUID]:
+    async def unchecked(self) -> list[UUID]:
         """What was moved by somebody outside."""
         return [row["id"] for row in await self._database.rows(UNWEIGHED_INVOICES, BATCH)]
 
@@ -72,16 +72,18 @@ class ClockStore:
         """What has waited for too long, of some that wait: those that are told already may be many."""
         after = self._stuck_after
         rows = await self._database.rows(STUCK_INVOICES, after.created_at, after.id, BATCH)
-        self._stuck_after = Place(rows[-1]["state_since"], rows[-1]["id"]) if len(rows) == BATCH else BEGINNING
+        self._stuck_after = PageCursor(rows[-1]["state_since"], rows[-1]["id"]) if len(rows) == BATCH else FIRST_PAGE
         return [row["id"] for row in rows if row["due"]]
 
-    async def delayed(self, sight: Sight, after: Place) -> tuple[list[UUID], Place | None]:
+    async def delayed(self, visibility: RailVisibility, after: PageCursor) -> tuple[list[UUID], PageCursor | None]:
         """What a blind rail delays, beyond ``after``, and the place to go on from; None: that was all for now."""
-        rows = await self._database.rows(DELAYED_INVOICES, sight.rail, after.created_at, after.id, sight.upto, BATCH)
-        on = Place(rows[-1]["created_at"], rows[-1]["id"]) if len(rows) == BATCH else None
+        rows = await self._database.rows(
+            DELAYED_INVOICES, visibility.rail, after.created_at, after.id, visibility.upto, BATCH
+        )
+        on = PageCursor(rows[-1]["created_at"], rows[-1]["id"]) if len(rows) == BATCH else None
         return [row["id"] for row in rows if not row["told"]], on
 
-    async def sighted(self, rail: str) -> list[UUID]:
+    async def recovered(self, rail: str) -> list[UUID]:
         """What was delayed by a rail that sees again."""
         return [row["id"] for row in await self._database.rows(SIGHTED_INVOICES, rail, BATCH)]
 
@@ -89,21 +91,21 @@ class ClockStore:
         """Return the merchant and order of an invoice, for people."""
         return str(await self._database.value(ORDER_OF_INVOICE, invoice))
 
-    async def weigh(self, invoices: Sequence[UUID]) -> int:
+    async def recheck(self, invoices: Sequence[UUID]) -> int:
         """Compare their exceptions with the facts, in one transaction; returns how many rows opened or ended."""
         async with self._database.transaction() as connection:
-            return await weigh(connection, invoices)
+            return await recheck(connection, invoices)
 
 
-async def weigh(connection: Connection, invoices: Sequence[UUID]) -> int:
+async def recheck(connection: Connection, invoices: Sequence[UUID]) -> int:
     """The same within a transaction, whose changes belong to the facts."""
-    aggregates = await load_books(connection, invoices)
+    aggregates = await load_aggregates(connection, invoices)
     # Asked after the locks, which may have had to wait.
     rows = await connection.fetch(EVERY_COVERAGE)
     until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
     recheck_exceptions(aggregates, Coverage(until), rows[0]["now"])
     await connection.execute(WEIGH_INVOICES, list(invoices))
-    await save_books(connection, aggregates, horizon=1, has_finality=False)
+    await save_aggregates(connection, aggregates, horizon=1, has_finality=False)
     return sum(
         len(aggregate.opened_exceptions) + len(aggregate.resolved_exceptions) + len(aggregate.ended_exceptions)
         for aggregate in aggregates

@@ -19,7 +19,7 @@ from railwatch.store.database import Connection, Database, Row
 from railwatch.store.errors import StoreError, StoreUnavailable
 from railwatch.store.queries import query
 
-LOCK_MIRROR = query("lock_mirror")
+LOCK_CONFIG = query("lock_mirror")
 LOCK_HOLDERS = query("lock_holders")
 MIRRORED_CHAINS = query("mirrored_chains")
 MIRROR_RAIL = query("mirror_rail")
@@ -67,7 +67,7 @@ def asset_id(chain_id: ChainId, traits: Traits, contract: str | None) -> AssetId
     return AssetId(f"{chain_id}/{traits.token_namespace}:{folded}")
 
 
-async def mirror(
+async def sync_config(
     connection: Connection,
     rails: Sequence[RailMirror],
     settings: Mapping[str, Any],
@@ -89,7 +89,7 @@ async def mirror(
             await _lock(connection)
             await check_stored(connection, rails, only=only, unfollowed=unfollowed)
             for rail in rails:
-                await _mirror_rail(connection, rail)
+                await _sync_rail(connection, rail)
             if not only:
                 await connection.execute(DISABLE_OTHER_RAILS, [rail.name for rail in rails], list(unfollowed))
             await connection.execute(MIRROR_SETTINGS, list(settings), list(settings.values()))
@@ -104,7 +104,7 @@ async def _lock(connection: Connection) -> None:
     """Let one daemon mirror at a time. Raises `StoreUnavailable` with the name of whoever holds the lock for long."""
     try:
         async with connection.transaction():
-            await connection.execute(LOCK_MIRROR)
+            await connection.execute(LOCK_CONFIG)
     except asyncpg.LockNotAvailableError:
         holders = await connection.fetchval(LOCK_HOLDERS)
         raise StoreUnavailable(
@@ -113,7 +113,7 @@ async def _lock(connection: Connection) -> None:
         ) from None
 
 
-async def _mirror_rail(connection: Connection, rail: RailMirror) -> None:
+async def _sync_rail(connection: Connection, rail: RailMirror) -> None:
     traits = rail.traits
     await connection.execute(
         MIRROR_RAIL,

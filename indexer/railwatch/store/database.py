@@ -268,11 +268,11 @@ def translated(dsn: str) -> Iterator[None]:
         raise
 
 
-def place_of(dsn: str) -> str:
+def public_url(dsn: str) -> str:
     """Return where a DSN points, in words that anybody may read."""
     return read_dsn(dsn).place
 
 
 def in_words(dsn: str, error: BaseException) -> str:
     """Return which server failed and how, in one line without a secret."""
-    return f"Postgres at {place_of(dsn)}: {type(error).__name__}: {printable(hidden(str(error)))}"
+    return f"Postgres at {public_url(dsn)}: {type(error).__name__}: {printable(hidden(str(error)))}"

@@ -16,10 +16,10 @@ ACQUIRE = query("acquire_deliverer_lock")
 RENEW = query("renew_deliverer_lock")
 WHO_DELIVERS = query("who_delivers")
 
-LASTS = 15.0
+LEASE_SECONDS = 15.0
 """Seconds that the lock outlives its last renewal."""
 
-BEAT_TIMEOUT = 5.0
+CHECK_TIMEOUT = 5.0
 
 
 class DelivererLock:
@@ -35,14 +35,14 @@ class DelivererLock:
         """Whether the connection is known to have ended."""
         return self._connection is None or bool(self._connection.is_closed())
 
-    async def take(self) -> str | None:
+    async def acquire(self) -> str | None:
         """None: it is ours. Otherwise the name of who has it. Raises `StoreUnavailable`."""
-        self.drop()
+        self.release()
         connection = await connect(self._dsn, lock_timeout="2s")
         try:
             with translated(self._dsn):
                 token, holder = uuid4(), f"railwatch deliver {socket.gethostname()[:30]}/{os.getpid()}"
-                if await connection.fetchval(ACQUIRE, holder, token, LASTS) is not None:
+                if await connection.fetchval(ACQUIRE, holder, token, LEASE_SECONDS) is not None:
                     self._token = token
                     self._connection, connection = connection, None
                     return None
@@ -51,16 +51,16 @@ class DelivererLock:
             if connection is not None:
                 connection.terminate()
 
-    async def beat(self) -> None:
+    async def check_alive(self) -> None:
         """Keep it. Raises `StoreUnavailable` if the connection, or the lock, is gone."""
         if self._connection is None or self.is_lost:
             raise StoreUnavailable("the connection that held the deliverer's lock is gone")
         with translated(self._dsn):
-            kept = await self._connection.fetchval(RENEW, self._token, LASTS, timeout=BEAT_TIMEOUT)
+            kept = await self._connection.fetchval(RENEW, self._token, LEASE_SECONDS, timeout=CHECK_TIMEOUT)
         if kept is None:
             raise StoreUnavailable("the deliverer's lock ran out, and another deliverer has taken it")
 
-    def drop(self) -> None:
+    def release(self) -> None:
         """Let go."""
         if self._connection is not None:
             connection, self._connection = self._connection, None

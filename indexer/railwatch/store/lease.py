@@ -15,17 +15,19 @@ from railwatch.store.errors import LeaseLost
 from railwatch.store.queries import query
 from railwatch.store.steps import Lease
 
-TAKE_LEASE = query("take_lease")
+ACQUIRE_LEASE = query("take_lease")
 END_STOPPED_SESSIONS = query("end_stopped_sessions")
 RENEW_LEASE = query("renew_lease")
-DROP_LEASE = query("drop_lease")
+RELEASE_LEASE = query("drop_lease")
 WHO_HOLDS = query("who_holds")
 
-LASTS = 15.0
+LEASE_SECONDS = 15.0
 """Seconds that a lease outlives its last renewal."""
 
 RENEW_TIMEOUT = 4.0
-"""Seconds for one renewal. With one every `LASTS` / 3, a holder that is cut off knows it before its lease runs out."""
+"""Seconds for one renewal. With one every `LEASE_SECONDS` / 3, a holder that is cut off knows it before its lease
+runs out.
+"""
 
 LOCK_TIMEOUT = "2s"
 """How long to acquire waits for a step of the former holder that still holds the rail's row."""
@@ -43,7 +45,7 @@ class LeaseKeeper:
         self._token: UUID | None = None
         self._connection: Connection | None = None
 
-    async def take(self) -> Lease | None:
+    async def acquire(self) -> Lease | None:
         """Acquire the lease; None while another holds it. Raises `StoreUnavailable`."""
         await self.close()
         self._connection = connection = await connect(self._database.dsn, lock_timeout=LOCK_TIMEOUT)
@@ -51,18 +53,18 @@ class LeaseKeeper:
         with translated(self._database.dsn):
             await connection.fetchval(END_STOPPED_SESSIONS, self._rail)
             try:
-                epoch = await connection.fetchval(TAKE_LEASE, self._rail, self._holder, token, LASTS)
+                epoch = await connection.fetchval(ACQUIRE_LEASE, self._rail, self._holder, token, LEASE_SECONDS)
             except asyncpg.LockNotAvailableError:
                 return None  # A step of the former holder is not over yet; Postgres ends it, or the next turn does.
         return None if epoch is None else Lease(self._rail, epoch)
 
     async def renew(self) -> None:
-        """Keep it for `LASTS` more seconds. Raises `LeaseLost`, `StoreUnavailable`."""
+        """Keep it for `LEASE_SECONDS` more seconds. Raises `LeaseLost`, `StoreUnavailable`."""
         if self._connection is None or self._connection.is_closed():
             raise LeaseLost(f"rail {self._rail}: the connection that held the lease is gone")
         with translated(self._database.dsn):
             renewed = await self._connection.fetchval(
-                RENEW_LEASE, self._rail, self._token, LASTS, timeout=RENEW_TIMEOUT
+                RENEW_LEASE, self._rail, self._token, LEASE_SECONDS, timeout=RENEW_TIMEOUT
             )
         if renewed is None:
             raise LeaseLost(f"rail {self._rail}: another daemon has taken the lease")
@@ -72,11 +74,11 @@ class LeaseKeeper:
         row = await self._database.row(WHO_HOLDS, self._rail)
         return row["holder"] if row else None
 
-    async def drop(self, reason: str = RELEASED) -> None:
+    async def release(self, reason: str = RELEASED) -> None:
         """Release it, so that the next daemon need not wait; ``reason``: why nobody follows the rail now."""
         if self._connection is not None and not self._connection.is_closed():
             with translated(self._database.dsn):
-                await self._connection.fetchval(DROP_LEASE, self._rail, self._token, reason)
+                await self._connection.fetchval(RELEASE_LEASE, self._rail, self._token, reason)
         await self.close()
 
     async def close(self) -> None:

@@ -60,7 +60,7 @@ async def above_fork(database: Database, rail: str, height: int) -> Reversal:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class ResumePoint:
     """Where the last committed step left a rail. ``finalized`` carries height and hash, and no more."""
 
     cursor: BlockRef | None
@@ -71,13 +71,13 @@ class Left:
     """The name that ids of its transfers derive from, if it was renamed."""
 
 
-async def load_left(database: Database, rail: str) -> Left:
+async def load_resume_point(database: Database, rail: str) -> ResumePoint:
     """Read it back after a start, or after a doubt about what was committed."""
     row = await database.row(LOAD_RAIL, rail)
     if row is None:
         raise LookupError(f"rail {rail} was not mirrored")
     if row["cursor_height"] is None:
-        return Left(None, None, [], row["rewinds"], row["origin"])
+        return ResumePoint(None, None, [], row["rewinds"], row["origin"])
     cursor = BlockRef(row["cursor_height"], row["cursor_hash"], row["cursor_parent"], row["cursor_time"])
     finalized = None
     if row["finalized_hash"] is not None:
@@ -86,7 +86,7 @@ async def load_left(database: Database, rail: str) -> Left:
         BlockRef(each["height"], each["hash"], each["parent"], each["time"])
         for each in await database.rows(LOAD_CHECKPOINTS, rail, cursor.height)
     ]
-    return Left(cursor, finalized, points, row["rewinds"], row["origin"])
+    return ResumePoint(cursor, finalized, points, row["rewinds"], row["origin"])
 
 
 async def load_spends(database: Database, rail: str) -> list[tuple[str, str]]:
@@ -99,12 +99,12 @@ def storable(reason: str) -> str:
     return printable(hidden(reason))
 
 
-async def say_state(database: Database, lease: Lease, state: str, reason: str | None) -> None:
+async def save_rail_state(database: Database, lease: Lease, state: str, reason: str | None) -> None:
     """Tell how a rail is. Writes nothing if it is known, or if the lease is gone."""
     await database.value(SAY_STATE, lease.rail, lease.epoch, state, None if reason is None else storable(reason))
 
 
-async def say_halted(database: Database, rail: str, reason: str) -> None:
+async def save_rail_halted(database: Database, rail: str, reason: str) -> None:
     """Tell that a rail was ended by a defect, unless another daemon follows it by now."""
     await database.value(SAY_HALTED, rail, storable(reason))
 

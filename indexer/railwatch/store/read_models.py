@@ -88,7 +88,7 @@ class Dossier:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class OpenCounts:
     """What somebody should look at: open exceptions by (kind, severity), and how far readers of the feed are behind."""
 
     exceptions: Mapping[tuple[str, str], int]
@@ -97,9 +97,9 @@ class Counts:
     """Invoices that cannot be processed, by rail."""
 
 
-async def read_counts(database: Database) -> Counts:
+async def read_counts(database: Database) -> OpenCounts:
     """For a monitoring system. Raises `StoreUnavailable`."""
-    return Counts(
+    return OpenCounts(
         {(row["kind"], row["severity"]): row["count"] for row in await database.rows(OPEN_EXCEPTIONS)},
         {row["name"]: row["lag"] for row in await database.rows(CONSUMERS_STATUS)},
         {row["rail"]: row["count"] for row in await database.rows(QUARANTINE_COUNTS)},

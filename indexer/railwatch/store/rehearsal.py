@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from railwatch.store.config_sync import RailMirror, WantedAsset, assets_still_wanted, mirror
+from railwatch.store.config_sync import RailMirror, WantedAsset, assets_still_wanted, sync_config
 from railwatch.store.database import Database
 
 
@@ -12,13 +12,13 @@ async def rehearse_mirror(
 ) -> dict[str, list[WantedAsset]]:
     """Return, by rail, the assets that open orders ask for and the configuration would no longer have.
 
-    Raises `StoreError` exactly where `mirror` does. Nothing stays written.
+    Raises `StoreError` exactly where `sync_config` does. Nothing stays written.
     """
     async with database.connection() as connection:
         rehearsal = connection.transaction()
         await rehearsal.start()
         try:
-            await mirror(connection, rails, settings, unfollowed=unfollowed)
+            await sync_config(connection, rails, settings, unfollowed=unfollowed)
             return {rail.name: await assets_still_wanted(connection, rail.name) for rail in rails}
         finally:
             await rehearsal.rollback()

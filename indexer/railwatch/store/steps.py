@@ -18,7 +18,7 @@ from railwatch.core.model import Coverage
 from railwatch.core.policy import Threshold
 from railwatch.core.step import Recorded
 from railwatch.rail.types import NOBODY, AssetId, BlockRef, Transfer
-from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, load_books, save_books
+from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, load_aggregates, save_aggregates
 from railwatch.store.database import Connection, Database, Row, translated
 from railwatch.store.errors import BranchChanged, LeaseLost
 from railwatch.store.quarantine import StepQuarantine
@@ -42,11 +42,11 @@ INCLUSIONS_IN = query("inclusions_in")
 REPLACE_CHECKPOINTS = query("replace_checkpoints")
 
 
-FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
-OLD_WINDOWS = 500
+FIRST_PAGE = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+WINDOWS_A_PAGE = 500
 """Invoices whose window is long over that one look goes through."""
 
-NEVER = 2**62
+UNREACHABLE_HEIGHT = 2**62
 """A height that no chain reaches."""
 
 
@@ -81,7 +81,7 @@ class Position:
 
 
 @dataclass(slots=True)
-class Touched:
+class AffectedRows:
     """Whom a step concerns. ``detections``: all that must be loaded, of the invoices ``due`` and of the others."""
 
     due: set[UUID] = field(default_factory=set)
@@ -99,7 +99,7 @@ class Touched:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class StepLookup:
     """What a step is about: transfers in a family; ``fork``: above it inclusions are gone."""
 
     family: str
@@ -109,7 +109,7 @@ class Subject:
     def parameters(self) -> tuple[object, ...]:
         """As the queries take them: fork, displaced transactions, family, keys, transactions, references."""
         return (
-            NEVER if self.fork is None else self.fork,
+            UNREACHABLE_HEIGHT if self.fork is None else self.fork,
             list({rival for transfer in self.transfers for rival in transfer.rivals}),
             self.family,
             list({transfer.to for transfer in self.transfers if transfer.to != NOBODY}),
@@ -134,11 +134,11 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class SecondLookResult:
     """What the second look at a transfer said: verified, unverified or mismatch; ``evidence`` goes with it."""
 
     claim: Claim
-    said: str
+    verdict: str
     evidence: dict[str, Any]
 
 
@@ -159,7 +159,7 @@ class Acceptance:
     fork_hash: str
 
 
-class OpenStep:
+class StepTransaction:
     """A step's open transaction. ``now`` is the database's clock, ``coverage`` that of every rail."""
 
     def __init__(
@@ -169,8 +169,8 @@ class OpenStep:
         lease: Lease,
         now: datetime,
         coverage: Coverage,
-        touched: Touched,
-        windows: "Windows",
+        affected: AffectedRows,
+        windows: "ExpiredWindows",
     ) -> None:
         self._connection = connection
         self._dsn = dsn
@@ -179,7 +179,7 @@ class OpenStep:
         self.quarantine = StepQuarantine(connection, lease.rail)
         self.now = now
         self.coverage = coverage
-        self.touched = touched
+        self.affected = affected
 
     async def pending(self) -> list[tuple[UUID, UUID, str]]:
         """(invoice, detection, tx id) of every transfer that was last seen outside a block."""
@@ -188,11 +188,11 @@ class OpenStep:
 
     async def closed_windows(self) -> list[UUID]:
         """Invoices that the clock has caught up with."""
-        found = await self._windows.look(self._connection, self._rail)
-        self._windows.go_on()
+        found = await self._windows.page(self._connection, self._rail)
+        self._windows.advance()
         return found
 
-    async def books(
+    async def aggregates(
         self, invoices: Iterable[UUID], also: Iterable[UUID] = (), *, whole: bool = False, catch_up: bool = False
     ) -> list[InvoiceAggregate]:
         """Lock and load the books of those invoices, with the detections that the step touches and ``also``.
@@ -200,7 +200,7 @@ class OpenStep:
         Left out are invoices in quarantine on this rail; ``whole``: on any rail, ``catch_up``: none.
         """
         aside = NO_RAIL if catch_up else ANY_RAIL if whole else self._rail
-        return await load_books(self._connection, invoices, {*self.touched.detections, *also}, aside)
+        return await load_aggregates(self._connection, invoices, {*self.affected.detections, *also}, aside)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -211,34 +211,34 @@ class OpenStep:
 
     async def save(self, aggregates: Sequence[InvoiceAggregate], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
-        await save_books(self._connection, aggregates, horizon, has_finality)
+        await save_aggregates(self._connection, aggregates, horizon, has_finality)
 
     async def accept_chain(self, acceptance: Acceptance) -> None:
         """Carry a person's decision out with this step: what was final above the fork is taken back too."""
         for row in await self._connection.fetch(APPLY_ACCEPTANCE, acceptance.id):
-            self.touched.orphaned[row["invoice_id"]].append(row["id"])
-            self.touched.detections.add(row["id"])
+            self.affected.orphaned[row["invoice_id"]].append(row["id"])
+            self.affected.detections.add(row["id"])
 
-    async def take_back(self, blocks: Sequence[InclusionBlock]) -> None:
+    async def orphan_inclusions(self, blocks: Sequence[InclusionBlock]) -> None:
         """Orphan the inclusions in those blocks with this step, as if a reorg had taken the blocks."""
         columns = [block.height for block in blocks], [block.hash for block in blocks]
         for row in await self._connection.fetch(INCLUSIONS_IN, self._rail, *columns) if blocks else ():
-            self.touched.orphaned[row["invoice_id"]].append(row["id"])
-            self.touched.detections.add(row["id"])
+            self.affected.orphaned[row["invoice_id"]].append(row["id"])
+            self.affected.detections.add(row["id"])
 
     async def replace_checkpoints(self, blocks: Sequence[BlockRef], lowest: int | None) -> None:
         """Store blocks in the place of any at their heights, and forget all others from height ``lowest`` on."""
-        below = NEVER if lowest is None else lowest
+        below = UNREACHABLE_HEIGHT if lowest is None else lowest
         await self._connection.execute(REPLACE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks), below)
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time; no other step of the rail is under way."""
         return [_claim(row) for row in await self._connection.fetch(LOOKED_AT, list(ids))]
 
-    async def save_looks(self, looks: Sequence[Look]) -> set[UUID]:
+    async def save_second_looks(self, results: Sequence[SecondLookResult]) -> set[UUID]:
         """Note what second looks said; returns the invoices that they concern."""
-        columns = ([x.claim.id for x in looks], [x.said for x in looks], [x.claim.block_hash for x in looks])
-        rows = await self._connection.fetch(SAVE_LOOKS, *columns, [{"second_look": x.evidence} for x in looks])
+        columns = ([x.claim.id for x in results], [x.verdict for x in results], [x.claim.block_hash for x in results])
+        rows = await self._connection.fetch(SAVE_LOOKS, *columns, [{"second_look": x.evidence} for x in results])
         return {row["invoice_id"] for row in rows}
 
     async def begin_watching(self, destinations: Sequence[UUID], covered_from: int) -> None:
@@ -259,21 +259,21 @@ class OpenStep:
                 )
 
 
-class Windows:
+class ExpiredWindows:
     """A walk over invoices whose window is long over, some at each look: many may wait for a rail that is away."""
 
     def __init__(self) -> None:
-        self._place = self._next = FIRST
+        self._cursor = self._next = FIRST_PAGE
 
-    async def look(self, connection: Connection, rail: str) -> list[UUID]:
+    async def page(self, connection: Connection, rail: str) -> list[UUID]:
         """Those that can expire now, from where the walk is."""
-        rows = await connection.fetch(CLOSED_WINDOWS, rail, *self._place, OLD_WINDOWS)
-        self._next = next(((row["expires_at"], row["id"]) for row in rows if not row["covered"]), FIRST)
+        rows = await connection.fetch(CLOSED_WINDOWS, rail, *self._cursor, WINDOWS_A_PAGE)
+        self._next = next(((row["expires_at"], row["id"]) for row in rows if not row["covered"]), FIRST_PAGE)
         return [row["id"] for row in rows if row["covered"]]
 
-    def go_on(self) -> None:
+    def advance(self) -> None:
         """What was looked at is done with, for this round of the walk."""
-        self._place = self._next
+        self._cursor = self._next
 
 
 class StepStore:
@@ -282,16 +282,21 @@ class StepStore:
     def __init__(self, database: Database, lease: Lease) -> None:
         self._database = database
         self._lease = lease
-        self._windows = Windows()
+        self._windows = ExpiredWindows()
 
-    async def quiet(self, before: BlockRef | None, position: Position) -> bool:
+    async def advance_cursor(self, before: BlockRef | None, position: Position) -> bool:
         """Move over blocks that touch nobody, in one statement. False: something is due, take a whole step."""
         return await self._database.row(QUIET_STEP, *self._fence(before, position)) is not None
 
     @asynccontextmanager
-    async def step(
-        self, before: BlockRef | None, position: Position, subject: Subject, kept: Sequence[BlockRef], below: int | None
-    ) -> AsyncIterator[OpenStep]:
+    async def begin(
+        self,
+        before: BlockRef | None,
+        position: Position,
+        lookup: StepLookup,
+        kept: Sequence[BlockRef],
+        below: int | None,
+    ) -> AsyncIterator[StepTransaction]:
         """Open a step from ``before`` to ``position``; commits on leaving. Raises `LeaseLost`, `StoreUnavailable`.
 
         ``kept`` become checkpoints; those above the subject's fork and ``below`` that height are forgotten.
@@ -300,20 +305,22 @@ class StepStore:
             rows = await connection.fetch(
                 OPEN_STEP,
                 *self._fence(before, position),
-                0 if subject.fork is None else 1,
-                *subject.parameters(),
+                0 if lookup.fork is None else 1,
+                *lookup.parameters(),
                 *_checkpoint_columns(kept),
-                NEVER if subject.fork is None else subject.fork,
+                UNREACHABLE_HEIGHT if lookup.fork is None else lookup.fork,
                 -1 if below is None else below,
             )
             if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
-            yield OpenStep(
-                connection, self._database.dsn, self._lease, rows[0]["at"], *_sorted_out(rows[1:]), self._windows
+            yield StepTransaction(
+                connection, self._database.dsn, self._lease, rows[0]["at"], *_group_affected(rows[1:]), self._windows
             )
 
     @asynccontextmanager
-    async def aside(self, rewinds: int, subject: Subject) -> AsyncIterator[tuple[OpenStep, Position]]:
+    async def begin_at_cursor(
+        self, rewinds: int, lookup: StepLookup
+    ) -> AsyncIterator[tuple[StepTransaction, Position]]:
         """Open a step that leaves the cursor where it is, and say where that is.
 
         ``rewinds``: the branch that it was prepared on; raises `BranchChanged` if a reorg came in between, and
@@ -329,11 +336,14 @@ class StepStore:
             finalized = position.finalized.height if position.finalized else -1
             # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
             due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
-            rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *subject.parameters())
-            found = _sorted_out(rows)
-            yield OpenStep(connection, self._database.dsn, self._lease, row["now"], *found, self._windows), position
+            rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *lookup.parameters())
+            found = _group_affected(rows)
+            yield (
+                StepTransaction(connection, self._database.dsn, self._lease, row["now"], *found, self._windows),
+                position,
+            )
 
-    async def due_looks(self) -> dict[UUID, Threshold]:
+    async def due_second_looks(self) -> dict[UUID, Threshold]:
         """Transfers that are to be read a second time, and when."""
         rows = await self._database.rows(DUE_LOOKS, self._lease.rail)
         return {row["id"]: Threshold(row["basis"], row["due_height"]) for row in rows}
@@ -347,7 +357,7 @@ class StepStore:
         rows = await self._database.rows(INCLUSION_BLOCKS, self._lease.rail, anchor)
         return [InclusionBlock(row["height"], row["hash"]) for row in rows]
 
-    async def cover(self, seen_at: datetime | None) -> datetime:
+    async def extend_coverage(self, seen_at: datetime | None) -> datetime:
         """Write that the rail has been watched up to ``seen_at``, if somebody waits for that; None: up to no moment.
 
         Returns what the database's clock shows.
@@ -358,9 +368,9 @@ class StepStore:
     async def any_closed_window(self) -> bool:
         """Whether the clock has work: reads only."""
         async with self._database.connection() as connection:
-            found = await self._windows.look(connection, self._lease.rail)
+            found = await self._windows.page(connection, self._lease.rail)
         if not found:
-            self._windows.go_on()
+            self._windows.advance()
         return bool(found)
 
     def _fence(self, before: BlockRef | None, position: Position) -> tuple[object, ...]:
@@ -388,10 +398,10 @@ class StepStore:
         )
 
 
-def _sorted_out(rows: Iterable[Row]) -> tuple[Coverage, Touched]:
+def _group_affected(rows: Iterable[Row]) -> tuple[Coverage, AffectedRows]:
     """Every rail's coverage, and whom the step concerns."""
     until: dict[str, datetime] = {}
-    touched = Touched()
+    affected = AffectedRows()
     for row in rows:
         what, invoice, detection = row["what"], row["invoice_id"], row["detection_id"]
         if what == "covered":
@@ -399,18 +409,18 @@ def _sorted_out(rows: Iterable[Row]) -> tuple[Coverage, Touched]:
                 until[row["rail"]] = row["at"]
             continue
         if what == "candidate":
-            touched.candidates[row["address_key"]].append(_candidate(row))
+            affected.candidates[row["address_key"]].append(_candidate(row))
             continue
-        touched.detections.add(detection)
+        affected.detections.add(detection)
         if what == "due":
-            touched.due.add(invoice)
+            affected.due.add(invoice)
         elif what == "orphaned":
-            touched.orphaned[invoice].append(detection)
+            affected.orphaned[invoice].append(detection)
         elif what == "rival":
-            touched.rivals[row["tx_id"]].append((invoice, detection))
+            affected.rivals[row["tx_id"]].append((invoice, detection))
         else:
-            touched.known.append(_known(row))
-    return Coverage(until), touched
+            affected.known.append(_known(row))
+    return Coverage(until), affected
 
 
 def _checkpoint_columns(blocks: Sequence[BlockRef]) -> list[list[Any]]:

@@ -28,9 +28,9 @@ DELAY_WATCH = query("delay_watch")
 
 CLOSE_BATCH, CLOSE_BATCHES = 500, 20
 """Invoices of one transaction, and transactions of one turn."""
-THE_FIRST = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+FIRST_PAGE = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
-CHUNK = 50_000
+KEYS_A_CHUNK = 50_000
 """Keys read at a time: a start with millions of addresses stays flat in memory."""
 
 
@@ -78,10 +78,10 @@ class WatchStore:
         """All watched keys, in chunks."""
         async with self._database.transaction() as connection:
             cursor = await connection.cursor(WATCHED_KEYS, self._family)
-            while rows := await cursor.fetch(CHUNK):
+            while rows := await cursor.fetch(KEYS_A_CHUNK):
                 yield [row["address_key"] for row in rows]
 
-    async def keyed_after(self, position: int, limit: int = CHUNK) -> tuple[list[bytes], int]:
+    async def accepted_after(self, position: int, limit: int = KEYS_A_CHUNK) -> tuple[list[bytes], int]:
         """Return keys that any daemon added to the watch after ``position``, and the position to ask from next time.
 
         Exact, however slow a commit was: an addition takes its number under a lock that it holds to its commit, so
@@ -90,11 +90,11 @@ class WatchStore:
         rows = await self._database.rows(NEWLY_KEYED, self._family, position, limit)
         return [row["address_key"] for row in rows], rows[-1]["keyed_seq"] if rows else position
 
-    async def begin_neighbours(self, rail: str) -> None:
+    async def begin_sibling_lookback(self, rail: str) -> None:
         """Let ``rail`` look back for what others of its family took in, if it never did: for an hour's additions."""
         await self._database.value(BEGIN_NEIGHBOURS, rail)
 
-    async def neighbours(self, rail: str, limit: int) -> tuple[list[bytes], int]:
+    async def sibling_keys(self, rail: str, limit: int) -> tuple[list[bytes], int]:
         """Return keys that other rails took in and ``rail`` has not looked back for, and how far those reach."""
         rows = await self._database.rows(NEIGHBOURS, self._family, rail, limit)
         return [row["address_key"] for row in rows], rows[-1]["keyed_seq"] if rows else 0
@@ -118,7 +118,7 @@ class WatchStore:
             for row in rows
         ]
 
-    async def take_in(self, parsed: Sequence[tuple[UUID, bytes, str]]) -> dict[UUID, bytes]:
+    async def accept(self, parsed: Sequence[tuple[UUID, bytes, str]]) -> dict[UUID, bytes]:
         """Give destinations (id, key, display form); returns those that were taken, with their keys."""
         columns = [list(column) for column in zip(*parsed, strict=True)]
         rows = await self._database.rows(TAKE_IN, *columns, self._family)
@@ -161,22 +161,22 @@ class Closing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._place: tuple[datetime, UUID] = THE_FIRST
+        self._cursor: tuple[datetime, UUID] = FIRST_PAGE
 
     async def turn(self) -> int:
         """Look at some thousand invoices, from where the last turn ended; returns how many were closed."""
         closed = 0
         for _ in range(CLOSE_BATCHES):
-            row = await self._database.row(CLOSE_WATCHES, *self._place, CLOSE_BATCH)
+            row = await self._database.row(CLOSE_WATCHES, *self._cursor, CLOSE_BATCH)
             assert row is not None  # an aggregate always has a row
             closed += row["closed"]
             if row["looked_at"] < CLOSE_BATCH:
-                self._place = THE_FIRST
+                self._cursor = FIRST_PAGE
                 break
-            self._place = (row["closes_at"], row["id"])
+            self._cursor = (row["closes_at"], row["id"])
         return closed
 
 
-async def close_due(database: Database) -> None:
+async def close_expired_watches(database: Database) -> None:
     """Close all that can be closed now."""
     await Closing(database).turn()

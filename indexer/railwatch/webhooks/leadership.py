@@ -32,7 +32,7 @@ class Standing:
 
     async def take_at_once(self) -> None:
         """For a command that does not wait. Raises `HeldElsewhere`, `StoreUnavailable`."""
-        other = await self._lock.take()
+        other = await self._lock.acquire()
         if other is not None:
             raise HeldElsewhere(f"{other} delivers already; there is nothing left for a second one to do")
         self._begin()
@@ -51,13 +51,13 @@ class Standing:
     def drop(self) -> None:
         """Let go, so that the next one need not wait."""
         self._held = False
-        self._lock.drop()
+        self._lock.release()
 
     async def _try(self, told: str | None) -> str | None:
         """Returns what was told of the obstacle, so that it is told once."""
         self._held = False
         try:
-            other = await self._lock.take()
+            other = await self._lock.acquire()
         except StoreUnavailable as away:
             obstacle = str(away)
             if told is None:
@@ -78,7 +78,7 @@ class Standing:
 
     async def _beats(self) -> bool:
         try:
-            await self._lock.beat()
+            await self._lock.check_alive()
         except StoreUnavailable:
             self._held = False
             return False

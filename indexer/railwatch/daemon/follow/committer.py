@@ -17,7 +17,15 @@ from railwatch.rail.types import AssetId, BlockRef, Span, Traits, Transfer
 from railwatch.reasons import describe
 from railwatch.store.errors import BranchChanged
 from railwatch.store.quarantine import Deferred
-from railwatch.store.steps import Acceptance, InclusionBlock, Look, OpenStep, Position, StepStore, Subject
+from railwatch.store.steps import (
+    Acceptance,
+    InclusionBlock,
+    Position,
+    SecondLookResult,
+    StepLookup,
+    StepStore,
+    StepTransaction,
+)
 
 log = structlog.get_logger()
 
@@ -78,16 +86,16 @@ class Committer:
         """
         kept = self._checkpoints(batch, position)
         quiet = not (batch.transfers or batch.fork or kept)
-        if quiet and await self.steps.quiet(batch.before, position):
+        if quiet and await self.steps.advance_cursor(batch.before, position):
             return kept
         fork = batch.fork.height if batch.fork else None
-        subject = self._lookup(batch.transfers, fork)
+        lookup = self._lookup(batch.transfers, fork)
         # Old ones are swept with the sparse row, and not with each block that holds something.
         sweep = any(block.height % CHECKPOINT_SPACING == 0 for block in kept)
 
         async def commit(apart: bool) -> list[BlockRef]:
-            async with self.steps.step(batch.before, position, subject, kept, anchor if sweep else None) as step:
-                await self._apply_updates(step, batch, position, subject, apart)
+            async with self.steps.begin(batch.before, position, lookup, kept, anchor if sweep else None) as step:
+                await self._apply_updates(step, batch, position, lookup, apart)
             return kept
 
         return await self._commit(commit)
@@ -105,16 +113,16 @@ class Committer:
         Returns the checkpoints kept, and how many of the transfers were not known before. Raises `BranchChanged` if the
         branch changed since ``rewinds``, or if a block contradicts one that is stored; then nothing was written.
         """
-        subject = self._lookup(transfers)
+        lookup = self._lookup(transfers)
 
         async def commit(apart: bool) -> tuple[list[BlockRef], int]:
             found = 0
-            async with self.steps.aside(rewinds, subject) as (step, position):
+            async with self.steps.begin_at_cursor(rewinds, lookup) as (step, position):
                 _require_below(position.cursor, transfers)
                 batch = BlockBatch(None, Span(position.cursor, position.cursor), blocks, transfers)
                 kept = self._affected_blocks(transfers, position)
                 if transfers:
-                    found = await self._apply_updates(step, batch, position, subject, apart)
+                    found = await self._apply_updates(step, batch, position, lookup, apart)
                     await step.keep_checkpoints(kept)
                 if watching:
                     await step.begin_watching(watching, covered_from)
@@ -134,19 +142,19 @@ class Committer:
         ``canonical`` are on the chain that leads to the cursor, and become checkpoints. Inclusions in ``gone`` are
         taken back. ``transfers`` are what the chain pays from the lowest of those on. Returns the checkpoints.
         """
-        subject = self._lookup(transfers)
+        lookup = self._lookup(transfers)
         lowest = min((block.height for block in gone), default=None)
 
         async def commit(apart: bool) -> list[BlockRef]:
-            async with self.steps.aside(rewinds, subject) as (step, position):
+            async with self.steps.begin_at_cursor(rewinds, lookup) as (step, position):
                 _require_below(position.cursor, transfers)
                 kept = {block.height: block for block in canonical if self._reorgable(block, position)}
                 kept |= {block.height: block for block in self._affected_blocks(transfers, position)}
-                await step.take_back(gone)
+                await step.orphan_inclusions(gone)
                 if lowest is not None:
                     await step.quarantine.defer_reorg(lowest - 1)
                 batch = BlockBatch(None, Span(position.cursor, position.cursor), (), transfers)
-                await self._apply_updates(step, batch, position, subject, apart, verified=True)
+                await self._apply_updates(step, batch, position, lookup, apart, verified=True)
                 await step.replace_checkpoints(list(kept.values()), lowest)
             return list(kept.values())
 
@@ -155,51 +163,51 @@ class Committer:
     async def accept_chain(self, before: BlockRef, position: Position, acceptance: Acceptance) -> None:
         """Go back to the fork that a person has accepted, however deep, and tell all that is taken back by that."""
         fork = position.cursor
-        subject, batch = self._lookup((), fork.height), BlockBatch(before, Span(fork, fork), (), (), fork)
+        lookup, batch = self._lookup((), fork.height), BlockBatch(before, Span(fork, fork), (), (), fork)
 
         async def commit(apart: bool) -> None:
-            async with self.steps.step(before, position, subject, [fork], None) as step:
+            async with self.steps.begin(before, position, lookup, [fork], None) as step:
                 await step.accept_chain(acceptance)
-                await self._apply_updates(step, batch, position, subject, apart, accepts_chain=True)
+                await self._apply_updates(step, batch, position, lookup, apart, accepts_chain=True)
 
         await self._commit(commit)
 
     async def commit_mempool(self, rewinds: int, snapshot: Sequence[Transfer]) -> None:
         """Commit a snapshot of the mempool: what is new in it, and what is no longer there (HAZARDS B1, B2)."""
-        subject = self._lookup(snapshot)
+        lookup = self._lookup(snapshot)
         present = {transfer.tx_id for transfer in snapshot if transfer.amount}
 
         async def commit(apart: bool) -> None:
-            async with self.steps.aside(rewinds, subject) as (step, position):
+            async with self.steps.begin_at_cursor(rewinds, lookup) as (step, position):
                 absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
 
                 def news() -> dict[UUID, InvoiceUpdate]:
-                    told = self._updates(step, subject)
+                    told = self._updates(step, lookup)
                     for invoice, detection in absent:
                         told.setdefault(invoice, InvoiceUpdate()).lost.setdefault(detection, None)
                     return told
 
                 ctx, also = self._context(step, position, ()), [each for _, each in absent]
-                await self._apply_deferred(step, subject, news, ctx, apart, also)
+                await self._apply_deferred(step, lookup, news, ctx, apart, also)
 
         await self._commit(commit)
 
     async def drop_second_looks(self, rewinds: int, ids: Sequence[UUID]) -> None:
         """Forget those that need no second look; asked while no other step, which may need one, is under way."""
         before = {identity: self.second_looks[identity] for identity in ids}
-        async with self.steps.aside(rewinds, self._lookup(())) as (step, _):
+        async with self.steps.begin_at_cursor(rewinds, self._lookup(())) as (step, _):
             needed = {claim.id for claim in await step.claims(ids)}
         for identity, due in before.items():
             if identity not in needed and self.second_looks.get(identity) is due:
                 del self.second_looks[identity]
 
-    async def commit_second_looks(self, rewinds: int, looks: Sequence[Look]) -> None:
+    async def commit_second_looks(self, rewinds: int, results: Sequence[SecondLookResult]) -> None:
         """Write what second looks said, and what follows from it: final, or an exception."""
-        also = [look.claim.id for look in looks]
+        also = [look.claim.id for look in results]
 
         async def commit(apart: bool) -> None:
-            async with self.steps.aside(rewinds, self._lookup(())) as (step, position):
-                ctx, concerned = self._context(step, position, ()), await step.save_looks(looks)
+            async with self.steps.begin_at_cursor(rewinds, self._lookup(())) as (step, position):
+                ctx, concerned = self._context(step, position, ()), await step.save_second_looks(results)
                 await self._apply(step, concerned, lambda aggregates: apply_step(aggregates, {}, ctx), apart, also)
 
         await self._commit(commit)
@@ -208,7 +216,7 @@ class Committer:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
 
         async def commit(apart: bool) -> int:
-            async with self.steps.aside(rewinds, self._lookup(())) as (step, position):
+            async with self.steps.begin_at_cursor(rewinds, self._lookup(())) as (step, position):
                 ctx, due = self._context(step, position, ()), await step.closed_windows()
                 return len(
                     await self._apply(
@@ -223,13 +231,13 @@ class Committer:
 
         False if more has been kept since. Raises whatever the invoice still fails with; then nothing was written.
         """
-        subject = self._lookup([each.transfer for each in kept])
-        async with self.steps.aside(rewinds, subject) as (step, position):
+        lookup = self._lookup([each.transfer for each in kept])
+        async with self.steps.begin_at_cursor(rewinds, lookup) as (step, position):
             if await step.quarantine.deferred(invoice) != kept:
                 return False
             undone = await step.quarantine.undone(invoice)
             updates = {invoice: self._deferred_update(step, invoice, kept, undone)}
-            aggregates = await step.books([invoice], undone, catch_up=True)
+            aggregates = await step.aggregates([invoice], undone, catch_up=True)
             # What was final is undone only where a person has accepted another chain meanwhile.
             ctx = replace(self._context(step, position, ()), accepts_chain=bool(undone))
             apply_step(aggregates, updates, ctx)
@@ -237,23 +245,23 @@ class Committer:
             await step.quarantine.take_back(invoice)
         return True
 
-    def _lookup(self, transfers: Sequence[Transfer], fork: int | None = None) -> Subject:
-        return Subject(self.traits.family, transfers, fork)
+    def _lookup(self, transfers: Sequence[Transfer], fork: int | None = None) -> StepLookup:
+        return StepLookup(self.traits.family, transfers, fork)
 
-    def _updates(self, step: OpenStep, subject: Subject) -> dict[UUID, InvoiceUpdate]:
+    def _updates(self, step: StepTransaction, lookup: StepLookup) -> dict[UUID, InvoiceUpdate]:
         """What the transfers mean, and what a reorg took, by invoice."""
         updates = group_by_invoice(
-            subject.transfers, self.rail, step.touched.recorded(self.origin), self.configured, step.now
+            lookup.transfers, self.rail, step.affected.recorded(self.origin), self.configured, step.now
         )
-        for invoice, detections in step.touched.orphaned.items():
+        for invoice, detections in step.affected.orphaned.items():
             updates.setdefault(invoice, InvoiceUpdate()).orphaned.extend(detections)
         return updates
 
     def _deferred_update(
-        self, step: OpenStep, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID]
+        self, step: StepTransaction, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID]
     ) -> InvoiceUpdate:
         """What was kept for one invoice means to it, as it would have then. No other invoice can claim it by now."""
-        recorded = step.touched.recorded(self.origin)
+        recorded = step.affected.recorded(self.origin)
         own = {key: [each for each in some if each.invoice_id == invoice] for key, some in recorded.candidates.items()}
         recorded = replace(recorded, candidates=own, orphaned=undone)
         update = InvoiceUpdate(orphaned=sorted(undone))
@@ -269,17 +277,17 @@ class Committer:
 
     async def _apply_updates(
         self,
-        step: OpenStep,
+        step: StepTransaction,
         batch: BlockBatch,
         position: Position,
-        subject: Subject,
+        lookup: StepLookup,
         apart: bool,
         *,
         accepts_chain: bool = False,
         verified: bool = False,
     ) -> int:
         def news() -> dict[UUID, InvoiceUpdate]:
-            told = self._updates(step, subject)
+            told = self._updates(step, lookup)
             if not len(batch.span):
                 # A look-back or a rescan shows blocks that were followed already: what is small there was counted then.
                 for update in told.values():
@@ -288,13 +296,13 @@ class Committer:
 
         ctx = self._context(step, position, batch.blocks, history=batch.span.settled, verified=verified)
         ctx = replace(ctx, accepts_chain=accepts_chain)
-        aggregates = await self._apply_deferred(step, subject, news, ctx, apart)
+        aggregates = await self._apply_deferred(step, lookup, news, ctx, apart)
         return sum(len(aggregate.new_detections) for aggregate in aggregates)
 
     async def _apply_deferred(
         self,
-        step: OpenStep,
-        subject: Subject,
+        step: StepTransaction,
+        lookup: StepLookup,
         news: Callable[[], dict[UUID, InvoiceUpdate]],
         ctx: StepContext,
         apart: bool,
@@ -305,7 +313,7 @@ class Committer:
         ``news`` makes it anew each time, for what an attempt has changed in it must not enter into the next.
         """
         told = news()
-        invoices = {*step.touched.due, *told}
+        invoices = {*step.affected.due, *told}
         act: Act = (
             (lambda aggregates: apply_step(aggregates, news(), ctx))
             if apart
@@ -313,16 +321,16 @@ class Committer:
         )
         aggregates = await self._apply(step, invoices, act, apart, also)
         left = told.keys() - {aggregate.invoice.id for aggregate in aggregates}
-        if subject.fork is not None:
-            await step.quarantine.defer_reorg(subject.fork)
+        if lookup.fork is not None:
+            await step.quarantine.defer_reorg(lookup.fork)
         if left:
-            await self._defer(step, subject, left)
+            await self._defer(step, lookup, left)
         return aggregates
 
-    async def _defer(self, step: OpenStep, subject: Subject, invoices: Collection[UUID]) -> None:
+    async def _defer(self, step: StepTransaction, lookup: StepLookup, invoices: Collection[UUID]) -> None:
         """Keep the transfers that concern ``invoices``, which are in quarantine by now."""
-        recorded, kept = step.touched.recorded(self.origin), list[tuple[UUID, Transfer]]()
-        for transfer in subject.transfers:
+        recorded, kept = step.affected.recorded(self.origin), list[tuple[UUID, Transfer]]()
+        for transfer in lookup.transfers:
             about = group_by_invoice([transfer], self.rail, recorded, self.configured, step.now)
             kept += [(invoice, transfer) for invoice in invoices if invoice in about]
         await step.quarantine.defer(self.origin or self.rail, kept)
@@ -352,7 +360,7 @@ class Committer:
 
     async def _apply(
         self,
-        step: OpenStep,
+        step: StepTransaction,
         invoices: Collection[UUID],
         act: Act,
         apart: bool,
@@ -366,7 +374,7 @@ class Committer:
         look like the fault of single invoices.
         """
         if not apart:
-            aggregates = await step.books(invoices, also, whole=every_rail)
+            aggregates = await step.aggregates(invoices, also, whole=every_rail)
             act(aggregates)
             await self._save(step, aggregates)
             self.failures.note_success(aggregates)
@@ -376,7 +384,7 @@ class Committer:
 
         async def attempt(some: Sequence[UUID]) -> None:
             async with step.savepoint():
-                aggregates = await step.books(some, also, whole=every_rail)
+                aggregates = await step.aggregates(some, also, whole=every_rail)
                 act(aggregates)
                 await self._save(step, aggregates)
             done.extend(aggregates)
@@ -393,7 +401,7 @@ class Committer:
             )
         return done
 
-    async def _save(self, step: OpenStep, aggregates: Sequence[InvoiceAggregate]) -> None:
+    async def _save(self, step: StepTransaction, aggregates: Sequence[InvoiceAggregate]) -> None:
         self._plan_second_looks(aggregates)
         await step.save(aggregates, self.traits.horizon, self.traits.has_finalized)
         moved = [line for aggregate in aggregates for line in aggregate.transitions if line.subject == "invoice"]
@@ -413,7 +421,7 @@ class Committer:
 
     def _context(
         self,
-        step: OpenStep,
+        step: StepTransaction,
         position: Position,
         blocks: Sequence[BlockRef],
         *,

@@ -44,7 +44,7 @@ from railwatch.rail import (
     Span,
     Transfer,
 )
-from railwatch.store.rails import Left
+from railwatch.store.rails import ResumePoint
 from railwatch.store.steps import Acceptance, Position
 
 PLAN_QUERIES_MAX = 200
@@ -105,7 +105,7 @@ class ChainFollower:
     node: RailAdapter
     committer: Committer
     watches: IndexedWatches
-    resume_point: Left
+    resume_point: ResumePoint
     options: FollowOptions
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     pending_watch_keys: list[tuple[list[bytes], asyncio.Event]] = field(default_factory=list)
@@ -186,10 +186,10 @@ class ChainFollower:
         await self._expire_invoices()
         return more
 
-    def reload(self, left: Left) -> None:
+    def reload(self, resume_point: ResumePoint) -> None:
         """Believe the database again, after a commit whose answer was lost (HAZARDS P1)."""
-        self.cursor, self.finalized = left.cursor, left.finalized
-        self.checkpoints, self.rewinds = list(left.checkpoints), left.rewinds
+        self.cursor, self.finalized = resume_point.cursor, resume_point.finalized
+        self.checkpoints, self.rewinds = list(resume_point.checkpoints), resume_point.rewinds
         if self.cursor is not None:
             self._prune()
         self.mempool.forget()
@@ -492,7 +492,7 @@ class ChainFollower:
 
     async def read_server_clock(self, seen: float | None = None) -> None:
         """Read the database's clock, and write that the rail was watched up to ``seen`` (monotonic clock, seconds)."""
-        shown = await self.committer.steps.cover(None if seen is None else self._server_clock.at(seen))
+        shown = await self.committer.steps.extend_coverage(None if seen is None else self._server_clock.at(seen))
         self._server_clock.note(shown, time.monotonic())
 
     def position(self) -> Position:

@@ -18,7 +18,7 @@ from railwatch.daemon.follow.committer import Committer
 from railwatch.daemon.nodes.node_set import NodeSet, Reread
 from railwatch.daemon.watch.watchlist import ExplicitWatches, IndexedWatches
 from railwatch.rail import RailUnavailable, Transfer
-from railwatch.store.steps import Claim, Look
+from railwatch.store.steps import Claim, SecondLookResult
 
 SECOND_LOOK_ATTEMPTS = 3
 """Rounds in which a block is asked for before its transfers count as unverified, or its absence as a contradiction."""
@@ -45,7 +45,7 @@ class SecondLook:
 
     async def begin(self) -> None:
         """Load what waits for its second look. Raises `StoreUnavailable`."""
-        self.committer.second_looks.update(await self.committer.steps.due_looks())
+        self.committer.second_looks.update(await self.committer.steps.due_second_looks())
 
     async def check(self, rewinds: int, reached: Progress) -> None:
         """Read again what is final at ``reached``, and record it. Raises what the store raises, and `LeaseLost`."""
@@ -61,13 +61,13 @@ class SecondLook:
             told[claim.height, claim.block_hash, claim.node or ""].append(claim)
         for gone in self._tries.keys() - told.keys():
             del self._tries[gone]  # Its block was taken back meanwhile.
-        looks = [each for what in sorted(told)[:BLOCKS_A_ROUND] for each in await self._read(what, told[what])]
-        if looks:
-            await self.committer.commit_second_looks(rewinds, looks)
-            for each in looks:
+        results = [each for what in sorted(told)[:BLOCKS_A_ROUND] for each in await self._read(what, told[what])]
+        if results:
+            await self.committer.commit_second_looks(rewinds, results)
+            for each in results:
                 waiting.pop(each.claim.id, None)
 
-    async def _read(self, what: Told, claims: Sequence[Claim]) -> list[Look]:
+    async def _read(self, what: Told, claims: Sequence[Claim]) -> list[SecondLookResult]:
         height, block_hash, node = what
         watches = ExplicitWatches(frozenset(claim.key for claim in claims), self.watches.assets)
         try:
@@ -80,42 +80,50 @@ class SecondLook:
         self._tries.pop(what, None)
         found = {(each.tx_id, each.tx_index): each for each in told.transfers}
         same = {claim.id: found[name] for name, claim in paired(claims, told.transfers).items()}
-        looks = [
+        results = [
             self._compare(claim, same.get(claim.id) or found.get((claim.tx_id, base_index(claim.tx_index))), told)
             for claim in claims
         ]
-        for look in looks:
-            if look.said == "mismatch":
+        for look in results:
+            if look.verdict == "mismatch":
                 self._log.critical("content.mismatch", tx=look.claim.tx_id, height=height, **look.evidence)
-        return looks
+        return results
 
     def _is_last_try(self, what: Told) -> bool:
         self._tries[what] += 1
         return self._tries[what] >= SECOND_LOOK_ATTEMPTS
 
-    def _put_off(self, what: Told, claims: Sequence[Claim], why: str) -> list[Look]:
+    def _put_off(self, what: Told, claims: Sequence[Claim], why: str) -> list[SecondLookResult]:
         """Ask again in the next round, or give up: a look that nobody can take stops nothing."""
         if not self._is_last_try(what):
             return []
         del self._tries[what]
         self._log.warning("content.unverified", height=what[0], hash=what[1], why=why)
-        return [Look(claim, "unverified", {"said": "unverified", "why": why}) for claim in claims]
+        return [SecondLookResult(claim, "unverified", {"said": "unverified", "why": why}) for claim in claims]
 
-    def _compare(self, claim: Claim, told: Transfer | None, reread: Reread) -> Look:
+    def _compare(self, claim: Claim, told: Transfer | None, reread: Reread) -> SecondLookResult:
         evidence = {"node": reread.node, "first_node": claim.node, "block_hash": reread.block_hash}
         if reread.block_hash != claim.block_hash:
-            return Look(claim, "mismatch", {**evidence, "said": "mismatch", "why": "another block is at that height"})
+            return SecondLookResult(
+                claim, "mismatch", {**evidence, "said": "mismatch", "why": "another block is at that height"}
+            )
         if told is None:
             native = claim.asset == self.watches.assets.get("")
             if native and not reread.native_complete:
-                return Look(claim, "unverified", {**evidence, "said": "unverified", "why": "the node does not trace"})
-            return Look(claim, "mismatch", {**evidence, "said": "mismatch", "why": "the block does not hold it"})
+                return SecondLookResult(
+                    claim, "unverified", {**evidence, "said": "unverified", "why": "the node does not trace"}
+                )
+            return SecondLookResult(
+                claim, "mismatch", {**evidence, "said": "mismatch", "why": "the block does not hold it"}
+            )
         if (told.to, told.asset, told.amount) == (claim.key, claim.asset, claim.amount):
-            return Look(claim, "verified", {**evidence, "said": "verified"})
+            return SecondLookResult(claim, "verified", {**evidence, "said": "verified"})
         words = {
             "amount": str(told.amount),
             "first_amount": str(claim.amount),
             "asset": told.asset,
             "to": told.to.hex(),
         }
-        return Look(claim, "mismatch", {**evidence, **words, "said": "mismatch", "why": "its content differs"})
+        return SecondLookResult(
+            claim, "mismatch", {**evidence, **words, "said": "mismatch", "why": "its content differs"}
+        )

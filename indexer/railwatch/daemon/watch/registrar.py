@@ -115,7 +115,7 @@ class Registrar:
 
     async def _accept(self, good: Sequence[Registered]) -> None:
         parsed = [(each.id, each.key, each.address) for each in good if each.key is not None]
-        taken = await self.store.take_in(parsed)
+        taken = await self.store.accept(parsed)
         self._parsed.update({each.id: each for each in good if each.id in taken})
 
     async def look_back(self) -> None:
@@ -229,9 +229,9 @@ class Registrar:
         How far that has come is kept with the rail, so that a restart, or a node that was away, forgets none.
         """
         rail = self.follower.committer.rail
-        await self.store.begin_neighbours(rail)
+        await self.store.begin_sibling_lookback(rail)
         while SIBLING_RAILS not in self.later.waiting:
-            batch, reached = await self.store.neighbours(rail, BATCH_MAX)
+            batch, reached = await self.store.sibling_keys(rail, BATCH_MAX)
             if not batch:
                 return
             await self._hand_over_keys(batch)

@@ -91,7 +91,7 @@ class Family:
                 await self._load(alive)
             assert self._position is not None
             while True:
-                keys, self._position = await self.store.keyed_after(self._position)
+                keys, self._position = await self.store.accepted_after(self._position)
                 if not keys:
                     return self._index
                 for key in keys:

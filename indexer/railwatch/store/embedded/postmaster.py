@@ -13,7 +13,7 @@ def dsn_for(sockets: Path, port: int) -> str:
     return f"postgresql://{SUPERUSER}@/{DATABASE}?{urlencode({'host': str(sockets), 'port': port}, quote_via=quote)}"
 
 
-def told_dsn(lines: list[str]) -> str | None:
+def reported_dsn(lines: list[str]) -> str | None:
     """Where the server listens; None for the moment of its start in which its file does not say so yet."""
     return dsn_for(Path(lines[4]), int(lines[3])) if len(lines) >= 5 and lines[4] else None
 

@@ -42,7 +42,7 @@ from railwatch.store.embedded.postmaster import (
     is_postmaster,
     memory_in_use,
     read_pid_file,
-    told_dsn,
+    reported_dsn,
     unusable,
 )
 
@@ -57,7 +57,7 @@ READY_SECONDS = 30.0
 RECOVERY_SECONDS = 600.0  # Giving up on a server that replays its log would only make the next start replay it again.
 STOP_STEPS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0))  # fast; then at once, to be recovered by the next start
 
-Answer = Literal["ready", "no database", "busy", "silent"]
+ServerAnswer = Literal["ready", "no database", "busy", "silent"]
 
 
 class EmbeddedPostgres:
@@ -118,7 +118,7 @@ async def dsn_of_running(data_dir: Path) -> str | None:
     """
     cluster = _cluster(data_dir)
     lines = read_pid_file(cluster)
-    dsn = told_dsn(lines) if lines is not None and is_postmaster(lines, cluster) else None
+    dsn = reported_dsn(lines) if lines is not None and is_postmaster(lines, cluster) else None
     return dsn if dsn is not None and await _ask(dsn) == "ready" else None
 
 
@@ -272,7 +272,7 @@ async def _attach(cluster: Path) -> str | None:
     give_up = time.monotonic() + READY_SECONDS
     while (lines := read_pid_file(cluster)) is not None:
         if is_postmaster(lines, cluster):
-            dsn = told_dsn(lines)
+            dsn = reported_dsn(lines)
             still_there = partial(is_postmaster, lines, cluster)
             if dsn is not None and await _until_ready(dsn, still_there, cluster.parent / "server.log"):
                 return dsn
@@ -308,7 +308,7 @@ async def _until_ready(dsn: str, alive: Callable[[], bool], log: Path) -> bool:
     return False
 
 
-async def _ask(dsn: str) -> Answer:
+async def _ask(dsn: str) -> ServerAnswer:
     try:
         connection = await asyncpg.connect(dsn, timeout=5)
     except asyncpg.InvalidCatalogNameError:

@@ -364,39 +364,6 @@ async def test_only_operators_act_as_operators_and_every_act_names_its_login(
 # What older versions took
 
 
-async def test_old_rows_beyond_the_bounds_are_brought_within_them(server: str) -> None:
-    name = f"aged_{next(_logins)}"
-    maker = await asyncpg.connect(server, database="postgres")
-    try:
-        await maker.execute(f"create database {name}")
-    finally:
-        await maker.close()
-    connection = await asyncpg.connect(server.replace("/railwatch?", f"/{name}?"))
-    try:
-        await migrate(connection)
-        await connection.execute(
-            """
-            alter table railwatch.invoices drop constraint invoices_expires_at_bounds,
-                drop constraint invoices_closes_at_bounds, drop constraint invoices_rate_locked_at_bounds;
-            insert into railwatch.invoices (merchant_id, order_id, state, expires_at, closes_at, rate_locked_at, policy,
-                                            time_basis, terms)
-            select 'old', n::text, 'created', at, at, at, '{}', 'first_seen', '{}'
-            from unnest(array['infinity', '-infinity', '10000-01-01', '0001-01-01 BC', '2026-01-01']::timestamptz[])
-                 with ordinality as rows (at, n)
-            """
-        )
-        text = next(each.text for each in known_migrations() if each.name == "bounds")
-        start = text.index("update railwatch.invoices set expires_at")
-        await connection.execute(text[start : text.index("alter table railwatch.consumers")])
-        rows = await connection.fetch(
-            "select expires_at, closes_at, rate_locked_at from railwatch.invoices order by order_id"
-        )
-        assert [row["expires_at"].year for row in rows] == [2100, 2009, 2100, 2009, 2026]
-        assert [row["rate_locked_at"] is None for row in rows] == [True, True, True, True, False]
-    finally:
-        await connection.close()
-
-
 async def test_metadata_that_no_decoder_holds_hides_no_row(shop: Database) -> None:
     made = await shop.value("select railwatch.create_invoice($1)", order())
     deep = '{"a":' * 3000 + "1" + "}" * 3000

@@ -44,7 +44,7 @@ MILLION = 1_000_000
 MANY_WATCHED = """
 insert into railwatch.destinations
     (invoice_id, rail, asset, address, expected_amount, watch_state, policy, policy_origin, family, address_folded,
-     address_key, keyed_at, position)
+     address_key, accepted_at, position)
 select d.invoice_id, d.rail, d.asset, n::text, 1, 'watching', d.policy, d.policy_origin, d.family, n::text,
        decode(lpad(to_hex(n), 40, '0'), 'hex'), now() - interval '1 day', n
 from (select * from railwatch.destinations limit 1) d, generate_series(2, $1) n

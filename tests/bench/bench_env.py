@@ -146,8 +146,8 @@ class Stand:
                 alter table railwatch.transitions enable always trigger append_only;
                 alter table railwatch.observations enable always trigger append_only;
                 update railwatch.feed_position set last_seq = 0;
-                update railwatch.invoices set state = 'created', version = 1, weighed = 1, settled_at = null;
-                update railwatch.destinations set seen_amount = 0, confirmed_amount = 0, late_amount = 0;
+                update railwatch.invoices set state = 'created', version = 1, exceptions_checked_version = 1, settled_at
+                = null; update railwatch.destinations set seen_amount = 0, confirmed_amount = 0, late_amount = 0;
                 update railwatch.rails set cursor_height = null, cursor_hash = null, finalized_height = null,
                     finalized_hash = null, covered_until = null"""
             )

@@ -31,7 +31,7 @@ from generate_series($1::int, $2::int) n
 DESTINATIONS = """
 insert into railwatch.destinations
     (invoice_id, rail, asset, address, expected_amount, watch_state, policy, policy_origin, family, address_folded,
-     address_key, keyed_at, position, covered_from)
+     address_key, accepted_at, position, covered_from)
 select md5('i' || n)::uuid, d.rail, d.asset, '0x' || lpad(to_hex(n), 40, '0'), 1,
        case when n % 2 = 0 then 'watching' else 'closed' end, d.policy, d.policy_origin,
        d.family, '0x' || lpad(to_hex(n), 40, '0'), decode(lpad(to_hex(n), 40, '0'), 'hex'),

@@ -43,7 +43,7 @@ CATALOGS = {
     "grants": """
         select relname, array(select unnest(relacl)::text order by 1)::text from pg_class
         where relnamespace = 'railwatch'::regnamespace and relacl is not null""",
-    "moves": "select from_state, to_state from railwatch.invoice_moves",
+    "moves": "select from_state, to_state from railwatch.allowed_transitions",
     "feed position": "select one::text, last_seq from railwatch.feed_position",
 }
 

@@ -12,13 +12,13 @@ from railwatch.daemon import rail_runner
 from railwatch.daemon.exception_monitor import ExceptionMonitor
 from railwatch.store.clock import ClockStore
 from railwatch.store.database import Database
-from railwatch.store.watches import TAKE_IN, WatchStore
+from railwatch.store.watches import ACCEPT_DESTINATIONS, WatchStore
 from railwatch_fake import Rules, node_of
 from tests.scenarios.cut_proxy import Cutter
 from tests.scenarios.daemon_harness import Placed, Stage, chain_named
 from tests.scenarios.test_lease import becomes_holder, twin
 
-HOUR_AGO = "update railwatch.destinations set keyed_at = now() - interval '1 hour' where true returning 1"
+HOUR_AGO = "update railwatch.destinations set accepted_at = now() - interval '1 hour' where true returning 1"
 
 
 async def test_the_index_is_never_older_than_the_lease_after_hours_of_standing_by(
@@ -70,7 +70,7 @@ async def test_additions_to_the_watch_are_numbered_in_the_order_of_their_commits
     store = WatchStore(stage.database, "fake")
     start = await store.position()
     async with stage.database.transaction() as slow:
-        await slow.fetch(TAKE_IN, [ids[0]], [b"a" * 20], ["a"], "fake")
+        await slow.fetch(ACCEPT_DESTINATIONS, [ids[0]], [b"a" * 20], ["a"], "fake")
         quick = asyncio.create_task(store.accept([(ids[1], b"b" * 20, "b")]))
         await asyncio.sleep(0.3)
         assert not quick.done()
@@ -220,11 +220,11 @@ async def test_an_invoice_that_cannot_be_weighed_stops_no_other(stage: Stage) ->
     bad, good = await stage.invoice(100), await stage.invoice(100)
     await stage.stop()
     await poison(stage.database, bad)
-    await stage.database.value("update railwatch.invoices set weighed = 0 where true")
+    await stage.database.value("update railwatch.invoices set exceptions_checked_version = 0 where true")
     counted: list[str] = []
     alarms = ExceptionMonitor(ClockStore(stage.database), counted.append)
     await alarms.check()
-    rows = await stage.database.rows("select id from railwatch.invoices where weighed <> version")
+    rows = await stage.database.rows("select id from railwatch.invoices where exceptions_checked_version <> version")
     assert ([row["id"] for row in rows], counted) == ([bad.id], ["invoice"])
     await alarms.check()
     assert counted == ["invoice"]

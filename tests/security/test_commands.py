@@ -182,7 +182,7 @@ join information_schema.tables t using (table_schema, table_name)
 where c.table_schema = 'railwatch' and t.table_type = 'BASE TABLE' and c.data_type in ('text', 'jsonb')
   and c.column_name not in
       ('policy', 'terms', 'tallies', 'state', 'subject', 'to_state', 'from_state', 'kind', 'severity')
-  and c.table_name not in ('rights', 'invoice_moves', 'locks', 'migrations')"""
+  and c.table_name not in ('rights', 'allowed_transitions', 'locks', 'migrations')"""
 """Every text and every JSON of every table, but those by which the program looks something up."""
 
 

@@ -17,7 +17,7 @@ select c.table_name as table, c.column_name as column, c.data_type as type
 from information_schema.columns c
 where c.table_schema = 'railwatch' and c.data_type in ('timestamp with time zone', 'numeric', 'bigint', 'integer')
   and c.table_name in ('invoices', 'destinations', 'detections', 'exceptions')
-  and c.column_name not in ('version', 'position', 'weighed')
+  and c.column_name not in ('version', 'position', 'exceptions_checked_version')
 order by 1, 2"""
 POISON = {
     "timestamp with time zone": (

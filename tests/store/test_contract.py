@@ -512,7 +512,7 @@ async def test_everything_has_a_comment(database: Database) -> None:
 
 
 async def test_the_table_of_moves_is_the_cores(database: Database) -> None:
-    rows = await database.rows("select from_state, to_state from railwatch.invoice_moves")
+    rows = await database.rows("select from_state, to_state from railwatch.allowed_transitions")
     ours = {(old.value, new.value) for old, news in INVOICE_MOVES.items() if old is not None for new in news}
     assert {tuple(row) for row in rows} == ours
 

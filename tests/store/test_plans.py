@@ -28,17 +28,18 @@ LARGE = frozenset({"invoices", "destinations", "detections", "transitions", "exc
 WHOLE_KEYS = {
     "destinations_key": ("family", "address_key"),
     "destinations_keyed": ("family", "keyed_seq"),
-    "exceptions_standing": ("kind", "invoice_id"),
+    "exceptions_open_occurrence": ("kind", "invoice_id"),
 }
 """Indexes of which the first column alone finds nothing in particular."""
 
-SMALL = {"invoices_unweighed", "exceptions_open", "rescans_open", "detections_loose", "detections_spending"}
+SMALL = {"invoices_unchecked", "exceptions_open", "rescans_open", "detections_unconfirmed", "detections_spending"}
 """Indexes that hold only what somebody has to look at."""
 
 READS_ALL = {
     "watched_keys": "the index of addresses, once at a start",
     "count_watched": "the same",
-    "begin_neighbours": "once, when a rail is followed for the first time: back from the end, past the last hour's",
+    "begin_sibling_lookback": "once, when a rail is followed for the first time: back from the end, past the "
+    "last hour's",
     "open_invoices": "`status`",
     "open_exceptions": "an index of what is open",
     "list_invoices": "an index in its order, up to a limit",
@@ -47,8 +48,8 @@ READS_ALL = {
     "left_rails": "once at a start, and nothing while no rail was left",
     "assets_in_demand": "the same of assets",
     "audited_assets": "the same, once for an audit",
-    "unweighed_invoices": "an index that holds nothing else",
-    "sighted_invoices": "an index of what stands",
+    "unchecked_invoices": "an index that holds nothing else",
+    "recovered_invoices": "an index of what stands",
     "account_for_resolved": "an index of what stands",
     "quarantine_counts": "a table that is empty as a rule",
     "quarantined": "the same",
@@ -74,7 +75,7 @@ FILL = [
     """
     insert into railwatch.destinations
         (id, invoice_id, rail, asset, address, expected_amount, policy, policy_origin, family, address_folded, position,
-         address_key, keyed_at, watch_state, covered_from)
+         address_key, accepted_at, watch_state, covered_from)
     select md5('d' || n)::uuid, md5('i' || n)::uuid, 'story', a.id, 'a' || n, 1, '{}', 'default', r.family, 'a' || n, 1,
            decode(md5(n::text), 'hex'), now() - interval '1 day' + n * interval '1 ms', 'watching', 1
     from generate_series(1, $1::int) n, railwatch.assets a, railwatch.rails r""",
@@ -184,7 +185,7 @@ CALLS: list[tuple[str, list[Any]]] = [
     ("select railwatch.create_invoice($1)", [request("one")]),
     ("select railwatch.create_invoices($1)", [[request("two"), request("three")]]),
     (
-        "select * from railwatch.touched('story', 5, 4, 3, $1, 'fake', $2, $3)",
+        "select * from railwatch.affected_rows('story', 5, 4, 3, $1, 'fake', $2, $3)",
         [["displaced"], [md5(str(n).encode()).digest() for n in range(1, 60)], ["t1", "t2"]],
     ),
 ]
@@ -250,8 +251,8 @@ QUESTIONS: dict[str, tuple[Any, ...]] = {
     "stuck_invoices": (*FIRST_PAGE, 500),
     "load_spends": ("story",),
     "pending_of_rail": ("story",),
-    "balance_newcomers": ("story", ["fake:story/slip44:1"], 100, FIRST_PAGE[0]),
-    "neighbours": ("fake", "other", 500),
+    "unread_balance_keys": ("story", ["fake:story/slip44:1"], 100, FIRST_PAGE[0]),
+    "sibling_keys": ("fake", "other", 500),
 }
 WITHIN = 0.15
 """Seconds, many times what they take: the old plans took a second to a minute."""

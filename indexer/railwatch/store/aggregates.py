@@ -36,9 +36,9 @@ from railwatch.store.database import Connection, Row
 from railwatch.store.queries import query
 
 LOCK_INVOICES = query("lock_invoices")
-LOAD_BOOKS = query("load_books")
+LOAD_AGGREGATES = query("load_aggregates")
 SAVE_STEP = query("save_step")
-TAKE_SEQS = query("take_seqs")
+ALLOCATE_SEQS = query("allocate_seqs")
 
 DETECTION_COLUMNS = (
     *("id", "invoice_id", "destination_id", "rail", "asset", "tx_id", "tx_index", "amount", "kind", "state"),
@@ -85,7 +85,7 @@ async def load_aggregates(
     if not ids:
         return []
     await connection.execute(LOCK_INVOICES, ids)
-    rows = await connection.fetch(LOAD_BOOKS, ids, list(detections), INVOICE_KINDS, unless_aside_on)
+    rows = await connection.fetch(LOAD_AGGREGATES, ids, list(detections), INVOICE_KINDS, unless_aside_on)
     return [_aggregate(row) for row in rows]
 
 
@@ -306,7 +306,7 @@ async def save_aggregates(
         *_group_columns(aggregates),
     )
     if len(lines) >= MANY:
-        first = await connection.fetchval(TAKE_SEQS, len(lines))
+        first = await connection.fetchval(ALLOCATE_SEQS, len(lines))
         numbered = [(seq, *row) for seq, row in enumerate(lines, first)]
         await _copy(connection, "transitions", ("seq", *TRANSITION_COLUMNS), numbered)
 

@@ -20,15 +20,15 @@ from railwatch.store.queries import query
 from railwatch.store.steps import Lease
 
 BALANCE_KEYS = query("balance_keys")
-BALANCE_NEWCOMERS = query("balance_newcomers")
+UNREAD_BALANCE_KEYS = query("unread_balance_keys")
 BALANCE_ACCOUNTS = query("balance_accounts")
-FENCE_LOOK = query("fence_look")
+LOCK_RAIL_FOR_BALANCES = query("lock_rail_for_balances")
 DETECTED_AT = query("detected_at")
-SAVE_LOOKS = query("save_looks")
+SAVE_BALANCE_READINGS = query("save_balance_readings")
 ACCOUNT_FOR_RESOLVED = query("account_for_resolved")
 SUSPECTS = query("suspects")
 RECORD_SECOND_LOOK = query("record_second_look")
-UNWEIGH = query("unweigh")
+MARK_UNCHECKED = query("mark_unchecked")
 
 
 OVERLAP = timedelta(minutes=2)
@@ -130,9 +130,9 @@ class BalanceStore:
 
     async def unread_keys(self, limit: int) -> list[bytes]:
         """Addresses that were lately taken in, and not looked at yet. What slips through has its turn in the walk."""
-        rows = await self._database.rows(BALANCE_NEWCOMERS, self._lease.rail, self._configured, limit, self._newest)
+        rows = await self._database.rows(UNREAD_BALANCE_KEYS, self._lease.rail, self._configured, limit, self._newest)
         if len(rows) == limit:
-            self._newest = rows[-1]["keyed_at"] - OVERLAP
+            self._newest = rows[-1]["accepted_at"] - OVERLAP
         return [row["address_key"] for row in rows]
 
     async def keys(self, after: bytes, limit: int) -> list[bytes]:
@@ -183,7 +183,7 @@ class BalanceStore:
     @staticmethod
     async def _mark_unchecked(connection: Connection, invoices: Collection[UUID]) -> int:
         if invoices:
-            await connection.execute(UNWEIGH, sorted(invoices))
+            await connection.execute(MARK_UNCHECKED, sorted(invoices))
         return len(invoices)
 
     async def record(self, block: BlockRef, rewinds: int, readings: Sequence[AccountReading]) -> int | None:
@@ -192,7 +192,9 @@ class BalanceStore:
         None, and nothing is written: the lease or the branch (``rewinds``) changed since the node was asked.
         """
         async with self._database.transaction() as connection:
-            if not await connection.fetch(FENCE_LOOK, self._lease.rail, self._lease.epoch, rewinds, block.height):
+            if not await connection.fetch(
+                LOCK_RAIL_FOR_BALANCES, self._lease.rail, self._lease.epoch, rewinds, block.height
+            ):
                 return None
             detected = await self._detected(connection, block, readings)
             reckoned = [
@@ -206,7 +208,7 @@ class BalanceStore:
                 for each, known in zip(readings, detected, strict=True)
             ]
             rows = [self._row(*each, block) for each in zip(readings, detected, reckoned, strict=True)]
-            await connection.execute(SAVE_LOOKS, *map(list, zip(*rows, strict=True)))
+            await connection.execute(SAVE_BALANCE_READINGS, *map(list, zip(*rows, strict=True)))
             told = {each.account.invoice_id for each, now in zip(readings, reckoned, strict=True) if _news(each, now)}
             return await self._mark_unchecked(connection, told)
 

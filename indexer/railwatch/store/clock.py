@@ -16,13 +16,13 @@ from railwatch.store.database import Connection, Database
 from railwatch.store.feed import note_generation
 from railwatch.store.queries import query
 
-SIGHT = query("sight")
+RAIL_VISIBILITY = query("rail_visibility")
 EVERY_COVERAGE = query("every_coverage")
-UNWEIGHED_INVOICES = query("unweighed_invoices")
+UNCHECKED_INVOICES = query("unchecked_invoices")
 STUCK_INVOICES = query("stuck_invoices")
 DELAYED_INVOICES = query("delayed_invoices")
-SIGHTED_INVOICES = query("sighted_invoices")
-WEIGH_INVOICES = query("weigh_invoices")
+RECOVERED_INVOICES = query("recovered_invoices")
+MARK_RECHECKED = query("mark_rechecked")
 ORDER_OF_INVOICE = query("order_of_invoice")
 
 BATCH = 500
@@ -62,11 +62,13 @@ class ClockStore:
 
     async def rail_visibility(self) -> list[RailVisibility]:
         """How every rail sees."""
-        return [RailVisibility(row["name"], row["blind"], row["upto"]) for row in await self._database.rows(SIGHT)]
+        return [
+            RailVisibility(row["name"], row["blind"], row["upto"]) for row in await self._database.rows(RAIL_VISIBILITY)
+        ]
 
     async def unchecked(self) -> list[UUID]:
         """What was moved by somebody outside."""
-        return [row["id"] for row in await self._database.rows(UNWEIGHED_INVOICES, BATCH)]
+        return [row["id"] for row in await self._database.rows(UNCHECKED_INVOICES, BATCH)]
 
     async def stuck(self) -> list[UUID]:
         """What has waited for too long, of some that wait: those that are told already may be many."""
@@ -85,7 +87,7 @@ class ClockStore:
 
     async def recovered(self, rail: str) -> list[UUID]:
         """What was delayed by a rail that sees again."""
-        return [row["id"] for row in await self._database.rows(SIGHTED_INVOICES, rail, BATCH)]
+        return [row["id"] for row in await self._database.rows(RECOVERED_INVOICES, rail, BATCH)]
 
     async def order_of(self, invoice: UUID) -> str:
         """Return the merchant and order of an invoice, for people."""
@@ -104,7 +106,7 @@ async def recheck(connection: Connection, invoices: Sequence[UUID]) -> int:
     rows = await connection.fetch(EVERY_COVERAGE)
     until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
     recheck_exceptions(aggregates, Coverage(until), rows[0]["now"])
-    await connection.execute(WEIGH_INVOICES, list(invoices))
+    await connection.execute(MARK_RECHECKED, list(invoices))
     await save_aggregates(connection, aggregates, horizon=1, has_finality=False)
     return sum(
         len(aggregate.opened_exceptions) + len(aggregate.resolved_exceptions) + len(aggregate.ended_exceptions)

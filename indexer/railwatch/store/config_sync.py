@@ -19,7 +19,7 @@ from railwatch.store.database import Connection, Database, Row
 from railwatch.store.errors import StoreError, StoreUnavailable
 from railwatch.store.queries import query
 
-LOCK_CONFIG = query("lock_mirror")
+LOCK_CONFIG = query("lock_config")
 LOCK_HOLDERS = query("lock_holders")
 MIRRORED_CHAINS = query("mirrored_chains")
 MIRROR_RAIL = query("mirror_rail")

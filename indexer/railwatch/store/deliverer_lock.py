@@ -14,7 +14,7 @@ from railwatch.store.queries import query
 
 ACQUIRE = query("acquire_deliverer_lock")
 RENEW = query("renew_deliverer_lock")
-WHO_DELIVERS = query("who_delivers")
+DELIVERER_HOLDER = query("deliverer_holder")
 
 LEASE_SECONDS = 15.0
 """Seconds that the lock outlives its last renewal."""
@@ -46,7 +46,7 @@ class DelivererLock:
                     self._token = token
                     self._connection, connection = connection, None
                     return None
-                return str(await connection.fetchval(WHO_DELIVERS) or "a deliverer that has just ended")
+                return str(await connection.fetchval(DELIVERER_HOLDER) or "a deliverer that has just ended")
         finally:
             if connection is not None:
                 connection.terminate()

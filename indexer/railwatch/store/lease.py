@@ -15,11 +15,11 @@ from railwatch.store.errors import LeaseLost
 from railwatch.store.queries import query
 from railwatch.store.steps import Lease
 
-ACQUIRE_LEASE = query("take_lease")
+ACQUIRE_LEASE = query("acquire_lease")
 END_STOPPED_SESSIONS = query("end_stopped_sessions")
 RENEW_LEASE = query("renew_lease")
-RELEASE_LEASE = query("drop_lease")
-WHO_HOLDS = query("who_holds")
+RELEASE_LEASE = query("release_lease")
+LEASE_HOLDER = query("lease_holder")
 
 LEASE_SECONDS = 15.0
 """Seconds that a lease outlives its last renewal."""
@@ -71,7 +71,7 @@ class LeaseKeeper:
 
     async def holder(self) -> str | None:
         """Return the name of who holds it."""
-        row = await self._database.row(WHO_HOLDS, self._rail)
+        row = await self._database.row(LEASE_HOLDER, self._rail)
         return row["holder"] if row else None
 
     async def release(self, reason: str = RELEASED) -> None:

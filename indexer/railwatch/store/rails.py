@@ -14,8 +14,8 @@ from railwatch.store.steps import Acceptance, Lease
 LOAD_RAIL = query("load_rail")
 LOAD_CHECKPOINTS = query("load_checkpoints")
 LOAD_SPENDS = query("load_spends")
-SAY_STATE = query("say_state")
-SAY_HALTED = query("say_halted")
+SAVE_RAIL_STATE = query("save_rail_state")
+SAVE_RAIL_HALTED = query("save_rail_halted")
 RAIL_STATE = query("rail_state")
 
 
@@ -101,12 +101,12 @@ def storable(reason: str) -> str:
 
 async def save_rail_state(database: Database, lease: Lease, state: str, reason: str | None) -> None:
     """Tell how a rail is. Writes nothing if it is known, or if the lease is gone."""
-    await database.value(SAY_STATE, lease.rail, lease.epoch, state, None if reason is None else storable(reason))
+    await database.value(SAVE_RAIL_STATE, lease.rail, lease.epoch, state, None if reason is None else storable(reason))
 
 
 async def save_rail_halted(database: Database, rail: str, reason: str) -> None:
     """Tell that a rail was ended by a defect, unless another daemon follows it by now."""
-    await database.value(SAY_HALTED, rail, storable(reason))
+    await database.value(SAVE_RAIL_HALTED, rail, storable(reason))
 
 
 async def rail_state(database: Database, rail: str) -> str:

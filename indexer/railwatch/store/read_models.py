@@ -23,7 +23,7 @@ OPEN_EXCEPTIONS = query("open_exceptions")
 OPEN_RESCANS = query("open_rescans")
 LIST_RESCANS = query("list_rescans")
 LIST_INVOICES = query("list_invoices")
-READ_MOMENT = query("read_moment")
+READ_TIME = query("read_time")
 SHOW_INVOICE = query("show_invoice")
 SHOW_DESTINATIONS = query("show_destinations")
 SHOW_DETECTIONS = query("show_detections")
@@ -146,7 +146,7 @@ async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
         if row is None:
             return None
         return Dossier(
-            as_of=await connection.fetchval(READ_MOMENT),
+            as_of=await connection.fetchval(READ_TIME),
             invoice=_record(row),
             destinations=_records(await connection.fetch(SHOW_DESTINATIONS, invoice)),
             detections=_records(await connection.fetch(SHOW_DETECTIONS, invoice)),

@@ -24,17 +24,17 @@ from railwatch.store.errors import BranchChanged, LeaseLost
 from railwatch.store.quarantine import StepQuarantine
 from railwatch.store.queries import query
 
-QUIET_STEP = query("quiet_step")
-OPEN_STEP = query("open_step")
-FENCE_ASIDE = query("fence_aside")
-TOUCHED_ASIDE = query("touched_aside")
+ADVANCE_CURSOR = query("advance_cursor")
+BEGIN_STEP = query("begin_step")
+LOCK_RAIL_AT_CURSOR = query("lock_rail_at_cursor")
+AFFECTED_AT_CURSOR = query("affected_at_cursor")
 PENDING_OF_RAIL = query("pending_of_rail")
-COVER = query("cover")
+EXTEND_COVERAGE = query("extend_coverage")
 CLOSED_WINDOWS = query("closed_windows")
 BEGIN_WATCHING = query("begin_watching")
 SAVE_CHECKPOINTS = query("save_checkpoints")
-DUE_LOOKS = query("due_looks")
-LOOKED_AT = query("looked_at")
+DUE_SECOND_LOOKS = query("due_second_looks")
+SECOND_LOOK_CLAIMS = query("second_look_claims")
 SAVE_LOOKS = query("save_second_looks")
 APPLY_ACCEPTANCE = query("apply_acceptance")
 INCLUSION_BLOCKS = query("inclusion_blocks")
@@ -233,7 +233,7 @@ class StepTransaction:
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time; no other step of the rail is under way."""
-        return [_claim(row) for row in await self._connection.fetch(LOOKED_AT, list(ids))]
+        return [_claim(row) for row in await self._connection.fetch(SECOND_LOOK_CLAIMS, list(ids))]
 
     async def save_second_looks(self, results: Sequence[SecondLookResult]) -> set[UUID]:
         """Note what second looks said; returns the invoices that they concern."""
@@ -286,7 +286,7 @@ class StepStore:
 
     async def advance_cursor(self, before: BlockRef | None, position: Position) -> bool:
         """Move over blocks that touch nobody, in one statement. False: something is due, take a whole step."""
-        return await self._database.row(QUIET_STEP, *self._fence(before, position)) is not None
+        return await self._database.row(ADVANCE_CURSOR, *self._fence(before, position)) is not None
 
     @asynccontextmanager
     async def begin(
@@ -303,7 +303,7 @@ class StepStore:
         """
         async with self._database.transaction() as connection:
             rows = await connection.fetch(
-                OPEN_STEP,
+                BEGIN_STEP,
                 *self._fence(before, position),
                 0 if lookup.fork is None else 1,
                 *lookup.parameters(),
@@ -327,7 +327,7 @@ class StepStore:
         `LeaseLost` if another daemon follows the rail.
         """
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(FENCE_ASIDE, self._lease.rail, self._lease.epoch)
+            row = await connection.fetchrow(LOCK_RAIL_AT_CURSOR, self._lease.rail, self._lease.epoch)
             if row is None:
                 raise self._lost()
             if row["rewinds"] != rewinds:
@@ -336,7 +336,7 @@ class StepStore:
             finalized = position.finalized.height if position.finalized else -1
             # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
             due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
-            rows = await connection.fetch(TOUCHED_ASIDE, self._lease.rail, *due, *lookup.parameters())
+            rows = await connection.fetch(AFFECTED_AT_CURSOR, self._lease.rail, *due, *lookup.parameters())
             found = _group_affected(rows)
             yield (
                 StepTransaction(connection, self._database.dsn, self._lease, row["now"], *found, self._windows),
@@ -345,12 +345,12 @@ class StepStore:
 
     async def due_second_looks(self) -> dict[UUID, Threshold]:
         """Transfers that are to be read a second time, and when."""
-        rows = await self._database.rows(DUE_LOOKS, self._lease.rail)
+        rows = await self._database.rows(DUE_SECOND_LOOKS, self._lease.rail)
         return {row["id"]: Threshold(row["basis"], row["due_height"]) for row in rows}
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time."""
-        return [_claim(row) for row in await self._database.rows(LOOKED_AT, list(ids))]
+        return [_claim(row) for row in await self._database.rows(SECOND_LOOK_CLAIMS, list(ids))]
 
     async def inclusion_blocks(self, anchor: int) -> list[InclusionBlock]:
         """Return the blocks that hold inclusions which the chain can still undo, or which nobody has counted yet."""
@@ -362,7 +362,7 @@ class StepStore:
 
         Returns what the database's clock shows.
         """
-        shown: datetime = await self._database.value(COVER, self._lease.rail, self._lease.epoch, seen_at)
+        shown: datetime = await self._database.value(EXTEND_COVERAGE, self._lease.rail, self._lease.epoch, seen_at)
         return shown
 
     async def any_closed_window(self) -> bool:

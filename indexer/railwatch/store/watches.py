@@ -11,13 +11,13 @@ from railwatch.store.queries import query
 
 WATCHED_KEYS = query("watched_keys")
 COUNT_WATCHED = query("count_watched")
-NEWLY_KEYED = query("newly_keyed")
+NEWLY_ACCEPTED = query("newly_accepted")
 WATCH_POSITION = query("watch_position")
-BEGIN_NEIGHBOURS = query("begin_neighbours")
-NEIGHBOURS = query("neighbours")
+BEGIN_SIBLING_LOOKBACK = query("begin_sibling_lookback")
+SIBLING_KEYS = query("sibling_keys")
 LOOKED_BACK_FOR = query("looked_back_for")
 REGISTERED = query("registered")
-TAKE_IN = query("take_in")
+ACCEPT_DESTINATIONS = query("accept_destinations")
 REJECT = query("reject")
 CLOSE_WATCHES = query("close_watches")
 NEXT_RESCAN = query("next_rescan")
@@ -87,16 +87,16 @@ class WatchStore:
         Exact, however slow a commit was: an addition takes its number under a lock that it holds to its commit, so
         whoever sees a number sees all that are lower. About ``limit`` keys at most; none: that was all.
         """
-        rows = await self._database.rows(NEWLY_KEYED, self._family, position, limit)
+        rows = await self._database.rows(NEWLY_ACCEPTED, self._family, position, limit)
         return [row["address_key"] for row in rows], rows[-1]["keyed_seq"] if rows else position
 
     async def begin_sibling_lookback(self, rail: str) -> None:
         """Let ``rail`` look back for what others of its family took in, if it never did: for an hour's additions."""
-        await self._database.value(BEGIN_NEIGHBOURS, rail)
+        await self._database.value(BEGIN_SIBLING_LOOKBACK, rail)
 
     async def sibling_keys(self, rail: str, limit: int) -> tuple[list[bytes], int]:
         """Return keys that other rails took in and ``rail`` has not looked back for, and how far those reach."""
-        rows = await self._database.rows(NEIGHBOURS, self._family, rail, limit)
+        rows = await self._database.rows(SIBLING_KEYS, self._family, rail, limit)
         return [row["address_key"] for row in rows], rows[-1]["keyed_seq"] if rows else 0
 
     async def looked_back_for(self, rail: str, upto: int) -> None:
@@ -121,7 +121,7 @@ class WatchStore:
     async def accept(self, parsed: Sequence[tuple[UUID, bytes, str]]) -> dict[UUID, bytes]:
         """Give destinations (id, key, display form); returns those that were taken, with their keys."""
         columns = [list(column) for column in zip(*parsed, strict=True)]
-        rows = await self._database.rows(TAKE_IN, *columns, self._family)
+        rows = await self._database.rows(ACCEPT_DESTINATIONS, *columns, self._family)
         return {row["id"]: row["address_key"] for row in rows if row["taken"]}
 
     async def reject(self, refused: Sequence[tuple[UUID, str]]) -> set[UUID]:

@@ -41,7 +41,7 @@ KNOWN_TEXTS = {
     "union select order_id from railwatch.invoices union select address from railwatch.destinations "
     "union select tx_id from railwatch.detections "
     "union select id::text from railwatch.invoices",
-    "state": "select distinct from_state from railwatch.invoice_moves",
+    "state": "select distinct from_state from railwatch.allowed_transitions",
 }
 ALWAYS = {
     "actor": ["ann", "a" * 200],

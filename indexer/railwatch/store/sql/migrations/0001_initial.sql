@@ -27,7 +27,7 @@ create table railwatch.rails (
     enabled boolean not null default true,
     stuck_after interval not null default '2 hours',
     blind_after interval not null default '5 minutes',
-    neighbours_seq bigint,
+    siblings_looked_back_seq bigint,
     origin text,
     given_up boolean not null default false,
     stall_after interval,
@@ -58,7 +58,7 @@ comment on column railwatch.rails.has_references is 'Whether payers of one addre
 comment on column railwatch.rails.enabled is 'Whether the configuration of the last start had it.';
 comment on column railwatch.rails.stuck_after is 'How long a payment may wait here before stuck_confirming opens.';
 comment on column railwatch.rails.blind_after is 'How long nothing may be seen here before detection_delayed opens.';
-comment on column railwatch.rails.neighbours_seq is 'Addresses that other rails of the family added to the watch up to this keyed_seq were looked back for here too.';
+comment on column railwatch.rails.siblings_looked_back_seq is 'Addresses that other rails of the family added to the watch up to this keyed_seq were looked back for here too.';
 comment on column railwatch.rails.stall_after is 'How old the newest block may be; coverage never runs ahead of it by more. Null: no bound.';
 comment on column railwatch.rails.time_margin is 'By how much a block''s time may lie before its arrival. A window that blocks decide is open for that long.';
 comment on column railwatch.rails.sight_margin is 'The same for first sight; nothing where a mempool shows a payment before its block.';
@@ -247,7 +247,7 @@ create table railwatch.invoices (
     settled_at timestamptz,
     closed_at timestamptz,
     terms jsonb not null,
-    weighed int not null default 1,
+    exceptions_checked_version int not null default 1,
     accept_before int not null default 600 check (accept_before between 0 and 3600),
     held_from text,
     unique (merchant_id, order_id),
@@ -262,7 +262,7 @@ create index invoices_order on railwatch.invoices (order_id);
 create index invoices_open on railwatch.invoices (created_at, id)
     where state in ('created', 'detected', 'confirming', 'underpaid', 'flagged');
 create index invoices_waiting on railwatch.invoices (state_since, id) where state in ('detected', 'confirming');
-create index invoices_unweighed on railwatch.invoices (id) where weighed <> version;
+create index invoices_unchecked on railwatch.invoices (id) where exceptions_checked_version <> version;
 comment on table railwatch.invoices is 'What a merchant asked to be paid, and where that stands.';
 comment on column railwatch.invoices.id is 'Returned by create_invoice.';
 comment on column railwatch.invoices.merchant_id is 'The merchant, in the registering service''s words.';
@@ -284,7 +284,7 @@ comment on column railwatch.invoices.tolerance_bps is 'How far the amount may be
 comment on column railwatch.invoices.settled_at is 'When it was first paid; stays when that is reversed.';
 comment on column railwatch.invoices.closed_at is 'When watching ended.';
 comment on column railwatch.invoices.terms is 'What create_invoice was given, to tell a repeat from another order.';
-comment on column railwatch.invoices.weighed is 'The version at which its exceptions were last compared with the facts.';
+comment on column railwatch.invoices.exceptions_checked_version is 'The version at which its exceptions were last compared with the facts.';
 comment on column railwatch.invoices.accept_before is 'Seconds. Money that came longer than this before created_at is unexpected.';
 comment on column railwatch.invoices.held_from is 'The state that a hold took it from; null: it is not flagged.';
 
@@ -308,7 +308,7 @@ create table railwatch.destinations (
     family text not null,
     address_folded text not null,
     address_key bytea,
-    keyed_at timestamptz,
+    accepted_at timestamptz,
     position int not null,
     left_out bigint not null default 0,
     accepts_from timestamptz not null default '1970-01-01 00:00:00+00',
@@ -322,8 +322,8 @@ create table railwatch.destinations (
 create index destinations_invoice on railwatch.destinations (invoice_id);
 create index destinations_key on railwatch.destinations (family, address_key);
 create index destinations_keyed on railwatch.destinations (family, keyed_seq) where keyed_seq is not null;
-create index destinations_keyed_at on railwatch.destinations (keyed_at) where address_key is not null;
-create index destinations_folded on railwatch.destinations (address_folded, family);
+create index destinations_accepted_at on railwatch.destinations (accepted_at) where address_key is not null;
+create index destinations_case_folded on railwatch.destinations (address_folded, family);
 create index destinations_registered on railwatch.destinations (rail) where watch_state = 'registered';
 create index destinations_watching on railwatch.destinations (rail, address_key) where watch_state = 'watching';
 comment on table railwatch.destinations is 'Where an invoice can be paid: rail, asset, address, amount. One of them must be met.';
@@ -346,7 +346,7 @@ comment on column railwatch.destinations.policy_origin is 'invoice, configuratio
 comment on column railwatch.destinations.family is 'The address space that the address belongs to.';
 comment on column railwatch.destinations.address_folded is 'The address as it is compared at registration.';
 comment on column railwatch.destinations.address_key is 'The address as the chain compares it; null until it was parsed.';
-comment on column railwatch.destinations.keyed_at is 'When it was parsed.';
+comment on column railwatch.destinations.accepted_at is 'When it was parsed.';
 comment on column railwatch.destinations.keyed_seq is 'In which order the family''s addresses were added to the watch, which is the order of commits: followers catch up by this.';
 comment on column railwatch.destinations.position is 'Its place in the invoice''s list, from 1.';
 comment on column railwatch.destinations.accepts_from is 'A transfer from before this time is unexpected: created_at less accept_before, or created_at where the address had another invoice before.';
@@ -388,9 +388,9 @@ create table railwatch.detections (
 );
 create index detections_invoice on railwatch.detections (invoice_id);
 create index detections_due on railwatch.detections (rail, due_basis, due_height) where due_height is not null;
-create index detections_undoable on railwatch.detections (rail, block_height) where state in ('included', 'confirmed');
+create index detections_reorgable on railwatch.detections (rail, block_height) where state in ('included', 'confirmed');
 create index detections_replaced on railwatch.detections (invoice_id, first_seen_at) where state = 'replaced';
-create index detections_loose on railwatch.detections (rail) where state in ('pending', 'orphaned');
+create index detections_unconfirmed on railwatch.detections (rail) where state in ('pending', 'orphaned');
 create index detections_spending on railwatch.detections (rail)
     where state in ('pending', 'included', 'confirmed', 'orphaned') and spends <> '{}';
 comment on table railwatch.detections is 'Transfers that reached a watched address. A row is never deleted; its inclusion can come and go.';
@@ -601,7 +601,7 @@ create table railwatch.exceptions (
 );
 create index exceptions_invoice on railwatch.exceptions (invoice_id);
 create index exceptions_open on railwatch.exceptions (opened_at) where resolved_at is null;
-create index exceptions_standing on railwatch.exceptions (kind, invoice_id) where ended_at is null;
+create index exceptions_open_occurrence on railwatch.exceptions (kind, invoice_id) where ended_at is null;
 create index exceptions_detection on railwatch.exceptions (detection_id) where detection_id is not null;
 create index exceptions_balance on railwatch.exceptions (invoice_id) where balance_id is not null;
 create index exceptions_newest on railwatch.exceptions (invoice_id, kind, round)
@@ -827,15 +827,15 @@ comment on column railwatch.rights.role is 'railwatch_daemon, railwatch_delivere
 comment on column railwatch.rights.object is 'What it is given on, as GRANT names it.';
 comment on column railwatch.rights.privileges is 'What is given, as GRANT names it.';
 
-create table railwatch.invoice_moves (
+create table railwatch.allowed_transitions (
     from_state text not null,
     to_state text not null,
     primary key (from_state, to_state)
 );
-comment on table railwatch.invoice_moves is 'Which state may follow which: a copy of the core''s table, for functions. A test keeps them equal.';
-comment on column railwatch.invoice_moves.from_state is 'The state before.';
-comment on column railwatch.invoice_moves.to_state is 'A state that may follow it.';
-insert into railwatch.invoice_moves (from_state, to_state)
+comment on table railwatch.allowed_transitions is 'Which state may follow which: a copy of the core''s table, for functions. A test keeps them equal.';
+comment on column railwatch.allowed_transitions.from_state is 'The state before.';
+comment on column railwatch.allowed_transitions.to_state is 'A state that may follow it.';
+insert into railwatch.allowed_transitions (from_state, to_state)
 select from_state, unnest(to_states)
 from (values
     ('created', array['detected', 'confirming', 'expired', 'cancelled', 'flagged']),
@@ -852,7 +852,7 @@ from (values
     ('refunded', array['flagged'])
 ) as moves (from_state, to_states);
 
-create function railwatch.touched(
+create function railwatch.affected_rows(
     on_rail text, cursor_reached bigint, finalized_reached bigint, fork bigint, displaced text[], of_family text,
     keys bytea[], txs text[]
 ) returns table (
@@ -901,9 +901,9 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
         where d.family = of_family and d.address_key = t.key and d.watch_state not in ('rejected', 'closed') offset 0) d
     join railwatch.invoices i on i.id = d.invoice_id
 $$;
-comment on function railwatch.touched is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
+comment on function railwatch.affected_rows is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
 
-create function railwatch.refuse(code text, message text, hint text default null) returns void
+create function railwatch.raise_error(code text, message text, hint text default null) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     -- What a caller gave stands in it: as much as a person can read, and nothing that moves a terminal's cursor.
@@ -913,7 +913,7 @@ begin
         message = regexp_replace(left(coalesce(message, ''), 2000), control, '?', 'g'),
         hint = regexp_replace(left(coalesce(hint, ''), 2000), control, '?', 'g');
 end $$;
-comment on function railwatch.refuse is 'Raise an error with a SQLSTATE of our own (class RW; listed in docs/contract.md).';
+comment on function railwatch.raise_error is 'Raise an error with a SQLSTATE of our own (class RW; listed in docs/contract.md).';
 
 create function railwatch.feed_instance() returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
@@ -976,16 +976,16 @@ create function railwatch.renew_feed(last_common bigint) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
 declare
     newest bigint;
-    made uuid;
+    inserted uuid;
 begin
     update railwatch.feed_position set generation = gen_random_uuid() where last_seq >= railwatch.feed_end()
-    returning last_seq, generation into newest, made;
+    returning last_seq, generation into newest, inserted;
     if last_common is null or last_common not between 0 and newest then
-        perform railwatch.refuse('RW001', 'renew_feed(' || coalesce(last_common::text, 'null')
+        perform railwatch.raise_error('RW001', 'renew_feed(' || coalesce(last_common::text, 'null')
             || '): give the last seq that is the same as before, from 0 to ' || newest);
     end if;
     update railwatch.feed_generations set started_after = last_common where started_after > last_common;
-    return made;
+    return inserted;
 end $$;
 comment on function railwatch.renew_feed is 'Begin a generation by hand, where the feed went back and Postgres cannot tell. Every reader goes back to last_common.';
 
@@ -993,16 +993,16 @@ create function railwatch.feed_check(generation uuid, seq bigint, event_id uuid)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
     newest bigint := railwatch.feed_end();
-    known railwatch.feed_generations;
+    existing railwatch.feed_generations;
     common bigint;
 begin
     if feed_check.seq is null or feed_check.seq < 0 then
-        perform railwatch.refuse('RW001', 'feed_check takes a seq of at least 0');
+        perform railwatch.raise_error('RW001', 'feed_check takes a seq of at least 0');
     end if;
-    select * into known from railwatch.feed_generations g where g.generation = feed_check.generation;
+    select * into existing from railwatch.feed_generations g where g.generation = feed_check.generation;
     if found then
         -- The generation that followed began where the two may part: up to there they are one.
-        common := (select g.started_after from railwatch.feed_generations g where g.number = known.number + 1);
+        common := (select g.started_after from railwatch.feed_generations g where g.number = existing.number + 1);
     elsif feed_check.generation <> railwatch.feed_generation() then
         return 0;
     end if;
@@ -1011,11 +1011,11 @@ begin
     end if;
     if feed_check.seq > common then
         -- Beyond the end of a generation that nobody has left: it went back, and nothing tells how far.
-        return case when known.generation = railwatch.feed_generation() then known.started_after else common end;
+        return case when existing.generation = railwatch.feed_generation() then existing.started_after else common end;
     end if;
     if feed_check.seq > 0 and feed_check.event_id is not null and not exists (
         select from railwatch.transitions t where t.seq = feed_check.seq and t.event_id = feed_check.event_id) then
-        return least(feed_check.seq, coalesce(known.started_after, 0));
+        return least(feed_check.seq, coalesce(existing.started_after, 0));
     end if;
     return feed_check.seq;
 end $$;
@@ -1027,7 +1027,7 @@ declare
     first bigint;
 begin
     if how_many is null or how_many not between 0 and 100000000 then
-        perform railwatch.refuse('RW001', 'next_seq(' || coalesce(how_many::text, 'null') || '): at most 10^8 seqs are taken at once');
+        perform railwatch.raise_error('RW001', 'next_seq(' || coalesce(how_many::text, 'null') || '): at most 10^8 seqs are taken at once');
     end if;
     -- Whoever holds the counter and then does nothing holds up everybody: such a session ends after ten seconds.
     if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
@@ -1049,7 +1049,7 @@ create function railwatch.notify(channel text, payload text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     if channel in ('railwatch', 'railwatch_work', 'railwatch_webhooks') is not true then
-        perform railwatch.refuse('RW001', 'notify: unknown channel');
+        perform railwatch.raise_error('RW001', 'notify: unknown channel');
     end if;
     perform pg_notify(channel, left(payload, 100)) where pg_notification_queue_usage() < 0.5;
 end $$;
@@ -1060,19 +1060,19 @@ create function railwatch.append_invoice_transition(
 ) returns void
 language plpgsql as $$
 declare
-    taken bigint := railwatch.next_seq(1);
+    holder bigint := railwatch.next_seq(1);
 begin
     insert into railwatch.transitions
         (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, seen_amount,
          confirmed_amount, evidence)
-    select taken, md5('railwatch/' || invoice.id || '/' || invoice.version || '/' || invoice.state)::uuid, 'invoice',
+    select holder, md5('railwatch/' || invoice.id || '/' || invoice.version || '/' || invoice.state)::uuid, 'invoice',
            invoice.id, invoice.id, from_state, invoice.state, reason, cause, d.seen_amount, d.confirmed_amount,
            evidence || jsonb_build_object('login', session_user)
     from railwatch.destinations d
     where d.invoice_id = invoice.id
     order by d.confirmed_amount / d.expected_amount desc, (d.seen_amount + d.late_amount) / d.expected_amount desc, d.position
     limit 1;
-    perform railwatch.notify('railwatch', taken::text);
+    perform railwatch.notify('railwatch', holder::text);
 end $$;
 comment on function railwatch.append_invoice_transition is 'Put an act of a service or an operator into the feed.';
 
@@ -1082,11 +1082,11 @@ declare
     digits text := value #>> '{}';
 begin
     if value is null or jsonb_typeof(value) not in ('number', 'string') or digits !~ '^[0-9]{1,100}$' then
-        perform railwatch.refuse('RW004', place || ': amount ' || coalesce(value::text, 'is missing')
+        perform railwatch.raise_error('RW004', place || ': amount ' || coalesce(value::text, 'is missing')
             || ' is not a whole number of base units', 'Give an integer or a string of digits, such as "1500000".');
     end if;
     if digits::numeric = 0 or digits::numeric >= 2::numeric ^ 256 then
-        perform railwatch.refuse('RW004', place || ': amount ' || digits || ' is not between 1 and 2^256 - 1');
+        perform railwatch.raise_error('RW004', place || ': amount ' || digits || ' is not between 1 and 2^256 - 1');
     end if;
     return digits::numeric(78, 0);
 end $$;
@@ -1100,17 +1100,17 @@ declare
 begin
     if value -> 'finalized' = 'true'::jsonb and confirmations is null and plus ~ '^[0-9]{1,6}$' then
         if not rail.has_finality then
-            perform railwatch.refuse('RW008', 'rail ' || rail.name || ' tells no finality, so no policy can wait for it',
+            perform railwatch.raise_error('RW008', 'rail ' || rail.name || ' tells no finality, so no policy can wait for it',
                 'Use {"confirmations": n}.');
         end if;
         return jsonb_build_object('finalized', true, 'plus', plus::int);
     end if;
     if confirmations !~ '^[1-9][0-9]{0,5}$' or confirmations is null or value ? 'finalized' or value ? 'plus' then
-        perform railwatch.refuse('RW008', 'policy ' || value::text || ' is not one that can be met',
+        perform railwatch.raise_error('RW008', 'policy ' || value::text || ' is not one that can be met',
             'Use {"confirmations": n} with n of at least 1, or {"finalized": true, "plus": n}.');
     end if;
     if confirmations::int > rail.max_confirmations then
-        perform railwatch.refuse('RW008', 'rail ' || rail.name || ' knows at most ' || rail.max_confirmations
+        perform railwatch.raise_error('RW008', 'rail ' || rail.name || ' knows at most ' || rail.max_confirmations
             || ' confirmations, not ' || confirmations, 'Use {"finalized": true}.');
     end if;
     return jsonb_build_object('confirmations', confirmations::int);
@@ -1140,20 +1140,20 @@ declare
     chosen_origin text;
     folded text;
     amount numeric;
-    taken uuid;
+    holder uuid;
     unknown text;
 begin
     if jsonb_typeof(wish) is distinct from 'object' then
-        perform railwatch.refuse('RW001', label || ' is not an object');
+        perform railwatch.raise_error('RW001', label || ' is not an object');
     end if;
     select key into unknown from jsonb_object_keys(wish) key
     where key not in ('rail', 'asset', 'address', 'amount', 'reference', 'derivation') limit 1;
     if unknown is not null then
-        perform railwatch.refuse('RW001', label || ': unknown field "' || unknown || '"');
+        perform railwatch.raise_error('RW001', label || ': unknown field "' || unknown || '"');
     end if;
     select * into on_rail from railwatch.rails where name = wish ->> 'rail' and enabled;
     if not found then
-        perform railwatch.refuse('RW002', label || ': unknown rail ' || coalesce('"' || (wish ->> 'rail') || '"', '(none given)'),
+        perform railwatch.raise_error('RW002', label || ': unknown rail ' || coalesce('"' || (wish ->> 'rail') || '"', '(none given)'),
             'Enabled rails: ' || coalesce((select string_agg(name, ', ' order by name) from railwatch.rails where enabled),
             'none yet; has the daemon been started with this database?'));
     end if;
@@ -1162,7 +1162,7 @@ begin
       and (symbol = wish ->> 'asset' or id = wish ->> 'asset' or (on_rail.fold_case and lower(id) = lower(wish ->> 'asset')))
     for share;  -- An asset that leaves the configuration waits for this order, and then goes on being looked for.
     if not found then
-        perform railwatch.refuse('RW003', label || ': unknown asset ' || coalesce('"' || (wish ->> 'asset') || '"', '(none given)')
+        perform railwatch.raise_error('RW003', label || ': unknown asset ' || coalesce('"' || (wish ->> 'asset') || '"', '(none given)')
             || ' on rail ' || on_rail.name,
             'Configured there: ' || coalesce((select string_agg(symbol, ', ' order by symbol) from railwatch.assets
                                               where rail = on_rail.name and enabled), 'none'));
@@ -1173,7 +1173,7 @@ begin
         perform railwatch.parse_text(wish, 'derivation', label || ': ');
     end if;
     if wish ? 'reference' and not on_rail.has_references then
-        perform railwatch.refuse('RW011', label || ': rail ' || on_rail.name || ' knows no references',
+        perform railwatch.raise_error('RW011', label || ': rail ' || on_rail.name || ' knows no references',
             'Leave it out, and derive a new address for each invoice.');
     end if;
     if wish ? 'reference' then
@@ -1183,7 +1183,7 @@ begin
     if exists (select from railwatch.destinations d
                where d.invoice_id = invoice.id and d.rail = on_rail.name and d.asset = of_asset and d.address_folded = folded
                  and d.reference is not distinct from wish ->> 'reference') then
-        perform railwatch.refuse('RW001', label || ': the same rail, asset, address and reference are there twice',
+        perform railwatch.raise_error('RW001', label || ': the same rail, asset, address and reference are there twice',
             'Ask for one amount at each.');
     end if;
     -- What reaches an address late belongs to the merchant whose customers were given it, for ever. A reference tells
@@ -1192,17 +1192,17 @@ begin
                where d.family = on_rail.family and d.address_folded = folded and i.merchant_id <> invoice.merchant_id
                  and d.watch_state <> 'rejected'
                  and (d.reference is null or d.reference = coalesce(wish ->> 'reference', d.reference))) then
-        perform railwatch.refuse('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to another merchant',
+        perform railwatch.raise_error('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to another merchant',
             'Derive a new address for each invoice. Once given to a merchant''s customers, an address stays that merchant''s.');
     end if;
-    select i.id into taken
+    select i.id into holder
     from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
     where d.family = on_rail.family and d.address_folded = folded and d.reference is not distinct from wish ->> 'reference'
       and i.id <> invoice.id and d.watch_state not in ('rejected', 'closed')
       and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
     limit 1;
     if found then
-        perform railwatch.refuse('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to open invoice ' || taken,
+        perform railwatch.raise_error('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to open invoice ' || holder,
             'Derive a new address for each invoice.');
     end if;
     if invoice.terms ? 'policy' then
@@ -1228,33 +1228,33 @@ begin
 end $$;
 comment on function railwatch.create_destination is 'Part of create_invoice: one destination, checked and resolved.';
 
-create function railwatch.parse_moment(value jsonb, field text) returns timestamptz
+create function railwatch.parse_timestamp(value jsonb, field text) returns timestamptz
 language plpgsql stable as $$
 declare
     moment timestamptz;
 begin
     if jsonb_typeof(value) is distinct from 'string'
        or (value #>> '{}') !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$' then
-        perform railwatch.refuse('RW005', field || ' ' || coalesce(value::text, '') || ' is not a time',
+        perform railwatch.raise_error('RW005', field || ' ' || coalesce(value::text, '') || ' is not a time',
             'Give ISO 8601 with an offset, such as "2030-01-31T12:00:00Z".');
     end if;
     moment := (value #>> '{}')::timestamptz;
     if moment not between '2009-01-01 00:00:00+00' and now() + interval '20 years' then
-        perform railwatch.refuse('RW005', field || ' ' || value::text || ' is before 2009, or more than 20 years ahead');
+        perform railwatch.raise_error('RW005', field || ' ' || value::text || ' is before 2009, or more than 20 years ahead');
     end if;
     return moment;
 exception when invalid_datetime_format or datetime_field_overflow or invalid_time_zone_displacement_value then
-    perform railwatch.refuse('RW005', field || ' ' || value::text || ' is not a time',
+    perform railwatch.raise_error('RW005', field || ' ' || value::text || ' is not a time',
         'Give ISO 8601 with an offset, such as "2030-01-31T12:00:00Z".');
 end $$;
-comment on function railwatch.parse_moment is 'Read a time, or say which field is none.';
+comment on function railwatch.parse_timestamp is 'Read a time, or say which field is none.';
 
 create function railwatch.parse_count(value jsonb, field text, lowest bigint, highest bigint, code text) returns bigint
 language plpgsql immutable as $$
 begin
     if value is null or jsonb_typeof(value) <> 'number' or value::text !~ '^-?[0-9]{1,18}$'
        or value::text::bigint not between lowest and highest then
-        perform railwatch.refuse(code, field || ' ' || coalesce(value::text, 'is missing') || ' is not a whole number from '
+        perform railwatch.raise_error(code, field || ' ' || coalesce(value::text, 'is missing') || ' is not a whole number from '
             || lowest || ' to ' || highest);
     end if;
     return value::text::bigint;
@@ -1275,15 +1275,15 @@ declare
     expiry timestamptz;
 begin
     if (request ? 'expires_at') = (request ? 'expires_in') then
-        perform railwatch.refuse('RW005', 'give either expires_at or expires_in (seconds)');
+        perform railwatch.raise_error('RW005', 'give either expires_at or expires_in (seconds)');
     end if;
     if request ? 'expires_in' then
         return now() + make_interval(secs =>
             railwatch.parse_count(request -> 'expires_in', 'expires_in', 1, 315360000, 'RW005'));
     end if;
-    expiry := railwatch.parse_moment(request -> 'expires_at', 'expires_at');
+    expiry := railwatch.parse_timestamp(request -> 'expires_at', 'expires_at');
     if expiry <= now() then
-        perform railwatch.refuse('RW005', 'expires_at ' || (request ->> 'expires_at') || ' is in the past');
+        perform railwatch.raise_error('RW005', 'expires_at ' || (request ->> 'expires_at') || ' is in the past');
     end if;
     return expiry;
 end $$;
@@ -1295,10 +1295,10 @@ declare
     unknown text;
 begin
     if jsonb_typeof(request) is distinct from 'object' then
-        perform railwatch.refuse('RW001', 'create_invoice takes a JSON object');
+        perform railwatch.raise_error('RW001', 'create_invoice takes a JSON object');
     end if;
     if octet_length(request::text) > 131072 then
-        perform railwatch.refuse('RW001', 'the request has ' || octet_length(request::text) || ' bytes; at most 131072 are taken');
+        perform railwatch.raise_error('RW001', 'the request has ' || octet_length(request::text) || ' bytes; at most 131072 are taken');
     end if;
     select key into unknown from jsonb_object_keys(request) key
     where key not in ('merchant_id', 'order_id', 'expires_at', 'expires_in', 'destinations', 'policy', 'time_basis',
@@ -1306,42 +1306,42 @@ begin
                       'metadata')
     limit 1;
     if unknown is not null then
-        perform railwatch.refuse('RW001', 'unknown field "' || unknown || '"');
+        perform railwatch.raise_error('RW001', 'unknown field "' || unknown || '"');
     end if;
     if coalesce(request ->> 'time_basis', 'first_seen') not in ('first_seen', 'block_time', 'confirmed') then
-        perform railwatch.refuse('RW001', 'time_basis "' || (request ->> 'time_basis')
+        perform railwatch.raise_error('RW001', 'time_basis "' || (request ->> 'time_basis')
             || '" is not first_seen, block_time or confirmed');
     end if;
     if jsonb_typeof(request -> 'destinations') is distinct from 'array'
        or jsonb_array_length(request -> 'destinations') not between 1 and 20 then
-        perform railwatch.refuse('RW001', 'destinations is not a list of 1 to 20 destinations');
+        perform railwatch.raise_error('RW001', 'destinations is not a list of 1 to 20 destinations');
     end if;
     if request ? 'policy' and (jsonb_typeof(request -> 'policy') <> 'object' or length((request -> 'policy')::text) > 200) then
-        perform railwatch.refuse('RW008', 'policy is not an object of at most 200 characters');
+        perform railwatch.raise_error('RW008', 'policy is not an object of at most 200 characters');
     end if;
     if request ? 'metadata' then
         if jsonb_typeof(request -> 'metadata') <> 'object' then
-            perform railwatch.refuse('RW001', 'metadata is not an object');
+            perform railwatch.raise_error('RW001', 'metadata is not an object');
         end if;
         if octet_length((request -> 'metadata')::text) > 65536 or jsonb_path_exists(request -> 'metadata', '$.**{33}') then
-            perform railwatch.refuse('RW001', 'metadata has more than 65536 bytes, or more than 32 levels',
+            perform railwatch.raise_error('RW001', 'metadata has more than 65536 bytes, or more than 32 levels',
                 'Keep it with you, and give a key to it.');
         end if;
         if jsonb_path_exists(request -> 'metadata', '$.** ? (@ > 1e100 || @ < -1e100)') then
-            perform railwatch.refuse('RW001', 'metadata holds a number beyond 1e100', 'Give it as a text.');
+            perform railwatch.raise_error('RW001', 'metadata holds a number beyond 1e100', 'Give it as a text.');
         end if;
     end if;
     if request ? 'fiat_currency' and coalesce(request ->> 'fiat_currency', '') !~ '^[A-Z]{3,10}$' then
-        perform railwatch.refuse('RW001', 'fiat_currency ' || (request -> 'fiat_currency')::text || ' is not a code such as "EUR"');
+        perform railwatch.raise_error('RW001', 'fiat_currency ' || (request -> 'fiat_currency')::text || ' is not a code such as "EUR"');
     end if;
     if request ? 'fiat_amount' and (request ->> 'fiat_amount') !~ '^[0-9]{1,30}([.][0-9]{1,8})?$' then
-        perform railwatch.refuse('RW001', 'fiat_amount ' || (request -> 'fiat_amount')::text
+        perform railwatch.raise_error('RW001', 'fiat_amount ' || (request -> 'fiat_amount')::text
             || ' is not a decimal of at most 8 places', 'Give a string such as "49.90".');
     end if;
 end $$;
 comment on function railwatch.check_fields is 'Part of create_invoice: what can be refused before anything is written.';
 
-create function railwatch.terms_of(request jsonb) returns jsonb
+create function railwatch.canonical_terms(request jsonb) returns jsonb
 language sql immutable as $$
     -- What makes a repeat the same order: all but the metadata, and amounts as digits, however they were written.
     select (request - 'metadata')
@@ -1351,13 +1351,13 @@ language sql immutable as $$
                                   then wish || jsonb_build_object('amount', wish ->> 'amount') else wish end order by place)
             from jsonb_array_elements(request -> 'destinations') with ordinality as wishes (wish, place)));
 $$;
-comment on function railwatch.terms_of is 'The part of a request that a repeat of the order must share.';
+comment on function railwatch.canonical_terms is 'The part of a request that a repeat of the order must share.';
 
 create function railwatch.same_order(known railwatch.invoices, request jsonb) returns uuid
 language plpgsql immutable as $$
 begin
-    if known.terms is distinct from railwatch.terms_of(request) then
-        perform railwatch.refuse('RW006', 'order ' || known.order_id || ' of merchant ' || known.merchant_id
+    if known.terms is distinct from railwatch.canonical_terms(request) then
+        perform railwatch.raise_error('RW006', 'order ' || known.order_id || ' of merchant ' || known.merchant_id
             || ' is registered with other terms, as invoice ' || known.id,
             'Registering the very same terms again returns that id; other terms need another order_id.');
     end if;
@@ -1397,16 +1397,16 @@ language plpgsql as $$
 declare
     merchant text;
     order_no text;
-    known railwatch.invoices;
-    made railwatch.invoices;
+    existing railwatch.invoices;
+    inserted railwatch.invoices;
     expiry timestamptz;
     closes_in bigint;
 begin
     merchant := railwatch.parse_text(request, 'merchant_id');
     order_no := railwatch.parse_text(request, 'order_id');
-    select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
+    select * into existing from railwatch.invoices where merchant_id = merchant and order_id = order_no;
     if found then
-        return railwatch.same_order(known, request);
+        return railwatch.same_order(existing, request);
     end if;
     expiry := railwatch.parse_expiry(request);
     closes_in := case when request ? 'closes_in'
@@ -1417,29 +1417,29 @@ begin
          time_basis, metadata, tolerance_bps, accept_before, terms)
     values (merchant, order_no, 'created', expiry, expiry + make_interval(secs => closes_in),
             (request ->> 'fiat_amount')::numeric, request ->> 'fiat_currency',
-            case when request ? 'rate_locked_at' then railwatch.parse_moment(request -> 'rate_locked_at', 'rate_locked_at') end,
+            case when request ? 'rate_locked_at' then railwatch.parse_timestamp(request -> 'rate_locked_at', 'rate_locked_at') end,
             '{}', coalesce(request ->> 'time_basis', 'first_seen'), coalesce(request -> 'metadata', '{}'),
             case when request ? 'tolerance_bps'
                 then railwatch.parse_count(request -> 'tolerance_bps', 'tolerance_bps', 0, 10000, 'RW001') else 0 end,
             -- A look-back reaches at least an hour: what is older than that nobody would find.
             case when request ? 'accept_before'
                 then railwatch.parse_count(request -> 'accept_before', 'accept_before', 0, 3600, 'RW005') else 600 end,
-            railwatch.terms_of(request))
+            railwatch.canonical_terms(request))
     -- Who registers the same order just now is waited for here.
     on conflict (merchant_id, order_id) do nothing
-    returning * into made;
+    returning * into inserted;
     if not found then
-        select * into known from railwatch.invoices where merchant_id = merchant and order_id = order_no;
-        return railwatch.same_order(known, request);
+        select * into existing from railwatch.invoices where merchant_id = merchant and order_id = order_no;
+        return railwatch.same_order(existing, request);
     end if;
-    perform railwatch.create_destination(made, wish, place::int)
+    perform railwatch.create_destination(inserted, wish, place::int)
     from jsonb_array_elements(request -> 'destinations') with ordinality as wishes (wish, place);
     update railwatch.invoices
-    set policy = (select policy from railwatch.destinations where invoice_id = made.id order by position limit 1)
-    where id = made.id;
-    perform railwatch.append_invoice_transition(made, null, 'created', 'service', '{}');
+    set policy = (select policy from railwatch.destinations where invoice_id = inserted.id order by position limit 1)
+    where id = inserted.id;
+    perform railwatch.append_invoice_transition(inserted, null, 'created', 'service', '{}');
     perform railwatch.notify('railwatch_work', 'registered');
-    return made.id;
+    return inserted.id;
 end $$;
 comment on function railwatch.register_invoice is 'Part of create_invoice and create_invoices, which hold the addresses before.';
 
@@ -1456,10 +1456,10 @@ create function railwatch.create_invoices(requests jsonb[]) returns setof uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     wish record;
-    made uuid[];
+    inserted uuid[];
 begin
     if coalesce(cardinality(requests), 0) not between 1 and 1000 then
-        perform railwatch.refuse('RW001', 'create_invoices takes 1 to 1000 requests');
+        perform railwatch.raise_error('RW001', 'create_invoices takes 1 to 1000 requests');
     end if;
     perform railwatch.check_fields(each) from unnest(requests) each;
     -- Whatever order the requests come in, addresses and then orders are taken in one order: nobody waits in a circle.
@@ -1468,9 +1468,9 @@ begin
         select given.request, given.place::int from unnest(requests) with ordinality as given (request, place)
         order by given.request ->> 'merchant_id', given.request ->> 'order_id', given.place
     loop
-        made[wish.place] := railwatch.register_invoice(wish.request);
+        inserted[wish.place] := railwatch.register_invoice(wish.request);
     end loop;
-    return query select unnest(made);
+    return query select unnest(inserted);
 end $$;
 comment on function railwatch.create_invoices is 'Register many invoices in one commit, all or none, and return their ids in order. One wait for the feed instead of many.';
 
@@ -1481,32 +1481,32 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function railwatch.may_act_as_operator is 'Whether the login''s acts may stand in the feed as an operator''s.';
 
-create function railwatch.check_act(actor text, cause text) returns void
+create function railwatch.check_actor(actor text, cause text) returns void
 language plpgsql stable as $$
 begin
     if actor is null then
-        perform railwatch.refuse('RW001', 'actor is missing, or not a text of 1 to 200 characters',
+        perform railwatch.raise_error('RW001', 'actor is missing, or not a text of 1 to 200 characters',
             'Say who does this: the name of a person or a service.');
     end if;
     perform railwatch.check_text(actor, 'actor', 200);
     if cause is null or cause not in ('service', 'operator') then
-        perform railwatch.refuse('RW001', 'cause ' || coalesce('"' || cause || '"', '(null)') || ' is not service or operator');
+        perform railwatch.raise_error('RW001', 'cause ' || coalesce('"' || cause || '"', '(null)') || ' is not service or operator');
     end if;
     if cause = 'operator' and not railwatch.may_act_as_operator() then
-        perform railwatch.refuse('RW024', 'login ' || session_user || ' acts as a service, and not as an operator',
+        perform railwatch.raise_error('RW024', 'login ' || session_user || ' acts as a service, and not as an operator',
             'Leave cause out, or make the login a member of railwatch_operator.');
     end if;
 end $$;
-comment on function railwatch.check_act is 'Part of every manual act: somebody does it, as a service or as an operator.';
+comment on function railwatch.check_actor is 'Part of every manual act: somebody does it, as a service or as an operator.';
 
 create function railwatch.check_text(value text, field text, longest int) returns void
 language plpgsql immutable as $$
 begin
     if value is null or length(value) not between 1 and longest then
-        perform railwatch.refuse('RW001', field || ' is missing, or not a text of 1 to ' || longest || ' characters');
+        perform railwatch.raise_error('RW001', field || ' is missing, or not a text of 1 to ' || longest || ' characters');
     end if;
     if value ~ '[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]' then
-        perform railwatch.refuse('RW001', field || ' holds a control character', 'Names are shown to people: letters, digits, signs and blanks.');
+        perform railwatch.raise_error('RW001', field || ' holds a control character', 'Names are shown to people: letters, digits, signs and blanks.');
     end if;
 end $$;
 comment on function railwatch.check_text is 'A required text of one line, or the field that is none.';
@@ -1515,10 +1515,10 @@ create function railwatch.check_note(value text, field text, longest int) return
 language plpgsql immutable as $$
 begin
     if length(value) > longest then
-        perform railwatch.refuse('RW001', field || ' has ' || length(value) || ' characters; at most ' || longest || ' are taken');
+        perform railwatch.raise_error('RW001', field || ' has ' || length(value) || ' characters; at most ' || longest || ' are taken');
     end if;
     if value ~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then
-        perform railwatch.refuse('RW001', field || ' holds a control character', 'Line feeds and tabs are taken, others are not.');
+        perform railwatch.raise_error('RW001', field || ' holds a control character', 'Line feeds and tabs are taken, others are not.');
     end if;
 end $$;
 comment on function railwatch.check_note is 'An optional text of several lines, or the field that is none.';
@@ -1526,13 +1526,13 @@ comment on function railwatch.check_note is 'An optional text of several lines, 
 create function railwatch.lock_invoice(invoice uuid) returns railwatch.invoices
 language plpgsql as $$
 declare
-    known railwatch.invoices;
+    existing railwatch.invoices;
 begin
-    select * into known from railwatch.invoices where id = invoice for no key update;
+    select * into existing from railwatch.invoices where id = invoice for no key update;
     if not found then
-        perform railwatch.refuse('RW009', 'there is no invoice ' || coalesce(invoice::text, '(null)'));
+        perform railwatch.raise_error('RW009', 'there is no invoice ' || coalesce(invoice::text, '(null)'));
     end if;
-    return known;
+    return existing;
 end $$;
 comment on function railwatch.lock_invoice is 'Part of every manual act: hold the invoice to the commit, as the daemon''s steps do.';
 
@@ -1549,11 +1549,11 @@ comment on function railwatch.covers is 'Whether no payment that counts as befor
 create function railwatch.assess(known railwatch.invoices) returns text
 language plpgsql stable as $$
 declare
-    standing text := coalesce(known.held_from, known.state);  -- what was decided before a hold still holds
-    answer text;
+    state_before_hold text := coalesce(known.held_from, known.state);  -- what was decided before a hold still holds
+    result text;
 begin
-    if standing in ('cancelled', 'refunded') then
-        return standing;
+    if state_before_hold in ('cancelled', 'refunded') then
+        return state_before_hold;
     end if;
     with payments as (
         select x.destination_id, x.amount, x.state in ('confirmed', 'final') as counted, x.state <> 'pending' as in_block,
@@ -1596,9 +1596,9 @@ begin
         when bool_or(seen > confirmed or (late > late_confirmed and seen + late >= least))
             then case when bool_or(in_block) then 'confirming' else 'detected' end
         when bool_or(confirmed > 0) then 'underpaid'
-    end into answer from judged;
-    return coalesce(answer, case
-        when standing = 'expired' then 'expired'
+    end into result from judged;
+    return coalesce(result, case
+        when state_before_hold = 'expired' then 'expired'
         when known.expires_at <= now() and not exists (
             select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
             where d.invoice_id = known.id and d.watch_state <> 'rejected'
@@ -1616,8 +1616,8 @@ language plpgsql as $$
 declare
     moved railwatch.invoices;
 begin
-    if not exists (select from railwatch.invoice_moves where from_state = known.state and to_state = target) then
-        perform railwatch.refuse('RW010', 'invoice ' || known.id || ' is ' || known.state || ' and cannot become ' || target);
+    if not exists (select from railwatch.allowed_transitions where from_state = known.state and to_state = target) then
+        perform railwatch.raise_error('RW010', 'invoice ' || known.id || ' is ' || known.state || ' and cannot become ' || target);
     end if;
     update railwatch.invoices
     set state = target, state_since = now(), version = version + 1, held = hold,
@@ -1629,38 +1629,38 @@ begin
 end $$;
 comment on function railwatch.move_invoice is 'The only way in which a manual act moves an invoice: by the table of moves, and with its line in the feed.';
 
-create function railwatch.append_act(
+create function railwatch.append_manual_transition(
     about text, subject_id uuid, invoice uuid, from_state text, to_state text, reason text, cause text, on_rail text,
     tx text, evidence jsonb
 ) returns void
 language plpgsql as $$
 declare
-    taken bigint := railwatch.next_seq(1);
+    holder bigint := railwatch.next_seq(1);
 begin
     insert into railwatch.transitions
         (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, evidence)
-    values (taken, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
+    values (holder, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
             from_state, to_state, reason, cause, on_rail, tx,
             jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
-    perform railwatch.notify('railwatch', taken::text);
+    perform railwatch.notify('railwatch', holder::text);
 end $$;
-comment on function railwatch.append_act is 'Put an act that is not about an invoice''s state into the feed.';
+comment on function railwatch.append_manual_transition is 'Put an act that is not about an invoice''s state into the feed.';
 
 create function railwatch.hold_invoice(invoice uuid, actor text, reason text, cause text default 'service') returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.invoices;
+    existing railwatch.invoices;
 begin
-    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_actor(actor, cause);
     if reason is null or reason = '' then
-        perform railwatch.refuse('RW001', 'reason is missing, or not a text of 1 to 1000 characters');
+        perform railwatch.raise_error('RW001', 'reason is missing, or not a text of 1 to 1000 characters');
     end if;
     perform railwatch.check_note(reason, 'reason', 1000);
-    known := railwatch.lock_invoice(invoice);
-    if known.state = 'flagged' then
-        return known.state;
+    existing := railwatch.lock_invoice(invoice);
+    if existing.state = 'flagged' then
+        return existing.state;
     end if;
-    return railwatch.move_invoice(known, 'flagged', 'held', cause,
+    return railwatch.move_invoice(existing, 'flagged', 'held', cause,
         jsonb_build_object('actor', actor, 'reason', reason), hold => reason);
 end $$;
 comment on function railwatch.hold_invoice is 'Hold an invoice: it is flagged until somebody releases it, whatever the chain says. Holding twice is harmless.';
@@ -1670,16 +1670,16 @@ create function railwatch.release_invoice(
 ) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.invoices;
+    existing railwatch.invoices;
 begin
-    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_actor(actor, cause);
     perform railwatch.check_note(reason, 'reason', 1000);
-    known := railwatch.lock_invoice(invoice);
-    if known.state <> 'flagged' then
-        return known.state;
+    existing := railwatch.lock_invoice(invoice);
+    if existing.state <> 'flagged' then
+        return existing.state;
     end if;
-    return railwatch.move_invoice(known, railwatch.assess(known), 'released', cause,
-        jsonb_strip_nulls(jsonb_build_object('actor', actor, 'reason', reason, 'held', known.held)));
+    return railwatch.move_invoice(existing, railwatch.assess(existing), 'released', cause,
+        jsonb_strip_nulls(jsonb_build_object('actor', actor, 'reason', reason, 'held', existing.held)));
 end $$;
 comment on function railwatch.release_invoice is 'End a hold: the invoice takes the state that the facts demand by now, and that is returned. Releasing twice is harmless.';
 
@@ -1716,10 +1716,10 @@ begin
             from arrived each)
     into rail, asset, fitting, choices from fit;
     if fitting = 0 then
-        perform railwatch.refuse('RW013', 'nothing' || coalesce(' of ' || of_asset, '') || ' has arrived'
+        perform railwatch.raise_error('RW013', 'nothing' || coalesce(' of ' || of_asset, '') || ' has arrived'
             || coalesce(' on rail ' || on_rail, '') || ' for invoice ' || invoice, 'Arrived: ' || coalesce(choices, 'nothing') || '.');
     elsif fitting > 1 then
-        perform railwatch.refuse('RW013', 'invoice ' || invoice || ' was paid in several ways',
+        perform railwatch.raise_error('RW013', 'invoice ' || invoice || ' was paid in several ways',
             'Name the rail and the asset that are refunded: ' || choices || '.');
     end if;
 end $$;
@@ -1798,20 +1798,20 @@ create function railwatch.record_refund(
 ) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.invoices;
+    existing railwatch.invoices;
     what record;
     earlier railwatch.refunds;
     arrived numeric;
     returned numeric;
     told jsonb := jsonb_build_object('actor', actor, 'reason', reason, 'amount', amount::text);
-    made uuid;
+    inserted uuid;
     now_whole record;
 begin
-    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_actor(actor, cause);
     perform railwatch.check_text(tx_id, 'tx_id', 200);
     perform railwatch.check_note(reason, 'reason', 1000);
     perform railwatch.parse_amount(to_jsonb(amount::text), 'refund');
-    known := railwatch.lock_invoice(invoice);
+    existing := railwatch.lock_invoice(invoice);
     what := railwatch.refunded_asset(invoice, rail, asset);
     select * into earlier from railwatch.refunds r
     where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset
@@ -1820,7 +1820,7 @@ begin
            or (lower(r.tx_id) = lower(record_refund.tx_id) and record_refund.tx_id ~* '^(0x)?[0-9a-f]{64}$'));
     if found then
         if earlier.amount <> record_refund.amount then
-            perform railwatch.refuse('RW014', 'refund ' || record_refund.tx_id || ' is recorded already, with the amount ' || earlier.amount,
+            perform railwatch.raise_error('RW014', 'refund ' || record_refund.tx_id || ' is recorded already, with the amount ' || earlier.amount,
                 'Nothing recorded is overwritten. Another refund has another transaction.');
         end if;
         return earlier.id;
@@ -1830,31 +1830,31 @@ begin
     select coalesce(sum(r.amount), 0) into returned from railwatch.refunds r
     where r.invoice_id = invoice and r.rail = what.rail and r.asset = what.asset;
     if record_refund.amount > arrived - returned then
-        perform railwatch.refuse('RW013', 'a refund of ' || record_refund.amount || ' is more than is left: ' || arrived
+        perform railwatch.raise_error('RW013', 'a refund of ' || record_refund.amount || ' is more than is left: ' || arrived
             || ' had arrived, and ' || returned || ' is refunded already', 'Amounts are base units of ' || what.asset || '.');
     end if;
     insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, reason, actor, surplus, waived)
     select invoice, what.rail, what.asset, record_refund.amount, record_refund.tx_id, record_refund.reason,
            record_refund.actor, part.surplus, part.waived
-    from railwatch.given_back(known, what.rail, what.asset, record_refund.amount) part
-    returning id into made;
+    from railwatch.given_back(existing, what.rail, what.asset, record_refund.amount) part
+    returning id into inserted;
     -- Also where it moves nothing: more may have been given back by it than is still there (docs/exceptions.md, reversed).
-    update railwatch.invoices set weighed = 0 where id = invoice;
-    perform railwatch.append_act('refund', made, invoice, null, 'recorded', 'refunded', cause, what.rail,
+    update railwatch.invoices set exceptions_checked_version = 0 where id = invoice;
+    perform railwatch.append_manual_transition('refund', inserted, invoice, null, 'recorded', 'refunded', cause, what.rail,
         record_refund.tx_id, told || jsonb_build_object('asset', what.asset));
     now_whole := railwatch.is_refunded(invoice);
-    if not now_whole.whole or known.state = 'refunded' then
-        return made;
+    if not now_whole.whole or existing.state = 'refunded' then
+        return inserted;
     end if;
-    if exists (select from railwatch.invoice_moves where from_state = known.state and to_state = 'refunded') then
+    if exists (select from railwatch.allowed_transitions where from_state = existing.state and to_state = 'refunded') then
         perform railwatch.note_absent(invoice, 'refunded');
-        perform railwatch.move_invoice(known, 'refunded', 'refunded', cause,
-            jsonb_strip_nulls(told || jsonb_build_object('refund', made, 'held', known.held)));
+        perform railwatch.move_invoice(existing, 'refunded', 'refunded', cause,
+            jsonb_strip_nulls(told || jsonb_build_object('refund', inserted, 'held', existing.held)));
     elsif now_whole.of_payments then
-        perform railwatch.refuse('RW010', 'invoice ' || invoice || ' is ' || known.state || ' and cannot become refunded',
+        perform railwatch.raise_error('RW010', 'invoice ' || invoice || ' is ' || existing.state || ' and cannot become refunded',
             'Its payment does not count yet, or no longer. Wait, or hold the invoice first: then a refund closes it for good.');
     end if;
-    return made;
+    return inserted;
 end $$;
 comment on function railwatch.record_refund is 'Record what was given back. When nothing of the customer''s is left the invoice is refunded. The same transaction again is harmless.';
 
@@ -1863,38 +1863,38 @@ create function railwatch.record_settlement(
 ) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    made uuid;
+    inserted uuid;
 begin
-    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_actor(actor, cause);
     perform railwatch.check_text(reference, 'reference', 200);
     perform railwatch.check_note(note, 'note', 4000);
     perform railwatch.lock_invoice(invoice);
-    select s.id into made from railwatch.settlements s
+    select s.id into inserted from railwatch.settlements s
     where s.invoice_id = invoice and s.reference = record_settlement.reference;
     if found then
-        return made;
+        return inserted;
     end if;
     insert into railwatch.settlements (invoice_id, reference, note, actor)
     values (invoice, record_settlement.reference, record_settlement.note, record_settlement.actor)
-    returning id into made;
-    perform railwatch.append_act('settlement', made, invoice, null, 'recorded', 'settled', cause, null, null,
+    returning id into inserted;
+    perform railwatch.append_manual_transition('settlement', inserted, invoice, null, 'recorded', 'settled', cause, null, null,
         jsonb_build_object('actor', actor, 'reference', reference, 'note', note));
-    return made;
+    return inserted;
 end $$;
 comment on function railwatch.record_settlement is 'Write down where finance booked an invoice. The same reference again is harmless; another one stands beside it.';
 
 create function railwatch.lock_exception(exception_id uuid) returns railwatch.exceptions
 language plpgsql as $$
 declare
-    known railwatch.exceptions;
+    existing railwatch.exceptions;
 begin
     -- The invoice first, as the daemon does: it must not have read a row that changes under it.
     perform railwatch.lock_invoice(e.invoice_id) from railwatch.exceptions e where e.id = exception_id;
-    select * into known from railwatch.exceptions where id = exception_id for update;
+    select * into existing from railwatch.exceptions where id = exception_id for update;
     if not found then
-        perform railwatch.refuse('RW012', 'there is no exception ' || coalesce(exception_id::text, '(null)'));
+        perform railwatch.raise_error('RW012', 'there is no exception ' || coalesce(exception_id::text, '(null)'));
     end if;
-    return known;
+    return existing;
 end $$;
 comment on function railwatch.lock_exception is 'Part of acts on an exception: hold it and its invoice to the commit.';
 
@@ -1904,38 +1904,38 @@ create function railwatch.resolve_exception(
 ) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.exceptions;
+    existing railwatch.exceptions;
     through railwatch.detections;
 begin
-    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_actor(actor, cause);
     perform railwatch.check_text(resolution, 'resolution', 1000);
     perform railwatch.check_note(note, 'note', 4000);
     if resolution = 'made good' then
-        perform railwatch.refuse('RW001', 'the resolution "made good" is the chain''s own', 'Say what was decided.');
+        perform railwatch.raise_error('RW001', 'the resolution "made good" is the chain''s own', 'Say what was decided.');
     end if;
-    known := railwatch.lock_exception(exception_id);
-    if known.resolved_at is not null then
-        return coalesce(known.resolution, 'resolved');
+    existing := railwatch.lock_exception(exception_id);
+    if existing.resolved_at is not null then
+        return coalesce(existing.resolution, 'resolved');
     end if;
-    if (known.kind = 'content_mismatch') <> (verdict is not null) or verdict not in ('accepted', 'rejected') then
-        perform railwatch.refuse('RW001', case when known.kind = 'content_mismatch'
+    if (existing.kind = 'content_mismatch') <> (verdict is not null) or verdict not in ('accepted', 'rejected') then
+        perform railwatch.raise_error('RW001', case when existing.kind = 'content_mismatch'
             then 'a content_mismatch is resolved with a verdict, accepted or rejected'
-            else 'a verdict is given on a content_mismatch, and not on ' || known.kind end,
+            else 'a verdict is given on a content_mismatch, and not on ' || existing.kind end,
             'accepted: the payment stands as it was first told, and becomes final. rejected: it is dropped.');
     end if;
     -- The daemon follows it with the rail's next block.
     update railwatch.detections x set second_look = verdict, due_basis = 'depth', due_height = 0
-    where verdict is not null and x.id = known.detection_id and x.second_look = 'mismatch' and x.looked_at_block = x.block_hash
+    where verdict is not null and x.id = existing.detection_id and x.second_look = 'mismatch' and x.looked_at_block = x.block_hash
       and x.state in ('included', 'confirmed');
     update railwatch.exceptions e
     set resolved_at = now(), resolution = resolve_exception.resolution, owner = coalesce(e.owner, actor),
         notes = railwatch.add_note(e.notes, actor, note)
     where e.id = exception_id;
-    select * into through from railwatch.detections x where x.id = known.detection_id;
-    perform railwatch.append_act('exception', exception_id, known.invoice_id, 'open', 'resolved', known.kind, cause,
+    select * into through from railwatch.detections x where x.id = existing.detection_id;
+    perform railwatch.append_manual_transition('exception', exception_id, existing.invoice_id, 'open', 'resolved', existing.kind, cause,
         through.rail, through.tx_id, jsonb_build_object('actor', actor, 'resolution', resolution, 'note', note, 'verdict', verdict,
-            'transfers', case when known.destination_id is not null then known.transfers end,
-            'sum', case when known.destination_id is not null then known.amount::text end));
+            'transfers', case when existing.destination_id is not null then existing.transfers end,
+            'sum', case when existing.destination_id is not null then existing.amount::text end));
     return resolution;
 end $$;
 comment on function railwatch.resolve_exception is 'Close an exception by a person''s word. It stays closed while the facts stand. Resolving twice is harmless: the first word counts. A content_mismatch takes a verdict: accepted (the payment becomes final) or rejected (it is dropped).';
@@ -1945,9 +1945,9 @@ create function railwatch.annotate_exception(
 ) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
-    perform railwatch.check_act(actor, 'service');
+    perform railwatch.check_actor(actor, 'service');
     if note is null and owner is null then
-        perform railwatch.refuse('RW001', 'give a note, an owner or both');
+        perform railwatch.raise_error('RW001', 'give a note, an owner or both');
     end if;
     perform railwatch.check_note(note, 'note', 4000);
     if owner is not null then
@@ -1971,7 +1971,7 @@ begin
         return notes;
     end if;
     if length(longer) > 100000 then
-        perform railwatch.refuse('RW001', 'the exception''s notes would have ' || length(longer) || ' characters; at most 100000 are kept',
+        perform railwatch.raise_error('RW001', 'the exception''s notes would have ' || length(longer) || ' characters; at most 100000 are kept',
             'Keep what is long elsewhere, and note where it is.');
     end if;
     return longer;
@@ -1982,14 +1982,14 @@ create function railwatch.set_aside(on_rail text, invoice uuid, why text, retry_
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     nth int;
-    made uuid;
+    inserted uuid;
 begin
     if not exists (select from railwatch.rails r where r.name = on_rail) then
-        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+        perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
     -- It is not locked: this step may hold the feed already, for which whoever holds the invoice may wait.
     if not exists (select from railwatch.invoices i where i.id = set_aside.invoice) then
-        perform railwatch.refuse('RW009', 'there is no invoice ' || coalesce(invoice::text, '(null)'));
+        perform railwatch.raise_error('RW009', 'there is no invoice ' || coalesce(invoice::text, '(null)'));
     end if;
     why := left(coalesce(why, ''), 4000);
     -- NaN and null are no pause either: it is tried again within a day.
@@ -2003,10 +2003,10 @@ begin
     end if;
     select coalesce(max(e.round), 0) + 1 into nth from railwatch.exceptions e
     where e.invoice_id = set_aside.invoice and e.kind = 'processing_failed';
-    made := md5('railwatch/processing_failed/' || invoice || '/' || nth)::uuid;
+    inserted := md5('railwatch/processing_failed/' || invoice || '/' || nth)::uuid;
     insert into railwatch.exceptions (id, invoice_id, kind, severity, round)
-    values (made, invoice, 'processing_failed', 'critical', nth);
-    perform railwatch.append_act('exception', made, invoice, null, 'open', 'processing_failed', 'chain', on_rail, null,
+    values (inserted, invoice, 'processing_failed', 'critical', nth);
+    perform railwatch.append_manual_transition('exception', inserted, invoice, null, 'open', 'processing_failed', 'chain', on_rail, null,
         jsonb_build_object('why', why));
 end $$;
 comment on function railwatch.set_aside is 'Put an invoice into quarantine on a rail, and open processing_failed. Only the daemon calls it, within the step that could not process it.';
@@ -2014,22 +2014,22 @@ comment on function railwatch.set_aside is 'Put an invoice into quarantine on a 
 create function railwatch.take_back(on_rail text, invoice uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    standing railwatch.exceptions;
+    state_before_hold railwatch.exceptions;
 begin
     delete from railwatch.deferred_transfers t where t.invoice_id = take_back.invoice and t.rail = on_rail;
     delete from railwatch.quarantine q where q.invoice_id = take_back.invoice and q.rail = on_rail;
     if exists (select from railwatch.quarantine q where q.invoice_id = take_back.invoice) then
         return;
     end if;
-    for standing in
+    for state_before_hold in
         update railwatch.exceptions e
         set ended_at = now(), resolved_at = coalesce(e.resolved_at, now()), resolution = coalesce(e.resolution, 'made good')
         where e.kind = 'processing_failed' and e.invoice_id = take_back.invoice and e.ended_at is null
         returning e.*
     loop
         -- What a person has resolved was told then.
-        if standing.resolution = 'made good' then
-            perform railwatch.append_act('exception', standing.id, invoice, 'open', 'resolved', 'processing_failed', 'chain',
+        if state_before_hold.resolution = 'made good' then
+            perform railwatch.append_manual_transition('exception', state_before_hold.id, invoice, 'open', 'resolved', 'processing_failed', 'chain',
                 on_rail, null, '{}');
         end if;
     end loop;
@@ -2041,25 +2041,25 @@ create function railwatch.cancel_invoice(
 ) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.invoices;
-    standing text;
+    existing railwatch.invoices;
+    state_before_hold text;
 begin
-    perform railwatch.check_act(actor, cause);
+    perform railwatch.check_actor(actor, cause);
     perform railwatch.check_note(note, 'note', 4000);
-    known := railwatch.lock_invoice(invoice);
-    if known.state = 'cancelled' then
-        return known.state;
+    existing := railwatch.lock_invoice(invoice);
+    if existing.state = 'cancelled' then
+        return existing.state;
     end if;
     -- A hold is no way around the rule: what counts is where the invoice would stand without it.
-    standing := case when known.state = 'flagged' then railwatch.assess(known) else known.state end;
-    if standing <> 'cancelled'
-       and not exists (select from railwatch.invoice_moves where from_state = standing and to_state = 'cancelled') then
-        perform railwatch.refuse('RW010', 'invoice ' || invoice || ' is ' || standing
-            || case when standing <> known.state then ' (and held)' else '' end || ' and cannot be cancelled',
+    state_before_hold := case when existing.state = 'flagged' then railwatch.assess(existing) else existing.state end;
+    if state_before_hold <> 'cancelled'
+       and not exists (select from railwatch.allowed_transitions where from_state = state_before_hold and to_state = 'cancelled') then
+        perform railwatch.raise_error('RW010', 'invoice ' || invoice || ' is ' || state_before_hold
+            || case when state_before_hold <> existing.state then ' (and held)' else '' end || ' and cannot be cancelled',
             'Money is on its way or has arrived; a refund is recorded, not cancelled.');
     end if;
     perform railwatch.note_absent(invoice, 'cancelled');
-    return railwatch.move_invoice(known, 'cancelled', 'cancelled', cause,
+    return railwatch.move_invoice(existing, 'cancelled', 'cancelled', cause,
         jsonb_strip_nulls(jsonb_build_object('actor', actor, 'note', note)));
 end $$;
 comment on function railwatch.cancel_invoice is 'Withdraw an invoice that is not paid and has nothing on its way; its address stays watched. Cancelling twice is harmless.';
@@ -2067,34 +2067,34 @@ comment on function railwatch.cancel_invoice is 'Withdraw an invoice that is not
 create function railwatch.lock_consumer(consumer text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.consumers;
+    existing railwatch.consumers;
 begin
     if consumer is null or length(consumer) not between 1 and 200 or consumer like 'webhook:%' then
-        perform railwatch.refuse('RW001', 'a consumer''s name is a text of 1 to 200 characters that does not begin with "webhook:"');
+        perform railwatch.raise_error('RW001', 'a consumer''s name is a text of 1 to 200 characters that does not begin with "webhook:"');
     end if;
     perform railwatch.check_text(consumer, 'the consumer''s name', 200);
-    select * into known from railwatch.consumers c where c.name = consumer for update;
+    select * into existing from railwatch.consumers c where c.name = consumer for update;
     if not found then
         if (select count(*) from railwatch.consumers) >= 200 then
-            perform railwatch.refuse('RW022', 'there are 200 consumers already, and no ' || consumer || ' among them',
+            perform railwatch.raise_error('RW022', 'there are 200 consumers already, and no ' || consumer || ' among them',
                 'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
         end if;
         if (select count(*) from railwatch.consumers where owner = session_user) >= 50 then
-            perform railwatch.refuse('RW022', 'login ' || session_user || ' has 50 consumers already, and no ' || consumer || ' among them',
+            perform railwatch.raise_error('RW022', 'login ' || session_user || ' has 50 consumers already, and no ' || consumer || ' among them',
                 'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
         end if;
         insert into railwatch.consumers (name, position, generation, owner)
         values (consumer, 0, railwatch.feed_generation(), session_user) on conflict do nothing;
-        select * into known from railwatch.consumers c where c.name = consumer for update;
+        select * into existing from railwatch.consumers c where c.name = consumer for update;
     end if;
-    if known.owner is null then
+    if existing.owner is null then
         update railwatch.consumers set owner = session_user where name = consumer;
-    elsif known.owner <> session_user
+    elsif existing.owner <> session_user
           and not pg_has_role(session_user, (select nspowner from pg_namespace where nspname = 'railwatch'), 'usage') then
-        perform railwatch.refuse('RW021', 'consumer ' || consumer || ' belongs to the login ' || known.owner || ', not to ' || session_user,
+        perform railwatch.raise_error('RW021', 'consumer ' || consumer || ' belongs to the login ' || existing.owner || ', not to ' || session_user,
             'Use a name of your own.');
     end if;
-    return known.position;
+    return existing.position;
 end $$;
 comment on function railwatch.lock_consumer is 'Hold a consumer to the commit, so that two copies of a reader take turns. Returns its position; a new one begins at 0.';
 
@@ -2106,12 +2106,12 @@ declare
     reached bigint;
 begin
     if ack.generation is distinct from present and ack.generation is not null and ack.seq >= 0 then
-        perform railwatch.refuse('RW020', 'ack(' || coalesce(consumer, 'null') || ', ' || ack.seq
+        perform railwatch.raise_error('RW020', 'ack(' || coalesce(consumer, 'null') || ', ' || ack.seq
             || '): the position is from another generation of the feed, which has gone back since',
             'Go on from seq ' || railwatch.feed_check(ack.generation, ack.seq, null) || ': docs/contract.md, "The feed''s generation".');
     end if;
     if ack.seq is null or ack.seq < 0 or ack.seq > newest then
-        perform railwatch.refuse('RW001', 'ack(' || coalesce(consumer, 'null') || ', ' || coalesce(ack.seq::text, 'null')
+        perform railwatch.raise_error('RW001', 'ack(' || coalesce(consumer, 'null') || ', ' || coalesce(ack.seq::text, 'null')
             || '): give a name, and a seq that the feed has reached (' || newest || ')');
     end if;
     perform railwatch.lock_consumer(consumer);
@@ -2125,15 +2125,15 @@ comment on function railwatch.ack is 'Remember how far a consumer has come; neve
 create function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    made uuid;
+    inserted uuid;
 begin
     -- As the foreign key locks it: a rail that is being renamed just now is waited for, and then unknown.
     perform from railwatch.rails where name = on_rail for key share;
     if not found then
-        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+        perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
     if from_height is null or from_height < 0 or to_height < from_height or greatest(from_height, to_height) > 1000000000000 then
-        perform railwatch.refuse('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height, at most 10^12');
+        perform railwatch.raise_error('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height, at most 10^12');
     end if;
     insert into railwatch.rescans as known (rail, from_height, to_height, next_height)
     values (on_rail, request_rescan.from_height, request_rescan.to_height, request_rescan.from_height)
@@ -2143,28 +2143,28 @@ begin
                          then greatest(known.to_height, excluded.to_height) end,
         next_height = least(known.next_height, excluded.from_height),
         tries = 0, retry_at = now()
-    returning id into made;
+    returning id into inserted;
     perform railwatch.notify('railwatch_work', 'rescan');
-    return made;
+    return inserted;
 end $$;
 comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
 
 create function railwatch.cancel_rescan(rescan uuid, actor text, reason text default null) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.rescans;
+    existing railwatch.rescans;
 begin
     perform railwatch.check_text(actor, 'actor', 200);
     if reason is not null then
         perform railwatch.check_text(reason, 'reason', 1000);
     end if;
-    select * into known from railwatch.rescans where id = rescan for update;
+    select * into existing from railwatch.rescans where id = rescan for update;
     if not found then
-        perform railwatch.refuse('RW030', 'there is no rescan ' || coalesce(rescan::text, '(null)'),
+        perform railwatch.raise_error('RW030', 'there is no rescan ' || coalesce(rescan::text, '(null)'),
             'List them with: railwatch rescan list');
     end if;
-    if known.finished_at is not null then
-        return known.outcome;
+    if existing.finished_at is not null then
+        return existing.outcome;
     end if;
     update railwatch.rescans
     set finished_at = now(), outcome = 'cancelled', ended_by = actor, error = coalesce(reason, error)
@@ -2176,22 +2176,22 @@ comment on function railwatch.cancel_rescan is 'End an open rescan. What it foun
 create function railwatch.resume_rail(on_rail text, actor text, reason text default null) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.rails;
+    existing railwatch.rails;
 begin
     perform railwatch.check_text(actor, 'actor', 200);
     if reason is not null then
         perform railwatch.check_text(reason, 'reason', 1000);
     end if;
-    select * into known from railwatch.rails where name = on_rail for no key update;
+    select * into existing from railwatch.rails where name = on_rail for no key update;
     if not found then
-        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+        perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
-    if known.state <> 'halted' then
-        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is ' || known.state || ', not halted');
+    if existing.state <> 'halted' then
+        perform railwatch.raise_error('RW031', 'rail ' || on_rail || ' is ' || existing.state || ', not halted');
     end if;
     update railwatch.rails
     set state = 'starting', updated_at = now(),
-        reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(known.reason, '')
+        reason = 'resumed by ' || actor || coalesce(': ' || resume_rail.reason, '') || '; it had halted because: ' || coalesce(existing.reason, '')
     where name = on_rail;
     perform railwatch.notify('railwatch_work', 'resume');
     return 'starting';
@@ -2203,28 +2203,28 @@ create function railwatch.accept_chain(
 ) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    known railwatch.rails;
-    made uuid;
+    existing railwatch.rails;
+    inserted uuid;
 begin
     perform railwatch.check_text(actor, 'actor', 200);
     perform railwatch.check_text(reason, 'reason', 1000);
     perform railwatch.check_text(hash, 'hash', 200);
     if common is null then
-        perform railwatch.refuse('RW001', 'common is missing: true where the fork is a block that we had followed too');
+        perform railwatch.raise_error('RW001', 'common is missing: true where the fork is a block that we had followed too');
     end if;
-    select * into known from railwatch.rails where name = on_rail for no key update;
+    select * into existing from railwatch.rails where name = on_rail for no key update;
     if not found then
-        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
+        perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
-    if known.state <> 'halted' or coalesce(known.reason, '') !~ '^DeepReorg' then
-        perform railwatch.refuse('RW031', 'rail ' || on_rail || ' is not halted by a DeepReorg: there is no other chain to accept');
+    if existing.state <> 'halted' or coalesce(existing.reason, '') !~ '^DeepReorg' then
+        perform railwatch.raise_error('RW031', 'rail ' || on_rail || ' is not halted by a DeepReorg: there is no other chain to accept');
     end if;
-    if height is null or height < 0 or height >= known.cursor_height then
-        perform railwatch.refuse('RW001', 'the fork is a height from 0 to below the cursor (' || known.cursor_height || ')');
+    if height is null or height < 0 or height >= existing.cursor_height then
+        perform railwatch.raise_error('RW001', 'the fork is a height from 0 to below the cursor (' || existing.cursor_height || ')');
     end if;
     delete from railwatch.chain_acceptances a where a.rail = on_rail and a.applied_at is null;
     insert into railwatch.chain_acceptances (rail, fork_height, fork_hash, is_common, left_height, left_hash, actor, reason)
-    values (on_rail, height, hash, common, known.cursor_height, known.cursor_hash, actor, reason) returning id into made;
+    values (on_rail, height, hash, common, existing.cursor_height, existing.cursor_hash, actor, reason) returning id into inserted;
     -- What was final, and what time was covered, was so on the other chain.
     update railwatch.rails
     set state = 'starting', updated_at = now(), finalized_height = null, finalized_hash = null, covered_until = null,
@@ -2233,7 +2233,7 @@ begin
     update railwatch.balances b set settled_height = null, settled_balance = null, settled_spent = null
     where b.rail = on_rail and b.settled_height > height;
     perform railwatch.notify('railwatch_work', 'resume');
-    return made;
+    return inserted;
 end $$;
 comment on function railwatch.accept_chain is 'Let a rail that a DeepReorg has halted follow the other chain: the daemon takes back everything above the fork, once, also what was final, and tells it. A decision of a person, which is written down.';
 
@@ -2246,16 +2246,16 @@ begin
     -- Nobody takes the lease, and no step begins, until this is done.
     perform from railwatch.rails where name = old_name for update;
     if not found then
-        perform railwatch.refuse('RW002', 'unknown rail "' || coalesce(old_name, '') || '"');
+        perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(old_name, '') || '"');
     end if;
     if new_name is null or new_name !~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'
        or exists (select from railwatch.rails where new_name in (name, origin) and name <> old_name) or new_name = old_name then
-        perform railwatch.refuse('RW001', 'a rail cannot be renamed to "' || coalesce(new_name, '')
+        perform railwatch.raise_error('RW001', 'a rail cannot be renamed to "' || coalesce(new_name, '')
             || '": that is no name, or one that a rail has or had', 'Letters, digits, dots, hyphens and underscores.');
     end if;
     select l.holder into holder from railwatch.leases l where l.rail = old_name and l.expires_at > now();
     if found then
-        perform railwatch.refuse('RW023', 'rail ' || old_name || ' is followed by ' || holder || ', and cannot be renamed now',
+        perform railwatch.raise_error('RW023', 'rail ' || old_name || ' is followed by ' || holder || ', and cannot be renamed now',
             'Stop that daemon first.');
     end if;
     delete from railwatch.leases where rail = old_name;
@@ -2495,29 +2495,29 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
 $$;
 comment on function railwatch.find_orders is 'The orders that a text may mean: an id, an order, merchant/order, a transaction or an address. The newest first.';
 
-create function railwatch.refuse_change() returns trigger
+create function railwatch.forbid_modification() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-    perform railwatch.refuse('RW015', tg_table_name || ' is append-only: nothing in it is changed or deleted',
+    perform railwatch.raise_error('RW015', tg_table_name || ' is append-only: nothing in it is changed or deleted',
         'What turned out wrong is followed by what is right.');
     return null;
 end $$;
-comment on function railwatch.refuse_change is 'Keeps a table append-only, also for its owner.';
+comment on function railwatch.forbid_modification is 'Keeps a table append-only, also for its owner.';
 
 create trigger append_only before update or delete or truncate on railwatch.transitions
-    for each statement execute function railwatch.refuse_change();
+    for each statement execute function railwatch.forbid_modification();
 create trigger append_only before update or delete or truncate on railwatch.refunds
-    for each statement execute function railwatch.refuse_change();
+    for each statement execute function railwatch.forbid_modification();
 create trigger append_only before update or delete or truncate on railwatch.settlements
-    for each statement execute function railwatch.refuse_change();
+    for each statement execute function railwatch.forbid_modification();
 create trigger append_only before update or delete or truncate on railwatch.observations
-    for each statement execute function railwatch.refuse_change();
+    for each statement execute function railwatch.forbid_modification();
 alter table railwatch.transitions enable always trigger append_only;
 alter table railwatch.refunds enable always trigger append_only;
 alter table railwatch.settlements enable always trigger append_only;
 alter table railwatch.observations enable always trigger append_only;
 
-create function railwatch.require_line() returns trigger
+create function railwatch.require_transition() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
     told text;
@@ -2529,16 +2529,16 @@ begin
     select t.to_state into told from railwatch.transitions t
     where t.invoice_id = new.id and t.subject = 'invoice' order by t.seq desc limit 1;
     if told is distinct from (select state from railwatch.invoices where id = new.id) then
-        perform railwatch.refuse('RW016', 'invoice ' || new.id || ' cannot become ' || new.state || ' without a line in the feed',
+        perform railwatch.raise_error('RW016', 'invoice ' || new.id || ' cannot become ' || new.state || ' without a line in the feed',
             'States are moved by the daemon and by the functions of the contract.');
     end if;
     return null;
 end $$;
-comment on function railwatch.require_line is 'No state by hand: at the commit an invoice''s state must be the one that the feed told last.';
+comment on function railwatch.require_transition is 'No state by hand: at the commit an invoice''s state must be the one that the feed told last.';
 
-create constraint trigger told_in_the_feed after update of state on railwatch.invoices
+create constraint trigger state_change_requires_transition after update of state on railwatch.invoices
     deferrable initially deferred for each row when (old.state is distinct from new.state)
-    execute function railwatch.require_line();
+    execute function railwatch.require_transition();
 
 create table railwatch.webhook_endpoints (
     name text primary key,
@@ -2628,7 +2628,7 @@ from (values
         'railwatch.rails', 'railwatch.leases', 'railwatch.checkpoints', 'railwatch.assets', 'railwatch.policies',
         'railwatch.settings', 'railwatch.invoices', 'railwatch.destinations', 'railwatch.detections',
         'railwatch.transitions', 'railwatch.feed_position', 'railwatch.exceptions', 'railwatch.consumers',
-        'railwatch.rescans', 'railwatch.invoice_moves', 'railwatch.refunds', 'railwatch.settlements', 'railwatch.rights',
+        'railwatch.rescans', 'railwatch.allowed_transitions', 'railwatch.refunds', 'railwatch.settlements', 'railwatch.rights',
         'railwatch.orders', 'railwatch.order_destinations', 'railwatch.order_transfers', 'railwatch.order_money',
         'railwatch.consumer_lag', 'railwatch.migrations']),
     (array['railwatch_daemon', 'railwatch_service', 'railwatch_reader'], 'execute', array[
@@ -2639,7 +2639,7 @@ from (values
         'function railwatch.resolve_exception', 'function railwatch.annotate_exception',
         'function railwatch.request_rescan', 'function railwatch.ack']),
     (array['railwatch_daemon'], 'execute', array[
-        'function railwatch.touched', 'function railwatch.next_seq', 'function railwatch.refuse']),
+        'function railwatch.affected_rows', 'function railwatch.next_seq', 'function railwatch.raise_error']),
     (array['railwatch_daemon'], 'insert, update', array[
         'railwatch.rails', 'railwatch.assets', 'railwatch.settings', 'railwatch.detections', 'railwatch.exceptions']),
     (array['railwatch_daemon'], 'insert, update, delete', array['railwatch.leases', 'railwatch.checkpoints']),
@@ -2648,7 +2648,7 @@ from (values
     (array['railwatch_daemon'], 'update', array['railwatch.rescans']),
     (array['railwatch_daemon'], 'update (state, state_since, version, settled_at, closed_at)',
         array['railwatch.invoices']),
-    (array['railwatch_daemon'], 'update (address, address_key, keyed_at, watch_state, watch_error, covered_from, seen_amount, '
+    (array['railwatch_daemon'], 'update (address, address_key, accepted_at, watch_state, watch_error, covered_from, seen_amount, '
         'confirmed_amount, late_amount)', array['railwatch.destinations'])
 ) as given (roles, privileges, objects), unnest(roles) as role, unnest(objects) as object;
 
@@ -2658,7 +2658,7 @@ from unnest(array['railwatch_daemon', 'railwatch_service', 'railwatch_reader']) 
      unnest(array['railwatch.observations', 'railwatch.open_exceptions']) as object;
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_daemon', 'railwatch.observations', 'insert'),
-       ('railwatch_daemon', 'railwatch.invoices', 'update (weighed)'),
+       ('railwatch_daemon', 'railwatch.invoices', 'update (exceptions_checked_version)'),
        ('railwatch_daemon', 'railwatch.destinations', 'update (left_out)'),
        ('railwatch_daemon', 'railwatch.destinations', 'update (tallies, small_count, small_amount)');
 
@@ -2728,7 +2728,7 @@ values ('railwatch_daemon', 'railwatch.chain_acceptances', 'update (applied_at)'
        ('railwatch_daemon', 'function railwatch.covers', 'execute'),
        ('railwatch_daemon', 'function railwatch.notify', 'execute'),
        ('railwatch_deliverer', 'function railwatch.notify', 'execute'),
-       ('railwatch_deliverer', 'function railwatch.refuse', 'execute');
+       ('railwatch_deliverer', 'function railwatch.raise_error', 'execute');
 
 -- What a deliverer reads to make an event, and what it writes: nothing that the feed tells.
 insert into railwatch.rights (role, object, privileges)

@@ -4,16 +4,16 @@ select distinct address_key from railwatch.destinations
 where rail = $1 and watch_state = 'watching' and address_key > $2 and reference is null
 order by address_key limit $3
 
--- name: balance_newcomers
+-- name: unread_balance_keys
 -- Addresses that were lately taken in, after $4, and whose balance nobody has looked at yet.
-select d.address_key, d.keyed_at from (
+select d.address_key, d.accepted_at from (
     select * from railwatch.destinations
-    where address_key is not null and keyed_at > greatest(now() - interval '10 minutes', $4::timestamptz)
-    order by keyed_at offset 0
+    where address_key is not null and accepted_at > greatest(now() - interval '10 minutes', $4::timestamptz)
+    order by accepted_at offset 0
 ) d
 where d.rail = $1 and d.watch_state = 'watching' and d.reference is null
   and d.asset = any ($2) and (select true from railwatch.balances b where b.destination_id = d.id limit 1) is null
-order by d.keyed_at limit $3
+order by d.accepted_at limit $3
 
 -- name: balance_accounts
 -- What is to be counted at those addresses: the asset that is waited for there, and the native one ($3, if it is not
@@ -38,7 +38,7 @@ left join lateral (
 ) b on true
 order by c.address_key, c.counts, c.created_at desc, c.invoice_id, b.id is null, c.asset <> c.counts, c.position
 
--- name: fence_look
+-- name: lock_rail_for_balances
 -- Hold the rail where it is while a look is put down; no row if the lease or the branch changed since the node was asked.
 select name from railwatch.rails where name = $1 and epoch = $2 and rewinds = $3 and cursor_height >= $4 for share
 
@@ -65,7 +65,7 @@ cross join lateral (
 ) small
 order by t.place
 
--- name: save_looks
+-- name: save_balance_readings
 -- The newest look at each account.
 insert into railwatch.balances
     (id, invoice_id, destination_id, rail, asset, baseline, baseline_height, baseline_hash, balance, detected, spent,
@@ -115,9 +115,9 @@ with fence as materialized (
 )
 select distinct invoice_id from looked where second_look is not null
 
--- name: unweigh
+-- name: mark_unchecked
 -- The exceptions of these invoices have to be compared with the facts.
-update railwatch.invoices set weighed = 0 where id = any ($1)
+update railwatch.invoices set exceptions_checked_version = 0 where id = any ($1)
 
 -- name: account_for_resolved
 -- What a person has dealt with is accounted for: only what comes beyond it is unattributed again. A token may tell more than

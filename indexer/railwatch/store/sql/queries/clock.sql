@@ -1,4 +1,4 @@
--- name: sight
+-- name: rail_visibility
 -- Which rails have been blind for longer than they may be, and the last registration that this delays.
 select name, coalesce(covered_until, '-infinity') <= now() - blind_after as blind, now() - blind_after as upto
 from railwatch.rails
@@ -7,9 +7,9 @@ from railwatch.rails
 -- Up to when each rail has been watched, and the database's clock.
 select name, covered_until, now() as now from railwatch.rails
 
--- name: unweighed_invoices
+-- name: unchecked_invoices
 -- Invoices that a service or an operator has moved since their exceptions were last compared with the facts.
-select id from railwatch.invoices where weighed <> version order by id limit $1
+select id from railwatch.invoices where exceptions_checked_version <> version order by id limit $1
 
 -- name: stuck_invoices
 -- Of $3 invoices that wait, after ($1, $2): which have waited for too long (`due`), and `told` ones are through. The core's
@@ -45,7 +45,7 @@ where i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
               where d.invoice_id = i.id and d.rail = $1 and d.watch_state in ('registered', 'watching'))
 order by i.created_at, i.id limit $5
 
--- name: sighted_invoices
+-- name: recovered_invoices
 -- Invoices whose delay is over, at a rail that sees again, unless another of their rails is still blind.
 select e.invoice_id as id
 from railwatch.exceptions e

@@ -1,4 +1,4 @@
--- name: lock_mirror
+-- name: lock_config
 -- One daemon mirrors at a time, to the commit. Only the daemon's role may lock the row.
 select name from railwatch.locks where name = 'mirror' for update
 

@@ -71,17 +71,17 @@ group by i.id order by i.created_at, i.id
 select distinct unnest(spends) as resource, tx_id from railwatch.detections
 where rail = $1 and state in ('pending', 'included', 'confirmed', 'orphaned') and spends <> '{}'
 
--- name: say_state
+-- name: save_rail_state
 -- Tell how a rail is, if that changed and nobody else has taken it.
 update railwatch.rails set state = $3, reason = $4, updated_at = now()
 where name = $1 and epoch = $2 and (state, reason) is distinct from ($3, $4)
 
--- name: say_halted
+-- name: save_rail_halted
 -- Tell that a rail was ended by a defect, unless another daemon follows it by now.
 update railwatch.rails r set state = 'halted', reason = $2, updated_at = now()
 where name = $1 and not exists (select from railwatch.leases l where l.rail = r.name and l.expires_at > now())
 
--- name: take_lease
+-- name: acquire_lease
 -- Acquire a rail and raise its epoch, which tells the new holder's steps from its forerunner's. It is free if nobody has
 -- it, if the lease has run out, or if the server process of its holder has ended.
 with me as (
@@ -114,7 +114,7 @@ where exists (select from railwatch.leases l where l.rail = $1 and l.expires_at 
 update railwatch.leases set expires_at = now() + make_interval(secs => $3)
 where rail = $1 and token = $2 returning rail
 
--- name: drop_lease
+-- name: release_lease
 -- Release the rail at once, and leave no state behind that passes for followed.
 with released as (
     delete from railwatch.leases where rail = $1 and token = $2 returning rail
@@ -122,7 +122,7 @@ with released as (
 update railwatch.rails r set state = 'stalled', reason = $3, updated_at = now()
 from released where r.name = released.rail and r.state <> 'halted'
 
--- name: who_holds
+-- name: lease_holder
 -- Who follows a rail now.
 select holder, expires_at from railwatch.leases where rail = $1
 

@@ -45,7 +45,7 @@ from railwatch.invoices i
 where ($1::text is null or i.state = $1) and ($2::text is null or i.merchant_id = $2)
 order by i.created_at desc, i.id limit $3
 
--- name: read_moment
+-- name: read_time
 -- The database's clock, as a dossier is read.
 select now()
 

@@ -1,4 +1,4 @@
--- name: quiet_step
+-- name: advance_cursor
 -- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell. While
 -- the rail is blind nothing is promoted, so nothing is due. Coverage never runs ahead of the chain by more than a stall,
 -- and a step that does not reach the head ($11 is null) covers nothing: `least` would leave the null out.
@@ -14,7 +14,7 @@ where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
       select from railwatch.detections d where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9))
 returning now() as now
 
--- name: open_step
+-- name: begin_step
 -- Move the cursor, hold the rail's row to the commit, and find whom the step touches; no `fence` row if another
 -- daemon has the rail or the cursor is elsewhere. Touched are: what is due, what a reorg orphans, what rivals displace,
 -- what is known already of those transactions, who holds an address. Checkpoints go with the cursor: those of the step come in, those above
@@ -47,11 +47,11 @@ union all
 select 'covered', null, null, null, null, null, null, name, null, null, null, covered_until, null, null, null, null
 from railwatch.rails where name <> $1 and covered_until is not null
 union all
-select * from railwatch.touched($1, case when $12 = 'stalled' then -1 else $4 end,
+select * from railwatch.affected_rows($1, case when $12 = 'stalled' then -1 else $4 end,
                                 case when $12 = 'stalled' then -1 else coalesce($9, -1) end, $15, $16, $17, $18, $19)
 where reference is null or reference = any ($20::text[])  -- many may share an address, each with a reference
 
--- name: fence_aside
+-- name: lock_rail_at_cursor
 -- Hold the rail's row for a step that leaves the cursor where it is; no row if another daemon has the rail. Not against
 -- registrations, which share the row's key.
 select now() as now, rewinds, cursor_height, cursor_hash, cursor_parent, cursor_time, finalized_height, finalized_hash, tip_height,
@@ -60,7 +60,7 @@ from railwatch.rails
 where name = $1 and epoch = $2
 for no key update
 
--- name: touched_aside
+-- name: affected_at_cursor
 -- What `open_step` finds, for a step that leaves the cursor.
 select 'covered' as what, null::uuid as detection_id, null::uuid as invoice_id, null::text as tx_id,
        null::text as tx_index, null::uuid as destination_id, null::bytea as address_key, name as rail,
@@ -68,10 +68,10 @@ select 'covered' as what, null::uuid as detection_id, null::uuid as invoice_id, 
        null::timestamptz as accepts_from, null::bigint as height, null::text as block_hash, null::numeric as amount
 from railwatch.rails where covered_until is not null
 union all
-select * from railwatch.touched($1, $2, $3, $4, $5, $6, $7, $8)
+select * from railwatch.affected_rows($1, $2, $3, $4, $5, $6, $7, $8)
 where reference is null or reference = any ($9::text[])
 
--- name: cover
+-- name: extend_coverage
 -- Extend a rail's coverage up to $3, unless that is null: once some window on it has run out, and every ten seconds as a
 -- sign of life. The answer is what the server's clock shows.
 with covered as (
@@ -127,7 +127,7 @@ select id, invoice_id, tx_id from railwatch.detections where rail = $1 and state
 -- Hold the invoices of a step to the commit, always in the same order. Rows that only refer to one need not wait.
 select id from railwatch.invoices where id = any ($1) order by id for no key update
 
--- name: load_books
+-- name: load_aggregates
 -- Those invoices, read after they were locked, with the detections $2 that the step touches. Of the others each
 -- destination holds the sums, so that the cost does not grow with what an invoice ever received. Loaded are also: what
 -- was replaced (a rival may come or go), with what took its place, and all of which the moment that the time basis names
@@ -267,10 +267,10 @@ detected as (
 ),
 moved as (
     update railwatch.invoices i
-    set state = t.state, state_since = t.since, version = t.version, weighed = t.version, settled_at = t.settled_at
+    set state = t.state, state_since = t.since, version = t.version, exceptions_checked_version = t.version, settled_at = t.settled_at
     from unnest($35::uuid[], $36::text[], $37::timestamptz[], $38::int[], $39::timestamptz[])
         as t (id, state, since, version, settled_at)
-    where i.id = t.id and (i.version, i.weighed) is distinct from (t.version, t.version)
+    where i.id = t.id and (i.version, i.exceptions_checked_version) is distinct from (t.version, t.version)
     returning 1
 ),
 summed as (
@@ -338,11 +338,11 @@ lines as (
 )
 select railwatch.notify('railwatch', (first + cardinality($55::uuid[]) - 1)::text) from taken
 
--- name: weigh_invoices
+-- name: mark_rechecked
 -- Their exceptions have been compared with the facts: nothing is left to do until somebody moves them again.
-update railwatch.invoices set weighed = version where id = any ($1) and weighed <> version
+update railwatch.invoices set exceptions_checked_version = version where id = any ($1) and exceptions_checked_version <> version
 
--- name: take_seqs
+-- name: allocate_seqs
 -- The first of $1 seqs for a large step, whose lines are then copied in. Wakes whoever listens, at the commit.
 with taken as materialized (select railwatch.next_seq($1) as first)
 select first, railwatch.notify('railwatch', (first + $1 - 1)::text) from taken
@@ -379,12 +379,12 @@ cross join lateral (
     where rail = $1 and block_height = t.height and state in ('included', 'confirmed') offset 0) x
 where x.block_hash = t.hash
 
--- name: due_looks
+-- name: due_second_looks
 -- Transfers that are read a second time before they are told final, and when that is due.
 select id, replace(due_basis, 'look_', '') as basis, due_height from railwatch.detections
 where rail = $1 and due_basis in ('look_depth', 'look_finalized', 'finalized')
 
--- name: looked_at
+-- name: second_look_claims
 -- What is known of transfers that are to be read a second time, and the node that told of them in the block that holds them
 -- now: evidence has the one that told first, in whichever block.
 select x.id, x.tx_id, x.tx_index, x.asset, x.amount, x.block_height, x.block_hash, d.address_key,

@@ -12,33 +12,33 @@ where family = $1 and address_key is not null and watch_state not in ('rejected'
 -- The newest keyed_seq of a family. Numbers come in the order of commits, so all up to it are there to be read.
 select last_seq from railwatch.watch_position where family = $1
 
--- name: newly_keyed
+-- name: newly_accepted
 -- Addresses that any daemon has added to a family's watch after $2, in order; never a part of those with one number.
 select address_key, keyed_seq from railwatch.destinations
 where family = $1 and address_key is not null and keyed_seq > $2 and watch_state not in ('rejected', 'closed')
 order by keyed_seq fetch first $3 rows with ties
 
--- name: begin_neighbours
+-- name: begin_sibling_lookback
 -- A rail that is followed for the first time also looks back for what others of its family took in an hour before.
 update railwatch.rails r
-set neighbours_seq = coalesce((
+set siblings_looked_back_seq = coalesce((
     select keyed_seq from railwatch.destinations
-    where family = r.family and keyed_seq is not null and keyed_at <= now() - interval '1 hour'
+    where family = r.family and keyed_seq is not null and accepted_at <= now() - interval '1 hour'
     order by keyed_seq desc limit 1), 0)
-where name = $1 and neighbours_seq is null
+where name = $1 and siblings_looked_back_seq is null
 
--- name: neighbours
+-- name: sibling_keys
 -- Addresses that other rails of the family took in, and that rail $2 has not looked back for, in order.
 select d.address_key, d.keyed_seq
 from railwatch.destinations d
 where d.family = $1 and d.rail <> $2 and d.address_key is not null
-  and d.keyed_seq > (select neighbours_seq from railwatch.rails where name = $2)
+  and d.keyed_seq > (select siblings_looked_back_seq from railwatch.rails where name = $2)
   and d.watch_state not in ('rejected', 'closed')
 order by d.keyed_seq fetch first $3 rows with ties
 
 -- name: looked_back_for
 -- How far a rail has come with that.
-update railwatch.rails set neighbours_seq = greatest(neighbours_seq, $2) where name = $1
+update railwatch.rails set siblings_looked_back_seq = greatest(siblings_looked_back_seq, $2) where name = $1
 
 -- name: registered
 -- Destinations of a rail that wait, but those of $3, which failed a moment ago. Unparsed ones first: a bad address is
@@ -47,7 +47,7 @@ select id, address, reference, address_key, asset, expected_amount from railwatc
 where rail = $1 and watch_state = 'registered' and id <> all ($3::uuid[])
 order by address_key is not null, id limit $2
 
--- name: take_in
+-- name: accept_destinations
 -- Give parsed destinations their key, unless an open invoice or another merchant holds the address already, however it is
 -- spelled: the later one is rejected. Those of one call share the family's next number, whose row is held to the commit:
 -- numbers come in the order of commits. Each look for a holder names all columns of its index, whatever the tables held
@@ -92,7 +92,7 @@ with given as (
     returning last_seq
 ), siblings as (
     update railwatch.destinations d
-    set address_key = c.key, address = c.display, keyed_at = now(), keyed_seq = numbered.last_seq
+    set address_key = c.key, address = c.display, accepted_at = now(), keyed_seq = numbered.last_seq
     from judged c, numbered
     where d.invoice_id = c.invoice_id and d.family = c.family and d.address_folded = c.address_folded
       and d.reference is not distinct from c.reference and not c.refused
@@ -102,7 +102,7 @@ with given as (
 update railwatch.destinations d
 set address_key = case when not c.refused then given.key end,
     address = given.display,
-    keyed_at = now(),
+    accepted_at = now(),
     keyed_seq = numbered.last_seq,
     watch_state = case when not c.refused then d.watch_state else 'rejected' end,
     watch_error = case when c.anothers then 'the address belongs to another merchant'

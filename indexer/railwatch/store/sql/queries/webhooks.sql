@@ -159,6 +159,6 @@ returning held.one
 update railwatch.deliverer_lease set expires_at = now() + make_interval(secs => $2)
 where token = $1 returning one
 
--- name: who_delivers
+-- name: deliverer_holder
 -- Host and process of the deliverer.
 select holder from railwatch.deliverer_lease

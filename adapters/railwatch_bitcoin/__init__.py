@@ -7,9 +7,12 @@ from railwatch.rail import RailAdapter, RailSettings
 from railwatch_bitcoin.adapter import BitcoinAdapter
 from railwatch_bitcoin.options import BitcoinNode
 
-__all__ = ["BitcoinAdapter", "open_node"]
+__all__ = ["BitcoinAdapter", "create_adapter"]
 
 
-def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
-    """An adapter for one node, without I/O (`railwatch.rail.OpenNode`). Raises ValueError, naming the wrong key."""
+def create_adapter(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
+    """An adapter for one node, without I/O (`railwatch.rail.AdapterFactory`).
+
+    Raises ValueError, naming the wrong key.
+    """
     return BitcoinAdapter(rail, BitcoinNode.from_table(node))

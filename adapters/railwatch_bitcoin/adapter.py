@@ -23,7 +23,7 @@ from railwatch.rail import (
     Watches,
 )
 from railwatch.rail.boundary import only_rail_errors
-from railwatch.rail.options import read_heights
+from railwatch.rail.options import height_options
 from railwatch_bitcoin.address import parse_address
 from railwatch_bitcoin.options import BitcoinNode
 from railwatch_bitcoin.params import chain_of
@@ -41,7 +41,7 @@ class BitcoinAdapter:
         except ValueError as error:
             raise ValueError(f"rail {rail.name}: chain_id: {error}") from error
         self.chain_id = rail.chain_id
-        heights = {"lookback": self._chain.lookback, **read_heights(rail, "mempool")}
+        heights = {"lookback": self._chain.lookback, **height_options(rail, "mempool")}
         self._mempool = _may_read_mempool(rail)
         self._traits = Traits(
             # Keys are scripts, and a script belongs to the same owner on each chain of the family (HAZARDS E17).
@@ -113,7 +113,7 @@ class BitcoinAdapter:
 
     @only_rail_errors
     async def abilities(self) -> Sequence[Ability]:
-        """`railwatch.rail.TellsAbilities`: what the node serves of `railwatch_bitcoin.methods`."""
+        """`railwatch.rail.SupportsAbilities`: what the node serves of `railwatch_bitcoin.methods`."""
         return self._open.abilities()
 
     @property

@@ -1,7 +1,7 @@
 """An open node: everything behind the seam that needs bitcoinrpc and ZMQ, loaded only when an adapter is entered."""
 
 from railwatch.rail import Ability, BlockRef, Heads, Scanned, Span, Transfer, Watches
-from railwatch.rail.push import Push
+from railwatch.rail.push import PushChannel
 from railwatch_bitcoin.abilities import Asked, find_abilities
 from railwatch_bitcoin.block_source import Source
 from railwatch_bitcoin.decode import Lens
@@ -26,7 +26,7 @@ class Connection:
         self._weight = Weight()
         self._mempool = Mempool(self._rpc, chain)
         follow = Publisher(node, self._rpc, self._mempool).follow if node.zmq else long_poll(self._rpc)
-        self._push = Push(follow)
+        self._push = PushChannel(follow)
 
     async def open(self) -> None:
         """Connect, compare the chain (HAZARDS B19, E23), and learn what the node serves. Raises `RailUnavailable`."""
@@ -40,7 +40,7 @@ class Connection:
         self._source.abilities = self._mempool.abilities = abilities
 
     def abilities(self) -> list[Ability]:
-        """What the node serves (`railwatch.rail.TellsAbilities`), as it was learned on entering."""
+        """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._asked.served.table()
 
     async def close(self) -> None:
@@ -72,7 +72,7 @@ class Connection:
         if len(span) == 1:
             return await scan_block(self._source, span, lens)
         # A filter knows scripts and not coins: rivals that pay a stranger would slip through it.
-        scripts = watches.few(FEW) if span.sparse and not watches.spends else None
+        scripts = watches.keys_up_to(FEW) if span.sparse and not watches.spends else None
         if scripts is not None and self._source.abilities.filters:
             scanned = await look_back(self._rpc, self._source, self._weight, span, lens, scripts)
             if scanned is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from railwatch.rail import NOBODY, AssetId, BlockRef, Transfer, Watches
+from railwatch.rail import NO_RECIPIENT, AssetId, BlockRef, Transfer, Watches
 from railwatch_bitcoin.address import script_address
 from railwatch_bitcoin.block import Block
 from railwatch_bitcoin.encoding import outpoint
@@ -117,7 +117,7 @@ def _of_tx(tx: Tx, block: BlockRef | None, parent: Parent, watched: set[bytes], 
     }
     facts = _facts(tx, lens)
     if not paid:
-        return [Transfer(tx_index="rival", to=NOBODY, amount=0, evidence=facts, **common)]
+        return [Transfer(tx_index="rival", to=NO_RECIPIENT, amount=0, evidence=facts, **common)]
     return [
         Transfer(
             tx_index=f"vout:{vout}",

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from railwatch.rail.demo import DemoError, NotInstalled, Program, RailDemo, Shop, Story
+from railwatch.rail.demo import DemoError, NotInstalled, Program, RailDemo, Scenario, Shop
 from railwatch_bitcoin.address import script_address
 from railwatch_bitcoin.dev.cluster import Fleet
 from railwatch_bitcoin.dev.node_process import DaemonNode, NodeError, find_node
@@ -122,7 +122,7 @@ class BitcoinDemo:
         self._start = Path()
 
     def programs(self, folder: Path) -> Sequence[Program]:
-        """One bitcoind, and a miner that waits for `live_on`."""
+        """One bitcoind, and a miner that waits for `keep_mining`."""
         self._node.folder = folder / "bitcoind"
         self._node.folder.mkdir()
         self._node.prepare()
@@ -166,40 +166,40 @@ class BitcoinDemo:
         return [{"rail": NAME, "confirmations": CONFIRMATIONS}]
 
     @property
-    def stories(self) -> Sequence[Story]:
+    def scenarios(self) -> Sequence[Scenario]:
         """What a mempool and a fork do to a shop, the forks last."""
         return [
-            Story("seen at once, in a block, paid two blocks deep", self._paid, PAID),
-            Story(
+            Scenario("seen at once, in a block, paid two blocks deep", self._paid, PAID),
+            Scenario(
                 "replaced while it waits, by a payment to a stranger",
                 self._replaced,
                 ("created", "detected", "created (replaced)"),
                 frozenset({"double_spend (critical)"}),
             ),
-            Story(
+            Scenario(
                 "a two-block reorg after paid; the payment returns",
                 self._returns,
                 (*PAID, "created (reversed)", "confirming", "paid"),
                 frozenset({"reversed (critical, resolved)"}),
-                alone=True,
+                exclusive=True,
             ),
-            Story(
+            Scenario(
                 "a two-block reorg after paid; the coin went elsewhere",
                 self._double_spent,
                 (*PAID, "created (reversed)"),
                 frozenset({"reversed (critical)", "double_spend (critical)"}),
-                alone=True,
+                exclusive=True,
             ),
         ]
 
-    async def drive(self) -> None:
+    async def mine_blocks(self) -> None:
         """A block every `BLOCK_SECONDS`, unless a story holds them back."""
         while True:
             async with self._chain, translated():
                 await self._mine()
             await asyncio.sleep(BLOCK_SECONDS)
 
-    async def live_on(self) -> None:
+    async def keep_mining(self) -> None:
         """The miner begins, at its own slower pace."""
         await asyncio.to_thread(self._start.touch)
 
@@ -211,14 +211,14 @@ class BitcoinDemo:
         address = await self._invoice(shop)
         async with self._chain, translated():
             await self._customer.pay(address, PRICE)
-            await shop.becomes("detected")
+            await shop.wait_for_state("detected")
 
     async def _replaced(self, shop: Shop) -> None:
         """No block comes between the payment and its rival."""
         address = await self._invoice(shop)
         async with self._chain, translated():
             tx_id = await self._customer.pay(address, PRICE)
-            await shop.becomes("detected")
+            await shop.wait_for_state("detected")
             await self._customer.take_back(tx_id)
 
     async def _returns(self, shop: Shop) -> None:
@@ -245,11 +245,11 @@ class BitcoinDemo:
     async def _pay_and_confirm(self, shop: Shop, address: str) -> str:
         """Pay, and bury the payment just as deep as the policy asks for."""
         tx_id = await self._customer.pay(address, PRICE)
-        await shop.becomes("detected")
+        await shop.wait_for_state("detected")
         await self._mine()
-        await shop.becomes("confirming")
+        await shop.wait_for_state("confirming")
         await self._mine()
-        await shop.becomes("paid")
+        await shop.wait_for_state("paid")
         return tx_id
 
     async def _mine(self) -> None:

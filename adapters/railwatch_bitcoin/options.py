@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from railwatch.rail.options import HTTP_KEYS, HttpOptions, check_keys, need_url, public_name, read_http
+from railwatch.rail.options import HTTP_KEYS, HttpOptions, public_name, read_http, reject_unknown_keys, require_url
 
 KEYS = ("rpc", "user", "password", "cookie_path", "zmq", "rest", *HTTP_KEYS)
 
@@ -36,7 +36,7 @@ class BitcoinNode:
         ``zmq`` is one endpoint, or a list of them where the node publishes its topics at several. Raises ValueError
         that names the wrong key and never repeats its value.
         """
-        check_keys(table, KEYS)
+        reject_unknown_keys(table, KEYS)
         rpc = _rpc(table)
         user, password = _text(table, "user"), _text(table, "password")
         cookie = _text(table, "cookie_path")
@@ -74,7 +74,7 @@ def _text(table: Mapping[str, Any], key: str) -> str | None:
 
 def _rpc(table: Mapping[str, Any]) -> str:
     """The URL itself, if it is one that holds no secret: what is part of a URL ends in logs."""
-    url = need_url(table, "rpc", "JSON-RPC", "http", "https")
+    url = require_url(table, "rpc", "JSON-RPC", "http", "https")
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
         raise ValueError("node: rpc must hold no credentials; they have keys of their own, user and password")

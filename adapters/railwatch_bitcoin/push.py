@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from railwatch.rail import RailUnavailable
-from railwatch.rail.push import Bell, Follow
+from railwatch.rail.push import PushListener, Subscription
 from railwatch_bitcoin.rpc import NodeRefused, Rpc
 
 POLL_SECONDS = 2.0
@@ -25,10 +25,10 @@ class Tip(msgspec.Struct):
 _tip = msgspec.json.Decoder(Tip)
 
 
-def long_poll(rpc: Rpc) -> Follow:
+def long_poll(rpc: Rpc) -> Subscription:
     """Blocks by `waitfornewblock`, for nodes that publish nothing. What waits in the mempool is found by the poll."""
 
-    async def follow(bell: Bell) -> RailUnavailable:
+    async def follow(listener: PushListener) -> RailUnavailable:
         seen = ""
         while True:
             try:
@@ -39,7 +39,7 @@ def long_poll(rpc: Rpc) -> Follow:
             if tip != seen:
                 # Also a block that came between two questions: it shows when the second one's time is up.
                 seen = tip
-                bell.heard()
+                listener.on_push()
             await asyncio.sleep(PAUSE_SECONDS)
 
     return follow

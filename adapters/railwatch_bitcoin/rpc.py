@@ -126,13 +126,13 @@ class Answer:
         return cls(what, reply.result, refused)
 
     @property
-    def refusal(self) -> NodeRefused | None:
+    def check_payment(self) -> NodeRefused | None:
         """The node's error, if it answered with one."""
         return None if self._refused is None else NodeRefused(self._what, *self._refused)
 
     def read(self, decoder: Decodes[T]) -> T:
         """The typed result. Raises `NodeRefused` for an error, `RailUnavailable` for another shape."""
-        if (refusal := self.refusal) is not None:
+        if (refusal := self.check_payment) is not None:
             raise refusal
         return decode(self._result, decoder, self._what)
 
@@ -242,7 +242,7 @@ class Rpc(BitcoinRPC):
             if is_refusal(status) and not holds_error(raw):
                 whole = NodeRefused(what, status, _words_of(status, raw))
                 raise whole if status in PASSING_STATUSES else BatchRefused(str(whole))
-            refusal = Answer.of(what, await decode_beside(raw, _one, what), raw).refusal
+            refusal = Answer.of(what, await decode_beside(raw, _one, what), raw).check_payment
             if refusal is not None and refusal.passes:
                 raise refusal
             raise BatchRefused(str(refusal) if refusal else f"{what}: one answer for many calls")
@@ -251,7 +251,7 @@ class Rpc(BitcoinRPC):
             raise RailUnavailable(f"{what}: {len(many):,} answers to {len(calls)} calls")
         replies = {reply.id: reply for reply in many}
         if missing := sum(request["id"] not in replies for request in requests):
-            alone = Answer.of(what, replies[None]).refusal if None in replies else None
+            alone = Answer.of(what, replies[None]).check_payment if None in replies else None
             if alone is not None:
                 # One error in a list, for the batch as a whole.
                 raise BatchRefused(str(alone))

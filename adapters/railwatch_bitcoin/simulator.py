@@ -71,9 +71,9 @@ class BitcoinSimulator:
 
     def open_adapter(self, at: int = 0) -> RailAdapter:
         """A fresh adapter on one node."""
-        from railwatch_bitcoin import open_node
+        from railwatch_bitcoin import create_adapter
 
-        return open_node(self.settings, self.table(at))
+        return create_adapter(self.settings, self.table(at))
 
     # Coming and going
 

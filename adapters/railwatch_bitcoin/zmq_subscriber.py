@@ -15,7 +15,7 @@ import zmq
 import zmq.asyncio
 
 from railwatch.rail import RailUnavailable
-from railwatch.rail.push import Bell
+from railwatch.rail.push import PushListener
 from railwatch.rail.refusals import LOCKED_OUT
 from railwatch.rail.transport import Subscriber, open_subscriber
 from railwatch_bitcoin.mempool import Change, Mempool
@@ -130,7 +130,7 @@ class Publisher:
         self._endpoints, self._name, self._proxy = node.zmq, node.name, node.options.proxy
         self._rpc, self._mempool = rpc, mempool
 
-    async def follow(self, bell: Bell) -> RailUnavailable:
+    async def follow(self, listener: PushListener) -> RailUnavailable:
         """Ring at whatever may concern us, until the chain moves and nothing is pushed; says so."""
         topics = await self._topics()
         subscription: Subscriber | None = None
@@ -138,7 +138,7 @@ class Publisher:
             subscription = open_subscriber(
                 self._endpoints[0], lambda: Subscription(self._endpoints, topics, self._proxy)
             )
-            return await self._listen(subscription, bell)
+            return await self._listen(subscription, listener)
         except zmq.ZMQError as error:
             return RailUnavailable(f"{self._name}: ZMQ failed: {error}")
         finally:
@@ -154,7 +154,7 @@ class Publisher:
         not come, and if nothing comes the head's moving shows it (HAZARDS B20).
         """
         answer = await self._rpc.call("getzmqnotifications")
-        refusal = answer.refusal
+        refusal = answer.check_payment
         if refusal is not None and (not refusal.passes or refusal.code in LOCKED_OUT):
             return TOPICS
         published = {each.type for each in answer.read(_published)}
@@ -162,7 +162,7 @@ class Publisher:
             raise RailUnavailable(f"{self._name}: it does not publish hashblock (its own setting zmqpubhashblock)")
         return (BLOCK, SEQUENCE) if "pubsequence" in published else (BLOCK, TX)
 
-    async def _listen(self, subscription: Subscriber, bell: Bell) -> RailUnavailable:
+    async def _listen(self, subscription: Subscriber, listener: PushListener) -> RailUnavailable:
         counters = Counters()
         head: str | None = await self._head()
         patience, suspected = FIRST_SILENCE, False
@@ -170,7 +170,7 @@ class Publisher:
             if await subscription.poll(patience):
                 head, patience, suspected = None, SILENCE, False
                 if await self._matters(_drain(subscription, counters)):
-                    bell.heard()
+                    listener.on_push()
                 await asyncio.sleep(0)
                 continue
             seen, head = head, await self._head()
@@ -178,7 +178,7 @@ class Publisher:
                 if suspected:
                     return RailUnavailable(f"{self._name}: ZMQ is silent, and the head moved to {head}")
                 # Its push may be on its way, or have come before the subscription stood: look, and look twice.
-                bell.heard()
+                listener.on_push()
                 suspected = patience == SILENCE
                 head = seen if suspected else head
             patience = SILENCE

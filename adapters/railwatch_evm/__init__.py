@@ -7,9 +7,12 @@ from railwatch.rail import RailAdapter, RailSettings
 from railwatch_evm.adapter import EvmAdapter
 from railwatch_evm.options import EvmNode
 
-__all__ = ["EvmAdapter", "open_node"]
+__all__ = ["EvmAdapter", "create_adapter"]
 
 
-def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
-    """An adapter for one node, without I/O (`railwatch.rail.OpenNode`). Raises ValueError, naming the wrong key."""
+def create_adapter(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
+    """An adapter for one node, without I/O (`railwatch.rail.AdapterFactory`).
+
+    Raises ValueError, naming the wrong key.
+    """
     return EvmAdapter(rail, EvmNode.from_table(node))

@@ -125,7 +125,7 @@ async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
     Raises `RailUnavailable` where it says nothing.
     """
     try:
-        return [answer.refusal or answer for answer in await rpc.batch(calls)]
+        return [answer.check_payment or answer for answer in await rpc.batch(calls)]
     except NodeRefused as refused:
         if refused.meaning is Meaning.PASSING or len(calls) == 1:
             return [refused] * len(calls)

@@ -28,7 +28,7 @@ from railwatch.rail import (
 )
 from railwatch.rail.boundary import only_rail_errors
 from railwatch.rail.decoding import bound_recursion
-from railwatch.rail.options import read_heights
+from railwatch.rail.options import height_options
 from railwatch_evm.address import burn_refusal, check_contract, parse_address
 from railwatch_evm.block_pace import lookback_of
 from railwatch_evm.options import EvmNode
@@ -65,7 +65,7 @@ class EvmAdapter:
         self._assets = rail.assets
         for spec in rail.assets:
             check_contract(rail, spec)
-        heights = read_heights(rail)
+        heights = height_options(rail)
         self._knows_lookback, self._known_lookback = "lookback" in heights, rail.lookback
         self._traits = replace(TRAITS, **{"lookback": rail.lookback or TRAITS.lookback, **heights})
         self._native = any(spec.contract is None for spec in rail.assets)
@@ -139,22 +139,22 @@ class EvmAdapter:
 
     @only_rail_errors
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
-        """`railwatch.rail.TellsBalances`: ether or tokens after that block (E2, E14)."""
+        """`railwatch.rail.SupportsBalances`: ether or tokens after that block (E2, E14)."""
         return await self._open.balances(keys, asset, at)
 
     @only_rail_errors
-    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """`railwatch.rail.RefusesPayments`: an address that nobody has the key of destroys what is paid there."""
+    async def check_payment(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """`railwatch.rail.SupportsPaymentCheck`: an address that nobody has the key of destroys what is paid there."""
         return burn_refusal(address)
 
     @only_rail_errors
     async def check_assets(self) -> Sequence[str]:
-        """`railwatch.rail.ChecksAssets`: a contract without code, or with other decimals than configured."""
+        """`railwatch.rail.SupportsAssetCheck`: a contract without code, or with other decimals than configured."""
         return await self._open.check_assets(self._assets)
 
     @only_rail_errors
     async def abilities(self) -> Sequence[Ability]:
-        """`railwatch.rail.TellsAbilities`: what the node serves of `railwatch_evm.methods`."""
+        """`railwatch.rail.SupportsAbilities`: what the node serves of `railwatch_evm.methods`."""
         return await self._open.abilities()
 
     @property

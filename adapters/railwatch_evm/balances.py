@@ -51,7 +51,7 @@ async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: Bl
 
 def _takes_no_hash(answer: Answer) -> bool:
     """Whether the node may have refused the block's hash as a parameter, and not the block."""
-    return (refusal := answer.refusal) is not None and refusal.meaning is Meaning.OTHER
+    return (refusal := answer.check_payment) is not None and refusal.meaning is Meaning.OTHER
 
 
 async def _by_number(source: Source, calls: Sequence[Call], at: BlockRef) -> list[Answer]:

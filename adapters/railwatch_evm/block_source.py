@@ -271,7 +271,7 @@ def _read(answer: Answer, bodies: bool) -> Block | None:
 def _check_refusals(given: Sequence[Answer | None], width: int) -> None:
     """Raise the refusal of a trace that a smaller request may not meet; a single block's is the tracer's to read."""
     for answer in given if width > 1 else ():
-        refusal = None if answer is None else answer.refusal
+        refusal = None if answer is None else answer.check_payment
         if refusal is not None and refusal.meaning in (Meaning.LARGE, Meaning.OTHER):
             raise refusal
 

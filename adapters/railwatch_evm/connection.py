@@ -20,7 +20,7 @@ from railwatch.rail import (
 )
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import AHEAD, read_quantity
-from railwatch.rail.push import Push
+from railwatch.rail.push import PushChannel
 from railwatch_evm import wire
 from railwatch_evm.abilities import Abilities
 from railwatch_evm.balances import balances
@@ -78,7 +78,7 @@ class Connection:
         self._woken = 0.0
         self._told = -1
         """The height of the highest head that this endpoint has told."""
-        self._push = Push(NewHeads(node, chain_id, self._height).follow) if node.ws else None
+        self._push = PushChannel(NewHeads(node, chain_id, self._height).follow) if node.ws else None
         self._native = True
         self._name = node.name
 
@@ -122,7 +122,7 @@ class Connection:
         return poll_of(self.block_seconds) if self._metered else 1.0
 
     async def abilities(self) -> list[Ability]:
-        """What the node serves (`railwatch.rail.TellsAbilities`), as it was learned on entering."""
+        """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._abilities.table(native=self._native, pushed=self._push is not None)
 
     async def close(self) -> None:
@@ -175,7 +175,7 @@ class Connection:
         if len(span) == 1:
             return await scan_block(self._source, span, want, lens)
         by_index = self._abilities.serves("eth_getTransactionReceipt") or self._abilities.serves("eth_getBlockReceipts")
-        keys = watches.few(FEW) if span.sparse and len(watches) and by_index else None
+        keys = watches.keys_up_to(FEW) if span.sparse and len(watches) and by_index else None
         if keys is not None:
             return await look_back(self._source, self._stride, span, want, lens, tuple(keys))
         return await scan_range(self._source, self._stride, span, want, lens)
@@ -209,7 +209,7 @@ class Connection:
         return read_quantity(text, f"{self._name} eth_blockNumber")
 
     async def check_assets(self, assets: Sequence[AssetSpec]) -> list[str]:
-        """What is wrong with the configured contracts (`railwatch.rail.ChecksAssets`)."""
+        """What is wrong with the configured contracts (`railwatch.rail.SupportsAssetCheck`)."""
         return await asset_problems(self._source, assets)
 
     def _check_chain(self, answer: Answer) -> None:

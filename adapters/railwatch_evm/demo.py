@@ -22,7 +22,7 @@ from web3.contract import AsyncContract
 from web3.exceptions import Web3Exception
 from web3.types import Wei
 
-from railwatch.rail.demo import DemoError, Program, RailDemo, Shop, Story
+from railwatch.rail.demo import DemoError, Program, RailDemo, Scenario, Shop
 from railwatch_evm.dev.node_process import CALL_SECONDS, START_SECONDS, Anvil, AnvilError, find_anvil
 from railwatch_evm.simulator import SUPPLY, EvmSimulator
 
@@ -175,45 +175,45 @@ class EvmDemo:
         return [{"rail": NAME, "confirmations": CONFIRMATIONS}]
 
     @property
-    def stories(self) -> Sequence[Story]:
+    def scenarios(self) -> Sequence[Scenario]:
         """Everything that an EVM does to a shop, the reorgs last."""
         returns, goes = partial(self._reorg, keep=True), partial(self._reorg, keep=False)
         return [
-            Story("paid exactly, in ether", self._exact_ether, PAID),
-            Story("paid exactly, in a token", self._exact_token, PAID),
-            Story(
+            Scenario("paid exactly, in ether", self._exact_ether, PAID),
+            Scenario("paid exactly, in a token", self._exact_token, PAID),
+            Scenario(
                 "underpaid, then topped up",
                 self._topped_up,
                 ("created", "confirming", "underpaid", "confirming", "paid"),
                 frozenset({"underpaid (resolved)"}),
             ),
-            Story("overpaid", self._overpaid, ("created", "confirming", "overpaid"), frozenset({"overpaid"})),
-            Story(
+            Scenario("overpaid", self._overpaid, ("created", "confirming", "overpaid"), frozenset({"overpaid"})),
+            Scenario(
                 "paid too late",
                 self._late,
                 ("created", "expired", "confirming", "late_paid"),
                 frozenset({"late", "unexpected_payment"}),
             ),
-            Story("never paid", self._expired, ("created", "expired")),
-            Story("paid in the wrong token", self._wrong_token, ("created",), frozenset({"wrong_asset"})),
-            Story("paid by a contract's internal call", self._internal, PAID),
-            Story(
+            Scenario("never paid", self._expired, ("created", "expired")),
+            Scenario("paid in the wrong token", self._wrong_token, ("created",), frozenset({"wrong_asset"})),
+            Scenario("paid by a contract's internal call", self._internal, PAID),
+            Scenario(
                 "a reorg after paid; the payment returns",
                 returns,
                 (*PAID, "created (reversed)", "confirming", "paid"),
                 frozenset({"reversed (critical, resolved)"}),
-                alone=True,
+                exclusive=True,
             ),
-            Story(
+            Scenario(
                 "a reorg after paid; the payment is gone",
                 goes,
                 (*PAID, "created (reversed)"),
                 frozenset({"reversed (critical)"}),
-                alone=True,
+                exclusive=True,
             ),
         ]
 
-    async def drive(self) -> None:
+    async def mine_blocks(self) -> None:
         """A block every `BLOCK_SECONDS`, unless a reorg is under way."""
         while True:
             async with self._chain, translated():
@@ -222,7 +222,7 @@ class EvmDemo:
                 self._produced[await self._sim.height()] = asked
             await asyncio.sleep(BLOCK_SECONDS)
 
-    async def live_on(self) -> None:
+    async def keep_mining(self) -> None:
         """Anvil mines by itself, more slowly."""
         async with translated():
             await self._sim.rpc("evm_setIntervalMining", BLOCK_SECONDS_LEFT_ALONE)
@@ -242,7 +242,7 @@ class EvmDemo:
     async def _topped_up(self, shop: Shop) -> None:
         address = await self._invoice(shop, "TST", 25 * TOKEN)
         await self._wallet.pay_token(self._sim.token, address, 15 * TOKEN)
-        await shop.becomes("underpaid")
+        await shop.wait_for_state("underpaid")
         await self._wallet.pay_token(self._sim.token, address, 10 * TOKEN)
 
     async def _overpaid(self, shop: Shop) -> None:
@@ -251,7 +251,7 @@ class EvmDemo:
 
     async def _late(self, shop: Shop) -> None:
         address = await self._invoice(shop, "ETH", 2 * ETHER, expires_in=WINDOW_SECONDS)
-        await shop.becomes("expired")
+        await shop.wait_for_state("expired")
         await asyncio.sleep(LATE_SECONDS)
         await self._wallet.pay_ether(address, 2 * ETHER)
 
@@ -270,7 +270,7 @@ class EvmDemo:
         """Paid, and then the chain replaces the payment's block and all above it; with ``keep`` by one that has it."""
         address = await self._invoice(shop, "ETH", 2 * ETHER)
         tx_id = await self._wallet.pay_ether(address, 2 * ETHER)
-        await shop.becomes("paid")
+        await shop.wait_for_state("paid")
         async with self._chain, translated():
             included = int((await self._sim.rpc("eth_getTransactionReceipt", tx_id))["blockNumber"], 16)
             head = await self._sim.height()

@@ -153,7 +153,7 @@ async def _states(
     except UnknownBlock:
         return None
     for answer in answers:
-        if (refusal := answer.refusal) is not None:
+        if (refusal := answer.check_payment) is not None:
             if refusal.meaning is Meaning.PASSING:
                 raise refusal
             return None
@@ -165,7 +165,7 @@ async def _known(source: Source, calls: Sequence[Call]) -> list[Answer]:
     """The answers of a node that knows the block. Raises `UnknownBlock` (E19)."""
     answers = await source.batches(calls)
     for answer in answers:
-        if isinstance(refusal := answer.refusal, UnknownBlock):
+        if isinstance(refusal := answer.check_payment, UnknownBlock):
             raise refusal
     return answers
 

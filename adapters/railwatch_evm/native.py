@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from railwatch.rail import NOBODY, AssetId, BlockRef, RailUnavailable, Transfer
+from railwatch.rail import NO_RECIPIENT, AssetId, BlockRef, RailUnavailable, Transfer
 from railwatch.rail.decoding import off_loop, printable, read_hex, read_quantity
 from railwatch_evm.decode import Lens, Placed
 from railwatch_evm.traces import Trace, credits_of, moves
@@ -107,7 +107,7 @@ def rival_transfers(block: FullBlock, ref: BlockRef, native: AssetId, told: set[
     return [
         (
             (ref.height, at, 0, 0),
-            Transfer(tx.hash, "tx", NOBODY, native, 0, ref, spends=spends(tx), rivals=tuple(rivals)),
+            Transfer(tx.hash, "tx", NO_RECIPIENT, native, 0, ref, spends=spends(tx), rivals=tuple(rivals)),
         )
         for at, tx in enumerate(block.transactions)
         if tx.hash not in told and (rivals := displaced(tx, lens))

@@ -8,7 +8,15 @@ from urllib.parse import urlsplit
 
 from railwatch.rail import ChainId, RailUnavailable
 from railwatch.rail.decoding import read_quantity
-from railwatch.rail.options import HTTP_KEYS, HttpOptions, check_keys, need_url, public_name, read_http, read_url
+from railwatch.rail.options import (
+    HTTP_KEYS,
+    HttpOptions,
+    public_name,
+    read_http,
+    read_url,
+    reject_unknown_keys,
+    require_url,
+)
 
 KEYS = ("http", "ws", "metered", *HTTP_KEYS)
 
@@ -34,8 +42,8 @@ class EvmNode:
 
         Raises ValueError that names the wrong key and never repeats its value.
         """
-        check_keys(table, KEYS)
-        http = need_url(table, "http", "JSON-RPC", "http", "https")
+        reject_unknown_keys(table, KEYS)
+        http = require_url(table, "http", "JSON-RPC", "http", "https")
         options = read_http(table)
         metered = table.get("metered", is_public(http))
         if not isinstance(metered, bool):

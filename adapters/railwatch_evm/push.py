@@ -11,9 +11,9 @@ import msgspec
 
 from railwatch.rail import ChainId, RailUnavailable
 from railwatch.rail.decoding import bound_recursion, read_quantity
-from railwatch.rail.push import Bell, Follow
+from railwatch.rail.push import PushListener, Subscription
 from railwatch.rail.transport import Socket
-from railwatch.rail.websocket import over_websocket
+from railwatch.rail.websocket import websocket_subscription
 from railwatch_evm.options import EvmNode, check_chain
 
 SILENCE_SECONDS = 1.5
@@ -47,9 +47,9 @@ class NewHeads:
         self._chain_id, self._height = chain_id, height
 
     @property
-    def follow(self) -> Follow:
+    def follow(self) -> Subscription:
         """For `railwatch.rail.push.Push`."""
-        return over_websocket(self._url, self._name, self._options, self._subscribe, self._read)
+        return websocket_subscription(self._url, self._name, self._options, self._subscribe, self._read)
 
     async def _subscribe(self, socket: Socket) -> None:
         """Compare the chain's id on this very connection (E23), then ask for heads."""
@@ -65,7 +65,7 @@ class NewHeads:
             raise RailUnavailable(f"{self._name}: the websocket refused {method}")
         return message.result
 
-    async def _read(self, socket: Socket, bell: Bell) -> RailUnavailable:
+    async def _read(self, socket: Socket, listener: PushListener) -> RailUnavailable:
         """Ring at each push, until the chain moves and nothing is pushed (E22); says so."""
         bound_recursion()
         seen = await self._height()
@@ -89,4 +89,4 @@ class NewHeads:
                 # What a push leaves out is asked for: it is a hint and no more.
                 seen = read_quantity(head.number, f"{self._name}: a pushed head") if head and head.number else -1
                 seen = seen if seen >= 0 else await self._height()
-            bell.heard()
+            listener.on_push()

@@ -66,7 +66,7 @@ class Receipts:
         """The answers of eth_getBlockReceipts, by hash, or by number where a node takes no hash."""
         if not self._by_number:
             answers = await self.rpc.batch([_call(block.hash) for block in blocks])
-            refused = [answer.refusal for answer in answers if answer.refused]
+            refused = [answer.check_payment for answer in answers if answer.refused]
             if not any(each is not None and each.meaning is Meaning.OTHER for each in refused):
                 return answers
         answers = await self.rpc.batch([_call(block.number) for block in blocks])

@@ -35,7 +35,7 @@ from railwatch.rail.decoding import (
     read_body,
 )
 from railwatch.rail.http import NETWORK_ERRORS, http_session
-from railwatch.rail.pacing import Batching, Pace, Paused, pushed_back_by, retry_after
+from railwatch.rail.pacing import Batching, Paused, RequestPace, pushed_back_by, retry_after
 from railwatch.rail.refusals import own_words
 from railwatch.rail.transport import Session, open_session
 from railwatch_evm import wire
@@ -88,7 +88,7 @@ _many = msgspec.json.Decoder(list[Reply])
 class Endpoint:
     """What was learned about an endpoint, and outlives a connection to it."""
 
-    pace: Pace = field(default_factory=Pace)
+    pace: RequestPace = field(default_factory=RequestPace)
     batching: Batching = field(default_factory=Batching)
 
 
@@ -111,7 +111,7 @@ class Answer:
         return self._reply.failed
 
     @property
-    def refusal(self) -> NodeRefused | None:
+    def check_payment(self) -> NodeRefused | None:
         """The error that the node answered with, if it did."""
         return read_error(self._reply.error, self._what) if self._reply.failed else None
 
@@ -121,7 +121,7 @@ class Answer:
 
     def read_block(self, decoder: "msgspec.json.Decoder[wire.B | None]") -> "wire.B | None":
         """The typed block, or None, which some nodes say by an error. Raises as `read`, naming a broken block."""
-        if isinstance(self.refusal, UnknownBlock):
+        if isinstance(self.check_payment, UnknownBlock):
             return None
         with refused_if_large():
             return wire.decode_block(self._result(), decoder, self._what)
@@ -145,7 +145,7 @@ class Answer:
         return raw, self._folded or Folded(), self._what
 
     def _result(self) -> msgspec.Raw:
-        if (refusal := self.refusal) is not None:
+        if (refusal := self.check_payment) is not None:
             raise refusal
         return self._reply.result or NOTHING
 

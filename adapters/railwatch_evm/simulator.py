@@ -96,9 +96,9 @@ class EvmSimulator:
 
     def open_adapter(self) -> RailAdapter:
         """A fresh adapter on this node."""
-        from railwatch_evm import open_node
+        from railwatch_evm import create_adapter
 
-        return open_node(self.settings, self.node)
+        return create_adapter(self.settings, self.node)
 
     async def new_address(self) -> str:
         """Twenty random bytes in EIP-55: nobody holds the key, and nothing here needs it."""

@@ -126,7 +126,7 @@ class Tracer:
             method, params = way.call(block.number, block.hash)
             try:
                 answer = await self.rpc.call(method, *params)
-                refusal = answer.refusal
+                refusal = answer.check_payment
                 if refusal is None and block.transactions:
                     await read_frames(answer, block, way)
             except NodeRefused as error:

@@ -1,18 +1,18 @@
 """The fake rail: the reference adapter, and an in-memory chain for tests and demos of everything above the seam.
 
-``open_node`` is what the entry point ``railwatch.rails: fake`` names. A configuration cannot carry a chain that lives
-in memory, so a chain is registered here under its name first, and the node's table says that name::
+``create_adapter`` is what the entry point ``railwatch.rails: fake`` names. A configuration cannot carry a chain that
+lives in memory, so a chain is registered here under its name first, and the node's table says that name::
 
     chain = register(FakeChain("shop", Rules(finality=6)))
-    open_node(rail, {"chain": "shop"})                      # its node "main"
-    open_node(rail, {"chain": "shop", "node": "second"})    # another node, with faults of its own
+    create_adapter(rail, {"chain": "shop"})                      # its node "main"
+    create_adapter(rail, {"chain": "shop", "node": "second"})    # another node, with faults of its own
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from railwatch.rail import RailAdapter, RailSettings
-from railwatch.rail.options import read_heights
+from railwatch.rail.options import height_options
 from railwatch.rail.printable import quoted
 from railwatch_fake.adapter import FakeAdapter
 from railwatch_fake.chain import FakeChain, Output, Rules
@@ -26,9 +26,9 @@ __all__ = [
     "FakeSimulator",
     "Output",
     "Rules",
+    "create_adapter",
     "forget",
     "node_of",
-    "open_node",
     "register",
 ]
 
@@ -37,7 +37,7 @@ _nodes: dict[tuple[str, str], FakeNode] = {}
 
 
 def register(chain: FakeChain) -> FakeChain:
-    """Let `open_node` find ``chain`` by its name, in the place of any that had the name before; returns it."""
+    """Let `create_adapter` find ``chain`` by its name, in the place of any that had the name before; returns it."""
     forget(chain.name)
     _chains[chain.name] = chain
     return chain
@@ -51,13 +51,13 @@ def forget(name: str) -> None:
 
 
 def node_of(chain: str, node: str = "main") -> FakeNode:
-    """The named node of a registered chain, the same one that `open_node` connects to. Raises KeyError."""
+    """The named node of a registered chain, the same one that `create_adapter` connects to. Raises KeyError."""
     if (chain, node) not in _nodes:
         _nodes[chain, node] = FakeNode(_chains[chain])
     return _nodes[chain, node]
 
 
-def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
+def create_adapter(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
     """An adapter for ``{"chain": NAME, "node": NAME, "timeout": seconds, "silence": seconds}``; only chain is needed.
 
     Raises ValueError naming the key that is wrong.
@@ -68,7 +68,7 @@ def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
     name = node.get("chain")
     if name not in _chains:
         raise ValueError(f"chain: no fake chain named {quoted(name)} was registered in this process")
-    read_heights(rail)  # A chain has its heights from its rules; an option that nobody knows is refused all the same.
+    height_options(rail)  # A chain has its heights from its rules; an option that nobody knows is refused all the same.
     bounds = {key: _seconds(node, key) for key in ("timeout", "silence") if key in node}
     return FakeAdapter(node_of(str(name), str(node.get("node", "main"))), rail.chain_id, **bounds)
 

@@ -106,7 +106,7 @@ class FakeAdapter:
         blocks = [decode.header(answer) for answer in answers]
         if span.sparse:
             blocks = _sparse(blocks, found)
-        return Scanned(blocks=blocks, transfers=found, route="blocks")
+        return Scanned(blocks=blocks, transfers=found, method="blocks")
 
     @only_rail_errors
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
@@ -134,7 +134,7 @@ class FakeAdapter:
 
     @only_rail_errors
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
-        """`railwatch.rail.TellsBalances`. Raises `BlockGone` where the node has no state of that block."""
+        """`railwatch.rail.SupportsBalances`. Raises `BlockGone` where the node has no state of that block."""
         token = decode.token_of(asset, self.chain_id)
         told = await self._ask(lambda: self._node.balance([key.hex() for key in keys], token, at.hash))
         if told is None:
@@ -143,7 +143,7 @@ class FakeAdapter:
 
     @only_rail_errors
     async def abilities(self) -> Sequence[Ability]:
-        """`railwatch.rail.TellsAbilities`: what the node serves of `railwatch_fake.methods`."""
+        """`railwatch.rail.SupportsAbilities`: what the node serves of `railwatch_fake.methods`."""
         return self._served.table()
 
     # The rest

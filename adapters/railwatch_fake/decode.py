@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from railwatch.rail import NOBODY, AssetId, BlockRef, ChainId, RailFault, RailUnavailable, Transfer, Watches
+from railwatch.rail import NO_RECIPIENT, AssetId, BlockRef, ChainId, RailFault, RailUnavailable, Transfer, Watches
 from railwatch_fake.node import WireBlock, WireHeader, WireOutput, WireTx
 
 TOKEN_NAMESPACE = "token"
@@ -65,7 +65,7 @@ def _of_tx(
     if found or not common["rivals"]:
         return found
     # A failed transaction pays nobody and is told only here: it has consumed its coins all the same.
-    return [Transfer(tx_index="rival", to=NOBODY, asset=_asset("", chain_id, watches), amount=0, **common)]
+    return [Transfer(tx_index="rival", to=NO_RECIPIENT, asset=_asset("", chain_id, watches), amount=0, **common)]
 
 
 def _credits(

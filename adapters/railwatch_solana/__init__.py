@@ -7,9 +7,12 @@ from railwatch.rail import RailAdapter, RailSettings
 from railwatch_solana.adapter import SolanaAdapter
 from railwatch_solana.options import SolanaNode
 
-__all__ = ["SolanaAdapter", "open_node"]
+__all__ = ["SolanaAdapter", "create_adapter"]
 
 
-def open_node(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
-    """An adapter for one node, without I/O (`railwatch.rail.OpenNode`). Raises ValueError, naming the wrong key."""
+def create_adapter(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
+    """An adapter for one node, without I/O (`railwatch.rail.AdapterFactory`).
+
+    Raises ValueError, naming the wrong key.
+    """
     return SolanaAdapter(rail, SolanaNode.from_table(node))

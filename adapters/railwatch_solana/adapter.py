@@ -25,7 +25,7 @@ from railwatch.rail import (
     Watches,
 )
 from railwatch.rail.boundary import only_rail_errors
-from railwatch.rail.options import read_heights
+from railwatch.rail.options import height_options
 from railwatch_solana.address import key_of, parse_address
 from railwatch_solana.decode import NATIVE_ASSET, TOKEN_NAMESPACE
 from railwatch_solana.options import NAMESPACE, REFERENCE_LENGTH, SolanaNode
@@ -69,7 +69,7 @@ class SolanaAdapter:
         _check_mints(rail)
         self._index = _may_ask_index(rail)
         self.traits = replace(
-            TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **read_heights(rail, "index")
+            TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **height_options(rail, "index")
         )
         if all(spec.contract is not None for spec in rail.assets):
             gap = "SOL is not configured, so its transfers are not looked for"
@@ -128,13 +128,13 @@ class SolanaAdapter:
         await self._open.wait_for_change()
 
     @only_rail_errors
-    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """Why this could never be paid (`RefusesPayments`): less than rent, a token account, a bad reference."""
-        return await self._open.refusal(address, asset, amount, reference)
+    async def check_payment(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """Why this could never be paid (`SupportsPaymentCheck`): less than rent, a token account, a bad reference."""
+        return await self._open.check_payment(address, asset, amount, reference)
 
     @only_rail_errors
     async def abilities(self) -> Sequence[Ability]:
-        """`railwatch.rail.TellsAbilities`: what the node serves of `railwatch_solana.methods`."""
+        """`railwatch.rail.SupportsAbilities`: what the node serves of `railwatch_solana.methods`."""
         return self._open.abilities()
 
     @property

@@ -15,7 +15,7 @@ from railwatch.rail import (
     Watches,
 )
 from railwatch.rail.pacing import TOO_MANY
-from railwatch.rail.push import Push
+from railwatch.rail.push import PushChannel
 from railwatch_solana.abilities import INDEX, Abilities
 from railwatch_solana.account_index import NO_DATA, History
 from railwatch_solana.block_source import Source
@@ -48,7 +48,7 @@ class Connection:
         self._abilities = Abilities(self._rpc)
         self.source = Source(self._rpc, chain_id)
         self._history = History(self._rpc)
-        self._push = Push(Slots(node, self.source.slot).follow) if node.ws else None
+        self._push = PushChannel(Slots(node, self.source.slot).follow) if node.ws else None
 
     async def open(self) -> None:
         """Connect, learn what the node serves, and compare the chain. Raises `RailUnavailable`."""
@@ -60,7 +60,7 @@ class Connection:
         await self.source.heads()
 
     def abilities(self) -> list[Ability]:
-        """What the node serves (`railwatch.rail.TellsAbilities`), as it was learned on entering."""
+        """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._abilities.table(pushed=self._push is not None)
 
     async def close(self) -> None:
@@ -74,7 +74,7 @@ class Connection:
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span to watched addresses."""
         lens = Lens(self._chain_id, self._name, watches)
-        keys = watches.few(FEW) if self._index and span.sparse and len(watches) else None
+        keys = watches.keys_up_to(FEW) if self._index and span.sparse and len(watches) else None
         if keys is not None and len(span) > len(keys):
             scanned = await self._look_back(span, lens, keys)
             if scanned is not None:
@@ -104,7 +104,7 @@ class Connection:
             raise RailUnavailable(f"{self._name}: no ws is configured, so nothing is pushed")
         await self._push.wait()
 
-    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+    async def check_payment(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
         """Why this could never be paid as asked for; None if it could (`railwatch_solana.payment_checks`)."""
         if reference is not None and (why := bad_reference(reference)):
             return why

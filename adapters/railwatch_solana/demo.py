@@ -22,7 +22,7 @@ from solana.rpc.core import RPCException
 from solders.instruction import Instruction
 from solders.pubkey import Pubkey
 
-from railwatch.rail.demo import DemoError, Program, RailDemo, Shop, Story
+from railwatch.rail.demo import DemoError, Program, RailDemo, Scenario, Shop
 from railwatch_solana.dev.node_process import (
     CALL_SECONDS,
     START_SECONDS,
@@ -160,22 +160,26 @@ class SolanaDemo:
         return [{"rail": NAME, "confirmations": 1}]
 
     @property
-    def stories(self) -> Sequence[Story]:
+    def scenarios(self) -> Sequence[Scenario]:
         """Everything that Solana does to a shop, the forks last."""
         reversed_ = frozenset({"reversed (critical, resolved)"})
         again = (*PAID, "created (reversed)", "confirming", "paid")
         return [
-            Story("paid exactly, in SOL", self._exact_sol, PAID),
-            Story("paid in a token, into an account that the payment opens", self._exact_token, PAID),
+            Scenario("paid exactly, in SOL", self._exact_sol, PAID),
+            Scenario("paid in a token, into an account that the payment opens", self._exact_token, PAID),
             *(
-                Story(f"paid by one transaction that pays three invoices ({number} of {BATCH})", self._batched, PAID)
+                Scenario(f"paid by one transaction that pays three invoices ({number} of {BATCH})", self._batched, PAID)
                 for number in range(1, BATCH + 1)
             ),
-            Story("a fork after confirmed; the payment is in the new branch", self._kept, again, reversed_, alone=True),
-            Story("a fork after confirmed; the payment lands again later", self._later, again, reversed_, alone=True),
+            Scenario(
+                "a fork after confirmed; the payment is in the new branch", self._kept, again, reversed_, exclusive=True
+            ),
+            Scenario(
+                "a fork after confirmed; the payment lands again later", self._later, again, reversed_, exclusive=True
+            ),
         ]
 
-    async def drive(self) -> None:
+    async def mine_blocks(self) -> None:
         """A slot every `SLOT_SECONDS`, unless a fork is under way; every seventh is skipped."""
         while True:
             async with self._chain, translated():
@@ -186,7 +190,7 @@ class SolanaDemo:
                         await self._sim.skip()
             await asyncio.sleep(SLOT_SECONDS)
 
-    async def live_on(self) -> None:
+    async def keep_mining(self) -> None:
         """The node produces by itself, more slowly."""
         async with translated():
             await self._sim.rpc("devResume")
@@ -218,13 +222,13 @@ class SolanaDemo:
         tx_id = await self._paid(shop)
         tx = await self._ask("getTransaction", tx_id, {**CONFIRMED, "encoding": "base64"})
         await self._fork(tx_id, keep=False)
-        await shop.becomes("created")
+        await shop.wait_for_state("created")
         await self._wallet.again(base64.b64decode(tx["transaction"][0]))
 
     async def _paid(self, shop: Shop) -> str:
         address = await self._invoice(shop, "SOL", 2 * SOL)
         tx_id = await self._wallet.pay_sol((address, 2 * SOL))
-        await shop.becomes("paid")
+        await shop.wait_for_state("paid")
         return tx_id
 
     async def _fork(self, tx_id: str, *, keep: bool) -> None:

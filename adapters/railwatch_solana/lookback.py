@@ -79,7 +79,7 @@ def _joined(parts: Sequence[Scanned], span: Span) -> Scanned:
     transfers = [transfer for part in parts for transfer in part.transfers]
     paying = {transfer.block.hash for transfer in transfers if transfer.block} - {span.upto.hash}
     blocks = [ref for part in parts for ref in part.blocks if ref.hash in paying]
-    route = "index" if any(part.route == "index" for part in parts) else "blocks"
+    route = "index" if any(part.method == "index" for part in parts) else "blocks"
     return Scanned([*blocks, span.upto], transfers, route)
 
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from railwatch.rail import ChainId, RailUnavailable
-from railwatch.rail.options import HTTP_KEYS, HttpOptions, check_keys, need_url, public_name, read_http, read_url
+from railwatch.rail.options import (
+    HTTP_KEYS,
+    HttpOptions,
+    public_name,
+    read_http,
+    read_url,
+    reject_unknown_keys,
+    require_url,
+)
 
 KEYS = ("http", "ws", *HTTP_KEYS)
 NAMESPACE = "solana:"
@@ -30,8 +38,8 @@ class SolanaNode:
 
         Raises ValueError that names the wrong key and never repeats its value.
         """
-        check_keys(table, KEYS)
-        http = need_url(table, "http", "JSON-RPC", "http", "https")
+        reject_unknown_keys(table, KEYS)
+        http = require_url(table, "http", "JSON-RPC", "http", "https")
         options = read_http(table)
         return cls(http, read_url(table, "ws", "ws", "wss"), options.timeout, public_name(http), options)
 

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from railwatch.rail import RailUnavailable
-from railwatch.rail.push import Bell, Follow
+from railwatch.rail.push import PushListener, Subscription
 from railwatch.rail.transport import Socket
-from railwatch.rail.websocket import over_websocket
+from railwatch.rail.websocket import websocket_subscription
 from railwatch_solana.options import SolanaNode
 
 SILENCE_SECONDS = 1.5
@@ -39,9 +39,9 @@ class Slots:
         self._slot = slot
 
     @property
-    def follow(self) -> Follow:
+    def follow(self) -> Subscription:
         """For `railwatch.rail.push.Push`."""
-        return over_websocket(self._url, self._name, self._options, self._subscribe, self._read)
+        return websocket_subscription(self._url, self._name, self._options, self._subscribe, self._read)
 
     async def _subscribe(self, socket: Socket) -> None:
         await socket.send(SUBSCRIBE, text=True)
@@ -51,7 +51,7 @@ class Slots:
         if message.result is None:
             raise RailUnavailable(f"{self._name}: the websocket refused slotSubscribe")
 
-    async def _read(self, socket: Socket, bell: Bell) -> RailUnavailable:
+    async def _read(self, socket: Socket, listener: PushListener) -> RailUnavailable:
         """Ring at each push, until slots are confirmed and nothing is pushed (E22); says so.
 
         A slot is pushed before it is confirmed. So if the first look after a silence finds one slot and the next
@@ -70,4 +70,4 @@ class Slots:
                 continue
             seen = None
             if message.method:
-                bell.heard()
+                listener.on_push()

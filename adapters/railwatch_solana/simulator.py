@@ -108,9 +108,9 @@ class SolanaSimulator:
 
     def open_adapter(self) -> RailAdapter:
         """A fresh adapter on this node."""
-        from railwatch_solana import open_node
+        from railwatch_solana import create_adapter
 
-        return open_node(self.settings, self.node)
+        return create_adapter(self.settings, self.node)
 
     async def new_address(self) -> str:
         """The key of a pair whose other half is thrown away."""

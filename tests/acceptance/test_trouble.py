@@ -150,7 +150,7 @@ async def test_missed_push_but_visible_on_chain(deaf: tuple[EvmStage, Relay]) ->
     relay.silent = True
     tx = await stage.sim.pay(order.address, ETHER)
     await stage.mine(2)
-    await tables.becomes(order, "paid")
+    await tables.wait_for_state(order, "paid")
     await until(lambda: relay.swallowed >= 2)  # the node did push, and nobody heard it
     [found] = await database.rows("select tx_id, amount from railwatch.detections")
     assert tuple(found) == (tx, ETHER)

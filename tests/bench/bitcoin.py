@@ -316,7 +316,7 @@ async def rescan(bench: Bench) -> Row:
             started = time.perf_counter()
             scanned = await rail.scan(span, watches)
             spent[way], found[way] = time.perf_counter() - started, len(scanned.transfers)
-            assert scanned.route == way, scanned.route
+            assert scanned.method == way, scanned.method
     assert found["filters"] == found["blocks"] > 0, found
     return Row(
         f"Bitcoin rescan of {BLOCKS:,} blocks for one address: filters, blocks",

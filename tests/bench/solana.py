@@ -26,7 +26,7 @@ from railwatch.rail import AssetId, AssetSpec, ChainId, RailSettings, Span
 from railwatch.store.database import Database, connect
 from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
-from railwatch_solana import open_node, wire
+from railwatch_solana import create_adapter, wire
 from railwatch_solana.block_source import WHOLE
 from tests.bench.bench_env import decoys, until
 from tests.bench.cpu import cpu_milliseconds
@@ -160,7 +160,7 @@ async def block(node: Node) -> Row:
     decoys(index, MILLION)
     watches = IndexedWatches(index, {"": AssetId(f"{CHAIN}/slip44:501"), MINT: AssetId(f"{CHAIN}/token:{MINT}")})
     settings = RailSettings(RAIL, CHAIN, (AssetSpec("SOL", None),))
-    async with open_node(settings, {"http": node.http}) as adapter:
+    async with create_adapter(settings, {"http": node.http}) as adapter:
         upto = await adapter.block_at(BASE - 1)
         span = Span(await adapter.block_at(upto.height - 1), upto)
         spent = await cpu_milliseconds(lambda: adapter.scan(span, watches))

@@ -8,7 +8,7 @@ import pytest
 
 from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
-from railwatch_bitcoin import open_node
+from railwatch_bitcoin import create_adapter
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.faulty_proxy import Liar
 
@@ -75,7 +75,7 @@ async def liar(sim: BitcoinSimulator) -> AsyncIterator[Liar]:
 async def lied_to(sim: BitcoinSimulator, liar: Liar) -> AsyncIterator[Chain]:
     """Bitcoin's chain through an adapter that knows only the liar, and no push."""
     table = {"rpc": liar.url, "cookie_path": sim.node["cookie_path"], "timeout": 2}
-    async with open_node(sim.settings, table) as rail:
+    async with create_adapter(sim.settings, table) as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)
 
 

@@ -8,7 +8,7 @@ import zmq
 import zmq.asyncio
 
 from railwatch.rail import RailAdapter, RailUnavailable
-from railwatch_bitcoin import open_node, zmq_subscriber
+from railwatch_bitcoin import create_adapter, zmq_subscriber
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 
@@ -91,7 +91,7 @@ class Node:
 async def entered(sim: BitcoinSimulator, rpc: str, endpoint: str) -> AsyncIterator[RailAdapter]:
     """An adapter that hears that publisher and asks that node; it has looked once for an address of nobody."""
     table = {"rpc": rpc, "cookie_path": sim.node["cookie_path"], "zmq": endpoint, "timeout": 5}
-    async with open_node(sim.settings, table) as rail:
+    async with create_adapter(sim.settings, table) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         await rail.pending(chain.watch(await sim.new_address()))
         yield rail

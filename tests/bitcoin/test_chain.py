@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from railwatch.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
-from railwatch_bitcoin import open_node
+from railwatch_bitcoin import create_adapter
 from railwatch_bitcoin.params import BITCOIN
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
@@ -32,9 +32,9 @@ async def test_another_chain_is_refused_whenever_it_shows(sim: BitcoinSimulator,
     """E23: on entering, and when the endpoint is switched behind our back."""
     stranger = replace(sim.settings, chain_id=BITCOIN.id)
     with pytest.raises(RailUnavailable, match="is on another chain"):
-        await open_node(stranger, sim.node).__aenter__()
+        await create_adapter(stranger, sim.node).__aenter__()
     table = {**sim.node, "rpc": liar.url}
-    async with open_node(sim.settings, table) as rail:
+    async with create_adapter(sim.settings, table) as rail:
         liar.lies["getblockhash"] = answer("11" * 32)
         with pytest.raises(RailUnavailable, match=rf"is on another chain: block 0 is 1+, .*{sim.chain_id}"):
             await rail.heads()
@@ -120,7 +120,7 @@ async def test_a_node_that_really_prunes_says_so() -> None:
 async def _without_rest(chain: Chain, liar: Liar, span: Span, address: str) -> Any:
     """The scan of an adapter that uses RPC only."""
     table = {"rpc": liar.url, "cookie_path": chain.sim.node["cookie_path"], "rest": False, "timeout": 2}
-    async with open_node(chain.sim.settings, table) as rail:
+    async with create_adapter(chain.sim.settings, table) as rail:
         return await rail.scan(span, chain.watch(address))
 
 
@@ -236,7 +236,7 @@ async def test_with_nobody_watched_headers_are_enough(lied_to: Chain, liar: Liar
     scanned = await lied_to.rail.scan(span, lied_to.watch())
     assert [ref.height for ref in scanned.blocks] == list(range(span.after.height + 1, span.upto.height + 1))
     assert not any("getblock" in request or isinstance(request, str) for request in liar.requests)
-    assert scanned.route == "headers"
+    assert scanned.method == "headers"
 
 
 @pytest.mark.litecoind

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from railwatch.conformance import WatchSet
 from railwatch.conformance.watches import spends_of
-from railwatch.rail import NOBODY, AssetId, BlockRef, Transfer
+from railwatch.rail import NO_RECIPIENT, AssetId, BlockRef, Transfer
 from railwatch_bitcoin.block import read_block
 from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, Lens, block_transfers, claims, pending_transfers
 from railwatch_bitcoin.params import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
@@ -96,7 +96,7 @@ def test_zero_is_no_payment() -> None:
 def test_a_chain_whose_coin_is_not_configured_credits_nothing() -> None:
     at = Lens(BITCOIN, "node-1", WatchSet(frozenset((US,)), {}, {coin(1): {"old"}}))
     assert [(each.to, each.amount, each.asset) for each in mined(pay(coin(1)), at=at)] == [
-        (NOBODY, 0, f"{BITCOIN.id}/slip44:0")
+        (NO_RECIPIENT, 0, f"{BITCOIN.id}/slip44:0")
     ]
 
 
@@ -151,7 +151,7 @@ def test_a_rival_that_pays_none_of_ours() -> None:
     at = lens(spends=spends_of(waiting(old)))
     for found in (waiting(new, at=at), mined(pay(coin(8), to=[OTHERS]), new, at=at)):
         assert [(each.to, each.amount, each.tx_index, each.rivals) for each in found] == [
-            (NOBODY, 0, "rival", (old.id,))
+            (NO_RECIPIENT, 0, "rival", (old.id,))
         ]
         assert found[0].tx_id == new.id
         assert found[0].spends == (coin(1),)

@@ -8,7 +8,7 @@ import pytest
 
 from railwatch.conformance.watches import decoys, spends_of
 from railwatch.rail import BlockRef, RailUnavailable, Scanned, Transfer
-from railwatch_bitcoin import lookback, open_node, scan
+from railwatch_bitcoin import create_adapter, lookback, scan
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, change, refuse
@@ -51,7 +51,7 @@ async def test_filters_find_what_blocks_find_in_fewer_blocks(
     by_blocks = await look_back(lied_to, *scattered, sparse=False)
     liar.requests.clear()
     by_filters = await look_back(lied_to, *scattered)
-    assert (by_blocks.route, by_filters.route) == ("blocks", "filters")
+    assert (by_blocks.method, by_filters.method) == ("blocks", "filters")
     assert said(by_filters.transfers) == said(by_blocks.transfers)
     assert len(by_filters.transfers) == 6
     fetched = sum(isinstance(request, str) for request in liar.requests)
@@ -62,7 +62,7 @@ async def test_filters_find_what_blocks_find_in_fewer_blocks(
 
 async def test_with_many_watched_filters_are_not_asked(lied_to: Chain, scattered: tuple[str, str]) -> None:
     few, many = await look_back(lied_to, *scattered), await look_back(lied_to, *scattered, decoyed=lookback.FEW)
-    assert many.route == "blocks"
+    assert many.method == "blocks"
     assert said(few.transfers) == said(many.transfers)
 
 
@@ -77,12 +77,12 @@ async def test_a_node_without_filters_is_asked_for_blocks(
     ):
         liar.lies["getblockfilter"] = refuse(-1, message)
         by_blocks = await look_back(lied_to, *scattered)
-        assert by_blocks.route == "blocks"
+        assert by_blocks.method == "blocks"
         assert said(by_blocks.transfers) == said(honest.transfers)
     head = await lied_to.sim.head()
     refused = refuse(-1, "Filter not found")
     liar.lies["getblockfilter"] = lambda params, reply: refused(params, reply) if params[0] == head else reply
-    assert (await look_back(lied_to, *scattered)).route == "blocks"
+    assert (await look_back(lied_to, *scattered)).method == "blocks"
 
 
 POISON: dict[str, Any] = {
@@ -136,7 +136,7 @@ async def test_with_claims_blocks_are_read_so_that_rivals_are_found(chain: Chain
     await chain.sim.mine(3)
     scanned = await chain.rail.scan(await chain.span(sparse=True), chain.watch(address))
     assert [(each.tx_id, each.rivals) for each in scanned.transfers] == [(rival, (old,))]
-    assert scanned.route == "blocks"
+    assert scanned.method == "blocks"
 
 
 @pytest.mark.parametrize("by_rest", [True, False], ids=["rest", "rpc"])
@@ -150,7 +150,7 @@ async def test_however_a_span_is_cut_it_says_the_same(
     for piece in (1, 1_000, 100_000_000):
         monkeypatch.setattr(scan, "PIECE_BYTES", piece)
         monkeypatch.setattr("railwatch_bitcoin.block_source.REST_FROM", 0)
-        async with open_node(lied_to.sim.settings, table) as rail:
+        async with create_adapter(lied_to.sim.settings, table) as rail:
             scanned = await rail.scan(span, watches)
             assert said(scanned.transfers) == expected
             assert [ref.parent for ref in scanned.blocks[1:]] == [ref.hash for ref in scanned.blocks[:-1]]
@@ -189,7 +189,7 @@ async def test_a_node_that_refuses_blocks_is_asked_for_fewer(
     def asked() -> list[int]:
         return [count for request in liar.requests if (count := request.count("getblock"))]
 
-    async with open_node(lied_to.sim.settings, table) as rail:
+    async with create_adapter(lied_to.sim.settings, table) as rail:
         for _ in range(2):
             await rail.scan(span, watches)
         assert max(asked()) == 16
@@ -212,6 +212,6 @@ async def test_litecoin_without_filters_says_which_way_it_went(litecoin: Bitcoin
         await litecoin.pay(address, AMOUNT)
         await litecoin.mine(5)
         scanned = await look_back(chain, address)
-        assert scanned.route == "blocks"
+        assert scanned.method == "blocks"
         found: list[Transfer] = list(scanned.transfers)
         assert [each.amount for each in found] == [AMOUNT]

@@ -11,8 +11,8 @@ import pytest
 
 from railwatch.conformance import WatchSet
 from railwatch.conformance.watches import spends_of
-from railwatch.rail import NOBODY, PendingUnknown, RailAdapter, RailUnavailable, Transfer
-from railwatch_bitcoin import mempool, open_node
+from railwatch.rail import NO_RECIPIENT, PendingUnknown, RailAdapter, RailUnavailable, Transfer
+from railwatch_bitcoin import create_adapter, mempool
 from railwatch_bitcoin.decode import Lens, pending_transfers
 from railwatch_bitcoin.dev.node_process import NodeError
 from railwatch_bitcoin.simulator import BitcoinSimulator
@@ -100,7 +100,7 @@ async def test_with_and_without_push_the_snapshot_is_the_nodes(sim: BitcoinSimul
     dice = random.Random(seed)
     bare = {key: value for key, value in sim.node.items() if key not in ("zmq", "rest")}
     await sim.mine(2)
-    async with sim.open_adapter() as pushed, open_node(sim.settings, bare) as unpushed:
+    async with sim.open_adapter() as pushed, create_adapter(sim.settings, bare) as unpushed:
         listening = asyncio.create_task(_listen(pushed))
         acts = Acts(sim, dice, [await sim.new_address() for _ in range(3)])
         keys = frozenset(pushed.parse_address(address).key for address in acts.ours)
@@ -166,7 +166,7 @@ class _Growing:
     def hits(self, keys: Any) -> set[bytes]:
         return self.keys.intersection(keys)
 
-    def few(self, limit: int) -> None:
+    def keys_up_to(self, limit: int) -> None:
         return None
 
 
@@ -291,7 +291,7 @@ async def test_who_replaces_an_ancestor_displaces_all_who_build_on_it(chain: Cha
     chain.spends.update(spends_of(await chain.waiting(address)))
     rival = await chain.sim.replace(ids[0])
     (told,) = await chain.waiting(address)
-    assert (told.tx_id, told.to, told.amount, told.rivals) == (rival, NOBODY, 0, (payment,))
+    assert (told.tx_id, told.to, told.amount, told.rivals) == (rival, NO_RECIPIENT, 0, (payment,))
     await chain.sim.mine()
     (mined,) = await chain.found(address)
     assert (mined.tx_id, mined.rivals) == (rival, (payment,))

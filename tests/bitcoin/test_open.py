@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from railwatch.rail import AssetSpec, ChainId, RailSettings, RailUnavailable
-from railwatch_bitcoin import open_node
+from railwatch_bitcoin import create_adapter
 from railwatch_bitcoin.options import BitcoinNode
 from railwatch_bitcoin.params import BITCOIN, BITCOIN_REGTEST, LITECOIN
 
@@ -38,7 +38,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_wrong_key_is_named_and_its_value_is_not_repeated(wrong: str) -> None:
     table, message = WRONG[wrong]
     with pytest.raises(ValueError, match=message) as error:
-        open_node(SETTINGS, table)
+        create_adapter(SETTINGS, table)
     assert "hunter2" not in str(error.value)
 
 
@@ -57,18 +57,21 @@ def test_a_name_holds_neither_path_nor_query() -> None:
 @pytest.mark.parametrize("chain_id", ["eip155:1", "bip122:00", "bip122:" + "0" * 32])
 def test_an_unknown_chain_is_refused_by_name(chain_id: str) -> None:
     with pytest.raises(ValueError, match="rail btc: chain_id"):
-        open_node(RailSettings("btc", ChainId(chain_id)), GOOD)
+        create_adapter(RailSettings("btc", ChainId(chain_id)), GOOD)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "9", 1.5])
 def test_a_wrong_option_is_named(value: object) -> None:
     with pytest.raises(ValueError, match="option lookback must be a whole number"):
-        open_node(RailSettings("btc", BITCOIN.id, (), {"lookback": value}), GOOD)
+        create_adapter(RailSettings("btc", BITCOIN.id, (), {"lookback": value}), GOOD)
 
 
 def test_traits_say_what_the_chain_is() -> None:
     """One family: a script has one owner on all chains. An hour of blocks is certainly covered."""
-    bitcoin, litecoin = open_node(SETTINGS, GOOD).traits, open_node(RailSettings("ltc", LITECOIN.id), GOOD).traits
+    bitcoin, litecoin = (
+        create_adapter(SETTINGS, GOOD).traits,
+        create_adapter(RailSettings("ltc", LITECOIN.id), GOOD).traits,
+    )
     assert bitcoin.family == litecoin.family
     assert (bitcoin.native_asset, litecoin.native_asset) == ("slip44:0", "slip44:2")
     assert bitcoin.has_pending
@@ -77,16 +80,16 @@ def test_traits_say_what_the_chain_is() -> None:
     assert bitcoin.lookback >= 18
     assert litecoin.lookback >= 3 * bitcoin.lookback // 2
     options = {"lookback": 9, "span_max": 8, "horizon": 7}
-    shaped = open_node(RailSettings("btc", BITCOIN_REGTEST.id, (), options), GOOD).traits
+    shaped = create_adapter(RailSettings("btc", BITCOIN_REGTEST.id, (), options), GOOD).traits
     assert (shaped.lookback, shaped.span_max, shaped.horizon) == (9, 8, 7)
 
 
 async def test_nothing_is_asked_before_entering() -> None:
-    adapter = open_node(SETTINGS, GOOD)
+    adapter = create_adapter(SETTINGS, GOOD)
     with pytest.raises(RailUnavailable, match="enter the adapter first"):
         await adapter.heads()
 
 
 async def test_a_cookie_that_is_not_there_is_a_node_that_is_not_running(tmp_path: Path) -> None:
     with pytest.raises(RailUnavailable, match="cookie_path cannot be read"):
-        await open_node(SETTINGS, {**GOOD, "cookie_path": str(tmp_path / ".cookie")}).__aenter__()
+        await create_adapter(SETTINGS, {**GOOD, "cookie_path": str(tmp_path / ".cookie")}).__aenter__()

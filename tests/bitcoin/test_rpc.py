@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from railwatch.rail import RailUnavailable
-from railwatch_bitcoin import mempool, open_node
+from railwatch_bitcoin import create_adapter, mempool
 from railwatch_bitcoin.options import BitcoinNode
 from railwatch_bitcoin.rpc import AT_ONCE, NodeRefused, Rpc
 from railwatch_bitcoin.simulator import BitcoinSimulator
@@ -66,7 +66,7 @@ async def test_garbage_is_unavailable(
     monkeypatch.setattr(mempool, "PATIENCE_SECONDS", 60.0)
     table = {**sim.node, "rpc": f"{liar.url}/secret?key=secret", "timeout": 2, "rest": False}
     del table["zmq"]
-    async with open_node(sim.settings, table) as rail:
+    async with create_adapter(sim.settings, table) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         await sim.mine(2)
         span, watches = await chain.span(), chain.watch(await sim.new_address())
@@ -86,7 +86,7 @@ async def test_a_node_that_is_away_is_unavailable(sim: BitcoinSimulator) -> None
     async with Liar(sim.fleet.nodes[0].url) as liar:
         pass
     with pytest.raises(RailUnavailable, match="ClientConnector"):
-        await open_node(sim.settings, {"rpc": liar.url}).__aenter__()
+        await create_adapter(sim.settings, {"rpc": liar.url}).__aenter__()
 
 
 async def test_user_and_password_open_a_node_and_nothing_else_does() -> None:
@@ -95,7 +95,7 @@ async def test_user_and_password_open_a_node_and_nothing_else_does() -> None:
             await rail.heads()
         for wrong in ({"user": "railwatch", "password": "wrong"}, {}):
             with pytest.raises(RailUnavailable, match="HTTP 401, it does not know our credentials") as error:
-                await open_node(sim.settings, {"rpc": sim.node["rpc"], **wrong}).__aenter__()
+                await create_adapter(sim.settings, {"rpc": sim.node["rpc"], **wrong}).__aenter__()
             assert "wrong" not in str(error.value)
 
 
@@ -150,8 +150,8 @@ async def test_rest_is_used_where_it_is_served_and_refused_by_name_where_it_is_d
     async with BitcoinSimulator(lines=("rest=0",)) as sim:
         table = {key: value for key, value in sim.node.items() if key not in ("rest", "zmq")}
         with pytest.raises(RailUnavailable, match="rest is true, and the node does not serve it"):
-            await open_node(sim.settings, {**table, "rest": True}).__aenter__()
-        async with open_node(sim.settings, table) as rail:
+            await create_adapter(sim.settings, {**table, "rest": True}).__aenter__()
+        async with create_adapter(sim.settings, table) as rail:
             chain = Chain(sim, rail, (await rail.heads()).latest)
             address = await sim.new_address()
             await sim.pay(address, 1_000_007)

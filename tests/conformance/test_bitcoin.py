@@ -6,7 +6,7 @@ import pytest
 
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import RailAdapter, Simulator
-from railwatch_bitcoin import open_node
+from railwatch_bitcoin import create_adapter
 from railwatch_bitcoin.params import BITCOIN
 from railwatch_bitcoin.simulator import BitcoinSimulator
 
@@ -14,9 +14,9 @@ from railwatch_bitcoin.simulator import BitcoinSimulator
 class BitcoinFamily(AdapterConformance):
     """What the two have in common."""
 
-    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+    def open_wrong_chain_adapter(self, simulator: Simulator) -> RailAdapter:
         assert isinstance(simulator, BitcoinSimulator)
-        return open_node(replace(simulator.settings, chain_id=BITCOIN.id), simulator.node)
+        return create_adapter(replace(simulator.settings, chain_id=BITCOIN.id), simulator.node)
 
 
 @pytest.mark.bitcoind

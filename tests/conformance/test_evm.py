@@ -6,7 +6,7 @@ import pytest
 
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import ChainId, RailAdapter, Simulator
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from railwatch_evm.simulator import EvmSimulator
 
 
@@ -17,6 +17,6 @@ class TestEvm(AdapterConformance):
     def make_simulator(self) -> Simulator:
         return EvmSimulator(epoch=2)
 
-    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+    def open_wrong_chain_adapter(self, simulator: Simulator) -> RailAdapter:
         assert isinstance(simulator, EvmSimulator)
-        return open_node(replace(simulator.settings, chain_id=ChainId("eip155:1")), simulator.node)
+        return create_adapter(replace(simulator.settings, chain_id=ChainId("eip155:1")), simulator.node)

@@ -13,7 +13,7 @@ class TestMempoolRail(AdapterConformance):
     def make_simulator(self) -> Simulator:
         return FakeSimulator(self.rules)
 
-    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+    def open_wrong_chain_adapter(self, simulator: Simulator) -> RailAdapter:
         assert isinstance(simulator, FakeSimulator)
         return FakeAdapter(simulator.node, ChainId("fake:elsewhere"))
 

@@ -1,10 +1,12 @@
-"""The fake node's faults, each told by the adapter in the seam's words; and what `open_node` says of a wrong table."""
+"""The fake node's faults, each told by the adapter in the seam's words;
+and what `create_adapter` says of a wrong table.
+"""
 
 import pytest
 
-from railwatch.conformance import Story
+from railwatch.conformance import ChainHarness
 from railwatch.rail import BlockGone, ChainId, RailFault, RailSettings, RailUnavailable, Span
-from railwatch_fake import FakeChain, FakeNode, FakeSimulator, Output, Rules, forget, node_of, open_node, register
+from railwatch_fake import FakeChain, FakeNode, FakeSimulator, Output, Rules, create_adapter, forget, node_of, register
 
 SHOP = RailSettings("shop", ChainId("fake:shop"))
 
@@ -18,8 +20,8 @@ def chain():
 @pytest.fixture
 async def story(chain):
     sim = FakeSimulator(chain=chain, node=node_of("shop"))
-    async with sim, open_node(SHOP, {"chain": "shop", "timeout": 0.1, "silence": 0.1}) as rail:
-        yield await Story.begin(sim, rail, unit=1)
+    async with sim, create_adapter(SHOP, {"chain": "shop", "timeout": 0.1, "silence": 0.1}) as rail:
+        yield await ChainHarness.begin(sim, rail, unit=1)
 
 
 @pytest.mark.parametrize("fault", ["down", "hangs", "misshapen"])
@@ -138,7 +140,7 @@ def test_the_same_story_gives_the_same_hashes():
 )
 def test_a_wrong_node_table_is_refused_by_the_name_of_its_key(chain, node, key):
     with pytest.raises(ValueError, match=f"^{key}: "):
-        open_node(SHOP, node)
+        create_adapter(SHOP, node)
 
 
 def test_the_name_says_which_node(chain):

@@ -8,7 +8,7 @@ import inspect
 
 import pytest
 
-from railwatch.conformance import AdapterConformance, Story
+from railwatch.conformance import AdapterConformance, ChainHarness
 from railwatch.rail import ChainId, RailError
 from tests.conformance.mutants import BREAKAGES
 
@@ -21,7 +21,7 @@ class Kit(AdapterConformance):
 
     patience = 0.3
 
-    def open_stranger(self, simulator):
+    def open_wrong_chain_adapter(self, simulator):
         stranger = simulator.open_adapter()
         stranger.chain_id = ChainId("fake:elsewhere")
         return stranger
@@ -44,7 +44,7 @@ async def fails(breakage, check, arguments):
     """Whether the check fails on a fresh chain with this adapter. A skip proves nothing, so it is an error."""
     simulator = breakage.simulator()
     async with simulator, simulator.open_adapter() as rail:
-        story = await Story.begin(simulator, rail, Kit.unit)
+        story = await ChainHarness.begin(simulator, rail, Kit.unit)
         try:
             await getattr(Kit(), check)(story, **arguments)
         except CAUGHT:

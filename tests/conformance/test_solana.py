@@ -6,7 +6,7 @@ import pytest
 
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import ChainId, RailAdapter, Simulator
-from railwatch_solana import open_node
+from railwatch_solana import create_adapter
 from railwatch_solana.simulator import SolanaSimulator
 
 
@@ -17,10 +17,10 @@ class TestSolana(AdapterConformance):
     def make_simulator(self) -> Simulator:
         return SolanaSimulator(root_lag=4)
 
-    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+    def open_wrong_chain_adapter(self, simulator: Simulator) -> RailAdapter:
         assert isinstance(simulator, SolanaSimulator)
         elsewhere = ChainId("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp")
-        return open_node(replace(simulator.settings, chain_id=elsewhere), simulator.node)
+        return create_adapter(replace(simulator.settings, chain_id=elsewhere), simulator.node)
 
 
 @pytest.mark.solana

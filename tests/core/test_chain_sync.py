@@ -96,7 +96,7 @@ def test_a_span_is_no_longer_than_the_rail_allows():
 def test_spans_up_to_finality_are_settled_and_end_there():
     node = chain(50)
     step, probes = plan(node.at(5), node.these(0), node, finalized=30)
-    assert step == Scan(Span(node.at(5), node.at(30), settled=True))
+    assert step == Scan(Span(node.at(5), node.at(30), finalized=True))
     assert probes == []
 
 
@@ -107,7 +107,7 @@ def test_spans_above_finality_are_not_settled():
 
 def test_without_told_finality_the_horizon_says_what_is_settled():
     node = chain(50)
-    assert plan(node.at(5), node.these(0), node, horizon=10)[0] == Scan(Span(node.at(5), node.at(41), settled=True))
+    assert plan(node.at(5), node.these(0), node, horizon=10)[0] == Scan(Span(node.at(5), node.at(41), finalized=True))
 
 
 def test_a_chain_shorter_than_the_horizon_has_nothing_settled():

@@ -182,7 +182,7 @@ class Follower:
         assert [block.parent for block in blocks] == [span.after.hash, *(block.hash for block in blocks[:-1])]
         if self.calm:
             assert blocks[-1].height - blocks[0].height < self.limits.span_max
-        assert not span.settled or span.upto.height <= self.world.floor
+        assert not span.finalized or span.upto.height <= self.world.floor
         if rewinds:
             again = {block.hash for block in blocks} & {entry[1] for entry in self.ledger}
             assert not again, "a payment was taken back though its block still stands"

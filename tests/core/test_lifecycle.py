@@ -13,7 +13,7 @@ from railwatch.core.policy import Policy, Threshold
 from railwatch.core.states import DetectionState, IllegalMove, InvoiceState
 from railwatch.core.step import InvoiceUpdate, apply_step
 from railwatch.core.thresholds import confirmation_threshold, next_threshold, second_look_threshold
-from railwatch.rail.types import NOBODY, Transfer
+from railwatch.rail.types import NO_RECIPIENT, Transfer
 from tests.core.builders import COIN, RAIL, TOKEN, UNKNOWN, Story, destination, invoice, minute, pay
 
 # From nothing to paid
@@ -415,7 +415,7 @@ def test_a_new_branch_that_holds_a_rival_reverses_and_alarms_twice():
     order = invoice()
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
-    story.reorg(1, [Transfer("rival", "", NOBODY, COIN, 0, None, rivals=("tx",))], [])
+    story.reorg(1, [Transfer("rival", "", NO_RECIPIENT, COIN, 0, None, rivals=("tx",))], [])
     assert story.tale("tx") == ["included", "confirmed", "orphaned", "replaced"]
     assert story.lines(order)[-1].reason == "reversed"
     assert story.open_cases(order) == ["double_spend", "reversed"]
@@ -775,7 +775,7 @@ def a_long_story(order):
     story.mine(pay(order, 60, "one"))
     story.mine(pay(order, 60, "two"))
     story.reorg(2, [pay(order, 60, "two")], [], [pay(order, 60, "one")])
-    story.reorg(1, [], [Transfer("rival", "", NOBODY, COIN, 0, None, rivals=("one",))])
+    story.reorg(1, [], [Transfer("rival", "", NO_RECIPIENT, COIN, 0, None, rivals=("one",))])
     story.mine(pay(order, 40, "three"), pay(order, 1, "four", asset=TOKEN))
     story.quiet(9)
     return story

@@ -8,7 +8,7 @@ from railwatch.core.ids import derived_id
 from railwatch.core.matching import Candidate, Known, base_index, detection_id, match, to_detection
 from railwatch.core.states import DetectionState, Kind
 from railwatch.core.step import Recorded, group_by_invoice
-from railwatch.rail.types import NOBODY, BlockRef, Transfer
+from railwatch.rail.types import NO_RECIPIENT, BlockRef, Transfer
 from tests.core.builders import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
 
 TRANSFER = Transfer("tx", "vout:0", b"address", COIN, 100, None)
@@ -339,7 +339,7 @@ def test_one_transaction_that_pays_many_brings_news_to_each():
 
 def test_a_rival_that_pays_nobody_here_still_takes_the_money_away():
     invoice_id, lost = derived_id("order"), derived_id("lost")
-    rival = Transfer("rival", "", NOBODY, COIN, 0, None, rivals=("tx", "unknown"))
+    rival = Transfer("rival", "", NO_RECIPIENT, COIN, 0, None, rivals=("tx", "unknown"))
     news = gathered(rival, rivals={"tx": [(invoice_id, lost)]})
     assert {each: about.lost for each, about in news.items()} == {invoice_id: {lost: "rival"}}
     assert not news[invoice_id].observations

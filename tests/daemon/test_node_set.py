@@ -365,19 +365,21 @@ async def test_an_adapter_that_knows_no_refusals_refuses_nothing() -> None:
     _, nodes, rail = two_nodes()
     for node in nodes:
         node.down = True
-    assert await rail.refusal(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), 1, None) is None
+    assert await rail.check_payment(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), 1, None) is None
 
 
 async def test_a_refusal_is_the_answering_nodes() -> None:
     class Refusing(FakeAdapter):
-        async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        async def check_payment(
+            self, address: Address, asset: AssetId, amount: int, reference: str | None
+        ) -> str | None:
             return f"{amount} is too little" if amount < 10 else None
 
     chain = FakeChain("pair")
     chain.mine()
     async with NodeSet([Node("only", lambda: Refusing(FakeNode(chain), chain.chain_id))]) as rail:
         for amount, why in ((9, "9 is too little"), (10, None)):
-            assert await rail.refusal(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), amount, None) == why
+            assert await rail.check_payment(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), amount, None) == why
 
 
 async def test_a_balance_names_its_node_and_a_node_that_cannot_tell_one_is_not_left_for_it() -> None:

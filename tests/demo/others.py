@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from railwatch.rail.demo import RailDemo, Story
+from railwatch.rail.demo import RailDemo, Scenario
 from railwatch_evm.demo import PAID, EvmDemo
 
 
@@ -10,18 +10,18 @@ class Brief(EvmDemo):
     """One story only."""
 
     @property
-    def stories(self) -> Sequence[Story]:
-        return super().stories[:1]
+    def scenarios(self) -> Sequence[Scenario]:
+        return super().scenarios[:1]
 
 
 class Liar(EvmDemo):
     """Says of an exact payment that it will be too much, and of one in a token what is true."""
 
     @property
-    def stories(self) -> Sequence[Story]:
+    def scenarios(self) -> Sequence[Scenario]:
         return [
-            Story("a lie", self._exact_ether, ("created", "confirming", "overpaid"), frozenset({"overpaid"})),
-            Story("a truth", self._exact_token, PAID),
+            Scenario("a lie", self._exact_ether, ("created", "confirming", "overpaid"), frozenset({"overpaid"})),
+            Scenario("a truth", self._exact_token, PAID),
         ]
 
 

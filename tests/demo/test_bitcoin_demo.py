@@ -23,7 +23,7 @@ def test_what_a_mempool_and_a_fork_do_is_told_as_expected_and_nothing_stays(hous
     pids = told["kept"]["pids"]
     try:
         assert list(pids) == ["daemon", "bitcoin-miner", "bitcoind"]
-        assert [each["story"] for each in told["stories"]] == [each.name for each in BitcoinDemo().stories]
+        assert [each["story"] for each in told["stories"]] == [each.name for each in BitcoinDemo().scenarios]
         assert all(each["seen"] == each["expected"] for each in told["stories"])
         before = rail_status(house, told["kept"]["config"])
         assert before["state"] == "live"

@@ -19,7 +19,7 @@ def test_every_story_is_told_as_expected_and_nothing_stays(house: House) -> None
     told = json.loads(out)
     assert told["ok"] is True
     assert told["daemon"]["exit_code"] == 0
-    assert [each["story"] for each in told["stories"]] == [each.name for each in EvmDemo().stories]
+    assert [each["story"] for each in told["stories"]] == [each.name for each in EvmDemo().scenarios]
     assert all(each["seen"] == each["expected"] for each in told["stories"])
     assert {each["seconds_from_block_to_paid"] is None for each in told["stories"] if "exactly" in each["story"]} == {
         False

@@ -7,7 +7,7 @@ import pytest
 
 from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.faulty_proxy import Liar
 
@@ -61,5 +61,5 @@ async def liar(sim: EvmSimulator) -> AsyncIterator[Liar]:
 @pytest.fixture
 async def lied_to(sim: EvmSimulator, liar: Liar) -> AsyncIterator[Chain]:
     """The chain through an adapter that knows only the liar."""
-    async with open_node(sim.settings, {"http": liar.http, "timeout": 2}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http, "timeout": 2}) as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)

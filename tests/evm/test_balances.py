@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable, TellsBalances
-from railwatch_evm import open_node
+from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable, SupportsBalances
+from railwatch_evm import create_adapter
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.faulty_proxy import Liar, answer, refuse
@@ -13,7 +13,7 @@ from tests.evm.faulty_proxy import Liar, answer, refuse
 
 async def held(chain: Chain, address: str, asset: AssetId, at: BlockRef | None = None) -> int:
     """What the address holds of the asset after that block, or the newest."""
-    assert isinstance(chain.rail, TellsBalances)
+    assert isinstance(chain.rail, SupportsBalances)
     key = chain.rail.parse_address(address).key
     told = await chain.rail.balances([key], asset, at or (await chain.rail.heads()).latest)
     assert set(told) == {key}
@@ -95,8 +95,8 @@ async def test_a_hundred_addresses_are_one_request_by_the_blocks_hash(sim: EvmSi
         asked.append(params[1])
         return reply
 
-    async with open_node(sim.settings, {"http": liar.http}) as rail:
-        assert isinstance(rail, TellsBalances)
+    async with create_adapter(sim.settings, {"http": liar.http}) as rail:
+        assert isinstance(rail, SupportsBalances)
         liar.lies["eth_getBalance"] = note
         keys = [rail.parse_address(await sim.new_address()).key for _ in range(100)]
         head = (await rail.heads()).latest

@@ -12,8 +12,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from railwatch.rail import BlockGone, BlockRef, RailAdapter, RailError, RailUnavailable, Span, TellsBalances, Transfer
-from railwatch_evm import open_node
+from railwatch.rail import (
+    BlockGone,
+    BlockRef,
+    RailAdapter,
+    RailError,
+    RailUnavailable,
+    Span,
+    SupportsBalances,
+    Transfer,
+)
+from railwatch_evm import create_adapter
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.faulty_proxy import Liar
@@ -126,7 +135,7 @@ async def asked(rail: RailAdapter, chain: Chain, address: str) -> list[Any]:
             check_transfer(transfer)
         for block in scanned.blocks if scanned else ():
             check_ref(block)
-    assert isinstance(rail, TellsBalances)
+    assert isinstance(rail, SupportsBalances)
     for asset in chain.sim.assets:
         held = await _try(rail.balances([bytes.fromhex(address[2:])], asset, span.upto), errors)
         assert held is None or all(0 <= amount < 2**256 for amount in held.values())
@@ -153,7 +162,7 @@ async def test_a_mutated_answer_is_one_of_the_three_errors(sim: EvmSimulator, se
     """Each method, with something wrong in one answer of four; and when it is over, everything is as it was."""
     async with Hostile(sim.node["http"]) as liar:
         table = {"http": liar.http, "timeout": 5}
-        async with open_node(sim.settings, table) as rail:
+        async with create_adapter(sim.settings, table) as rail:
             chain = Chain(sim, rail, (await rail.heads()).latest)
             address = await sim.new_address()
             for amount in range(1, 4):
@@ -170,7 +179,7 @@ async def test_a_mutated_answer_is_one_of_the_three_errors(sim: EvmSimulator, se
             while time.monotonic() < end:
                 liar.dice, liar.rate = random.Random(seed * 1_000_000 + rounds), rounds % 2 * 0.25
                 rounds += 1
-                entered = open_node(replace(sim.settings, name=f"rail{rounds}"), table)
+                entered = create_adapter(replace(sim.settings, name=f"rail{rounds}"), table)
                 if await _try(entered.__aenter__(), errors) is not None:
                     liar.rate = 0.25
                     errors += await asked(entered, chain, address)
@@ -179,6 +188,6 @@ async def test_a_mutated_answer_is_one_of_the_three_errors(sim: EvmSimulator, se
             check_error(error)
         assert len(errors) > rounds > 5
         liar.rate = 0.0
-        async with open_node(sim.settings, table) as rail:
+        async with create_adapter(sim.settings, table) as rail:
             found = (await rail.scan(chain.whole, chain.watch(address))).transfers  # type: ignore[attr-defined]
             assert list(found) == list(clean)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import railwatch
-from railwatch.rail import AssetSpec, ChainId, ChecksAssets, RailSettings, RailUnavailable, RefusesPayments
-from railwatch_evm import open_node
+from railwatch.rail import AssetSpec, ChainId, RailSettings, RailUnavailable, SupportsAssetCheck, SupportsPaymentCheck
+from railwatch_evm import create_adapter
 from railwatch_evm.chains import KNOWN
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
@@ -55,15 +55,15 @@ async def test_a_chain_is_proven_by_its_hashes(sim: EvmSimulator, liar: Liar, ch
     rail = RailSettings("rail", ChainId(chain_id), (AssetSpec("ETH", None, 18),))
     right: dict[int, str | None] = {0: KNOWN[chain_id].genesis, **KNOWN[chain_id].landmarks}
     as_chain(liar, chain_id, right)
-    async with open_node(rail, {"http": liar.http}):
+    async with create_adapter(rail, {"http": liar.http}):
         pass
     for height in right:
         as_chain(liar, chain_id, {**right, height: "0x" + "12" * 32})
         with pytest.raises(RailUnavailable, match=rf"another chain.*{chain_id}.*block {height} is 0x12"):
-            await open_node(rail, {"http": liar.http}).__aenter__()
+            await create_adapter(rail, {"http": liar.http}).__aenter__()
     # A node that has pruned its history proves nothing by that (EIP-4444).
     as_chain(liar, chain_id, dict.fromkeys(right))
-    async with open_node(rail, {"http": liar.http}):
+    async with create_adapter(rail, {"http": liar.http}):
         pass
 
 
@@ -83,7 +83,7 @@ async def test_no_chain_passes_for_another_by_its_number(sim: EvmSimulator, liar
     blocks: dict[int, str | None] = dict.fromkeys(KNOWN[ours].landmarks, "0x" + "77" * 32)
     as_chain(liar, ours, {**blocks, 0: KNOWN[theirs].genesis, **KNOWN[theirs].landmarks})
     with pytest.raises(RailUnavailable, match="another chain"):
-        await open_node(rail, {"http": liar.http}).__aenter__()
+        await create_adapter(rail, {"http": liar.http}).__aenter__()
 
 
 @pytest.mark.anvil
@@ -94,7 +94,7 @@ async def test_a_node_below_the_last_landmark_is_not_ready(sim: EvmSimulator, li
     blocks: dict[int, str | None] = {0: KNOWN[chain_id].genesis, **dict.fromkeys(KNOWN[chain_id].landmarks)}
     as_chain(liar, chain_id, blocks, head=last - 1)
     with pytest.raises(RailUnavailable, match=f"not ready: it is at block {last - 1}, and only from block {last} on"):
-        await open_node(rail, {"http": liar.http}).__aenter__()
+        await create_adapter(rail, {"http": liar.http}).__aenter__()
 
 
 @pytest.mark.anvil
@@ -103,19 +103,19 @@ async def test_ethereum_classic_is_told_from_ethereum(sim: EvmSimulator, liar: L
     rail = RailSettings("rail", ChainId("eip155:1"))
     as_chain(liar, "eip155:1", {0: KNOWN["eip155:61"].genesis, **KNOWN["eip155:61"].landmarks, 15_537_394: None})
     with pytest.raises(RailUnavailable, match="block 1920000"):
-        await open_node(rail, {"http": liar.http}).__aenter__()
+        await create_adapter(rail, {"http": liar.http}).__aenter__()
 
 
 @pytest.mark.anvil
 async def test_check_compares_tokens_with_their_contracts(chain: Chain, liar: Liar) -> None:
     """arbitrum-token-lists#108, origin#4304: no contract there, or other decimals than the configuration's."""
     sim = chain.sim
-    assert isinstance(chain.rail, ChecksAssets)
+    assert isinstance(chain.rail, SupportsAssetCheck)
     assert list(await chain.rail.check_assets()) == []
     nothing, wrong = "0x" + "77" * 20, replace(sim.settings.assets[1], symbol="SIX", decimals=9)
     rail = replace(sim.settings, assets=(AssetSpec("NIL", nothing, 6), wrong))
-    async with open_node(rail, {"http": liar.http}) as asked:
-        assert isinstance(asked, ChecksAssets)
+    async with create_adapter(rail, {"http": liar.http}) as asked:
+        assert isinstance(asked, SupportsAssetCheck)
         none, decimals = await asked.check_assets()
         assert "NIL" in none
         assert "no contract there" in none
@@ -136,7 +136,7 @@ async def test_check_compares_tokens_with_their_contracts(chain: Chain, liar: Li
 def test_a_slip_in_a_contract_is_refused_as_in_an_address(contract: str, words: str) -> None:
     rail = RailSettings("polygon", ChainId("eip155:137"), (AssetSpec("USDT", contract, 6),))
     with pytest.raises(ValueError, match=words) as caught:
-        open_node(rail, {"http": "http://127.0.0.1:1"})
+        create_adapter(rail, {"http": "http://127.0.0.1:1"})
     assert "polygon" in str(caught.value)
     assert "USDT" in str(caught.value)
 
@@ -144,8 +144,8 @@ def test_a_slip_in_a_contract_is_refused_as_in_an_address(contract: str, words: 
 def test_celos_own_token_is_the_native_asset_on_celo_only() -> None:
     contract = AssetSpec("CELO", "0x471EcE3750Da237f93B8E339c536989b8978a438", 18)
     with pytest.raises(ValueError, match="the chain's own asset"):
-        open_node(RailSettings("celo", ChainId("eip155:42220"), (contract,)), {"http": "http://127.0.0.1:1"})
-    open_node(RailSettings("other", ChainId("eip155:1"), (contract,)), {"http": "http://127.0.0.1:1"})
+        create_adapter(RailSettings("celo", ChainId("eip155:42220"), (contract,)), {"http": "http://127.0.0.1:1"})
+    create_adapter(RailSettings("other", ChainId("eip155:1"), (contract,)), {"http": "http://127.0.0.1:1"})
 
 
 BURNED = [
@@ -161,10 +161,10 @@ BURNED = [
 @pytest.mark.parametrize("text", BURNED)
 async def test_an_address_of_nobody_is_refused(text: str) -> None:
     """mist#1583, fether#248, vouch#65: what is paid there is destroyed."""
-    rail = open_node(RailSettings("rail", ChainId("eip155:1")), {"http": "http://127.0.0.1:1"})
-    assert isinstance(rail, RefusesPayments)
-    words = await rail.refusal(rail.parse_address(text), "eip155:1/slip44:60", 1, None)
+    rail = create_adapter(RailSettings("rail", ChainId("eip155:1")), {"http": "http://127.0.0.1:1"})
+    assert isinstance(rail, SupportsPaymentCheck)
+    words = await rail.check_payment(rail.parse_address(text), "eip155:1/slip44:60", 1, None)
     assert words is not None
     assert "destroyed" in words
     ours = rail.parse_address("0x1234567890abcdef1234567890abcdef12345678")
-    assert await rail.refusal(ours, "eip155:1/slip44:60", 1, None) is None
+    assert await rail.check_payment(ours, "eip155:1/slip44:60", 1, None) is None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from railwatch.rail import BlockGone, RailUnavailable
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.faulty_proxy import Liar, Lie, answer, change, refuse
@@ -116,7 +116,7 @@ async def test_a_range_that_leaves_logs_out_is_asked_again_by_hash(lied_to: Chai
 async def test_a_missing_or_wrong_receipt_is_never_accepted(sim: EvmSimulator, liar: Liar, lie: Lie) -> None:
     """E20: null for a moment, or of the branch before the reorg."""
     liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse, "eth_getTransactionReceipt": lie}
-    async with open_node(sim.settings, {"http": liar.http}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         await sim.pay(address, 5)
@@ -154,7 +154,7 @@ async def test_a_refused_range_is_halved_until_it_is_answered(
 
 async def test_a_range_that_only_hangs_is_smaller_next_time(sim: EvmSimulator, liar: Liar) -> None:
     """E21: no answer is a refusal too, but asking again at once would hang again: the caller comes back."""
-    async with open_node(sim.settings, {"http": liar.http, "timeout": 2}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http, "timeout": 2}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         await sim.mine(30)
         span, watches = await chain.span(), chain.watch(await sim.new_address())
@@ -186,7 +186,7 @@ GARBAGE: dict[str, Callable[[Liar], None]] = {
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_garbage_is_unavailable(sim: EvmSimulator, liar: Liar, garbage: str) -> None:
     """Whatever is not an answer: never a crash, never a secret in the message, and over when it is over."""
-    async with open_node(sim.settings, {"http": f"{liar.http}/v2/secret?key=secret", "timeout": 2}) as rail:
+    async with create_adapter(sim.settings, {"http": f"{liar.http}/v2/secret?key=secret", "timeout": 2}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         await sim.mine(2)
         span, watches = await chain.span(), chain.watch(await sim.new_address())
@@ -205,7 +205,7 @@ async def test_a_node_that_is_away_is_unavailable(sim: EvmSimulator) -> None:
     async with Liar(sim.node["http"]) as liar:
         pass
     with pytest.raises(RailUnavailable):
-        await open_node(sim.settings, {"http": liar.http}).__aenter__()
+        await create_adapter(sim.settings, {"http": liar.http}).__aenter__()
 
 
 BROKEN = {
@@ -249,7 +249,7 @@ async def test_unknown_transactions_are_no_reason_to_stop(sim: EvmSimulator, lia
         return {**block, "transactions": odd}
 
     liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse}
-    async with open_node(sim.settings, {"http": liar.http}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         await sim.pay(address, 5)
@@ -261,12 +261,12 @@ async def test_unknown_transactions_are_no_reason_to_stop(sim: EvmSimulator, lia
 async def test_another_chain_is_refused_whenever_it_shows(sim: EvmSimulator, liar: Liar) -> None:
     """E23: at the start, and when the endpoint is switched behind our back."""
     wrong = answer("0x1")
-    async with open_node(sim.settings, {"http": liar.http}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         liar.lies["eth_chainId"] = wrong
         with pytest.raises(RailUnavailable, match=r"is chain eip155:1, expected eip155:31337"):
             await rail.heads()
         with pytest.raises(RailUnavailable, match=r"is chain eip155:1, expected eip155:31337"):
-            await open_node(sim.settings, {"http": liar.http}).__aenter__()
+            await create_adapter(sim.settings, {"http": liar.http}).__aenter__()
         liar.lies.clear()
         await rail.heads()
 

@@ -9,7 +9,7 @@ import pytest
 from railwatch.daemon.follow.health import RHYTHM_LEAST, Rhythm
 from railwatch.rail import ChainId
 from railwatch.store.database import Database
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from railwatch_evm.block_pace import lookback_of, poll_of
 from railwatch_evm.options import EvmNode
 from railwatch_evm.simulator import EvmSimulator
@@ -35,7 +35,7 @@ def test_three_blocks_come_between_two_polls() -> None:
 
 @pytest.mark.anvil
 async def test_finality_is_asked_for_once_a_minute(sim: EvmSimulator, liar: Liar) -> None:
-    async with open_node(sim.settings, {"http": liar.http, "metered": True}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http, "metered": True}) as rail:
         first = await rail.heads()
         liar.requests.clear()
         await sim.mine(3)
@@ -59,11 +59,11 @@ async def test_an_unknown_chains_hour_is_read_off_its_blocks(sim: EvmSimulator, 
     liar.lies["eth_getBlockByNumber"] = lie
     liar.lies["eth_chainId"] = lambda _, reply: {**reply, "result": hex(777_777)}
     rail = replace(sim.settings, chain_id=ChainId("eip155:777777"))
-    async with open_node(rail, {"http": liar.http}) as adapter:
+    async with create_adapter(rail, {"http": liar.http}) as adapter:
         assert adapter.traits.block_seconds == 2.0
         assert adapter.traits.lookback == lookback_of(2.0) == 2_700
     fixed = replace(rail, name="fixed", options={"lookback": 50})
-    async with open_node(fixed, {"http": liar.http}) as adapter:
+    async with create_adapter(fixed, {"http": liar.http}) as adapter:
         assert adapter.traits.lookback == 50
 
 

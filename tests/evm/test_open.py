@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from railwatch.rail import BadAddress, ChainId, RailSettings, RailUnavailable
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 
 RAIL = RailSettings("eth", ChainId("eip155:1"))
 HTTP = {"http": "http://127.0.0.1:8545"}
@@ -31,7 +31,7 @@ HTTP = {"http": "http://127.0.0.1:8545"}
 def test_a_wrong_node_is_named_by_its_key(table: dict[str, Any], words: str) -> None:
     """And never by its value, which may be a secret."""
     with pytest.raises(ValueError, match=words) as error:
-        open_node(RAIL, table)
+        create_adapter(RAIL, table)
     assert "secret" not in str(error.value)
 
 
@@ -41,22 +41,22 @@ def test_a_wrong_node_is_named_by_its_key(table: dict[str, Any], words: str) -> 
 def test_a_chain_of_another_kind_is_refused(chain_id: str) -> None:
     """CAIP-2, of the namespace eip155."""
     with pytest.raises(ValueError, match="eip155: and a number"):
-        open_node(RailSettings("eth", ChainId(chain_id)), HTTP)
+        create_adapter(RailSettings("eth", ChainId(chain_id)), HTTP)
 
 
 def test_options_shape_the_traits() -> None:
     """Those of heights, checked."""
     rail = RailSettings("eth", ChainId("eip155:1"), options={"lookback": 7200, "span_max": 50, "horizon": 64})
-    traits = open_node(rail, HTTP).traits
+    traits = create_adapter(rail, HTTP).traits
     assert (traits.lookback, traits.span_max, traits.horizon) == (7200, 50, 64)
     for wrong in (0, -1, "5", True, 1.5):
         with pytest.raises(ValueError, match="option lookback"):
-            open_node(RailSettings("eth", ChainId("eip155:1"), options={"lookback": wrong}), HTTP)
+            create_adapter(RailSettings("eth", ChainId("eip155:1"), options={"lookback": wrong}), HTTP)
 
 
 async def test_before_it_is_entered_it_is_pure() -> None:
     """Addresses parse, pending is empty by trait, and whatever needs a node says that there is none."""
-    rail = open_node(RAIL, HTTP)
+    rail = create_adapter(RAIL, HTTP)
     assert rail.parse_address("0x" + "00" * 20).key == bytes(20)
     with pytest.raises(BadAddress):
         rail.parse_address("nobody")
@@ -72,7 +72,7 @@ def test_loading_the_rail_is_cheap() -> None:
     """web3 takes 0.8 s and 61 MB: nobody pays for it who only lists rails or parses an address."""
     code = (
         "import sys, railwatch_evm as evm, railwatch.rail as rail\n"
-        "node = evm.open_node(rail.RailSettings('eth', 'eip155:1'), {'http': 'http://127.0.0.1:1'})\n"
+        "node = evm.create_adapter(rail.RailSettings('eth', 'eip155:1'), {'http': 'http://127.0.0.1:1'})\n"
         "node.parse_address('0x' + '00' * 20)\n"
         "heavy = {'web3', 'aiohttp', 'websockets', 'eth_abi'} & set(sys.modules)\n"
         "sys.exit(f'loaded: {heavy}' if heavy else 0)\n"

@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from railwatch.rail import RailAdapter, RailUnavailable
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 
@@ -70,7 +70,7 @@ async def relay(sim: EvmSimulator) -> AsyncIterator[Relay]:
 @pytest.fixture
 async def relayed(sim: EvmSimulator, relay: Relay) -> AsyncIterator[RailAdapter]:
     """An adapter that is pushed to through the relay, and asks anvil itself."""
-    async with open_node(sim.settings, {**sim.node, "ws": relay.url}) as rail:
+    async with create_adapter(sim.settings, {**sim.node, "ws": relay.url}) as rail:
         # The first wait returns as soon as the subscription stands.
         await asyncio.wait_for(rail.wait_for_change(), 20)
         yield rail
@@ -154,7 +154,7 @@ async def test_a_socket_that_nobody_serves_is_tried_ever_more_slowly(sim: EvmSim
     """Each wait ends in an error, and the pauses between the attempts grow, so that a caller cannot spin."""
     async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-    async with open_node(sim.settings, {**sim.node, "ws": f"ws://127.0.0.1:{port}"}) as rail:
+    async with create_adapter(sim.settings, {**sim.node, "ws": f"ws://127.0.0.1:{port}"}) as rail:
         started = time.monotonic()
         for _ in range(3):
             with pytest.raises(RailUnavailable, match="websocket failed"):
@@ -165,6 +165,6 @@ async def test_a_socket_that_nobody_serves_is_tried_ever_more_slowly(sim: EvmSim
 
 async def test_without_a_socket_the_wait_says_so(sim: EvmSimulator) -> None:
     """The daemon's poll stands beside it."""
-    async with open_node(sim.settings, {"http": sim.node["http"]}) as rail:
+    async with create_adapter(sim.settings, {"http": sim.node["http"]}) as rail:
         with pytest.raises(RailUnavailable, match="no ws is configured"):
             await rail.wait_for_change()

@@ -3,7 +3,7 @@
 import pytest
 
 from railwatch.rail import RailAdapter
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.faulty_proxy import Liar
@@ -31,7 +31,7 @@ async def paid(chain: Chain) -> list[int]:
 
 async def test_one_block_gets_more_time(sim: EvmSimulator, liar: Liar) -> None:
     """Asked for alone then, so that the block itself is not waited for."""
-    async with open_node(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
         chain = await begun(sim, rail)
         liar.slow["trace_block"] = TIMEOUT * 2.5
         liar.requests.clear()
@@ -42,7 +42,7 @@ async def test_one_block_gets_more_time(sim: EvmSimulator, liar: Liar) -> None:
 
 async def test_then_its_transactions_are_traced_one_by_one(sim: EvmSimulator, liar: Liar) -> None:
     """Only those that can hold calls: what has the gas of a plain transfer tells its own value."""
-    async with open_node(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
         chain = await begun(sim, rail)
         await sim.send({"to": await sim.new_address(), "value": "0x1", "gas": "0x5208"})
         await sim.mine()
@@ -57,7 +57,7 @@ async def test_then_its_transactions_are_traced_one_by_one(sim: EvmSimulator, li
 
 async def test_at_last_the_own_values_are_taken_and_the_gap_is_told(sim: EvmSimulator, liar: Liar) -> None:
     """The words name the block and the method; the next block is traced as ever."""
-    async with open_node(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
         chain = await begun(sim, rail)
         for method in ("trace_block", "debug_traceBlockByHash", "debug_traceTransaction", "trace_transaction"):
             liar.slow[method] = TIMEOUT * 20
@@ -76,7 +76,7 @@ async def test_a_heavy_newest_block_does_not_keep_the_node_from_being_entered(si
     """How a node traces is tried on a small block below the head; a trace that takes too long leaves it open."""
     await sim.mine(30)
     liar.slow["trace_block"] = liar.slow["debug_traceBlockByHash"] = 5
-    async with open_node(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
         assert rail.traits.native_complete
         liar.slow.clear()
         chain = await begun(sim, rail)

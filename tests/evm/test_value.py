@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from railwatch.rail import Transfer
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from railwatch_evm.decode import TRANSFER
 from railwatch_evm.simulator import EvmSimulator
 from tests.evm.conftest import Chain
@@ -30,7 +30,7 @@ async def by_any_source(request: pytest.FixtureRequest, sim: EvmSimulator, liar:
         liar.lies["trace_block"] = refuse
     if request.param == "no traces":
         liar.lies["debug_traceBlockByHash"] = refuse
-    async with open_node(sim.settings, {"http": liar.http}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)
 
 
@@ -97,7 +97,7 @@ async def test_only_frames_that_move_value_are_credited(sim: EvmSimulator, liar:
     """E2, E3, E4: in both dialects the same credits, under the same names."""
     if method != "trace_block":
         liar.lies["trace_block"] = refuse
-    async with open_node(sim.settings, {"http": liar.http}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         sent = await sim.pay_internal(address, 1)
@@ -118,7 +118,7 @@ async def test_only_frames_that_move_value_are_credited(sim: EvmSimulator, liar:
 async def test_a_node_that_cannot_trace_says_what_it_does_not_see(sim: EvmSimulator, liar: Liar) -> None:
     """E2: the gap is told and not silent; what the transactions themselves carry is found."""
     liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse}
-    async with open_node(sim.settings, {"http": liar.http}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         assert not rail.traits.native_complete
         assert "ether sent by contracts" in rail.traits.native_gap
@@ -134,7 +134,7 @@ async def test_a_node_that_cannot_trace_says_what_it_does_not_see(sim: EvmSimula
 async def test_an_account_that_is_replaced_is_told(sim: EvmSimulator, liar: Liar) -> None:
     """With transactions at hand, the sender's nonce tells which one took the place of a payment that was in a block."""
     liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse}
-    async with open_node(sim.settings, {"http": liar.http}) as rail:
+    async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         await sim.mine()
@@ -192,7 +192,7 @@ async def test_a_token_is_its_contract(chain: Chain) -> None:
 async def test_ether_is_not_looked_for_where_it_is_not_configured(sim: EvmSimulator, liar: Liar) -> None:
     """Ask for less: no bodies, no traces, and no claim to see ether."""
     tokens = replace(sim.settings, assets=sim.settings.assets[1:])
-    async with open_node(tokens, {"http": liar.http}) as rail:
+    async with create_adapter(tokens, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         await sim.pay(address, 5)

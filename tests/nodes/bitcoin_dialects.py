@@ -13,7 +13,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from railwatch.rail import RailAdapter
-from railwatch_bitcoin import open_node
+from railwatch_bitcoin import create_adapter
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.faulty_proxy import Liar
 
@@ -179,4 +179,4 @@ class DialectSimulator(BitcoinSimulator):
 
     def open_adapter(self, at: int = 0) -> RailAdapter:
         """An adapter that knows only the speaker."""
-        return open_node(self.settings, self.table(at))
+        return create_adapter(self.settings, self.table(at))

@@ -16,7 +16,7 @@ from rich.console import Console
 from railwatch.cli.output import jsonable
 from railwatch.config import Config
 from railwatch.daemon.preview import preview_rail
-from railwatch.daemon.registry import named_nodes, open_node, open_rail
+from railwatch.daemon.registry import create_adapter, named_nodes, open_rail
 from railwatch.daemon.supervisor import mirror_settings, rail_mirror
 from railwatch.ops.doctor import examine
 from railwatch.ops.findings import Daemon, Report, render_report
@@ -89,7 +89,7 @@ async def checked(rail: Mapping[str, Any], database: Database) -> Report:
     def mirror_of(each: Any) -> Any:
         return rail_mirror(config, each, open_rail(each).traits)
 
-    daemon = Daemon(open_node, named_nodes, mirror_of, preview_rail, mirror_settings(config))
+    daemon = Daemon(create_adapter, named_nodes, mirror_of, preview_rail, mirror_settings(config))
     return await examine(config, daemon)
 
 
@@ -249,7 +249,7 @@ async def test_an_order_is_paid_over_a_node_that_refuses_half(database: Database
     async with EvmSimulator() as sim:
         dialect = Dialect("half", absent(*refused))
         async with DialectNode(sim.node["http"], dialect) as front:
-            from railwatch_evm import open_node as open_evm
+            from railwatch_evm import create_adapter as open_evm
 
             async with open_evm(sim.settings, {"http": front.http}) as rail:
                 start = (await rail.heads()).latest

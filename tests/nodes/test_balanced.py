@@ -18,7 +18,7 @@ from railwatch.rail.errors import BlockGone, NotYet, RailUnavailable
 from tests.nodes.turns import Choice, at_random, in_turn
 from tests.scenarios.balancer import AMOUNT, FAMILIES, Balancer
 
-OPEN = {"bitcoin": bitcoin.open_node, "evm": evm.open_node, "solana": solana.open_node}
+OPEN = {"bitcoin": bitcoin.create_adapter, "evm": evm.create_adapter, "solana": solana.create_adapter}
 STRANGER = 3
 NEW = 5
 """Blocks that only one of the nodes has."""

@@ -9,7 +9,7 @@ import pytest
 from railwatch.config import load_config
 from railwatch.conformance import WatchSet
 from railwatch.rail import NotKept, RailSettings, RailUnavailable, Span
-from railwatch_bitcoin import open_node
+from railwatch_bitcoin import create_adapter
 from railwatch_bitcoin.params import BITCOIN_REGTEST, DOGECOIN
 from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
 from tests.nodes.bitcoin_node import BitcoinNode, Refusal, Speech
@@ -23,17 +23,17 @@ SETTINGS = RailSettings("rail", BITCOIN_REGTEST.id)
 async def test_rest_is_used_where_it_is_served_and_nowhere_else(status: int) -> None:
     """f11: gateways answer GET with anything; RPC beside it works."""
     async with node_with(waiting(3), speech=Speech(rest=status)) as node:
-        async with open_node(SETTINGS, {"rpc": node.url}) as rail:
+        async with create_adapter(SETTINGS, {"rpc": node.url}) as rail:
             assert (await rail.heads()).latest.height == 5
         with pytest.raises(RailUnavailable, match="rest is true, and the node does not serve it"):
-            await open_node(SETTINGS, {"rpc": node.url, "rest": True}).__aenter__()
+            await create_adapter(SETTINGS, {"rpc": node.url, "rest": True}).__aenter__()
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
 @pytest.mark.parametrize("how", [400, 403, 413, Refusal(-32600, "batches are limited on your plan")], ids=str)
 async def test_batches_are_as_large_as_the_node_takes_them(most: int, how: Any) -> None:
     node = node_with(waiting(40), speech=Speech(batch_most=most, refused_by=how))
-    async with node, open_node(SETTINGS, {"rpc": node.url}) as rail:
+    async with node, create_adapter(SETTINGS, {"rpc": node.url}) as rail:
         (told,) = await rail.pending(WATCHES)
         assert told.amount == 1_003
 
@@ -43,7 +43,7 @@ async def test_what_is_needed_and_refused_is_named(method: str) -> None:
     async with node_with(waiting(3)) as node:
         del node.methods[method]
         with pytest.raises(RailUnavailable, match=f"does not serve {method}, which the rail needs: allow it"):
-            await open_node(SETTINGS, {"rpc": node.url}).__aenter__()
+            await create_adapter(SETTINGS, {"rpc": node.url}).__aenter__()
 
 
 async def test_a_header_carries_the_key_that_a_file_holds(tmp_path: Path) -> None:
@@ -61,12 +61,12 @@ async def test_a_header_carries_the_key_that_a_file_holds(tmp_path: Path) -> Non
         assert read.reveal()["headers"] == {"api-key": "s3cret"}
         assert list(read.secrets()) == ["s3cret"]
         assert "s3cret" not in repr(config)
-        async with open_node(SETTINGS, read.reveal()) as rail:
+        async with create_adapter(SETTINGS, read.reveal()) as rail:
             await rail.heads()
         assert {each.get("api-key") for each in node.headers} == {"s3cret"}
     for wrong in ({"content-length": "7"}, {"a b": "c"}, {"key": ""}, "key", {"key": "a\nb"}):
         with pytest.raises(ValueError, match="node: headers"):
-            open_node(SETTINGS, {"rpc": "http://127.0.0.1:1", "headers": wrong})
+            create_adapter(SETTINGS, {"rpc": "http://127.0.0.1:1", "headers": wrong})
 
 
 @pytest.mark.parametrize("able", ["peer", "no peer", "too old"])
@@ -91,7 +91,7 @@ async def test_a_pruned_block_comes_from_a_peer_where_one_has_it(able: str) -> N
         services = ["NETWORK", "WITNESS"] if able == "peer" else ["NETWORK_LIMITED"]
         node.methods["getpeerinfo"] = lambda: [{"id": 7, "servicesnames": services}]
         node.methods["getblockfrompeer"] = getblockfrompeer
-    async with node, open_node(SETTINGS, {"rpc": node.url}) as rail:
+    async with node, create_adapter(SETTINGS, {"rpc": node.url}) as rail:
         head = (await rail.heads()).latest
         span = Span(await rail.block_at(0), head)
         if able == "peer":
@@ -156,7 +156,7 @@ async def test_a_block_without_its_bytes_is_not_kept_in_whatever_words(code: int
         return told
 
     node.methods["getblock"] = from_the_first_on
-    async with node, open_node(SETTINGS, {"rpc": node.url}) as rail:
+    async with node, create_adapter(SETTINGS, {"rpc": node.url}) as rail:
         head = (await rail.heads()).latest
         for low in (1, first - 2):
             with pytest.raises(NotKept, match=f"keeps blocks from height {first} on") as told:
@@ -173,7 +173,7 @@ async def test_a_client_that_tells_nothing_of_its_initial_sync_is_known_by_the_a
     told = node.methods["getblockchaininfo"]
     left_out = ("initialblockdownload", "pruned")
     node.methods["getblockchaininfo"] = lambda: {k: v for k, v in told().items() if k not in left_out}
-    async with node, open_node(SETTINGS, {"rpc": node.url}) as rail:
+    async with node, create_adapter(SETTINGS, {"rpc": node.url}) as rail:
         assert (await rail.heads()).latest.height == chain.height
         chain.line[-1] = MadeBlock(chain.line[-1].txs, parent=chain.line[-1].parent, time=int(time.time()) - 90_000)
         with pytest.raises(RailUnavailable, match="is catching up: its newest block is of"):
@@ -188,10 +188,10 @@ async def test_headers_of_merge_mined_blocks_come_with_their_proof() -> None:
     node.methods["getblockheader"] = lambda name, verbose=True: (
         header(name, verbose) if verbose else header(name, verbose) + "00" * 5_000
     )
-    async with node, open_node(RailSettings("doge", DOGECOIN.id), {"rpc": node.url}) as rail:
+    async with node, create_adapter(RailSettings("doge", DOGECOIN.id), {"rpc": node.url}) as rail:
         head = (await rail.heads()).latest
         scanned = await rail.scan(Span(await rail.block_at(chain.base + 1), head), WatchSet(frozenset(), {}))
-        assert (scanned.route, [ref.hash for ref in scanned.blocks]) == (
+        assert (scanned.method, [ref.hash for ref in scanned.blocks]) == (
             "headers",
             [each.hash for each in chain.line[1:]],
         )

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from railwatch.conformance import AdapterConformance, Story
+from railwatch.conformance import AdapterConformance, ChainHarness
 from railwatch.rail import RailAdapter, Simulator
-from railwatch_bitcoin import open_node
+from railwatch_bitcoin import create_adapter
 from railwatch_bitcoin.params import BITCOIN
 from tests.nodes.bitcoin_dialects import DIALECTS, DialectSimulator
 from tests.nodes.client_checks import ClientChecks, ClientPendingChecks, Conformance
@@ -29,9 +29,9 @@ class InADialect(Conformance):
     def make_simulator(self) -> Simulator:
         return DialectSimulator(self.dialect)
 
-    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+    def open_wrong_chain_adapter(self, simulator: Simulator) -> RailAdapter:
         assert isinstance(simulator, DialectSimulator)
-        return open_node(replace(simulator.settings, chain_id=BITCOIN.id), simulator.node)
+        return create_adapter(replace(simulator.settings, chain_id=BITCOIN.id), simulator.node)
 
 
 for _name in DIALECTS if ALL else SOME:
@@ -48,7 +48,7 @@ for _name in DIALECTS if ALL else SOME:
 async def test_a_payment_is_told_in_every_dialect(dialect: str) -> None:
     """In the block everywhere, and before it where the client tells what waits."""
     async with DialectSimulator(dialect) as sim, sim.open_adapter() as rail:
-        story = await Story.begin(sim, rail, 1_000_000)
+        story = await ChainHarness.begin(sim, rail, 1_000_000)
         address = await story.address()
         await story.pay(address)
         if dialect != "hosted":

@@ -10,7 +10,7 @@ import pytest
 
 from railwatch.known_chains import known_chain
 from railwatch.rail import RailSettings, RailUnavailable
-from railwatch_bitcoin import open_node
+from railwatch_bitcoin import create_adapter
 from railwatch_bitcoin.params import (
     BITCOIN,
     BITCOIN_CASH,
@@ -50,7 +50,7 @@ STRANGERS = (BITCOIN_SV, CASH_TESTNET3)
 async def refusal(chain: Chain, node: BitcoinNode) -> str | None:
     """Why a rail of ``chain`` does not take this node; None if it does, and has its heads."""
     async with node:
-        rail = open_node(RailSettings("rail", chain.id), {"rpc": node.url, "timeout": 2})
+        rail = create_adapter(RailSettings("rail", chain.id), {"rpc": node.url, "timeout": 2})
         try:
             async with rail:
                 assert (await rail.heads()).latest.height == chain.landmarks[-1][0] + 1

@@ -14,7 +14,7 @@ import pytest
 
 from railwatch.conformance import WatchSet
 from railwatch.rail import AssetId, PendingUnknown, RailSettings, RailUnavailable
-from railwatch_bitcoin import mempool, open_node
+from railwatch_bitcoin import create_adapter, mempool
 from railwatch_bitcoin.params import BITCOIN_REGTEST
 from railwatch_bitcoin.records import PARK, Records, marks_of, scripts_of
 from railwatch_bitcoin.wire import Output, Tx, TxKind, parse_tx
@@ -79,7 +79,7 @@ def _parked() -> Any:
 @pytest.mark.parametrize("numbered", [True, False], ids=["core", "dogecoin"])
 async def test_one_parameter_is_enough_to_list_what_waits(numbered: bool) -> None:
     txs = waiting(40)
-    async with node_with(txs, numbered=numbered) as node, open_node(settings(), {"rpc": node.url}) as rail:
+    async with node_with(txs, numbered=numbered) as node, create_adapter(settings(), {"rpc": node.url}) as rail:
         assert rail.traits.has_pending
         for _ in range(2):
             (told,) = await rail.pending(WATCHES)
@@ -104,7 +104,7 @@ async def test_a_node_that_tells_nothing_of_its_mempool_still_tells_its_blocks(
     async with node_with(waiting(5), speech=speech) as node:
         if refused is not None:
             node.methods[method] = refuse
-        async with open_node(settings(), {"rpc": node.url}) as rail:
+        async with create_adapter(settings(), {"rpc": node.url}) as rail:
             if rail.traits.has_pending:
                 with pytest.raises(PendingUnknown, match="tells nothing of its mempool"):
                     await rail.pending(WATCHES)
@@ -114,12 +114,12 @@ async def test_a_node_that_tells_nothing_of_its_mempool_still_tells_its_blocks(
 
 
 async def test_the_mempool_can_be_left_alone() -> None:
-    async with node_with(waiting(5)) as node, open_node(settings(mempool=False), {"rpc": node.url}) as rail:
+    async with node_with(waiting(5)) as node, create_adapter(settings(mempool=False), {"rpc": node.url}) as rail:
         assert not rail.traits.has_pending
         assert await rail.pending(WATCHES) == []
         assert not {"getrawmempool", "getrawtransaction", "getmempoolinfo"} & set(node.asked)
     with pytest.raises(ValueError, match="option mempool must be true or false"):
-        open_node(settings(mempool="no"), {"rpc": "http://127.0.0.1:1"})
+        create_adapter(settings(mempool="no"), {"rpc": "http://127.0.0.1:1"})
 
 
 @pytest.mark.parametrize("fault", ["queue", "time", "connection"])
@@ -127,7 +127,7 @@ async def test_what_was_read_outlives_a_fault(fault: str) -> None:
     """f16: a full work queue, one answer that never came, a dropped connection; no body is read again."""
     async with node_with(waiting(40)) as node:
         table = {"rpc": node.url, "timeout": 1.5}
-        async with open_node(settings(), table) as rail:
+        async with create_adapter(settings(), table) as rail:
             assert len(await rail.pending(WATCHES)) == 1
             read = bodies(node)
             honest = node.methods["getrawmempool"]
@@ -139,7 +139,7 @@ async def test_what_was_read_outlives_a_fault(fault: str) -> None:
                 with pytest.raises(PendingUnknown, match=r"Work queue depth exceeded|no answer within"):
                     await rail.pending(WATCHES)
             node.methods["getrawmempool"], node.delay = honest, 0.0
-        async with open_node(settings(), table) as again:
+        async with create_adapter(settings(), table) as again:
             # Only what concerns the new watch list is read once more, and the question whether bodies are served.
             assert len(await again.pending(WATCHES)) == 1
         assert bodies(node) - read <= 2
@@ -166,7 +166,7 @@ async def test_a_far_mempool_converges_though_every_third_request_fails(monkeypa
 
         unknown = 0
         for _ in range(100):
-            async with open_node(settings(), {"rpc": node.url, "timeout": 2}) as rail:
+            async with create_adapter(settings(), {"rpc": node.url, "timeout": 2}) as rail:
                 node.methods["getrawtransaction"], node.delay = unsteady, 0.02
                 try:
                     told = await rail.pending(WATCHES)
@@ -184,7 +184,7 @@ async def test_blocks_never_wait_for_the_mempool(monkeypatch: pytest.MonkeyPatch
     """While it is read, whoever asks is told so soon, and heads are as quick as ever; then it is there by itself."""
     monkeypatch.setattr(mempool, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(mempool, "BODIES", 10)
-    async with node_with(waiting(400)) as node, open_node(settings(), {"rpc": node.url, "timeout": 30}) as rail:
+    async with node_with(waiting(400)) as node, create_adapter(settings(), {"rpc": node.url, "timeout": 30}) as rail:
         node.held = "getrawtransaction"
         with pytest.raises(PendingUnknown, match=r"still being read, 0 of \d+"):
             await rail.pending(WATCHES)
@@ -204,7 +204,7 @@ async def test_blocks_never_wait_for_the_mempool(monkeypatch: pytest.MonkeyPatch
 
 async def test_a_payment_that_came_before_its_address_is_found_by_its_record() -> None:
     """B17: the body is not kept, and is read once more when a watch list comes to want it."""
-    async with node_with(waiting(40, ours=(7,))) as node, open_node(settings(), {"rpc": node.url}) as rail:
+    async with node_with(waiting(40, ours=(7,))) as node, create_adapter(settings(), {"rpc": node.url}) as rail:
         assert await rail.pending(WatchSet(frozenset({p2wpkh(201)}), {"": NATIVE})) == []
         read = bodies(node)
         (told,) = await rail.pending(WATCHES)
@@ -216,11 +216,11 @@ async def test_a_payment_that_came_before_its_address_is_found_by_its_record() -
 
 async def test_a_node_that_is_away_says_so_and_forgets_nothing() -> None:
     async with node_with(waiting(40)) as node:
-        async with open_node(settings(), {"rpc": node.url}) as rail:
+        async with create_adapter(settings(), {"rpc": node.url}) as rail:
             await rail.pending(WATCHES)
         table = {"rpc": node.url}
     with pytest.raises(RailUnavailable):
-        await open_node(settings(), table).__aenter__()
+        await create_adapter(settings(), table).__aenter__()
     assert len(PARK.take((node.url, str(CHAIN.id)))) == 40
 
 

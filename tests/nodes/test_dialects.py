@@ -11,7 +11,7 @@ import pytest
 
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import ChainId, RailAdapter, Simulator
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from tests.nodes.client_checks import ClientChecks, Conformance
 from tests.nodes.dialects import DIALECTS, Dialect, DialectSimulator
 
@@ -27,9 +27,9 @@ class DialectConformance(Conformance):
     def make_simulator(self) -> Simulator:
         return DialectSimulator(self.dialect, epoch=2)
 
-    def open_stranger(self, simulator: Simulator) -> RailAdapter:
+    def open_wrong_chain_adapter(self, simulator: Simulator) -> RailAdapter:
         assert isinstance(simulator, DialectSimulator)
-        return open_node(replace(simulator.settings, chain_id=ChainId("eip155:1")), simulator.node)
+        return create_adapter(replace(simulator.settings, chain_id=ChainId("eip155:1")), simulator.node)
 
 
 for each in DIALECTS:

@@ -23,7 +23,7 @@ from railwatch.rail import (
     Scanned,
     Span,
 )
-from railwatch_evm import open_node
+from railwatch_evm import create_adapter
 from tests.nodes.played import PlayedNode, chain_of
 
 CASES = {path.stem: path for path in sorted((Path(__file__).parent / "cases").glob("*.json"))}
@@ -92,7 +92,7 @@ async def outcome(rail: RailAdapter, node: PlayedNode, case: dict[str, Any]) -> 
 async def test_what_a_real_client_answers_is_read_rightly(name: str) -> None:
     case = load(name)
     async with PlayedNode(case) as node:
-        rail = open_node(rail_of(case), {"http": node.http, "timeout": 5})
+        rail = create_adapter(rail_of(case), {"http": node.http, "timeout": 5})
         if "expect_error_says" in case:
             with pytest.raises(RailError, match=case["expect_error_says"]):
                 await rail.__aenter__()
@@ -119,7 +119,7 @@ GAPS = ["02-polygon-block-cannot-be-traced", "05-state-older-than-128-blocks"]
 async def test_a_block_that_was_not_traced_is_told(name: str) -> None:
     """The words name the block, the method and the node's own words, and how what is missing shows after all."""
     case = load(name)
-    async with PlayedNode(case) as node, open_node(rail_of(case), {"http": node.http}) as rail:
+    async with PlayedNode(case) as node, create_adapter(rail_of(case), {"http": node.http}) as rail:
         assert rail.traits.native_complete
         await scanned(rail, node, case)
         assert not rail.traits.native_complete
@@ -131,7 +131,7 @@ async def test_a_block_that_was_not_traced_is_told(name: str) -> None:
 async def test_a_span_at_a_node_that_traces_by_hash_takes_few_requests() -> None:
     """One request for the blocks, one for each trace."""
     case = load("24-range-traces-are-asked-wrongly")
-    async with PlayedNode(case) as node, open_node(rail_of(case), {"http": node.http}) as rail:
+    async with PlayedNode(case) as node, create_adapter(rail_of(case), {"http": node.http}) as rail:
         node.requests = 0
         await scanned(rail, node, case)
         assert node.requests <= 16 + 2
@@ -144,7 +144,7 @@ async def test_the_size_of_a_batch_is_learned_once() -> None:
         for limit in (100, 20, 3, 1):
             node.node["batch_limit"] = limit
             for _ in range(2):
-                async with open_node(rail_of(case), {"http": node.http}) as rail:
+                async with create_adapter(rail_of(case), {"http": node.http}) as rail:
                     node.requests = 0
                     await scanned(rail, node, case)
             assert node.requests < 2 * 260 / limit + 20
@@ -157,6 +157,6 @@ async def test_history_that_a_node_has_pruned_is_said_to_be_so() -> None:
         "trace_block": False,
         "errors": {"eth_getBlockByNumber": {"0x66": [4444, "pruned history unavailable"]}},
     }
-    async with PlayedNode(case) as node, open_node(rail_of(case), {"http": node.http}) as rail:
+    async with PlayedNode(case) as node, create_adapter(rail_of(case), {"http": node.http}) as rail:
         with pytest.raises(NotKept, match="pruned history unavailable"):
             await scanned(rail, node, case)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from railwatch.rail import BlockGone, RailAdapter, RailUnavailable, Transfer
-from railwatch_evm import block_source, open_node, tracing
+from railwatch_evm import block_source, create_adapter, tracing
 from tests.nodes.played import PlayedNode
 from tests.nodes.test_evm_cases import outcome, rail_of, scanned
 
@@ -117,7 +117,7 @@ async def opened(
     """The rail over a node that has this form. ``changes`` are made to the case."""
     played = {**case(), **changes}
     node = FormNode(played, lies or {})
-    async with node, open_node(rail_of(played), {"http": node.http, "timeout": 5}) as rail:
+    async with node, create_adapter(rail_of(played), {"http": node.http, "timeout": 5}) as rail:
         yield rail, node, played
 
 

@@ -9,8 +9,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from railwatch.rail import RailUnavailable
 from railwatch.rail.options import HttpOptions
-from railwatch.rail.push import Bell
-from railwatch.rail.websocket import MESSAGE_MOST, over_websocket
+from railwatch.rail.push import PushListener
+from railwatch.rail.websocket import MESSAGE_MOST, websocket_subscription
 from railwatch_bitcoin import zmq_subscriber
 from railwatch_bitcoin.options import BitcoinNode as Configured
 from railwatch_bitcoin.push import long_poll
@@ -26,10 +26,10 @@ __all__ = ["sim", "spoken"]
 class Quiet:
     """A bell that nobody hears."""
 
-    def stands(self) -> None:
+    def on_subscribed(self) -> None:
         """Nothing."""
 
-    def heard(self) -> None:
+    def on_push(self) -> None:
         """Nothing."""
 
 
@@ -47,12 +47,14 @@ async def test_a_message_of_a_websocket_has_at_most_a_mebibyte_and_is_never_infl
     async def subscribe(socket: ClientConnection) -> None:
         """Nothing to ask for."""
 
-    async def read(socket: ClientConnection, bell: Bell) -> RailUnavailable:
+    async def read(socket: ClientConnection, listener: PushListener) -> RailUnavailable:
         return RailUnavailable(f"heard {len(await socket.recv())}")
 
     async with serve(push, "127.0.0.1", 0, max_size=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        told = await over_websocket(f"ws://127.0.0.1:{port}", "node", HttpOptions(timeout=5), subscribe, read)(Quiet())
+        told = await websocket_subscription(f"ws://127.0.0.1:{port}", "node", HttpOptions(timeout=5), subscribe, read)(
+            Quiet()
+        )
     assert offered == []
     assert str(told) == (f"heard {size}" if taken else "node: the websocket failed: ConnectionClosedError")
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from railwatch.rail import RailUnavailable, Span
 from railwatch.rail.refusals import Refusal, is_refusal, read_refusal, will_pass
-from railwatch_bitcoin import open_node as open_bitcoin
+from railwatch_bitcoin import create_adapter as open_bitcoin
 from railwatch_bitcoin.mempool import Mempool
 from railwatch_bitcoin.options import BitcoinNode as Settings
 from railwatch_bitcoin.params import BITCOIN_REGTEST
@@ -145,7 +145,7 @@ async def test_solana_without_an_index_in_any_form_is_read_by_its_blocks(form: s
         assert [served[name] for name in names] == [False] * len(names)
         span = Span(await rail.block_at(0), (await rail.heads()).latest, sparse=True)
         scanned = await rail.scan(span, solana.WATCHES)
-        assert (scanned.route, [each.amount for each in scanned.transfers]) == ("blocks", [5])
+        assert (scanned.method, [each.amount for each in scanned.transfers]) == ("blocks", [5])
         await rail.__aexit__(None, None, None)
 
 
@@ -163,7 +163,7 @@ async def test_solana_does_without_all_that_it_can_do_without(form: str, batches
         endpoint.backends[0].slot = 38
         head = (await rail.heads()).latest
         assert head.height == 38
-        assert await rail.refusal(parse_address(solana.SHOP), solana.WATCHES.assets[""], 1, None) is None
+        assert await rail.check_payment(parse_address(solana.SHOP), solana.WATCHES.assets[""], 1, None) is None
         scanned = await rail.scan(Span(await rail.block_at(0), head, sparse=True), solana.WATCHES)
         assert [each.amount for each in scanned.transfers] == [5]
         await rail.__aexit__(None, None, None)
@@ -184,7 +184,7 @@ async def test_solana_does_without_an_index_that_is_refused_later(form: str) -> 
                 break
             except RailUnavailable:
                 continue
-        assert (scanned.route, [each.amount for each in scanned.transfers]) == ("blocks", [5])
+        assert (scanned.method, [each.amount for each in scanned.transfers]) == ("blocks", [5])
         await rail.__aexit__(None, None, None)
 
 
@@ -199,9 +199,9 @@ async def test_solana_ends_a_look_back_whose_index_never_answers(status: int) ->
             with pytest.raises(RailUnavailable, match=f"HTTP {status}"):
                 await rail.scan(span, solana.WATCHES)
         scanned = await rail.scan(span, solana.WATCHES)
-        assert (scanned.route, [each.amount for each in scanned.transfers]) == ("blocks", [5])
+        assert (scanned.method, [each.amount for each in scanned.transfers]) == ("blocks", [5])
         endpoint.statuses.clear()
-        assert (await rail.scan(span, solana.WATCHES)).route == "index"
+        assert (await rail.scan(span, solana.WATCHES)).method == "index"
         await rail.__aexit__(None, None, None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from railwatch.rail import RailUnavailable
-from railwatch.rail.pacing import Batching, Pace, Paused, retry_after
+from railwatch.rail.pacing import Batching, Paused, RequestPace, retry_after
 from railwatch_evm.options import EvmNode
 from railwatch_evm.rpc import Rpc
 from railwatch_evm.rpc_errors import Meaning, NodeRefused, meaning_of, read_error
@@ -188,13 +188,13 @@ def test_an_error_of_any_shape_is_a_refusal_in_plain_words(raw: str) -> None:
 
 
 async def test_a_long_pause_is_told_at_once_and_a_short_one_is_waited_out() -> None:
-    pace = Pace()
+    pace = RequestPace()
     await pace.turn("node")
     pace.pushed_back("daily request count exceeded", 60)
     with pytest.raises(Paused, match="daily request count exceeded") as caught:
         await pace.turn("node")
     assert 55 < caught.value.pause <= 60
-    pace = Pace()
+    pace = RequestPace()
     pace.pushed_back("per second", 0.2)
     begun = time.monotonic()
     await pace.turn("node")
@@ -202,7 +202,7 @@ async def test_a_long_pause_is_told_at_once_and_a_short_one_is_waited_out() -> N
 
 
 async def test_an_endpoint_that_never_pushes_back_is_never_slowed() -> None:
-    pace = Pace()
+    pace = RequestPace()
     begun = time.monotonic()
     for _ in range(5_000):
         await pace.turn("node")
@@ -213,7 +213,7 @@ async def test_an_endpoint_that_never_pushes_back_is_never_slowed() -> None:
 
 async def test_requests_are_spread_once_an_endpoint_has_pushed_back() -> None:
     """Half of what was too fast, and a little more with each answer."""
-    pace = Pace()
+    pace = RequestPace()
     for _ in range(100):
         await pace.turn("node")
     pace.pushed_back("too fast", 0.0)
@@ -316,7 +316,7 @@ async def test_a_gateways_own_words_are_no_answer() -> None:
     ):
         async with endpoint(200, body, {}) as (rpc, _):
             for calls in ([("eth_chainId", ())], [("eth_chainId", ()), ("eth_blockNumber", ())]):
-                rpc.endpoint.pace = Pace()
+                rpc.endpoint.pace = RequestPace()
                 with pytest.raises(NodeRefused, match=r"rate limit|plan expired|node") as caught:
                     await rpc.batch(calls)
                 assert caught.value.meaning is meaning
@@ -347,7 +347,7 @@ async def test_an_address_that_sends_on_is_said_to(status: int) -> None:
 
 
 async def test_waiting_for_a_turn_ends_when_it_is_cancelled() -> None:
-    pace = Pace()
+    pace = RequestPace()
     pace.pushed_back("slow", 1.5)
     waiting = asyncio.create_task(pace.turn("node"))
     await asyncio.sleep(0.01)

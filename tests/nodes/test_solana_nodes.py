@@ -18,7 +18,7 @@ from railwatch.rail import (
     RailUnavailable,
     Span,
 )
-from railwatch_solana import open_node
+from railwatch_solana import create_adapter
 from railwatch_solana.address import key_of, parse_address
 from railwatch_solana.wire import Block, block_decoder
 from tests.nodes.solana_node import BASE, CHAIN_ID, Backend, Refusal, SolanaEndpoint, block_hash
@@ -30,7 +30,7 @@ WATCHES = WatchSet(frozenset({key_of(SHOP)}), {"": AssetId(f"{CHAIN_ID}/slip44:5
 
 async def opened(endpoint: SolanaEndpoint, **node: Any) -> Any:
     """An entered adapter on it."""
-    return await open_node(SETTINGS, {"http": endpoint.http, "timeout": 2, **node}).__aenter__()
+    return await create_adapter(SETTINGS, {"http": endpoint.http, "timeout": 2, **node}).__aenter__()
 
 
 async def test_a_short_ledger_says_where_it_begins() -> None:
@@ -49,7 +49,7 @@ async def test_a_head_that_another_node_has_is_lag_and_no_other_chain() -> None:
     """S15, f04: one back end calls slot 48 confirmed, the next one stands at 25."""
     fresh = Backend(48, methods={"getBlock": _not_there, "getSlot": lambda *_: 25})
     async with SolanaEndpoint([fresh]) as endpoint:
-        rail = open_node(SETTINGS, {"http": endpoint.http, "timeout": 2})
+        rail = create_adapter(SETTINGS, {"http": endpoint.http, "timeout": 2})
         with pytest.raises(RailUnavailable, match=r"at different slots|behind this endpoint, is behind"):
             await rail.__aenter__()
 
@@ -148,7 +148,7 @@ async def test_a_plan_without_an_index_is_asked_for_its_blocks(method: str, plan
             endpoint.statuses[method] = 403
         span = Span(await rail.block_at(0), (await rail.heads()).latest, sparse=True)
         scanned = await rail.scan(span, WATCHES)
-        assert (scanned.route, [each.amount for each in scanned.transfers]) == ("blocks", [5])
+        assert (scanned.method, [each.amount for each in scanned.transfers]) == ("blocks", [5])
         await rail.__aexit__(None, None, None)
 
 
@@ -247,7 +247,7 @@ async def test_a_transaction_that_the_index_names_and_nobody_tells_is_read_in_it
 
         (stale if behind == "a node that is behind" else fresh).methods["getTransaction"] = getTransaction
         scanned = await rail.scan(span, WATCHES)
-        assert (scanned.route, [each.amount for each in scanned.transfers]) == ("index", sorted(paid))
+        assert (scanned.method, [each.amount for each in scanned.transfers]) == ("index", sorted(paid))
         await rail.__aexit__(None, None, None)
 
 
@@ -304,8 +304,8 @@ async def test_what_a_plan_will_not_tell_of_an_account_holds_up_no_registration(
         backend.methods["getAccountInfo"] = lambda *_: {"context": {"slot": 35}, "value": None}
         rail = await opened(endpoint)
         backend.methods["getAccountInfo"] = getAccountInfo
-        assert await rail.refusal(address, asset, 1, None) is None
+        assert await rail.check_payment(address, asset, 1, None) is None
         answers.pop(0)
         with pytest.raises(RailUnavailable, match="behind by 9"):
-            await rail.refusal(address, asset, 1, None)
+            await rail.check_payment(address, asset, 1, None)
         await rail.__aexit__(None, None, None)

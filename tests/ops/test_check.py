@@ -13,7 +13,7 @@ import pytest
 
 from railwatch.config import Config
 from railwatch.daemon.preview import preview_rail
-from railwatch.daemon.registry import named_nodes, open_node, open_rail
+from railwatch.daemon.registry import create_adapter, named_nodes, open_rail
 from railwatch.daemon.supervisor import NullReporter, mirror_settings, rail_mirror, serve
 from railwatch.ops.doctor import examine
 from railwatch.ops.findings import Daemon, Report
@@ -44,7 +44,7 @@ class Trial:
     async def check(self) -> Report:
         config = self.config
         daemon = Daemon(
-            open_node,
+            create_adapter,
             named_nodes,
             lambda rail: rail_mirror(config, rail, open_rail(rail).traits),
             preview_rail,

@@ -159,7 +159,7 @@ async def test_status_tells_of_rails_and_of_what_waits(shell: Shell, stage: Stag
     paid = await stage.invoice(100)
     await stage.pay(paid, 40)
     await stage.mine(3)
-    await stage.becomes(paid, "underpaid")
+    await stage.wait_for_state(paid, "underpaid")
     await stage.database.value("select railwatch.ack('shop', 1)")
     text = await shell.told("status")
     for words in ["live", "invoices watched  1 underpaid", "1 underpaid", "shop has dealt with 1"]:
@@ -194,7 +194,7 @@ async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) 
     paid = await stage.invoice(100)
     await stage.pay(paid)
     await stage.mine(3)
-    await stage.becomes(paid, "paid")
+    await stage.wait_for_state(paid, "paid")
     refused = await shell.run("invoice", "cancel", paid.id)
     assert refused.exit_code == Exit.WRONG
     assert "is paid and cannot be cancelled (RW010)\n" in refused.stderr

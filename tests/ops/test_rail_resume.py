@@ -48,7 +48,7 @@ async def halted_by_another_chain(stage: Stage) -> Placed:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(DEEP - 1)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     stage.chain.reorg(DEEP, keep=False)
     assert (await stage.rail_is("halted")).startswith("DeepReorg")
     return invoice
@@ -76,7 +76,7 @@ async def test_a_person_is_shown_what_another_chain_takes_back_and_decides(shell
     result = await shell.run(*ACCEPT, "--actor", "ann", "--reason", "the world agrees", stdin="y\n")
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (Exit.OK, "accepted; rail story goes on")
     await stage.follows()
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
     assert (await stage.path(invoice))[-1] == ("created", "reversed")
     assert await acceptances(stage) == [("ann", "the world agrees")]
 
@@ -100,7 +100,7 @@ async def test_a_program_is_shown_and_decides_with_yes_only(shell: Shell, stage:
     known = await stage.database.value("select id from railwatch.chain_acceptances")
     assert done["accepted"] == str(known)
     await stage.follows()
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
 
 
 async def test_to_resume_accepts_no_other_chain(shell: Shell, stage: Stage) -> None:

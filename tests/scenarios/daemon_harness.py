@@ -165,7 +165,7 @@ class Stage:
         """The invoice's state."""
         return str(await self.database.value("select state from railwatch.invoices where id = $1", invoice.id))
 
-    async def becomes(self, invoice: Placed, state: str) -> None:
+    async def wait_for_state(self, invoice: Placed, state: str) -> None:
         """Wait until the invoice is in that state."""
 
         async def is_so() -> bool:

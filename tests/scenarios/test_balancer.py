@@ -136,12 +136,12 @@ async def test_a_rail_leaves_a_branch_that_one_of_two_nodes_stands_still_on(
             one, stranger = await stage.asks(ONE), await stage.asks(STRANGER)
             balancer.begin("another branch", lambda _method, _peer: True, STRANGER)
             # On Bitcoin's family it is a reward, and no payment before it has ripened (HAZARDS B7).
-            await stage.becomes(stranger, "confirming" if family == "bitcoin" else "paid")
+            await stage.wait_for_state(stranger, "confirming" if family == "bitcoin" else "paid")
             balancer.pay(ONE)
             for _ in range(5):
                 balancer.mine()
             balancer.choice = in_turn(phase)
-            await stage.becomes(one, "paid")
+            await stage.wait_for_state(one, "paid")
             await stage.follows()
             assert await stage.state(stranger) == "created"
         finally:

@@ -134,7 +134,7 @@ async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(s
     node(stage).traces = True
     await stage.database.value("select railwatch.request_rescan('story', 0)")
     await stage.rescanned()
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await stands(stage, invoice)
     assert sorted(await cases(stage, invoice)) == [(KIND, 1, "made good"), ("underpaid", 1, "made good")]
     await looked(stage)

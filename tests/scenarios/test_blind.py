@@ -39,7 +39,7 @@ async def test_a_stalled_rail_pays_nobody_covers_nothing_and_promotes_at_once_wh
         covered = (await stage.rail())["covered_until"]
         await stage.pay(paid)
         await mine_unseen(chain, 1)
-        await stage.becomes(paid, "confirming")
+        await stage.wait_for_state(paid, "confirming")
         for _ in range(4):
             await mine_unseen(chain, 1)
         assert (await stage.rail())["cursor_height"] == chain.tip.height
@@ -51,8 +51,8 @@ async def test_a_stalled_rail_pays_nobody_covers_nothing_and_promotes_at_once_wh
         assert await stage.state(paid) == "confirming"
         clock.behind = timedelta()
         await stage.mine()
-        await stage.becomes(paid, "paid")
-        await stage.becomes(empty, "expired")
+        await stage.wait_for_state(paid, "paid")
+        await stage.wait_for_state(empty, "expired")
         await stage.audit()
 
 
@@ -74,7 +74,7 @@ async def test_a_rail_whose_finality_stands_is_stalled_and_pays_nobody_by_depth_
         await stage.mine(8)
         await stage.rail_is("live")
         for invoice in (by_depth, by_finality):
-            await stage.becomes(invoice, "paid")
+            await stage.wait_for_state(invoice, "paid")
         await stage.audit()
 
 
@@ -91,7 +91,7 @@ async def test_time_is_not_covered_while_one_of_two_nodes_tells_more(database: D
         assert await stage.state(invoice) in ("created", "detected")
         node_of(chain.name, "second").lag = 0
         await stage.follows()
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         assert "expired" not in [state for state, _ in await stage.path(invoice)]
         await stage.audit()
 
@@ -107,17 +107,17 @@ async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(dat
         await asyncio.sleep(3.5)
         assert await stage.state(invoice) == "created"
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         assert [state for state, _ in await stage.path(invoice)] == ["created", "confirming", "paid"]
     async with Stage(database, [chain], options={"time_margin": 0}) as stage:
         early = await stage.order(await stage.sim.new_address(), expires_in=1, order_id="early")
         await stage.all_taken_in()
         clock.behind = timedelta(0)
-        await stage.becomes(early, "expired")
+        await stage.wait_for_state(early, "expired")
         clock.behind = timedelta(seconds=30)
         await stage.pay(early)
         await stage.mine(2)
-        await stage.becomes(early, "paid")
+        await stage.wait_for_state(early, "paid")
         assert await stage.open_cases(early) == set()
         await stage.audit()
 

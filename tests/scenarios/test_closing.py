@@ -61,7 +61,7 @@ async def test_an_invoice_that_nobody_paid_is_closed_once_its_rail_was_seen_to_t
     invoice = await stage.invoice(100, expires_in=1, closes_in=0)
     await closes(stage, invoice)
     assert await stage.state(invoice) in ("created", "expired")
-    await stage.becomes(invoice, "expired")
+    await stage.wait_for_state(invoice, "expired")
 
 
 async def test_a_payment_in_time_is_found_though_the_node_was_away_at_the_horizon(stage: Stage) -> None:
@@ -74,7 +74,7 @@ async def test_a_payment_in_time_is_found_though_the_node_was_away_at_the_horizo
     assert await stage.watch_states(invoice) == ["watching"]
     node.down = False
     await stage.mine(3)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await stage.mine(3)
     await closes(stage, invoice)
 
@@ -92,7 +92,7 @@ async def test_a_watch_does_not_end_before_late_blocks_have_come(
         behind[0] = timedelta(seconds=3)
         await stage.pay(invoice)
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         await stage.mine(2)
         await closes(stage, invoice)
         assert [state for state, _ in await stage.path(invoice)] == ["created", "confirming", "paid"]
@@ -114,7 +114,7 @@ async def test_no_watch_and_no_window_ends_by_blocks_that_are_stamped_ahead(
         ahead[0] = timedelta(0)
         await stage.pay(invoice)
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         await stage.mine(2)
         await closes(stage, invoice)
 
@@ -130,14 +130,14 @@ async def test_a_payment_that_a_reorg_has_just_taken_keeps_the_watch(
         tx = stage.chain.send(stage.sim.output(invoice.address, 100))
         await stage.mine(2)
         stage.chain.reorg(2, keep=False)
-        await stage.becomes(invoice, "created")
-        await stage.becomes(invoice, "expired")
+        await stage.wait_for_state(invoice, "created")
+        await stage.wait_for_state(invoice, "expired")
         await asyncio.sleep(0.5)
         await stage.stop()
         await stage.start()
         stage.chain.waiting[tx.id] = tx
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         await stage.mine(10)
         await closes(stage, invoice)
 
@@ -146,13 +146,13 @@ async def test_what_is_on_its_way_keeps_the_watch(stage: Stage) -> None:
     """Seen in the mempool in time; the daemon restarts, and the transfer is dropped there and mined later."""
     invoice = await stage.invoice(100, expires_in=1, closes_in=0)
     await stage.pay(invoice)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     await has_passed(stage, invoice)
     assert await stage.watch_states(invoice) == ["watching"]
     await stage.stop()
     await stage.start()
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     assert await stage.watch_states(invoice) == ["watching"], "it may still be reversed"
     await stage.mine(4)
     await closes(stage, invoice)
@@ -174,7 +174,7 @@ async def test_what_is_closed_no_longer_holds_its_address(stage: Stage) -> None:
     invoice = await stage.invoice(100, expires_in=2, closes_in=0)
     await stage.pay(invoice, 60)
     await stage.mine(2)
-    await stage.becomes(invoice, "underpaid")
+    await stage.wait_for_state(invoice, "underpaid")
     await stage.mine(4)
     await closes(stage, invoice)
     again = await stage.order(invoice.address, 100)
@@ -216,9 +216,9 @@ async def test_what_waits_at_an_address_is_told_to_the_order_that_is_registered_
     await closes(stage, closed)
     await stage.pay(closed)
     await stage.pay(other)
-    await stage.becomes(other, "detected")
+    await stage.wait_for_state(other, "detected")
     order = await stage.order(closed.address)
-    await stage.becomes(order, "detected")
+    await stage.wait_for_state(order, "detected")
 
 
 async def test_what_postgres_has_lost_of_the_mempool_is_told_again(
@@ -227,7 +227,7 @@ async def test_what_postgres_has_lost_of_the_mempool_is_told_again(
     """A replica took over that had not heard of it. The daemon kept its lease, and the mempool is as it was."""
     order = await stage.invoice(100)
     await stage.pay(order)
-    await stage.becomes(order, "detected")
+    await stage.wait_for_state(order, "detected")
     poll, failed = MempoolPoller.poll, asyncio.Event()
 
     async def fail_once(poller: MempoolPoller, *given: Any) -> bool:
@@ -240,5 +240,5 @@ async def test_what_postgres_has_lost_of_the_mempool_is_told_again(
 
     monkeypatch.setattr(MempoolPoller, "poll", fail_once)
     await failed.wait()
-    await stage.becomes(order, "detected")
+    await stage.wait_for_state(order, "detected")
     assert await stage.path(order) == [("created", "created"), ("detected", "seen")]

@@ -37,7 +37,7 @@ async def test_a_payment_in_an_asset_that_left_the_configuration_is_a_payment(st
     await stage.start()
     await stage.pay(paid, 100, asset="fake:story/token:gold")
     await stage.mine(2)
-    await stage.becomes(paid, "paid")
+    await stage.wait_for_state(paid, "paid")
     assert await kinds(stage, paid) == ["payment"]
     with pytest.raises(Refused, match="unknown asset"):
         await stage.database.value("select railwatch.create_invoice($1)", gold_order("later"))
@@ -45,7 +45,7 @@ async def test_a_payment_in_an_asset_that_left_the_configuration_is_a_payment(st
     await stage.start()
     await stage.pay(open_, 100, asset="fake:story/token:gold")
     await stage.mine(2)
-    await stage.becomes(open_, "paid")
+    await stage.wait_for_state(open_, "paid")
 
 
 async def test_what_is_small_in_an_asset_stays_small_after_it_left_the_configuration(stage: Stage) -> None:
@@ -97,7 +97,7 @@ async def test_a_rail_does_not_leave_the_configuration_while_invoices_are_open_t
     paid = await stage.invoice(100)
     await stage.pay(paid)
     await stage.mine(2)
-    await stage.becomes(paid, "paid")
+    await stage.wait_for_state(paid, "paid")
     await stage.stop()
     other = chain_named("another")
     other.mine()
@@ -123,7 +123,7 @@ async def test_a_renamed_rail_goes_on_under_its_new_name(stage: Stage) -> None:
     paid, waiting = await stage.invoice(100), await stage.invoice(100)
     tx = await stage.pay(paid)
     await stage.mine(2)
-    await stage.becomes(paid, "paid")
+    await stage.wait_for_state(paid, "paid")
     await stage.database.value("select railwatch.record_refund($1, 30, 'back', actor => 'ann')", paid.id)
     with pytest.raises(Refused, match=r"is followed by .*/") as caught:
         await rename_rail(stage.database, "story", "main")
@@ -146,12 +146,12 @@ async def test_a_renamed_rail_goes_on_under_its_new_name(stage: Stage) -> None:
     assert await stage.database.value("select count(*) from railwatch.detections") == before, "the same ids"
     await stage.sim.pay(waiting.address, 100)
     await stage.sim.mine(2)
-    await stage.becomes(waiting, "paid")
+    await stage.wait_for_state(waiting, "paid")
     assert await kinds(stage, waiting) == await kinds(stage, paid) == ["payment"]
     assert await stage.database.value("select tx_id from railwatch.detections where invoice_id = $1", paid.id) == tx
     await stage.sim.reorg(4, keep=False)
     await stage.until(is_at_tip)
-    await stage.becomes(paid, "created")
+    await stage.wait_for_state(paid, "created")
     daemon.cancel()
     await asyncio.gather(daemon, return_exceptions=True)
     stage.chains = ()
@@ -162,7 +162,7 @@ async def test_renaming_leaves_no_table_behind_but_the_feed(stage: Stage) -> Non
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await stage.database.value("select railwatch.record_refund($1, 30, 'back', actor => 'ann')", invoice.id)
     await stage.stop()
     await rename_rail(stage.database, "story", "main")

@@ -51,10 +51,10 @@ async def test_content_follows_the_chain_a_payment_that_pays_less_after_a_reorg_
     invoice = await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(invoice.address, 100))
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     branch_off(stage.chain, 2, pays(stage, tx, stage.sim.output(invoice.address, 60)))
     await stage.mine(2)
-    await stage.becomes(invoice, "underpaid")
+    await stage.wait_for_state(invoice, "underpaid")
     assert await detections(stage, invoice) == [("confirmed", 60)]
     assert await sums(stage, invoice) == (60, 60, 0)
     assert await stage.open_cases(invoice) == {"underpaid", "reversed"}
@@ -67,7 +67,7 @@ async def test_content_follows_the_chain_a_payment_that_pays_less_after_a_reorg_
     assert (line["evidence"]["amount"], line["evidence"]["amount_was"]) == ("60", "100")
     branch_off(stage.chain, 5, pays(stage, tx, stage.sim.output(invoice.address, 100)))
     await stage.mine(1)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     assert await stage.open_cases(invoice) == set()
 
 
@@ -77,18 +77,18 @@ async def test_content_follows_the_chain_a_payment_that_pays_somebody_else_after
     mine, other = await stage.invoice(100), await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(mine.address, 100))
     await stage.mine(2)
-    await stage.becomes(mine, "paid")
+    await stage.wait_for_state(mine, "paid")
     branch_off(stage.chain, 2, pays(stage, tx, stage.sim.output(other.address, 100)))
-    await stage.becomes(other, "paid")
+    await stage.wait_for_state(other, "paid")
     assert await stage.state(mine) == "created"
     assert await detections(stage, mine) == [("replaced", 100)]
     assert await stage.open_cases(mine) == {"reversed", "double_spend"}
     branch_off(stage.chain, 3, {tx.id: tx})
-    await stage.becomes(mine, "paid")
+    await stage.wait_for_state(mine, "paid")
     assert await stage.state(other) == "created"
     assert await stage.open_cases(mine) == set()
     branch_off(stage.chain, 4, pays(stage, tx, stage.sim.output(other.address, 100)))
-    await stage.becomes(other, "paid")
+    await stage.wait_for_state(other, "paid")
     assert await detections(stage, other) == [("confirmed", 100)]
 
 
@@ -97,10 +97,10 @@ async def test_content_follows_the_chain_another_asset_after_a_reorg_is_no_payme
         invoice = await stage.invoice(100)
         tx = stage.chain.send(stage.sim.output(invoice.address, 100))
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         gold = replace(stage.sim.output(invoice.address, 100), token="gold")
         branch_off(stage.chain, 2, pays(stage, tx, gold))
-        await stage.becomes(invoice, "created")
+        await stage.wait_for_state(invoice, "created")
         assert await stage.open_cases(invoice) == {"reversed", "wrong_asset"}
         await stage.audit()
 
@@ -113,13 +113,13 @@ async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(
     invoice = await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(invoice.address, 100))
     stage.chain.waiting[tx.id] = replace(tx, maturity=waiting)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     stage.chain.waiting[tx.id] = replace(tx, maturity=in_block)
     due = max(in_block, stage.confirmations)
     await stage.mine(due - 1)
     assert await stage.state(invoice) == "confirming"
     await stage.mine()
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
 
 
 # Settled means that the merchant has it (HAZARDS I14)
@@ -137,16 +137,16 @@ async def test_settled_means_the_merchant_has_it_a_refunded_surplus_does_not_pay
     await stage.mine(1)
     second = await stage.pay(invoice)
     await stage.mine(2)
-    await stage.becomes(invoice, "overpaid")
+    await stage.wait_for_state(invoice, "overpaid")
     await refund(stage, invoice, 100)
     assert await stage.state(invoice) == "overpaid"
     await stage.sim.reorg(2, keep=False)
-    await stage.becomes(invoice, "underpaid")
+    await stage.wait_for_state(invoice, "underpaid")
     assert (await stage.path(invoice))[-1] == ("underpaid", "reversed")
     assert await stage.open_cases(invoice) >= {"reversed", "underpaid"}
     stage.chain.resend(second)
     await stage.mine(2)
-    await stage.becomes(invoice, "overpaid")
+    await stage.wait_for_state(invoice, "overpaid")
     assert "reversed" not in await stage.open_cases(invoice)
 
 
@@ -156,7 +156,7 @@ async def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asse
     invoice = await stage.invoice(to=ways)
     await stage.pay(invoice, 100, stage.sim.assets[1])
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await stage.pay(invoice)
     await stage.mine(2)
     await stage.database.value(
@@ -165,7 +165,7 @@ async def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asse
     )
     assert await stage.state(invoice) == "paid"
     await stage.sim.reorg(2, keep=False)
-    await stage.becomes(invoice, "underpaid")
+    await stage.wait_for_state(invoice, "underpaid")
     assert (await stage.path(invoice))[-1] == ("underpaid", "reversed")
     assert "reversed" in await stage.open_cases(invoice)
 
@@ -174,7 +174,7 @@ async def test_settled_means_the_merchant_has_it_what_was_given_back_before_is_a
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 60)
     await stage.mine(2)
-    await stage.becomes(invoice, "underpaid")
+    await stage.wait_for_state(invoice, "underpaid")
     await refund(stage, invoice, 50)
     await stage.pay(invoice, 40)
     await stage.mine(2)
@@ -183,7 +183,7 @@ async def test_settled_means_the_merchant_has_it_what_was_given_back_before_is_a
     assert await stage.open_cases(invoice) == {"underpaid"}
     await stage.pay(invoice, 50)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     assert "overpaid" not in await stage.open_cases(invoice)
 
 
@@ -191,13 +191,13 @@ async def test_a_settled_order_of_which_a_part_is_given_back_by_choice_stays_pai
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await refund(stage, invoice, 30)
     await stage.mine(1)
     assert await stage.state(invoice) == "paid"
     await stage.sim.reorg(3, keep=True)
     await stage.mine(1)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
 
 
 # Money belongs to its invoice's time (HAZARDS I13)
@@ -221,7 +221,7 @@ async def test_money_older_than_the_invoice_is_unexpected_also_by_a_rescan(datab
         assert await stage.open_cases(invoice) == {"unexpected_payment"}
         await stage.pay(invoice)
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
 
 
 @pytest.mark.parametrize("mempool", [True, False])
@@ -241,11 +241,11 @@ async def test_a_payment_belongs_to_its_invoices_time_by_the_block_that_holds_it
         now[0] = datetime.now(UTC)
         branch_off(chain, 1, {tx.id: tx})
         await stage.mine(1)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         assert await stage.open_cases(invoice) == set()
         now[0] = datetime.now(UTC) - timedelta(hours=1)
         branch_off(chain, 3, {tx.id: tx})
-        await stage.becomes(invoice, "created")
+        await stage.wait_for_state(invoice, "created")
         assert await stage.open_cases(invoice) == {"unexpected_payment", "reversed"}
         await stage.audit()
 
@@ -256,18 +256,18 @@ async def test_a_late_payment_that_a_reorg_moves_into_time_is_in_time(database: 
     async with Stage(database, [chain]) as stage:
         ends = datetime.now(UTC) + timedelta(seconds=2)
         invoice = await stage.invoice(100, expires_at=ends.isoformat())
-        await stage.becomes(invoice, "expired")
+        await stage.wait_for_state(invoice, "expired")
         now[0] = datetime.now(UTC)
         tx = stage.chain.send(stage.sim.output(invoice.address, 100))
         await stage.mine(2)
-        await stage.becomes(invoice, "late_paid")
+        await stage.wait_for_state(invoice, "late_paid")
         now[0] = ends - timedelta(seconds=1)
         branch_off(chain, 2, {tx.id: tx})
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         assert await stage.open_cases(invoice) == set()
         now[0] = datetime.now(UTC)
         branch_off(chain, 3, {tx.id: tx})
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         await stage.audit()
 
 
@@ -306,7 +306,7 @@ async def test_dust_below_the_least_amount_is_counted_and_moves_nothing(database
         assert (row["small_count"], int(row["small_amount"])) == (50, 450)
         await stage.pay(invoice)
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
 
 
 @pytest.mark.parametrize("basis", ["first_seen", "block_time", "confirmed"])
@@ -319,7 +319,7 @@ async def test_cost_does_not_depend_on_strangers_a_step_loads_none_of_the_dust_t
     await stage.mine(2)
     await stage.pay(invoice, 80)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     async with stage.database.transaction() as connection:
         [aggregate] = await load_aggregates(connection, [invoice.id], [])
         assert len(aggregate.detections) == 0
@@ -330,10 +330,10 @@ async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: Stage
     invoice = await stage.invoice(100)
     stage.chain.send(*(stage.sim.output(invoice.address, 2**256 - 1) for _ in range(12)))
     await stage.mine(2)
-    await stage.becomes(invoice, "overpaid")
+    await stage.wait_for_state(invoice, "overpaid")
     assert await sums(stage, invoice) == (10**78 - 1, 10**78 - 1, 0)
     await stage.sim.reorg(2, keep=False)
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
 
 
 async def test_a_payment_that_is_named_otherwise_by_now_is_counted_once(stage: Stage) -> None:
@@ -341,7 +341,7 @@ async def test_a_payment_that_is_named_otherwise_by_now_is_counted_once(stage: S
     invoice = await stage.invoice(100)
     tx_id = await stage.pay(invoice, 60)
     await stage.mine(2)
-    await stage.becomes(invoice, "underpaid")
+    await stage.wait_for_state(invoice, "underpaid")
     tx = stage.chain.txs[tx_id]
     stranger = stage.sim.output(await stage.sim.new_address(), 60)
     for outputs in ((stranger, *tx.outputs), (stranger, stranger, *tx.outputs), tx.outputs):

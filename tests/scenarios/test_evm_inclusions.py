@@ -44,7 +44,7 @@ async def test_an_inclusion_whose_block_anvil_does_not_have_is_taken_back_at_the
         await stage.sim.pay(falls.address, 7, stage.sim.assets[1])
         await stage.mine(2)
         for invoice in (stands, falls, moves):
-            await stage.tables.becomes(invoice, "paid")
+            await stage.tables.wait_for_state(invoice, "paid")
         daemon.send_signal(signal.SIGTERM)
         assert await daemon.wait() == 0
         raw = await stage.sim.rpc("eth_getRawTransactionByHash", kept)
@@ -54,9 +54,9 @@ async def test_an_inclusion_whose_block_anvil_does_not_have_is_taken_back_at_the
         await stage.sim.mine(2)
         await stage.start()
         await stage.follows()
-        await stage.tables.becomes(falls, "created")
+        await stage.tables.wait_for_state(falls, "created")
         assert (await stage.tables.path(falls))[-1] == ("created", "reversed")
-        await stage.tables.becomes(moves, "paid")
+        await stage.tables.wait_for_state(moves, "paid")
         assert ("created", "reversed") in await stage.tables.path(moves)
         assert "reversed" not in [reason for _, reason in await stage.tables.path(stands)]
         await stage.check([(stands, "ETH", ETHER), (moves, "ETH", ETHER), (falls, "TST", 7)])

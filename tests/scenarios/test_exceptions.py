@@ -62,7 +62,7 @@ async def blind(stage: Stage, name: str | None = None) -> None:
 async def test_a_payment_that_never_confirms_ages_into_an_exception_until_it_moves_on(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 100)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     stage.chain.hold(tx)
     assert await stage.open_cases(invoice) == set()
     await age(stage, invoice)
@@ -82,7 +82,7 @@ async def test_a_payment_that_never_confirms_ages_into_an_exception_until_it_mov
 async def test_what_is_stuck_again_is_told_again_though_a_person_had_resolved_it(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 100)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     stage.chain.hold(tx)
     await age(stage, invoice)
     await stands(stage, invoice, "stuck_confirming")
@@ -208,9 +208,9 @@ async def test_money_that_comes_back_after_its_order_was_cancelled_is_unexpected
         invoice = await stage.invoice(100)
         tx = stage.chain.send(stage.sim.output(invoice.address, 100))
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         stage.chain.reorg(2, keep=False)
-        await stage.becomes(invoice, "created")
+        await stage.wait_for_state(invoice, "created")
         await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
         stage.chain.resend(tx.id)
         await stage.mine(3)
@@ -275,7 +275,7 @@ async def test_money_for_an_invoice_that_has_ended_is_unexpected(stage: Stage, e
             "update railwatch.invoices set state = 'refunded', version = version + 1 where id = $1", invoice.id
         )
         await stage.database.value("select pg_notify('railwatch_work', 'refunded')")
-    await stage.becomes(invoice, ending)
+    await stage.wait_for_state(invoice, ending)
     tx = await stage.pay(invoice, 30)
     await stage.until(lambda: _is_seen(stage, tx))
     await stage.mine(2)
@@ -367,7 +367,7 @@ async def test_it_is_found_though_that_rail_was_away_and_the_daemon_was_restarte
 async def test_every_sighting_is_kept_with_the_node_that_told_it(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 100)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     await stage.mine(2)
     await stage.sim.reorg(2, keep=True)
     await stage.follows()
@@ -451,7 +451,7 @@ async def test_dust_to_an_order_that_falls_short_tells_of_the_shortfall_once(sta
     for _ in range(6):
         await stage.pay(invoice, 3)
         await stage.mine(2)
-        await stage.becomes(invoice, "underpaid")
+        await stage.wait_for_state(invoice, "underpaid")
     assert await cases(stage, invoice) == [("underpaid", 1, None)]
     await stage.pay(invoice, 90)
     await stage.mine(2)

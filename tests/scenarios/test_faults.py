@@ -160,7 +160,7 @@ async def test_a_rail_that_is_resumed_while_it_is_still_being_halted_goes_on(dat
             node_of("story").undecodable = False
             assert await database.value("select railwatch.resume_rail('story', 'ann')") == "starting"
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
 
 
 async def test_a_block_that_a_node_spoils_for_a_while_stalls_its_rail_by_name_and_heals(
@@ -190,7 +190,7 @@ async def other_goes_on(stage: Stage) -> None:
     placed = await register(stage, order)
     stage.chains[1].send(stage.sim.output(placed.address, 100))
     stage.chains[1].mine(2)
-    await stage.becomes(placed, "paid")
+    await stage.wait_for_state(placed, "paid")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ async def test_what_no_push_tells_the_poll_finds(stage: Stage, how: str) -> None
     setattr(node_of("story"), how, how == "silent")
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     await stage.mine(2)
     assert await stage.state(invoice) == "paid"
 
@@ -287,8 +287,8 @@ async def test_no_invoice_expires_while_its_rail_is_blind(database: Database) ->
         await asyncio.sleep(2.5)
         assert [await stage.state(each) for each in (empty, paid)] == ["created", "created"]
         node_of("story").down = False
-        await stage.becomes(paid, "paid")
-        await stage.becomes(empty, "expired")
+        await stage.wait_for_state(paid, "paid")
+        await stage.wait_for_state(empty, "expired")
         assert "expired" not in [state for state, _ in await stage.path(paid)]
         assert await stage.open_cases(paid) == set()
         await stage.audit()
@@ -309,8 +309,8 @@ async def test_an_invoice_of_two_rails_does_not_expire_while_one_of_them_is_blin
         await asyncio.sleep(1)
         assert [await stage.state(each) for each in (empty, paid)] == ["created", "created"]
         node_of("other").down = False
-        await stage.becomes(paid, "paid")
-        await stage.becomes(empty, "expired")
+        await stage.wait_for_state(paid, "paid")
+        await stage.wait_for_state(empty, "expired")
         await stage.audit()
 
 
@@ -387,7 +387,7 @@ async def test_a_payment_in_the_very_block_in_which_the_registration_joins_is_fo
         node_of("story").latency = 0
         await stage.mine(2)
         for invoice in placed:
-            await stage.becomes(invoice, "paid")
+            await stage.wait_for_state(invoice, "paid")
         assert await detections(stage) == len(placed)
         await stage.audit()
 
@@ -476,7 +476,7 @@ async def test_what_a_block_took_from_the_mempool_is_never_called_dropped(stage:
     for _ in range(15):
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
-        await stage.becomes(invoice, "detected")
+        await stage.wait_for_state(invoice, "detected")
         await asyncio.sleep(roll() * 0.05)
         await stage.mine()
         assert "dropped" not in [state for state, _ in await stage.path(invoice, "detection")]

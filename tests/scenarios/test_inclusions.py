@@ -64,7 +64,7 @@ async def paid_after(stage: Stage, blocks: int) -> Placed:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(3)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     return invoice
 
 
@@ -83,7 +83,7 @@ async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the
         await stage.stop()
         await leaves_unseen(stage, deep, keep=False)
         await stage.start()
-        await stage.becomes(falls, "created")
+        await stage.wait_for_state(falls, "created")
         await stage.mine(3)
         path = await stage.path(falls)
         assert path[-1] == ("created", "reversed" if deep == 3 else "orphaned")
@@ -94,7 +94,7 @@ async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the
         await is_on_chain(stage, falls)
         await stage.pay(falls)
         await stage.mine(2)
-        await stage.becomes(falls, "paid")
+        await stage.wait_for_state(falls, "paid")
         await stage.audit()
 
 
@@ -107,7 +107,7 @@ async def test_what_is_in_another_block_by_now_is_found_there_in_the_same_commit
         await stage.stop()
         await leaves_unseen(stage, 3, keep=True)
         await stage.start()
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
 
         async def is_told() -> bool:
             return ("created", "reversed") in await stage.path(invoice)
@@ -117,7 +117,7 @@ async def test_what_is_in_another_block_by_now_is_found_there_in_the_same_commit
         assert await stage.open_cases(invoice) == set()
         await is_on_chain(stage, invoice)
         await stage.mine(60)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         await stage.audit()
 
 
@@ -136,7 +136,7 @@ async def test_a_block_that_is_stored_by_a_wrong_hash_is_found_by_its_transfers(
     await stage.database.value("update railwatch.rails set cursor_hash = $1 returning 1", stage.chain.tip.hash)
     stage.chain.mine(3)
     await stage.start()
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     assert ("orphaned", "orphaned") in await stage.path(invoice, "detection")
     await is_on_chain(stage, invoice)
 
@@ -146,12 +146,12 @@ async def test_an_inclusion_above_the_cursor_is_on_no_chain_that_leads_to_it(sta
     tip, invoice = stage.chain.tip, await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(3)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await stage.stop()
     await believes(stage, tip)
     stage.chain.reorg(3, keep=False)
     await stage.start()
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
     assert (await stage.path(invoice))[-1] == ("created", "reversed")
 
 
@@ -170,12 +170,12 @@ async def test_nothing_is_promoted_before_it_was_compared(stage: Stage) -> None:
     await asyncio.sleep(1.5)
     assert await stage.state(invoice) == "confirming"
     node_of("story").lag = 0
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
     await stage.all_taken_in()
     assert "paid" not in [state for state, _ in await stage.path(invoice)]
     await stage.pay(other)
     await stage.mine(2)
-    await stage.becomes(other, "paid")
+    await stage.wait_for_state(other, "paid")
 
 
 async def test_what_became_due_meanwhile_is_promoted_once_it_was_compared(stage: Stage) -> None:
@@ -189,7 +189,7 @@ async def test_what_became_due_meanwhile_is_promoted_once_it_was_compared(stage:
     await believes(stage, stage.chain.tip)
     stage.chain.reorg(1, keep=False)
     await stage.start()
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
 
 
 async def test_who_takes_a_rail_over_compares_too(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ async def test_who_takes_a_rail_over_compares_too(stage: Stage, monkeypatch: pyt
     await leaves_unseen(stage, 3, keep=False)
     async with twin(stage, monkeypatch):
         await becomes_holder(stage, "twin")
-        await stage.becomes(invoice, "created")
+        await stage.wait_for_state(invoice, "created")
         assert (await stage.path(invoice))[-1] == ("created", "reversed")
 
 
@@ -275,12 +275,12 @@ async def test_an_invoice_in_quarantine_loses_what_is_not_on_the_chain_too(stage
     await stage.stop()
     await leaves_unseen(stage, 2, keep=False)
     await stage.start()
-    await stage.becomes(good, "created")
+    await stage.wait_for_state(good, "created")
     await stage.database.value(
         "update railwatch.destinations set policy = $2 where invoice_id = $1 returning 1", invoice.id, policy
     )
     await stage.database.value("update railwatch.quarantine set retry_at = now() where true returning 1")
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
     await stage.mine(3)
     assert await stage.state(invoice) == "created"
     await is_on_chain(stage, invoice)

@@ -32,7 +32,7 @@ async def test_the_index_is_never_older_than_the_lease_after_hours_of_standing_b
         await becomes_holder(stage, "twin")
         await stage.pay(invoice)
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
 
 
 async def test_the_index_is_never_older_than_the_lease_after_one_that_was_lost(
@@ -57,7 +57,7 @@ async def test_the_index_is_never_older_than_the_lease_after_one_that_was_lost(
     # The twin has ended.
     await stage.pay(invoice)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
 
 
 async def test_additions_to_the_watch_are_numbered_in_the_order_of_their_commits(stage: Stage) -> None:
@@ -87,7 +87,7 @@ async def test_no_inclusion_outlives_its_block_a_restart_forgets_no_checkpoint(s
     await stage.stop()
     await stage.start()
     await stage.mine()
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     stage.chain.reorg(1, keep=False)
     stage.chain.mine()
     await stage.follows()
@@ -105,7 +105,7 @@ async def test_no_inclusion_outlives_its_block_a_rescan_on_a_branch_that_the_fol
         gone, came = await stage.invoice(100), await stage.invoice(100)
         await stage.pay(gone)
         await stage.mine(5)
-        await stage.becomes(gone, "paid")
+        await stage.wait_for_state(gone, "paid")
         node_of("story").silent = True
         chain.reorg(6, keep=False)
         await stage.sim.pay(came.address, 100)
@@ -113,8 +113,8 @@ async def test_no_inclusion_outlives_its_block_a_rescan_on_a_branch_that_the_fol
         await stage.database.value("select railwatch.request_rescan('story', 19, 24)")
         await stage.follows()
         await stage.rescanned()
-        await stage.becomes(came, "paid")
-        await stage.becomes(gone, "created")
+        await stage.wait_for_state(came, "paid")
+        await stage.wait_for_state(gone, "created")
         assert (await stage.path(gone))[-1] == ("created", "reversed")
         line = {block.hash for block in chain.line}
         stored = await database.rows("select hash from railwatch.checkpoints")
@@ -137,7 +137,7 @@ async def test_a_daemon_takes_its_own_lease_back_when_its_connections_are_silent
                 await asyncio.sleep(0.2)
             await stage.pay(invoice)
             await stage.mine(2)
-            await stage.becomes(invoice, "paid")
+            await stage.wait_for_state(invoice, "paid")
 
 
 async def test_an_orderly_stop_leaves_no_rail_that_is_called_live(stage: Stage) -> None:
@@ -188,7 +188,7 @@ async def test_a_rescan_that_cannot_be_served_harms_itself_only(database: Databa
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         assert (await rescan_of(database, known))["outcome"] == "failed"
 
 
@@ -250,14 +250,14 @@ async def test_a_failure_that_hits_every_invoice_halts_the_rail_by_name_until_it
         )
     assert await stage.database.value("select railwatch.resume_rail('story', 'ann')") == "starting"
     await stage.mine(2)
-    await stage.becomes(bad, "paid")
-    await stage.becomes(worse, "paid")
+    await stage.wait_for_state(bad, "paid")
+    await stage.wait_for_state(worse, "paid")
 
 
 async def test_what_money_has_arrived_at_is_never_rejected(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     await stage.stop()
     known = await stage.database.value(
         "update railwatch.destinations set watch_state = 'registered' where invoice_id = $1 returning id", invoice.id

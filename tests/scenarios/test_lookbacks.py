@@ -53,7 +53,7 @@ async def test_a_look_back_that_no_node_can_serve_fails_alone_and_is_tried_again
         assert await told(stage, waiting) == "None"
         await stage.pay(waiting)
         await stage.mine(2)
-        await stage.becomes(waiting, "paid")
+        await stage.wait_for_state(waiting, "paid")
         await stage.audit()
 
 
@@ -70,7 +70,7 @@ async def test_a_look_back_asks_the_node_that_can_serve_it_and_the_rail_stays_wh
         stage.options["nodes"] = [{"chain": "story", "timeout": 0.5}, {"chain": "story", "node": "archive"}]
         await stage.start()
         invoice = await stage.order(address)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         sight = await database.row("select evidence ->> 'node' as node from railwatch.detections")
         assert sight is not None
         assert sight["node"] == "node (2)"
@@ -96,7 +96,7 @@ async def test_what_is_looked_for_is_not_looked_for_again_when_that_is_done(
         invoices = [await stage.invoice(100) for _ in range(2)]
         await stage.pay(invoices[1])
         await stage.mine(2)
-        await stage.becomes(invoices[1], "paid")
+        await stage.wait_for_state(invoices[1], "paid")
         assert sorted(len(keys) for keys in searched) == [1, 1]
         assert len(set(searched)) == 2
 

@@ -53,7 +53,7 @@ async def test_a_payment_on_a_contradicted_chain_waits_until_the_nodes_agree(dat
         assert await stage.state(invoice) == "confirming", "neither paid nor taken back: nobody knows yet"
         node_of(chain.name).pin(None)
         await stage.rail_is("live")
-        await stage.becomes(invoice, "created")
+        await stage.wait_for_state(invoice, "created")
         assert (await stage.path(invoice))[-1] == ("created", "orphaned")
         await stage.audit()
 
@@ -70,7 +70,7 @@ async def test_blocks_that_one_node_of_three_makes_up_pay_nobody(database: Datab
         assert (await stage.rail())["cursor_height"] == stage.chain.tip.height
         await stage.pay(honest)
         await mine_slowly(stage.chain, 3)
-        await stage.becomes(honest, "paid")
+        await stage.wait_for_state(honest, "paid")
         assert (await stage.path(invoice)) == [("created", "created")] or await stage.state(invoice) == "created"
         assert (await stage.rail())["state"] != "halted"
 
@@ -89,4 +89,4 @@ async def test_finality_that_one_node_of_three_claims_pays_nobody(database: Data
         stage.chain.reorg(1)
         await stage.follows()
         await stage.mine(8)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")

@@ -64,13 +64,13 @@ async def test_a_chain_that_a_person_accepts_is_followed_and_what_it_takes_back_
         assert detections.index(("orphaned", "orphaned")) > detections.index(("final", "final"))
         await stage.mine(2)
         if keep:
-            await stage.becomes(after, "paid")
+            await stage.wait_for_state(after, "paid")
         else:
             assert await stage.state(after) == "created"
             assert await stage.open_cases(after) == {"reversed"}
             await stage.pay(after)
             await stage.mine(2)
-            await stage.becomes(after, "paid")
+            await stage.wait_for_state(after, "paid")
         assert await stage.open_cases(after) == set()
         assert await stage.path(before) == [("created", "created"), *(await stage.path(before))[1:]]
         assert await stage.state(before) == "paid"
@@ -170,5 +170,5 @@ async def test_no_window_ends_by_what_was_covered_on_the_other_chain(database: D
         await accept(stage, await proposal(stage))
         await stage.follows()
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         assert "expired" not in {state for state, _ in await stage.path(invoice)}

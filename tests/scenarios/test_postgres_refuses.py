@@ -104,7 +104,7 @@ async def test_while_every_statement_is_refused_the_daemon_is_not_ready_and_says
         await is_unready(heard, "refused for a test" if code not in FATAL else "")
         assert await stage.state(invoice) == "created"
         wire.code = None
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         await is_ready(heard)
         assert not heard.broken
 
@@ -141,7 +141,7 @@ async def test_a_postgres_that_hangs_is_told_and_one_that_is_late_is_used(databa
         wire.late = 0.1
         await stage.pay(invoice)
         await stage.sim.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         assert not heard.broken
 
 

@@ -96,7 +96,7 @@ async def test_a_rescan_below_the_prune_height_asks_another_node_or_fails_alone(
             pruned.pay(1)
             pruned.mine()
             pruned.mine()
-            await stage.becomes(invoice, "paid")
+            await stage.wait_for_state(invoice, "paid")
             assert (await stage.rail("rail"))["state"] == "live"
         finally:
             await stage.stop()

@@ -89,7 +89,7 @@ async def test_one_that_postgres_refuses_to_write_is_set_aside(stage: Stage, col
     await stage.pay(bad)
     await stage.pay(good)
     await stage.mine(2)
-    await stage.becomes(good, "paid")
+    await stage.wait_for_state(good, "paid")
     await quarantined(stage, bad)
     await stage.database.value("alter table railwatch.detections drop constraint no")
     await caught_up(stage, bad)
@@ -102,7 +102,7 @@ async def test_a_value_that_no_column_takes_is_no_reason_to_wait_for_postgres(st
     stage.chain.send(Output(key, 100), maturity=2**40)
     await stage.pay(good)
     await stage.mine(2)
-    await stage.becomes(good, "paid")
+    await stage.wait_for_state(good, "paid")
     await quarantined(stage, bad)
 
 
@@ -120,7 +120,7 @@ async def test_what_a_reorg_took_away_meanwhile_is_not_taken_in(stage: Stage) ->
     assert await stage.state(bad) == "created"
     again = await stage.pay(bad)
     await stage.mine(2)
-    await stage.becomes(bad, "paid")
+    await stage.wait_for_state(bad, "paid")
     assert again
 
 
@@ -129,7 +129,7 @@ async def test_what_was_told_before_is_taken_back_when_a_reorg_came_meanwhile(st
     bad = await stage.invoice(100)
     await stage.pay(bad)
     await stage.mine(2)
-    await stage.becomes(bad, "paid")
+    await stage.wait_for_state(bad, "paid")
     policy = await poison(stage.database, bad)
     await stage.pay(bad, 7)
     await stage.mine()
@@ -151,7 +151,7 @@ async def test_no_window_ends_for_one_whose_payment_waits_in_quarantine(stage: S
     await stage.pay(bad)
     await stage.mine()
     await quarantined(stage, bad)
-    await stage.becomes(other, "expired")
+    await stage.wait_for_state(other, "expired")
     await stage.mine(2)
     assert await stage.state(bad) == "created"
     await heal(stage, bad, policy)
@@ -253,7 +253,7 @@ async def test_single_failures_in_a_row_that_nothing_succeeds_between_are_ours(
     await stage.database.value("select railwatch.resume_rail('story', 'ann')")
     await stage.mine(2)
     for invoice in some:
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
 
 
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.long)])
@@ -277,11 +277,11 @@ async def test_killed_at_each_commit_it_loses_nothing(database: Database, before
                 await mended(stage, wire)
                 await stage.sim.mine(3)
                 await mended(stage, wire)
-                await stage.becomes(good, "paid")
+                await stage.wait_for_state(good, "paid")
                 await heal(stage, bad, policy)
                 wire.mend()
                 await stage.sim.mine()  # a rail that was stalled at that moment promotes it with its next block
-                await stage.becomes(bad, "paid")
+                await stage.wait_for_state(bad, "paid")
                 sums = "select confirmed_amount from railwatch.destinations where invoice_id = $1"
                 assert await database.value(sums, bad.id) == 100
                 await stage.audit()
@@ -320,7 +320,7 @@ async def test_other_rails_of_the_invoice_are_told_as_ever(database: Database) -
             await stage.simulator(chain).mine(2)
         await stage.follows()
         other = await stage.invoice(100, expires_in=1)
-        await stage.becomes(other, "expired")
+        await stage.wait_for_state(other, "expired")
         assert await stage.state(invoice) == "created"
         await database.value("alter table railwatch.detections drop constraint no")
         await caught_up(stage, invoice)

@@ -61,11 +61,11 @@ async def test_a_rescan_gives_no_payment_to_a_newer_invoice(stage: Stage) -> Non
 async def test_what_waits_in_the_mempool_stays_with_the_invoice_that_saw_it_first(database: Database) -> None:
     async with Stage(database, [chain_named(clock=lambda: datetime.now(UTC))]) as stage:
         first = await stage.invoice(100, expires_in=1)
-        await stage.becomes(first, "expired")
+        await stage.wait_for_state(first, "expired")
         late = await stage.pay(first, 100)
-        await stage.becomes(first, "detected")
+        await stage.wait_for_state(first, "detected")
         stage.chain.drop(late)
-        await stage.becomes(first, "expired")
+        await stage.wait_for_state(first, "expired")
         second = await again(stage, first)
         stage.chain.resend(late)
         await stage.mine(2)

@@ -123,7 +123,7 @@ async def test_what_is_found_in_an_old_block_and_a_lone_node_are_final_too(datab
         await stage.mine(20)
         old = await stage.order(address)
         await stage.all_taken_in()
-        await stage.becomes(old, "paid")
+        await stage.wait_for_state(old, "paid")
 
         async def is_final() -> bool:
             return (await detection(stage, old))["state"] == "final"
@@ -166,7 +166,7 @@ async def mismatch(stage: Stage, nodes: list[FakeNode]) -> tuple[Placed, UUID]:
     nodes[0].retold[tx_id] = replace(tx, outputs=(replace(tx.outputs[0], amount=100),))
     await stage.mine()
     await stage.mine()
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await stage.mine(12)
     case = await stage.database.value(
         "select id from railwatch.exceptions where invoice_id = $1 and kind = 'content_mismatch'", invoice.id
@@ -226,7 +226,7 @@ async def test_content_that_a_reorg_brought_is_read_again_from_another_node_than
         nodes[0].down = True
         stage.chain.reorg(1)
         await stage.follows()
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         nodes[0].down, asked = False, nodes[0].asked
 
         async def is_back() -> bool:

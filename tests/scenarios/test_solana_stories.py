@@ -112,7 +112,7 @@ async def test_a_payment_that_came_before_its_registration_is_found_once(stage: 
     await stage.produce(12)
     early = [await stage.asks(SOL, address=sol), await stage.asks(5, "TST", token)]
     for each in early:
-        await stage.becomes(each, "paid")
+        await stage.wait_for_state(each, "paid")
     await stage.produce()
     assert await stage.database.value("select count(*) from railwatch.detections") == 2
 
@@ -177,7 +177,7 @@ async def test_a_block_that_is_missing_stalls_the_rail_and_is_never_skipped(stag
     assert f"a hole above {lost - 1}" in await stage.rail_is("stalled", RAIL)
     assert (await stage.rail(RAIL))["cursor_height"] == lost - 1
     await sim.rpc("devRestore")
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     assert await stage.path(invoice) == PAID
     await stage.audit()
 
@@ -210,7 +210,7 @@ async def test_a_short_ledger_is_looked_back_through_as_far_as_it_goes(stage: So
     kept = await sim.slot() - 20
     await sim.rpc("devPrune", kept)
     invoice = await stage.asks(SOL, address=address)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     covered = await stage.database.value(
         "select covered_from from railwatch.destinations where invoice_id = $1", invoice.id
     )
@@ -236,7 +236,7 @@ async def test_a_rescan_below_what_is_kept_fails_alone(stage: SolanaStage) -> No
     invoice = await stage.asks(SOL)
     await sim.pay(invoice.address, SOL)
     await stage.produce(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     assert (await stage.rail(RAIL))["state"] == "live"
 
 

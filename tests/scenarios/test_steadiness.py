@@ -143,7 +143,7 @@ async def test_of_two_nodes_the_one_that_can_be_followed_is_asked(database: Data
             invoice = await stage.invoice(100)
             await stage.pay(invoice)
             stage.chain.mine(2)
-            await stage.becomes(invoice, "paid")
+            await stage.wait_for_state(invoice, "paid")
             await stage.follows()
         finally:
             watching.cancel()

@@ -12,7 +12,7 @@ from tests.scenarios.daemon_harness import Stage, chain_named
 async def test_an_exact_payment_is_told_as_it_deepens(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     await stage.mine()
     assert await stage.state(invoice) == "confirming"
     await stage.mine()
@@ -87,9 +87,9 @@ async def test_a_reorg_after_paid_that_takes_the_payment_away_raises_an_alarm(st
 async def test_a_replaced_payment_names_its_rival(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     paid = await stage.pay(invoice, 100)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     rival = await stage.sim.replace(paid)
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
     assert (await stage.path(invoice))[-1] == ("created", "replaced")
     row = await stage.database.row("select state, replaced_by from railwatch.detections")
     assert row
@@ -100,12 +100,12 @@ async def test_a_replaced_payment_names_its_rival(stage: Stage) -> None:
 async def test_a_payment_that_leaves_the_mempool_is_dropped_and_may_come_back_as_the_same(stage: Stage) -> None:
     invoice = await stage.invoice(100)
     paid = await stage.pay(invoice, 100)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     await stage.sim.drop(paid)
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
     assert (await stage.path(invoice))[-1] == ("created", "dropped")
     stage.chain.resend(paid)
-    await stage.becomes(invoice, "detected")
+    await stage.wait_for_state(invoice, "detected")
     await stage.mine(2)
     assert await stage.state(invoice) == "paid"
     assert await stage.database.value("select count(*) from railwatch.detections") == 1
@@ -136,7 +136,7 @@ async def test_an_empty_window_expires_and_a_late_payment_is_still_found(databas
     chain = chain_named(clock=lambda: datetime.now(UTC))
     async with Stage(database, [chain]) as stage:
         invoice = await stage.invoice(100, expires_in=1)
-        await stage.becomes(invoice, "expired")
+        await stage.wait_for_state(invoice, "expired")
         await stage.pay(invoice, 100)
         await stage.mine(2)
         assert await stage.state(invoice) == "late_paid"
@@ -184,7 +184,7 @@ async def test_a_payment_that_came_before_its_registration_is_found_once(stage: 
         await stage.mine(20)
     way = {"rail": "story", "asset": "COIN", "amount": 100, "address": address}
     invoice = await stage.invoice(to=[way])
-    await stage.becomes(invoice, "paid" if confirmed else "detected")
+    await stage.wait_for_state(invoice, "paid" if confirmed else "detected")
     if not confirmed:
         await stage.mine(2)
     assert await stage.state(invoice) == "paid"

@@ -64,7 +64,7 @@ async def test_an_invoice_is_registered_and_paid_while_the_queue_of_notification
             invoice = await stage.invoice(100)
             await stage.pay(invoice, 100)
             await stage.mine(2)
-            await stage.becomes(invoice, "paid")
+            await stage.wait_for_state(invoice, "paid")
             await database.rows("select railwatch.request_rescan('story', 0)")
             await stage.rescanned()
             await stage.audit()

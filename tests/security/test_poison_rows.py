@@ -63,14 +63,14 @@ async def test_one_poisoned_row_stops_no_other_order(database: Database, kind: s
                 await stage.pay(odd, 60)
                 await stage.pay(honest, 100)
                 await stage.mine(3)
-                await stage.becomes(honest, "paid")
+                await stage.wait_for_state(honest, "paid")
                 assert (await stage.rail())["state"] == "live", poisoned
             await stage.stop()
             await stage.start()
             last = await stage.invoice(100)
             await stage.pay(last, 100)
             await stage.mine(3)
-            await stage.becomes(last, "paid")
+            await stage.wait_for_state(last, "paid")
             assert (await stage.rail())["state"] == "live", poisoned
         assert len(poisoned) >= len(columns) / 2
     finally:

@@ -132,7 +132,7 @@ async def test_each_task_of_the_daemon_fails_once_and_the_rest_goes_on(
             for invoice in filter(None, (paid_before, await stage.invoice())):
                 await stage.pay(invoice)
                 await stage.mine(2)
-                await stage.becomes(invoice, "paid")
+                await stage.wait_for_state(invoice, "paid")
             await stage.audit()
     # An end of the rail ends its tasks as well, and those do not fail by themselves then.
     assert set(reporter.broken) <= expected  # type: ignore[attr-defined]
@@ -161,7 +161,7 @@ async def test_a_rail_whose_lease_or_chain_breaks_begins_anew(
         invoice = await stage.invoice()
         await stage.pay(invoice)
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
     assert len(broken) == 1
 
 

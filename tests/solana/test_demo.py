@@ -30,6 +30,6 @@ def test_every_story_is_as_expected() -> None:
         )
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
-        assert [each["story"] for each in told["stories"]] == [each.name for each in SolanaDemo().stories]
+        assert [each["story"] for each in told["stories"]] == [each.name for each in SolanaDemo().scenarios]
         assert all(each["seen"] == each["expected"] for each in told["stories"])
         assert os.listdir(folder) == []

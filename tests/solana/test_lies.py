@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from railwatch.rail import BlockGone, RailFault, RailUnavailable, RefusesPayments, Span
+from railwatch.rail import BlockGone, RailFault, RailUnavailable, Span, SupportsPaymentCheck
 from tests.solana.conftest import Chain
 from tests.solana.faulty_proxy import Liar, answer, change, refuse
 
@@ -130,9 +130,9 @@ async def test_what_is_asked_for_a_quiet_block_is_two_small_calls_and_the_block(
 async def test_a_refusal_needs_the_node(lied_to: Chain, liar: Liar) -> None:
     """A node that is away refuses nobody: the registration waits."""
     rail, sim = lied_to.rail, lied_to.sim
-    assert isinstance(rail, RefusesPayments)
+    assert isinstance(rail, SupportsPaymentCheck)
     address = rail.parse_address(await sim.new_address())
-    assert "rent" in (await rail.refusal(address, sim.native, 1, None) or "")
+    assert "rent" in (await rail.check_payment(address, sim.native, 1, None) or "")
     liar.status = 503
     with pytest.raises(RailUnavailable):
-        await rail.refusal(address, sim.native, 1, None)
+        await rail.check_payment(address, sim.native, 1, None)

@@ -9,7 +9,7 @@ from spl.token.models import BurnParams
 from railwatch.conformance.harness import facts
 from railwatch.conformance.watches import decoys
 from railwatch.rail import NotKept, RailUnavailable
-from railwatch_solana import open_node
+from railwatch_solana import create_adapter
 from railwatch_solana.dev.wallet import Wallet
 from railwatch_solana.simulator import SOL, SolanaSimulator
 from tests.solana.conftest import Chain
@@ -23,7 +23,7 @@ async def both_ways(chain: Chain, *addresses: str) -> list[tuple[object, ...]]:
     span, few = await chain.span(sparse=True), chain.watch(*addresses)
     many = replace(few, keys=few.keys | decoys(next(iter(few.keys)), 1_000))
     index, blocks = await chain.rail.scan(span, few), await chain.rail.scan(span, many)
-    assert (index.route, blocks.route) == ("index", "blocks")
+    assert (index.method, blocks.method) == ("index", "blocks")
     assert facts(index.transfers) == facts(blocks.transfers)
     assert [each.references for each in index.transfers] == [each.references for each in blocks.transfers]
     assert list(index.blocks) == list(blocks.blocks)
@@ -97,7 +97,7 @@ async def test_a_node_without_an_index_is_asked_for_its_blocks(lied_to: Chain, l
     await sim.mine(3)
     liar.lies[method] = refuse(-32010, "excluded from account secondary indexes; this RPC method is unavailable")
     scanned = await lied_to.rail.scan(await lied_to.span(sparse=True), lied_to.watch(address))
-    assert scanned.route == "blocks"
+    assert scanned.method == "blocks"
     assert [each.amount for each in scanned.transfers] == [25]
 
 
@@ -112,7 +112,7 @@ async def test_a_refusal_of_another_kind_is_no_reason_to_ask_for_more(lied_to: C
 async def test_an_operator_may_say_that_there_is_no_index(sim: SolanaSimulator, liar: Liar) -> None:
     address = await sim.new_address()
     settings = replace(sim.settings, options={"index": False})
-    async with open_node(settings, {"http": liar.http}) as rail:
+    async with create_adapter(settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         await sim.pay(address, SOL)
         await sim.mine(3)
@@ -131,7 +131,7 @@ async def test_many_pages_are_one_answer(lied_to: Chain, liar: Liar, monkeypatch
     for pages, route in ((20, "index"), (2, "blocks")):
         monkeypatch.setattr("railwatch_solana.account_index.PAGES", pages)
         scanned = await lied_to.rail.scan(span, lied_to.watch(address))
-        assert scanned.route == route
+        assert scanned.method == route
         assert [each.amount for each in scanned.transfers] == [amount * SOL for amount in range(1, 6)]
 
 
@@ -152,7 +152,7 @@ async def test_a_busy_address_is_looked_through_in_stretches_and_what_is_left_ou
     every = [each.amount for each in (await lied_to.rail.scan(replace(span, sparse=False), watches)).transfers]
     liar.calls.clear()
     scanned = await lied_to.rail.scan(span, watches)
-    assert (scanned.route, [each.amount for each in scanned.transfers]) == ("index", every)
+    assert (scanned.method, [each.amount for each in scanned.transfers]) == ("index", every)
     assert all(params[1]["transactionDetails"] != "accounts" for name, params in liar.calls if name == "getBlock")
     monkeypatch.setattr("railwatch_solana.lookback.TRANSACTIONS_MOST", 4)
     with pytest.raises(NotKept, match="transactions were looked through, back to slot") as told:

@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from railwatch.rail import RailAdapter, RailUnavailable
-from railwatch_solana import open_node
+from railwatch_solana import create_adapter
 from railwatch_solana.simulator import SolanaSimulator
 from tests.solana.conftest import Chain
 
@@ -63,7 +63,7 @@ async def relay(sim: SolanaSimulator) -> AsyncIterator[Relay]:
 @pytest.fixture
 async def relayed(sim: SolanaSimulator, relay: Relay) -> AsyncIterator[RailAdapter]:
     """An adapter that is pushed to through the relay, and asks the node itself."""
-    async with open_node(sim.settings, {**sim.node, "ws": relay.url}) as rail, asyncio.timeout(60):
+    async with create_adapter(sim.settings, {**sim.node, "ws": relay.url}) as rail, asyncio.timeout(60):
         # The first wait returns as soon as the subscription stands.
         await rail.wait_for_change()
         yield rail
@@ -126,6 +126,6 @@ async def test_a_dropped_socket_is_opened_again(relay: Relay, relayed: RailAdapt
 
 async def test_without_a_socket_the_wait_says_so(sim: SolanaSimulator) -> None:
     """The daemon's poll stands beside it."""
-    async with open_node(sim.settings, {"http": sim.node["http"]}) as rail:
+    async with create_adapter(sim.settings, {"http": sim.node["http"]}) as rail:
         with pytest.raises(RailUnavailable, match="no ws is configured"):
             await rail.wait_for_change()

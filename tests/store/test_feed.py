@@ -103,7 +103,7 @@ async def test_nothing_is_lost_while_a_writer_holds_its_transaction_open(databas
                     await stage.simulator(chain).mine(2)
                 await stage.follows()
                 for invoice in placed:
-                    await stage.becomes(invoice, "paid")
+                    await stage.wait_for_state(invoice, "paid")
             end = await newest(database)
             for each in readers:
                 await each.reaches(end)
@@ -124,7 +124,7 @@ async def test_who_joins_late_replays_all(database: Database) -> None:
         await stage.follows()
         await stage.pay(invoice)
         await stage.mine(2)
-        await stage.becomes(invoice, "paid")
+        await stage.wait_for_state(invoice, "paid")
         told = await read_feed(database, 0, 10_000)
         await database.value("select railwatch.ack('late', 0)")
         lag = await database.row("select * from railwatch.consumer_lag where name = 'late'")

@@ -115,7 +115,7 @@ async def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_pa
     invoice = await stage.invoice(to=ways)
     await stage.pay(invoice)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await refund(stage, invoice, 30)
     await stage.mine(2)
     assert (await stage.state(invoice), await stage.open_cases(invoice)) == ("paid", set())
@@ -134,7 +134,7 @@ async def test_a_paid_order_stays_paid_though_a_cheaper_way_was_paid_late_when_s
     invoice = await stage.invoice(to=ways, time_basis="block_time")
     await stage.pay(invoice)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await stage.database.value(
         "update railwatch.invoices set expires_at = now() - interval '1 ms' where id = $1 returning 1", invoice.id
     )
@@ -189,7 +189,7 @@ async def test_money_that_comes_back_beyond_what_was_refunded_is_unexpected(stag
         block = stage.chain.grow(block, content)
     stage.chain.adopt(block.hash)
     await stage.mine(1)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await refund(stage, invoice, 100)
     assert await stage.state(invoice) == "refunded"
     stage.chain.waiting[first.id] = first

@@ -63,21 +63,21 @@ async def test_the_daemon_needs_no_more_than_its_role(stage: Stage, logins: dict
     await stage.pay(invoice)
     await stage.pay(lost)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
+    await stage.wait_for_state(invoice, "paid")
     await stage.sim.reorg(2, keep=False)
     await stage.follows()
-    await stage.becomes(invoice, "created")
+    await stage.wait_for_state(invoice, "created")
     assert await stage.open_cases(invoice) == {"reversed"}
     await stage.pay(invoice)
     await stage.mine(2)
-    await stage.becomes(invoice, "paid")
-    await stage.becomes(expiring, "expired")
+    await stage.wait_for_state(invoice, "paid")
+    await stage.wait_for_state(expiring, "expired")
     await stage.database.value("select railwatch.request_rescan($1, 0)", stage.chain.name)
     await stage.rescanned()
     many = await stage.invoice(600)
     stage.chain.send(*[stage.sim.output(many.address, 1) for _ in range(600)])  # as many as are copied in
     await stage.mine(2)
-    await stage.becomes(many, "paid")
+    await stage.wait_for_state(many, "paid")
     node_of(stage.chain.name).traces = False
     stage.chain.send(stage.sim.output(many.address, 7), inner=True)
     await stage.mine()
@@ -103,7 +103,7 @@ async def test_a_service_and_a_reader_do_all_that_is_theirs(stage: Stage, logins
         await stage.all_taken_in()
         await stage.pay(made)
         await stage.mine(2)
-        await stage.becomes(made, "paid")
+        await stage.wait_for_state(made, "paid")
         for act in (
             "hold_invoice($1, actor => 'ann', reason => 'why')",
             "release_invoice($1, actor => 'ann')",

@@ -109,11 +109,11 @@ async def _by_somebody(
 async def _by_node(
     store: AuditStore, rail: RailConfig, name: str, node: NodeConfig, first: int | None, last: int | None
 ) -> "Audit":
-    from railwatch.daemon.registry import open_node
+    from railwatch.daemon.registry import create_adapter
     from railwatch.ops.audit import Auditor, CannotTell
 
     try:
-        adapter = open_node(rail, node)
+        adapter = create_adapter(rail, node)
     except ValueError as wrong:
         raise Unusable(f"rail {rail.name}: {wrong}; `railwatch check` looks at the whole configuration") from wrong
     try:

@@ -59,14 +59,14 @@ def migrate(config: Config, as_json: bool) -> None:
 def check(config: Config, as_json: bool) -> None:
     """Look at the configuration, the database and each node, and say what to do. Changes nothing."""
     from railwatch.daemon.preview import preview_rail
-    from railwatch.daemon.registry import named_nodes, open_node, open_rail
+    from railwatch.daemon.registry import create_adapter, named_nodes, open_rail
     from railwatch.daemon.supervisor import mirror_settings, rail_mirror
     from railwatch.ops.doctor import examine
     from railwatch.ops.findings import Daemon, render_report
     from railwatch.ops.logs import configure_logging
 
     daemon = Daemon(
-        open_node,
+        create_adapter,
         named_nodes,
         lambda rail: rail_mirror(config, rail, open_rail(rail).traits),
         preview_rail,

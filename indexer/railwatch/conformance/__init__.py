@@ -35,7 +35,7 @@ for _theme in (
 from railwatch.conformance.balances import BalanceChecks  # noqa: E402
 from railwatch.conformance.chain import ChainChecks  # noqa: E402
 from railwatch.conformance.failures import FailureChecks  # noqa: E402
-from railwatch.conformance.harness import Story  # noqa: E402
+from railwatch.conformance.harness import ChainHarness  # noqa: E402
 from railwatch.conformance.identity import IdentityChecks  # noqa: E402
 from railwatch.conformance.lifecycle import LifecycleChecks  # noqa: E402
 from railwatch.conformance.model import ModelChecks  # noqa: E402
@@ -45,7 +45,7 @@ from railwatch.conformance.scanning import ScanningChecks  # noqa: E402
 from railwatch.conformance.transfers import TransferChecks  # noqa: E402
 from railwatch.conformance.watches import WatchSet  # noqa: E402
 
-__all__ = ["AdapterConformance", "Story", "WatchSet"]
+__all__ = ["AdapterConformance", "ChainHarness", "WatchSet"]
 
 
 class AdapterConformance(

@@ -3,15 +3,15 @@
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.harness import Story
-from railwatch.rail import Address, AssetId, BlockGone, BlockRef, TellsBalances
+from railwatch.conformance.harness import ChainHarness
+from railwatch.rail import Address, AssetId, BlockGone, BlockRef, SupportsBalances
 
 
 class BalanceChecks(Conformance):
     """Balances. Skipped by ``traits.can_balance``."""
 
-    async def test_the_balance_at_a_block_is_what_was_paid_up_to_it(self, story: Story) -> None:
-        rail, address = teller(story), await story.address()
+    async def test_the_balance_at_a_block_is_what_was_paid_up_to_it(self, story: ChainHarness) -> None:
+        rail, address = balance_adapter(story), await story.address()
         blocks = [await story.head()]
         for units in (1, 2):
             await story.paid(address, units)
@@ -20,8 +20,8 @@ class BalanceChecks(Conformance):
         held = [await held_at(rail, story.sim.native, block, address) for block in (blocks[1], blocks[0], blocks[2])]
         assert held == [[story.unit], [0], [3 * story.unit]]
 
-    async def test_each_asset_has_a_balance_of_its_own(self, story: Story) -> None:
-        rail, address = teller(story), await story.address()
+    async def test_each_asset_has_a_balance_of_its_own(self, story: ChainHarness) -> None:
+        rail, address = balance_adapter(story), await story.address()
         for units, asset in enumerate(story.sim.assets, start=1):
             await story.pay(address, units, asset)
         await story.sim.mine()
@@ -29,8 +29,8 @@ class BalanceChecks(Conformance):
         for units, asset in enumerate(story.sim.assets, start=1):
             assert await held_at(rail, asset, head, address) == [units * story.unit]
 
-    async def test_many_addresses_are_told_at_once_each_its_own(self, story: Story) -> None:
-        rail = teller(story)
+    async def test_many_addresses_are_told_at_once_each_its_own(self, story: ChainHarness) -> None:
+        rail = balance_adapter(story)
         addresses = [await story.address() for _ in range(100)]
         for units, address in enumerate(addresses[:3], start=1):
             await story.pay(address, units)
@@ -38,8 +38,8 @@ class BalanceChecks(Conformance):
         expected = [story.unit, 2 * story.unit, 3 * story.unit, *([0] * 97)]
         assert await held_at(rail, story.sim.native, await story.head(), *addresses) == expected
 
-    async def test_a_balance_is_exact(self, story: Story) -> None:
-        rail, address = teller(story), await story.address()
+    async def test_a_balance_is_exact(self, story: ChainHarness) -> None:
+        rail, address = balance_adapter(story), await story.address()
         # HAZARDS B13, I9: beyond what a float can hold, where the unit is small enough.
         exact = 2**53 + 1 if story.rail.traits.native_decimals >= 16 else 29 * story.unit + 7
         await story.sim.pay(address.text, exact)
@@ -47,8 +47,8 @@ class BalanceChecks(Conformance):
         (held,) = await held_at(rail, story.sim.native, await story.head(), address)
         assert (type(held), held) == (int, exact)
 
-    async def test_a_block_that_is_gone_has_no_other_branchs_balance(self, story: Story) -> None:
-        rail, address = teller(story), await story.address()
+    async def test_a_block_that_is_gone_has_no_other_branchs_balance(self, story: ChainHarness) -> None:
+        rail, address = balance_adapter(story), await story.address()
         await story.sim.mine()
         before = await story.head()
         await story.paid(address)
@@ -63,15 +63,15 @@ class BalanceChecks(Conformance):
         assert held == [story.unit], "the block was asked about, and another one's balance was given"
 
 
-def teller(story: Story) -> TellsBalances:
+def balance_adapter(story: ChainHarness) -> SupportsBalances:
     """The rail as one that tells balances, or a skip."""
     if not story.rail.traits.can_balance:
         pytest.skip("this rail cannot tell balances, or has nothing to find by them")
-    assert isinstance(story.rail, TellsBalances), "can_balance is said, and there is no method balances"
+    assert isinstance(story.rail, SupportsBalances), "can_balance is said, and there is no method balances"
     return story.rail
 
 
-async def held_at(rail: TellsBalances, asset: AssetId, block: BlockRef, *addresses: Address) -> list[int]:
+async def held_at(rail: SupportsBalances, asset: AssetId, block: BlockRef, *addresses: Address) -> list[int]:
     """What the addresses hold, in their order."""
     told = await rail.balances([address.key for address in addresses], asset, block)
     assert set(told) == {address.key for address in addresses}

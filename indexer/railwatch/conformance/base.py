@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import pytest_asyncio
 
-from railwatch.conformance.harness import Story
+from railwatch.conformance.harness import ChainHarness
 from railwatch.rail import RailAdapter, Simulator
 
 
@@ -14,8 +14,8 @@ from railwatch.rail import RailAdapter, Simulator
 class Conformance:
     """What a theme of the suite builds on.
 
-    Every check is a coroutine over a `Story`, also where it awaits nothing: so one mark on this class serves projects
-    in pytest-asyncio's strict mode, and a test of the kit can call a check with a story of its own.
+    Every check is a coroutine over a `ChainHarness`, also where it awaits nothing: so one mark on this class serves
+    projects in pytest-asyncio's strict mode, and a test of the kit can call a check with a story of its own.
     """
 
     unit: ClassVar[int] = 1_000_000
@@ -27,7 +27,7 @@ class Conformance:
         """The one thing that a subclass must say: a fresh simulator of the rail."""
         raise NotImplementedError(f"{type(self).__name__} has to define make_simulator")
 
-    def open_stranger(self, simulator: Simulator) -> RailAdapter | None:
+    def open_wrong_chain_adapter(self, simulator: Simulator) -> RailAdapter | None:
         """An adapter on the simulator's node whose ``chain_id`` is configured wrong; None skips that check."""
         return None
 
@@ -38,7 +38,7 @@ class Conformance:
             yield simulator
 
     @pytest_asyncio.fixture
-    async def story(self, simulator: Simulator) -> AsyncIterator[Story]:
+    async def story(self, simulator: Simulator) -> AsyncIterator[ChainHarness]:
         """A story at its first page: the node runs and an adapter is connected."""
         async with simulator.open_adapter() as rail:
-            yield await Story.begin(simulator, rail, self.unit)
+            yield await ChainHarness.begin(simulator, rail, self.unit)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.harness import Story
+from railwatch.conformance.harness import ChainHarness
 from railwatch.rail import RailAdapter, RailError, Span
 
 POINTS = 16
@@ -68,7 +68,7 @@ class FailureChecks(Conformance):
     """The three errors, and nothing else."""
 
     @pytest.mark.parametrize("method", METHODS)
-    async def test_only_the_three_errors_leave(self, story: Story, method: str) -> None:
+    async def test_only_the_three_errors_leave(self, story: ChainHarness, method: str) -> None:
         """And the adapter is as usable as before, once the fault has passed."""
         for at in range(1, POINTS + 1):
             # Each kind in its turn, and all of them at the first await, which every method has.
@@ -80,7 +80,7 @@ class FailureChecks(Conformance):
         assert (await story.rail.heads()).latest.height >= story.start.height
 
     @pytest.mark.parametrize("method", METHODS)
-    async def test_a_cancellation_leaves_as_one(self, story: Story, method: str) -> None:
+    async def test_a_cancellation_leaves_as_one(self, story: ChainHarness, method: str) -> None:
         """A fault is tried again, so a cancellation that is told as one is never obeyed."""
         for at in range(1, POINTS + 1):
             error, injected = await self._fail(story, method, at, asyncio.CancelledError())
@@ -90,7 +90,7 @@ class FailureChecks(Conformance):
         assert (await story.rail.heads()).latest.height >= story.start.height
 
     async def _fail(
-        self, story: Story, method: str, at: int, failure: BaseException
+        self, story: ChainHarness, method: str, at: int, failure: BaseException
     ) -> tuple[BaseException | None, bool]:
         """What left the method, and whether the failure was reached."""
         rail = story.sim.open_adapter() if method in ("enter", "leave") else story.rail
@@ -115,7 +115,7 @@ async def _run(work: Awaitable[Any]) -> None:
     await work
 
 
-async def _work(story: Story, rail: RailAdapter, method: str) -> Awaitable[Any]:
+async def _work(story: ChainHarness, rail: RailAdapter, method: str) -> Awaitable[Any]:
     """One call of the method, not begun."""
     head = (await story.rail.heads()).latest
     watches = story.watch()

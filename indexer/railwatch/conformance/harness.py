@@ -12,7 +12,7 @@ from railwatch.rail import Address, AssetId, BlockRef, RailAdapter, Scanned, Sim
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class ChainHarness:
     """One story on one chain. ``unit`` is an amount in base units that every asset can pay.
 
     Nothing assumes that the chain is empty: all is told from ``start``, the head when the story began, so that a
@@ -130,7 +130,7 @@ def facts(transfers: Iterable[Transfer]) -> list[tuple[object, ...]]:
     return [(t.tx_id, t.tx_index, t.to, t.asset, t.amount, t.reference, t.maturity, t.block) for t in transfers]
 
 
-def the_only(transfers: Sequence[Transfer]) -> Transfer:
+def single(transfers: Sequence[Transfer]) -> Transfer:
     """The single transfer of an answer that must have one."""
     assert len(transfers) == 1, f"one transfer was expected, and these came: {transfers}"
     return transfers[0]

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.harness import Story, facts
+from railwatch.conformance.harness import ChainHarness, facts
 from railwatch.rail import RailUnavailable, Span
 
-COMPANY = 12
+CONCURRENCY = 12
 """Concurrent calls: about as many as a daemon has out after a long sleep."""
 CANCELLATIONS = 12
 """Points at which a scan is cut off; each lets it come one turn of the loop further."""
@@ -18,7 +18,7 @@ CANCELLATIONS = 12
 class LifecycleChecks(Conformance):
     """Waking, concurrency, cancellation, the end."""
 
-    async def test_a_new_block_wakes_who_waits(self, story: Story) -> None:
+    async def test_a_new_block_wakes_who_waits(self, story: ChainHarness) -> None:
         """A wake may be late or spurious; only never is too late. A node that pushes nothing has to say so."""
         waiting = asyncio.create_task(_wait(story))
         try:
@@ -32,21 +32,21 @@ class LifecycleChecks(Conformance):
         if not await waiting:
             pytest.skip("this node pushes nothing; the daemon polls")
 
-    async def test_concurrent_calls_do_not_disturb_one_another(self, story: Story) -> None:
+    async def test_concurrent_calls_do_not_disturb_one_another(self, story: ChainHarness) -> None:
         address = await story.address()
         for units in (1, 2, 3):
             await story.paid(address, units)
         watches, line = story.watch(address), await story.line()
         spans = [Span(after, upto) for after, upto in pairwise(line)]
         alone = [facts((await story.rail.scan(span, watches)).transfers) for span in spans]
-        together = await asyncio.gather(*[story.rail.scan(span, watches) for _ in range(COMPANY) for span in spans])
-        assert [facts(scanned.transfers) for scanned in together] == alone * COMPANY
-        heads = await asyncio.gather(*[story.rail.heads() for _ in range(COMPANY)])
+        together = await asyncio.gather(*[story.rail.scan(span, watches) for _ in range(CONCURRENCY) for span in spans])
+        assert [facts(scanned.transfers) for scanned in together] == alone * CONCURRENCY
+        heads = await asyncio.gather(*[story.rail.heads() for _ in range(CONCURRENCY)])
         assert {head.latest for head in heads} == {line[-1]}
         refs = await asyncio.gather(*[story.rail.block_at(ref.height) for ref in line])
         assert refs == line
 
-    async def test_a_cancelled_call_leaves_the_adapter_usable(self, story: Story) -> None:
+    async def test_a_cancelled_call_leaves_the_adapter_usable(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.paid(address)
         span, watches = Span(story.start, await story.head()), story.watch(address)
@@ -57,7 +57,7 @@ class LifecycleChecks(Conformance):
                 assert facts((await story.rail.scan(span, watches)).transfers) == whole
                 assert (await story.rail.heads()).latest == span.upto
 
-    async def test_a_cancelled_wait_leaves_the_adapter_usable(self, story: Story) -> None:
+    async def test_a_cancelled_wait_leaves_the_adapter_usable(self, story: ChainHarness) -> None:
         waiting = asyncio.create_task(_wait(story))
         await asyncio.wait([waiting], timeout=0.05)
         waiting.cancel()
@@ -66,16 +66,16 @@ class LifecycleChecks(Conformance):
         async with asyncio.timeout(self.patience):
             assert (await story.head()).height > story.start.height
 
-    async def test_leaving_twice_is_leaving_once(self, story: Story) -> None:
+    async def test_leaving_twice_is_leaving_once(self, story: ChainHarness) -> None:
         rail = story.sim.open_adapter()
         await rail.__aenter__()
         await rail.__aexit__(None, None, None)
         await rail.__aexit__(None, None, None)
 
-    async def test_leaving_what_was_never_entered_is_fine(self, story: Story) -> None:
+    async def test_leaving_what_was_never_entered_is_fine(self, story: ChainHarness) -> None:
         await story.sim.open_adapter().__aexit__(None, None, None)
 
-    async def test_after_leaving_every_call_is_unavailable(self, story: Story) -> None:
+    async def test_after_leaving_every_call_is_unavailable(self, story: ChainHarness) -> None:
         await story.sim.mine()
         span, watches = Span(story.start, await story.head()), story.watch()
         async with story.sim.open_adapter() as rail:
@@ -88,7 +88,7 @@ class LifecycleChecks(Conformance):
                 async with asyncio.timeout(self.patience):
                     await call()
 
-    async def test_leaving_releases_who_waits(self, story: Story) -> None:
+    async def test_leaving_releases_who_waits(self, story: ChainHarness) -> None:
         async with story.sim.open_adapter() as rail:
             waiting = asyncio.create_task(rail.wait_for_change())
             await asyncio.wait([waiting], timeout=0.05)
@@ -97,13 +97,13 @@ class LifecycleChecks(Conformance):
         assert done, "whoever waited for a change still waits"
         assert waiting.exception() is None or isinstance(waiting.exception(), RailUnavailable)
 
-    async def test_two_adapters_of_one_node_do_not_share_their_end(self, story: Story) -> None:
+    async def test_two_adapters_of_one_node_do_not_share_their_end(self, story: ChainHarness) -> None:
         async with story.sim.open_adapter():
             pass
         assert await story.head() == story.start
 
 
-async def _wait(story: Story) -> bool:
+async def _wait(story: ChainHarness) -> bool:
     """True after a wake; False where the node says that it will never wake anybody."""
     try:
         await story.rail.wait_for_change()
@@ -112,7 +112,7 @@ async def _wait(story: Story) -> bool:
     return True
 
 
-async def _cut_off(story: Story, span: Span, turns: int) -> None:
+async def _cut_off(story: ChainHarness, span: Span, turns: int) -> None:
     """Begin a scan and cancel it after so many turns of the loop."""
     scan = asyncio.create_task(story.rail.scan(span, story.watch()))
     for _ in range(turns):

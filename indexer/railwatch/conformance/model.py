@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.harness import Story
+from railwatch.conformance.harness import ChainHarness
 from railwatch.conformance.watches import WatchSet
 from railwatch.core.chain_sync import Idle, Limits, NodeView, Probe, Rewind, next_step
 from railwatch.rail import Address, BlockGone, BlockRef, RailAdapter, Span
@@ -74,7 +74,7 @@ class ModelChecks(Conformance):
     """Chance tells the story; the chain's own line is the oracle."""
 
     @pytest.mark.parametrize("seed", range(6))
-    async def test_random_steps_end_in_the_exact_ledger(self, story: Story, seed: int) -> None:
+    async def test_random_steps_end_in_the_exact_ledger(self, story: ChainHarness, seed: int) -> None:
         chance = random.Random(seed)
         addresses = [await story.address() for _ in range(3)]
         ledger = Ledger(story.rail, story.watch(*addresses), story.start, [story.start])
@@ -94,7 +94,7 @@ class ModelChecks(Conformance):
 
     async def _act(
         self,
-        story: Story,
+        story: ChainHarness,
         chance: random.Random,
         addresses: Sequence[Address],
         alive: list[set[str]],

@@ -6,31 +6,31 @@ from dataclasses import replace
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.harness import Story, amounts, ids, the_only
+from railwatch.conformance.harness import ChainHarness, amounts, ids, single
 from railwatch.conformance.watches import WatchSet, spends_of
-from railwatch.rail import NOBODY, Transfer
+from railwatch.rail import NO_RECIPIENT, Transfer
 
 
 class PendingChecks(Conformance):
     """Unconfirmed transfers, and rivals wherever they appear."""
 
-    async def test_without_a_mempool_nothing_is_pending(self, story: Story) -> None:
+    async def test_without_a_mempool_nothing_is_pending(self, story: ChainHarness) -> None:
         if story.rail.traits.has_pending:
             pytest.skip("this rail has a mempool")
         address = await story.address()
         await story.pay(address)
         assert list(await story.rail.pending(story.watch(address))) == []
 
-    async def test_a_waiting_payment_is_pending(self, story: Story) -> None:
+    async def test_a_waiting_payment_is_pending(self, story: ChainHarness) -> None:
         needs_pending(story)
         address = await story.address()
         tx_id = await story.pay(address, 3)
-        transfer = the_only(await story.rail.pending(story.watch(address)))
+        transfer = single(await story.rail.pending(story.watch(address)))
         assert (transfer.tx_id, transfer.to, transfer.amount) == (tx_id, address.key, 3 * story.unit)
         assert transfer.asset == story.sim.native
         assert transfer.block is None
 
-    async def test_pending_is_a_snapshot_each_time(self, story: Story) -> None:
+    async def test_pending_is_a_snapshot_each_time(self, story: ChainHarness) -> None:
         """A second call repeats the first: absence means dropped, so nothing may be told only once."""
         needs_pending(story)
         address = await story.address()
@@ -40,7 +40,7 @@ class PendingChecks(Conformance):
         for _ in range(2):
             assert amounts(await story.rail.pending(watches), address) == [story.unit, 2 * story.unit]
 
-    async def test_pending_tells_what_is_watched_and_nothing_else(self, story: Story) -> None:
+    async def test_pending_tells_what_is_watched_and_nothing_else(self, story: ChainHarness) -> None:
         needs_pending(story)
         watched, noise = await story.address(), await story.address()
         await story.pay(noise)
@@ -48,7 +48,7 @@ class PendingChecks(Conformance):
         assert {transfer.to for transfer in await story.rail.pending(story.watch(watched))} == {watched.key}
         assert list(await story.rail.pending(story.watch())) == []
 
-    async def test_a_mined_payment_is_no_longer_pending_and_keeps_its_identity(self, story: Story) -> None:
+    async def test_a_mined_payment_is_no_longer_pending_and_keeps_its_identity(self, story: ChainHarness) -> None:
         needs_pending(story)
         address = await story.address()
         await story.pay(address)
@@ -58,38 +58,38 @@ class PendingChecks(Conformance):
         assert list(await story.rail.pending(watches)) == []
         assert ids((await story.scan(address)).transfers) == ids(waiting)
 
-    async def test_what_waits_is_in_no_scan(self, story: Story) -> None:
+    async def test_what_waits_is_in_no_scan(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.sim.mine()
         await story.pay(address)
         assert list((await story.scan(address)).transfers) == []
 
-    async def test_a_waiting_payment_says_what_it_consumes(self, story: Story) -> None:
+    async def test_a_waiting_payment_says_what_it_consumes(self, story: ChainHarness) -> None:
         """Without ``spends`` no rival can ever be found."""
         needs_pending(story)
         address = await story.address()
         await story.pay(address)
-        transfer = the_only(await story.rail.pending(story.watch(address)))
+        transfer = single(await story.rail.pending(story.watch(address)))
         assert transfer.spends
 
-    async def test_a_transaction_is_not_its_own_rival(self, story: Story) -> None:
+    async def test_a_transaction_is_not_its_own_rival(self, story: ChainHarness) -> None:
         needs_pending(story)
         address = await story.address()
         await story.pay(address)
         watches = await _watching_the_coins_of(story, story.watch(address))
-        waiting = the_only(await story.rail.pending(watches))
+        waiting = single(await story.rail.pending(watches))
         await story.sim.mine()
-        mined = the_only((await story.scan_for(watches)).transfers)
+        mined = single((await story.scan_for(watches)).transfers)
         assert waiting.rivals == mined.rivals == ()
 
-    async def test_a_replaced_payment_is_absent(self, story: Story) -> None:
+    async def test_a_replaced_payment_is_absent(self, story: ChainHarness) -> None:
         needs_pending(story)
         address = await story.address()
         old = await story.pay(address)
         await story.replace(old)
         assert list(await story.rail.pending(story.watch(address))) == []
 
-    async def test_a_rival_that_pays_a_stranger_is_told_while_it_waits(self, story: Story) -> None:
+    async def test_a_rival_that_pays_a_stranger_is_told_while_it_waits(self, story: ChainHarness) -> None:
         needs_pending(story)
         address = await story.address()
         old = await story.pay(address)
@@ -97,7 +97,7 @@ class PendingChecks(Conformance):
         rival = await story.replace(old)
         _names_the_rival(await story.rail.pending(watches), old, rival)
 
-    async def test_a_rival_that_pays_a_stranger_is_told_when_it_is_mined(self, story: Story) -> None:
+    async def test_a_rival_that_pays_a_stranger_is_told_when_it_is_mined(self, story: ChainHarness) -> None:
         """Also the first that is seen of it can be its block (HAZARDS B5)."""
         needs_pending(story)
         address = await story.address()
@@ -109,7 +109,7 @@ class PendingChecks(Conformance):
         _names_the_rival(scanned, old, rival)
         assert scanned[0].block is not None
 
-    async def test_a_rival_of_nothing_that_is_watched_is_not_told(self, story: Story) -> None:
+    async def test_a_rival_of_nothing_that_is_watched_is_not_told(self, story: ChainHarness) -> None:
         needs_pending(story)
         address = await story.address()
         await story.replace(await story.pay(address))
@@ -117,19 +117,19 @@ class PendingChecks(Conformance):
         assert list((await story.scan(address)).transfers) == []
 
 
-def needs_pending(story: Story) -> None:
+def needs_pending(story: ChainHarness) -> None:
     """Skip where the rail has no mempool."""
     if not story.rail.traits.has_pending:
         pytest.skip("this rail has no mempool")
 
 
-async def _watching_the_coins_of(story: Story, watches: WatchSet) -> WatchSet:
+async def _watching_the_coins_of(story: ChainHarness, watches: WatchSet) -> WatchSet:
     """``watches`` with the coins of all that is pending now, as the daemon would give them back."""
     return replace(watches, spends=spends_of(await story.rail.pending(watches)))
 
 
 def _names_the_rival(transfers: Sequence[Transfer], old: str, rival: str) -> None:
     """The one transfer is the rival's: nothing to nobody, instead of the old one."""
-    transfer = the_only(transfers)
-    assert (transfer.tx_id, transfer.to, transfer.amount) == (rival, NOBODY, 0)
+    transfer = single(transfers)
+    assert (transfer.tx_id, transfer.to, transfer.amount) == (rival, NO_RECIPIENT, 0)
     assert transfer.rivals == (old,)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.harness import Story, amounts, facts, ids, the_only
+from railwatch.conformance.harness import ChainHarness, amounts, facts, ids, single
 from railwatch.rail import BlockGone, Span
 
 
 class ReorgChecks(Conformance):
     """Identity over reorgs, and `BlockGone`."""
 
-    async def test_identity_does_not_depend_on_the_block(self, story: Story) -> None:
+    async def test_identity_does_not_depend_on_the_block(self, story: ChainHarness) -> None:
         """Two blocks of payments come back as one, so that every place within a block has moved."""
         address = await story.address()
         for units in (1, 2):
@@ -25,16 +25,16 @@ class ReorgChecks(Conformance):
         assert sorted(ids(after)) == sorted(ids(before))
         assert amounts(after, address) == amounts(before, address)
 
-    async def test_inclusion_follows_the_reorg(self, story: Story) -> None:
+    async def test_inclusion_follows_the_reorg(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.paid(address)
-        before = the_only((await story.scan(address)).transfers)
+        before = single((await story.scan(address)).transfers)
         await story.reorg(1)
-        after = the_only((await story.scan(address)).transfers)
+        after = single((await story.scan(address)).transfers)
         assert after.block in await story.line()
         assert after.block != before.block
 
-    async def test_a_payment_that_the_reorg_lost_is_not_told(self, story: Story) -> None:
+    async def test_a_payment_that_the_reorg_lost_is_not_told(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.paid(address, 1)
         kept = await story.head()
@@ -44,7 +44,7 @@ class ReorgChecks(Conformance):
         assert list((await story.scan(address, after=kept)).transfers) == []
 
     @pytest.mark.parametrize("depth", [1, 2, 3])
-    async def test_a_start_that_is_no_ancestor_is_gone(self, story: Story, depth: int) -> None:
+    async def test_a_start_that_is_no_ancestor_is_gone(self, story: ChainHarness, depth: int) -> None:
         address = await story.address()
         await story.sim.mine(2)
         await story.paid(address)
@@ -55,7 +55,7 @@ class ReorgChecks(Conformance):
             await self._is_gone(story, Span(after, await story.head(), sparse=True))
 
     @pytest.mark.parametrize("depth", [1, 2, 3])
-    async def test_an_orphaned_end_is_gone(self, story: Story, depth: int) -> None:
+    async def test_an_orphaned_end_is_gone(self, story: ChainHarness, depth: int) -> None:
         """Also where the node still knows the block, and also where the reorg kept its transactions."""
         address = await story.address()
         await story.sim.mine(2)
@@ -66,7 +66,7 @@ class ReorgChecks(Conformance):
             await self._is_gone(story, Span(after, orphaned[-1]))
             await self._is_gone(story, Span(after, orphaned[-1], sparse=True))
 
-    async def test_a_block_that_never_was_is_gone(self, story: Story) -> None:
+    async def test_a_block_that_never_was_is_gone(self, story: ChainHarness) -> None:
         await story.sim.mine()
         head = await story.head()
         # A hash in the node's own form, whatever that is: the real one with its tail turned round.
@@ -75,7 +75,7 @@ class ReorgChecks(Conformance):
         await story.sim.mine()
         await self._is_gone(story, Span(invented, await story.head()))
 
-    async def test_scans_agree_before_and_after_a_reorg_above_them(self, story: Story) -> None:
+    async def test_scans_agree_before_and_after_a_reorg_above_them(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.paid(address)
         settled = Span(story.start, await story.head())
@@ -87,7 +87,7 @@ class ReorgChecks(Conformance):
         assert facts(after.transfers) == facts(before.transfers)
         assert list(after.blocks) == list(before.blocks)
 
-    async def _is_gone(self, story: Story, span: Span) -> None:
+    async def _is_gone(self, story: ChainHarness, span: Span) -> None:
         """The span is refused whole, with many watches in mind as with few."""
         address = await story.address()
         for watches in (story.watch(), story.watch(address)):

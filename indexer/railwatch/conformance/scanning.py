@@ -7,24 +7,24 @@ from itertools import combinations, pairwise
 import pytest
 
 from railwatch.conformance.base import Conformance
-from railwatch.conformance.harness import Story, amounts, facts
+from railwatch.conformance.harness import ChainHarness, amounts, facts
 from railwatch.conformance.watches import decoys
 from railwatch.rail import BlockRef, Span
 
-DECOYS = 10_000
+DECOY_COUNT = 10_000
 
 
 class ScanningChecks(Conformance):
     """Spans, and how they add up."""
 
-    async def test_no_watches_no_transfers_but_all_blocks(self, story: Story) -> None:
+    async def test_no_watches_no_transfers_but_all_blocks(self, story: ChainHarness) -> None:
         await story.paid(await story.address())
         await story.sim.mine(2)
         scanned = await story.scan()
         assert list(scanned.transfers) == []
         assert list(scanned.blocks) == (await story.line())[1:]
 
-    async def test_one_block_brings_its_parent(self, story: Story) -> None:
+    async def test_one_block_brings_its_parent(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.sim.mine()
         parent = await story.head()
@@ -34,14 +34,14 @@ class ScanningChecks(Conformance):
         assert scanned.blocks[0] == await story.head()
         assert len(scanned.transfers) == 1
 
-    async def test_the_first_block_is_excluded_and_the_last_included(self, story: Story) -> None:
+    async def test_the_first_block_is_excluded_and_the_last_included(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.paid(address, 1)
         first = await story.head()
         await story.paid(address, 2)
         assert amounts((await story.scan(address, after=first)).transfers, address) == [2 * story.unit]
 
-    async def test_transfers_follow_the_order_of_their_blocks(self, story: Story) -> None:
+    async def test_transfers_follow_the_order_of_their_blocks(self, story: ChainHarness) -> None:
         address = await story.address()
         for units in (3, 1, 2):
             await story.paid(address, units)
@@ -49,7 +49,7 @@ class ScanningChecks(Conformance):
         assert [transfer.amount for transfer in scanned.transfers] == [3 * story.unit, story.unit, 2 * story.unit]
         assert [transfer.block for transfer in scanned.transfers] == list(scanned.blocks)
 
-    async def test_every_split_of_a_span_gives_the_same(self, story: Story) -> None:
+    async def test_every_split_of_a_span_gives_the_same(self, story: ChainHarness) -> None:
         """Exactly once: neither lost nor doubled where two spans meet."""
         address = await story.address()
         for units in (1, 2, 3, 4):
@@ -63,12 +63,12 @@ class ScanningChecks(Conformance):
                 cuts = [ref.height for ref in borders]
                 assert facts(await story.scan_pieces(borders, watches)) == whole, f"cut at {cuts}"
 
-    async def test_asking_twice_gives_the_same(self, story: Story) -> None:
+    async def test_asking_twice_gives_the_same(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.paid(address)
         assert facts((await story.scan(address)).transfers) == facts((await story.scan(address)).transfers)
 
-    async def test_a_sparse_span_says_the_same_in_fewer_blocks(self, story: Story) -> None:
+    async def test_a_sparse_span_says_the_same_in_fewer_blocks(self, story: ChainHarness) -> None:
         address = await story.address()
         await story.sim.mine()
         await story.paid(address)
@@ -81,14 +81,14 @@ class ScanningChecks(Conformance):
         assert sparse.blocks[-1] == full.blocks[-1]
 
     @pytest.mark.parametrize("sparse", [False, True])
-    async def test_ten_thousand_watches_find_what_a_few_find(self, story: Story, sparse: bool) -> None:
+    async def test_ten_thousand_watches_find_what_a_few_find(self, story: ChainHarness, sparse: bool) -> None:
         """With a few the node's own index may be asked, with many not: one truth by two ways."""
         address = await story.address()
         for asset in story.sim.assets:
             await story.pay(address, 2, asset)
         await story.sim.mine(2)
         few = story.watch(address)
-        many = replace(few, keys=few.keys | decoys(address.key, DECOYS))
+        many = replace(few, keys=few.keys | decoys(address.key, DECOY_COUNT))
         found = facts((await story.scan_for(few, sparse=sparse)).transfers)
         assert len(found) == len(story.sim.assets)
         assert facts((await story.scan_for(many, sparse=sparse)).transfers) == found

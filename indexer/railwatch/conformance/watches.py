@@ -28,7 +28,7 @@ class WatchSet:
         """Those of ``keys`` that are watched."""
         return {key for key in keys if key in self.keys}
 
-    def few(self, limit: int) -> Sequence[bytes] | None:
+    def keys_up_to(self, limit: int) -> Sequence[bytes] | None:
         """All keys if there are at most ``limit``, in a fixed order, else None."""
         return sorted(self.keys) if len(self.keys) <= limit else None
 

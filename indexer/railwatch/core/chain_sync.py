@@ -142,7 +142,7 @@ def _advance(cursor: BlockRef, view: NodeView, limits: Limits) -> Step:
     """The next span: up to finality as fast as the node can go, from there on up to the head."""
     settled_to = final_height(view.heads, limits.horizon)
     upto = _end_of_step(cursor, settled_to, view, limits)
-    return upto if isinstance(upto, Probe) else Scan(Span(cursor, upto, settled=upto.height <= settled_to))
+    return upto if isinstance(upto, Probe) else Scan(Span(cursor, upto, finalized=upto.height <= settled_to))
 
 
 def _end_of_step(start: BlockRef, final_height: int, view: NodeView, limits: Limits) -> BlockRef | Probe:

@@ -243,7 +243,7 @@ class RailRunner:
                     "quarantine": lambda: self._readmit(follower, lease),
                     "slowness": lambda: self._watch_stuck_queries(follower, lease),
                 }
-                if self.reconcile_every and self.node.tells_balances:
+                if self.reconcile_every and self.node.supports_balances:
                     errands["balances"] = self._reconciler(follower, lease).run
                 for name, errand in errands.items():
                     tasks.create_task(self._keep_running(name, errand), name=f"{self.name}.{name}")

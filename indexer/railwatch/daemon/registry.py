@@ -7,7 +7,7 @@ from railwatch.config import NodeConfig, RailConfig
 from railwatch.daemon.nodes.node import Node
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.known_chains import known_lookback
-from railwatch.rail import OpenNode, RailAdapter, RailSettings
+from railwatch.rail import AdapterFactory, RailAdapter, RailSettings
 from railwatch.redaction import hidden
 
 GROUP = "railwatch.rails"
@@ -22,13 +22,13 @@ def known_adapters() -> list[str]:
     return sorted({point.name for point in entry_points(group=GROUP)})
 
 
-def load_adapter(name: str) -> OpenNode:
+def load_adapter(name: str) -> AdapterFactory:
     """The function that opens a node of that adapter. Raises `UnknownAdapter`."""
     found = [point for point in entry_points(group=GROUP) if point.name == name]
     if not found:
         raise UnknownAdapter(f'there is no adapter "{name}"; installed: {", ".join(known_adapters())}')
     try:
-        opener: OpenNode = found[0].load()
+        opener: AdapterFactory = found[0].load()
     except Exception as error:  # whatever a package of somebody else's does while it is imported
         package = found[0].dist.name if found[0].dist else found[0].value
         raise UnknownAdapter(
@@ -44,7 +44,7 @@ def rail_settings(rail: RailConfig) -> RailSettings:
     return RailSettings(rail.name, rail.chain_id, assets, rail.options, known_lookback(rail.chain_id))
 
 
-def open_node(rail: RailConfig, node: NodeConfig) -> RailAdapter:
+def create_adapter(rail: RailConfig, node: NodeConfig) -> RailAdapter:
     """One node of a rail, not asked yet. Raises `UnknownAdapter`, or ValueError that names the wrong key."""
     opener = load_adapter(rail.adapter)
     try:
@@ -59,8 +59,8 @@ def open_node(rail: RailConfig, node: NodeConfig) -> RailAdapter:
 
 
 def open_rail(rail: RailConfig) -> NodeSet:
-    """All nodes of a rail behind one seam, none of them asked yet. Raises as `open_node` does."""
-    return NodeSet([Node(name, partial(open_node, rail, node)) for name, node in named_nodes(rail).items()])
+    """All nodes of a rail behind one seam, none of them asked yet. Raises as `create_adapter` does."""
+    return NodeSet([Node(name, partial(create_adapter, rail, node)) for name, node in named_nodes(rail).items()])
 
 
 def named_nodes(rail: RailConfig) -> dict[str, NodeConfig]:

@@ -88,20 +88,20 @@ async def _perform(backstage: Backstage, demos: Sequence[RailDemo], *, keep: boo
         backstage.setting.configure(demos)
         daemon = backstage.start_daemon()
         async with asyncio.TaskGroup() as tasks:
-            drivers = [tasks.create_task(demo.drive()) for demo in demos]
+            drivers = [tasks.create_task(demo.mine_blocks()) for demo in demos]
             async with backstage.database(daemon) as database:
                 tellings = await _tell_all(backstage.view, database, demos)
             for driver in drivers:
                 driver.cancel()
         if keep:
             for demo in demos:
-                await demo.live_on()
+                await demo.keep_mining()
     return daemon, tellings
 
 
 async def _tell_all(view: View, database: Database, demos: Sequence[RailDemo]) -> list[Telling]:
     """All rails at once; then every invoice is looked at again, for what came after its story."""
-    casts = [[Telling(str(demo.rail["name"]), story) for story in demo.stories] for demo in demos]
+    casts = [[Telling(str(demo.rail["name"]), story) for story in demo.scenarios] for demo in demos]
     tellings = [telling for cast in casts for telling in cast]
     view.cast(tellings)
     view.say("the stories are lived")
@@ -120,10 +120,10 @@ async def _tell_rail(view: View, shops: Sequence[StoryShop]) -> None:
     """The peaceful stories together, then one by one those that the others would notice."""
     async with asyncio.TaskGroup() as together:
         for shop in shops:
-            if not shop.telling.story.alone:
+            if not shop.telling.story.exclusive:
                 together.create_task(_tell(view, shop))
     for shop in shops:
-        if shop.telling.story.alone:
+        if shop.telling.story.exclusive:
             await _tell(view, shop)
 
 
@@ -133,7 +133,7 @@ async def _tell(view: View, shop: StoryShop) -> None:
     telling.stage = Stage.PLAYING
     try:
         async with asyncio.timeout(STORY_SECONDS):
-            await telling.story.play(shop)
+            await telling.story.run(shop)
             await shop.ends()
     except DemoError as error:
         telling.problem = str(error)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
-from railwatch.rail.demo import Story
+from railwatch.rail.demo import Scenario
 from railwatch.store.read_models import Dossier, Record
 
 USUAL_REASON: Mapping[str, str] = {
@@ -48,7 +48,7 @@ class Telling:
     """A rail's story, and what has come of it so far."""
 
     rail: str
-    story: Story
+    story: Scenario
     stage: Stage = Stage.WAITING
     invoice: UUID | None = None
     address: str = ""

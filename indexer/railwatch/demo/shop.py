@@ -42,7 +42,7 @@ class StoryShop:
         await self.feed.join(self.telling, self.demo)
         await self._watched()
 
-    async def becomes(self, state: str) -> None:
+    async def wait_for_state(self, state: str) -> None:
         """Wait for ``state`` among the lines that have not been waited for yet."""
         await self.feed.until(lambda: self._find(state) is not None or self.telling.diverged)
         found = self._find(state)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from railwatch.core.matching import base_index, match, paired
 from railwatch.ops.formatting import clean
-from railwatch.rail import NOBODY, BlockGone, NotKept, RailAdapter, RailError, Span, Transfer, Watches
+from railwatch.rail import NO_RECIPIENT, BlockGone, NotKept, RailAdapter, RailError, Span, Transfer, Watches
 from railwatch.store.audits import AuditedClaim, AuditedRail, AuditStore, Owner
 
 WINDOW = 1_000
@@ -172,7 +172,7 @@ class Auditor:
                 why = f"its answer could not be read: {type(defect).__name__}"
                 raise CannotTell(f"node {self.node_name} cannot tell blocks {first} to {last}: {why}") from defect
             told.blocks.update((block.height, block.hash) for block in scanned.blocks)
-            credits = (each for each in scanned.transfers if each.to != NOBODY and each.amount > 0 and each.block)
+            credits = (each for each in scanned.transfers if each.to != NO_RECIPIENT and each.amount > 0 and each.block)
             told.transfers.update(((each.tx_id, each.tx_index), each) for each in credits)
             return
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from railwatch.config import NodeConfig, RailConfig
 from railwatch.ops.findings import Daemon, Finding, NodeReport
 from railwatch.ops.formatting import ago
-from railwatch.rail import ChecksAssets, Heads, MethodsMissing, RailAdapter, RailError, TellsAbilities, Traits
+from railwatch.rail import Heads, MethodsMissing, RailAdapter, RailError, SupportsAbilities, SupportsAssetCheck, Traits
 from railwatch.store.read_models import Record
 
 NODE_SECONDS = 30.0
@@ -24,8 +24,8 @@ async def check_node(
     try:
         async with asyncio.timeout(NODE_SECONDS), daemon.open_node(rail, node) as adapter:
             heads = await adapter.heads()
-            abilities = await adapter.abilities() if isinstance(adapter, TellsAbilities) else ()
-            wrong = await adapter.check_assets() if isinstance(adapter, ChecksAssets) else ()
+            abilities = await adapter.abilities() if isinstance(adapter, SupportsAbilities) else ()
+            wrong = await adapter.check_assets() if isinstance(adapter, SupportsAssetCheck) else ()
             contradiction = await _contradiction(adapter, heads, stored)
             traits = adapter.traits
     except ValueError as error:

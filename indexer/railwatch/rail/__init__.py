@@ -1,7 +1,13 @@
 """The public seam: all that an adapter may import."""
 
-from railwatch.rail.abilities import Ability, Method, TellsAbilities
-from railwatch.rail.adapter import ChecksAssets, OpenNode, RailAdapter, RefusesPayments, TellsBalances
+from railwatch.rail.abilities import Ability, Method, SupportsAbilities
+from railwatch.rail.adapter import (
+    AdapterFactory,
+    RailAdapter,
+    SupportsAssetCheck,
+    SupportsBalances,
+    SupportsPaymentCheck,
+)
 from railwatch.rail.errors import (
     AdapterDefect,
     BadAddress,
@@ -16,7 +22,7 @@ from railwatch.rail.errors import (
 )
 from railwatch.rail.simulator import Simulator
 from railwatch.rail.types import (
-    NOBODY,
+    NO_RECIPIENT,
     Address,
     AssetId,
     AssetSpec,
@@ -32,9 +38,10 @@ from railwatch.rail.types import (
 )
 
 __all__ = [
-    "NOBODY",
+    "NO_RECIPIENT",
     "Ability",
     "AdapterDefect",
+    "AdapterFactory",
     "Address",
     "AssetId",
     "AssetSpec",
@@ -42,25 +49,24 @@ __all__ = [
     "BlockGone",
     "BlockRef",
     "ChainId",
-    "ChecksAssets",
     "Heads",
     "Method",
     "MethodsMissing",
     "NotKept",
     "NotYet",
-    "OpenNode",
     "PendingUnknown",
     "RailAdapter",
     "RailError",
     "RailFault",
     "RailSettings",
     "RailUnavailable",
-    "RefusesPayments",
     "Scanned",
     "Simulator",
     "Span",
-    "TellsAbilities",
-    "TellsBalances",
+    "SupportsAbilities",
+    "SupportsAssetCheck",
+    "SupportsBalances",
+    "SupportsPaymentCheck",
     "Traits",
     "Transfer",
     "Watches",

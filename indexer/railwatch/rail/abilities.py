@@ -35,7 +35,7 @@ class Ability:
 
 
 @runtime_checkable
-class TellsAbilities(Protocol):
+class SupportsAbilities(Protocol):
     """What an adapter may offer beside `RailAdapter`: the table of what its node serves, learned on entering."""
 
     async def abilities(self) -> Sequence[Ability]:

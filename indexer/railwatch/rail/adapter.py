@@ -78,14 +78,14 @@ class RailAdapter(Protocol):
 
 
 @runtime_checkable
-class RefusesPayments(Protocol):
+class SupportsPaymentCheck(Protocol):
     """What an adapter may offer beside `RailAdapter`: to say of a registration that it could never be paid.
 
     It is asked once the address is parsed and before it is watched, and never again. An adapter without it refuses
     nothing but bad addresses.
     """
 
-    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+    async def check_payment(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
         """Why ``amount`` base units of ``asset`` cannot arrive at ``address``, or not under ``reference``; else None.
 
         The words are for the merchant's engineer: what is wrong, and what would do. Raises `RailUnavailable` if the
@@ -94,7 +94,7 @@ class RefusesPayments(Protocol):
 
 
 @runtime_checkable
-class TellsBalances(Protocol):
+class SupportsBalances(Protocol):
     """What an adapter may offer beside `RailAdapter`, and says by ``traits.can_balance``: what addresses hold.
 
     The daemon compares it with what `scan` has found, so that money which no block shows is not a silent gap (HAZARDS
@@ -111,7 +111,7 @@ class TellsBalances(Protocol):
 
 
 @runtime_checkable
-class ChecksAssets(Protocol):
+class SupportsAssetCheck(Protocol):
     """What an adapter may offer beside `RailAdapter`: to compare the configured assets with what the chain says.
 
     `railwatch check` calls it on an entered adapter, and prints each sentence as a failure.
@@ -125,7 +125,7 @@ class ChecksAssets(Protocol):
         """
 
 
-class OpenNode(Protocol):
+class AdapterFactory(Protocol):
     """What an entry point of the group ``railwatch.rails`` names: makes an adapter for one node, without I/O.
 
     ``node`` is the node's table of the configuration, secrets resolved. Raises ValueError, naming the key that is

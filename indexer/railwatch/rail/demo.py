@@ -30,7 +30,7 @@ class Shop(Protocol):
         `DemoError` if the address is rejected.
         """
 
-    async def becomes(self, state: str) -> None:
+    async def wait_for_state(self, state: str) -> None:
         """Wait until the feed tells that the invoice has come to ``state``, after the last one waited for.
 
         Raises `DemoError` when the feed tells something that the story does not expect.
@@ -38,20 +38,20 @@ class Shop(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Scenario:
     """One thing that happens to shops, and all that the feed must tell about it.
 
-    ``play`` lives it, up to the last thing that the customer or the chain does. ``path`` is every line that the feed
+    ``run`` lives it, up to the last thing that the customer or the chain does. ``path`` is every line that the feed
     then holds about the invoice, in order: its state, with the reason in parentheses where that is not the one with
     which the state is usually reached (``"created (reversed)"``). ``exceptions`` are all that were ever opened:
     ``"overpaid"``, ``"underpaid (resolved)"``, ``"reversed (critical)"``, ``"reversed (critical, resolved)"``.
     """
 
     name: str
-    play: Callable[[Shop], Awaitable[None]]
+    run: Callable[[Shop], Awaitable[None]]
     path: tuple[str, ...]
     exceptions: frozenset[str] = frozenset()
-    alone: bool = False
+    exclusive: bool = False
     """It rewrites the chain, and is told after the others and by itself: they would notice."""
 
 
@@ -89,14 +89,14 @@ class RailDemo(Protocol):
         """``[[policy]]`` tables for that rail. Known after entering."""
 
     @property
-    def stories(self) -> Sequence[Story]:
-        """In the order in which they are shown; those that are not ``alone`` are told all at once."""
+    def scenarios(self) -> Sequence[Scenario]:
+        """In the order in which they are shown; those that are not ``exclusive`` are told all at once."""
 
-    async def drive(self) -> None:
+    async def mine_blocks(self) -> None:
         """Produce a block every so often, until cancelled: the time that stories live in."""
 
-    async def live_on(self) -> None:
-        """Let the node produce blocks by itself from now on: nobody will `drive` it any more."""
+    async def keep_mining(self) -> None:
+        """Let the node produce blocks by itself from now on: nobody will `mine_blocks` it any more."""
 
     def produced_at(self, height: int) -> float | None:
         """`time.monotonic` of when the present block of that height was asked for; None if it was not by us."""

@@ -14,7 +14,7 @@ from railwatch.rail.printable import is_visible, quoted
 from railwatch.rail.types import RailSettings
 
 TIMEOUT_SECONDS = 10.0
-TIMEOUT_MOST = 600.0
+TIMEOUT_MAX = 600.0
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 """A token of RFC 9110."""
 OWN_HEADERS = ("accept-encoding", "connection", "content-length", "content-type", "host", "transfer-encoding")
@@ -23,7 +23,7 @@ HEIGHTS = ("lookback", "span_max", "horizon")
 """Options of a rail that are heights, each as in `Traits`."""
 
 
-def check_keys(table: Mapping[str, Any], known: Collection[str]) -> None:
+def reject_unknown_keys(table: Mapping[str, Any], known: Collection[str]) -> None:
     """A typo must not pass for a default."""
     if unknown := sorted(set(table) - set(known)):
         raise ValueError(f"node: unknown key {quoted(unknown[0])}; known are {', '.join(known)}")
@@ -45,7 +45,7 @@ def read_url(table: Mapping[str, Any], key: str, *schemes: str) -> str | None:
     return str(value)
 
 
-def need_url(table: Mapping[str, Any], key: str, what: str, *schemes: str) -> str:
+def require_url(table: Mapping[str, Any], key: str, what: str, *schemes: str) -> str:
     """The URL at ``key``, which must be there; ``what`` says what it is for."""
     url = read_url(table, key, *schemes)
     if url is None:
@@ -56,8 +56,8 @@ def need_url(table: Mapping[str, Any], key: str, what: str, *schemes: str) -> st
 def read_timeout(table: Mapping[str, Any]) -> float:
     """How long one answer may take, in seconds."""
     value = table.get("timeout", TIMEOUT_SECONDS)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= TIMEOUT_MOST:
-        raise ValueError(f"node: timeout must be a number of seconds, more than 0 and at most {TIMEOUT_MOST:g}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= TIMEOUT_MAX:
+        raise ValueError(f"node: timeout must be a number of seconds, more than 0 and at most {TIMEOUT_MAX:g}")
     return float(value)
 
 
@@ -137,7 +137,7 @@ def public_name(url: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
-def read_heights(rail: RailSettings, *own: str) -> dict[str, Any]:
+def height_options(rail: RailSettings, *own: str) -> dict[str, Any]:
     """The options that change a trait. ``own``: the adapter's further options; a typo must not pass for a default."""
     if unknown := sorted(set(rail.options) - {*HEIGHTS, *own}):
         known = ", ".join((*own, *HEIGHTS))

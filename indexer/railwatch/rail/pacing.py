@@ -35,7 +35,7 @@ class Paused(RailUnavailable):
 
 
 @dataclass(slots=True)
-class Pace:
+class RequestPace:
     """One endpoint's pace. ``rate``: requests a second, None while it has never pushed back."""
 
     rate: float | None = None
@@ -84,7 +84,7 @@ class Pace:
 TOO_MANY, UNAVAILABLE = 429, 503
 
 
-def pushed_back_by(pace: Pace, status: int, retry: str | None, why: str) -> bool:
+def pushed_back_by(pace: RequestPace, status: int, retry: str | None, why: str) -> bool:
     """Slow down if an answer says that the rate was too high: status 429, or 503 with ``Retry-After`` (RFC 9110).
 
     Returns whether it does. ``retry`` is that header, ``why`` the words to quote while the pause lasts.
@@ -97,14 +97,14 @@ def pushed_back_by(pace: Pace, status: int, retry: str | None, why: str) -> bool
 
 
 ENDPOINTS_MOST = 1_000
-_paces: dict[str, Pace] = {}
+_paces: dict[str, RequestPace] = {}
 
 
-def pace_of(url: str) -> Pace:
+def pace_of(url: str) -> RequestPace:
     """Return the pace of the endpoint at ``url``, which outlives every connection of this process to it."""
     if url not in _paces and len(_paces) >= ENDPOINTS_MOST:
         _paces.clear()
-    return _paces.setdefault(url, Pace())
+    return _paces.setdefault(url, RequestPace())
 
 
 def forget_paces() -> None:

@@ -1,7 +1,7 @@
 """Being woken by a node: what every adapter's `wait_for_change` has in common.
 
-A rail brings a `Follow`: one life of a subscription, a long poll, a socket. Here is the rest: it is begun when somebody
-first waits, and again, after a growing pause, when it has failed; whatever is pushed only wakes.
+A rail brings a `Subscription`: one life of a subscription, a long poll, a socket. Here is the rest: it is begun when
+somebody first waits, and again, after a growing pause, when it has failed; whatever is pushed only wakes.
 """
 
 import asyncio
@@ -17,25 +17,25 @@ IDLE_SECONDS = 30.0
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-class Bell(Protocol):
-    """What a `Follow` rings."""
+class PushListener(Protocol):
+    """What a `Subscription` rings."""
 
-    def stands(self) -> None:
+    def on_subscribed(self) -> None:
         """The subscription stands. Wakes once, for what came before it did."""
 
-    def heard(self) -> None:
+    def on_push(self) -> None:
         """A push came. Wakes, and forgets earlier failures."""
 
 
-Follow: TypeAlias = Callable[[Bell], Awaitable[RailUnavailable]]
+Subscription: TypeAlias = Callable[[PushListener], Awaitable[RailUnavailable]]
 """Follows a node's pushes until they fail, and returns how they did. May raise `RailUnavailable` instead."""
 
 
-class Push:
-    """The pushes of one node (`Bell`). Not open until somebody waits."""
+class PushChannel:
+    """The pushes of one node (`PushListener`). Not open until somebody waits."""
 
-    def __init__(self, follow: Follow) -> None:
-        self._follow = follow
+    def __init__(self, follow: Subscription) -> None:
+        self._subscription = follow
         self._changed = asyncio.Event()
         self._task: asyncio.Task[RailUnavailable] | None = None
         self._failures = 0
@@ -64,11 +64,11 @@ class Push:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def stands(self) -> None:
+    def on_subscribed(self) -> None:
         """The subscription stands."""
         self._changed.set()
 
-    def heard(self) -> None:
+    def on_push(self) -> None:
         """A push came."""
         self._failures = 0
         self._changed.set()
@@ -78,7 +78,7 @@ class Push:
         try:
             await asyncio.sleep(BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS) - 1)])
             self._failures += 1
-            return await self._follow(self)
+            return await self._subscription(self)
         except RailUnavailable as error:
             return error
         finally:

@@ -15,7 +15,7 @@ ChainId = NewType("ChainId", str)
 AssetId = NewType("AssetId", str)
 """CAIP-19, such as ``eip155:1/slip44:60`` or ``eip155:1/erc20:0xdac1...``."""
 
-NOBODY = b""
+NO_RECIPIENT = b""
 """The recipient of a transfer that pays no watched address and is told only because it displaces one that does."""
 
 
@@ -55,13 +55,13 @@ class Heads:
 class Span:
     """The blocks above ``after`` (exclusive) up to and with ``upto`` (inclusive).
 
-    ``settled``: all of it is past finality, so that a node may be asked by height.
+    ``finalized``: all of it is past finality, so that a node may be asked by height.
     ``sparse``: the asker needs no block of the span but those with transfers (look-back, rescan).
     """
 
     after: BlockRef
     upto: BlockRef
-    settled: bool = False
+    finalized: bool = False
     sparse: bool = False
 
     def __len__(self) -> int:
@@ -104,12 +104,12 @@ class Scanned:
     """A complete answer about one span: every transfer in chain order, and the blocks in ascending order.
 
     ``blocks`` ends with ``upto`` and is linked from ``after`` by parent hashes without a gap; of a sparse span it may
-    hold only the blocks with transfers, and ``upto``. ``route`` says how the node was asked, for logs and evidence.
+    hold only the blocks with transfers, and ``upto``. ``method`` says how the node was asked, for logs and evidence.
     """
 
     blocks: Sequence[BlockRef]
     transfers: Sequence[Transfer]
-    route: str = "blocks"
+    method: str = "blocks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Traits:
     """Every way in which the native asset can arrive is seen. If not, ``native_gap`` says what is missing."""
     native_gap: str = ""
     can_balance: bool = False
-    """The adapter `TellsBalances`, and a balance can hold what no scan shows: it is worth comparing."""
+    """The adapter `SupportsBalances`, and a balance can hold what no scan shows: it is worth comparing."""
     has_references: bool = False
     """Several payers can share an address, told apart by a reference (memo, tag, key)."""
     max_confirmations: int | None = None
@@ -196,5 +196,5 @@ class Watches(Protocol):
     def hits(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of ``keys`` that are watched. Constant cost a key, however many are watched."""
 
-    def few(self, limit: int) -> Sequence[bytes] | None:
+    def keys_up_to(self, limit: int) -> Sequence[bytes] | None:
         """All watched keys if there are at most ``limit``, else None: then a node's index is of no use."""

@@ -10,7 +10,7 @@ from websockets.exceptions import WebSocketException
 from railwatch.rail.errors import RailUnavailable
 from railwatch.rail.http import ssl_context
 from railwatch.rail.options import HttpOptions
-from railwatch.rail.push import Bell, Follow
+from railwatch.rail.push import PushListener, Subscription
 from railwatch.rail.transport import Socket, open_websocket
 
 PING_SECONDS = 5.0
@@ -18,10 +18,10 @@ MESSAGE_MOST = 1024 * 1024
 """Bytes of one message. A head has some 2 KB."""
 
 Subscribe: TypeAlias = Callable[[Socket], Awaitable[None]]
-Read: TypeAlias = Callable[[Socket, Bell], Awaitable[RailUnavailable]]
+Read: TypeAlias = Callable[[Socket, PushListener], Awaitable[RailUnavailable]]
 
 
-def over_websocket(url: str, name: str, options: HttpOptions, subscribe: Subscribe, read: Read) -> Follow:
+def websocket_subscription(url: str, name: str, options: HttpOptions, subscribe: Subscribe, read: Read) -> Subscription:
     """One life of a websocket at ``url``, whose node is called ``name``, reached as ``options`` say.
 
     ``subscribe`` asks for pushes, ``read`` rings at each until they fail; both may raise what a socket and a decoder
@@ -43,12 +43,12 @@ def over_websocket(url: str, name: str, options: HttpOptions, subscribe: Subscri
             **_tls(url, options),
         )
 
-    async def follow(bell: Bell) -> RailUnavailable:
+    async def follow(listener: PushListener) -> RailUnavailable:
         try:
             async with open_websocket(url, make) as socket:
                 await subscribe(socket)
-                bell.stands()
-                return await read(socket, bell)
+                listener.on_subscribed()
+                return await read(socket, listener)
         except (WebSocketException, OSError, TimeoutError, ValueError, RecursionError, ImportError) as error:
             # Its own words could hold the URL, and with it an API key.
             return RailUnavailable(f"{name}: the websocket failed: {type(error).__name__}")

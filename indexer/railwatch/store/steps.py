@@ -17,7 +17,7 @@ from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import Coverage
 from railwatch.core.policy import Threshold
 from railwatch.core.step import Recorded
-from railwatch.rail.types import NOBODY, AssetId, BlockRef, Transfer
+from railwatch.rail.types import NO_RECIPIENT, AssetId, BlockRef, Transfer
 from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, load_aggregates, save_aggregates
 from railwatch.store.database import Connection, Database, Row, translated
 from railwatch.store.errors import BranchChanged, LeaseLost
@@ -112,7 +112,7 @@ class StepLookup:
             UNREACHABLE_HEIGHT if self.fork is None else self.fork,
             list({rival for transfer in self.transfers for rival in transfer.rivals}),
             self.family,
-            list({transfer.to for transfer in self.transfers if transfer.to != NOBODY}),
+            list({transfer.to for transfer in self.transfers if transfer.to != NO_RECIPIENT}),
             list({transfer.tx_id for transfer in self.transfers}),
             list({mark for each in self.transfers for mark in (each.reference, *each.references) if mark}),
         )

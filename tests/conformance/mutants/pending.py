@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from railwatch.rail import NOBODY, Transfer
+from railwatch.rail import NO_RECIPIENT, Transfer
 from railwatch_fake import Rules
 from railwatch_fake.decode import transfers
 from tests.conformance.mutants.base import Broken, caught_by
@@ -67,7 +67,7 @@ class LooksOnlyAtWatchedAddresses(Broken):
     """A double-spend pays somebody else: by addresses alone it is never seen."""
 
     def spoil(self, found, span, watches):
-        return [transfer for transfer in found if transfer.to != NOBODY]
+        return [transfer for transfer in found if transfer.to != NO_RECIPIENT]
 
     async def pending(self, watches):
         return self.spoil(await super().pending(watches), None, watches)
@@ -78,5 +78,5 @@ class TellsOfEveryStranger(Broken):
     async def scan(self, span, watches):
         scanned = await super().scan(span, watches)
         txs = [tx for block in self._node.chain.line for tx in block.txs]
-        strangers = [Transfer(tx.id, "rival", NOBODY, watches.assets[""], 0, span.upto) for tx in txs]
+        strangers = [Transfer(tx.id, "rival", NO_RECIPIENT, watches.assets[""], 0, span.upto) for tx in txs]
         return replace(scanned, transfers=[*scanned.transfers, *strangers])

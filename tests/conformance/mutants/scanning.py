@@ -45,10 +45,10 @@ class TellsEverythingOnce(Broken):
 @caught_by("a_sparse_span_says_the_same_in_fewer_blocks", "ten_thousand_watches_find_what_a_few_find")
 class HasAnIndexThatLags(Broken):
     def spoil(self, found, span, watches):
-        return [] if span.sparse and watches.few(100) is not None else found
+        return [] if span.sparse and watches.keys_up_to(100) is not None else found
 
 
 @caught_by("ten_thousand_watches_find_what_a_few_find")
 class TruncatesLongLists(Broken):
     def spoil(self, found, span, watches):
-        return found if watches.few(1_000) is not None else found[:1]
+        return found if watches.keys_up_to(1_000) is not None else found[:1]

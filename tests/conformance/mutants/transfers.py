@@ -43,7 +43,7 @@ class SumsByAddress(Broken):
 
 @caught_by("what_can_be_paid_is_not_refused")
 class RefusesEverything(Broken):
-    async def refusal(self, address, asset, amount, reference):
+    async def check_payment(self, address, asset, amount, reference):
         return "too little"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from railwatch.conformance import WatchSet
 from railwatch.conformance.watches import assets_of, spends_of
-from railwatch.rail import Address, OpenNode, RailAdapter, RailSettings, Span
+from railwatch.rail import AdapterFactory, Address, RailAdapter, RailSettings, Span
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from railwatch_evm.simulator import EvmSimulator
 from railwatch_solana.simulator import SolanaSimulator
@@ -36,13 +36,15 @@ class Chain:
     tx_id: str
 
     @property
-    def open_node(self) -> OpenNode:
+    def create_adapter(self) -> AdapterFactory:
         """The adapter's own."""
         import railwatch_bitcoin
         import railwatch_evm
         import railwatch_solana
 
-        return {"evm": railwatch_evm, "bitcoin": railwatch_bitcoin, "solana": railwatch_solana}[self.kind].open_node
+        return {"evm": railwatch_evm, "bitcoin": railwatch_bitcoin, "solana": railwatch_solana}[
+            self.kind
+        ].create_adapter
 
     def hostile_table(self, http: int, ws: int) -> dict[str, Any]:
         """A node's table, for hostile ports."""

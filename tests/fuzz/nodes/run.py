@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from railwatch.daemon.nodes.node import Node
 from railwatch.daemon.nodes.node_set import NodeSet
-from railwatch.rail import BlockRef, ChecksAssets, RailError, Span, Transfer
+from railwatch.rail import BlockRef, RailError, Span, SupportsAssetCheck, Transfer
 from tests.fuzz.nodes.chains import SECONDS, Chain
 from tests.fuzz.nodes.monitor import LoopWatch, forget_peak, peak_mib, resident_mib
 
@@ -158,7 +158,7 @@ class Fuzzer:
         for place in range(3):
             honest = {**self.chain.table, "timeout": SECONDS}
             table = self.chain.hostile_table(*self._ports[place]) if place in hostile else honest
-            nodes.append(Node(f"node-{place}", lambda table=table: self.chain.open_node(settings, table)))  # type: ignore[misc]
+            nodes.append(Node(f"node-{place}", lambda table=table: self.chain.create_adapter(settings, table)))  # type: ignore[misc]
         with capture_logs() as lines:
             try:
                 async with asyncio.timeout(EXAMPLE_SECONDS):
@@ -210,12 +210,12 @@ class _Asker:
             ("block_at", lambda: rail.block_at(0)),
             ("block_at", lambda: rail.block_at(whole.upto.height + 50)),
             ("scan", lambda: rail.scan(whole, chain.watches)),
-            ("scan", lambda: rail.scan(replace(whole, settled=True), chain.watches)),
+            ("scan", lambda: rail.scan(replace(whole, finalized=True), chain.watches)),
             ("scan", lambda: rail.scan(replace(whole, sparse=True), replace(chain.watches, spends={}))),
             ("one", lambda: self._one_block(low)),
             ("pending", lambda: rail.pending(chain.watches)),
             ("balances", self._balances),
-            ("refusal", lambda: rail.refusal(chain.address, chain.watches.assets[""], 1, None)),
+            ("refusal", lambda: rail.check_payment(chain.address, chain.watches.assets[""], 1, None)),
             ("assets", self._assets),
             ("reread", lambda: rail.reread((whole.upto.height, whole.upto.hash), chain.watches, None)),
         ]
@@ -229,7 +229,7 @@ class _Asker:
         return await self._rail.scan(Span(after, upto), self._chain.watches)
 
     async def _balances(self) -> Any:
-        if not self._rail.tells_balances:
+        if not self._rail.supports_balances:
             return None
         key, at = self._chain.address.key, self._chain.whole.upto
         for asset in self._chain.watches.assets.values():
@@ -248,7 +248,7 @@ class _Asker:
 
     async def _assets(self) -> None:
         for node in self._nodes:
-            if isinstance(node.adapter, ChecksAssets):
+            if isinstance(node.adapter, SupportsAssetCheck):
                 await node.ask(lambda adapter: adapter.check_assets())  # type: ignore[attr-defined]
 
     async def _try(self, name: str, question: Any) -> Any:

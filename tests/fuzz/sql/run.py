@@ -217,7 +217,7 @@ class Fuzzer:
                 fresh = await stage.invoice(100, merchant_id="honest")
                 await stage.pay(fresh)
                 await stage.mine(3)
-                await stage.becomes(fresh, "paid")
+                await stage.wait_for_state(fresh, "paid")
                 await stage.audit()
                 await stage.until(self._ground.shop.owes_nothing)
         except Exception as error:  # noqa: BLE001 (as above)

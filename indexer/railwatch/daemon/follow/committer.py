@@ -294,7 +294,7 @@ class Committer:
                     update.small.clear()
             return told
 
-        ctx = self._context(step, position, batch.blocks, history=batch.span.settled, verified=verified)
+        ctx = self._context(step, position, batch.blocks, history=batch.span.finalized, verified=verified)
         ctx = replace(ctx, accepts_chain=accepts_chain)
         aggregates = await self._apply_deferred(step, lookup, news, ctx, apart)
         return sum(len(aggregate.new_detections) for aggregate in aggregates)
@@ -445,7 +445,7 @@ class Committer:
 
     def _checkpoints(self, batch: BlockBatch, position: Position) -> list[BlockRef]:
         """Which of the blocks a later reorg may come back to: those with transfers, and a sparse row of others."""
-        if batch.span.settled:
+        if batch.span.finalized:
             # Told finality is an anchor by itself; without it, the end of a settled span is the one.
             return [] if position.finalized else list(batch.blocks[-1:])
         touched = {transfer.block.height for transfer in batch.transfers if transfer.block}

@@ -259,7 +259,7 @@ class ChainFollower:
         heads = await self.node.heads()
         first = await self._first(heads)
         position = self._position(first, heads, reached=False)
-        batch = BlockBatch(None, Span(first, first, settled=True), (first,), ())
+        batch = BlockBatch(None, Span(first, first, finalized=True), (first,), ())
         self._advance_memory(batch, position, await self.committer.commit_blocks(batch, position, None))
         self.log.info("rail.begun", height=first.height, hash=first.hash)
 

@@ -38,10 +38,10 @@ from railwatch.rail import (
     RailError,
     RailFault,
     RailUnavailable,
-    RefusesPayments,
     Scanned,
     Span,
-    TellsBalances,
+    SupportsBalances,
+    SupportsPaymentCheck,
     Traits,
     Transfer,
     Watches,
@@ -166,14 +166,16 @@ class NodeSet:
         except RailFault as fault:
             raise RailUnavailable(str(fault)) from fault
 
-    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """`RefusesPayments.refusal` of a node, as `on_one_node`; None, and nobody is asked, where the rail has none."""
-        if not isinstance(self._prototype, RefusesPayments):
+    async def check_payment(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """`SupportsPaymentCheck.check_payment` of a node, as `on_one_node`;
+        None, and nobody is asked, where the rail has none.
+        """
+        if not isinstance(self._prototype, SupportsPaymentCheck):
             return None
-        return await self.on_one_node(lambda node: node.refusal(address, asset, amount, reference))
+        return await self.on_one_node(lambda node: node.check_payment(address, asset, amount, reference))
 
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> tuple[str, Mapping[bytes, int]]:
-        """`TellsBalances.balances` of the node that answers, and that node's name. Only where `tells_balances`.
+        """`SupportsBalances.balances` of the node that answers, and that node's name. Only where `supports_balances`.
 
         A node that fails at this is not left for it: it may still be the best one to follow.
         """
@@ -182,7 +184,7 @@ class NodeSet:
             raise self._disagreement
 
         async def question(adapter: RailAdapter) -> Mapping[bytes, int]:
-            assert isinstance(adapter, TellsBalances)
+            assert isinstance(adapter, SupportsBalances)
             return await adapter.balances(keys, asset, at)
 
         try:
@@ -230,7 +232,7 @@ class NodeSet:
             found = await adapter.block_at(height)
             if found.hash != block_hash:
                 return found.hash, {}
-            assert isinstance(adapter, TellsBalances)
+            assert isinstance(adapter, SupportsBalances)
             return found.hash, await adapter.balances(keys, asset, found)
 
         node, (found, amounts) = await self._second_opinion(question, first)
@@ -282,9 +284,9 @@ class NodeSet:
         raise min(kept, key=lambda why: math.inf if why.first is None else why.first) if kept else failures[0]
 
     @property
-    def tells_balances(self) -> bool:
+    def supports_balances(self) -> bool:
         """Whether the rail can tell what an address holds."""
-        return self._prototype.traits.can_balance and isinstance(self._prototype, TellsBalances)
+        return self._prototype.traits.can_balance and isinstance(self._prototype, SupportsBalances)
 
     @property
     def has_other_answering(self) -> bool:

@@ -9,9 +9,9 @@ from railwatch.rail import (
     AssetId,
     BlockRef,
     RailAdapter,
-    RefusesPayments,
     Scanned,
     Span,
+    SupportsPaymentCheck,
     Transfer,
     Watches,
 )
@@ -36,13 +36,13 @@ class OneNode:
             else scanned
         )
 
-    async def refusal(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """`RefusesPayments.refusal` of the node; None where it has none."""
+    async def check_payment(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
+        """`SupportsPaymentCheck.check_payment` of the node; None where it has none."""
 
         async def question(adapter: RailAdapter) -> str | None:
-            if not isinstance(adapter, RefusesPayments):
+            if not isinstance(adapter, SupportsPaymentCheck):
                 return None
-            return await adapter.refusal(address, asset, amount, reference)
+            return await adapter.check_payment(address, asset, amount, reference)
 
         return await self.node.ask(question)
 

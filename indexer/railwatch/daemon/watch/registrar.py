@@ -207,7 +207,7 @@ class Registrar:
 
     async def _refusal(self, one: Registered) -> str | None:
         assert one.key is not None
-        return await self.node.refusal(Address(one.key, one.address), one.asset, one.amount, one.reference)
+        return await self.node.check_payment(Address(one.key, one.address), one.asset, one.amount, one.reference)
 
     async def _set_aside(self, one: Registered, defect: Exception) -> None:
         """Leave one destination alone for a while, and say why where its service looks."""

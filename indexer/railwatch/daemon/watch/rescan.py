@@ -98,7 +98,7 @@ class Rescanner:
         scanned = await self.node.on_one_node(lambda node: _scan_below(node, first, last, anchor, watches))
         kept, found = await self.follower.committer.commit_lookback(rewinds, scanned.blocks, scanned.transfers)
         self.follower.admit(scanned.transfers, kept)
-        return last, found, scanned.route
+        return last, found, scanned.method
 
     async def _span_to_cursor(self, first: int) -> tuple[int, int, str]:
         """All the rest, because only the cursor's hash proves what can still be undone; committed at once."""

@@ -31,5 +31,5 @@ async def search(
             raise BlockGone(f"the chain has no block between {after.height} and {target}")
         scanned = await node.scan(Span(after, end, sparse=True), watches)
         found.extend(scanned.transfers)
-        after, route = end, scanned.route
+        after, route = end, scanned.method
     return found, route

@@ -37,7 +37,7 @@ class IndexedWatches:
         """Those of ``keys`` that are watched."""
         return self.index.hits(keys)
 
-    def few(self, limit: int) -> Sequence[bytes] | None:
+    def keys_up_to(self, limit: int) -> Sequence[bytes] | None:
         """Nothing, if nothing is watched; else None, because the index keeps no keys."""
         return () if not len(self.index) else None
 
@@ -58,7 +58,7 @@ class ExplicitWatches:
         """Those of ``keys`` that are watched."""
         return set(self.keys.intersection(keys))
 
-    def few(self, limit: int) -> Sequence[bytes] | None:
+    def keys_up_to(self, limit: int) -> Sequence[bytes] | None:
         """The keys, if they are no more than ``limit``."""
         return sorted(self.keys) if len(self.keys) <= limit else None
 

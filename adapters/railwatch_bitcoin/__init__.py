@@ -5,7 +5,7 @@ from typing import Any
 
 from railwatch.rail import RailAdapter, RailSettings
 from railwatch_bitcoin.adapter import BitcoinAdapter
-from railwatch_bitcoin.options import BitcoinNode
+from railwatch_bitcoin.options import BitcoinOptions
 
 __all__ = ["BitcoinAdapter", "create_adapter"]
 
@@ -15,4 +15,4 @@ def create_adapter(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
 
     Raises ValueError, naming the wrong key.
     """
-    return BitcoinAdapter(rail, BitcoinNode.from_table(node))
+    return BitcoinAdapter(rail, BitcoinOptions.from_table(node))

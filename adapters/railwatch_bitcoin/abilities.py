@@ -13,7 +13,7 @@ from railwatch.rail.refusals import LOCKED_OUT
 from railwatch.rail.served import Served
 from railwatch_bitcoin.methods import METHODS
 from railwatch_bitcoin.params import Chain
-from railwatch_bitcoin.rpc import NOT_FOUND, NodeRefused, Rpc
+from railwatch_bitcoin.rpc import NOT_FOUND, Rpc, RpcRejected
 
 NO_SUCH_TX = "0" * 63 + "1"
 """An id that no transaction and no block has: who serves the method says that it does not know it."""
@@ -72,16 +72,16 @@ class Asked:
         """Do as `serves` where nothing is lost without it: what passes is a no until the node is entered again."""
         try:
             return await self.serves(method, *params)
-        except NodeRefused as passing:
+        except RpcRejected as passing:
             self.served.note(method, None, str(passing))
             return False
 
-    def _is_its_own(self, refusal: NodeRefused) -> bool:
+    def _is_its_own(self, refusal: RpcRejected) -> bool:
         """Whether the refusal is about this method: a status by which an endpoint locks us out, when it has answered
         others (HAZARDS B20)."""
         return refusal.code in LOCKED_OUT and any(served for served, _ in self.served.said.values())
 
-    def note(self, method: str, refusal: NodeRefused | None) -> None:
+    def note(self, method: str, refusal: RpcRejected | None) -> None:
         """Keep what the node said."""
         self.served.note(method, refusal is None, "" if refusal is None else str(refusal))
 

@@ -25,17 +25,17 @@ from railwatch.rail import (
 from railwatch.rail.boundary import only_rail_errors
 from railwatch.rail.options import height_options
 from railwatch_bitcoin.address import parse_address
-from railwatch_bitcoin.options import BitcoinNode
+from railwatch_bitcoin.options import BitcoinOptions
 from railwatch_bitcoin.params import chain_of
 
 if TYPE_CHECKING:
-    from railwatch_bitcoin.connection import Connection
+    from railwatch_bitcoin.connection import NodeConnection
 
 
 class BitcoinAdapter:
     """One node of a chain of the Bitcoin family (`railwatch.rail.RailAdapter`). Pure until entered."""
 
-    def __init__(self, rail: RailSettings, node: BitcoinNode) -> None:
+    def __init__(self, rail: RailSettings, node: BitcoinOptions) -> None:
         try:
             self._chain = chain_of(rail.chain_id)
         except ValueError as error:
@@ -52,7 +52,7 @@ class BitcoinAdapter:
             **heights,
         )
         self._node = node
-        self._connection: Connection | None = None
+        self._connection: NodeConnection | None = None
 
     @property
     def traits(self) -> Traits:
@@ -65,7 +65,7 @@ class BitcoinAdapter:
     async def __aenter__(self) -> Self:
         # bitcoinrpc and ZMQ take 0.15 s to import: in a thread, so that the daemon's other rails do not stand still.
         module = await asyncio.to_thread(importlib.import_module, "railwatch_bitcoin.connection")
-        connection: Connection = module.Connection(self._node, self._chain, mempool=self._mempool)
+        connection: NodeConnection = module.NodeConnection(self._node, self._chain, mempool=self._mempool)
         try:
             await connection.open()
         except BaseException:
@@ -117,7 +117,7 @@ class BitcoinAdapter:
         return self._open.abilities()
 
     @property
-    def _open(self) -> Connection:
+    def _open(self) -> NodeConnection:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection

@@ -10,12 +10,12 @@ from railwatch_bitcoin.tokens import split_token
 from railwatch_bitcoin.wire import (
     HEADER_SIZE,
     NULL_OUTPOINT,
-    Extent,
     Header,
     Tx,
+    TxExtent,
     build_tx,
     parse_header,
-    walk_tx,
+    scan_tx,
 )
 
 AUXPOW_VERSION = 0x100
@@ -31,7 +31,7 @@ class Block:
         """What all inputs spend, in chain order: 36 bytes each, the coinbase's null outpoint first."""
         self._raw, self._chain = raw, chain
         self._scripts: list[bytes] = []
-        self._extents: list[Extent] = []
+        self._extents: list[TxExtent] = []
         self._first_coins: list[int] = []
         self._first_scripts: list[int] = []
         self._places: dict[bytes, int] | None = None
@@ -72,7 +72,7 @@ class Block:
         for _ in range(count):
             self._first_coins.append(len(coins))
             self._first_scripts.append(len(scripts))
-            extent = walk_tx(raw, at, coins, scripts)
+            extent = scan_tx(raw, at, coins, scripts)
             extents.append(extent)
             at = extent.end
         if not coins or coins[0] != NULL_OUTPOINT:
@@ -121,7 +121,7 @@ def _skip_proof(raw: bytes, header: Header) -> int:
     places of their leaves, and the parent's header."""
     if not header.version & AUXPOW_VERSION:
         return HEADER_SIZE
-    at = walk_tx(raw, HEADER_SIZE, [], []).end + 32
+    at = scan_tx(raw, HEADER_SIZE, [], []).end + 32
     for _ in range(2):
         length, at = compact_size(raw, at)
         at += length * 32 + 4

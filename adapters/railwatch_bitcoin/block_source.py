@@ -13,7 +13,7 @@ from railwatch_bitcoin.abilities import Abilities
 from railwatch_bitcoin.block import Block, read_block
 from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.peers import Peers
-from railwatch_bitcoin.rpc import NOT_FOUND, OUT_OF_RANGE, Answer, Call, Hash, Height, Rpc, hash_decoder
+from railwatch_bitcoin.rpc import NOT_FOUND, OUT_OF_RANGE, Call, Hash, Height, Rpc, RpcResponse, hash_decoder
 from railwatch_bitcoin.wire import parse_header
 
 ON_THEIR_WAY = 2
@@ -63,7 +63,7 @@ _header_info = msgspec.json.Decoder(HeaderInfo)
 _block_info = msgspec.json.Decoder(BlockInfo)
 
 
-class Source:
+class BlockSource:
     """One node's chain. That blocks are linked to one another is the caller's to check."""
 
     def __init__(self, rpc: Rpc, chain: Chain) -> None:
@@ -125,11 +125,11 @@ class Source:
         answers = await ask_again(lambda: self._known([("getblockheader", (each, False)) for each in hashes], hashes))
         refs = []
         for block_hash, answer in zip(hashes, answers, strict=True):
-            parent = self.placed(answer.read_hex(), block_hash, parent)
+            parent = self.child_ref(answer.read_hex(), block_hash, parent)
             refs.append(parent)
         return refs
 
-    def placed(self, raw: bytes, block_hash: str, parent: BlockRef) -> BlockRef:
+    def child_ref(self, raw: bytes, block_hash: str, parent: BlockRef) -> BlockRef:
         """The block that begins with ``raw``, if it is the one that was asked for and the child of ``parent``.
 
         Raises `RailUnavailable` for another block's bytes, `BlockGone` for another parent's child.
@@ -171,7 +171,7 @@ class Source:
         (answer,) = await ask_again(lambda: self._known([("getblock", (block_hash, self.abilities.raw))], [block_hash]))
         return await self._bytes(answer, block_hash)
 
-    async def _bytes(self, answer: Answer, block_hash: str) -> bytes:
+    async def _bytes(self, answer: RpcResponse, block_hash: str) -> bytes:
         """Raises `NotKept` for a block without its bytes that no peer gives (HAZARDS B16)."""
         if not _lacks_content(answer):
             return await answer.read_hex_beside()
@@ -207,7 +207,7 @@ class Source:
                 there = middle
         return there
 
-    async def _known(self, calls: Sequence[Call], hashes: Sequence[str]) -> list[Answer]:
+    async def _known(self, calls: Sequence[Call], hashes: Sequence[str]) -> list[RpcResponse]:
         """The answers to one call for each of these blocks. Raises `BlockGone` if the node does not know one."""
         if len(calls) == 1:
             answers = [await self._rpc.call(calls[0][0], *calls[0][1])]
@@ -233,13 +233,13 @@ class Source:
             raise BlockGone(f"{self._name}: block {height} {block_hash} is not on its chain")
         return header
 
-    def _read(self, answer: Answer, what: str) -> str:
+    def _read(self, answer: RpcResponse, what: str) -> str:
         refusal = answer.check_payment
         if refusal is not None and refusal.code == OUT_OF_RANGE:
             raise BlockGone(f"{self._name}: no block at {what}")
         return answer.read(hash_decoder)
 
-    def _check_known(self, answer: Answer, block_hash: str) -> None:
+    def _check_known(self, answer: RpcResponse, block_hash: str) -> None:
         refusal = answer.check_payment
         if refusal is not None and refusal.code == NOT_FOUND:
             raise BlockGone(f"{self._name}: it knows no block {block_hash}")
@@ -248,7 +248,7 @@ class Source:
     def _landmarks(self) -> list[Call]:
         return [("getblockhash", (height,)) for height, _ in self._chain.landmarks]
 
-    def _check_chain(self, answers: Sequence[Answer]) -> None:
+    def _check_chain(self, answers: Sequence[RpcResponse]) -> None:
         """Compare every landmark that the node has reached (HAZARDS B19, E23).
 
         Raises `RailUnavailable` for another chain, and while the last landmark is still above the node's head: up to
@@ -281,7 +281,7 @@ class Source:
             raise RailUnavailable(f"{self._name} is catching up: {info.blocks} of {info.headers} blocks")
 
 
-def _lacks_content(answer: Answer) -> bool:
+def _lacks_content(answer: RpcResponse) -> bool:
     refusal = answer.check_payment
     return refusal is not None and refusal.lacks_content
 

@@ -3,29 +3,29 @@
 from railwatch.rail import Ability, BlockRef, Heads, Scanned, Span, Transfer, Watches
 from railwatch.rail.push import PushChannel
 from railwatch_bitcoin.abilities import Asked, find_abilities
-from railwatch_bitcoin.block_source import Source
-from railwatch_bitcoin.decode import Lens
+from railwatch_bitcoin.block_source import BlockSource
+from railwatch_bitcoin.decode import DecodeContext
 from railwatch_bitcoin.lookback import FEW, look_back
 from railwatch_bitcoin.mempool import Mempool
-from railwatch_bitcoin.options import BitcoinNode
+from railwatch_bitcoin.options import BitcoinOptions
 from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.push import long_poll
 from railwatch_bitcoin.rpc import Rpc
-from railwatch_bitcoin.scan import Weight, scan_block, scan_headers, scan_range
-from railwatch_bitcoin.zmq_subscriber import Publisher
+from railwatch_bitcoin.scan import BatchSizer, scan_block, scan_headers, scan_range
+from railwatch_bitcoin.zmq_subscriber import ZmqSubscriber
 
 
-class Connection:
+class NodeConnection:
     """One node, connected and identified."""
 
-    def __init__(self, node: BitcoinNode, chain: Chain, *, mempool: bool) -> None:
+    def __init__(self, node: BitcoinOptions, chain: Chain, *, mempool: bool) -> None:
         self._node, self._chain, self._wants_mempool = node, chain, mempool
         self._rpc = Rpc(node)
         self._asked = Asked(self._rpc)
-        self._source = Source(self._rpc, chain)
-        self._weight = Weight()
+        self._source = BlockSource(self._rpc, chain)
+        self._weight = BatchSizer()
         self._mempool = Mempool(self._rpc, chain)
-        follow = Publisher(node, self._rpc, self._mempool).follow if node.zmq else long_poll(self._rpc)
+        follow = ZmqSubscriber(node, self._rpc, self._mempool).follow if node.zmq else long_poll(self._rpc)
         self._push = PushChannel(follow)
 
     async def open(self) -> None:
@@ -66,28 +66,28 @@ class Connection:
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span to watched scripts, in the way that asks for the least."""
-        lens = self._lens(watches)
+        context = self._context(watches)
         if not len(watches) and not watches.spends:
             return await scan_headers(self._source, span)
         if len(span) == 1:
-            return await scan_block(self._source, span, lens)
+            return await scan_block(self._source, span, context)
         # A filter knows scripts and not coins: rivals that pay a stranger would slip through it.
         scripts = watches.keys_up_to(FEW) if span.sparse and not watches.spends else None
         if scripts is not None and self._source.abilities.filters:
-            scanned = await look_back(self._rpc, self._source, self._weight, span, lens, scripts)
+            scanned = await look_back(self._rpc, self._source, self._weight, span, context, scripts)
             if scanned is not None:
                 return scanned
-        return await scan_range(self._source, self._weight, span, lens)
+        return await scan_range(self._source, self._weight, span, context)
 
     async def pending(self, watches: Watches) -> list[Transfer]:
         """All that waits for watched scripts, and all rivals of what is claimed. Raises `PendingUnknown`."""
         if not self._mempool.able:
             return []
-        return await self._mempool.pending(self._lens(watches))
+        return await self._mempool.pending(self._context(watches))
 
     async def wait_for_change(self) -> None:
         """Return when something may have changed. Raises `RailUnavailable` when the push has failed."""
         await self._push.wait()
 
-    def _lens(self, watches: Watches) -> Lens:
-        return Lens(self._chain, self._node.name, watches)
+    def _context(self, watches: Watches) -> DecodeContext:
+        return DecodeContext(self._chain, self._node.name, watches)

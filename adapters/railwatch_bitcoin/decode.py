@@ -29,7 +29,7 @@ Parent = Callable[[str], Tx | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Lens:
+class DecodeContext:
     """What decoding needs to know besides the content: whose chain, which node, who is watched."""
 
     chain: Chain
@@ -42,20 +42,20 @@ class Lens:
         return self.watches.assets.get("") or AssetId(f"{self.chain.id}/{self.chain.native_asset}")
 
 
-def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
+def block_transfers(block: Block, ref: BlockRef, context: DecodeContext) -> list[Transfer]:
     """Every credit to a watched script, and every transaction that displaces a claimant, in chain order."""
-    watched = lens.watches.hits(block.scripts)
+    watched = context.watches.hits(block.scripts)
     places = {block.payer(at) for at, script in enumerate(block.scripts) if script in watched} if watched else set()
-    places |= _contested(block, lens.watches)
+    places |= _conflicting(block, context.watches)
     return [
-        transfer for place in sorted(places) for transfer in _of_tx(block.tx(place), ref, block.find, watched, lens)
+        transfer for place in sorted(places) for transfer in _of_tx(block.tx(place), ref, block.find, watched, context)
     ]
 
 
-def pending_transfers(txs: Sequence[Tx], parent: Parent, lens: Lens) -> list[Transfer]:
+def pending_transfers(txs: Sequence[Tx], parent: Parent, context: DecodeContext) -> list[Transfer]:
     """The same of transactions that wait, in the order given. ``parent`` finds their unconfirmed ancestors."""
-    watched = lens.watches.hits(output.script for tx in txs for output in tx.outputs)
-    return [transfer for tx in txs for transfer in _of_tx(tx, None, parent, watched, lens)]
+    watched = context.watches.hits(output.script for tx in txs for output in tx.outputs)
+    return [transfer for tx in txs for transfer in _of_tx(tx, None, parent, watched, context)]
 
 
 def claims(tx: Tx, parent: Parent) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ def displaced(tx: Tx, watches: Watches) -> tuple[str, ...]:
     return tuple(sorted(rivals))
 
 
-def _contested(block: Block, watches: Watches) -> set[int]:
+def _conflicting(block: Block, watches: Watches) -> set[int]:
     """The places of transactions that spend a coin which somebody claims."""
     spends = watches.spends
     if not spends:
@@ -101,21 +101,23 @@ def _contested(block: Block, watches: Watches) -> set[int]:
     return {block.spender(at) for at, coin in enumerate(block.coins) if outpoint(coin) in spends}
 
 
-def _of_tx(tx: Tx, block: BlockRef | None, parent: Parent, watched: set[bytes], lens: Lens) -> Iterable[Transfer]:
+def _of_tx(
+    tx: Tx, block: BlockRef | None, parent: Parent, watched: set[bytes], context: DecodeContext
+) -> Iterable[Transfer]:
     """The transaction's credits; if there are none but it displaces what somebody waits for, one credit to nobody."""
-    paid = list(_credits(tx, watched)) if "" in lens.watches.assets else []
-    rivals = displaced(tx, lens.watches)
+    paid = list(_credits(tx, watched)) if "" in context.watches.assets else []
+    rivals = displaced(tx, context.watches)
     if not paid and not rivals:
         return []
     common: dict[str, Any] = {
         "tx_id": tx.id,
-        "asset": lens.native,
+        "asset": context.native,
         "block": block,
         "spends": claims(tx, parent),
         "rivals": rivals,
-        "maturity": _maturity(tx, lens.chain),
+        "maturity": _maturity(tx, context.chain),
     }
-    facts = _facts(tx, lens)
+    facts = _facts(tx, context)
     if not paid:
         return [Transfer(tx_index="rival", to=NO_RECIPIENT, amount=0, evidence=facts, **common)]
     return [
@@ -123,7 +125,7 @@ def _of_tx(tx: Tx, block: BlockRef | None, parent: Parent, watched: set[bytes], 
             tx_index=f"vout:{vout}",
             to=script,
             amount=amount,
-            evidence={**facts, "vout": vout, **_place_facts(script, token, lens.chain)},
+            evidence={**facts, "vout": vout, **_place_facts(script, token, context.chain)},
             **common,
         )
         for vout, script, amount, token in paid
@@ -148,9 +150,9 @@ def _maturity(tx: Tx, chain: Chain) -> int:
     return chain.pegout_maturity if tx.kind is TxKind.HOGEX else 1
 
 
-def _facts(tx: Tx, lens: Lens) -> dict[str, Any]:
+def _facts(tx: Tx, context: DecodeContext) -> dict[str, Any]:
     return {
-        "node": lens.node,
+        "node": context.node,
         "kind": tx.kind.value,
         "size": tx.size,
         "replaceable": tx.replaceable,

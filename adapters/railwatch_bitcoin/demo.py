@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from railwatch.rail.demo import DemoError, NotInstalled, Program, RailDemo, Scenario, Shop
 from railwatch_bitcoin.address import script_address
-from railwatch_bitcoin.dev.cluster import Fleet
+from railwatch_bitcoin.dev.cluster import RegtestCluster
 from railwatch_bitcoin.dev.node_process import DaemonNode, NodeError, find_node
-from railwatch_bitcoin.dev.node_rpc import Console
+from railwatch_bitcoin.dev.node_rpc import DevNodeRpc
 from railwatch_bitcoin.dev.tx_builder import Tx
 from railwatch_bitcoin.dev.wallet import random_script
 from railwatch_bitcoin.simulator import COIN, BitcoinSimulator
@@ -46,11 +46,11 @@ def open_demo() -> RailDemo:
     return BitcoinDemo()
 
 
-class RunningFleet(Fleet):
+class RunningCluster(RegtestCluster):
     """A node that somebody else has started and will end."""
 
     async def __aenter__(self) -> Self:
-        [console] = self.consoles
+        [console] = self.rpcs
         await self.exits.enter_async_context(console)
         try:
             await console.wait()
@@ -64,7 +64,7 @@ class Customer:
     """Somebody with a wallet. Amounts are base units; payments are told by their transactions' ids."""
 
     def __init__(self, node: DaemonNode) -> None:
-        self._console = Console(node)
+        self._console = DevNodeRpc(node)
 
     async def __aenter__(self) -> Self:
         await self._console.__aenter__()
@@ -115,7 +115,7 @@ class BitcoinDemo:
     def __init__(self) -> None:
         # The customer never pays out of change that waits: one story's replacement must not take another's payment.
         self._node = DaemonNode(wallet=True, settings=("spendzeroconfchange=0",))
-        self._sim = BitcoinSimulator(name=NAME, fleet=RunningFleet([self._node]))
+        self._sim = BitcoinSimulator(name=NAME, fleet=RunningCluster([self._node]))
         self._customer = Customer(self._node)
         self._chain = asyncio.Lock()
         self._produced: dict[int, float] = {}

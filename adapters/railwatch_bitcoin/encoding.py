@@ -26,7 +26,7 @@ def outpoint(coin: bytes) -> str:
     return f"{coin[31::-1].hex()}:{int.from_bytes(coin[32:], 'little')}"
 
 
-def shown(digest: bytes) -> str:
+def display_hash(digest: bytes) -> str:
     """A hash as nodes and people write it."""
     return digest[::-1].hex()
 

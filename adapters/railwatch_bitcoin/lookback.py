@@ -14,11 +14,11 @@ import msgspec
 
 from railwatch.rail import BlockRef, RailUnavailable, Scanned, Span, Transfer
 from railwatch.rail.decoding import off_loop
-from railwatch_bitcoin.block_source import Source
-from railwatch_bitcoin.decode import Lens, block_transfers
+from railwatch_bitcoin.block_source import BlockSource
+from railwatch_bitcoin.decode import DecodeContext, block_transfers
 from railwatch_bitcoin.filters import match_any
-from railwatch_bitcoin.rpc import Call, NodeRefused, Rpc
-from railwatch_bitcoin.scan import Weight, check_reached, pieces
+from railwatch_bitcoin.rpc import Call, Rpc, RpcRejected
+from railwatch_bitcoin.scan import BatchSizer, check_reached, pieces
 
 FEW = 200
 """Scripts up to which filters are asked: each costs some microseconds a block."""
@@ -61,7 +61,7 @@ class Filtered:
 
 
 async def look_back(
-    rpc: Rpc, source: Source, weight: Weight, span: Span, lens: Lens, scripts: Sequence[bytes]
+    rpc: Rpc, source: BlockSource, weight: BatchSizer, span: Span, context: DecodeContext, scripts: Sequence[bytes]
 ) -> Scanned | None:
     """The transfers of a sparse span to ``scripts``; of its blocks those with transfers, and ``upto``.
 
@@ -69,7 +69,7 @@ async def look_back(
     """
     try:
         matched = await _matches(rpc, source, span, scripts)
-    except NodeRefused:
+    except RpcRejected:
         return None
     found = list[Transfer]()
     while matched:
@@ -77,7 +77,7 @@ async def look_back(
         raws = await source.raw([ref.hash for ref in some], weight.average)
         weight.seen(raws)
         for ref, raw in zip(some, raws, strict=True):
-            found += block_transfers(await source.decode(raw, ref.hash), ref, lens)
+            found += block_transfers(await source.decode(raw, ref.hash), ref, context)
             await asyncio.sleep(0)
     await source.check_canonical(span.upto)
     blocks = {each.block.hash: each.block for each in found if each.block is not None}
@@ -85,8 +85,8 @@ async def look_back(
     return Scanned(list(blocks.values()), found, "filters")
 
 
-async def _matches(rpc: Rpc, source: Source, span: Span, scripts: Sequence[bytes]) -> list[BlockRef]:
-    """The blocks of the span whose filters match. Raises `NodeRefused` where there are no filters."""
+async def _matches(rpc: Rpc, source: BlockSource, span: Span, scripts: Sequence[bytes]) -> list[BlockRef]:
+    """The blocks of the span whose filters match. Raises `RpcRejected` where there are no filters."""
 
     async def fetch(low: int, high: int) -> list[Filtered]:
         return await _filtered(rpc, await source.hashes(low, high))
@@ -96,7 +96,7 @@ async def _matches(rpc: Rpc, source: Source, span: Span, scripts: Sequence[bytes
     async with aclosing(pieces(span, lambda: STRETCH, fetch)) as parts:
         async for part in parts:
             for place, each in enumerate(part):
-                parent = source.placed(each.raw_header, each.hash, parent)
+                parent = source.child_ref(each.raw_header, each.hash, parent)
                 if not each.follows(below):
                     raise RailUnavailable(f"{rpc.name}: the filter of block {each.hash} is not the one committed to")
                 if await _may_hold(rpc, each, scripts):

@@ -18,16 +18,16 @@ import msgspec
 
 from railwatch.rail import PendingUnknown, RailUnavailable, Transfer, Watches
 from railwatch_bitcoin.abilities import Abilities
-from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, Lens, pending_transfers
+from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, DecodeContext, pending_transfers
 from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.records import PARK, RECORDS_MOST, Records, key_of, mark_of, marks_of, scripts_of
-from railwatch_bitcoin.rpc import NOT_FOUND, Call, Hash, NodeRefused, Rpc
+from railwatch_bitcoin.rpc import NOT_FOUND, Call, Hash, Rpc, RpcRejected
 from railwatch_bitcoin.wire import Tx, parse_tx
 
 BODIES = 250
 """Transactions that are asked for in one request."""
 
-LOOKS = 3
+REFRESH_ATTEMPTS = 3
 """How often the list is asked for again when something left it before it could be read."""
 
 TRUSTED_SECONDS = 10.0
@@ -65,7 +65,7 @@ _plain: "msgspec.json.Decoder[list[str]]" = msgspec.json.Decoder(list[Hash])
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MempoolEvent:
     """One message of the topic `sequence`: a transaction came in, or went; ``number`` counts the mempool's changes."""
 
     tx_id: str
@@ -74,7 +74,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Matched:
+class MatchCache:
     """Which transactions concern a watch list as it was at ``version``."""
 
     watches: Watches
@@ -91,9 +91,9 @@ class Mempool:
         self.abilities = Abilities()
         self.listed = True
         """The node tells what waits. False once it has refused to, in whatever words."""
-        self.followed = False
-        """Somebody hands on every push, and calls `distrust` where one may be missing."""
-        self._looking = asyncio.Lock()
+        self.push_attached = False
+        """Somebody hands on every push, and calls `invalidate` where one may be missing."""
+        self._refresh_lock = asyncio.Lock()
         self._records = PARK.take(self._place)
         self._bodies: dict[str, Tx] = {}
         """Of those that concern somebody, and of their ancestors."""
@@ -101,7 +101,7 @@ class Mempool:
         """The reading of what a list named and was not known."""
         self._pushed: dict[str, int] = {}
         """What came by a push since the list, and the number of that change."""
-        self._matched: Matched | None = None
+        self._matched: MatchCache | None = None
         self._numbered = True
         self._listed_at = 0
         self._total = 0
@@ -112,7 +112,7 @@ class Mempool:
         """Whether the node can tell what waits."""
         return self.listed and self.abilities.bodies
 
-    def distrust(self) -> None:
+    def invalidate(self) -> None:
         """Something may have happened that nobody told: the next look asks for the list."""
         self._trusted_until = 0.0
 
@@ -126,19 +126,19 @@ class Mempool:
             PARK.leave(self._place, self._records)
             self._records = Records()
 
-    async def pending(self, lens: Lens) -> list[Transfer]:
-        """Every waiting transfer to a watched script, and every rival of ``lens.watches.spends``, ordered by id.
+    async def pending(self, context: DecodeContext) -> list[Transfer]:
+        """Every waiting transfer to a watched script, and every rival of ``context.watches.spends``, ordered by id.
 
         Raises `PendingUnknown` while that is not known: the mempool is still being read, the node still loads what it
         had saved (HAZARDS B16), or a question failed. What was read until then is kept for the next look.
         """
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS), self._looking:
+            async with asyncio.timeout(PATIENCE_SECONDS), self._refresh_lock:
                 await self._finish()
-                await self._look(lens.watches)
+                await self._refresh(context.watches)
                 txs = self._concerned_bodies()
                 await self._read_ancestors(txs)
-                return pending_transfers(txs, self._bodies.get, lens)
+                return pending_transfers(txs, self._bodies.get, context)
         except TimeoutError as error:
             raise PendingUnknown(
                 f"{self._rpc.name}: the mempool is still being read, {len(self._records)} of {self._total} "
@@ -149,10 +149,10 @@ class Mempool:
         except RailUnavailable as error:
             raise PendingUnknown(f"the mempool cannot be read now: {error}") from error
 
-    async def follow(self, changes: Sequence[Change]) -> bool:
+    async def follow(self, changes: Sequence[MempoolEvent]) -> bool:
         """Take in what was pushed, in order; whether any of it may concern who looked last.
 
-        Raises `RailUnavailable`, and is to be followed by `distrust` then.
+        Raises `RailUnavailable`, and is to be followed by `invalidate` then.
         """
         if not self._trusted:
             return bool(changes)  # The list that the next look asks for holds all of it.
@@ -163,7 +163,7 @@ class Mempool:
         self._pushed.update(came)
         if len(self._pushed) > PUSHED_MOST:
             self._pushed.clear()
-            self.distrust()
+            self.invalidate()
         bodies = await self._read(list(came))
         return concerns or self._matched is None or bool(_concerned(bodies, self._matched.watches))
 
@@ -172,7 +172,7 @@ class Mempool:
         concerns = self._matched is None or not self._matched.concerned.isdisjoint(went)
         if went and concerns:
             # Its rival is told by a push of its own, and a look between the two would find neither (HAZARDS B1).
-            self.distrust()
+            self.invalidate()
         for tx_id in went:
             self._records.discard(tx_id)
             self._bodies.pop(tx_id, None)
@@ -192,27 +192,27 @@ class Mempool:
             if not backlog.cancelled():
                 backlog.result()
 
-    async def _look(self, watches: Watches) -> None:
+    async def _refresh(self, watches: Watches) -> None:
         """Make the mirror what the node says, unless pushes have kept it so, and know what concerns ``watches``."""
         wanted = await self._match_anew(watches) if self._is_another(watches) else set[int]()
         if self._trusted and not wanted:
             return
         try:
-            await self._look_anew(wanted)
+            await self._refresh_whole(wanted)
         except BaseException:
-            self.distrust()
+            self.invalidate()
             if wanted:
                 self._matched = None
             raise
 
-    async def _look_anew(self, wanted: set[int]) -> None:
+    async def _refresh_whole(self, wanted: set[int]) -> None:
         """By the list. What leaves it while its bodies are read was there, and is not any more.
 
         ``wanted``: known ones whose bodies are needed again.
         """
-        for _ in range(LOOKS):
+        for _ in range(REFRESH_ATTEMPTS):
             # Pushes are taken in from here on: they may be of after the list, and arrive before it does.
-            self._trusted_until = time.monotonic() + TRUSTED_SECONDS if self.followed else 0.0
+            self._trusted_until = time.monotonic() + TRUSTED_SECONDS if self.push_attached else 0.0
             listed = await self._list()
             if self._is_full:
                 self._records.retain(set(map(key_of, listed)))
@@ -223,7 +223,7 @@ class Mempool:
             if all(tx_id in self._records for tx_id in missing):
                 break
         else:
-            self.distrust()
+            self.invalidate()
         # What was pushed before the list and is not in it is in a block by now, for which nothing is pushed.
         self._pushed = {tx_id: number for tx_id, number in self._pushed.items() if number >= self._listed_at}
         present = set(map(key_of, listed)) | set(map(key_of, self._pushed))
@@ -239,7 +239,7 @@ class Mempool:
         bodies = sum(tx.size for tx in self._bodies.values())
         if not self._is_full and bodies <= BODIES_MOST:
             return
-        self.distrust()
+        self.invalidate()
         if bodies > BODIES_MOST:
             self._bodies.clear()
             self._matched = None
@@ -266,7 +266,7 @@ class Mempool:
         self._total = len(listed)
         return listed
 
-    async def _list_otherwise(self, refusal: NodeRefused) -> list[str]:
+    async def _list_otherwise(self, refusal: RpcRejected) -> list[str]:
         """With one parameter, as Dogecoin Core and Bitcoin Cash Node ask for it (HAZARDS B20); else not at all."""
         if self._numbered:
             self._numbered = False
@@ -332,7 +332,7 @@ class Mempool:
 
     async def _match_anew(self, watches: Watches) -> set[int]:
         """Match all that is known; gives those that may concern the list and whose bodies are not at hand."""
-        matched = Matched(watches, watches.version)
+        matched = MatchCache(watches, watches.version)
         claimed = set(map(mark_of, watches.spends))
         suspects: set[int] = set()
         for part in self._records.parts(TURN):

@@ -12,7 +12,7 @@ KEYS = ("rpc", "user", "password", "cookie_path", "zmq", "rest", *HTTP_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
-class BitcoinNode:
+class BitcoinOptions:
     """Where a node answers, and how it knows us. ``name`` is what logs and evidence say: scheme, host and port.
 
     ``rest``: whether blocks may be fetched over REST; None: where the node serves it.

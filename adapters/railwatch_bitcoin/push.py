@@ -6,7 +6,7 @@ import msgspec
 
 from railwatch.rail import RailUnavailable
 from railwatch.rail.push import PushListener, Subscription
-from railwatch_bitcoin.rpc import NodeRefused, Rpc
+from railwatch_bitcoin.rpc import Rpc, RpcRejected
 
 POLL_SECONDS = 2.0
 """How long the node is asked to hold one `waitfornewblock`: it does so to the end, also when nobody listens any more,
@@ -34,7 +34,7 @@ def long_poll(rpc: Rpc) -> Subscription:
             try:
                 answer = await rpc.call("waitfornewblock", int(POLL_SECONDS * 1000), longer=POLL_SECONDS)
                 tip = answer.read(_tip).hash
-            except NodeRefused as refused:
+            except RpcRejected as refused:
                 return RailUnavailable(f"{rpc.name}: no zmq is configured, and {refused}")
             if tip != seen:
                 # Also a block that came between two questions: it shows when the second one's time is up.

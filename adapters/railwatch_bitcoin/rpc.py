@@ -38,14 +38,14 @@ from railwatch.rail.refusals import (
     will_pass,
 )
 from railwatch.rail.transport import Session, open_session
-from railwatch_bitcoin.options import BitcoinNode
+from railwatch_bitcoin.options import BitcoinOptions
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
 
 T = TypeVar("T")
 
-AT_ONCE = 3
+CONCURRENCY = 3
 """Requests on their way to a node at once. Core answers with four threads unless told otherwise, and one may be held by
 `waitfornewblock`; what its queue cannot hold it turns away."""
 
@@ -70,7 +70,7 @@ ITS_OWN = (NOT_FOUND, OUT_OF_RANGE, -3)
 """Codes that only the node itself gives, for what was asked of it: whatever its words, they are about that."""
 
 
-class NodeRefused(RailUnavailable):
+class RpcRejected(RailUnavailable):
     """The node is there and says no; ``code`` is one of Core's, or the HTTP status.
 
     ``passes``: it says so for now only. Otherwise it does not serve the method, or not in this form, in whatever words
@@ -88,7 +88,7 @@ class NodeRefused(RailUnavailable):
         self.passes = not its_own and will_pass(Refusal(code, message), PASSING)
 
 
-class Reply(msgspec.Struct):
+class RpcEnvelope(msgspec.Struct):
     """One reply, of any version of JSON-RPC. What it holds stays bytes until somebody knows its type."""
 
     id: int | str | None = None
@@ -96,8 +96,8 @@ class Reply(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_one = msgspec.json.Decoder(Reply)
-_many = msgspec.json.Decoder(list[Reply])
+_one = msgspec.json.Decoder(RpcEnvelope)
+_many = msgspec.json.Decoder(list[RpcEnvelope])
 Hash: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """A block's or a transaction's hash as every client writes it: it is a name, and has one form."""
 Height: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -107,7 +107,7 @@ text_decoder = msgspec.json.Decoder(str)
 hash_decoder: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(Hash)
 
 
-class Answer:
+class RpcResponse:
     """What one call came back with; reading it is where an error of the node is raised."""
 
     __slots__ = ("_refused", "_result", "_what")
@@ -118,7 +118,7 @@ class Answer:
         self._refused = refused
 
     @classmethod
-    def of(cls, what: str, reply: Reply, raw: bytes = b"") -> Self:
+    def of(cls, what: str, reply: RpcEnvelope, raw: bytes = b"") -> Self:
         """The answer that a reply is. One with neither a result nor an error is a no, in the words of ``raw``."""
         refused = read_refusal(reply.error)
         if refused is None and not len(reply.result):
@@ -126,12 +126,12 @@ class Answer:
         return cls(what, reply.result, refused)
 
     @property
-    def check_payment(self) -> NodeRefused | None:
+    def check_payment(self) -> RpcRejected | None:
         """The node's error, if it answered with one."""
-        return None if self._refused is None else NodeRefused(self._what, *self._refused)
+        return None if self._refused is None else RpcRejected(self._what, *self._refused)
 
     def read(self, decoder: Decodes[T]) -> T:
-        """The typed result. Raises `NodeRefused` for an error, `RailUnavailable` for another shape."""
+        """The typed result. Raises `RpcRejected` for an error, `RailUnavailable` for another shape."""
         if (refusal := self.check_payment) is not None:
             raise refusal
         return decode(self._result, decoder, self._what)
@@ -162,12 +162,12 @@ class Rpc(BitcoinRPC):
     bitcoinrpc's named methods (``getblockcount`` ...) work as they are: each goes through `acall`.
     """
 
-    def __init__(self, node: BitcoinNode) -> None:
+    def __init__(self, node: BitcoinOptions) -> None:
         # Its httpx client is never made: `acall` and `aclose`, the only users, are replaced.
         super().__init__(node.rpc, client=None)  # type: ignore[arg-type]
         self.name = node.name
         self._node = node
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(CONCURRENCY)
         self._session: Session | None = None
         self._headers: dict[str, str] = {}
         self._batch_most = BATCH_MOST
@@ -189,7 +189,7 @@ class Rpc(BitcoinRPC):
         """One call, for bitcoinrpc's named methods; numbers with a point come as Decimal."""
         return (await self.call(method, *params)).read(any_decoder)
 
-    async def call(self, method: str, *params: Any, longer: float = 0.0) -> Answer:
+    async def call(self, method: str, *params: Any, longer: float = 0.0) -> RpcResponse:
         """One call. ``longer``: seconds that the node was asked to take for it.
 
         Raises `RailUnavailable` if no reply comes back; the reply itself may still be an error.
@@ -198,19 +198,19 @@ class Rpc(BitcoinRPC):
         most = ANSWER_MOST if method in CONTENT else SMALL_MOST
         status, raw = await self._post(what, msgspec.json.encode(self._request(method, params)), longer, most)
         if is_refusal(status) and not holds_error(raw):
-            return Answer(what, None, Refusal(status, _words_of(status, raw)))
-        return Answer.of(what, await decode_beside(raw, _one, what), raw)
+            return RpcResponse(what, None, Refusal(status, _words_of(status, raw)))
+        return RpcResponse.of(what, await decode_beside(raw, _one, what), raw)
 
-    async def batch(self, calls: Sequence[Call]) -> list[Answer]:
+    async def batch(self, calls: Sequence[Call]) -> list[RpcResponse]:
         """Many calls, in one request if the node takes so many; the answers in the order of ``calls``.
 
         Gateways take none, or three, and a whitelist refuses all for one (HAZARDS B20): then they are asked for in
         smaller requests, in the end one by one. Raises `RailUnavailable` if any reply is missing.
         """
-        answers: list[Answer] = []
+        answers: list[RpcResponse] = []
         while len(answers) < len(calls):
             most = self._batch_most
-            some = calls[len(answers) : len(answers) + (most if most > 1 else AT_ONCE)]
+            some = calls[len(answers) : len(answers) + (most if most > 1 else CONCURRENCY)]
             if most == 1:
                 answers += await self._one_by_one(some)
                 continue
@@ -231,7 +231,7 @@ class Rpc(BitcoinRPC):
             raise RailUnavailable(f"{what}: HTTP {status}{_words(kind, body)}")
         return body if status == 200 and kind.startswith("application/") else None
 
-    async def _together(self, calls: Sequence[Call]) -> list[Answer]:
+    async def _together(self, calls: Sequence[Call]) -> list[RpcResponse]:
         """One request. Raises `BatchRefused` if the node says no to it as a whole."""
         requests = [self._request(method, params) for method, params in calls]
         what = f"{self.name} batch of {len(calls)} from {calls[0][0]}"
@@ -240,9 +240,9 @@ class Rpc(BitcoinRPC):
         status, raw = await self._post(what, msgspec.json.encode(requests), 0.0, most)
         if not raw.lstrip().startswith(b"["):
             if is_refusal(status) and not holds_error(raw):
-                whole = NodeRefused(what, status, _words_of(status, raw))
+                whole = RpcRejected(what, status, _words_of(status, raw))
                 raise whole if status in PASSING_STATUSES else BatchRefused(str(whole))
-            refusal = Answer.of(what, await decode_beside(raw, _one, what), raw).check_payment
+            refusal = RpcResponse.of(what, await decode_beside(raw, _one, what), raw).check_payment
             if refusal is not None and refusal.passes:
                 raise refusal
             raise BatchRefused(str(refusal) if refusal else f"{what}: one answer for many calls")
@@ -251,17 +251,17 @@ class Rpc(BitcoinRPC):
             raise RailUnavailable(f"{what}: {len(many):,} answers to {len(calls)} calls")
         replies = {reply.id: reply for reply in many}
         if missing := sum(request["id"] not in replies for request in requests):
-            alone = Answer.of(what, replies[None]).check_payment if None in replies else None
+            alone = RpcResponse.of(what, replies[None]).check_payment if None in replies else None
             if alone is not None:
                 # One error in a list, for the batch as a whole.
                 raise BatchRefused(str(alone))
             raise RailUnavailable(f"{what}: {missing} answers are missing")
         return [
-            Answer.of(f"{self.name} {method}", replies[request["id"]])
+            RpcResponse.of(f"{self.name} {method}", replies[request["id"]])
             for request, (method, _) in zip(requests, calls, strict=True)
         ]
 
-    async def _one_by_one(self, calls: Sequence[Call]) -> list[Answer]:
+    async def _one_by_one(self, calls: Sequence[Call]) -> list[RpcResponse]:
         """A few calls, each in a request of its own. The first that fails cancels the others."""
         tasks = [asyncio.ensure_future(self.call(method, *params)) for method, params in calls]
         try:

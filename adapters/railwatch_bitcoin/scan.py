@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from railwatch.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span, Transfer
-from railwatch_bitcoin.block_source import Source
-from railwatch_bitcoin.decode import Lens, block_transfers
+from railwatch_bitcoin.block_source import BlockSource
+from railwatch_bitcoin.decode import DecodeContext, block_transfers
 
-Piece = TypeVar("Piece")
+Chunk = TypeVar("Chunk")
 
-AHEAD = 2
+PREFETCH = 2
 """Pieces that are fetched while one is decoded: the node works meanwhile. More gained nothing on two cores."""
 
 PIECE_BYTES = 1_000_000
@@ -28,7 +28,7 @@ TURN_BYTES = 50_000
 
 
 @dataclass(slots=True)
-class Weight:
+class BatchSizer:
     """About how many bytes a block has, from the last ones seen: a cache, on which no answer depends.
 
     It begins with one block at a time, and widens fourfold a piece at most: a few empty blocks prove nothing.
@@ -50,16 +50,16 @@ class Weight:
         self.average = min(PIECE_BYTES, PIECE_BYTES * 4 // self.width)
 
 
-async def scan_block(source: Source, span: Span, lens: Lens) -> Scanned:
+async def scan_block(source: BlockSource, span: Span, context: DecodeContext) -> Scanned:
     """A span of one block, by hash. Raises `BlockGone` if it is not canonical or not the child of ``span.after``."""
     (raw,) = await source.raw([span.upto.hash])
-    ref = source.placed(raw, span.upto.hash, span.after)
+    ref = source.child_ref(raw, span.upto.hash, span.after)
     check_reached(ref, span)
     await source.check_canonical(ref)
-    return Scanned([ref], block_transfers(await source.decode(raw, ref.hash), ref, lens), "block")
+    return Scanned([ref], block_transfers(await source.decode(raw, ref.hash), ref, context), "block")
 
 
-async def scan_range(source: Source, weight: Weight, span: Span, lens: Lens) -> Scanned:
+async def scan_range(source: BlockSource, weight: BatchSizer, span: Span, context: DecodeContext) -> Scanned:
     """A span of many blocks, all of them decoded. Raises `BlockGone` if they are not one canonical branch."""
     refs, found = list[BlockRef](), list[Transfer]()
 
@@ -77,9 +77,9 @@ async def scan_range(source: Source, weight: Weight, span: Span, lens: Lens) -> 
     async with aclosing(pieces(span, lambda: weight.width, fetch)) as parts:
         async for part in parts:
             for block_hash, raw in part:
-                parent = source.placed(raw, block_hash, parent)
+                parent = source.child_ref(raw, block_hash, parent)
                 refs.append(parent)
-                found += block_transfers(await source.decode(raw, block_hash), parent, lens)
+                found += block_transfers(await source.decode(raw, block_hash), parent, context)
                 unturned += len(raw)
                 if unturned >= TURN_BYTES:
                     unturned = 0
@@ -88,7 +88,7 @@ async def scan_range(source: Source, weight: Weight, span: Span, lens: Lens) -> 
     return Scanned(refs, found, "blocks")
 
 
-async def scan_headers(source: Source, span: Span) -> Scanned:
+async def scan_headers(source: BlockSource, span: Span) -> Scanned:
     """The blocks of a span alone, where nobody is watched. Raises `BlockGone` as the others do."""
     refs, parent = list[BlockRef](), span.after
     async with aclosing(pieces(span, lambda: HEADERS, source.hashes)) as parts:
@@ -100,7 +100,7 @@ async def scan_headers(source: Source, span: Span) -> Scanned:
     return Scanned(refs, [], "headers")
 
 
-async def check_end(source: Source, reached: BlockRef, span: Span) -> None:
+async def check_end(source: BlockSource, reached: BlockRef, span: Span) -> None:
     """The line led to ``span.upto``, and that is canonical: asked last, since it may change while one fetches."""
     check_reached(reached, span)
     await source.check_canonical(span.upto)
@@ -115,21 +115,21 @@ def check_reached(reached: BlockRef, span: Span) -> None:
 
 
 async def pieces(
-    span: Span, width: Callable[[], int], fetch: Callable[[int, int], Awaitable[Piece]]
-) -> AsyncGenerator[Piece, None]:
-    """What ``fetch`` gives for each stretch of heights, in order, with `AHEAD` of them on their way.
+    span: Span, width: Callable[[], int], fetch: Callable[[int, int], Awaitable[Chunk]]
+) -> AsyncGenerator[Chunk, None]:
+    """What ``fetch`` gives for each stretch of heights, in order, with `PREFETCH` of them on their way.
 
     Leaving early cancels the rest.
     """
 
-    async def run(low: int, high: int) -> Piece:
+    async def run(low: int, high: int) -> Chunk:
         return await fetch(low, high)
 
-    waiting: deque[asyncio.Task[Piece]] = deque()
+    waiting: deque[asyncio.Task[Chunk]] = deque()
     low = span.after.height + 1
     try:
         while low <= span.upto.height or waiting:
-            while low <= span.upto.height and len(waiting) <= AHEAD:
+            while low <= span.upto.height and len(waiting) <= PREFETCH:
                 high = min(span.upto.height, low + width() - 1)
                 waiting.append(asyncio.create_task(run(low, high)))
                 low = high + 1

@@ -7,10 +7,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from railwatch.rail import AssetId, AssetSpec, RailAdapter, RailSettings
-from railwatch_bitcoin.dev.cluster import Fleet
+from railwatch_bitcoin.dev.cluster import RegtestCluster
 from railwatch_bitcoin.dev.node_process import BITCOIND, LITECOIND, DaemonNode, NodeError
-from railwatch_bitcoin.dev.tx_builder import PURSE, TREASURY, Coin, Tx, fee_of, lock, make_block, make_tx
-from railwatch_bitcoin.dev.wallet import Kind, Purse, random_script
+from railwatch_bitcoin.dev.tx_builder import (
+    REWARD_SCRIPT,
+    SPENDABLE_SCRIPT,
+    Coin,
+    Tx,
+    fee_of,
+    make_block,
+    make_tx,
+    p2wsh_script,
+)
+from railwatch_bitcoin.dev.wallet import Kind, TestWallet, random_script
 from railwatch_bitcoin.params import BITCOIN_REGTEST, LITECOIN_REGTEST
 
 COIN = 100_000_000
@@ -38,10 +47,10 @@ class BitcoinSimulator:
         push: bool = True,
         lines: Sequence[str] = (),
         options: Mapping[str, Any] | None = None,
-        fleet: Fleet | None = None,
+        fleet: RegtestCluster | None = None,
     ) -> None:
-        self.fleet = fleet or Fleet([DaemonNode(program, password, lines) for _ in range(nodes)])
-        self.purse = Purse(self.fleet)
+        self.fleet = fleet or RegtestCluster([DaemonNode(program, password, lines) for _ in range(nodes)])
+        self.purse = TestWallet(self.fleet)
         self.chain = LITECOIN_REGTEST if program == LITECOIND else BITCOIN_REGTEST
         self.symbol = "LTC" if program == LITECOIND else "BTC"
         self.chain_id = self.chain.id
@@ -80,7 +89,7 @@ class BitcoinSimulator:
     async def __aenter__(self) -> Self:
         await self.fleet.__aenter__()
         try:
-            await self.furnish()
+            await self.fund()
         except BaseException:
             await self.fleet.__aexit__(None, None, None)
             raise
@@ -91,9 +100,9 @@ class BitcoinSimulator:
     ) -> None:
         await self.fleet.__aexit__(exc_type, exc, trace)
 
-    async def furnish(self) -> None:
+    async def fund(self) -> None:
         """Coins for hundreds of payments that share none, on a chain whose clock is not ahead of ours."""
-        self._rewarded = [await self._address_of(lock(TREASURY))]
+        self._rewarded = [await self._address_of(p2wsh_script(REWARD_SCRIPT))]
         # Nodes that reward the same script in the same second would find the very same block.
         self._rewarded += [await self._address_of(random_script("p2wsh")) for _ in self.fleet.nodes[1:]]
         # Many blocks at once take times ahead of the clock, so they are made in what is the past by then.
@@ -102,7 +111,7 @@ class BitcoinSimulator:
         await self.rpc("setmocktime", 0)
         rewards = (await self._treasury())[:MATURE]
         many = sum(coin.amount for coin in rewards) // COIN - 1
-        split = make_tx(rewards, [(lock(PURSE), COIN)] * many)
+        split = make_tx(rewards, [(p2wsh_script(SPENDABLE_SCRIPT), COIN)] * many)
         await self.fleet.send(split)
         await self.mine()
         self.purse.fill(Coin(split.tx_id, vout, COIN) for vout in range(many))
@@ -112,7 +121,7 @@ class BitcoinSimulator:
         """What blocks have rewarded us with, the oldest first."""
         found = await self.rpc("scantxoutset", "start", [f"addr({self._rewarded[0]})"])
         ordered = sorted(found["unspents"], key=lambda each: int(each["height"]))
-        return [Coin(each["txid"], each["vout"], int(each["amount"] * COIN), TREASURY) for each in ordered]
+        return [Coin(each["txid"], each["vout"], int(each["amount"] * COIN), REWARD_SCRIPT) for each in ordered]
 
     # The seam's Simulator
 
@@ -167,13 +176,16 @@ class BitcoinSimulator:
         Who replaces the first (`replace`) takes the others with it, though he touches none of their coins.
         """
         left = amount + links * fee_of(1, 1)
-        chain = [await self.purse.spend([(lock(PURSE), left)])]
+        chain = [await self.purse.spend([(p2wsh_script(SPENDABLE_SCRIPT), left)])]
         for link in range(1, links):
             coin = Coin(chain[-1].tx_id, 0, left)
             left -= fee_of(1, 1)
             last = link == links - 1
             chain.append(
-                self.purse.make([coin], [(await self.script_of(address), amount) if last else (lock(PURSE), left)])
+                self.purse.make(
+                    [coin],
+                    [(await self.script_of(address), amount) if last else (p2wsh_script(SPENDABLE_SCRIPT), left)],
+                )
             )
         for tx in chain:
             await self.fleet.send(tx)

@@ -1,6 +1,6 @@
 """CashTokens: what Bitcoin Cash may put before an output's script (CHIP-2022-02). Pure."""
 
-from railwatch_bitcoin.encoding import compact_size, shown
+from railwatch_bitcoin.encoding import compact_size, display_hash
 
 TOKEN_PREFIX = b"\xef"
 
@@ -30,4 +30,4 @@ def split_token(script: bytes) -> tuple[str | None, bytes]:
                 return None, script
     except (IndexError, ValueError):
         return None, script
-    return (shown(script[1:33]), script[at:]) if at <= len(script) else (None, script)
+    return (display_hash(script[1:33]), script[at:]) if at <= len(script) else (None, script)

@@ -10,7 +10,7 @@ from enum import Enum
 from hashlib import sha256
 from typing import NamedTuple
 
-from railwatch_bitcoin.encoding import SINGLE_BYTE, compact_size, double_sha256, long_size, outpoint, shown
+from railwatch_bitcoin.encoding import SINGLE_BYTE, compact_size, display_hash, double_sha256, long_size, outpoint
 from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.tokens import split_token
 
@@ -70,7 +70,7 @@ class Tx:
     replaceable: bool
 
 
-class Extent(NamedTuple):
+class TxExtent(NamedTuple):
     """Where the parts of a transaction are in the bytes around it, and its id as on the wire."""
 
     start: int
@@ -87,8 +87,8 @@ def parse_header(raw: bytes) -> Header:
         raise ValueError(f"a header has {HEADER_SIZE} bytes, not {len(raw)}")
     parent = raw[4:36]
     return Header(
-        hash=shown(double_sha256(raw[:HEADER_SIZE])),
-        parent=shown(parent) if any(parent) else "",
+        hash=display_hash(double_sha256(raw[:HEADER_SIZE])),
+        parent=display_hash(parent) if any(parent) else "",
         merkle_root=raw[36:68],
         time=datetime.fromtimestamp(int.from_bytes(raw[68:72], "little"), UTC),
         version=int.from_bytes(raw[:4], "little", signed=True),
@@ -104,9 +104,9 @@ def parse_tx(raw: bytes, chain: Chain, tx_id: str | None = None) -> Tx:
     coins: list[bytes] = []
     scripts: list[bytes] = []
     try:
-        if chain.mweb_hrp and _is_veiled(raw):
+        if chain.mweb_hrp and _is_confidential(raw):
             return Tx(tx_id or "", (), (), TxKind.VEILED, len(raw), False)
-        extent = walk_tx(raw, 0, coins, scripts, waiting=True)
+        extent = scan_tx(raw, 0, coins, scripts, waiting=True)
     except IndexError:
         raise ValueError(f"the transaction ends before its time, after {len(raw)} bytes") from None
     if extent.end != len(raw):
@@ -117,7 +117,7 @@ def parse_tx(raw: bytes, chain: Chain, tx_id: str | None = None) -> Tx:
     return tx
 
 
-def walk_tx(raw: bytes, at: int, coins: list[bytes], scripts: list[bytes], waiting: bool = False) -> Extent:
+def scan_tx(raw: bytes, at: int, coins: list[bytes], scripts: list[bytes], waiting: bool = False) -> TxExtent:
     """Pass over the transaction at ``at``, appending what it spends (36 bytes each) and the scripts of its outputs.
 
     It runs for every transaction of every block, which is why it does everything by hand. It may believe in an end
@@ -155,12 +155,12 @@ def walk_tx(raw: bytes, at: int, coins: list[bytes], scripts: list[bytes], waiti
         at += size
     if not flags:
         at += 4
-        return Extent(start, inputs, outputs, at, False, sha256(sha256(raw[start:at]).digest()).digest())
+        return TxExtent(start, inputs, outputs, at, False, sha256(sha256(raw[start:at]).digest()).digest())
     body = at
     at, hogex = _pass_extension(raw, at, flags, spent, waiting)
     at += 4
     bare = raw[start : start + 4] + raw[inputs:body] + raw[at - 4 : at]
-    return Extent(start, inputs, outputs, at, hogex, sha256(sha256(bare).digest()).digest())
+    return TxExtent(start, inputs, outputs, at, hogex, sha256(sha256(bare).digest()).digest())
 
 
 def _pass_extension(raw: bytes, at: int, flags: int, inputs: int, waiting: bool) -> tuple[int, bool]:
@@ -188,16 +188,16 @@ def _pass_extension(raw: bytes, at: int, flags: int, inputs: int, waiting: bool)
     return len(raw) - 4, False
 
 
-def build_tx(raw: bytes, extent: Extent, coins: Sequence[bytes], scripts: Sequence[bytes], chain: Chain) -> Tx:
+def build_tx(raw: bytes, extent: TxExtent, coins: Sequence[bytes], scripts: Sequence[bytes], chain: Chain) -> Tx:
     """The transaction that was passed over: ``coins`` and ``scripts`` are its own. Raises ValueError if it is none."""
     if not coins:
-        raise ValueError(f"transaction {shown(extent.hash)} spends nothing")
+        raise ValueError(f"transaction {display_hash(extent.hash)} spends nothing")
     if len(coins) == 1 and coins[0] == NULL_OUTPOINT:
         kind = TxKind.COINBASE
     else:
         kind = TxKind.HOGEX if extent.hogex else TxKind.PLAIN
     return Tx(
-        id=shown(extent.hash),
+        id=display_hash(extent.hash),
         inputs=() if kind is TxKind.COINBASE else tuple(map(outpoint, coins)),
         outputs=tuple(_outputs(raw, extent.outputs, scripts, chain)),
         kind=kind,
@@ -225,6 +225,6 @@ def _sequences(raw: bytes, at: int) -> Iterator[int]:
         at += 4
 
 
-def _is_veiled(raw: bytes) -> bool:
+def _is_confidential(raw: bytes) -> bool:
     """Whether the transaction is wholly inside MWEB: the extended format, no input, no output, and MWEB's part."""
     return raw[4:8] == bytes((0, MWEB, 0, 0)) and raw[8] == 1

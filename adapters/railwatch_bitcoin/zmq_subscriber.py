@@ -18,8 +18,8 @@ from railwatch.rail import RailUnavailable
 from railwatch.rail.push import PushListener
 from railwatch.rail.refusals import LOCKED_OUT
 from railwatch.rail.transport import Subscriber, open_subscriber
-from railwatch_bitcoin.mempool import Change, Mempool
-from railwatch_bitcoin.options import BitcoinNode
+from railwatch_bitcoin.mempool import Mempool, MempoolEvent
+from railwatch_bitcoin.options import BitcoinOptions
 from railwatch_bitcoin.rpc import Rpc, text_decoder
 
 BLOCK, SEQUENCE, TX = TOPICS = b"hashblock", b"sequence", b"rawtx"
@@ -30,7 +30,7 @@ CHANGE_SIZE = 41
 QUEUE, LARGE_QUEUE = 10_000, 100
 """Messages that wait for us at most, small ones and whole transactions; what comes beyond shows as a gap."""
 
-SMALL, LARGE = 1_000, 8_000_000
+SMALL, LARGE_MESSAGE_BYTES = 1_000, 8_000_000
 """Bytes of a message at most: a hash and some numbers, or a transaction (twice as large as any can be). A publisher
 that sends more is disconnected by ZMQ itself, and then seen to be silent."""
 
@@ -53,15 +53,15 @@ _published = msgspec.json.Decoder(list[Published])
 
 
 @dataclass(slots=True)
-class Heard:
+class ZmqBatch:
     """What some messages said: the mempool's changes, whether they were counted, whether there is more to it."""
 
     more: bool = False
     counted: bool = False
-    changes: list[Change] = field(default_factory=list)
+    changes: list[MempoolEvent] = field(default_factory=list)
 
 
-class Counters:
+class SequenceTracker:
     """Each of our topics counts its messages, in 32 bits, from 0 at each start of the node."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Subscription:
             self._bare: zmq.Socket[bytes] = zmq.Socket.shadow(socket)
             large = TX in topics
             socket.set(zmq.RCVHWM, LARGE_QUEUE if large else QUEUE)
-            socket.set(zmq.MAXMSGSIZE, LARGE if large else SMALL)
+            socket.set(zmq.MAXMSGSIZE, LARGE_MESSAGE_BYTES if large else SMALL)
             socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
             if any("[" in endpoint for endpoint in endpoints):
                 socket.set(zmq.IPV6, 1)
@@ -123,10 +123,10 @@ class Subscription:
         self._context.destroy(linger=0)
 
 
-class Publisher:
+class ZmqSubscriber:
     """Follows one node's messages (`railwatch.rail.push.Follow`)."""
 
-    def __init__(self, node: BitcoinNode, rpc: Rpc, mempool: Mempool) -> None:
+    def __init__(self, node: BitcoinOptions, rpc: Rpc, mempool: Mempool) -> None:
         self._endpoints, self._name, self._proxy = node.zmq, node.name, node.options.proxy
         self._rpc, self._mempool = rpc, mempool
 
@@ -142,8 +142,8 @@ class Publisher:
         except zmq.ZMQError as error:
             return RailUnavailable(f"{self._name}: ZMQ failed: {error}")
         finally:
-            self._mempool.followed = False
-            self._mempool.distrust()
+            self._mempool.push_attached = False
+            self._mempool.invalidate()
             if subscription is not None:
                 subscription.close()
 
@@ -163,7 +163,7 @@ class Publisher:
         return (BLOCK, SEQUENCE) if "pubsequence" in published else (BLOCK, TX)
 
     async def _listen(self, subscription: Subscriber, listener: PushListener) -> RailUnavailable:
-        counters = Counters()
+        counters = SequenceTracker()
         head: str | None = await self._head()
         patience, suspected = FIRST_SILENCE, False
         while True:
@@ -183,27 +183,27 @@ class Publisher:
                 head = seen if suspected else head
             patience = SILENCE
 
-    async def _matters(self, messages: Heard) -> bool:
+    async def _matters(self, messages: ZmqBatch) -> bool:
         """Whether anything of it may change what we would be told. Bodies are read at once: they are wanted next."""
         if messages.more:
-            self._mempool.distrust()
+            self._mempool.invalidate()
         try:
             return await self._mempool.follow(messages.changes) or messages.more
         except RailUnavailable:
             # Whoever is woken now asks himself, and learns it at first hand.
-            self._mempool.distrust()
+            self._mempool.invalidate()
             return True
         finally:
             # Only now: what was lost before the subscription stood leaves no gap.
-            self._mempool.followed |= messages.counted
+            self._mempool.push_attached |= messages.counted
 
     async def _head(self) -> str:
         return (await self._rpc.call("getbestblockhash")).read(text_decoder)
 
 
-def _drain(subscription: Subscriber, counters: Counters) -> Heard:
+def _drain(subscription: Subscriber, counters: SequenceTracker) -> ZmqBatch:
     """What waits, up to a bound. A block, a message of another shape, and a gap before one, are more than a change."""
-    heard = Heard()
+    heard = ZmqBatch()
     for _ in range(DRAIN):
         parts = subscription.receive()
         if parts is None:
@@ -215,5 +215,5 @@ def _drain(subscription: Subscriber, counters: Counters) -> Heard:
         if topic != SEQUENCE or label not in (b"A", b"R") or len(body) != CHANGE_SIZE:
             heard.more = True
         else:
-            heard.changes.append(Change(body[:32].hex(), label == b"A", int.from_bytes(body[33:], "little")))
+            heard.changes.append(MempoolEvent(body[:32].hex(), label == b"A", int.from_bytes(body[33:], "little")))
     return heard

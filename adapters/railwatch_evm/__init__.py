@@ -5,7 +5,7 @@ from typing import Any
 
 from railwatch.rail import RailAdapter, RailSettings
 from railwatch_evm.adapter import EvmAdapter
-from railwatch_evm.options import EvmNode
+from railwatch_evm.options import EvmOptions
 
 __all__ = ["EvmAdapter", "create_adapter"]
 
@@ -15,4 +15,4 @@ def create_adapter(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
 
     Raises ValueError, naming the wrong key.
     """
-    return EvmAdapter(rail, EvmNode.from_table(node))
+    return EvmAdapter(rail, EvmOptions.from_table(node))

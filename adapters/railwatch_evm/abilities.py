@@ -17,7 +17,7 @@ from railwatch_evm import wire
 from railwatch_evm.block_query import Tracing
 from railwatch_evm.methods import METHODS
 from railwatch_evm.rpc import Call, NodeTimeout, Rpc
-from railwatch_evm.rpc_errors import Meaning, NodeRefused
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 from railwatch_evm.tracing import Standing, Tracer
 
 NOBODY, NO_HASH = "0x" + "00" * 20, "0x" + "00" * 31 + "01"
@@ -50,8 +50,8 @@ class Abilities:
         Behind a gateway one forbidden method may refuse a whole batch, so that each is then asked by itself.
         """
         core = await _ask(rpc, [("eth_chainId", ()), ("eth_getBlockByNumber", ("latest", False))])
-        if all(isinstance(said, NodeRefused) for said in core):
-            raise next(said for said in core if isinstance(said, NodeRefused))
+        if all(isinstance(said, RpcRejected) for said in core):
+            raise next(said for said in core if isinstance(said, RpcRejected))
         block = _block(core[1])
         exact = block is not None
         tx_id = block.transactions[-1] if block is not None and block.transactions else None
@@ -126,18 +126,18 @@ async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
     """
     try:
         return [answer.check_payment or answer for answer in await rpc.batch(calls)]
-    except NodeRefused as refused:
+    except RpcRejected as refused:
         if refused.meaning is Meaning.PASSING or len(calls) == 1:
             return [refused] * len(calls)
     except NodeTimeout:
         raise
     except RailUnavailable as broken:
         if len(calls) == 1:
-            return [NodeRefused(str(broken), Meaning.PASSING)]
+            return [RpcRejected(str(broken), Meaning.PASSING)]
     said: list[object] = []
     for call in calls:
         said += await _ask(rpc, [call])
-    if not any(isinstance(each, NodeRefused) for each in said):
+    if not any(isinstance(each, RpcRejected) for each in said):
         # It was the batch that was refused, in whatever way: some plans take none, and some nodes close the connection.
         rpc.endpoint.batching.refused(len(calls))
     return said
@@ -145,7 +145,7 @@ async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
 
 def _read(said: object, *, strict: bool) -> tuple[bool | None, str]:
     """Whether a method is served, and the words if not. ``strict``: any refusal counts, for the node must know it."""
-    if not isinstance(said, NodeRefused):
+    if not isinstance(said, RpcRejected):
         return True, ""
     if said.meaning is Meaning.PASSING:
         return None, str(said)
@@ -156,6 +156,6 @@ def _read(said: object, *, strict: bool) -> tuple[bool | None, str]:
 def _block(said: object) -> wire.Header | None:
     """The newest block, if the node told one that can be read."""
     try:
-        return None if isinstance(said, NodeRefused) else said.read_block(wire.header_decoder)  # type: ignore[attr-defined]
+        return None if isinstance(said, RpcRejected) else said.read_block(wire.header_decoder)  # type: ignore[attr-defined]
     except RailUnavailable:
         return None

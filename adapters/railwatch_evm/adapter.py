@@ -31,10 +31,10 @@ from railwatch.rail.decoding import bound_recursion
 from railwatch.rail.options import height_options
 from railwatch_evm.address import burn_refusal, check_contract, parse_address
 from railwatch_evm.block_pace import lookback_of
-from railwatch_evm.options import EvmNode
+from railwatch_evm.options import EvmOptions
 
 if TYPE_CHECKING:
-    from railwatch_evm.connection import Connection, Learned
+    from railwatch_evm.connection import Learned, NodeConnection
 
 LEARNED: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Learned]] = WeakKeyDictionary()
 """What nodes taught us, by rail and URL: a daemon that leaves a node and comes back starts from there. It lives as long
@@ -55,7 +55,7 @@ TRAITS = Traits(
 class EvmAdapter:
     """One node of an EVM chain (`railwatch.rail.RailAdapter`). Pure until entered."""
 
-    def __init__(self, rail: RailSettings, node: EvmNode) -> None:
+    def __init__(self, rail: RailSettings, node: EvmOptions) -> None:
         reference = rail.chain_id.removeprefix("eip155:")
         if reference == rail.chain_id or not re.fullmatch("[1-9][0-9]{0,31}", reference):
             raise ValueError(f"rail {rail.name}: chain_id must be eip155: and a number, not {rail.chain_id!r}")
@@ -70,7 +70,7 @@ class EvmAdapter:
         self._traits = replace(TRAITS, **{"lookback": rail.lookback or TRAITS.lookback, **heights})
         self._native = any(spec.contract is None for spec in rail.assets)
         self._node = node
-        self._connection: Connection | None = None
+        self._connection: NodeConnection | None = None
 
     @property
     def traits(self) -> Traits:
@@ -87,7 +87,7 @@ class EvmAdapter:
         bound_recursion()
         known = LEARNED.setdefault(asyncio.get_running_loop(), {})
         learned = known.setdefault((self._name, self._node.http), module.Learned())
-        connection: Connection = module.Connection(self._node, self.chain_id, learned)
+        connection: NodeConnection = module.NodeConnection(self._node, self.chain_id, learned)
         try:
             await connection.open(native=self._native)
         except BaseException:
@@ -158,7 +158,7 @@ class EvmAdapter:
         return await self._open.abilities()
 
     @property
-    def _open(self) -> Connection:
+    def _open(self) -> NodeConnection:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection

@@ -11,8 +11,8 @@ from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import printable
 from railwatch_evm import wire
-from railwatch_evm.block_source import Source
-from railwatch_evm.rpc import Answer, Call, NodeRefused
+from railwatch_evm.block_source import BlockSource
+from railwatch_evm.rpc import Call, RpcRejected, RpcResponse
 from railwatch_evm.rpc_errors import Meaning
 
 BALANCE_OF = "0x70a08231"
@@ -23,7 +23,7 @@ WORD = re.compile("0x[0-9a-fA-F]{64}")
 """What eth_getBalance answers, and balanceOf: both at most 256 bits."""
 
 
-async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
+async def balances(source: BlockSource, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
     """Base units of ``asset`` that each key holds after ``at``.
 
     Raises `BlockGone` where the node refuses (block unknown, state pruned, contract without balances).
@@ -49,12 +49,12 @@ async def balances(source: Source, keys: Sequence[bytes], asset: AssetId, at: Bl
     return await ask_again(asked)
 
 
-def _takes_no_hash(answer: Answer) -> bool:
+def _takes_no_hash(answer: RpcResponse) -> bool:
     """Whether the node may have refused the block's hash as a parameter, and not the block."""
     return (refusal := answer.check_payment) is not None and refusal.meaning is Meaning.OTHER
 
 
-async def _by_number(source: Source, calls: Sequence[Call], at: BlockRef) -> list[Answer]:
+async def _by_number(source: BlockSource, calls: Sequence[Call], at: BlockRef) -> list[RpcResponse]:
     """The answers by the block's number, before and after which it is that block. Raises `BlockGone` if it is not.
 
     The header is asked in the same requests, so that the node that answers is on its branch.
@@ -68,14 +68,14 @@ async def _by_number(source: Source, calls: Sequence[Call], at: BlockRef) -> lis
     return answers
 
 
-def _ether(answer: Answer, at: BlockRef) -> int:
+def _ether(answer: RpcResponse, at: BlockRef) -> int:
     text = _told(answer, at)
     if QUANTITY.fullmatch(text) is None:
         raise RailUnavailable(f"eth_getBalance at block {at.height}: {printable(text, 80)!r} is no amount")
     return int(text, 16)
 
 
-def _tokens(answer: Answer, at: BlockRef) -> int:
+def _tokens(answer: RpcResponse, at: BlockRef) -> int:
     """Nothing at all is what a call gives before its contract is there: then nobody holds any."""
     text = _told(answer, at)
     if text == "0x":
@@ -85,10 +85,10 @@ def _tokens(answer: Answer, at: BlockRef) -> int:
     return int(text, 16)
 
 
-def _told(answer: Answer, at: BlockRef) -> str:
+def _told(answer: RpcResponse, at: BlockRef) -> str:
     try:
         return answer.read(wire.text_decoder)
-    except NodeRefused as refused:
+    except RpcRejected as refused:
         if refused.meaning is Meaning.PASSING:
             raise
         raise BlockGone(f"no balance at block {at.height} {at.hash}: {refused}") from refused

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from railwatch.rail import BlockRef
 
 if TYPE_CHECKING:
-    from railwatch_evm.block_source import Source
+    from railwatch_evm.block_source import BlockSource
 
 BACK = 128
 """Blocks below the head over which the time between blocks is taken."""
@@ -23,7 +23,7 @@ POLL_LEAST, POLL_MOST = 1.0, 36.0
 """Seconds between two questions to such an endpoint, at least and at most."""
 
 
-async def block_seconds(source: Source) -> float | None:
+async def block_seconds(source: BlockSource) -> float | None:
     """Return the seconds between two of the newest blocks, on the average; None on a chain that is too short to tell.
 
     Raises `RailUnavailable` if the node does not answer.

@@ -27,7 +27,7 @@ class Tracing(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class BlockQuery:
     """What is asked of each block besides its header.
 
     All logs and not only Transfer's: then a set bloom without logs proves that the node has not indexed the block, a
@@ -47,7 +47,7 @@ class Want:
             return dict(where)
         return {**where, "topics": [TRANSFER, None, [PADDING + key.hex() for key in self.recipients]]}
 
-    def unanswered(self, headers: Mapping[str, Header | FullBlock], logs: Sequence[Log]) -> list[str]:
+    def missing_logs(self, headers: Mapping[str, Header | FullBlock], logs: Sequence[Log]) -> list[str]:
         """The blocks (by hash) that may hold logs of this kind by their bloom and have none among ``logs``.
 
         With ``recipients`` they may be false positives. Raises `BlockGone` or `RailUnavailable` as `whole` does.

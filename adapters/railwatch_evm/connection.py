@@ -25,17 +25,17 @@ from railwatch_evm import wire
 from railwatch_evm.abilities import Abilities
 from railwatch_evm.balances import balances
 from railwatch_evm.block_pace import block_seconds, poll_of
-from railwatch_evm.block_query import Want
-from railwatch_evm.block_source import Source
+from railwatch_evm.block_query import BlockQuery
+from railwatch_evm.block_source import BlockSource
 from railwatch_evm.chains import DEVELOPMENT
-from railwatch_evm.decode import Lens
+from railwatch_evm.decode import DecodeContext
 from railwatch_evm.gap import Gap
 from railwatch_evm.identity import asset_problems, check_identity
 from railwatch_evm.lookback import look_back
-from railwatch_evm.options import EvmNode, check_chain
-from railwatch_evm.push import NewHeads
-from railwatch_evm.rpc import Answer, Endpoint, Rpc
-from railwatch_evm.scan import Stride, scan_block, scan_range
+from railwatch_evm.options import EvmOptions, check_chain
+from railwatch_evm.push import NewHeadsPush
+from railwatch_evm.rpc import Endpoint, Rpc, RpcResponse
+from railwatch_evm.scan import BatchSizer, scan_block, scan_range
 from railwatch_evm.tracing import Tracer, Ways
 from railwatch_evm.wire import block_ref
 
@@ -54,22 +54,22 @@ class Learned:
 
     def __init__(self) -> None:
         self.endpoint = Endpoint()
-        self.stride = Stride()
+        self.stride = BatchSizer()
         self.gap = Gap()
         self.abilities = Abilities()
         self.ways = Ways()
         self.block_seconds: float | None = None
 
 
-class Connection:
+class NodeConnection:
     """One node, connected and identified."""
 
-    def __init__(self, node: EvmNode, chain_id: ChainId, learned: Learned | None = None) -> None:
+    def __init__(self, node: EvmOptions, chain_id: ChainId, learned: Learned | None = None) -> None:
         learned = learned or Learned()
         self._chain_id = chain_id
         self._rpc = Rpc(node, learned.endpoint)
         self._ahead = MOVED if chain_id in DEVELOPMENT else AHEAD
-        self._source = Source(self._rpc, Tracer(self._rpc, learned.gap, learned.ways), self._ahead)
+        self._source = BlockSource(self._rpc, Tracer(self._rpc, learned.gap, learned.ways), self._ahead)
         self._stride = learned.stride
         self._abilities = learned.abilities
         self._learned = learned
@@ -78,7 +78,7 @@ class Connection:
         self._woken = 0.0
         self._told = -1
         """The height of the highest head that this endpoint has told."""
-        self._push = PushChannel(NewHeads(node, chain_id, self._height).follow) if node.ws else None
+        self._push = PushChannel(NewHeadsPush(node, chain_id, self._height).follow) if node.ws else None
         self._native = True
         self._name = node.name
 
@@ -170,15 +170,15 @@ class Connection:
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span to watched addresses."""
-        lens = Lens(self._chain_id, self._name, watches)
-        want = self._want(lens)
+        context = DecodeContext(self._chain_id, self._name, watches)
+        query = self._want(context)
         if len(span) == 1:
-            return await scan_block(self._source, span, want, lens)
+            return await scan_block(self._source, span, query, context)
         by_index = self._abilities.serves("eth_getTransactionReceipt") or self._abilities.serves("eth_getBlockReceipts")
         keys = watches.keys_up_to(FEW) if span.sparse and len(watches) and by_index else None
         if keys is not None:
-            return await look_back(self._source, self._stride, span, want, lens, tuple(keys))
-        return await scan_range(self._source, self._stride, span, want, lens)
+            return await look_back(self._source, self._stride, span, query, context, tuple(keys))
+        return await scan_range(self._source, self._stride, span, query, context)
 
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
         """What each key holds of ``asset`` after that block. Raises `BlockGone` where the node cannot tell."""
@@ -194,11 +194,11 @@ class Connection:
             await asyncio.sleep(max(0.0, self._woken + self.poll_interval - time.monotonic()))
             self._woken = time.monotonic()
 
-    def _want(self, lens: Lens) -> Want:
+    def _want(self, context: DecodeContext) -> BlockQuery:
         """What a scan asks of each block: nothing but its header if nobody is watched."""
-        if not len(lens.watches):
-            return Want(logs=False)
-        return Want(native=lens.native is not None)
+        if not len(context.watches):
+            return BlockQuery(logs=False)
+        return BlockQuery(native=context.native is not None)
 
     async def _height(self) -> int:
         """The head's height, for the stall timer of the push."""
@@ -212,14 +212,14 @@ class Connection:
         """What is wrong with the configured contracts (`railwatch.rail.SupportsAssetCheck`)."""
         return await asset_problems(self._source, assets)
 
-    def _check_chain(self, answer: Answer) -> None:
+    def _check_chain(self, answer: RpcResponse) -> None:
         """Raises `RailUnavailable` if the node is on another chain (E23)."""
         check_chain(self._name, answer.read(wire.text_decoder), self._chain_id)
 
-    def _head(self, answer: Answer) -> BlockRef | None:
+    def _head(self, answer: RpcResponse) -> BlockRef | None:
         header = answer.read_block(wire.header_decoder)
         return None if header is None else block_ref(header, self._ahead)
 
-    def _tagged(self, answer: Answer) -> BlockRef | None:
+    def _tagged(self, answer: RpcResponse) -> BlockRef | None:
         """The block behind a tag; None where the node refuses the tag, or has no such block yet."""
         return None if answer.refused else self._head(answer)

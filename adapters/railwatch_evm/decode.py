@@ -18,11 +18,11 @@ PADDING = "0x" + "0" * 24
 
 Order = tuple[int, int, int, int]
 """Where a credit is in the chain: height, the transaction's position, ether before tokens, the place within."""
-Placed = tuple[Order, Transfer]
+OrderedTransfer = tuple[Order, Transfer]
 
 
 @dataclass(frozen=True, slots=True)
-class Lens:
+class DecodeContext:
     """What decoding needs to know besides the content: whose chain, which node, who is watched."""
 
     chain_id: ChainId
@@ -50,22 +50,22 @@ Matched = tuple[int, Log, bytes]
 """An ERC-20 transfer: its place among the logs, the log, and the recipient's key."""
 
 
-def match_logs(logs: Sequence[Log], lens: Lens) -> list[Matched]:
+def match_logs(logs: Sequence[Log], context: DecodeContext) -> list[Matched]:
     """The ERC-20 transfers to watched addresses. Raises as `shape_logs`."""
-    return watched_logs(shape_logs(logs, lens.silent), lens)
+    return watched_logs(shape_logs(logs, context.silent), context)
 
 
-def watched_logs(shaped: Sequence[Matched], lens: Lens) -> list[Matched]:
+def watched_logs(shaped: Sequence[Matched], context: DecodeContext) -> list[Matched]:
     """Those whose recipient is watched: the one step that needs the watches, which belong to the loop."""
-    watched = lens.watches.hits([key for _, _, key in shaped])
+    watched = context.watches.hits([key for _, _, key in shaped])
     return [each for each in shaped if each[2] in watched] if watched else []
 
 
 def shape_logs(logs: Sequence[Log], silent: frozenset[str]) -> list[Matched]:
     """The logs that are ERC-20 transfers, to whomever.
 
-    Those of the ``silent`` contracts are none (`Lens.silent`). Raises `RailUnavailable` with the block's hash for a
-    topic that is not hex.
+    Those of the ``silent`` contracts are none (`DecodeContext.silent`). Raises `RailUnavailable` with the block's hash
+    for a topic that is not hex.
     """
     shaped = [(place, log) for place, log in enumerate(logs) if _is_transfer(log) and log.address.lower() not in silent]
     try:
@@ -92,20 +92,22 @@ def _is_transfer(log: Log) -> bool:
     )
 
 
-def token_transfers(logs: Sequence[Log], blocks: Mapping[str, BlockRef], lens: Lens) -> list[Placed]:
+def token_transfers(
+    logs: Sequence[Log], blocks: Mapping[str, BlockRef], context: DecodeContext
+) -> list[OrderedTransfer]:
     """Token transfers to watched addresses. ``logs`` are all logs of each transaction that they hold one of, in order.
 
     That is what makes a log's position within its receipt countable without the receipt (HAZARDS, "Identity").
     """
-    return place_logs(match_logs(logs, lens), logs, blocks, lens)
+    return place_logs(match_logs(logs, context), logs, blocks, context)
 
 
 def place_logs(
-    found: Sequence[Matched], logs: Sequence[Log], blocks: Mapping[str, BlockRef], lens: Lens
-) -> list[Placed]:
+    found: Sequence[Matched], logs: Sequence[Log], blocks: Mapping[str, BlockRef], context: DecodeContext
+) -> list[OrderedTransfer]:
     """The token transfers that were ``found`` among ``logs``. Raises `RailUnavailable` as `place_log`."""
     positions = _positions(logs) if found else []
-    placed = (place_log(log, positions[place], key, blocks[log.block_hash], lens) for place, log, key in found)
+    placed = (place_log(log, positions[place], key, blocks[log.block_hash], context) for place, log, key in found)
     return [each for each in placed if each is not None]
 
 
@@ -122,7 +124,7 @@ def _positions(logs: Sequence[Log]) -> list[int]:
     return positions
 
 
-def place_log(log: Log, position: int, key: bytes, block: BlockRef, lens: Lens) -> Placed | None:
+def place_log(log: Log, position: int, key: bytes, block: BlockRef, context: DecodeContext) -> OrderedTransfer | None:
     """One matched log as a transfer; None if it moves nothing, which is how addresses are poisoned (E11).
 
     Raises `RailUnavailable` with the block's hash for numbers that are none.
@@ -134,8 +136,8 @@ def place_log(log: Log, position: int, key: bytes, block: BlockRef, lens: Lens) 
     sender = "0x" + read_hex(log.topics[1], 32, what)[26:]
     if amount == 0:
         return None
-    evidence = {"from": sender, "log_index": index, "node": lens.node, "source": "log", "contract": contract}
-    asset = lens.token(contract)
+    evidence = {"from": sender, "log_index": index, "node": context.node, "source": "log", "contract": contract}
+    asset = context.token(contract)
     raw = {"address": log.address, "topics": log.topics, "data": log.data}
     transfer = Transfer(tx_id, f"log:{position}", key, asset, amount, block, evidence=evidence, raw=raw)
     return (block.height, at, 1, position), transfer

@@ -11,13 +11,13 @@ from railwatch.rail.decoding import LARGE, decode, decode_each, off_loop, printa
 from railwatch_evm import traces
 from railwatch_evm.block_query import Tracing
 from railwatch_evm.integrity import check_traces, tx_ids
-from railwatch_evm.rpc import Answer, NodeRefused, refused_if_large, unfold_if_deep
+from railwatch_evm.rpc import RpcRejected, RpcResponse, refused_if_large, unfold_if_deep
 from railwatch_evm.traces import CallFrame, Trace
 from railwatch_evm.wire import FullBlock, Header
 
 
-async def read_frames(answer: Answer, block: Header | FullBlock, way: Tracing) -> list[Trace]:
-    """One block's frames, checked to be all. Raises `NodeRefused`, `RailUnavailable`, `BlockGone`."""
+async def read_frames(answer: RpcResponse, block: Header | FullBlock, way: Tracing) -> list[Trace]:
+    """One block's frames, checked to be all. Raises `RpcRejected`, `RailUnavailable`, `BlockGone`."""
     if way is Tracing.FLAT:
         frames = traces.lower_case(await answer.read_each(traces.trace_items))
     else:
@@ -27,22 +27,22 @@ async def read_frames(answer: Answer, block: Header | FullBlock, way: Tracing) -
     return frames
 
 
-async def read_tree(answer: Answer, tx_id: str) -> list[Trace]:
-    """One transaction's frames by callTracer. Raises `NodeRefused` where there are none."""
+async def read_tree(answer: RpcResponse, tx_id: str) -> list[Trace]:
+    """One transaction's frames by callTracer. Raises `RpcRejected` where there are none."""
 
     def read() -> list[Trace]:
         raw, folded, what = answer.read_deep()
         root, more = unfold_if_deep(raw, lambda text: decode(text, traces.frame_decoder, what), what)
         if root is None:
-            raise NodeRefused(f"{what}: no frames of {tx_id}")
+            raise RpcRejected(f"{what}: no frames of {tx_id}")
         return traces.flatten([(tx_id, root)], (more or folded).pieces, what)
 
     with refused_if_large():
         return await off_loop(answer.size, read)
 
 
-def _trees(answer: Answer, ids: Sequence[str]) -> list[Trace]:
-    """A block's trees as flat frames. Raises `NodeRefused` if one transaction of it could not be traced."""
+def _trees(answer: RpcResponse, ids: Sequence[str]) -> list[Trace]:
+    """A block's trees as flat frames. Raises `RpcRejected` if one transaction of it could not be traced."""
     raw, folded, what = answer.read_deep()
     items, more = unfold_if_deep(raw, lambda text: _items(text, what), what)
     if len(items) != len(ids) and any(item.tx_hash is None for item in items):
@@ -51,7 +51,7 @@ def _trees(answer: Answer, ids: Sequence[str]) -> list[Trace]:
     for place, item in enumerate(items):
         tx_id = (item.tx_hash or ids[place]).lower()
         if item.result is None:
-            raise NodeRefused(f"{what}: transaction {printable(tx_id, 80)} could not be traced: {_said(item.error)}")
+            raise RpcRejected(f"{what}: transaction {printable(tx_id, 80)} could not be traced: {_said(item.error)}")
         roots.append((tx_id, item.result))
     return traces.flatten(roots, (more or folded).pieces, what)
 

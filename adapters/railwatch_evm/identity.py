@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from railwatch.rail import AssetSpec, ChainId, RailUnavailable
 from railwatch.rail.decoding import printable, read_quantity
 from railwatch_evm import wire
-from railwatch_evm.block_source import Source
+from railwatch_evm.block_source import BlockSource
 from railwatch_evm.chains import KNOWN
-from railwatch_evm.rpc import Answer, Call, Rpc
+from railwatch_evm.rpc import Call, Rpc, RpcResponse
 
 DECIMALS = "0x313ce567"
 """The selector of decimals(), ERC-20."""
@@ -45,7 +45,7 @@ async def check_identity(rpc: Rpc, chain_id: ChainId) -> None:
         )
 
 
-async def asset_problems(source: Source, assets: Sequence[AssetSpec]) -> list[str]:
+async def asset_problems(source: BlockSource, assets: Sequence[AssetSpec]) -> list[str]:
     """One sentence for each token whose contract has no code, or tells other decimals. Raises `RailUnavailable`."""
     tokens = [spec for spec in assets if spec.contract is not None]
     calls: list[Call] = []
@@ -57,7 +57,7 @@ async def asset_problems(source: Source, assets: Sequence[AssetSpec]) -> list[st
     return [problem for problem in problems if problem]
 
 
-def _problem(spec: AssetSpec, code: Answer, decimals: Answer) -> str:
+def _problem(spec: AssetSpec, code: RpcResponse, decimals: RpcResponse) -> str:
     """What is wrong with one token, or nothing."""
     where = f"{spec.symbol} at {spec.contract}"
     if code.read(wire.text_decoder) in ("0x", "0x0"):

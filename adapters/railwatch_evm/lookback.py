@@ -12,58 +12,71 @@ from dataclasses import replace
 from railwatch.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span
 from railwatch.rail.again import ask_again
 from railwatch_evm import wire
-from railwatch_evm.assemble import in_order
+from railwatch_evm.assemble import sort_transfers
 from railwatch_evm.balances import QUANTITY
-from railwatch_evm.block_query import Want
-from railwatch_evm.block_source import Source
-from railwatch_evm.decode import Lens, Placed
-from railwatch_evm.rpc import Answer, Call
+from railwatch_evm.block_query import BlockQuery
+from railwatch_evm.block_source import BlockSource
+from railwatch_evm.decode import DecodeContext, OrderedTransfer
+from railwatch_evm.rpc import Call, RpcResponse
 from railwatch_evm.rpc_errors import Meaning, UnknownBlock
-from railwatch_evm.scan import Piece, Stride, gather, single
+from railwatch_evm.scan import BatchSizer, Chunk, fetch_block, scan_linked
 
 CODE = re.compile(r"0x[0-9a-fA-F]*+")
-SCATTERED = 16
+SCATTERED_MAX = 16
 """Blocks with ether up to which they are fetched one by one; above it, the whole span is."""
 
 
 async def look_back(
-    source: Source, stride: Stride, span: Span, want: Want, lens: Lens, keys: tuple[bytes, ...]
+    source: BlockSource,
+    stride: BatchSizer,
+    span: Span,
+    query: BlockQuery,
+    context: DecodeContext,
+    keys: tuple[bytes, ...],
 ) -> Scanned:
     """The transfers of a sparse span to ``keys``; of its blocks only those with transfers, and ``upto``.
 
     All headers are fetched: they link the span, and their blooms tell where the log index has left something out.
     """
-    tokens = await gather(source, stride, span, Want(recipients=keys), lens)
+    tokens = await scan_linked(source, stride, span, BlockQuery(recipients=keys), context)
     placed = list(tokens.placed)
-    if lens.native is not None:
-        placed += await _ether(source, stride, span, replace(want, logs=False), lens, keys, tokens.refs)
-    found = in_order(placed)
+    if context.native is not None:
+        placed += await _ether(source, stride, span, replace(query, logs=False), context, keys, tokens.refs)
+    found = sort_transfers(placed)
     held = {transfer.block.hash for transfer in found if transfer.block is not None} | {span.upto.hash}
     return Scanned([ref for ref in tokens.refs if ref.hash in held], found, "topics")
 
 
 async def _ether(
-    source: Source, stride: Stride, span: Span, want: Want, lens: Lens, keys: Sequence[bytes], refs: Sequence[BlockRef]
-) -> list[Placed]:
+    source: BlockSource,
+    stride: BatchSizer,
+    span: Span,
+    query: BlockQuery,
+    context: DecodeContext,
+    keys: Sequence[bytes],
+    refs: Sequence[BlockRef],
+) -> list[OrderedTransfer]:
     """Ether's transfers: from the blocks where a balance grew, and from all of those where balances cannot tell."""
     line = [span.after, *refs]
-    low, blocks = await grown(source, line, keys)
-    older: list[Placed] = []
+    low, blocks = await blocks_with_growth(source, line, keys)
+    older: list[OrderedTransfer] = []
     if low > 0:
-        older = list((await gather(source, stride, replace(span, upto=line[low]), want, lens)).placed)
-    pieces = [await _exactly(source, block, want, lens) for block in blocks]
+        older = list((await scan_linked(source, stride, replace(span, upto=line[low]), query, context)).placed)
+    pieces = [await _fetch_exact(source, block, query, context) for block in blocks]
     return older + [placed for piece in pieces for placed in piece.placed]
 
 
-async def _exactly(source: Source, block: BlockRef, want: Want, lens: Lens) -> Piece:
+async def _fetch_exact(source: BlockSource, block: BlockRef, query: BlockQuery, context: DecodeContext) -> Chunk:
     """One block that must still be the one that the span was linked through. Raises `BlockGone`."""
-    piece = await single(source, block.height, want, lens)
+    piece = await fetch_block(source, block.height, query, context)
     if piece.refs[-1].hash != block.hash:
         raise BlockGone(f"block {block.height} {block.hash} was replaced by {piece.refs[-1].hash}")
     return piece
 
 
-async def grown(source: Source, line: Sequence[BlockRef], keys: Sequence[bytes]) -> tuple[int, list[BlockRef]]:
+async def blocks_with_growth(
+    source: BlockSource, line: Sequence[BlockRef], keys: Sequence[bytes]
+) -> tuple[int, list[BlockRef]]:
     """How far up ``line`` balances prove nothing, and the blocks above that in which the balance of a key grew.
 
     ``line`` starts with the block before the first, so 0 means that balances prove all of it, and its last index that
@@ -72,7 +85,7 @@ async def grown(source: Source, line: Sequence[BlockRef], keys: Sequence[bytes])
     ends early, unless nothing had arrived before its oldest state either.
     """
     last = len(line) - 1
-    newest = await _balances(source, [line[last]], keys) if await _fresh(source, line[last], keys) else None
+    newest = await _balances(source, [line[last]], keys) if await _never_spent(source, line[last], keys) else None
     if newest is None:
         return last, []
     if all(int(balance, 16) == 0 for balance in newest[0]):
@@ -91,7 +104,7 @@ async def grown(source: Source, line: Sequence[BlockRef], keys: Sequence[bytes])
     return (0 if nothing_before else low), blocks
 
 
-async def _oldest_state(source: Source, line: Sequence[BlockRef], keys: Sequence[bytes]) -> int:
+async def _oldest_state(source: BlockSource, line: Sequence[BlockRef], keys: Sequence[bytes]) -> int:
     """The lowest index of ``line`` whose state the node still has, by halving; its last is known to have one."""
     without, having = 0, len(line) - 1
     while having - without > 1:
@@ -104,13 +117,13 @@ async def _oldest_state(source: Source, line: Sequence[BlockRef], keys: Sequence
 
 
 async def _halved(
-    source: Source, line: Sequence[BlockRef], known: dict[int, tuple[str, ...]], keys: Sequence[bytes]
+    source: BlockSource, line: Sequence[BlockRef], known: dict[int, tuple[str, ...]], keys: Sequence[bytes]
 ) -> list[BlockRef] | None:
     """The blocks between the two ``known`` places in which a balance grew; None if they are too many to be worth it."""
     open_ends = [(min(known), max(known))]
     while any(high - low > 1 for low, high in open_ends):
         open_ends = [(low, high) for low, high in open_ends if known[low] != known[high]]
-        if len(open_ends) > SCATTERED:
+        if len(open_ends) > SCATTERED_MAX:
             return None
         middles = [(low + high) // 2 for low, high in open_ends if high - low > 1]
         balances = await _balances(source, [line[middle] for middle in middles], keys)
@@ -126,7 +139,7 @@ def _halves(low: int, high: int) -> list[tuple[int, int]]:
     return [(low, high)] if high - low == 1 else [(low, middle), (middle, high)]
 
 
-async def _fresh(source: Source, block: BlockRef, keys: Sequence[bytes]) -> bool:
+async def _never_spent(source: BlockSource, block: BlockRef, keys: Sequence[bytes]) -> bool:
     """Whether no key has ever sent anything or has code at ``block``: then their balances have only ever grown."""
     nonces = await _states(source, "eth_getTransactionCount", [block], keys)
     codes = await _states(source, "eth_getCode", [block], keys)
@@ -135,17 +148,19 @@ async def _fresh(source: Source, block: BlockRef, keys: Sequence[bytes]) -> bool
     return all(int(nonce, 16) == 0 for nonce in nonces[0]) and all(code in ("0x", "0x0") for code in codes[0])
 
 
-async def _balances(source: Source, blocks: Sequence[BlockRef], keys: Sequence[bytes]) -> list[tuple[str, ...]] | None:
+async def _balances(
+    source: BlockSource, blocks: Sequence[BlockRef], keys: Sequence[bytes]
+) -> list[tuple[str, ...]] | None:
     """For each block the balances of all keys, as the node's text; None if it cannot say."""
     return await _states(source, "eth_getBalance", blocks, keys)
 
 
 async def _states(
-    source: Source, method: str, blocks: Sequence[BlockRef], keys: Sequence[bytes]
+    source: BlockSource, method: str, blocks: Sequence[BlockRef], keys: Sequence[bytes]
 ) -> list[tuple[str, ...]] | None:
     """One value a key at each block, asked by the block's hash (EIP-1898), so that no other branch can answer.
 
-    None where the node does not say it, whatever its words. Raises `NodeRefused` for a refusal that passes.
+    None where the node does not say it, whatever its words. Raises `RpcRejected` for a refusal that passes.
     """
     calls: list[Call] = [(method, ("0x" + key.hex(), {"blockHash": block.hash})) for block in blocks for key in keys]
     try:
@@ -161,7 +176,7 @@ async def _states(
     return [_texts(answers[at : at + len(keys)], shape) for at in range(0, len(answers), len(keys))]
 
 
-async def _known(source: Source, calls: Sequence[Call]) -> list[Answer]:
+async def _known(source: BlockSource, calls: Sequence[Call]) -> list[RpcResponse]:
     """The answers of a node that knows the block. Raises `UnknownBlock` (E19)."""
     answers = await source.batches(calls)
     for answer in answers:
@@ -170,7 +185,7 @@ async def _known(source: Source, calls: Sequence[Call]) -> list[Answer]:
     return answers
 
 
-def _texts(answers: Sequence[Answer], shape: re.Pattern[str]) -> tuple[str, ...]:
+def _texts(answers: Sequence[RpcResponse], shape: re.Pattern[str]) -> tuple[str, ...]:
     """Hex of that shape, as the node wrote it. Raises `RailUnavailable` for anything else."""
     texts = tuple(answer.read(wire.text_decoder) for answer in answers)
     if not all(shape.fullmatch(text) for text in texts):

@@ -9,7 +9,7 @@ import msgspec
 
 from railwatch.rail import NO_RECIPIENT, AssetId, BlockRef, RailUnavailable, Transfer
 from railwatch.rail.decoding import off_loop, printable, read_hex, read_quantity
-from railwatch_evm.decode import Lens, Placed
+from railwatch_evm.decode import DecodeContext, OrderedTransfer
 from railwatch_evm.traces import Trace, credits_of, moves
 from railwatch_evm.wire import ZERO, FullBlock, Transaction
 
@@ -22,8 +22,8 @@ stack and of ZK chains (0xff: a number of the bridge's queue), bor's state-sync,
 
 
 async def traced_transfers(
-    traces: Sequence[Trace], tx_ids: Sequence[str], block: BlockRef, native: AssetId, lens: Lens
-) -> list[Placed]:
+    traces: Sequence[Trace], tx_ids: Sequence[str], block: BlockRef, native: AssetId, context: DecodeContext
+) -> list[OrderedTransfer]:
     """Ether's transfers of one block from its traces, which hold the transactions' own values too (E5).
 
     ``tx_ids`` are the block's transactions in order. Many frames are gone through beside the loop; who is watched is
@@ -32,7 +32,7 @@ async def traced_transfers(
     size = len(traces) * FRAME_BYTES
     try:
         found = await off_loop(size, lambda: moves(traces))
-        watched = lens.watches.hits([key for _, key, _ in found])
+        watched = context.watches.hits([key for _, key, _ in found])
         credits = await off_loop(size, lambda: credits_of(traces, found, watched)) if watched else []
     except RailUnavailable as error:
         raise RailUnavailable(f"block {block.hash} cannot be decoded: {error}") from error
@@ -43,13 +43,13 @@ async def traced_transfers(
             raise RailUnavailable(f"block {block.hash}: a trace of {printable(credit.tx_id, 80)}, which is not in it")
         tx_id = read_hex(credit.tx_id, 32, f"block {block.hash} cannot be decoded")
         index = "call:" + ".".join(map(str, credit.path)) if credit.path else "tx"
-        evidence = {"from": printable(credit.sender, 80), "node": lens.node, "source": "trace"}
+        evidence = {"from": printable(credit.sender, 80), "node": context.node, "source": "trace"}
         transfer = Transfer(tx_id, index, credit.to, native, credit.amount, block, evidence=evidence)
         placed.append(((block.height, positions[credit.tx_id], 0, ordinal), transfer))
     return placed
 
 
-def match_transactions(block: FullBlock, lens: Lens) -> list[tuple[int, Transaction, bytes]]:
+def match_transactions(block: FullBlock, context: DecodeContext) -> list[tuple[int, Transaction, bytes]]:
     """Transactions that carry ether to a watched address: position, transaction, key. Whether they failed is unknown.
 
     The type plays no part: what an L2's system deposits deliver is a value like any other (E15).
@@ -59,13 +59,13 @@ def match_transactions(block: FullBlock, lens: Lens) -> list[tuple[int, Transact
         keys = [bytes.fromhex((tx.to or "")[2:]) for _, tx in shaped]
     except ValueError as error:
         raise RailUnavailable(f"block {block.hash} cannot be decoded: a recipient is no hex") from error
-    watched = lens.watches.hits(keys)
+    watched = context.watches.hits(keys)
     return [(at, tx, key) for (at, tx), key in zip(shaped, keys, strict=True) if key in watched]
 
 
 def place_transaction(
-    at: int, tx: Transaction, key: bytes, block: BlockRef, native: AssetId, lens: Lens
-) -> Placed | None:
+    at: int, tx: Transaction, key: bytes, block: BlockRef, native: AssetId, context: DecodeContext
+) -> OrderedTransfer | None:
     """A transaction's own value, None if it has none. Its sender's nonce is what it spends: a replacement has the same.
 
     Raises `RailUnavailable` with the block's hash for numbers that are none.
@@ -74,8 +74,8 @@ def place_transaction(
     tx_id, amount = read_hex(tx.hash, 32, what), read_quantity(tx.value or "0x0", what)
     if amount == 0:
         return None
-    evidence = {"from": printable(tx.sender or "", 80), "node": lens.node, "source": "tx"}
-    rivals = tuple(displaced(tx, lens))
+    evidence = {"from": printable(tx.sender or "", 80), "node": context.node, "source": "tx"}
+    rivals = tuple(displaced(tx, context))
     raw = {name: printable(value) for name, value in msgspec.to_builtins(tx).items() if value is not None}
     transfer = Transfer(tx_id, "tx", key, native, amount, block, None, spends(tx), rivals, evidence=evidence, raw=raw)
     return (block.height, at, 0, 0), transfer
@@ -95,14 +95,16 @@ def spends(tx: Transaction) -> tuple[str, ...]:
     return (f"{read_hex(tx.sender, 20, 'a sender')}:{read_quantity(tx.nonce, 'a nonce')}",)
 
 
-def displaced(tx: Transaction, lens: Lens) -> list[str]:
+def displaced(tx: Transaction, context: DecodeContext) -> list[str]:
     """The live detections' transactions that ``tx`` has taken the nonce of."""
-    return sorted(old for spent in spends(tx) for old in lens.watches.spends.get(spent, ()) if old != tx.hash)
+    return sorted(old for spent in spends(tx) for old in context.watches.spends.get(spent, ()) if old != tx.hash)
 
 
-def rival_transfers(block: FullBlock, ref: BlockRef, native: AssetId, told: set[str], lens: Lens) -> list[Placed]:
+def rival_transfers(
+    block: FullBlock, ref: BlockRef, native: AssetId, told: set[str], context: DecodeContext
+) -> list[OrderedTransfer]:
     """Transactions that displace a live detection's and pay nobody who is watched; ``told`` are spoken for already."""
-    if not lens.watches.spends:
+    if not context.watches.spends:
         return []
     return [
         (
@@ -110,5 +112,5 @@ def rival_transfers(block: FullBlock, ref: BlockRef, native: AssetId, told: set[
             Transfer(tx.hash, "tx", NO_RECIPIENT, native, 0, ref, spends=spends(tx), rivals=tuple(rivals)),
         )
         for at, tx in enumerate(block.transactions)
-        if tx.hash not in told and (rivals := displaced(tx, lens))
+        if tx.hash not in told and (rivals := displaced(tx, context))
     ]

@@ -24,7 +24,7 @@ OWN_NAMES = (".local", ".localhost", ".internal", ".lan", ".home", ".home.arpa",
 
 
 @dataclass(frozen=True, slots=True)
-class EvmNode:
+class EvmOptions:
     """Where a node answers. ``name`` is what logs and evidence say: no credentials, no path, no query."""
 
     http: str

@@ -14,7 +14,7 @@ from railwatch.rail.decoding import bound_recursion, read_quantity
 from railwatch.rail.push import PushListener, Subscription
 from railwatch.rail.transport import Socket
 from railwatch.rail.websocket import websocket_subscription
-from railwatch_evm.options import EvmNode, check_chain
+from railwatch_evm.options import EvmOptions, check_chain
 
 SILENCE_SECONDS = 1.5
 """After so long without a push the head is asked for over HTTP; twice in a row, and it moved, is a stall (E22)."""
@@ -39,10 +39,10 @@ class _Message(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Message)
 
 
-class NewHeads:
+class NewHeadsPush:
     """The subscription to a node's heads. ``height`` asks for the head over HTTP; raises `RailUnavailable`."""
 
-    def __init__(self, node: EvmNode, chain_id: ChainId, height: Callable[[], Awaitable[int]]) -> None:
+    def __init__(self, node: EvmOptions, chain_id: ChainId, height: Callable[[], Awaitable[int]]) -> None:
         self._url, self._name, self._timeout, self._options = node.ws or "", node.name, node.timeout, node.options
         self._chain_id, self._height = chain_id, height
 

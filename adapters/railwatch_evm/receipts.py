@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from railwatch.rail.again import ask_again
 from railwatch_evm import wire
 from railwatch_evm.integrity import check_receipt, check_receipts
-from railwatch_evm.rpc import Answer, Call, Rpc
+from railwatch_evm.rpc import Call, Rpc, RpcResponse
 from railwatch_evm.rpc_errors import Meaning
 from railwatch_evm.wire import FullBlock, Header, Log, Receipt
 
@@ -51,7 +51,7 @@ class Receipts:
         return [check_receipt(tx_id, block_hash, found.get(tx_id)) for tx_id, block_hash in wanted]
 
     async def logs(self, blocks: Sequence[Header | FullBlock]) -> list[Log]:
-        """All logs of the blocks, in order. Raises `NodeRefused`, `BlockGone`, and `NotYet` if any are missing."""
+        """All logs of the blocks, in order. Raises `RpcRejected`, `BlockGone`, and `NotYet` if any are missing."""
         wanted = [block for block in blocks if block.transactions]
         return await ask_again(lambda: self._logs(wanted)) if wanted else []
 
@@ -62,7 +62,7 @@ class Receipts:
             found += wire.lower_case(check_receipts(block, receipts))
         return found
 
-    async def _whole(self, blocks: Sequence[Header | FullBlock]) -> list[Answer]:
+    async def _whole(self, blocks: Sequence[Header | FullBlock]) -> list[RpcResponse]:
         """The answers of eth_getBlockReceipts, by hash, or by number where a node takes no hash."""
         if not self._by_number:
             answers = await self.rpc.batch([_call(block.hash) for block in blocks])

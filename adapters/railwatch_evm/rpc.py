@@ -40,8 +40,8 @@ from railwatch.rail.refusals import own_words
 from railwatch.rail.transport import Session, open_session
 from railwatch_evm import wire
 from railwatch_evm.fold import Folded, fold
-from railwatch_evm.options import EvmNode
-from railwatch_evm.rpc_errors import MISSING_STATUS, Meaning, NodeRefused, UnknownBlock, meaning_of, read_error
+from railwatch_evm.options import EvmOptions
+from railwatch_evm.rpc_errors import MISSING_STATUS, Meaning, RpcRejected, UnknownBlock, meaning_of, read_error
 
 bound_recursion()
 
@@ -62,7 +62,7 @@ class NodeTimeout(RailUnavailable):
     """The node did not answer in time. Asking for less, or waiting longer, may help."""
 
 
-class Reply(msgspec.Struct):
+class RpcEnvelope(msgspec.Struct):
     """One reply. Result and error stay bytes until somebody knows their type."""
 
     id: int | str | None = None
@@ -80,8 +80,8 @@ class Reply(msgspec.Struct):
         return self.failed or bytes(self.result) != b"" or self.id is not None
 
 
-_one = msgspec.json.Decoder(Reply)
-_many = msgspec.json.Decoder(list[Reply])
+_one = msgspec.json.Decoder(RpcEnvelope)
+_many = msgspec.json.Decoder(list[RpcEnvelope])
 
 
 @dataclass(slots=True)
@@ -92,12 +92,12 @@ class Endpoint:
     batching: Batching = field(default_factory=Batching)
 
 
-class Answer:
+class RpcResponse:
     """What one call came back with; reading it is where an error of the node is raised."""
 
     __slots__ = ("_folded", "_reply", "_what")
 
-    def __init__(self, what: str, reply: Reply, folded: Folded | None = None) -> None:
+    def __init__(self, what: str, reply: RpcEnvelope, folded: Folded | None = None) -> None:
         self._what, self._reply, self._folded = what, reply, folded
 
     @property
@@ -111,12 +111,12 @@ class Answer:
         return self._reply.failed
 
     @property
-    def check_payment(self) -> NodeRefused | None:
+    def check_payment(self) -> RpcRejected | None:
         """The error that the node answered with, if it did."""
         return read_error(self._reply.error, self._what) if self._reply.failed else None
 
     def read(self, decoder: Decodes[T]) -> T:
-        """The typed result. Raises `NodeRefused` for an error, `RailUnavailable` for another shape."""
+        """The typed result. Raises `RpcRejected` for an error, `RailUnavailable` for another shape."""
         return decode(self._result(), decoder, self._what)
 
     def read_block(self, decoder: "msgspec.json.Decoder[wire.B | None]") -> "wire.B | None":
@@ -153,7 +153,7 @@ class Answer:
 class Rpc(AsyncHTTPProvider):
     """One node's endpoint. Every call is bounded by the node's timeout; nothing is tried twice."""
 
-    def __init__(self, node: EvmNode, endpoint: Endpoint | None = None) -> None:
+    def __init__(self, node: EvmOptions, endpoint: Endpoint | None = None) -> None:
         super().__init__(URI(node.http), exception_retry_configuration=None)
         self.name = node.name
         self.timeout = node.timeout
@@ -172,7 +172,7 @@ class Rpc(AsyncHTTPProvider):
         if session is not None:
             await session.close()
 
-    async def call(self, method: str, *params: Any, timeout: float | None = None) -> Answer:
+    async def call(self, method: str, *params: Any, timeout: float | None = None) -> RpcResponse:
         """One call. Raises `RailUnavailable` if no reply comes back; the reply itself may still be an error."""
         body = self.encode_rpc_request(RPCEndpoint(method), params)
         what = f"{self.name} {method}"
@@ -181,22 +181,22 @@ class Rpc(AsyncHTTPProvider):
         self._heed([reply], what)
         if not reply.is_one:
             raise self._gateway_said(raw, what)
-        return Answer(what, reply, folded)
+        return RpcResponse(what, reply, folded)
 
-    def _gateway_said(self, raw: bytes, what: str) -> NodeRefused:
+    def _gateway_said(self, raw: bytes, what: str) -> RpcRejected:
         """What a gateway answers with status 200 in place of a reply. Slows down where it means the rate."""
         said = _words(raw, what)
-        refusal = NodeRefused(str(said), meaning_of(0, str(said)))
+        refusal = RpcRejected(str(said), meaning_of(0, str(said)))
         if refusal.meaning is Meaning.PASSING:
             self.endpoint.pace.pushed_back(str(refusal), None)
         return refusal
 
-    async def batch(self, calls: Sequence[Call], most: int | None = None) -> list[Answer]:
+    async def batch(self, calls: Sequence[Call], most: int | None = None) -> list[RpcResponse]:
         """Many calls in one request, so that one node behind the endpoint answers them all (HAZARDS E19).
 
         ``most``: bytes of the whole answer, where the caller has several of them on their way. Answers are in the order
         of ``calls``. An endpoint that takes smaller batches only gets several, one after the other. Raises
-        `NodeRefused` if it refuses them as well, and `RailUnavailable` if any reply is missing.
+        `RpcRejected` if it refuses them as well, and `RailUnavailable` if any reply is missing.
         """
         size = self.endpoint.batching.size()
         if len(calls) > size:
@@ -205,7 +205,7 @@ class Rpc(AsyncHTTPProvider):
             return []
         try:
             return await self._batch(calls, most)
-        except NodeRefused as refused:
+        except RpcRejected as refused:
             if len(calls) == 1 or refused.meaning in (Meaning.PASSING, Meaning.MISSING):
                 raise
             if refused.meaning is not Meaning.LARGE:
@@ -213,8 +213,8 @@ class Rpc(AsyncHTTPProvider):
         middle = len(calls) // 2
         return [*await self.batch(calls[:middle], most), *await self.batch(calls[middle:], most)]
 
-    async def _batch(self, calls: Sequence[Call], most: int | None) -> list[Answer]:
-        """One request. Raises `NodeRefused` if the batch as a whole was refused, in any of the forms of that."""
+    async def _batch(self, calls: Sequence[Call], most: int | None) -> list[RpcResponse]:
+        """One request. Raises `RpcRejected` if the batch as a whole was refused, in any of the forms of that."""
         if len(calls) == 1:
             return [await self.call(calls[0][0], *calls[0][1])]
         requests = [self.form_request(RPCEndpoint(method), params) for method, params in calls]
@@ -239,13 +239,13 @@ class Rpc(AsyncHTTPProvider):
         replies = {str(reply.id): reply for reply in many}
         try:
             return [
-                Answer(f"{self.name} {method}", replies[str(request["id"])], folded)
+                RpcResponse(f"{self.name} {method}", replies[str(request["id"])], folded)
                 for request, (method, _) in zip(requests, calls, strict=True)
             ]
         except KeyError as error:
             raise RailUnavailable(f"{what}: {len(calls) - len(replies)} answers are missing") from error
 
-    def _heed(self, replies: Sequence[Reply], what: str) -> None:
+    def _heed(self, replies: Sequence[RpcEnvelope], what: str) -> None:
         """Slow down where a reply says that the rate was too high: some endpoints say it with status 200."""
         for reply in replies:
             if reply.failed and (refusal := read_error(reply.error, what)).meaning is Meaning.PASSING:
@@ -267,7 +267,7 @@ class Rpc(AsyncHTTPProvider):
         try:
             await self.endpoint.pace.turn(self.name)
         except Paused as paused:
-            raise NodeRefused(str(paused), Meaning.PASSING, paused.pause) from paused
+            raise RpcRejected(str(paused), Meaning.PASSING, paused.pause) from paused
         limit = aiohttp.ClientTimeout(total=timeout)
         try:
             async with self._session.post(
@@ -295,16 +295,16 @@ class Rpc(AsyncHTTPProvider):
             raise RailUnavailable(f"{what}: HTTP {status}: it sends on to another address; configure that one")
         told = _words(body, f"{what}: HTTP {status}")
         if status == TOO_LARGE:
-            raise NodeRefused(f"{told}, too large", Meaning.LARGE)
+            raise RpcRejected(f"{told}, too large", Meaning.LARGE)
         asked = retry if retry_after(retry) is not None or told.pause is None else str(int(told.pause))
         if pushed_back_by(pace, status, asked, str(told)):
-            raise NodeRefused(str(told), Meaning.PASSING, retry_after(asked))
+            raise RpcRejected(str(told), Meaning.PASSING, retry_after(asked))
         if status in MISSING_STATUS:
-            raise NodeRefused(str(told), Meaning.MISSING)
+            raise RpcRejected(str(told), Meaning.MISSING)
         if not body[:64].lstrip().startswith((b"{", b"[")):
             raise RailUnavailable(str(told))
         if not _is_reply(body):
-            raise NodeRefused(str(told), meaning_of(status, str(told)))
+            raise RpcRejected(str(told), meaning_of(status, str(told)))
 
 
 def _most(methods: Sequence[str]) -> int:
@@ -314,7 +314,7 @@ def _most(methods: Sequence[str]) -> int:
     return min(ANSWER_MOST, SMALL_MOST * len(methods))
 
 
-def _words(body: bytes, what: str) -> NodeRefused:
+def _words(body: bytes, what: str) -> RpcRejected:
     """Return what a body says beside its status, as far as it is JSON; HTML and the like say nothing to a person."""
     try:
         many = _many.decode(body) if body[:64].lstrip().startswith(b"[") else [_one.decode(body)]
@@ -325,7 +325,7 @@ def _words(body: bytes, what: str) -> NodeRefused:
         pass
     # A gateway answers with an object of its own: AWS's and Kong's have a `message`, others' a `detail`.
     said = own_words(body)
-    return NodeRefused(f"{what}, {printable(said)}" if said else what)
+    return RpcRejected(f"{what}, {printable(said)}" if said else what)
 
 
 def _is_reply(body: bytes) -> bool:
@@ -353,7 +353,7 @@ def refused_if_large() -> Iterator[None]:
     try:
         yield
     except AnswerTooLarge as error:
-        raise NodeRefused(str(error), Meaning.LARGE) from error
+        raise RpcRejected(str(error), Meaning.LARGE) from error
 
 
 def unfold_if_deep(
@@ -369,4 +369,4 @@ def unfold_if_deep(
         return read(outer), folded
 
 
-__all__ = ["Answer", "Call", "Endpoint", "NodeRefused", "NodeTimeout", "Rpc"]
+__all__ = ["Call", "Endpoint", "NodeTimeout", "Rpc", "RpcRejected", "RpcResponse"]

@@ -103,7 +103,7 @@ MEANINGS = (
 _NO_RATE = re.compile(r"gas|returned|query|results?|logs|blocks|exceeds? (?:the )?max")
 
 
-class NodeRefused(RailUnavailable):
+class RpcRejected(RailUnavailable):
     """The node answered with an error. ``meaning`` says what may help; ``pause`` is what it asked for, in seconds."""
 
     def __init__(self, words: str, meaning: Meaning = Meaning.OTHER, pause: float | None = None) -> None:
@@ -111,7 +111,7 @@ class NodeRefused(RailUnavailable):
         self.meaning, self.pause = meaning, pause
 
 
-class UnknownBlock(NodeRefused, NotYet):
+class UnknownBlock(RpcRejected, NotYet):
     """The refusal `Meaning.UNKNOWN`: one of those that are asked again, for another node may answer (E19)."""
 
 
@@ -133,7 +133,7 @@ _DETAIL = 300
 """Characters of ``data`` that are read as words: some nodes give the reason there."""
 
 
-def read_error(raw: bytes | msgspec.Raw, what: str) -> NodeRefused:
+def read_error(raw: bytes | msgspec.Raw, what: str) -> RpcRejected:
     """Return the refusal that an ``error`` member tells, whatever its shape: nodes are free with it."""
     code, said = read_refusal(raw) or Refusal(0, "")
     detail, pause = _read_data(raw)
@@ -141,7 +141,7 @@ def read_error(raw: bytes | msgspec.Raw, what: str) -> NodeRefused:
         said = f"{said}: {detail[:_DETAIL]}" if said else detail[:_DETAIL]
     words = f"{what} refused: {printable(said)} ({code})"
     meaning = meaning_of(code, said)
-    kind = UnknownBlock if meaning is Meaning.UNKNOWN else NodeRefused
+    kind = UnknownBlock if meaning is Meaning.UNKNOWN else RpcRejected
     return kind(words, meaning, pause)
 
 

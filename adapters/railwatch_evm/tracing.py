@@ -20,7 +20,7 @@ from railwatch_evm.block_query import Tracing
 from railwatch_evm.frames import read_frames, read_tree
 from railwatch_evm.gap import Gap
 from railwatch_evm.integrity import PartlyTraced, tx_ids
-from railwatch_evm.rpc import Answer, NodeRefused, NodeTimeout, Rpc
+from railwatch_evm.rpc import NodeTimeout, Rpc, RpcRejected, RpcResponse
 from railwatch_evm.rpc_errors import Meaning
 from railwatch_evm.traces import Trace
 from railwatch_evm.wire import FullBlock, Header, Transaction
@@ -129,7 +129,7 @@ class Tracer:
                 refusal = answer.check_payment
                 if refusal is None and block.transactions:
                     await read_frames(answer, block, way)
-            except NodeRefused as error:
+            except RpcRejected as error:
                 refusal = error
             except WrongShape as error:
                 # An older Besu answers callTracer with the steps of its default tracer.
@@ -155,7 +155,7 @@ class Tracer:
                 blocks.append(block)
         return min(blocks[1:] or blocks, key=lambda block: len(block.transactions))
 
-    def _learn(self, way: Tracing, refusal: NodeRefused | None) -> None:
+    def _learn(self, way: Tracing, refusal: RpcRejected | None) -> None:
         """A way of tracing was tried: it answered, or it was refused."""
         if refusal is None:
             self.standing[way] = Standing.WORKS
@@ -171,7 +171,7 @@ class Tracer:
         """Whether the node said a moment ago that it has no state of a block as high as this, or higher."""
         return height <= self._stateless and time.monotonic() < self._until
 
-    async def trace(self, block: Block, given: Answer | None = None) -> Traced:
+    async def trace(self, block: Block, given: RpcResponse | None = None) -> Traced:
         """The block's frames; ``given`` is an answer of `first` that is there already.
 
         A block whose `Traced.untraced` is not empty has to be at hand with its transactions. Raises `RailUnavailable`,
@@ -182,7 +182,7 @@ class Tracer:
         answers = iter([given])
         return await ask_again(lambda: self._trace(block, next(answers, None)))
 
-    async def _trace(self, block: Block, given: Answer | None) -> Traced:
+    async def _trace(self, block: Block, given: RpcResponse | None) -> Traced:
         height = _height(block)
         if self.has_no_state(height):
             return self._by_value(block, "the node has no state of that block any more")
@@ -191,7 +191,7 @@ class Tracer:
         for way in self._ways(given):
             try:
                 frames = await self._whole(way, block, given if way is self.first else None)
-            except NodeRefused as refusal:
+            except RpcRejected as refusal:
                 why = str(refusal)
                 self._heed(block, way, refusal)
                 if refusal.meaning is Meaning.STATELESS:
@@ -213,7 +213,7 @@ class Tracer:
             return self._by_value(block, why)
         return await self._one_by_one(block, why, known)
 
-    def _heed(self, block: Block, way: Tracing, refusal: NodeRefused) -> None:
+    def _heed(self, block: Block, way: Tracing, refusal: RpcRejected) -> None:
         """Remember what a refusal says of a dialect. Raises `RailUnavailable` for one that passes."""
         height = _height(block)
         if refusal.meaning is Meaning.UNKNOWN:
@@ -256,7 +256,7 @@ class Tracer:
             self.ways.in_vain.clear()
         self.ways.in_vain[fault] = in_vain + 1
 
-    def _ways(self, given: Answer | None) -> list[Tracing]:
+    def _ways(self, given: RpcResponse | None) -> list[Tracing]:
         """The dialects to try, in order: what has worked comes first, what is missing not at all."""
         known = [way for way, standing in self.standing.items() if standing is not Standing.MISSING]
         return sorted(known, key=lambda way: self.standing[way] is not Standing.WORKS)
@@ -273,7 +273,7 @@ class Tracer:
             self.gap.add(height, height, why)
         return Traced((), frozenset(tx_ids(block)))
 
-    async def _whole(self, way: Tracing, block: Block, given: Answer | None) -> list[Trace]:
+    async def _whole(self, way: Tracing, block: Block, given: RpcResponse | None) -> list[Trace]:
         """All frames of the block in one dialect, with more time each time. Raises `NodeTimeout` at last."""
         if given is not None:
             return await read_frames(given, block, way)
@@ -305,7 +305,7 @@ class Tracer:
                 frames += await self._transaction(tx.hash, block)
                 done.add(tx.hash)
                 lacking -= 1
-            except NodeRefused as refusal:
+            except RpcRejected as refusal:
                 if refusal.meaning is Meaning.UNKNOWN:
                     self._wait_for(block, UNKNOWN, NotYet(f"block {_height(block)} {block.hash}: {refusal}"))
                 if refusal.meaning is Meaning.PASSING:
@@ -320,7 +320,7 @@ class Tracer:
         return Traced(frames, frozenset(tx_ids(block)) - done)
 
     async def _transaction(self, tx_id: str, block: Block) -> list[Trace]:
-        """One transaction's frames. Raises `NodeRefused` where the node does not trace it, `NodeTimeout`."""
+        """One transaction's frames. Raises `RpcRejected` where the node does not trace it, `NodeTimeout`."""
         seconds = self.rpc.timeout * GROWTH[0]
         if self.standing[Tracing.TREE] is not Standing.MISSING:
             options = {"tracer": "callTracer", "timeout": f"{max(1, int(seconds))}s"}
@@ -329,7 +329,7 @@ class Tracer:
         answer = await self.rpc.call("trace_transaction", tx_id, timeout=seconds)
         flat = traces.lower_case(await answer.read_each(traces.trace_items))
         if not flat or any(trace.transaction_hash != tx_id for trace in flat):
-            raise NodeRefused(f"{self.rpc.name} trace_transaction: no frames of {tx_id}")
+            raise RpcRejected(f"{self.rpc.name} trace_transaction: no frames of {tx_id}")
         if strangers := {trace.block_hash for trace in flat} - {None, block.hash}:
             raise BlockGone(f"{tx_id} is in block {strangers.pop()}, and {block.hash} was asked for")
         return flat
@@ -346,7 +346,7 @@ def _height(block: Block) -> int:
     return read_quantity(block.number, f"block {block.hash}")
 
 
-def same_block(header: Header, answer: Answer) -> FullBlock:
+def same_block(header: Header, answer: RpcResponse) -> FullBlock:
     """The block that belongs to a header, with its transactions. Raises `BlockGone`, `RailUnavailable`."""
     full = answer.read_block(wire.block_decoder)
     if full is None or full.hash != header.hash:

@@ -5,7 +5,7 @@ from typing import Any
 
 from railwatch.rail import RailAdapter, RailSettings
 from railwatch_solana.adapter import SolanaAdapter
-from railwatch_solana.options import SolanaNode
+from railwatch_solana.options import SolanaOptions
 
 __all__ = ["SolanaAdapter", "create_adapter"]
 
@@ -15,4 +15,4 @@ def create_adapter(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
 
     Raises ValueError, naming the wrong key.
     """
-    return SolanaAdapter(rail, SolanaNode.from_table(node))
+    return SolanaAdapter(rail, SolanaOptions.from_table(node))

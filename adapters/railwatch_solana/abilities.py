@@ -15,8 +15,8 @@ from railwatch.rail.refusals import LOCKED_OUT
 from railwatch.rail.served import Served
 from railwatch_solana.address import text_of
 from railwatch_solana.methods import METHODS
-from railwatch_solana.rpc import BLOCK_CLEANED_UP, MISSING, Nothing, Refused, Rpc, Unreadable
-from railwatch_solana.wire import Reply
+from railwatch_solana.rpc import BLOCK_CLEANED_UP, MISSING, MalformedResponse, NullResult, Rpc, RpcRejected
+from railwatch_solana.wire import RpcEnvelope
 
 CONFIRMED = {"commitment": "confirmed"}
 NOBODY = text_of(b"nobody has the key of this .....")
@@ -32,7 +32,7 @@ UNANSWERED_MOST = 3
 """Questions that may come back with nothing before the others are left for when they are needed: each may take the
 node's whole timeout."""
 
-_any: "msgspec.json.Decoder[Reply[Any]]" = msgspec.json.Decoder(Reply[Any])
+_any: "msgspec.json.Decoder[RpcEnvelope[Any]]" = msgspec.json.Decoder(RpcEnvelope[Any])
 
 
 @dataclass(slots=True)
@@ -99,18 +99,18 @@ class Abilities:
         result = None
         try:
             result = await self.rpc.call(_any, method, *params)
-        except Nothing:
+        except NullResult:
             self.served.note(method, True)
-        except Refused as refused:
+        except RpcRejected as refused:
             self._note(method, refused)
-        except Unreadable as other:
+        except MalformedResponse as other:
             # Not even JSON: a page of a gateway, which stands there in place of the method.
             self.served.note(method, False, str(other))
         else:
             self.served.note(method, True)
         return result
 
-    def _note(self, method: str, refused: Refused) -> None:
+    def _note(self, method: str, refused: RpcRejected) -> None:
         """Keep what a refusal says of the method. Raises it where it says nothing of any method: we are locked out."""
         if refused.code in (*MISSING, BLOCK_CLEANED_UP):
             # A slot without a block, and one that was pruned, are answers: so is a node that calls itself unwell.

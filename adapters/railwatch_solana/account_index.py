@@ -5,7 +5,7 @@ from typing import Any
 from railwatch.rail import RailFault, RailUnavailable
 from railwatch.rail.again import OTHERS
 from railwatch_solana import wire
-from railwatch_solana.rpc import UNSUPPORTED_VERSION, Nothing, Refused, Rpc
+from railwatch_solana.rpc import UNSUPPORTED_VERSION, NullResult, Rpc, RpcRejected
 from railwatch_solana.wire import AccountKey, Accounts, Sent, Transaction
 
 CONFIRMED = {"commitment": "confirmed"}
@@ -20,7 +20,7 @@ class TooMany(Exception):
     """An account has more transactions than it is worth to ask for one by one."""
 
 
-class History:
+class AccountIndex:
     """One node's index."""
 
     def __init__(self, rpc: Rpc) -> None:
@@ -29,7 +29,7 @@ class History:
     async def token_accounts(self, owner: str, since: int) -> list[str]:
         """The owner's token accounts as of now, of both programs, from a node that has come to slot ``since``.
 
-        Raises `Refused` where there is no such index, `RailUnavailable` where the node that answered is behind
+        Raises `RpcRejected` where there is no such index, `RailUnavailable` where the node that answered is behind
         (HAZARDS S15): what it does not know of yet is not nothing.
         """
         found: list[str] = []
@@ -77,9 +77,9 @@ class History:
         for _ in range(1 + OTHERS):
             try:
                 sent = await self._rpc.call(wire.sent_decoder, "getTransaction", signature, options)
-            except Nothing:
+            except NullResult:
                 continue
-            except Refused as refused:
+            except RpcRejected as refused:
                 if refused.code == UNSUPPORTED_VERSION:
                     raise RailFault(
                         f"transaction {signature} has a version above {wire.VERSION_MAX}, which this version of "

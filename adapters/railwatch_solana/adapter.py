@@ -28,10 +28,10 @@ from railwatch.rail.boundary import only_rail_errors
 from railwatch.rail.options import height_options
 from railwatch_solana.address import key_of, parse_address
 from railwatch_solana.decode import NATIVE_ASSET, TOKEN_NAMESPACE
-from railwatch_solana.options import NAMESPACE, REFERENCE_LENGTH, SolanaNode
+from railwatch_solana.options import NAMESPACE, REFERENCE_LENGTH, SolanaOptions
 
 if TYPE_CHECKING:
-    from railwatch_solana.connection import Connection
+    from railwatch_solana.connection import NodeConnection
 
 TRAITS = Traits(
     family="solana",
@@ -58,7 +58,7 @@ LOOKBACK_SPAN = 100_000
 class SolanaAdapter:
     """One node of a Solana cluster (`railwatch.rail.RailAdapter`). Pure until entered."""
 
-    def __init__(self, rail: RailSettings, node: SolanaNode) -> None:
+    def __init__(self, rail: RailSettings, node: SolanaOptions) -> None:
         reference = rail.chain_id.removeprefix(NAMESPACE)
         if reference == rail.chain_id or len(reference) != REFERENCE_LENGTH:
             raise ValueError(
@@ -75,13 +75,13 @@ class SolanaAdapter:
             gap = "SOL is not configured, so its transfers are not looked for"
             self.traits = replace(self.traits, native_complete=False, native_gap=gap)
         self._node = node
-        self._connection: Connection | None = None
+        self._connection: NodeConnection | None = None
 
     @only_rail_errors
     async def __aenter__(self) -> Self:
         # What talks is loaded when somebody talks: parsing an address needs no HTTP client.
         module = await asyncio.to_thread(importlib.import_module, "railwatch_solana.connection")
-        connection: Connection = module.Connection(self._node, self.chain_id, index=self._index)
+        connection: NodeConnection = module.Connection(self._node, self.chain_id, index=self._index)
         try:
             await connection.open()
         except BaseException:
@@ -138,7 +138,7 @@ class SolanaAdapter:
         return self._open.abilities()
 
     @property
-    def _open(self) -> Connection:
+    def _open(self) -> NodeConnection:
         if self._connection is None:
             raise RailUnavailable(f"{self._node.name}: not connected, enter the adapter first")
         return self._connection

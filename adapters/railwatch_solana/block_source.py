@@ -14,7 +14,7 @@ from railwatch.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, NotYet,
 from railwatch.rail.again import OTHERS
 from railwatch.rail.decoding import VALUES_MOST, decode, printable, read_text
 from railwatch_solana import wire
-from railwatch_solana.decode import Lens, Ownerless, block_transfers
+from railwatch_solana.decode import DecodeContext, Ownerless, block_transfers
 from railwatch_solana.options import check_chain
 from railwatch_solana.owners import fill_owners
 from railwatch_solana.rpc import (
@@ -22,12 +22,12 @@ from railwatch_solana.rpc import (
     MISSING,
     UNSUPPORTED_VERSION,
     Call,
-    Nothing,
-    Refused,
+    MalformedResponse,
+    NullResult,
     Rpc,
-    Unreadable,
+    RpcRejected,
 )
-from railwatch_solana.wire import Block, Header, Latest, Listed, Reply, block_ref
+from railwatch_solana.wire import Block, Header, Latest, Listed, RpcEnvelope, block_ref
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
 """``processed`` is never asked for: it can vanish, and nobody may be paid by it (HAZARDS S10)."""
@@ -53,14 +53,14 @@ def since(slot: int) -> dict[str, Any]:
     return {**CONFIRMED, "minContextSlot": slot}
 
 
-_named: "wire.Decoder[wire.Named]" = msgspec.json.Decoder(Reply[wire.Named])
+_named: "wire.Decoder[wire.Named]" = msgspec.json.Decoder(RpcEnvelope[wire.Named])
 
 
 class NoBlock(NotYet):
     """The node has no block at a slot that should have one: it is not there yet, or this node has lost it."""
 
 
-class Source:
+class BlockSource:
     """One node's blocks."""
 
     def __init__(self, rpc: Rpc, chain_id: ChainId) -> None:
@@ -99,7 +99,7 @@ class Source:
         say, and a node that falls behind shows by its slots."""
         try:
             state = self._rpc.read(wire.text_decoder, raw, "getHealth")
-        except Refused as refused:
+        except RpcRejected as refused:
             if refused.passes:
                 raise
             return
@@ -155,13 +155,13 @@ class Source:
         block = await self._ask(wire.block_decoder, slot, WHOLE)
         return await self._ref(slot, block), block
 
-    async def transfers(self, slot_block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
+    async def transfers(self, slot_block: Block, ref: BlockRef, context: DecodeContext) -> list[Transfer]:
         """What a block brought to the watched, with the owners that an old one does not name. Raises `RailFault`."""
         try:
-            return block_transfers(slot_block, ref, lens)
+            return block_transfers(slot_block, ref, context)
         except Ownerless:
             await fill_owners(self._rpc, slot_block.transactions, ref)
-        return block_transfers(slot_block, ref, lens)
+        return block_transfers(slot_block, ref, context)
 
     async def is_gone(self, slot: int) -> bool:
         """Whether the chain provably has no block at this slot: the next block's parent is below it (HAZARDS S11).
@@ -202,7 +202,7 @@ class Source:
     async def _ask(self, decoder: "wire.Decoder[wire.T]", slot: int, options: dict[str, Any]) -> "wire.T":
         try:
             return await self._get_block(decoder, slot, options)
-        except Refused as refused:
+        except RpcRejected as refused:
             if refused.code == BLOCK_CLEANED_UP:
                 first = _first_in(str(refused)) or await self._first_kept()
                 raise self._pruned(slot, str(refused), first) from refused
@@ -220,10 +220,10 @@ class Source:
                     f"it; give the rail another node ({refused})"
                 ) from refused
             raise
-        except Nothing as nothing:
+        except NullResult as nothing:
             # How a node tells of a block that it knows of and cannot read.
             raise NoBlock(f"{nothing}, and slot {slot} was asked for") from nothing
-        except Unreadable as unreadable:
+        except MalformedResponse as unreadable:
             name = _name_of(unreadable.raw)
             if name is None:
                 raise
@@ -235,9 +235,9 @@ class Source:
         for _ in range(OTHERS if slot <= self._told else 0):
             try:
                 return await self._rpc.call(decoder, "getBlock", slot, options)
-            except Nothing:
+            except NullResult:
                 continue
-            except Refused as refused:
+            except RpcRejected as refused:
                 if refused.code not in MISSING:
                     raise
         return await self._rpc.call(decoder, "getBlock", slot, options)
@@ -246,7 +246,7 @@ class Source:
         """The first slot that the node has; None where it will not say. Raises `RailUnavailable` for what passes."""
         try:
             return await self._rpc.call(wire.number_decoder, "getFirstAvailableBlock")
-        except Refused as refused:
+        except RpcRejected as refused:
             if refused.passes:
                 raise
         # A plan may leave that question out, and serve a list that begins with the same slot.

@@ -17,14 +17,14 @@ from railwatch.rail import (
 from railwatch.rail.pacing import TOO_MANY
 from railwatch.rail.push import PushChannel
 from railwatch_solana.abilities import INDEX, Abilities
-from railwatch_solana.account_index import NO_DATA, History
-from railwatch_solana.block_source import Source
-from railwatch_solana.decode import NATIVE_ASSET, Lens
+from railwatch_solana.account_index import NO_DATA, AccountIndex
+from railwatch_solana.block_source import BlockSource
+from railwatch_solana.decode import NATIVE_ASSET, DecodeContext
 from railwatch_solana.lookback import look_back
-from railwatch_solana.options import SolanaNode
+from railwatch_solana.options import SolanaOptions
 from railwatch_solana.payment_checks import bad_reference, less_than_rent, not_an_owner
 from railwatch_solana.push import Slots
-from railwatch_solana.rpc import BEHIND, Refused, Rpc
+from railwatch_solana.rpc import BEHIND, Rpc, RpcRejected
 from railwatch_solana.scan import scan
 from railwatch_solana.wire import account_decoder, number_decoder
 
@@ -35,10 +35,10 @@ FAILURES_MOST = 5
 """Look-backs by the index that may fail in a row before the blocks are read instead, which takes far longer."""
 
 
-class Connection:
+class NodeConnection:
     """One node, connected and identified. ``index``: whether look-backs may ask for accounts instead of blocks."""
 
-    def __init__(self, node: SolanaNode, chain_id: ChainId, *, index: bool) -> None:
+    def __init__(self, node: SolanaOptions, chain_id: ChainId, *, index: bool) -> None:
         self._chain_id = chain_id
         self._index = index
         self._failures = 0
@@ -46,8 +46,8 @@ class Connection:
         self._name = node.name
         self._rpc = Rpc(node)
         self._abilities = Abilities(self._rpc)
-        self.source = Source(self._rpc, chain_id)
-        self._history = History(self._rpc)
+        self.source = BlockSource(self._rpc, chain_id)
+        self._history = AccountIndex(self._rpc)
         self._push = PushChannel(Slots(node, self.source.slot).follow) if node.ws else None
 
     async def open(self) -> None:
@@ -73,25 +73,25 @@ class Connection:
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span to watched addresses."""
-        lens = Lens(self._chain_id, self._name, watches)
+        context = DecodeContext(self._chain_id, self._name, watches)
         keys = watches.keys_up_to(FEW) if self._index and span.sparse and len(watches) else None
         if keys is not None and len(span) > len(keys):
-            scanned = await self._look_back(span, lens, keys)
+            scanned = await self._look_back(span, context, keys)
             if scanned is not None:
                 return scanned
-        return await scan(self.source, span, lens)
+        return await scan(self.source, span, context)
 
-    async def _look_back(self, span: Span, lens: Lens, keys: Sequence[bytes]) -> Scanned | None:
+    async def _look_back(self, span: Span, context: DecodeContext, keys: Sequence[bytes]) -> Scanned | None:
         """Look back by the index; None where it fails again and again in ways that nobody foresaw: read the blocks.
 
         An endpoint that only lags, or has not kept the blocks, would not serve those either. Raises `RailUnavailable`.
         """
         try:
-            scanned = await look_back(self.source, self._history, span, lens, keys)
+            scanned = await look_back(self.source, self._history, span, context, keys)
         except (NotKept, NotYet):
             raise
         except RailUnavailable as failure:
-            self._failures += not (isinstance(failure, Refused) and failure.code in (BEHIND, TOO_MANY))
+            self._failures += not (isinstance(failure, RpcRejected) and failure.code in (BEHIND, TOO_MANY))
             if self._failures < FAILURES_MOST:
                 raise
             return None
@@ -112,7 +112,7 @@ class Connection:
             return None
         try:
             return await self._unpayable(address, asset, amount)
-        except Refused as refused:
+        except RpcRejected as refused:
             if refused.passes:
                 raise
             return None  # It is not checked, as where the node never served the question.

@@ -37,7 +37,7 @@ class _NoOwner(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Lens:
+class DecodeContext:
     """What decoding needs to know besides the content: whose chain, which node, who is watched."""
 
     chain_id: ChainId
@@ -54,7 +54,7 @@ class Lens:
         return self.watches.assets.get("")
 
 
-def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
+def block_transfers(block: Block, ref: BlockRef, context: DecodeContext) -> list[Transfer]:
     """What the block's transactions brought to watched addresses, in their order.
 
     Raises `RailFault` with the block's hash for content that cannot be read (`Ownerless` where only an owner lacks),
@@ -62,10 +62,10 @@ def block_transfers(block: Block, ref: BlockRef, lens: Lens) -> list[Transfer]:
     """
     try:
         landed = [(tx, meta) for tx in block.transactions if (meta := _meta_of(tx)).err is None]
-        watched = _match(landed, lens)
+        watched = _match(landed, context)
         if not watched:
             return []
-        return [transfer for tx, meta in landed for transfer in _credits(tx, meta, ref, watched, lens)]
+        return [transfer for tx, meta in landed for transfer in _credits(tx, meta, ref, watched, context)]
     except _NoOwner as error:
         raise Ownerless(
             f"block {ref.height} {ref.hash} cannot be decoded: a token balance does not say whose it is"
@@ -83,14 +83,14 @@ def _meta_of(tx: Transaction) -> Meta:
     return tx.meta
 
 
-def _match(landed: Sequence[tuple[Transaction, Meta]], lens: Lens) -> Watched:
+def _match(landed: Sequence[tuple[Transaction, Meta]], context: DecodeContext) -> Watched:
     """The watched among all accounts that grew and all owners of tokens, asked for in one call.
 
     Votes are most of a block: nothing grows in them, so they cost a comparison of some numbers. Names are gathered as
     text first, since the same pools and makers are in transaction after transaction.
     """
     names: set[str | None] = set()
-    native = lens.native is not None
+    native = context.native is not None
     for tx, meta in landed:
         accounts = tx.transaction.account_keys
         if not len(accounts) == len(meta.pre_balances) == len(meta.post_balances):
@@ -104,12 +104,14 @@ def _match(landed: Sequence[tuple[Transaction, Meta]], lens: Lens) -> Watched:
     if None in names:
         raise _NoOwner
     keys = {key_of(name): name for name in names if name is not None}
-    return {keys[key]: key for key in lens.watches.hits(keys)}
+    return {keys[key]: key for key in context.watches.hits(keys)}
 
 
-def _credits(tx: Transaction, meta: Meta, ref: BlockRef, watched: Watched, lens: Lens) -> Iterator[Transfer]:
+def _credits(
+    tx: Transaction, meta: Meta, ref: BlockRef, watched: Watched, context: DecodeContext
+) -> Iterator[Transfer]:
     """What one transaction brought to the watched: SOL first, then tokens."""
-    found = [*_native_credits(tx, meta, watched, lens), *_token_credits(meta, watched, lens)]
+    found = [*_native_credits(tx, meta, watched, context), *_token_credits(meta, watched, context)]
     if not found:
         return
     what = f"block {ref.height} {ref.hash}"
@@ -131,7 +133,7 @@ def _credits(tx: Transaction, meta: Meta, ref: BlockRef, watched: Watched, lens:
                 "account": keys[credit.account],
                 "fee_payer": keys[0],
                 "version": tx.version,
-                "node": lens.node,
+                "node": context.node,
                 **credit.evidence,
             },
         )
@@ -148,15 +150,15 @@ class _Credit:
     evidence: Mapping[str, Any]
 
 
-def _native_credits(tx: Transaction, meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit]:
+def _native_credits(tx: Transaction, meta: Meta, watched: Watched, context: DecodeContext) -> Iterator[_Credit]:
     """Lamports that stayed. A token account's are its rent, or wrapped SOL, and no payment of SOL (S9)."""
-    if lens.native is None:
+    if context.native is None:
         return
     tokens = {balance.account_index for balance in (*meta.held_before(), *meta.post_token_balances)}
     accounts = zip(tx.transaction.account_keys, meta.pre_balances, meta.post_balances, strict=True)
     for place, (account, before, after) in enumerate(accounts):
         if after > before and account.pubkey in watched and place not in tokens:
-            yield _Credit(place, account.pubkey, lens.native, after - before, {"source": "balance"})
+            yield _Credit(place, account.pubkey, context.native, after - before, {"source": "balance"})
 
 
 @dataclass(slots=True)
@@ -176,7 +178,7 @@ class _Holding:
         return min(account for account, gained in self.each.items() if gained > 0)
 
 
-def _token_credits(meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit]:
+def _token_credits(meta: Meta, watched: Watched, context: DecodeContext) -> Iterator[_Credit]:
     """What owners gained, at whatever token accounts of theirs (S6); an entry that is missing means 0 (S5).
 
     An owner's accounts of one mint are summed: tokens that only move between them are no payment.
@@ -192,7 +194,7 @@ def _token_credits(meta: Meta, watched: Watched, lens: Lens) -> Iterator[_Credit
             for name in (mint, program or ""):
                 read_text(name, NAME_MOST, "a token balance's mint or program")
             evidence = {"source": "token balance", "mint": mint, "program": program}
-            yield _Credit(holding.credited(), owner, lens.token(mint), holding.gained, evidence)
+            yield _Credit(holding.credited(), owner, context.token(mint), holding.gained, evidence)
 
 
 def _of_watched(balances: Iterable[TokenBalance], watched: Watched) -> Iterator[TokenBalance]:

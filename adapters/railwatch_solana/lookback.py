@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from railwatch.rail import BlockGone, BlockRef, NotKept, Scanned, Span, Transfer
 from railwatch_solana import account_index as index
-from railwatch_solana.account_index import History, TooMany
+from railwatch_solana.account_index import AccountIndex, TooMany
 from railwatch_solana.address import text_of
-from railwatch_solana.block_source import NoBlock, Source
-from railwatch_solana.decode import Lens
-from railwatch_solana.rpc import Refused
+from railwatch_solana.block_source import BlockSource, NoBlock
+from railwatch_solana.decode import DecodeContext
+from railwatch_solana.rpc import RpcRejected
 from railwatch_solana.scan import scan
 from railwatch_solana.wire import Block, Transaction
 
@@ -33,7 +33,9 @@ T = TypeVar("T")
 Answer = TypeVar("Answer")
 
 
-async def look_back(source: Source, history: History, span: Span, lens: Lens, keys: Sequence[bytes]) -> Scanned:
+async def look_back(
+    source: BlockSource, history: AccountIndex, span: Span, context: DecodeContext, keys: Sequence[bytes]
+) -> Scanned:
     """All transfers of a sparse span to ``keys``. Raises `BlockGone` as `scan`, which does it where no index helps.
 
     A node writes a block's index before it can tell the block, so that ``upto`` is asked for first; and once more at
@@ -57,14 +59,14 @@ async def look_back(source: Source, history: History, span: Span, lens: Lens, ke
                 waiting += halves
                 continue
             left -= index.PAGE * index.PAGES
-            part = await scan(source, stretch, lens)
-        except Refused as refused:
+            part = await scan(source, stretch, context)
+        except RpcRejected as refused:
             if refused.passes:
                 raise
-            return await scan(source, span, lens)
+            return await scan(source, span, context)
         else:
             left -= len(found)
-            part = await _part(source, stretch, lens, found)
+            part = await _part(source, stretch, context, found)
         if left < 0 and parts:
             first = stretch.upto.height + 1
             raise NotKept(f"{TRANSACTIONS_MOST:,} transactions were looked through, back to slot {first}", first)
@@ -83,7 +85,7 @@ def _joined(parts: Sequence[Scanned], span: Span) -> Scanned:
     return Scanned([*blocks, span.upto], transfers, route)
 
 
-async def _halves(source: Source, span: Span) -> list[Span]:
+async def _halves(source: BlockSource, span: Span) -> list[Span]:
     """The span in two, the older half first; none where it is short, or all its blocks are in one half."""
     if len(span) <= BY_BLOCKS:
         return []
@@ -93,7 +95,7 @@ async def _halves(source: Source, span: Span) -> list[Span]:
     return [Span(span.after, middle, sparse=True), Span(middle, span.upto, sparse=True)]
 
 
-async def _signature_above(source: Source, upto: BlockRef, newest: int) -> str:
+async def _signature_above(source: BlockSource, upto: BlockRef, newest: int) -> str:
     """A signature in the next block above ``upto`` that has one: a page that begins before it misses nothing below."""
     low = upto.height + 1
     while low <= newest:
@@ -104,19 +106,27 @@ async def _signature_above(source: Source, upto: BlockRef, newest: int) -> str:
     raise NoBlock(f"no block above {upto.height} has a transaction")
 
 
-async def _part(source: Source, span: Span, lens: Lens, found: dict[str, tuple[int, Transaction]]) -> Scanned:
+async def _part(
+    source: BlockSource, span: Span, context: DecodeContext, found: dict[str, tuple[int, Transaction]]
+) -> Scanned:
     """The transfers of one stretch, from what the index named."""
     by_slot: defaultdict[int, dict[str, Transaction]] = defaultdict(dict)
     for signature, (slot, tx) in found.items():
         if slot <= span.upto.height:
             by_slot[slot][signature] = tx
-    told = await _all(sorted(by_slot), lambda slot: _told(source, slot, by_slot[slot], lens))
+    told = await _all(sorted(by_slot), lambda slot: _told(source, slot, by_slot[slot], context))
     blocks = [ref for ref, transfers in told if transfers and ref.height != span.upto.height]
     return Scanned([*blocks, span.upto], [each for _, transfers in told for each in transfers], "index")
 
 
 async def _transactions(
-    source: Source, history: History, owners: set[str], known: set[str], span: Span, since: int, before: str | None
+    source: BlockSource,
+    history: AccountIndex,
+    owners: set[str],
+    known: set[str],
+    span: Span,
+    since: int,
+    before: str | None,
 ) -> dict[str, tuple[int, Transaction]]:
     """Everything that touched the owners or their token accounts, by signature, with its slot.
 
@@ -142,7 +152,9 @@ async def _transactions(
     return found
 
 
-async def _read(source: Source, history: History, named: dict[str, int]) -> dict[str, tuple[int, Transaction]]:
+async def _read(
+    source: BlockSource, history: AccountIndex, named: dict[str, int]
+) -> dict[str, tuple[int, Transaction]]:
     """The transactions that the index names, with their slots; one that it cannot tell is read in its block."""
     signatures = sorted(named)
     told = dict(zip(signatures, await _all(signatures, history.transaction), strict=True))
@@ -166,7 +178,7 @@ def _accounts_of(tx: Transaction, owners: set[str]) -> Iterable[str]:
 
 
 async def _told(
-    source: Source, slot: int, transactions: dict[str, Transaction], lens: Lens
+    source: BlockSource, slot: int, transactions: dict[str, Transaction], context: DecodeContext
 ) -> tuple[BlockRef, list[Transfer]]:
     """What these transactions brought, in the order of their block. Raises `BlockGone` if it does not hold them."""
     try:
@@ -179,10 +191,10 @@ async def _told(
     if len(inside) != len(transactions):
         raise BlockGone(f"block {slot} {ref.hash} does not hold what the index says")
     block = Block(listed.blockhash, listed.previous_blockhash, listed.parent_slot, listed.block_time, inside)
-    return ref, await source.transfers(block, ref, lens)
+    return ref, await source.transfers(block, ref, context)
 
 
-async def _check_canonical(source: Source, ref: BlockRef) -> None:
+async def _check_canonical(source: BlockSource, ref: BlockRef) -> None:
     """Raises `BlockGone` if the chain holds another block, or none, at that slot."""
     try:
         here, _ = await source.header(ref.height)

@@ -22,7 +22,7 @@ REFERENCE_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class SolanaNode:
+class SolanaOptions:
     """Where a node answers. ``name`` is what logs and evidence say: no credentials, no path, no query."""
 
     http: str

@@ -13,7 +13,7 @@ from railwatch.rail import RailUnavailable
 from railwatch.rail.push import PushListener, Subscription
 from railwatch.rail.transport import Socket
 from railwatch.rail.websocket import websocket_subscription
-from railwatch_solana.options import SolanaNode
+from railwatch_solana.options import SolanaOptions
 
 SILENCE_SECONDS = 1.5
 """After so long without a push the slot is asked for over HTTP; if it moves and no push comes, it is a stall (E22)."""
@@ -34,7 +34,7 @@ _decoder = msgspec.json.Decoder(_Message)
 class Slots:
     """The subscription to a node's slots. ``slot`` asks for the newest confirmed one; raises `RailUnavailable`."""
 
-    def __init__(self, node: SolanaNode, slot: Callable[[], Awaitable[int]]) -> None:
+    def __init__(self, node: SolanaOptions, slot: Callable[[], Awaitable[int]]) -> None:
         self._url, self._name, self._timeout, self._options = node.ws or "", node.name, node.timeout, node.options
         self._slot = slot
 

@@ -25,8 +25,8 @@ from railwatch.rail.http import NETWORK_ERRORS, http_session
 from railwatch.rail.pacing import TOO_MANY, pace_of, pushed_back_by
 from railwatch.rail.refusals import Refusal, holds_error, is_refusal, read_no_reply, read_refusal, will_pass
 from railwatch.rail.transport import Session, open_session
-from railwatch_solana.options import SolanaNode
-from railwatch_solana.wire import Decoder, Reply
+from railwatch_solana.options import SolanaOptions
+from railwatch_solana.wire import Decoder, RpcEnvelope
 
 Call: TypeAlias = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -43,7 +43,7 @@ PASSING = frozenset({BEHIND, -32005, -32003, -32603, -32019, -32029, -32429, TOO
 """Codes of what will pass: behind, unhealthy, an error within, a store that is away, the limits of hosted endpoints."""
 
 
-class Refused(RailUnavailable):
+class RpcRejected(RailUnavailable):
     """The node answered with an error; ``code`` is its own, or the HTTP status.
 
     ``passes``: it says so for now only. Otherwise it does not serve what it was asked for, in whatever words.
@@ -55,7 +55,7 @@ class Refused(RailUnavailable):
         self.passes = will_pass(Refusal(code, message if words is None else words), PASSING)
 
 
-class Unreadable(RailUnavailable):
+class MalformedResponse(RailUnavailable):
     """An answer came, and it has not the shape that was asked for; ``raw`` is its JSON."""
 
     def __init__(self, message: str, raw: bytes) -> None:
@@ -63,7 +63,7 @@ class Unreadable(RailUnavailable):
         self.raw = raw
 
 
-class Nothing(Unreadable):
+class NullResult(MalformedResponse):
     """The node answered null where something was asked for."""
 
 
@@ -80,13 +80,13 @@ MOST = {
 """Bytes of an answer by its method; `SMALL_MOST` for all others."""
 
 _parts: "msgspec.json.Decoder[list[msgspec.Raw]]" = msgspec.json.Decoder(list[msgspec.Raw])
-_any: "msgspec.json.Decoder[Reply[Any]]" = msgspec.json.Decoder(Reply[Any])
+_any: "msgspec.json.Decoder[RpcEnvelope[Any]]" = msgspec.json.Decoder(RpcEnvelope[Any])
 
 
 class Rpc:
     """One node's endpoint. Every call is bounded by the node's timeout, and every answer in bytes."""
 
-    def __init__(self, node: SolanaNode) -> None:
+    def __init__(self, node: SolanaOptions) -> None:
         self.name = node.name
         self._url, self._timeout, self._options = node.http, node.timeout, node.options
         self._pace = pace_of(node.http)
@@ -107,7 +107,8 @@ class Rpc:
             await session.close()
 
     async def call(self, decoder: "Decoder[T]", method: str, *params: Any) -> T:
-        """One call. Raises `Refused` for an error of the node, `Unreadable` for another shape, `RailUnavailable`.
+        """One call. Raises `RpcRejected` for an error of the node, `MalformedResponse` for another shape,
+        `RailUnavailable`.
 
         An endpoint that says that it is behind is asked a few times more: where several nodes stand behind it, another
         one answers (HAZARDS S15).
@@ -115,7 +116,7 @@ class Rpc:
         for _ in range(OTHERS):
             try:
                 return await self._call(decoder, method, params)
-            except Refused as refused:
+            except RpcRejected as refused:
                 if refused.code != BEHIND:
                     raise
         return await self._call(decoder, method, params)
@@ -134,7 +135,7 @@ class Rpc:
         if self._takes_batches:
             try:
                 return await self._together(calls)
-            except Refused as refused:
+            except RpcRejected as refused:
                 if refused.passes:
                     raise
                 self._takes_batches = False
@@ -144,14 +145,14 @@ class Rpc:
         ]
 
     async def _together(self, calls: Sequence[Call]) -> list[bytes]:
-        """One request. Raises `Refused` if the batch as a whole was refused."""
+        """One request. Raises `RpcRejected` if the batch as a whole was refused."""
         requests = [self._request(method, params) for method, params in calls]
         what = f"batch of {len(calls)} from {calls[0][0]}"
         raw = await self._post(what, msgspec.json.encode([body for _, body in requests]), SMALL_MOST)
         if not raw.lstrip().startswith(b"["):
             # One object for the whole batch is how a node says that it takes none.
             self.read(_any, raw, what)
-            raise Refused(f"{self.name} {what}: one answer for many calls", 0)
+            raise RpcRejected(f"{self.name} {what}: one answer for many calls", 0)
         parts = decode(raw, _parts, f"{self.name} {what}")
         replies = {decode(part, _any, f"{self.name} {what}").id: bytes(part) for part in parts}
         missing = [number for number, _ in requests if number not in replies]
@@ -166,7 +167,7 @@ class Rpc:
         try:
             reply = decode(raw, decoder, f"{self.name} {method}")
         except RailUnavailable as error:
-            raise Unreadable(str(error), raw) from error
+            raise MalformedResponse(str(error), raw) from error
         return self._result(reply, raw, method)
 
     async def read_beside(self, decoder: "Decoder[T]", raw: bytes, method: str) -> T:
@@ -177,18 +178,18 @@ class Rpc:
         except AnswerTooLarge:
             raise
         except RailUnavailable as error:
-            raise Unreadable(str(error), raw) from error
+            raise MalformedResponse(str(error), raw) from error
         return self._result(reply, raw, method)
 
-    def _result(self, reply: Reply[T], raw: bytes, method: str) -> T:
+    def _result(self, reply: RpcEnvelope[T], raw: bytes, method: str) -> T:
         refusal = read_refusal(reply.error)
         if refusal is None and isinstance(reply.result, msgspec.UnsetType):
             refusal = Refusal(0, read_no_reply(raw))
         if refusal is not None:
             said = f"{printable(refusal.words)} ({printable(refusal.code, 40)})"
-            raise Refused(f"{self.name} {method} refused: {said}", refusal.code, refusal.words)
+            raise RpcRejected(f"{self.name} {method} refused: {said}", refusal.code, refusal.words)
         if reply.result is None or isinstance(reply.result, msgspec.UnsetType):
-            raise Nothing(f"{self.name} {method}: an answer of nothing", raw)
+            raise NullResult(f"{self.name} {method}: an answer of nothing", raw)
         return reply.result
 
     def _request(self, method: str, params: Sequence[Any]) -> tuple[int, dict[str, Any]]:
@@ -198,7 +199,7 @@ class Rpc:
     async def _post(self, method: str, body: bytes, most: int) -> bytes:
         """Post and read at most so many bytes, once.
 
-        Raises `Refused` for a no by status, `RailUnavailable` for what else can happen.
+        Raises `RpcRejected` for a no by status, `RailUnavailable` for what else can happen.
         """
         if self._session is None:
             raise RailUnavailable(f"{self.name}: not connected")
@@ -214,11 +215,11 @@ class Rpc:
             # The error's own words could hold the URL, and with it an API key.
             raise RailUnavailable(f"{what}: {type(error).__name__}") from error
         if pushed_back_by(self._pace, status, retry, f"HTTP {status}"):
-            raise Refused(f"{what} refused: HTTP {status}, too many requests", TOO_MANY)
+            raise RpcRejected(f"{what} refused: HTTP {status}, too many requests", TOO_MANY)
         self._pace.answered()
         if is_refusal(status) and not holds_error(answer):
             words = printable(answer[:100].decode(errors="replace").strip())
-            raise Refused(f"{what} refused: HTTP {status}{words and ', ' + words}", status, words)
+            raise RpcRejected(f"{what} refused: HTTP {status}{words and ', ' + words}", status, words)
         if status >= ERROR_STATUS and not answer.lstrip().startswith((b"{", b"[")):
             raise RailUnavailable(f"{what}: HTTP {status}")
         return answer

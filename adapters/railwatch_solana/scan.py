@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from railwatch.rail import BlockGone, BlockRef, Scanned, Span, Transfer
 from railwatch.rail.again import ask_again
-from railwatch_solana.block_source import NoBlock, Source
-from railwatch_solana.decode import Lens
+from railwatch_solana.block_source import BlockSource, NoBlock
+from railwatch_solana.decode import DecodeContext
 
 AT_ONCE = 4
 """Blocks asked for at once: the node works while we decode. Each may take some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FetchedBlock:
     """One block, the slot of its parent, and what it brought to the watched."""
 
     ref: BlockRef
@@ -28,15 +28,15 @@ class Found:
     transfers: Sequence[Transfer]
 
 
-async def scan(source: Source, span: Span, lens: Lens) -> Scanned:
+async def scan(source: BlockSource, span: Span, context: DecodeContext) -> Scanned:
     """All transfers of a span. Raises `BlockGone` if it is not one line from ``after`` to a canonical ``upto``."""
     slots = await _slots(source, span)
     blocks: list[BlockRef] = []
     transfers: list[Transfer] = []
     parent = span.after
-    async with aclosing(_in_order(source, slots, lens)) as line:
+    async with aclosing(_in_order(source, slots, context)) as line:
         async for fetched in line:
-            found = await _linked(source, parent, fetched, span.upto, lens)
+            found = await _linked(source, parent, fetched, span.upto, context)
             parent = found.ref
             transfers += found.transfers
             if not span.sparse or found.transfers or parent.height == span.upto.height:
@@ -46,7 +46,7 @@ async def scan(source: Source, span: Span, lens: Lens) -> Scanned:
     return Scanned(blocks, transfers, "block" if len(slots) == 1 else "blocks")
 
 
-async def _slots(source: Source, span: Span) -> list[int]:
+async def _slots(source: BlockSource, span: Span) -> list[int]:
     """The slots of the span's blocks, as far as the node lists them. One block needs no list."""
     if span.upto.parent == span.after.hash:
         return [span.upto.height]
@@ -57,14 +57,16 @@ async def _slots(source: Source, span: Span) -> list[int]:
     return slots
 
 
-async def _in_order(source: Source, slots: Sequence[int], lens: Lens) -> AsyncGenerator[Found, None]:
+async def _in_order(
+    source: BlockSource, slots: Sequence[int], context: DecodeContext
+) -> AsyncGenerator[FetchedBlock, None]:
     """The blocks of these slots in order, `AT_ONCE` of them on their way. Leaving early cancels the rest."""
-    waiting: deque[asyncio.Task[Found]] = deque()
+    waiting: deque[asyncio.Task[FetchedBlock]] = deque()
     ahead = iter(slots)
     try:
         while True:
             while len(waiting) < AT_ONCE and (slot := next(ahead, None)) is not None:
-                waiting.append(asyncio.create_task(_fetch(source, slot, lens)))
+                waiting.append(asyncio.create_task(_fetch(source, slot, context)))
             if not waiting:
                 return
             yield await waiting[0]
@@ -75,22 +77,24 @@ async def _in_order(source: Source, slots: Sequence[int], lens: Lens) -> AsyncGe
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def _fetch(source: Source, slot: int, lens: Lens) -> Found:
+async def _fetch(source: BlockSource, slot: int, context: DecodeContext) -> FetchedBlock:
     """The block of a slot that should have one, and what it says. Raises `BlockGone` if the chain has left it."""
     try:
-        if not len(lens.watches):
+        if not len(context.watches):
             # Where nobody is watched its header says enough.
             ref, header = await source.header(slot)
-            return Found(ref, header.parent_slot, ())
+            return FetchedBlock(ref, header.parent_slot, ())
         ref, block = await source.block(slot)
     except NoBlock as missing:
         if await source.is_gone(slot):
             raise BlockGone(f"the chain has no block at slot {slot} any more") from missing
         raise
-    return Found(ref, block.parent_slot, await source.transfers(block, ref, lens))
+    return FetchedBlock(ref, block.parent_slot, await source.transfers(block, ref, context))
 
 
-async def _linked(source: Source, parent: BlockRef, found: Found, upto: BlockRef, lens: Lens) -> Found:
+async def _linked(
+    source: BlockSource, parent: BlockRef, found: FetchedBlock, upto: BlockRef, context: DecodeContext
+) -> FetchedBlock:
     """The block of that slot which is the child of ``parent``. Raises as `_check_link`.
 
     `getBlock` cannot be asked by hash, so a block of another branch is asked for again: another node behind the
@@ -98,8 +102,8 @@ async def _linked(source: Source, parent: BlockRef, found: Found, upto: BlockRef
     """
     told = iter([found])
 
-    async def question() -> Found:
-        one = next(told, None) or await _fetch(source, found.ref.height, lens)
+    async def question() -> FetchedBlock:
+        one = next(told, None) or await _fetch(source, found.ref.height, context)
         await _check_link(source, parent, one)
         if one.ref.height == upto.height and one.ref.hash != upto.hash:
             raise BlockGone(f"block {one.ref.height} is {one.ref.hash}, not {upto.hash}")
@@ -108,7 +112,7 @@ async def _linked(source: Source, parent: BlockRef, found: Found, upto: BlockRef
     return await ask_again(question)
 
 
-async def _check_link(source: Source, parent: BlockRef, found: Found) -> None:
+async def _check_link(source: BlockSource, parent: BlockRef, found: FetchedBlock) -> None:
     """The block is the child of the one before it. Raises `BlockGone` for another branch, `NoBlock` for a hole."""
     if found.ref.parent == parent.hash and found.parent_slot == parent.height:
         return

@@ -25,7 +25,7 @@ Place: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Signatures: TypeAlias = Annotated[list[str], msgspec.Meta(min_length=1)]
 
 
-class Reply(msgspec.Struct, Generic[T]):
+class RpcEnvelope(msgspec.Struct, Generic[T]):
     """One reply, its result typed at once: a block of some megabytes is read in one pass.
 
     ``result`` is unset where there is none, which is not null. An error may have any shape (`railwatch.rail.refusals`).
@@ -232,41 +232,41 @@ class ManyAccounts(msgspec.Struct):
     value: list[Owned | None]
 
 
-_block: "msgspec.json.Decoder[Reply[Block]]" = msgspec.json.Decoder(Reply[Block])
-_bare_block: "msgspec.json.Decoder[Reply[BareBlock]]" = msgspec.json.Decoder(Reply[BareBlock])
+_block: "msgspec.json.Decoder[RpcEnvelope[Block]]" = msgspec.json.Decoder(RpcEnvelope[Block])
+_bare_block: "msgspec.json.Decoder[RpcEnvelope[BareBlock]]" = msgspec.json.Decoder(RpcEnvelope[BareBlock])
 _transaction: "msgspec.json.Decoder[Transaction]" = msgspec.json.Decoder(Transaction)
 
 
 class BlockDecoder:
     """Decodes a reply with a block: a large one transaction by transaction, so that other threads run in between."""
 
-    def decode(self, raw: bytes | msgspec.Raw, /) -> Reply[Block]:
+    def decode(self, raw: bytes | msgspec.Raw, /) -> RpcEnvelope[Block]:
         """Return the reply. Raises ValueError, RecursionError."""
         if len(raw) < LARGE:
             return _block.decode(raw)
         reply = _bare_block.decode(raw)
         bare = reply.result
         if bare is None or isinstance(bare, msgspec.UnsetType):
-            return Reply(reply.id, bare, reply.error)
+            return RpcEnvelope(reply.id, bare, reply.error)
         txs = [_transaction.decode(each) for each in bare.transactions]
         block = Block(bare.blockhash, bare.previous_blockhash, bare.parent_slot, bare.block_time, txs)
-        return Reply(reply.id, block, reply.error)
+        return RpcEnvelope(reply.id, block, reply.error)
 
 
-Decoder: TypeAlias = "Decodes[Reply[T]]"
+Decoder: TypeAlias = "Decodes[RpcEnvelope[T]]"
 
-header_decoder: "Decoder[Header]" = msgspec.json.Decoder(Reply[Header])
+header_decoder: "Decoder[Header]" = msgspec.json.Decoder(RpcEnvelope[Header])
 block_decoder: "Decoder[Block]" = BlockDecoder()
-latest_decoder: "Decoder[Latest]" = msgspec.json.Decoder(Reply[Latest])
-listed_decoder: "Decoder[Listed]" = msgspec.json.Decoder(Reply[Listed])
-sent_decoder: "Decoder[Sent]" = msgspec.json.Decoder(Reply[Sent])
-signed_decoder: "Decoder[list[Signed]]" = msgspec.json.Decoder(Reply[list[Signed]])
-held_decoder: "Decoder[TokenAccounts]" = msgspec.json.Decoder(Reply[TokenAccounts])
-account_decoder: "Decoder[AccountInfo]" = msgspec.json.Decoder(Reply[AccountInfo])
-many_decoder: "Decoder[ManyAccounts]" = msgspec.json.Decoder(Reply[ManyAccounts])
-slots_decoder: "Decoder[list[int]]" = msgspec.json.Decoder(Reply[list[Slot]])
-number_decoder: "Decoder[int]" = msgspec.json.Decoder(Reply[Count])
-text_decoder: "Decoder[str]" = msgspec.json.Decoder(Reply[str])
+latest_decoder: "Decoder[Latest]" = msgspec.json.Decoder(RpcEnvelope[Latest])
+listed_decoder: "Decoder[Listed]" = msgspec.json.Decoder(RpcEnvelope[Listed])
+sent_decoder: "Decoder[Sent]" = msgspec.json.Decoder(RpcEnvelope[Sent])
+signed_decoder: "Decoder[list[Signed]]" = msgspec.json.Decoder(RpcEnvelope[list[Signed]])
+held_decoder: "Decoder[TokenAccounts]" = msgspec.json.Decoder(RpcEnvelope[TokenAccounts])
+account_decoder: "Decoder[AccountInfo]" = msgspec.json.Decoder(RpcEnvelope[AccountInfo])
+many_decoder: "Decoder[ManyAccounts]" = msgspec.json.Decoder(RpcEnvelope[ManyAccounts])
+slots_decoder: "Decoder[list[int]]" = msgspec.json.Decoder(RpcEnvelope[list[Slot]])
+number_decoder: "Decoder[int]" = msgspec.json.Decoder(RpcEnvelope[Count])
+text_decoder: "Decoder[str]" = msgspec.json.Decoder(RpcEnvelope[str])
 
 
 def block_ref(slot: int, block: Header) -> BlockRef:

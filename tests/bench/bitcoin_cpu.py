@@ -9,7 +9,7 @@ from railwatch.daemon.watch.address_index import AddressIndex
 from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import AssetId, BlockRef
 from railwatch_bitcoin.block import read_block
-from railwatch_bitcoin.decode import Lens, block_transfers
+from railwatch_bitcoin.decode import DecodeContext, block_transfers
 from railwatch_bitcoin.params import BITCOIN
 from tests.bench.report import Row, median
 from tests.bitcoin.build import In, MadeBlock, MadeTx, Out, coin, coinbase, data, p2pkh, p2sh, p2tr, p2wpkh, p2wsh
@@ -35,11 +35,11 @@ def rows() -> list[Row]:
     watches = IndexedWatches(index, {"": AssetId("native")})
     for number in range(CLAIMS):
         watches.spends.add(coin(10**7 + number), "f" * 64)
-    lens = Lens(BITCOIN, "bench", watches)
+    context = DecodeContext(BITCOIN, "bench", watches)
     ref = BlockRef(1, block_hash, made.parent, read_block(raw, BITCOIN).header.time)
 
     def ours() -> int:
-        return len(block_transfers(read_block(raw, BITCOIN, block_hash), ref, lens))
+        return len(block_transfers(read_block(raw, BITCOIN, block_hash), ref, context))
 
     found = ours()
     if found < OURS:

@@ -11,7 +11,7 @@ from railwatch.conformance import WatchSet
 from railwatch.conformance.watches import spends_of
 from railwatch.rail import NO_RECIPIENT, AssetId, BlockRef, Transfer
 from railwatch_bitcoin.block import read_block
-from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, Lens, block_transfers, claims, pending_transfers
+from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, DecodeContext, block_transfers, claims, pending_transfers
 from railwatch_bitcoin.params import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
 from railwatch_bitcoin.wire import Tx, parse_tx
 from tests.bitcoin.build import In, MadeBlock, MadeTx, Out, bare_multisig, coin, coinbase, data, p2pkh, p2tr, p2wpkh
@@ -21,12 +21,14 @@ NATIVE = AssetId("bip122:x/slip44:0")
 Claims = dict[str, set[str]]
 
 
-def lens(chain: Chain = BITCOIN, spends: Claims | None = None, keys: Iterable[bytes] = (US, US_TOO)) -> Lens:
+def lens(chain: Chain = BITCOIN, spends: Claims | None = None, keys: Iterable[bytes] = (US, US_TOO)) -> DecodeContext:
     """Somebody who watches our scripts."""
-    return Lens(chain, "node-1", WatchSet(frozenset(keys), {"": NATIVE}, spends or {}))
+    return DecodeContext(chain, "node-1", WatchSet(frozenset(keys), {"": NATIVE}, spends or {}))
 
 
-def mined(*txs: MadeTx, at: Lens | None = None, first: MadeTx | None = None, tail: bytes = b"") -> list[Transfer]:
+def mined(
+    *txs: MadeTx, at: DecodeContext | None = None, first: MadeTx | None = None, tail: bytes = b""
+) -> list[Transfer]:
     """What a block of these transactions says."""
     at = at or lens()
     made = MadeBlock([first or coinbase(Out(1, OTHERS)), *txs], tail=tail)
@@ -34,7 +36,7 @@ def mined(*txs: MadeTx, at: Lens | None = None, first: MadeTx | None = None, tai
     return block_transfers(read_block(made.raw, at.chain, made.hash), ref, at)
 
 
-def waiting(*txs: MadeTx, at: Lens | None = None) -> list[Transfer]:
+def waiting(*txs: MadeTx, at: DecodeContext | None = None) -> list[Transfer]:
     """What a mempool of these transactions says."""
     at = at or lens()
     pool = {tx.id: parse_tx(tx.raw, at.chain, tx.id) for tx in txs}
@@ -94,7 +96,7 @@ def test_zero_is_no_payment() -> None:
 
 
 def test_a_chain_whose_coin_is_not_configured_credits_nothing() -> None:
-    at = Lens(BITCOIN, "node-1", WatchSet(frozenset((US,)), {}, {coin(1): {"old"}}))
+    at = DecodeContext(BITCOIN, "node-1", WatchSet(frozenset((US,)), {}, {coin(1): {"old"}}))
     assert [(each.to, each.amount, each.asset) for each in mined(pay(coin(1)), at=at)] == [
         (NO_RECIPIENT, 0, f"{BITCOIN.id}/slip44:0")
     ]

@@ -158,7 +158,7 @@ async def test_however_a_span_is_cut_it_says_the_same(
 
 def test_a_few_empty_blocks_prove_nothing_of_the_next() -> None:
     """What is asked for at once grows by steps, and shrinks at once."""
-    weight, widths = scan.Weight(), []
+    weight, widths = scan.BatchSizer(), []
     for _ in range(8):
         widths.append(weight.width)
         weight.seen([b"x" * 300] * weight.width)
@@ -183,7 +183,7 @@ async def test_a_node_that_refuses_blocks_is_asked_for_fewer(
     table = {"rpc": liar.url, "cookie_path": lied_to.sim.node["cookie_path"], "rest": False}
     monkeypatch.setattr(scan, "PIECE_BLOCKS", 16)
     # One piece at a time, so that no request of the failed scan arrives after the node has been healed.
-    monkeypatch.setattr(scan, "AHEAD", 0)
+    monkeypatch.setattr(scan, "PREFETCH", 0)
     span, watches = await lied_to.span(), lied_to.watch(*scattered)
 
     def asked() -> list[int]:

@@ -13,7 +13,7 @@ from railwatch.conformance import WatchSet
 from railwatch.conformance.watches import spends_of
 from railwatch.rail import NO_RECIPIENT, PendingUnknown, RailAdapter, RailUnavailable, Transfer
 from railwatch_bitcoin import create_adapter, mempool
-from railwatch_bitcoin.decode import Lens, pending_transfers
+from railwatch_bitcoin.decode import DecodeContext, pending_transfers
 from railwatch_bitcoin.dev.node_process import NodeError
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from railwatch_bitcoin.wire import parse_tx
@@ -35,7 +35,7 @@ async def truth(sim: BitcoinSimulator, watches: WatchSet) -> list[Transfer]:
     ids = sorted(await sim.rpc("getrawmempool"))
     raws = await sim.fleet.batch([("getrawtransaction", (tx_id,)) for tx_id in ids])
     txs = {tx_id: parse_tx(bytes.fromhex(raw), sim.chain, tx_id) for tx_id, raw in zip(ids, raws, strict=True)}
-    return pending_transfers(list(txs.values()), txs.get, Lens(sim.chain, "truth", watches))
+    return pending_transfers(list(txs.values()), txs.get, DecodeContext(sim.chain, "truth", watches))
 
 
 @dataclass
@@ -228,7 +228,7 @@ async def test_what_leaves_while_it_is_read_is_gone(lied_to: Chain, liar: Liar) 
     gone = refuse(-5, "No such mempool or blockchain transaction")
     liar.lies["getrawtransaction"] = lambda params, reply: gone(params, reply) if params[0] == leaves else reply
     assert [each.tx_id for each in await lied_to.waiting(address)] == [stays]
-    assert sum("getrawmempool" in request for request in liar.requests) == mempool.LOOKS
+    assert sum("getrawmempool" in request for request in liar.requests) == mempool.REFRESH_ATTEMPTS
     liar.heal()
     assert len(await lied_to.waiting(address)) == 2
 
@@ -391,6 +391,6 @@ async def test_what_goes_while_it_is_matched_is_gone(chain: Chain, monkeypatch: 
     looking = asyncio.create_task(chain.rail.pending(chain.watch(address)))
     await asyncio.sleep(0)
     await chain.sim.mine()
-    held.distrust()
+    held.invalidate()
     assert await looking == [] or len(await looking) == 4
     assert await chain.waiting(address) == []

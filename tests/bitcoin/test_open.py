@@ -7,7 +7,7 @@ import pytest
 
 from railwatch.rail import AssetSpec, ChainId, RailSettings, RailUnavailable
 from railwatch_bitcoin import create_adapter
-from railwatch_bitcoin.options import BitcoinNode
+from railwatch_bitcoin.options import BitcoinOptions
 from railwatch_bitcoin.params import BITCOIN, BITCOIN_REGTEST, LITECOIN
 
 GOOD = {"rpc": "http://127.0.0.1:8332"}
@@ -43,13 +43,13 @@ def test_a_wrong_key_is_named_and_its_value_is_not_repeated(wrong: str) -> None:
 
 
 def test_a_table_is_read() -> None:
-    node = BitcoinNode.from_table({**GOOD, "cookie_path": "/c", "zmq": ["tcp://h:1", "ipc:///s"], "timeout": 3})
+    node = BitcoinOptions.from_table({**GOOD, "cookie_path": "/c", "zmq": ["tcp://h:1", "ipc:///s"], "timeout": 3})
     assert (node.cookie_path, node.zmq, node.rest, node.timeout) == (Path("/c"), ("tcp://h:1", "ipc:///s"), None, 3.0)
 
 
 def test_a_name_holds_neither_path_nor_query() -> None:
     table = {"rpc": "https://[::1]:8332/v1/key?key=secret", "user": "u", "password": "hunter2"}
-    node = BitcoinNode.from_table(table)
+    node = BitcoinOptions.from_table(table)
     assert node.name == "https://[::1]:8332"
     assert node.credentials() == "u:hunter2"
 

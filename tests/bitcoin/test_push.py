@@ -8,7 +8,7 @@ import pytest
 from railwatch.rail import RailUnavailable, push
 from railwatch_bitcoin import zmq_subscriber
 from railwatch_bitcoin.simulator import BitcoinSimulator
-from railwatch_bitcoin.zmq_subscriber import Counters
+from railwatch_bitcoin.zmq_subscriber import SequenceTracker
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, answer, refuse
 from tests.bitcoin.push_fixtures import AMOUNT, LATE, PATIENCE, Bell, Node, bell, entered, first_look, followed, until
@@ -100,7 +100,7 @@ async def test_whatever_is_not_plainly_somebody_elses_wakes(sim: BitcoinSimulato
 
 def test_a_topic_of_a_nodes_own_is_a_gap_and_nothing_of_it_is_kept() -> None:
     """It begins like one that is subscribed to, and a node can think of as many as it likes."""
-    counters = Counters()
+    counters = SequenceTracker()
     assert not counters.gap(b"hashblock", (0).to_bytes(4, "little"))
     before = asizeof(counters)
     for number in range(1_000):
@@ -109,13 +109,13 @@ def test_a_topic_of_a_nodes_own_is_a_gap_and_nothing_of_it_is_kept() -> None:
     assert not counters.gap(b"hashblock", (1).to_bytes(4, "little"))
 
 
-def asizeof(counters: Counters) -> int:
+def asizeof(counters: SequenceTracker) -> int:
     """Bytes of the table in it."""
     return sum(map(sys.getsizeof, vars(counters).values()))
 
 
 def test_counters_count_by_topic_and_go_round() -> None:
-    counters = Counters()
+    counters = SequenceTracker()
     block, change = b"hashblock", b"sequence"
     told = [(block, 5), (change, 0), (block, 6), (block, 8), (change, 1), (block, 2**32 - 1), (block, 0)]
     gaps = [counters.gap(topic, number.to_bytes(4, "little")) for topic, number in told]

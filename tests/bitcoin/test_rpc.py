@@ -9,8 +9,8 @@ import pytest
 
 from railwatch.rail import RailUnavailable
 from railwatch_bitcoin import create_adapter, mempool
-from railwatch_bitcoin.options import BitcoinNode
-from railwatch_bitcoin.rpc import AT_ONCE, NodeRefused, Rpc
+from railwatch_bitcoin.options import BitcoinOptions
+from railwatch_bitcoin.rpc import CONCURRENCY, Rpc, RpcRejected
 from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, answer, refuse
@@ -112,7 +112,7 @@ async def test_a_cookie_is_read_again_when_the_node_was_started_again(sim: Bitco
 
 async def test_numbers_are_exact_and_named_methods_work(sim: BitcoinSimulator) -> None:
     """B13: what bitcoinrpc's own methods answer holds no float; an error is typed, and has its code."""
-    rpc = Rpc(BitcoinNode.from_table(sim.node))
+    rpc = Rpc(BitcoinOptions.from_table(sim.node))
     await rpc.open()
     try:
         assert await rpc.getblockcount() == await sim.height()
@@ -120,7 +120,7 @@ async def test_numbers_are_exact_and_named_methods_work(sim: BitcoinSimulator) -
         values = [out["value"] for tx in block["tx"] for out in tx["vout"]]  # type: ignore[index, union-attr, call-overload]
         assert values
         assert {type(value) for value in values} == {Decimal}
-        with pytest.raises(NodeRefused, match="Block height out of range") as refused:
+        with pytest.raises(RpcRejected, match="Block height out of range") as refused:
             await rpc.getblockhash(10**6)
         assert refused.value.code == -8
     finally:
@@ -128,7 +128,7 @@ async def test_numbers_are_exact_and_named_methods_work(sim: BitcoinSimulator) -
 
 
 async def test_a_call_after_the_end_is_unavailable(sim: BitcoinSimulator) -> None:
-    rpc = Rpc(BitcoinNode.from_table(sim.node))
+    rpc = Rpc(BitcoinOptions.from_table(sim.node))
     await rpc.open()
     await rpc.aclose()
     await rpc.aclose()
@@ -143,7 +143,7 @@ async def test_a_node_is_never_asked_more_at_once_than_it_can_hold(lied_to: Chai
     span, watches = await lied_to.span(), lied_to.watch(address)
     calls = [(lied_to.rail.heads(), lied_to.rail.scan(span, watches), lied_to.rail.pending(watches)) for _ in range(8)]
     await asyncio.gather(*[call for some in calls for call in some])
-    assert liar.most == AT_ONCE
+    assert liar.most == CONCURRENCY
 
 
 async def test_rest_is_used_where_it_is_served_and_refused_by_name_where_it_is_demanded() -> None:

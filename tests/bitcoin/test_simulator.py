@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from railwatch_bitcoin.dev.node_process import DaemonNode, NodeError, NodeMissing, find_node
-from railwatch_bitcoin.dev.node_rpc import Console
+from railwatch_bitcoin.dev.node_rpc import DevNodeRpc
 from railwatch_bitcoin.dev.wallet import KINDS
 from railwatch_bitcoin.simulator import COIN, BitcoinSimulator
 
@@ -239,7 +239,7 @@ async def test_a_port_that_is_taken_is_told() -> None:
         with pytest.raises(NodeError, match="bitcoind ended with"):
             await asyncio.to_thread(other.start)
         other.remove()
-        async with Console(node) as console:
+        async with DevNodeRpc(node) as console:
             assert await console.rpc("getblockcount") == 0
     finally:
         node.remove()

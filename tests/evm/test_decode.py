@@ -15,17 +15,17 @@ from railwatch.rail import AssetId, ChainId, NotYet, RailUnavailable
 from railwatch.rail.decoding import AnswerTooLarge, nesting
 from railwatch_evm import traces
 from railwatch_evm.bloom import bloom_of, mask, may_hold
-from railwatch_evm.decode import PADDING, TRANSFER, Lens, token_transfers
+from railwatch_evm.decode import PADDING, TRANSFER, DecodeContext, token_transfers
 from railwatch_evm.fold import fold
 from railwatch_evm.integrity import check_logs
 from railwatch_evm.native import traced_transfers
-from railwatch_evm.scan import Stride
+from railwatch_evm.scan import BatchSizer
 from railwatch_evm.traces import CallFrame, credits, flatten
 from railwatch_evm.wire import Header, Log, block_ref
 
 CHAIN = ChainId("eip155:1")
 OURS = bytes.fromhex("ab" * 20)
-LENS = Lens(CHAIN, "http://node", WatchSet(frozenset({OURS}), {"": AssetId("eip155:1/slip44:60")}))
+LENS = DecodeContext(CHAIN, "http://node", WatchSet(frozenset({OURS}), {"": AssetId("eip155:1/slip44:60")}))
 
 
 ONE, TWO = "0x" + "01" * 32, "0x" + "02" * 32
@@ -245,7 +245,7 @@ def test_a_genesis_block_has_no_parent_and_may_have_no_time() -> None:
 
 def test_the_stride_grows_fast_and_after_a_refusal_slowly() -> None:
     """Additive increase, multiplicative decrease (DESIGN, "Ask for less")."""
-    stride = Stride()
+    stride = BatchSizer()
     for width in (32, 64, 128, 128):
         assert stride.width == width
         stride.answered(width, 1000)

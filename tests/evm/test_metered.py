@@ -11,7 +11,7 @@ from railwatch.rail import ChainId
 from railwatch.store.database import Database
 from railwatch_evm import create_adapter
 from railwatch_evm.block_pace import lookback_of, poll_of
-from railwatch_evm.options import EvmNode
+from railwatch_evm.options import EvmOptions
 from railwatch_evm.simulator import EvmSimulator
 from tests.bench.bench_env import Stand
 from tests.bench.credits import BUDGET, cost, quiet_day
@@ -23,10 +23,10 @@ OWN = ["http://127.0.0.1:8545", "http://[::1]:8545", "http://10.0.0.7:8545", "ht
 
 @pytest.mark.parametrize(("url", "metered"), [*((url, True) for url in PUBLIC), *((url, False) for url in OWN)])
 def test_a_node_at_a_public_address_is_metered_unless_it_is_said_not_to_be(url: str, metered: bool) -> None:
-    assert EvmNode.from_table({"http": url}).metered is metered
-    assert EvmNode.from_table({"http": url, "metered": not metered}).metered is not metered
+    assert EvmOptions.from_table({"http": url}).metered is metered
+    assert EvmOptions.from_table({"http": url, "metered": not metered}).metered is not metered
     with pytest.raises(ValueError, match="metered must be true or false"):
-        EvmNode.from_table({"http": url, "metered": "yes"})
+        EvmOptions.from_table({"http": url, "metered": "yes"})
 
 
 def test_three_blocks_come_between_two_polls() -> None:

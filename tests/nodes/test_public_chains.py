@@ -22,7 +22,7 @@ from railwatch_bitcoin.filters import match_any
 from railwatch_bitcoin.params import CHAINS, Chain
 from railwatch_bitcoin.tokens import split_token
 from railwatch_solana.address import key_of
-from railwatch_solana.decode import Lens, block_transfers
+from railwatch_solana.decode import DecodeContext, block_transfers
 from railwatch_solana.wire import block_decoder
 
 CASES = Path(__file__).parent / "cases" / "btcsol"
@@ -137,7 +137,7 @@ def test_a_block_of_solana_brings_what_its_balances_say(name: str) -> None:
     assert block is not None
     watches = WatchSet(frozenset(key_of(owner) for owner in owners), {"": AssetId(f"{SOLANA}/slip44:501")}, {})
     ref = BlockRef(case["parentSlot"] + 1, case["blockhash"], case["previousBlockhash"], datetime.now(UTC))
-    found = block_transfers(block, ref, Lens(SOLANA, "node", watches))
+    found = block_transfers(block, ref, DecodeContext(SOLANA, "node", watches))
     names = {key_of(owner): owner for owner in owners}
     assert sorted((names[each.to], each.asset.rpartition("token:")[2], each.amount) for each in found) == sorted(
         (owner, mint or f"{SOLANA}/slip44:501", amount) for owner, mint, amount in expected

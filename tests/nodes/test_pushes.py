@@ -12,7 +12,7 @@ from railwatch.rail.options import HttpOptions
 from railwatch.rail.push import PushListener
 from railwatch.rail.websocket import MESSAGE_MOST, websocket_subscription
 from railwatch_bitcoin import zmq_subscriber
-from railwatch_bitcoin.options import BitcoinNode as Configured
+from railwatch_bitcoin.options import BitcoinOptions as Configured
 from railwatch_bitcoin.push import long_poll
 from railwatch_bitcoin.rpc import Rpc
 from railwatch_bitcoin.simulator import BitcoinSimulator

@@ -15,10 +15,10 @@ from railwatch.rail import RailUnavailable, Span
 from railwatch.rail.refusals import Refusal, is_refusal, read_refusal, will_pass
 from railwatch_bitcoin import create_adapter as open_bitcoin
 from railwatch_bitcoin.mempool import Mempool
-from railwatch_bitcoin.options import BitcoinNode as Settings
+from railwatch_bitcoin.options import BitcoinOptions as Settings
 from railwatch_bitcoin.params import BITCOIN_REGTEST
 from railwatch_bitcoin.rpc import Rpc
-from railwatch_bitcoin.zmq_subscriber import Publisher
+from railwatch_bitcoin.zmq_subscriber import ZmqSubscriber
 from railwatch_evm.rpc_errors import Meaning, read_error
 from railwatch_solana.abilities import INDEX
 from railwatch_solana.address import parse_address
@@ -294,6 +294,6 @@ async def test_zmq_is_heard_where_its_topics_are_refused(form: str) -> None:
         table = Settings.from_table({"rpc": node.url, "zmq": "tcp://127.0.0.1:1"})
         rpc = Rpc(table)
         await rpc.open()
-        publisher = Publisher(table, rpc, Mempool(rpc, BITCOIN_REGTEST))
+        publisher = ZmqSubscriber(table, rpc, Mempool(rpc, BITCOIN_REGTEST))
         assert await publisher._topics() == (b"hashblock", b"sequence", b"rawtx")
         await rpc.aclose()

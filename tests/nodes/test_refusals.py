@@ -12,9 +12,9 @@ from aiohttp import web
 
 from railwatch.rail import RailUnavailable
 from railwatch.rail.pacing import Batching, Paused, RequestPace, retry_after
-from railwatch_evm.options import EvmNode
+from railwatch_evm.options import EvmOptions
 from railwatch_evm.rpc import Rpc
-from railwatch_evm.rpc_errors import Meaning, NodeRefused, meaning_of, read_error
+from railwatch_evm.rpc_errors import Meaning, RpcRejected, meaning_of, read_error
 from railwatch_evm.wire import text_decoder
 
 WORDS = {
@@ -255,7 +255,7 @@ async def endpoint(status: int, body: str, headers: dict[str, str]) -> AsyncIter
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    rpc = Rpc(EvmNode(f"http://127.0.0.1:{runner.addresses[0][1]}/", None, 5, "node"))
+    rpc = Rpc(EvmOptions(f"http://127.0.0.1:{runner.addresses[0][1]}/", None, 5, "node"))
     await rpc.open()
     try:
         yield rpc, asked
@@ -317,7 +317,7 @@ async def test_a_gateways_own_words_are_no_answer() -> None:
         async with endpoint(200, body, {}) as (rpc, _):
             for calls in ([("eth_chainId", ())], [("eth_chainId", ()), ("eth_blockNumber", ())]):
                 rpc.endpoint.pace = RequestPace()
-                with pytest.raises(NodeRefused, match=r"rate limit|plan expired|node") as caught:
+                with pytest.raises(RpcRejected, match=r"rate limit|plan expired|node") as caught:
                     await rpc.batch(calls)
                 assert caught.value.meaning is meaning
 

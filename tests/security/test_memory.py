@@ -46,7 +46,7 @@ SOON = {
         for name in ("coins", "_scripts", "_extents", "_first_coins", "_first_scripts", "_places")
     },
     "railwatch_bitcoin.peers.Peer.servicesnames": "one answer",
-    "railwatch_bitcoin.zmq_subscriber.Heard.changes": "some messages that were there at once",
+    "railwatch_bitcoin.zmq_subscriber.ZmqBatch.changes": "some messages that were there at once",
     "railwatch_evm.chains.KnownChain.landmarks": "a table of the code",
     "railwatch_evm.fold.Folded.pieces": "one answer",
     "railwatch_evm.traces.Failed._root": "one transaction's trace",

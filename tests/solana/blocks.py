@@ -9,7 +9,7 @@ from solders.keypair import Keypair
 from railwatch.conformance import WatchSet
 from railwatch.rail import AssetId, ChainId, Transfer
 from railwatch_solana.address import key_of
-from railwatch_solana.decode import Lens, block_transfers
+from railwatch_solana.decode import DecodeContext, block_transfers
 from railwatch_solana.wire import Block, block_ref
 
 CHAIN = ChainId("solana:story")
@@ -70,7 +70,7 @@ def told(*transactions: Mapping[str, Any], watched: Sequence[str] = (SHOP,), nat
     assets = {MINT: TOKEN, **({"": NATIVE} if native else {})}
     watches = WatchSet(frozenset(key_of(each) for each in watched), assets)
     decoded = msgspec.json.decode(msgspec.json.encode(block(*transactions)), type=Block)
-    return block_transfers(decoded, block_ref(7, decoded), Lens(CHAIN, "node", watches))
+    return block_transfers(decoded, block_ref(7, decoded), DecodeContext(CHAIN, "node", watches))
 
 
 def credits(*transactions: Mapping[str, Any], watched: Sequence[str] = (SHOP,)) -> list[tuple[str, AssetId, int]]:

@@ -11,19 +11,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from railwatch_bitcoin.dev.node_process import DaemonNode, NodeError
-from railwatch_bitcoin.dev.node_rpc import Console
+from railwatch_bitcoin.dev.node_rpc import DevNodeRpc
 from railwatch_bitcoin.dev.tx_builder import Block, Tx
 
 FORK_MAX = 1_000
 """How far below the lower head two nodes' common block is looked for."""
 
 
-class Fleet:
+class RegtestCluster:
     """Nodes that agree, but for a partition. ``at`` is a node's place, everywhere. All commands raise `NodeError`."""
 
     def __init__(self, nodes: Sequence[DaemonNode]) -> None:
         self.nodes = tuple(nodes)
-        self.consoles = tuple(Console(node) for node in self.nodes)
+        self.rpcs = tuple(DevNodeRpc(node) for node in self.nodes)
         self._parted = False
         self.exits = AsyncExitStack()
 
@@ -32,7 +32,7 @@ class Fleet:
             for node in self.nodes:
                 self.exits.callback(node.remove)
             await asyncio.gather(*[asyncio.to_thread(node.start) for node in self.nodes])
-            for console in self.consoles:
+            for console in self.rpcs:
                 await self.exits.enter_async_context(console)
         except BaseException:
             await self.exits.aclose()
@@ -46,11 +46,11 @@ class Fleet:
 
     async def rpc(self, method: str, *params: Any, at: int = 0) -> Any:
         """One command to one node."""
-        return await self.consoles[at].rpc(method, *params)
+        return await self.rpcs[at].rpc(method, *params)
 
     async def batch(self, calls: Sequence[tuple[str, Sequence[Any]]], at: int = 0) -> list[Any]:
         """Many commands to one node, at once."""
-        return await self.consoles[at].batch(calls)
+        return await self.rpcs[at].batch(calls)
 
     def reached(self, at: int = 0) -> list[int]:
         """Places of the nodes that hear of what happens at this one: itself first, then all that run, unless parted."""

@@ -16,7 +16,7 @@ REPLIES = msgspec.json.Decoder(float_hook=Decimal)
 """Nodes write amounts as fractions."""
 
 
-class Console:
+class DevNodeRpc:
     """Commands to a running node over JSON-RPC. It is told of the node's cookie anew with every command."""
 
     def __init__(self, node: DaemonNode) -> None:

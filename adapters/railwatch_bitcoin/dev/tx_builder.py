@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import scrypt, sha256
 
-TREASURY = b"\x51"
+REWARD_SCRIPT = b"\x51"
 """OP_1: locks what blocks reward, until it is split."""
-PURSE = b"\x52"
+SPENDABLE_SCRIPT = b"\x52"
 """OP_2, which is as true: locks coins that are ready to be spent."""
 
 REPLACEABLE = 0xFFFFFFFD
@@ -24,12 +24,12 @@ FEE_RATE = 10
 
 @dataclass(frozen=True, slots=True)
 class Coin:
-    """An output of ours. ``script`` is `TREASURY` or `PURSE`."""
+    """An output of ours. ``script`` is `REWARD_SCRIPT` or `SPENDABLE_SCRIPT`."""
 
     tx_id: str
     vout: int
     amount: int
-    script: bytes = PURSE
+    script: bytes = SPENDABLE_SCRIPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Block:
     raw: str
 
 
-def lock(script: bytes) -> bytes:
+def p2wsh_script(script: bytes) -> bytes:
     """The output script (P2WSH) of a witness script."""
     return b"\x00\x20" + sha256(script).digest()
 

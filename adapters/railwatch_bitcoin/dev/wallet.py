@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from railwatch_bitcoin.dev.cluster import Fleet
+from railwatch_bitcoin.dev.cluster import RegtestCluster
 from railwatch_bitcoin.dev.node_process import NodeError
-from railwatch_bitcoin.dev.tx_builder import PURSE, Coin, Tx, fee_of, lock, make_tx
+from railwatch_bitcoin.dev.tx_builder import SPENDABLE_SCRIPT, Coin, Tx, fee_of, make_tx, p2wsh_script
 
 Kind = Literal["p2pkh", "p2sh", "p2wpkh", "p2wsh", "p2tr"]
 KINDS: tuple[Kind, ...] = ("p2pkh", "p2sh", "p2wpkh", "p2wsh", "p2tr")
@@ -20,7 +20,7 @@ DUST = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BuiltTx:
     """A transaction of ours, and what it takes to make a rival of it."""
 
     tx: Tx
@@ -34,14 +34,14 @@ class Made:
         return sum(amount for _, amount in self.outputs)
 
 
-class Purse:
+class TestWallet:
     """Makes transactions and sends none. ``coins`` are ready to be spent; outputs are (script, amount)."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: RegtestCluster) -> None:
         self.coins: deque[Coin] = deque()
         self._fleet = fleet
         self._change: list[Coin] = []
-        self._made: dict[str, Made] = {}
+        self._made: dict[str, BuiltTx] = {}
 
     def fill(self, coins: Iterable[Coin]) -> None:
         """Put coins in that are in a block."""
@@ -57,17 +57,17 @@ class Purse:
             coins.append(self.coins.popleft())
         if left < DUST:
             return self.make(coins, outputs)
-        tx = self.make(coins, [*outputs, (lock(PURSE), left)])
+        tx = self.make(coins, [*outputs, (p2wsh_script(SPENDABLE_SCRIPT), left)])
         self._change.append(Coin(tx.tx_id, len(outputs), left))
         return tx
 
     def make(self, coins: Sequence[Coin], outputs: Sequence[tuple[bytes, int]]) -> Tx:
         """A transaction of exactly this, which is remembered."""
         tx = make_tx(coins, outputs)
-        self._made[tx.tx_id] = Made(tx, tuple(coins), tuple(outputs))
+        self._made[tx.tx_id] = BuiltTx(tx, tuple(coins), tuple(outputs))
         return tx
 
-    def made(self, tx_id: str) -> Made:
+    def made(self, tx_id: str) -> BuiltTx:
         """A transaction of ours, whatever has become of it. Raises `NodeError` if it is not ours."""
         if tx_id not in self._made:
             raise NodeError(f"{tx_id} was not sent by this simulator, which cannot spend its coins")

@@ -52,7 +52,7 @@ def watching(rail: RailConfig, traits: Traits, addresses: Sequence[str]) -> Requ
 
 
 async def register(database: Database, requests: Requests) -> None:
-    """Register invoices, in their order. Raises `Refused` as `create_invoice` does."""
+    """Register invoices, in their order. Raises `RpcRejected` as `create_invoice` does."""
     for request in requests:
         await create_invoice(database, {name: value for name, value in request.items() if name != "at"})
 

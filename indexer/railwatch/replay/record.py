@@ -53,7 +53,7 @@ async def record(
 
     Nothing is written but the file, and a database that is made for the while. ``report`` is called each second.
     ``at_stop``: what the file says if ``stop`` ended it.
-    Raises FileExistsError and other OSErrors, `EmbeddedPostgresError`, and `Refused` for an invoice.
+    Raises FileExistsError and other OSErrors, `EmbeddedPostgresError`, and `RpcRejected` for an invoice.
     """
     async with scratch_database() as dsn, Database(dsn) as database:
         own = scratch_config(config, rail, dsn)

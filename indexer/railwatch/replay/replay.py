@@ -38,7 +38,7 @@ class Outcome:
 def replay(recording: Recording, dsn: str, invoices: Requests | None = None) -> Outcome:
     """Play the recording into the database at ``dsn`` (`scratch_database` with a clock), in an event loop of its own.
 
-    ``invoices``: requests to be registered in place of the recorded ones. Raises `Refused` for one that is refused,
+    ``invoices``: requests to be registered in place of the recorded ones. Raises `RpcRejected` for one that is refused,
     and ValueError where the recording's rail cannot be configured here.
     """
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -41,7 +41,7 @@ class Act:
 
 
 async def create_invoice(database: Database, request: Mapping[str, Any]) -> UUID:
-    """Register an invoice from what `create_invoice(jsonb)` takes, and return its id. Raises `Refused`.
+    """Register an invoice from what `create_invoice(jsonb)` takes, and return its id. Raises `RpcRejected`.
 
     The same merchant, order and terms again give the same id.
     """
@@ -51,21 +51,21 @@ async def create_invoice(database: Database, request: Mapping[str, Any]) -> UUID
 
 
 async def cancel_invoice(database: Database, invoice: UUID, act: Act, *, note: str | None = None) -> str:
-    """Withdraw an invoice that holds no money; returns its state. Raises `Refused`."""
+    """Withdraw an invoice that holds no money; returns its state. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(CANCEL_INVOICE, invoice, act.actor, note, act.cause)
         return state
 
 
 async def hold_invoice(database: Database, invoice: UUID, act: Act, *, reason: str) -> str:
-    """Hold an invoice, whatever the chain says; returns its state, `flagged`. Raises `Refused`."""
+    """Hold an invoice, whatever the chain says; returns its state, `flagged`. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(HOLD_INVOICE, invoice, act.actor, reason, act.cause)
         return state
 
 
 async def release_invoice(database: Database, invoice: UUID, act: Act, *, reason: str | None = None) -> str:
-    """End a hold; returns the state that the facts demand by now. Raises `Refused`."""
+    """End a hold; returns the state that the facts demand by now. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(RELEASE_INVOICE, invoice, act.actor, reason, act.cause)
         return state
@@ -83,7 +83,7 @@ class Refund:
 
 
 async def record_refund(database: Database, invoice: UUID, refund: Refund, act: Act) -> UUID:
-    """Record a refund and return its id; the same transaction again gives the same id. Raises `Refused`."""
+    """Record a refund and return its id; the same transaction again gives the same id. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         made: UUID = await connection.fetchval(
             RECORD_REFUND,
@@ -102,7 +102,7 @@ async def record_refund(database: Database, invoice: UUID, refund: Refund, act: 
 async def record_settlement(
     database: Database, invoice: UUID, reference: str, act: Act, *, note: str | None = None
 ) -> UUID:
-    """Write down where finance booked an invoice; returns the entry's id. Raises `Refused`."""
+    """Write down where finance booked an invoice; returns the entry's id. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         made: UUID = await connection.fetchval(RECORD_SETTLEMENT, invoice, reference, act.actor, note, act.cause)
         return made
@@ -117,7 +117,7 @@ async def resolve_exception(
     note: str | None = None,
     verdict: str | None = None,
 ) -> str:
-    """Close an exception; returns the resolution that stands, which is the first. Raises `Refused`.
+    """Close an exception; returns the resolution that stands, which is the first. Raises `RpcRejected`.
 
     ``verdict``: of a `content_mismatch`, ``accepted`` or ``rejected``.
     """
@@ -130,38 +130,41 @@ async def resolve_exception(
 async def annotate_exception(
     database: Database, exception: UUID, act: Act, *, note: str | None = None, owner: str | None = None
 ) -> None:
-    """Add a note to an exception, or give it an owner. Raises `Refused`."""
+    """Add a note to an exception, or give it an owner. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         await connection.fetchval(ANNOTATE_EXCEPTION, exception, act.actor, note, owner)
 
 
 async def rename_rail(database: Database, old: str, new: str) -> None:
-    """Give a rail another name, with all that belongs to it. Raises `Refused` while a daemon follows it."""
+    """Give a rail another name, with all that belongs to it. Raises `RpcRejected` while a daemon follows it."""
     async with _functions(database) as connection:
         await connection.execute(RENAME_RAIL, old, new)
 
 
 async def request_rescan(database: Database, rail: str, from_height: int, to_height: int | None = None) -> UUID:
-    """Ask the daemon to look through blocks again, both ends inclusive; returns the request's id. Raises `Refused`."""
+    """Ask the daemon to look through blocks again, both ends inclusive; returns the request's id.
+
+    Raises `RpcRejected`.
+    """
     async with _functions(database) as connection:
         request: UUID = await connection.fetchval(REQUEST_RESCAN, rail, from_height, to_height)
         return request
 
 
 async def cancel_rescan(database: Database, rescan: UUID, actor: str, reason: str | None = None) -> str:
-    """End an open rescan; returns its outcome. Raises `Refused`."""
+    """End an open rescan; returns its outcome. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         return str(await connection.fetchval(CANCEL_RESCAN, rescan, actor, reason))
 
 
 async def resume_rail(database: Database, rail: str, actor: str, reason: str | None = None) -> str:
-    """Let a halted rail go on; returns its state. Raises `Refused`."""
+    """Let a halted rail go on; returns its state. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         return str(await connection.fetchval(RESUME_RAIL, rail, actor, reason))
 
 
 async def accept_chain(database: Database, rail: str, fork: BlockRef, *, common: bool, actor: str, reason: str) -> UUID:
-    """Let a rail that a DeepReorg has halted follow the other chain from ``fork`` on. Raises `Refused`."""
+    """Let a rail that a DeepReorg has halted follow the other chain from ``fork`` on. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         made: UUID = await connection.fetchval(ACCEPT_CHAIN, rail, fork.height, fork.hash, common, actor, reason)
         return made

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from railwatch.demo.scenario_run import Telling, exception_words, state_words
+from railwatch.demo.scenario_run import ScenarioRun, exception_words, state_words
 from railwatch.demo.workspace import toml_table, toml_value
 from railwatch.rail.demo import Scenario, Shop
 
@@ -49,5 +49,5 @@ def test_exceptions_say_whether_they_are_critical_and_whether_they_are_over() ->
 def test_a_story_can_come_true_until_the_feed_tells_something_else(
     path: tuple[str, ...], agrees: bool, diverged: bool
 ) -> None:
-    telling = Telling("rail", Scenario("story", nothing, ("created", "confirming", "paid")), path=path)
+    telling = ScenarioRun("rail", Scenario("story", nothing, ("created", "confirming", "paid")), path=path)
     assert (telling.agrees, telling.diverged) == (agrees, diverged)

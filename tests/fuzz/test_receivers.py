@@ -47,10 +47,10 @@ async def test_an_answer_that_ends_at_any_byte_counts_from_its_whole_head_on(res
 
     async with hostile_receiver("", [cut]) as shopkeeper, Sender(*endpoint(shopkeeper.url, timeout=5)) as sender:
         for sent in range(len(acts.OK) + 1):
-            answer = await sender.post(event())
+            attempt = await sender.post(event())
             # What was sent before a reset may be lost with it, and then it was not answered.
-            assert answer.failure is not None or sent >= head
-            assert answer.failure is None or sent < head or reset
+            assert attempt.failure is not None or sent >= head
+            assert attempt.failure is None or sent < head or reset
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.05], ids=["at once", "later"])

@@ -61,7 +61,7 @@ async def audited(shell: Shell, code: Exit, *words: object) -> dict[str, Any]:
 
 async def the_difference(shell: Shell, *words: object) -> dict[str, Any]:
     """The one difference that an audit finds."""
-    [found] = (await audited(shell, Exit.WRONG, *words))["differences"]
+    [found] = (await audited(shell, Exit.REJECTED, *words))["differences"]
     assert isinstance(found, dict)
     return found
 
@@ -107,7 +107,7 @@ async def test_another_content_is_told_with_both_amounts_and_what_to_run(shell: 
     assert (found["stored"]["amount"], found["told"]["amount"]) == ("100", "60")
     assert found["run"] == "railwatch explain shop/1"
     result = await shell.run("audit")
-    assert result.exit_code == Exit.WRONG
+    assert result.exit_code == Exit.REJECTED
     assert "railwatch explain shop/1" in result.stdout
 
 
@@ -179,8 +179,8 @@ async def test_what_cannot_be_audited_is_said(shell: Shell, stage: Stage) -> Non
     for words, code, text in [
         (("--rail", "nowhere"), Exit.NOT_FOUND, 'there is no rail "nowhere"'),
         (("--node", "nobody"), Exit.NOT_FOUND, 'no node "nobody"; it has node'),
-        (("--from", 9, "--to", 3), Exit.WRONG, "lies above"),
-        (("--from", 9_999), Exit.WRONG, "has no blocks from 9999"),
+        (("--from", 9, "--to", 3), Exit.REJECTED, "lies above"),
+        (("--from", 9_999), Exit.REJECTED, "has no blocks from 9999"),
     ]:
         result = await shell.run("audit", *words)
         assert (result.exit_code, text in result.output) == (code, True), result.output

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from railwatch.cli import main
 from railwatch.cli.errors import Exit
-from railwatch.cli.options import person
+from railwatch.cli.options import current_user
 from railwatch.store.database import Database
 from tests.scenarios.daemon_harness import Stage, chain_named
 
@@ -196,7 +196,7 @@ async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) 
     await stage.mine(3)
     await stage.wait_for_state(paid, "paid")
     refused = await shell.run("invoice", "cancel", paid.id)
-    assert refused.exit_code == Exit.WRONG
+    assert refused.exit_code == Exit.REJECTED
     assert "is paid and cannot be cancelled (RW010)\n" in refused.stderr
 
 
@@ -208,7 +208,7 @@ async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: Stag
     assert "held        same card as 7" in await shell.told("invoice", "show", tx)
     assert await shell.data("invoice", "release", made.id) == {"invoice": str(made.id), "state": "paid"}
     held, released = (await shell.data("explain", made.id))["transitions"][-2:]
-    assert held["evidence"] == {"actor": person(), "reason": "same card as 7", "login": "postgres"}
+    assert held["evidence"] == {"actor": current_user(), "reason": "same card as 7", "login": "postgres"}
     assert (released["cause"], released["reason"], released["to_state"]) == ("operator", "released", "paid")
 
     refund = ["invoice", "refund", made.address, "--tx"]
@@ -232,7 +232,7 @@ async def test_why_a_refund_may_be_refused(shell: Shell, stage: Stage) -> None:
     made = await stage.invoice(100)
     refund = ["invoice", "refund", made.id, "--tx", "back"]
     for more, code, told in (
-        (["--amount", 5], Exit.WRONG, "nothing has arrived for invoice"),
+        (["--amount", 5], Exit.REJECTED, "nothing has arrived for invoice"),
         (["--display-amount", "5"], Exit.NOT_FOUND, "is not plain: name --rail and --asset"),
         ([], Exit.USAGE, "give either --amount (base units) or --display-amount"),
         (["--amount", 0], Exit.USAGE, "0 is not in the range"),
@@ -266,10 +266,10 @@ async def test_an_exception_is_noted_and_resolved_by_hand(shell: Shell, stage: S
 
 async def test_who_acts_is_whoever_sits_at_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "ann")
-    assert person() == "ann"
+    assert current_user() == "ann"
     monkeypatch.delenv("SUDO_USER")
     monkeypatch.setenv("LOGNAME", "bob")
-    assert person() == "bob"
+    assert current_user() == "bob"
 
 
 async def test_an_invoice_is_named_by_whatever_one_has(shell: Shell, stage: Stage) -> None:
@@ -305,7 +305,7 @@ async def test_a_request_from_a_file_is_taken_whole(shell: Shell, stage: Stage) 
 
 async def test_an_address_that_the_rail_refuses_is_told(shell: Shell) -> None:
     result = await shell.run(*shell.create(1, "nonsense", "--amount", "5", "--wait"))
-    assert result.exit_code == Exit.WRONG
+    assert result.exit_code == Exit.REJECTED
     assert "nonsense on " in result.stderr
     assert "is rejected: " in result.stderr
 
@@ -333,12 +333,12 @@ async def test_mistakes_are_told_in_words(shell: Shell, words: list[str], code: 
 @pytest.mark.parametrize(
     ("more", "code", "told"),
     [
-        (["--amount", "1.5"], Exit.WRONG, "(RW004)\nGive an integer"),
-        (["--display-amount", "0.000000001"], Exit.WRONG, "has more than the 8 decimals of the asset"),
+        (["--amount", "1.5"], Exit.REJECTED, "(RW004)\nGive an integer"),
+        (["--display-amount", "0.000000001"], Exit.REJECTED, "has more than the 8 decimals of the asset"),
         (["--display-amount", "1", "--amount", "1"], Exit.USAGE, "give either --amount"),
         (["--amount", "1", "--policy", "[]"], Exit.USAGE, "not a JSON object, such as"),
-        (["--amount", "1", "--policy", '{"confirmations": 0}'], Exit.WRONG, "(RW008)"),
-        (["--amount", "1", "--asset", "SILVER"], Exit.WRONG, "unknown asset"),
+        (["--amount", "1", "--policy", '{"confirmations": 0}'], Exit.REJECTED, "(RW008)"),
+        (["--amount", "1", "--asset", "SILVER"], Exit.REJECTED, "unknown asset"),
         (["--display-amount", "1", "--asset", "SILVER"], Exit.NOT_FOUND, 'has no asset "SILVER"'),
         (["--amount", "1", "--expires-in", "soon"], Exit.USAGE, '"soon" is no duration'),
     ],
@@ -352,7 +352,7 @@ async def test_what_an_invoice_cannot_be(shell: Shell, stage: Stage, more: list[
 async def test_texts_from_outside_cannot_speak_to_the_terminal(shell: Shell, stage: Stage) -> None:
     address = await stage.sim.new_address()
     refused = await shell.run(*shell.create("\x1b[2Jgone", address, "--amount", "5"))
-    assert (refused.exit_code, "\x1b" in refused.stderr) == (Exit.WRONG, False)
+    assert (refused.exit_code, "\x1b" in refused.stderr) == (Exit.REJECTED, False)
     await shell.run(*shell.create("gone", address, "--amount", "5"))
     # Older versions took it.
     await stage.database.rows("update railwatch.invoices set order_id = $1", "\x1b[2Jgone")
@@ -365,7 +365,7 @@ async def test_check_looks_at_database_and_nodes(shell: Shell, stage: Stage) -> 
     assert [line.split()[0] for line in text.splitlines() if line.startswith("ok ")] == ["ok"] * 3, text
     stage.sim.node.down = True
     result = await shell.run("check", "--json")
-    assert result.exit_code == Exit.WRONG
+    assert result.exit_code == Exit.REJECTED
     found = json.loads(result.stdout)
     assert [each["level"] for each in found["findings"]] == ["ok", "ok", "fail"]
     assert "is down" in found["findings"][2]["text"]
@@ -374,7 +374,7 @@ async def test_check_looks_at_database_and_nodes(shell: Shell, stage: Stage) -> 
 
 async def check_fails(shell: Shell) -> str:
     result = await shell.run("check", "--json")
-    assert result.exit_code == Exit.WRONG
+    assert result.exit_code == Exit.REJECTED
     return "\n".join(each["text"] for each in json.loads(result.stdout)["findings"] if each["level"] == "fail")
 
 
@@ -411,7 +411,7 @@ async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: Stage)
     result = await shell.run("status")
     assert result.exit_code == Exit.SCHEMA
     assert "run the version that made it, or a newer one" in result.stderr
-    assert (await shell.run("check")).exit_code == Exit.WRONG
+    assert (await shell.run("check")).exit_code == Exit.REJECTED
 
 
 async def test_a_database_that_is_away_has_its_own_exit_code(shell: Shell) -> None:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from railwatch.ops import http
-from railwatch.ops.http import CannotListen, Pages, serve
+from railwatch.ops.http import CannotListen, HealthServer, serve
 from railwatch.ops.metrics import Metrics
 
 
@@ -132,6 +132,6 @@ def test_numbers_are_written_out_once_however_often_they_are_asked_for(
 ) -> None:
     monkeypatch.setattr(http, "NUMBERS_LAST", 1e9)
     numbers = Counted()
-    pages = Pages(numbers, health)
+    pages = HealthServer(numbers, health)
     assert {pages.answer("/metrics").body for _ in range(100)} == {b"x 1\n"}
     assert numbers.times == 1

@@ -67,7 +67,7 @@ async def test_a_person_is_shown_what_another_chain_takes_back_and_decides(shell
         assert ", final" in result.stdout, result.stdout
         assert f"shop/{stage._orders}, paid" in result.stdout
         assert "Follow the node's chain?" in result.stdout
-        assert result.exit_code == (Exit.OK if answer else Exit.WRONG), result.output
+        assert result.exit_code == (Exit.OK if answer else Exit.REJECTED), result.output
         assert ("nothing was changed" in result.stdout) == bool(answer)
     assert await acceptances(stage) == []
     assert (await stage.rail())["state"] == "halted"
@@ -81,7 +81,7 @@ async def test_a_person_is_shown_what_another_chain_takes_back_and_decides(shell
     assert await acceptances(stage) == [("ann", "the world agrees")]
 
     result = await shell.run(*ACCEPT, "--yes")
-    assert result.exit_code == Exit.WRONG
+    assert result.exit_code == Exit.REJECTED
     assert "not halted by a DeepReorg" in result.stderr
     assert len(await acceptances(stage)) == 1
 
@@ -119,7 +119,7 @@ async def test_to_resume_accepts_no_other_chain(shell: Shell, stage: Stage) -> N
 async def test_a_rail_that_halted_for_another_reason_has_no_chain_to_accept(shell: Shell, stage: Stage) -> None:
     for words, state in ((RESUME, "is live, not halted"), (ACCEPT, "not halted by a DeepReorg")):
         result = await shell.run(*words, stdin="y\n")
-        assert (result.exit_code, result.stdout) == (Exit.WRONG, ""), result.output
+        assert (result.exit_code, result.stdout) == (Exit.REJECTED, ""), result.output
         assert state in result.stderr
     node_of("story").undecodable = True
     await stage.pay(await stage.invoice(100))
@@ -127,7 +127,7 @@ async def test_a_rail_that_halted_for_another_reason_has_no_chain_to_accept(shel
     await stage.rail_is("halted")
     for more in (("--yes",), ("--yes", "--json"), ()):
         result = await shell.run(*ACCEPT, *more, stdin="y\n")
-        assert (result.exit_code, result.stdout) == (Exit.WRONG, ""), result.output
+        assert (result.exit_code, result.stdout) == (Exit.REJECTED, ""), result.output
         assert "not halted by a DeepReorg" in result.stderr
     assert await acceptances(stage) == []
     node_of("story").undecodable = False

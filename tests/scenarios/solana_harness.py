@@ -15,7 +15,7 @@ RAIL = "local-solana"
 
 @dataclass(slots=True)
 class SolanaStage(Stage):
-    """`Stage` whose one chain is Solana. Payments count once confirmed unless ``policy`` says otherwise."""
+    """`Phase` whose one chain is Solana. Payments count once confirmed unless ``policy`` says otherwise."""
 
     solana: SolanaSimulator = None  # type: ignore[assignment]
     policy: dict[str, Any] | None = None

@@ -31,7 +31,7 @@ ONE, OTHER, STRANGER = 1, 2, 3
 
 
 class BalancedStage(Stage):
-    """`Stage` whose one rail has one node: the balanced endpoint."""
+    """`Phase` whose one rail has one node: the balanced endpoint."""
 
     balancer: Balancer
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from railwatch.cli.daemon_reporter import Outside
+from railwatch.cli.daemon_reporter import DaemonReporter
 from railwatch.daemon.follow import steadiness
 from railwatch.ops.metrics import Metrics
 from railwatch.store.database import Database
@@ -45,7 +45,7 @@ CODES = (
 
 
 @dataclass(slots=True)
-class Heard(Outside):
+class Heard(DaemonReporter):
     """What `/readyz` would say, and which tasks failed for a reason that nobody foresaw."""
 
     broken: Counter[str] = field(default_factory=Counter)

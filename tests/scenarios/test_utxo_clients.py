@@ -38,7 +38,7 @@ CLIENTS: dict[str, tuple[Chain, Client]] = {
 
 
 class UtxoStage(Stage):
-    """`Stage` whose one chain is made up block by block."""
+    """`Phase` whose one chain is made up block by block."""
 
     utxo: UtxoChain
     url: str

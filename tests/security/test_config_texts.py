@@ -159,9 +159,9 @@ def refusal(path: Path, *, ask_adapters: bool = True) -> str | None:
 
 def assert_whole(problem: Problem) -> None:
     """It says where, what and what to do, and nothing of it is cut off."""
-    assert problem.todo, f"what is to be written instead? {problem}"
+    assert problem.hint, f"what is to be written instead? {problem}"
     assert str(problem).startswith(problem.where), problem
-    assert str(problem).endswith(problem.todo), problem
+    assert str(problem).endswith(problem.hint), problem
     assert len(str(problem)) < LONGEST, problem
 
 

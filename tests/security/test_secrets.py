@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from railwatch.cli import main
-from railwatch.cli.errors import told
+from railwatch.cli.errors import format_error
 from railwatch.config import load_config
 from railwatch.config.parsing import url_secrets
 from railwatch.dsn import dsn_secrets, read_dsn
-from railwatch.ops.http import Pages
+from railwatch.ops.http import HealthServer
 from railwatch.ops.metrics import Metrics
 from railwatch.reasons import describe, one_line
 from railwatch.redaction import HIDDEN, hidden, hide
@@ -145,8 +145,8 @@ async def test_every_place_where_an_error_is_told_hides_it(tmp_path: Path) -> No
         raise error
 
     health = SimpleNamespace(alive=True, unready={"story": f"stalled: {error}"})
-    page = Pages(Metrics(), health).answer("/readyz").body.decode()
-    for text in (str(away.value), one_line(str(error)), describe(error), told(away.value), page):
+    page = HealthServer(Metrics(), health).answer("/readyz").body.decode()
+    for text in (str(away.value), one_line(str(error)), describe(error), format_error(away.value), page):
         assert not any(each in text for each in (SECRET, ENCODED, "HEADER-key-1", "NODE-pw-2")), text
         assert HIDDEN in text
 

@@ -36,7 +36,7 @@ STARTED = {
     "daemon/supervisor.py run_daemon": "waits for both",
     "webhooks/deliverer.py _deliver_in_turn": "run_to_end",
     "webhooks/deliverer.py _keep_all_running": "keep_running",
-    "webhooks/deliverer.py _taken_before": "waits for either",
+    "webhooks/deliverer.py _acquired_before": "waits for either",
     "webhooks/deliverer.py deliver": "waits for it",
     "webhooks/worker.py run": "senders, which fail no attempt; a group, which the endpoint's run_to_end hears",
     "ops/listener.py _accept_all": "one connection, which ends by itself",

@@ -18,12 +18,12 @@ import pytest
 import structlog
 from rich.console import Console
 
-from railwatch.cli.errors import told
+from railwatch.cli.errors import format_error
 from railwatch.cli.evidence import feed_line
 from railwatch.cli.output import complain, emit, emit_line, say, show
 from railwatch.config import ConfigError, Problem
 from railwatch.ops.explain import render_dossier, render_invoice
-from railwatch.ops.http import Pages
+from railwatch.ops.http import HealthServer
 from railwatch.ops.list_tables import render_exceptions, render_invoices, render_rescans
 from railwatch.ops.logs import configure_logging
 from railwatch.ops.metrics import Metrics
@@ -93,14 +93,14 @@ def test_reasons_and_errors_are_one_harmless_line(text: str, capsys: pytest.Capt
     for made in (
         one_line(text),
         describe(ValueError(text)),
-        told(StoreUnavailable(text)),
-        told(Refused(text, "RW001", None)),
+        format_error(StoreUnavailable(text)),
+        format_error(Refused(text, "RW001", None)),
         str(Problem(text, text, text)),
     ):
         assert is_harmless(made)
         assert "\n" not in made
         assert len(made) <= 4_100
-    assert is_harmless(told(ConfigError(None, [Problem(text, text)])))
+    assert is_harmless(format_error(ConfigError(None, [Problem(text, text)])))
     say(text)
     complain(text)
     captured = capsys.readouterr()
@@ -235,7 +235,7 @@ async def test_no_text_of_anybody_reaches_a_terminal_raw(
 def test_pages_of_the_listener_are_harmless(text: str) -> None:
     metrics = Metrics()
     metrics.waiting({(text, text): 1}, {text: 1}, {text: 1})
-    pages = Pages(metrics, SimpleNamespace(alive=False, unready={text: f"stalled: {text}"}))
+    pages = HealthServer(metrics, SimpleNamespace(alive=False, unready={text: f"stalled: {text}"}))
     for path in ("/metrics", "/healthz", "/readyz", f"/{text}"):
         assert is_harmless(pages.answer(path).body.decode()), path
     series = pages.answer("/metrics").body.decode()

@@ -23,7 +23,7 @@ from railwatch.store.deliverer_lock import DelivererLock
 from railwatch.store.endpoints import list_endpoints
 from railwatch.store.read_models import Record
 from railwatch.webhooks.deliverer import deliver
-from railwatch.webhooks.leadership import Standing
+from railwatch.webhooks.leadership import Leadership
 from railwatch_fake import Rules
 from railwatch_fake.adapter import traits_of
 from tests.webhooks.receiver import SECRET, Receiver
@@ -89,8 +89,8 @@ class Shop:
     async def delivering(self, *webhooks: dict[str, Any], **more: Any) -> AsyncIterator["Delivering"]:
         """A deliverer in this process, until the block is left."""
         running = Delivering(DeliveryMetrics(), asyncio.Event())
-        config, standing = self.config(*webhooks, **more), Standing(DelivererLock(self.database.dsn))
-        task = asyncio.create_task(deliver(config, self.database, standing, running, running.end, once=False))
+        config, leadership = self.config(*webhooks, **more), Leadership(DelivererLock(self.database.dsn))
+        task = asyncio.create_task(deliver(config, self.database, leadership, running, running.end, once=False))
         try:
             yield running
             running.end.set()
@@ -98,15 +98,15 @@ class Shop:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            standing.drop()
+            leadership.release()
 
     async def once(self, *webhooks: dict[str, Any], **more: Any) -> dict[str, Record]:
         """Deliver until nothing is due; the endpoints as they are left."""
-        standing = Standing(DelivererLock(self.database.dsn))
-        await standing.take_at_once()
+        leadership = Leadership(DelivererLock(self.database.dsn))
+        await leadership.acquire_nowait()
         silent = Delivering(DeliveryMetrics(), asyncio.Event())
-        await deliver(self.config(*webhooks, **more), self.database, standing, silent, silent.end, once=True)
-        standing.drop()
+        await deliver(self.config(*webhooks, **more), self.database, leadership, silent, silent.end, once=True)
+        leadership.release()
         return await self.endpoints()
 
     async def endpoints(self) -> dict[str, Record]:
@@ -129,11 +129,11 @@ class Delivering:
     def ready(self) -> None:
         pass
 
-    def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
+    def heartbeat(self, endpoints: Sequence[Record], *, held: bool) -> None:
         self.held = held
         self.metrics.endpoints(endpoints, held=held)
 
-    def broke(self, task: str) -> None:
+    def worker_crashed(self, task: str) -> None:
         self.broken[task] += 1
         self.metrics.broke(task)
 

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from railwatch.webhooks.backoff import LONGEST_PAUSE, pause_after
+from railwatch.webhooks.backoff import PAUSE_MAX_SECONDS, pause_after
 from tests.webhooks.receiver import Got, never, receiver
 from tests.webhooks.shop import Shop, until, webhook
 
@@ -203,15 +203,15 @@ def test_pauses_grow_threefold_with_a_spread_and_come_to_an_end() -> None:
     dice = random.Random(1)
     pauses = [pause_after(attempts, 12, 5.0, dice=dice) for attempts in range(1, 13)]
     assert pauses[-1] is None
-    middles = [5.0, 15.0, 45.0, 135.0, 405.0, 1215.0, 3645.0, 10935.0, 32805.0, LONGEST_PAUSE, LONGEST_PAUSE]
+    middles = [5.0, 15.0, 45.0, 135.0, 405.0, 1215.0, 3645.0, 10935.0, 32805.0, PAUSE_MAX_SECONDS, PAUSE_MAX_SECONDS]
     for pause, middle in zip(pauses, middles, strict=False):
         assert pause is not None
-        assert 0.75 * middle <= pause <= min(1.25 * middle, LONGEST_PAUSE)
+        assert 0.75 * middle <= pause <= min(1.25 * middle, PAUSE_MAX_SECONDS)
     assert len(set(pauses)) > 9, "what failed together would come back together"
 
 
 def test_what_a_receiver_asks_for_is_bounded_and_shortens_nothing() -> None:
-    assert pause_after(1, 5, 10.0, asked=10.0**9) == LONGEST_PAUSE
+    assert pause_after(1, 5, 10.0, asked=10.0**9) == PAUSE_MAX_SECONDS
     assert (pause_after(1, 5, 10.0, asked=0.0) or 0) >= 7.5
     assert pause_after(5, 5, 10.0, asked=60.0) is None
     assert pause_after(10**6, 10**7, 1.0) is not None

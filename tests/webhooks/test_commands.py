@@ -82,7 +82,7 @@ async def test_what_was_given_up_is_listed_and_replayed_in_part_or_whole(shop: S
 
         shopkeeper.behave = accept
         assert await shell.data("webhook", "dead", "replay", "shop", "2", "99") == {"name": "shop", "replayed": [2]}
-        assert await shell.delivers_once() == Exit.WRONG, "two are still given up"
+        assert await shell.delivers_once() == Exit.REJECTED, "two are still given up"
         assert [each.seq for each in shopkeeper.accepted] == [2]
         assert shopkeeper.accepted[0].id == second["event_id"], "a replay has the same webhook-id"
         assert await shell.data("webhook", "dead", "drop", "shop", "3") == {"name": "shop", "dropped": [3]}
@@ -143,7 +143,7 @@ async def test_what_was_owed_when_it_was_paused_waits_too(shop: Shop, tmp_path: 
         await shell.told("webhook", "disable", "shop")
         await shop.database.rows("update railwatch.webhook_deliveries set due_at = now()")
         shopkeeper.behave = accept
-        assert await shell.delivers_once() == Exit.WRONG
+        assert await shell.delivers_once() == Exit.REJECTED
         assert shopkeeper.accepted == []
         await shell.told("webhook", "enable", "shop")
         assert await shell.delivers_once() == Exit.OK
@@ -154,7 +154,7 @@ async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Sho
     async with receiver(behave=refuse) as shopkeeper:
         shell = await given_up(shop, shopkeeper, tmp_path)
         refused = await shell.run("webhook", "forget", "shop")
-        assert refused.exit_code == Exit.WRONG
+        assert refused.exit_code == Exit.REJECTED
         assert "take its [[webhook]] table out" in refused.stderr
         other = webhook(shopkeeper, "other", begin="now")
         shell = Shell(write_config(tmp_path, shop.database.dsn, other))
@@ -190,7 +190,7 @@ def test_a_new_secret_is_written_where_only_its_owner_reads_it_and_shown_nowhere
     assert text not in made.output
     assert file.stat().st_mode & 0o777 == 0o600
     again = CliRunner().invoke(main, ["webhook", "secret", str(file)])
-    assert again.exit_code == Exit.WRONG
+    assert again.exit_code == Exit.REJECTED
     assert file.read_text().strip() == text
 
 

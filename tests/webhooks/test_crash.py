@@ -171,7 +171,7 @@ async def test_two_deliverers_take_turns_and_say_so(shop: Shop, tmp_path: Path) 
                 [told] = [each for each in second.events() if each["event"] == "deliver.held_elsewhere"]
                 assert told["holder"].endswith(f"/{first.process.pid}")
                 async with deliverer(config, "--once") as third:
-                    assert await third.process.wait() == Exit.WRONG
+                    assert await third.process.wait() == Exit.REJECTED
                     assert "delivers already" in third.log
                 await shop.tell(order)
                 await until(shop.owes_nothing)

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from railwatch.store.errors import Refused
-from railwatch.store.webhooks import Failed, record_attempts
+from railwatch.store.webhooks import FailedAttempt, record_attempts
 from tests.webhooks.receiver import OLD_SECRET, SECRET, Got, Receiver, accept, receiver
 from tests.webhooks.shop import Shop, until, webhook
 
@@ -221,7 +221,7 @@ async def test_a_restart_goes_on_where_it_was(shop: Shop) -> None:
 
 
 async def test_more_than_may_be_owed_waits_in_the_feed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("railwatch.webhooks.worker.OWED_MAX", 1000)
+    monkeypatch.setattr("railwatch.webhooks.worker.PENDING_MAX", 1000)
     order = await shop.order()
     many = """
     with place as (update railwatch.feed_position set last_seq = last_seq + 3000 returning last_seq)
@@ -303,7 +303,7 @@ async def test_an_answer_for_a_line_that_the_feed_has_lost_is_not_taken_for_anot
     await shop.once(webhook("http://127.0.0.1:9/nobody", first_pause=3600))
     ours = await shop.database.value("select event_id from railwatch.webhook_deliveries where seq = 1")
     lost = UUID(int=1)
-    await record_attempts(shop.database, "shop", [(1, lost)], [Failed(1, lost, 5, None, "x")])
+    await record_attempts(shop.database, "shop", [(1, lost)], [FailedAttempt(1, lost, 5, None, "x")])
     row = await shop.database.row("select event_id, state, attempts from railwatch.webhook_deliveries")
     assert tuple(row or ()) == (ours, "pending", 1)
     await record_attempts(shop.database, "shop", [(1, ours)], [])

@@ -114,7 +114,7 @@ def test_the_configuration_of_the_page_is_good() -> None:
 
 def test_exit_codes_are_those_of_the_command() -> None:
     listed = [row[0] for row in cells(section(PAGE, "## Running it")) if row[0].isdigit()]
-    assert listed == [str(int(each)) for each in (Exit.OK, Exit.WRONG, Exit.USAGE, Exit.SCHEMA, Exit.DATABASE)]
+    assert listed == [str(int(each)) for each in (Exit.OK, Exit.REJECTED, Exit.USAGE, Exit.SCHEMA, Exit.DATABASE)]
 
 
 async def test_the_consumers_question_can_be_asked(dsn: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from railwatch.webhooks.ssrf import Forbidden, Guard, meant
+from railwatch.webhooks.ssrf import AddressGuard, ForbiddenAddress, effective_address
 from tests.webhooks.receiver import Got, receiver
 from tests.webhooks.shop import Shop, webhook
 from tests.webhooks.special_addresses import IPV4, IPV6
@@ -35,38 +35,38 @@ PUBLIC = ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "::ffff:93.
 
 @pytest.mark.parametrize("address", INSIDE)
 def test_the_inside_is_refused(address: str) -> None:
-    with pytest.raises(Forbidden, match="is not a public address"):
-        Guard((), plain=False).check(address)
+    with pytest.raises(ForbiddenAddress, match="is not a public address"):
+        AddressGuard((), plain=False).check(address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_the_outside_is_allowed_over_tls_only(address: str) -> None:
-    Guard((), plain=False).check(address)
-    with pytest.raises(Forbidden, match="over https only"):
-        Guard((), plain=True).check(address)
+    AddressGuard((), plain=False).check(address)
+    with pytest.raises(ForbiddenAddress, match="over https only"):
+        AddressGuard((), plain=True).check(address)
 
 
 def test_what_is_allowed_is_allowed_in_any_clothes_and_nothing_beside_it() -> None:
-    guard = Guard((ip_network("10.1.0.0/16"),), plain=True)
+    guard = AddressGuard((ip_network("10.1.0.0/16"),), plain=True)
     for address in ("10.1.2.3", "::ffff:10.1.2.3"):
         guard.check(address)
     for address in ("10.2.0.1", "::1", "127.0.0.1"):
-        with pytest.raises(Forbidden):
+        with pytest.raises(ForbiddenAddress):
             guard.check(address)
 
 
 def test_an_address_means_what_packets_reach() -> None:
-    assert str(meant("::ffff:127.0.0.1")) == "127.0.0.1"
-    assert str(meant("64:ff9b::7f00:1")) == "127.0.0.1"
+    assert str(effective_address("::ffff:127.0.0.1")) == "127.0.0.1"
+    assert str(effective_address("64:ff9b::7f00:1")) == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
     "tunnel", ["2002:a01:203::1", "64:ff9b:1::a01:203", "2001:0:4136:e378:8000:63bf:f5fe:fdfc", "::10.1.2.3"]
 )
 def test_a_network_that_is_allowed_is_not_reached_through_a_tunnel(tunnel: str) -> None:
-    guard = Guard((ip_network("10.1.0.0/16"),), plain=True)
+    guard = AddressGuard((ip_network("10.1.0.0/16"),), plain=True)
     guard.check("10.1.2.3")
-    with pytest.raises(Forbidden):
+    with pytest.raises(ForbiddenAddress):
         guard.check(tunnel)
 
 
@@ -75,24 +75,24 @@ async def test_an_odd_notation_is_judged_by_what_it_resolves_to(host: str) -> No
     """The configuration refuses them; what a lookup makes of one is looked at all the same."""
     loop = asyncio.get_running_loop()
     for info in await loop.getaddrinfo(host, 443, type=socket.SOCK_STREAM):
-        with pytest.raises(Forbidden, match="is not a public address"):
-            Guard((), plain=False).make_socket(info)
+        with pytest.raises(ForbiddenAddress, match="is not a public address"):
+            AddressGuard((), plain=False).make_socket(info)
 
 
 @pytest.mark.parametrize("row", [*IPV4, *IPV6])
 def test_no_special_purpose_address_is_public(row: str) -> None:
     network = ip_network(row)
     for address in {network[0], network[network.num_addresses // 2], network[-1]}:
-        with pytest.raises(Forbidden, match="is not a public address"):
-            Guard((), plain=False).check(str(address))
+        with pytest.raises(ForbiddenAddress, match="is not a public address"):
+            AddressGuard((), plain=False).check(str(address))
 
 
 @pytest.mark.parametrize("row", IPV4)
 @pytest.mark.parametrize("prefix", ["::ffff:0:0", "64:ff9b::", "64:ff9b:1::", "::"])
 def test_nor_is_one_that_ipv6_carries(row: str, prefix: str) -> None:
     carried = ip_address(int(ip_address(prefix)) + int(ip_network(row)[0]))
-    with pytest.raises(Forbidden):
-        Guard((), plain=False).check(str(carried))
+    with pytest.raises(ForbiddenAddress):
+        AddressGuard((), plain=False).check(str(carried))
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_nor_is_one_that_ipv6_carries(row: str, prefix: str) -> None:
     ],
 )
 def test_what_no_registry_lists_and_nobody_s_shop_has_is_refused(address: str) -> None:
-    with pytest.raises(Forbidden):
-        Guard((), plain=False).check(address)
+    with pytest.raises(ForbiddenAddress):
+        AddressGuard((), plain=False).check(address)
 
 
 NOT_PUBLIC = "is not a public address, and [deliver] allow does not name its network"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from railwatch.cli.errors import Exit, NotFound, Unusable, Wrong
+from railwatch.cli.errors import Exit, InvalidInput, NotFound, UnusableConfig
 from railwatch.cli.options import LARGEST, config_option, json_option
 from railwatch.cli.output import complain, emit, show
 from railwatch.cli.resolve_args import rail_config
 from railwatch.config import Config, NodeConfig, RailConfig
 from railwatch.ops.database import open_database
-from railwatch.ops.formatting import clean
+from railwatch.ops.formatting import printable_text
 from railwatch.rail import RailError, Watches
 from railwatch.store.audits import AuditedRail, AuditStore
 
@@ -45,7 +45,7 @@ def audit(
     exit code 0 if nothing differs, 1 if something does, and 6 if no node can tell.
     """
     if first is not None and last is not None and first > last:
-        raise Wrong(f"--from {first} lies above --to {last}; give the lower block first")
+        raise InvalidInput(f"--from {first} lies above --to {last}; give the lower block first")
     rails = [rail_config(config, name)] if name is not None else config.rails
     audits, failures = asyncio.run(_audit(config, rails, first, last, node))
     if as_json:
@@ -57,7 +57,7 @@ def audit(
         for each in audits:
             show(render_audit(each))
     for failure in failures:
-        complain(f"railwatch: {clean(failure)}")
+        complain(f"railwatch: {printable_text(failure)}")
     click.get_current_context().exit(_code(audits, failures))
 
 
@@ -65,7 +65,7 @@ def _code(audits: Sequence["Audit"], failures: Sequence[Exception]) -> Exit:
     from railwatch.ops.audit import NothingToCompare
 
     if any(each.differences for each in audits) or any(isinstance(each, NothingToCompare) for each in failures):
-        return Exit.WRONG
+        return Exit.REJECTED
     return Exit.NODE if failures else Exit.OK
 
 
@@ -115,7 +115,9 @@ async def _by_node(
     try:
         adapter = create_adapter(rail, node)
     except ValueError as wrong:
-        raise Unusable(f"rail {rail.name}: {wrong}; `railwatch check` looks at the whole configuration") from wrong
+        raise UnusableConfig(
+            f"rail {rail.name}: {wrong}; `railwatch check` looks at the whole configuration"
+        ) from wrong
     try:
         async with asyncio.timeout(ENTER_SECONDS):
             await adapter.__aenter__()

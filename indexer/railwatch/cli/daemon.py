@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from railwatch.cli.errors import LONGEST_TOLD, Exit, Unusable
+from railwatch.cli.errors import LONGEST_TOLD, Exit, UnusableConfig
 from railwatch.cli.options import config_option, json_option
 from railwatch.cli.output import complain, emit, say, show
 from railwatch.cli.resolve_args import rail_config
@@ -28,7 +28,7 @@ def run(config: Config, rail: str | None) -> None:
             code = runner.run(serve_daemon(config, rail))
     except ValueError as error:
         why = printable(error, LONGEST_TOLD)
-        raise Unusable(
+        raise UnusableConfig(
             f"the daemon cannot start: {why}\n`railwatch check` looks at everything that it needs"
         ) from error
     click.get_current_context().exit(code)
@@ -79,4 +79,4 @@ def check(config: Config, as_json: bool) -> None:
         emit({"ok": not report.failed, "findings": report.findings, "nodes": report.nodes})
     else:
         show(render_report(report))
-    click.get_current_context().exit(Exit.WRONG if report.failed else Exit.OK)
+    click.get_current_context().exit(Exit.REJECTED if report.failed else Exit.OK)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from railwatch.cli.errors import Unusable
+from railwatch.cli.errors import UnusableConfig
 from railwatch.config import Config
 from railwatch.daemon.rail_runner import RailRunner
 from railwatch.daemon.supervisor import run_daemon
@@ -16,7 +16,7 @@ from railwatch.store.read_models import OpenCounts
 
 
 @dataclass(slots=True)
-class Outside:
+class DaemonReporter:
     """`railwatch.daemon.supervisor.Reporter`, and what the health pages ask."""
 
     metrics: Metrics
@@ -80,11 +80,11 @@ def _height(runner: RailRunner) -> int | None:
 async def serve_daemon(config: Config, only_rail: str | None) -> int:
     """Run the daemon with its logs, its metrics and its service manager; returns the exit code.
 
-    Raises `Unusable` when ``[http] listen`` cannot be used, and as `run_daemon` does.
+    Raises `UnusableConfig` when ``[http] listen`` cannot be used, and as `run_daemon` does.
     """
     configure_logging(config.log.format, config.log.level, config.secrets())
     warn_of_exposed(config)
-    outside = Outside(Metrics())
+    outside = DaemonReporter(Metrics())
     if config.http.address is None:
         return await run_daemon(config, only_rail=only_rail, reporter=outside)
     pages = asyncio.create_task(serve(outside.metrics, config.http.address, outside, failed=outside.failed))
@@ -96,7 +96,7 @@ async def serve_daemon(config: Config, only_rail: str | None) -> int:
             pages.result()
         return await daemon
     except CannotListen as error:
-        raise Unusable(str(error)) from error
+        raise UnusableConfig(str(error)) from error
     finally:
         for task in (pages, daemon):
             task.cancel()

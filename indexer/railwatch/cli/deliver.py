@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import click
 
-from railwatch.cli.errors import Exit, Unusable, Wrong
+from railwatch.cli.errors import Exit, InvalidInput, UnusableConfig
 from railwatch.cli.options import config_option
 from railwatch.cli.output import complain
 from railwatch.config import Config
@@ -23,7 +23,7 @@ def deliver(config: Config, once: bool) -> None:
     With --once it ends with 0 if every event was accepted, and with 1 if some are left: failed, given up, or paused.
     """
     if not config.webhooks:
-        raise Unusable(
+        raise UnusableConfig(
             "there is nothing to deliver to; add a [[webhook]] table to the configuration (docs/webhooks.md)"
         )
     left = asyncio.run(_serve(config, once))
@@ -32,11 +32,11 @@ def deliver(config: Config, once: bool) -> None:
     if any(owed.values()) or any(behind.values()):
         told = ", ".join(f"{name} {count} (and {behind[name]} not read)" for name, count in owed.items())
         complain(f"railwatch: not everything was accepted; still owed: {told}")
-        click.get_current_context().exit(Exit.WRONG)
+        click.get_current_context().exit(Exit.REJECTED)
 
 
 @dataclass(slots=True)
-class Outside:
+class DelivererReporter:
     """`railwatch.webhooks.deliverer.Reporter`, and what the health pages ask."""
 
     metrics: DeliveryMetrics
@@ -47,7 +47,7 @@ class Outside:
         """Everything is started."""
         _notify(READY=1)
 
-    def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
+    def heartbeat(self, endpoints: Sequence[Record], *, held: bool) -> None:
         """Say how every endpoint is. Only a loop that turns comes here, and so feeds the watchdog."""
         ours = [each for each in endpoints if each["configured"]]
         self.unready = {} if held else {"deliver": "another deliverer is at work, or Postgres is away"}
@@ -55,7 +55,7 @@ class Outside:
         told = ", ".join(f"{each['name']} owed {each['pending']}" for each in ours)
         _notify(STATUS=told if held else "standby", WATCHDOG=1)
 
-    def broke(self, task: str) -> None:
+    def worker_crashed(self, task: str) -> None:
         """A task failed for a reason that nobody foresaw."""
         self.metrics.broke(task)
 
@@ -84,16 +84,16 @@ async def _serve(config: Config, once: bool) -> list[Record]:
     from railwatch.ops.http import CannotListen, serve
     from railwatch.ops.logs import configure_logging, warn_of_exposed
     from railwatch.webhooks.deliverer import run_deliverer
-    from railwatch.webhooks.leadership import HeldElsewhere
+    from railwatch.webhooks.leadership import AnotherLeaderActive
 
     configure_logging(config.log.format, config.log.level, config.secrets())
     warn_of_exposed(config)
-    outside = Outside(DeliveryMetrics())
+    outside = DelivererReporter(DeliveryMetrics())
     async with open_database(config, lasting=not once, size=CONNECTIONS) as database:
         work = asyncio.create_task(run_deliverer(config, database, outside, once=once))
         pages = None
         if config.deliver.address is not None and not once:
-            serving = serve(outside.metrics, config.deliver.address, outside, failed=outside.broke)
+            serving = serve(outside.metrics, config.deliver.address, outside, failed=outside.worker_crashed)
             pages = asyncio.create_task(serving)
         tasks = {work} if pages is None else {work, pages}
         try:
@@ -102,10 +102,10 @@ async def _serve(config: Config, once: bool) -> list[Record]:
             if pages is not None and pages.done():
                 pages.result()
             return await work
-        except HeldElsewhere as error:
-            raise Wrong(str(error)) from error
+        except AnotherLeaderActive as error:
+            raise InvalidInput(str(error)) from error
         except CannotListen as error:
-            raise Unusable(str(error).replace("[http]", "[deliver]")) from error
+            raise UnusableConfig(str(error).replace("[http]", "[deliver]")) from error
         finally:
             for each in tasks:
                 each.cancel()

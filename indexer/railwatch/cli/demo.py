@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from railwatch.cli.errors import Exit, Wrong
+from railwatch.cli.errors import Exit, InvalidInput
 from railwatch.cli.options import json_option
 from railwatch.cli.output import console, emit
 from railwatch.rail.demo import DemoError
@@ -34,12 +34,12 @@ def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
     try:
         outcome = asyncio.run(until_told(_run(rails, keep, as_json)))
     except DemoError as error:
-        raise Wrong(f"the demo could not be told: {error}") from error
+        raise InvalidInput(f"the demo could not be told: {error}") from error
     if as_json:
         emit(outcome_json(outcome))
     else:
         print_outcome(console(), outcome)
-    click.get_current_context().exit(Exit.OK if outcome.agrees else Exit.WRONG)
+    click.get_current_context().exit(Exit.OK if outcome.agrees else Exit.REJECTED)
 
 
 async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":

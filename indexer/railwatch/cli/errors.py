@@ -19,7 +19,7 @@ class Exit(IntEnum):
     """Exit codes. They are part of the contract."""
 
     OK = 0
-    WRONG = 1
+    REJECTED = 1
     USAGE = 2
     SCHEMA = 3
     DATABASE = 4
@@ -51,15 +51,15 @@ class NotFound(Exception):
     """What was named does not exist. The message says what, and what to do."""
 
 
-class Wrong(Exception):
+class InvalidInput(Exception):
     """Input that makes no sense, or a wait that ended in vain. The message says what, and what to do."""
 
 
-class Unusable(Exception):
+class UnusableConfig(Exception):
     """The configuration is well-formed, and the daemon cannot work with it. The message says what, and what to do."""
 
 
-EXPECTED = (ConfigError, Unusable, StoreError, EmbeddedPostgresError, NotFound, Wrong)
+EXPECTED = (ConfigError, UnusableConfig, StoreError, EmbeddedPostgresError, NotFound, InvalidInput)
 """What people can do something about. Anything else is a defect, and shows its traceback."""
 
 
@@ -69,10 +69,10 @@ CODES: Sequence[tuple[type[Exception], Exit]] = (
     (EmbeddedPostgresError, Exit.DATABASE),
     (NotFound, Exit.NOT_FOUND),
     (ConfigError, Exit.USAGE),
-    (Unusable, Exit.USAGE),
+    (UnusableConfig, Exit.USAGE),
     # What remains of the store's errors is a configuration that contradicts the database.
     (StoreError, Exit.USAGE),
-    (Wrong, Exit.WRONG),
+    (InvalidInput, Exit.REJECTED),
 )
 """The first that fits counts."""
 
@@ -80,16 +80,16 @@ CODES: Sequence[tuple[type[Exception], Exit]] = (
 def exit_code(error: Exception) -> Exit:
     """The exit code of one of `EXPECTED`."""
     if isinstance(error, Refused):
-        return Exit.NOT_FOUND if error.code in NOT_FOUND_CODES else Exit.WRONG
+        return Exit.NOT_FOUND if error.code in NOT_FOUND_CODES else Exit.REJECTED
     return next(code for kind, code in CODES if isinstance(error, kind))
 
 
-def told(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """One of `EXPECTED` in words: what is wrong, where, and what to do."""
     if isinstance(error, Refused):
         return f"{printable(error)} ({error.code})" + (f"\n{error.hint}" if error.hint else "")
     # Only a list of problems has lines of its own, and it is made of texts that are printable.
-    return str(error) if isinstance(error, ConfigError | Unusable) else printable(error, LONGEST_TOLD)
+    return str(error) if isinstance(error, ConfigError | UnusableConfig) else printable(error, LONGEST_TOLD)
 
 
 def _is_text(argument: str) -> bool:
@@ -120,7 +120,7 @@ class Railwatch(click.Group):
         try:
             return super().invoke(ctx)
         except EXPECTED as error:
-            complain(f"railwatch: {told(error)}")
+            complain(f"railwatch: {format_error(error)}")
             ctx.exit(exit_code(error))
         except click.ClickException as error:
             error.message = printable(hidden(error.message))  # type: ignore[misc]  # its text is what click shows
@@ -129,7 +129,7 @@ class Railwatch(click.Group):
             raise
         except Exception:  # noqa: BLE001 - a defect: its traceback is told without secrets, and ends the command
             complain(traceback.format_exc())
-            ctx.exit(Exit.WRONG)
+            ctx.exit(Exit.REJECTED)
         except KeyboardInterrupt:
             # Ctrl-C is how `--watch` and `--follow` are meant to end: no word about it, and the code that shells use.
             ctx.exit(130)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import click
 
-from railwatch.cli.errors import NotFound, Wrong
+from railwatch.cli.errors import InvalidInput, NotFound
 from railwatch.cli.options import actor_option, config_option, json_option
 from railwatch.cli.output import emit, say
 from railwatch.cli.resolve_args import dossier, invoice_id
@@ -111,7 +111,7 @@ def _base_units(text: str, found: Dossier, rail: str | None, asset: str | None) 
     try:
         return base_units(text, decimals.pop())
     except ValueError as error:
-        raise Wrong(f"--display-amount: {error}") from None
+        raise InvalidInput(f"--display-amount: {error}") from None
 
 
 def _by(actor: str) -> Act:

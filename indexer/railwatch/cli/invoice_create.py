@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from railwatch.cli.errors import NotFound, Wrong
+from railwatch.cli.errors import InvalidInput, NotFound
 from railwatch.cli.options import Seconds, config_option, json_option
 from railwatch.cli.output import emit, say
 from railwatch.config import Config
@@ -100,9 +100,9 @@ def _parse(file: TextIO) -> Mapping[str, Any]:
     try:
         request = read_json(file.read())
     except ValueError as error:
-        raise Wrong(f"{file.name} is not JSON: {error}") from None
+        raise InvalidInput(f"{file.name} is not JSON: {error}") from None
     if not isinstance(request, dict):
-        raise Wrong(f"{file.name} holds no JSON object; docs/contract.md shows what create_invoice takes")
+        raise InvalidInput(f"{file.name} holds no JSON object; docs/contract.md shows what create_invoice takes")
     return request
 
 
@@ -135,7 +135,7 @@ async def _base_units(database: Database, given: Mapping[str, Any]) -> str:
     try:
         return str(base_units(given["display_amount"], decimals))
     except ValueError as error:
-        raise Wrong(f"--display-amount: {error}") from None
+        raise InvalidInput(f"--display-amount: {error}") from None
 
 
 async def _wait(database: Database, invoice: UUID) -> list[Record]:
@@ -150,13 +150,13 @@ async def _wait(database: Database, invoice: UUID) -> list[Record]:
 
 
 def _require_watched(destinations: list[Record]) -> None:
-    """Raise `Wrong` unless payment instructions may be shown for every destination."""
+    """Raise `InvalidInput` unless payment instructions may be shown for every destination."""
     for each in destinations:
         place = f"{each['address']} on {each['rail']}"
         if each["watch_state"] == "rejected":
-            raise Wrong(f"{place} is rejected: {each['watch_error']}")
+            raise InvalidInput(f"{place} is rejected: {each['watch_error']}")
         if each["watch_state"] == "registered":
-            raise Wrong(
+            raise InvalidInput(
                 f"{place} is not watched after {WAIT_SECONDS:.0f} s. The invoice stays registered; "
                 "is a daemon running, and its rail live? See `railwatch status`"
             )

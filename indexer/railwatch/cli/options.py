@@ -49,14 +49,14 @@ def actor_option(function: Function) -> Function:
     """Pass ``actor`` to the command."""
     return click.option(
         "--actor",
-        default=person,
+        default=current_user,
         show_default="your user name",
         metavar="NAME",
         help="Who does this; kept as evidence.",
     )(function)
 
 
-def person() -> str:
+def current_user() -> str:
     """Who sits at the terminal, also behind sudo."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from railwatch.cli.errors import Exit, NotFound, Unusable, Wrong
+from railwatch.cli.errors import Exit, InvalidInput, NotFound, UnusableConfig
 from railwatch.cli.options import config_option, json_option
 from railwatch.cli.output import emit, emit_line, say, say_lines, show_progress
 from railwatch.cli.resolve_args import rail_config
@@ -72,7 +72,7 @@ def record(
         raise click.UsageError("give either --watch or --invoices")
     found = rail_config(config, rail)
     if file.exists():
-        raise Wrong(f"{file} exists; name a new file")
+        raise InvalidInput(f"{file} exists; name a new file")
     end = asyncio.run(_record(config, found, file, minutes * 60, max_mb * MB, watch, invoices, as_json))
     if as_json:
         emit_line({"file": str(file), **asdict(end)})
@@ -111,9 +111,9 @@ async def _record(
             report=lambda progress: _report(progress, as_json),
         )
     except Refused as refused:
-        raise Wrong(f"an invoice to be watched was refused: {refused}") from refused
+        raise InvalidInput(f"an invoice to be watched was refused: {refused}") from refused
     except OSError as error:
-        raise Wrong(f"{file} cannot be written: {error.strerror}") from error
+        raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
 
 
 async def _requests(config: Config, rail: RailConfig, watch: tuple[str, ...], invoices: Path | None) -> "Requests":
@@ -142,7 +142,7 @@ def _read_invoices(path: Path) -> "Requests":
     try:
         return read_invoices(path)
     except InvoicesUnusable as error:
-        raise Wrong(str(error)) from error
+        raise InvalidInput(str(error)) from error
 
 
 def _report(progress: "Progress", as_json: bool) -> None:
@@ -194,7 +194,7 @@ def replay(as_json: bool, invoices: Path | None, database: str | None, keep: boo
     try:
         recording = read_recording(file)
     except NotARecording as error:
-        raise Wrong(str(error)) from error
+        raise InvalidInput(str(error)) from error
     requests = None if invoices is None else _read_invoices(invoices)
     outcome, place = _replay(recording, requests, database, keep)
     complete = outcome.missing is None and recording.cut is None
@@ -217,7 +217,7 @@ def replay(as_json: bool, invoices: Path | None, database: str | None, keep: boo
         say(f"railwatch: the recording ends at {recording.length:.1f} s, early: {recording.cut}", err=True)
     if keep:
         say(f"railwatch: kept in database {place}", err=True)
-    click.get_current_context().exit(Exit.OK if complete else Exit.WRONG)
+    click.get_current_context().exit(Exit.OK if complete else Exit.REJECTED)
 
 
 def _replay(recording: Any, requests: "Requests | None", url: str | None, keep: bool) -> "tuple[Outcome, str]":
@@ -234,10 +234,10 @@ def _replay(recording: Any, requests: "Requests | None", url: str | None, keep: 
         try:
             return replay(recording, dsn, requests), public_url(dsn)
         except Refused as refused:
-            raise Wrong(f"an invoice was refused: {refused}") from refused
+            raise InvalidInput(f"an invoice was refused: {refused}") from refused
         except UnknownAdapter as error:
             raise NotFound(str(error)) from error
         except ValueError as error:
-            raise Unusable(f"the recorded rail cannot be configured here: {error}") from error
+            raise UnusableConfig(f"the recorded rail cannot be configured here: {error}") from error
         finally:
             runner.run(stack.aclose())

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import click
 
-from railwatch.cli.errors import NotFound, Wrong
+from railwatch.cli.errors import InvalidInput, NotFound
 from railwatch.cli.options import LARGEST, config_option, json_option
 from railwatch.cli.output import emit, say, show
 from railwatch.config import Config
@@ -76,7 +76,7 @@ def _set_enabled(config: Config, as_json: bool, name: str, *, enabled: bool) -> 
 def forget(config: Config, as_json: bool, name: str) -> None:
     """Delete endpoint NAME, its position and all that it is owed. First take it out of the configuration."""
     if any(each.name == name for each in config.webhooks):
-        raise Wrong(f"{name} is configured; take its [[webhook]] table out, and restart the deliverer first")
+        raise InvalidInput(f"{name} is configured; take its [[webhook]] table out, and restart the deliverer first")
     if not _ask(config, lambda database: endpoints.forget_endpoint(database, name)):
         raise _unknown(name)
     if as_json:
@@ -95,7 +95,9 @@ def secret(file: Path) -> None:
         with open(handle, "w") as out:
             out.write(text + "\n")
     except OSError as error:
-        raise Wrong(f"{file} cannot be written: {error.strerror}; name a new file in a folder that is yours") from error
+        raise InvalidInput(
+            f"{file} cannot be written: {error.strerror}; name a new file in a folder that is yours"
+        ) from error
     say(f"{file} holds a new secret; name it as secret_file, and give it to the receiver")
 
 

@@ -6,7 +6,7 @@ They look at the raw tables, so that these problems are told together with those
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from railwatch.config.errors import Place, Problem, spell
+from railwatch.config.errors import KeyPath, Problem, format_path
 from railwatch.config.references import items
 from railwatch.rail.printable import printable, quoted
 
@@ -26,11 +26,11 @@ def cross_checks(tables: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _policies(tables)
 
 
-def _repeated(tables: Mapping[str, Any], names: Iterable[tuple[Place, Any]]) -> Iterator[Problem]:
+def _repeated(tables: Mapping[str, Any], names: Iterable[tuple[KeyPath, Any]]) -> Iterator[Problem]:
     seen = set()
     for place, name in names:
         if isinstance(name, str) and name in seen:
-            yield Problem(spell(place, tables), f"{quoted(name)} is there twice", "Give each a name of its own.")
+            yield Problem(format_path(place, tables), f"{quoted(name)} is there twice", "Give each a name of its own.")
         seen.add(str(name))
 
 
@@ -38,7 +38,7 @@ def _chains(tables: Mapping[str, Any]) -> Iterator[Problem]:
     """A chain is one rail: two would tell each of its payments twice, once of them as sent on the wrong network."""
     first: dict[str, str] = {}
     for number, rail in items(tables, "rail"):
-        chain, where = rail.get("chain_id"), spell(("rail", number), tables)
+        chain, where = rail.get("chain_id"), format_path(("rail", number), tables)
         if isinstance(chain, str) and chain in first:
             todo = "Keep one of the two tables, with all nodes in it."
             yield Problem(f"{where}.chain_id", f"{quoted(chain)} is the chain of {first[chain]} already", todo)
@@ -56,17 +56,17 @@ def _unfollowed(tables: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem("invoices.unfollowed_rails", what, "Take one of the two out.")
 
 
-def _assets(tables: Mapping[str, Any], place: Place, rail: dict[str, Any]) -> Iterator[Problem]:
+def _assets(tables: Mapping[str, Any], place: KeyPath, rail: dict[str, Any]) -> Iterator[Problem]:
     assets = [((*place, "asset", number), asset) for number, asset in items(rail, "asset")]
     yield from _repeated(tables, (((*at, "symbol"), asset.get("symbol")) for at, asset in assets))
     yield from _repeated(tables, (((*at, "contract"), asset.get("contract")) for at, asset in assets))
     for at, asset in assets:
         if "contract" in asset and "decimals" not in asset:
-            where = spell((*at, "decimals"), tables)
+            where = format_path((*at, "decimals"), tables)
             yield Problem(where, "is missing", "A token needs them: read decimals() of its contract.")
     natives = [at for at, asset in assets if "contract" not in asset]
     for at in natives[1:]:
-        where = spell(at, tables)
+        where = format_path(at, tables)
         yield Problem(where, "is a second asset without a contract", "Only the chain's native asset has none.")
 
 
@@ -88,13 +88,15 @@ def _policies(tables: Mapping[str, Any]) -> Iterator[Problem]:
     for number, policy in items(tables, "policy"):
         rail, asset, place = policy.get("rail"), policy.get("asset"), ("policy", number)
         if isinstance(rail, str) and rail not in symbols:
-            where = spell((*place, "rail"), tables)
+            where = format_path((*place, "rail"), tables)
             yield Problem(where, f"there is no rail {quoted(rail)}", f"Configured are: {_listed(symbols)}.")
         elif isinstance(rail, str) and isinstance(asset, str) and asset not in symbols[rail]:
-            where = spell((*place, "asset"), tables)
+            where = format_path((*place, "asset"), tables)
             known = _listed(symbols[rail])
             yield Problem(where, f"rail {printable(rail, 60)} has no asset {quoted(asset)}", f"It has: {known}.")
         tier = (str(rail), str(asset), str(policy.get("up_to")))
         if tier in seen:
-            yield Problem(spell(place, tables), "the same rail, asset and up_to are there twice", "Keep one of them.")
+            yield Problem(
+                format_path(place, tables), "the same rail, asset and up_to are there twice", "Keep one of them."
+            )
         seen.add(tier)

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from railwatch.rail.printable import printable, quoted
 
-Place = tuple[int | str, ...]
+KeyPath = tuple[int | str, ...]
 """Where in the tables: ``("rail", 0, "asset", 1, "decimals")``."""
 
 NAME_SHOWN = 60
@@ -29,10 +29,10 @@ class Problem:
 
     where: str
     what: str
-    todo: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        return printable(f"{self.where}: {self.what}." + (f" {self.todo}" if self.todo else ""))
+        return printable(f"{self.where}: {self.what}." + (f" {self.hint}" if self.hint else ""))
 
 
 class ConfigError(Exception):
@@ -46,7 +46,7 @@ class ConfigError(Exception):
         super().__init__("\n".join(lines))
 
 
-def spell(place: Place, tables: Mapping[str, Any]) -> str:
+def format_path(place: KeyPath, tables: Mapping[str, Any]) -> str:
     """A place in words: items of lists by their name or symbol where they have one, else by number from 1."""
     words: list[str] = []
     here: Any = tables
@@ -85,13 +85,13 @@ def problems_of(error: ValidationError, model: type[BaseModel], tables: Mapping[
     return [_problem(each, model, tables) for each in found if each["loc"] not in echoes]
 
 
-def _is_within(place: Place, table: Place) -> bool:
+def _is_within(place: KeyPath, table: KeyPath) -> bool:
     return len(place) > len(table) and place[: len(table)] == table
 
 
 def _problem(error: ErrorDetails, model: type[BaseModel], tables: Mapping[str, Any]) -> Problem:
     place = error["loc"]
-    where = spell(place, tables)
+    where = format_path(place, tables)
     if error["type"] == "extra_forbidden":
         return Problem(where, "unknown key", _known_keys(model, place))
     field = _field(model, place)
@@ -106,14 +106,14 @@ def _problem(error: ErrorDetails, model: type[BaseModel], tables: Mapping[str, A
     return Problem(where, f"{quoted(error['input'])} {what}" if shown else what, todo)
 
 
-def _known_keys(model: type[BaseModel], place: Place) -> str:
+def _known_keys(model: type[BaseModel], place: KeyPath) -> str:
     table = _model_at(model, place[:-1])
     keys = [field.alias or name for name, field in table.model_fields.items()] if table else []
     close = get_close_matches(str(place[-1]), keys, n=1)
     return f'Did you mean "{close[0]}"?' if close else f"Known here: {', '.join(keys)}."
 
 
-def _field(model: type[BaseModel], place: Place) -> FieldInfo | None:
+def _field(model: type[BaseModel], place: KeyPath) -> FieldInfo | None:
     """The field that a place names, or the nearest above it."""
     steps = [step for step in place if isinstance(step, str)]
     table: type[BaseModel] | None = model
@@ -127,7 +127,7 @@ def _field(model: type[BaseModel], place: Place) -> FieldInfo | None:
     return found
 
 
-def _model_at(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
+def _model_at(model: type[BaseModel], place: KeyPath) -> type[BaseModel] | None:
     field = _field(model, place)
     return model if field is None else _nested(field.annotation)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from railwatch.config.errors import Place, Problem, spell
+from railwatch.config.errors import KeyPath, Problem, format_path
 
 SIZE_MAX = 65_536
 """Bytes. What is longer is no secret but a mistaken path."""
@@ -32,7 +32,7 @@ def resolve_references(tables: dict[str, Any], folder: Path, files: list[Path] |
             plain = key[: -len(next(suffix for suffix in SUFFIXES if key.endswith(suffix)))]
             if plain not in _may_be_secret(place, plain):
                 continue
-            where = spell((*place, key), tables)
+            where = format_path((*place, key), tables)
             try:
                 reference = table.pop(key)
                 if files is not None and key.endswith("_file") and isinstance(reference, str):
@@ -50,14 +50,14 @@ def resolve_references(tables: dict[str, Any], folder: Path, files: list[Path] |
                 table[plain] = SecretStr(value)
 
 
-def _may_be_secret(place: Place, plain: str) -> tuple[str, ...]:
+def _may_be_secret(place: KeyPath, plain: str) -> tuple[str, ...]:
     """What may come by reference: any key of a node or of a rail's options, since they are its adapter's affair."""
     return {"database": ("url",), "deliver": ("proxy",), "webhook": ("url", "secret", "old_secret")}.get(
         str(place[0]), (plain,)
     )
 
 
-def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     if isinstance(tables.get("database"), dict):
         yield ("database",), tables["database"]
     if isinstance(tables.get("deliver"), dict):
@@ -115,7 +115,7 @@ def _read(path: Path) -> str:
     return value
 
 
-def _stand_in(place: Place, key: str) -> str:
+def _stand_in(place: KeyPath, key: str) -> str:
     """Something that the models let pass for ``key``, when the real value could not be found."""
     if place == ("database",):
         return "embedded"

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from railwatch.demo.processes import Household, Process
+from railwatch.demo.processes import Process, ProcessGroup
 from railwatch.demo.progress_view import View
-from railwatch.demo.workspace import Setting
+from railwatch.demo.workspace import Workspace
 from railwatch.rail.demo import DemoError
 from railwatch.store.database import Database
 from railwatch.store.embedded.server import dsn_of_running
@@ -24,17 +24,17 @@ DYING_SECONDS = 0.2
 
 
 @dataclass(slots=True)
-class Backstage:
+class DemoEnvironment:
     """One demo's folder and processes, and where it says what it does."""
 
-    setting: Setting
-    household: Household
+    workspace: Workspace
+    processes: ProcessGroup
     view: View
 
     def start_daemon(self) -> Process:
         """Start it as an operator would, in a process of its own."""
-        command = (sys.executable, "-m", "railwatch", "run", "--config", str(self.setting.config))
-        daemon = self.household.start("daemon", command)
+        command = (sys.executable, "-m", "railwatch", "run", "--config", str(self.workspace.config))
+        daemon = self.processes.start("daemon", command)
         self.view.say(f"the daemon runs (pid {daemon.pid}); waiting for its Postgres")
         return daemon
 
@@ -50,9 +50,9 @@ class Backstage:
 
     async def dsn(self) -> str:
         """Where the daemon's Postgres is reached. Raises `DemoError` if it does not run."""
-        dsn = await dsn_of_running(self.setting.data_dir)
+        dsn = await dsn_of_running(self.workspace.data_dir)
         if dsn is None:
-            raise DemoError(f"no Postgres runs in {self.setting.data_dir}")
+            raise DemoError(f"no Postgres runs in {self.workspace.data_dir}")
         return dsn
 
     @asynccontextmanager
@@ -60,17 +60,17 @@ class Backstage:
         """Give up with one `DemoError` when a process ends by itself, or something fails that all the rest needs."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                guard = tasks.create_task(self.household.guard())
+                guard = tasks.create_task(self.processes.guard())
                 yield
                 guard.cancel()
         except* (DemoError, StoreUnavailable) as failures:
             # When a process dies, others complain of it: whose end it was is better to know.
             await asyncio.sleep(DYING_SECONDS)
-            self.household.check()
+            self.processes.check()
             raise DemoError(str(first_of(failures))) from None
 
     async def _has_server(self) -> bool:
-        return await dsn_of_running(self.setting.data_dir) is not None
+        return await dsn_of_running(self.workspace.data_dir) is not None
 
     async def _wait(self, condition: Callable[[], Awaitable[bool]], daemon: Process, trouble: str) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from railwatch.demo.scenario_run import SETTLED, Telling, Timing
+from railwatch.demo.scenario_run import SETTLED, ScenarioRun, Timing
 from railwatch.rail.demo import RailDemo
 from railwatch.store.database import Database
 from railwatch.store.notifications import Listener
@@ -19,15 +19,15 @@ POLL_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Feed:
-    """Keeps every story's `Telling` up to date. ``told`` is called after each change of one."""
+    """Keeps every story's `ScenarioRun` up to date. ``told`` is called after each change of one."""
 
     database: Database
-    told: Callable[[Telling], None]
+    told: Callable[[ScenarioRun], None]
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    _known: dict[UUID, tuple[Telling, RailDemo]] = field(default_factory=dict)
+    _known: dict[UUID, tuple[ScenarioRun, RailDemo]] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def join(self, telling: Telling, demo: RailDemo) -> None:
+    async def join(self, telling: ScenarioRun, demo: RailDemo) -> None:
         """Begin to tell of the invoice that ``telling`` has registered, and of what is in the feed already."""
         assert telling.invoice is not None
         self._known[telling.invoice] = (telling, demo)
@@ -64,7 +64,7 @@ class Feed:
             if invoice in self._known:
                 await self._look_up(self._known[invoice][0])
 
-    async def _look_up(self, telling: Telling) -> None:
+    async def _look_up(self, telling: ScenarioRun) -> None:
         assert telling.invoice is not None
         before = (telling.path, telling.exceptions)
         # One at a time, or an older answer could arrive last and stay.

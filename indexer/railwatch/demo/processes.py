@@ -46,13 +46,13 @@ class Ended:
 
 
 @dataclass(slots=True)
-class Household:
+class ProcessGroup:
     """All processes of one demo. Leaving the context ends them, the newest first, unless they were let go."""
 
     folder: Path
     running: list[Process] = field(default_factory=list)
 
-    async def __aenter__(self) -> "Household":
+    async def __aenter__(self) -> "ProcessGroup":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -112,7 +112,7 @@ class Household:
             self.check()
             await asyncio.sleep(LOOK_SECONDS)
 
-    def let_go(self) -> list[Process]:
+    def leave_running(self) -> list[Process]:
         """Leave them running for whoever wants to look; returns them, the oldest first."""
         kept, self.running = self.running, []
         return kept

@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from railwatch.demo.scenario_run import Stage, Telling
+from railwatch.demo.scenario_run import Phase, ScenarioRun
 from railwatch.terminal import Escaped
 
 REFRESHES = 8
@@ -35,10 +35,10 @@ class View(AbstractContextManager["View"], Protocol):
     def say(self, text: str) -> None:
         """What the demo itself does: it starts, waits, stops."""
 
-    def cast(self, tellings: Sequence[Telling]) -> None:
+    def show_plan(self, tellings: Sequence[ScenarioRun]) -> None:
         """All stories that will be told, once they are known."""
 
-    def told(self, telling: Telling) -> None:
+    def show_progress(self, telling: ScenarioRun) -> None:
         """A story's invoice, or its stage, is not what it was."""
 
 
@@ -70,19 +70,19 @@ class Lines:
         """One line."""
         self._console.print(Text(f"{self._clock()}  {text}"))
 
-    def cast(self, tellings: Sequence[Telling]) -> None:
+    def show_plan(self, tellings: Sequence[ScenarioRun]) -> None:
         """How many there are."""
         self.say(f"{len(tellings)} stories")
 
-    def told(self, telling: Telling) -> None:
+    def show_progress(self, telling: ScenarioRun) -> None:
         """A line for each new line of the feed, for each exception, and for the end."""
         shown = self._shown.setdefault(id(telling), Shown())
         news = [step_text(line) for line in telling.path[shown.lines :]]
         news += [exception_text(each) for each in sorted(telling.exceptions - shown.exceptions)]
-        if telling.stage is Stage.TOLD:
+        if telling.phase is Phase.DONE:
             news.append(verdict_text(telling))
         for text in news:
-            self._console.print(Text.assemble(f"{self._clock()}  {telling.story.name}: ", text))
+            self._console.print(Text.assemble(f"{self._clock()}  {telling.scenario.name}: ", text))
         shown.lines, shown.exceptions = len(telling.path), telling.exceptions
 
     def _clock(self) -> str:
@@ -94,7 +94,7 @@ class Moving:
 
     def __init__(self, console: Console) -> None:
         self._begun = time.monotonic()
-        self._tellings: Sequence[Telling] = ()
+        self._tellings: Sequence[ScenarioRun] = ()
         self._spinner = Spinner("dots", "starting")
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=REFRESHES, transient=True)
 
@@ -111,11 +111,11 @@ class Moving:
         """The line under the table."""
         self._spinner.update(text=Text(text))
 
-    def cast(self, tellings: Sequence[Telling]) -> None:
+    def show_plan(self, tellings: Sequence[ScenarioRun]) -> None:
         """The table's rows."""
         self._tellings = tellings
 
-    def told(self, telling: Telling) -> None:
+    def show_progress(self, telling: ScenarioRun) -> None:
         """Nothing to do: the next drawing shows it."""
 
     def _draw(self) -> RenderableType:
@@ -124,7 +124,7 @@ class Moving:
         table.add_column("story", ratio=2)
         table.add_column("what the feed tells", ratio=3)
         for each in self._tellings:
-            table.add_row(mark_text(each), each.story.name, told_text(each.path, each.exceptions, "  "))
+            table.add_row(mark_text(each), each.scenario.name, told_text(each.path, each.exceptions, "  "))
         seconds = Text(f"{time.monotonic() - self._begun:.0f} s", "dim")
         below = Group(self._spinner, seconds)
         return Escaped(Group(table, Text(), below) if self._tellings else below)
@@ -156,15 +156,15 @@ def told_text(path: Sequence[str], exceptions: Iterable[str], between: str = "\n
     return Text(between).join([path_text(path), *(exception_text(each) for each in sorted(exceptions))])
 
 
-def mark_text(telling: Telling) -> Text:
+def mark_text(telling: ScenarioRun) -> Text:
     """One character for how a story stands."""
-    if telling.stage is Stage.WAITING:
+    if telling.phase is Phase.WAITING:
         return Text("·", "dim")
-    if telling.stage is Stage.PLAYING:
+    if telling.phase is Phase.RUNNING:
         return Text("▸", "cyan")
     return Text("✓", "green") if telling.agrees else Text("✗", "bold red")
 
 
-def verdict_text(telling: Telling) -> Text:
+def verdict_text(telling: ScenarioRun) -> Text:
     """How a told story ended."""
     return Text("as expected", "green") if telling.agrees else Text("NOT as expected", "bold red")

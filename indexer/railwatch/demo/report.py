@@ -13,11 +13,11 @@ from rich.text import Text
 
 from railwatch.demo.processes import Ended
 from railwatch.demo.progress_view import mark_text, told_text
-from railwatch.demo.scenario_run import Telling
+from railwatch.demo.scenario_run import ScenarioRun
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class LeftRunning:
     """What runs on after ``--keep``. ``pids`` by name, in the order in which to end them."""
 
     dsn: str
@@ -29,13 +29,13 @@ class Kept:
 class Outcome:
     """A demo that was told to its end. ``log_tail`` is empty if all went well; ``stopped`` is None if it was kept."""
 
-    tellings: Sequence[Telling]
+    tellings: Sequence[ScenarioRun]
     seconds: float
     log: Path
     log_tail: str
     stopped: Ended | None
     stop_problem: str | None
-    kept: Kept | None
+    kept: LeftRunning | None
 
     @property
     def agrees(self) -> bool:
@@ -59,19 +59,21 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
     console.print(_summary(outcome))
 
 
-def _table(tellings: Sequence[Telling]) -> Table:
+def _table(tellings: Sequence[ScenarioRun]) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold", show_lines=False)
     table.add_column("", width=1)
     for name, ratio in (("story", 4), ("expected", 5), ("seen", 5)):
         table.add_column(name, ratio=ratio)
     table.add_column("to paid", justify="right", no_wrap=True)
     for each in tellings:
-        expected = told_text(each.story.path, each.story.exceptions)
-        table.add_row(mark_text(each), each.story.name, expected, told_text(each.path, each.exceptions), _timing(each))
+        expected = told_text(each.scenario.path, each.scenario.exceptions)
+        table.add_row(
+            mark_text(each), each.scenario.name, expected, told_text(each.path, each.exceptions), _timing(each)
+        )
     return table
 
 
-def _timing(telling: Telling) -> Text:
+def _timing(telling: ScenarioRun) -> Text:
     """Seconds since the payment's block and, under it, since the block that made it deep enough."""
     if telling.timing is None:
         return Text("-", "dim")
@@ -81,8 +83,8 @@ def _timing(telling: Telling) -> Text:
     return text
 
 
-def _failure(telling: Telling) -> Text:
-    story = telling.story
+def _failure(telling: ScenarioRun) -> Text:
+    story = telling.scenario
     lines = [
         Text(f"{story.name} (on {telling.rail}) is not as expected", "bold red"),
         Text.assemble("  expected  ", told_text(story.path, story.exceptions, "  ")),
@@ -94,7 +96,7 @@ def _failure(telling: Telling) -> Text:
     return Text("\n").join([*lines, Text()])
 
 
-def _how_to_look(kept: Kept, tellings: Sequence[Telling]) -> Text:
+def _how_to_look(kept: LeftRunning, tellings: Sequence[ScenarioRun]) -> Text:
     config = shlex.quote(str(kept.config))
     example = next((each.invoice for each in tellings if each.exceptions and each.invoice), "INVOICE")
     return Text.assemble(
@@ -143,13 +145,13 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _telling_json(telling: Telling) -> dict[str, Any]:
+def _telling_json(telling: ScenarioRun) -> dict[str, Any]:
     timing = telling.timing
     return {
         "rail": telling.rail,
-        "story": telling.story.name,
+        "story": telling.scenario.name,
         "agrees": telling.agrees,
-        "expected": {"path": telling.story.path, "exceptions": sorted(telling.story.exceptions)},
+        "expected": {"path": telling.scenario.path, "exceptions": sorted(telling.scenario.exceptions)},
         "seen": {"path": telling.path, "exceptions": sorted(telling.exceptions)},
         "problem": telling.problem,
         "invoice": str(telling.invoice) if telling.invoice else None,

@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import entry_points
 
-from railwatch.demo.environment import Backstage
+from railwatch.demo.environment import DemoEnvironment
 from railwatch.demo.feed import Feed
-from railwatch.demo.processes import Household, Process
+from railwatch.demo.processes import Process, ProcessGroup
 from railwatch.demo.progress_view import View
-from railwatch.demo.report import Kept, Outcome
-from railwatch.demo.scenario_run import Stage, Telling
+from railwatch.demo.report import LeftRunning, Outcome
+from railwatch.demo.scenario_run import Phase, ScenarioRun
 from railwatch.demo.shop import StoryShop
-from railwatch.demo.workspace import Setting
+from railwatch.demo.workspace import Workspace
 from railwatch.rail.demo import DemoError, NotInstalled, OpenDemo, RailDemo
 from railwatch.store.database import Database
 
@@ -58,11 +58,11 @@ async def run_demo(demos: Sequence[RailDemo], view: View, *, keep: bool) -> Outc
     of a demo that went wrong is its logs and configuration; of one that was cancelled, or went well, nothing.
     """
     begun = time.monotonic()
-    setting = Setting()
+    setting = Workspace()
     keep_logs, kept = True, False
     try:
-        async with Household(setting.folder) as household:
-            backstage = Backstage(setting, household, view)
+        async with ProcessGroup(setting.folder) as household:
+            backstage = DemoEnvironment(setting, household, view)
             daemon, tellings = await _perform(backstage, demos, keep=keep)
             outcome = await _close(backstage, daemon, tellings, begun, keep=keep)
     except asyncio.CancelledError:
@@ -76,16 +76,18 @@ async def run_demo(demos: Sequence[RailDemo], view: View, *, keep: bool) -> Outc
             setting.clear(keep_logs=keep_logs)
 
 
-async def _perform(backstage: Backstage, demos: Sequence[RailDemo], *, keep: bool) -> tuple[Process, list[Telling]]:
+async def _perform(
+    backstage: DemoEnvironment, demos: Sequence[RailDemo], *, keep: bool
+) -> tuple[Process, list[ScenarioRun]]:
     """Start the nodes, then the daemon, and tell the stories. All of them run on."""
     for demo in demos:
-        for program in demo.programs(backstage.setting.folder):
-            process = backstage.household.start(program.name, program.command)
+        for program in demo.programs(backstage.workspace.folder):
+            process = backstage.processes.start(program.name, program.command)
             backstage.view.say(f"{program.name} runs (pid {process.pid})")
     async with backstage.guarded(), AsyncExitStack() as entered:
         for demo in demos:
             await entered.enter_async_context(demo)
-        backstage.setting.configure(demos)
+        backstage.workspace.configure(demos)
         daemon = backstage.start_daemon()
         async with asyncio.TaskGroup() as tasks:
             drivers = [tasks.create_task(demo.mine_blocks()) for demo in demos]
@@ -99,13 +101,13 @@ async def _perform(backstage: Backstage, demos: Sequence[RailDemo], *, keep: boo
     return daemon, tellings
 
 
-async def _tell_all(view: View, database: Database, demos: Sequence[RailDemo]) -> list[Telling]:
+async def _tell_all(view: View, database: Database, demos: Sequence[RailDemo]) -> list[ScenarioRun]:
     """All rails at once; then every invoice is looked at again, for what came after its story."""
-    casts = [[Telling(str(demo.rail["name"]), story) for story in demo.scenarios] for demo in demos]
+    casts = [[ScenarioRun(str(demo.rail["name"]), story) for story in demo.scenarios] for demo in demos]
     tellings = [telling for cast in casts for telling in cast]
-    view.cast(tellings)
+    view.show_plan(tellings)
     view.say("the stories are lived")
-    feed = Feed(database, view.told)
+    feed = Feed(database, view.show_progress)
     async with asyncio.TaskGroup() as tasks:
         following = tasks.create_task(feed.follow())
         async with asyncio.TaskGroup() as rails:
@@ -120,41 +122,41 @@ async def _tell_rail(view: View, shops: Sequence[StoryShop]) -> None:
     """The peaceful stories together, then one by one those that the others would notice."""
     async with asyncio.TaskGroup() as together:
         for shop in shops:
-            if not shop.telling.story.exclusive:
+            if not shop.telling.scenario.exclusive:
                 together.create_task(_tell(view, shop))
     for shop in shops:
-        if shop.telling.story.exclusive:
+        if shop.telling.scenario.exclusive:
             await _tell(view, shop)
 
 
 async def _tell(view: View, shop: StoryShop) -> None:
     """Live one story. What goes wrong in it is its own problem, and the others go on."""
     telling = shop.telling
-    telling.stage = Stage.PLAYING
+    telling.phase = Phase.RUNNING
     try:
         async with asyncio.timeout(STORY_SECONDS):
-            await telling.story.run(shop)
+            await telling.scenario.run(shop)
             await shop.ends()
     except DemoError as error:
         telling.problem = str(error)
     except TimeoutError:
         telling.problem = f"after {STORY_SECONDS:.0f} s this was still all"
-    telling.stage = Stage.TOLD
-    view.told(telling)
+    telling.phase = Phase.DONE
+    view.show_progress(telling)
 
 
 async def _close(
-    backstage: Backstage, daemon: Process, tellings: Sequence[Telling], begun: float, *, keep: bool
+    backstage: DemoEnvironment, daemon: Process, tellings: Sequence[ScenarioRun], begun: float, *, keep: bool
 ) -> Outcome:
     """End the daemon as systemd would, or let everything run on."""
     stopped, problem, kept = None, None, None
     if keep:
         dsn = await backstage.dsn()
-        pids = {each.name: each.pid for each in reversed(backstage.household.let_go())}
-        kept = Kept(dsn, backstage.setting.config, pids)
+        pids = {each.name: each.pid for each in reversed(backstage.processes.leave_running())}
+        kept = LeftRunning(dsn, backstage.workspace.config, pids)
     else:
         backstage.view.say("the daemon is told to stop")
-        stopped = await backstage.household.end(daemon)
+        stopped = await backstage.processes.end(daemon)
         if stopped.code != 0 or stopped.seconds > STOP_WITHIN:
             problem = (
                 f"after SIGTERM the daemon ended with {stopped.code} in {stopped.seconds:.1f} s, "

@@ -23,12 +23,12 @@ USUAL_REASON: Mapping[str, str] = {
 SETTLED = frozenset({"paid", "overpaid", "late_paid"})
 
 
-class Stage(Enum):
+class Phase(Enum):
     """How far a story is."""
 
     WAITING = "waiting"
-    PLAYING = "playing"
-    TOLD = "told"
+    RUNNING = "playing"
+    DONE = "told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Timing:
 
 
 @dataclass(slots=True)
-class Telling:
+class ScenarioRun:
     """A rail's story, and what has come of it so far."""
 
     rail: str
-    story: Scenario
-    stage: Stage = Stage.WAITING
+    scenario: Scenario
+    phase: Phase = Phase.WAITING
     invoice: UUID | None = None
     address: str = ""
     path: tuple[str, ...] = ()
@@ -60,12 +60,12 @@ class Telling:
     @property
     def agrees(self) -> bool:
         """Whether everything that was expected has been told, and nothing else."""
-        return self.problem is None and (self.path, self.exceptions) == (self.story.path, self.story.exceptions)
+        return self.problem is None and (self.path, self.exceptions) == (self.scenario.path, self.scenario.exceptions)
 
     @property
     def diverged(self) -> bool:
         """Whether the feed, which only grows, can never tell what was expected any more."""
-        return self.path != self.story.path[: len(self.path)]
+        return self.path != self.scenario.path[: len(self.path)]
 
     def learn(self, dossier: Dossier) -> None:
         """Take in all that the tables hold about the invoice."""

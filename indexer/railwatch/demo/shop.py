@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from railwatch.demo.feed import Feed
-from railwatch.demo.scenario_run import Telling
+from railwatch.demo.scenario_run import ScenarioRun
 from railwatch.rail.demo import DemoError, RailDemo
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
@@ -21,14 +21,14 @@ class StoryShop:
     database: Database
     feed: Feed
     demo: RailDemo
-    telling: Telling
+    telling: ScenarioRun
     _waited_for: int = 0
 
     async def invoice(self, address: str, asset: str, amount: int, *, expires_in: int = 3600) -> None:
         """Register, and wait until the address is watched."""
         request = {
             "merchant_id": MERCHANT,
-            "order_id": f"{self.telling.rail}: {self.telling.story.name}",
+            "order_id": f"{self.telling.rail}: {self.telling.scenario.name}",
             "expires_in": expires_in,
             "destinations": [
                 {"rail": self.telling.rail, "asset": asset, "address": address, "amount": str(amount)},

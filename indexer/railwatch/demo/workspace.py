@@ -13,7 +13,7 @@ CONFIG_NAME = "railwatch.toml"
 DATA_NAME = "postgres"
 
 
-class Setting:
+class Workspace:
     """A temporary folder. It is gone after a demo that went well; logs and configuration stay after another."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from railwatch.core.matching import base_index, match, paired
-from railwatch.ops.formatting import clean
+from railwatch.ops.formatting import printable_text
 from railwatch.rail import NO_RECIPIENT, BlockGone, NotKept, RailAdapter, RailError, Span, Transfer, Watches
 from railwatch.store.audits import AuditedClaim, AuditedRail, AuditStore, Owner
 
@@ -313,20 +313,20 @@ def render_audit(audit: Audit) -> RenderableType:
     head = f"{audit.rail}: blocks {audit.first} to {audit.last}, {audit.transfers} transfers, node {audit.node}: "
     count = len(audit.differences)
     if not count:
-        return Text(clean(head) + "no difference", "green")
-    lines = [Text(clean(head) + f"{count} difference{'s' * (count > 1)}", "red")]
+        return Text(printable_text(head) + "no difference", "green")
+    lines = [Text(printable_text(head) + f"{count} difference{'s' * (count > 1)}", "red")]
     for each in audit.differences:
         lines += _lines(each, audit.node)
     return Group(*lines)
 
 
 def _lines(each: Difference, node: str) -> Iterator[Text]:
-    yield Text(clean(f"{each.kind}  {each.order}  {each.rail}  height {each.height}"), "bold")
-    yield Text(clean(f"   {WORDS[each.kind]}"))
-    yield Text(clean(f"   tx {each.tx_id}  {each.tx_index}"))
-    yield Text(clean(f"   stored: {_words(each.stored)}"))
-    yield Text(clean(f"   {node}: {_words(each.told)}"))
-    yield Text(clean(f"   run: {each.run}"))
+    yield Text(printable_text(f"{each.kind}  {each.order}  {each.rail}  height {each.height}"), "bold")
+    yield Text(printable_text(f"   {WORDS[each.kind]}"))
+    yield Text(printable_text(f"   tx {each.tx_id}  {each.tx_index}"))
+    yield Text(printable_text(f"   stored: {_words(each.stored)}"))
+    yield Text(printable_text(f"   {node}: {_words(each.told)}"))
+    yield Text(printable_text(f"   run: {each.run}"))
 
 
 def _words(said: dict[str, Any] | None) -> str:

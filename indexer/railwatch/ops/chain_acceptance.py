@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from railwatch.ops.formatting import STYLES, clean, quantity
+from railwatch.ops.formatting import STYLES, format_amount, printable_text
 from railwatch.rail import BlockRef, RailAdapter
 from railwatch.store.database import Database
 from railwatch.store.rails import Reversal, above_fork, history_begins, known_blocks
@@ -57,21 +57,21 @@ def render_proposal(proposal: Proposal) -> RenderableType:
 def _lines(proposal: Proposal) -> Iterator[Text]:
     fork = proposal.fork
     if proposal.common:
-        yield Text(f"The node's chain leaves ours above block {fork.height} {clean(fork.hash)}.")
+        yield Text(f"The node's chain leaves ours above block {fork.height} {printable_text(fork.hash)}.")
     else:
         yield Text("The node's chain holds no block that this rail has followed.", "red")
-        yield Text(f"The rail would go on above block {fork.height} {clean(fork.hash)}.")
+        yield Text(f"The rail would go on above block {fork.height} {printable_text(fork.hash)}.")
     if not proposal.reversal.transfers:
         yield Text("No payment lies above it: nothing would be reversed.")
         return
     yield Text("Following it takes back, and tells as orphaned and reversed:", "bold")
     for row in proposal.reversal.transfers:
-        amount = Text.assemble(f"  {row['transfers']} transfers, ", quantity(row, "amount"), ", ")
+        amount = Text.assemble(f"  {row['transfers']} transfers, ", format_amount(row, "amount"), ", ")
         yield amount.append(row["state"], STYLES.get(row["state"], ""))
     invoices = proposal.reversal.invoices
     yield Text(f"of {len(invoices)} invoices:")
     for row in invoices[:INVOICES_SHOWN]:
-        yield Text(f"  {clean(row['merchant_id'])}/{clean(row['order_id'])}, {row['state']}")
+        yield Text(f"  {printable_text(row['merchant_id'])}/{printable_text(row['order_id'])}, {row['state']}")
     if len(invoices) > INVOICES_SHOWN:
         yield Text(f"  and {len(invoices) - INVOICES_SHOWN} more")
     yield Text("What the node's chain holds of them is found again afterwards.")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from railwatch.config import NodeConfig, RailConfig
 from railwatch.ops.findings import Daemon, Finding, NodeReport
-from railwatch.ops.formatting import ago
+from railwatch.ops.formatting import format_age
 from railwatch.rail import Heads, MethodsMissing, RailAdapter, RailError, SupportsAbilities, SupportsAssetCheck, Traits
 from railwatch.store.read_models import Record
 
@@ -83,7 +83,9 @@ def _doubts(rail: RailConfig, subject: str, heads: Heads, traits: Traits) -> Ite
             "Set finality_stall_after: the seconds that finality may be behind the head, or 0 for any.",
         )
     if rail.stall_after and age > rail.stall_after:
-        yield Finding("warn", subject, f"its newest block is {ago(age)} old", "Is it synchronised? See stall_after.")
+        yield Finding(
+            "warn", subject, f"its newest block is {format_age(age)} old", "Is it synchronised? See stall_after."
+        )
     if rail.start_height is not None and rail.start_height > heads.latest.height:
         yield Finding(
             "warn", subject, f"start_height {rail.start_height} is above its head", "Nothing is followed yet."

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from railwatch.ops.formatting import clean, moment, policy_words, quantity
+from railwatch.ops.formatting import format_amount, format_time, policy_words, printable_text
 from railwatch.store.read_models import Dossier, Record
 
 SUMS = ("seen", "confirmed", "late")
@@ -17,7 +17,7 @@ def render_grounds(row: Record, dossier: Dossier, indent: int = 10) -> Iterator[
     evidence = dict(row["evidence"])
     rule, sums = evidence.pop("rule", None), evidence.pop("destinations", [])
     if rule is not None:
-        yield _dim(f"because {clean(rule)}", indent)
+        yield _dim(f"because {printable_text(rule)}", indent)
     for each in sums:
         yield from _sums(each, dossier, indent)
     if rule is not None:
@@ -34,10 +34,10 @@ def _sums(each: Mapping[str, Any], dossier: Dossier, indent: int) -> Iterator[Te
     units = same[0] if same else {"asset": each["asset"], "decimals": None, "symbol": None}
 
     def shown(name: str) -> str:
-        return quantity({**units, "sum": int(each[name])}, "sum")
+        return format_amount({**units, "sum": int(each[name])}, "sum")
 
     asked = shown("least") if each["least"] == each["most"] else f"{shown('least')} to {shown('most')}"
-    yield _dim(f"asked {asked} on {clean(each['rail'])} at {policy_words(each['policy'])}", indent)
+    yield _dim(f"asked {asked} on {printable_text(each['rail'])} at {policy_words(each['policy'])}", indent)
     yield _dim("  " + ", ".join(f"{name} {shown(name)}" for name in SUMS), indent)
 
 
@@ -47,10 +47,10 @@ def render_observations(detection: Record, dossier: Dossier) -> Iterator[Text]:
         if each["detection_id"] != detection["id"]:
             continue
         place = "waiting" if each["block_height"] is None else f"in block {each['block_height']}"
-        node = f" by {clean(each['node'])}" if each["node"] else ""
-        yield Text(f"    {each['observation']}. seen {place} at {moment(each['recorded_at'])}{node}")
+        node = f" by {printable_text(each['node'])}" if each["node"] else ""
+        yield Text(f"    {each['observation']}. seen {place} at {format_time(each['recorded_at'])}{node}")
         if each["block_hash"] is not None and each["block_hash"] != detection["block_hash"]:
-            yield Text(f"       {clean(each['block_hash'])}, not the block that holds it now", "yellow")
+            yield Text(f"       {printable_text(each['block_hash'])}, not the block that holds it now", "yellow")
         yield from render_facts({name: fact for name, fact in each["facts"].items() if name != "node"}, indent=7)
 
 
@@ -58,7 +58,7 @@ def render_facts(evidence: Mapping[str, Any], indent: int = 4) -> Iterator[Text]
     """A line for each."""
     for key, value in evidence.items():
         shown = value if isinstance(value, str) else json.dumps(value)
-        yield _dim(f"{clean(key)}: {clean(shown)}", indent)
+        yield _dim(f"{printable_text(key)}: {printable_text(shown)}", indent)
 
 
 def _dim(text: str, indent: int) -> Text:

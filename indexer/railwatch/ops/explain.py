@@ -7,7 +7,7 @@ from rich.text import Text
 
 from railwatch.ops.amounts import display_units
 from railwatch.ops.evidence import render_facts, render_grounds, render_observations
-from railwatch.ops.formatting import STYLES, ago, clean, moment, policy_words, quantity
+from railwatch.ops.formatting import STYLES, format_age, format_amount, format_time, policy_words, printable_text
 from railwatch.ops.status import quarantine_lines
 from railwatch.store.read_models import Dossier, Record
 
@@ -65,54 +65,63 @@ def _next(dossier: Dossier) -> str:
 def _heading(dossier: Dossier) -> Iterator[Text]:
     invoice = dossier.invoice
     state = invoice["state"]
-    name = clean(f"{invoice['merchant_id']}/{invoice['order_id']}")
+    name = printable_text(f"{invoice['merchant_id']}/{invoice['order_id']}")
     yield Text.assemble((name, "bold"), "  ", (state, f"bold {STYLES.get(state, '')}".strip()), f"  ({_next(dossier)})")
     yield Text(f"  invoice     {invoice['id']}")
-    yield Text(f"  registered  {moment(invoice['created_at'])} UTC")
-    yield Text(f"  window to   {moment(invoice['expires_at'])}, by {invoice['time_basis'].replace('_', ' ')}")
-    yield Text(f"  watched to  {moment(invoice['closed_at'] or invoice['closes_at'])}")
-    yield Text(f"  {state} since {moment(invoice['state_since'])}")
+    yield Text(f"  registered  {format_time(invoice['created_at'])} UTC")
+    yield Text(f"  window to   {format_time(invoice['expires_at'])}, by {invoice['time_basis'].replace('_', ' ')}")
+    yield Text(f"  watched to  {format_time(invoice['closed_at'] or invoice['closes_at'])}")
+    yield Text(f"  {state} since {format_time(invoice['state_since'])}")
     if invoice["fiat_amount"] is not None:
-        yield Text(f"  total       {invoice['fiat_amount'].normalize():f} {clean(invoice['fiat_currency'] or '')}")
+        yield Text(
+            f"  total       {invoice['fiat_amount'].normalize():f} {printable_text(invoice['fiat_currency'] or '')}"
+        )
     if invoice["tolerance_bps"]:
         yield Text(f"  tolerance   {display_units(invoice['tolerance_bps'], 2)}% either way")
     if invoice["held"]:
-        yield Text(f"  held        {clean(invoice['held'])}", "red")
+        yield Text(f"  held        {printable_text(invoice['held'])}", "red")
 
 
 def _destination(row: Record) -> Iterator[Text]:
     watch = row["watch_state"]
     since = "" if row["covered_from"] is None else f" from block {row['covered_from']}"
     yield Text.assemble(
-        f"  {row['position']}. {quantity(row, 'expected_amount')} on {clean(row['rail'])}, ",
+        f"  {row['position']}. {format_amount(row, 'expected_amount')} on {printable_text(row['rail'])}, ",
         (f"{watch}{since}", STYLES.get(watch, "")),
     )
-    yield Text(f"     {clean(row['address'])}" + (f" with {clean(row['reference'])}" if row["reference"] else ""))
+    yield Text(
+        f"     {printable_text(row['address'])}"
+        + (f" with {printable_text(row['reference'])}" if row["reference"] else "")
+    )
     yield Text(f"     counts at {policy_words(row['policy'])} (policy of the {row['policy_origin']})")
     sums = {"seen": "seen_amount", "confirmed": "confirmed_amount", "late": "late_amount"}
-    yield Text("     " + ", ".join(f"{word} {quantity(row, column)}" for word, column in sums.items()))
+    yield Text("     " + ", ".join(f"{word} {format_amount(row, column)}" for word, column in sums.items()))
     if row["left_out"]:
         yield Text(f"     {row['left_out']} sightings of unknown tokens were left out, beyond the first ten", "yellow")
     if row["watch_error"]:
-        yield Text(f"     {clean(row['watch_error'])}", "red")
+        yield Text(f"     {printable_text(row['watch_error'])}", "red")
     if row["rail_state"] != "live":
-        yield Text(f"     the rail is {row['rail_state']}: {clean(row['rail_reason'] or 'no reason given')}", "yellow")
+        yield Text(
+            f"     the rail is {row['rail_state']}: {printable_text(row['rail_reason'] or 'no reason given')}", "yellow"
+        )
 
 
 def _detection(row: Record, dossier: Dossier) -> Iterator[Text]:
     state, kind = row["state"], row["kind"].replace("_", " ")
     timely = {True: ", in time", False: ", late", None: ""}[row["in_time"]]
     yield Text.assemble(
-        f"  {quantity(row, 'amount')} on {clean(row['rail'])}: ", (state, STYLES.get(state, "")), f", {kind}{timely}"
+        f"  {format_amount(row, 'amount')} on {printable_text(row['rail'])}: ",
+        (state, STYLES.get(state, "")),
+        f", {kind}{timely}",
     )
-    yield Text(f"    tx    {clean(row['tx_id'])} {clean(row['tx_index'])}")
-    yield Text(f"    seen  {moment(row['first_seen_at'])}")
+    yield Text(f"    tx    {printable_text(row['tx_id'])} {printable_text(row['tx_index'])}")
+    yield Text(f"    seen  {format_time(row['first_seen_at'])}")
     if row["block_height"] is not None:
         depth = "" if row["confirmations"] is None else f", now {row['confirmations']} deep"
-        yield Text(f"    block {row['block_height']} at {moment(row['block_time'])}{depth}")
-        yield Text(f"          {clean(row['block_hash'])}")
+        yield Text(f"    block {row['block_height']} at {format_time(row['block_time'])}{depth}")
+        yield Text(f"          {printable_text(row['block_hash'])}")
     if row["replaced_by"]:
-        yield Text(f"    replaced by {clean(row['replaced_by'])}", "red")
+        yield Text(f"    replaced by {printable_text(row['replaced_by'])}", "red")
     if row["due_height"] is not None:
         basis = "finality" if row["due_basis"] == "finalized" else "the cursor"
         yield Text(f"    moves on when {basis} reaches block {row['due_height']}")
@@ -126,11 +135,11 @@ def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
     subject = "" if row["subject"] == "invoice" else f"{row['subject']} "
     move = f"{row['from_state'] or '-'} → {row['to_state']}"
     yield Text.assemble(
-        (f"  {row['seq']:>6}  {moment(row['recorded_at'])}  ", "dim"),
+        (f"  {row['seq']:>6}  {format_time(row['recorded_at'])}  ", "dim"),
         f"{subject}",
         (move, STYLES.get(row["to_state"], "") if row["subject"] == "invoice" else "dim"),
     )
-    why = f"          {clean(row['reason'])}, by the {row['cause']}"
+    why = f"          {printable_text(row['reason'])}, by the {row['cause']}"
     if row["block_height"] is not None:
         why += f", block {row['block_height']}"
     if row["confirmations"] is not None:
@@ -141,7 +150,9 @@ def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
         # Sums over several destinations may add up different assets, which says nothing in display units.
         only = dossier.destinations[0]
         sums = {**row, "symbol": only["symbol"], "decimals": only["decimals"], "asset": only["asset"]}
-        yield Text(f"          seen {quantity(sums, 'seen_amount')}, confirmed {quantity(sums, 'confirmed_amount')}")
+        yield Text(
+            f"          seen {format_amount(sums, 'seen_amount')}, confirmed {format_amount(sums, 'confirmed_amount')}"
+        )
     yield from render_grounds(row, dossier)
 
 
@@ -150,25 +161,25 @@ TRANSFERS_SHOWN = 10
 
 
 def _exception(row: Record, dossier: Dossier) -> Iterator[Text]:
-    closed = "open" if row["resolved_at"] is None else f"resolved {moment(row['resolved_at'])}"
+    closed = "open" if row["resolved_at"] is None else f"resolved {format_time(row['resolved_at'])}"
     yield Text.assemble(f"  {row['kind']} (", (row["severity"], STYLES.get(row["severity"], "")), f"), {closed}")
     held = "standing" if row["resolved_at"] is None else "stood"
-    yield Text(f"    opened {moment(row['opened_at'])}, {held} for {ago(row['age'])}")
+    yield Text(f"    opened {format_time(row['opened_at'])}, {held} for {format_age(row['age'])}")
     if row["destination_id"] is not None:
         yield from _group(row, dossier)
     if row["resolved_at"] is not None and row["ended_at"] is None:
         yield Text("    what it is about is still so", "yellow")
     for name in ("resolution", "owner", "notes"):
         if row[name]:
-            yield Text(f"    {name}: {clean(row[name])}")
+            yield Text(f"    {name}: {printable_text(row[name])}")
 
 
 def _group(row: Record, dossier: Dossier) -> Iterator[Text]:
     """How many transfers an exception holds, their sum, and the first of them."""
     held = [each for each in dossier.exception_transfers if each["exception_id"] == row["id"] and not each["left_at"]]
-    yield Text(f"    {row['transfers']} transfers, {quantity(row, 'amount')} in all")
+    yield Text(f"    {row['transfers']} transfers, {format_amount(row, 'amount')} in all")
     for each in held[:TRANSFERS_SHOWN]:
-        yield Text(f"      {clean(each['tx_id'])} {clean(each['tx_index'])}")
+        yield Text(f"      {printable_text(each['tx_id'])} {printable_text(each['tx_index'])}")
     if len(held) > TRANSFERS_SHOWN:
         yield Text(f"      and {len(held) - TRANSFERS_SHOWN} more")
 
@@ -185,12 +196,16 @@ def _books(dossier: Dossier) -> Iterator[Text]:
     if dossier.refunds:
         yield from _section("Refunds", [line for each in dossier.refunds for line in _refund(each)])
     if dossier.settlements:
-        told = [f"  {clean(each['reference'])}, by {clean(each['actor'])}" for each in dossier.settlements]
+        told = [
+            f"  {printable_text(each['reference'])}, by {printable_text(each['actor'])}" for each in dossier.settlements
+        ]
         yield from _section("Settlement", [Text(line) for line in told])
 
 
 def _refund(row: Record) -> Iterator[Text]:
-    why = f": {clean(row['reason'])}" if row["reason"] else ""
-    yield Text(f"  {quantity(row, 'amount')} on {clean(row['rail'])}, by {clean(row['actor'])}{why}")
-    yield Text(f"    tx    {clean(row['tx_id'])}")
-    yield Text(f"    at    {moment(row['recorded_at'])}")
+    why = f": {printable_text(row['reason'])}" if row["reason"] else ""
+    yield Text(
+        f"  {format_amount(row, 'amount')} on {printable_text(row['rail'])}, by {printable_text(row['actor'])}{why}"
+    )
+    yield Text(f"    tx    {printable_text(row['tx_id'])}")
+    yield Text(f"    at    {format_time(row['recorded_at'])}")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from railwatch.config import NodeConfig, RailConfig
-from railwatch.ops.formatting import STYLES, clean
+from railwatch.ops.formatting import STYLES, printable_text
 from railwatch.rail import Ability, RailAdapter
 from railwatch.store.config_sync import RailMirror
 from railwatch.store.rails import ResumePoint
@@ -32,12 +32,12 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked. ``todo`` is empty where there is nothing to do."""
+    """One thing that was checked. ``hint`` is empty where there is nothing to do."""
 
     level: Literal["ok", "warn", "fail"]
     subject: str
     text: str
-    todo: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,11 @@ def render_report(report: Report) -> RenderableType:
     """Return the tables of abilities, and then a line for each finding, and what to do below it."""
     table = Table.grid(padding=(0, 2))
     for each in report.findings:
-        table.add_row(Text(each.level, STYLES[each.level]), Text(f"{clean(each.subject)}: {clean(each.text)}"))
-        if each.todo:
-            table.add_row("", Text(clean(each.todo), "dim"))
+        table.add_row(
+            Text(each.level, STYLES[each.level]), Text(f"{printable_text(each.subject)}: {printable_text(each.text)}")
+        )
+        if each.hint:
+            table.add_row("", Text(printable_text(each.hint), "dim"))
     return Group(*(_abilities(node) for node in report.nodes if node.abilities), table)
 
 
@@ -77,7 +79,12 @@ WORDS = {True: Text("served", "green"), False: Text("refused", "yellow"), None: 
 
 def _abilities(node: NodeReport) -> RenderableType:
     """One node's table; what is refused says in the last column what happens instead, and what to change."""
-    table = Table(title=f"{clean(node.rail)} at {clean(node.node)}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{printable_text(node.rail)} at {printable_text(node.node)}",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     for column, share in (("method", 3), ("needed for", 3), ("answer", 1), ("without it; to have it", 4)):
         table.add_column(column, ratio=share, overflow="fold")
     for ability in node.abilities:
@@ -86,5 +93,7 @@ def _abilities(node: NodeReport) -> RenderableType:
         if not ability.served:
             answer = f"{ability.answer}. " if ability.answer else ""
             without = f"{answer}{ability.fallback or 'the rail cannot use this node'}. {ability.remedy}"
-        table.add_row(clean(ability.method), clean(ability.needed_for), told, Text(clean(without)))
+        table.add_row(
+            printable_text(ability.method), printable_text(ability.needed_for), told, Text(printable_text(without))
+        )
     return Group(table, Text())

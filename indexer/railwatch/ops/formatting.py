@@ -21,17 +21,17 @@ STYLES: Mapping[str, str] = {
 """Colours of states and severities; what is not here is plain."""
 
 
-def clean(text: object) -> str:
+def printable_text(text: object) -> str:
     """Text from outside, safe on a terminal: a merchant's order id may hold escape sequences."""
     return printable(text, SHOWN_MOST)
 
 
-def moment(value: datetime | None) -> str:
+def format_time(value: datetime | None) -> str:
     """``2026-11-21 10:00:00``, in UTC; a dash for none."""
     return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def ago(seconds: float) -> str:
+def format_age(seconds: float) -> str:
     """``3 s``, ``4 min``, ``5 h`` or ``6 d``."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
@@ -39,11 +39,11 @@ def ago(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def quantity(row: Mapping[str, Any], column: str) -> str:
+def format_amount(row: Mapping[str, Any], column: str) -> str:
     """An amount of a row with its asset: in display units if the asset is configured, else in base units."""
     if row["decimals"] is None:
-        return f"{row[column]} base units of {clean(row['asset'])}"
-    return f"{display_units(row[column], row['decimals'])} {clean(row['symbol'])}"
+        return f"{row[column]} base units of {printable_text(row['asset'])}"
+    return f"{display_units(row[column], row['decimals'])} {printable_text(row['symbol'])}"
 
 
 def policy_words(policy: Mapping[str, Any]) -> str:

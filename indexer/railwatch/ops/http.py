@@ -26,14 +26,14 @@ class CannotListen(Exception):
     """The address of ``[http] listen`` cannot be used."""
 
 
-class Numbers(Protocol):
+class MetricsSource(Protocol):
     """Where the metrics come from."""
 
     def text(self) -> bytes:
         """All of them, in Prometheus' text format."""
 
 
-class Readiness(Protocol):
+class HealthSource(Protocol):
     """What the health pages ask."""
 
     @property
@@ -54,22 +54,22 @@ class Page:
     kind: str = PLAIN
 
 
-class Pages:
+class HealthServer:
     """The three pages."""
 
-    def __init__(self, metrics: Numbers, readiness: Readiness) -> None:
+    def __init__(self, metrics: MetricsSource, readiness: HealthSource) -> None:
         self._metrics = metrics
-        self._readiness = readiness
+        self._health_source = readiness
         self._text, self._made_at = b"", -NUMBERS_LAST
 
     def answer(self, path: str) -> Page:
         """Return the page at ``path``, which may hold a query."""
-        page = {"/metrics": self._numbers, "/healthz": self._healthz, "/readyz": self._readyz}.get(
+        page = {"/metrics": self._metrics_source, "/healthz": self._healthz, "/readyz": self._readyz}.get(
             path.partition("?")[0]
         )
         return page() if page is not None else Page(404, b"there are /metrics, /healthz and /readyz\n")
 
-    def _numbers(self) -> Page:
+    def _metrics_source(self) -> Page:
         if monotonic() - self._made_at >= NUMBERS_LAST:
             self._text = self._metrics.text()
             self._made_at = monotonic()
@@ -78,20 +78,20 @@ class Pages:
 
     def _healthz(self) -> Page:
         """503 asks for a restart: nothing else than that helps against a loop that no longer turns."""
-        alive = self._readiness.alive
+        alive = self._health_source.alive
         return Page(200, b"ok\n") if alive else Page(503, b"a rail's loop has stopped turning\n")
 
     def _readyz(self) -> Page:
         """503 while any rail is not live, with a line for each: silence of such a rail is no answer."""
-        unready = self._readiness.unready
+        unready = self._health_source.unready
         lines = [printable(hidden(f"{rail}: {reason}")) + "\n" for rail, reason in unready.items()]
         return Page(503 if unready else 200, "".join(lines).encode() or b"ok\n")
 
 
 async def serve(
-    metrics: Numbers,
+    metrics: MetricsSource,
     listen: tuple[str, int],
-    readiness: Readiness,
+    readiness: HealthSource,
     *,
     started: asyncio.Event | None = None,
     failed: Callable[[str], None] = lambda _: None,
@@ -100,7 +100,7 @@ async def serve(
 
     That is raised at the start alone. What fails later is told to ``failed``, and begins again.
     """
-    answer, sockets = Pages(metrics, readiness).answer, await _listen(listen)
+    answer, sockets = HealthServer(metrics, readiness).answer, await _listen(listen)
     if started is not None:
         started.set()
 

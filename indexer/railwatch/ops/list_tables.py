@@ -4,7 +4,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from railwatch.ops.formatting import STYLES, clean, moment, quantity
+from railwatch.ops.formatting import STYLES, format_amount, format_time, printable_text
 from railwatch.store.read_models import Record
 
 
@@ -15,11 +15,11 @@ def render_invoices(invoices: list[Record]) -> RenderableType:
     table = _table("merchant/order", "state", "", "registered", "window to")
     for each in invoices:
         table.add_row(
-            clean(f"{each['merchant_id']}/{each['order_id']}"),
+            printable_text(f"{each['merchant_id']}/{each['order_id']}"),
             Text(each["state"], STYLES.get(each["state"], "")),
             Text("!" * bool(each["exceptions"]), "red"),
-            moment(each["created_at"]),
-            moment(each["expires_at"]),
+            format_time(each["created_at"]),
+            format_time(each["expires_at"]),
         )
     return table
 
@@ -34,10 +34,10 @@ def render_exceptions(exceptions: list[Record]) -> RenderableType:
             str(each["id"])[:8],
             each["kind"] + ("" if each["resolved_at"] is None else " (resolved)"),
             Text(each["severity"], STYLES.get(each["severity"], "")),
-            clean(f"{each['merchant_id']}/{each['order_id']}"),
+            printable_text(f"{each['merchant_id']}/{each['order_id']}"),
             Text(each["invoice_state"], STYLES.get(each["invoice_state"], "")),
-            moment(each["opened_at"]),
-            "" if each["asset"] is None else f"{each['transfers']}: {quantity(each, 'amount')}",
+            format_time(each["opened_at"]),
+            "" if each["asset"] is None else f"{each['transfers']}: {format_amount(each, 'amount')}",
         )
     return table
 
@@ -50,13 +50,13 @@ def render_rescans(rescans: list[Record]) -> RenderableType:
     for rescan in rescans:
         table.add_row(
             str(rescan["id"]),
-            clean(rescan["rail"]),
+            printable_text(rescan["rail"]),
             str(rescan["from_height"]),
             "head" if rescan["to_height"] is None else str(rescan["to_height"]),
             str(rescan["next_height"]),
             str(rescan["found"]),
             rescan["outcome"],
-            clean(rescan["error"] or ""),
+            printable_text(rescan["error"] or ""),
         )
     return table
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from railwatch.ops.formatting import STYLES, ago, clean, moment
+from railwatch.ops.formatting import STYLES, format_age, format_time, printable_text
 from railwatch.store.read_models import Record, Status
 
 
@@ -24,10 +24,10 @@ def _rails(rails: list[Record]) -> Table:
         state = shown_state(rail)
         numbers = (rail["cursor_height"], rail["behind"], rail["finalized_height"])
         table.add_row(
-            clean(rail["name"]),
+            printable_text(rail["name"]),
             Text(state, STYLES.get(state, "dim")),
             *("-" if each is None else str(each) for each in numbers),
-            f"{ago(rail['age'])} ago",
+            f"{format_age(rail['age'])} ago",
         )
     return table
 
@@ -42,18 +42,21 @@ def shown_state(rail: Record) -> str:
 def _reasons(rails: list[Record]) -> Iterator[Text]:
     for rail in rails:
         if rail["reason"] and rail["enabled"]:
-            yield Text(f"  {clean(rail['name'])}: {clean(rail['reason'])}", "yellow")
+            yield Text(f"  {printable_text(rail['name'])}: {printable_text(rail['reason'])}", "yellow")
         if shown_state(rail) == "not followed":
-            yield Text(f"  {clean(rail['name'])}: no daemon follows it now; it was {rail['state']}", "yellow")
+            yield Text(f"  {printable_text(rail['name'])}: no daemon follows it now; it was {rail['state']}", "yellow")
 
 
 def quarantine_lines(invoice: Record, name: str) -> Iterator[Text]:
     """Why the daemon cannot process an invoice, and what waits for that."""
-    yield Text(f"  {name} cannot be processed on {clean(invoice['rail'])} since {moment(invoice['since'])} UTC:", "red")
-    yield Text(f"    {clean(invoice['reason'])}")
+    yield Text(
+        f"  {name} cannot be processed on {printable_text(invoice['rail'])} since {format_time(invoice['since'])} UTC:",
+        "red",
+    )
+    yield Text(f"    {printable_text(invoice['reason'])}")
     yield Text(
         f"    {invoice['deferred']} transfers wait; tried again {invoice['tries']} times, next at "
-        f"{moment(invoice['retry_at'])}"
+        f"{format_time(invoice['retry_at'])}"
     )
 
 
@@ -69,11 +72,11 @@ def _rest(status: Status) -> Iterator[Text]:
         yield Text.assemble(("in quarantine     ", "bold"), (f"{len(status.quarantine)}, see below", "red"))
     yield Text.assemble(("feed              ", "bold"), f"at {status.last_seq}")
     for each in status.consumers:
-        yield Text(f"  {clean(each['name'])} has dealt with {each['position']}, {each['lag']} behind")
+        yield Text(f"  {printable_text(each['name'])} has dealt with {each['position']}, {each['lag']} behind")
     for invoice in status.quarantine:
-        yield from quarantine_lines(invoice, clean(f"{invoice['merchant_id']}/{invoice['order_id']}"))
+        yield from quarantine_lines(invoice, printable_text(f"{invoice['merchant_id']}/{invoice['order_id']}"))
     for each in status.rescans:
         until = "its head" if each["to_height"] is None else each["to_height"]
-        yield Text(f"  rescan {each['id']} of {clean(each['rail'])}: at {each['next_height']}, until {until}")
+        yield Text(f"  rescan {each['id']} of {printable_text(each['rail'])}: at {each['next_height']}, until {until}")
         if each["error"] is not None:
-            yield Text(f"    does not get on, tried {each['tries']} times: {clean(each['error'])}", "yellow")
+            yield Text(f"    does not get on, tried {each['tries']} times: {printable_text(each['error'])}", "yellow")

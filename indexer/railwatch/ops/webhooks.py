@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from railwatch.ops.formatting import clean, moment
+from railwatch.ops.formatting import format_time, printable_text
 from railwatch.store.read_models import Record
 
 
@@ -21,10 +21,10 @@ def render_endpoints(endpoints: list[Record]) -> RenderableType:
     for each in endpoints:
         numbers = (each["lag"], each["pending"], each["dead"], each["delivered"])
         table.add_row(
-            clean(each["name"]),
+            printable_text(each["name"]),
             _state(each),
             *("-" if n is None else str(n) for n in numbers),
-            moment(each["last_delivered_at"]),
+            format_time(each["last_delivered_at"]),
         )
     return Group(table, *(_trouble(each) for each in endpoints if _is_troubled(each)))
 
@@ -43,8 +43,8 @@ def _is_troubled(endpoint: Record) -> bool:
 
 
 def _trouble(endpoint: Record) -> Text:
-    told = f"  {endpoint['name']}: {endpoint['last_failure']} (at {moment(endpoint['last_failed_at'])})"
-    return Text(clean(told), "yellow")
+    told = f"  {endpoint['name']}: {endpoint['last_failure']} (at {format_time(endpoint['last_failed_at'])})"
+    return Text(printable_text(told), "yellow")
 
 
 def render_dead(dead: list[Record]) -> RenderableType:
@@ -57,11 +57,11 @@ def render_dead(dead: list[Record]) -> RenderableType:
     for each in dead:
         order = f"{each['merchant_id']}/{each['order_id']}" if each["merchant_id"] is not None else "-"
         table.add_row(
-            clean(each["endpoint"]),
+            printable_text(each["endpoint"]),
             str(each["seq"]),
-            clean(each["type"]),
-            clean(order),
+            printable_text(each["type"]),
+            printable_text(order),
             str(each["attempts"]),
-            clean(each["failure"]),
+            printable_text(each["failure"]),
         )
     return table

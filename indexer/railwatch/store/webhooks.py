@@ -32,7 +32,7 @@ class EndpointMirror:
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueueResult:
     """What reading one page for an endpoint came to."""
 
     looked_at: int
@@ -44,7 +44,7 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class PendingDelivery:
     """An event that may be sent to an endpoint now. ``attempts`` have failed before."""
 
     seq: int
@@ -56,7 +56,7 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedAttempt:
     """An attempt that failed: the next is due after ``pause`` seconds; None: it was the last."""
 
     seq: int
@@ -76,29 +76,29 @@ async def mirror_endpoints(database: Database, endpoints: Sequence[EndpointMirro
 
 async def queue_events(
     database: Database, endpoint: str, events: Sequence[str], page: int, ready: int, most: int
-) -> Queued:
+) -> QueueResult:
     """Read at most ``page`` lines of the feed for an endpoint, while fewer than ``ready`` lanes are due.
 
     ``most`` is what it may be owed in all, with what has failed and waits.
     """
     row = await database.row(QUEUE_EVENTS, endpoint, [like_pattern(each) for each in events], page, ready, most)
     assert row is not None  # an aggregate always has a row
-    return Queued(row["looked_at"], row["room"], row["queued"], row["reading"])
+    return QueueResult(row["looked_at"], row["room"], row["queued"], row["reading"])
 
 
 async def due_deliveries(
     database: Database, endpoint: str, besides: Collection[UUID], fresh: int, retries: int
-) -> list[Owed]:
+) -> list[PendingDelivery]:
     """Events that may go out now, one of each lane at the most, and none of the lanes ``besides``.
 
     At most ``fresh`` that were never tried come first, then at most ``retries`` that have failed before.
     """
     rows = await database.rows(DUE_DELIVERIES, endpoint, list(besides), fresh, retries)
-    return [Owed(row["seq"], row["event_id"], row["lane"], row["attempts"], dict(row)) for row in rows]
+    return [PendingDelivery(row["seq"], row["event_id"], row["lane"], row["attempts"], dict(row)) for row in rows]
 
 
 async def record_attempts(
-    database: Database, endpoint: str, delivered: Sequence[tuple[int, UUID]], failed: Sequence[Failed]
+    database: Database, endpoint: str, delivered: Sequence[tuple[int, UUID]], failed: Sequence[FailedAttempt]
 ) -> None:
     """Write down how attempts ended; ``delivered`` are seqs with their events' ids."""
     async with database.transaction() as connection:

@@ -2,7 +2,7 @@
 
 import random
 
-LONGEST_PAUSE = 12 * 3600.0
+PAUSE_MAX_SECONDS = 12 * 3600.0
 SPREAD = 0.25
 """What failed together is spread by a quarter either way, so that it does not come back together."""
 
@@ -18,6 +18,6 @@ def pause_after(
     if attempts >= most:
         return None
     # The exponent is bounded for its own sake: a power of a large count would be no float any more.
-    grown = min(first * 3.0 ** min(attempts - 1, 20), LONGEST_PAUSE)
+    grown = min(first * 3.0 ** min(attempts - 1, 20), PAUSE_MAX_SECONDS)
     pause = grown * (dice or random).uniform(1 - SPREAD, 1 + SPREAD)
-    return min(max(pause, asked or 0.0), LONGEST_PAUSE)
+    return min(max(pause, asked or 0.0), PAUSE_MAX_SECONDS)

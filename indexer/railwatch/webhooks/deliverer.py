@@ -19,29 +19,29 @@ from railwatch.store.notifications import Listener
 from railwatch.store.read_models import Record
 from railwatch.store.webhooks import EndpointMirror, mirror_endpoints
 from railwatch.supervision import keep_running, run_to_end
-from railwatch.webhooks.leadership import Standing
+from railwatch.webhooks.leadership import Leadership
 from railwatch.webhooks.sender import Sender
-from railwatch.webhooks.worker import POLL_SECONDS, EndpointWorker, Meter
+from railwatch.webhooks.worker import POLL_SECONDS, DeliveryMetrics, EndpointWorker
 
 FEED = "railwatch"
-REPORT_EVERY = 2.0
-RETRY_EVERY = 1.0
+REPORT_INTERVAL = 2.0
+RETRY_INTERVAL = 1.0
 """Seconds between two attempts to mirror the endpoints while Postgres is away."""
 
 Workers: TypeAlias = dict[str, EndpointWorker]
 """The worker of each endpoint, by its name; another one takes the place of one that broke."""
 
 
-class Reporter(Meter, Protocol):
+class Reporter(DeliveryMetrics, Protocol):
     """Whoever outside wants to know how the deliverer is: the service manager, metrics, health checks."""
 
     def ready(self) -> None:
         """Everything is started; perhaps as a standby."""
 
-    def beat(self, endpoints: Sequence[Record], *, held: bool) -> None:
+    def heartbeat(self, endpoints: Sequence[Record], *, held: bool) -> None:
         """Called every two seconds or so, with the rows of `list_endpoints` as they were last seen."""
 
-    def broke(self, task: str) -> None:
+    def worker_crashed(self, task: str) -> None:
         """Count a failure of ``task`` that nobody foresaw. The task starts again."""
 
     def stopping(self) -> None:
@@ -51,35 +51,41 @@ class Reporter(Meter, Protocol):
 async def run_deliverer(config: Config, database: Database, reporter: Reporter, *, once: bool = False) -> list[Record]:
     """Deliver until SIGTERM or SIGINT; ``once``: until nothing is due. Returns the endpoints as they are left.
 
-    Raises `HeldElsewhere` with ``once``, and `StoreUnavailable` before it has begun; later it waits for Postgres.
+    Raises `AnotherLeaderActive` with ``once``, and `StoreUnavailable` before it has begun; later it waits for Postgres.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    standing = Standing(DelivererLock(database.dsn))
+    leadership = Leadership(DelivererLock(database.dsn))
     try:
         if once:
-            await standing.take_at_once()
-        await deliver(config, database, standing, reporter, stopping, once=once)
+            await leadership.acquire_nowait()
+        await deliver(config, database, leadership, reporter, stopping, once=once)
         return await list_endpoints(database) if once else []
     finally:
-        standing.drop()
+        leadership.release()
         structlog.get_logger().info("deliver.stopped")
 
 
 async def deliver(
-    config: Config, database: Database, standing: Standing, reporter: Reporter, stopping: asyncio.Event, *, once: bool
+    config: Config,
+    database: Database,
+    leadership: Leadership,
+    reporter: Reporter,
+    stopping: asyncio.Event,
+    *,
+    once: bool,
 ) -> None:
     """`run_deliverer` without the signals: until ``stopping`` is set."""
     seen: list[Record] = []
     errands: dict[str, Callable[[], Awaitable[None]]] = {
-        "deliver.lock": standing.keep,
-        "deliver.beat": lambda: _beat(seen, standing, reporter),
-        "deliver.endpoints": lambda: _look(database, seen),
+        "deliver.lock": leadership.maintain,
+        "deliver.beat": lambda: _heartbeat(seen, leadership, reporter),
+        "deliver.endpoints": lambda: _read_endpoints(database, seen),
     }
     async with asyncio.TaskGroup() as tasks:
         beside = _keep_all_running(tasks, errands, reporter)
-        work = tasks.create_task(_deliver_in_turn(config, database, standing, reporter, stopping, once=once))
+        work = tasks.create_task(_deliver_in_turn(config, database, leadership, reporter, stopping, once=once))
         reporter.ready()
         await asyncio.wait({work})
         reporter.stopping()
@@ -91,15 +97,24 @@ def _keep_all_running(
     tasks: asyncio.TaskGroup, errands: Mapping[str, Callable[[], Awaitable[None]]], reporter: Reporter
 ) -> list[asyncio.Task[NoReturn]]:
     return [
-        tasks.create_task(keep_running(name, errand, reporter.broke), name=name) for name, errand in errands.items()
+        tasks.create_task(keep_running(name, errand, reporter.worker_crashed), name=name)
+        for name, errand in errands.items()
     ]
 
 
 async def _deliver_in_turn(
-    config: Config, database: Database, standing: Standing, reporter: Reporter, stopping: asyncio.Event, *, once: bool
+    config: Config,
+    database: Database,
+    leadership: Leadership,
+    reporter: Reporter,
+    stopping: asyncio.Event,
+    *,
+    once: bool,
 ) -> None:
     """Wait for the lock, then work. Endpoints are mirrored only then: a standby must not overrule the holder."""
-    if not await _taken_before(standing, stopping) or not await _mirrored_before(config, database, stopping, once=once):
+    if not await _acquired_before(leadership, stopping) or not await _synced_before(
+        config, database, stopping, once=once
+    ):
         return
     structlog.get_logger().info("deliver.started", endpoints=[each.name for each in config.webhooks])
     workers: Workers = {}
@@ -111,16 +126,16 @@ async def _deliver_in_turn(
         beside = _keep_all_running(tasks, errands, reporter)
         work = []
         for each in config.webhooks:
-            act = partial(_work, each, config, database, standing, reporter, workers, stopping, once=once)
+            act = partial(_work, each, config, database, leadership, reporter, workers, stopping, once=once)
             name = f"webhook.{each.name}"
-            running = run_to_end(name, act, stopping, reporter.broke, endpoint=each.name)
+            running = run_to_end(name, act, stopping, reporter.worker_crashed, endpoint=each.name)
             work.append(tasks.create_task(running, name=name))
         await asyncio.wait(work)
         for task in beside:
             task.cancel()
 
 
-async def _mirrored_before(config: Config, database: Database, stopping: asyncio.Event, *, once: bool) -> bool:
+async def _synced_before(config: Config, database: Database, stopping: asyncio.Event, *, once: bool) -> bool:
     """Whether the endpoints are mirrored; False: told to stop while Postgres was away. ``once``: that is raised."""
     while not stopping.is_set():
         try:
@@ -128,11 +143,11 @@ async def _mirrored_before(config: Config, database: Database, stopping: asyncio
         except StoreUnavailable as away:
             if once:
                 raise
-            structlog.get_logger().warning("deliver.store_away", why=str(away), retry_in=RETRY_EVERY)
+            structlog.get_logger().warning("deliver.store_away", why=str(away), retry_in=RETRY_INTERVAL)
         else:
             return True
         with suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_EVERY):
+            async with asyncio.timeout(RETRY_INTERVAL):
                 await stopping.wait()
     return False
 
@@ -141,8 +156,8 @@ async def _work(
     webhook: WebhookConfig,
     config: Config,
     database: Database,
-    standing: Standing,
-    meter: Meter,
+    leadership: Leadership,
+    metrics: DeliveryMetrics,
     workers: Workers,
     stopping: asyncio.Event,
     *,
@@ -150,21 +165,21 @@ async def _work(
 ) -> None:
     """Nothing is lost with a worker that breaks: what it knew is in the database."""
     async with Sender(webhook, config.deliver) as sender:
-        workers[webhook.name] = worker = EndpointWorker(webhook, sender, database, standing, meter)
+        workers[webhook.name] = worker = EndpointWorker(webhook, sender, database, leadership, metrics)
         if stopping.is_set():
             worker.stop()  # too late to be among those that `_stop` stops
         await worker.run(once=once)
 
 
-async def _taken_before(standing: Standing, stopping: asyncio.Event) -> bool:
+async def _acquired_before(leadership: Leadership, stopping: asyncio.Event) -> bool:
     """Whether the lock is ours; False: told to stop while it was not."""
-    either = [asyncio.create_task(standing.taken.wait()), asyncio.create_task(stopping.wait())]
+    either = [asyncio.create_task(leadership.acquired.wait()), asyncio.create_task(stopping.wait())]
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for each in either:
             each.cancel()
-    return standing.taken.is_set()
+    return leadership.acquired.is_set()
 
 
 async def _wake(database: Database, workers: Workers) -> None:
@@ -184,20 +199,20 @@ async def _stop(stopping: asyncio.Event, workers: Workers) -> None:
     await asyncio.Event().wait()
 
 
-async def _beat(seen: Sequence[Record], standing: Standing, reporter: Reporter) -> None:
+async def _heartbeat(seen: Sequence[Record], leadership: Leadership, reporter: Reporter) -> None:
     """Tell how every endpoint was when it was last seen, also while Postgres is away, or hangs: the loop lives."""
     while True:
-        reporter.beat(seen, held=standing.held)
-        await asyncio.sleep(REPORT_EVERY)
+        reporter.heartbeat(seen, held=leadership.held)
+        await asyncio.sleep(REPORT_INTERVAL)
 
 
-async def _look(database: Database, seen: list[Record]) -> None:
+async def _read_endpoints(database: Database, seen: list[Record]) -> None:
     """See how every endpoint is."""
     while True:
         with suppress(StoreUnavailable):
             await note_generation(database)
             seen[:] = await list_endpoints(database)
-        await asyncio.sleep(REPORT_EVERY)
+        await asyncio.sleep(REPORT_INTERVAL)
 
 
 def _mirror(webhook: WebhookConfig) -> EndpointMirror:

@@ -7,15 +7,15 @@ import structlog
 from railwatch.store.deliverer_lock import DelivererLock
 from railwatch.store.errors import StoreUnavailable
 
-BEAT_EVERY = 2.0
-TRY_EVERY = 1.0
+HEARTBEAT_INTERVAL = 2.0
+ACQUIRE_INTERVAL = 1.0
 
 
-class HeldElsewhere(Exception):
+class AnotherLeaderActive(Exception):
     """Another deliverer is at work. The message says which, and what to do."""
 
 
-class Standing:
+class Leadership:
     """Holds the deliverer's lock for as long as its connection lives, and takes it again when it was lost."""
 
     def __init__(self, lock: DelivererLock) -> None:
@@ -23,21 +23,21 @@ class Standing:
         self._held = False
         self.term = 0
         """Counts how often the lock was taken: what was read in an earlier term may be out of date."""
-        self.taken = asyncio.Event()
+        self.acquired = asyncio.Event()
 
     @property
     def held(self) -> bool:
         """Whether posts may go out now."""
         return self._held and not self._lock.is_lost
 
-    async def take_at_once(self) -> None:
-        """For a command that does not wait. Raises `HeldElsewhere`, `StoreUnavailable`."""
+    async def acquire_nowait(self) -> None:
+        """For a command that does not wait. Raises `AnotherLeaderActive`, `StoreUnavailable`."""
         other = await self._lock.acquire()
         if other is not None:
-            raise HeldElsewhere(f"{other} delivers already; there is nothing left for a second one to do")
+            raise AnotherLeaderActive(f"{other} delivers already; there is nothing left for a second one to do")
         self._begin()
 
-    async def keep(self) -> None:
+    async def maintain(self) -> None:
         """Take the lock and hold it, until cancelled."""
         told: str | None = None
         while True:
@@ -46,9 +46,9 @@ class Standing:
             elif not await self._beats():
                 structlog.get_logger().warning("deliver.lock_lost")
                 told = None
-            await asyncio.sleep(BEAT_EVERY if self.held else TRY_EVERY)
+            await asyncio.sleep(HEARTBEAT_INTERVAL if self.held else ACQUIRE_INTERVAL)
 
-    def drop(self) -> None:
+    def release(self) -> None:
         """Let go, so that the next one need not wait."""
         self._held = False
         self._lock.release()
@@ -73,7 +73,7 @@ class Standing:
     def _begin(self) -> None:
         self._held = True
         self.term += 1
-        self.taken.set()
+        self.acquired.set()
         structlog.get_logger().info("deliver.lock_taken")
 
     async def _beats(self) -> bool:

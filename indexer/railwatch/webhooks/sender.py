@@ -13,11 +13,11 @@ from railwatch.rail.connector import TURNS, SpokeUnasked, TcpConnector
 from railwatch.rail.http import http_session
 from railwatch.rail.options import HttpOptions
 from railwatch.rail.pacing import retry_after
-from railwatch.store.webhooks import Owed
+from railwatch.store.webhooks import PendingDelivery
 from railwatch.webhooks.dns import Lookup
 from railwatch.webhooks.events import body_of
 from railwatch.webhooks.signing import Signer
-from railwatch.webhooks.ssrf import Forbidden, Guard
+from railwatch.webhooks.ssrf import AddressGuard, ForbiddenAddress
 
 BODY_MAX = 16_384
 """Bytes of an answer that are read, so that its connection can serve again. What it says is neither kept nor told."""
@@ -26,11 +26,11 @@ HEADERS = {"Content-Type": "application/json", "User-Agent": "railwatch", "Accep
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Attempt:
     """How an attempt ended. ``failure``: why it does not count, in words without secrets; None: accepted."""
 
     failure: str | None = None
-    asked: float | None = None
+    retry_after: float | None = None
     """Seconds that the receiver asks us to wait."""
 
 
@@ -39,7 +39,7 @@ class Sender:
 
     def __init__(self, webhook: WebhookConfig, deliver: DeliverConfig) -> None:
         self._url = webhook.url.get_secret_value()
-        self._guard = Guard(deliver.allow, plain=not self._url.lower().startswith("https:"))
+        self._guard = AddressGuard(deliver.allow, plain=not self._url.lower().startswith("https:"))
         self._signer = Signer(webhook.secrets)
         self._limit = webhook.concurrency
         self._timeout = aiohttp.ClientTimeout(total=webhook.timeout)
@@ -73,45 +73,45 @@ class Sender:
             await self._session.close()
             await self._lookup.close()
 
-    async def post(self, owed: Owed) -> Answer:
+    async def post(self, delivery: PendingDelivery) -> Attempt:
         """Try once. Raises nothing but what cancels it."""
         assert self._session is not None, "enter the sender before use"
-        body = body_of(owed.facts)
-        headers = self._signer.headers(owed.event_id, body)
+        body = body_of(delivery.facts)
+        headers = self._signer.headers(delivery.event_id, body)
         try:
             self._check_literal()
             async with self._session.post(
                 self._url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
             ) as response:
-                answer = _judge(response)
+                attempt = _outcome(response)
                 await _drain(response)
-                return answer
+                return attempt
         except TimeoutError:
-            return Answer(f"no answer within {self._timeout.total:g} s")
+            return Attempt(f"no answer within {self._timeout.total:g} s")
         except aiohttp.ClientError as error:
-            return Answer(_words(error))
-        except Forbidden as error:
-            return Answer(str(error))
+            return Attempt(_error_text(error))
+        except ForbiddenAddress as error:
+            return Attempt(str(error))
         except OSError as error:
             # Only a proxy's connection fails so: the others' errors are aiohttp's own.
-            return Answer(f"cannot connect by the proxy: {error.strerror or error}")
+            return Attempt(f"cannot connect by the proxy: {error.strerror or error}")
 
     def _check_literal(self) -> None:
-        """Behind a proxy: refuse an address that the guard would refuse. Raises `Forbidden`."""
+        """Behind a proxy: refuse an address that the guard would refuse. Raises `ForbiddenAddress`."""
         host = urlsplit(self._url).hostname or ""
         if self._proxy is None:
             return
         if host == "localhost" or _is_address(host):
             self._guard.check("127.0.0.1" if host == "localhost" else host)
         elif not self._url.lower().startswith("https:") and not host.endswith(".onion"):
-            raise Forbidden(f"{host} is a name, and by a proxy events go there over https only")
+            raise ForbiddenAddress(f"{host} is a name, and by a proxy events go there over https only")
 
 
-def _judge(response: aiohttp.ClientResponse) -> Answer:
+def _outcome(response: aiohttp.ClientResponse) -> Attempt:
     if 200 <= response.status < 300:
-        return Answer()
+        return Attempt()
     told = " (redirects are not followed)" if 300 <= response.status < 400 else ""
-    return Answer(f"HTTP {response.status}{told}", retry_after(response.headers.get("Retry-After")))
+    return Attempt(f"HTTP {response.status}{told}", retry_after(response.headers.get("Retry-After")))
 
 
 def _is_address(host: str) -> bool:
@@ -132,7 +132,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
         response.close()
 
 
-def _words(error: aiohttp.ClientError) -> str:
+def _error_text(error: aiohttp.ClientError) -> str:
     """What went wrong, without the URL, which may be secret."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its certificate is not valid"

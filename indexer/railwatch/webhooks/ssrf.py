@@ -38,11 +38,11 @@ TRANSLATED = IPv6Network("64:ff9b::/96")
 """How a network that has IPv6 only reaches a public IPv4 address (RFC 6052)."""
 
 
-class Forbidden(OSError):
+class ForbiddenAddress(OSError):
     """The endpoint's address is one that nothing may be posted to."""
 
 
-class Guard:
+class AddressGuard:
     """Which addresses one endpoint may have: public ones, and those in ``allowed``; without TLS only the latter."""
 
     def __init__(self, allowed: Sequence[Network], *, plain: bool) -> None:
@@ -50,17 +50,17 @@ class Guard:
         self._plain = plain
 
     def check(self, text: str) -> None:
-        """Raises `Forbidden` for an address that is not allowed."""
-        address = meant(text)
+        """Raises `ForbiddenAddress` for an address that is not allowed."""
+        address = effective_address(text)
         if any(address in network for network in self._allowed):
             return
         if not is_public(address):
-            raise Forbidden(f"{address} is not a public address, and [deliver] allow does not name its network")
+            raise ForbiddenAddress(f"{address} is not a public address, and [deliver] allow does not name its network")
         if self._plain:
-            raise Forbidden(f"{address} is public, and events go there over https only")
+            raise ForbiddenAddress(f"{address} is public, and events go there over https only")
 
     def make_socket(self, info: tuple[Any, ...]) -> socket.socket:
-        """A socket for one result of a lookup, as aiohttp asks for it. Raises `Forbidden`."""
+        """A socket for one result of a lookup, as aiohttp asks for it. Raises `ForbiddenAddress`."""
         family, kind, protocol, _, place = info
         self.check(place[0])
         made = socket.socket(family, kind, protocol)
@@ -68,7 +68,7 @@ class Guard:
         return made
 
 
-def meant(text: str) -> Address:
+def effective_address(text: str) -> Address:
     """Return the address that packets to ``text`` reach: the IPv4 one that is mapped, or that NAT64 translates to.
 
     What other tunnels lead to depends on somebody's router, so they stay what they are, and are no public addresses.

@@ -16,25 +16,25 @@ import structlog
 from railwatch.config import WebhookConfig
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
-from railwatch.store.webhooks import Failed, Owed, due_deliveries, queue_events, record_attempts
+from railwatch.store.webhooks import FailedAttempt, PendingDelivery, due_deliveries, queue_events, record_attempts
 from railwatch.webhooks.backoff import pause_after
-from railwatch.webhooks.leadership import Standing
-from railwatch.webhooks.sender import Answer, Sender
+from railwatch.webhooks.leadership import Leadership
+from railwatch.webhooks.sender import Attempt, Sender
 
 PAGE = 500
 """Lines of the feed that are read at a time."""
 READY_MAX = 1000
 """Lanes that may be due before reading waits. What failed and rests until its next attempt does not count."""
-OWED_MAX = 100_000
+PENDING_MAX = 100_000
 """Events that an endpoint may be owed in all. What it does not read yet is safe in the feed."""
-AHEAD = 4
+PREFETCH = 4
 """Events read ahead for each post that may be on its way, so that senders need not wait for the database."""
 POLL_SECONDS = 1.0
-STOP_WITHIN = 4.0
+STOP_TIMEOUT_SECONDS = 4.0
 """Seconds that posts on their way get to end, once told to stop. A cut one is posted again, under the same id."""
 
 
-class Meter(Protocol):
+class DeliveryMetrics(Protocol):
     """Whoever counts."""
 
     def delivered(self, endpoint: str, seconds: float) -> None:
@@ -48,95 +48,100 @@ class EndpointWorker:
     """Delivers to one endpoint until it is stopped."""
 
     def __init__(
-        self, webhook: WebhookConfig, sender: Sender, database: Database, standing: Standing, meter: Meter
+        self,
+        webhook: WebhookConfig,
+        sender: Sender,
+        database: Database,
+        leadership: Leadership,
+        metrics: DeliveryMetrics,
     ) -> None:
         self.name = webhook.name
         self._webhook = webhook
         self._sender = sender
         self._database = database
-        self._standing = standing
-        self._meter = meter
+        self._leadership = leadership
+        self._metrics = metrics
         self._log = structlog.get_logger().bind(endpoint=webhook.name)
-        self._ready: asyncio.Queue[Owed] = asyncio.Queue()  # bounded by what `_take` reads
-        self._ended: list[tuple[Owed, Answer]] = []
+        self._ready: asyncio.Queue[PendingDelivery] = asyncio.Queue()  # bounded by what `_refill` reads
+        self._ended: list[tuple[PendingDelivery, Attempt]] = []
         self._lanes: set[UUID] = set()
         self._retrying: set[UUID] = set()
         self._retries: list[float] = []  # a heap: when what has failed is due again, by the monotonic clock
         self._posting = 0
         self._term = 0
         self._feed_has_more = True
-        self._stirred = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._stopping = False
-        self._away = False
+        self._store_unavailable = False
 
     def wake(self) -> None:
         """The feed may have grown, or an operator changed something."""
         self._feed_has_more = True
-        self._stirred.set()
+        self._wakeup.set()
 
     def stop(self) -> None:
         """End in order, soon."""
         self._stopping = True
-        self._stirred.set()
+        self._wakeup.set()
 
     async def run(self, *, once: bool = False) -> None:
         """Deliver until stopped; ``once``: until nothing is due any more."""
         async with asyncio.TaskGroup() as tasks:
             senders = [tasks.create_task(self._send()) for _ in range(self._webhook.concurrency)]
             while not self._stopping:
-                progress = await self._turn_or_say_why()
+                progress = await self._run_turn()
                 if once and not progress and self._is_idle:
                     break
                 if not progress:
-                    await self._rest()
-            await self._wind_up()
+                    await self._wait()
+            await self._drain()
             for sender in senders:
                 sender.cancel()
 
     @property
     def _is_idle(self) -> bool:
-        return not self._lanes and not self._away and self._standing.held
+        return not self._lanes and not self._store_unavailable and self._leadership.held
 
-    async def _turn_or_say_why(self) -> bool:
+    async def _run_turn(self) -> bool:
         try:
             progress = await self._turn()
         except StoreUnavailable as away:
-            if not self._away:
+            if not self._store_unavailable:
                 self._log.warning("webhook.store_away", why=str(away))
-            self._away = True
+            self._store_unavailable = True
             return False
-        self._away = False
+        self._store_unavailable = False
         return progress
 
     async def _turn(self) -> bool:
         """Record what has ended, read what is new, make ready what is due; whether that came to anything."""
-        self._forget_retries_until(time.monotonic())  # before looking: what is due by now is found by this turn
+        self._drop_retries_until(time.monotonic())  # before looking: what is due by now is found by this turn
         await self._record()
-        if not self._standing.held or self._standing.term != self._term:
-            self._put_back()
-            self._term = self._standing.term
-        if not self._standing.held:
+        if not self._leadership.held or self._leadership.term != self._term:
+            self._requeue()
+            self._term = self._leadership.term
+        if not self._leadership.held:
             return False
-        return await self._read() + await self._take() > 0
+        return await self._read() + await self._refill() > 0
 
     async def _read(self) -> int:
         if not self._feed_has_more:
             return 0
         # Cleared first: a wake-up that comes during the query must not be lost.
         self._feed_has_more = False
-        queued = await queue_events(self._database, self.name, self._webhook.events, PAGE, READY_MAX, OWED_MAX)
+        queued = await queue_events(self._database, self.name, self._webhook.events, PAGE, READY_MAX, PENDING_MAX)
         self._feed_has_more = self._feed_has_more or queued.looked_at == queued.room
         if not queued.reading:
-            self._put_back()  # paused: what was read ahead stays here
+            self._requeue()  # paused: what was read ahead stays here
         return queued.looked_at
 
-    async def _take(self) -> int:
+    async def _refill(self) -> int:
         slots = self._webhook.concurrency
         if self._ready.qsize() >= slots:
             return 0
         # What has failed before may be slow to fail again: one slot in two at the most, so that news always finds one.
         retries = max(1, slots // 2) - len(self._retrying)
-        due = await due_deliveries(self._database, self.name, self._lanes, slots * AHEAD, max(0, retries))
+        due = await due_deliveries(self._database, self.name, self._lanes, slots * PREFETCH, max(0, retries))
         for each in due:
             self._lanes.add(each.lane)
             if each.attempts:
@@ -146,92 +151,96 @@ class EndpointWorker:
 
     async def _send(self) -> None:
         while True:
-            owed = await self._ready.get()
-            if self._stopping or not self._standing.held:
-                self._let_go([owed.lane])
+            delivery = await self._ready.get()
+            if self._stopping or not self._leadership.held:
+                self._release_lanes([delivery.lane])
                 continue
             self._posting += 1
             try:
-                self._ended.append((owed, await self._attempt(owed)))
+                self._ended.append((delivery, await self._attempt(delivery)))
             finally:
                 self._posting -= 1
-                self._stirred.set()
+                self._wakeup.set()
 
-    async def _attempt(self, owed: Owed) -> Answer:
+    async def _attempt(self, delivery: PendingDelivery) -> Attempt:
         """Post it. What nobody foresaw of one event, or of one answer, is a failure like any, and stops no other."""
         try:
-            return await self._sender.post(owed)
+            return await self._sender.post(delivery)
         except Exception as defect:  # noqa: BLE001 - the one place where an attempt's unknown failure ends
-            self._log.error("webhook.attempt_broke", seq=owed.seq, webhook_id=str(owed.event_id), exc_info=defect)
-            return Answer(f"the attempt failed here ({type(defect).__name__}); the log has it as webhook.attempt_broke")
+            self._log.error(
+                "webhook.attempt_broke", seq=delivery.seq, webhook_id=str(delivery.event_id), exc_info=defect
+            )
+            return Attempt(
+                f"the attempt failed here ({type(defect).__name__}); the log has it as webhook.attempt_broke"
+            )
 
     async def _record(self) -> None:
         """What cannot be written down now stays here until it can."""
         ended = list(self._ended)
         if not ended:
             return
-        failed = [self._failed(owed, answer) for owed, answer in ended if answer.failure is not None]
-        delivered = [(owed.seq, owed.event_id) for owed, answer in ended if answer.failure is None]
+        failed = [self._failed(delivery, attempt) for delivery, attempt in ended if attempt.failure is not None]
+        delivered = [(delivery.seq, delivery.event_id) for delivery, attempt in ended if attempt.failure is None]
         await record_attempts(self._database, self.name, delivered, failed)
         del self._ended[: len(ended)]
-        self._let_go([owed.lane for owed, _ in ended])
+        self._release_lanes([delivery.lane for delivery, _ in ended])
         for each in failed:
             if each.pause is not None:
                 heappush(self._retries, time.monotonic() + each.pause)
-        self._tell(ended, {each.seq: each for each in failed})
+        self._log_attempts(ended, {each.seq: each for each in failed})
 
-    def _failed(self, owed: Owed, answer: Answer) -> Failed:
-        attempts = owed.attempts + 1
-        pause = pause_after(attempts, self._webhook.attempts, self._webhook.first_pause, asked=answer.asked)
-        return Failed(owed.seq, owed.event_id, attempts, pause, answer.failure or "")
+    def _failed(self, delivery: PendingDelivery, attempt: Attempt) -> FailedAttempt:
+        attempts = delivery.attempts + 1
+        pause = pause_after(attempts, self._webhook.attempts, self._webhook.first_pause, asked=attempt.retry_after)
+        return FailedAttempt(delivery.seq, delivery.event_id, attempts, pause, attempt.failure or "")
 
-    def _let_go(self, lanes: Sequence[UUID]) -> None:
+    def _release_lanes(self, lanes: Sequence[UUID]) -> None:
         self._lanes.difference_update(lanes)
         self._retrying.difference_update(lanes)
 
-    def _tell(self, ended: list[tuple[Owed, Answer]], failed: dict[int, Failed]) -> None:
+    def _log_attempts(self, ended: list[tuple[PendingDelivery, Attempt]], failed: dict[int, FailedAttempt]) -> None:
         now = time.time()
-        for owed, _ in ended:
-            what = {"seq": owed.seq, "type": owed.facts["type"], "webhook_id": str(owed.event_id)}
-            fate = failed.get(owed.seq)
+        for delivery, _ in ended:
+            what = {"seq": delivery.seq, "type": delivery.facts["type"], "webhook_id": str(delivery.event_id)}
+            fate = failed.get(delivery.seq)
             if fate is None:
-                self._meter.delivered(self.name, max(0.0, now - owed.facts["recorded_at"].timestamp()))
+                self._metrics.delivered(self.name, max(0.0, now - delivery.facts["recorded_at"].timestamp()))
                 self._log.debug("webhook.delivered", **what)
                 continue
-            self._meter.failed(self.name, dead=fate.pause is None)
+            self._metrics.failed(self.name, dead=fate.pause is None)
             if fate.pause is None:
                 self._log.error("webhook.dead", **what, attempts=fate.attempts, why=fate.failure)
             else:
                 retry = round(fate.pause, 1)
                 self._log.warning("webhook.failed", **what, attempts=fate.attempts, why=fate.failure, retry_in=retry)
 
-    def _put_back(self) -> None:
+    def _requeue(self) -> None:
         """Forget what has not gone out yet; it is still owed."""
         while not self._ready.empty():
-            self._let_go([self._ready.get_nowait().lane])
+            self._release_lanes([self._ready.get_nowait().lane])
 
-    def _forget_retries_until(self, now: float) -> None:
+    def _drop_retries_until(self, now: float) -> None:
         while self._retries and self._retries[0] <= now:
             heappop(self._retries)
 
-    async def _rest(self) -> None:
+    async def _wait(self) -> None:
         """Until something stirs, or is due again. What another deliverer left for later is found by looking."""
         until_retry = self._retries[0] - time.monotonic() if self._retries else POLL_SECONDS
         try:
             async with asyncio.timeout(min(until_retry, POLL_SECONDS)):
-                await self._stirred.wait()
+                await self._wakeup.wait()
         except TimeoutError:
             self._feed_has_more = True  # a notification may have been lost (HAZARDS P4)
-        self._stirred.clear()
+        self._wakeup.clear()
 
-    async def _wind_up(self) -> None:
+    async def _drain(self) -> None:
         """Let what is on its way arrive, and write it down."""
-        self._put_back()
+        self._requeue()
         try:
-            async with asyncio.timeout(STOP_WITHIN):
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                 while self._posting:
-                    self._stirred.clear()
-                    await self._stirred.wait()
+                    self._wakeup.clear()
+                    await self._wakeup.wait()
                 await self._record()
         except (TimeoutError, StoreUnavailable) as error:
             left = self._posting + len(self._ended)

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 
 from railwatch.config import DeliverConfig, WebhookConfig
 from railwatch.rail.printable import printable
-from railwatch.store.webhooks import Owed
-from railwatch.webhooks.sender import Answer, Sender
+from railwatch.store.webhooks import PendingDelivery
+from railwatch.webhooks.sender import Attempt, Sender
 from tests.fuzz.nodes.monitor import LoopWatch, resident_mib
 from tests.fuzz.receivers.acts import ACTS, COSTLY, bomb
 from tests.fuzz.receivers.server import HostileReceiver, hostile_receiver
@@ -53,7 +53,7 @@ def endpoint(url: str, **more: Any) -> tuple[WebhookConfig, DeliverConfig]:
     return WebhookConfig.model_validate(webhook), DeliverConfig.model_validate({"allow": ["127.0.0.0/8"]})
 
 
-def event(note: str = "") -> Owed:
+def event(note: str = "") -> PendingDelivery:
     """Return an event that could be owed; ``note`` makes its body long."""
     identity = uuid4()
     facts: dict[str, Any] = {
@@ -70,7 +70,7 @@ def event(note: str = "") -> Owed:
         "cause": "chain",
         "settlement": {"reference": "x", "note": note, "actor": "y"},
     }
-    return Owed(1, identity, UUID(int=1), 0, facts)
+    return PendingDelivery(1, identity, UUID(int=1), 0, facts)
 
 
 async def fuzz(first: int, *, examples: int, at_once: int = 8, strict: bool = False) -> Report:
@@ -109,30 +109,30 @@ async def _post(
     sender: Sender, receiver: HostileReceiver, dice: random.Random, report: Report, *, strict: bool
 ) -> None:
     """Post one event and judge how that ended. An answer that came before its question lies in wait by then."""
-    owed = event("n" * dice.choice((0, 10, 4_000, 900_000)))
+    delivery = event("n" * dice.choice((0, 10, 4_000, 900_000)))
     began = time.monotonic()
     try:
         async with asyncio.timeout(NEVER_ENDED):
-            answer = await sender.post(owed)
+            attempt = await sender.post(delivery)
     except Exception as error:  # noqa: BLE001 (that is what is asked for)
-        answer = Answer(f"{type(error).__name__} left the sender: {error!r}"[:TEXT_MOST])
-        report.findings.append(_finding(receiver, answer.failure or ""))
+        attempt = Attempt(f"{type(error).__name__} left the sender: {error!r}"[:TEXT_MOST])
+        report.findings.append(_finding(receiver, attempt.failure or ""))
     took = time.monotonic() - began
     await receiver.settled()
     report.posts += 1
     report.longest = max(report.longest, took)
     if strict and took > PATIENCE + LATE:
         report.findings.append(_finding(receiver, f"an attempt took {took:.1f} s"))
-    if answer.failure is None:
+    if attempt.failure is None:
         report.accepted += 1
-        if not receiver.has_accepted(str(owed.event_id)):
+        if not receiver.has_accepted(str(delivery.event_id)):
             report.findings.append(_finding(receiver, "marked delivered without a 2xx to that request"))
     else:
-        report.failures.add(answer.failure)
-        if answer.failure != printable(answer.failure) or not 0 < len(answer.failure) <= TEXT_MOST:
-            report.findings.append(_finding(receiver, f"this failure is no text for people: {answer.failure[:300]!r}"))
-    if answer.asked is not None and not 0 <= answer.asked < 10**7:
-        report.findings.append(_finding(receiver, f"it asks to wait for {answer.asked}"))
+        report.failures.add(attempt.failure)
+        if attempt.failure != printable(attempt.failure) or not 0 < len(attempt.failure) <= TEXT_MOST:
+            report.findings.append(_finding(receiver, f"this failure is no text for people: {attempt.failure[:300]!r}"))
+    if attempt.retry_after is not None and not 0 <= attempt.retry_after < 10**7:
+        report.findings.append(_finding(receiver, f"it asks to wait for {attempt.retry_after}"))
 
 
 def _finding(receiver: HostileReceiver, what: str) -> str:

@@ -56,7 +56,7 @@ async def _ends_in_order(name: str, act: Act, pauses: "_Pauses", **about: str) -
         await in_own_task(act())
     except Exception as defect:
         log = structlog.get_logger()
-        log.exception("task.failed", task=name, why=describe(defect), restarts_in=pauses.next, **about)
+        log.exception("task.failed", task=name, reason=describe(defect), restarts_in=pauses.next, **about)
         return False
     return True
 

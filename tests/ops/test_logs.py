@@ -41,7 +41,7 @@ def test_an_event_is_a_line_of_json_with_its_context(capsys: pytest.CaptureFixtu
 def test_secrets_are_hidden_in_texts_tables_and_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(secrets=[SECRET, "x"])
     log = structlog.get_logger()
-    log.warning(f"at http://u:{SECRET}@node", node={"url": [SECRET]}, why=ValueError(SECRET))
+    log.warning(f"at http://u:{SECRET}@node", node={"url": [SECRET]}, reason=ValueError(SECRET))
     try:
         int(SECRET)
     except ValueError:

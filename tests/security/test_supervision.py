@@ -137,7 +137,7 @@ async def test_each_task_of_the_daemon_fails_once_and_the_rest_goes_on(
     # An end of the rail ends its tasks as well, and those do not fail by themselves then.
     assert set(reporter.broken) <= expected  # type: ignore[attr-defined]
     assert {*COMMON, "rail.story"} <= set(reporter.broken)  # type: ignore[attr-defined]
-    told = {each["task"]: each["why"] for each in logs if each["event"] == "task.failed"}
+    told = {each["task"]: each["reason"] for each in logs if each["event"] == "task.failed"}
     assert set(told) == set(reporter.broken)  # type: ignore[attr-defined]
     assert all(f"Injected: {name}" in why for name, why in told.items())
 

@@ -123,7 +123,7 @@ def test_a_log_line_is_harmless_in_either_form(
 ) -> None:
     configure_logging(output)
     log = structlog.get_logger().bind(rail=text)
-    log.warning(text, hash=text, table={text: [text]}, why=ValueError(text))
+    log.warning(text, hash=text, table={text: [text]}, reason=ValueError(text))
     try:
         raise RuntimeError(text)  # noqa: TRY301 - it is its traceback that is looked at
     except RuntimeError:

@@ -177,7 +177,7 @@ async def test_an_endpoint_that_breaks_by_a_defect_is_loud_and_breaks_no_other(s
     with structlog.testing.capture_logs() as logs:
         async with receiver() as shopkeeper:
             async with shop.delivering(webhook(shopkeeper, "broken"), webhook(shopkeeper, "whole")):
-                await until(lambda: any(each.get("task") == "webhook.broken" for each in logs))
+                await until(lambda: any(each.get("task") == "webhook.worker_crashed" for each in logs))
                 await shop.tell(order)
                 await until(lambda: len(shopkeeper.got) == 2)
             async with shop.database.connection() as connection:

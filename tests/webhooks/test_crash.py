@@ -167,8 +167,8 @@ async def test_two_deliverers_take_turns_and_say_so(shop: Shop, tmp_path: Path) 
         async with deliverer(config) as first:
             await until(shop.owes_nothing)
             async with deliverer(config) as second:
-                await until(lambda: second.has_said("deliver.held_elsewhere"))
-                [told] = [each for each in second.events() if each["event"] == "deliver.held_elsewhere"]
+                await until(lambda: second.has_said("deliver.standby"))
+                [told] = [each for each in second.events() if each["event"] == "deliver.standby"]
                 assert told["holder"].endswith(f"/{first.process.pid}")
                 async with deliverer(config, "--once") as third:
                     assert await third.process.wait() == Exit.REJECTED

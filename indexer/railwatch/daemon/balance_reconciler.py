@@ -73,7 +73,7 @@ class BalanceReconciler:
                 await self.check()
                 pause = CHECK_INTERVAL
             except (RailUnavailable, BlockGone, StoreUnavailable) as away:
-                self._log.debug("balance.waits", why=str(away))
+                self._log.debug("balance.retry", reason=str(away))
                 pause = min(BACKOFF_MAX_SECONDS, pause * 2)
 
     async def check(self) -> None:
@@ -113,7 +113,7 @@ class BalanceReconciler:
             if self._tries[at] < READ_ATTEMPTS:
                 return []
             del self._tries[at]
-            self._log.warning("balance.unverified", height=at.height, why=str(away))
+            self._log.warning("balance.unverified", height=at.height, reason=str(away))
             return [SecondReading(each, "unverified", None) for each in suspects]
         self._tries.pop(at, None)
         readings = []
@@ -151,7 +151,7 @@ class BalanceReconciler:
         try:
             node, amounts = await self.node.balances([each.key for each in accounts], asset, block)
         except BlockGone as refused:
-            self._log.info("balance.refused", asset=asset, height=block.height, why=str(refused))
+            self._log.info("balance.refused", asset=asset, height=block.height, reason=str(refused))
             return []
         begun = {
             each.key: await self._resumed(each.history, stands)

@@ -24,6 +24,6 @@ async def _extended(database: Database, rail: RailConfig) -> RailConfig:
         "assets.still_wanted",
         rail=rail.name,
         assets=[each.contract or each.symbol for each, _ in wanted],
-        why="open orders ask for them, though the configuration has them no longer",
+        reason="open orders ask for them, though the configuration has them no longer",
     )
     return rail.with_assets(wanted)

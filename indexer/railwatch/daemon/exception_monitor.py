@@ -109,7 +109,7 @@ class ExceptionMonitor:
             "invoice.failed",
             invoice=str(invoice),
             order=order,
-            why=describe(defect),
+            reason=describe(defect),
             retry_in=retry_in,
             exc_info=defect,
         )

@@ -59,7 +59,7 @@ async def reached(act: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return await act()
         except StoreUnavailable as away:
-            structlog.get_logger().warning("store.away", why=str(away), retry_in=RETRY_EVERY)
+            structlog.get_logger().warning("store.unavailable", reason=str(away), retry_in=RETRY_EVERY)
             await asyncio.sleep(RETRY_EVERY)
 
 
@@ -70,10 +70,10 @@ async def _keep_running(server: EmbeddedPostgres, dsn: str) -> None:
         try:
             connection = await connect(dsn)
         except StoreUnavailable as away:
-            structlog.get_logger().warning("store.restarting", why=str(away))
+            structlog.get_logger().warning("store.restarting", reason=str(away))
             try:
                 await server.start()
             except EmbeddedPostgresError as error:
-                structlog.get_logger().error("store.cannot_restart", why=str(error))
+                structlog.get_logger().error("store.cannot_restart", reason=str(error))
         else:
             await connection.close()

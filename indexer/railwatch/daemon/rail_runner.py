@@ -149,14 +149,14 @@ class RailRunner:
     async def _lost(self, lease: Lease, why: BaseException) -> None:
         """Nobody may read `live` of a rail that is not followed; whoever has taken it over says how it is."""
         reason = one_line(str(innermost(why)))
-        self.log.warning("lease.lost", why=reason)
+        self.log.warning("lease.lost", reason=reason)
         await self._save_state(lease, "stalled", f"not followed: {reason}")
 
     async def _start_again(self, lease: Lease, keeper: LeaseKeeper, defect: BaseException) -> None:
         """Begin the rail anew after an unknown failure, later each time; halt it if that does not help."""
         self.failed(f"{self.name}.chain")
         cause = describe(defect)
-        self.log.error("rail.failed", why=cause, exc_info=innermost(defect))
+        self.log.error("rail.failed", reason=cause, exc_info=innermost(defect))
         resume_point = None
         with suppress(StoreUnavailable):
             resume_point = await load_resume_point(self.database, self.name)
@@ -210,15 +210,15 @@ class RailRunner:
                 lease = await keeper.acquire()
                 if lease is not None:
                     self.standby = None
-                    self.log.info("lease.taken", epoch=lease.epoch)
+                    self.log.info("lease.acquired", epoch=lease.epoch)
                     return lease
                 holder = await keeper.holder()
                 if holder != told:
-                    self.log.warning("lease.held_elsewhere", holder=holder)
+                    self.log.warning("lease.standby", holder=holder)
                     told = holder
                     self.standby = f"standing by: {holder} follows this rail"
             except StoreUnavailable as away:
-                self.log.warning("store.away", why=str(away))
+                self.log.warning("store.unavailable", reason=str(away))
             await asyncio.sleep(1.0)
 
     async def _follow(self, lease: Lease, keeper: LeaseKeeper) -> None:
@@ -331,7 +331,7 @@ class RailRunner:
                 follower.wake.set()
                 pause, heard = 0.1, True
             except (RailUnavailable, BlockGone) as silent:
-                self.log.debug("push.away", why=str(silent))
+                self.log.debug("push.unavailable", reason=str(silent))
                 if heard:
                     # What would have been pushed meanwhile. A node that never pushes is polled, and no more than that.
                     follower.wake.set()
@@ -399,7 +399,7 @@ class RailRunner:
                 f"{steadiness.LAG_MAX_SECONDS:.0f} s"
             )
             if (follower.state, follower.reason) != ("stalled", str(slow)):
-                self.log.warning("rail.slow", why=str(slow))
+                self.log.warning("rail.slow", reason=str(slow))
                 follower.stall(str(slow))
                 said = None
             if said != str(slow):
@@ -432,12 +432,12 @@ class RailRunner:
         if self.follower is not None:
             await self.follower.cancel_prefetch()
         if isinstance(why, BlockGone | BranchChanged):
-            self.log.info("chain.moved", why=reason)
+            self.log.info("chain.replanned", reason=reason)
             if self.follower is None or time.monotonic() - self.follower.progressed_at <= steadiness.LAG_MAX_SECONDS:
                 return
             reason = f"the rail has not gone on for {steadiness.LAG_MAX_SECONDS:.0f} s: {reason}"
             why = NodeLagging(reason)
-        self.log.warning("rail.stands_back", why=reason)
+        self.log.warning("rail.backing_off", reason=reason)
         if self.follower is not None:
             self.follower.stall(reason)
         if isinstance(why, NodeLagging):
@@ -461,7 +461,7 @@ class RailRunner:
     async def _halt(self, lease: Lease, fault: BaseException) -> None:
         """Say why, everywhere that somebody might look, and follow no further until a person resumes the rail."""
         self.halted = halt_reason(innermost(fault), self.name)
-        self.log.critical("rail.halted", why=self.halted)
+        self.log.critical("rail.halted", reason=self.halted)
         self._halt_saved = await self._save_state(lease, "halted", self.halted)
 
 

@@ -115,7 +115,7 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
         await asyncio.wait({work}, timeout=STOP_TIMEOUT_SECONDS)
     if not work.done():
         # Every step is a transaction, so what hangs (a frozen Postgres, say) is left to itself without harm.
-        log.warning("daemon.stopped_short", waited=STOP_TIMEOUT_SECONDS)
+        log.warning("daemon.stop_timeout", waited=STOP_TIMEOUT_SECONDS)
         os._exit(0)
     with suppress(asyncio.CancelledError):
         await work

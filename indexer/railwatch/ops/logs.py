@@ -68,10 +68,10 @@ def configure_logging(
 def warn_of_exposed(config: Config) -> None:
     """Say at the start which files with secrets others can read, and where anybody on the network may ask."""
     for sentence in config.exposed:
-        structlog.get_logger().warning("config.exposed", why=sentence)
+        structlog.get_logger().warning("config.exposed", reason=sentence)
     for place, address in (("http", config.http.address), ("deliver", config.deliver.address)):
         if address is not None and not is_loopback(address[0]):
-            structlog.get_logger().warning("http.exposed", table=place, why=OPEN_LISTENER)
+            structlog.get_logger().warning("http.exposed", table=place, reason=OPEN_LISTENER)
 
 
 def is_loopback(host: str) -> bool:

@@ -143,7 +143,7 @@ async def _synced_before(config: Config, database: Database, stopping: asyncio.E
         except StoreUnavailable as away:
             if once:
                 raise
-            structlog.get_logger().warning("deliver.store_away", why=str(away), retry_in=RETRY_INTERVAL)
+            structlog.get_logger().warning("deliver.store_unavailable", reason=str(away), retry_in=RETRY_INTERVAL)
         else:
             return True
         with suppress(TimeoutError):

@@ -61,20 +61,20 @@ class Leadership:
         except StoreUnavailable as away:
             obstacle = str(away)
             if told is None:
-                structlog.get_logger().warning("deliver.store_away", why=obstacle)
+                structlog.get_logger().warning("deliver.store_unavailable", reason=obstacle)
             return obstacle
         if other is None:
             self._begin()
             return None
         if other != told:
-            structlog.get_logger().warning("deliver.held_elsewhere", holder=other, does="waits until it ends")
+            structlog.get_logger().warning("deliver.standby", holder=other, does="waits until it ends")
         return other
 
     def _begin(self) -> None:
         self._held = True
         self.term += 1
         self.acquired.set()
-        structlog.get_logger().info("deliver.lock_taken")
+        structlog.get_logger().info("deliver.lock_acquired")
 
     async def _beats(self) -> bool:
         try:

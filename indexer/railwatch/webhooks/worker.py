@@ -107,7 +107,7 @@ class EndpointWorker:
             progress = await self._turn()
         except StoreUnavailable as away:
             if not self._store_unavailable:
-                self._log.warning("webhook.store_away", why=str(away))
+                self._log.warning("webhook.store_unavailable", reason=str(away))
             self._store_unavailable = True
             return False
         self._store_unavailable = False
@@ -168,10 +168,10 @@ class EndpointWorker:
             return await self._sender.post(delivery)
         except Exception as defect:  # noqa: BLE001 - the one place where an attempt's unknown failure ends
             self._log.error(
-                "webhook.attempt_broke", seq=delivery.seq, webhook_id=str(delivery.event_id), exc_info=defect
+                "webhook.attempt_crashed", seq=delivery.seq, webhook_id=str(delivery.event_id), exc_info=defect
             )
             return Attempt(
-                f"the attempt failed here ({type(defect).__name__}); the log has it as webhook.attempt_broke"
+                f"the attempt failed here ({type(defect).__name__}); the log has it as webhook.attempt_crashed"
             )
 
     async def _record(self) -> None:
@@ -209,10 +209,10 @@ class EndpointWorker:
                 continue
             self._metrics.failed(self.name, dead=fate.pause is None)
             if fate.pause is None:
-                self._log.error("webhook.dead", **what, attempts=fate.attempts, why=fate.failure)
+                self._log.error("webhook.dead", **what, attempts=fate.attempts, reason=fate.failure)
             else:
                 retry = round(fate.pause, 1)
-                self._log.warning("webhook.failed", **what, attempts=fate.attempts, why=fate.failure, retry_in=retry)
+                self._log.warning("webhook.failed", **what, attempts=fate.attempts, reason=fate.failure, retry_in=retry)
 
     def _requeue(self) -> None:
         """Forget what has not gone out yet; it is still owed."""
@@ -244,4 +244,4 @@ class EndpointWorker:
                 await self._record()
         except (TimeoutError, StoreUnavailable) as error:
             left = self._posting + len(self._ended)
-            self._log.warning("webhook.stopped_short", posts=left, why=str(error) or "no answer yet")
+            self._log.warning("webhook.stop_timeout", posts=left, reason=str(error) or "no answer yet")

@@ -355,7 +355,7 @@ class Committer:
         except OUTSIDE:
             raise
         except Exception as defect:
-            log.warning("step.failed", rail=self.rail, why=describe(defect), exc_info=defect)
+            log.warning("step.failed", rail=self.rail, reason=describe(defect), exc_info=defect)
         return await commit(True)
 
     async def _apply(
@@ -397,7 +397,7 @@ class Committer:
         for invoice, defect in failed.items():
             await step.quarantine.set_aside(invoice, describe(defect))
             log.critical(
-                "invoice.set_aside", rail=self.rail, invoice=str(invoice), why=describe(defect), exc_info=defect
+                "invoice.set_aside", rail=self.rail, invoice=str(invoice), reason=describe(defect), exc_info=defect
             )
         return done
 
@@ -407,7 +407,7 @@ class Committer:
         moved = [line for aggregate in aggregates for line in aggregate.transitions if line.subject == "invoice"]
         for line in moved[:LOGGED_TRANSITIONS_MAX]:
             log.info(
-                "invoice.moved",
+                "invoice.transition",
                 rail=self.rail,
                 invoice=str(line.invoice_id),
                 from_state=line.from_state,
@@ -417,7 +417,9 @@ class Committer:
                 height=line.block_height,
             )
         if len(moved) > LOGGED_TRANSITIONS_MAX:
-            log.info("invoices.moved", rail=self.rail, count=len(moved), untold=len(moved) - LOGGED_TRANSITIONS_MAX)
+            log.info(
+                "invoice.transitions", rail=self.rail, count=len(moved), untold=len(moved) - LOGGED_TRANSITIONS_MAX
+            )
 
     def _context(
         self,

@@ -261,7 +261,7 @@ class ChainFollower:
         position = self._position(first, heads, reached=False)
         batch = BlockBatch(None, Span(first, first, finalized=True), (first,), ())
         self._advance_memory(batch, position, await self.committer.commit_blocks(batch, position, None))
-        self.log.info("rail.begun", height=first.height, hash=first.hash)
+        self.log.info("rail.started", height=first.height, hash=first.hash)
 
     async def _first(self, heads: Heads) -> BlockRef:
         """The block below the first one to follow: the cursor that a rail without a past begins with."""
@@ -321,7 +321,7 @@ class ChainFollower:
                 span = step.span if isinstance(step, Scan) else step.branch
                 return PlannedStep(step, heads, asked, await self._scan(span))
             except BlockGone as gone:
-                self.log.info("chain.moved", step=type(step).__name__.lower(), why=str(gone))
+                self.log.info("chain.replanned", step=type(step).__name__.lower(), reason=str(gone))
                 if time.monotonic() - began > steadiness.LAG_MAX_SECONDS:
                     raise NodeLagging(
                         f"for {steadiness.LAG_MAX_SECONDS:.0f} s the node took back what it had told: {gone}"
@@ -410,7 +410,7 @@ class ChainFollower:
         self.mempool.forget()
         line = self.log.info if batch.transfers or batch.fork else self.log.debug
         line(
-            "step.rewound" if batch.fork else "step.committed",
+            "step.reorg" if batch.fork else "step.committed",
             height=position.cursor.height,
             hash=position.cursor.hash,
             blocks=len(batch.blocks),

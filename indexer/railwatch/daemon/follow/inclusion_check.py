@@ -72,7 +72,7 @@ class InclusionCheck:
                 return not self._put_off
             await self._record(compared, anchor, end)
         except BlockGone as moved:
-            self._log.info("chain.moved", step="inclusion_check", why=str(moved))
+            self._log.info("chain.replanned", step="inclusion_check", reason=str(moved))
             return False
         self._put_off = False
         return True

@@ -44,7 +44,7 @@ async def by_halves(
             await set_aside(items[0], defect)
             return
         # Of one that fails alone whoever sets it aside tells; what only several of them do together is told here.
-        log.warning("batch.halved", items=len(items), why=describe(defect), exc_info=defect)
+        log.warning("batch.halved", items=len(items), reason=describe(defect), exc_info=defect)
         middle = len(items) // 2
         await by_halves(items[:middle], act, set_aside)
         await by_halves(items[middle:], act, set_aside)

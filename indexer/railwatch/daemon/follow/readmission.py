@@ -49,7 +49,7 @@ class Readmission:
         except OUTSIDE:
             raise
         except Exception as defect:  # noqa: BLE001 - it fails alone, whatever the reason
-            self._log.warning("invoice.failed_again", invoice=str(invoice), why=describe(defect), exc_info=defect)
+            self._log.warning("invoice.failed_again", invoice=str(invoice), reason=describe(defect), exc_info=defect)
             await self.store.postpone(invoice, describe(defect))
             return
         if caught_up:

@@ -98,7 +98,7 @@ class SecondLook:
         if not self._is_last_try(what):
             return []
         del self._tries[what]
-        self._log.warning("content.unverified", height=what[0], hash=what[1], why=why)
+        self._log.warning("content.unverified", height=what[0], hash=what[1], reason=why)
         return [SecondLookResult(claim, "unverified", {"said": "unverified", "why": why}) for claim in claims]
 
     def _compare(self, claim: Claim, told: Transfer | None, reread: Reread) -> SecondLookResult:

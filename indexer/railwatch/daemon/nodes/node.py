@@ -135,7 +135,7 @@ class Node:
         """Log the trace of a defect, but not again while the node repeats it."""
         if text != self._fault:
             self._fault = text
-            structlog.get_logger().exception("node.fault", node=self.name, why=text)
+            structlog.get_logger().exception("node.fault", node=self.name, reason=text)
 
     async def try_connect(self) -> None:
         """Enter it, if it can be entered: a witness that is away is no trouble of anybody's."""

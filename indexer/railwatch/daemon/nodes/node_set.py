@@ -123,7 +123,7 @@ class NodeSet:
         except BadAddress:
             raise
         except Exception as defect:
-            self._log.exception("node.fault", why="an address could not be read")
+            self._log.exception("node.fault", reason="an address could not be read")
             raise BadAddress(f"this address cannot be read: {type(defect).__name__}") from defect
 
     async def heads(self) -> Heads:
@@ -343,7 +343,7 @@ class NodeSet:
             except RailError:
                 waits = waits or (other.votes and not other.is_away)
                 continue
-            self._log.warning("node.fault", node=faulty.name, why=str(fault))
+            self._log.warning("node.fault", node=faulty.name, reason=str(fault))
             await self._deselect(faulty, RailUnavailable(str(fault)))
             self._select(other)
             return other.name, answer
@@ -412,11 +412,11 @@ class NodeSet:
     def _select(self, node: Node) -> None:
         self._current, self._disagreement = node, None
         self._lag_detector.forget()
-        self._log.info("node.entered", node=node.name, chain_id=self.chain_id)
+        self._log.info("node.selected", node=node.name, chain_id=self.chain_id)
 
     async def _deselect(self, node: Node, why: RailUnavailable) -> None:
         if self._current is node:
-            self._log.warning("node.left", node=node.name, why=str(why))
+            self._log.warning("node.deselected", node=node.name, reason=str(why))
             node.record_failure()
             self._current = None
             await node.disconnect()
@@ -519,7 +519,7 @@ class NodeSet:
             conflict = contradicting.get(node.name)
             if conflict is not None and not node.disagrees:
                 self._quarrels.note()
-                self._log.warning("node.contradicts", node=node.name, where=str(conflict))
+                self._log.warning("node.disagrees", node=node.name, where=str(conflict))
             elif conflict is None and node.disagrees:
                 self._log.info("node.agrees", node=node.name)
             node.disagrees = conflict is not None

@@ -103,7 +103,7 @@ class Registrar:
                 address = self.node.parse_address(each.address)
             except BadAddress as bad:
                 refused.append((each.id, one_line(str(bad))))
-                self._log.warning("watch.rejected", destination=str(each.id), why=one_line(str(bad)))
+                self._log.warning("watch.rejected", destination=str(each.id), reason=one_line(str(bad)))
             except Exception as defect:  # noqa: BLE001 - one address that breaks the parser stops no other
                 await self._set_aside(each, defect)
             else:
@@ -174,7 +174,7 @@ class Registrar:
             # They wait for the rail, and are not to wait longer than it.
             self.later.forget([each.id for each in batch])
         pause = max(self.later.put(each.id) for each in batch)
-        self._log.warning("watch.put_off", addresses=len(batch), why=reason, retry_in=pause)
+        self._log.warning("watch.put_off", addresses=len(batch), reason=reason, retry_in=pause)
         await self.store.delay([(each.id, f"not watched yet: {reason}; tried again") for each in batch])
 
     async def _reject_unpayable(self, batch: Sequence[Registered]) -> list[Registered]:
@@ -201,7 +201,7 @@ class Registrar:
             else:
                 refused |= {each.id: one_line(why)} if why is not None else {}
         for identity, reason in refused.items():
-            self._log.warning("watch.rejected", destination=str(identity), why=reason)
+            self._log.warning("watch.rejected", destination=str(identity), reason=reason)
         gone = await self.store.reject(list(refused.items())) if refused else set()
         return [each for each in batch if each.id not in gone | left]
 
@@ -213,7 +213,7 @@ class Registrar:
         """Leave one destination alone for a while, and say why where its service looks."""
         reason = one_line(str(defect)) if isinstance(defect, RailFault) else describe(defect)
         pause = self.aside.put(one.id)
-        self._log.error("watch.failed", destination=str(one.id), why=reason, retry_in=pause, exc_info=defect)
+        self._log.error("watch.failed", destination=str(one.id), reason=reason, retry_in=pause, exc_info=defect)
         await self.store.delay([(one.id, f"not watched yet: {reason}; tried again every {pause:.0f} s or more")])
 
     async def _hand_over_keys(self, keys: Iterable[bytes]) -> None:
@@ -239,7 +239,7 @@ class Registrar:
                 await self._look_back(frozenset(batch))
             except (*UNSERVED, RailFault) as why:
                 pause = self.later.put(SIBLING_RAILS)
-                self._log.warning("watch.put_off", addresses=len(batch), why=one_line(str(why)), retry_in=pause)
+                self._log.warning("watch.put_off", addresses=len(batch), reason=one_line(str(why)), retry_in=pause)
                 return
             self.later.forget([SIBLING_RAILS])
             await self.store.looked_back_for(rail, reached)

@@ -137,7 +137,7 @@ class Rescanner:
             self._moves = 0
             await self._failed(request, moved)
         else:
-            self._log.info("rescan.chain_moved", rescan=str(request.id), why=one_line(str(moved)))
+            self._log.info("rescan.chain_moved", rescan=str(request.id), reason=one_line(str(moved)))
             await asyncio.sleep(0.05)
 
     async def _failed(self, request: Rescan, failure: Exception) -> None:
@@ -151,9 +151,9 @@ class Rescanner:
         )
         retry_in = None if over else min(RETRY_MAX_SECONDS, RETRY_MIN_SECONDS * 2 ** min(request.tries, 10))
         if not known and not isinstance(failure, RailFault):
-            self._log.exception("rescan.broken", rescan=str(request.id), why=reason)
+            self._log.exception("rescan.broken", rescan=str(request.id), reason=reason)
         self._log.warning(
-            "rescan.failed", rescan=str(request.id), why=reason, at=request.next_height, retry_in=retry_in
+            "rescan.failed", rescan=str(request.id), reason=reason, at=request.next_height, retry_in=retry_in
         )
         self._span_limit = SPAN_INITIAL
         await self.store.rescan_failed(request, reason, retry_in)

@@ -1,6 +1,6 @@
 """A shop that is built on Railwatch's tables, as another team would: SQL under its own role, the feed, a webhook.
 
-`House` holds all parts of one story: a daemon over chains, the deliverer with a receiver that verifies, and the
+`ShopHarness` holds all parts of one story: a daemon over chains, the deliverer with a receiver that verifies, and the
 reference consumers of docs/consumers, which fulfil.
 """
 
@@ -14,7 +14,7 @@ from railwatch.store.database import Database
 from railwatch.store.read_models import Record
 from railwatch_fake import FakeChain
 from tests.consumers.test_fulfil import drain_python, drain_sql, open_shop
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 from tests.webhooks.receiver import Receiver, receiver
 from tests.webhooks.shop import Shop, until, webhook
 
@@ -89,10 +89,10 @@ class Service:
 
 
 @dataclass(slots=True)
-class House:
+class ShopHarness:
     """All who take part. ``shopkeeper`` gets every event, from the feed's beginning."""
 
-    stage: Stage
+    stage: DaemonHarness
     service: Service
     shop: Shop
     shopkeeper: Receiver
@@ -130,17 +130,17 @@ class House:
 @asynccontextmanager
 async def opened(
     database: Database, chains: Sequence[FakeChain], *, confirmations: int = 2, endpoint: dict[str, Any] | None = None
-) -> AsyncIterator[House]:
+) -> AsyncIterator[ShopHarness]:
     """The house with its daemon and its deliverer at work. Afterwards the tables are audited."""
     await open_shop(database)
     async with (
-        Stage(database, chains, confirmations=confirmations) as stage,
+        DaemonHarness(database, chains, confirmations=confirmations) as stage,
         Database(f"{database.dsn}&role=railwatch_service", size=2) as own,
         receiver() as shopkeeper,
         AsyncExitStack() as parts,
     ):
         posted = webhook(shopkeeper, **(endpoint or {}))
-        house = House(stage, Service(own), Shop(database), shopkeeper, posted, parts)
+        house = ShopHarness(stage, Service(own), Shop(database), shopkeeper, posted, parts)
         await house.deliver()
         yield house
         await stage.audit()

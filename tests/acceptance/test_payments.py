@@ -6,7 +6,7 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
-from tests.acceptance.shop_harness import House, opened
+from tests.acceptance.shop_harness import ShopHarness, opened
 from tests.scenarios.daemon_harness import chain_named
 from tests.webhooks.shop import until
 
@@ -140,7 +140,7 @@ async def test_unsupported_network(database: Database) -> None:
         assert await house.fulfilled(order) == (1, 0)
 
 
-async def _is_refused(house: House) -> None:
+async def _is_refused(house: ShopHarness) -> None:
     address = await house.stage.sim.new_address()
     with pytest.raises(Refused) as nowhere:
         await house.service.register(house.service.request(address, rail="polygon"))

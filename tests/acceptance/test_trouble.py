@@ -13,7 +13,7 @@ from websockets.asyncio.server import serve
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
 from railwatch_fake import node_of
-from tests.acceptance.shop_harness import House, opened
+from tests.acceptance.shop_harness import ShopHarness, opened
 from tests.consumers.test_fulfil import at_the_end, drain_python, open_shop, program
 from tests.evm.test_push import Relay
 from tests.scenarios.cut_proxy import Cutter
@@ -54,7 +54,7 @@ class Bookkeeper:
         return {str(row["id"]): row["type"] for row in await self.database.rows("select * from shop.posted")}
 
 
-async def paid_once(house: House) -> Placed:
+async def paid_once(house: ShopHarness) -> Placed:
     """An order that is paid and confirmed."""
     order = await house.service.order(await house.stage.sim.new_address())
     await house.stage.pay(order)
@@ -225,14 +225,14 @@ async def _effects(database: Database) -> list[str]:
     return [row["each"] for row in rows]
 
 
-async def _replay_the_chain(house: House) -> None:
+async def _replay_the_chain(house: ShopHarness) -> None:
     await house.stage.stop()
     await house.stage.start()
     await house.service.database.value("select railwatch.request_rescan('story', 0)")
     await house.stage.rescanned()
 
 
-async def _replay_into_an_empty_shop(house: House, effects: list[str]) -> None:
+async def _replay_into_an_empty_shop(house: ShopHarness, effects: list[str]) -> None:
     """A consumer that has lost everything comes to the same effects, event for event."""
     await house.database.rows("truncate shop.fulfilments, shop.reversals, shop.feed")
     await drain_python(house.database)
@@ -240,7 +240,7 @@ async def _replay_into_an_empty_shop(house: House, effects: list[str]) -> None:
     assert await at_the_end(house.database, "fulfilment-py")
 
 
-async def _replay_to_a_new_endpoint(house: House) -> None:
+async def _replay_to_a_new_endpoint(house: ShopHarness) -> None:
     """A new endpoint is told the whole history, under the ids that the old one had, in each invoice's order."""
     async with receiver() as newcomer:
         await house.parts.aclose()  # one deliverer posts

@@ -35,7 +35,7 @@ from tests.bench import (
     solana,
     webhooks,
 )
-from tests.bench.bench_env import Stand, until
+from tests.bench.bench_env import BenchEnv, until
 from tests.bench.report import Row, show
 
 RESULTS = Path("bench-results")
@@ -52,7 +52,7 @@ from (select * from railwatch.destinations limit 1) d, generate_series(2, $1) n
 
 
 @asynccontextmanager
-async def stand() -> AsyncIterator[tuple[Stand, Path]]:
+async def stand() -> AsyncIterator[tuple[BenchEnv, Path]]:
     """A fresh database and a fresh chain."""
     with tempfile.TemporaryDirectory(prefix="railwatch-bench-") as name:
         folder = Path(name)
@@ -62,7 +62,7 @@ async def stand() -> AsyncIterator[tuple[Stand, Path]]:
             await migrate(connection)
             await connection.close()
             async with EvmSimulator() as simulator, Database(dsn) as database:
-                yield Stand(simulator, database), folder
+                yield BenchEnv(simulator, database), folder
 
 
 async def live() -> list[Row]:

@@ -21,7 +21,7 @@ RAIL = "bench"
 
 
 @dataclass(slots=True)
-class Stand:
+class BenchEnv:
     """The running parts. ``addresses`` belong to registered invoices, in base units far above what they are paid."""
 
     simulator: EvmSimulator

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import railwatch.daemon.watch.watchlist as watchlist
 from railwatch.daemon.watch.address_index import AddressIndex
-from tests.bench.bench_env import Stand, decoys, until
+from tests.bench.bench_env import BenchEnv, decoys, until
 from tests.bench.floor import Floor
 from tests.bench.report import Row, median
 
@@ -14,7 +14,7 @@ BATCH = 250
 """Blocks that the bare client asks for at once."""
 
 
-async def bare(stand: Stand, low: int, high: int) -> tuple[float, int]:
+async def bare(stand: BenchEnv, low: int, high: int) -> tuple[float, int]:
     """Seconds and logs of the bare fetch, two requests at a time, so that the node never waits for the client."""
     async with Floor(stand) as floor:
         started = time.perf_counter()
@@ -25,7 +25,7 @@ async def bare(stand: Stand, low: int, high: int) -> tuple[float, int]:
         return time.perf_counter() - started, logs
 
 
-async def ours(stand: Stand, start: int, tip: int) -> float:
+async def ours(stand: BenchEnv, start: int, tip: int) -> float:
     """Seconds from the rail's first block to the committed tip; the ledger is emptied first."""
     await stand.forget()
     async with stand.daemon(start_height=start + 1):
@@ -35,7 +35,7 @@ async def ours(stand: Stand, start: int, tip: int) -> float:
         return time.perf_counter() - started
 
 
-async def backfill(stand: Stand, start: int, tip: int, shape: str, budget: float) -> Row:
+async def backfill(stand: BenchEnv, start: int, tip: int, shape: str, budget: float) -> Row:
     """The chain of the budget: ten transfers a block, each to a watched address. ``budget``: in seconds."""
     transfers = (tip - start) * 10
     spent = median([await ours(stand, start, tip) for _ in range(3)])
@@ -51,7 +51,7 @@ async def backfill(stand: Stand, start: int, tip: int, shape: str, budget: float
     )
 
 
-async def among_a_million(stand: Stand, start: int, tip: int, addresses: Sequence[str], watched: int) -> Row:
+async def among_a_million(stand: BenchEnv, start: int, tip: int, addresses: Sequence[str], watched: int) -> Row:
     """Blocks of ten transfers, of which hardly any is ours, while a million addresses are watched."""
     index = AddressIndex(watched + len(addresses))
     decoys(index, watched)

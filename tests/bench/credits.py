@@ -6,7 +6,7 @@ the endpoint; what is counted is what the daemon asks once it follows.
 
 import asyncio
 
-from tests.bench.bench_env import Stand, until
+from tests.bench.bench_env import BenchEnv, until
 from tests.bench.report import Row
 from tests.nodes.dialects import DIALECTS, DialectNode
 
@@ -35,7 +35,7 @@ def cost(asked: dict[str, int]) -> int:
     return sum(count * PRICES.get(method, OTHER) for method, count in asked.items())
 
 
-async def quiet_day(stand: Stand, slot: float = SLOT, blocks: int = BLOCKS) -> Row:
+async def quiet_day(stand: BenchEnv, slot: float = SLOT, blocks: int = BLOCKS) -> Row:
     """Follow ``blocks`` blocks, one in ``slot`` seconds, and count; a shorter slot is scaled to `SLOT`."""
     simulator = stand.simulator
     async with DialectNode(simulator.node["http"], HOSTED) as front:

@@ -9,7 +9,7 @@ import aiohttp
 import asyncpg
 import msgspec
 
-from tests.bench.bench_env import Stand
+from tests.bench.bench_env import BenchEnv
 
 ONE_ROW = "create table if not exists public.floor as select 0::bigint as height"
 """An ordinary table, for the commit of a temporary one waits for no disk."""
@@ -41,7 +41,7 @@ class Header(msgspec.Struct, rename="camel"):
 class Floor:
     """A bare client of the node and of Postgres."""
 
-    def __init__(self, stand: Stand) -> None:
+    def __init__(self, stand: BenchEnv) -> None:
         self._stand = stand
         self._headers = msgspec.json.Decoder(Header)
         self._logs = msgspec.json.Decoder(list[Log])

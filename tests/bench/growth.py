@@ -9,7 +9,7 @@ from pathlib import Path
 
 from railwatch.store.database import Connection
 from tests.bench import feed, latency, process
-from tests.bench.bench_env import RAIL, Stand, until
+from tests.bench.bench_env import RAIL, BenchEnv, until
 from tests.bench.report import Row, median
 from tests.bench.services import rate, registering, services
 
@@ -40,7 +40,7 @@ from (select * from railwatch.destinations where rail = $3 order by id limit 1) 
 """
 
 
-async def store(stand: Stand, already: int, size: int) -> None:
+async def store(stand: BenchEnv, already: int, size: int) -> None:
     """Fill the tables up to ``size`` invoices, and as many past transitions, numbered below the feed's."""
     async with stand.database.connection() as connection:
         await connection.execute("set statement_timeout = 0")
@@ -52,7 +52,7 @@ async def store(stand: Stand, already: int, size: int) -> None:
         await connection.execute("vacuum analyze")
 
 
-async def at_size(stand: Stand, folder: Path) -> tuple[float, float, float]:
+async def at_size(stand: BenchEnv, folder: Path) -> tuple[float, float, float]:
     """Seconds of a start and of a block of ten transfers (p50), and registrations a second until watched."""
     began = time.perf_counter()
     async with process.daemon(stand, folder):
@@ -63,7 +63,7 @@ async def at_size(stand: Stand, folder: Path) -> tuple[float, float, float]:
     return start, median(spent), watched
 
 
-async def until_watched(stand: Stand, connections: Sequence[Connection], count: int) -> float:
+async def until_watched(stand: BenchEnv, connections: Sequence[Connection], count: int) -> float:
     """Registrations a second from eight connections, until the last of them is watched."""
     began = time.perf_counter()
     await rate(connections, count, registering(stand))
@@ -72,11 +72,11 @@ async def until_watched(stand: Stand, connections: Sequence[Connection], count: 
     return count / (time.perf_counter() - began)
 
 
-async def _is_none(stand: Stand, count: str) -> bool:
+async def _is_none(stand: BenchEnv, count: str) -> bool:
     return bool(await stand.database.value(count) == 0)
 
 
-async def rows(stand: Stand, folder: Path) -> list[Row]:
+async def rows(stand: BenchEnv, folder: Path) -> list[Row]:
     """All sizes, one after another, on one machine and one chain."""
     async with process.daemon(stand, folder):
         await stand.register(500, amount=1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import asyncpg
 from websockets.asyncio.client import connect
 
-from tests.bench.bench_env import Stand, until
+from tests.bench.bench_env import BenchEnv, until
 from tests.bench.floor import Floor
 from tests.bench.report import Row, median, percentile
 
@@ -34,7 +34,7 @@ class Witness:
 
 
 @asynccontextmanager
-async def witnesses(stand: Stand) -> AsyncIterator[Witness]:
+async def witnesses(stand: BenchEnv) -> AsyncIterator[Witness]:
     """Watch both ends."""
     witness = Witness()
     connection = await asyncpg.connect(stand.database.dsn)
@@ -55,7 +55,7 @@ async def witnesses(stand: Stand) -> AsyncIterator[Witness]:
             await connection.close()
 
 
-async def measure(stand: Stand, transfers: int, rounds: int) -> tuple[list[float], list[float]]:
+async def measure(stand: BenchEnv, transfers: int, rounds: int) -> tuple[list[float], list[float]]:
     """Seconds from push to commit, and those of the floor for the same block, round by round."""
     ours, floors = [], []
     async with Floor(stand) as floor, witnesses(stand) as witness:
@@ -75,7 +75,7 @@ async def measure(stand: Stand, transfers: int, rounds: int) -> tuple[list[float
     return ours, floors
 
 
-async def rows(stand: Stand) -> list[Row]:
+async def rows(stand: BenchEnv) -> list[Row]:
     """Latency at 1, 10 and 500 transfers a block."""
     found = []
     one, floor = await measure(stand, 1, 60)
@@ -113,7 +113,7 @@ async def rows(stand: Stand) -> list[Row]:
     return found
 
 
-async def nth_payment(stand: Stand, already: int) -> Row:
+async def nth_payment(stand: BenchEnv, already: int) -> Row:
     """The step of one transfer to an invoice that was paid ``already`` times, beside one that was paid a few times."""
     last, first = len(stand.addresses) - 1, len(stand.addresses) - 2
     for _ in range(already // 500):
@@ -131,7 +131,7 @@ async def nth_payment(stand: Stand, already: int) -> Row:
     )
 
 
-async def _one_invoice(stand: Stand, place: int) -> list[float]:
+async def _one_invoice(stand: BenchEnv, place: int) -> list[float]:
     """Seconds from push to commit, of 40 blocks that pay one invoice once."""
     spent = []
     async with witnesses(stand) as witness:
@@ -147,7 +147,7 @@ async def _one_invoice(stand: Stand, place: int) -> list[float]:
     return spent
 
 
-async def burst(stand: Stand) -> Row:
+async def burst(stand: BenchEnv) -> Row:
     """300 blocks of 10 transfers as fast as the node makes them: how long until the last is committed."""
     async with witnesses(stand):
         for number in range(300):
@@ -163,7 +163,7 @@ async def burst(stand: Stand) -> Row:
     return Row("burst of 300 blocks x 10: to drain after the last", f"{spent:.0f} ms", "-", "50 ms", spent <= 50)
 
 
-async def fork(stand: Stand) -> Row:
+async def fork(stand: BenchEnv) -> Row:
     """A fork 25 deep with a payment in each block: to the exact ledger."""
     for number in range(25):
         await stand.pay_many(1, number)

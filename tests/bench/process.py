@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.bench.bench_env import RAIL, Stand, until
+from tests.bench.bench_env import RAIL, BenchEnv, until
 
 CONFIG = """
 [database]
@@ -31,7 +31,7 @@ confirmations = 1
 
 
 @asynccontextmanager
-async def daemon(stand: Stand, folder: Path, *, more: str = "", ws: str | None = None) -> AsyncIterator[int]:
+async def daemon(stand: BenchEnv, folder: Path, *, more: str = "", ws: str | None = None) -> AsyncIterator[int]:
     """Run it until the block is left; gives its pid once the rail is live."""
     simulator = stand.simulator
     push = simulator.node["ws"] if ws is None else ws

@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from tests.bench.bench_env import Stand, until
+from tests.bench.bench_env import BenchEnv, until
 from tests.bench.process import daemon
 from tests.bench.report import Row
 
@@ -17,7 +17,7 @@ UNTIL_FINAL = 80
 """Blocks after which what came before is final, and writes no more."""
 
 
-async def writes_of_a_quiet_block(stand: Stand, blocks: int = 160) -> Row:
+async def writes_of_a_quiet_block(stand: BenchEnv, blocks: int = 160) -> Row:
     """Rows and bytes of WAL a block, over blocks that hold nothing of ours, one step each."""
     database = stand.database
     await _balances_are_known(stand)
@@ -47,7 +47,7 @@ async def writes_of_a_quiet_block(stand: Stand, blocks: int = 160) -> Row:
     )
 
 
-async def _balances_are_known(stand: Stand) -> None:
+async def _balances_are_known(stand: BenchEnv) -> None:
     """New addresses are looked at in the seconds after their registration, which is no block's doing."""
     known, before = -1, -2
     while known != before:
@@ -62,7 +62,7 @@ async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
     writer.close()
 
 
-async def silent_websocket(stand: Stand, folder: Path) -> Row:
+async def silent_websocket(stand: BenchEnv, folder: Path) -> Row:
     """A websocket that accepts and never says a word: how long until a block is committed all the same."""
     silent = await asyncio.start_server(_say_nothing, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]

@@ -18,7 +18,7 @@ from railwatch.store.database import Connection, connect
 from railwatch_evm.address import checksum_address
 from railwatch_evm.simulator import EvmSimulator
 from tests.bench import process
-from tests.bench.bench_env import RAIL, Stand, until
+from tests.bench.bench_env import RAIL, BenchEnv, until
 from tests.bench.feed import PAGE, PAGE_OF_FEED, database
 from tests.bench.latency import witnesses
 from tests.bench.report import Row
@@ -35,7 +35,7 @@ WRITTEN = ("detections", "transitions", "observations")
 
 
 @asynccontextmanager
-async def services(stand: Stand) -> AsyncIterator[list[Connection]]:
+async def services(stand: BenchEnv) -> AsyncIterator[list[Connection]]:
     """Eight connections, each with one service behind it."""
     opened = [await connect(stand.database.dsn) for _ in range(SERVICES)]
     try:
@@ -57,7 +57,7 @@ async def rate(connections: Sequence[Connection], count: int, act: Callable[[Con
     return count / (time.perf_counter() - started)
 
 
-def registering(stand: Stand) -> Callable[[Connection], Awaitable[None]]:
+def registering(stand: BenchEnv) -> Callable[[Connection], Awaitable[None]]:
     """An invoice for one new address; the stand keeps it."""
 
     async def register(connection: Connection) -> None:
@@ -82,7 +82,7 @@ async def rows() -> list[Row]:
     """Registrations a second, and the block of payments."""
     with tempfile.TemporaryDirectory(prefix="railwatch-bench-") as name:
         async with database() as opened, EvmSimulator() as simulator:
-            stand = Stand(simulator, opened)
+            stand = BenchEnv(simulator, opened)
             async with services(stand) as connections:
                 await connections[0].execute("create table bench_floor (id uuid primary key, data jsonb)")
                 floor = await rate(connections, PAYMENTS, _insert)
@@ -100,12 +100,12 @@ async def rows() -> list[Row]:
     ]
 
 
-async def _is_taken_in(stand: Stand) -> bool:
+async def _is_taken_in(stand: BenchEnv) -> bool:
     waiting = "select count(*) from railwatch.destinations where watch_state = 'registered'"
     return bool(await stand.database.value(waiting) == 0)
 
 
-async def one_block(stand: Stand) -> list[Row]:
+async def one_block(stand: BenchEnv) -> list[Row]:
     """Pay everybody in one block: until its step is committed, and until a reader of the feed has its lines."""
     print(f"paying {PAYMENTS:,} invoices in one block", flush=True)
     for first in range(0, PAYMENTS, IN_ONE_TRANSACTION):
@@ -140,15 +140,15 @@ async def one_block(stand: Stand) -> list[Row]:
     ]
 
 
-async def _written(stand: Stand) -> dict[str, int]:
+async def _written(stand: BenchEnv) -> dict[str, int]:
     return {each: await stand.database.value(f"select count(*) from railwatch.{each}") for each in WRITTEN}
 
 
-async def _last_seq(stand: Stand) -> int:
+async def _last_seq(stand: BenchEnv) -> int:
     return int(await stand.database.value("select last_seq from railwatch.feed_position"))
 
 
-async def _read(stand: Stand, position: int, lines: int) -> tuple[float, float]:
+async def _read(stand: BenchEnv, position: int, lines: int) -> tuple[float, float]:
     """As a consumer does: page by page, and look again soon. When the first page and when the last was there."""
     first, end = 0.0, position + lines
     async with stand.database.connection() as connection:
@@ -162,7 +162,7 @@ async def _read(stand: Stand, position: int, lines: int) -> tuple[float, float]:
     return first, time.perf_counter()
 
 
-async def _copy(stand: Stand) -> float:
+async def _copy(stand: BenchEnv) -> float:
     """Seconds to COPY the very rows into tables without index or key, in one transaction."""
     connection = await asyncpg.connect(stand.database.dsn)
     try:

@@ -16,7 +16,7 @@ import pytest
 from railwatch.store.database import Database
 from tests.consumers.history import DONE, History, lived
 from tests.scenarios.cut_proxy import Cutter
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 from tests.webhooks.shop import furnish, until
 
 FOLDER = Path(__file__).parents[2] / "docs/consumers"
@@ -219,13 +219,15 @@ async def _is_done(history: History) -> bool:
 
 
 @pytest.fixture
-async def stage(database: Database) -> AsyncIterator[Stage]:
-    async with Stage(database, [chain_named()]) as stage:
+async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         yield stage
 
 
 @pytest.mark.parametrize("drain", [drain_sql, drain_python])
-async def test_beside_a_daemon_a_payment_is_fulfilled_and_a_reorg_reverses_it(stage: Stage, drain: Drain) -> None:
+async def test_beside_a_daemon_a_payment_is_fulfilled_and_a_reorg_reverses_it(
+    stage: DaemonHarness, drain: Drain
+) -> None:
     await open_shop(stage.database)
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
@@ -242,7 +244,7 @@ async def test_beside_a_daemon_a_payment_is_fulfilled_and_a_reorg_reverses_it(st
 
 
 @pytest.mark.parametrize("drain", [drain_sql, drain_python])
-async def test_a_reorg_under_a_hold_stops_the_order_until_it_is_paid_again(stage: Stage, drain: Drain) -> None:
+async def test_a_reorg_under_a_hold_stops_the_order_until_it_is_paid_again(stage: DaemonHarness, drain: Drain) -> None:
     await open_shop(stage.database)
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)

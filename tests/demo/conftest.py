@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo.demo_runner import House
+from tests.demo.demo_runner import DemoRunner
 from tests.folders import database_folder
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def house(tmp_path: Path) -> Iterator[DemoRunner]:
     """A house with the demos of `tests.demo.others` installed in it."""
     package = tmp_path / "others-1.0.dist-info"
     package.mkdir()
@@ -22,4 +22,4 @@ def house(tmp_path: Path) -> Iterator[House]:
     # Postgres runs as another user when we are root, and pytest's own folders are closed to it.
     with tempfile.TemporaryDirectory(prefix="railwatch-house-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
-        yield House(Path(name), tmp_path)
+        yield DemoRunner(Path(name), tmp_path)

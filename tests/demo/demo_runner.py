@@ -16,7 +16,7 @@ PATIENCE = 60.0
 
 
 @dataclass
-class House:
+class DemoRunner:
     """Where demos run: a temporary folder of their own, and packages that bring more of them."""
 
     tmp: Path
@@ -46,7 +46,7 @@ class House:
         return list(self.tmp.glob("railwatch-demo-*"))
 
 
-def rail_status(house: House, config: str) -> dict[str, Any]:
+def rail_status(house: DemoRunner, config: str) -> dict[str, Any]:
     """The one rail, as `railwatch status` tells it."""
     code, out, err = house.run("status", "--json", "--config", config)
     assert code == 0, err

@@ -10,12 +10,12 @@ from railwatch.demo.runner import open_demos
 from railwatch_bitcoin.demo import BitcoinDemo
 from railwatch_evm.demo import EvmDemo
 from railwatch_solana.demo import SolanaDemo
-from tests.demo.demo_runner import House, eventually, is_alive, pids_in, rail_status
+from tests.demo.demo_runner import DemoRunner, eventually, is_alive, pids_in, rail_status
 
 
 @pytest.mark.bitcoind
 @pytest.mark.long
-def test_what_a_mempool_and_a_fork_do_is_told_as_expected_and_nothing_stays(house: House) -> None:
+def test_what_a_mempool_and_a_fork_do_is_told_as_expected_and_nothing_stays(house: DemoRunner) -> None:
     """And if it is kept, the miner makes blocks until its pid is killed."""
     code, out, err = house.run("demo", "--rail", "bitcoin", "--keep", "--json")
     assert code == 0, err
@@ -35,7 +35,7 @@ def test_what_a_mempool_and_a_fork_do_is_told_as_expected_and_nothing_stays(hous
 
 
 def test_without_bitcoind_the_others_go_on_and_who_names_it_is_told_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, house: House
+    monkeypatch: pytest.MonkeyPatch, house: DemoRunner
 ) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("RAILWATCH_BITCOIND", "nowhere/bitcoind")

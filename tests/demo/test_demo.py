@@ -7,13 +7,13 @@ import signal
 import pytest
 
 from railwatch_evm.demo import EvmDemo
-from tests.demo.demo_runner import PATIENCE, House, eventually, is_alive, pids_in, rail_status
+from tests.demo.demo_runner import PATIENCE, DemoRunner, eventually, is_alive, pids_in, rail_status
 
 pytestmark = pytest.mark.anvil
 
 
 @pytest.mark.long
-def test_every_story_is_told_as_expected_and_nothing_stays(house: House) -> None:
+def test_every_story_is_told_as_expected_and_nothing_stays(house: DemoRunner) -> None:
     code, out, err = house.run("demo", "--rail", "evm", "--json")
     assert code == 0, err
     told = json.loads(out)
@@ -29,7 +29,7 @@ def test_every_story_is_told_as_expected_and_nothing_stays(house: House) -> None
     assert [pid for pid in pids_in(err) if is_alive(pid)] == []
 
 
-def test_a_wrong_expectation_fails_and_the_table_says_which(house: House) -> None:
+def test_a_wrong_expectation_fails_and_the_table_says_which(house: DemoRunner) -> None:
     code, out, err = house.run("demo", "--rail", "liar")
     assert code == 1, err
     assert "a lie (on local-evm) is not as expected" in out
@@ -43,7 +43,7 @@ def test_a_wrong_expectation_fails_and_the_table_says_which(house: House) -> Non
     assert [pid for pid in pids_in(out) if is_alive(pid)] == []
 
 
-def test_what_is_kept_lives_on_until_its_pids_are_killed(house: House) -> None:
+def test_what_is_kept_lives_on_until_its_pids_are_killed(house: DemoRunner) -> None:
     code, out, err = house.run("demo", "--rail", "brief", "--keep", "--json")
     assert code == 0, err
     kept = json.loads(out)["kept"]
@@ -60,7 +60,7 @@ def test_what_is_kept_lives_on_until_its_pids_are_killed(house: House) -> None:
     eventually(lambda: not postmaster.exists())
 
 
-def test_ctrl_c_ends_everything_that_was_started(house: House) -> None:
+def test_ctrl_c_ends_everything_that_was_started(house: DemoRunner) -> None:
     with house.start("demo", "--rail", "evm") as process:
         assert process.stdout is not None
         lines = []
@@ -77,7 +77,7 @@ def test_ctrl_c_ends_everything_that_was_started(house: House) -> None:
     assert house.folders == []
 
 
-def test_a_daemon_that_dies_is_named_with_its_last_words(house: House) -> None:
+def test_a_daemon_that_dies_is_named_with_its_last_words(house: DemoRunner) -> None:
     with house.start("demo", "--rail", "evm") as process:
         assert process.stdout is not None
         for line in process.stdout:

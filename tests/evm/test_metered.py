@@ -13,7 +13,7 @@ from railwatch_evm import create_adapter
 from railwatch_evm.block_pace import lookback_of, poll_of
 from railwatch_evm.options import EvmOptions
 from railwatch_evm.simulator import EvmSimulator
-from tests.bench.bench_env import Stand
+from tests.bench.bench_env import BenchEnv
 from tests.bench.credits import BUDGET, cost, quiet_day
 from tests.evm.faulty_proxy import Liar
 
@@ -80,7 +80,7 @@ def test_an_unknown_chain_is_suspected_by_its_blocks_own_times() -> None:
 @pytest.mark.anvil
 async def test_a_quiet_rail_on_a_hosted_plan_stays_within_it(sim: EvmSimulator, database: Database) -> None:
     """The benchmark in short: a tenth of the time for each block."""
-    row = await quiet_day(Stand(sim, database), slot=1.2, blocks=12)
+    row = await quiet_day(BenchEnv(sim, database), slot=1.2, blocks=12)
     assert row.met, row
     assert cost({"eth_getLogs": 1, "eth_chainId": 2, "eth_getBlockByNumber": 3}) == 255 + 10 + 240
     assert BUDGET == 3_000_000

@@ -16,7 +16,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
 from railwatch_fake import node_of
 from tests.ops.test_cli import Shell
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
 @pytest.fixture
@@ -28,17 +28,17 @@ def elsewhere() -> Iterator[None]:
 
 
 @pytest.fixture
-async def stage(elsewhere: None, database: Database) -> AsyncIterator[Stage]:
-    async with Stage(database, [chain_named()]) as stage:
+async def stage(elsewhere: None, database: Database) -> AsyncIterator[DaemonHarness]:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         yield stage
 
 
 @pytest.fixture
-def shell(stage: Stage, tmp_path: Path) -> Shell:
+def shell(stage: DaemonHarness, tmp_path: Path) -> Shell:
     return Shell(stage, tmp_path)
 
 
-async def paid(stage: Stage, amount: int = 100) -> tuple[Placed, str, int]:
+async def paid(stage: DaemonHarness, amount: int = 100) -> tuple[Placed, str, int]:
     """An invoice, the transaction that pays it, and the height of its block; one more block lies above."""
     invoice = await stage.invoice(100)
     tx_id = await stage.pay(invoice, amount)
@@ -66,7 +66,7 @@ async def the_difference(shell: Shell, *words: object) -> dict[str, Any]:
     return found
 
 
-async def test_another_name_for_the_same_payment_is_no_difference(shell: Shell, stage: Stage) -> None:
+async def test_another_name_for_the_same_payment_is_no_difference(shell: Shell, stage: DaemonHarness) -> None:
     """HAZARDS E28: this node numbers the credits of a transaction in another way."""
     _, tx_id, _ = await paid(stage)
     tx = stage.chain.txs[tx_id]
@@ -75,7 +75,7 @@ async def test_another_name_for_the_same_payment_is_no_difference(shell: Shell, 
     assert (await audited(shell, Exit.OK))["differences"] == []
 
 
-async def test_after_a_story_with_reorgs_nothing_differs(shell: Shell, stage: Stage) -> None:
+async def test_after_a_story_with_reorgs_nothing_differs(shell: Shell, stage: DaemonHarness) -> None:
     await paid(stage)
     second = await stage.invoice(100)
     await stage.pay(second, 40)
@@ -93,7 +93,7 @@ async def test_after_a_story_with_reorgs_nothing_differs(shell: Shell, stage: St
     await stage.audit()
 
 
-async def test_another_content_is_told_with_both_amounts_and_what_to_run(shell: Shell, stage: Stage) -> None:
+async def test_another_content_is_told_with_both_amounts_and_what_to_run(shell: Shell, stage: DaemonHarness) -> None:
     _, tx_id, height = await paid(stage)
     tx = stage.chain.txs[tx_id]
     node_of(shell.rail).retold[tx_id] = replace(tx, outputs=(replace(tx.outputs[0], amount=60),))
@@ -111,7 +111,7 @@ async def test_another_content_is_told_with_both_amounts_and_what_to_run(shell: 
     assert "railwatch explain shop/1" in result.stdout
 
 
-async def test_a_transaction_that_the_node_does_not_have_is_missing_there(shell: Shell, stage: Stage) -> None:
+async def test_a_transaction_that_the_node_does_not_have_is_missing_there(shell: Shell, stage: DaemonHarness) -> None:
     _, tx_id, height = await paid(stage)
     node_of(shell.rail).retold[tx_id] = None
     found = await the_difference(shell)
@@ -119,7 +119,7 @@ async def test_a_transaction_that_the_node_does_not_have_is_missing_there(shell:
 
 
 async def test_a_payment_that_was_hidden_from_the_daemon_is_missing_here_until_it_is_looked_for_again(
-    shell: Shell, stage: Stage
+    shell: Shell, stage: DaemonHarness
 ) -> None:
     invoice = await stage.invoice(100)
     tx_id = await stage.pay(invoice)
@@ -137,7 +137,9 @@ async def test_a_payment_that_was_hidden_from_the_daemon_is_missing_here_until_i
     assert (await audited(shell, Exit.OK))["differences"] == []
 
 
-async def test_a_stored_block_that_is_not_the_nodes_is_told(shell: Shell, stage: Stage, database: Database) -> None:
+async def test_a_stored_block_that_is_not_the_nodes_is_told(
+    shell: Shell, stage: DaemonHarness, database: Database
+) -> None:
     _, tx_id, height = await paid(stage)
     block_hash = stage.chain.at(height).hash
     await database.value("update railwatch.detections set block_hash = 'elsewhere' where tx_id = $1", tx_id)
@@ -147,7 +149,7 @@ async def test_a_stored_block_that_is_not_the_nodes_is_told(shell: Shell, stage:
 
 
 async def test_small_transfers_and_what_is_not_covered_are_no_difference(
-    shell: Shell, stage: Stage, database: Database
+    shell: Shell, stage: DaemonHarness, database: Database
 ) -> None:
     _, tx_id, _ = await paid(stage)
     await stage.stop()
@@ -164,7 +166,7 @@ async def test_small_transfers_and_what_is_not_covered_are_no_difference(
     assert (await audited(shell, Exit.OK))["differences"] == []
 
 
-async def test_a_window_is_compared_and_nothing_else(shell: Shell, stage: Stage) -> None:
+async def test_a_window_is_compared_and_nothing_else(shell: Shell, stage: DaemonHarness) -> None:
     _, tx_id, height = await paid(stage)
     node_of(shell.rail).retold[tx_id] = None
     assert (await audited(shell, Exit.OK, "--from", height + 1))["differences"] == []
@@ -173,7 +175,7 @@ async def test_a_window_is_compared_and_nothing_else(shell: Shell, stage: Stage)
     assert (await the_difference(shell, *bounds))["height"] == height
 
 
-async def test_what_cannot_be_audited_is_said(shell: Shell, stage: Stage) -> None:
+async def test_what_cannot_be_audited_is_said(shell: Shell, stage: DaemonHarness) -> None:
     _, _, height = await paid(stage)
     node = node_of(shell.rail)
     for words, code, text in [
@@ -203,7 +205,7 @@ async def test_its_connection_refuses_every_change(database: Database) -> None:
 
 
 async def test_what_a_second_reading_does_not_find_is_no_difference(
-    shell: Shell, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    shell: Shell, stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the daemon commits a step, or follows a reorg, between the node's answer and the tables'."""
     monkeypatch.setattr("railwatch.ops.audit.AGAIN_AFTER", 2.0)

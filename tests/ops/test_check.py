@@ -19,7 +19,7 @@ from railwatch.ops.doctor import examine
 from railwatch.ops.findings import Daemon, Report
 from railwatch.store.database import Database
 from railwatch_fake import Rules, node_of
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 SETTLED = 4.0
 """Seconds after which a rail that is not live stays so."""
@@ -29,7 +29,7 @@ SETTLED = 4.0
 class Trial:
     """One configuration, to be tried by both commands."""
 
-    stage: Stage
+    stage: DaemonHarness
     raw: dict[str, Any]
 
     @property
@@ -84,7 +84,7 @@ async def trial(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     """A rail that was followed for a while, with an order open, and whose daemon was stopped."""
     monkeypatch.setattr("railwatch.daemon.preview.PATIENCE_SECONDS", SETTLED)
     monkeypatch.setattr("railwatch.daemon.follow.steadiness.FAULT_SECONDS", 0.0)
-    async with Stage(database, [chain_named(rules=Rules(tokens=("gold",), finality=None))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(tokens=("gold",), finality=None))]) as stage:
         await stage.invoice(100)
         await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 5}])
         await stage.mine(60)

@@ -17,7 +17,7 @@ from railwatch.cli import main
 from railwatch.cli.errors import Exit
 from railwatch.cli.options import current_user
 from railwatch.store.database import Database
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 
 @pytest.fixture
@@ -29,15 +29,15 @@ def elsewhere() -> Iterator[None]:
 
 
 @pytest.fixture
-async def stage(elsewhere: None, database: Database) -> AsyncIterator[Stage]:
-    async with Stage(database, [chain_named()]) as stage:
+async def stage(elsewhere: None, database: Database) -> AsyncIterator[DaemonHarness]:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         yield stage
 
 
 class Shell:
     """Runs commands with the stage's configuration, each with an event loop of its own, as in a shell."""
 
-    def __init__(self, stage: Stage, folder: Path) -> None:
+    def __init__(self, stage: DaemonHarness, folder: Path) -> None:
         self.rail = stage.chain.name
         self.config = folder / "railwatch.toml"
         self.config.write_text(
@@ -81,11 +81,11 @@ class Shell:
 
 
 @pytest.fixture
-def shell(stage: Stage, tmp_path: Path) -> Shell:
+def shell(stage: DaemonHarness, tmp_path: Path) -> Shell:
     return Shell(stage, tmp_path)
 
 
-async def test_an_invoice_from_registration_to_its_evidence(shell: Shell, stage: Stage) -> None:
+async def test_an_invoice_from_registration_to_its_evidence(shell: Shell, stage: DaemonHarness) -> None:
     address = await stage.sim.new_address()
     made = (await shell.told(*shell.create("A/1", address, "--display-amount", "1.5", "--wait"))).strip()
     assert (await shell.told("invoice", "show", made)).splitlines()[0] == "shop/A/1  created  (show instructions)"
@@ -127,7 +127,7 @@ async def test_an_invoice_from_registration_to_its_evidence(shell: Shell, stage:
     assert await shell.data("invoice", "list", "--state", "expired") == []
 
 
-async def test_the_feed_goes_on_where_it_was_left(shell: Shell, stage: Stage) -> None:
+async def test_the_feed_goes_on_where_it_was_left(shell: Shell, stage: DaemonHarness) -> None:
     for order in range(3):
         await shell.told(*shell.create(order, await stage.sim.new_address(), "--amount", "5"))
     lines = (await shell.told("feed")).splitlines()
@@ -137,7 +137,7 @@ async def test_the_feed_goes_on_where_it_was_left(shell: Shell, stage: Stage) ->
     assert (row["seq"], row["to_state"], row["seen_amount"]) == (2, "created", "0")
 
 
-async def test_following_the_feed_hears_what_comes(shell: Shell, stage: Stage) -> None:
+async def test_following_the_feed_hears_what_comes(shell: Shell, stage: DaemonHarness) -> None:
     # A process of its own: two commands in one process would share its standard output.
     command = [sys.executable, "-m", "railwatch", "feed", "--follow", "--json", "--config", str(shell.config)]
     following = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -155,7 +155,7 @@ async def test_following_the_feed_hears_what_comes(shell: Shell, stage: Stage) -
             await following.wait()
 
 
-async def test_status_tells_of_rails_and_of_what_waits(shell: Shell, stage: Stage) -> None:
+async def test_status_tells_of_rails_and_of_what_waits(shell: Shell, stage: DaemonHarness) -> None:
     paid = await stage.invoice(100)
     await stage.pay(paid, 40)
     await stage.mine(3)
@@ -175,14 +175,14 @@ async def test_status_tells_of_rails_and_of_what_waits(shell: Shell, stage: Stag
     assert await shell.data("exceptions", "list", "--kind", "reversed") == []
 
 
-async def test_a_rail_that_nobody_follows_is_not_called_live(shell: Shell, stage: Stage) -> None:
+async def test_a_rail_that_nobody_follows_is_not_called_live(shell: Shell, stage: DaemonHarness) -> None:
     await stage.stop()
     text = await shell.told("status")
     assert "not followed" in text
     assert "the daemon that followed this rail was stopped" in text
 
 
-async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) -> None:
+async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: DaemonHarness) -> None:
     made = await stage.invoice(100)
     cancel = ("invoice", "cancel", made.id, "--note", "changed his mind", "--actor", "ann")
     assert await shell.told(*cancel) == "cancelled\n"
@@ -200,7 +200,7 @@ async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: Stage) 
     assert "is paid and cannot be cancelled (RW010)\n" in refused.stderr
 
 
-async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: Stage) -> None:
+async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: DaemonHarness) -> None:
     made = await stage.invoice(150_000_000)
     tx = await stage.pay(made, 150_000_000)
     await stage.mine(2)
@@ -228,7 +228,7 @@ async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: Stag
     assert (await shell.run("feed")).stdout.count("< → recorded (refunded)") == 2
 
 
-async def test_why_a_refund_may_be_refused(shell: Shell, stage: Stage) -> None:
+async def test_why_a_refund_may_be_refused(shell: Shell, stage: DaemonHarness) -> None:
     made = await stage.invoice(100)
     refund = ["invoice", "refund", made.id, "--tx", "back"]
     for more, code, told in (
@@ -242,7 +242,7 @@ async def test_why_a_refund_may_be_refused(shell: Shell, stage: Stage) -> None:
         assert told in refused.stderr
 
 
-async def test_an_exception_is_noted_and_resolved_by_hand(shell: Shell, stage: Stage) -> None:
+async def test_an_exception_is_noted_and_resolved_by_hand(shell: Shell, stage: DaemonHarness) -> None:
     made = await stage.invoice(100)
     await stage.pay(made, 40)
     await stage.mine(2)
@@ -272,7 +272,7 @@ async def test_who_acts_is_whoever_sits_at_the_terminal(monkeypatch: pytest.Monk
     assert current_user() == "bob"
 
 
-async def test_an_invoice_is_named_by_whatever_one_has(shell: Shell, stage: Stage) -> None:
+async def test_an_invoice_is_named_by_whatever_one_has(shell: Shell, stage: DaemonHarness) -> None:
     first, second = await stage.invoice(100), await stage.invoice(100)
     tx = await stage.pay(second)
     await stage.mine(2)
@@ -287,13 +287,13 @@ async def test_an_invoice_is_named_by_whatever_one_has(shell: Shell, stage: Stag
     assert (await shell.data("invoice", "show", "mall/2"))["id"] == str(first.id)
 
 
-async def test_a_rescan_is_asked_for(shell: Shell, stage: Stage) -> None:
+async def test_a_rescan_is_asked_for(shell: Shell, stage: DaemonHarness) -> None:
     asked = await shell.data("rescan", shell.rail, "--from", 0)
     assert (await shell.data("rescan", "list"))[0]["id"] == asked["id"]
     await stage.rescanned()
 
 
-async def test_a_request_from_a_file_is_taken_whole(shell: Shell, stage: Stage) -> None:
+async def test_a_request_from_a_file_is_taken_whole(shell: Shell, stage: DaemonHarness) -> None:
     destination = {"rail": shell.rail, "asset": "COIN", "address": await stage.sim.new_address(), "amount": 10**30}
     request = {"merchant_id": "m", "order_id": "o", "expires_in": 60, "destinations": [destination]}
     made = await shell.run("invoice", "create", "--file", "-", stdin=json.dumps(request))
@@ -343,13 +343,15 @@ async def test_mistakes_are_told_in_words(shell: Shell, words: list[str], code: 
         (["--amount", "1", "--expires-in", "soon"], Exit.USAGE, '"soon" is no duration'),
     ],
 )
-async def test_what_an_invoice_cannot_be(shell: Shell, stage: Stage, more: list[str], code: Exit, told: str) -> None:
+async def test_what_an_invoice_cannot_be(
+    shell: Shell, stage: DaemonHarness, more: list[str], code: Exit, told: str
+) -> None:
     result = await shell.run(*shell.create(1, await stage.sim.new_address(), *more))
     assert (result.exit_code, result.stdout) == (code, "")
     assert told in result.stderr
 
 
-async def test_texts_from_outside_cannot_speak_to_the_terminal(shell: Shell, stage: Stage) -> None:
+async def test_texts_from_outside_cannot_speak_to_the_terminal(shell: Shell, stage: DaemonHarness) -> None:
     address = await stage.sim.new_address()
     refused = await shell.run(*shell.create("\x1b[2Jgone", address, "--amount", "5"))
     assert (refused.exit_code, "\x1b" in refused.stderr) == (Exit.REJECTED, False)
@@ -360,7 +362,7 @@ async def test_texts_from_outside_cannot_speak_to_the_terminal(shell: Shell, sta
     assert "\x1b" not in await shell.told("explain", "shop/\x1b[2Jgone")
 
 
-async def test_check_looks_at_database_and_nodes(shell: Shell, stage: Stage) -> None:
+async def test_check_looks_at_database_and_nodes(shell: Shell, stage: DaemonHarness) -> None:
     text = await shell.told("check")
     assert [line.split()[0] for line in text.splitlines() if line.startswith("ok ")] == ["ok"] * 3, text
     stage.sim.node.down = True
@@ -378,7 +380,7 @@ async def check_fails(shell: Shell) -> str:
     return "\n".join(each["text"] for each in json.loads(result.stdout)["findings"] if each["level"] == "fail")
 
 
-async def test_check_says_what_run_would_say_of_what_is_stored(shell: Shell, stage: Stage) -> None:
+async def test_check_says_what_run_would_say_of_what_is_stored(shell: Shell, stage: DaemonHarness) -> None:
     await stage.stop()
     await stage.database.rows("update railwatch.rails set chain_id = 'fake:elsewhere'")
     assert "the database knows it as fake:elsewhere" in await check_fails(shell)
@@ -396,7 +398,7 @@ async def test_migrating_again_is_harmless(shell: Shell) -> None:
     assert await shell.data("migrate") == {"applied": []}
 
 
-async def test_roles_that_nobody_could_make_are_told(shell: Shell, stage: Stage) -> None:
+async def test_roles_that_nobody_could_make_are_told(shell: Shell, stage: DaemonHarness) -> None:
     await stage.database.value("insert into railwatch.rights values ('railwatch_nobody', 'schema railwatch', 'usage')")
     migrated = await shell.run("migrate")
     assert (migrated.exit_code, migrated.stdout) == (Exit.OK, "the schema is up to date\n")
@@ -405,7 +407,7 @@ async def test_roles_that_nobody_could_make_are_told(shell: Shell, stage: Stage)
     assert [each["level"] for each in findings if each["subject"] == "roles"] == ["warn"]
 
 
-async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: Stage) -> None:
+async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: DaemonHarness) -> None:
     await stage.stop()
     await stage.database.value("insert into railwatch.migrations values (99, 'later', '')")
     result = await shell.run("status")

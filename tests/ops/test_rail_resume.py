@@ -12,7 +12,7 @@ from railwatch.daemon.follow import steadiness
 from railwatch.store.database import Database
 from railwatch_fake import Rules, node_of
 from tests.ops.test_cli import Shell
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 DEEP = 25
 """Blocks that are replaced: more than the horizon lets a reorg pass."""
@@ -30,19 +30,19 @@ def elsewhere() -> Iterator[None]:
 
 
 @pytest.fixture
-async def stage(elsewhere: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+async def stage(elsewhere: None, database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DaemonHarness]:
     monkeypatch.setattr(steadiness, "DEEP_SECONDS", 0.2)
-    async with Stage(database, [chain_named(rules=Rules(horizon=10, mempool=False))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(horizon=10, mempool=False))]) as stage:
         yield stage
         await stage.audit()
 
 
 @pytest.fixture
-def shell(stage: Stage, tmp_path: Path) -> Shell:
+def shell(stage: DaemonHarness, tmp_path: Path) -> Shell:
     return Shell(stage, tmp_path)
 
 
-async def halted_by_another_chain(stage: Stage) -> Placed:
+async def halted_by_another_chain(stage: DaemonHarness) -> Placed:
     """An order with a final payment, which the chain that the node tells now does not hold."""
     await stage.mine(5)
     invoice = await stage.invoice(100)
@@ -54,12 +54,12 @@ async def halted_by_another_chain(stage: Stage) -> Placed:
     return invoice
 
 
-async def acceptances(stage: Stage) -> list[tuple[str, str]]:
+async def acceptances(stage: DaemonHarness) -> list[tuple[str, str]]:
     rows = await stage.database.rows("select actor, reason from railwatch.chain_acceptances")
     return [(row["actor"], row["reason"]) for row in rows]
 
 
-async def test_a_person_is_shown_what_another_chain_takes_back_and_decides(shell: Shell, stage: Stage) -> None:
+async def test_a_person_is_shown_what_another_chain_takes_back_and_decides(shell: Shell, stage: DaemonHarness) -> None:
     invoice = await halted_by_another_chain(stage)
 
     for answer in ("n\n", "\n", ""):
@@ -86,7 +86,7 @@ async def test_a_person_is_shown_what_another_chain_takes_back_and_decides(shell
     assert len(await acceptances(stage)) == 1
 
 
-async def test_a_program_is_shown_and_decides_with_yes_only(shell: Shell, stage: Stage) -> None:
+async def test_a_program_is_shown_and_decides_with_yes_only(shell: Shell, stage: DaemonHarness) -> None:
     invoice = await halted_by_another_chain(stage)
     shown = await shell.data(*ACCEPT)
     assert shown["accepted"] is None
@@ -103,7 +103,7 @@ async def test_a_program_is_shown_and_decides_with_yes_only(shell: Shell, stage:
     await stage.wait_for_state(invoice, "created")
 
 
-async def test_to_resume_accepts_no_other_chain(shell: Shell, stage: Stage) -> None:
+async def test_to_resume_accepts_no_other_chain(shell: Shell, stage: DaemonHarness) -> None:
     invoice = await halted_by_another_chain(stage)
     assert await shell.data(*RESUME, "--reason", "try again") == {"rail": "story", "state": "starting"}
 
@@ -116,7 +116,7 @@ async def test_to_resume_accepts_no_other_chain(shell: Shell, stage: Stage) -> N
     assert await acceptances(stage) == []
 
 
-async def test_a_rail_that_halted_for_another_reason_has_no_chain_to_accept(shell: Shell, stage: Stage) -> None:
+async def test_a_rail_that_halted_for_another_reason_has_no_chain_to_accept(shell: Shell, stage: DaemonHarness) -> None:
     for words, state in ((RESUME, "is live, not halted"), (ACCEPT, "not halted by a DeepReorg")):
         result = await shell.run(*words, stdin="y\n")
         assert (result.exit_code, result.stdout) == (Exit.REJECTED, ""), result.output
@@ -137,7 +137,7 @@ async def test_a_rail_that_halted_for_another_reason_has_no_chain_to_accept(shel
     assert unknown.exit_code == Exit.NOT_FOUND
 
 
-async def test_nothing_is_accepted_while_no_node_can_show_its_chain(shell: Shell, stage: Stage) -> None:
+async def test_nothing_is_accepted_while_no_node_can_show_its_chain(shell: Shell, stage: DaemonHarness) -> None:
     await halted_by_another_chain(stage)
     node_of("story").down = True
     result = await shell.run(*ACCEPT, "--yes")

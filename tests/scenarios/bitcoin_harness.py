@@ -13,7 +13,7 @@ from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.demo.workspace import toml_table
 from railwatch.store.database import Database
 from railwatch_bitcoin.simulator import BitcoinSimulator
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 REPOSITORY = Path(__file__).parents[2]
 RAIL = "local-btc"
@@ -33,10 +33,10 @@ class BitcoinStage:
     _daemon: asyncio.Task[None] | None = None
     _process: asyncio.subprocess.Process | None = None
     _orders: int = 0
-    tables: Stage = field(init=False)
+    tables: DaemonHarness = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tables = Stage(self.database, [])
+        self.tables = DaemonHarness(self.database, [])
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()

@@ -7,22 +7,22 @@ import pytest
 from railwatch.daemon.follow import steadiness
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 
 @pytest.fixture
-async def stage(database: Database) -> AsyncIterator[Stage]:
+async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
     """One rail with a mempool and without finality, like Bitcoin's."""
-    async with Stage(database, [chain_named()]) as stage:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         yield stage
         await stage.audit()
 
 
 @pytest.fixture
-async def finality(database: Database) -> AsyncIterator[Stage]:
+async def finality(database: Database) -> AsyncIterator[DaemonHarness]:
     """One rail without a mempool and with finality eight blocks below its head, like Ethereum's."""
     rules = Rules(finality=8, safe=4, mempool=False)
-    async with Stage(database, [chain_named(rules=rules)]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         yield stage
         await stage.audit()
 

@@ -27,7 +27,7 @@ class Placed:
 
 
 @dataclass(slots=True)
-class Stage:
+class DaemonHarness:
     """One daemon over some fake chains. Rails are named after their chains."""
 
     database: Database
@@ -86,7 +86,7 @@ class Stage:
         """Drives a chain, through the node that the daemon asks."""
         return FakeSimulator(chain=chain, node=node_of(chain.name))
 
-    async def __aenter__(self) -> "Stage":
+    async def __aenter__(self) -> "DaemonHarness":
         for chain in self.chains:
             if len(chain.line) == 1:
                 chain.mine()

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from railwatch.store.database import Database
 from railwatch_evm.simulator import EvmSimulator
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -61,9 +61,9 @@ class EvmStage:
     _orders: int = 0
 
     @property
-    def tables(self) -> Stage:
+    def tables(self) -> DaemonHarness:
         """The questions that any stage asks of the tables."""
-        return Stage(self.database, [])
+        return DaemonHarness(self.database, [])
 
     async def __aenter__(self) -> Self:
         text = CONFIG.format(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from railwatch_fake import FakeChain, address
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Decided:
     refunded: int
 
 
-async def decided(stage: Stage, invoice: Placed) -> Decided:
+async def decided(stage: DaemonHarness, invoice: Placed) -> Decided:
     """Read from the feed and the refunds, not from the invoice."""
     told = [state for state, _ in await stage.path(invoice)]
     given_back = "select coalesce(sum(amount), 0) from railwatch.refunds where invoice_id = $1"
@@ -66,7 +66,7 @@ async def decided(stage: Stage, invoice: Placed) -> Decided:
     )
 
 
-async def came_after_the_end(stage: Stage, invoice: Placed) -> set[tuple[str, str]]:
+async def came_after_the_end(stage: DaemonHarness, invoice: Placed) -> set[tuple[str, str]]:
     """Transfers that were new, or had been given up and were back, after the invoice was told to be closed for good."""
     rows = await stage.database.rows(
         """
@@ -98,7 +98,7 @@ def without(paid: Paid, some: set[tuple[str, str]]) -> Paid:
     )
 
 
-async def check(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None = None) -> None:
+async def check(stage: DaemonHarness, placed: dict[Placed, int], chain: FakeChain | None = None) -> None:
     """Compare everything that was told about ``placed`` (invoice: amount asked for) with the chain."""
     chain = chain or stage.chain
     wrong: list[Any] = []
@@ -130,7 +130,7 @@ async def check(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None
     await stage.audit()
 
 
-async def standing(stage: Stage, invoice: Placed) -> set[tuple[str, str | None]]:
+async def standing(stage: DaemonHarness, invoice: Placed) -> set[tuple[str, str | None]]:
     """(kind, transaction) of exceptions that have not ended."""
     rows = await stage.database.rows(
         "select e.kind, x.tx_id from railwatch.exceptions e "
@@ -142,7 +142,7 @@ async def standing(stage: Stage, invoice: Placed) -> set[tuple[str, str | None]]
     return {(row["kind"], row["tx_id"]) for row in rows}
 
 
-async def settles(stage: Stage, placed: dict[Placed, int], chain: FakeChain | None = None) -> None:
+async def settles(stage: DaemonHarness, placed: dict[Placed, int], chain: FakeChain | None = None) -> None:
     """Wait until everything is as the chain says; what the mempool holds may take a poll."""
     await stage.all_taken_in()
     await stage.follows()

@@ -8,13 +8,13 @@ from typing import Any
 from railwatch.config import Config
 from railwatch.store.database import Database
 from railwatch_solana.simulator import SolanaSimulator
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 RAIL = "local-solana"
 
 
 @dataclass(slots=True)
-class SolanaStage(Stage):
+class SolanaStage(DaemonHarness):
     """`Phase` whose one chain is Solana. Payments count once confirmed unless ``policy`` says otherwise."""
 
     solana: SolanaSimulator = None  # type: ignore[assignment]

@@ -17,7 +17,7 @@ from railwatch.rail import http
 from railwatch.store.database import Database
 from tests.nodes.turns import WAYS, in_turn
 from tests.scenarios.balancer import AMOUNT, FAMILIES, KINDS, Balancer
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 TIMES = int(os.environ.get("RAILWATCH_BALANCER", "1"))
 """Stories for each family: one after the other through all kinds of trouble and all ways to choose a node."""
@@ -30,7 +30,7 @@ STALLED_FOR = 4 * ALLOWED
 ONE, OTHER, STRANGER = 1, 2, 3
 
 
-class BalancedStage(Stage):
+class BalancedStage(DaemonHarness):
     """`Phase` whose one rail has one node: the balanced endpoint."""
 
     balancer: Balancer

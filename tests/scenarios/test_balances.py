@@ -15,7 +15,7 @@ from railwatch.store.clock import ClockStore
 from railwatch.store.database import Database
 from railwatch.store.steps import Lease
 from railwatch_fake import FakeNode, Rules, node_of
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 from tests.scenarios.test_nodes import several
 
 KIND = "unattributed_balance"
@@ -23,31 +23,31 @@ RULES = Rules(finality=8, safe=4, mempool=False, balances=True)
 
 
 @pytest.fixture
-async def stage(database: Database) -> AsyncIterator[Stage]:
+async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
     """One rail that tells balances, and looks at them all the time."""
-    async with Stage(database, [chain_named(rules=RULES)], options={"reconcile_every": 1}) as stage:
+    async with DaemonHarness(database, [chain_named(rules=RULES)], options={"reconcile_every": 1}) as stage:
         yield stage
         await stage.audit()
 
 
-def node(stage: Stage) -> FakeNode:
+def node(stage: DaemonHarness) -> FakeNode:
     """The node that the daemon asks."""
     return node_of(stage.chain.name)
 
 
-async def hidden(stage: Stage, to: Placed, amount: int, token: str = "") -> str:
+async def hidden(stage: DaemonHarness, to: Placed, amount: int, token: str = "") -> str:
     """A payment from within a contract, which this node does not show."""
     node(stage).traces = False
     output = stage.sim.output(to.address, amount, stage.sim.assets[1] if token else None)
     return stage.chain.send(output, inner=True).id
 
 
-async def sweep(stage: Stage, of: Placed, amount: int) -> None:
+async def sweep(stage: DaemonHarness, of: Placed, amount: int) -> None:
     """The merchant's wallet moves money on."""
     stage.chain.send(takes=(stage.sim.output(of.address, amount),))
 
 
-async def looked(stage: Stage) -> None:
+async def looked(stage: DaemonHarness) -> None:
     """Wait until balances have been looked at as of the chain's head, each of them."""
 
     async def is_so() -> bool:
@@ -57,7 +57,7 @@ async def looked(stage: Stage) -> None:
     await stage.until(is_so, lambda: balances(stage))
 
 
-async def balances(stage: Stage) -> list[tuple[int, int, int, int, int]]:
+async def balances(stage: DaemonHarness) -> list[tuple[int, int, int, int, int]]:
     """(baseline, balance, detected, spent, unattributed) of each account."""
     rows = await stage.database.rows(
         "select baseline, balance, detected, spent, unattributed from railwatch.balances order by destination_id, asset"
@@ -65,7 +65,7 @@ async def balances(stage: Stage) -> list[tuple[int, int, int, int, int]]:
     return [tuple(int(value) for value in row.values()) for row in rows]  # type: ignore[misc]
 
 
-async def stands(stage: Stage, invoice: Placed, *kinds: str) -> None:
+async def stands(stage: DaemonHarness, invoice: Placed, *kinds: str) -> None:
     """Wait until exactly those are open, some blocks later: nothing is believed before no reorg can undo its block."""
 
     async def is_so() -> bool:
@@ -78,7 +78,7 @@ async def stands(stage: Stage, invoice: Placed, *kinds: str) -> None:
     await stage.until(is_so, lambda: balances(stage))
 
 
-async def cases(stage: Stage, invoice: Placed) -> list[tuple[str, int, str | None]]:
+async def cases(stage: DaemonHarness, invoice: Placed) -> list[tuple[str, int, str | None]]:
     """(kind, round, resolution) of all rows, oldest first."""
     rows = await stage.database.rows(
         "select kind, round, resolution from railwatch.exceptions where invoice_id = $1 order by opened_at, round",
@@ -87,7 +87,7 @@ async def cases(stage: Stage, invoice: Placed) -> list[tuple[str, int, str | Non
     return [(row["kind"], row["round"], row["resolution"]) for row in rows]
 
 
-async def evidence(stage: Stage) -> dict[str, Any]:
+async def evidence(stage: DaemonHarness) -> dict[str, Any]:
     """What the feed says of the newest opening."""
     told = await stage.database.value(
         "select evidence from railwatch.transitions where reason = $1 and to_state = 'open' order by seq desc limit 1",
@@ -101,7 +101,7 @@ async def test_dust_opens_nothing_though_no_detection_holds_it(database: Databas
     """Seen in blocks or not: a stranger who sends it to every address opens no exception (HAZARDS I16)."""
     least: list[dict[str, Any]] = [{"symbol": "COIN", "min_amount": 10}]
     options = {"reconcile_every": 1, "asset": least}
-    async with Stage(database, [chain_named(rules=RULES)], options=options) as stage:
+    async with DaemonHarness(database, [chain_named(rules=RULES)], options=options) as stage:
         dusted, unseen, other = await stage.invoice(100), await stage.invoice(100), await stage.invoice(100)
         for _ in range(4):
             await stage.pay(dusted, 9)
@@ -117,7 +117,7 @@ async def test_dust_opens_nothing_though_no_detection_holds_it(database: Databas
         await stage.audit()
 
 
-async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(stage: Stage) -> None:
+async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 30)
     await hidden(stage, invoice, 70)
@@ -141,7 +141,7 @@ async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(s
     assert await balances(stage) == [(0, 100, 100, 0, 0)]
 
 
-async def test_what_was_paid_and_swept_opens_nothing(stage: Stage) -> None:
+async def test_what_was_paid_and_swept_opens_nothing(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
@@ -161,7 +161,7 @@ async def test_what_was_paid_and_swept_opens_nothing(stage: Stage) -> None:
     assert await stage.open_cases(invoice) == {KIND}, "that it was moved on does not say where it came from"
 
 
-async def test_a_reorg_does_not_make_good_what_was_told_and_swept_long_before(stage: Stage) -> None:
+async def test_a_reorg_does_not_make_good_what_was_told_and_swept_long_before(stage: DaemonHarness) -> None:
     """The newest look's block is gone, and what was counted up to finality still holds."""
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 40)
@@ -178,7 +178,7 @@ async def test_a_reorg_does_not_make_good_what_was_told_and_swept_long_before(st
     assert await cases(stage, invoice) == [(KIND, 1, None)]
 
 
-async def test_what_an_address_held_before_is_its_baseline(stage: Stage) -> None:
+async def test_what_an_address_held_before_is_its_baseline(stage: DaemonHarness) -> None:
     used = await stage.sim.new_address()
     node(stage).traces = False
     stage.chain.send(stage.sim.output(used, 55), inner=True)
@@ -192,7 +192,7 @@ async def test_what_an_address_held_before_is_its_baseline(stage: Stage) -> None
     assert (await evidence(stage))["expected"] == "55"
 
 
-async def test_what_came_unseen_just_before_the_registration_is_told(stage: Stage) -> None:
+async def test_what_came_unseen_just_before_the_registration_is_told(stage: DaemonHarness) -> None:
     address = await stage.sim.new_address()
     node(stage).traces = False
     stage.chain.send(stage.sim.output(address, 100), inner=True)
@@ -202,7 +202,7 @@ async def test_what_came_unseen_just_before_the_registration_is_told(stage: Stag
     assert (await evidence(stage))["unattributed"] == "100"
 
 
-async def test_a_node_that_has_dropped_old_states_counts_from_the_first_look(stage: Stage) -> None:
+async def test_a_node_that_has_dropped_old_states_counts_from_the_first_look(stage: DaemonHarness) -> None:
     used = await stage.sim.new_address()
     node(stage).keeps, node(stage).traces = 20, False
     stage.chain.send(stage.sim.output(used, 55), inner=True)
@@ -217,7 +217,7 @@ async def test_a_node_that_has_dropped_old_states_counts_from_the_first_look(sta
     await stands(stage, invoice, KIND)
 
 
-async def test_a_node_that_is_away_proves_nothing(stage: Stage) -> None:
+async def test_a_node_that_is_away_proves_nothing(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await looked(stage)
     read = "select block_hash, balance, baseline, spent, unattributed from railwatch.balances"
@@ -232,7 +232,7 @@ async def test_a_node_that_is_away_proves_nothing(stage: Stage) -> None:
     await stands(stage, invoice, KIND)
 
 
-async def test_a_reorg_that_takes_the_unseen_money_back_was_told_to_nobody(stage: Stage) -> None:
+async def test_a_reorg_that_takes_the_unseen_money_back_was_told_to_nobody(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.mine(3)
     await hidden(stage, invoice, 100)
@@ -286,7 +286,7 @@ async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_to
 
 
 async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(balance_reconciler, "CHECK_INTERVAL", 0.05)
     invoice = await stage.invoice(100)
@@ -298,7 +298,7 @@ async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
     assert (await evidence(stage))["second_look"] == "unverified"
 
 
-async def test_a_reorg_that_takes_a_sweep_back_opens_nothing(stage: Stage) -> None:
+async def test_a_reorg_that_takes_a_sweep_back_opens_nothing(stage: DaemonHarness) -> None:
     """The balance grows without a payment, and the look that it is compared with was at a block that is gone."""
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
@@ -314,7 +314,7 @@ async def test_a_reorg_that_takes_a_sweep_back_opens_nothing(stage: Stage) -> No
     assert await cases(stage, invoice) == []
 
 
-async def test_a_reorg_below_the_first_look_begins_the_counting_anew(stage: Stage) -> None:
+async def test_a_reorg_below_the_first_look_begins_the_counting_anew(stage: DaemonHarness) -> None:
     node(stage).keeps = 1
     await stage.mine(30)
     invoice = await stage.invoice(100)
@@ -328,7 +328,7 @@ async def test_a_reorg_below_the_first_look_begins_the_counting_anew(stage: Stag
     assert (row["baseline_hash"], int(row["unattributed"])) == (stage.chain.tip.hash, 0)
 
 
-async def test_a_person_accounts_for_it_and_what_comes_beyond_is_told_again(stage: Stage) -> None:
+async def test_a_person_accounts_for_it_and_what_comes_beyond_is_told_again(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 60)
     await stage.mine()
@@ -352,7 +352,7 @@ async def test_a_person_accounts_for_it_and_what_comes_beyond_is_told_again(stag
     assert await cases(stage, invoice) == [(KIND, 1, "credited"), (KIND, 2, None)]
 
 
-async def test_each_asset_is_counted_by_itself_and_once_for_an_address(stage: Stage) -> None:
+async def test_each_asset_is_counted_by_itself_and_once_for_an_address(stage: DaemonHarness) -> None:
     address = await stage.sim.new_address()
     ways = [{"rail": "story", "asset": each, "amount": 100, "address": address} for each in ("GOLD", "COIN")]
     invoice = await stage.invoice(to=ways)
@@ -370,7 +370,7 @@ async def test_each_asset_is_counted_by_itself_and_once_for_an_address(stage: St
     assert await cases(stage, invoice) == [(KIND, 1, None), (KIND, 1, None)]
 
 
-async def test_an_address_that_waits_for_a_token_is_looked_at_for_the_native_asset_too(stage: Stage) -> None:
+async def test_an_address_that_waits_for_a_token_is_looked_at_for_the_native_asset_too(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 100}])
     await stage.pay(invoice, 30)
     await hidden(stage, invoice, 5)
@@ -380,7 +380,7 @@ async def test_an_address_that_waits_for_a_token_is_looked_at_for_the_native_ass
     assert (told["asset"], told["expected"], told["unattributed"]) == (stage.sim.native, "30", "5")
 
 
-async def test_money_at_a_reused_address_is_the_newer_invoices(stage: Stage) -> None:
+async def test_money_at_a_reused_address_is_the_newer_invoices(stage: DaemonHarness) -> None:
     old = await stage.invoice(100)
     await stage.pay(old, 100)
     await stage.mine(2)
@@ -394,7 +394,7 @@ async def test_money_at_a_reused_address_is_the_newer_invoices(stage: Stage) -> 
     assert await stage.open_cases(old) == set()
 
 
-async def test_what_is_closed_is_not_looked_at(stage: Stage) -> None:
+async def test_what_is_closed_is_not_looked_at(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await looked(stage)
     await stage.database.value("update railwatch.destinations set watch_state = 'closed'")
@@ -407,7 +407,7 @@ async def test_what_is_closed_is_not_looked_at(stage: Stage) -> None:
     assert await cases(stage, invoice) == []
 
 
-async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_down(stage: Stage) -> None:
+async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_down(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await looked(stage)
     await stage.stop()
@@ -444,13 +444,13 @@ async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_do
 async def test_balances_are_left_alone(database: Database, how: str) -> None:
     rules = Rules(finality=8, safe=4, mempool=False, balances=how == "configured never")
     every = 0 if rules.balances else 1
-    async with Stage(database, [chain_named(rules=rules)], options={"reconcile_every": every}):
+    async with DaemonHarness(database, [chain_named(rules=rules)], options={"reconcile_every": every}):
         names = {task.get_name() for task in asyncio.all_tasks()}
         assert "story.chain" in names
         assert "story.balances" not in names
 
 
-async def test_a_token_without_bounds_keeps_no_other_balance_from_being_told(stage: Stage) -> None:
+async def test_a_token_without_bounds_keeps_no_other_balance_from_being_told(stage: DaemonHarness) -> None:
     """A contract may tell any transfers and any balance: nine of the largest are more than a column holds."""
     spammed, other = await stage.invoice(100), await stage.invoice(100)
     gold = stage.sim.assets[1]

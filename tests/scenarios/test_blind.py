@@ -8,7 +8,7 @@ import pytest
 from railwatch.daemon.follow import health
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, Rules, node_of
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 FINALITY = Rules(finality=8, safe=4, mempool=False)
 
@@ -31,7 +31,7 @@ async def mine_unseen(chain: FakeChain, blocks: int) -> None:
 async def test_a_stalled_rail_pays_nobody_covers_nothing_and_promotes_at_once_when_it_heals(database: Database) -> None:
     clock = Clock()
     chain = chain_named(clock=clock)
-    async with Stage(database, [chain], options={"stall_after": 60}) as stage:
+    async with DaemonHarness(database, [chain], options={"stall_after": 60}) as stage:
         paid, empty = await stage.invoice(100), await stage.invoice(100, expires_in=2)
         clock.behind = timedelta(minutes=5)
         await mine_unseen(chain, 1)
@@ -58,7 +58,7 @@ async def test_a_stalled_rail_pays_nobody_covers_nothing_and_promotes_at_once_wh
 
 async def test_a_rail_whose_finality_stands_is_stalled_and_pays_nobody_by_depth_either(database: Database) -> None:
     chain = chain_named(rules=FINALITY, clock=None)  # ten seconds a block: finality is 80 s behind the head
-    async with Stage(database, [chain], options={"finality_stall_after": 120}) as stage:
+    async with DaemonHarness(database, [chain], options={"finality_stall_after": 120}) as stage:
         await stage.mine(20)
         node_of(chain.name).finality_at = chain.tip.height - 8
         by_depth, by_finality = await stage.invoice(100), await stage.invoice(100, policy={"finalized": True})
@@ -81,7 +81,7 @@ async def test_a_rail_whose_finality_stands_is_stalled_and_pays_nobody_by_depth_
 async def test_time_is_not_covered_while_one_of_two_nodes_tells_more(database: Database) -> None:
     chain = chain_named(clock=lambda: datetime.now(UTC))
     nodes = [{"chain": chain.name, "node": each, "timeout": 0.5} for each in ("main", "second")]
-    async with Stage(database, [chain], options={"nodes": nodes}) as stage:
+    async with DaemonHarness(database, [chain], options={"nodes": nodes}) as stage:
         await stage.mine(5)
         invoice = await stage.invoice(100, expires_in=2)
         node_of(chain.name, "second").lag = 2
@@ -100,7 +100,7 @@ async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(dat
     """The margin: no early `expired`, and where one was told all the same, no `unexpected_payment` after it."""
     clock = Clock()
     chain = chain_named(rules=Rules(mempool=False, finality=8, safe=4), clock=clock)
-    async with Stage(database, [chain], options={"time_margin": 4}) as stage:
+    async with DaemonHarness(database, [chain], options={"time_margin": 4}) as stage:
         invoice = await stage.invoice(100, expires_in=2)
         clock.behind = timedelta(seconds=3)
         await stage.pay(invoice)
@@ -109,7 +109,7 @@ async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(dat
         await stage.mine(2)
         await stage.wait_for_state(invoice, "paid")
         assert [state for state, _ in await stage.path(invoice)] == ["created", "confirming", "paid"]
-    async with Stage(database, [chain], options={"time_margin": 0}) as stage:
+    async with DaemonHarness(database, [chain], options={"time_margin": 0}) as stage:
         early = await stage.order(await stage.sim.new_address(), expires_in=1, order_id="early")
         await stage.all_taken_in()
         clock.behind = timedelta(0)
@@ -123,7 +123,7 @@ async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(dat
 
 
 async def test_a_chain_that_nobody_knows_is_suspected_after_a_restart_by_what_was_followed_before(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its node hears no more blocks, and no twenty heads will come from which its rhythm could be seen."""
     await stage.mine(40)

@@ -14,7 +14,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
 from railwatch.store.watches import CLOSE_BATCH, Closing
 from railwatch_fake import Rules, node_of
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 from tests.webhooks.shop import Shop, furnish
 
 FORGET = """
@@ -32,22 +32,22 @@ alter table railwatch.transitions enable always trigger append_only;
 
 
 @pytest.fixture
-async def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+async def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DaemonHarness]:
     """A daemon that looks for what can be closed ten times a second; final is what is three deep."""
     monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
-    async with Stage(database, [chain_named(rules=Rules(finality=3))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(finality=3))]) as stage:
         yield stage
         await stage.audit()
 
 
-async def closes(stage: Stage, invoice: Placed) -> None:
+async def closes(stage: DaemonHarness, invoice: Placed) -> None:
     async def is_closed() -> bool:
         return await stage.watch_states(invoice) == ["closed"]
 
     await stage.until(is_closed)
 
 
-async def has_passed(stage: Stage, invoice: Placed) -> None:
+async def has_passed(stage: DaemonHarness, invoice: Placed) -> None:
     """Wait until the horizon has passed, and some looks more."""
 
     async def is_so() -> bool:
@@ -57,14 +57,14 @@ async def has_passed(stage: Stage, invoice: Placed) -> None:
     await stage.until(is_so)
 
 
-async def test_an_invoice_that_nobody_paid_is_closed_once_its_rail_was_seen_to_the_end(stage: Stage) -> None:
+async def test_an_invoice_that_nobody_paid_is_closed_once_its_rail_was_seen_to_the_end(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100, expires_in=1, closes_in=0)
     await closes(stage, invoice)
     assert await stage.state(invoice) in ("created", "expired")
     await stage.wait_for_state(invoice, "expired")
 
 
-async def test_a_payment_in_time_is_found_though_the_node_was_away_at_the_horizon(stage: Stage) -> None:
+async def test_a_payment_in_time_is_found_though_the_node_was_away_at_the_horizon(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100, expires_in=2, closes_in=0)
     node = node_of(stage.chain.name)
     node.down = True
@@ -86,7 +86,7 @@ async def test_a_watch_does_not_end_before_late_blocks_have_come(
     monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     behind = [timedelta(0)]
     chain = chain_named(rules=Rules(mempool=False, finality=2), clock=lambda: datetime.now(UTC) - behind[0])
-    async with Stage(database, [chain], options={"time_margin": 4}) as stage:
+    async with DaemonHarness(database, [chain], options={"time_margin": 4}) as stage:
         invoice = await stage.invoice(100, expires_in=2, closes_in=0)
         await has_passed(stage, invoice)
         behind[0] = timedelta(seconds=3)
@@ -104,7 +104,7 @@ async def test_no_watch_and_no_window_ends_by_blocks_that_are_stamped_ahead(
     monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     ahead = [timedelta(hours=2)]
     chain = chain_named(rules=Rules(mempool=False, finality=2), clock=lambda: datetime.now(UTC) + ahead[0])
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         invoice = await stage.invoice(100, expires_in=3, closes_in=0)
         await stage.mine(3)
         await asyncio.sleep(0.5)
@@ -125,7 +125,7 @@ async def test_a_payment_that_a_reorg_has_just_taken_keeps_the_watch(
     """No mempool shows that it is on its way to another block, and after a restart only what is watched is found."""
     monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     chain = chain_named(rules=Rules(mempool=False, finality=8))
-    async with Stage(database, [chain], options={"time_margin": 0}) as stage:
+    async with DaemonHarness(database, [chain], options={"time_margin": 0}) as stage:
         invoice = await stage.invoice(100, expires_in=2, closes_in=0)
         tx = stage.chain.send(stage.sim.output(invoice.address, 100))
         await stage.mine(2)
@@ -142,7 +142,7 @@ async def test_a_payment_that_a_reorg_has_just_taken_keeps_the_watch(
         await closes(stage, invoice)
 
 
-async def test_what_is_on_its_way_keeps_the_watch(stage: Stage) -> None:
+async def test_what_is_on_its_way_keeps_the_watch(stage: DaemonHarness) -> None:
     """Seen in the mempool in time; the daemon restarts, and the transfer is dropped there and mined later."""
     invoice = await stage.invoice(100, expires_in=1, closes_in=0)
     await stage.pay(invoice)
@@ -158,7 +158,7 @@ async def test_what_is_on_its_way_keeps_the_watch(stage: Stage) -> None:
     await closes(stage, invoice)
 
 
-async def test_a_rail_that_was_given_up_keeps_nothing_open(stage: Stage) -> None:
+async def test_a_rail_that_was_given_up_keeps_nothing_open(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100, expires_in=2, closes_in=0)
     await stage.stop()
     await has_passed(stage, invoice)
@@ -170,7 +170,7 @@ async def test_a_rail_that_was_given_up_keeps_nothing_open(stage: Stage) -> None
     await stage.start()
 
 
-async def test_what_is_closed_no_longer_holds_its_address(stage: Stage) -> None:
+async def test_what_is_closed_no_longer_holds_its_address(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100, expires_in=2, closes_in=0)
     await stage.pay(invoice, 60)
     await stage.mine(2)
@@ -210,7 +210,9 @@ async def test_many_that_have_to_wait_do_not_keep_others_open(database: Database
     assert closed == UUID(str(order))
 
 
-async def test_what_waits_at_an_address_is_told_to_the_order_that_is_registered_there_next(stage: Stage) -> None:
+async def test_what_waits_at_an_address_is_told_to_the_order_that_is_registered_there_next(
+    stage: DaemonHarness,
+) -> None:
     """The snapshot of the mempool stays the same, and yet there is somebody to tell now."""
     closed, other = await stage.invoice(100, expires_in=1, closes_in=0), await stage.invoice(100)
     await closes(stage, closed)
@@ -222,7 +224,7 @@ async def test_what_waits_at_an_address_is_told_to_the_order_that_is_registered_
 
 
 async def test_what_postgres_has_lost_of_the_mempool_is_told_again(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica took over that had not heard of it. The daemon kept its lease, and the mempool is as it was."""
     order = await stage.invoice(100)

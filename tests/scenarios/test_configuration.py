@@ -13,23 +13,23 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused, StoreError
 from railwatch.store.invoices import rename_rail
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 
 @pytest.fixture
-async def stage(database: Database) -> AsyncIterator[Stage]:
+async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
     """A rail with two tokens, of which each story configures what it needs."""
-    async with Stage(database, [chain_named(rules=Rules(tokens=("gold", "silver")))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(tokens=("gold", "silver")))]) as stage:
         yield stage
         await stage.audit()
 
 
-async def kinds(stage: Stage, invoice: Any) -> list[str]:
+async def kinds(stage: DaemonHarness, invoice: Any) -> list[str]:
     rows = await stage.database.rows("select kind from railwatch.detections where invoice_id = $1", invoice.id)
     return sorted(row["kind"] for row in rows)
 
 
-async def test_a_payment_in_an_asset_that_left_the_configuration_is_a_payment(stage: Stage) -> None:
+async def test_a_payment_in_an_asset_that_left_the_configuration_is_a_payment(stage: DaemonHarness) -> None:
     gold = [{"rail": "story", "asset": "GOLD", "amount": 100}]
     paid, open_ = await stage.invoice(to=gold), await stage.invoice(to=gold)
     await stage.stop()
@@ -48,7 +48,7 @@ async def test_a_payment_in_an_asset_that_left_the_configuration_is_a_payment(st
     await stage.wait_for_state(open_, "paid")
 
 
-async def test_what_is_small_in_an_asset_stays_small_after_it_left_the_configuration(stage: Stage) -> None:
+async def test_what_is_small_in_an_asset_stays_small_after_it_left_the_configuration(stage: DaemonHarness) -> None:
     order = await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 100}])
     await stage.database.value("update railwatch.assets set min_amount = 5 where contract = 'gold' returning 1")
     await stage.stop()
@@ -66,7 +66,7 @@ def gold_order(name: str) -> dict[str, Any]:
     return {"merchant_id": "shop", "order_id": name, "expires_in": 3600, "destinations": [way]}
 
 
-async def test_an_asset_that_nobody_waits_for_is_not_looked_for_any_more(stage: Stage) -> None:
+async def test_an_asset_that_nobody_waits_for_is_not_looked_for_any_more(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.stop()
     stage.tokens = ["silver"]
@@ -76,14 +76,14 @@ async def test_an_asset_that_nobody_waits_for_is_not_looked_for_any_more(stage: 
     assert await kinds(stage, invoice) == ["unsupported_asset"]
 
 
-async def refused(stage: Stage, config: Config) -> str:
+async def refused(stage: DaemonHarness, config: Config) -> str:
     with pytest.raises(StoreError) as caught:
         async with asyncio.timeout(10):
             await serve(config, None, NullReporter())
     return str(caught.value)
 
 
-def config_of(stage: Stage, **changes: Any) -> Config:
+def config_of(stage: DaemonHarness, **changes: Any) -> Config:
     """The stage's configuration with its only rail under another name, on another chain, or given up."""
     config = stage.config
     rail = config.rails[0].model_copy(update={key: value for key, value in changes.items() if key != "unfollowed"})
@@ -92,7 +92,7 @@ def config_of(stage: Stage, **changes: Any) -> Config:
     return config.model_copy(update={"rails": (rail,), "policies": policies, "invoices": invoices})
 
 
-async def test_a_rail_does_not_leave_the_configuration_while_invoices_are_open_there(stage: Stage) -> None:
+async def test_a_rail_does_not_leave_the_configuration_while_invoices_are_open_there(stage: DaemonHarness) -> None:
     await stage.invoice(100)
     paid = await stage.invoice(100)
     await stage.pay(paid)
@@ -119,7 +119,7 @@ async def test_a_rail_does_not_leave_the_configuration_while_invoices_are_open_t
     assert (row["enabled"], row["given_up"]) == (True, False)
 
 
-async def test_a_renamed_rail_goes_on_under_its_new_name(stage: Stage) -> None:
+async def test_a_renamed_rail_goes_on_under_its_new_name(stage: DaemonHarness) -> None:
     paid, waiting = await stage.invoice(100), await stage.invoice(100)
     tx = await stage.pay(paid)
     await stage.mine(2)
@@ -157,7 +157,7 @@ async def test_a_renamed_rail_goes_on_under_its_new_name(stage: Stage) -> None:
     stage.chains = ()
 
 
-async def test_renaming_leaves_no_table_behind_but_the_feed(stage: Stage) -> None:
+async def test_renaming_leaves_no_table_behind_but_the_feed(stage: DaemonHarness) -> None:
     """Whatever table names a rail, later ones too."""
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
@@ -188,7 +188,7 @@ async def test_renaming_leaves_no_table_behind_but_the_feed(stage: Stage) -> Non
     await stage.start()
 
 
-async def test_a_new_rail_may_not_have_the_name_that_ids_of_another_derive_from(stage: Stage) -> None:
+async def test_a_new_rail_may_not_have_the_name_that_ids_of_another_derive_from(stage: DaemonHarness) -> None:
     await stage.stop()
     await rename_rail(stage.database, "story", "main")
     config = config_of(stage, chain_id="fake:else", unfollowed=("main",))
@@ -200,7 +200,7 @@ async def test_a_new_rail_may_not_have_the_name_that_ids_of_another_derive_from(
 # What views say of a rail
 
 
-async def views(stage: Stage) -> tuple[Any, ...]:
+async def views(stage: DaemonHarness) -> tuple[Any, ...]:
     row = await stage.database.row(
         "select o.payable, o.rails_live, d.rail_state from railwatch.orders o join railwatch.order_destinations d "
         "using (invoice_id)"
@@ -208,7 +208,7 @@ async def views(stage: Stage) -> tuple[Any, ...]:
     return tuple(row or ())
 
 
-async def test_while_nobody_follows_a_rail_no_view_says_that_it_is_live(stage: Stage) -> None:
+async def test_while_nobody_follows_a_rail_no_view_says_that_it_is_live(stage: DaemonHarness) -> None:
     await stage.invoice(100)
     assert await views(stage) == (True, True, "live")
     await stage.stop()
@@ -220,11 +220,11 @@ async def test_while_nobody_follows_a_rail_no_view_says_that_it_is_live(stage: S
     assert row in ((False, False, "not followed"), (True, True, "live")), "until it is renewed"
 
 
-async def is_(stage: Stage, wanted: tuple[Any, ...]) -> bool:
+async def is_(stage: DaemonHarness, wanted: tuple[Any, ...]) -> bool:
     return await views(stage) == wanted
 
 
-async def test_a_halted_rail_stays_halted_in_every_view(stage: Stage) -> None:
+async def test_a_halted_rail_stays_halted_in_every_view(stage: DaemonHarness) -> None:
     await stage.invoice(100)
     await stage.stop()
     await stage.database.rows("update railwatch.rails set state = 'halted'")

@@ -11,7 +11,7 @@ from railwatch.store.aggregates import load_aggregates
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, Rules, node_of
 from railwatch_fake.chain import Output, Tx
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
 def branch_off(chain: FakeChain, depth: int, changed: Mapping[str, Tx]) -> None:
@@ -22,7 +22,7 @@ def branch_off(chain: FakeChain, depth: int, changed: Mapping[str, Tx]) -> None:
     chain.adopt(chain.grow(block).hash)
 
 
-async def detections(stage: Stage, invoice: Placed) -> list[tuple[str, int]]:
+async def detections(stage: DaemonHarness, invoice: Placed) -> list[tuple[str, int]]:
     """(state, amount) of what the invoice received, in the order of its names."""
     rows = await stage.database.rows(
         "select state, amount from railwatch.detections where invoice_id = $1 order by tx_id, tx_index", invoice.id
@@ -30,7 +30,7 @@ async def detections(stage: Stage, invoice: Placed) -> list[tuple[str, int]]:
     return [(row["state"], int(row["amount"])) for row in rows]
 
 
-async def sums(stage: Stage, invoice: Placed) -> tuple[int, int, int]:
+async def sums(stage: DaemonHarness, invoice: Placed) -> tuple[int, int, int]:
     """Seen, confirmed and late at the invoice's first destination."""
     row = await stage.database.row(
         "select seen_amount, confirmed_amount, late_amount from railwatch.destinations where invoice_id = $1",
@@ -40,13 +40,13 @@ async def sums(stage: Stage, invoice: Placed) -> tuple[int, int, int]:
     return int(row["seen_amount"]), int(row["confirmed_amount"]), int(row["late_amount"])
 
 
-def pays(stage: Stage, tx: Tx, *outputs: Output) -> dict[str, Tx]:
+def pays(stage: DaemonHarness, tx: Tx, *outputs: Output) -> dict[str, Tx]:
     """The transaction with other content."""
     return {tx.id: replace(tx, outputs=outputs)}
 
 
 async def test_content_follows_the_chain_a_payment_that_pays_less_after_a_reorg_is_told_and_pays_less(
-    stage: Stage,
+    stage: DaemonHarness,
 ) -> None:
     invoice = await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(invoice.address, 100))
@@ -72,7 +72,7 @@ async def test_content_follows_the_chain_a_payment_that_pays_less_after_a_reorg_
 
 
 async def test_content_follows_the_chain_a_payment_that_pays_somebody_else_after_a_reorg_ends_here_and_begins_there(
-    stage: Stage,
+    stage: DaemonHarness,
 ) -> None:
     mine, other = await stage.invoice(100), await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(mine.address, 100))
@@ -93,7 +93,7 @@ async def test_content_follows_the_chain_a_payment_that_pays_somebody_else_after
 
 
 async def test_content_follows_the_chain_another_asset_after_a_reorg_is_no_payment(database: Database) -> None:
-    async with Stage(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
         invoice = await stage.invoice(100)
         tx = stage.chain.send(stage.sim.output(invoice.address, 100))
         await stage.mine(2)
@@ -107,7 +107,7 @@ async def test_content_follows_the_chain_another_asset_after_a_reorg_is_no_payme
 
 @pytest.mark.parametrize(("waiting", "in_block"), [(1, 5), (5, 1), (5, 3)])
 async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(
-    stage: Stage, waiting: int, in_block: int
+    stage: DaemonHarness, waiting: int, in_block: int
 ) -> None:
     """Whichever way it differs from what was told before: it is neither paid too early nor waited for too long."""
     invoice = await stage.invoice(100)
@@ -125,13 +125,15 @@ async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(
 # Settled means that the merchant has it (HAZARDS I14)
 
 
-async def refund(stage: Stage, invoice: Placed, amount: int, tx: str = "back") -> None:
+async def refund(stage: DaemonHarness, invoice: Placed, amount: int, tx: str = "back") -> None:
     await stage.database.value(
         "select railwatch.record_refund($1, $2::numeric, $3, actor => 'ann')", invoice.id, amount, tx
     )
 
 
-async def test_settled_means_the_merchant_has_it_a_refunded_surplus_does_not_pay_after_a_reorg(stage: Stage) -> None:
+async def test_settled_means_the_merchant_has_it_a_refunded_surplus_does_not_pay_after_a_reorg(
+    stage: DaemonHarness,
+) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(1)
@@ -150,7 +152,9 @@ async def test_settled_means_the_merchant_has_it_a_refunded_surplus_does_not_pay
     assert "reversed" not in await stage.open_cases(invoice)
 
 
-async def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asset_is_given_back(stage: Stage) -> None:
+async def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asset_is_given_back(
+    stage: DaemonHarness,
+) -> None:
     address = await stage.sim.new_address()
     ways = [{"rail": "story", "asset": each, "amount": 100, "address": address} for each in ("COIN", "GOLD")]
     invoice = await stage.invoice(to=ways)
@@ -170,7 +174,9 @@ async def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asse
     assert "reversed" in await stage.open_cases(invoice)
 
 
-async def test_settled_means_the_merchant_has_it_what_was_given_back_before_is_asked_for_again(stage: Stage) -> None:
+async def test_settled_means_the_merchant_has_it_what_was_given_back_before_is_asked_for_again(
+    stage: DaemonHarness,
+) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 60)
     await stage.mine(2)
@@ -187,7 +193,7 @@ async def test_settled_means_the_merchant_has_it_what_was_given_back_before_is_a
     assert "overpaid" not in await stage.open_cases(invoice)
 
 
-async def test_a_settled_order_of_which_a_part_is_given_back_by_choice_stays_paid(stage: Stage) -> None:
+async def test_a_settled_order_of_which_a_part_is_given_back_by_choice_stays_paid(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(2)
@@ -206,7 +212,7 @@ async def test_a_settled_order_of_which_a_part_is_given_back_by_choice_stays_pai
 async def test_money_older_than_the_invoice_is_unexpected_also_by_a_rescan(database: Database) -> None:
     hour = [datetime.now(UTC) - timedelta(hours=1)]
     chain = chain_named(clock=lambda: hour[0])
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         address = await stage.sim.new_address()
         await stage.sim.pay(address, 100)
         await stage.mine(4)
@@ -230,7 +236,7 @@ async def test_a_payment_belongs_to_its_invoices_time_by_the_block_that_holds_it
 ) -> None:
     now = [datetime.now(UTC)]
     chain = chain_named(rules=Rules(mempool=mempool), clock=lambda: now[0])
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         address = await stage.sim.new_address()
         now[0] = datetime.now(UTC) - timedelta(hours=1)
         tx = stage.chain.send(stage.sim.output(address, 100))
@@ -253,7 +259,7 @@ async def test_a_payment_belongs_to_its_invoices_time_by_the_block_that_holds_it
 async def test_a_late_payment_that_a_reorg_moves_into_time_is_in_time(database: Database) -> None:
     now = [datetime.now(UTC)]
     chain = chain_named(rules=Rules(mempool=False), clock=lambda: now[0])
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         ends = datetime.now(UTC) + timedelta(seconds=2)
         invoice = await stage.invoice(100, expires_at=ends.isoformat())
         await stage.wait_for_state(invoice, "expired")
@@ -274,7 +280,7 @@ async def test_a_late_payment_that_a_reorg_moves_into_time_is_in_time(database: 
 async def test_money_that_came_to_an_address_before_its_second_invoice_pays_the_first_at_most(
     database: Database,
 ) -> None:
-    async with Stage(database, [chain_named()]) as stage:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         first = await stage.invoice(100)
         await stage.database.value("select railwatch.cancel_invoice($1)", first.id)
         await stage.pay(first)
@@ -291,7 +297,7 @@ async def test_money_that_came_to_an_address_before_its_second_invoice_pays_the_
 
 async def test_dust_below_the_least_amount_is_counted_and_moves_nothing(database: Database) -> None:
     asset: list[dict[str, Any]] = [{"symbol": "COIN", "min_amount": 10}]
-    async with Stage(database, [chain_named()], options={"asset": asset}) as stage:
+    async with DaemonHarness(database, [chain_named()], options={"asset": asset}) as stage:
         invoice = await stage.invoice(100)
         stage.chain.send(*(stage.sim.output(invoice.address, 9) for _ in range(50)))
         await stage.mine(2)
@@ -311,7 +317,7 @@ async def test_dust_below_the_least_amount_is_counted_and_moves_nothing(database
 
 @pytest.mark.parametrize("basis", ["first_seen", "block_time", "confirmed"])
 async def test_cost_does_not_depend_on_strangers_a_step_loads_none_of_the_dust_that_is_settled(
-    stage: Stage, basis: str
+    stage: DaemonHarness, basis: str
 ) -> None:
     """Nor does a payment's end depend on it: what may still turn out late is loaded, and nothing else."""
     invoice = await stage.invoice(100, time_basis=basis)
@@ -326,7 +332,7 @@ async def test_cost_does_not_depend_on_strangers_a_step_loads_none_of_the_dust_t
         assert sum(each.count for each in aggregate.other_tallies.values()) == 21
 
 
-async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: Stage) -> None:
+async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     stage.chain.send(*(stage.sim.output(invoice.address, 2**256 - 1) for _ in range(12)))
     await stage.mine(2)
@@ -336,7 +342,7 @@ async def test_sums_beyond_what_a_column_holds_do_not_halt_the_rail(stage: Stage
     await stage.wait_for_state(invoice, "created")
 
 
-async def test_a_payment_that_is_named_otherwise_by_now_is_counted_once(stage: Stage) -> None:
+async def test_a_payment_that_is_named_otherwise_by_now_is_counted_once(stage: DaemonHarness) -> None:
     """HAZARDS E28: an older version, or another client, numbered the credits of a transaction in another way."""
     invoice = await stage.invoice(100)
     tx_id = await stage.pay(invoice, 60)

@@ -8,10 +8,10 @@ import pytest
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch_fake import Rules, node_of
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
-async def cases(stage: Stage, invoice: Placed) -> list[tuple[str, int, str | None]]:
+async def cases(stage: DaemonHarness, invoice: Placed) -> list[tuple[str, int, str | None]]:
     """(kind, round, resolution) of all rows, oldest first."""
     rows = await stage.database.rows(
         "select kind, round, resolution from railwatch.exceptions where invoice_id = $1 order by opened_at, round",
@@ -20,7 +20,7 @@ async def cases(stage: Stage, invoice: Placed) -> list[tuple[str, int, str | Non
     return [(row["kind"], row["round"], row["resolution"]) for row in rows]
 
 
-async def stands(stage: Stage, invoice: Placed, *kinds: str) -> None:
+async def stands(stage: DaemonHarness, invoice: Placed, *kinds: str) -> None:
     """Wait until exactly those are open."""
 
     async def is_so() -> bool:
@@ -29,7 +29,7 @@ async def stands(stage: Stage, invoice: Placed, *kinds: str) -> None:
     await stage.until(is_so, lambda: stage.open_cases(invoice))
 
 
-async def resolve(stage: Stage, invoice: Placed, kind: str) -> None:
+async def resolve(stage: DaemonHarness, invoice: Placed, kind: str) -> None:
     """A person's word, as `resolve_exception` puts it in."""
     await stage.database.value(
         "update railwatch.exceptions set resolved_at = now(), resolution = 'settled by ann', owner = 'ann' "
@@ -39,14 +39,14 @@ async def resolve(stage: Stage, invoice: Placed, kind: str) -> None:
     )
 
 
-async def age(stage: Stage, invoice: Placed, interval: str = "3 hours") -> None:
+async def age(stage: DaemonHarness, invoice: Placed, interval: str = "3 hours") -> None:
     """The invoice has been as it is for so long."""
     await stage.database.value(
         f"update railwatch.invoices set state_since = now() - interval '{interval}' where id = $1", invoice.id
     )
 
 
-async def blind(stage: Stage, name: str | None = None) -> None:
+async def blind(stage: DaemonHarness, name: str | None = None) -> None:
     """The rail's node is away, and has been for an hour, which all invoices have lived through."""
     node_of(name or stage.chain.name).down = True
     await stage.rail_is("stalled", name)
@@ -59,7 +59,7 @@ async def blind(stage: Stage, name: str | None = None) -> None:
 # What time brings
 
 
-async def test_a_payment_that_never_confirms_ages_into_an_exception_until_it_moves_on(stage: Stage) -> None:
+async def test_a_payment_that_never_confirms_ages_into_an_exception_until_it_moves_on(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -79,7 +79,7 @@ async def test_a_payment_that_never_confirms_ages_into_an_exception_until_it_mov
     assert await cases(stage, invoice) == [("stuck_confirming", 1, "made good")]
 
 
-async def test_what_is_stuck_again_is_told_again_though_a_person_had_resolved_it(stage: Stage) -> None:
+async def test_what_is_stuck_again_is_told_again_though_a_person_had_resolved_it(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -99,7 +99,7 @@ async def test_what_is_stuck_again_is_told_again_though_a_person_had_resolved_it
     ]
 
 
-async def test_a_blind_rail_delays_its_open_invoices_and_no_others_until_it_sees_again(stage: Stage) -> None:
+async def test_a_blind_rail_delays_its_open_invoices_and_no_others_until_it_sees_again(stage: DaemonHarness) -> None:
     paid, waiting, fresh = await stage.invoice(100), await stage.invoice(100), None
     await stage.pay(paid, 100)
     await stage.mine(2)
@@ -119,7 +119,7 @@ async def test_a_blind_rail_delays_its_open_invoices_and_no_others_until_it_sees
     assert await cases(stage, waiting) == [("detection_delayed", 1, "made good")]
 
 
-async def test_a_delay_that_a_person_resolved_ends_though_nothing_is_told_of_it(stage: Stage) -> None:
+async def test_a_delay_that_a_person_resolved_ends_though_nothing_is_told_of_it(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await blind(stage)
     await stands(stage, invoice, "detection_delayed")
@@ -133,7 +133,7 @@ async def test_a_delay_that_a_person_resolved_ends_though_nothing_is_told_of_it(
     assert await cases(stage, invoice) == [("detection_delayed", 1, "settled by ann")]
 
 
-async def test_a_daemon_that_restarts_into_a_blind_rail_tells_the_delay(stage: Stage) -> None:
+async def test_a_daemon_that_restarts_into_a_blind_rail_tells_the_delay(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.stop()
     node_of(stage.chain.name).down = True
@@ -145,7 +145,7 @@ async def test_a_daemon_that_restarts_into_a_blind_rail_tells_the_delay(stage: S
     await stands(stage, invoice)
 
 
-async def test_a_rail_that_is_halted_is_blind_too(stage: Stage) -> None:
+async def test_a_rail_that_is_halted_is_blind_too(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     node_of(stage.chain.name).undecodable = True
     await stage.pay(invoice, 100)
@@ -157,7 +157,7 @@ async def test_a_rail_that_is_halted_is_blind_too(stage: Stage) -> None:
 
 
 async def test_many_invoices_are_delayed_in_few_transactions(database: Database) -> None:
-    async with Stage(database, [chain_named()]) as stage:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         many = 1_200
         placed = [await stage.order(await stage.sim.new_address()) for _ in range(many)]
         await stage.all_taken_in()
@@ -190,7 +190,7 @@ async def test_many_invoices_are_delayed_in_few_transactions(database: Database)
 # What a service or an operator did
 
 
-async def test_cancelling_an_underpaid_invoice_closes_what_said_so(stage: Stage) -> None:
+async def test_cancelling_an_underpaid_invoice_closes_what_said_so(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 60)
     await stage.mine(2)
@@ -204,7 +204,7 @@ async def test_money_that_comes_back_after_its_order_was_cancelled_is_unexpected
     database: Database, mempool: bool
 ) -> None:
     """Where a reorg had taken it when the order was closed, nobody knows of it any more: it is told."""
-    async with Stage(database, [chain_named(rules=Rules(mempool=mempool))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=mempool))]) as stage:
         invoice = await stage.invoice(100)
         tx = stage.chain.send(stage.sim.output(invoice.address, 100))
         await stage.mine(2)
@@ -226,7 +226,7 @@ async def test_money_that_comes_back_after_its_order_was_cancelled_is_unexpected
         await stage.audit()
 
 
-async def test_a_second_reversal_opens_a_new_exception_beside_the_resolved_one(stage: Stage) -> None:
+async def test_a_second_reversal_opens_a_new_exception_beside_the_resolved_one(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
@@ -249,7 +249,7 @@ async def test_a_second_reversal_opens_a_new_exception_beside_the_resolved_one(s
     assert row["resolved_at"] < row["ended_at"]
 
 
-async def test_a_person_and_the_chain_resolve_at_once_and_the_persons_word_stays(stage: Stage) -> None:
+async def test_a_person_and_the_chain_resolve_at_once_and_the_persons_word_stays(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 60)
     await stage.mine(2)
@@ -263,7 +263,7 @@ async def test_a_person_and_the_chain_resolve_at_once_and_the_persons_word_stays
 
 
 @pytest.mark.parametrize("ending", ["paid", "expired", "cancelled", "refunded"])
-async def test_money_for_an_invoice_that_has_ended_is_unexpected(stage: Stage, ending: str) -> None:
+async def test_money_for_an_invoice_that_has_ended_is_unexpected(stage: DaemonHarness, ending: str) -> None:
     invoice = await stage.invoice(100, **({"expires_in": 1} if ending == "expired" else {}))
     if ending in ("paid", "refunded"):
         await stage.pay(invoice, 100)
@@ -286,13 +286,13 @@ async def test_money_for_an_invoice_that_has_ended_is_unexpected(stage: Stage, e
     assert await stage.state(invoice) == {"paid": "overpaid"}.get(ending, ending)
 
 
-async def _is_seen(stage: Stage, tx: str) -> bool:
+async def _is_seen(stage: DaemonHarness, tx: str) -> bool:
     return await stage.database.value("select count(*) from railwatch.detections where tx_id = $1", tx) == 1
 
 
 async def test_the_count_of_spam_that_was_left_out_is_kept(database: Database) -> None:
     chain = chain_named(rules=Rules(tokens=("gold", *(f"spam{number}" for number in range(15)))))
-    async with Stage(database, [chain], tokens=("gold",)) as stage:
+    async with DaemonHarness(database, [chain], tokens=("gold",)) as stage:
         invoice = await stage.invoice(100)
         for asset in stage.sim.assets[2:]:
             await stage.pay(invoice, 5, asset)
@@ -310,19 +310,19 @@ async def test_the_count_of_spam_that_was_left_out_is_kept(database: Database) -
 
 
 @pytest.fixture
-async def twins(database: Database) -> AsyncIterator[Stage]:
+async def twins(database: Database) -> AsyncIterator[DaemonHarness]:
     """Two rails whose addresses are the same."""
-    async with Stage(database, [chain_named("here"), chain_named("there")]) as stage:
+    async with DaemonHarness(database, [chain_named("here"), chain_named("there")]) as stage:
         yield stage
         await stage.audit()
 
 
-async def _wrong(stage: Stage) -> list[dict[str, Any]]:
+async def _wrong(stage: DaemonHarness) -> list[dict[str, Any]]:
     rows = await stage.database.rows("select rail, kind, state, amount from railwatch.detections")
     return [dict(row) for row in rows]
 
 
-async def test_a_payment_on_another_rail_of_the_family_is_wrong_network(twins: Stage) -> None:
+async def test_a_payment_on_another_rail_of_the_family_is_wrong_network(twins: DaemonHarness) -> None:
     there = twins.simulator(twins.chains[1])
     invoice = await twins.invoice(100)
     await there.pay(invoice.address, 100)
@@ -333,7 +333,7 @@ async def test_a_payment_on_another_rail_of_the_family_is_wrong_network(twins: S
     await stands(twins, invoice)
 
 
-async def test_it_is_found_though_it_came_before_the_registration(twins: Stage) -> None:
+async def test_it_is_found_though_it_came_before_the_registration(twins: DaemonHarness) -> None:
     there = twins.simulator(twins.chains[1])
     address = await twins.sim.new_address()
     await there.pay(address, 100)
@@ -345,7 +345,7 @@ async def test_it_is_found_though_it_came_before_the_registration(twins: Stage) 
     assert (found["rail"], found["kind"], found["amount"]) == ("there", "wrong_network", 100)
 
 
-async def test_it_is_found_though_that_rail_was_away_and_the_daemon_was_restarted(twins: Stage) -> None:
+async def test_it_is_found_though_that_rail_was_away_and_the_daemon_was_restarted(twins: DaemonHarness) -> None:
     there = twins.simulator(twins.chains[1])
     address = await twins.sim.new_address()
     await there.pay(address, 100)
@@ -364,7 +364,7 @@ async def test_it_is_found_though_that_rail_was_away_and_the_daemon_was_restarte
 # What is kept of it
 
 
-async def test_every_sighting_is_kept_with_the_node_that_told_it(stage: Stage) -> None:
+async def test_every_sighting_is_kept_with_the_node_that_told_it(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -383,7 +383,7 @@ async def test_every_sighting_is_kept_with_the_node_that_told_it(stage: Stage) -
 
 
 @pytest.mark.parametrize("act", ["update railwatch.observations set node = 'x'", "delete from railwatch.observations"])
-async def test_what_was_observed_can_be_changed_by_nobody(stage: Stage, act: str) -> None:
+async def test_what_was_observed_can_be_changed_by_nobody(stage: DaemonHarness, act: str) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine()
@@ -396,7 +396,7 @@ async def test_what_was_observed_can_be_changed_by_nobody(stage: Stage, act: str
 # One row for each destination, kind and asset
 
 
-async def test_dust_opens_one_exception_with_a_count_and_a_sum(stage: Stage) -> None:
+async def test_dust_opens_one_exception_with_a_count_and_a_sum(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
     for _ in range(3):
@@ -417,7 +417,7 @@ async def test_dust_opens_one_exception_with_a_count_and_a_sum(stage: Stage) -> 
     assert await stage.database.value(covered, row["id"]) == 120
 
 
-async def test_what_comes_after_a_persons_word_opens_a_row_of_its_own(stage: Stage) -> None:
+async def test_what_comes_after_a_persons_word_opens_a_row_of_its_own(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
     await stage.pay(invoice, 2)
@@ -446,7 +446,7 @@ async def test_what_comes_after_a_persons_word_opens_a_row_of_its_own(stage: Sta
     assert [row["transfers"] for row in rows if row["resolution"] is None] == [1]
 
 
-async def test_dust_to_an_order_that_falls_short_tells_of_the_shortfall_once(stage: Stage) -> None:
+async def test_dust_to_an_order_that_falls_short_tells_of_the_shortfall_once(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     for _ in range(6):
         await stage.pay(invoice, 3)

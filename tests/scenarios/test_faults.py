@@ -10,7 +10,7 @@ import pytest
 from railwatch.daemon.follow import steadiness
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, FakeNode, Rules, node_of
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 Trouble = Callable[[FakeNode, bool], None]
 
@@ -44,7 +44,7 @@ TROUBLES: list[tuple[Trouble, str]] = [
 NAMES = [trouble.__name__ for trouble, _ in TROUBLES]
 
 
-async def written(stage: Stage) -> tuple[Any, ...]:
+async def written(stage: DaemonHarness) -> tuple[Any, ...]:
     """Everything that a step could have moved."""
     row = await stage.rail()
     tables = ("transitions", "detections", "checkpoints")
@@ -55,18 +55,18 @@ async def written(stage: Stage) -> tuple[Any, ...]:
     return (row["cursor_hash"], row["finalized_hash"], row["covered_until"], row["rewinds"], *counts)
 
 
-def raw_invoice(stage: Stage, order: str, address: str, **terms: Any) -> dict[str, Any]:
+def raw_invoice(stage: DaemonHarness, order: str, address: str, **terms: Any) -> dict[str, Any]:
     way = {"rail": stage.chain.name, "asset": "COIN", "amount": 100, "address": address}
     return {"merchant_id": "shop", "order_id": order, "expires_in": 3600, "destinations": [way], **terms}
 
 
-async def register(stage: Stage, request: dict[str, Any]) -> Placed:
+async def register(stage: DaemonHarness, request: dict[str, Any]) -> Placed:
     """Register without waiting for anything."""
     made = await stage.database.value("select railwatch.create_invoice($1)", request)
     return Placed(made, request["destinations"][0]["address"])
 
 
-async def detections(stage: Stage) -> int:
+async def detections(stage: DaemonHarness) -> int:
     return int(await stage.database.value("select count(*) from railwatch.detections"))
 
 
@@ -74,7 +74,7 @@ async def detections(stage: Stage) -> int:
 async def test_a_node_in_trouble_at_start_leaves_the_daemon_alive_and_is_followed_once_it_heals(
     database: Database, trouble: Trouble, reason: str
 ) -> None:
-    stage = Stage(database, [chain_named()])
+    stage = DaemonHarness(database, [chain_named()])
     stage.chain.mine()
     trouble(node_of("story"), True)
     await stage.start(wait=False)
@@ -96,7 +96,7 @@ async def test_a_node_in_trouble_at_start_leaves_the_daemon_alive_and_is_followe
     ("trouble", "reason"), [*TROUBLES, (cuts_blocks_short, "transactions, but")], ids=[*NAMES, "cuts_blocks_short"]
 )
 async def test_a_node_in_trouble_later_writes_nothing_and_what_it_missed_is_found_once(
-    stage: Stage, trouble: Trouble, reason: str
+    stage: DaemonHarness, trouble: Trouble, reason: str
 ) -> None:
     invoice = await stage.invoice(100)
     before = await written(stage)
@@ -115,7 +115,7 @@ async def test_a_node_in_trouble_later_writes_nothing_and_what_it_missed_is_foun
     assert await detections(stage) == 1
 
 
-async def test_a_node_that_goes_back_is_behind_and_tells_no_reorg(stage: Stage) -> None:
+async def test_a_node_that_goes_back_is_behind_and_tells_no_reorg(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(3)
@@ -133,7 +133,7 @@ async def test_a_node_that_goes_back_is_behind_and_tells_no_reorg(stage: Stage) 
 
 
 async def test_a_block_that_cannot_be_read_halts_its_rail_by_name_and_no_other(database: Database) -> None:
-    async with Stage(database, [chain_named("story"), chain_named("other")]) as stage:
+    async with DaemonHarness(database, [chain_named("story"), chain_named("other")]) as stage:
         invoice = await stage.invoice(100)
         node_of("story").undecodable = True
         stage.chain.send(stage.sim.output(invoice.address, 100))
@@ -149,7 +149,7 @@ async def test_a_block_that_cannot_be_read_halts_its_rail_by_name_and_no_other(d
 
 async def test_a_rail_that_is_resumed_while_it_is_still_being_halted_goes_on(database: Database) -> None:
     """The row says `halted` before the lease is given back: a person, or a script, may be quicker than that."""
-    async with Stage(database, [chain_named()]) as stage:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         invoice = await stage.invoice(100)
         async with database.transaction() as holding:
             await holding.execute("select from railwatch.leases for update")
@@ -168,7 +168,7 @@ async def test_a_block_that_a_node_spoils_for_a_while_stalls_its_rail_by_name_an
 ) -> None:
     """One node, one answer that cannot be read: no person is called for what the next answer mends."""
     monkeypatch.setattr(steadiness, "FAULT_SECONDS", 600.0)
-    async with Stage(database, [chain_named(rules=Rules(mempool=False))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False))]) as stage:
         invoice = await stage.invoice(100)
         node_of("story").undecodable = True
         stage.chain.send(stage.sim.output(invoice.address, 100))
@@ -182,7 +182,7 @@ async def test_a_block_that_a_node_spoils_for_a_while_stalls_its_rail_by_name_an
         assert await stage.state(invoice) == "paid"
 
 
-async def other_goes_on(stage: Stage) -> None:
+async def other_goes_on(stage: DaemonHarness) -> None:
     """The second rail still takes registrations, finds payments and confirms them."""
     address = await stage.simulator(stage.chains[1]).new_address()
     order = raw_invoice(stage, "elsewhere", address)
@@ -201,7 +201,7 @@ async def other_goes_on(stage: Stage) -> None:
 async def test_a_reorg_too_deep_halts_its_rail_by_name_and_touches_nothing(
     database: Database, rules: Rules, blocks: int, depth: int
 ) -> None:
-    async with Stage(database, [chain_named("story", rules), chain_named("other", rules)]) as stage:
+    async with DaemonHarness(database, [chain_named("story", rules), chain_named("other", rules)]) as stage:
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
         await stage.mine(blocks)
@@ -221,7 +221,7 @@ async def test_a_reorg_too_deep_halts_its_rail_by_name_and_touches_nothing(
 
 
 @pytest.mark.parametrize("how", ["silent", "pushes"])
-async def test_what_no_push_tells_the_poll_finds(stage: Stage, how: str) -> None:
+async def test_what_no_push_tells_the_poll_finds(stage: DaemonHarness, how: str) -> None:
     setattr(node_of("story"), how, how == "silent")
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
@@ -234,7 +234,7 @@ TWO_NODES = {"nodes": [{"chain": "story", "node": each, "timeout": 0.3} for each
 
 
 async def test_when_one_node_dies_the_next_goes_on(database: Database) -> None:
-    async with Stage(database, [chain_named()], options=TWO_NODES) as stage:
+    async with DaemonHarness(database, [chain_named()], options=TWO_NODES) as stage:
         invoice = await stage.invoice(100)
         node_of("story").down = True
         stage.chain.send(stage.sim.output(invoice.address, 100))
@@ -250,7 +250,7 @@ async def test_when_one_node_dies_the_next_goes_on(database: Database) -> None:
 
 async def test_a_node_of_another_chain_is_passed_over(database: Database) -> None:
     chain = chain_named()
-    stage = Stage(database, [chain], options=TWO_NODES)
+    stage = DaemonHarness(database, [chain], options=TWO_NODES)
     chain.mine()
     node_of("story").impersonate("fake:testnet")
     await stage.start()
@@ -270,7 +270,7 @@ async def test_a_node_that_stays_behind_is_left_for_one_that_does_not(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", 0.3)
-    async with Stage(database, [chain_named()], options=TWO_NODES) as stage:
+    async with DaemonHarness(database, [chain_named()], options=TWO_NODES) as stage:
         await stage.mine(5)
         node_of("story").lag = 3
         stage.chain.mine(2)
@@ -278,7 +278,7 @@ async def test_a_node_that_stays_behind_is_left_for_one_that_does_not(
 
 
 async def test_no_invoice_expires_while_its_rail_is_blind(database: Database) -> None:
-    async with Stage(database, [chain_named(clock=lambda: datetime.now(UTC))]) as stage:
+    async with DaemonHarness(database, [chain_named(clock=lambda: datetime.now(UTC))]) as stage:
         empty, paid = await stage.invoice(100, expires_in=2), await stage.invoice(100, expires_in=2)
         node_of("story").down = True
         await stage.rail_is("stalled")
@@ -296,7 +296,7 @@ async def test_no_invoice_expires_while_its_rail_is_blind(database: Database) ->
 
 async def test_an_invoice_of_two_rails_does_not_expire_while_one_of_them_is_blind(database: Database) -> None:
     chains = [chain_named(name, clock=lambda: datetime.now(UTC)) for name in ("story", "other")]
-    async with Stage(database, chains) as stage:
+    async with DaemonHarness(database, chains) as stage:
         ways = [{"rail": chain.name, "asset": "COIN", "amount": 100} for chain in chains]
         empty, paid = [await stage.invoice(to=ways, expires_in=2) for _ in range(2)]
         node_of("other").down = True
@@ -314,7 +314,7 @@ async def test_an_invoice_of_two_rails_does_not_expire_while_one_of_them_is_blin
         await stage.audit()
 
 
-async def test_a_reorg_during_downtime_is_found_at_the_start_and_told(finality: Stage) -> None:
+async def test_a_reorg_during_downtime_is_found_at_the_start_and_told(finality: DaemonHarness) -> None:
     gone, kept = await finality.invoice(100), await finality.invoice(100)
     await finality.pay(kept)
     await finality.mine()
@@ -335,7 +335,9 @@ async def test_a_reorg_during_downtime_is_found_at_the_start_and_told(finality: 
     assert await finality.database.value("select state from railwatch.detections where tx_id = $1", late) == "confirmed"
 
 
-async def test_registrations_while_the_node_is_down_are_parsed_at_once_and_watched_when_it_heals(stage: Stage) -> None:
+async def test_registrations_while_the_node_is_down_are_parsed_at_once_and_watched_when_it_heals(
+    stage: DaemonHarness,
+) -> None:
     node_of("story").down = True
     await stage.rail_is("stalled")
     # More good ones than one batch holds must not keep a bad one waiting.
@@ -370,7 +372,7 @@ async def test_a_payment_in_the_very_block_in_which_the_registration_joins_is_fo
     database: Database, mempool: bool
 ) -> None:
     chain = chain_named(rules=Rules(mempool=mempool, finality=None if mempool else 6))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         roll, placed = dice(chain), []
         for turn in range(40):
             node_of("story").latency = roll() * 0.004
@@ -394,7 +396,7 @@ async def test_a_payment_in_the_very_block_in_which_the_registration_joins_is_fo
 
 async def test_a_registration_during_a_reorg_finds_what_the_new_branch_holds(database: Database) -> None:
     chain = chain_named(rules=Rules(mempool=False))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         await stage.mine(5)
         roll, kept, lost = dice(chain), [], []
         for turn in range(25):
@@ -428,7 +430,7 @@ async def test_a_registration_during_a_reorg_finds_what_the_new_branch_holds(dat
 
 async def test_a_rescan_finds_an_older_payment_once(database: Database) -> None:
     chain = chain_named(rules=Rules(lookback=1))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         address = await stage.sim.new_address()
         await stage.sim.pay(address, 100)
         await stage.mine(8)
@@ -451,7 +453,7 @@ async def test_a_rescan_finds_an_older_payment_once(database: Database) -> None:
 
 async def test_a_rescan_while_the_chain_moves_ends_and_finds_everything_once(database: Database) -> None:
     chain = chain_named(rules=Rules(lookback=1, span_max=3, mempool=False))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         addresses = [await stage.sim.new_address() for _ in range(5)]
         for address in addresses:
             await stage.sim.pay(address, 100)
@@ -470,7 +472,7 @@ async def test_a_rescan_while_the_chain_moves_ends_and_finds_everything_once(dat
         await stage.audit()
 
 
-async def test_what_a_block_took_from_the_mempool_is_never_called_dropped(stage: Stage) -> None:
+async def test_what_a_block_took_from_the_mempool_is_never_called_dropped(stage: DaemonHarness) -> None:
     roll = dice(stage.chain)
     node_of("story").latency = 0.01
     for _ in range(15):
@@ -482,7 +484,7 @@ async def test_what_a_block_took_from_the_mempool_is_never_called_dropped(stage:
         assert "dropped" not in [state for state, _ in await stage.path(invoice, "detection")]
 
 
-async def test_a_node_that_restarts_all_the_time_costs_time_and_nothing_else(stage: Stage) -> None:
+async def test_a_node_that_restarts_all_the_time_costs_time_and_nothing_else(stage: DaemonHarness) -> None:
     placed = [await stage.invoice(100) for _ in range(10)]
     for invoice in placed:
         node_of("story").restart()
@@ -494,7 +496,7 @@ async def test_a_node_that_restarts_all_the_time_costs_time_and_nothing_else(sta
     assert await detections(stage) == 10
 
 
-async def test_a_stop_that_comes_together_with_a_push_is_not_forgotten(stage: Stage) -> None:
+async def test_a_stop_that_comes_together_with_a_push_is_not_forgotten(stage: DaemonHarness) -> None:
     for turn in range(24):
         stage.chain.mine()
         for _ in range(turn % 12):
@@ -509,7 +511,7 @@ async def test_a_reorg_while_the_open_window_is_caught_up_is_no_deep_one(databas
     """The span after the next is planned ahead: it must know as much of what stands as the next one does."""
     chain = chain_named(rules=Rules(finality=400, mempool=False))
     chain.mine(150)
-    stage = Stage(database, [chain])
+    stage = DaemonHarness(database, [chain])
     node_of("story").latency = 0.004
     await stage.start(wait=False)
     await asyncio.sleep(delay)

@@ -8,7 +8,7 @@ import pytest
 from railwatch.store.database import Database
 from railwatch_fake import Rules, node_of
 from railwatch_fake.chain import Block
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 from tests.scenarios.test_invariants import poison
 from tests.scenarios.test_lease import becomes_holder, twin
 from tests.scenarios.test_nodes import several
@@ -19,7 +19,7 @@ IDS = ["by depth", "by finality"]
 INCLUSIONS = "select state, block_height, block_hash from railwatch.detections where invoice_id = $1"
 
 
-async def leaves_unseen(stage: Stage, depth: int, *, keep: bool) -> Sequence[Block]:
+async def leaves_unseen(stage: DaemonHarness, depth: int, *, keep: bool) -> Sequence[Block]:
     """Replace the newest blocks as if a defect had passed over it: cursor and checkpoints are of the new branch.
 
     Returns the blocks that are gone. The daemon must not run.
@@ -30,7 +30,7 @@ async def leaves_unseen(stage: Stage, depth: int, *, keep: bool) -> Sequence[Blo
     return gone
 
 
-async def believes(stage: Stage, tip: Block) -> None:
+async def believes(stage: DaemonHarness, tip: Block) -> None:
     """Make the database say that the rail was followed up to ``tip``, and no further."""
     await stage.database.value(
         "update railwatch.rails set cursor_height = $1, cursor_hash = $2, cursor_parent = $3, cursor_time = $4, "
@@ -50,7 +50,7 @@ async def believes(stage: Stage, tip: Block) -> None:
         )
 
 
-async def is_on_chain(stage: Stage, invoice: Placed) -> None:
+async def is_on_chain(stage: DaemonHarness, invoice: Placed) -> None:
     """Every inclusion of the invoice is in a block of the chain."""
     line = {block.hash for block in stage.chain.line}
     rows = await stage.database.rows(INCLUSIONS, invoice.id)
@@ -58,7 +58,7 @@ async def is_on_chain(stage: Stage, invoice: Placed) -> None:
     assert set(stored) <= line
 
 
-async def paid_after(stage: Stage, blocks: int) -> Placed:
+async def paid_after(stage: DaemonHarness, blocks: int) -> Placed:
     """An order of 100 that was paid after so many blocks, three blocks deep."""
     await stage.mine(blocks)
     invoice = await stage.invoice(100)
@@ -73,7 +73,7 @@ async def paid_after(stage: Stage, blocks: int) -> Placed:
 async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the_start(
     database: Database, rules: Rules, deep: int
 ) -> None:
-    async with Stage(database, [chain_named(rules=rules)]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         await stage.mine(30)
         stands, falls = await stage.invoice(100), await stage.invoice(100)
         await stage.pay(stands)
@@ -102,7 +102,7 @@ async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the
 async def test_what_is_in_another_block_by_now_is_found_there_in_the_same_commit(
     database: Database, rules: Rules
 ) -> None:
-    async with Stage(database, [chain_named(rules=rules)]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         invoice = await paid_after(stage, 30)
         await stage.stop()
         await leaves_unseen(stage, 3, keep=True)
@@ -121,7 +121,7 @@ async def test_what_is_in_another_block_by_now_is_found_there_in_the_same_commit
         await stage.audit()
 
 
-async def test_a_block_that_is_stored_by_a_wrong_hash_is_found_by_its_transfers(stage: Stage) -> None:
+async def test_a_block_that_is_stored_by_a_wrong_hash_is_found_by_its_transfers(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(1)
@@ -141,7 +141,7 @@ async def test_a_block_that_is_stored_by_a_wrong_hash_is_found_by_its_transfers(
     await is_on_chain(stage, invoice)
 
 
-async def test_an_inclusion_above_the_cursor_is_on_no_chain_that_leads_to_it(stage: Stage) -> None:
+async def test_an_inclusion_above_the_cursor_is_on_no_chain_that_leads_to_it(stage: DaemonHarness) -> None:
     await stage.mine(10)
     tip, invoice = stage.chain.tip, await stage.invoice(100)
     await stage.pay(invoice)
@@ -155,7 +155,7 @@ async def test_an_inclusion_above_the_cursor_is_on_no_chain_that_leads_to_it(sta
     assert (await stage.path(invoice))[-1] == ("created", "reversed")
 
 
-async def test_nothing_is_promoted_before_it_was_compared(stage: Stage) -> None:
+async def test_nothing_is_promoted_before_it_was_compared(stage: DaemonHarness) -> None:
     """Not by a registration's look-back either, nor by the mempool, while the node does not hold the cursor."""
     await stage.mine(10)
     invoice = await stage.invoice(100)
@@ -178,7 +178,7 @@ async def test_nothing_is_promoted_before_it_was_compared(stage: Stage) -> None:
     await stage.wait_for_state(other, "paid")
 
 
-async def test_what_became_due_meanwhile_is_promoted_once_it_was_compared(stage: Stage) -> None:
+async def test_what_became_due_meanwhile_is_promoted_once_it_was_compared(stage: DaemonHarness) -> None:
     """The rail comes up on a branch that the node has left; the rewind commits, and then no block comes for long."""
     await stage.mine(10)
     invoice = await stage.invoice(100)
@@ -192,7 +192,7 @@ async def test_what_became_due_meanwhile_is_promoted_once_it_was_compared(stage:
     await stage.wait_for_state(invoice, "paid")
 
 
-async def test_who_takes_a_rail_over_compares_too(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_takes_a_rail_over_compares_too(stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     invoice = await paid_after(stage, 10)
     await stage.stop()
     await leaves_unseen(stage, 3, keep=False)
@@ -203,7 +203,7 @@ async def test_who_takes_a_rail_over_compares_too(stage: Stage, monkeypatch: pyt
 
 
 async def test_a_resumed_rail_compares_too(database: Database) -> None:
-    async with Stage(database, [chain_named(rules=Rules(mempool=False, horizon=40))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False, horizon=40))]) as stage:
         invoice = await paid_after(stage, 10)
         node_of("story").undecodable = True
         await stage.pay(invoice)
@@ -226,7 +226,7 @@ async def test_a_resumed_rail_compares_too(database: Database) -> None:
 async def test_nothing_is_asked_for_what_is_merely_stored(database: Database) -> None:
     """Blocks with final payments are not compared, and each other block once, whatever it holds."""
     rules = Rules(mempool=False, horizon=10, lookback=1)
-    async with Stage(database, [chain_named(rules=rules)], options={"poll_interval": 30}) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)], options={"poll_interval": 30}) as stage:
         for _ in range(30):
             invoice = await stage.invoice(100)
             await stage.pay(invoice)
@@ -259,7 +259,7 @@ async def test_one_node_that_contradicts_the_others_about_a_block_takes_nothing_
         assert await stage.state(invoice) == "paid"
 
 
-async def test_an_invoice_in_quarantine_loses_what_is_not_on_the_chain_too(stage: Stage) -> None:
+async def test_an_invoice_in_quarantine_loses_what_is_not_on_the_chain_too(stage: DaemonHarness) -> None:
     await stage.mine(10)
     invoice, good = await stage.invoice(100), await stage.invoice(100)
     await stage.pay(invoice)

@@ -15,14 +15,14 @@ from railwatch.store.database import Database
 from railwatch.store.watches import ACCEPT_DESTINATIONS, WatchStore
 from railwatch_fake import Rules, node_of
 from tests.scenarios.cut_proxy import Cutter
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 from tests.scenarios.test_lease import becomes_holder, twin
 
 HOUR_AGO = "update railwatch.destinations set accepted_at = now() - interval '1 hour' where true returning 1"
 
 
 async def test_the_index_is_never_older_than_the_lease_after_hours_of_standing_by(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with twin(stage, monkeypatch):
         await asyncio.sleep(1.5)
@@ -36,7 +36,7 @@ async def test_the_index_is_never_older_than_the_lease_after_hours_of_standing_b
 
 
 async def test_the_index_is_never_older_than_the_lease_after_one_that_was_lost(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with twin(stage, monkeypatch):
         await asyncio.sleep(1.5)
@@ -60,7 +60,7 @@ async def test_the_index_is_never_older_than_the_lease_after_one_that_was_lost(
     await stage.wait_for_state(invoice, "paid")
 
 
-async def test_additions_to_the_watch_are_numbered_in_the_order_of_their_commits(stage: Stage) -> None:
+async def test_additions_to_the_watch_are_numbered_in_the_order_of_their_commits(stage: DaemonHarness) -> None:
     await stage.stop()
     placed = [await stage.order(await stage.sim.new_address()) for _ in range(2)]
     ids = [
@@ -80,7 +80,7 @@ async def test_additions_to_the_watch_are_numbered_in_the_order_of_their_commits
     assert (keys, reached) == ([b"a" * 20, b"b" * 20], start + 2)
 
 
-async def test_no_inclusion_outlives_its_block_a_restart_forgets_no_checkpoint(stage: Stage) -> None:
+async def test_no_inclusion_outlives_its_block_a_restart_forgets_no_checkpoint(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine()
@@ -100,7 +100,7 @@ async def test_no_inclusion_outlives_its_block_a_rescan_on_a_branch_that_the_fol
     database: Database,
 ) -> None:
     chain = chain_named(rules=Rules(mempool=False))
-    async with Stage(database, [chain], options={"poll_interval": 3}) as stage:
+    async with DaemonHarness(database, [chain], options={"poll_interval": 3}) as stage:
         await stage.mine(20)
         gone, came = await stage.invoice(100), await stage.invoice(100)
         await stage.pay(gone)
@@ -126,7 +126,7 @@ async def test_a_daemon_takes_its_own_lease_back_when_its_connections_are_silent
     with tempfile.TemporaryDirectory(prefix="railwatch-cut-") as name:
         async with (
             Cutter(Path(name), database.dsn) as wire,
-            Stage(database, [chain_named()], daemon_dsn=wire.dsn) as stage,
+            DaemonHarness(database, [chain_named()], daemon_dsn=wire.dsn) as stage,
         ):
             invoice = await stage.invoice(100)
             before = (await stage.rail())["epoch"]
@@ -140,7 +140,7 @@ async def test_a_daemon_takes_its_own_lease_back_when_its_connections_are_silent
             await stage.wait_for_state(invoice, "paid")
 
 
-async def test_an_orderly_stop_leaves_no_rail_that_is_called_live(stage: Stage) -> None:
+async def test_an_orderly_stop_leaves_no_rail_that_is_called_live(stage: DaemonHarness) -> None:
     await stage.stop()
     row = await stage.rail()
     assert (row["state"], row["reason"].startswith("not followed")) == ("stalled", True)
@@ -157,7 +157,7 @@ async def rescan_of(database: Database, known: Any) -> dict[str, Any]:
 
 async def test_a_rescan_delays_no_registration(database: Database) -> None:
     chain = chain_named(rules=Rules(mempool=False, lookback=1, span_max=20, horizon=10))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         await stage.mine(600)
         node_of("story").latency = 0.01
         known = await database.value("select railwatch.request_rescan('story', 0)")
@@ -176,7 +176,7 @@ async def test_a_rescan_delays_no_registration(database: Database) -> None:
 
 async def test_a_rescan_that_cannot_be_served_harms_itself_only(database: Database) -> None:
     chain = chain_named(rules=Rules(mempool=False, lookback=1, horizon=10))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         await stage.mine(60)
         node_of("story").pruned_below = 30
         known = await database.value("select railwatch.request_rescan('story', 5)")
@@ -194,7 +194,7 @@ async def test_a_rescan_that_cannot_be_served_harms_itself_only(database: Databa
 
 async def test_a_rescan_of_blocks_that_cannot_be_read_fails_alone(database: Database) -> None:
     chain = chain_named(rules=Rules(mempool=False, lookback=1, horizon=10))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
         await stage.mine(40)
@@ -216,7 +216,7 @@ async def poison(database: Database, invoice: Placed) -> Any:
     return policy
 
 
-async def test_an_invoice_that_cannot_be_weighed_stops_no_other(stage: Stage) -> None:
+async def test_an_invoice_that_cannot_be_weighed_stops_no_other(stage: DaemonHarness) -> None:
     bad, good = await stage.invoice(100), await stage.invoice(100)
     await stage.stop()
     await poison(stage.database, bad)
@@ -232,7 +232,7 @@ async def test_an_invoice_that_cannot_be_weighed_stops_no_other(stage: Stage) ->
 
 
 async def test_a_failure_that_hits_every_invoice_halts_the_rail_by_name_until_it_is_resumed(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rail_runner, "RESTART_MIN_SECONDS", 0.01)
     bad, worse = await stage.invoice(100), await stage.invoice(100)
@@ -254,7 +254,7 @@ async def test_a_failure_that_hits_every_invoice_halts_the_rail_by_name_until_it
     await stage.wait_for_state(worse, "paid")
 
 
-async def test_what_money_has_arrived_at_is_never_rejected(stage: Stage) -> None:
+async def test_what_money_has_arrived_at_is_never_rejected(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.wait_for_state(invoice, "detected")

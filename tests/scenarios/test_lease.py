@@ -19,7 +19,7 @@ from railwatch.store.rails import load_resume_point, save_rail_state
 from railwatch.store.steps import Lease, Position, StepLookup, StepStore
 from railwatch_fake import node_of
 from tests.scenarios import oracle
-from tests.scenarios.daemon_harness import Stage
+from tests.scenarios.daemon_harness import DaemonHarness
 
 
 async def holder(database: Database) -> str | None:
@@ -31,7 +31,9 @@ async def feed(database: Database) -> int:
 
 
 @asynccontextmanager
-async def twin(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str = "twin") -> AsyncIterator[asyncio.Task[None]]:
+async def twin(
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch, name: str = "twin"
+) -> AsyncIterator[asyncio.Task[None]]:
     """A second daemon of another name on the same rail, over a node of its own."""
     data = stage.config.model_dump(by_alias=True)
     for rail in data["rail"]:
@@ -47,7 +49,7 @@ async def twin(stage: Stage, monkeypatch: pytest.MonkeyPatch, name: str = "twin"
             await daemon
 
 
-async def becomes_holder(stage: Stage, name: str) -> None:
+async def becomes_holder(stage: DaemonHarness, name: str) -> None:
     async def is_so() -> bool:
         return await holder(stage.database) == name
 
@@ -55,7 +57,7 @@ async def becomes_holder(stage: Stage, name: str) -> None:
 
 
 async def test_a_second_daemon_waits_and_takes_over_at_once_when_the_first_ends(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invoice = await stage.invoice(100)
     first = await holder(stage.database)
@@ -73,13 +75,13 @@ async def test_a_second_daemon_waits_and_takes_over_at_once_when_the_first_ends(
         await oracle.check(stage, {invoice: 100})
 
 
-async def test_a_daemon_that_ends_in_order_leaves_no_lease(stage: Stage) -> None:
+async def test_a_daemon_that_ends_in_order_leaves_no_lease(stage: DaemonHarness) -> None:
     assert await holder(stage.database) is not None
     await stage.stop()
     assert await holder(stage.database) is None
 
 
-async def expire(stage: Stage) -> None:
+async def expire(stage: DaemonHarness) -> None:
     """Let the lease run out, unless the twin has it."""
     await stage.database.value(
         "update railwatch.leases set expires_at = now() - interval '1 second' where holder <> 'twin' returning 1"
@@ -87,7 +89,7 @@ async def expire(stage: Stage) -> None:
 
 
 async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_take_it_back(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invoice = await stage.invoice(100)
     async with twin(stage, monkeypatch):
@@ -120,7 +122,7 @@ async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_take_it_
 
 
 @pytest.fixture
-async def two(stage: Stage) -> AsyncIterator[tuple[Stage, LeaseKeeper, LeaseKeeper]]:
+async def two(stage: DaemonHarness) -> AsyncIterator[tuple[DaemonHarness, LeaseKeeper, LeaseKeeper]]:
     """A rail with a past and without a daemon, and two that may follow it."""
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
@@ -155,7 +157,7 @@ async def acts(database: Database, lease: Lease) -> list[Any]:
 
 
 async def test_who_lost_the_lease_moves_nothing_whatever_it_tries(
-    two: tuple[Stage, LeaseKeeper, LeaseKeeper],
+    two: tuple[DaemonHarness, LeaseKeeper, LeaseKeeper],
 ) -> None:
     stage, first, second = two
     old = await first.acquire()
@@ -175,7 +177,7 @@ async def test_who_lost_the_lease_moves_nothing_whatever_it_tries(
 
 
 async def test_a_lease_taken_from_the_paused_is_not_lost_to_whoever_asks_next(
-    two: tuple[Stage, LeaseKeeper, LeaseKeeper],
+    two: tuple[DaemonHarness, LeaseKeeper, LeaseKeeper],
 ) -> None:
     stage, first, second = two
     assert await first.acquire() is not None
@@ -191,7 +193,7 @@ async def test_a_lease_taken_from_the_paused_is_not_lost_to_whoever_asks_next(
 
 
 async def test_a_holder_whose_connection_ends_is_followed_at_once(
-    two: tuple[Stage, LeaseKeeper, LeaseKeeper],
+    two: tuple[DaemonHarness, LeaseKeeper, LeaseKeeper],
 ) -> None:
     stage, first, second = two
     assert await first.acquire() is not None
@@ -207,7 +209,7 @@ async def test_a_holder_whose_connection_ends_is_followed_at_once(
     assert await holder(stage.database) == "second"
 
 
-async def test_of_many_that_ask_at_once_one_gets_the_lease(two: tuple[Stage, LeaseKeeper, LeaseKeeper]) -> None:
+async def test_of_many_that_ask_at_once_one_gets_the_lease(two: tuple[DaemonHarness, LeaseKeeper, LeaseKeeper]) -> None:
     stage, *_ = two
     keepers = [LeaseKeeper(stage.database, "story", f"daemon {n}") for n in range(8)]
     try:

@@ -10,10 +10,10 @@ from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import RailUnavailable
 from railwatch.store.database import Database
 from railwatch_fake import Rules, decode, node_of
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
-async def told(stage: Stage, invoice: Placed) -> str:
+async def told(stage: DaemonHarness, invoice: Placed) -> str:
     """What a service reads beside a destination that is not watched yet."""
     return str(
         await stage.database.value("select watch_error from railwatch.destinations where invoice_id = $1", invoice.id)
@@ -28,7 +28,7 @@ async def test_a_look_back_that_no_node_can_serve_fails_alone_and_is_tried_again
     database: Database, fault: str
 ) -> None:
     """Its blocks are lost, or their archive is away; the newest blocks are read as ever."""
-    async with Stage(database, [chain_named(rules=Rules(mempool=False, lookback=30))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False, lookback=30))]) as stage:
         watched = await stage.invoice(100)
         await stage.mine(40)
         node = node_of("story")
@@ -61,7 +61,7 @@ async def test_a_look_back_that_no_node_can_serve_fails_alone_and_is_tried_again
 async def test_a_look_back_asks_the_node_that_can_serve_it_and_the_rail_stays_where_it_is(
     database: Database, fault: str
 ) -> None:
-    async with Stage(database, [chain_named(rules=Rules(mempool=False, lookback=30))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False, lookback=30))]) as stage:
         address = await stage.sim.new_address()
         await stage.sim.pay(address, 100)
         await stage.mine(20)
@@ -92,7 +92,7 @@ async def test_what_is_looked_for_is_not_looked_for_again_when_that_is_done(
         return await search(node, traits, start, cursor, watches)
 
     monkeypatch.setattr(registrar, "search", slow)
-    async with Stage(database, [chain_named()]) as stage:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         invoices = [await stage.invoice(100) for _ in range(2)]
         await stage.pay(invoices[1])
         await stage.mine(2)
@@ -104,7 +104,7 @@ async def test_what_is_looked_for_is_not_looked_for_again_when_that_is_done(
 async def test_an_address_that_no_node_can_search_for_harms_itself_only(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Stage(database, [chain_named(rules=Rules(mempool=False, lookback=30))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False, lookback=30))]) as stage:
         await stage.mine(20)
         addresses = [await stage.sim.new_address() for _ in range(20)]
         await stage.sim.pay(addresses[3], 100)
@@ -147,7 +147,7 @@ async def test_a_look_back_for_a_neighbours_addresses_that_fails_stalls_nobody_a
 ) -> None:
     rules = Rules(mempool=False, lookback=30)
     home, other = chain_named(rules=rules), chain_named("other", rules=rules)
-    async with Stage(database, [home, other]) as stage:
+    async with DaemonHarness(database, [home, other]) as stage:
         await stage.simulator(other).mine(20)
         address = await stage.sim.new_address()
         await stage.simulator(other).pay(address, 100)
@@ -172,7 +172,7 @@ async def test_a_rescan_that_a_node_cannot_serve_leaves_the_rail_live_and_asks_t
     database: Database, fault: str
 ) -> None:
     rules = Rules(mempool=False, lookback=1, horizon=10)
-    async with Stage(database, [chain_named(rules=rules)]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         await stage.mine(40)
         node = node_of("story")
         setattr(node, fault, 20)
@@ -199,7 +199,7 @@ async def test_a_rescan_that_a_node_cannot_serve_leaves_the_rail_live_and_asks_t
 async def test_what_one_node_tells_of_old_blocks_is_not_proven_by_the_anchor_of_another(database: Database) -> None:
     """The answering node keeps no old blocks, and the one that does tells another chain: nothing of that is taken."""
     rules = Rules(mempool=False, lookback=1, horizon=10)
-    async with Stage(database, [chain_named(rules=rules)]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         invoice = await stage.invoice(100)
         await stage.mine(40)
         await stage.stop()

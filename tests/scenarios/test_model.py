@@ -12,7 +12,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch_fake import Rules, node_of
 from tests.scenarios import oracle
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 SEEDS = [int(each) for each in os.environ.get("RAILWATCH_SEEDS", "1 2 3 4 5 6 7 8").split()]
 STEPS = 70
@@ -27,7 +27,7 @@ RULES = [
 class Story:
     """One random story: each verb is a thing that happens in the world, never one that the daemon does."""
 
-    def __init__(self, stage: Stage, seed: int) -> None:
+    def __init__(self, stage: DaemonHarness, seed: int) -> None:
         self.stage, self.chain, self.node = stage, stage.chain, node_of(stage.chain.name)
         self.dice = random.Random(seed)
         self.placed: dict[Placed, int] = {}
@@ -189,5 +189,5 @@ class Story:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_happens_the_ledger_is_exact_in_the_end(database: Database, seed: int) -> None:
     chain = chain_named(f"story{seed}", RULES[seed % len(RULES)])
-    async with Stage(database, [chain], options={"nodes": [{"chain": chain.name, "timeout": 0.1}]}) as stage:
+    async with DaemonHarness(database, [chain], options={"nodes": [{"chain": chain.name, "timeout": 0.1}]}) as stage:
         await Story(stage, seed).play()

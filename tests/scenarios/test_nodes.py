@@ -8,7 +8,7 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_fake import FakeChain, FakeNode, Output, Rules, address, node_of
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 FINALITY = Rules(finality=8, safe=4, mempool=False)
 
@@ -16,11 +16,11 @@ FINALITY = Rules(finality=8, safe=4, mempool=False)
 @asynccontextmanager
 async def several(
     database: Database, names: Sequence[str], rules: Rules | None = None, **more: object
-) -> AsyncIterator[tuple[Stage, list[FakeNode]]]:
+) -> AsyncIterator[tuple[DaemonHarness, list[FakeNode]]]:
     """A stage whose rail has those nodes; the first answers as long as it can."""
     chain = chain_named(rules=rules)
     tables = [{"chain": chain.name, "node": name, "timeout": 0.5} for name in names]
-    async with Stage(database, [chain], options={"nodes": tables, **more}) as stage:
+    async with DaemonHarness(database, [chain], options={"nodes": tables, **more}) as stage:
         yield stage, [node_of(chain.name, name) for name in names]
         await stage.audit()
 
@@ -40,7 +40,7 @@ async def mine_slowly(chain: FakeChain, blocks: int) -> None:
 async def test_a_payment_on_a_contradicted_chain_waits_until_the_nodes_agree(database: Database) -> None:
     chain = chain_named()
     nodes = [{"chain": chain.name, "timeout": 0.5}, {"chain": chain.name, "node": "second", "timeout": 0.5}]
-    async with Stage(database, [chain], options={"nodes": nodes}) as stage:
+    async with DaemonHarness(database, [chain], options={"nodes": nodes}) as stage:
         invoice = await stage.invoice(100)
         await stage.pay(invoice, 100)
         await stage.mine()

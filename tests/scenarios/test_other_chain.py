@@ -9,20 +9,20 @@ from railwatch.store.errors import Refused
 from railwatch.store.invoices import accept_chain
 from railwatch.store.watches import close_expired_watches
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 RULES = [Rules(finality=8, safe=4), Rules(horizon=10)]
 IDS = ["beyond finality", "beyond the horizon"]
 
 
-async def proposal(stage: Stage) -> Proposal:
+async def proposal(stage: DaemonHarness) -> Proposal:
     """What `railwatch rail resume --accept-chain` shows."""
     nodes = open_rail(stage.config.rails[0])
     async with nodes:
         return await propose(stage.database, nodes, stage.chain.name)
 
 
-async def accept(stage: Stage, what: Proposal) -> None:
+async def accept(stage: DaemonHarness, what: Proposal) -> None:
     await accept_chain(
         stage.database, stage.chain.name, what.fork, common=what.common, actor="ann", reason="the world agrees"
     )
@@ -33,7 +33,7 @@ async def accept(stage: Stage, what: Proposal) -> None:
 async def test_a_chain_that_a_person_accepts_is_followed_and_what_it_takes_back_is_told(
     database: Database, rules: Rules, keep: bool
 ) -> None:
-    async with Stage(database, [chain_named(rules=rules)]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         await stage.mine(5)
         before = await stage.invoice(100)
         await stage.pay(before)
@@ -84,7 +84,7 @@ async def test_a_chain_that_a_person_accepts_is_followed_and_what_it_takes_back_
 
 async def test_without_a_common_block_everything_is_taken_back(database: Database) -> None:
     rules = Rules(finality=8, safe=4, lookback=1)
-    async with Stage(database, [chain_named(rules=rules)]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
         await stage.mine(20)
@@ -100,7 +100,7 @@ async def test_without_a_common_block_everything_is_taken_back(database: Databas
 
 
 async def test_a_decision_is_about_the_chain_that_was_looked_at(database: Database) -> None:
-    async with Stage(database, [chain_named(rules=RULES[0])]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=RULES[0])]) as stage:
         await stage.mine(15)
         early = await stage.invoice(100)
         await stage.pay(early)
@@ -129,7 +129,7 @@ async def test_a_decision_is_about_the_chain_that_was_looked_at(database: Databa
 
 async def test_an_order_that_was_closed_is_watched_again_when_it_loses_its_payment(database: Database) -> None:
     rules = Rules(finality=8, safe=4, mempool=False)
-    async with Stage(database, [chain_named(rules=rules)]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         await stage.mine(3)
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
@@ -159,7 +159,7 @@ async def test_an_order_that_was_closed_is_watched_again_when_it_loses_its_payme
 
 
 async def test_no_window_ends_by_what_was_covered_on_the_other_chain(database: Database) -> None:
-    async with Stage(database, [chain_named(rules=RULES[0])]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=RULES[0])]) as stage:
         await stage.mine(3)
         invoice = await stage.invoice(100)
         await stage.pay(invoice)

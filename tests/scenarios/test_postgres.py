@@ -21,16 +21,18 @@ from railwatch_fake import Rules
 from tests.folders import database_folder
 from tests.scenarios import oracle
 from tests.scenarios.cut_proxy import Cutter
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
-async def some_invoices(stage: Stage, how_many: int = 10) -> dict[Placed, int]:
+async def some_invoices(stage: DaemonHarness, how_many: int = 10) -> dict[Placed, int]:
     placed = {await stage.order(await stage.sim.new_address()): 100 for _ in range(how_many)}
     await stage.all_taken_in()
     return placed
 
 
-async def traffic(stage: Stage, placed: dict[Placed, int], rounds: int, *, pause: float = 0.02, seed: int = 1) -> None:
+async def traffic(
+    stage: DaemonHarness, placed: dict[Placed, int], rounds: int, *, pause: float = 0.02, seed: int = 1
+) -> None:
     """Blocks with payments, reorgs, double-spends. Touches the chain only, never the database."""
     dice, chain = random.Random(seed), stage.chain
     for _ in range(rounds):
@@ -55,7 +57,7 @@ async def beside(dsn: str) -> AsyncIterator[Any]:
         await connection.close()
 
 
-async def test_connections_that_end_at_any_moment_cost_nothing(stage: Stage) -> None:
+async def test_connections_that_end_at_any_moment_cost_nothing(stage: DaemonHarness) -> None:
     placed = await some_invoices(stage)
     killed = 0
     async with beside(stage.database.dsn) as connection:
@@ -93,7 +95,7 @@ async def test_a_postgres_that_is_stopped_and_started_again_in_the_middle_costs_
     try:
         async with beside(dsn) as connection:
             await migrate(connection)
-        async with Database(dsn, size=2) as database, Stage(database, [chain_named()]) as stage:
+        async with Database(dsn, size=2) as database, DaemonHarness(database, [chain_named()]) as stage:
             placed = await some_invoices(stage)
             for turn in range(2):
                 flowing = asyncio.create_task(traffic(stage, placed, 30, seed=turn))
@@ -114,7 +116,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_twice(database: Databas
     with tempfile.TemporaryDirectory(prefix="railwatch-cut-") as name:
         async with Cutter(Path(name), database.dsn, seed=3) as wire:
             chain = chain_named(rules=Rules(mempool=mempool))
-            async with Stage(database, [chain], daemon_dsn=wire.dsn) as stage:
+            async with DaemonHarness(database, [chain], daemon_dsn=wire.dsn) as stage:
                 placed = await some_invoices(stage)
                 wire.commits, wire.others = 0.4, 0.03
                 # How many commits the traffic takes depends on how busy the machine is.
@@ -127,7 +129,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_twice(database: Databas
                 await oracle.settles(stage, placed)
 
 
-async def test_a_service_that_holds_its_transaction_only_delays(stage: Stage) -> None:
+async def test_a_service_that_holds_its_transaction_only_delays(stage: DaemonHarness) -> None:
     placed = await some_invoices(stage)
     address = await stage.sim.new_address()
     request = {
@@ -152,7 +154,7 @@ async def test_a_service_that_holds_its_transaction_only_delays(stage: Stage) ->
     assert await stage.database.value(first, slow) == before + 1
 
 
-async def test_a_reader_that_only_goes_forward_misses_nothing_whoever_writes(stage: Stage) -> None:
+async def test_a_reader_that_only_goes_forward_misses_nothing_whoever_writes(stage: DaemonHarness) -> None:
     """HAZARDS P2: transactions stay open, some are rolled back, and a seq that was passed never appears later."""
     placed = await some_invoices(stage)
     done = asyncio.Event()
@@ -195,7 +197,7 @@ async def test_a_reader_that_only_goes_forward_misses_nothing_whoever_writes(sta
     assert len(seen) > 200
 
 
-async def test_a_stop_while_postgres_answers_nothing_does_not_take_long(stage: Stage) -> None:
+async def test_a_stop_while_postgres_answers_nothing_does_not_take_long(stage: DaemonHarness) -> None:
     """SIGTERM has to end in five seconds whatever hangs, or systemd kills in mid-step."""
     await some_invoices(stage, 2)
     async with beside(stage.database.dsn) as connection:

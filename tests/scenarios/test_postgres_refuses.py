@@ -17,7 +17,7 @@ from railwatch.ops.metrics import Metrics
 from railwatch.store.database import Database
 from railwatch_fake import node_of
 from tests.scenarios import oracle
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 from tests.scenarios.refuser import FATAL, Refuser
 from tests.scenarios.test_postgres import some_invoices, traffic
 from tests.webhooks.receiver import receiver
@@ -55,12 +55,12 @@ class Heard(DaemonReporter):
 
 
 @asynccontextmanager
-async def playing(database: Database, **options: Any) -> AsyncIterator[tuple[Stage, Refuser, Heard]]:
+async def playing(database: Database, **options: Any) -> AsyncIterator[tuple[DaemonHarness, Refuser, Heard]]:
     with tempfile.TemporaryDirectory(prefix="railwatch-refuse-") as name:
         heard = Heard(Metrics())
         async with (
             Refuser(Path(name), database.dsn, seed=5) as wire,
-            Stage(database, [chain_named()], daemon_dsn=wire.dsn, reporter=heard, options=options) as stage,
+            DaemonHarness(database, [chain_named()], daemon_dsn=wire.dsn, reporter=heard, options=options) as stage,
         ):
             yield stage, wire, heard
 

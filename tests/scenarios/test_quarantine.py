@@ -13,7 +13,7 @@ from railwatch.store.database import Database
 from railwatch.store.watches import close_expired_watches
 from railwatch_fake import Output
 from tests.scenarios.cut_proxy import Cutter
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ async def poison(database: Database, invoice: Placed) -> Any:
     return policy
 
 
-async def heal(stage: Stage, invoice: Placed, policy: Any) -> None:
+async def heal(stage: DaemonHarness, invoice: Placed, policy: Any) -> None:
     """Mend the row, and wait until the invoice has caught up."""
     await stage.database.value(
         "update railwatch.destinations set policy = $2 where invoice_id = $1", invoice.id, policy
@@ -37,28 +37,30 @@ async def heal(stage: Stage, invoice: Placed, policy: Any) -> None:
     await caught_up(stage, invoice)
 
 
-async def is_quarantined(stage: Stage, invoice: Placed) -> bool:
+async def is_quarantined(stage: DaemonHarness, invoice: Placed) -> bool:
     asked = "select true from railwatch.quarantine where invoice_id = $1"
     return bool(await stage.database.value(asked, invoice.id))
 
 
-async def caught_up(stage: Stage, invoice: Placed) -> None:
+async def caught_up(stage: DaemonHarness, invoice: Placed) -> None:
     async def is_so() -> bool:
         return not await is_quarantined(stage, invoice)
 
     await stage.until(is_so, lambda: stage.database.rows("select reason, tries from railwatch.quarantine"))
 
 
-async def quarantined(stage: Stage, invoice: Placed) -> None:
+async def quarantined(stage: DaemonHarness, invoice: Placed) -> None:
     await stage.until(lambda: is_quarantined(stage, invoice))
 
 
-async def kept(stage: Stage, invoice: Placed) -> int:
+async def kept(stage: DaemonHarness, invoice: Placed) -> int:
     asked = "select count(*) from railwatch.deferred_transfers where invoice_id = $1 and not orphaned"
     return int(await stage.database.value(asked, invoice.id))
 
 
-async def test_one_that_cannot_be_loaded_is_set_aside_and_the_others_are_paid_in_the_same_block(stage: Stage) -> None:
+async def test_one_that_cannot_be_loaded_is_set_aside_and_the_others_are_paid_in_the_same_block(
+    stage: DaemonHarness,
+) -> None:
     bad, *good = [await stage.invoice(100) for _ in range(4)]
     await stage.stop()
     policy = await poison(stage.database, bad)
@@ -81,7 +83,7 @@ async def test_one_that_cannot_be_loaded_is_set_aside_and_the_others_are_paid_in
 
 
 @pytest.mark.parametrize("column", ["tx_id", "amount"])
-async def test_one_that_postgres_refuses_to_write_is_set_aside(stage: Stage, column: str) -> None:
+async def test_one_that_postgres_refuses_to_write_is_set_aside(stage: DaemonHarness, column: str) -> None:
     bad, good = await stage.invoice(100), await stage.invoice(100)
     await stage.database.value(
         f"alter table railwatch.detections add constraint no check (invoice_id <> '{bad.id}' or {column} is null)"
@@ -96,7 +98,7 @@ async def test_one_that_postgres_refuses_to_write_is_set_aside(stage: Stage, col
     assert await stage.state(bad) == "paid"
 
 
-async def test_a_value_that_no_column_takes_is_no_reason_to_wait_for_postgres(stage: Stage) -> None:
+async def test_a_value_that_no_column_takes_is_no_reason_to_wait_for_postgres(stage: DaemonHarness) -> None:
     bad, good = await stage.invoice(100), await stage.invoice(100)
     key = await stage.database.value("select address_key from railwatch.destinations where invoice_id = $1", bad.id)
     stage.chain.send(Output(key, 100), maturity=2**40)
@@ -106,7 +108,7 @@ async def test_a_value_that_no_column_takes_is_no_reason_to_wait_for_postgres(st
     await quarantined(stage, bad)
 
 
-async def test_what_a_reorg_took_away_meanwhile_is_not_taken_in(stage: Stage) -> None:
+async def test_what_a_reorg_took_away_meanwhile_is_not_taken_in(stage: DaemonHarness) -> None:
     bad = await stage.invoice(100)
     policy = await poison(stage.database, bad)
     await stage.pay(bad)
@@ -125,7 +127,7 @@ async def test_what_a_reorg_took_away_meanwhile_is_not_taken_in(stage: Stage) ->
 
 
 @pytest.mark.parametrize("keep", [True, False])
-async def test_what_was_told_before_is_taken_back_when_a_reorg_came_meanwhile(stage: Stage, keep: bool) -> None:
+async def test_what_was_told_before_is_taken_back_when_a_reorg_came_meanwhile(stage: DaemonHarness, keep: bool) -> None:
     bad = await stage.invoice(100)
     await stage.pay(bad)
     await stage.mine(2)
@@ -145,7 +147,7 @@ async def test_what_was_told_before_is_taken_back_when_a_reorg_came_meanwhile(st
     assert ("reversed" in await stage.open_cases(bad)) is not keep
 
 
-async def test_no_window_ends_for_one_whose_payment_waits_in_quarantine(stage: Stage) -> None:
+async def test_no_window_ends_for_one_whose_payment_waits_in_quarantine(stage: DaemonHarness) -> None:
     bad, other = await stage.invoice(100, expires_in=2), await stage.invoice(100, expires_in=2)
     policy = await poison(stage.database, bad)
     await stage.pay(bad)
@@ -159,7 +161,7 @@ async def test_no_window_ends_for_one_whose_payment_waits_in_quarantine(stage: S
     assert await stage.open_cases(bad) == set()
 
 
-async def test_first_sight_in_the_mempool_counts_though_nobody_could_take_it_in(stage: Stage) -> None:
+async def test_first_sight_in_the_mempool_counts_though_nobody_could_take_it_in(stage: DaemonHarness) -> None:
     bad = await stage.invoice(100, expires_in=3)
     policy = await poison(stage.database, bad)
     tx = await stage.pay(bad)
@@ -173,7 +175,7 @@ async def test_first_sight_in_the_mempool_counts_though_nobody_could_take_it_in(
     assert await stage.state(bad) == "paid"
 
 
-async def test_it_survives_restarts_and_each_start_tries_again(stage: Stage) -> None:
+async def test_it_survives_restarts_and_each_start_tries_again(stage: DaemonHarness) -> None:
     bad = await stage.invoice(100)
     policy = await poison(stage.database, bad)
     await stage.pay(bad)
@@ -186,7 +188,7 @@ async def test_it_survives_restarts_and_each_start_tries_again(stage: Stage) -> 
     assert await stage.state(bad) == "paid"
 
 
-async def test_while_it_fails_it_is_tried_later_each_time(stage: Stage) -> None:
+async def test_while_it_fails_it_is_tried_later_each_time(stage: DaemonHarness) -> None:
     bad = await stage.invoice(100)
     await poison(stage.database, bad)
     await stage.pay(bad)
@@ -200,7 +202,7 @@ async def test_while_it_fails_it_is_tried_later_each_time(stage: Stage) -> None:
     assert await stage.path(bad, "exception") == [("open", "processing_failed")]
 
 
-async def test_no_watch_ends_while_an_invoice_is_in_quarantine(stage: Stage) -> None:
+async def test_no_watch_ends_while_an_invoice_is_in_quarantine(stage: DaemonHarness) -> None:
     bad = await stage.invoice(100, expires_in=2, closes_in=0)
     policy = await poison(stage.database, bad)
     await stage.pay(bad)
@@ -215,7 +217,7 @@ async def test_no_watch_ends_while_an_invoice_is_in_quarantine(stage: Stage) -> 
     await heal(stage, bad, policy)
 
 
-async def test_a_hold_that_is_released_expires_nothing_in_quarantine(stage: Stage) -> None:
+async def test_a_hold_that_is_released_expires_nothing_in_quarantine(stage: DaemonHarness) -> None:
     """What was paid in time is kept aside, and is yet to be counted."""
     bad = await stage.invoice(100)
     policy = await poison(stage.database, bad)
@@ -233,7 +235,7 @@ async def test_a_hold_that_is_released_expires_nothing_in_quarantine(stage: Stag
 
 
 async def test_single_failures_in_a_row_that_nothing_succeeds_between_are_ours(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rail_runner, "RESTART_MIN_SECONDS", 0.01)
     some = [await stage.invoice(100) for _ in range(7)]
@@ -263,7 +265,7 @@ async def test_killed_at_each_commit_it_loses_nothing(database: Database, before
     with tempfile.TemporaryDirectory() as name:
         async with (
             Cutter(Path(name), database.dsn) as wire,
-            Stage(database, [chain_named()], daemon_dsn=wire.dsn) as stage,
+            DaemonHarness(database, [chain_named()], daemon_dsn=wire.dsn) as stage,
         ):
             for nth in range(1 + before, 9, every):
                 bad, good = await stage.invoice(100), await stage.invoice(100)
@@ -288,7 +290,7 @@ async def test_killed_at_each_commit_it_loses_nothing(database: Database, before
             assert wire.cut["commit"]
 
 
-async def mended(stage: Stage, wire: Cutter) -> None:
+async def mended(stage: DaemonHarness, wire: Cutter) -> None:
     """Let the daemon run until it has reached the tip, mending the wire if that was cut."""
 
     async def is_so() -> bool:
@@ -303,7 +305,7 @@ async def mended(stage: Stage, wire: Cutter) -> None:
 async def test_other_rails_of_the_invoice_are_told_as_ever(database: Database) -> None:
     """What fails on one rail only is in quarantine there; no clock of another rail ends its window."""
     chains = [chain_named("one"), chain_named("two")]
-    async with Stage(database, chains) as stage:
+    async with DaemonHarness(database, chains) as stage:
         ways: list[dict[str, Any]] = [
             {"rail": "one", "asset": "COIN", "amount": 100},
             {"rail": "two", "asset": "COIN", "amount": 100, "address": await stage.sim.new_address()},

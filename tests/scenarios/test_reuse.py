@@ -3,16 +3,16 @@
 from datetime import UTC, datetime
 
 from railwatch.store.database import Database
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
-async def again(stage: Stage, first: Placed, amount: int = 100) -> Placed:
+async def again(stage: DaemonHarness, first: Placed, amount: int = 100) -> Placed:
     """A second invoice at the first one's address."""
     way = {"rail": stage.chain.name, "asset": "COIN", "amount": amount, "address": first.address}
     return await stage.invoice(to=[way])
 
 
-async def owners(stage: Stage) -> list[tuple[str, str]]:
+async def owners(stage: DaemonHarness) -> list[tuple[str, str]]:
     """(order, kind) of every detection, oldest first."""
     rows = await stage.database.rows(
         "select i.order_id, d.kind from railwatch.detections d join railwatch.invoices i on i.id = d.invoice_id"
@@ -21,7 +21,7 @@ async def owners(stage: Stage) -> list[tuple[str, str]]:
     return [(row["order_id"], row["kind"]) for row in rows]
 
 
-async def test_the_look_back_of_a_newer_invoice_never_takes_an_older_ones_payment(stage: Stage) -> None:
+async def test_the_look_back_of_a_newer_invoice_never_takes_an_older_ones_payment(stage: DaemonHarness) -> None:
     first = await stage.invoice(100)
     await stage.pay(first, 100)
     await stage.mine(2)
@@ -35,7 +35,7 @@ async def test_the_look_back_of_a_newer_invoice_never_takes_an_older_ones_paymen
     assert await owners(stage) == [("1", "payment"), ("2", "payment")]
 
 
-async def test_a_payment_that_returns_after_a_reorg_returns_to_the_invoice_that_had_it(stage: Stage) -> None:
+async def test_a_payment_that_returns_after_a_reorg_returns_to_the_invoice_that_had_it(stage: DaemonHarness) -> None:
     first = await stage.invoice(100)
     await stage.pay(first, 100)
     await stage.mine(2)
@@ -47,7 +47,7 @@ async def test_a_payment_that_returns_after_a_reorg_returns_to_the_invoice_that_
     assert await owners(stage) == [("1", "payment")]
 
 
-async def test_a_rescan_gives_no_payment_to_a_newer_invoice(stage: Stage) -> None:
+async def test_a_rescan_gives_no_payment_to_a_newer_invoice(stage: DaemonHarness) -> None:
     first = await stage.invoice(100)
     await stage.pay(first, 100)
     await stage.mine(2)
@@ -59,7 +59,7 @@ async def test_a_rescan_gives_no_payment_to_a_newer_invoice(stage: Stage) -> Non
 
 
 async def test_what_waits_in_the_mempool_stays_with_the_invoice_that_saw_it_first(database: Database) -> None:
-    async with Stage(database, [chain_named(clock=lambda: datetime.now(UTC))]) as stage:
+    async with DaemonHarness(database, [chain_named(clock=lambda: datetime.now(UTC))]) as stage:
         first = await stage.invoice(100, expires_in=1)
         await stage.wait_for_state(first, "expired")
         late = await stage.pay(first, 100)

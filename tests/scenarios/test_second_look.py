@@ -11,13 +11,13 @@ from railwatch.daemon.nodes.node_set import NodeSet, Reread
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch_fake import FakeNode, Rules, node_of
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 from tests.scenarios.test_nodes import several
 
 FINALITY = Rules(finality=8, safe=4, mempool=False)
 
 
-async def detection(stage: Stage, invoice: Placed) -> dict[str, object]:
+async def detection(stage: DaemonHarness, invoice: Placed) -> dict[str, object]:
     row = await stage.database.row("select * from railwatch.detections where invoice_id = $1", invoice.id)
     assert row is not None
     return dict(row)
@@ -117,7 +117,7 @@ async def test_a_mismatch_that_is_seen_before_a_finalized_policy_is_met_pays_nob
 
 async def test_what_is_found_in_an_old_block_and_a_lone_node_are_final_too(database: Database) -> None:
     chain = chain_named(rules=FINALITY)
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         address = await stage.sim.new_address()
         await stage.sim.pay(address, 100)
         await stage.mine(20)
@@ -138,7 +138,7 @@ async def test_what_is_found_in_an_old_block_and_a_lone_node_are_final_too(datab
 
 async def test_a_look_that_no_node_can_take_stops_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     chain = chain_named(rules=FINALITY)
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
         await stage.mine(3)
@@ -158,7 +158,7 @@ async def test_a_look_that_no_node_can_take_stops_nothing(database: Database, mo
         await stage.audit()
 
 
-async def mismatch(stage: Stage, nodes: list[FakeNode]) -> tuple[Placed, UUID]:
+async def mismatch(stage: DaemonHarness, nodes: list[FakeNode]) -> tuple[Placed, UUID]:
     """An invoice that is paid by what one node tells and the other contradicts; with the exception."""
     invoice = await stage.invoice(100)
     tx_id = await stage.pay(invoice, 60)
@@ -246,7 +246,7 @@ async def test_content_that_a_reorg_brought_is_read_again_from_another_node_than
 async def test_a_node_that_leaves_a_block_while_it_is_read_again_contradicts_nothing(database: Database) -> None:
     """It may be at a reorg that comes next; what it says again and again is a contradiction."""
     chain = chain_named(rules=FINALITY)
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
         await stage.mine()

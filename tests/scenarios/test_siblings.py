@@ -2,7 +2,7 @@
 
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 
 async def kinds(database: Database) -> set[tuple[str, str]]:
@@ -10,7 +10,7 @@ async def kinds(database: Database) -> set[tuple[str, str]]:
     return {(row["asset"].rsplit(":", 1)[1], row["kind"]) for row in rows}
 
 
-async def test_what_came_before_the_registration_belongs_to_the_destination_of_its_asset(stage: Stage) -> None:
+async def test_what_came_before_the_registration_belongs_to_the_destination_of_its_asset(stage: DaemonHarness) -> None:
     for _ in range(6):
         address = await stage.sim.new_address()
         await stage.sim.pay(address, 60, stage.sim.native)
@@ -23,7 +23,7 @@ async def test_what_came_before_the_registration_belongs_to_the_destination_of_i
 
 async def test_what_comes_on_either_rail_belongs_to_the_destination_there(database: Database) -> None:
     chains = [chain_named("left", Rules()), chain_named("right", Rules())]
-    async with Stage(database, chains) as stage:
+    async with DaemonHarness(database, chains) as stage:
         for _ in range(6):
             address = await stage.sim.new_address()
             for chain in chains:

@@ -19,7 +19,7 @@ from railwatch.daemon.nodes import node_set
 from railwatch.store.database import Database
 from railwatch.store.rails import save_rail_state
 from railwatch_fake import Rules, node_of
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 ALLOWED = 1.0
 """Seconds of `steadiness.LAG_MAX_SECONDS` in these stories."""
@@ -28,12 +28,12 @@ TWO_NODES = {"nodes": [{"chain": "story", "node": each, "timeout": 20} for each 
 ONE_NODE = {"nodes": [{"chain": "story", "timeout": 20}]}
 
 
-def takes_back(stage: Stage) -> None:
+def takes_back(stage: DaemonHarness) -> None:
     """The node tells heads, and none of their blocks."""
     node_of("story").forgets = True
 
 
-def flaps(stage: Stage) -> None:
+def flaps(stage: DaemonHarness) -> None:
     """Two branches answer in turn, each with all of its blocks; one of them stands still."""
     node = node_of("story")
     node.pin(stage.chain.at(stage.chain.tip.height - 3).hash)
@@ -43,12 +43,12 @@ def flaps(stage: Stage) -> None:
     node.turns = [stranger, None]
 
 
-def is_slow(stage: Stage) -> None:
+def is_slow(stage: DaemonHarness) -> None:
     """Each answer comes, much too late."""
     node_of("story").latency = 3 * ALLOWED
 
 
-TROUBLES: dict[str, tuple[Callable[[Stage], None], str]] = {
+TROUBLES: dict[str, tuple[Callable[[DaemonHarness], None], str]] = {
     "takes back": (takes_back, "would not hold still|has taken back|has not gone on"),
     "flaps": (flaps, "back and forth between two branches|goes back again and again|disagree|takes them back"),
     "slow": (is_slow, "is too slow"),
@@ -63,14 +63,14 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_module, "AWAY_AFTER", ALLOWED / 2)
 
 
-async def keeps_mining(stage: Stage) -> None:
+async def keeps_mining(stage: DaemonHarness) -> None:
     """The tip moves all the while."""
     while True:
         stage.chain.mine()
         await asyncio.sleep(0.2)
 
 
-async def never_blind(stage: Stage, blind: list[str]) -> None:
+async def never_blind(stage: DaemonHarness, blind: list[str]) -> None:
     """Note each time at which the rail has been `live` for long although its cursor did not follow the tip."""
     behind_since: float | None = None
     while True:
@@ -99,7 +99,7 @@ def _moved(cursor: str) -> bool:
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_one_node_that_cannot_be_followed_stalls_its_rail_by_name(database: Database, trouble: str) -> None:
     begins, words = TROUBLES[trouble]
-    async with Stage(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
         await stage.mine(10)
         blind: list[str] = []
         tasks = [asyncio.create_task(keeps_mining(stage)), asyncio.create_task(never_blind(stage, blind))]
@@ -126,7 +126,7 @@ async def test_one_node_that_cannot_be_followed_stalls_its_rail_by_name(database
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_of_two_nodes_the_one_that_can_be_followed_is_asked(database: Database, trouble: str) -> None:
     begins, words = TROUBLES[trouble]
-    async with Stage(database, [chain_named(rules=Rules(mempool=False))], options=TWO_NODES) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False))], options=TWO_NODES) as stage:
         await stage.mine(10)
         blind: list[str] = []
         watching = asyncio.create_task(never_blind(stage, blind))
@@ -152,7 +152,7 @@ async def test_of_two_nodes_the_one_that_can_be_followed_is_asked(database: Data
         assert await stage.database.value("select count(*) from railwatch.transitions where reason = 'reversed'") == 0
 
 
-async def says(stage: Stage, words: str) -> None:
+async def says(stage: DaemonHarness, words: str) -> None:
     """Wait until the rail is stalled with such a reason."""
 
     async def is_so() -> bool:
@@ -176,7 +176,7 @@ async def test_blind_is_blind_and_a_trouble_that_is_told_after_it_is_over_does_n
         await save_rail_state(*what)
 
     monkeypatch.setattr(rail_runner, "save_rail_state", say_late)
-    async with Stage(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
         await stage.mine(3)
 
         async def is_told_well_again() -> bool:

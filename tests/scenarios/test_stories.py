@@ -6,10 +6,10 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 
-async def test_an_exact_payment_is_told_as_it_deepens(stage: Stage) -> None:
+async def test_an_exact_payment_is_told_as_it_deepens(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -29,7 +29,7 @@ async def test_an_exact_payment_is_told_as_it_deepens(stage: Stage) -> None:
     ]
 
 
-async def test_without_a_mempool_it_goes_from_created_to_confirming(finality: Stage) -> None:
+async def test_without_a_mempool_it_goes_from_created_to_confirming(finality: DaemonHarness) -> None:
     invoice = await finality.invoice(100)
     await finality.pay(invoice, 100)
     await finality.mine(2)
@@ -38,7 +38,7 @@ async def test_without_a_mempool_it_goes_from_created_to_confirming(finality: St
     assert (await finality.path(invoice, "detection"))[-1] == ("final", "final")
 
 
-async def test_an_underpayment_is_topped_up(stage: Stage) -> None:
+async def test_an_underpayment_is_topped_up(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 60)
     await stage.mine(2)
@@ -50,7 +50,7 @@ async def test_an_underpayment_is_topped_up(stage: Stage) -> None:
     assert await stage.open_cases(invoice) == set()
 
 
-async def test_an_overpayment_is_paid_and_stands_out(stage: Stage) -> None:
+async def test_an_overpayment_is_paid_and_stands_out(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 130)
     await stage.mine(2)
@@ -58,7 +58,7 @@ async def test_an_overpayment_is_paid_and_stands_out(stage: Stage) -> None:
     assert await stage.open_cases(invoice) == {"overpaid"}
 
 
-async def test_a_reorg_after_paid_is_told_and_made_good_when_the_payment_returns(stage: Stage) -> None:
+async def test_a_reorg_after_paid_is_told_and_made_good_when_the_payment_returns(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
@@ -73,7 +73,7 @@ async def test_a_reorg_after_paid_is_told_and_made_good_when_the_payment_returns
     assert await stage.open_cases(invoice) == set()
 
 
-async def test_a_reorg_after_paid_that_takes_the_payment_away_raises_an_alarm(stage: Stage) -> None:
+async def test_a_reorg_after_paid_that_takes_the_payment_away_raises_an_alarm(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
@@ -84,7 +84,7 @@ async def test_a_reorg_after_paid_that_takes_the_payment_away_raises_an_alarm(st
     assert await stage.database.value("select severity from railwatch.exceptions") == "critical"
 
 
-async def test_a_replaced_payment_names_its_rival(stage: Stage) -> None:
+async def test_a_replaced_payment_names_its_rival(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     paid = await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -97,7 +97,7 @@ async def test_a_replaced_payment_names_its_rival(stage: Stage) -> None:
     assert await stage.open_cases(invoice) == {"double_spend"}
 
 
-async def test_a_payment_that_leaves_the_mempool_is_dropped_and_may_come_back_as_the_same(stage: Stage) -> None:
+async def test_a_payment_that_leaves_the_mempool_is_dropped_and_may_come_back_as_the_same(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     paid = await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -111,7 +111,7 @@ async def test_a_payment_that_leaves_the_mempool_is_dropped_and_may_come_back_as
     assert await stage.database.value("select count(*) from railwatch.detections") == 1
 
 
-async def test_a_double_spend_after_paid_is_a_reversal(stage: Stage) -> None:
+async def test_a_double_spend_after_paid_is_a_reversal(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
@@ -134,7 +134,7 @@ async def test_a_double_spend_after_paid_is_a_reversal(stage: Stage) -> None:
 
 async def test_an_empty_window_expires_and_a_late_payment_is_still_found(database: Database) -> None:
     chain = chain_named(clock=lambda: datetime.now(UTC))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         invoice = await stage.invoice(100, expires_in=1)
         await stage.wait_for_state(invoice, "expired")
         await stage.pay(invoice, 100)
@@ -147,7 +147,7 @@ async def test_an_empty_window_expires_and_a_late_payment_is_still_found(databas
         await stage.audit()
 
 
-async def test_the_wrong_asset_moves_nothing_but_is_not_lost(stage: Stage) -> None:
+async def test_the_wrong_asset_moves_nothing_but_is_not_lost(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100, stage.sim.assets[1])
     await stage.mine(2)
@@ -156,7 +156,7 @@ async def test_the_wrong_asset_moves_nothing_but_is_not_lost(stage: Stage) -> No
 
 
 async def test_the_right_address_on_the_wrong_network_is_told(database: Database) -> None:
-    async with Stage(database, [chain_named("one"), chain_named("two")]) as stage:
+    async with DaemonHarness(database, [chain_named("one"), chain_named("two")]) as stage:
         invoice = await stage.invoice(100)
         other = stage.simulator(stage.chains[1])
         await other.pay(invoice.address, 100)
@@ -166,7 +166,7 @@ async def test_the_right_address_on_the_wrong_network_is_told(database: Database
         assert await stage.open_cases(invoice) == {"wrong_network"}
 
 
-async def test_money_for_a_cancelled_invoice_is_unexpected(stage: Stage) -> None:
+async def test_money_for_a_cancelled_invoice_is_unexpected(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     assert await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id) == "cancelled"
     await stage.pay(invoice, 100)
@@ -177,7 +177,7 @@ async def test_money_for_a_cancelled_invoice_is_unexpected(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("confirmed", [False, True])
-async def test_a_payment_that_came_before_its_registration_is_found_once(stage: Stage, confirmed: bool) -> None:
+async def test_a_payment_that_came_before_its_registration_is_found_once(stage: DaemonHarness, confirmed: bool) -> None:
     address = await stage.sim.new_address()
     await stage.sim.pay(address, 100)
     if confirmed:
@@ -191,7 +191,7 @@ async def test_a_payment_that_came_before_its_registration_is_found_once(stage: 
     assert await stage.database.value("select count(*) from railwatch.detections") == 1
 
 
-async def test_one_transaction_can_pay_many_invoices_and_one_invoice_many_times(stage: Stage) -> None:
+async def test_one_transaction_can_pay_many_invoices_and_one_invoice_many_times(stage: DaemonHarness) -> None:
     invoices = [await stage.invoice(100) for _ in range(3)]
     outputs = [stage.sim.output(each.address, 100) for each in invoices]
     stage.chain.send(*outputs, stage.sim.output(invoices[0].address, 1))
@@ -200,7 +200,7 @@ async def test_one_transaction_can_pay_many_invoices_and_one_invoice_many_times(
     assert await stage.database.value("select count(*) from railwatch.detections") == 4
 
 
-async def test_a_bad_address_is_refused_at_once_with_the_reason(stage: Stage) -> None:
+async def test_a_bad_address_is_refused_at_once_with_the_reason(stage: DaemonHarness) -> None:
     way = {"rail": "story", "asset": "COIN", "amount": 100, "address": "fake:nonsense"}
     invoice = await stage.invoice(to=[way])
     row = await stage.database.row("select watch_state, watch_error from railwatch.destinations")
@@ -212,7 +212,7 @@ async def test_a_bad_address_is_refused_at_once_with_the_reason(stage: Stage) ->
 
 async def test_tokens_that_nobody_configured_are_told_and_bounded(database: Database) -> None:
     chain = chain_named(rules=Rules(tokens=("gold", *(f"spam{number}" for number in range(15)))))
-    async with Stage(database, [chain], tokens=("gold",)) as stage:
+    async with DaemonHarness(database, [chain], tokens=("gold",)) as stage:
         invoice = await stage.invoice(100)
         for asset in stage.sim.assets[2:]:
             await stage.pay(invoice, 5, asset)
@@ -226,7 +226,7 @@ async def test_tokens_that_nobody_configured_are_told_and_bounded(database: Data
         await stage.audit()
 
 
-async def test_cancelling_what_was_reversed_does_not_silence_the_alarm(stage: Stage) -> None:
+async def test_cancelling_what_was_reversed_does_not_silence_the_alarm(stage: DaemonHarness) -> None:
     """Goods may have left: that the merchant withdraws the invoice makes nothing good."""
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
@@ -240,7 +240,7 @@ async def test_cancelling_what_was_reversed_does_not_silence_the_alarm(stage: St
     assert await stage.open_cases(invoice) == {"reversed", "unexpected_payment"}
 
 
-async def test_a_hold_makes_nothing_good(stage: Stage) -> None:
+async def test_a_hold_makes_nothing_good(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 60)
     await stage.mine(2)

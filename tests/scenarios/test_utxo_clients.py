@@ -23,7 +23,7 @@ from railwatch_bitcoin.params import (
 )
 from tests.bitcoin.build import p2pkh
 from tests.nodes.utxo_chain import Client, UtxoChain, client_node
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 BITCOIND, CASH = Client(), Client(params_most=1)
 CLIENTS: dict[str, tuple[Chain, Client]] = {
@@ -37,7 +37,7 @@ CLIENTS: dict[str, tuple[Chain, Client]] = {
 }
 
 
-class UtxoStage(Stage):
+class UtxoStage(DaemonHarness):
     """`Phase` whose one chain is made up block by block."""
 
     utxo: UtxoChain

@@ -22,7 +22,7 @@ from railwatch.cli import main
 from railwatch.cli.errors import Exit
 from railwatch.rail.printable import is_visible
 from railwatch.store.database import Database
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 NASTY = (
     "\x1b[2J\x1b]8;;https://evil.example\x07x\x9b31m\x7f [red]x[/red] [link=https://evil.example]x[/link] [/no] [bold "
@@ -189,7 +189,7 @@ where c.table_schema = 'railwatch' and t.table_type = 'BASE TABLE' and c.data_ty
 async def _furnish(dsn: str) -> None:
     """A story with every kind of row, whose texts somebody then replaces, as far as keys and CHECKs let him."""
     async with Database(dsn, size=4) as database:
-        async with Stage(database, [chain_named()]) as stage:
+        async with DaemonHarness(database, [chain_named()]) as stage:
             paid, short = await stage.invoice(100), await stage.invoice(100)
             await stage.pay(paid, 150)
             await stage.pay(short, 40)

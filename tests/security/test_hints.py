@@ -22,7 +22,7 @@ from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
 from railwatch.store.notifications import Listener
 from tests.folders import database_folder
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 SQL = Path(notifications.__file__).parent / "sql"
 FUNCTIONS = "select proname from pg_proc where pronamespace = 'railwatch'::regnamespace and prosrc like '%pg_notify%'"
@@ -60,7 +60,7 @@ async def test_an_invoice_is_registered_and_paid_while_the_queue_of_notification
         await resting.execute("select 1")
         with pytest.raises(asyncpg.ProgramLimitExceededError):
             await _fill(filling)
-        async with Database(small_queue) as database, Stage(database, [chain_named()]) as stage:
+        async with Database(small_queue) as database, DaemonHarness(database, [chain_named()]) as stage:
             invoice = await stage.invoice(100)
             await stage.pay(invoice, 100)
             await stage.mine(2)

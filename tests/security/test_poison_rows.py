@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from railwatch.store.database import Database
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 COLUMNS = """
 select c.table_name as table, c.column_name as column, c.data_type as type
@@ -50,7 +50,7 @@ async def test_one_poisoned_row_stops_no_other_order(database: Database, kind: s
         columns = [(row["table"], row["column"]) for row in await owner.fetch(COLUMNS) if row["type"] == kind]
         assert columns
         poisoned = []
-        async with Stage(database, [chain_named()]) as stage:
+        async with DaemonHarness(database, [chain_named()]) as stage:
             for number, (table, column) in enumerate(columns):
                 value = POISON[kind][number % len(POISON[kind])]
                 odd, honest = await stage.invoice(100), await stage.invoice(100)

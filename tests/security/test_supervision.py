@@ -15,7 +15,7 @@ from railwatch.daemon import rail_runner
 from railwatch.daemon.supervisor import NullReporter
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 from tests.webhooks.receiver import receiver
 from tests.webhooks.shop import Shop, furnish, until, webhook
 
@@ -124,7 +124,7 @@ async def test_each_task_of_the_daemon_fails_once_and_the_rest_goes_on(
     chain, options = chain_named(rules=Rules(balances=True)), {"reconcile_every": 3600}
     expected = {*COMMON, "rail.story", *(f"story.{each}" for each in OF_A_RAIL)}
     with capture_logs() as logs:
-        async with Stage(database, [chain], options=options, reporter=reporter) as stage:
+        async with DaemonHarness(database, [chain], options=options, reporter=reporter) as stage:
             paid_before = None if at_start else await stage.invoice()
             saboteur.strike()
             await until(lambda: all(saboteur.seen[name] > 1 for name in expected), 45)
@@ -157,7 +157,7 @@ async def test_a_rail_whose_lease_or_chain_breaks_begins_anew(
 
     monkeypatch.setattr(rail_runner, "RESTART_MIN_SECONDS", 0.05)
     monkeypatch.setattr(rail_runner.RailRunner, name, once)
-    async with Stage(database, [chain_named(), chain_named("other")]) as stage:
+    async with DaemonHarness(database, [chain_named(), chain_named("other")]) as stage:
         invoice = await stage.invoice()
         await stage.pay(invoice)
         await stage.mine(2)

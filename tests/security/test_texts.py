@@ -35,7 +35,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused, StoreUnavailable
 from railwatch.store.read_models import read_dossier, read_status
 from railwatch.terminal import Escaped, make_console
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -197,7 +197,7 @@ async def test_no_text_of_anybody_reaches_a_terminal_raw(
     database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The rows of a real story, with every text of them poisoned: an older row may hold what is refused today."""
-    async with Stage(database, [chain_named()]) as stage:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         invoice = await stage.invoice(100)
         await stage.pay(invoice, 150)
         await stage.mine(2)

@@ -6,18 +6,18 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 
 @pytest.fixture
-async def rough(database: Database) -> AsyncIterator[Stage]:
+async def rough(database: Database) -> AsyncIterator[DaemonHarness]:
     """A daemon that follows a chain; a payment counts at two confirmations. For stories that force a state by hand."""
-    async with Stage(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
         yield stage
 
 
 @pytest.fixture
-async def stage(rough: Stage) -> AsyncIterator[Stage]:
+async def stage(rough: DaemonHarness) -> AsyncIterator[DaemonHarness]:
     """The same, and whatever was done to it, its feed is whole in the end."""
     yield rough
     await rough.audit()

@@ -7,22 +7,22 @@ from uuid import UUID
 import pytest
 
 from railwatch.store.errors import Refused
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 
-async def hold(stage: Stage, invoice: Placed, reason: str = "looks odd") -> str:
+async def hold(stage: DaemonHarness, invoice: Placed, reason: str = "looks odd") -> str:
     told = await stage.database.value(
         "select railwatch.hold_invoice($1, actor => 'ann', reason => $2, cause => 'operator')", invoice.id, reason
     )
     return str(told)
 
 
-async def release(stage: Stage, invoice: Placed) -> str:
+async def release(stage: DaemonHarness, invoice: Placed) -> str:
     told = await stage.database.value("select railwatch.release_invoice($1, actor => 'bob')", invoice.id)
     return str(told)
 
 
-async def refund(stage: Stage, invoice: Placed, amount: int, tx: str = "back-1", **more: Any) -> UUID:
+async def refund(stage: DaemonHarness, invoice: Placed, amount: int, tx: str = "back-1", **more: Any) -> UUID:
     names = "".join(f", {name} => ${place}" for place, name in enumerate(more, 4))
     made: UUID = await stage.database.value(
         f"select railwatch.record_refund($1, $2, $3, actor => 'ann'{names})",
@@ -31,7 +31,7 @@ async def refund(stage: Stage, invoice: Placed, amount: int, tx: str = "back-1",
     return made
 
 
-async def last_line(stage: Stage, invoice: Placed, subject: str = "invoice") -> dict[str, Any]:
+async def last_line(stage: DaemonHarness, invoice: Placed, subject: str = "invoice") -> dict[str, Any]:
     row = await stage.database.row(
         "select * from railwatch.transitions where invoice_id = $1 and subject = $2 order by seq desc limit 1",
         invoice.id,
@@ -41,7 +41,7 @@ async def last_line(stage: Stage, invoice: Placed, subject: str = "invoice") -> 
     return dict(row)
 
 
-async def paid(stage: Stage, amount: int = 100, *, asked: int = 100) -> Placed:
+async def paid(stage: DaemonHarness, amount: int = 100, *, asked: int = 100) -> Placed:
     """An invoice whose payment counts."""
     invoice = await stage.invoice(asked)
     await stage.pay(invoice, amount)

@@ -11,10 +11,10 @@ from railwatch.core.assessment import assess
 from railwatch.core.model import Coverage
 from railwatch.core.states import DetectionState, InvoiceState
 from railwatch.store.aggregates import load_aggregates
-from tests.scenarios.daemon_harness import Stage
+from tests.scenarios.daemon_harness import DaemonHarness
 
 
-async def test_the_rule_for_manual_acts_is_the_cores(rough: Stage) -> None:
+async def test_the_rule_for_manual_acts_is_the_cores(rough: DaemonHarness) -> None:
     """Random facts, judged twice: by the function that a release uses, and by the core."""
     stage = rough
     await stage.stop()
@@ -51,7 +51,7 @@ async def test_the_rule_for_manual_acts_is_the_cores(rough: Stage) -> None:
     assert seen[True] == seen[False]
 
 
-async def scatter(stage: Stage, dice: random.Random, ways: list[dict[str, Any]], now: datetime) -> UUID:
+async def scatter(stage: DaemonHarness, dice: random.Random, ways: list[dict[str, Any]], now: datetime) -> UUID:
     """An invoice with facts as they may fall."""
     database = stage.database
     ways = [{**way, "address": await stage.sim.new_address()} for way in ways]

@@ -11,7 +11,7 @@ import asyncpg
 from railwatch.store.database import Database
 from railwatch.store.read_models import read_feed
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import PATIENCE, Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import PATIENCE, DaemonHarness, Placed, chain_named
 
 RAILS, ROUNDS = 3, 4
 TRIES = int(PATIENCE * 100)
@@ -77,7 +77,7 @@ async def newest(database: Database) -> int:
 
 async def test_nothing_is_lost_while_a_writer_holds_its_transaction_open(database: Database) -> None:
     chains = [chain_named(f"rail{number}", Rules(mempool=False)) for number in range(RAILS)]
-    async with Stage(database, chains) as stage, Database(database.dsn, size=4) as other:
+    async with DaemonHarness(database, chains) as stage, Database(database.dsn, size=4) as other:
         async with reading(other, 1, 7, 500) as readers:
             for turn in range(ROUNDS):
                 placed = [await order(stage, chain.name, f"{turn} {chain.name}") for chain in chains]
@@ -116,7 +116,7 @@ async def test_nothing_is_lost_while_a_writer_holds_its_transaction_open(databas
 
 
 async def test_who_joins_late_replays_all(database: Database) -> None:
-    async with Stage(database, [chain_named()]) as stage:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         invoice = await stage.invoice(100)
         await stage.pay(invoice)
         await stage.mine(2)
@@ -142,7 +142,7 @@ async def test_who_joins_late_replays_all(database: Database) -> None:
 
 
 async def test_a_line_that_was_rolled_back_leaves_no_hole(database: Database) -> None:
-    async with Stage(database, [chain_named()]) as stage:
+    async with DaemonHarness(database, [chain_named()]) as stage:
         await stage.invoice(100)
         connection = await asyncpg.connect(database.dsn)
         try:
@@ -161,7 +161,7 @@ def terms(order_id: str, rail: str, address: str) -> dict[str, Any]:
     return {"merchant_id": "shop", "order_id": order_id, "expires_in": 3600, "destinations": [way]}
 
 
-async def order(stage: Stage, rail: str, name: str) -> Placed:
+async def order(stage: DaemonHarness, rail: str, name: str) -> Placed:
     address = await stage.sim.new_address()
     made = await stage.database.value("select railwatch.create_invoice($1)", terms(name, rail, address))
     return Placed(made, address)

@@ -8,13 +8,13 @@ import pytest
 from railwatch.core.states import INVOICE_MOVES, InvoiceState
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 from tests.store.manual_ops import code_of, hold, last_line, paid, refund, release
 
 # Holding and releasing
 
 
-async def test_a_hold_outlasts_what_the_chain_says_and_a_release_takes_it_all_in(stage: Stage) -> None:
+async def test_a_hold_outlasts_what_the_chain_says_and_a_release_takes_it_all_in(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     assert await hold(stage, invoice) == "flagged"
     line = await last_line(stage, invoice)
@@ -42,7 +42,7 @@ async def test_a_hold_outlasts_what_the_chain_says_and_a_release_takes_it_all_in
     assert await stage.state(invoice) == "paid"
 
 
-async def test_a_release_needs_no_daemon(stage: Stage) -> None:
+async def test_a_release_needs_no_daemon(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await hold(stage, invoice)
     await stage.pay(invoice)
@@ -59,7 +59,7 @@ async def test_a_release_needs_no_daemon(stage: Stage) -> None:
     ]
 
 
-async def test_every_state_can_be_held_and_what_was_decided_before_still_holds(rough: Stage) -> None:
+async def test_every_state_can_be_held_and_what_was_decided_before_still_holds(rough: DaemonHarness) -> None:
     placed = {state: await rough.invoice(100) for state in sorted(set(InvoiceState) - {InvoiceState.FLAGGED})}
     await rough.stop()
     for state, invoice in placed.items():
@@ -70,7 +70,7 @@ async def test_every_state_can_be_held_and_what_was_decided_before_still_holds(r
         assert await release(rough, invoice) == (state if state in kept else "created")
 
 
-async def test_doing_it_again_tells_nothing_new(stage: Stage) -> None:
+async def test_doing_it_again_tells_nothing_new(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     for _ in range(2):
         assert await hold(stage, invoice) == "flagged"
@@ -79,13 +79,13 @@ async def test_doing_it_again_tells_nothing_new(stage: Stage) -> None:
     assert [state for state, _ in await stage.path(invoice)] == ["created", "flagged", "created"]
 
 
-async def test_holding_from_eight_connections_is_told_once(stage: Stage) -> None:
+async def test_holding_from_eight_connections_is_told_once(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await asyncio.gather(*(hold(stage, invoice) for _ in range(8)))
     assert [state for state, _ in await stage.path(invoice)] == ["created", "flagged"]
 
 
-async def test_a_hold_is_no_way_around_the_rule_for_cancelling(stage: Stage) -> None:
+async def test_a_hold_is_no_way_around_the_rule_for_cancelling(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     await hold(stage, invoice)
     cancel = "select railwatch.cancel_invoice($1, actor => 'ann')"
@@ -104,7 +104,9 @@ async def test_a_hold_is_no_way_around_the_rule_for_cancelling(stage: Stage) -> 
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "refunded"])
-async def test_money_for_a_closed_order_that_is_held_is_unexpected_and_never_counts(stage: Stage, ending: str) -> None:
+async def test_money_for_a_closed_order_that_is_held_is_unexpected_and_never_counts(
+    stage: DaemonHarness, ending: str
+) -> None:
     invoice = await stage.invoice(100) if ending == "cancelled" else await paid(stage)
     if ending == "cancelled":
         await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
@@ -125,7 +127,7 @@ async def test_money_for_a_closed_order_that_is_held_is_unexpected_and_never_cou
     assert await stage.database.value(confirmed, invoice.id) == (0 if ending == "cancelled" else 100)
 
 
-async def test_a_second_payment_to_a_paid_order_that_is_held_is_unexpected(stage: Stage) -> None:
+async def test_a_second_payment_to_a_paid_order_that_is_held_is_unexpected(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     await hold(stage, invoice)
     await stage.pay(invoice, 30)
@@ -134,7 +136,7 @@ async def test_a_second_payment_to_a_paid_order_that_is_held_is_unexpected(stage
     assert await release(stage, invoice) == "overpaid"
 
 
-async def test_a_reversal_under_a_hold_is_told_at_once_and_made_good_under_it(stage: Stage) -> None:
+async def test_a_reversal_under_a_hold_is_told_at_once_and_made_good_under_it(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     settled_at = await settled(stage, invoice)
     await hold(stage, invoice)
@@ -150,7 +152,7 @@ async def test_a_reversal_under_a_hold_is_told_at_once_and_made_good_under_it(st
     assert await settled(stage, invoice) == settled_at
 
 
-async def test_a_reversal_under_a_hold_outlasts_the_release(stage: Stage) -> None:
+async def test_a_reversal_under_a_hold_outlasts_the_release(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     await hold(stage, invoice)
     await stage.sim.reorg(2, keep=False)
@@ -161,7 +163,7 @@ async def test_a_reversal_under_a_hold_outlasts_the_release(stage: Stage) -> Non
     assert await stage.path(invoice, "exception") == [("open", "reversed")]
 
 
-async def settled(stage: Stage, invoice: Placed) -> object:
+async def settled(stage: DaemonHarness, invoice: Placed) -> object:
     return await stage.database.value("select settled_at from railwatch.invoices where id = $1", invoice.id)
 
 

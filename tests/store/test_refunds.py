@@ -7,11 +7,11 @@ import pytest
 
 from railwatch.core.states import INVOICE_MOVES, InvoiceState
 from railwatch.store.errors import Refused
-from tests.scenarios.daemon_harness import Stage
+from tests.scenarios.daemon_harness import DaemonHarness
 from tests.store.manual_ops import code_of, hold, last_line, paid, refund
 
 
-async def test_a_payment_is_given_back_in_two_parts(stage: Stage) -> None:
+async def test_a_payment_is_given_back_in_two_parts(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     first = await refund(stage, invoice, 40, reason="damaged")
     assert await stage.state(invoice) == "paid"
@@ -39,7 +39,7 @@ async def test_a_payment_is_given_back_in_two_parts(stage: Stage) -> None:
     assert await stage.state(invoice) == "refunded"
 
 
-async def test_recording_a_refund_again_is_harmless_and_overwrites_nothing(stage: Stage) -> None:
+async def test_recording_a_refund_again_is_harmless_and_overwrites_nothing(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     made = await asyncio.gather(*(refund(stage, invoice, 40) for _ in range(4)))
     assert len(set(made)) == 1
@@ -48,7 +48,7 @@ async def test_recording_a_refund_again_is_harmless_and_overwrites_nothing(stage
     assert len(await stage.path(invoice, "refund")) == 1
 
 
-async def test_no_more_is_refunded_than_had_come(stage: Stage) -> None:
+async def test_no_more_is_refunded_than_had_come(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     assert await code_of(refund(stage, invoice, 101)) == "RW013"
     await refund(stage, invoice, 60)
@@ -60,7 +60,7 @@ async def test_no_more_is_refunded_than_had_come(stage: Stage) -> None:
     assert caught.value.code == "RW013"
 
 
-async def test_what_is_refunded_must_be_plain(stage: Stage) -> None:
+async def test_what_is_refunded_must_be_plain(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     await stage.pay(invoice, 7, stage.sim.assets[1])
     await stage.mine(2)
@@ -74,7 +74,7 @@ async def test_what_is_refunded_must_be_plain(stage: Stage) -> None:
     assert await stage.state(invoice) == "refunded"
 
 
-async def test_what_came_by_mistake_can_be_given_back_while_the_order_waits(stage: Stage) -> None:
+async def test_what_came_by_mistake_can_be_given_back_while_the_order_waits(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 7, stage.sim.assets[1])
     await stage.mine(2)
@@ -85,7 +85,7 @@ async def test_what_came_by_mistake_can_be_given_back_while_the_order_waits(stag
     assert await stage.state(invoice) == "paid"
 
 
-async def test_a_payment_that_does_not_count_yet_is_not_refunded_unless_it_is_held(stage: Stage) -> None:
+async def test_a_payment_that_does_not_count_yet_is_not_refunded_unless_it_is_held(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(1)
@@ -100,13 +100,13 @@ async def test_a_payment_that_does_not_count_yet_is_not_refunded_unless_it_is_he
     assert await stage.state(invoice) == "refunded"
 
 
-async def test_the_surplus_is_given_back_and_the_order_stays(stage: Stage) -> None:
+async def test_the_surplus_is_given_back_and_the_order_stays(stage: DaemonHarness) -> None:
     invoice = await paid(stage, 130)
     await refund(stage, invoice, 30)
     assert await stage.state(invoice) == "overpaid"
 
 
-async def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_paid(stage: Stage) -> None:
+async def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_paid(stage: DaemonHarness) -> None:
     """Not with a cheaper one in the same asset, at another address, which nobody has paid."""
     ways = [
         {"rail": "story", "asset": "COIN", "amount": amount, "address": await stage.sim.new_address()}
@@ -125,7 +125,7 @@ async def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_pa
 
 
 async def test_a_paid_order_stays_paid_though_a_cheaper_way_was_paid_late_when_something_is_given_back(
-    stage: Stage,
+    stage: DaemonHarness,
 ) -> None:
     ways = [
         {"rail": "story", "asset": "COIN", "amount": amount, "address": await stage.sim.new_address()}
@@ -149,7 +149,7 @@ async def test_a_paid_order_stays_paid_though_a_cheaper_way_was_paid_late_when_s
     assert (row["surplus"], row["waived"]) == (50, 50)
 
 
-async def test_a_refund_of_a_cancelled_order_closes_it(stage: Stage) -> None:
+async def test_a_refund_of_a_cancelled_order_closes_it(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
     await stage.pay(invoice)
@@ -159,7 +159,7 @@ async def test_a_refund_of_a_cancelled_order_closes_it(stage: Stage) -> None:
     assert await stage.state(invoice) == "refunded"
 
 
-async def test_a_refund_whose_payment_then_vanishes_is_told_to_finance_until_it_is_back(stage: Stage) -> None:
+async def test_a_refund_whose_payment_then_vanishes_is_told_to_finance_until_it_is_back(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     await refund(stage, invoice, 100)
     await stage.sim.reorg(2, keep=False)
@@ -176,7 +176,7 @@ async def test_a_refund_whose_payment_then_vanishes_is_told_to_finance_until_it_
     assert await stage.open_cases(invoice) == {"unexpected_payment"}
 
 
-async def test_money_that_comes_back_beyond_what_was_refunded_is_unexpected(stage: Stage) -> None:
+async def test_money_that_comes_back_beyond_what_was_refunded_is_unexpected(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     lost = await stage.pay(invoice)
     await stage.mine(1)
@@ -201,7 +201,7 @@ async def test_money_that_comes_back_beyond_what_was_refunded_is_unexpected(stag
     await stage.until(is_told)
 
 
-async def test_a_hash_is_one_refund_however_it_is_written(stage: Stage) -> None:
+async def test_a_hash_is_one_refund_however_it_is_written(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     digits = "ab" * 32
     made = await refund(stage, invoice, 40, f"0x{digits}")
@@ -210,7 +210,7 @@ async def test_a_hash_is_one_refund_however_it_is_written(stage: Stage) -> None:
     assert await refund(stage, invoice, 10, "note A") != other
 
 
-async def test_a_refund_of_what_has_vanished_already_is_told_though_it_moves_nothing(stage: Stage) -> None:
+async def test_a_refund_of_what_has_vanished_already_is_told_though_it_moves_nothing(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     await refund(stage, invoice, 100)
     await stage.pay(invoice, 50)
@@ -228,13 +228,13 @@ async def test_a_refund_of_what_has_vanished_already_is_told_though_it_moves_not
 
 
 @pytest.mark.parametrize("amount", [None, Decimal(0), Decimal(-1), Decimal("1.5"), Decimal("NaN"), Decimal(2**256)])
-async def test_an_amount_that_is_none_is_refused(stage: Stage, amount: Decimal | None) -> None:
+async def test_an_amount_that_is_none_is_refused(stage: DaemonHarness, amount: Decimal | None) -> None:
     invoice = await stage.invoice(100)
     call = "select railwatch.record_refund($1, $2, 'tx', actor => 'ann')"
     assert await code_of(stage.database.value(call, invoice.id, amount)) == "RW004"
 
 
-async def test_a_refund_moves_an_invoice_only_by_the_table(rough: Stage) -> None:
+async def test_a_refund_moves_an_invoice_only_by_the_table(rough: DaemonHarness) -> None:
     placed = {state: await rough.invoice(100) for state in sorted(set(InvoiceState) - {InvoiceState.FLAGGED})}
     for invoice in placed.values():
         await rough.pay(invoice)
@@ -256,7 +256,7 @@ async def test_a_refund_moves_an_invoice_only_by_the_table(rough: Stage) -> None
 # Settlement
 
 
-async def test_finance_writes_down_where_an_order_was_booked(stage: Stage) -> None:
+async def test_finance_writes_down_where_an_order_was_booked(stage: DaemonHarness) -> None:
     invoice = await paid(stage)
     settle = "select railwatch.record_settlement($1, $2, actor => 'finance')"
     first = await stage.database.value(settle, invoice.id, "payout 7")

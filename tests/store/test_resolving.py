@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from tests.scenarios.daemon_harness import Placed, Stage
+from tests.scenarios.daemon_harness import DaemonHarness, Placed
 from tests.store.manual_ops import code_of, last_line, paid
 
 
-async def case_of(stage: Stage, invoice: Placed, kind: str) -> dict[str, Any]:
+async def case_of(stage: DaemonHarness, invoice: Placed, kind: str) -> dict[str, Any]:
     row = await stage.database.row(
         "select * from railwatch.exceptions where invoice_id = $1 and kind = $2", invoice.id, kind
     )
@@ -14,7 +14,7 @@ async def case_of(stage: Stage, invoice: Placed, kind: str) -> dict[str, Any]:
     return dict(row)
 
 
-async def test_an_exception_is_resolved_with_a_word_and_a_line(stage: Stage) -> None:
+async def test_an_exception_is_resolved_with_a_word_and_a_line(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 7, stage.sim.assets[1])
     await stage.mine(2)
@@ -40,7 +40,7 @@ async def test_an_exception_is_resolved_with_a_word_and_a_line(stage: Stage) -> 
     assert await stage.open_cases(invoice) == set()
 
 
-async def test_what_the_chain_says_of_an_exception_is_not_a_persons_word(stage: Stage) -> None:
+async def test_what_the_chain_says_of_an_exception_is_not_a_persons_word(stage: DaemonHarness) -> None:
     invoice = await paid(stage, 60)
     case = await case_of(stage, invoice, "underpaid")
     resolve = "select railwatch.resolve_exception($1, actor => 'ann', resolution => $2)"

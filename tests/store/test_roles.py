@@ -13,7 +13,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused
 from railwatch.store.migrate import migrate
 from railwatch_fake import Rules, node_of
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 ROLES = ("daemon", "reader", "service")
 
@@ -41,22 +41,22 @@ async def logins(server: str) -> AsyncIterator[dict[str, str]]:
 
 
 @pytest.fixture
-async def stage(database: Database, logins: dict[str, str]) -> AsyncIterator[Stage]:
+async def stage(database: Database, logins: dict[str, str]) -> AsyncIterator[DaemonHarness]:
     """A daemon that is only a member of railwatch_daemon."""
     dsn = as_user(database.dsn, logins["daemon"])
     chain, options = chain_named(rules=Rules(balances=True)), {"reconcile_every": 1}
-    async with Stage(database, [chain], options=options, daemon_dsn=dsn) as stage:
+    async with DaemonHarness(database, [chain], options=options, daemon_dsn=dsn) as stage:
         yield stage
         await stage.audit()
 
 
-async def works_as(stage: Stage, user: str) -> bool:
+async def works_as(stage: DaemonHarness, user: str) -> bool:
     """Whether that user is connected, and so the story is not told by another."""
     query = "select count(*) from pg_stat_activity where usename = $1"
     return bool(await stage.database.value(query, user))
 
 
-async def test_the_daemon_needs_no_more_than_its_role(stage: Stage, logins: dict[str, str]) -> None:
+async def test_the_daemon_needs_no_more_than_its_role(stage: DaemonHarness, logins: dict[str, str]) -> None:
     assert await works_as(stage, logins["daemon"])
     assert not await stage.database.value("select rolsuper from pg_roles where rolname = $1", logins["daemon"])
     invoice, lost, expiring = [await stage.invoice(100, **more) for more in ({}, {}, {"expires_in": 1, "closes_in": 0})]
@@ -94,7 +94,7 @@ async def test_the_daemon_needs_no_more_than_its_role(stage: Stage, logins: dict
     await stage.start()
 
 
-async def test_a_service_and_a_reader_do_all_that_is_theirs(stage: Stage, logins: dict[str, str]) -> None:
+async def test_a_service_and_a_reader_do_all_that_is_theirs(stage: DaemonHarness, logins: dict[str, str]) -> None:
     address = await stage.sim.new_address()
     way = {"rail": stage.chain.name, "asset": "COIN", "amount": 100, "address": address}
     request = {"merchant_id": "shop", "order_id": "by a service", "expires_in": 3600, "destinations": [way]}
@@ -244,7 +244,7 @@ async def denied(dsn: str, statements: list[str]) -> list[str]:
     return refused
 
 
-async def test_nobody_writes_by_hand(stage: Stage, logins: dict[str, str]) -> None:
+async def test_nobody_writes_by_hand(stage: DaemonHarness, logins: dict[str, str]) -> None:
     await stage.invoice(100)
     dsn = stage.database.dsn
     assert await denied(as_user(dsn, logins["reader"]), BY_HAND + WRITES) == BY_HAND + WRITES
@@ -263,7 +263,9 @@ async def test_a_stranger_sees_nothing(server: str, dsn: str) -> None:
         await connection.close()
 
 
-async def test_even_the_daemons_login_moves_no_state_without_its_line(stage: Stage, logins: dict[str, str]) -> None:
+async def test_even_the_daemons_login_moves_no_state_without_its_line(
+    stage: DaemonHarness, logins: dict[str, str]
+) -> None:
     invoice = await stage.invoice(100)
     connection = await asyncpg.connect(as_user(stage.database.dsn, logins["daemon"]))
     try:

@@ -21,13 +21,13 @@ from railwatch.store.rails import load_resume_point
 from railwatch.store.steps import Position, StepLookup, StepStore
 from railwatch.store.watches import WatchStore
 from railwatch_fake import Rules, address
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 
 class Desk:
     """A rail that was followed up to here, and a recorder that may go on: the daemon without its loops."""
 
-    def __init__(self, stage: Stage, committer: Committer, invoices: list[UUID], keys: list[bytes]) -> None:
+    def __init__(self, stage: DaemonHarness, committer: Committer, invoices: list[UUID], keys: list[bytes]) -> None:
         self.stage, self.recorder, self.invoices, self.keys = stage, committer, invoices, keys
 
     async def scan(self, after: BlockRef, upto: BlockRef) -> Scanned:
@@ -65,7 +65,7 @@ class Desk:
 async def desk(database: Database) -> AsyncIterator[Desk]:
     """Three invoices that were registered after a payment to each of them was taken, unseen, at height 6."""
     chain = chain_named(rules=Rules(mempool=False))
-    async with Stage(database, [chain]) as stage:
+    async with DaemonHarness(database, [chain]) as stage:
         await stage.mine(4)
         texts = [await stage.sim.new_address() for _ in range(3)]
         for text in texts:
@@ -210,7 +210,7 @@ async def test_no_inclusion_outlives_its_block_a_block_of_another_branch_becomes
 
 async def test_a_large_step_is_told_as_a_small_one(database: Database) -> None:
     many = 1_100
-    async with Stage(database, [chain_named(rules=Rules(mempool=False))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False))]) as stage:
         first, second = await stage.invoice(100), await stage.invoice(many)
         stage.chain.send(
             stage.sim.output(first.address, 100), *[stage.sim.output(second.address, 1) for _ in range(many)]

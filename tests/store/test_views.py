@@ -8,7 +8,7 @@ import pytest
 from railwatch.core.states import InvoiceState
 from railwatch.store.database import Database
 from railwatch_fake import Rules
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 CUSTOMER = {
     "created": "waiting",
@@ -55,7 +55,7 @@ async def test_display_units_are_exact(database: Database, amount: str, decimals
 
 
 async def test_an_order_is_found_by_whatever_one_has(database: Database) -> None:
-    async with Stage(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
         first, second = await stage.invoice(100), await stage.invoice(100)
         tx = await stage.pay(first)
         await stage.mine(2)
@@ -97,7 +97,7 @@ async def test_lookups_have_their_index(database: Database, query: str) -> None:
 
 
 async def test_what_stands_beside_an_order_is_seen_at_once(database: Database) -> None:
-    async with Stage(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
+    async with DaemonHarness(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
         terms = {"fiat_amount": "49.90", "fiat_currency": "EUR", "rate_locked_at": "2030-01-31T12:00:00Z"}
         invoice = await stage.invoice(100, **terms)
         await stage.pay(invoice, 40)

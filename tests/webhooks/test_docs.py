@@ -18,7 +18,7 @@ from railwatch.config.webhooks import EVENT_TYPES, DeliverConfig, WebhookConfig
 from railwatch.store.database import Database
 from railwatch_fake import FakeSimulator
 from tests.docs.test_docs import blocks, cells, section
-from tests.scenarios.daemon_harness import Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 from tests.webhooks.receiver import Got, receiver
 from tests.webhooks.shop import Shop, webhook
 
@@ -30,7 +30,7 @@ UNIT = ROOT / "systemd/railwatch-deliver.service"
 @pytest.fixture
 async def told(database: Database) -> AsyncIterator[list[Got]]:
     """What a receiver of everything gets for a payment that a reorg takes away."""
-    async with Stage(database, [chain_named()]) as stage, receiver() as shopkeeper:
+    async with DaemonHarness(database, [chain_named()]) as stage, receiver() as shopkeeper:
         invoice = await stage.invoice(100)
         await stage.pay(invoice, 100)
         await stage.mine(2)
@@ -59,7 +59,7 @@ async def test_a_real_event_has_the_samples_keys_in_their_order(told: list[Got])
 
 async def test_a_refund_and_a_settlement_say_what_finance_booked(database: Database) -> None:
     _, refund, settlement = [json.loads(each) for each in blocks(PAGE, "json")]
-    async with Stage(database, [chain_named()]) as stage, receiver() as shopkeeper:
+    async with DaemonHarness(database, [chain_named()]) as stage, receiver() as shopkeeper:
         invoice = await stage.invoice(2**200)
         await stage.pay(invoice, 2**200)
         await stage.mine(2)

@@ -16,7 +16,7 @@ from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.database import Database
 from railwatch_fake import Rules
 from tests.fuzz.sql.values import Known
-from tests.scenarios.daemon_harness import Placed, Stage, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 from tests.webhooks.receiver import Receiver, receiver
 from tests.webhooks.shop import Shop, webhook
 
@@ -76,7 +76,7 @@ class Counting(NullReporter):
 
 
 @dataclass(slots=True)
-class WatchedStage(Stage):
+class WatchedStage(DaemonHarness):
     """A stage whose daemon tells its failures."""
 
     failures: list[str] = field(default_factory=list)
@@ -133,7 +133,7 @@ class Ground:
         known.addresses = [row["address"] for row in rows]
 
 
-ORDERS: tuple[tuple[str, Callable[[Stage, Placed], Any]], ...] = (
+ORDERS: tuple[tuple[str, Callable[[DaemonHarness, Placed], Any]], ...] = (
     ("nothing came", lambda stage, invoice: _nothing()),
     ("paid", lambda stage, invoice: stage.pay(invoice)),
     ("paid too much", lambda stage, invoice: stage.pay(invoice, 150)),
@@ -146,7 +146,7 @@ async def _nothing() -> None:
     pass
 
 
-async def _furnish(stage: Stage) -> list[Placed]:
+async def _furnish(stage: DaemonHarness) -> list[Placed]:
     """Orders in every stage of their lives, with what acts of people leave behind."""
     orders = []
     for _, happens in ORDERS:

@@ -243,7 +243,7 @@ def test_every_key_of_a_dossier_is_explained() -> None:
 
 def test_every_reason_is_explained() -> None:
     of_functions = re.findall(r"append_invoice_transition\(\w+, \w+, '(\w+)'", SCHEMA)
-    of_functions += re.findall(r"(?:move_invoice\(known, .+?|'recorded'), '(\w+)', cause", SCHEMA)
+    of_functions += re.findall(r"(?:move_invoice\(existing, .+?|'recorded'), '(\w+)', cause", SCHEMA)
     assert len(of_functions) == 1 + 4 + 2
     of_losses = {each.value for each in (*REMOVED, DetectionState.ORPHANED)}
     known = {*FORWARD_REASONS.values(), *of_functions, *of_losses, "reversed", "final", "rejected"}

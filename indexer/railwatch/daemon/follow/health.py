@@ -100,8 +100,8 @@ def fresh_within(stall_after: float | None, block_seconds: float | None) -> floa
 class CaughtUp:
     """Whether the rail's node has shown, since the rail was last followed anew, that it holds the present chain.
 
-    A node that has just come back stands where it stopped, and says that this is the tip. Until it has fetched what was
-    mined meanwhile, nothing is covered: an invoice whose payment is in those blocks must not expire (HAZARDS I12).
+    A node that has just come back reports the block at which it stopped as its tip. Until it has fetched what was mined
+    meanwhile, nothing is covered: an invoice whose payment is in those blocks must not expire (HAZARDS I12).
     """
 
     _is_shown: bool = False

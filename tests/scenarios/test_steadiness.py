@@ -15,7 +15,7 @@ import pytest
 from railwatch.daemon import rail_runner
 from railwatch.daemon.follow import steadiness
 from railwatch.daemon.nodes import node as node_module
-from railwatch.daemon.nodes import node_set
+from railwatch.daemon.nodes import voting
 from railwatch.store.database import Database
 from railwatch.store.rails import save_rail_state
 from railwatch_fake import Rules, node_of
@@ -50,7 +50,7 @@ def is_slow(stage: DaemonHarness) -> None:
 
 TROUBLES: dict[str, tuple[Callable[[DaemonHarness], None], str]] = {
     "takes back": (takes_back, "would not hold still|has taken back|has not gone on"),
-    "flaps": (flaps, "back and forth between two branches|goes back again and again|disagree|takes them back"),
+    "flaps": (flaps, "back and forth between two branches|keeps going back|disagree|takes them back"),
     "slow": (is_slow, "is too slow"),
 }
 
@@ -59,7 +59,7 @@ TROUBLES: dict[str, tuple[Callable[[DaemonHarness], None], str]] = {
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """All patience in the proportions that it has, and shorter."""
     monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", ALLOWED)
-    monkeypatch.setattr(node_set, "SECONDARY_TIMEOUT_SECONDS", ALLOWED / 5)
+    monkeypatch.setattr(voting, "SECONDARY_TIMEOUT_SECONDS", ALLOWED / 5)
     monkeypatch.setattr(node_module, "AWAY_AFTER", ALLOWED / 2)
 
 

@@ -203,7 +203,7 @@ MUTANTS = [
         "closes_unseen",
         "blind is blind: watching ends once everything up to its end is covered",
         "indexer/railwatch/store/sql/queries/watches.sql",
-        "(d.watch_state = 'registered' or not railwatch.covers(r, l.closes_at, l.time_basis)))",
+        "not railwatch.is_covered(d, r, l.closes_at, l.time_basis))",
         "d.watch_state = 'registered')",
     ),
     Mutant(

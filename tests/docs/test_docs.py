@@ -153,12 +153,12 @@ async def test_every_function_of_the_contract_has_its_place(database: Database) 
     assert {name for name, _, _ in headings} == FUNCTIONS
     for name, arguments, result in headings:
         row = await database.row(
-            "select pg_get_function_arguments(oid) as taken, pg_get_function_result(oid) as given from pg_proc "
+            "select pg_get_function_arguments(oid) as arguments, pg_get_function_result(oid) as given from pg_proc "
             "where proname = $1 and pronamespace = 'railwatch'::regnamespace",
             name,
         )
         assert row is not None
-        assert re.sub(r" DEFAULT [^,]+", "", row["taken"]) == arguments
+        assert re.sub(r" DEFAULT [^,]+", "", row["arguments"]) == arguments
         assert row["given"].partition("(")[0].lower() == result
 
 

@@ -232,7 +232,7 @@ BROKEN: dict[Change, str] = {
     node_behind: "behind",
     head_is_old: "the newest block is older than 1 s",
     nodes_disagree: "disagree",
-    schema_of_tomorrow: "run the version that made it",
+    schema_of_tomorrow: "run the version that applied it",
 }
 WELL: list[Change] = [nothing, blocks_came, small_reorg, asset_left]
 

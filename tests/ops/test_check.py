@@ -226,7 +226,7 @@ BROKEN: dict[Change, str] = {
     node_hangs: "answer",
     another_chain: "fake:other",
     chain_rewritten: "DeepReorg: the node's chain",
-    block_undecodable: "once the cause is gone: railwatch rail resume story",
+    block_undecodable: "then run: railwatch rail resume story",
     headers_misshapen: "hash",
     pruned_above_cursor: "pruned",
     node_behind: "behind",

@@ -24,12 +24,13 @@ from railwatch.rail import AssetSpec, ChainId
 from railwatch.store.config_sync import PolicyRow, RailMirror, sync_config
 from railwatch.store.database import Database
 from railwatch.store.invoices import create_invoice
+from railwatch.store.migrate import schema_text
 from railwatch.store.read_models import Dossier
 
 ROOT = Path(__file__).parents[2]
 README, CONTRACT, HAZARDS = ROOT / "README.md", ROOT / "docs/contract.md", ROOT / "docs/hazards.md"
 EXCEPTIONS, EVIDENCE = ROOT / "docs/exceptions.md", ROOT / "docs/evidence.md"
-SCHEMA = (ROOT / "indexer/railwatch/store/sql/schema.sql").read_text()
+SCHEMA = schema_text()
 PAGES = sorted(
     page
     for page in ROOT.rglob("*.md")

@@ -81,7 +81,7 @@ class SolanaAdapter:
     async def __aenter__(self) -> Self:
         # What talks is loaded when somebody talks: parsing an address needs no HTTP client.
         module = await asyncio.to_thread(importlib.import_module, "railwatch_solana.connection")
-        connection: NodeConnection = module.Connection(self._node, self.chain_id, index=self._index)
+        connection: NodeConnection = module.NodeConnection(self._node, self.chain_id, index=self._index)
         try:
             await connection.open()
         except BaseException:

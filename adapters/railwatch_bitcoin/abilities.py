@@ -54,7 +54,7 @@ class Asked:
         Raises what passes, for then nobody knows.
         """
         if method not in self.served.said:
-            refusal = (await self.rpc.call(method, *params)).check_payment
+            refusal = (await self.rpc.call(method, *params)).error
             if refusal is not None and refusal.passes and not self._is_its_own(refusal):
                 raise refusal
             self.note(method, None if refusal is None or refusal.code in understood else refusal)
@@ -116,13 +116,13 @@ async def find_abilities(asked: Asked, chain: Chain, rest: bool | None, mempool:
 async def _how_raw(asked: Asked, genesis: str) -> int | bool:
     """How a block's bytes are asked for. A pruned block is a refusal of the block, not of the question."""
     rpc = asked.rpc
-    number = (await rpc.call("getblock", genesis, 0)).check_payment
+    number = (await rpc.call("getblock", genesis, 0)).error
     if number is None or number.lacks_content:
         asked.note("getblock", None)
         return 0
     if number.passes:
         raise number
-    truth = (await rpc.call("getblock", genesis, False)).check_payment
+    truth = (await rpc.call("getblock", genesis, False)).error
     asked.note("getblock", None if truth is None or truth.lacks_content else truth)
     return False
 

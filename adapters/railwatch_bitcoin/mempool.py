@@ -255,7 +255,7 @@ class Mempool:
         *told, answer = await self._rpc.batch([*info, ("getrawmempool", (False, True) if self._numbered else (False,))])
         if told and not told[0].read(_info).loaded:
             raise PendingUnknown(f"{self._rpc.name}: it still loads its mempool")
-        refusal = answer.check_payment
+        refusal = answer.error
         if refusal is not None and not refusal.passes:
             return await self._list_otherwise(refusal)
         if self._numbered:
@@ -310,7 +310,7 @@ class Mempool:
         found: list[Tx] = []
         failure: RailUnavailable | None = None
         for tx_id, answer in zip(tx_ids, answers, strict=True):
-            refusal = answer.check_payment
+            refusal = answer.error
             if refusal is not None and refusal.code == NOT_FOUND:
                 continue
             try:

@@ -32,7 +32,7 @@ def long_poll(rpc: Rpc) -> Subscription:
         seen = ""
         while True:
             try:
-                answer = await rpc.call("waitfornewblock", int(POLL_SECONDS * 1000), longer=POLL_SECONDS)
+                answer = await rpc.call("waitfornewblock", int(POLL_SECONDS * 1000), timeout=rpc.timeout + POLL_SECONDS)
                 tip = answer.read(_tip).hash
             except RpcRejected as refused:
                 return RailUnavailable(f"{rpc.name}: no zmq is configured, and {refused}")

@@ -98,7 +98,7 @@ class Abilities:
         """Put one question, and keep what it says of the method; returns the result if there is one."""
         result = None
         try:
-            result = await self.rpc.call(_any, method, *params)
+            result = await self.rpc.read(_any, method, *params)
         except NullResult:
             self.served.note(method, True)
         except RpcRejected as refused:

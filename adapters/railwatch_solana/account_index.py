@@ -35,7 +35,7 @@ class AccountIndex:
         found: list[str] = []
         options = {**NO_DATA, "minContextSlot": since}
         for program in PROGRAMS:
-            held = await self._rpc.call(
+            held = await self._rpc.read(
                 wire.held_decoder, "getTokenAccountsByOwner", owner, {"programId": program}, options
             )
             if held.context.slot < since:
@@ -60,7 +60,7 @@ class AccountIndex:
         options: dict[str, Any] = {**CONFIRMED, "limit": PAGE, "minContextSlot": since}
         options |= {} if before is None else {"before": before}
         for _ in range(PAGES):
-            page = await self._rpc.call(wire.signed_decoder, "getSignaturesForAddress", account, options)
+            page = await self._rpc.read(wire.signed_decoder, "getSignaturesForAddress", account, options)
             found += [(each.signature, each.slot) for each in page if each.slot > above and each.err is None]
             if len(page) < PAGE or page[-1].slot <= above:
                 return found
@@ -76,7 +76,7 @@ class AccountIndex:
         options = {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": wire.VERSION_MAX}
         for _ in range(1 + OTHERS):
             try:
-                sent = await self._rpc.call(wire.sent_decoder, "getTransaction", signature, options)
+                sent = await self._rpc.read(wire.sent_decoder, "getTransaction", signature, options)
             except NullResult:
                 continue
             except RpcRejected as refused:

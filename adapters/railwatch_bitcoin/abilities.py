@@ -13,7 +13,8 @@ from railwatch.rail.refusals import LOCKED_OUT
 from railwatch.rail.served import Served
 from railwatch_bitcoin.methods import METHODS
 from railwatch_bitcoin.params import Chain
-from railwatch_bitcoin.rpc import NOT_FOUND, Rpc, RpcRejected
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.rpc_errors import NOT_FOUND, RpcRejected
 
 NO_SUCH_TX = "0" * 63 + "1"
 """An id that no transaction and no block has: who serves the method says that it does not know it."""

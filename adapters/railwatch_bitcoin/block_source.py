@@ -9,11 +9,13 @@ import msgspec
 from railwatch.rail import BlockGone, BlockRef, Heads, NotKept, RailFault, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import off_loop, printable, read_time
+from railwatch.rail.jsonrpc import Call
 from railwatch_bitcoin.abilities import Abilities
 from railwatch_bitcoin.block import Block, read_block
 from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.peers import Peers
-from railwatch_bitcoin.rpc import NOT_FOUND, OUT_OF_RANGE, Call, Hash, Height, Rpc, RpcResponse, hash_decoder
+from railwatch_bitcoin.rpc import Hash, Height, Rpc, RpcResponse, hash_decoder
+from railwatch_bitcoin.rpc_errors import NOT_FOUND, OUT_OF_RANGE
 from railwatch_bitcoin.wire import parse_header
 
 ON_THEIR_WAY = 2

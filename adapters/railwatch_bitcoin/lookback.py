@@ -15,11 +15,13 @@ import msgspec
 from railwatch.rail import BlockRef, RailUnavailable, Scanned, Span, Transfer
 from railwatch.rail.batch_sizer import FittedBatches
 from railwatch.rail.decoding import off_loop
+from railwatch.rail.jsonrpc import Call
 from railwatch.rail.prefetch import in_order, stretches
 from railwatch_bitcoin.block_source import BlockSource
 from railwatch_bitcoin.decode import DecodeContext, block_transfers
 from railwatch_bitcoin.filters import match_any
-from railwatch_bitcoin.rpc import Call, Rpc, RpcRejected
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.rpc_errors import RpcRejected
 from railwatch_bitcoin.scan import AHEAD, check_reached
 
 FEW = 200

@@ -4,7 +4,8 @@ import asyncio
 
 import msgspec
 
-from railwatch_bitcoin.rpc import MISC, Rpc
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.rpc_errors import MISC
 
 PEERS_MOST = 4
 """Peers that are asked for one block, one after the other."""

@@ -6,7 +6,8 @@ import msgspec
 
 from railwatch.rail import RailUnavailable
 from railwatch.rail.push import PushListener, Subscription
-from railwatch_bitcoin.rpc import Rpc, RpcRejected
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.rpc_errors import RpcRejected
 
 POLL_SECONDS = 2.0
 """How long the node is asked to hold one `waitfornewblock`: it does so to the end, also when nobody listens any more,

@@ -7,7 +7,6 @@ words are no JSON, amounts are floats, and there is no batch.
 
 import base64
 import math
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, TypeAlias
@@ -16,13 +15,12 @@ import msgspec
 from bitcoinrpc import BitcoinRPC
 
 from railwatch.rail import RailUnavailable, jsonrpc
-from railwatch.rail.decoding import ANSWER_MOST, IDENTITY, SMALL_MOST, printable
-from railwatch.rail.jsonrpc import Call, HttpAnswer, JsonRpcClient
+from railwatch.rail.decoding import ANSWER_MOST, IDENTITY, SMALL_MOST
+from railwatch.rail.jsonrpc import HttpAnswer, JsonRpcClient
 from railwatch.rail.pacing import Batching
-from railwatch.rail.refusals import Refusal, holds_error, is_refusal, will_pass
+from railwatch.rail.refusals import Refusal, holds_error, is_refusal
 from railwatch_bitcoin.options import BitcoinOptions
-
-__all__ = ["Call", "Rpc", "RpcRejected", "RpcResponse"]
+from railwatch_bitcoin.rpc_errors import FORBIDDEN, TOO_MANY, UNAUTHORIZED, RpcRejected
 
 CONCURRENCY = 3
 """Requests under way to one node at once. Core answers with four threads by default, of which `waitfornewblock` may
@@ -37,17 +35,6 @@ CONTENT = frozenset({"getblock", "getrawtransaction", "getrawmempool", "getblock
 HEADERS_MOST = 16 * 1024 * 1024
 """Bytes of a batch of headers: a merge-mined header holds its parent's coinbase, which may have kilobytes."""
 
-UNAUTHORIZED, FORBIDDEN, TOO_MANY = 401, 403, 429
-NOT_FOUND, OUT_OF_RANGE, MISC, WARMING_UP = -5, -8, -1, -28
-"""Core's error codes (`rpc/protocol.h`): unknown block or transaction, unknown height, anything else, in warm-up."""
-PASSING = frozenset({WARMING_UP, -9, -10, -32005, -32029, -32603, TOO_MANY})
-"""Codes of what will pass: warm-up, no peers yet, initial sync, limits of hosted endpoints, a full work queue."""
-NO_CONTENT = re.compile(r"prune|not fully downloaded|not found on disk|read block from disk", re.IGNORECASE)
-"""What clients say of a block whose header they know and whose bytes they lack: pruned, below an assumed UTXO snapshot
-(Core 26), lost. The code is -1, in heirs of Core 0.14 -32603, and arbitrary in other clients (HAZARDS B16)."""
-ITS_OWN = (NOT_FOUND, OUT_OF_RANGE, -3)
-"""Codes that only the node itself gives, for what was asked of it: whatever its words, they are about that."""
-
 Hash: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """A block's or a transaction's hash as every client writes it: it is a name, and has one form."""
 Height: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -55,19 +42,6 @@ any_decoder = msgspec.json.Decoder(float_hook=Decimal)
 """Any JSON, with exact numbers (HAZARDS B13)."""
 text_decoder = msgspec.json.Decoder(str)
 hash_decoder: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(Hash)
-
-
-class RpcRejected(jsonrpc.RpcRejected):
-    """A node's error; ``code`` is one of Core's, or the HTTP status. ``lacks_content``: see `NO_CONTENT`."""
-
-    def __init__(self, what: str, code: int, message: str) -> None:
-        said = printable(message)
-        words = f"is still starting: {said}" if code == WARMING_UP else f"refused: {said} ({code})"
-        super().__init__(f"{what} {words}")
-        self.code, self.message = code, message
-        self.lacks_content = code != NOT_FOUND and NO_CONTENT.search(message[:200]) is not None
-        its_own = code in ITS_OWN or self.lacks_content
-        self.passes = not its_own and will_pass(Refusal(code, message), PASSING)
 
 
 RpcResponse: TypeAlias = jsonrpc.RpcResponse[RpcRejected]

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from railwatch.rail import Ability, MethodsMissing, RailUnavailable
+from railwatch.rail.jsonrpc import Call, NodeTimeout
 from railwatch.rail.served import Served
 from railwatch_evm import wire
 from railwatch_evm.block_query import Tracing
 from railwatch_evm.methods import METHODS
 from railwatch_evm.responses import read_block
-from railwatch_evm.rpc import Call, NodeTimeout, Rpc
+from railwatch_evm.rpc import Rpc
 from railwatch_evm.rpc_errors import Meaning, RpcRejected
 from railwatch_evm.tracing import Standing, Tracer
 

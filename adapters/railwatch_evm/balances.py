@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import printable
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm import wire
 from railwatch_evm.block_source import BlockSource
 from railwatch_evm.responses import RpcResponse, read_block
-from railwatch_evm.rpc import Call, RpcRejected
-from railwatch_evm.rpc_errors import Meaning
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 
 BALANCE_OF = "0x70a08231"
 """The selector of balanceOf(address), ERC-20."""

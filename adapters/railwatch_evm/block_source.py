@@ -11,13 +11,14 @@ from typing import TypeAlias, TypeVar
 from railwatch.rail import BlockGone, BlockRef, NotYet, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import AHEAD, off_loop
+from railwatch.rail.jsonrpc import Call, NodeTimeout
 from railwatch_evm import wire
 from railwatch_evm.block_query import BlockQuery, Tracing
 from railwatch_evm.integrity import arranged
 from railwatch_evm.receipts import Receipts
 from railwatch_evm.responses import RpcResponse, read_block, read_each
-from railwatch_evm.rpc import Call, NodeTimeout, Rpc, RpcRejected
-from railwatch_evm.rpc_errors import Meaning
+from railwatch_evm.rpc import Rpc
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 from railwatch_evm.tracing import Block, Traced, Tracer, same_block
 from railwatch_evm.wire import Header, Log, Receipt, block_ref
 

@@ -12,7 +12,7 @@ from railwatch_evm import traces
 from railwatch_evm.block_query import Tracing
 from railwatch_evm.integrity import check_traces, tx_ids
 from railwatch_evm.responses import RpcResponse, read_deep, read_each, refused_if_large, unfold_if_deep
-from railwatch_evm.rpc import RpcRejected
+from railwatch_evm.rpc_errors import RpcRejected
 from railwatch_evm.traces import CallFrame, Trace
 from railwatch_evm.wire import FullBlock, Header
 

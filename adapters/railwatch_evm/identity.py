@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from railwatch.rail import AssetSpec, ChainId, RailUnavailable
 from railwatch.rail.decoding import printable, read_quantity
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm import wire
 from railwatch_evm.block_source import BlockSource
 from railwatch_evm.chains import KNOWN
 from railwatch_evm.responses import RpcResponse, read_block
-from railwatch_evm.rpc import Call, Rpc
+from railwatch_evm.rpc import Rpc
 
 DECIMALS = "0x313ce567"
 """The selector of decimals(), ERC-20."""

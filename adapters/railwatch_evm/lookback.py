@@ -12,6 +12,7 @@ from dataclasses import replace
 from railwatch.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span
 from railwatch.rail.again import ask_again
 from railwatch.rail.batch_sizer import BatchSizer
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm import wire
 from railwatch_evm.assemble import sort_transfers
 from railwatch_evm.balances import QUANTITY
@@ -19,7 +20,6 @@ from railwatch_evm.block_query import BlockQuery
 from railwatch_evm.block_source import BlockSource
 from railwatch_evm.decode import DecodeContext, OrderedTransfer
 from railwatch_evm.responses import RpcResponse
-from railwatch_evm.rpc import Call
 from railwatch_evm.rpc_errors import Meaning, UnknownBlock
 from railwatch_evm.scan import Chunk, fetch_block, scan_linked
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from railwatch.rail.again import ask_again
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm import wire
 from railwatch_evm.integrity import check_receipt, check_receipts
 from railwatch_evm.responses import RpcResponse, read_each
-from railwatch_evm.rpc import Call, Rpc
+from railwatch_evm.rpc import Rpc
 from railwatch_evm.rpc_errors import Meaning
 from railwatch_evm.wire import FullBlock, Header, Log, Receipt
 

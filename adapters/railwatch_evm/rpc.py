@@ -15,14 +15,12 @@ from web3.types import RPCEndpoint
 
 from railwatch.rail import RailUnavailable, jsonrpc
 from railwatch.rail.decoding import ANSWER_MOST, SMALL_MOST, Decodes, bound_recursion, off_loop, printable
-from railwatch.rail.jsonrpc import Call, HttpAnswer, JsonRpcClient, NodeTimeout, RpcEnvelope
+from railwatch.rail.jsonrpc import HttpAnswer, JsonRpcClient, RpcEnvelope
 from railwatch.rail.pacing import Batching, Paused, RequestPace, pushed_back_by, retry_after
 from railwatch.rail.refusals import Refusal, own_words
 from railwatch_evm.options import EvmOptions
-from railwatch_evm.responses import RpcResponse, refused_if_large, unpack
+from railwatch_evm.responses import refused_if_large, unpack
 from railwatch_evm.rpc_errors import MISSING_STATUS, Meaning, RpcRejected, meaning_of, read_error
-
-__all__ = ["Call", "Endpoint", "NodeTimeout", "Rpc", "RpcRejected", "RpcResponse"]
 
 bound_recursion()
 

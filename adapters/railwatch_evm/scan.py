@@ -13,8 +13,7 @@ from railwatch_evm.block_query import BlockQuery
 from railwatch_evm.block_source import BlockSource
 from railwatch_evm.decode import DecodeContext, OrderedTransfer
 from railwatch_evm.integrity import check_link
-from railwatch_evm.rpc import RpcRejected
-from railwatch_evm.rpc_errors import Meaning
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 
 CONCURRENCY = 4
 """Pieces asked for at once: the node works while we decode. More gained nothing on two cores."""

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from railwatch.rail import BlockGone, NotYet, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import WrongShape, read_quantity
+from railwatch.rail.jsonrpc import NodeTimeout
 from railwatch_evm import traces, wire
 from railwatch_evm.block_query import Tracing
 from railwatch_evm.frames import read_frames, read_tree
 from railwatch_evm.gap import Gap
 from railwatch_evm.integrity import PartlyTraced, tx_ids
 from railwatch_evm.responses import RpcResponse, read_block, read_each
-from railwatch_evm.rpc import NodeTimeout, Rpc, RpcRejected
-from railwatch_evm.rpc_errors import Meaning
+from railwatch_evm.rpc import Rpc
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 from railwatch_evm.traces import Trace
 from railwatch_evm.wire import FullBlock, Header, Transaction
 

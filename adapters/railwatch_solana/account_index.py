@@ -5,7 +5,8 @@ from typing import Any
 from railwatch.rail import RailFault, RailUnavailable
 from railwatch.rail.again import OTHERS
 from railwatch_solana import wire
-from railwatch_solana.rpc import UNSUPPORTED_VERSION, NullResult, Rpc, RpcRejected
+from railwatch_solana.rpc import Rpc
+from railwatch_solana.rpc_errors import UNSUPPORTED_VERSION, NullResult, RpcRejected
 from railwatch_solana.wire import AccountKey, Accounts, Sent, Transaction
 
 CONFIRMED = {"commitment": "confirmed"}

@@ -13,19 +13,18 @@ import msgspec
 from railwatch.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, NotYet, RailFault, RailUnavailable, Transfer
 from railwatch.rail.again import OTHERS
 from railwatch.rail.decoding import VALUES_MOST, decode, printable, read_text
-from railwatch.rail.jsonrpc import RpcResponse
+from railwatch.rail.jsonrpc import Call, RpcResponse
 from railwatch_solana import wire
 from railwatch_solana.decode import DecodeContext, Ownerless, block_transfers
 from railwatch_solana.options import check_chain
 from railwatch_solana.owners import fill_owners
-from railwatch_solana.rpc import (
+from railwatch_solana.rpc import Rpc
+from railwatch_solana.rpc_errors import (
     BLOCK_CLEANED_UP,
     MISSING,
     UNSUPPORTED_VERSION,
-    Call,
     MalformedResponse,
     NullResult,
-    Rpc,
     RpcRejected,
 )
 from railwatch_solana.wire import Block, Header, Latest, Listed, RpcEnvelope, block_ref

@@ -27,7 +27,8 @@ from railwatch_solana.lookback import look_back
 from railwatch_solana.options import SolanaOptions
 from railwatch_solana.payment_checks import bad_reference, less_than_rent, not_an_owner
 from railwatch_solana.push import Slots
-from railwatch_solana.rpc import BEHIND, Rpc, RpcRejected
+from railwatch_solana.rpc import Rpc
+from railwatch_solana.rpc_errors import BEHIND, RpcRejected
 from railwatch_solana.scan import scan
 from railwatch_solana.wire import account_decoder, number_decoder
 

@@ -8,25 +8,15 @@ import msgspec
 
 from railwatch.rail import RailUnavailable, jsonrpc
 from railwatch.rail.again import OTHERS
-from railwatch.rail.decoding import SMALL_MOST, VALUES_AT_ONCE, VALUES_MOST, AnswerTooLarge, decode_beside, printable
-from railwatch.rail.jsonrpc import Call, JsonRpcClient
-from railwatch.rail.pacing import TOO_MANY, Batching
-from railwatch.rail.refusals import Refusal, read_no_reply, read_refusal, will_pass
+from railwatch.rail.decoding import SMALL_MOST, VALUES_AT_ONCE, VALUES_MOST, AnswerTooLarge, decode_beside
+from railwatch.rail.jsonrpc import JsonRpcClient
+from railwatch.rail.pacing import Batching
+from railwatch.rail.refusals import Refusal, read_no_reply, read_refusal
 from railwatch_solana.options import SolanaOptions
+from railwatch_solana.rpc_errors import BEHIND, MalformedResponse, NullResult, RpcRejected
 from railwatch_solana.wire import Decoder, RpcEnvelope
 
-__all__ = ["Call", "MalformedResponse", "NullResult", "Rpc", "RpcRejected"]
-
 T = TypeVar("T")
-
-BLOCK_CLEANED_UP = -32001
-UNSUPPORTED_VERSION = -32015
-BEHIND = -32016
-"""The node has not reached the slot that the request required (HAZARDS S15)."""
-MISSING = (-32004, -32007, -32009, -32014)
-"""Codes for a slot without a block: skipped, lost and not yet there look the same (HAZARDS S11)."""
-PASSING = frozenset({BEHIND, -32005, -32003, -32603, -32019, -32029, -32429, TOO_MANY})
-"""Codes of what will pass: behind, unhealthy, internal errors, lost storage, the limits of hosted endpoints."""
 
 BLOCK_MOST, LIST_MOST = 32 * 1024 * 1024, 8 * 1024 * 1024
 """Bytes of a block, of which four may be under way at once, and of a list: 500,000 slots have five megabytes. A full
@@ -39,27 +29,6 @@ MOST = {
     "getTokenAccountsByOwner": LIST_MOST,
 }
 """Bytes of an answer by its method; `SMALL_MOST` for all others."""
-
-
-class RpcRejected(jsonrpc.RpcRejected):
-    """A node's error; ``code`` is its own, or the HTTP status."""
-
-    def __init__(self, what: str, refusal: Refusal) -> None:
-        super().__init__(f"{what} refused: {printable(refusal.words)} ({printable(refusal.code, 40)})")
-        self.code = refusal.code
-        self.passes = will_pass(refusal, PASSING)
-
-
-class MalformedResponse(RailUnavailable):
-    """An answer of another shape than its method gives; ``raw`` is its JSON."""
-
-    def __init__(self, message: str, raw: bytes) -> None:
-        super().__init__(message)
-        self.raw = raw
-
-
-class NullResult(MalformedResponse):
-    """An answer of null to a method that gives a value."""
 
 
 class Rpc(JsonRpcClient[RpcRejected]):

@@ -139,7 +139,7 @@ class Rpc(JsonRpcClient[RpcRejected], AsyncHTTPProvider):
         if answer.status < ERRORS:
             # Where to could hold an API key.
             raise RailUnavailable(
-                f"{what}: HTTP {answer.status}: it sends on to another address; set http to that address"
+                f"{what}: HTTP {answer.status}: the endpoint redirects to another address; set http to that one"
             )
         told = _words(answer.body, f"{what}: HTTP {answer.status}")
         if answer.status == TOO_LARGE:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from railwatch.rail import RailUnavailable
 from railwatch.rail.refusals import LOCKED_OUT
 from railwatch.rail.served import Served
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.methods import METHODS
-from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.rpc import Rpc
 from railwatch_bitcoin.rpc_errors import NOT_FOUND, RpcRejected
 

@@ -11,8 +11,8 @@ from railwatch.rail import Address, RailSettings, Traits
 from railwatch.rail.options import height_options
 from railwatch.rail.shell import AdapterShell
 from railwatch_bitcoin.address import parse_address
+from railwatch_bitcoin.chains import chain_of
 from railwatch_bitcoin.options import BitcoinOptions
-from railwatch_bitcoin.params import chain_of
 
 if TYPE_CHECKING:
     from railwatch_bitcoin.connection import NodeConnection

@@ -12,7 +12,7 @@ from railwatch.rail.decoding import off_loop, printable, read_time
 from railwatch.rail.jsonrpc import Call
 from railwatch_bitcoin.abilities import Abilities
 from railwatch_bitcoin.block import Block, read_block
-from railwatch_bitcoin.params import Chain
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.peers import Peers
 from railwatch_bitcoin.rpc import Hash, Height, Rpc, RpcResponse, hash_decoder
 from railwatch_bitcoin.rpc_errors import NOT_FOUND, OUT_OF_RANGE

@@ -4,11 +4,11 @@ from railwatch.rail import Ability, BlockRef, Heads, Scanned, Span, Transfer, Wa
 from railwatch.rail.push import PushChannel
 from railwatch_bitcoin.abilities import Asked, find_abilities
 from railwatch_bitcoin.block_source import BlockSource
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.decode import DecodeContext
 from railwatch_bitcoin.lookback import FEW, look_back
 from railwatch_bitcoin.mempool import Mempool
 from railwatch_bitcoin.options import BitcoinOptions
-from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.push import long_poll
 from railwatch_bitcoin.rpc import Rpc
 from railwatch_bitcoin.scan import batch_sizer, scan_block, scan_headers, scan_range

@@ -19,8 +19,8 @@ import msgspec
 from railwatch.rail import PendingUnknown, RailUnavailable, Transfer, Watches
 from railwatch.rail.jsonrpc import Call
 from railwatch_bitcoin.abilities import Abilities
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, DecodeContext, pending_transfers
-from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.records import PARK, RECORDS_MOST, Records, key_of, mark_of, marks_of, scripts_of
 from railwatch_bitcoin.rpc import Hash, Rpc
 from railwatch_bitcoin.rpc_errors import NOT_FOUND, RpcRejected

@@ -6,7 +6,8 @@ import pytest
 
 from railwatch.conformance import ChainHarness
 from railwatch.rail import BlockGone, ChainId, RailFault, RailSettings, RailUnavailable, Span
-from railwatch_fake import FakeChain, FakeNode, FakeSimulator, Output, Rules, create_adapter, forget, node_of, register
+from railwatch_fake import FakeChain, FakeNode, Output, Rules, create_adapter, forget, node_of, register
+from railwatch_fake.dev.simulator import FakeSimulator
 
 SHOP = RailSettings("shop", ChainId("fake:shop"))
 

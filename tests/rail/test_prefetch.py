@@ -75,12 +75,10 @@ async def test_a_failure_is_raised_in_its_turn() -> None:
             raise RailUnavailable("unavailable")
         return number
 
-    seen = []
-    with pytest.raises(RailUnavailable):
-        async with aclosing(in_order(range(10), fetch, 4)) as chunks:
-            async for number in chunks:
-                seen.append(number)
-    assert seen == [0, 1]
+    async with aclosing(in_order(range(10), fetch, 4)) as chunks:
+        assert [await anext(chunks), await anext(chunks)] == [0, 1]
+        with pytest.raises(RailUnavailable):
+            await anext(chunks)
 
 
 def test_stretches_cover_a_span_at_the_width_of_the_moment() -> None:

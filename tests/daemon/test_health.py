@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from railwatch.daemon.follow import health
-from railwatch.daemon.follow.health import Reach, Rhythm, trouble
+from railwatch.daemon.follow.health import CaughtUp, Reach, Rhythm, fresh_within, trouble
 from railwatch.known_chains import paces
 from railwatch.rail import BlockRef, Heads
 
@@ -75,3 +75,29 @@ def test_time_is_covered_once_what_was_claimed_then_is_reached() -> None:
     assert reach.seen(5.0, 9, Heads(head(9), claimed_height=9)) == 4.0
     reach.forget()
     assert reach.held_for == 0.0
+
+
+def test_a_chain_that_may_be_silent_needs_no_fresh_block_and_others_need_one_of_three_paces() -> None:
+    assert fresh_within(0, 12.0) is None
+    assert fresh_within(None, None) is None
+    assert fresh_within(600, None) == 60.0
+    assert fresh_within(600, 12.0) == 60.0
+    assert fresh_within(None, 600.0) == 1800.0
+
+
+def test_a_node_has_caught_up_once_it_has_shown_a_fresh_block_since_it_was_followed_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = 0.0
+    monkeypatch.setattr("railwatch.daemon.follow.health.time.monotonic", lambda: running + 1.0)
+    old, fresh = Heads(head(5)), Heads(head(6))
+    now = fresh.latest.time + timedelta(seconds=60)
+    late = old.latest.time + timedelta(seconds=61)
+    node = CaughtUp()
+    assert not node.check(old, late, 60.0)
+    assert node.check(fresh, now, 60.0)
+    assert node.check(old, late, 60.0), "it is known from then on"
+    node.forget()
+    assert not node.check(old, late, 60.0)
+    running = 601.0
+    assert node.check(old, late, 60.0), "a chain that stamps its blocks late is not blind for ever"

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from railwatch.conformance import WatchSet
-from railwatch.daemon.nodes import cross_check, node_set
+from railwatch.daemon.nodes import cross_check, voting
 from railwatch.daemon.nodes import node as node_module
 from railwatch.daemon.nodes.cross_check import Disagreement
 from railwatch.daemon.nodes.node import Node
@@ -106,7 +106,7 @@ async def test_two_nodes_on_different_chains_are_not_believed_until_they_agree()
         nodes[0].pin(chain.tip.hash)
         before = (await rail.heads()).latest
         chain.reorg(2)
-        with pytest.raises(Disagreement, match="1 against 1"):
+        with pytest.raises(Disagreement, match="1 vs 1"):
             await rail.heads()
         # Nor is anything else of them: what a look-back finds now could be on the chain that dies.
         with pytest.raises(Disagreement):
@@ -144,7 +144,7 @@ async def test_of_three_nodes_the_one_that_is_alone_is_left() -> None:
     nodes[0].pin(chain.tip.hash)
     chain.reorg(3)
     async with rail:
-        with pytest.raises(Disagreement, match="1 against 2"):
+        with pytest.raises(Disagreement, match="1 vs 2"):
             await rail.heads()
         assert (await until_believed(rail)).latest.hash == chain.tip.hash
         assert rail.answering != "node-0"
@@ -184,7 +184,7 @@ async def test_a_witness_that_is_away_holds_nothing_up() -> None:
 
 
 async def test_a_witness_that_hangs_is_not_waited_for_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node_set, "SECONDARY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(voting, "SECONDARY_TIMEOUT_SECONDS", 0.05)
     chain = FakeChain("patient")
     nodes = [FakeNode(chain), FakeNode(chain)]
     rail = NodeSet([Node(str(node), lambda node=node: FakeAdapter(node, chain.chain_id, timeout=60)) for node in nodes])
@@ -334,7 +334,7 @@ async def test_half_against_half_is_a_disagreement_and_all_at_different_heights_
         nodes[0].pin(old)
         nodes[1].pin(old)
         chain.reorg(3)
-        with pytest.raises(Disagreement, match="2 against 2"):
+        with pytest.raises(Disagreement, match="2 vs 2"):
             await rail.heads()
 
 

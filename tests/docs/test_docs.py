@@ -24,12 +24,13 @@ from railwatch.rail import AssetSpec, ChainId
 from railwatch.store.config_sync import PolicyRow, RailMirror, sync_config
 from railwatch.store.database import Database
 from railwatch.store.invoices import create_invoice
+from railwatch.store.migrate import schema_text
 from railwatch.store.read_models import Dossier
 
 ROOT = Path(__file__).parents[2]
 README, CONTRACT, HAZARDS = ROOT / "README.md", ROOT / "docs/contract.md", ROOT / "docs/hazards.md"
 EXCEPTIONS, EVIDENCE = ROOT / "docs/exceptions.md", ROOT / "docs/evidence.md"
-SCHEMA = (ROOT / "indexer/railwatch/store/sql/schema.sql").read_text()
+SCHEMA = schema_text()
 PAGES = sorted(
     page
     for page in ROOT.rglob("*.md")
@@ -131,11 +132,11 @@ async def test_an_invoice_is_registered_as_the_pages_say(furnished: Database) ->
 
 
 def test_every_field_of_a_request_is_explained() -> None:
-    told = set(words(section(CONTRACT, "### create_invoice(request jsonb) returns uuid")))
+    explained = set(words(section(CONTRACT, "### create_invoice(request jsonb) returns uuid")))
     known = re.findall(r"where key not in \((.*?)\)", SCHEMA, re.DOTALL)
     assert len(known) == 2
     for listed in known:
-        assert set(re.findall(r"'(\w+)'", listed)) <= told
+        assert set(re.findall(r"'(\w+)'", listed)) <= explained
 
 
 @pytest.mark.parametrize("table", CONTRACTS_TABLES)
@@ -144,8 +145,8 @@ async def test_every_column_of_the_contract_is_explained(database: Database, tab
         "select column_name from information_schema.columns where table_schema = 'railwatch' and table_name = $1", table
     )
     [listed] = re.findall(r"^\| column \|.*?\n\n", section(CONTRACT, f"### {table}"), re.DOTALL | re.MULTILINE)
-    told = {word for row in cells(listed) for word in words(row[0])}
-    assert told == {row["column_name"] for row in rows}
+    explained = {word for row in cells(listed) for word in words(row[0])}
+    assert explained == {row["column_name"] for row in rows}
 
 
 async def test_every_function_of_the_contract_has_its_place(database: Database) -> None:
@@ -153,12 +154,12 @@ async def test_every_function_of_the_contract_has_its_place(database: Database) 
     assert {name for name, _, _ in headings} == FUNCTIONS
     for name, arguments, result in headings:
         row = await database.row(
-            "select pg_get_function_arguments(oid) as taken, pg_get_function_result(oid) as given from pg_proc "
+            "select pg_get_function_arguments(oid) as arguments, pg_get_function_result(oid) as given from pg_proc "
             "where proname = $1 and pronamespace = 'railwatch'::regnamespace",
             name,
         )
         assert row is not None
-        assert re.sub(r" DEFAULT [^,]+", "", row["taken"]) == arguments
+        assert re.sub(r" DEFAULT [^,]+", "", row["arguments"]) == arguments
         assert row["given"].partition("(")[0].lower() == result
 
 
@@ -206,7 +207,7 @@ def test_the_matrix_of_exceptions_is_the_codes() -> None:
     assert {kind: row[0] for kind, row in matrix.items()} == dict(SEVERITY)
     for kind, row in matrix.items():
         assert len(row) == 5
-        assert all(row), f"{kind}: every exception has a meaning, somebody who acts, a thing to do and an end"
+        assert all(row), f"{kind}: every exception has a meaning, an actor, an action and an end"
 
 
 def test_the_matrix_says_of_each_kind_what_it_is_about() -> None:
@@ -223,8 +224,8 @@ def test_the_matrix_says_of_each_kind_what_it_is_about() -> None:
 
 def test_the_rules_of_the_evidence_are_the_codes() -> None:
     rows = list(cells(section(EVIDENCE, "## What a transition's evidence says")))
-    told = {row[0].strip("`"): row[1] for row in rows[rows.index(["state", "rule"]) + 1 :]}
-    assert told == {state.value: rule for state, rule in RULES.items()}
+    explained = {row[0].strip("`"): row[1] for row in rows[rows.index(["state", "rule"]) + 1 :]}
+    assert explained == {state.value: rule for state, rule in RULES.items()}
 
 
 async def test_every_column_of_an_observation_is_explained(database: Database) -> None:
@@ -232,18 +233,18 @@ async def test_every_column_of_an_observation_is_explained(database: Database) -
         "select column_name from information_schema.columns where table_schema = 'railwatch' and table_name = $1",
         "observations",
     )
-    told = {word for row in cells(section(EVIDENCE, "## Observations")) for word in words(row[0])}
-    assert told == {row["column_name"] for row in rows}
+    explained = {word for row in cells(section(EVIDENCE, "## Observations")) for word in words(row[0])}
+    assert explained == {row["column_name"] for row in rows}
 
 
 def test_every_key_of_a_dossier_is_explained() -> None:
-    told = [row[0].strip("`") for row in cells(section(EVIDENCE, "## The dossier")) if row[0].startswith("`")]
-    assert told == ["format", *(each.name for each in fields(Dossier))]
+    explained = [row[0].strip("`") for row in cells(section(EVIDENCE, "## The dossier")) if row[0].startswith("`")]
+    assert explained == ["format", *(each.name for each in fields(Dossier))]
 
 
 def test_every_reason_is_explained() -> None:
     of_functions = re.findall(r"append_invoice_transition\(\w+, \w+, '(\w+)'", SCHEMA)
-    of_functions += re.findall(r"(?:move_invoice\(known, .+?|'recorded'), '(\w+)', cause", SCHEMA)
+    of_functions += re.findall(r"(?:move_invoice\(existing, .+?|'recorded'), '(\w+)', cause", SCHEMA)
     assert len(of_functions) == 1 + 4 + 2
     of_losses = {each.value for each in (*REMOVED, DetectionState.ORPHANED)}
     known = {*FORWARD_REASONS.values(), *of_functions, *of_losses, "reversed", "final", "rejected"}
@@ -259,10 +260,10 @@ def test_the_readmes_configuration_is_good(tmp_path: Path) -> None:
 
 
 def test_the_default_policies_are_those_of_the_code() -> None:
-    told = {row[0]: row[1:] for row in cells(section(HAZARDS, "## Default confirmation policy"))}
-    del told["chain"]
+    explained = {row[0]: row[1:] for row in cells(section(HAZARDS, "## Default confirmation policy"))}
+    del explained["chain"]
     chains = tomllib.loads((ROOT / "indexer/railwatch/known_chains.toml").read_text())["chain"]
-    assert told == {each["name"]: [str(policy) for policy in each["policy"]] for each in chains}
+    assert explained == {each["name"]: [str(policy) for policy in each["policy"]] for each in chains}
 
 
 def test_every_hazard_that_is_cited_is_there() -> None:

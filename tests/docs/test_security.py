@@ -67,8 +67,8 @@ async def test_the_page_says_what_each_role_may_do(database: Database) -> None:
 
 async def test_the_page_says_what_each_function_lets_a_service_do_to_another_merchant(database: Database) -> None:
     rows = await database.rows(f"{RIGHTS} where role = 'railwatch_service' and privileges = 'execute'")
-    told = {name for line in section("What one service's login can do to another merchant") for name in cells(line)}
-    assert told == {row["object"].removeprefix("function railwatch.") for row in rows}
+    listed = {name for line in section("What one service's login can do to another merchant") for name in cells(line)}
+    assert listed == {row["object"].removeprefix("function railwatch.") for row in rows}
 
 
 def cells(line: str) -> list[str]:

@@ -60,7 +60,7 @@ async def test_a_long_span_is_cut_and_stitched(chain: Chain) -> None:
     for amount in range(1, 13):
         await sim.pay(address, amount, sim.assets[amount % 2])
         await sim.mine(30)
-    scanned = await chain.rail.scan(await chain.span(settled=True), chain.watch(address))
+    scanned = await chain.rail.scan(await chain.span(finalized=True), chain.watch(address))
     assert [transfer.amount for transfer in scanned.transfers] == list(range(1, 13))
     assert len(scanned.blocks) == 360
     assert scanned.blocks[0].parent == chain.start.hash

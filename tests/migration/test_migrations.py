@@ -1,9 +1,9 @@
 """Migrations lead to the schema that is written down, once, and the daemon refuses any other."""
 
 import asyncio
-import hashlib
-from importlib.resources import files
+import shutil
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -13,7 +13,7 @@ from railwatch.config import Config
 from railwatch.daemon.open_database import open_database
 from railwatch.store import migrate as migrations
 from railwatch.store.errors import SchemaMismatch
-from railwatch.store.migrate import Migration, known_migrations, migrate, require_current
+from railwatch.store.migrate import Migration, known_migrations, migrate, require_current, schema_text
 
 _numbers = count(1)
 
@@ -80,7 +80,7 @@ async def test_the_migrations_lead_to_the_schema_that_is_written_down(server: st
     migrated, written = await opened(empty), await opened(other)
     try:
         await migrate(migrated)
-        await written.execute((files("railwatch.store") / "sql" / "schema.sql").read_text())
+        await written.execute(schema_text())
         ours, theirs = await catalogs(migrated), await catalogs(written)
         for name in CATALOGS:
             assert ours[name] == theirs[name], name
@@ -89,6 +89,93 @@ async def test_the_migrations_lead_to_the_schema_that_is_written_down(server: st
     finally:
         await migrated.close()
         await written.close()
+
+
+@pytest.mark.parametrize(
+    ("difference", "name"),
+    [
+        ("create table railwatch.more (n int)", "tables"),
+        ("alter table railwatch.rails add note text", "columns"),
+        ("comment on column railwatch.rails.name is 'another'", "columns"),
+        ("alter table railwatch.rails drop constraint rails_state_check", "constraints"),
+        ("drop index railwatch.invoices_recent", "indexes"),
+        ("alter function railwatch.feed_end() reset all", "functions"),
+        ("create or replace view railwatch.consumer_lag as select 'x'::text as name, 0::bigint as position, "
+         "0::bigint as lag, now() as waiting_since, now() as updated_at", "views"),
+        ("drop trigger append_only on railwatch.refunds", "triggers"),
+        ("grant delete on railwatch.rails to railwatch_reader", "grants"),
+        ("delete from railwatch.allowed_transitions where from_state = 'refunded'", "moves"),
+    ],
+)  # fmt: skip
+async def test_the_comparison_of_catalogs_sees_each_difference(empty: str, difference: str, name: str) -> None:
+    connection = await opened(empty)
+    try:
+        await migrate(connection)
+        before = await catalogs(connection)
+        await connection.execute(difference)
+        assert (await catalogs(connection))[name] != before[name]
+    finally:
+        await connection.close()
+
+
+async def test_a_release_freezes_the_schema_and_the_next_migration_follows_it(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql = tmp_path / "sql"
+    shutil.copytree(str(migrations.SQL), sql)
+    [initial] = known_migrations()
+    shutil.copytree(sql / "schema", sql / "migrations/0001_initial")
+    assert known_migrations(sql) == [initial], "the frozen migration has the text that databases recorded"
+    more = "create table railwatch.more (n int)"
+    (sql / "migrations/0002_more.sql").write_text(more)
+    (sql / "schema/99_more.sql").write_text(more)
+    assert known_migrations(sql) == [initial, Migration(2, "more", more)]
+    connection = await opened(empty)
+    try:
+        assert await migrate(connection) == [initial]
+        monkeypatch.setattr(migrations, "known_migrations", lambda: known_migrations(sql))
+        assert await migrate(connection) == [Migration(2, "more", more)]
+    finally:
+        await connection.close()
+
+
+def test_a_gap_between_migrations_is_refused(tmp_path: Path) -> None:
+    sql = tmp_path / "sql"
+    shutil.copytree(str(migrations.SQL), sql)
+    (sql / "migrations/0003_late.sql").write_text("select 1")
+    with pytest.raises(ValueError, match="1, 2, 3"):
+        known_migrations(sql)
+
+
+EARLY_NAMES = ("spine", "services", "exceptions", "webhooks", "balances", "refunds", "content", "leases", "feed")
+
+
+@pytest.mark.parametrize(
+    ("table", "applied"), [("public.railwatch_migrations", 3), ("railwatch.migrations", len(EARLY_NAMES))]
+)
+async def test_a_database_of_a_development_version_is_refused_and_left_as_it_is(
+    empty: str, table: str, applied: int
+) -> None:
+    connection = await opened(empty)
+    try:
+        await connection.execute("create schema railwatch; create table railwatch.invoices (id uuid, state text)")
+        await connection.execute(
+            f"create table {table} (version int primary key, name text not null, checksum text not null, "
+            "applied_at timestamptz not null default now())"
+        )
+        rows = [(number, name, f"{number:064}") for number, name in enumerate(EARLY_NAMES[:applied], 1)]
+        await connection.executemany(f"insert into {table} (version, name, checksum) values ($1, $2, $3)", rows)
+        everything = "select relname, relfilenode from pg_class where relnamespace >= 16384 or relname ~ 'railwatch'"
+        before = await connection.fetch(everything)
+        for attempt in (migrate, require_current):
+            with pytest.raises(
+                SchemaMismatch, match=r"0001 \(spine\).*changed nothing.*create an empty.*`railwatch migrate`"
+            ):
+                await attempt(connection)
+        assert await connection.fetch(everything) == before
+        assert await connection.fetchval(f"select count(*) from {table}") == applied
+    finally:
+        await connection.close()
 
 
 async def test_migrating_again_applies_nothing(empty: str) -> None:
@@ -119,7 +206,7 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself_and_can_be_done_a
 ) -> None:
     good = known_migrations()
     text = "create table railwatch.half (n int); select 1 / 0"
-    bad = Migration(len(good) + 1, "broken", text, hashlib.sha256(text.encode()).hexdigest())
+    bad = Migration(len(good) + 1, "broken", text)
     connection = await opened(empty)
     try:
         with monkeypatch.context() as patch:

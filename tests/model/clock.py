@@ -28,10 +28,11 @@ PAUSES: dict[str, dict[str, float]] = {
     "railwatch.daemon.follow.follower": {"EXPIRY_CHECK_SECONDS": 0.2, "HELD_POLL_SECONDS": 0.08},
     "railwatch.daemon.follow.isolation": {"ASIDE_MIN_SECONDS": 0.2, "ASIDE_MAX_SECONDS": 0.4},
     "railwatch.daemon.nodes.node": {"BACKOFF_MIN_SECONDS": 0.04, "BACKOFF_MAX_SECONDS": 0.2},
-    "railwatch.daemon.nodes.node_set": {"SECONDARY_TIMEOUT_SECONDS": 0.8, "REREAD_SECONDS": 0.8},
+    "railwatch.daemon.nodes.second_opinion": {"REREAD_SECONDS": 0.8},
+    "railwatch.daemon.nodes.voting": {"SECONDARY_TIMEOUT_SECONDS": 0.8},
     "railwatch.daemon.follow.readmission": {"POLL_INTERVAL": 0.2},
     "railwatch.daemon.watch.rescan": {"RETRY_MIN_SECONDS": 0.2, "RETRY_MAX_SECONDS": 0.4},
-    "railwatch.daemon.rail_runner": {"BACKOFF_MAX_SECONDS": 0.8},
+    "railwatch.daemon.retry": {"BACKOFF_MAX_SECONDS": 0.8},
     "railwatch.daemon.supervisor": {"CLOSE_INTERVAL": 0.32, "COUNT_INTERVAL": 600.0},
     "railwatch.store.quarantine": {"RETRY_FIRST": 0.4, "RETRY_LONGEST": 0.8},
     "railwatch.supervision": {"PAUSE_FIRST": 0.2, "PAUSE_LONGEST": 0.4},
@@ -128,9 +129,10 @@ def story_time(clock: StoryClock, sessions: Sessions) -> Iterator[None]:
     put(
         registry, "entry_points", functools.cache(registry.entry_points)
     )  # each daemon's start looks through all packages
-    runner = importlib.import_module("railwatch.daemon.rail_runner")
-    put(runner, "asyncio", _Asyncio())
-    put(runner, "Listener", _listener_of(runner.Listener))
+    for name in ("rail_runner", "rail_tasks"):
+        put(importlib.import_module(f"railwatch.daemon.{name}"), "asyncio", _Asyncio())
+    tasks = importlib.import_module("railwatch.daemon.rail_tasks")
+    put(tasks, "Listener", _listener_of(tasks.Listener))
     put(database, "asyncpg", sessions)
     paths = [database.BOUNDS, database.SESSION]
     usual = [settings["search_path"] for settings in paths]

@@ -115,12 +115,17 @@ def _hasty_expiry(world: World, tables: Tables, line: Row) -> Iterable[str]:
 
 
 def _was_awaited(truth: Truth, tables: Tables, line: Row, block: str) -> bool:
-    """Whether the window was told to be over after the block was there, or before the margin for late blocks was."""
-    invoice = tables.invoices[line["invoice_id"]]
+    """Return True if the window was over, by the feed, after the block could be read or before the margin for it was.
+
+    A daemon that reads another branch for a moment is right to end the window by what that branch holds.
+    """
+    invoice, recorded = tables.invoices[line["invoice_id"]], line["recorded_at"]
     # What counts by its first sight waits for no late block where it can be seen before.
     margin = LATE_BLOCKS if invoice["time_basis"] != "first_seen" or not truth.chain.rules.mempool else timedelta()
-    waits_until = invoice["expires_at"] + margin
-    return truth.depth(block, line["recorded_at"] - AT_ONCE) > 0 or line["recorded_at"] < waits_until - AT_ONCE
+    was_readable = truth.depth(block, recorded - AT_ONCE) > 0 and not truth.was_absent(
+        block, recorded - AT_ONCE, recorded
+    )
+    return was_readable or recorded < invoice["expires_at"] + margin - AT_ONCE
 
 
 def _is_promotion(line: Row) -> bool:

@@ -5,7 +5,7 @@ the oracle takes only the order of things that no chain can tell: whether a tran
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -23,6 +23,7 @@ OF_THE_MONEY = frozenset({"wrong_asset", "wrong_network", "unsupported_asset", "
 """Exceptions about a transfer that has come, besides `unexpected_payment`."""
 
 COVERED_AT_ONCE = SLACK
+ENDS = SETTLED | STICKY | {"flagged"}
 """After the end of a window that no late block can still be in: coverage is extended as soon as one has run out."""
 
 COVERED_WITHIN = LATE_BLOCKS + timedelta(seconds=10) + SLACK
@@ -508,10 +509,14 @@ class Expected:
             self._say(f"content_mismatch of {row['tx_id'][:8]} stands: {stands}, must: {must}; {dispute}")
 
     def _had_ended(self, row: Row) -> bool:
-        """Whether the invoice was settled, or closed by somebody, before the transfer was first told of."""
-        first = min((line["seq"] for line in self.lines if line["subject_id"] == row["id"]), default=0)
-        return any(
-            line["seq"] < first and line["to_state"] in SETTLED | STICKY | {"flagged"}
-            for line in self.lines
-            if line["subject"] == "invoice"
-        )
+        """Return True if the invoice was settled or closed before the transfer came, or closed while it was gone."""
+        lines = [line for line in self.lines if line["subject_id"] == row["id"]]
+        first = min((line["seq"] for line in lines), default=0)
+        ends = [line for line in self.lines if line["subject"] == "invoice" and line["to_state"] in ENDS]
+        gone = [end for end in ends if end["to_state"] in STICKY and self._was_gone(lines, end["seq"])]
+        return any(end["seq"] < first for end in ends) or bool(gone)
+
+    def _was_gone(self, lines: Sequence[Row], seq: int) -> bool:
+        """Return True if a reorg had taken a transfer away, by its ``lines``, when the feed was at ``seq``."""
+        before = [line for line in lines if line["seq"] < seq]
+        return bool(before) and before[-1]["to_state"] not in {*IN_BLOCK, "pending"}

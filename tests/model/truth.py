@@ -44,6 +44,9 @@ class Truth:
         """When it first was neither in a block nor waiting, or paid somebody else, or another asset."""
         self.small: Counter[bytes] = Counter()
         """How often a transfer below the least amount was in a block, by the key of its address."""
+        self._line: set[str] = set()
+        self._absences: defaultdict[str, list[list[datetime]]] = defaultdict(list)
+        """From when to when each block that had been canonical was not: [from] while it still is not."""
         self._first_paid: dict[str, set[tuple[int, bytes, str]]] = {}
         chain.listeners.append(self._changed)
         self._changed()
@@ -68,6 +71,10 @@ class Truth:
         """Return how deep a block ever was up to ``moment``; 0: it was not there."""
         return bisect_right(self.reached.get(block, []), moment)
 
+    def was_absent(self, block: str, since: datetime, until: datetime) -> bool:
+        """Return True if a block that had been canonical was not, at any moment from ``since`` to ``until``."""
+        return any(spell[0] <= until and (len(spell) == 1 or spell[1] >= since) for spell in self._absences[block])
+
     def age_of_tip(self, moment: datetime) -> float:
         """Return how many seconds old the newest block was at ``moment``."""
         known = [tip for when, tip in self.tips if when <= moment]
@@ -86,6 +93,13 @@ class Truth:
                 self.small.update(out.to for out in paid if out.amount < LEAST)
             reached += [now] * (deep - len(reached))
             self.contents[block.hash] = block
+        line = {block.hash for block in chain.line}
+        for left in self._line - line:
+            self._absences[left].append([now])
+        for back in line - self._line:
+            if self._absences[back]:
+                self._absences[back][-1].append(now)
+        self._line = line
         if not self.tips or self.tips[-1][1] != tip.time:
             self.tips.append((now, tip.time))
         for tx in chain.waiting.values():

@@ -226,13 +226,13 @@ BROKEN: dict[Change, str] = {
     node_hangs: "answer",
     another_chain: "fake:other",
     chain_rewritten: "DeepReorg: the node's chain",
-    block_undecodable: "once the cause is gone: railwatch rail resume story",
+    block_undecodable: "then run: railwatch rail resume story",
     headers_misshapen: "hash",
     pruned_above_cursor: "pruned",
     node_behind: "behind",
     head_is_old: "the newest block is older than 1 s",
     nodes_disagree: "disagree",
-    schema_of_tomorrow: "run the version that made it",
+    schema_of_tomorrow: "run the version that applied it",
 }
 WELL: list[Change] = [nothing, blocks_came, small_reorg, asset_left]
 

@@ -412,7 +412,7 @@ async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: Daemon
     await stage.database.value("insert into railwatch.migrations values (99, 'later', '')")
     result = await shell.run("status")
     assert result.exit_code == Exit.SCHEMA
-    assert "run the version that made it, or a newer one" in result.stderr
+    assert "run the version that applied it, or a newer one" in result.stderr
     assert (await shell.run("check")).exit_code == Exit.REJECTED
 
 

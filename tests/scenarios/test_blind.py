@@ -96,6 +96,34 @@ async def test_time_is_not_covered_while_one_of_two_nodes_tells_more(database: D
         await stage.audit()
 
 
+async def test_a_node_that_comes_back_with_an_old_tip_covers_nothing_until_it_has_a_fresh_block(
+    database: Database,
+) -> None:
+    """The only node returns without the block that holds the payment, and says that its old tip is the newest block."""
+    clock = Clock()
+    chain = chain_named(clock=clock)
+    async with DaemonHarness(database, [chain], options={"stall_after": 600, "time_margin": 0}) as stage:
+        clock.behind = timedelta(minutes=2)
+        await stage.mine()
+        clock.behind = timedelta()
+        invoice = await stage.invoice(100, expires_in=2)
+        node_of(chain.name).down = True
+        await stage.rail_is("stalled")
+        await stage.pay(invoice)
+        chain.mine()
+        await asyncio.sleep(2)
+        node_of(chain.name).lag = 1
+        node_of(chain.name).down = False
+        await stage.rail_is("live")
+        await asyncio.sleep(1.5)
+        assert await stage.state(invoice) == "created"
+        node_of(chain.name).lag = 0
+        await stage.mine()
+        await stage.wait_for_state(invoice, "paid")
+        assert "expired" not in [state for state, _ in await stage.path(invoice)]
+        await stage.audit()
+
+
 async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(database: Database) -> None:
     """The margin: no early `expired`, and where one was told all the same, no `unexpected_payment` after it."""
     clock = Clock()

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from railwatch.daemon import rail_runner
+from railwatch.daemon import rail_backoff
 from railwatch.daemon.follow import steadiness
 from railwatch.daemon.nodes import node as node_module
-from railwatch.daemon.nodes import node_set
+from railwatch.daemon.nodes import voting
 from railwatch.store.database import Database
 from railwatch.store.rails import save_rail_state
 from railwatch_fake import Rules, node_of
@@ -49,8 +49,8 @@ def is_slow(stage: DaemonHarness) -> None:
 
 
 TROUBLES: dict[str, tuple[Callable[[DaemonHarness], None], str]] = {
-    "takes back": (takes_back, "would not hold still|has taken back|has not gone on"),
-    "flaps": (flaps, "back and forth between two branches|goes back again and again|disagree|takes them back"),
+    "takes back": (takes_back, "would not hold still|took back|has not advanced"),
+    "flaps": (flaps, "back and forth between two branches|keeps going back|disagree|takes them back"),
     "slow": (is_slow, "is too slow"),
 }
 
@@ -59,7 +59,7 @@ TROUBLES: dict[str, tuple[Callable[[DaemonHarness], None], str]] = {
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """All patience in the proportions that it has, and shorter."""
     monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", ALLOWED)
-    monkeypatch.setattr(node_set, "SECONDARY_TIMEOUT_SECONDS", ALLOWED / 5)
+    monkeypatch.setattr(voting, "SECONDARY_TIMEOUT_SECONDS", ALLOWED / 5)
     monkeypatch.setattr(node_module, "AWAY_AFTER", ALLOWED / 2)
 
 
@@ -175,7 +175,7 @@ async def test_blind_is_blind_and_a_trouble_that_is_told_after_it_is_over_does_n
         await is_well.wait()
         await save_rail_state(*what)
 
-    monkeypatch.setattr(rail_runner, "save_rail_state", say_late)
+    monkeypatch.setattr(rail_backoff, "save_rail_state", say_late)
     async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False))], options=ONE_NODE) as stage:
         await stage.mine(3)
 

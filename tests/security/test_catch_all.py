@@ -22,10 +22,10 @@ LOGGED = {
     "indexer/railwatch/daemon/follow/readmission.py:Readmission._retry": (
         "an invoice stays in quarantine, which is counted, and its row says why"
     ),
-    "indexer/railwatch/daemon/follow/committer.py:Recorder._commit": (
+    "indexer/railwatch/daemon/follow/committer.py:Committer._commit": (
         "the step is done again with each invoice apart; what fails then is raised, or goes into quarantine"
     ),
-    "indexer/railwatch/daemon/watch/registrar.py:Registrar._payable": (
+    "indexer/railwatch/daemon/watch/registrar.py:Registrar._reject_unpayable": (
         "one destination is set aside; its row says why, and it is tried again"
     ),
     "indexer/railwatch/daemon/watch/registrar.py:Registrar._readable": "the same",
@@ -53,7 +53,7 @@ ELSEWHERE = {
     "indexer/railwatch/daemon/registry.py:load_adapter": (
         "raised with its cause: a package of somebody else's that cannot be imported"
     ),
-    "indexer/railwatch/daemon/registry.py:open_node": (
+    "indexer/railwatch/daemon/registry.py:create_adapter": (
         "raised with its cause: a package of somebody else's that fails at its table"
     ),
     "indexer/railwatch/cli/errors.py:Railwatch.invoke": "a command ends with the trace on stderr",

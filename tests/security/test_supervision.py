@@ -28,8 +28,8 @@ STARTED = {
     "the start",
     "daemon/open_database.py open_database": "keep_running",
     "daemon/follow/follower.py _perform": "a question ahead, whose answer the next turn takes",
-    "daemon/nodes/node_set.py _connect_secondary": "a node that comes in; its failure is that node's",
-    "daemon/nodes/node_set.py heads": "a question, whose asker waits for it",
+    "daemon/nodes/voting.py _connect_secondary": "a node that comes in; its failure is that node's",
+    "daemon/nodes/voting.py heads": "a question, whose asker waits for it",
     "daemon/rail_runner.py _follow": "lease and chain end the rail's tasks, and it begins anew; the others: "
     "keep_running",
     "daemon/supervisor.py follow": "keep_running",

@@ -166,7 +166,7 @@ async def test_a_name_that_nobody_has_is_a_failed_attempt(shop: Shop) -> None:
 DEFECT = """
 create function railwatch.defect() returns trigger language plpgsql as $$ begin raise 'a defect'; end $$;
 create trigger defect before insert on railwatch.webhook_deliveries
-for each row when (new.endpoint = 'broken') execute function railwatch.defect();
+for each row when (new.endpoint = 'faulty') execute function railwatch.defect();
 """
 
 
@@ -176,15 +176,15 @@ async def test_an_endpoint_that_breaks_by_a_defect_is_loud_and_breaks_no_other(s
         await connection.execute(DEFECT)
     with structlog.testing.capture_logs() as logs:
         async with receiver() as shopkeeper:
-            async with shop.delivering(webhook(shopkeeper, "broken"), webhook(shopkeeper, "whole")):
-                await until(lambda: any(each.get("task") == "webhook.worker_crashed" for each in logs))
+            async with shop.delivering(webhook(shopkeeper, "faulty"), webhook(shopkeeper, "whole")):
+                await until(lambda: any(each.get("task") == "webhook.faulty" for each in logs))
                 await shop.tell(order)
                 await until(lambda: len(shopkeeper.got) == 2)
             async with shop.database.connection() as connection:
                 await connection.execute("drop function railwatch.defect cascade")
-            left = await shop.once(webhook(shopkeeper, "broken"))
-    assert {each["endpoint"] for each in logs if each["event"] == "task.failed"} == {"broken"}
-    assert (left["broken"]["pending"], len(shopkeeper.got)) == (0, 4)
+            left = await shop.once(webhook(shopkeeper, "faulty"))
+    assert {each["endpoint"] for each in logs if each["event"] == "task.failed"} == {"faulty"}
+    assert (left["faulty"]["pending"], len(shopkeeper.got)) == (0, 4)
 
 
 async def test_a_receiver_may_ask_for_a_longer_pause(shop: Shop) -> None:

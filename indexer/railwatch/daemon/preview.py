@@ -6,7 +6,7 @@ import time
 from railwatch.config import RailConfig
 from railwatch.daemon.follow.committer import Committer
 from railwatch.daemon.follow.follower import ChainFollower
-from railwatch.daemon.rail_runner import FATAL, halt_reason
+from railwatch.daemon.halting import FATAL, halt_reason
 from railwatch.daemon.registry import open_rail
 from railwatch.daemon.supervisor import assets_by_contract, follow_options
 from railwatch.daemon.watch.address_index import AddressIndex

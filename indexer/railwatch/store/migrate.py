@@ -1,14 +1,15 @@
-"""Numbered, forward-only migrations, one migrator at a time, and the check that refuses a schema we do not know.
+"""Numbered, forward-only migrations, one migrator at a time, and the check that refuses an unknown schema.
 
-A migrator locks the book of migrations itself. Only roles that may write to it can do so: a reader cannot stop it. The
-book stands in our schema; until a migration has made that, and in databases of before, it stands in `public`, where
-others may be able to make tables. So it is looked at before anything is read from it or written into it.
+A migrator locks the table of applied migrations. Only roles that may write to that table can lock it, so a reader
+cannot block a migration. The table is `railwatch.migrations`. Before migration 1 creates the schema, the table is in
+`public`, where other roles may be able to create tables. Each use therefore verifies its owner and its triggers first.
 """
 
 import hashlib
 import re
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import asyncpg
 
@@ -17,17 +18,18 @@ from railwatch.store.errors import SchemaMismatch, StoreUnavailable
 from railwatch.store.queries import query
 
 MISSING_ROLES = query("missing_roles")
-
-BOOK_HOLDERS = query("book_holders")
-BOOK_FAULT = query("book_fault")
+MIGRATIONS_FAULT = query("migrations_fault")
+MIGRATIONS_HOLDERS = query("migrations_holders")
 
 MIGRATION_TIMEOUT = 3600.0
-"""Seconds for one migration: it may have to build an index over all that there is."""
-_FILE = re.compile(r"(\d{4})_(\w+)\.sql")
+"""Seconds for one migration: it may have to build an index over every row."""
 
-BOOK = "railwatch.migrations"
-EARLY_BOOK = "public.railwatch_migrations"
-MAKE_BOOK = """
+SQL = files("railwatch.store") / "sql"
+_NUMBERED = re.compile(r"(\d{4})_(\w+?)(?:\.sql)?")
+
+MIGRATIONS = "railwatch.migrations"
+EARLY_MIGRATIONS = "public.railwatch_migrations"
+CREATE_EARLY_MIGRATIONS = """
 create table if not exists public.railwatch_migrations (
     version int primary key,
     name text not null,
@@ -39,75 +41,97 @@ create table if not exists public.railwatch_migrations (
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema. ``checksum`` is the SHA-256 of its text."""
+    """One numbered change of the schema, as one text of SQL."""
 
     version: int
     name: str
     text: str
-    checksum: str
+
+    @property
+    def checksum(self) -> str:
+        """Return the SHA-256 of the text, in hexadecimal digits."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def known_migrations() -> list[Migration]:
-    """All that this version carries, ascending and without a gap."""
-    found = []
-    for file in (files("railwatch.store") / "sql" / "migrations").iterdir():
-        match = _FILE.fullmatch(file.name)
-        if match:
-            text = file.read_text()
-            found.append(Migration(int(match[1]), match[2], text, hashlib.sha256(text.encode()).hexdigest()))
-    found.sort(key=lambda each: each.version)
-    if [each.version for each in found] != list(range(1, len(found) + 1)):
+def schema_text(sql: Traversable = SQL) -> str:
+    """Return the whole schema: the files of its topics, in the order of their names."""
+    return _text(sql / "schema")
+
+
+def known_migrations(sql: Traversable = SQL) -> list[Migration]:
+    """Return every migration that this version carries, ascending and without a gap.
+
+    A migration is a file ``NNNN_name.sql``, or a folder ``NNNN_name`` whose files are concatenated. Migration 1 is the
+    schema itself until a release freezes it as a folder (`sql/migrations/README.md`).
+    """
+    found = {1: Migration(1, "initial", schema_text(sql))}
+    for entry in (sql / "migrations").iterdir():
+        if match := _NUMBERED.fullmatch(entry.name):
+            found[int(match[1])] = Migration(int(match[1]), match[2], _text(entry))
+    if sorted(found) != list(range(1, len(found) + 1)):
         raise ValueError("migrations are not numbered 1, 2, 3 ...")
-    return found
+    return [found[version] for version in sorted(found)]
+
+
+def _text(entry: Traversable) -> str:
+    """Return the text of a file, or of a folder's SQL files in the order of their names."""
+    if entry.is_file():
+        return entry.read_text()
+    parts = sorted((each for each in entry.iterdir() if each.name.endswith(".sql")), key=lambda each: each.name)
+    return "\n".join(part.read_text() for part in parts)
 
 
 async def migrate(connection: Connection) -> list[Migration]:
-    """Apply what is missing, each in its own transaction; returns what was applied here.
+    """Apply the missing migrations, each in its own transaction, and return those that this call applied.
 
-    Raises `SchemaMismatch`, and `StoreUnavailable`, which names the holder, while another migrator is at work for long.
+    Raises `SchemaMismatch` before any change if the database has a migration that this version does not carry. Raises
+    `StoreUnavailable`, with the names of the holders, if other sessions hold the migrations table for 20 seconds.
     """
-    await _create_book(connection)
+    await _create_migrations_table(connection)
     applied: list[Migration] = []
     while (migration := await _apply_next(connection)) is not None:
         applied.append(migration)
     return applied
 
 
-async def _create_book(connection: Connection) -> None:
-    """Make the book, unless it is there. Of two that make it at once Postgres refuses one, which then finds it."""
-    if await _book(connection) is not None:
+async def _create_migrations_table(connection: Connection) -> None:
+    """Create the table of applied migrations unless it exists. If two sessions create it at once, one tries again."""
+    if await _migrations_table(connection) is not None:
         return
     try:
-        await connection.execute(MAKE_BOOK)
+        await connection.execute(CREATE_EARLY_MIGRATIONS)
     except (asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
-        await connection.execute(MAKE_BOOK)
+        await connection.execute(CREATE_EARLY_MIGRATIONS)
 
 
-async def _book(connection: Connection) -> str | None:
-    """Return where the book stands; None where there is none. Raises `SchemaMismatch` if it may be somebody else's."""
-    for name in (BOOK, EARLY_BOOK):
+async def _migrations_table(connection: Connection) -> str | None:
+    """Return the qualified name of the migrations table, or None if there is none.
+
+    Raises `SchemaMismatch` if another role owns the table, or if code of another role runs with it.
+    """
+    for name in (MIGRATIONS, EARLY_MIGRATIONS):
         if await connection.fetchval("select to_regclass($1) is not null", name):
-            if fault := await connection.fetchval(BOOK_FAULT, name):
+            if fault := await connection.fetchval(MIGRATIONS_FAULT, name):
                 raise SchemaMismatch(
-                    f"{name} {fault}: it is not the table that railwatch made, and nothing was read from it; look at "
-                    "it with psql, drop it if it is not yours, and run `railwatch migrate` again"
+                    f"{name} {fault}: railwatch did not create this table, and read nothing from it; check it with "
+                    "psql, drop it if it is not yours, and run `railwatch migrate` again"
                 )
             return name
     return None
 
 
 async def _apply_next(connection: Connection) -> Migration | None:
-    """Apply the first migration that is missing; None: there is none. What is missing is read under the lock."""
+    """Apply the first missing migration and return it; return None if none is missing. Read the list under the lock."""
     async with connection.transaction():
-        await _lock_book(connection)
+        await _lock_migrations(connection)
         missing = await _missing(connection)
         if not missing:
             return None
         migration = missing[0]
-        # A text without any statement is answered in a way that the driver does not expect.
+        # The driver does not expect the server's response to a text without any statement.
         await connection.execute(f"{migration.text}\n;\nselect 1", timeout=MIGRATION_TIMEOUT)
         await connection.execute(
-            f"insert into {await _book(connection)} (version, name, checksum) values ($1, $2, $3)",
+            f"insert into {await _migrations_table(connection)} (version, name, checksum) values ($1, $2, $3)",
             migration.version,
             migration.name,
             migration.checksum,
@@ -115,39 +139,39 @@ async def _apply_next(connection: Connection) -> Migration | None:
         return migration
 
 
-async def _lock_book(connection: Connection) -> None:
-    """Hold the book to the commit. Raises `StoreUnavailable` with the name of whoever holds it for too long."""
+async def _lock_migrations(connection: Connection) -> None:
+    """Lock the migrations table until the commit. Raises `StoreUnavailable` after 20 seconds, and names the holders."""
     while True:
-        book = BOOK
+        table = MIGRATIONS
         try:
             async with connection.transaction():
-                book = await _book(connection) or EARLY_BOOK
+                table = await _migrations_table(connection) or EARLY_MIGRATIONS
                 await connection.execute("set local lock_timeout = '20s'")
-                await connection.execute(f"lock table {book} in share row exclusive mode")
+                await connection.execute(f"lock table {table} in share row exclusive mode")
                 return
         except asyncpg.UndefinedTableError:
             continue  # Another migrator has just moved it.
         except asyncpg.LockNotAvailableError:
-            holders = await connection.fetchval(BOOK_HOLDERS, book)
+            holders = await connection.fetchval(MIGRATIONS_HOLDERS, table)
             raise StoreUnavailable(
-                f"another session holds {book}: {holders or 'it has just ended'}; wait for that migration, or end the "
+                f"another session holds {table}: {holders or 'it has just ended'}; wait for that migration, or end the "
                 "session with pg_terminate_backend, and run `railwatch migrate` again"
             ) from None
 
 
 async def missing_roles(connection: Connection) -> list[str]:
-    """Roles of the contract that nobody has made, because the migrating user may not."""
+    """Return the roles of the contract that do not exist, because the migrating user may not create roles."""
     return [row["role"] for row in await connection.fetch(MISSING_ROLES)]
 
 
 async def require_current(connection: Connection) -> None:
-    """Raise `SchemaMismatch` unless the schema is exactly the one that this version knows."""
+    """Raise `SchemaMismatch` unless the schema is exactly the one that this version carries."""
     while True:
         try:
             missing = await _missing(connection)
             break
         except asyncpg.UndefinedTableError:
-            continue  # A migrator has moved the book between two statements of ours.
+            continue  # A migrator moved the table between two of our statements.
     if missing:
         raise SchemaMismatch(
             f"the database lacks migration {missing[0].version:04} ({missing[0].name}); run `railwatch migrate`"
@@ -155,21 +179,28 @@ async def require_current(connection: Connection) -> None:
 
 
 async def _missing(connection: Connection) -> list[Migration]:
-    book = await _book(connection)
-    if book is None:
+    """Return the migrations that the database lacks. Raises `SchemaMismatch` if it has one that is not ours."""
+    table = await _migrations_table(connection)
+    if table is None:
         return known_migrations()
     known = {each.version: each for each in known_migrations()}
-    applied = await connection.fetch(f"select version, name, checksum from {book} order by version")
-    for row in applied:
-        ours = known.pop(row["version"], None)
-        if ours is None:
-            raise SchemaMismatch(
-                f"the database has migration {row['version']:04} ({row['name']}), which this version of railwatch does "
-                "not know; run the version that made it, or a newer one"
-            )
-        if ours.checksum != row["checksum"]:
-            raise SchemaMismatch(
-                f"migration {row['version']:04} ({row['name']}) was applied with another text than this version "
-                "carries; the schema cannot be trusted to be the one that it knows"
-            )
+    for row in await connection.fetch(f"select version, name, checksum from {table} order by version"):
+        _require_same(row, known.pop(row["version"], None))
     return list(known.values())
+
+
+def _require_same(applied: asyncpg.Record, ours: Migration | None) -> None:
+    """Raise `SchemaMismatch` unless this version carries that applied migration with the same text."""
+    label = f"migration {applied['version']:04} ({applied['name']})"
+    if ours is None:
+        raise SchemaMismatch(
+            f"the database has {label}, which this version of railwatch does not know; run the version that applied "
+            "it, or a newer one"
+        )
+    if ours.checksum != applied["checksum"]:
+        raise SchemaMismatch(
+            f"the database has {label} with another text than this version carries: a development version from before "
+            "the first release applied it, or the text was edited; railwatch cannot upgrade this database and changed "
+            "nothing in it. Keep it for its records, create an empty database, point database.url (or "
+            "database.data_dir) at that, run `railwatch migrate`, and register the open invoices again"
+        )

@@ -266,13 +266,12 @@ class Committer:
         recorded = replace(recorded, candidates=own, orphaned=undone)
         update = InvoiceUpdate(orphaned=sorted(undone))
         for each in kept:
-            update = group_by_invoice([each.transfer], self.rail, recorded, self.configured, each.seen_at).get(
-                invoice, InvoiceUpdate()
-            )
-            update.orphaned += [gone for gone in update.orphaned if gone not in update.orphaned]
-            update.lost |= update.lost
-            update.observations += update.observations
-            update.small += update.small
+            found = group_by_invoice([each.transfer], self.rail, recorded, self.configured, each.seen_at)
+            addition = found.get(invoice, InvoiceUpdate())
+            update.orphaned += [gone for gone in addition.orphaned if gone not in update.orphaned]
+            update.lost |= addition.lost
+            update.observations += addition.observations
+            update.small += addition.small
         return update
 
     async def _apply_updates(

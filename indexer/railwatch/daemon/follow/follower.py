@@ -28,7 +28,7 @@ from railwatch.core.chain_sync import (
 from railwatch.core.policy import Progress
 from railwatch.daemon.follow import steadiness
 from railwatch.daemon.follow.committer import BlockBatch, Committer
-from railwatch.daemon.follow.health import Reach, Rhythm, followed_pace, trouble
+from railwatch.daemon.follow.health import CaughtUp, Reach, Rhythm, followed_pace, fresh_within, trouble
 from railwatch.daemon.follow.mempool_poller import MempoolPoller
 from railwatch.daemon.follow.second_look import SecondLook
 from railwatch.daemon.follow.steadiness import Branches, NodeLagging, Tip
@@ -135,6 +135,7 @@ class ChainFollower:
     False: the cursor must be on the chain first. None: nothing is compared."""
     _server_clock: ServerClock = field(default_factory=ServerClock)
     _reached: Reach = field(default_factory=Reach)
+    _node_caught_up: CaughtUp = field(default_factory=CaughtUp)
     _rhythm: Rhythm = field(default_factory=Rhythm)
     _branches: Branches = field(default_factory=Branches)
     _tip: Tip = field(default_factory=Tip)
@@ -204,6 +205,7 @@ class ChainFollower:
         self.state, self.reason, self._caught_up_at = "stalled", reason, None
         self._lagging_since = None
         self._reached.forget()
+        self._node_caught_up.forget()
 
     def _patient(self, fault: RailFault) -> RailFault | NodeLagging:
         """What to raise for ``fault``: itself, once it has been told for `FAULT_SECONDS` with no step in between.
@@ -399,7 +401,7 @@ class ChainFollower:
 
     async def _commit(self, batch: BlockBatch, plan: PlannedStep, reached: bool) -> None:
         """Commit, and only then believe it: memory follows the database, never the other way round."""
-        seen = self._reached.seen(plan.asked, batch.span.upto.height, plan.heads) if reached else None
+        seen = self._seen(plan, batch.span.upto) if reached else None
         position = self._position(batch.span.upto, plan.heads, reached=reached, seen=seen)
         if batch.fork is None:
             await self._run_second_looks(position)
@@ -461,7 +463,7 @@ class ChainFollower:
         self._lagging_since = None
         if missing := self._tip.missing(self._require_cursor.height):
             raise NodeLagging(_reversal_reason(missing))
-        seen = self._reached.seen(plan.asked, self._require_cursor.height, plan.heads)
+        seen = self._seen(plan, self._require_cursor)
         position = self._position(self._require_cursor, plan.heads, reached=True, seen=seen)
         await self._run_second_looks(position)
         moved, beside = position.finalized != self.finalized, self.told_beside
@@ -508,10 +510,22 @@ class ChainFollower:
         seen_at = self._server_clock.at(seen) if seen is not None and is_known else None
         return Position(cursor, heads.latest.height, self._finalized(cursor, heads), seen_at, state, reason)
 
+    @property
+    def _block_seconds(self) -> float | None:
+        """Seconds between two blocks, as the node's own blocks or those that were followed show it."""
+        followed = [*self.checkpoints, self.cursor] if self.cursor else self.checkpoints
+        return self.node.traits.block_seconds or followed_pace(followed)
+
+    def _seen(self, plan: PlannedStep, cursor: BlockRef) -> float | None:
+        """Return up to when (monotonic clock) the tables hold all that was mined; None: it is not known."""
+        seen = self._reached.seen(plan.asked, cursor.height, plan.heads)
+        within = fresh_within(self.options.stall_after, self._block_seconds)
+        now = datetime.fromtimestamp(time.time(), UTC)
+        return seen if self._node_caught_up.check(plan.heads, now, within) else None
+
     def _health(self, heads: Heads, *, caught_up: bool) -> tuple[str, str | None]:
         """Whether what the node tells can be believed now, whatever it answers (HAZARDS E22, "Nodes")."""
-        followed = [*self.checkpoints, self.cursor] if self.cursor else self.checkpoints
-        self._rhythm.block_seconds = self.node.traits.block_seconds or followed_pace(followed)
+        self._rhythm.block_seconds = self._block_seconds
         self._rhythm.note(heads.latest)
         if self._branches.flaps:
             return "stalled", self._branches.reason

@@ -25,6 +25,15 @@ RHYTHM_BLOCKS = 50
 RHYTHM_LEAST = 600.0
 """Seconds of silence that any chain may have."""
 
+FRESH_BLOCKS = 3
+"""How many times the time between two blocks the newest one may be old to show that its node has caught up."""
+
+FRESH_LEAST = 60.0
+"""Seconds by which the newest block of any chain may be old to show that, and of a chain whose pace is not known."""
+
+FRESH_TRIES = 10
+"""After how many times that age a rail is covered without a fresh block: a chain may stamp all its blocks late."""
+
 
 @dataclass(slots=True)
 class Rhythm:
@@ -75,6 +84,40 @@ def followed_pace(blocks: Sequence[BlockRef]) -> float | None:
     if heights < RHYTHM_HEADS:
         return None
     return max(0.0, (blocks[-1].time - blocks[0].time).total_seconds()) / heights
+
+
+def fresh_within(stall_after: float | None, block_seconds: float | None) -> float | None:
+    """Return the seconds by which the newest block of a node that has caught up may be old; None: no bound is known.
+
+    ``stall_after`` 0: the chain may be silent. None: it is known by its pace alone, if at all.
+    """
+    if stall_after == 0 or (stall_after is None and block_seconds is None):
+        return None
+    return max(FRESH_LEAST, FRESH_BLOCKS * (block_seconds or 0.0))
+
+
+@dataclass(slots=True)
+class CaughtUp:
+    """Whether the rail's node has shown, since the rail was last followed anew, that it holds the present chain.
+
+    A node that has just come back reports the block at which it stopped as its tip. Until it has fetched what was mined
+    meanwhile, nothing is covered: an invoice whose payment is in those blocks must not expire (HAZARDS I12).
+    """
+
+    _is_shown: bool = False
+    _since: float | None = None
+
+    def check(self, heads: Heads, now: datetime, within: float | None) -> bool:
+        """Return True once a head was at most ``within`` seconds old at ``now``, or none was for too long."""
+        if not self._is_shown:
+            self._since = self._since or time.monotonic()
+            age = (now - heads.latest.time).total_seconds()
+            self._is_shown = within is None or age <= within or time.monotonic() - self._since > FRESH_TRIES * within
+        return self._is_shown
+
+    def forget(self) -> None:
+        """Begin anew: the node was not followed for a while, or another one is followed."""
+        self._is_shown, self._since = False, None
 
 
 @dataclass(slots=True)

@@ -1,9 +1,9 @@
-"""What more than half of a rail's nodes have reached on one ancestry, and what to do when there is no such thing.
+"""The comparison of a rail's nodes: what more than half of them have on one chain.
 
-Two clients stayed on different chains in ETC's first attack of 2020, and each of them looked healthy (HAZARDS,
-"Nodes"); a node may also make up blocks, or finality, ahead of everybody else. So a height, a hash, a safe or a
-finalized block counts only as far as more than half of the voting nodes have it on their own chain. With two voters
-that is both of them; nobody can know which of two is right, and a third node decides it.
+Two clients followed different chains in ETC's first attack of 2020, and each of them seemed healthy (HAZARDS,
+"Nodes"). A node may also invent blocks, or finality, ahead of all others. So a height, a hash, a safe or a finalized
+block counts only as far as more than half of the voting nodes have it on their own chain. Of two voters both must have
+it: no rule can know which of two is right. A third node decides.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ from railwatch.daemon.nodes.node import Node
 from railwatch.rail import BlockGone, BlockRef, Heads, RailFault, RailUnavailable
 
 TIP_RACE_DEPTH = 1
-"""Heights at the tip on which honest nodes may differ for a while: two blocks race, and the next one decides."""
+"""Heights at the tip at which honest nodes may differ for a while: two blocks race, and the next block decides."""
 
 LAG_MAX_SECONDS = 30.0
-"""Seconds after which the answering node must have reached what a majority told, and a majority what it told."""
+"""Seconds within which the active node must reach the height of a majority, and a majority that of the active node."""
 
 COMPARE_SECONDS = 2.0
-"""How long a node's block at one height is waited for, to compare it with another's."""
+"""Seconds to wait for a node's block at one height, to compare it with another node's."""
 
 MEMO_MAX = 256
-"""Blocks remembered of nodes whose head has not moved since."""
+"""Compared blocks to remember, by node, head and height."""
 
 
 class Disagreement(RailUnavailable):
-    """The nodes that answer tell different chains. Heals by itself as soon as they agree."""
+    """Voting nodes report different chains. Ends by itself once they agree."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeHead:
-    """One node and its heads. ``present`` False: it is away for a moment, and this is what it told last."""
+    """One node and its heads. ``present`` False: the node is briefly unavailable, and these are its last heads."""
 
     node: Node
     heads: Heads
@@ -46,7 +46,7 @@ class NodeHead:
 
     @property
     def height(self) -> int:
-        """The height of its newest block."""
+        """The height of the node's newest block."""
         return self.heads.latest.height
 
 
@@ -68,10 +68,10 @@ class HeadConflict:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What may be believed of the answering node's chain.
+    """The part of the active node's chain that the daemon may follow.
 
     ``heads``: as far as a majority has it; None where there is no such block. ``reached``: the height that a majority
-    has reached, on whatever chain. ``outvoted``: the answering node is ahead of a majority that has not followed it.
+    has reached, on any chain. ``outvoted``: the active node is ahead of a majority that has not followed it.
     """
 
     heads: Heads | None
@@ -82,21 +82,21 @@ class Verdict:
 
 
 def majority(voters: int) -> int:
-    """How many of ``voters`` are more than half: 1 of 1, 2 of 2, 2 of 3, 3 of 4."""
+    """Return the least number that is more than half of ``voters``: 1 of 1, 2 of 2, 2 of 3, 3 of 4."""
     return voters // 2 + 1
 
 
 class CrossCheck:
-    """Compares the nodes of one rail. Asks only where heads neither are equal nor follow one another."""
+    """The comparison of one rail's nodes. It queries a node only if heads are neither equal nor parent and child."""
 
     def __init__(self) -> None:
         self._memo: dict[tuple[int, str, int], BlockRef] = {}
 
     async def check_majority(self, ours: NodeHead, others: Sequence[NodeHead]) -> Verdict:
-        """Compare the answering node with the other voters. A node that cannot tell a block agrees to nothing.
+        """Compare the active node with the other voters. A node that cannot return a block does not confirm it.
 
-        A quiet round asks nothing. A round in which a head has moved asks at most two questions of each node for its
-        newest block, and one for its finalized block; what was told while a head stood still is not asked again.
+        While no head moves this sends no query. When a head has moved it sends each node at most two queries for the
+        newest block and one for the finalized block. It reuses a node's answers until that node's head moves.
         """
         if not others:
             return Verdict(ours.heads, ours.height, outvoted=False, agreeing=1, conflicts=())
@@ -104,15 +104,15 @@ class CrossCheck:
         heights = sorted((each.height for each in (ours, *others)), reverse=True)
         latest = await self._latest(ours, others, heights, needed)
         conflicts = await self._conflicts(ours, others, latest)
-        # The highest height that fewer than a majority have not reached: it may be true, so nothing above our own
-        # block is known to be all there is.
+        # A block at this height may be valid: the nodes that have not reached it are fewer than a majority. So nothing
+        # above our own block is known to be complete.
         open_height = max(heights[-needed], ours.height)
         heads = None
         if latest is not None:
             heads = Heads(
                 latest,
-                safe=await self._mark(ours, others, needed, latest, lambda told: told.safe),
-                finalized=await self._mark(ours, others, needed, latest, lambda told: told.finalized),
+                safe=await self._mark(ours, others, needed, latest, lambda heads: heads.safe),
+                finalized=await self._mark(ours, others, needed, latest, lambda heads: heads.finalized),
                 claimed_height=open_height if open_height > latest.height else None,
             )
         return Verdict(
@@ -124,13 +124,13 @@ class CrossCheck:
         )
 
     async def conflicts(self, ours: NodeHead, theirs: NodeHead) -> bool:
-        """Whether the two are known to tell different chains."""
+        """Return True if the two are known to report different chains."""
         return await self._conflict(ours, theirs, None) is not None
 
     async def _latest(
         self, ours: NodeHead, others: Sequence[NodeHead], heights: Sequence[int], needed: int
     ) -> BlockRef | None:
-        """The highest block of our chain that ``needed`` nodes have; looked for at the nodes' heads and just below."""
+        """Return our chain's highest block that ``needed`` nodes have, at the nodes' heads or just below them."""
         for height in _candidates(min(heights[needed - 1], ours.height), heights):
             block = await self._our_block(ours, others, height)
             if block is not None and await self._has_majority(block, others, needed):
@@ -147,18 +147,18 @@ class CrossCheck:
         held = await asyncio.gather(*(self._holds(each, block) for each in others))
         return 1 + sum(held) >= needed
 
-    async def _holds(self, witness: NodeHead, block: BlockRef) -> bool:
-        """Whether the witness is known to have that block on its chain."""
-        latest = witness.heads.latest
+    async def _holds(self, theirs: NodeHead, block: BlockRef) -> bool:
+        """Return True if the node is known to have that block on its chain."""
+        latest = theirs.heads.latest
         if latest.height < block.height:
             return False
         if block.hash in (latest.hash, latest.parent):
             return True
-        told = await self._block_of(witness, block.height)
-        return told is not None and told.hash == block.hash
+        same_height = await self._block_of(theirs, block.height)
+        return same_height is not None and same_height.hash == block.hash
 
     async def _block_of(self, of: NodeHead, height: int) -> BlockRef | None:
-        """The node's canonical block at ``height`` (or the nearest below); None where it cannot tell it now."""
+        """Return the node's canonical block at ``height`` (or the nearest below); None if it cannot return it now."""
         latest, finalized = of.heads.latest, of.heads.finalized
         if height >= latest.height:
             return latest if height == latest.height else None
@@ -166,12 +166,12 @@ class CrossCheck:
             return finalized
         key = (id(of.node), latest.hash, height)  # two nodes may have one name
         if key not in self._memo:
-            told = await _ask_block(of, height) if of.present else None
-            if told is None:
+            block = await _ask_block(of, height) if of.present else None
+            if block is None:
                 return None
             if len(self._memo) >= MEMO_MAX:
                 self._memo.clear()
-            self._memo[key] = told
+            self._memo[key] = block
         return self._memo[key]
 
     async def _conflicts(
@@ -181,7 +181,7 @@ class CrossCheck:
         return [conflict for conflict in found if conflict is not None]
 
     async def _conflict(self, ours: NodeHead, theirs: NodeHead, latest: BlockRef | None) -> HeadConflict | None:
-        """Where the two tell different chains, but for a race at the tip. What cannot be compared is no dispute."""
+        """Return where the two report different chains, races at the tip aside; None if they cannot be compared."""
         if _follow_one_another(ours.heads.latest, theirs.heads.latest):
             return None
         height = min(ours.height, theirs.height) - TIP_RACE_DEPTH
@@ -200,7 +200,7 @@ class CrossCheck:
         latest: BlockRef,
         mark_of: Callable[[Heads], BlockRef | None],
     ) -> BlockRef | None:
-        """The highest block of our chain that ``needed`` nodes call safe (or finalized), at or below ``latest``."""
+        """Return our chain's highest block that ``needed`` nodes call safe (or finalized), at or below ``latest``."""
         mine = mark_of(ours.heads)
         if mine is None:
             return None
@@ -227,7 +227,7 @@ async def _ask_block(of: NodeHead, height: int) -> BlockRef | None:
 
 
 def _candidates(start: int, heights: Sequence[int]) -> Iterator[int]:
-    """``start``, the heads below it, and each of these less the heights that a race may contest; descending."""
+    """Return ``start``, the heads below it, and each of these less the heights of a race; descending."""
     tops = {start, *(height for height in heights if height < start)}
     yield from sorted({top - back for top in tops for back in (0, TIP_RACE_DEPTH) if top >= back}, reverse=True)
 
@@ -237,23 +237,26 @@ def _follow_one_another(one: BlockRef, other: BlockRef) -> bool:
 
 
 def disagreement(verdict: Verdict) -> RailUnavailable:
-    """Why nothing can be believed."""
+    """Return the error that says why a rail has no agreed block."""
     if not verdict.conflicts:
-        return RailUnavailable("the nodes could not be compared: no block is known to be on more than half of them")
+        return RailUnavailable(
+            "the nodes cannot be compared: no block is known to be on more than half of them; the rail is paused until "
+            "a majority answers. Query each node with: railwatch check"
+        )
     return Disagreement(
-        f"the nodes disagree, {verdict.agreeing} against {len(verdict.conflicts)}: {verdict.conflicts[0]}; "
-        "nothing is believed until more than half of them tell one chain"
+        f"nodes disagree ({verdict.agreeing} vs {len(verdict.conflicts)}): {verdict.conflicts[0]}; the rail is paused "
+        "until a majority report the same chain. Find the wrong one by docs/runbooks/rail-stalled.md"
     )
 
 
 @dataclass(slots=True)
 class LagDetector:
-    """Notices that a height is not reached, however seldom the chain has blocks."""
+    """Detection of a height that is not reached in time, on fast and on slow chains."""
 
     _marked: tuple[float, int] | None = field(default=None)
 
     def lags(self, reached: int, wanted: int) -> int:
-        """How many heights ``reached`` is below what was wanted `LAG_MAX_SECONDS` seconds ago; 0: it keeps up."""
+        """Return how many heights ``reached`` is below the height wanted `LAG_MAX_SECONDS` ago; 0 if it keeps up."""
         now = time.monotonic()
         if self._marked is None or self._marked[1] <= reached:
             self._marked = None if wanted <= reached else (now, wanted)
@@ -263,5 +266,5 @@ class LagDetector:
         return height - reached if now - since > LAG_MAX_SECONDS else 0
 
     def forget(self) -> None:
-        """Another node answers now."""
+        """Forget the marked height, because another node is active now."""
         self._marked = None

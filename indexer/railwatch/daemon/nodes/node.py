@@ -1,7 +1,7 @@
-"""One configured node: entered when it is needed, left when it fails, and given time to come back.
+"""One configured node: connected on demand, disconnected when it fails, and retried after a backoff.
 
-Whatever a node's answer makes an adapter raise is that node's fault. Only the seam's three errors leave `Node.ask`, so
-that a defect which one node's answer uncovers never ends a rail that has others, and heals when the answer does.
+An exception that a node's answer causes in an adapter is that node's fault. Only the seam's three errors leave
+`Node.ask`. So such a defect never stops a rail that has other nodes, and it ends when the answer changes.
 """
 
 import asyncio
@@ -30,24 +30,24 @@ from railwatch.rail.printable import printable
 from railwatch.redaction import hidden
 
 BACKOFF_MIN_SECONDS, BACKOFF_MAX_SECONDS = 0.2, 10.0
-"""Seconds that a failing node rests, at first and at most; jittered, so that many daemons do not return as one."""
+"""Seconds of backoff after a failure, at first and at most. Jitter keeps many daemons from returning at once."""
 
 HEADS_ASKED_TWICE_BELOW = 16
-"""Questions for heads that tell no higher one, after which the next one is put twice."""
+"""Queries for heads without a higher one, after which `Node.heads` asks a second time."""
 
 AWAY_AFTER = 5.0
-"""Seconds of failing after which a node has no vote: two or three tries in a row. A busy node (a large block, a pause
-of its runtime) answers again within that; one that is away for longer must not stop its rail."""
+"""Seconds of failure after which a node has no vote: two or three attempts. A busy node (a large block, a pause of its
+runtime) answers again within that time. A node that is unavailable for longer must not stop its rail."""
 
 TEXT_MAX = 500
-"""Characters of an error that are kept: a node may put anything into its answer."""
+"""Characters of an error to keep: a node may send any text."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
 class Node:
-    """One configured node and how it has fared. ``adapter`` is entered; None while it is not."""
+    """One configured node and its health. ``adapter`` is connected; None while the node is not."""
 
     name: str
     open: Callable[[], RailAdapter]
@@ -56,24 +56,24 @@ class Node:
     adapter: RailAdapter | None = None
     disagrees: bool = False
     connect_task: asyncio.Task[None] | None = None
-    """Its being entered as a witness, beside everything else; the last such attempt when that is done."""
+    """The latest attempt to connect it as a secondary node, running or done."""
     connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
     reported: Heads | None = None
-    """The heads that it told last."""
+    """The heads that it reported last."""
     votes: bool = False
-    """It is counted. It is not before it has answered, nor once it has been away for `AWAY_AFTER`."""
+    """True once it has answered; False again once it has been unavailable for `AWAY_AFTER`."""
     behind_since: float | None = None
-    """Since when it is below a height that was believed before."""
+    """The monotonic time since which it is below a height that was agreed on."""
     setbacks: Setbacks = field(default_factory=Setbacks)
     _highest: int = -1
-    """The height that it has told at most."""
+    """The greatest height that it has reported."""
     _quiet: int = 0
-    """How many times in a row it has told no higher head."""
+    """The number of reports in a row without a higher head."""
     _failing_since: float | None = None
     _fault: str = ""
 
     async def connect(self) -> RailAdapter:
-        """The entered adapter. Raises `RailUnavailable` or `RailFault`, and then the node rests."""
+        """Return the connected adapter. Raises `RailUnavailable` or `RailFault`; the node backs off then."""
         async with self.connecting:
             if self.adapter is None:
                 adapter = await self._guarded(self._open_adapter)
@@ -92,18 +92,18 @@ class Node:
         return adapter
 
     async def ask(self, question: Callable[[RailAdapter], Awaitable[Answer]]) -> Answer:
-        """Put a question to the entered adapter. Raises the seam's three errors and nothing else."""
+        """Query the connected adapter. Raises the seam's three errors and nothing else."""
         adapter = self.adapter
         if adapter is None:
-            raise RailUnavailable(f"{self.name} was left meanwhile")
+            raise RailUnavailable(f"{self.name} is not connected; the daemon connects it, or another node, again")
         return await self._guarded(lambda: question(adapter))
 
     async def heads(self) -> Heads:
-        """Ask for its heads; once more now and then, while they stand still.
+        """Return the node's heads; while they do not move, ask a second time now and then.
 
-        Behind one address several nodes may take turns (HAZARDS E19). If a round of the daemon asks an even number of
-        questions, the node that stands still answers all questions for heads, and nobody hears of the tip: the one
-        question more breaks that rhythm, and the next node answers it. Raises as `ask`.
+        Several nodes may take turns behind one url (HAZARDS E19). If a round of the daemon sends an even number of
+        queries, the same node answers every query for heads, and that may be the one which is stuck. The additional
+        query shifts that rhythm, so that the next node answers. Raises as `ask`.
         """
         heads = await self.ask(lambda adapter: adapter.heads())
         if heads.latest.height <= self._highest:
@@ -119,47 +119,49 @@ class Node:
     async def _guarded(self, act: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
             return await act()
-        except (RailUnavailable, BlockGone, RailFault) as told:
-            if isinstance(told, AdapterDefect):
-                self._log_once(str(told))
-            text = printable(hidden(str(told)), TEXT_MAX)
-            if text == str(told):
+        except (RailUnavailable, BlockGone, RailFault) as error:
+            if isinstance(error, AdapterDefect):
+                self._log_once(str(error))
+            text = printable(hidden(str(error)), TEXT_MAX)
+            if text == str(error):
                 raise
-            raise _with_text(told, text) from told
+            raise _with_text(error, text) from error
         except Exception as defect:
             text = f"{type(defect).__name__}: {printable(hidden(str(defect)), TEXT_MAX)}"
             self._log_once(text)
-            raise RailUnavailable(f"{self.name} gave an answer that could not be read: {text}") from defect
+            raise RailUnavailable(
+                f"{self.name} sent an unreadable answer: {text}; see the log event node.fault"
+            ) from defect
 
     def _log_once(self, text: str) -> None:
-        """Log the trace of a defect, but not again while the node repeats it."""
+        """Log a defect with its trace, once for as long as the node repeats it."""
         if text != self._fault:
             self._fault = text
             structlog.get_logger().exception("node.fault", node=self.name, reason=text)
 
     async def try_connect(self) -> None:
-        """Enter it, if it can be entered: a witness that is away is no trouble of anybody's."""
+        """Connect if possible. An unreachable secondary node is not an error."""
         with suppress(RailError):
             await self.connect()
 
     async def disconnect(self) -> None:
-        """Let go of it, if it is entered."""
+        """Disconnect the adapter, if it is connected."""
         adapter, self.adapter = self.adapter, None
         if adapter is not None:
             with suppress(RailError):
                 await self._guarded(lambda: adapter.__aexit__(None, None, None))
 
     def answered(self, heads: Heads) -> None:
-        """Note what it told, and that it is there."""
+        """Note the reported heads, and that the node is available."""
         self.reported, self.failures, self._failing_since, self._fault = heads, 0, None, ""
         self.setbacks.note(heads)
 
     def missed(self) -> None:
-        """Note that it did not answer this time, also where it is still being entered."""
+        """Note that it did not answer this time, or that it is still connecting."""
         self._failing_since = self._failing_since or time.monotonic()
 
     def record_failure(self) -> None:
-        """Let it rest, longer each time in a row."""
+        """Start a backoff, longer after each failure in a row."""
         self.missed()
         self.failures += 1
         rest = min(BACKOFF_MAX_SECONDS, BACKOFF_MIN_SECONDS * 2 ** min(self.failures - 1, 10))
@@ -167,18 +169,18 @@ class Node:
 
     @property
     def in_backoff(self) -> bool:
-        """Whether it failed so recently that it is better left alone."""
+        """True while the daemon prefers other nodes because of a recent failure."""
         return self.backoff_until > time.monotonic()
 
     @property
     def is_away(self) -> bool:
-        """Whether it has failed for so long that it is not counted."""
+        """True once it has failed for so long that it has no vote."""
         return self._failing_since is not None and time.monotonic() - self._failing_since >= AWAY_AFTER
 
 
-def _with_text(told: RailError, text: str) -> RailError:
-    """Return the same error with other words."""
-    if isinstance(told, NotKept):
-        return NotKept(text, told.first)
+def _with_text(error: RailError, text: str) -> RailError:
+    """Return the same kind of error with another text."""
+    if isinstance(error, NotKept):
+        return NotKept(text, error.first)
     kinds: tuple[type[RailError], ...] = (BlockGone, RailFault, PendingUnknown, RailUnavailable)
-    return next(kind for kind in kinds if isinstance(told, kind))(text)
+    return next(kind for kind in kinds if isinstance(error, kind))(text)

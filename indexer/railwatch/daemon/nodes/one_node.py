@@ -1,4 +1,4 @@
-"""One node of a rail, for errands beside the follower, and its name in the evidence of what it told."""
+"""One node for a whole errand, and node names in the evidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,25 +19,20 @@ from railwatch.rail import (
 
 @dataclass(frozen=True, slots=True)
 class OneNode:
-    """A node to which all questions of one errand go, so that it never mixes two views of a chain."""
+    """The node that answers all queries of one errand, so that the errand never mixes two views of a chain."""
 
     node: Node
 
     async def block_at(self, height: int) -> BlockRef:
-        """`RailAdapter.block_at` of the node."""
+        """Return the node's block; see `RailAdapter.block_at`."""
         return await self.node.ask(lambda adapter: adapter.block_at(height))
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
-        """`RailAdapter.scan` of the node, which is named in the evidence."""
-        scanned = await self.node.ask(lambda adapter: adapter.scan(span, watches))
-        return (
-            replace(scanned, transfers=with_node_name(scanned.transfers, self.node.name))
-            if scanned.transfers
-            else scanned
-        )
+        """Scan a span with the node, which the evidence names; see `RailAdapter.scan`."""
+        return with_evidence(await self.node.ask(lambda adapter: adapter.scan(span, watches)), self.node.name)
 
     async def check_payment(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """`SupportsPaymentCheck.check_payment` of the node; None where it has none."""
+        """Return the node's `SupportsPaymentCheck.check_payment`; None if its adapter has no such check."""
 
         async def question(adapter: RailAdapter) -> str | None:
             if not isinstance(adapter, SupportsPaymentCheck):
@@ -47,9 +42,14 @@ class OneNode:
         return await self.node.ask(question)
 
 
+def with_evidence(scanned: Scanned, node: str) -> Scanned:
+    """Return a scan whose transfers name the node that reported them."""
+    return replace(scanned, transfers=with_node_name(scanned.transfers, node)) if scanned.transfers else scanned
+
+
 def with_node_name(transfers: Sequence[Transfer], node: str) -> list[Transfer]:
-    """Return them with the name of the node that told them, where the adapter has not said a better one."""
+    """Return the transfers with the reporting node's name in their evidence, unless the adapter has named one."""
     return [
-        each if "node" in each.evidence else replace(each, evidence={**each.evidence, "node": node})
-        for each in transfers
+        transfer if "node" in transfer.evidence else replace(transfer, evidence={**transfer.evidence, "node": node})
+        for transfer in transfers
     ]

@@ -9,11 +9,13 @@ select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
 where l.relation = 'railwatch.locks'::regclass and l.mode = 'RowShareLock' and l.granted and l.pid <> pg_backend_pid()
 
--- name: book_fault
--- What is wrong with a book of migrations that we have not made: another owner, or code of somebody's that runs with it.
+-- name: migrations_fault
+-- Why a table of migrations is not ours: another owner, or code of another role that runs with it.
 select case
     when c.relkind <> 'r' then 'is not a table'
-    when not (c.relowner = current_user::regrole or o.rolsuper or c.relowner = (select nspowner from pg_namespace where nspname = 'railwatch'))
+    -- Before migration 1 there is no schema and so no owner of it: null, and not false.
+    when (c.relowner = current_user::regrole or o.rolsuper
+          or c.relowner = (select nspowner from pg_namespace where nspname = 'railwatch')) is not true
         then format('belongs to %s', o.rolname)
     when exists (select from pg_trigger t where t.tgrelid = c.oid) then 'has triggers'
     when exists (select from pg_rewrite r where r.ev_class = c.oid) then 'has rules'
@@ -25,8 +27,8 @@ select case
 from pg_class c join pg_roles o on o.oid = c.relowner
 where c.oid = $1::regclass
 
--- name: book_holders
--- Sessions that hold the book of migrations, for the error of whoever waits for it.
+-- name: migrations_holders
+-- Sessions that hold the table of migrations, for the error of the session that waits.
 select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(a.application_name, ''), 'a session'),
                                   a.pid, a.usename), ', ')
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
@@ -60,7 +62,7 @@ where (known.family, known.fold_case, known.has_finality, known.max_confirmation
 select r.name,
        (select count(distinct d.invoice_id) from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
         where d.rail = r.name and d.watch_state in ('registered', 'watching')
-          and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')) as open,
+          and railwatch.is_open(i.state)) as open,
        (select count(*) from railwatch.detections x
         where x.rail = r.name and x.kind = 'payment' and x.state in ('pending', 'included', 'confirmed')) as moving
 from railwatch.rails r where r.name <> all ($1::text[]) order by r.name

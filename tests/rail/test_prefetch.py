@@ -1,4 +1,4 @@
-"""Look-ahead: in order, bounded, and cancelled with its reader."""
+"""Prefetching: in order, bounded, and cancelled with its reader."""
 
 import asyncio
 from contextlib import aclosing

@@ -38,7 +38,7 @@ Call: TypeAlias = tuple[str, Sequence[Any]]
 
 T = TypeVar("T")
 CONCURRENCY = 100
-"""Requests to one endpoint at once, unless the rail's clients take fewer."""
+"""Requests to one endpoint at once, unless the rail's nodes serve fewer."""
 WORDS_MAX = 100
 """Bytes of an HTTP error's body that an error message quotes."""
 UNAUTHORIZED = 401
@@ -179,7 +179,7 @@ class JsonRpcClient(ABC, Generic[R]):
     """
 
     singles = 1
-    """Requests at once in place of a batch that the endpoint does not take."""
+    """Requests at once in place of a batch that the endpoint refuses."""
 
     def __init__(
         self,

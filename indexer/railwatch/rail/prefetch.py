@@ -1,4 +1,4 @@
-"""Look-ahead for long spans: fetch the next chunks while the caller decodes the present one."""
+"""Prefetching for long spans: fetch the next chunks while the caller decodes the present one."""
 
 import asyncio
 from collections import deque

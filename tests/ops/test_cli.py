@@ -162,7 +162,7 @@ async def test_status_tells_of_rails_and_of_what_waits(shell: Shell, stage: Daem
     await stage.wait_for_state(paid, "underpaid")
     await stage.database.value("select railwatch.ack('shop', 1)")
     text = await shell.told("status")
-    for words in ["live", "invoices watched  1 underpaid", "1 underpaid", "shop has dealt with 1"]:
+    for words in ["live", "invoices watched  1 underpaid", "1 underpaid", "shop acknowledged 1"]:
         assert words in text, text
     status = await shell.data("status")
     (rail,) = status["rails"]
@@ -233,7 +233,7 @@ async def test_why_a_refund_may_be_refused(shell: Shell, stage: DaemonHarness) -
     refund = ["invoice", "refund", made.id, "--tx", "back"]
     for more, code, told in (
         (["--amount", 5], Exit.REJECTED, "nothing has arrived for invoice"),
-        (["--display-amount", "5"], Exit.NOT_FOUND, "is not plain: name --rail and --asset"),
+        (["--display-amount", "5"], Exit.NOT_FOUND, "several payments may be meant; give --rail and --asset"),
         ([], Exit.USAGE, "give either --amount (base units) or --display-amount"),
         (["--amount", 0], Exit.USAGE, "0 is not in the range"),
     ):
@@ -283,7 +283,7 @@ async def test_an_invoice_is_named_by_whatever_one_has(shell: Shell, stage: Daem
     )
     refused = await shell.run("invoice", "show", "2")
     assert refused.exit_code == Exit.NOT_FOUND
-    assert '"2" may mean any of ' in refused.stderr
+    assert '"2" matches ' in refused.stderr
     assert (await shell.data("invoice", "show", "mall/2"))["id"] == str(first.id)
 
 
@@ -315,11 +315,11 @@ async def test_an_address_that_the_rail_refuses_is_told(shell: Shell) -> None:
     [
         (["explain", "shop/9"], Exit.NOT_FOUND, 'there is no invoice "shop/9"; give its id or MERCHANT/ORDER'),
         (["explain", "0" * 32], Exit.NOT_FOUND, "there is no invoice"),
-        (["rescan", "nope", "--from", "0"], Exit.NOT_FOUND, 'there is no rail "nope"; configured are'),
+        (["rescan", "nope", "--from", "0"], Exit.NOT_FOUND, 'there is no rail "nope"; give one of the configured rails'),
         (["run", "--rail", "nope"], Exit.NOT_FOUND, 'there is no rail "nope"'),
         (["invoice", "create"], Exit.USAGE, "give --merchant, --order, --rail, --asset, --address, --expires-in"),
         (["invoice", "create", "--file", "-", "--order", "1"], Exit.USAGE, "--file holds the whole request"),
-        (["status", "--watch", "--json"], Exit.USAGE, "--watch is for people"),
+        (["status", "--watch", "--json"], Exit.USAGE, "--watch and --json exclude each other"),
         (["feed", "--after", "-1"], Exit.USAGE, "-1 is not in the range"),
     ],
 )
@@ -389,20 +389,20 @@ async def test_check_says_what_run_would_say_of_what_is_stored(shell: Shell, sta
     await stage.database.rows("update railwatch.rails set state = 'halted', reason = 'a reorg of 9 blocks'")
     assert "is halted: a reorg of 9 blocks" in await check_fails(shell)
     await stage.database.rows("update railwatch.rails set state = 'live', finalized_height = 0, finalized_hash = 'x'")
-    assert "and x was final: another chain, or a rewritten one" in await check_fails(shell)
+    assert "but x was final: the node follows another or a rewritten chain" in await check_fails(shell)
     await stage.database.rows("update railwatch.rails set finalized_height = null, finalized_hash = null")
 
 
 async def test_migrating_again_is_harmless(shell: Shell) -> None:
-    assert await shell.told("migrate") == "the schema is up to date\n"
+    assert await shell.told("migrate") == "the schema is current\n"
     assert await shell.data("migrate") == {"applied": []}
 
 
 async def test_roles_that_nobody_could_make_are_told(shell: Shell, stage: DaemonHarness) -> None:
     await stage.database.value("insert into railwatch.rights values ('railwatch_nobody', 'schema railwatch', 'usage')")
     migrated = await shell.run("migrate")
-    assert (migrated.exit_code, migrated.stdout) == (Exit.OK, "the schema is up to date\n")
-    assert "nobody has made railwatch_nobody. See docs/runbooks/roles.md" in migrated.stderr
+    assert (migrated.exit_code, migrated.stdout) == (Exit.OK, "the schema is current\n")
+    assert "the server lacks the roles railwatch_nobody. Follow docs/runbooks/roles.md" in migrated.stderr
     findings = (await shell.data("check"))["findings"]
     assert [each["level"] for each in findings if each["subject"] == "roles"] == ["warn"]
 

@@ -11,7 +11,7 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: help setup demo run fmt test test-fast test-long test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings lock clean
+.PHONY: help setup demo run fmt test test-fast test-long test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings generated lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-15s %s\n", $$1, $$2 }'
@@ -108,6 +108,9 @@ siege: setup  ## everybody misbehaves at once, ten minutes; the honest ledger be
 
 bench: setup  ## our numbers beside the floor measured in the same run
 	$(BIN)/python -m tests.bench $(ARGS)
+
+generated: setup  ## write the SQL and the diagrams that are derived from code and catalog
+	$(BIN)/python scripts/generate.py
 
 lock:  ## pin again what pyproject.toml asks for (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \

@@ -102,6 +102,14 @@ MUTANTS = [
         "aggregate.detections.values()",
     ),
     Mutant(
+        "old-tip-covers",
+        "comes_back_behind",
+        "blind is blind: a node that has just come back",
+        "indexer/railwatch/daemon/follow/health.py",
+        "within is None or age <= within or",
+        "True or",
+    ),
+    Mutant(
         "cancelled-takes-money",
         "is_cancelled_first",
         "money for a closed order is unexpected",
@@ -203,7 +211,7 @@ MUTANTS = [
         "closes_unseen",
         "blind is blind: watching ends once everything up to its end is covered",
         "indexer/railwatch/store/sql/queries/watches.sql",
-        "(d.watch_state = 'registered' or not railwatch.covers(r, l.closes_at, l.time_basis)))",
+        "not railwatch.is_covered(d, r, l.closes_at, l.time_basis))",
         "d.watch_state = 'registered')",
     ),
     Mutant(

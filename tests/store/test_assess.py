@@ -7,6 +7,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from railwatch.core.assessment import assess
 from railwatch.core.model import Coverage
 from railwatch.core.states import DetectionState, InvoiceState
@@ -14,45 +17,52 @@ from railwatch.store.aggregates import load_aggregates
 from tests.scenarios.daemon_harness import DaemonHarness
 
 
-async def test_the_rule_for_manual_acts_is_the_cores(rough: DaemonHarness) -> None:
-    """Random facts, judged twice: by the function that a release uses, and by the core."""
-    stage = rough
-    await stage.stop()
+async def test_every_state_is_reached_by_random_facts(rough: DaemonHarness) -> None:
+    await rough.stop()
     dice = random.Random(7)
-    database, now = stage.database, datetime.now(UTC)
     seen: dict[bool, set[InvoiceState]] = {False: set(), True: set()}
     for _ in range(320):
-        ways = [
-            {"rail": stage.chain.name, "asset": "COIN", "amount": 100 + place} for place in range(dice.randint(1, 2))
-        ]
-        known = await scatter(stage, dice, ways, now)
-        if dice.random() < 0.4:
-            await database.value("select railwatch.hold_invoice($1, actor => 'ann', reason => 'odd')", known)
-        async with database.transaction() as connection:
-            every = await connection.fetch("select id from railwatch.detections where invoice_id = $1", known)
-            [aggregate] = await load_aggregates(connection, [known], [row["id"] for row in every])
-            until = await connection.fetchval("select covered_until from railwatch.rails")
-            moment = await connection.fetchval("select now()")
-            facts = list(aggregate.detections.values())
-            held = aggregate.invoice.held is not None
-            assert held is (aggregate.invoice.state is InvoiceState.FLAGGED)
-            assert held is (aggregate.invoice.held_from is not None)
-            unheld = replace(aggregate.invoice, held=None)
-            core = assess(unheld, facts, Coverage({stage.chain.name: until} if until else {}), moment)
-            ours = await connection.fetchval(
-                "select railwatch.assess(i) from railwatch.invoices i where i.id = $1", known
-            )
-        assert ours == core, facts
-        if held:
-            release = "select railwatch.release_invoice($1, actor => 'bob')"
-            assert await database.value(release, known) == core
-        seen[held].add(core)
+        state, held = await judge_twice(rough, dice)
+        seen[held].add(state)
     assert seen[False] == set(InvoiceState) - {InvoiceState.FLAGGED}
     assert seen[True] == seen[False]
 
 
+@given(dice=st.randoms(note_method_calls=True))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_sql_and_core_judge_all_facts_alike(rough: DaemonHarness, dice: random.Random) -> None:
+    await rough.stop()
+    await judge_twice(rough, dice)
+
+
+async def judge_twice(stage: DaemonHarness, dice: random.Random) -> tuple[InvoiceState, bool]:
+    """Make an invoice with random facts, compare both judges, and return their state, and whether it was held."""
+    database, now = stage.database, datetime.now(UTC)
+    ways = [{"rail": stage.chain.name, "asset": "COIN", "amount": 100 + place} for place in range(dice.randint(1, 2))]
+    known = await scatter(stage, dice, ways, now)
+    if dice.random() < 0.4:
+        await database.value("select railwatch.hold_invoice($1, actor => 'ann', reason => 'odd')", known)
+    async with database.transaction() as connection:
+        every = await connection.fetch("select id from railwatch.detections where invoice_id = $1", known)
+        [aggregate] = await load_aggregates(connection, [known], [row["id"] for row in every])
+        until = await connection.fetchval("select covered_until from railwatch.rails")
+        moment = await connection.fetchval("select now()")
+        facts = list(aggregate.detections.values())
+        held = aggregate.invoice.held is not None
+        assert held is (aggregate.invoice.state is InvoiceState.FLAGGED)
+        assert held is (aggregate.invoice.held_from is not None)
+        unheld = replace(aggregate.invoice, held=None)
+        core = assess(unheld, facts, Coverage({stage.chain.name: until} if until else {}), moment)
+        ours = await connection.fetchval("select railwatch.assess(i) from railwatch.invoices i where i.id = $1", known)
+    assert ours == core, (unheld, facts)
+    if held:
+        release = "select railwatch.release_invoice($1, actor => 'bob')"
+        assert await database.value(release, known) == core
+    return core, held
+
+
 async def scatter(stage: DaemonHarness, dice: random.Random, ways: list[dict[str, Any]], now: datetime) -> UUID:
-    """An invoice with facts as they may fall."""
+    """Make an invoice with facts as the dice choose them, and return its id."""
     database = stage.database
     ways = [{**way, "address": await stage.sim.new_address()} for way in ways]
     terms = {
@@ -100,5 +110,18 @@ async def scatter(stage: DaemonHarness, dice: random.Random, ways: list[dict[str
             None if detection is DetectionState.PENDING else "hash",
             None if detection is DetectionState.PENDING else at,
             at if detection in (DetectionState.CONFIRMED, DetectionState.FINAL) else None,
+        )
+    for number in range(dice.choice([0, 0, 1, 2])):
+        owed, surplus, waived = (Decimal(dice.choice([0, 1, 40, 100])) for _ in range(3))
+        await database.value(
+            """insert into railwatch.refunds (invoice_id, rail, asset, amount, tx_id, actor, surplus, waived)
+               values ($1, $2, $3, $4, $5, 'ann', $6, $7)""",
+            invoice.id,
+            stage.chain.name,
+            stage.sim.native,
+            max(Decimal(1), owed + surplus + waived),
+            str(number),
+            surplus,
+            waived,
         )
     return invoice.id

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from railwatch.core.policy import Policy
-from railwatch.core.states import END_STATES, INVOICE_MOVES, InvoiceState
+from railwatch.core.states import END_STATES, INVOICE_MOVES, OPEN_STATES, InvoiceState
 from railwatch.rail import AssetSpec, ChainId
 from railwatch.store.config_sync import PolicyRow, RailMirror, sync_config
 from railwatch.store.database import Database
@@ -515,6 +515,11 @@ async def test_the_table_of_moves_is_the_cores(database: Database) -> None:
     rows = await database.rows("select from_state, to_state from railwatch.allowed_transitions")
     ours = {(old.value, new.value) for old, news in INVOICE_MOVES.items() if old is not None for new in news}
     assert {tuple(row) for row in rows} == ours
+
+
+async def test_what_is_open_is_the_cores(database: Database) -> None:
+    ask = "select state from unnest($1::text[]) as state where railwatch.is_open(state)"
+    assert {row["state"] for row in await database.rows(ask, list(InvoiceState))} == OPEN_STATES
 
 
 CONTRACT = {

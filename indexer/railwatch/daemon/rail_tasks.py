@@ -23,6 +23,11 @@ from railwatch.store.rails import load_spends
 
 WORK_CHANNEL = "railwatch_work"
 PRUNE_INTERVAL_SECONDS = 60.0
+REGISTRATION_POLL_SECONDS = 0.5
+"""Seconds after which registrations are read without a notification, which may be lost or left out."""
+REGISTRATION_PAUSE_SECONDS = 0.02
+LOOKBACK_PAUSE_SECONDS = 0.05
+"""Seconds after one look-back before the next, so that registrations which come together share it."""
 QUERY_MAX_SECONDS = 600.0
 """Seconds that one step may take; after them the watchdog gets no heartbeat from it."""
 
@@ -77,13 +82,14 @@ class RailTasks:
                 pause = min(policy.BACKOFF_MAX_SECONDS, pause * 2)
 
     async def _register(self) -> None:
-        """Read registrations as they come. A lost notification delays one by a second."""
+        """Read registrations as they come. A lost notification delays one by `REGISTRATION_POLL_SECONDS`."""
         async with (self.listen or Listener)(self.backoff.database.dsn, (WORK_CHANNEL,)) as listener:
             while True:
                 if await self.backoff.retry(self._registrar.parse_registrations):
                     self._parsed.set()
                 await self.backoff.retry(self.family.caught_up)
-                await listener.wait(1.0)
+                await asyncio.sleep(REGISTRATION_PAUSE_SECONDS)
+                await listener.wait(REGISTRATION_POLL_SECONDS)
 
     async def _look_back(self) -> None:
         while True:
@@ -93,6 +99,7 @@ class RailTasks:
             self._parsed.clear()
             await self.backoff.retry(self._registrar.look_back)
             await self.backoff.retry(self._registrar.look_back_for_sibling_rails)
+            await asyncio.sleep(LOOKBACK_PAUSE_SECONDS)
 
     async def _rescan(self) -> None:
         """Run rescans, one span in each turn, so that registrations and blocks go on."""

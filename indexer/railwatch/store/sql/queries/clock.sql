@@ -39,7 +39,7 @@ select i.id, i.created_at,
        coalesce((select true from railwatch.exceptions e
                  where e.kind = 'detection_delayed' and e.invoice_id = i.id and e.ended_at is null limit 1), false) as told
 from railwatch.invoices i
-where i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+where railwatch.is_open(i.state)
   and (i.created_at, i.id) > ($2, $3) and i.created_at <= $4
   and exists (select from railwatch.destinations d
               where d.invoice_id = i.id and d.rail = $1 and d.watch_state in ('registered', 'watching'))
@@ -55,7 +55,7 @@ where e.kind = 'detection_delayed' and e.ended_at is null
       select from railwatch.invoices i
       join railwatch.destinations d on d.invoice_id = i.id and d.watch_state in ('registered', 'watching')
       join railwatch.rails r on r.name = d.rail
-      where i.id = e.invoice_id and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+      where i.id = e.invoice_id and railwatch.is_open(i.state)
         and greatest(r.covered_until, i.created_at) <= now() - r.blind_after)
 order by e.invoice_id limit $2
 

@@ -62,7 +62,7 @@ where (known.family, known.fold_case, known.has_finality, known.max_confirmation
 select r.name,
        (select count(distinct d.invoice_id) from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
         where d.rail = r.name and d.watch_state in ('registered', 'watching')
-          and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')) as open,
+          and railwatch.is_open(i.state)) as open,
        (select count(*) from railwatch.detections x
         where x.rail = r.name and x.kind = 'payment' and x.state in ('pending', 'included', 'confirmed')) as moving
 from railwatch.rails r where r.name <> all ($1::text[]) order by r.name

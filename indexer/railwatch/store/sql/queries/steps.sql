@@ -107,9 +107,7 @@ with fresh as (
     cross join lateral (
         select coalesce(bool_or(d.rail = $1), false) as ours,
                coalesce(bool_and(d.watch_state = 'rejected'), true) as unwatched,
-               coalesce(bool_or(d.watch_state <> 'rejected'
-                                and (d.watch_state = 'registered' or not railwatch.covers(r, i.expires_at, i.time_basis))),
-                        false) as waits
+               coalesce(bool_or(not railwatch.is_covered(d, r, i.expires_at, i.time_basis)), false) as waits
         from railwatch.destinations d join railwatch.rails r on r.name = d.rail where d.invoice_id = i.id
     ) d
     where (d.ours or d.unwatched) and not d.waits

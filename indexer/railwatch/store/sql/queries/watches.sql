@@ -64,7 +64,7 @@ with given as (
             where o.family = mine.family and o.address_key = given.key offset 0
         ) as other
         join railwatch.invoices i on i.id = other.invoice_id
-            and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+            and railwatch.is_open(i.state)
         where other.invoice_id <> mine.invoice_id and other.reference is not distinct from mine.reference
           and other.watch_state in ('registered', 'watching')) as holder,
         exists (
@@ -144,8 +144,7 @@ with looked_at as materialized (
     select l.id from looked_at l
     where not exists (
         select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
-        where d.invoice_id = l.id and d.watch_state <> 'rejected' and not r.given_up
-          and (d.watch_state = 'registered' or not railwatch.covers(r, l.closes_at, l.time_basis)))
+        where d.invoice_id = l.id and not r.given_up and not railwatch.is_covered(d, r, l.closes_at, l.time_basis))
       and not exists (
         select from railwatch.detections x join railwatch.rails r on r.name = x.rail
         where x.invoice_id = l.id and not r.given_up

@@ -32,7 +32,7 @@ create index invoices_to_close on railwatch.invoices (closes_at, id) where close
 create index invoices_recent on railwatch.invoices (created_at);
 create index invoices_order on railwatch.invoices (order_id);
 create index invoices_open on railwatch.invoices (created_at, id)
-    where state in ('created', 'detected', 'confirming', 'underpaid', 'flagged');
+    where railwatch.is_open(state);
 create index invoices_waiting on railwatch.invoices (state_since, id) where state in ('detected', 'confirming');
 create index invoices_unchecked on railwatch.invoices (id) where exceptions_checked_version <> version;
 comment on table railwatch.invoices is 'What a merchant asked to be paid, and where that stands.';
@@ -127,3 +127,12 @@ comment on column railwatch.destinations.tallies is 'Not for readers: what the d
 comment on column railwatch.destinations.small_count is 'Transfers below the asset''s min_amount, as blocks showed them. They are counted and move nothing.';
 comment on column railwatch.destinations.small_amount is 'Their sum in base units.';
 comment on column railwatch.destinations.left_out is 'Sightings of tokens that are not configured, beyond the ten that are kept as detections.';
+
+create function railwatch.is_covered(
+    destination railwatch.destinations, on_rail railwatch.rails, moment timestamptz, time_basis text
+) returns boolean
+language sql stable
+-- One expression without a subquery, so that the planner inlines it. A rejected destination can receive nothing.
+return destination.watch_state = 'rejected'
+    or (destination.watch_state <> 'registered' and railwatch.covers(on_rail, moment, time_basis));
+comment on function railwatch.is_covered is 'Return whether no payment to a destination that counts as before the moment can still be unseen on its rail. Expiry and the end of watching wait for it.';

@@ -38,7 +38,7 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
     join railwatch.destinations w on w.id = d.destination_id
     union all
     select 'candidate', null, i.id, null, null, d.id, d.address_key, d.rail, d.asset, d.reference,
-           i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged'), i.created_at, d.accepts_from,
+           railwatch.is_open(i.state), i.created_at, d.accepts_from,
            d.tip_at_creation, null, null
     from unnest(keys) t (key)
     -- A plan that was made on empty tables must reach every column of the index too.

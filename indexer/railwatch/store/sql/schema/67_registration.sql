@@ -67,7 +67,7 @@ begin
     from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
     where d.family = on_rail.family and d.address_folded = folded and d.reference is not distinct from wish ->> 'reference'
       and i.id <> invoice.id and d.watch_state not in ('rejected', 'closed')
-      and i.state in ('created', 'detected', 'confirming', 'underpaid', 'flagged')
+      and railwatch.is_open(i.state)
     limit 1;
     if found then
         perform railwatch.raise_error('RW007', label || ': address ' || (wish ->> 'address') || ' belongs to open invoice ' || holder,

@@ -53,8 +53,7 @@ begin
         when state_before_hold = 'expired' then 'expired'
         when known.expires_at <= now() and not exists (
             select from railwatch.destinations d join railwatch.rails r on r.name = d.rail
-            where d.invoice_id = known.id and d.watch_state <> 'rejected'
-              and (d.watch_state = 'registered' or not railwatch.covers(r, known.expires_at, known.time_basis)))
+            where d.invoice_id = known.id and not railwatch.is_covered(d, r, known.expires_at, known.time_basis))
              and not exists (select from railwatch.quarantine q where q.invoice_id = known.id)
             then 'expired'
         else 'created' end);

@@ -115,6 +115,8 @@ values ('railwatch_daemon', 'railwatch.chain_acceptances', 'update (applied_at)'
        ('railwatch_daemon', 'function railwatch.accept_chain', 'execute'),
        ('railwatch_daemon', 'function railwatch.margin', 'execute'),
        ('railwatch_daemon', 'function railwatch.covers', 'execute'),
+       ('railwatch_daemon', 'function railwatch.is_covered', 'execute'),
+       ('railwatch_daemon', 'function railwatch.is_open', 'execute'),
        ('railwatch_daemon', 'function railwatch.notify', 'execute'),
        ('railwatch_deliverer', 'function railwatch.notify', 'execute'),
        ('railwatch_deliverer', 'function railwatch.raise_error', 'execute');

@@ -181,7 +181,7 @@ async def test_what_cannot_be_audited_is_said(shell: Shell, stage: DaemonHarness
     for words, code, text in [
         (("--rail", "nowhere"), Exit.NOT_FOUND, 'there is no rail "nowhere"'),
         (("--node", "nobody"), Exit.NOT_FOUND, 'no node "nobody"; give one of: node'),
-        (("--from", 9, "--to", 3), Exit.REJECTED, "lies above"),
+        (("--from", 9, "--to", 3), Exit.REJECTED, "is above"),
         (("--from", 9_999), Exit.REJECTED, "has no blocks from 9999"),
     ]:
         result = await shell.run("audit", *words)

@@ -26,12 +26,12 @@ class Error(Exception):
 
 
 def padded(address: str) -> str:
-    """An address as a topic."""
+    """Return an address as a topic."""
     return "0x" + address[2:].rjust(64, "0")
 
 
 def log(place: int, tx_id: str, contract: str = TOKEN, amount: int = 7) -> dict[str, Any]:
-    """A Transfer to us."""
+    """Return a Transfer to us."""
     return {
         "address": contract,
         "topics": [TRANSFER, padded(PAYER), padded(OURS)],
@@ -45,7 +45,7 @@ def log(place: int, tx_id: str, contract: str = TOKEN, amount: int = 7) -> dict[
 
 
 def tx(tx_id: str, to: str, value: int, **more: Any) -> dict[str, Any]:
-    """A transaction of the payer's."""
+    """Return a transaction of the payer's."""
     nonce = hex([ONE, TWO].index(tx_id))
     return {"hash": tx_id, "from": PAYER, "to": to, "value": hex(value), "nonce": nonce, "type": "0x2", **more}
 
@@ -67,7 +67,7 @@ def case() -> dict[str, Any]:
 
 
 def flat(each: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A transaction's root frame in the flat dialect."""
+    """Return a transaction's root frame in the flat dialect."""
     action = {"callType": "call", "from": each["from"], "to": each["to"], "value": each["value"]}
     return {
         "type": "call",
@@ -114,7 +114,7 @@ class FormNode(PlayedNode):
 async def opened(
     lies: Mapping[str, Lie] | None = None, **changes: Any
 ) -> AsyncIterator[tuple[RailAdapter, FormNode, dict[str, Any]]]:
-    """The rail over a node that has this form. ``changes`` are made to the case."""
+    """Yield the rail over a node that has this form. ``changes`` are made to the case."""
     played = {**case(), **changes}
     node = FormNode(played, lies or {})
     async with node, create_adapter(rail_of(played), {"http": node.http, "timeout": 5}) as rail:
@@ -122,7 +122,7 @@ async def opened(
 
 
 def refuse(code: int, words: str) -> Lie:
-    """Always refuse so."""
+    """Return a reply that always refuses so."""
 
     def lie(params: list[Any], result: Any) -> Any:
         raise Error(code, words)
@@ -132,14 +132,14 @@ def refuse(code: int, words: str) -> Lie:
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is waited for is waited for no longer."""
+    """Make every wait return at once."""
     monkeypatch.setattr(tracing, "PATIENCE", (0.0,))
     monkeypatch.setattr(tracing, "LAGGING", ())
     monkeypatch.setattr(block_source, "PATIENCE", 0.0)
 
 
 async def found(lies: Mapping[str, Lie] | None = None, **changes: Any) -> list[list[Any]] | str:
-    """The transfers of block 100, or which error came instead."""
+    """Return the transfers of block 100, or the error that came instead."""
     async with opened(lies, **changes) as (rail, node, played):
         return await outcome(rail, node, played)
 

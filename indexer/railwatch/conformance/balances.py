@@ -64,7 +64,7 @@ class BalanceChecks(Conformance):
 
 
 def balance_adapter(story: ChainHarness) -> SupportsBalances:
-    """The rail as one that tells balances, or a skip."""
+    """Return the rail as one that serves balances, or skip."""
     if not story.rail.traits.can_balance:
         pytest.skip("this rail cannot tell balances, or has nothing to find by them")
     assert isinstance(story.rail, SupportsBalances), "can_balance is said, and there is no method balances"
@@ -72,7 +72,7 @@ def balance_adapter(story: ChainHarness) -> SupportsBalances:
 
 
 async def held_at(rail: SupportsBalances, asset: AssetId, block: BlockRef, *addresses: Address) -> list[int]:
-    """What the addresses hold, in their order."""
+    """Return what the addresses hold, in their order."""
     told = await rail.balances([address.key for address in addresses], asset, block)
     assert set(told) == {address.key for address in addresses}
     return [told[address.key] for address in addresses]

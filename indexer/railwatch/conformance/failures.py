@@ -92,7 +92,7 @@ class FailureChecks(Conformance):
     async def _fail(
         self, story: ChainHarness, method: str, at: int, failure: BaseException
     ) -> tuple[BaseException | None, bool]:
-        """What left the method, and whether the failure was reached."""
+        """Return what left the method, and whether the failure was reached."""
         rail = story.sim.open_adapter() if method in ("enter", "leave") else story.rail
         if method == "leave":
             await rail.__aenter__()

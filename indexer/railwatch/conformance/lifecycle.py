@@ -104,7 +104,7 @@ class LifecycleChecks(Conformance):
 
 
 async def _wait(story: ChainHarness) -> bool:
-    """True after a wake; False where the node says that it will never wake anybody."""
+    """Return True after a wake, False if the node says that it never pushes."""
     try:
         await story.rail.wait_for_change()
     except RailUnavailable:

@@ -129,7 +129,7 @@ async def _watching_the_coins_of(story: ChainHarness, watches: WatchSet) -> Watc
 
 
 def _names_the_rival(transfers: Sequence[Transfer], old: str, rival: str) -> None:
-    """The one transfer is the rival's: nothing to nobody, instead of the old one."""
+    """Assert that the only transfer is the rival's: amount 0 to `NO_RECIPIENT`, in place of the old one."""
     transfer = single(transfers)
     assert (transfer.tx_id, transfer.to, transfer.amount) == (rival, NO_RECIPIENT, 0)
     assert transfer.rivals == (old,)

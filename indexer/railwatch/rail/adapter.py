@@ -50,7 +50,7 @@ class RailAdapter(Protocol):
         """Latest, safe and finalized, from one node at one moment."""
 
     async def block_at(self, height: int) -> BlockRef:
-        """The canonical block at ``height``, or the nearest below where the rail skips heights.
+        """Return the canonical block at ``height``, or the nearest below where the rail skips heights.
 
         Raises `BlockGone` when ``height`` is above the node's head.
         """
@@ -102,7 +102,7 @@ class SupportsBalances(Protocol):
     """
 
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
-        """What each key holds of ``asset`` after block ``at``, in base units: of all keys, 0 for an unused one.
+        """Return what each key holds of ``asset`` after block ``at``, in base units: of all keys, 0 for an unused one.
 
         ``asset`` is a configured one, or the native. Ask by the block's hash, so that no other branch can answer.
         Raises `BlockGone` where the node does not have that block, or no longer its state, or cannot tell this asset's

@@ -70,7 +70,7 @@ class RailDemo(Protocol):
     """
 
     def programs(self, folder: Path) -> Sequence[Program]:
-        """What to run, in this order, before entering. ``folder`` exists and may hold a node's data."""
+        """Return what to run, in this order, before entering. ``folder`` exists and may hold a node's data."""
 
     async def __aenter__(self) -> Self:
         """Wait until the node answers, and furnish its chain: funds, contracts."""
@@ -106,4 +106,4 @@ class OpenDemo(Protocol):
     """What an entry point of the group ``railwatch.demos`` names. Raises `NotInstalled` without its node."""
 
     def __call__(self) -> RailDemo:
-        """A demo that has not begun; nothing runs yet."""
+        """Return a demo that has not begun; no process runs yet."""

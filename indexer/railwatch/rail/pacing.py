@@ -61,7 +61,7 @@ class RequestPace:
             await asyncio.sleep(at - now)
 
     def answered(self) -> None:
-        """The endpoint took a request: a little faster, and no limit any more at a rate that nobody reaches."""
+        """Speed up a little after an accepted request, and drop a limit that the requests never reach."""
         self._failures = 0
         if self.rate is not None:
             self.rate = self.rate * 1.03 + 0.02
@@ -69,7 +69,7 @@ class RequestPace:
                 self.rate = None
 
     def pushed_back(self, why: str, pause: float | None) -> None:
-        """The endpoint said no to the rate: half of what was sent lately, after the pause that it asked for."""
+        """Slow down after a refusal of the rate: half of the recent rate, after the pause that was asked for."""
         now = time.monotonic()
         lately = sum(1 for sent in self._sent if sent > now - WINDOW) / WINDOW
         if now >= self._until:

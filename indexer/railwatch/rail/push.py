@@ -21,10 +21,10 @@ class PushListener(Protocol):
     """What a `Subscription` rings."""
 
     def on_subscribed(self) -> None:
-        """The subscription stands. Wakes once, for what came before it did."""
+        """Wake the waiter once after subscribing, for changes before the subscription."""
 
     def on_push(self) -> None:
-        """A push came. Wakes, and forgets earlier failures."""
+        """Wake the waiter after a push, and forget earlier failures."""
 
 
 Subscription: TypeAlias = Callable[[PushListener], Awaitable[RailUnavailable]]
@@ -65,11 +65,11 @@ class PushChannel:
             await asyncio.gather(task, return_exceptions=True)
 
     def on_subscribed(self) -> None:
-        """The subscription stands."""
+        """Note that the node accepted the subscription."""
         self._changed.set()
 
     def on_push(self) -> None:
-        """A push came."""
+        """Note that a push came."""
         self._failures = 0
         self._changed.set()
 

@@ -26,10 +26,10 @@ class Simulator(Protocol):
         """End the node."""
 
     def open_adapter(self) -> RailAdapter:
-        """A fresh adapter on this node."""
+        """Return a fresh adapter on this node."""
 
     async def new_address(self) -> str:
-        """An address that has never been used."""
+        """Return an address that has never been used."""
 
     async def pay(self, address: str, amount: int, asset: AssetId | None = None) -> str:
         """Send ``amount`` base units; returns the transaction's id. It waits for `mine` to be in a block."""

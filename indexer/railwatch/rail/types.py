@@ -187,8 +187,10 @@ class Watches(Protocol):
 
     @property
     def version(self) -> int:
-        """Changes whenever this object may have come to watch something else: what was matched before it still holds
-        for what it watched then, so that a full snapshot can be matched by what is new in it."""
+        """A number that changes whenever this object may watch other addresses.
+
+        As long as it is the same, an adapter that matched a full snapshot only matches what is new in the next one.
+        """
 
     def __len__(self) -> int:
         """How many addresses are watched."""

@@ -95,8 +95,10 @@ class BlockSource:
         return Heads(newest if newest.height > settled.height else settled, None, settled)
 
     def _check_health(self, answer: RpcResponse[RpcRejected]) -> None:
-        """Raise `RailUnavailable` unless the node calls itself well. Where a plan leaves the question out, nobody can
-        say, and a node that falls behind shows by its slots."""
+        """Raise `RailUnavailable` unless the node reports itself healthy.
+
+        A plan may leave the method out. A node that falls behind then shows by its slots.
+        """
         try:
             state = answer.read(wire.text_result)
         except RpcRejected as refused:

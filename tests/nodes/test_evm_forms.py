@@ -13,10 +13,8 @@ from tests.nodes.played import PlayedNode
 from tests.nodes.test_evm_cases import outcome, rail_of, scanned
 
 OURS, PAYER, TOKEN = "0x12" + "ab" * 19, "0x" + "55" * 20, "0x" + "77" * 20
-HASH, NEXT, BEFORE = "0x" + "bb" * 32, "0x" + "cc" * 32, "0x" + "aa" * 32
-ONE, TWO = "0x" + "1a" * 32, "0x" + "2b" * 32
-ETHER = 10**18
-TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+HASH, NEXT, BEFORE, ONE, TWO = ("0x" + byte * 32 for byte in ("bb", "cc", "aa", "1a", "2b"))
+ETHER, TRANSFER = 10**18, "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 PAID = [["tx", OURS, "native", ETHER], ["log:0", OURS, "erc20:" + TOKEN, 7]]
 Lie = Callable[[list[Any], Any], Any]
 
@@ -116,8 +114,10 @@ async def opened(
 ) -> AsyncIterator[tuple[RailAdapter, FormNode, dict[str, Any]]]:
     """Yield the rail over a node that has this form. ``changes`` are made to the case."""
     played = {**case(), **changes}
-    node = FormNode(played, lies or {})
-    async with node, create_adapter(rail_of(played), {"http": node.http, "timeout": 5}) as rail:
+    async with (
+        FormNode(played, lies or {}) as node,
+        create_adapter(rail_of(played), {"http": node.http, "timeout": 5}) as rail,
+    ):
         yield rail, node, played
 
 

@@ -1,6 +1,7 @@
 """An outsider's rail, written from docs/adapters.md: the kit passes it, and its type checker sees our types."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ async def newest(rail: RailAdapter) -> Heads:
 """
 
 
-def run(*command: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a module as an outsider does: in another folder, without our PYTHONPATH."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "PYTEST_"))}
     return subprocess.run(
@@ -26,25 +27,25 @@ def run(*command: str, cwd: Path = PROJECT) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A cache of mypy's that the tests of this file share."""
-    return str(tmp_path_factory.mktemp("mypy"))
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project, outside our repository."""
+    return Path(shutil.copytree(PROJECT, tmp_path_factory.mktemp("outside") / "project"))
 
 
-def test_the_conformance_kit_passes_it() -> None:
-    done = run("pytest", "-q", "-p", "no:cacheprovider", "test_tiny.py")
+def test_the_conformance_kit_passes_it(project: Path) -> None:
+    done = run("pytest", "-q", "-p", "no:cacheprovider", "test_tiny.py", cwd=project)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 
 
-def test_it_type_checks_against_our_types(cache: str) -> None:
-    done = run("mypy", "--cache-dir", cache, "--strict", "railwatch_tiny", "test_tiny.py")
+def test_it_type_checks_against_our_types(project: Path) -> None:
+    done = run("mypy", "--strict", "railwatch_tiny", "test_tiny.py", cwd=project)
     assert done.returncode == 0, done.stdout
 
 
-def test_a_method_that_does_not_exist_is_refused(cache: str, tmp_path: Path) -> None:
-    (tmp_path / "wrong.py").write_text(WRONG)
-    done = run("mypy", "--cache-dir", cache, "--strict", "wrong.py", cwd=tmp_path)
+def test_a_method_that_does_not_exist_is_refused(project: Path) -> None:
+    (project / "wrong.py").write_text(WRONG)
+    done = run("mypy", "--strict", "wrong.py", cwd=project)
     assert '"RailAdapter" has no attribute "latest_heads"' in done.stdout
     assert done.returncode == 1
 

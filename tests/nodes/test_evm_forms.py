@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -17,6 +17,7 @@ HASH, NEXT, BEFORE, ONE, TWO = ("0x" + byte * 32 for byte in ("bb", "cc", "aa", 
 ETHER, TRANSFER = 10**18, "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 PAID = [["tx", OURS, "native", ETHER], ["log:0", OURS, "erc20:" + TOKEN, 7]]
 Lie = Callable[[list[Any], Any], Any]
+Opened: TypeAlias = "tuple[RailAdapter, FormNode, dict[str, Any]]"
 
 
 class Error(Exception):
@@ -109,15 +110,11 @@ class FormNode(PlayedNode):
 
 
 @asynccontextmanager
-async def opened(
-    lies: Mapping[str, Lie] | None = None, **changes: Any
-) -> AsyncIterator[tuple[RailAdapter, FormNode, dict[str, Any]]]:
+async def opened(lies: Mapping[str, Lie] | None = None, **changes: Any) -> AsyncIterator[Opened]:
     """Yield the rail over a node that has this form. ``changes`` are made to the case."""
     played = {**case(), **changes}
-    async with (
-        FormNode(played, lies or {}) as node,
-        create_adapter(rail_of(played), {"http": node.http, "timeout": 5}) as rail,
-    ):
+    node = FormNode(played, lies or {})
+    async with node, create_adapter(rail_of(played), {"http": node.http, "timeout": 5}) as rail:
         yield rail, node, played
 
 

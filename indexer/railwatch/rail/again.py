@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from railwatch.rail.errors import BlockGone, NotYet
 
+__all__ = ["OTHERS", "ask_again"]
+
 Answer = TypeVar("Answer")
 
 OTHERS = 5

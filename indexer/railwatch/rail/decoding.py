@@ -30,6 +30,37 @@ from railwatch.rail.printable import printable as printable_text
 if TYPE_CHECKING:
     from railwatch.rail.transport import Response
 
+__all__ = [
+    "AHEAD",
+    "ANSWER_MOST",
+    "ERROR_STATUS",
+    "IDENTITY",
+    "LARGE",
+    "NESTING_MOST",
+    "SMALL_MOST",
+    "VALUES_AT_ONCE",
+    "VALUES_MOST",
+    "AnswerTooLarge",
+    "Decodes",
+    "TooDeep",
+    "TooMany",
+    "WrongShape",
+    "bound_recursion",
+    "check_nesting",
+    "decode",
+    "decode_beside",
+    "decode_each",
+    "nesting",
+    "off_loop",
+    "printable",
+    "read_body",
+    "read_hex",
+    "read_index",
+    "read_quantity",
+    "read_text",
+    "read_time",
+]
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 

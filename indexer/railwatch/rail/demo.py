@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+__all__ = ["DemoError", "NotInstalled", "OpenDemo", "Program", "RailDemo", "Scenario", "Shop"]
+
 
 class DemoError(Exception):
     """The demo, or one story of it, cannot go on. The message says what happened, and where to look."""

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
-from railwatch.rail.connector import AskedOnly, TcpConnector
+from railwatch.rail._connector import AskedOnly, TcpConnector
 from railwatch.rail.options import HttpOptions
+
+__all__ = ["NETWORK_ERRORS", "http_session", "ssl_context"]
 
 NETWORK_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ssl.SSLError)
 """What a network can do to a request, but for its time being up. `SocksFailed` is one of them."""
@@ -33,7 +35,7 @@ def http_session(
 ) -> Callable[[], aiohttp.ClientSession]:
     """Return what makes a session (`railwatch.rail.transport.open_session`), without I/O and without cookies.
 
-    It never inflates by itself (`railwatch.rail.decoding.read_body`). ``turns``: as `railwatch.rail.connector` has it.
+    It never inflates by itself (`railwatch.rail.decoding.read_body`). ``turns``: as `railwatch.rail._connector` has it.
     """
     return lambda: _make(options, headers or {}, {"limit": limit, "turns": turns})
 

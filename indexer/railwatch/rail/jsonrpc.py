@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
+from railwatch.rail._rpc_response import R, RpcEnvelope, RpcRejected, RpcResponse
 from railwatch.rail.decoding import (
     ANSWER_MOST,
     ERROR_STATUS,
@@ -27,7 +28,6 @@ from railwatch.rail.http import NETWORK_ERRORS, http_session
 from railwatch.rail.options import HttpOptions
 from railwatch.rail.pacing import Batching, RequestPace, pace_of, pushed_back_by
 from railwatch.rail.refusals import Refusal, holds_error, is_refusal, read_no_reply, read_refusal
-from railwatch.rail.rpc_response import R, RpcEnvelope, RpcRejected, RpcResponse
 from railwatch.rail.transport import Session, open_session
 
 __all__ = ["Call", "HttpAnswer", "JsonRpcClient", "NodeTimeout", "RpcEnvelope", "RpcRejected", "RpcResponse"]

@@ -13,6 +13,18 @@ from urllib.parse import urlsplit
 from railwatch.rail.printable import is_visible, quoted
 from railwatch.rail.types import RailSettings
 
+__all__ = [
+    "HTTP_KEYS",
+    "HttpOptions",
+    "height_options",
+    "public_name",
+    "read_http",
+    "read_proxy",
+    "read_url",
+    "reject_unknown_keys",
+    "require_url",
+]
+
 TIMEOUT_SECONDS = 10.0
 TIMEOUT_MAX = 600.0
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")

@@ -15,6 +15,8 @@ from email.utils import parsedate_to_datetime
 
 from railwatch.rail.errors import RailUnavailable
 
+__all__ = ["TOO_MANY", "Batching", "Paused", "RequestPace", "forget_paces", "pace_of", "pushed_back_by", "retry_after"]
+
 PAUSE_FIRST, PAUSE_MOST = 0.5, 900.0
 """Seconds of a pause of which the endpoint does not say how long: doubled each time, up to this. A day's quota that is
 used up says so again after it."""

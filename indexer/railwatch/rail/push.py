@@ -11,6 +11,8 @@ from typing import Protocol, TypeAlias
 
 from railwatch.rail.errors import RailUnavailable
 
+__all__ = ["PushChannel", "PushListener", "Subscription"]
+
 IDLE_SECONDS = 30.0
 """The longest that one wait takes on a chain where nothing happens."""
 

@@ -13,6 +13,20 @@ from typing import NamedTuple
 
 import msgspec
 
+__all__ = [
+    "LOCKED_OUT",
+    "NULL",
+    "PASSING_STATUSES",
+    "Refusal",
+    "holds_error",
+    "is_refusal",
+    "own_words",
+    "read_no_reply",
+    "read_refusal",
+    "read_text",
+    "will_pass",
+]
+
 NO_REPLY = "an answer without a result and without an error, which is none of JSON-RPC"
 """What is said of an object that is no reply, and has no words of its own."""
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from railwatch.rail.abilities import Ability, Method
 from railwatch.rail.errors import MethodsMissing
 
+__all__ = ["Served"]
+
 
 @dataclass(slots=True)
 class Served:

@@ -13,6 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     import aiohttp
 
+__all__ = [
+    "Response",
+    "Session",
+    "Socket",
+    "Subscriber",
+    "Transport",
+    "open_session",
+    "open_subscriber",
+    "open_websocket",
+    "through",
+]
+
 
 class Content(Protocol):
     """The body of an answer, as it comes."""

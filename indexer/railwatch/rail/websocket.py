@@ -13,6 +13,8 @@ from railwatch.rail.options import HttpOptions
 from railwatch.rail.push import PushListener, Subscription
 from railwatch.rail.transport import Socket, open_websocket
 
+__all__ = ["MESSAGE_MOST", "websocket_subscription"]
+
 PING_SECONDS = 5.0
 MESSAGE_MOST = 1024 * 1024
 """Bytes of one message. A head has some 2 KB."""

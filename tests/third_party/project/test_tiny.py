@@ -1,4 +1,4 @@
-"""The conformance suite on a rail of a third party, as docs/adapters.md tells one to run it."""
+"""The conformance suite on a rail of a third party, as docs/adapters.md describes."""
 
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import ChainId, RailAdapter, Simulator

@@ -102,6 +102,14 @@ MUTANTS = [
         "aggregate.detections.values()",
     ),
     Mutant(
+        "old-tip-covers",
+        "comes_back_behind",
+        "blind is blind: a node that has just come back",
+        "indexer/railwatch/daemon/follow/health.py",
+        "within is None or age <= within or",
+        "True or",
+    ),
+    Mutant(
         "cancelled-takes-money",
         "is_cancelled_first",
         "money for a closed order is unexpected",
@@ -138,8 +146,8 @@ MUTANTS = [
         "registers_what_was_paid",
         "registration cannot race",
         "indexer/railwatch/daemon/watch/registrar.py",
-        "boundary.cursor.height - max(follower.committer.traits.lookback, follower.node.traits.lookback),",
-        "boundary.cursor.height,",
+        "cursor.height - max(self.traits.lookback, self.node.traits.lookback)\n",
+        "cursor.height\n",
     ),
     Mutant(
         "seqs-with-holes",

@@ -1,4 +1,4 @@
-"""What every check is told in: a simulator that acts, an adapter that answers, and the block where the story begins."""
+"""What every check works with: a simulator, a connected adapter, and the block at which the check begins."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from railwatch.rail import Address, AssetId, BlockRef, RailAdapter, Scanned, Sim
 class ChainHarness:
     """One story on one chain. ``unit`` is an amount in base units that every asset can pay.
 
-    Nothing assumes that the chain is empty: all is told from ``start``, the head when the story began, so that a
+    Nothing assumes that the chain is empty: all is relative to ``start``, the head when the check began, so that a
     simulator whose node is slow to start may serve many stories with one node.
     """
 

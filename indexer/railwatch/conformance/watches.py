@@ -52,7 +52,7 @@ def spends_of(transfers: Iterable[Transfer]) -> dict[str, set[str]]:
 
 
 def decoys(key: bytes, count: int) -> frozenset[bytes]:
-    """``count`` keys that look like ``key`` and belong to nobody: its head, which may say what kind it is, is kept."""
+    """Return ``count`` unused keys that resemble ``key``: they keep its head, which may name the kind."""
     return frozenset(islice(_tails(key[:-DECOY_TAIL]), count))
 
 

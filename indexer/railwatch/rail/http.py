@@ -23,11 +23,11 @@ NETWORK_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError, asy
 
 CONNECTION_SECONDS = 30.0
 """Seconds after which a request is the last one of its connection. A balancer may choose a node for each connection,
-and the connection of a node that is polled every second would never end, though it stands still (HAZARDS E19)."""
+and the connection of a node that is polled every second would never end, even if the node is stuck (HAZARDS E19)."""
 
 
 class SocksFailed(OSError):
-    """The SOCKS proxy refused, broke off or is away. Its words name no credentials."""
+    """The SOCKS proxy refused, disconnected or is unreachable. The message holds no credentials."""
 
 
 def http_session(
@@ -91,8 +91,8 @@ def _socks(options: HttpOptions, context: ssl.SSLContext | None, bounds: Mapping
             try:
                 return await super()._wrap_create_connection(*args, **more)  # type: ignore[arg-type]
             except Refused as refused:
-                raise SocksFailed("the SOCKS proxy refused") from refused
+                raise SocksFailed("the SOCKS proxy refused: check proxy and its credentials") from refused
             except (ProxyConnectionError, ProxyTimeoutError) as away:
-                raise SocksFailed("the SOCKS proxy is not there") from away
+                raise SocksFailed("the SOCKS proxy does not answer: check proxy") from away
 
     return Connector.from_url(socks_url(options.proxy or ""), rdns=True, **bounds, ssl=context or True)

@@ -66,7 +66,7 @@ def require_url(table: Mapping[str, Any], key: str, what: str, *schemes: str) ->
 
 
 def read_timeout(table: Mapping[str, Any]) -> float:
-    """How long one answer may take, in seconds."""
+    """Return how long one answer may last, in seconds."""
     value = table.get("timeout", TIMEOUT_SECONDS)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= TIMEOUT_MAX:
         raise ValueError(f"node: timeout must be a number of seconds, more than 0 and at most {TIMEOUT_MAX:g}")

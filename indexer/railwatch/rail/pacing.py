@@ -21,7 +21,7 @@ PAUSE_FIRST, PAUSE_MOST = 0.5, 900.0
 """Seconds of a pause of which the endpoint does not say how long: doubled each time, up to this. A day's quota that is
 used up says so again after it."""
 WAIT_MOST = 2.0
-"""Seconds that a request waits for its turn. A longer pause is told at once: it is the caller's to plan with."""
+"""Seconds that a request waits for its turn. A longer pause is raised at once, so that the caller can plan."""
 WINDOW = 5.0
 """Seconds over which the rate that was too fast is measured."""
 FIRST, SLOWEST = 4.0, 0.5
@@ -119,7 +119,7 @@ RETRY_AFTER_MOST = 7 * 86_400.0
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header tells (RFC 9110: a number, or a date); None if it is neither."""
+    """Return the seconds of a ``Retry-After`` header (RFC 9110: a number, or a date); None if it is neither."""
     if value is None:
         return None
     if value.strip().isascii() and value.strip().isdigit():

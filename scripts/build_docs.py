@@ -1,6 +1,6 @@
 """Build the documentation site: collect the pages of the repository, then run mkdocs strictly.
 
-Pages link to files outside of ``docs`` (README, the adapters' pages, a licence). So the site is built from a copy that has
+Pages link to files outside of ``docs`` (README, the adapters' pages, a licence). So the site is built from a copy with
 the repository's layout, below ``.railwatch/site/pages``. The result is ``.railwatch/site/html``.
 """
 

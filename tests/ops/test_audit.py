@@ -15,7 +15,7 @@ from railwatch.cli.errors import Exit
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
 from railwatch_fake import node_of
-from tests.ops.test_cli import Shell
+from tests.ops.shell import Shell
 from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 

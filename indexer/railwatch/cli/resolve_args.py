@@ -26,7 +26,7 @@ async def invoice_id(database: Database, reference: str) -> UUID:
 
 
 async def exception_id(database: Database, reference: str) -> UUID:
-    """Return the exception that an id, or its first digits (at least 4), names. Raises `NotFound` for none or several."""
+    """Return the exception that an id, or at least its first 4 digits, names. Raises `NotFound` for none or several."""
     known = re.fullmatch(r"[0-9a-f-]{4,36}", reference.lower())
     found = await find_exceptions(database, known[0]) if known else []
     if not found:
@@ -48,7 +48,6 @@ def rail_config(config: Config, name: str) -> RailConfig:
     """Return the configured rail of that name. Raises `NotFound`."""
     rail = config.rail(name)
     if rail is None:
-        raise NotFound(
-            f'there is no rail "{name}"; give one of the configured rails: {", ".join(each.name for each in config.rails)}'
-        )
+        names = ", ".join(rail.name for rail in config.rails)
+        raise NotFound(f'there is no rail "{name}"; give one of the configured rails: {names}')
     return rail

@@ -115,7 +115,7 @@ class Auditor:
         rail = await self.store.rail(name)
         if rail is None:
             raise NothingToCompare(
-                f"rail {name} has no stored blocks, so there is nothing to compare; start the daemon first: railwatch run"
+                f"rail {name} has no stored blocks, so there is nothing to compare; start the daemon: railwatch run"
             )
         first, last = window(rail, first, last)
         watches = await self._watches(rail, first, last)

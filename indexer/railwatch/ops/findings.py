@@ -20,7 +20,7 @@ class Daemon:
     """The start of `railwatch run` as functions, which `railwatch check` calls without a lasting effect.
 
     ``open_node`` and ``mirror_of`` raise ValueError if an adapter refuses a table. ``preview`` returns the state and
-    the reason that a rail would have, and raises ValueError likewise. ``settings``: stored settings in addition to the rails.
+    the reason that a rail would have, and raises ValueError likewise. ``settings``: the other stored settings.
     """
 
     open_node: Callable[[RailConfig, NodeConfig], RailAdapter]

@@ -1,8 +1,8 @@
 """What a node serves: each method is asked once, on entering, with arguments that cost little and change nothing.
 
-Clients, gateways and plans differ in more than versions tell. A refusal in whatever words or status is a missing
+Clients, gateways and plans differ in more than their versions. A refusal in any words or status is a missing
 ability with a fall-back, or, where the rail cannot do without, one sentence that names method and setting. What passes
-(a limit of rate) leaves it open, and it is taken for served until the node says otherwise.
+(a limit of rate) leaves it open, and the method counts as served until the node says otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from railwatch_evm.tracing import Standing, Tracer
 NOBODY, NO_HASH = "0x" + "00" * 20, "0x" + "00" * 31 + "01"
 """An address that holds no contract, and a hash that nothing has: who serves the method says that it knows none."""
 FRESH_SECONDS = 600.0
-"""How long the answers are believed over reconnects: somebody may have changed the node's settings since."""
+"""Seconds for which the answers stay valid over reconnects: an operator may have changed the node's settings since."""
 CORE = ("eth_chainId", "eth_getBlockByNumber")
 """Without these nothing else is asked for."""
 

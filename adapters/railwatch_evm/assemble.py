@@ -42,7 +42,7 @@ async def transfers(
 
 
 async def _tokens(logs: Sequence[Log], refs: dict[str, BlockRef], context: DecodeContext) -> list[OrderedTransfer]:
-    """As `token_transfers`; beside the loop where there are many, for a stranger makes them by the thousand."""
+    """As `token_transfers`; in a thread if there are many, because a stranger can make thousands."""
     shaped = await off_loop(len(logs) * LOG_BYTES, lambda: shape_logs(logs, context.silent))
     found = watched_logs(shaped, context)
     return await off_loop(len(found) * PLACED_BYTES, lambda: place_logs(found, logs, refs, context))
@@ -116,7 +116,7 @@ async def _plain(
     placed: list[OrderedTransfer] = []
     for (at, tx, key, ref), receipt in zip(found, receipts, strict=True):
         if receipt.status is None:
-            # Before Byzantium (EIP-658). One payment must not halt a rail: balances tell what came.
+            # Before Byzantium (EIP-658). One payment must not halt a rail: balances show what came.
             source.tracer.gap.add(
                 ref.height, ref.height, f"the receipt of {tx.hash} has no status, so it may have failed"
             )

@@ -1,6 +1,6 @@
 """What addresses hold after one block: ether by eth_getBalance, a token by its own balanceOf, both by the block's hash.
 
-Asked so (EIP-1898) no other branch can answer; a node that takes no hash is asked by number, between two looks at the
+Asked so (EIP-1898) no other branch can answer; a node that takes no hash is asked by number, between two reads of the
 header. A node without archive keeps the states of some 128 blocks.
 """
 
@@ -77,7 +77,7 @@ def _ether(answer: RpcResponse, at: BlockRef) -> int:
 
 
 def _tokens(answer: RpcResponse, at: BlockRef) -> int:
-    """Nothing at all is what a call gives before its contract is there: then nobody holds any."""
+    """Return a balance; 0 where the call returns nothing, as it does before the contract exists."""
     text = _told(answer, at)
     if text == "0x":
         return 0

@@ -42,13 +42,13 @@ async def check_identity(rpc: Rpc, chain_id: ChainId) -> None:
     height = -1 if head is None else read_quantity(head.number, f"{rpc.name}: the newest block")
     if height < max(expected):
         raise RailUnavailable(
-            f"{rpc.name} is not ready: it is at block {height}, and only from block {max(expected)} on can it be told "
-            f"apart from other chains that call themselves {chain_id}"
+            f"{rpc.name} is not ready: it is at block {height}, and only from block {max(expected)} on does it differ "
+            f"from other chains that call themselves {chain_id}; wait until the node has caught up"
         )
 
 
 async def asset_problems(source: BlockSource, assets: Sequence[AssetSpec]) -> list[str]:
-    """One sentence for each token whose contract has no code, or tells other decimals. Raises `RailUnavailable`."""
+    """Return one sentence for each token whose contract has no code or other decimals. Raises `RailUnavailable`."""
     tokens = [spec for spec in assets if spec.contract is not None]
     calls: list[Call] = []
     for spec in tokens:

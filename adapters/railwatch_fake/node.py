@@ -1,7 +1,7 @@
 """One node of a fake chain: what it answers over its wire, and every way in which it can misbehave.
 
 Several nodes may follow one chain, each with faults of its own, so that failover and disagreement can be tested.
-Answers are plain dicts and strings, as JSON would bring them: an adapter has to decode them and must trust none of them.
+Answers are plain dicts and strings, as JSON would bring them: an adapter has to decode them and trusts none of them.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ from railwatch_evm.methods import METHODS
 from railwatch_evm.responses import read_block
 from railwatch_evm.rpc import Rpc
 from railwatch_evm.rpc_errors import Meaning, RpcRejected
-from railwatch_evm.tracing import Standing, Tracer
+from railwatch_evm.tracing import Tracer, WayState
 
 NOBODY, NO_HASH = "0x" + "00" * 20, "0x" + "00" * 31 + "01"
 """An address that holds no contract, and a hash that nothing has: who serves the method says that it knows none."""
@@ -74,16 +74,16 @@ class Abilities:
         ]
         said = await _ask(rpc, [call for call, _ in probes])
         self.served = Served(METHODS)
-        for method, told in zip(CORE, core, strict=True):
-            self.served.note(method, *_read(told, strict=True))
-        for ((method, _), strict), told in zip(probes, said, strict=True):
-            self.served.note(method, *_read(told, strict=strict))
+        for method, answer in zip(CORE, core, strict=True):
+            self.served.note(method, *_read(answer, strict=True))
+        for ((method, _), strict), answer in zip(probes, said, strict=True):
+            self.served.note(method, *_read(answer, strict=strict))
         self._at = time.monotonic()
 
     def note_tracing(self, tracer: Tracer) -> None:
         """Take over what `Tracer.probe` found out."""
-        for way, standing in tracer.standing.items():
-            if standing is Standing.WORKS:
+        for way, state in tracer.states.items():
+            if state is WayState.WORKS:
                 self.served.note(way.value, True)
             elif words := tracer.refused.get(way.value):
                 self.served.note(way.value, False, words)
@@ -108,7 +108,7 @@ class Abilities:
         traced = self.serves(Tracing.FLAT.value) or self.serves(Tracing.TREE.value)
         if self.serves("eth_getBlockReceipts"):
             return []
-        # Whether a transaction failed is in its receipt alone, and one that failed pays nobody (E1).
+        # Whether a transaction failed is in its receipt alone, and one that failed is no payment (E1).
         return ["eth_getLogs", *(["eth_getTransactionReceipt"] if native and not traced else [])]
 
 
@@ -140,7 +140,7 @@ async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
     for call in calls:
         said += await _ask(rpc, [call])
     if not any(isinstance(each, RpcRejected) for each in said):
-        # It was the batch that was refused, in whatever way: some plans take none, and some nodes close the connection.
+        # It was the batch that was refused, in any way: some plans accept none, and some nodes close the connection.
         rpc.endpoint.batching.refused(len(calls))
     return said
 

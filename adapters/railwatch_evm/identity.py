@@ -66,11 +66,11 @@ def _problem(spec: AssetSpec, code: RpcResponse, decimals: RpcResponse) -> str:
         return f"{where}: the chain has no contract there. Copy the address from the issuer's own page, for this chain"
     if decimals.refused:
         return ""
-    told = decimals.read(wire.text_decoder)
+    digits = decimals.read(wire.text_decoder)
     try:
-        number = int(told, 16)
+        number = int(digits, 16)
     except ValueError:
-        return f"{where}: decimals() answers {printable(told, 80)}, so this is no ERC-20 token"
+        return f"{where}: decimals() answers {printable(digits, 80)}, so this is no ERC-20 token"
     if spec.decimals is not None and number != spec.decimals:
         return f"{where}: the configuration says decimals = {spec.decimals}, the contract says {printable(number, 80)}"
     return ""

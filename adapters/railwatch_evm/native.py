@@ -101,9 +101,9 @@ def displaced(tx: Transaction, context: DecodeContext) -> list[str]:
 
 
 def rival_transfers(
-    block: FullBlock, ref: BlockRef, native: AssetId, told: set[str], context: DecodeContext
+    block: FullBlock, ref: BlockRef, native: AssetId, seen: set[str], context: DecodeContext
 ) -> list[OrderedTransfer]:
-    """Return rivals of live detections that pay no watched address, without those already in ``told``."""
+    """Return rivals of live detections that pay no watched address, without those already in ``seen``."""
     if not context.watches.spends:
         return []
     return [
@@ -112,5 +112,5 @@ def rival_transfers(
             Transfer(tx.hash, "tx", NO_RECIPIENT, native, 0, ref, spends=spends(tx), rivals=tuple(rivals)),
         )
         for at, tx in enumerate(block.transactions)
-        if tx.hash not in told and (rivals := displaced(tx, context))
+        if tx.hash not in seen and (rivals := displaced(tx, context))
     ]

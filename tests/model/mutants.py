@@ -146,8 +146,8 @@ MUTANTS = [
         "registers_what_was_paid",
         "registration cannot race",
         "indexer/railwatch/daemon/watch/registrar.py",
-        "boundary.cursor.height - max(follower.committer.traits.lookback, follower.node.traits.lookback),",
-        "boundary.cursor.height,",
+        "cursor.height - max(self.traits.lookback, self.node.traits.lookback)\n",
+        "cursor.height\n",
     ),
     Mutant(
         "seqs-with-holes",

@@ -54,8 +54,8 @@ class DaemonReporter:
             runner.name,
             state=_state(runner),
             height=_height(runner),
-            tip=follower.tip_height if follower else None,
-            finalized=follower.finalized.height if follower and follower.finalized else None,
+            tip=follower.status.tip_height if follower else None,
+            finalized=follower.sync.finalized.height if follower and follower.sync.finalized else None,
             watched=len(runner.family),
         )
 
@@ -65,16 +65,16 @@ def _state(runner: RailRunner) -> str:
         return "halted"
     if runner.standby is not None:
         return "standby"
-    return runner.follower.state if runner.follower else "starting"
+    return runner.follower.status.state if runner.follower else "starting"
 
 
 def _reason(runner: RailRunner) -> str:
-    told = runner.halted or runner.standby or (runner.follower.reason if runner.follower else None)
+    told = runner.halted or runner.standby or (runner.follower.status.reason if runner.follower else None)
     return told or "no reason given"
 
 
 def _height(runner: RailRunner) -> int | None:
-    return runner.follower.cursor.height if runner.follower and runner.follower.cursor else None
+    return runner.follower.sync.cursor.height if runner.follower and runner.follower.sync.cursor else None
 
 
 async def serve_daemon(config: Config, only_rail: str | None) -> int:

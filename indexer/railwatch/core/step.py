@@ -28,7 +28,35 @@ from railwatch.core.matching import (
     variant_index,
 )
 from railwatch.core.model import Coverage, Detection
-from railwatch.rail.types import AssetId, Transfer
+from railwatch.core.policy import Progress
+from railwatch.rail.types import AssetId, BlockRef, Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a step leaves its rail.
+
+    ``finalized`` is the highest final block at or below the cursor, None where none is known. ``seen_at`` is when, by
+    the database's clock, the nodes reported nothing above the cursor. None: they reported more, or it is not known, and
+    the step covers no further time. ``state`` and ``reason`` are the rail's, as operators read them.
+    """
+
+    cursor: BlockRef
+    tip_height: int
+    finalized: BlockRef | None
+    seen_at: datetime | None
+    state: str
+    reason: str | None
+
+    @property
+    def is_blind(self) -> bool:
+        """Return True if the nodes' reports cannot be believed: then nothing is promoted, and nothing expires."""
+        return self.state in ("stalled", "halted")
+
+    @property
+    def progress(self) -> Progress:
+        """Return the heights of the cursor and of finality; -1 where no finality is known."""
+        return Progress(self.cursor.height, self.finalized.height if self.finalized else -1)
 
 
 @dataclass(slots=True)

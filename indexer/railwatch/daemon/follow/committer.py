@@ -9,7 +9,7 @@ import structlog
 
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
 from railwatch.core.policy import Progress, Threshold
-from railwatch.core.step import InvoiceUpdate, apply_clock, apply_step, group_by_invoice
+from railwatch.core.step import InvoiceUpdate, Position, apply_clock, apply_step, group_by_invoice
 from railwatch.core.thresholds import second_look_threshold
 from railwatch.daemon.follow.isolation import OUTSIDE, by_halves
 from railwatch.daemon.follow.quarantine import Failures
@@ -20,11 +20,11 @@ from railwatch.store.quarantine import Deferred
 from railwatch.store.steps import (
     Acceptance,
     InclusionBlock,
-    Position,
     SecondLookResult,
     StepLookup,
     StepStore,
     StepTransaction,
+    WindowCursor,
 )
 
 log = structlog.get_logger()
@@ -212,12 +212,12 @@ class Committer:
 
         await self._commit(commit)
 
-    async def commit_expiries(self, rewinds: int) -> int:
+    async def commit_expiries(self, rewinds: int, after: WindowCursor) -> int:
         """Expire what the clock and the coverage have caught up with; returns how many invoices were looked at."""
 
         async def commit(apart: bool) -> int:
             async with self.steps.begin_at_cursor(rewinds, self._lookup(())) as (step, position):
-                ctx, due = self._context(step, position, ()), await step.closed_windows()
+                ctx, due = self._context(step, position, ()), await step.closed_windows(after)
                 return len(
                     await self._apply(
                         step, due, lambda aggregates: apply_clock(aggregates, ctx), apart, every_rail=True

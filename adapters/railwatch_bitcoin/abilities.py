@@ -78,8 +78,10 @@ class Asked:
             return False
 
     def _is_its_own(self, refusal: RpcRejected) -> bool:
-        """Whether the refusal is about this method: a status by which an endpoint locks us out, when it has answered
-        others (HAZARDS B20)."""
+        """Return True if the refusal is about this method alone (HAZARDS B20).
+
+        So it is with a status that locks us out, from an endpoint that has answered other methods.
+        """
         return refusal.code in LOCKED_OUT and any(served for served, _ in self.served.said.values())
 
     def note(self, method: str, refusal: RpcRejected | None) -> None:

@@ -16,7 +16,10 @@ MWEB_VERSIONS = (8, 9)
 
 
 def parse_address(text: str, chain: Chain) -> Address:
-    """The output script that pays ``text`` (the key), and its canonical form. Raises `BadAddress` with the reason."""
+    """Return the output script that pays ``text`` (the key), and its canonical form.
+
+    Raises `BadAddress` with the reason.
+    """
     text = text.strip()
     try:
         script = _script(text, chain)
@@ -26,7 +29,7 @@ def parse_address(text: str, chain: Chain) -> Address:
 
 
 def script_address(script: bytes, chain: Chain) -> str | None:
-    """The address that ``script`` pays; None for keys, bare multisig, data and odd scripts."""
+    """Return the address that ``script`` pays; None for keys, bare multisig, data and odd scripts."""
     size = len(script)
     if size == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
         return _hash_address(CashKind.P2PKH, script[3:23], chain)

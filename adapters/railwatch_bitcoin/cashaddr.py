@@ -43,7 +43,7 @@ def decode(text: str, prefix: str) -> tuple[CashKind, bytes]:
 
 
 def encode(prefix: str, kind: CashKind, content: bytes) -> str:
-    """The address of a hash, in lower case, with its prefix."""
+    """Return the address of a hash, in lower case, with its prefix."""
     data = spread(bytes((kind << 3 | SIZES.index(len(content)),)) + content)
     polymod = _polymod([*_expanded(prefix), *data, *[0] * CHECKSUM_SIZE])
     checksum = [polymod >> 5 * (CHECKSUM_SIZE - 1 - place) & 31 for place in range(CHECKSUM_SIZE)]

@@ -280,7 +280,7 @@ CHAINS = (
 
 
 def chain_of(chain_id: str) -> Chain:
-    """The parameters of a chain. Raises ValueError, naming the chains that are known."""
+    """Return the parameters of a chain. Raises ValueError, naming the chains that are known."""
     for chain in CHAINS:
         if chain.id == chain_id:
             return chain

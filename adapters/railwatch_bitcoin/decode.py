@@ -53,13 +53,13 @@ def block_transfers(block: Block, ref: BlockRef, context: DecodeContext) -> list
 
 
 def pending_transfers(txs: Sequence[Tx], parent: Parent, context: DecodeContext) -> list[Transfer]:
-    """The same of transactions that wait, in the order given. ``parent`` finds their unconfirmed ancestors."""
+    """Return the same for unconfirmed transactions, in order. ``parent`` finds their unconfirmed ancestors."""
     watched = context.watches.hits(output.script for tx in txs for output in tx.outputs)
     return [transfer for tx in txs for transfer in _of_tx(tx, None, parent, watched, context)]
 
 
 def claims(tx: Tx, parent: Parent) -> tuple[str, ...]:
-    """The coins that ``tx`` claims: its own first, then its parents', then theirs; bounded.
+    """Return the coins that ``tx`` claims: its own first, then its parents', then theirs; bounded.
 
     An ancestor is only reached through a coin that is claimed already, so whoever sees one of its coins among the
     claims finds one of its outputs there too, and knows it for an ancestor.
@@ -82,7 +82,7 @@ def claims(tx: Tx, parent: Parent) -> tuple[str, ...]:
 
 
 def displaced(tx: Tx, watches: Watches) -> tuple[str, ...]:
-    """The claimants that cannot live beside ``tx``: all who claim a coin that it spends, but itself and its heirs.
+    """Return the claimants that ``tx`` displaces: those that claim a coin of it, without itself and its descendants.
 
     Who claims one of its own outputs descends from it, and claims its coins for that reason only.
     """
@@ -94,7 +94,7 @@ def displaced(tx: Tx, watches: Watches) -> tuple[str, ...]:
 
 
 def _conflicting(block: Block, watches: Watches) -> set[int]:
-    """The places of transactions that spend a coin which somebody claims."""
+    """Return the indexes of transactions that spend a claimed coin."""
     spends = watches.spends
     if not spends:
         return set()
@@ -104,7 +104,7 @@ def _conflicting(block: Block, watches: Watches) -> set[int]:
 def _of_tx(
     tx: Tx, block: BlockRef | None, parent: Parent, watched: set[bytes], context: DecodeContext
 ) -> Iterable[Transfer]:
-    """The transaction's credits; if there are none but it displaces what somebody waits for, one credit to nobody."""
+    """Return the transaction's credits; without any, one to `NO_RECIPIENT` if it displaces a claimant."""
     paid = list(_credits(tx, watched)) if "" in context.watches.assets else []
     rivals = displaced(tx, context.watches)
     if not paid and not rivals:

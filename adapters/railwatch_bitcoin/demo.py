@@ -38,7 +38,7 @@ PAID = ("created", "detected", "confirming", "paid")
 
 
 def open_demo() -> RailDemo:
-    """A demo on a bitcoind of its own (`railwatch.rail.demo.OpenDemo`)."""
+    """Return a demo on a bitcoind of its own (`railwatch.rail.demo.OpenDemo`)."""
     try:
         find_node("bitcoind")
     except NodeError as missing:
@@ -79,7 +79,7 @@ class Customer:
         return str(await self._wallet("getnewaddress"))
 
     async def pay(self, address: str, amount: int) -> str:
-        """A payment, which may be replaced while it waits (BIP125)."""
+        """Send a payment that may be replaced while it waits (BIP125); return its id."""
         return str(await self._wallet("sendtoaddress", address, btc(amount)))
 
     async def take_back(self, tx_id: str) -> str:
@@ -102,7 +102,7 @@ class Customer:
         return Tx(ids["txid"], ids["hash"], signed)
 
     async def _stranger(self) -> str:
-        """An address that nobody here has anything to do with."""
+        """Return an address that no party of the demo owns."""
         return str((await self._console.rpc("decodescript", random_script("p2wpkh").hex()))["address"])
 
     async def _wallet(self, method: str, *params: Any) -> Any:
@@ -193,14 +193,14 @@ class BitcoinDemo:
         ]
 
     async def mine_blocks(self) -> None:
-        """A block every `BLOCK_SECONDS`, unless a story holds them back."""
+        """Mine a block every `BLOCK_SECONDS`, unless a scenario holds blocks back."""
         while True:
             async with self._chain, translated():
                 await self._mine()
             await asyncio.sleep(BLOCK_SECONDS)
 
     async def keep_mining(self) -> None:
-        """The miner begins, at its own slower pace."""
+        """Start the miner, at its own slower pace."""
         await asyncio.to_thread(self._start.touch)
 
     def produced_at(self, height: int) -> float | None:
@@ -267,13 +267,13 @@ class BitcoinDemo:
 
 
 def btc(amount: int) -> str:
-    """Base units as bitcoind reads amounts."""
+    """Return base units as bitcoind reads amounts."""
     return f"{Decimal(amount) / COIN:.8f}"
 
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """What the node has against a command, in the demo's own error."""
+    """Yield what the node has against a command, in the demo's own error."""
     try:
         yield
     except NodeError as error:

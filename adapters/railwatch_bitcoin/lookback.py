@@ -67,7 +67,7 @@ class Filtered:
 async def look_back(
     rpc: Rpc, source: BlockSource, sizer: FittedBatches, span: Span, context: DecodeContext, scripts: Sequence[bytes]
 ) -> Scanned | None:
-    """The transfers of a sparse span to ``scripts``; of its blocks those with transfers, and ``upto``.
+    """Return the transfers of a sparse span to ``scripts``; of its blocks those with transfers, and ``upto``.
 
     None where the node has no filters, or not yet for all of the span. Raises `BlockGone`.
     """
@@ -90,7 +90,7 @@ async def look_back(
 
 
 async def _matches(rpc: Rpc, source: BlockSource, span: Span, scripts: Sequence[bytes]) -> list[BlockRef]:
-    """The blocks of the span whose filters match. Raises `RpcRejected` where there are no filters."""
+    """Return the blocks of the span whose filters match. Raises `RpcRejected` where there are no filters."""
 
     async def fetch(heights: tuple[int, int]) -> list[Filtered]:
         return await _filtered(rpc, await source.hashes(*heights))

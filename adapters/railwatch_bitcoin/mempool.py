@@ -252,7 +252,10 @@ class Mempool:
         )
 
     async def _list(self) -> list[str]:
-        """The ids of all that waits. Raises `PendingUnknown` while the node loads them, or will not tell them."""
+        """Return the ids of all unconfirmed transactions.
+
+        Raises `PendingUnknown` if the node loads or withholds them.
+        """
         info: list[Call] = [("getmempoolinfo", ())] if self.abilities.mempool_info else []
         *told, answer = await self._rpc.batch([*info, ("getrawmempool", (False, True) if self._numbered else (False,))])
         if told and not told[0].read(_info).loaded:
@@ -307,7 +310,7 @@ class Mempool:
         return read
 
     async def _read_some(self, tx_ids: Sequence[str]) -> tuple[list[Tx], RailUnavailable | None]:
-        """What the node still has of these, and the first refusal of another kind: it makes nothing else worthless."""
+        """Return those transactions that the node still has, and the first refusal of another kind."""
         answers = await self._rpc.batch([("getrawtransaction", (tx_id,)) for tx_id in tx_ids])
         found: list[Tx] = []
         failure: RailUnavailable | None = None
@@ -350,7 +353,7 @@ class Mempool:
         return [self._bodies[tx_id] for tx_id in sorted(concerned)]
 
     async def _read_ancestors(self, txs: Sequence[Tx]) -> None:
-        """The bodies of all unconfirmed ancestors: who replaces one of them replaces its heirs too (HAZARDS B1)."""
+        """Return the bodies of all unconfirmed ancestors: replacing one replaces its descendants too (HAZARDS B1)."""
         young, seen = list(txs), {tx.id for tx in txs}
         for _ in range(CLAIMS):
             parents = {coin.partition(":")[0] for tx in young for coin in tx.inputs[:OWN_CLAIMS]} - seen

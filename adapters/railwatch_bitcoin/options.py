@@ -73,7 +73,7 @@ def _text(table: Mapping[str, Any], key: str) -> str | None:
 
 
 def _rpc(table: Mapping[str, Any]) -> str:
-    """The URL itself, if it is one that holds no secret: what is part of a URL ends in logs."""
+    """Return the URL, if it holds no credentials: logs may quote a URL."""
     url = require_url(table, "rpc", "JSON-RPC", "http", "https")
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
@@ -82,7 +82,7 @@ def _rpc(table: Mapping[str, Any]) -> str:
 
 
 def _zmq(value: object) -> tuple[str, ...]:
-    """The endpoints that the node publishes at. They hold no secret; ZMQ knows none."""
+    """Return the endpoints that the node publishes at. They hold no secret; ZMQ has no credentials."""
     endpoints = [] if value is None else [value] if isinstance(value, str) else value
     if (
         not isinstance(endpoints, list)

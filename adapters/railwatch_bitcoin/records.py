@@ -43,12 +43,12 @@ PARKED_MOST = 16
 
 
 def key_of(tx_id: str) -> int:
-    """What a transaction goes by here."""
+    """Return the mark of a transaction."""
     return hash(tx_id)
 
 
 def mark_of(coin: str) -> bytes:
-    """The mark of ``txid:vout``."""
+    """Return the mark of ``txid:vout``."""
     return (hash(coin) & ((1 << 8 * MARK) - 1)).to_bytes(MARK, "little")
 
 
@@ -108,7 +108,7 @@ class Records:
 
 
 def scripts_of(packed: bytes) -> Iterator[bytes]:
-    """The scripts that a record holds."""
+    """Yield the scripts that a record holds."""
     at = 2 + MARK * int.from_bytes(packed[:2], "little")
     while at < len(packed):
         kind, at = packed[at], at + 1
@@ -122,7 +122,7 @@ def scripts_of(packed: bytes) -> Iterator[bytes]:
 
 
 def _short(script: bytes) -> bytes:
-    """A script as records hold it."""
+    """Return a script as records hold it."""
     for place, (begin, end, size) in enumerate(TEMPLATES):
         if len(script) == len(begin) + size + len(end) and script.startswith(begin) and script.endswith(end):
             return bytes((TEMPLATE + place,)) + script[len(begin) : len(begin) + size]
@@ -130,7 +130,7 @@ def _short(script: bytes) -> bytes:
 
 
 def marks_of(packed: bytes) -> Iterator[bytes]:
-    """The marks of the coins that a record's transaction spends."""
+    """Return the marks of the coins that a record's transaction spends."""
     return (packed[at : at + MARK] for at in range(2, 2 + MARK * int.from_bytes(packed[:2], "little"), MARK))
 
 
@@ -144,7 +144,7 @@ class Park:
         self._parked: OrderedDict[tuple[str, str], Records] = OrderedDict()
 
     def take(self, place: tuple[str, str]) -> Records:
-        """What was left at ``place`` (a node's URL, a chain's id), or a new one."""
+        """Return what was parked under ``place`` (a node's URL, a chain's id), or a new one."""
         return self._parked.pop(place, None) or Records()
 
     def leave(self, place: tuple[str, str], records: Records) -> None:

@@ -1,8 +1,8 @@
-"""A node's ZMQ publisher: `hashblock` and `sequence`, counted by topic. Blocks wake; the mempool's changes are handed
-on to its mirror, for as long as none is missing.
+"""A subscription to a node's ZMQ publisher: `hashblock` and `sequence`, counted by topic.
 
-`rawtx` is not subscribed to where there is `sequence`: it repeats every transaction of every block, two thousand
-messages at the very moment at which the block itself is wanted.
+A block wakes the daemon. A mempool change goes to the mirror of the mempool, as long as no message is missing. `rawtx`
+is not subscribed to where there is `sequence`: it repeats every transaction of every block, two thousand messages just
+when the daemon asks for the block itself.
 """
 
 import asyncio
@@ -148,7 +148,7 @@ class ZmqSubscriber:
                 subscription.close()
 
     async def _topics(self) -> tuple[bytes, ...]:
-        """What to subscribe to, by what the node says that it publishes. Raises `RailUnavailable` if blocks are not.
+        """Return what to subscribe to, by what the node publishes. Raises `RailUnavailable` if it publishes no blocks.
 
         A node that cannot say (Dogecoin Core 1.14, a whitelist) is listened to for all: what it does not publish does
         not come, and if nothing comes the head's moving shows it (HAZARDS B20).
@@ -202,7 +202,7 @@ class ZmqSubscriber:
 
 
 def _drain(subscription: Subscriber, counters: SequenceTracker) -> ZmqBatch:
-    """What waits, up to a bound. A block, a message of another shape, and a gap before one, are more than a change."""
+    """Return the waiting messages, up to a bound, and whether more than mempool changes happened."""
     heard = ZmqBatch()
     for _ in range(DRAIN):
         parts = subscription.receive()

@@ -122,7 +122,7 @@ def _not_needed(row: Ability, *, native: bool, pushed: bool) -> Ability:
 
 
 async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
-    """What the node says to each call: an `ServerAnswer`, or the refusal.
+    """Return what the node answered to each call: a `ServerAnswer`, or the refusal.
 
     Raises `RailUnavailable` where it says nothing.
     """
@@ -156,7 +156,7 @@ def _read(said: object, *, strict: bool) -> tuple[bool | None, str]:
 
 
 def _block(said: object) -> wire.Header | None:
-    """The newest block, if the node told one that can be read."""
+    """Return the newest block, if the node answered with one that can be read."""
     try:
         return None if isinstance(said, RpcRejected) else read_block(said, wire.header_decoder)  # type: ignore[arg-type]
     except RailUnavailable:

@@ -49,7 +49,7 @@ async def _tokens(logs: Sequence[Log], refs: dict[str, BlockRef], context: Decod
 
 
 def sort_transfers(placed: list[OrderedTransfer]) -> list[Transfer]:
-    """The transfers in chain order, each movement once: what a call has told, a log tells no more (E27)."""
+    """Return the transfers in chain order, each movement once: a log that repeats a call is dropped (E27)."""
     ordered = [transfer for _, transfer in sorted(placed, key=itemgetter(0))]
     called = Counter(_movement(each) for each in ordered if not each.tx_index.startswith("log:"))
     return [each for each in ordered if not (each.tx_index.startswith("log:") and _is_told(each, called))]

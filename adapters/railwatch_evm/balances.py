@@ -25,7 +25,7 @@ WORD = re.compile("0x[0-9a-fA-F]{64}")
 
 
 async def balances(source: BlockSource, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
-    """Base units of ``asset`` that each key holds after ``at``.
+    """Return the base units of ``asset`` that each key holds after ``at``.
 
     Raises `BlockGone` where the node refuses (block unknown, state pruned, contract without balances).
     """
@@ -56,7 +56,7 @@ def _takes_no_hash(answer: RpcResponse) -> bool:
 
 
 async def _by_number(source: BlockSource, calls: Sequence[Call], at: BlockRef) -> list[RpcResponse]:
-    """The answers by the block's number, before and after which it is that block. Raises `BlockGone` if it is not.
+    """Return the answers by the block's number. Raises `BlockGone` if it is another block before or after.
 
     The header is asked in the same requests, so that the node that answers is on its branch.
     """

@@ -43,7 +43,7 @@ PAID = ("created", "confirming", "paid")
 
 
 def open_demo() -> RailDemo:
-    """A demo on an anvil of its own (`railwatch.rail.demo.OpenDemo`)."""
+    """Return a demo on an anvil of its own (`railwatch.rail.demo.OpenDemo`)."""
     return EvmDemo()
 
 
@@ -91,14 +91,14 @@ class Customer:
         self._turn = asyncio.Lock()
 
     async def pay_ether(self, address: str, amount: int) -> str:
-        """A plain transfer."""
+        """Send ether; return the transaction's id."""
         async with self._turn, translated():
             to = AsyncWeb3.to_checksum_address(address)
             sent = await self._web3.eth.send_transaction({"from": self._from, "to": to, "value": Wei(amount)})
             return sent.to_0x_hex()
 
     async def pay_token(self, token: str, address: str, amount: int) -> str:
-        """The token's ``transfer``."""
+        """Send a token by its ``transfer``; return the transaction's id."""
         call = self._contract("Token", token).functions.transfer(address, amount)
         async with self._turn, translated():
             return (await call.transact({"from": self._from})).to_0x_hex()
@@ -214,7 +214,7 @@ class EvmDemo:
         ]
 
     async def mine_blocks(self) -> None:
-        """A block every `BLOCK_SECONDS`, unless a reorg is under way."""
+        """Mine a block every `BLOCK_SECONDS`, unless a reorg is under way."""
         while True:
             async with self._chain, translated():
                 asked = time.monotonic()
@@ -292,7 +292,7 @@ class EvmDemo:
 
 
 def _free_port() -> int:
-    """A port that is free now. Anvil could choose one itself, but then only its log would tell which."""
+    """Return a free port. Anvil could choose one itself, but only its log would say which."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -300,7 +300,7 @@ def _free_port() -> int:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """What the node, or the way to it, has against a call, in the demo's own error."""
+    """Yield what the node, or the way to it, has against a call, in the demo's own error."""
     try:
         yield
     except (AnvilError, Web3Exception, aiohttp.ClientError, TimeoutError) as error:

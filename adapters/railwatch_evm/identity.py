@@ -60,7 +60,7 @@ async def asset_problems(source: BlockSource, assets: Sequence[AssetSpec]) -> li
 
 
 def _problem(spec: AssetSpec, code: RpcResponse, decimals: RpcResponse) -> str:
-    """What is wrong with one token, or nothing."""
+    """Return what is wrong with one token, or nothing."""
     where = f"{spec.symbol} at {spec.contract}"
     if code.read(wire.text_decoder) in ("0x", "0x0"):
         return f"{where}: the chain has no contract there. Copy the address from the issuer's own page, for this chain"

@@ -66,7 +66,7 @@ def match_transactions(block: FullBlock, context: DecodeContext) -> list[tuple[i
 def place_transaction(
     at: int, tx: Transaction, key: bytes, block: BlockRef, native: AssetId, context: DecodeContext
 ) -> OrderedTransfer | None:
-    """A transaction's own value, None if it has none. Its sender's nonce is what it spends: a replacement has the same.
+    """Return a transaction's own value, or None. It spends its sender's nonce: a replacement has the same nonce.
 
     Raises `RailUnavailable` with the block's hash for numbers that are none.
     """
@@ -87,7 +87,7 @@ def _pays(tx: Transaction) -> bool:
 
 
 def spends(tx: Transaction) -> tuple[str, ...]:
-    """What a transaction consumes: its sender's nonce, in decimal; nothing where the nonce is not the sender's."""
+    """Return what a transaction consumes: its sender's nonce in decimal, or nothing where there is no nonce."""
     if tx.nonce is None or tx.sender is None:
         return ()
     if tx.type is not None and read_quantity(tx.type, "a transaction's type") not in SENDERS_NONCE:
@@ -96,7 +96,7 @@ def spends(tx: Transaction) -> tuple[str, ...]:
 
 
 def displaced(tx: Transaction, context: DecodeContext) -> list[str]:
-    """The live detections' transactions that ``tx`` has taken the nonce of."""
+    """Return the transactions of live detections whose nonce ``tx`` has used."""
     return sorted(old for spent in spends(tx) for old in context.watches.spends.get(spent, ()) if old != tx.hash)
 
 

@@ -114,12 +114,12 @@ def credits(traces: Sequence[Trace], hits: Callable[[Iterable[bytes]], set[bytes
 
 
 def moves(traces: Sequence[Trace]) -> list[Move]:
-    """The frames that would move value, whether they stood or not. Raises `RailUnavailable` for a wrong recipient."""
+    """Return the frames that would move value, failed or not. Raises `RailUnavailable` for a wrong recipient."""
     return [(trace, *credited) for trace in traces if (credited := _credited(trace)) is not None]
 
 
 def credits_of(traces: Sequence[Trace], found: Sequence[Move], watched: Collection[bytes]) -> list[Credit]:
-    """The credits to ``watched`` among the moves. Only a transaction that pays one of them has its tree looked at.
+    """Return the credits to ``watched`` among the moves. Walk only the trees of transactions that pay one of them.
 
     Raises `RailUnavailable` for a value that is no number.
     """
@@ -185,7 +185,7 @@ class Failed:
         self._all = False
 
     def add(self, path: Path) -> None:
-        """This frame failed."""
+        """Note that this frame failed."""
         self._all = self._all or not path
         node = self._root
         for index in path:
@@ -217,13 +217,13 @@ class Names:
         self._root: dict[int, tuple[int, dict[int, Any]]] = {}
 
     def add(self, path: Path) -> None:
-        """This frame moved value and stood. Call it in the order of paths."""
+        """Add the credit of a frame that moved value and did not fail. Call it in the order of paths."""
         node = self._root
         for index in path:
             _, node = node.setdefault(index, (len(node), {}))
 
     def of(self, path: Path) -> Path:
-        """The frame's name."""
+        """Return the frame's name."""
         name: list[int] = []
         node = self._root
         for index in path:
@@ -267,8 +267,10 @@ def flatten(transactions: Sequence[tuple[str, CallFrame]], folded: Sequence[byte
 
 
 def _walk(root: CallFrame, folded: Sequence[bytes], what: str) -> Iterator[tuple[CallFrame, Link]]:
-    """Depth first, with a stack of our own: a hostile contract can nest 1,024 calls deep. Below a failure nothing
-    stood (E3)."""
+    """Yield the frames depth first, without those below a failure: they moved nothing (E3).
+
+    The stack is our own, because a hostile contract can nest 1,024 calls deep.
+    """
     stack: list[tuple[CallFrame, Link]] = [(root, None)]
     while stack:
         frame, link = stack.pop()

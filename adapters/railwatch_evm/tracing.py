@@ -145,7 +145,7 @@ class Tracer:
             self._learn(way, refusal)
 
     async def _cheapest(self) -> Header | None:
-        """The block with the fewest transactions among a few below the head, or the head of a chain this short."""
+        """Return the block with the fewest transactions among a few below the head, or the head of a short chain."""
         latest = read_block((await self.rpc.call("eth_getBlockByNumber", "latest", False)), wire.header_decoder)
         if latest is None:
             return None
@@ -158,7 +158,7 @@ class Tracer:
         return min(blocks[1:] or blocks, key=lambda block: len(block.transactions))
 
     def _learn(self, way: Tracing, refusal: RpcRejected | None) -> None:
-        """A way of tracing was tried: it answered, or it was refused."""
+        """Note whether a way of tracing answered or was refused."""
         if refusal is None:
             self.standing[way] = Standing.WORKS
             self.refused.pop(way.value, None)
@@ -174,7 +174,7 @@ class Tracer:
         return height <= self._stateless and time.monotonic() < self._until
 
     async def trace(self, block: Block, given: RpcResponse | None = None) -> Traced:
-        """The block's frames; ``given`` is an answer of `first` that is there already.
+        """Return the block's frames; ``given`` is an answer of `first` that the caller already has.
 
         A block whose `Traced.untraced` is not empty has to be at hand with its transactions. Raises `RailUnavailable`,
         naming the method and the block, for a passing refusal and for frames that are missing; `BlockGone`.
@@ -227,7 +227,7 @@ class Tracer:
             self._stateless, self._until = max(self._stateless, height), time.monotonic() + STATELESS_SECONDS
 
     async def _fault(self, block: Block, way: Tracing, late: RailUnavailable) -> str:
-        """What is wrong with a block's traces, in the words by which it is remembered.
+        """Return what is wrong with a block's traces, in the words under which it is remembered.
 
         Some nodes never trace some types of transactions: a chain's own, such as bor's state-sync (0x7f).
         """
@@ -259,7 +259,7 @@ class Tracer:
         self.ways.in_vain[fault] = in_vain + 1
 
     def _ways(self, given: RpcResponse | None) -> list[Tracing]:
-        """The dialects to try, in order: what has worked comes first, what is missing not at all."""
+        """Return the dialects to try, in order: first the one that worked, none that the node lacks."""
         known = [way for way, standing in self.standing.items() if standing is not Standing.MISSING]
         return sorted(known, key=lambda way: self.standing[way] is not Standing.WORKS)
 
@@ -337,7 +337,7 @@ class Tracer:
         return flat
 
     async def with_transactions(self, block: Block) -> FullBlock:
-        """The same block with its transactions. Raises `BlockGone` if the node no longer has it."""
+        """Return the same block with its transactions. Raises `BlockGone` if the node no longer has it."""
         if isinstance(block, FullBlock):
             return block
         answer = await self.rpc.call("eth_getBlockByHash", block.hash, True)
@@ -349,7 +349,7 @@ def _height(block: Block) -> int:
 
 
 def same_block(header: Header, answer: RpcResponse) -> FullBlock:
-    """The block that belongs to a header, with its transactions. Raises `BlockGone`, `RailUnavailable`."""
+    """Return the block that belongs to a header, with its transactions. Raises `BlockGone`, `RailUnavailable`."""
     full = read_block(answer, wire.block_decoder)
     if full is None or full.hash != header.hash:
         raise BlockGone(f"block {header.hash} is not on the node's chain any more")

@@ -81,7 +81,7 @@ class FakeAdapter:
 
     @only_rail_errors
     async def heads(self) -> Heads:
-        """The node's own three heads, from one answer: three questions could be answered on two branches."""
+        """Return the node's three heads from one answer: three requests could meet two branches."""
         answer = await self._ask(self._node.heads)
         safe, finalized = answer["safe"], answer["finalized"]
         return Heads(
@@ -92,7 +92,7 @@ class FakeAdapter:
 
     @only_rail_errors
     async def block_at(self, height: int) -> BlockRef:
-        """The canonical block at ``height`` or the nearest below; `BlockGone` above the head."""
+        """Return the canonical block at ``height`` or the nearest below; `BlockGone` above the head."""
         answer = await self._ask(lambda: self._node.header_at(height))
         if answer is None:
             raise BlockGone(f"{self.chain_id} has no block at height {height} yet")
@@ -177,7 +177,7 @@ class FakeAdapter:
         )
 
     async def _walk(self, span: Span) -> list[WireBlock]:
-        """The blocks of the span, oldest first, each fetched by hash from ``upto`` back to ``after``.
+        """Return the blocks of the span, oldest first, each fetched by hash from ``upto`` back to ``after``.
 
         Going back by parent hashes needs no trust in heights: a reorg in the middle of the walk cannot mix two
         branches, and heights that the chain skips need no thought.
@@ -196,7 +196,7 @@ class FakeAdapter:
         return answers[::-1]
 
     async def _block(self, block_hash: str) -> WireBlock:
-        """The block of this hash. Raises `BlockGone` where the node does not know it."""
+        """Return the block of this hash. Raises `BlockGone` where the node does not know it."""
         answer = await self._ask(lambda: self._node.block(block_hash))
         if answer is None:
             raise BlockGone(f"the node of {self.chain_id} knows no block {block_hash}")
@@ -240,7 +240,7 @@ class FakeAdapter:
 
 
 def traits_of(rules: Rules) -> Traits:
-    """What a chain of these rules can and cannot do."""
+    """Return what a chain of these rules can and cannot do."""
     return Traits(
         family="fake",
         native_asset=decode.NATIVE_ASSET,

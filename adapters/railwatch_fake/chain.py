@@ -109,18 +109,18 @@ class FakeChain:
         return self.line[-1]
 
     def at(self, height: int) -> Block:
-        """The canonical block at ``height``, or the nearest below."""
+        """Return the canonical block at ``height``, or the nearest below."""
         return nearest(self.line, height)
 
     def branch(self, tip: str) -> list[Block]:
-        """The blocks that lead to ``tip``, oldest first, on whichever branch it is."""
+        """Return the blocks that lead to ``tip``, oldest first, on whichever branch it is."""
         blocks = [self.blocks[tip]]
         while blocks[-1].parent:
             blocks.append(self.blocks[blocks[-1].parent])
         return blocks[::-1]
 
     def balance(self, key: bytes, token: str, tip: str) -> int:
-        """What ``key`` holds of a token after block ``tip``: all that came, by whatever means, less what left."""
+        """Return what ``key`` holds of a token after block ``tip``: everything received, less what was spent."""
         txs = [tx for block in self.branch(tip) for tx in block.txs if not tx.failed]
         came = sum(out.amount for tx in txs for out in tx.outputs if (out.to, out.token) == (key, token))
         left = sum(out.amount for tx in txs for out in tx.takes if (out.to, out.token) == (key, token))
@@ -129,7 +129,7 @@ class FakeChain:
     # Transactions
 
     def new_key(self) -> bytes:
-        """The key of an address that has never been used."""
+        """Return the key of an address that has never been used."""
         return bytes.fromhex(self.fresh_name("key"))[:20]
 
     def send(
@@ -149,7 +149,7 @@ class FakeChain:
         return tx
 
     def replace(self, tx_id: str) -> Tx:
-        """A rival of ``tx_id`` that consumes one of the same coins and pays a stranger; the old one leaves the mempool.
+        """Return a rival of ``tx_id`` that spends one of its coins to a stranger; the old one leaves the mempool.
 
         An orphaned transaction can be replaced too: that is the double-spend which a reorg makes possible.
         """
@@ -158,12 +158,12 @@ class FakeChain:
         return self.send(Output(self.new_key(), sum(out.amount for out in old.outputs)), spends=old.spends[:1])
 
     def drop(self, tx_id: str) -> None:
-        """The mempool forgets a transaction, with neither a block nor a rival (HAZARDS B2)."""
+        """Drop a transaction from the mempool, with neither a block nor a rival (HAZARDS B2)."""
         del self.waiting[tx_id]
         self._changed()
 
     def resend(self, tx_id: str) -> None:
-        """A dropped or orphaned transaction is back in the mempool, as itself."""
+        """Put a dropped or orphaned transaction back into the mempool, unchanged."""
         self.waiting[tx_id] = self.txs[tx_id]
         self._changed()
 
@@ -178,7 +178,7 @@ class FakeChain:
     # Blocks
 
     def skip(self, heights: int) -> None:
-        """The next block leaves this many heights without a block."""
+        """Leave this many heights without a block below the next one."""
         self._skip += heights
 
     def mine(self, blocks: int = 1) -> Block:
@@ -203,7 +203,7 @@ class FakeChain:
         return block
 
     def grow(self, parent: Block, txs: Iterable[Tx] = ()) -> Block:
-        """A new block on any branch. It is known by its hash but not canonical until its branch is adopted."""
+        """Return a new block on any branch, known by its hash and not canonical until its branch is adopted."""
         height = parent.height + 1 + self._skip
         self._skip = 0
         block = Block(height, self.fresh_name("block"), parent.hash, self._time_at(height), tuple(txs))
@@ -242,7 +242,7 @@ class FakeChain:
 
 
 def nearest(line: list[Block], height: int) -> Block:
-    """The block of an ascending ``line`` at ``height``, or the nearest below; the first where there is none."""
+    """Return the block of an ascending ``line`` at ``height``, or the nearest below; the first where there is none."""
     return line[max(bisect_right(line, height, key=_height) - 1, 0)]
 
 

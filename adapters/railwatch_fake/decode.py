@@ -18,7 +18,7 @@ NATIVE_ASSET = "slip44:1"
 
 
 def header(answer: WireHeader) -> BlockRef:
-    """The block's name and place. Raises `RailUnavailable` for an answer of the wrong shape."""
+    """Return the block's name and place. Raises `RailUnavailable` for an answer of the wrong shape."""
     try:
         time = datetime.fromisoformat(answer["time"]).astimezone(UTC)
         return BlockRef(answer["height"], answer["hash"], answer["parent"], time)
@@ -27,7 +27,7 @@ def header(answer: WireHeader) -> BlockRef:
 
 
 def block_transfers(answer: WireBlock, chain_id: ChainId, watches: Watches) -> list[Transfer]:
-    """What the block says to ``watches``, in chain order.
+    """Return what the block pays to ``watches``, in chain order.
 
     Raises `RailUnavailable` for a block that is not whole, `RailFault` for one that cannot be read.
     """
@@ -38,7 +38,7 @@ def block_transfers(answer: WireBlock, chain_id: ChainId, watches: Watches) -> l
 
 
 def transfers(txs: list[WireTx], block: BlockRef | None, chain_id: ChainId, watches: Watches) -> list[Transfer]:
-    """What ``txs`` say to ``watches``; ``block`` is None for what still waits. Raises `RailFault`."""
+    """Return what ``txs`` pay to ``watches``; ``block`` is None for the mempool. Raises `RailFault`."""
     try:
         # One question for all keys: asking the watch list in bulk is what keeps a block's cost flat
         # while the list grows to millions.
@@ -52,7 +52,7 @@ def transfers(txs: list[WireTx], block: BlockRef | None, chain_id: ChainId, watc
 def _of_tx(
     tx: WireTx, block: BlockRef | None, chain_id: ChainId, watches: Watches, watched: set[bytes]
 ) -> Iterable[Transfer]:
-    """The transaction's credits; if there are none but it displaces what somebody waits for, one credit to nobody."""
+    """Return the transaction's credits; without any, one to `NO_RECIPIENT` if it displaces a claimant."""
     common: dict[str, Any] = {
         "tx_id": tx["id"],
         "block": block,
@@ -90,13 +90,13 @@ def _credits(
 
 
 def _rivals(tx: WireTx, watches: Watches) -> tuple[str, ...]:
-    """The other transactions among ``watches.spends`` that want a coin which this one consumes."""
+    """Return the other transactions among ``watches.spends`` that spend a coin which this one consumes."""
     claimed = {claimant for coin in tx["spends"] for claimant in watches.spends.get(coin, ())}
     return tuple(sorted(claimed - {tx["id"]}))
 
 
 def _asset(token: str, chain_id: ChainId, watches: Watches) -> AssetId:
-    """The configured asset, or the token's own id where it is not configured."""
+    """Return the configured asset, or the token's own id where it is not configured."""
     return watches.assets.get(token) or asset_id(chain_id, token)
 
 
@@ -106,5 +106,5 @@ def asset_id(chain_id: ChainId, token: str) -> AssetId:
 
 
 def token_of(asset: AssetId, chain_id: ChainId) -> str:
-    """The other way round: the token's contract, or "" for the native asset."""
+    """Return the contract of a configured token's id, or "" for the native asset."""
     return "" if asset == asset_id(chain_id, "") else asset.rsplit(":", 1)[1]

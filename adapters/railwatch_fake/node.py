@@ -164,12 +164,12 @@ class FakeNode:
     # Answering
 
     async def identify(self) -> str:
-        """The chain id."""
+        """Return the chain id."""
         await self._answering("identify")
         return self._claims
 
     async def heads(self) -> WireHeads:
-        """The three heads, of one moment."""
+        """Return the three heads, of one moment."""
         await self._answering("heads")
         if self.turns:
             self._pinned, self.turns = self.turns[0], [*self.turns[1:], self.turns[0]]
@@ -184,7 +184,7 @@ class FakeNode:
         return {"latest": self._header(line[-1]), "safe": below(rules.safe), "finalized": below(finality)}
 
     async def header_at(self, height: int) -> WireHeader | None:
-        """The canonical header at ``height`` or the nearest below; None above the head."""
+        """Return the canonical header at ``height`` or the nearest below; None above the head."""
         await self._answering("header_at")
         line = self._line()
         if height > line[-1].height:
@@ -194,7 +194,7 @@ class FakeNode:
         return {**header, "hash": self.misnames[height]} if height in self.misnames else header
 
     async def block(self, block_hash: str) -> WireBlock | None:
-        """The block of any branch that has this hash, or None where the node has not got so far."""
+        """Return the block of any branch that has this hash, or None if the node has not synchronised to it."""
         await self._answering("block")
         block = None if self.forgets else self._known(block_hash)
         if block is not None and block.height < self.pruned_below:
@@ -207,7 +207,7 @@ class FakeNode:
         return {**self._header(block), "txs": txs[:-1] if self.truncates else txs}
 
     async def balance(self, keys: list[str], token: str, block_hash: str) -> list[str] | None:
-        """What each key holds of a token after a block, in digits; None where the node has no such state."""
+        """Return what each key holds of a token after a block, in digits; None where the node has no such state."""
         await self._answering("balance")
         block, line = self._known(block_hash), self._line()
         if block is None or block_hash in self._own or block.height > line[-1].height:
@@ -246,7 +246,7 @@ class FakeNode:
         return self.chain.blocks.get(block_hash) or self._own.get(block_hash)
 
     def _made_up(self, parent: Block, mark: str, txs: tuple[Tx, ...] = ()) -> Block:
-        """A block of this node's own on ``parent``; the same each time that it is asked for."""
+        """Return a block of this node's own on ``parent``, the same on each call."""
         height = parent.height + 1
         named = sha256(f"{parent.hash}/{mark}/{id(self)}".encode()).hexdigest()
         return self._own.setdefault(named, Block(height, named, parent.hash, parent.time, txs))

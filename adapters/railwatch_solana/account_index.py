@@ -28,7 +28,7 @@ class AccountIndex:
         self._rpc = rpc
 
     async def token_accounts(self, owner: str, since: int) -> list[str]:
-        """The owner's token accounts as of now, of both programs, from a node that has come to slot ``since``.
+        """Return the owner's token accounts of both programs, from a node that has reached slot ``since``.
 
         Raises `RpcRejected` where there is no such index, `RailUnavailable` where the node that answered is behind
         (HAZARDS S15): what it does not know of yet is not nothing.

@@ -15,7 +15,7 @@ _BITCOIN = re.compile(r"(bc1|tb1|bcrt1|ltc1)[02-9ac-hj-np-z]{6,87}|[13mn2][1-9A-
 
 
 def parse_address(text: str) -> Address:
-    """The 32 raw bytes, and their base58. Raises `BadAddress` with the reason.
+    """Return the 32 raw bytes, and their base58. Raises `BadAddress` with the reason.
 
     Without a checksum a mistyped character is mostly another good address, which nobody can tell from here; and so is
     the address of a token account, which is not its owner's.
@@ -25,7 +25,7 @@ def parse_address(text: str) -> Address:
 
 
 def key_of(text: str) -> bytes:
-    """The 32 bytes that ``text`` spells; no two texts spell the same. Raises `BadAddress`."""
+    """Return the 32 bytes that ``text`` spells; no two texts spell the same. Raises `BadAddress`."""
     try:
         return bytes(Pubkey.from_string(text))
     except ValueError:
@@ -33,7 +33,7 @@ def key_of(text: str) -> bytes:
 
 
 def text_of(key: bytes) -> str:
-    """The base58 of 32 bytes."""
+    """Return the base58 of 32 bytes."""
     return str(Pubkey.from_bytes(key))
 
 

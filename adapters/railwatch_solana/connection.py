@@ -64,7 +64,7 @@ class NodeConnection:
         await self.source.heads()
 
     async def abilities(self) -> list[Ability]:
-        """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
+        """Return what the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._abilities.table(pushed=self._push is not None)
 
     async def close(self) -> None:
@@ -134,7 +134,7 @@ class NodeConnection:
             return None  # It is not checked, as where the node never served the question.
 
     async def _unpayable(self, address: Address, asset: AssetId, amount: int) -> str | None:
-        """What the account there, and its rent, say against it."""
+        """Return why the account or its rent rule out the payment, or None."""
         found = await self._rpc.read(account_decoder, "getAccountInfo", address.text, NO_DATA)
         if why := not_an_owner(address, found.value):
             return why

@@ -44,7 +44,7 @@ PAID = ("created", "confirming", "paid")
 
 
 def open_demo() -> RailDemo:
-    """A demo on a development node of its own (`railwatch.rail.demo.OpenDemo`)."""
+    """Return a demo on a development node of its own (`railwatch.rail.demo.OpenDemo`)."""
     return SolanaDemo()
 
 
@@ -89,7 +89,7 @@ class Customer:
         return await self._send([self._wallet.sol(Pubkey.from_string(to), amount) for to, amount in payments])
 
     async def pay_token(self, mint: Mint, address: str, amount: int) -> str:
-        """A transfer to the owner's associated account, which the same transaction makes."""
+        """Send a transfer to the owner's associated account, which the same transaction creates; return its id."""
         return await self._send(self._wallet.tokens(mint, Pubkey.from_string(address), amount))
 
     async def again(self, tx: bytes) -> None:
@@ -180,7 +180,7 @@ class SolanaDemo:
         ]
 
     async def mine_blocks(self) -> None:
-        """A slot every `SLOT_SECONDS`, unless a fork is under way; every seventh is skipped."""
+        """Produce a slot every `SLOT_SECONDS`, unless a fork is under way, and skip every seventh."""
         while True:
             async with self._chain, translated():
                 asked = time.monotonic()
@@ -191,7 +191,7 @@ class SolanaDemo:
             await asyncio.sleep(SLOT_SECONDS)
 
     async def keep_mining(self) -> None:
-        """The node produces by itself, more slowly."""
+        """Let the node produce slots by itself, more slowly."""
         async with translated():
             await self._sim.rpc("devResume")
 
@@ -208,7 +208,7 @@ class SolanaDemo:
         await self._wallet.pay_token(self._sim.token, address, 25 * TOKEN)
 
     async def _batched(self, shop: Shop) -> None:
-        """The last of the three to have its address watched sends for all."""
+        """Send for all three, once the last of their addresses is watched."""
         self._batch.append(await self._invoice(shop, "SOL", SOL))
         if len(self._batch) == BATCH:
             await self._wallet.pay_sol(*((address, SOL) for address in self._batch))
@@ -274,7 +274,7 @@ def _free_ports(many: int) -> list[int]:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """What the node, or the way to it, has against a call, in the demo's own error."""
+    """Yield what the node, or the way to it, has against a call, in the demo's own error."""
     try:
         yield
     except (DevnodeError, RPCException, SolanaRpcException, aiohttp.ClientError, TimeoutError) as error:

@@ -29,7 +29,7 @@ WATCHES = WatchSet(frozenset({key_of(SHOP)}), {"": AssetId(f"{CHAIN_ID}/slip44:5
 
 
 async def opened(endpoint: SolanaEndpoint, **node: Any) -> Any:
-    """An entered adapter on it."""
+    """Return an entered adapter on it."""
     return await create_adapter(SETTINGS, {"http": endpoint.http, "timeout": 2, **node}).__aenter__()
 
 

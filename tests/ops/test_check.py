@@ -277,7 +277,7 @@ async def test_an_asset_that_orders_ask_for_and_nobody_configures_is_named(trial
     await asset_left(trial)
     report = await trial.check()
     (warning,) = [each for each in report.findings if each.level == "warn" and "GOLD" in each.text]
-    assert "open orders ask for GOLD (gold), which is not configured any more" in warning.text
+    assert "open orders ask for GOLD (gold), which the configuration no longer has" in warning.text
 
 
 async def test_a_node_that_is_missing_is_told_though_the_rail_lives(trial: Trial) -> None:

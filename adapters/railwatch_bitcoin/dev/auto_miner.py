@@ -1,5 +1,4 @@
-"""Mines on a development node once nobody else does: ``python -m railwatch_bitcoin.dev.auto_miner URL COOKIE ADDRESS
-START``.
+"""Mine on a development node: ``python -m railwatch_bitcoin.dev.auto_miner URL COOKIE ADDRESS START``.
 
 bitcoind of regtest finds no block by itself, as anvil can. This program waits for the file START to appear, and then
 makes a block every `BLOCK_SECONDS`, rewarded to ADDRESS, for as long as it lives. It imports nothing, to start at once.

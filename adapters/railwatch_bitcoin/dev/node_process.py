@@ -68,7 +68,7 @@ class NodeMissing(NodeError):
 
 
 def find_node(program: str) -> Path:
-    """The binary of ``bitcoind`` or ``litecoind``.
+    """Return the binary of ``bitcoind`` or ``litecoind``.
 
     On PATH, else where RAILWATCH_BITCOIND or RAILWATCH_LITECOIND points, else where ``make setup`` puts it below the
     cwd. Raises `NodeMissing`.
@@ -85,7 +85,7 @@ def find_node(program: str) -> Path:
 
 
 def free_port() -> int:
-    """A port of loopback that is free now."""
+    """Return a port of loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -210,7 +210,7 @@ class DaemonNode:
             return False
 
     def authorization(self) -> str:
-        """The header's value. Raises OSError while there is no cookie."""
+        """Return the header's value. Raises OSError while there is no cookie."""
         secret = self.cookie.read_text() if self.password is None else f"railwatch:{self.password}"
         return "Basic " + base64.b64encode(secret.encode()).decode()
 

@@ -29,7 +29,7 @@ class AnvilMissing(AnvilError):
 
 
 def find_anvil() -> Path:
-    """The binary: on PATH, else where RAILWATCH_ANVIL points, else where ``make setup`` puts it below the cwd.
+    """Return the binary: from PATH, RAILWATCH_ANVIL, or where ``make setup`` puts it below the cwd.
 
     Raises `AnvilMissing`.
     """
@@ -98,7 +98,7 @@ class Anvil:
                 log.close()
 
     async def _listening(self) -> int:
-        """The port, once the node says that it listens. Raises `AnvilError` with its last words if it ends first."""
+        """Return the port, once the node listens. Raises `AnvilError` with its last words if it ends first."""
         assert self._process is not None
         assert self._log is not None
         while True:

@@ -95,7 +95,7 @@ class EvmSimulator:
         self._base = await self.height()
 
     def open_adapter(self) -> RailAdapter:
-        """A fresh adapter on this node."""
+        """Return a fresh adapter on this node."""
         from railwatch_evm import create_adapter
 
         return create_adapter(self.settings, self.node)
@@ -175,11 +175,11 @@ class EvmSimulator:
         return str(await self.rpc("eth_sendTransaction", {"from": self.payer, "gas": hex(PLAIN_GAS), **transaction}))
 
     async def height(self) -> int:
-        """The number of the newest block."""
+        """Return the number of the newest block."""
         return int(await self.rpc("eth_blockNumber"), 16)
 
     async def head(self) -> str:
-        """The hash of the newest block."""
+        """Return the hash of the newest block."""
         return str((await self.rpc("eth_getBlockByNumber", "latest", False))["hash"])
 
     async def set_time(self, timestamp: int) -> None:
@@ -199,7 +199,7 @@ class EvmSimulator:
 
 
 def calldata(signature: str, *arguments: Any) -> str:
-    """The selector and the ABI encoding of ``arguments``, for a signature without nested tuples."""
+    """Return the selector and the ABI encoding of ``arguments``, for a signature without nested tuples."""
     types = signature[signature.index("(") + 1 : -1]
     body = encode(types.split(",") if types else [], arguments)
     return "0x" + (keccak(signature.encode())[:4] + body).hex()

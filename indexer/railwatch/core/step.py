@@ -1,6 +1,6 @@
 """One step of a rail, from its input to its result: reorgs, removals, observations, then confirmations.
 
-A step travels in four carriers: `Scanned` from the adapter, `StepInput`, `StepContext` with the `InvoiceAggregate`s that
+A step travels in four carriers: `Scanned` from the adapter, `StepInput`, `StepContext` with the aggregates that
 the store loads, and `StepResult`.
 """
 

@@ -8,7 +8,6 @@ from hashlib import sha256
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from railwatch.core.ids import derived_id
 from railwatch.core.model import Detection
 from railwatch.core.states import DetectionState, Kind
 from railwatch.rail.types import AssetId, Transfer
@@ -198,11 +197,6 @@ def to_detection(
         raw=transfer.raw,
         seen_waiting=block is None,
     )
-
-
-def detection_id(rail: str, tx_id: str, tx_index: str) -> UUID:
-    """Derived from the transfer's identity, so that a replay finds the same row (HAZARDS P1)."""
-    return derived_id(f"{rail}/{tx_id}/{tx_index}")
 
 
 VARIANT = "@"

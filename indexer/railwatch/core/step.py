@@ -11,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
+from railwatch.core.ids import detection_id
 from railwatch.core.lifecycle import (
     apply_confirmations,
     apply_expiry,
@@ -25,7 +26,6 @@ from railwatch.core.matching import (
     Candidate,
     Known,
     base_index,
-    detection_id,
     match,
     paired,
     to_detection,

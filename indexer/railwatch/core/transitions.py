@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from typing import Any, Literal
-from uuid import UUID
 
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
 from railwatch.core.evidence import invoice_evidence
-from railwatch.core.ids import derived_id
+from railwatch.core.ids import event_id
 from railwatch.core.model import Destination, Detection, ExceptionRecord, Transition
 from railwatch.core.states import (
     IN_BLOCK_STATES,
@@ -34,7 +33,7 @@ def transition_detection(
     detection.version += 1
     aggregate.transitions.append(
         Transition(
-            event_id=_event_id(detection.id, detection.version, to_state, detection.block_hash),
+            event_id=event_id(detection.id, detection.version, to_state, detection.block_hash),
             subject="detection",
             subject_id=detection.id,
             invoice_id=aggregate.invoice.id,
@@ -70,7 +69,7 @@ def transition_invoice(
     about = _best_funded_destination(aggregate)
     aggregate.transitions.append(
         Transition(
-            event_id=_event_id(invoice.id, invoice.version, target, block_hash),
+            event_id=event_id(invoice.id, invoice.version, target, block_hash),
             subject="invoice",
             subject_id=invoice.id,
             invoice_id=invoice.id,
@@ -130,7 +129,7 @@ def transition_exception(
     at = via or (aggregate.detections.get(record.detection_id) if record.detection_id else None)
     aggregate.transitions.append(
         Transition(
-            event_id=_event_id(record.id, record.occurrence, to_state, mark),
+            event_id=event_id(record.id, record.occurrence, to_state, mark),
             subject="exception",
             subject_id=record.id,
             invoice_id=aggregate.invoice.id,
@@ -145,7 +144,3 @@ def transition_exception(
             evidence=evidence,
         )
     )
-
-
-def _event_id(subject: UUID, version: int, to_state: str, block_hash: str | None) -> UUID:
-    return derived_id(f"{subject}/{version}/{to_state}/{block_hash or ''}")

@@ -9,10 +9,10 @@ from railwatch.core.balance_reconciliation import (
     BalanceReading,
     DetectedTotals,
     Reconciliation,
-    balance_id,
     reconcile_balance,
     small_at_most,
 )
+from railwatch.core.ids import balance_id
 from railwatch.rail.types import AssetId, BlockRef
 from railwatch.store.amounts import capped
 from railwatch.store.database import Connection, Database, Row

@@ -125,7 +125,7 @@ def paired(stored: Iterable[S], told: Iterable[Transfer]) -> dict[tuple[str, str
 def match(
     transfer: Transfer, rail: str, candidates: Iterable[Candidate], configured: Mapping[AssetId, int], now: datetime
 ) -> tuple[Candidate, Kind] | None:
-    """The destination that a transfer belongs to, and what it is there; None where nobody asked for it.
+    """Return the destination that a transfer belongs to, and its kind there; None where no invoice asked for it.
 
     A reference finds the invoices that ask for it, and those that ask for none. Of these the owner is chosen in this
     order: an invoice that the money is not too old for, an open one, one whose reference it is, a newer one. Within the
@@ -175,7 +175,7 @@ def _kind(transfer: Transfer, rail: str, nearest: Candidate, configured: Mapping
 def to_detection(
     identity: UUID, transfer: Transfer, rail: str, destination_id: UUID, kind: Kind, now: datetime
 ) -> Detection:
-    """The transfer as a detection. First sight in a block counts as the block's time, unless that lies ahead."""
+    """Return the transfer as a detection. First seen in a block, it has the block's time, unless that is ahead."""
     block = transfer.block
     return Detection(
         id=identity,

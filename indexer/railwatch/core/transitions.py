@@ -1,4 +1,4 @@
-"""The feed's lines: the only places where a state is assigned, and each assigns it by telling it."""
+"""Transitions of the feed. States are assigned only here, each together with its transition."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -28,7 +28,7 @@ def transition_detection(
     ctx: StepContext,
     cause: Cause = "chain",
 ) -> None:
-    """The only place where a detection's state is told. ``evidence``: why, for the line's evidence."""
+    """Assign a detection's state and append its transition: the only place that does. ``evidence``: the reasons."""
     check_detection_move(detection.reported_state, to_state)
     detection.version += 1
     aggregate.transitions.append(
@@ -61,7 +61,7 @@ def transition_invoice(
     via: Detection | None,
     ctx: StepContext,
 ) -> None:
-    """The only place where an invoice's state is assigned by the chain or the clock."""
+    """Assign an invoice's state and append its transition: the only place that does for the chain and the clock."""
     invoice = aggregate.invoice
     check_invoice_move(invoice.state, target)
     invoice.version += 1
@@ -94,7 +94,7 @@ def transition_invoice(
 
 
 def _best_funded_destination(aggregate: InvoiceAggregate) -> Destination | None:
-    """The destination that a line's amounts are of: amounts of different assets are never summed."""
+    """Return the destination whose amounts the transition has: amounts of different assets are never summed."""
     destinations = aggregate.invoice.destinations
     if len(destinations) == 1:
         return destinations[0]

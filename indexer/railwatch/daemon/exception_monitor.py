@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 
+from railwatch.core.step import recheck_exceptions
 from railwatch.daemon.follow.isolation import Aside, by_halves
 from railwatch.reasons import describe
 from railwatch.store.clock import FIRST_PAGE, ClockStore, PageCursor, RailVisibility
@@ -92,7 +93,9 @@ class ExceptionMonitor:
 
         async def weigh(some: Sequence[UUID]) -> None:
             nonlocal told
-            told += await self.store.recheck(some)
+            async with self.store.begin_recheck(some) as step:
+                changed = recheck_exceptions(step.aggregates, step.coverage, step.now)
+            told += changed
             self.aside.forget(some)
 
         waiting = self.aside.waiting

@@ -1,4 +1,4 @@
-"""Between rows and the core's books: loading the invoices of a step, and writing back what changed in them."""
+"""Loads the aggregates of a step from rows, and saves what changed in them."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -253,9 +253,9 @@ def _unattributed(
 async def save_aggregates(
     connection: Connection, aggregates: Sequence[InvoiceAggregate], horizon: int, has_finality: bool
 ) -> None:
-    """Write what changed: detections, states and sums, exceptions, and last the lines of the feed.
+    """Write what changed: detections, states and sums, exceptions, and last the transitions.
 
-    One statement, for each costs a turn. What is many is copied in beside it, which is twice as fast.
+    All of it is one statement, because each costs a round trip. Many rows are copied in, which is twice as fast.
     """
     detections = [
         detection_row(aggregate, each, horizon, has_finality)

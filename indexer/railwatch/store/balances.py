@@ -140,7 +140,7 @@ class BalanceStore:
         return [row["address_key"] for row in await self._database.rows(BALANCE_KEYS, self._lease.rail, after, limit)]
 
     async def accounts(self, keys: Sequence[bytes], native: AssetId | None) -> list[WatchedAccount]:
-        """What is to be counted at those addresses; ``native`` as well, if it is given."""
+        """Return the accounts to count at those addresses; ``native`` as well, if it is given."""
         rows = await self._database.rows(BALANCE_ACCOUNTS, self._lease.rail, keys, native, self._configured)
         return [_account(row) for row in rows]
 

@@ -81,7 +81,7 @@ def observation_row(each: Observation) -> tuple[Any, ...]:
 
 
 def bounded(raw: Any) -> Any:
-    """A node's words if they are short enough to keep, else what they can be recognised by."""
+    """Return a node's raw answer if it is short enough to store, else its size and digest."""
     if raw is None:
         return None
     text = msgspec.json.encode(raw)

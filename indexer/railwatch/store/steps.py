@@ -1,7 +1,7 @@
-"""The one transaction of a step, fenced: cursor, detections, invoices, exceptions and feed together, or nothing.
+"""The transaction of a step: cursor, detections, invoices, exceptions and feed change together, or not at all.
 
-A step begins by moving the rail's row, and only if the lease's epoch and the cursor are what the follower believes
-(HAZARDS P6). It holds that row to the commit. Asides (look-back, mempool, clock) hold the row without moving it.
+A step first moves the rail's row, under a fence: the lease's epoch and the cursor must be those that the follower knows
+(HAZARDS P6). It locks that row until the commit. Steps at the cursor (look-back, mempool, expiry) only lock it.
 """
 
 from collections import defaultdict
@@ -63,7 +63,7 @@ class Lease:
 
 @dataclass(slots=True)
 class AffectedRows:
-    """Whom a step concerns. ``detections``: all that must be loaded, of the invoices ``due`` and of the others."""
+    """The rows that a step affects. ``detections``: all to load, of the invoices ``due`` and of the others."""
 
     due: set[UUID] = field(default_factory=set)
     detections: set[UUID] = field(default_factory=set)
@@ -81,7 +81,7 @@ class AffectedRows:
 
 @dataclass(frozen=True, slots=True)
 class StepLookup:
-    """What a step is about: transfers in a family; ``fork``: above it inclusions are gone."""
+    """What a step looks up: transfers in a family. ``fork``: inclusions above this height are orphaned."""
 
     family: str
     transfers: Sequence[Transfer] = ()
@@ -220,7 +220,7 @@ class StepTransaction:
         return {row["invoice_id"] for row in rows}
 
     async def begin_watching(self, destinations: Sequence[UUID], covered_from: int) -> None:
-        """These destinations have been looked back for, from ``covered_from`` on, inclusive."""
+        """Set destinations to `watching`, searched from height ``covered_from`` on, inclusive."""
         await self._connection.execute(BEGIN_WATCHING, list(destinations), covered_from)
 
     async def keep_checkpoints(self, blocks: Sequence[BlockRef]) -> None:

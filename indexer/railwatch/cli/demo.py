@@ -1,4 +1,4 @@
-"""`railwatch demo`: stories that happen to shops, lived on real development nodes with a real Postgres."""
+"""`railwatch demo`: scenarios of a shop, run on real development nodes with a real Postgres."""
 
 import asyncio
 import signal
@@ -22,19 +22,25 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @click.command()
 @json_option
-@click.option("--keep", is_flag=True, help="Leave node, Postgres and daemon running, and say how to look and to stop.")
-@click.option("--rail", "rails", multiple=True, metavar="NAME", help="Only this rail's stories; may be given again.")
+@click.option(
+    "--keep", is_flag=True, help="Leave node, Postgres and daemon running, and print how to query and to stop them."
+)
+@click.option(
+    "--rail", "rails", multiple=True, metavar="NAME", help="Only this rail's scenarios; repeatable. Default: all rails."
+)
 def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
-    """Live through payments, reorgs and mistakes, and compare what the feed tells with what it should.
+    """Run payments, reorgs and mistakes on development nodes, and compare the feed with the expected one.
 
-    Starts everything that it needs and ends it again. Exits with 0 only if every story is told as expected.
+    The command starts all that it needs, and stops it at its end. Exit code 0: every scenario matched.
+
+    Example: railwatch demo --rail evm
     """
     from railwatch.demo.report import outcome_json, print_outcome
 
     try:
-        outcome = asyncio.run(until_told(_run(rails, keep, as_json)))
+        outcome = asyncio.run(run_until_signal(_run(rails, keep, as_json)))
     except DemoError as error:
-        raise InvalidInput(f"the demo could not be told: {error}") from error
+        raise InvalidInput(f"the demo failed: {error}") from error
     if as_json:
         emit(outcome_json(outcome))
     else:
@@ -47,22 +53,22 @@ async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
     from railwatch.demo.runner import open_demos, run_demo
     from railwatch.terminal import make_console
 
-    # With --json nothing but JSON may be on stdout.
+    # With --json stdout holds only JSON.
     with make_view(make_console(stderr=as_json)) as view:
         return await run_demo(open_demos(rails, view.say), view, keep=keep)
 
 
-async def until_told(work: Coroutine[None, None, Result]) -> Result:
-    """Do ``work``, or end it in order when a signal comes; then raises SystemExit with the code that shells use.
+async def run_until_signal(work: Coroutine[None, None, Result]) -> Result:
+    """Return the result of ``work``. A signal cancels it in order, and raises SystemExit with the shells' code.
 
-    Only the first signal counts: a second one must not interrupt the end of what was started, which is bounded.
+    Only the first signal counts: a second one must not interrupt the cleanup, whose time is bounded.
     """
     task = asyncio.ensure_future(work)
-    told: list[signal.Signals] = []
+    received: list[signal.Signals] = []
 
     def end(number: signal.Signals) -> None:
-        if not told:
-            told.append(number)
+        if not received:
+            received.append(number)
             task.cancel()
 
     for number in ENDINGS:
@@ -70,6 +76,6 @@ async def until_told(work: Coroutine[None, None, Result]) -> Result:
     try:
         return await task
     except asyncio.CancelledError:
-        if told:
-            raise SystemExit(128 + told[0]) from None
+        if received:
+            raise SystemExit(128 + received[0]) from None
         raise

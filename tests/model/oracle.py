@@ -63,7 +63,10 @@ def inclusion_differences(world: World, tables: Tables, rescanned: bool) -> list
                 continue
             dispute = dispute_about(world, credit)
             if credit.out.amount < LEAST or (dispute is not None and dispute.verdict == "rejected"):
-                continue  # Whoever told of it finds it left over below.
+                # An asset that was not configured when its block was read had no least amount.
+                if {row["kind"] for row in live.get(credit.key, ())} == {"unsupported_asset"}:
+                    live.pop(credit.key)
+                continue  # A detection of it is left over below.
             found = live.pop(credit.key, [])
             if not found and _may_be_missed(world, tables, key, credit):
                 continue

@@ -1,7 +1,7 @@
 """The worker of one endpoint: it queues events from the feed, sends those that are due, and records the results.
 
-Pending deliveries are in the database; the worker holds only those in flight. A *lane* is the events of one invoice. The
-worker holds at most one event of each lane, from its reading until its result is recorded, so no later one overtakes.
+Pending deliveries are in the database; the worker holds only those in flight. A *lane* is the events of one invoice.
+The worker holds at most one event of a lane, from its reading until its result is recorded, so no later one overtakes.
 """
 
 import asyncio

@@ -59,7 +59,7 @@ test-long: setup  ## kills at every statement, tables of 200,000, every story of
 	$(BIN)/pytest -m long --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 test-oldest: setup  ## contract, steps, stories and migrations on the oldest Postgres that is supported, where it is installed
-	RAILWATCH_PG_BIN=$(PG_OLDEST) $(BIN)/pytest -q tests/store/test_contract.py tests/store/test_steps.py \
+	RAILWATCH_PG_BIN=$(PG_OLDEST) $(BIN)/pytest -q tests/store/contract tests/store/test_steps.py \
 		tests/scenarios/test_stories.py tests/migration
 
 test-dialects: setup  ## the conformance suite in the dialect of every EVM client that is played (four minutes)

@@ -6,7 +6,7 @@ ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 VALUES = {char: value for value, char in enumerate(ALPHABET)}
 CHECKSUM_SIZE = 4
 LONGEST = 52
-"""More characters than any address has: decoding takes time that grows with the square of the length."""
+"""More characters than any address has: the time of decoding grows with the square of the length."""
 
 
 def decode(text: str) -> bytes:

@@ -25,7 +25,7 @@ TIP_AGE_MOST = timedelta(days=1)
 """The age of a newest block from which on Core calls itself in initial block download (validation.h, max tip age)."""
 
 BLOCK_FACTOR = 2
-"""A block's bytes take twice the time of JSON's to read, so that one of 2 MiB is read beside the loop."""
+"""A block's bytes take twice the time of JSON's to read, so that one of 2 MiB is read in a thread."""
 
 REST_FROM = 30_000
 """Bytes of an average block from which on it is fetched over REST: a ninth of the time for large ones, while small ones
@@ -39,7 +39,7 @@ class ChainInfo(msgspec.Struct):
     headers: Height
     bestblockhash: Hash
     initialblockdownload: bool | None = None
-    """None from a client that does not tell: then the age of its newest block does, as Core itself decides."""
+    """None from a client that does not report it: then the age of its newest block does, as Core itself decides."""
     pruned: bool = False
     pruneheight: Height | None = None
 
@@ -71,8 +71,8 @@ class BlockSource:
     def __init__(self, rpc: Rpc, chain: Chain) -> None:
         self._rpc, self._chain, self._name = rpc, chain, rpc.name
         self._newest: BlockRef | None = None
-        self._told = -1
-        """The height of the highest head that this endpoint has told."""
+        self._reported = -1
+        """The height of the highest head that this endpoint has reported."""
         self.abilities = Abilities()
         self._peers = Peers(rpc)
 
@@ -98,13 +98,13 @@ class BlockSource:
             raise RailUnavailable(
                 f"{self._name} is catching up: its newest block is of {newest.time:%Y-%m-%d %H:%M} UTC"
             )
-        self._told = max(self._told, newest.height)
+        self._reported = max(self._reported, newest.height)
         return Heads(newest)
 
     async def at(self, height: int) -> BlockRef:
         """Return the canonical block at ``height``. Raises `BlockGone` above the head.
 
-        One that this endpoint has told of is asked for again: another node behind it may have it (HAZARDS E19).
+        A block that this endpoint has reported is requested again: another node behind it may have it (HAZARDS E19).
         """
         (block_hash,) = await self.hashes(height, height)
         header = await self._header(block_hash, height)
@@ -112,7 +112,7 @@ class BlockSource:
 
     async def hashes(self, low: int, high: int) -> list[str]:
         """Return the canonical hashes at these heights. Raises `BlockGone` above the head."""
-        return await (ask_again(lambda: self._hashes(low, high)) if high <= self._told else self._hashes(low, high))
+        return await (ask_again(lambda: self._hashes(low, high)) if high <= self._reported else self._hashes(low, high))
 
     async def _hashes(self, low: int, high: int) -> list[str]:
         answers = await self._rpc.batch([("getblockhash", (height,)) for height in range(low, high + 1)])
@@ -195,7 +195,7 @@ class BlockSource:
     async def _first_kept(self, block_hash: str) -> int:
         """Return the lowest height above a missing block from which on the node has all blocks.
 
-        A node that prunes tells it. One that began from an assumed UTXO snapshot does not, and fills up the blocks
+        A node that prunes reports it. One that began from an assumed UTXO snapshot does not, and fills up the blocks
         below it from the first one on: so what it has not is one stretch, whose end is searched for by halves.
         """
         info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
@@ -257,7 +257,7 @@ class BlockSource:
         """Compare every landmark that the node has reached (HAZARDS B19, E23).
 
         Raises `RailUnavailable` for another chain, and while the last landmark is still above the node's head: up to
-        there it may be any of the chains that began alike, and what it holds is nobody's money.
+        there it may be any of the chains that began alike, and what it holds is no payment.
         """
         chain = self._chain
         missing = None
@@ -274,8 +274,8 @@ class BlockSource:
                 )
         if missing is not None:
             raise RailUnavailable(
-                f"{self._name} has not reached block {missing} yet, which tells {chain.name} ({chain.id}) from the "
-                "chains that began like it: wait until the node has caught up, or give the rail another node"
+                f"{self._name} has not reached block {missing} yet, which distinguishes {chain.name} ({chain.id}) "
+                "from the chains that began like it: wait until the node has caught up, or give the rail another node"
             )
 
     def _check_ready(self, info: ChainInfo) -> None:

@@ -53,7 +53,7 @@ def encode(prefix: str, kind: CashKind, content: bytes) -> str:
 def _payload(content: bytes) -> tuple[CashKind, bytes]:
     version, digest = content[0], content[1:]
     if version >> 3 not in CashKind.__members__.values():
-        raise ValueError(f"nobody has defined its kind yet (version byte {version})")
+        raise ValueError(f"its kind is not defined yet (version byte {version})")
     if len(digest) != SIZES[version & 7]:
         raise ValueError(f"its hash has {len(digest)} bytes, but it says {SIZES[version & 7]}")
     return CashKind(version >> 3), digest

@@ -44,7 +44,7 @@ class NodeConnection:
         return self._asked.served.table()
 
     async def close(self) -> None:
-        """Let go of the push and of all connections. Idempotent."""
+        """Close the push and all connections. Idempotent."""
         try:
             await self._push.close()
             await self._mempool.close()
@@ -53,7 +53,7 @@ class NodeConnection:
 
     @property
     def tells_pending(self) -> bool:
-        """Whether the node can tell what waits."""
+        """Whether the node serves its mempool."""
         return self._mempool.able
 
     async def heads(self) -> Heads:

@@ -47,7 +47,7 @@ def open_demo() -> RailDemo:
 
 
 class RunningCluster(RegtestCluster):
-    """A node that somebody else has started and will end."""
+    """A node that the demo has started and will end."""
 
     async def __aenter__(self) -> Self:
         [console] = self.rpcs
@@ -61,7 +61,7 @@ class RunningCluster(RegtestCluster):
 
 
 class Customer:
-    """Somebody with a wallet. Amounts are base units; payments are told by their transactions' ids."""
+    """A customer with a wallet. Amounts are base units; every payment returns its transaction's id."""
 
     def __init__(self, node: DaemonNode) -> None:
         self._console = DevNodeRpc(node)
@@ -204,7 +204,7 @@ class BitcoinDemo:
         await asyncio.to_thread(self._start.touch)
 
     def produced_at(self, height: int) -> float | None:
-        """When we told bitcoind to mine the block, or gave it another one there."""
+        """When bitcoind was ordered to mine the block, or got another one at its height."""
         return self._produced.get(height)
 
     async def _paid(self, shop: Shop) -> None:
@@ -236,7 +236,7 @@ class BitcoinDemo:
             await self._branch([rival, *kept])
 
     async def _invoice(self, shop: Shop) -> str:
-        """Register the story's invoice at an address that nobody has used, which is returned."""
+        """Register the scenario's invoice at an unused address, which is returned."""
         async with translated():
             address = await self._sim.new_address()
         await shop.invoice(address, "BTC", PRICE)
@@ -261,7 +261,7 @@ class BitcoinDemo:
     async def _branch(self, txs: Sequence[Tx]) -> None:
         """Replace the blocks that made a payment `paid` by others, of which the first holds ``txs``."""
         top = await self._sim.height()
-        # Noted first: the feed may tell of the new blocks before the simulator has finished.
+        # Noted first: the feed may report the new blocks before the simulator has finished.
         self._produced.update(dict.fromkeys(range(top - CONFIRMATIONS + 1, top + 2), time.monotonic()))
         await self._sim.rewrite(CONFIRMATIONS, txs)
 

@@ -41,11 +41,9 @@ class BitcoinOptions:
         user, password = _text(table, "user"), _text(table, "password")
         cookie = _text(table, "cookie_path")
         if (user is None) != (password is None):
-            raise ValueError(
-                f"node: {'password' if password is None else 'user'} is missing; it takes both, or neither"
-            )
+            raise ValueError(f"node: {'password' if password is None else 'user'} is missing; set both, or neither")
         if cookie is not None and user is not None:
-            raise ValueError("node: cookie_path and user exclude each other; a node knows us by one of them")
+            raise ValueError("node: cookie_path and user exclude each other; set one of them")
         rest = table.get("rest")
         if rest is not None and not isinstance(rest, bool):
             raise ValueError("node: rest must be true or false; without it REST is used where the node serves it")

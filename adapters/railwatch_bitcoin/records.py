@@ -1,8 +1,8 @@
 """What waits in a mempool, in as few bytes as matching needs: a hundred or two a transaction, however many wait.
 
 Of a transaction only what a watch list can be compared with is kept: the scripts that it pays, and a short mark of each
-coin that it spends. Who it is stands in the node's own list; here it goes by the hash of its id, which Python keys
-anew in each process, so that nobody can choose two ids that meet. A mark that agrees is a reason to read the
+coin that it spends. Its id is in the node's own list; here it goes by the hash of its id, which Python keys
+anew in each process, so that an attacker cannot choose two ids that meet. A mark that agrees is a reason to read the
 transaction again, and never more.
 """
 
@@ -18,7 +18,7 @@ SCRIPT_MOST = 80
 """Bytes of the longest script that is kept: twice the longest that an address stands for."""
 
 NOTHING = 0x6A
-"""OP_RETURN: a script that begins with it pays nobody."""
+"""OP_RETURN: a script that begins with it is no payment."""
 
 TEMPLATES = (
     (b"\x00\x14", b"", 20),
@@ -29,17 +29,17 @@ TEMPLATES = (
 )
 """(beginning, end, bytes between) of the scripts that most payments go to: P2WPKH, P2PKH, P2SH, P2TR, P2WSH."""
 TEMPLATE = 0x80
-"""Added to a template's place, it stands where a length would."""
+"""Added to a template's index, it replaces a length."""
 
 RECORDS_MOST = 256 * 1024 * 1024
 """Bytes of one node's mempool as they are counted here. A full one of Bitcoin Core, 300 MB of its memory, takes less
 than half of that. A node can make up transactions without end: their ids are hashes, and no signature is checked."""
 
 RECORD_COSTS = 160
-"""Bytes that Python takes for one record besides its content."""
+"""Bytes that Python needs for one record on top of its content."""
 
 PARKED_MOST = 16
-"""Mempools that are kept while their node is away."""
+"""Mempools that are kept while their node is disconnected."""
 
 
 def key_of(tx_id: str) -> int:
@@ -135,7 +135,7 @@ def marks_of(packed: bytes) -> Iterator[bytes]:
 
 
 class Park:
-    """Where mempools stay while nobody is connected: a reconnect reads what is new, and not all of it again.
+    """Where mempools stay without a connection: a reconnect reads what is new, and not all of it again.
 
     Each is given to one connection at a time.
     """

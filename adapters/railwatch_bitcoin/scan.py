@@ -20,7 +20,7 @@ HEADERS = 500
 """Blocks in one request at most: of blocks, and of headers alone."""
 
 TURN_BYTES = 50_000
-"""Bytes after which the loop gets a turn: decoding them took about a millisecond, and the next pieces come in."""
+"""Bytes after which the loop gets a turn: decoding them needed about a millisecond, and the next pieces come in."""
 
 
 def batch_sizer() -> FittedBatches:

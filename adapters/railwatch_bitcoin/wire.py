@@ -32,7 +32,7 @@ class TxKind(Enum):
     HOGEX = "hogex"
     """Litecoin's last transaction of a block: the first output is MWEB's own balance, the others are peg-outs."""
     VEILED = "veiled"
-    """Wholly inside MWEB: no input and no output that anybody can see."""
+    """Wholly inside MWEB: no visible input and no visible output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def scan_tx(raw: bytes, at: int, coins: list[bytes], scripts: list[bytes], waiti
 def _pass_extension(raw: bytes, at: int, flags: int, inputs: int, waiting: bool) -> tuple[int, bool]:
     """Return the index after the witnesses and MWEB's part, and whether the transaction is a HogEx."""
     if flags & ~(WITNESS | MWEB):
-        raise ValueError(f"a transaction has flags {flags:#04x}, which nobody has defined yet")
+        raise ValueError(f"a transaction has flags {flags:#04x}, which are not defined yet")
     if flags & WITNESS:
         for _ in range(inputs):
             items = raw[at]

@@ -6,7 +6,7 @@ from railwatch.rail import Address, AssetSpec, BadAddress, RailSettings
 from railwatch_evm.chains import native_faces
 
 RESERVED = 0x10000
-"""Addresses below it are precompiles and the system contracts of some chains; nobody can have their keys."""
+"""Addresses below it are precompiles and the system contracts of some chains; no key exists for them."""
 BURN = frozenset(
     {
         0xDEAD << 144,
@@ -38,16 +38,14 @@ def parse_address(text: str) -> Address:
 
 
 def burn_refusal(address: Address) -> str | None:
-    """Return why nobody can ever spend what is paid to ``address``, or None.
+    """Return why a payment to ``address`` could never be spent, or None.
 
     The zero address, the precompiles and system contracts (all below 0x10000), 0xdead, and the system's own.
     """
     number = int.from_bytes(address.key, "big")
     if number >= RESERVED and number not in BURN:
         return None
-    return (
-        f"{address.text} belongs to nobody: what is paid there is destroyed. Give an address of the merchant's wallet"
-    )
+    return f"{address.text} has no owner: a payment to it is destroyed. Give an address of the merchant's wallet"
 
 
 def check_contract(rail: RailSettings, spec: AssetSpec) -> None:

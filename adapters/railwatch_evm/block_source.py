@@ -67,7 +67,7 @@ class BlockSource:
     async def by_hash(self, ref: BlockRef, query: BlockQuery) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.
 
-        The node would serve an orphan by its hash as well; the header by number, in the same request, tells. Another
+        The node would serve an orphan by its hash as well; the header by number, in the same request, shows it. Another
         node behind the endpoint may know the block that the first one denies, so that one is asked again (E19).
         """
         block, logs, given, size = await self._with_logs(ref, query)
@@ -205,7 +205,7 @@ class BlockSource:
         return await self.receipts_of.of(wanted)
 
     async def batches(self, calls: Sequence[Call]) -> list[RpcResponse]:
-        """Independent calls, in requests of the size that the endpoint takes, one after the other (E21)."""
+        """Independent calls, in requests of the size that the endpoint accepts, one after the other (E21)."""
         return await self._rpc.batch(calls)
 
     async def _complete(self, blocks: Sequence[Block], logs: list[Log], query: BlockQuery) -> list[Log]:

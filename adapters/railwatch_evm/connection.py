@@ -80,8 +80,8 @@ class NodeConnection:
         self._metered = node.metered
         self._tags: tuple[float, BlockRef | None, BlockRef | None] = (float("-inf"), None, None)
         self._woken = 0.0
-        self._told = -1
-        """The height of the highest head that this endpoint has told."""
+        self._reported = -1
+        """The height of the highest head that this endpoint has reported."""
         self._push = PushChannel(NewHeadsPush(node, chain_id, self._height).follow) if node.ws else None
         self._native = native
         self._name = node.name
@@ -90,9 +90,9 @@ class NodeConnection:
     def gap(self) -> str:
         """Which ether this node cannot see; empty: none."""
         if not self._native:
-            return "the chain's own asset is not configured, so its transfers are not looked for"
+            return "the chain's own asset is not configured, so the scan does not search for its transfers"
         tracer = self._source.tracer
-        # A node without traces counts no blocks as untraced: what is there besides is something else.
+        # A node without traces counts no blocks as untraced: what else is there is something else.
         also = str(tracer.gap) if not tracer.unable or tracer.never_traces else ""
         return "; ".join(filter(None, (tracer.unable, also)))
 
@@ -129,7 +129,7 @@ class NodeConnection:
         return self._abilities.table(native=self._native, pushed=self._push is not None)
 
     async def close(self) -> None:
-        """Let go of the websocket and of all connections. Idempotent."""
+        """Close the websocket and all connections. Idempotent."""
         try:
             if self._push is not None:
                 await self._push.close()
@@ -153,17 +153,17 @@ class NodeConnection:
                 raise RailUnavailable(f"{self._name}: height {below.height} is safe and {newest.height} is latest")
         if asks_tags:
             self._tags = (time.monotonic(), tags[0], tags[1])
-        self._told = max(self._told, newest.height)
-        # Asked in one request, and answered by nodes that differ by a block or two: such a tag is told another time.
+        self._reported = max(self._reported, newest.height)
+        # One request, answered by nodes that differ by a block or two: such a tag is reported another time.
         known = [None if below is None or below.height > newest.height else below for below in tags]
         return Heads(newest, safe=known[0], finalized=known[1])
 
     async def block_at(self, height: int) -> BlockRef:
         """Return the canonical block at ``height``. Raises `BlockGone` above the head.
 
-        One that this endpoint has told of is asked for again: another node behind it may have it (E19).
+        A block that this endpoint has reported is requested again: another node behind it may have it (E19).
         """
-        return await (ask_again(lambda: self._at(height)) if height <= self._told else self._at(height))
+        return await (ask_again(lambda: self._at(height)) if height <= self._reported else self._at(height))
 
     async def _at(self, height: int) -> BlockRef:
         ref = await self._source.at(hex(height))

@@ -23,7 +23,7 @@ OrderedTransfer = tuple[Order, Transfer]
 
 @dataclass(frozen=True, slots=True)
 class DecodeContext:
-    """What decoding needs to know besides the content: whose chain, which node, who is watched."""
+    """What decoding needs to know besides the content: whose chain, which node, which addresses are watched."""
 
     chain_id: ChainId
     node: str
@@ -41,7 +41,7 @@ class DecodeContext:
 
     @property
     def silent(self) -> frozenset[str]:
-        """The contracts whose logs are no token's: the native asset is told by its own source (E5, E27)."""
+        """The contracts whose logs are no token's: the native asset has a source of its own (E5, E27)."""
         faces = native_faces(self.chain_id)
         return faces if self.native is None else faces - moved_by_precompile(self.chain_id)
 
@@ -112,7 +112,7 @@ def place_logs(
 
 
 def _positions(logs: Sequence[Log]) -> list[int]:
-    """For each log, how many of the same receipt come before it: a transaction's logs stand together."""
+    """For each log, how many of the same receipt come before it: a transaction's logs are adjacent."""
     positions: list[int] = []
     tx_id, block, position = "", "", 0
     for log in logs:

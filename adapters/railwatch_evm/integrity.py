@@ -46,7 +46,7 @@ def check_once(logs: Sequence[Log]) -> None:
     Gateways that ask several nodes and merge their answers give such lists. Raises `NotYet`.
     """
     if len({(log.transaction_hash, log.log_index) for log in logs}) < len(logs):
-        raise NotYet(f"block {logs[0].block_hash} or a later one: a log is told twice")
+        raise NotYet(f"block {logs[0].block_hash} or a later one: a log is listed twice")
 
 
 def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
@@ -108,7 +108,7 @@ def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
     """Every transaction of the block has its root frame, in order, and no frame is of another block.
 
     Raises `BlockGone` for another branch's frames (trace_block asks by height), `NotYet` for missing ones, and
-    `PartlyTraced` where those that are there are told apart.
+    `PartlyTraced` where those that are there can be distinguished.
     """
     if strangers := {trace.block_hash for trace in traces} - {None, header.hash}:
         raise BlockGone(f"a trace of block {printable(strangers.pop(), 80)}, and {header.hash} was asked for")
@@ -126,7 +126,7 @@ def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
 def system_transaction(header: Header | FullBlock) -> list[str]:
     """Return the hash of bor's state-sync transaction, if the block ends with one: bor lists it without a trace.
 
-    It moves nothing, and its hash is derived from the block's (bor, GetDerivedBorTxHash): nobody can forge it.
+    It moves nothing, and its hash is derived from the block's (bor, GetDerivedBorTxHash): it cannot be forged.
     """
     ids = tx_ids(header)
     try:

@@ -38,7 +38,7 @@ async def look_back(
 ) -> Scanned:
     """Return the transfers of a sparse span to ``keys``; of its blocks only those with transfers, and ``upto``.
 
-    All headers are fetched: they link the span, and their blooms tell where the log index has left something out.
+    All headers are fetched: they link the span, and their blooms show where the log index has left something out.
     """
     tokens = await scan_linked(source, sizer, span, BlockQuery(recipients=keys), context)
     placed = list(tokens.placed)
@@ -58,7 +58,7 @@ async def _ether(
     keys: Sequence[bytes],
     refs: Sequence[BlockRef],
 ) -> list[OrderedTransfer]:
-    """Ether's transfers: from the blocks where a balance grew, and from all of those where balances cannot tell."""
+    """Ether's transfers: from the blocks where a balance grew, and from all of those where balances prove nothing."""
     line = [span.after, *refs]
     low, blocks = await blocks_with_growth(source, line, keys)
     older: list[OrderedTransfer] = []

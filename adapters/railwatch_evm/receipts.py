@@ -1,4 +1,4 @@
-"""Receipts: whether a transaction stood, and the logs of blocks for which eth_getLogs gives none.
+"""Receipts: whether a transaction succeeded, and the logs of blocks for which eth_getLogs gives none.
 
 Some endpoints refuse eth_getLogs without an address, some clients number logs with gaps, and some never index a block
 (HAZARDS E20, E21). A block's receipts are its logs too, and their number proves that none is missing.
@@ -26,7 +26,7 @@ class Receipts:
     rpc: Rpc
     one: bool = True
     _by_number: bool = False
-    """Whether the node takes eth_getBlockReceipts by the block's number alone."""
+    """Whether the node accepts only the block's number in eth_getBlockReceipts."""
 
     async def of(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
         """Return the receipts of (transaction, block hash), each checked to be that one. Raises `NotYet`."""

@@ -100,7 +100,7 @@ async def _piece(
         # A node that hangs on a large range says no as well; asking again at once would only hang again.
         sizer.refused(width)
         if width == 1 and isinstance(error, NotYet):
-            # By its hash a block is also read from its receipts, if its logs stay away for long.
+            # By its hash a block is also read from its receipts, if its logs are missing for long.
             return await fetch_block(source, low, query, context)
         raise
     sizer.answered(width, content.size)

@@ -41,7 +41,7 @@ PATIENCE = (60.0, 15.0, 4.0)
 """Seconds that a node may answer about a block, which it has told of itself, that it does not know it, or with traces
 that are not whole or not readable, before the block is told by what is there; by how often that was in vain before."""
 LAGGING = (2.0,) * 7
-"""Seconds after these, where the whole block is concerned: an index that lags may stand again by now."""
+"""Seconds after these, where the whole block is concerned: an index that lagged may have caught up by now."""
 NOT_WHOLE, UNKNOWN, TYPES = "not whole", "unknown", "types"
 """What may be wrong with a block's traces. Of types that a node leaves out, it has never told one: it goes on so."""
 FAULTS_MOST, FAULT_MOST = 100, 200
@@ -58,7 +58,7 @@ class Traced:
     untraced: frozenset[str] = frozenset()
 
 
-class Standing(enum.Enum):
+class WayState(enum.Enum):
     """What is known of a method."""
 
     UNKNOWN = "unknown"
@@ -70,8 +70,8 @@ class Standing(enum.Enum):
 class Ways:
     """What is known of the two dialects. It outlives a connection: to try them costs a trace."""
 
-    standing: dict[Tracing, Standing] = field(
-        default_factory=lambda: {Tracing.FLAT: Standing.UNKNOWN, Tracing.TREE: Standing.UNKNOWN}
+    states: dict[Tracing, WayState] = field(
+        default_factory=lambda: {Tracing.FLAT: WayState.UNKNOWN, Tracing.TREE: WayState.UNKNOWN}
     )
     refused: dict[str, str] = field(default_factory=dict)
     """The words with which a method was refused, for the operator."""
@@ -92,9 +92,9 @@ class Tracer:
     """The block whose traces the node does not give whole, and since when."""
 
     @property
-    def standing(self) -> dict[Tracing, Standing]:
+    def states(self) -> dict[Tracing, WayState]:
         """What is known of each dialect."""
-        return self.ways.standing
+        return self.ways.states
 
     @property
     def refused(self) -> dict[str, str]:
@@ -104,7 +104,7 @@ class Tracer:
     @property
     def first(self) -> Tracing:
         """The dialect to ask for in the same request as a block: one that has worked, else none."""
-        return next((way for way, known in self.standing.items() if known is Standing.WORKS), Tracing.NONE)
+        return next((way for way, known in self.states.items() if known is WayState.WORKS), Tracing.NONE)
 
     @property
     def unable(self) -> str:
@@ -122,7 +122,7 @@ class Tracer:
     async def probe(self) -> None:
         """Find out which dialects the node has, on a block that is cheap to trace. A passing refusal leaves it open."""
         block = await self._cheapest()
-        for way in self.standing:
+        for way in self.states:
             if block is None or self.first is not Tracing.NONE:
                 return
             method, params = way.call(block.number, block.hash)
@@ -160,13 +160,13 @@ class Tracer:
     def _learn(self, way: Tracing, refusal: RpcRejected | None) -> None:
         """Note whether a way of tracing answered or was refused."""
         if refusal is None:
-            self.standing[way] = Standing.WORKS
+            self.states[way] = WayState.WORKS
             self.refused.pop(way.value, None)
-        elif refusal.meaning is Meaning.MISSING and self.standing[way] is Standing.UNKNOWN:
+        elif refusal.meaning is Meaning.MISSING and self.states[way] is WayState.UNKNOWN:
             # Not of a dialect that has worked: behind a balancer another node may lack it.
-            self.standing[way] = Standing.MISSING
+            self.states[way] = WayState.MISSING
             self.refused[way.value] = str(refusal)
-        elif refusal.meaning is not Meaning.PASSING and self.standing[way] is Standing.UNKNOWN:
+        elif refusal.meaning is not Meaning.PASSING and self.states[way] is WayState.UNKNOWN:
             self.refused[way.value] = str(refusal)
 
     def has_no_state(self, height: int) -> bool:
@@ -260,16 +260,16 @@ class Tracer:
 
     def _ways(self, given: RpcResponse | None) -> list[Tracing]:
         """Return the dialects to try, in order: first the one that worked, none that the node lacks."""
-        known = [way for way, standing in self.standing.items() if standing is not Standing.MISSING]
-        return sorted(known, key=lambda way: self.standing[way] is not Standing.WORKS)
+        known = [way for way, state in self.states.items() if state is not WayState.MISSING]
+        return sorted(known, key=lambda way: self.states[way] is not WayState.WORKS)
 
     @property
     def never_traces(self) -> bool:
         """Whether the node has neither dialect."""
-        return all(standing is Standing.MISSING for standing in self.standing.values())
+        return all(state is WayState.MISSING for state in self.states.values())
 
     def _by_value(self, block: Block, why: str) -> Traced:
-        """No frames: each transaction tells its own value, and the gap is kept for the operator."""
+        """No frames: each transaction shows its own value, and the gap is kept for the operator."""
         if not self.never_traces:
             height = _height(block)
             self.gap.add(height, height, why)
@@ -324,7 +324,7 @@ class Tracer:
     async def _transaction(self, tx_id: str, block: Block) -> list[Trace]:
         """One transaction's frames. Raises `RpcRejected` where the node does not trace it, `NodeTimeout`."""
         seconds = self.rpc.timeout * GROWTH[0]
-        if self.standing[Tracing.TREE] is not Standing.MISSING:
+        if self.states[Tracing.TREE] is not WayState.MISSING:
             options = {"tracer": "callTracer", "timeout": f"{max(1, int(seconds))}s"}
             answer = await self.rpc.call("debug_traceTransaction", tx_id, options, timeout=seconds)
             return await read_tree(answer, tx_id)

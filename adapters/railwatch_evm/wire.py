@@ -69,7 +69,7 @@ class Log(msgspec.Struct, rename="camel", gc=False):
 
 
 class Receipt(msgspec.Struct, rename="camel", gc=False):
-    """eth_getTransactionReceipt. ``status`` is absent before Byzantium (EIP-658), where nobody can tell."""
+    """eth_getTransactionReceipt. ``status`` is absent before Byzantium (EIP-658), where success is not known."""
 
     transaction_hash: str
     block_hash: str

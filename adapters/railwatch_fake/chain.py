@@ -1,7 +1,7 @@
-"""An in-memory chain that pays, forks and skips heights on command: the truth that fake nodes tell, or lie about.
+"""An in-memory chain that pays, forks and skips heights on command: the truth that fake nodes report, or lie about.
 
 Nothing here knows of adapters or of asyncio, and nothing is random: two chains of the same name and seed that are
-told the same story have the same hashes. Blocks of every branch are kept, because real nodes keep them too, and an
+with the same history have the same hashes. Blocks of every branch are kept, because real nodes keep them too, and an
 adapter must not mistake "the node knows this hash" for "this hash is canonical".
 """
 
@@ -57,8 +57,8 @@ class Rules:
     """What kind of rail the chain plays; the adapter's traits follow from it.
 
     ``finality`` and ``safe`` are depths below the head, None where the rail has no such thing. A reorg may pass
-    finality all the same: that is the catastrophe which a daemon's tests want to see. ``balances``: its nodes tell what
-    keys hold.
+    finality all the same: that is the catastrophe which a daemon's tests need. ``balances``: its nodes serve what keys
+    hold.
     """
 
     finality: int | None = None
@@ -220,7 +220,7 @@ class FakeChain:
         del self.line[bisect_right(self.line, block.height, key=_height) :]
         self.line.extend(reversed(joined))
         consumed = {coin for block in joined for tx in block.txs for coin in tx.spends}
-        # This takes out what is now in a block, and with it every rival that can no longer be in one.
+        # This removes what is now in a block, and with it every rival that can no longer be in one.
         self.waiting = {tx.id: tx for tx in self.waiting.values() if consumed.isdisjoint(tx.spends)}
         self._changed()
 

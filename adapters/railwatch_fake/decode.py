@@ -1,6 +1,6 @@
 """From the wire's dicts to the seam's values: pure, so that odd blocks can be tested without a node.
 
-Two kinds of bad input are told apart, because the daemon does different things next. An answer that is not whole or
+There are two kinds of bad input, because the daemon does different things next. An answer that is not whole or
 has not the shape of an answer is the node's trouble, and heals: `RailUnavailable`. A whole block that holds something
 this code cannot read is ours: going on would lose money without a word, so it is a `RailFault` with the block's hash.
 """
@@ -64,7 +64,7 @@ def _of_tx(
     found = [] if tx["failed"] else list(_credits(tx["outputs"], chain_id, watches, watched, common))
     if found or not common["rivals"]:
         return found
-    # A failed transaction pays nobody and is told only here: it has consumed its coins all the same.
+    # A failed transaction pays no one and appears only here: it has consumed its coins all the same.
     return [Transfer(tx_index="rival", to=NO_RECIPIENT, asset=_asset("", chain_id, watches), amount=0, **common)]
 
 
@@ -72,7 +72,7 @@ def _credits(
     outputs: list[WireOutput], chain_id: ChainId, watches: Watches, watched: set[bytes], common: dict[str, Any]
 ) -> Iterable[Transfer]:
     for place, out in enumerate(outputs):
-        # Every amount is read, also those that nobody watches: an unreadable block must not pass because
+        # Every amount is read, also unwatched ones: an unreadable block must not pass because
         # today's watch list happens to avoid the unreadable part.
         amount, to = int(out["amount"]), bytes.fromhex(out["to"])
         if amount == 0 or to not in watched or (not out["token"] and "" not in watches.assets):

@@ -1,7 +1,7 @@
 """One node of a fake chain: what it answers over its wire, and every way in which it can misbehave.
 
-Several nodes may follow one chain, each with faults of its own, so that failover and disagreement can be told. Answers
-are plain dicts and strings, as JSON would bring them: an adapter has to decode them and must trust none of them.
+Several nodes may follow one chain, each with faults of its own, so that failover and disagreement can be tested.
+Answers are plain dicts and strings, as JSON would bring them: an adapter has to decode them and trusts none of them.
 """
 
 import asyncio
@@ -75,20 +75,20 @@ class FakeNode:
     - ``silent``: connected, but it pushes nothing more; ``pushes`` False: it never could
     - ``undecodable``: blocks hold an amount that is no number; ``misshapen``: headers lack their hash
     - ``truncates``: blocks come without their last transaction
-    - ``forgets``: it tells heads, and knows no block by its hash, as where another node answers the next request
-    - ``turns``: lines of blocks that it tells in turn, one for each question for heads, until the next such question
-    - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
-    - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
+    - ``forgets``: it reports heads, and knows no block by its hash, as where another node answers the next request
+    - ``turns``: lines of blocks that it reports in turn, one for each request for heads, until the next such question
+    - ``traces`` False: transactions that pay from within (`Tx.inner`) are missing, and nothing shows it
+    - ``keeps``: it has only the states of so many newest blocks, None: of all, to read balances from
     - `pruned_below`: it has no block below that height any more
-    - ``loses_below``: it tells headers below that height, and knows none of those blocks; ``fails_below``: it refuses
-      whatever is asked of blocks below that height, as an archive behind it that is away
+    - ``loses_below``: it reports headers below that height, and knows none of those blocks; ``fails_below``: it refuses
+      whatever is asked of blocks below that height, as if an archive behind it were down
     - `impersonate`: it is another chain after a reconnect; `pin`: it stays on a branch of its own
-    - `make_up`: it tells blocks that no other node knows, above the tip, with payments if so wished
+    - `make_up`: it reports blocks that no other node knows, above the tip, with payments if so wished
     - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
-    - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
-    - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
+    - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stays at this height
+    - ``retold``: it reports another content: by transaction id, the transaction in its place, None: it hides it
     - ``misstates``: what it adds to every balance, in base units
-    - ``misnames``: by height, a hash that it tells of its canonical block there, and that no block has
+    - ``misnames``: by height, a hash that it reports for its canonical block there, and that no block has
     - ``breaks``: every answer raises this exception, as a defect in an adapter would
     - ``refuses``: methods that it does not serve, as a whitelist leaves them out
     """
@@ -253,7 +253,7 @@ class FakeNode:
 
     @property
     def line(self) -> list[Block]:
-        """The blocks that it tells now, the oldest first."""
+        """Return the blocks that it reports now, oldest first."""
         return self._line()
 
     def _line(self) -> list[Block]:

@@ -69,9 +69,9 @@ class AccountIndex:
         raise TooMany(f"{account} has more than {PAGE * PAGES:,} transactions above slot {above}")
 
     async def transaction(self, signature: str) -> tuple[int, Transaction] | None:
-        """Its slot, and itself in the form that blocks are told in. Raises `RailFault` if it cannot be read.
+        """Return its slot, and itself in the form that blocks have. Raises `RailFault` if it cannot be read.
 
-        None where the index names it and nobody tells it. The method has no option by which to leave out the nodes
+        None where the index names it and no node returns it. The method has no option that excludes the nodes
         that are behind, so it is asked a few times (HAZARDS S15).
         """
         options = {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": wire.VERSION_MAX}

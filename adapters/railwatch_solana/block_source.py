@@ -30,7 +30,7 @@ from railwatch_solana.rpc_errors import (
 from railwatch_solana.wire import Block, Header, Latest, Listed, RpcEnvelope, block_ref
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
-"""``processed`` is never asked for: it can vanish, and nobody may be paid by it (HAZARDS S10)."""
+"""``processed`` is never asked for: it can vanish, so it may not count as a payment (HAZARDS S10)."""
 
 BARE = {**CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": wire.VERSION_MAX}
 WHOLE = {**BARE, "transactionDetails": "accounts"}
@@ -71,8 +71,8 @@ class BlockSource:
         """Whether `getBlocksWithLimit` is served; else `getBlocks` is asked up to the newest slot."""
         self.tells_health = True
         """Whether `getHealth` is served."""
-        self._told = 0
-        """The highest slot that the node has told of."""
+        self._reported = 0
+        """The highest slot that the node has reported."""
 
     async def heads(self) -> Heads:
         """Latest and finalized, from a node that is healthy and on the right chain, in one request (E19, E23).
@@ -115,13 +115,13 @@ class BlockSource:
     async def at(self, height: int) -> BlockRef:
         """Return the canonical block at a slot, or the nearest below. Raises `BlockGone` above the head.
 
-        Raises `RailUnavailable` where this endpoint itself told of that slot before: then another node answers behind
+        Raises `RailUnavailable` where this endpoint itself reported that slot before: then another node answers behind
         it, or the same one has fallen back, and neither says anything of the chain (HAZARDS S15). Raises `NotKept` if
         all that could be the nearest has been pruned.
         """
         slot = await self.slot()
         for _ in range(OTHERS):
-            if slot >= height or height > self._told:
+            if slot >= height or height > self._reported:
                 break
             slot = await self.slot()  # Perhaps from another node behind the endpoint.
         if height > slot:
@@ -139,7 +139,7 @@ class BlockSource:
 
     async def slots(self, low: int, high: int) -> list[int]:
         """Return the slots from ``low`` to ``high`` that the node has blocks for, ascending."""
-        listed = await self._rpc.read(wire.slots_decoder, "getBlocks", low, high, since(min(high, self._told)))
+        listed = await self._rpc.read(wire.slots_decoder, "getBlocks", low, high, since(min(high, self._reported)))
         return sorted({slot for slot in listed if low <= slot <= high})
 
     async def header(self, slot: int) -> tuple[BlockRef, Header]:
@@ -168,12 +168,12 @@ class BlockSource:
     async def is_gone(self, slot: int) -> bool:
         """Whether the chain provably has no block at this slot: the next block's parent is below it (HAZARDS S11).
 
-        That the chain ends below it proves nothing: so it looks from a node that is behind (HAZARDS S15).
+        That the chain ends below it proves nothing: a node that is behind shows the same (HAZARDS S15).
         """
         if self.limited:
             above = await self._rpc.read(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
         else:
-            above = await self.slots(slot + 1, max(self._told, slot + 1))
+            above = await self.slots(slot + 1, max(self._reported, slot + 1))
         return bool(above) and (await self.header(above[0]))[1].parent_slot < slot
 
     async def check_kept(self, low: int) -> None:
@@ -184,7 +184,7 @@ class BlockSource:
 
     async def _named(self, latest: Latest) -> BlockRef:
         """Return the block behind a commitment's slot and hash, from memory if it is known."""
-        self._told = max(self._told, latest.context.slot)
+        self._reported = max(self._reported, latest.context.slot)
         known = self._headers.get(latest.value.blockhash)
         if known is not None and known.height == latest.context.slot:
             return known
@@ -223,7 +223,7 @@ class BlockSource:
                 ) from refused
             raise
         except NullResult as nothing:
-            # How a node tells of a block that it knows of and cannot read.
+            # A node answers so for a block that it knows and cannot read.
             raise NoBlock(f"{nothing}, and slot {slot} was asked for") from nothing
         except MalformedResponse as unreadable:
             name = _name_of(unreadable.raw)
@@ -236,7 +236,7 @@ class BlockSource:
 
         The method has no option that excludes the nodes which are behind.
         """
-        for _ in range(OTHERS if slot <= self._told else 0):
+        for _ in range(OTHERS if slot <= self._reported else 0):
             try:
                 return await self._rpc.read(decoder, "getBlock", slot, options)
             except NullResult:
@@ -260,14 +260,14 @@ class BlockSource:
         if self.limited:
             listed = await self._rpc.read(wire.slots_decoder, "getBlocksWithLimit", 0, 1, CONFIRMED)
         else:
-            listed = await self.slots(max(0, self._told - GAPS[-1]), self._told)
+            listed = await self.slots(max(0, self._reported - GAPS[-1]), self._reported)
         return min(listed, default=None)
 
     def _check_lag(self, height: int, slot: int) -> None:
-        if height <= self._told:
+        if height <= self._reported:
             raise RailUnavailable(
-                f"{self._rpc.name}: it is at slot {slot}, and told of slot {self._told} before: it, or another node "
-                "behind this endpoint, is behind"
+                f"{self._rpc.name}: it is at slot {slot}, and reported slot {self._reported} before. It, or another "
+                "node behind this endpoint, is behind"
             )
 
     def _pruned(self, slot: int, why: str, first: int | None) -> NotKept:

@@ -36,7 +36,7 @@ FEW = 500
 """Addresses up to which a look-back asks by the node's index: all that one batch of registrations brings."""
 
 FAILURES_MOST = 5
-"""Look-backs by the index that may fail in a row before the blocks are read instead, which takes far longer."""
+"""Look-backs by the index that may fail in a row before the blocks are read instead, which is far slower."""
 
 
 class NodeConnection:
@@ -68,7 +68,7 @@ class NodeConnection:
         return self._abilities.table(pushed=self._push is not None)
 
     async def close(self) -> None:
-        """Let go of the websocket and of all connections. Idempotent."""
+        """Close the websocket and all connections. Idempotent."""
         try:
             if self._push is not None:
                 await self._push.close()
@@ -98,7 +98,7 @@ class NodeConnection:
         return await scan(self.source, span, context)
 
     async def _look_back(self, span: Span, context: DecodeContext, keys: Sequence[bytes]) -> Scanned | None:
-        """Look back by the index; None where it fails again and again in ways that nobody foresaw: read the blocks.
+        """Look back by the index; None where it fails repeatedly in unforeseen ways: read the blocks.
 
         An endpoint that only lags, or has not kept the blocks, would not serve those either. Raises `RailUnavailable`.
         """

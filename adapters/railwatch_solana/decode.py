@@ -38,7 +38,7 @@ class _NoOwner(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DecodeContext:
-    """What decoding needs to know besides the content: whose chain, which node, who is watched."""
+    """What decoding needs to know besides the content: whose chain, which node, which addresses are watched."""
 
     chain_id: ChainId
     node: str

@@ -49,7 +49,7 @@ def open_demo() -> RailDemo:
 
 
 class RunningDevnode(Devnode):
-    """A node that somebody else has started and will end: it can outlive us, and its log is a file."""
+    """A node that the demo has started and will end: it can outlive us, and its log is a file."""
 
     def __init__(self, port: int, ws_port: int) -> None:
         super().__init__(port=port)
@@ -79,7 +79,7 @@ class RunningDevnode(Devnode):
 
 
 class Customer:
-    """Somebody with a wallet. Amounts are base units; every payment returns its signature."""
+    """A customer with a wallet. Amounts are base units; every payment returns its signature."""
 
     def __init__(self, url: str, wallet: Wallet) -> None:
         self._client, self._wallet = AsyncClient(url), wallet
@@ -98,7 +98,7 @@ class Customer:
             await self._client.send_raw_transaction(tx)
 
     async def close(self) -> None:
-        """Put the wallet away."""
+        """Close the wallet."""
         await self._client.close()
 
     async def _send(self, instructions: Sequence[Instruction]) -> str:
@@ -196,7 +196,7 @@ class SolanaDemo:
             await self._sim.rpc("devResume")
 
     def produced_at(self, height: int) -> float | None:
-        """When we told the node to produce the block of that slot."""
+        """When the node was ordered to produce the block of that slot."""
         return self._produced.get(height)
 
     async def _exact_sol(self, shop: Shop) -> None:
@@ -238,7 +238,7 @@ class SolanaDemo:
             depth = len(await self._sim.rpc("getBlocks", slot, None, CONFIRMED))
             await self._sim.rpc("devFork", depth, {"resubmit": keep})
             asked = time.monotonic()
-            # Noted first: the feed may tell of the new blocks before we have been told of them.
+            # Noted first: the feed may report the new blocks before we hear of them.
             first = (await self._sim.rpc("devState"))["nextSlot"]
             self._produced.update(dict.fromkeys(range(first, first + depth + 1), asked))
             await self._sim.mine(depth + 1)
@@ -248,7 +248,7 @@ class SolanaDemo:
             return await self._sim.rpc(method, *params)
 
     async def _invoice(self, shop: Shop, asset: str, amount: int) -> str:
-        """Register an invoice at an address that nobody has used, which is returned."""
+        """Register an invoice at an unused address, which is returned."""
         address = await self._sim.new_address()
         await shop.invoice(address, asset, amount)
         return address

@@ -38,7 +38,7 @@ async def look_back(
 ) -> Scanned:
     """All transfers of a sparse span to ``keys``. Raises `BlockGone` as `scan`, which does it where no index helps.
 
-    A node writes a block's index before it can tell the block, so that ``upto`` is asked for first; and once more at
+    A node writes a block's index before it can serve the block, so that ``upto`` is asked for first; and once more at
     the end, when it must still be canonical, and everything below it with it.
     """
     await _check_canonical(source, span.upto)
@@ -69,7 +69,7 @@ async def look_back(
             part = await _part(source, stretch, context, found)
         if left < 0 and parts:
             first = stretch.upto.height + 1
-            raise NotKept(f"{TRANSACTIONS_MOST:,} transactions were looked through, back to slot {first}", first)
+            raise NotKept(f"{TRANSACTIONS_MOST:,} transactions were read, back to slot {first}", first)
         parts.append(part)
     for ref in (span.after, span.upto):
         await _check_canonical(source, ref)

@@ -15,7 +15,7 @@ from railwatch_solana.block_source import BlockSource, NoBlock
 from railwatch_solana.decode import DecodeContext
 
 AT_ONCE = 4
-"""Blocks asked for at once: the node works while we decode. Each may take some megabytes."""
+"""Blocks asked for at once: the node works while we decode. Each may have some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ async def _slots(source: BlockSource, span: Span) -> list[int]:
         return [span.upto.height]
     slots = await source.slots(span.after.height + 1, span.upto.height)
     if not slots or slots[-1] != span.upto.height:
-        # It was told as a block before, so either the chain has left it or this node has lost it. Asking for it tells.
+        # It was reported as a block, so either the chain has left it or this node has lost it. A request shows which.
         slots.append(span.upto.height)
     return slots
 
@@ -60,7 +60,7 @@ async def _fetch(source: BlockSource, slot: int, context: DecodeContext) -> Fetc
     """Return the block of a slot that should have one. Raises `BlockGone` if the chain has left it."""
     try:
         if not len(context.watches):
-            # Where nobody is watched its header says enough.
+            # Without watched addresses its header is enough.
             ref, header = await source.header(slot)
             return FetchedBlock(ref, header.parent_slot, ())
         ref, block = await source.block(slot)

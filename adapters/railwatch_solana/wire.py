@@ -199,7 +199,7 @@ class Account(msgspec.Struct):
 
 
 class AccountInfo(msgspec.Struct):
-    """`getAccountInfo`; None for an address that nobody has paid yet."""
+    """`getAccountInfo`; None for an address that was never paid."""
 
     value: Account | None
 

@@ -79,7 +79,7 @@ def test_a_gap_between_logs_is_noticed() -> None:
     # How some chains append the logs of their system's transaction.
     appended = [log(TOKEN, 0), log(TOKEN, 1), log(TOKEN, 0, "0x" + "ab" * 32)]
     assert check_logs({HASH: block}, appended) == []
-    with pytest.raises(NotYet, match="a log is told twice"):
+    with pytest.raises(NotYet, match="a log is listed twice"):
         check_logs({HASH: block}, [log(TOKEN, place) for place in (0, 1, 0)])
     assert check_logs({HASH: block}, []) == [HASH]
 

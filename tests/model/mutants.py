@@ -259,8 +259,8 @@ MUTANTS = [
         "is_set_aside",
         "a failing invoice harms itself only",
         "indexer/railwatch/daemon/follow/committer.py",
-        "        return await commit(True)",
-        "        return await commit(False)",
+        "finish, apart=True)",
+        "finish, apart=False)",
     ),
     Mutant(
         "deferred-forgotten",

@@ -219,7 +219,7 @@ BROKEN: dict[Change, str] = {
     rail_left: "follows chain fake:story, which the database knows as rail story",
     one_asset_twice: "are one asset",
     native_decimals_wrong: "decimals",
-    finality_wanted: "waits for finality, which the rail does not tell",
+    finality_wanted: "waits for finality, which the rail does not report",
     no_such_adapter: 'there is no adapter "carrier-pigeon"',
     node_key_unknown: "htpp",
     node_away: "is down",

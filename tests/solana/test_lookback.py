@@ -155,7 +155,7 @@ async def test_a_busy_address_is_looked_through_in_stretches_and_what_is_left_ou
     assert (scanned.method, [each.amount for each in scanned.transfers]) == ("index", every)
     assert all(params[1]["transactionDetails"] != "accounts" for name, params in liar.calls if name == "getBlock")
     monkeypatch.setattr("railwatch_solana.lookback.TRANSACTIONS_MOST", 4)
-    with pytest.raises(NotKept, match="transactions were looked through, back to slot") as told:
+    with pytest.raises(NotKept, match="transactions were read, back to slot") as told:
         await lied_to.rail.scan(span, watches)
     first = told.value.first
     assert first is not None

@@ -11,8 +11,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from railwatch.core.step import Position
-from railwatch.daemon.follow.committer import BlockBatch, Committer
+from railwatch.core.step import BlockBatch, Position
+from railwatch.daemon.follow.committer import Committer
 from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import AssetId, BlockRef, Scanned, Span
 from railwatch.store.database import Database

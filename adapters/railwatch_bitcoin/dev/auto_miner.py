@@ -18,7 +18,7 @@ CALL_SECONDS = 30.0
 
 
 def mine_forever(url: str, cookie: Path, address: str, start: Path) -> None:
-    """Never returns. A node that is away is waited for."""
+    """Never return. Wait for a node that is down."""
     while not start.exists():
         time.sleep(LOOK_SECONDS)
     while True:

@@ -15,7 +15,7 @@ from railwatch_bitcoin.dev.node_rpc import DevNodeRpc
 from railwatch_bitcoin.dev.tx_builder import Block, Tx
 
 FORK_MAX = 1_000
-"""How far below the lower head two nodes' common block is looked for."""
+"""How far below the lower head two nodes' common block is searched for."""
 
 
 class RegtestCluster:

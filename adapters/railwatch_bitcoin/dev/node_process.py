@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 60.0
-"""It answers after 0.3 s; a machine that is busy with a whole test run may take its time."""
+"""It answers after 0.3 s; a machine that is busy with a whole test run may be slower."""
 STOP_SECONDS = 30.0
 """Between asking a node to end and killing it."""
 CALL_SECONDS = 60.0
@@ -95,8 +95,8 @@ def free_port() -> int:
 class DaemonNode:
     """One node in a process. `start` and `end` are plain calls, so that a node can outlive an event loop.
 
-    ``password`` (with the user "railwatch") takes the place of the cookie. ``settings`` are further lines of its
-    configuration. ``folder`` None: a temporary one, which `remove` takes away. Ports are chosen once, and stay over
+    ``password`` (with the user "railwatch") replaces the cookie. ``settings`` are further lines of its
+    configuration. ``folder`` None: a temporary one, which `remove` deletes. Ports are chosen once, and stay over
     restarts.
     """
 
@@ -235,7 +235,7 @@ class DaemonNode:
             process.wait()
 
     def remove(self) -> None:
-        """End it and take away its temporary folder."""
+        """End it and remove its temporary folder."""
         self.kill()
         own, self._own = self._own, None
         if own is not None:

@@ -126,7 +126,7 @@ class BitcoinSimulator:
     # The seam's Simulator
 
     async def new_address(self, kind: Kind = "p2wpkh") -> str:
-        """Random bytes in the node's own spelling: nobody holds the key, and nothing here needs it."""
+        """Return random bytes in the node's own spelling: no key for them is known, and nothing here needs one."""
         script = random_script(kind)
         address = await self._address_of(script)
         self._scripts[address] = script
@@ -153,7 +153,7 @@ class BitcoinSimulator:
             await self.drop(*[tx.tx_id for tx in old])
 
     async def replace(self, tx_id: str, *, at: int = 0) -> str:
-        """Send a rival that pays somebody else of what is in no block; returns its id."""
+        """Send a rival of an unconfirmed transaction that pays a stranger; return its id."""
         rival = self.purse.rival(tx_id)
         await self.fleet.send(rival, at)
         return rival.tx_id

@@ -1,7 +1,7 @@
 """Makes transactions and blocks for a development chain, byte by byte. Pure, and of no use anywhere else.
 
-Nothing is signed: the simulator's money lies under scripts that anybody can spend, as P2WSH, which nodes relay like
-any other. So a payment costs one question, no wallet has to run beside the node, and a transaction's id is known
+Nothing is signed: the simulator's money is under scripts that need no signature, as P2WSH, which nodes relay like
+any other. So a payment costs one question, no wallet has to run, and a transaction's id is known
 before it is sent. Blocks are made whole, so that a node meets another branch in one piece, as it does in earnest:
 `invalidateblock` would show a shorter chain, and its transactions back in the mempool, in between.
 """
@@ -73,7 +73,7 @@ def make_tx(coins: Sequence[Coin], outputs: Sequence[tuple[bytes, int]], sequenc
 def make_block(parent: str, height: int, time: int, bits: str, txs: Sequence[Tx], *, by_scrypt: bool = False) -> Block:
     """Return a block that a regtest node accepts. A reward of 0 makes it unique.
 
-    ``bits`` in hex as nodes tell it. ``by_scrypt``: the proof of work is Litecoin's.
+    ``bits`` in hex as nodes report it. ``by_scrypt``: the proof of work is Litecoin's.
     """
     commitment = double_sha(merkle_root([bytes(32), *(txid_bytes(tx.wtx_id) for tx in txs)]) + bytes(32))
     claims = [(b"\x6a\x10" + secrets.token_bytes(16), 0), (b"\x6a\x24\xaa\x21\xa9\xed" + commitment, 0)]

@@ -21,7 +21,7 @@ DUST = 1_000
 
 @dataclass(frozen=True, slots=True)
 class BuiltTx:
-    """A transaction of ours, and what it takes to make a rival of it."""
+    """A transaction of ours, and what a rival of it needs."""
 
     tx: Tx
     coins: tuple[Coin, ...]
@@ -85,7 +85,7 @@ class TestWallet:
         return self.make(old.coins, [*old.outputs[:-1], (script, change - REPLACEMENT)])
 
     async def _collect_change(self) -> None:
-        """Take back what payments left over, as far as it is in blocks."""
+        """Collect the change of payments, as far as it is in blocks."""
         found = await self._fleet.batch([("gettxout", (coin.tx_id, coin.vout)) for coin in self._change])
         ready = [coin for coin, at in zip(self._change, found, strict=True) if at and at["confirmations"]]
         if not ready:

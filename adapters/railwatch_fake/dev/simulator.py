@@ -14,8 +14,8 @@ from railwatch_fake.node import FakeNode
 class FakeSimulator:
     """`railwatch.rail.Simulator` over one chain and one node.
 
-    Beyond the seam: ``chain`` for stories that the verbs below cannot tell (batches, branches, skipped heights, held
-    transactions), ``node`` for faults, and ``reference`` and `drop`.
+    Beyond the seam: ``chain`` for stories that the methods below cannot produce (batches, branches, skipped heights,
+    held transactions), ``node`` for faults, and ``reference`` and `drop`.
     """
 
     def __init__(

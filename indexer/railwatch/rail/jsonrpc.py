@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+import aiohttp
 import msgspec
 
 from railwatch.rail._rpc_response import R, RpcEnvelope, RpcRejected, RpcResponse
@@ -41,6 +42,8 @@ CONCURRENCY = 100
 WORDS_MAX = 100
 """Bytes of an HTTP error's body that an error message quotes."""
 UNAUTHORIZED = 401
+UNBOUNDED = aiohttp.ClientTimeout(total=None)
+"""aiohttp's own bound is five minutes. `JsonRpcClient.exchange` bounds each request by the node's timeout."""
 
 
 class NodeTimeout(RailUnavailable):
@@ -246,7 +249,7 @@ class JsonRpcClient(ABC, Generic[R]):
         verb = "GET" if body is None else "POST"
         headers = self.headers()
         async with self._session.request(
-            verb, self._http_url + path, data=body, headers=headers, allow_redirects=False
+            verb, self._http_url + path, data=body, headers=headers, allow_redirects=False, timeout=UNBOUNDED
         ) as response:
             content = await read_body(response, most, what)
             return HttpAnswer(response.status, response.content_type, response.headers.get("Retry-After"), content)

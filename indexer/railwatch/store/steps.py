@@ -262,7 +262,7 @@ class StepStore:
         lookup: StepLookup,
         kept: Sequence[BlockRef],
         below: int | None,
-    ) -> AsyncIterator[StepTransaction]:
+    ) -> AsyncIterator[tuple[StepTransaction, Position]]:
         """Open a step from ``before`` to ``position``; commits on leaving. Raises `LeaseLost`, `StoreUnavailable`.
 
         ``kept`` become checkpoints; those above the subject's fork and ``below`` that height are forgotten.
@@ -279,9 +279,10 @@ class StepStore:
             )
             if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
-            yield StepTransaction(
+            step = StepTransaction(
                 connection, self._database.dsn, self._lease, rows[0]["at"], *_group_affected(rows[1:])
             )
+            yield step, position
 
     @asynccontextmanager
     async def begin_at_cursor(

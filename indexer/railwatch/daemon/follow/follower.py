@@ -13,11 +13,11 @@ from dataclasses import InitVar, dataclass, field
 import structlog
 
 from railwatch.core.chain_sync import DeepReorg, Idle, Probe, Rewind, final_height
-from railwatch.core.step import Position
+from railwatch.core.step import BlockBatch, Position
 from railwatch.core.sync_state import SyncState
 from railwatch.daemon.follow import steadiness
 from railwatch.daemon.follow.boundary import Boundary
-from railwatch.daemon.follow.committer import BlockBatch, Committer
+from railwatch.daemon.follow.committer import Committer
 from railwatch.daemon.follow.expiry import ExpiryChecker
 from railwatch.daemon.follow.mempool_poller import MempoolPoller
 from railwatch.daemon.follow.options import FollowOptions

@@ -23,7 +23,7 @@ INDEXER = Path(__file__).parents[2] / "indexer/railwatch"
 
 STARTED = {
     "cli/deliver.py _serve": "both end the command: the work, and pages that cannot listen at the start",
-    "cli/demo.py until_told": "a demo, whose end is its result",
+    "cli/demo.py until_signal": "a demo, whose end is its result",
     "cli/daemon_reporter.py serve_daemon": "both end the command: the daemon, and pages that cannot listen at "
     "the start",
     "daemon/open_database.py open_database": "keep_running",

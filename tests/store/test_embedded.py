@@ -17,8 +17,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from railwatch.store.embedded import binaries
 from railwatch.store.embedded.binaries import WHEEL_PARTS, Account
-from railwatch.store.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, binaries, dsn_of_running
+from railwatch.store.embedded.server import EmbeddedPostgres, EmbeddedPostgresError, dsn_of_running
 
 REPOSITORY = Path(__file__).parents[2]
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")

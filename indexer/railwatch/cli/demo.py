@@ -1,8 +1,10 @@
-"""`railwatch demo`: stories that happen to shops, lived on real development nodes with a real Postgres."""
+"""`railwatch demo`: scenarios of shops, on real development nodes with a real Postgres."""
 
 import asyncio
 import signal
 from collections.abc import Coroutine
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -17,29 +19,40 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
 @json_option
-@click.option("--keep", is_flag=True, help="Leave node, Postgres and daemon running, and say how to look and to stop.")
-@click.option("--rail", "rails", multiple=True, metavar="NAME", help="Only this rail's stories; may be given again.")
+@click.option("--keep", is_flag=True, help="Leave node, Postgres and daemon running, and print how to stop them.")
+@click.option("--rail", "rails", multiple=True, metavar="NAME", help="Only the scenarios of this rail; repeatable.")
 def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
-    """Live through payments, reorgs and mistakes, and compare what the feed tells with what it should.
+    """Run payments, reorgs and mistakes, and compare the feed with what is expected.
 
-    Starts everything that it needs and ends it again. Exits with 0 only if every story is told as expected.
+    Starts everything that it needs, and stops it again. Exits with 0 only if every scenario ends as expected.
+    Needs the distribution railwatch-dev.
     """
+    _require_demo()
     from railwatch.demo.report import outcome_json, print_outcome
 
     try:
-        outcome = asyncio.run(until_told(_run(rails, keep, as_json)))
+        outcome = asyncio.run(until_signal(_run(rails, keep, as_json)))
     except DemoError as error:
-        raise InvalidInput(f"the demo could not be told: {error}") from error
+        raise InvalidInput(f"the demo failed: {error}") from error
     if as_json:
         emit(outcome_json(outcome))
     else:
         print_outcome(console(), outcome)
     click.get_current_context().exit(Exit.OK if outcome.agrees else Exit.REJECTED)
+
+
+def _require_demo() -> None:
+    """Raise `InvalidInput` with the command that installs the demo, where it is not installed."""
+    if find_spec("railwatch.demo") is None:
+        raise InvalidInput(
+            "the demo is not installed: it is part of the distribution railwatch-dev. "
+            f"Run: pip install railwatch-dev=={version('railwatch')}"
+        )
 
 
 async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
@@ -52,24 +65,24 @@ async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
         return await run_demo(open_demos(rails, view.say), view, keep=keep)
 
 
-async def until_told(work: Coroutine[None, None, Result]) -> Result:
-    """Do ``work``, or end it in order when a signal comes; then raises SystemExit with the code that shells use.
+async def until_signal(work: Coroutine[None, None, Result]) -> Result:
+    """Run ``work``. On a signal cancel it, wait for its end, and raise SystemExit with the code that shells use.
 
     Only the first signal counts: a second one must not interrupt the end of what was started, which is bounded.
     """
     task = asyncio.ensure_future(work)
-    told: list[signal.Signals] = []
+    received: list[signal.Signals] = []
 
     def end(number: signal.Signals) -> None:
-        if not told:
-            told.append(number)
+        if not received:
+            received.append(number)
             task.cancel()
 
-    for number in ENDINGS:
+    for number in END_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     try:
         return await task
     except asyncio.CancelledError:
-        if told:
-            raise SystemExit(128 + told[0]) from None
+        if received:
+            raise SystemExit(128 + received[0]) from None
         raise

@@ -11,8 +11,8 @@ __all__ = ["BitcoinAdapter", "create_adapter"]
 
 
 def create_adapter(rail: RailSettings, node: Mapping[str, Any]) -> RailAdapter:
-    """An adapter for one node, without I/O (`railwatch.rail.AdapterFactory`).
+    """Return an adapter for one node, without I/O (`railwatch.rail.AdapterFactory`).
 
-    Raises ValueError, naming the wrong key.
+    Raises ValueError that names the wrong key.
     """
     return BitcoinAdapter(rail, BitcoinOptions.from_table(node))

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from railwatch.rail import RailUnavailable
 from railwatch.rail.refusals import LOCKED_OUT
 from railwatch.rail.served import Served
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.methods import METHODS
-from railwatch_bitcoin.params import Chain
-from railwatch_bitcoin.rpc import NOT_FOUND, Rpc, RpcRejected
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.rpc_errors import NOT_FOUND, RpcRejected
 
 NO_SUCH_TX = "0" * 63 + "1"
 """An id that no transaction and no block has: who serves the method says that it does not know it."""
@@ -54,7 +55,7 @@ class Asked:
         Raises what passes, for then nobody knows.
         """
         if method not in self.served.said:
-            refusal = (await self.rpc.call(method, *params)).check_payment
+            refusal = (await self.rpc.call(method, *params)).error
             if refusal is not None and refusal.passes and not self._is_its_own(refusal):
                 raise refusal
             self.note(method, None if refusal is None or refusal.code in understood else refusal)
@@ -116,13 +117,13 @@ async def find_abilities(asked: Asked, chain: Chain, rest: bool | None, mempool:
 async def _how_raw(asked: Asked, genesis: str) -> int | bool:
     """How a block's bytes are asked for. A pruned block is a refusal of the block, not of the question."""
     rpc = asked.rpc
-    number = (await rpc.call("getblock", genesis, 0)).check_payment
+    number = (await rpc.call("getblock", genesis, 0)).error
     if number is None or number.lacks_content:
         asked.note("getblock", None)
         return 0
     if number.passes:
         raise number
-    truth = (await rpc.call("getblock", genesis, False)).check_payment
+    truth = (await rpc.call("getblock", genesis, False)).error
     asked.note("getblock", None if truth is None or truth.lacks_content else truth)
     return False
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from railwatch.rail import Address, BadAddress
 from railwatch_bitcoin import base58, bech32, cashaddr
 from railwatch_bitcoin.cashaddr import CashKind
-from railwatch_bitcoin.params import CHAINS, Chain
+from railwatch_bitcoin.chains import CHAINS, Chain
 
 HASH_SIZE, LONG_HASH_SIZE = 20, 32
 MWEB_VERSIONS = (8, 9)

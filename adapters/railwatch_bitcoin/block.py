@@ -4,8 +4,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from hashlib import sha256
 
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.encoding import compact_size
-from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.tokens import split_token
 from railwatch_bitcoin.wire import (
     HEADER_SIZE,

@@ -9,11 +9,13 @@ import msgspec
 from railwatch.rail import BlockGone, BlockRef, Heads, NotKept, RailFault, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import off_loop, printable, read_time
+from railwatch.rail.jsonrpc import Call
 from railwatch_bitcoin.abilities import Abilities
 from railwatch_bitcoin.block import Block, read_block
-from railwatch_bitcoin.params import Chain
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.peers import Peers
-from railwatch_bitcoin.rpc import NOT_FOUND, OUT_OF_RANGE, Call, Hash, Height, Rpc, RpcResponse, hash_decoder
+from railwatch_bitcoin.rpc import Hash, Height, Rpc, RpcResponse, hash_decoder
+from railwatch_bitcoin.rpc_errors import NOT_FOUND, OUT_OF_RANGE
 from railwatch_bitcoin.wire import parse_header
 
 ON_THEIR_WAY = 2
@@ -180,7 +182,7 @@ class BlockSource:
             if not _lacks_content(answer):
                 return await answer.read_hex_beside()
         first = await self._first_kept(block_hash)
-        lacks = "has pruned" if "prune" in str(answer.check_payment) else "has not the bytes of"
+        lacks = "has pruned" if "prune" in str(answer.error) else "has not the bytes of"
         raise NotKept(
             f"{self._name} {lacks} block {block_hash}; it keeps blocks from height "
             f"{first} on. Give the rail a node that has it: nothing is skipped",
@@ -234,13 +236,13 @@ class BlockSource:
         return header
 
     def _read(self, answer: RpcResponse, what: str) -> str:
-        refusal = answer.check_payment
+        refusal = answer.error
         if refusal is not None and refusal.code == OUT_OF_RANGE:
             raise BlockGone(f"{self._name}: no block at {what}")
         return answer.read(hash_decoder)
 
     def _check_known(self, answer: RpcResponse, block_hash: str) -> None:
-        refusal = answer.check_payment
+        refusal = answer.error
         if refusal is not None and refusal.code == NOT_FOUND:
             raise BlockGone(f"{self._name}: it knows no block {block_hash}")
 
@@ -282,7 +284,7 @@ class BlockSource:
 
 
 def _lacks_content(answer: RpcResponse) -> bool:
-    refusal = answer.check_payment
+    refusal = answer.error
     return refusal is not None and refusal.lacks_content
 
 

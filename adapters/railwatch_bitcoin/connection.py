@@ -4,14 +4,14 @@ from railwatch.rail import Ability, BlockRef, Heads, Scanned, Span, Transfer, Wa
 from railwatch.rail.push import PushChannel
 from railwatch_bitcoin.abilities import Asked, find_abilities
 from railwatch_bitcoin.block_source import BlockSource
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.decode import DecodeContext
 from railwatch_bitcoin.lookback import FEW, look_back
 from railwatch_bitcoin.mempool import Mempool
 from railwatch_bitcoin.options import BitcoinOptions
-from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.push import long_poll
 from railwatch_bitcoin.rpc import Rpc
-from railwatch_bitcoin.scan import BatchSizer, scan_block, scan_headers, scan_range
+from railwatch_bitcoin.scan import batch_sizer, scan_block, scan_headers, scan_range
 from railwatch_bitcoin.zmq_subscriber import ZmqSubscriber
 
 
@@ -23,7 +23,7 @@ class NodeConnection:
         self._rpc = Rpc(node)
         self._asked = Asked(self._rpc)
         self._source = BlockSource(self._rpc, chain)
-        self._weight = BatchSizer()
+        self._sizer = batch_sizer()
         self._mempool = Mempool(self._rpc, chain)
         follow = ZmqSubscriber(node, self._rpc, self._mempool).follow if node.zmq else long_poll(self._rpc)
         self._push = PushChannel(follow)
@@ -39,7 +39,7 @@ class NodeConnection:
         abilities = await find_abilities(asked, self._chain, self._node.rest, self._wants_mempool, bool(self._node.zmq))
         self._source.abilities = self._mempool.abilities = abilities
 
-    def abilities(self) -> list[Ability]:
+    async def abilities(self) -> list[Ability]:
         """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._asked.served.table()
 
@@ -74,10 +74,10 @@ class NodeConnection:
         # A filter knows scripts and not coins: rivals that pay a stranger would slip through it.
         scripts = watches.keys_up_to(FEW) if span.sparse and not watches.spends else None
         if scripts is not None and self._source.abilities.filters:
-            scanned = await look_back(self._rpc, self._source, self._weight, span, context, scripts)
+            scanned = await look_back(self._rpc, self._source, self._sizer, span, context, scripts)
             if scanned is not None:
                 return scanned
-        return await scan_range(self._source, self._weight, span, context)
+        return await scan_range(self._source, self._sizer, span, context)
 
     async def pending(self, watches: Watches) -> list[Transfer]:
         """All that waits for watched scripts, and all rivals of what is claimed. Raises `PendingUnknown`."""

@@ -14,8 +14,8 @@ from typing import Any
 from railwatch.rail import NO_RECIPIENT, AssetId, BlockRef, Transfer, Watches
 from railwatch_bitcoin.address import script_address
 from railwatch_bitcoin.block import Block
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.encoding import outpoint
-from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.wire import Tx, TxKind
 
 OWN_CLAIMS = 1_000

@@ -13,12 +13,16 @@ from hashlib import sha256
 import msgspec
 
 from railwatch.rail import BlockRef, RailUnavailable, Scanned, Span, Transfer
+from railwatch.rail.batch_sizer import FittedBatches
 from railwatch.rail.decoding import off_loop
+from railwatch.rail.jsonrpc import Call
+from railwatch.rail.prefetch import in_order, stretches
 from railwatch_bitcoin.block_source import BlockSource
 from railwatch_bitcoin.decode import DecodeContext, block_transfers
 from railwatch_bitcoin.filters import match_any
-from railwatch_bitcoin.rpc import Call, Rpc, RpcRejected
-from railwatch_bitcoin.scan import BatchSizer, check_reached, pieces
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.rpc_errors import RpcRejected
+from railwatch_bitcoin.scan import AHEAD, check_reached
 
 FEW = 200
 """Scripts up to which filters are asked: each costs some microseconds a block."""
@@ -61,7 +65,7 @@ class Filtered:
 
 
 async def look_back(
-    rpc: Rpc, source: BlockSource, weight: BatchSizer, span: Span, context: DecodeContext, scripts: Sequence[bytes]
+    rpc: Rpc, source: BlockSource, sizer: FittedBatches, span: Span, context: DecodeContext, scripts: Sequence[bytes]
 ) -> Scanned | None:
     """The transfers of a sparse span to ``scripts``; of its blocks those with transfers, and ``upto``.
 
@@ -73,9 +77,9 @@ async def look_back(
         return None
     found = list[Transfer]()
     while matched:
-        some, matched = matched[: weight.width], matched[weight.width :]
-        raws = await source.raw([ref.hash for ref in some], weight.average)
-        weight.seen(raws)
+        some, matched = matched[: sizer.width], matched[sizer.width :]
+        raws = await source.raw([ref.hash for ref in some], sizer.average)
+        sizer.answered(len(raws), sum(map(len, raws)))
         for ref, raw in zip(some, raws, strict=True):
             found += block_transfers(await source.decode(raw, ref.hash), ref, context)
             await asyncio.sleep(0)
@@ -88,12 +92,12 @@ async def look_back(
 async def _matches(rpc: Rpc, source: BlockSource, span: Span, scripts: Sequence[bytes]) -> list[BlockRef]:
     """The blocks of the span whose filters match. Raises `RpcRejected` where there are no filters."""
 
-    async def fetch(low: int, high: int) -> list[Filtered]:
-        return await _filtered(rpc, await source.hashes(low, high))
+    async def fetch(heights: tuple[int, int]) -> list[Filtered]:
+        return await _filtered(rpc, await source.hashes(*heights))
 
     (below,) = await _filtered(rpc, [span.after.hash])
     parent, matched = span.after, list[BlockRef]()
-    async with aclosing(pieces(span, lambda: STRETCH, fetch)) as parts:
+    async with aclosing(in_order(stretches(span, lambda: STRETCH), fetch, AHEAD)) as parts:
         async for part in parts:
             for place, each in enumerate(part):
                 parent = source.child_ref(each.raw_header, each.hash, parent)

@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 import msgspec
 
 from railwatch.rail import PendingUnknown, RailUnavailable, Transfer, Watches
+from railwatch.rail.jsonrpc import Call
 from railwatch_bitcoin.abilities import Abilities
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, DecodeContext, pending_transfers
-from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.records import PARK, RECORDS_MOST, Records, key_of, mark_of, marks_of, scripts_of
-from railwatch_bitcoin.rpc import NOT_FOUND, Call, Hash, Rpc, RpcRejected
+from railwatch_bitcoin.rpc import Hash, Rpc
+from railwatch_bitcoin.rpc_errors import NOT_FOUND, RpcRejected
 from railwatch_bitcoin.wire import Tx, parse_tx
 
 BODIES = 250
@@ -255,7 +257,7 @@ class Mempool:
         *told, answer = await self._rpc.batch([*info, ("getrawmempool", (False, True) if self._numbered else (False,))])
         if told and not told[0].read(_info).loaded:
             raise PendingUnknown(f"{self._rpc.name}: it still loads its mempool")
-        refusal = answer.check_payment
+        refusal = answer.error
         if refusal is not None and not refusal.passes:
             return await self._list_otherwise(refusal)
         if self._numbered:
@@ -310,7 +312,7 @@ class Mempool:
         found: list[Tx] = []
         failure: RailUnavailable | None = None
         for tx_id, answer in zip(tx_ids, answers, strict=True):
-            refusal = answer.check_payment
+            refusal = answer.error
             if refusal is not None and refusal.code == NOT_FOUND:
                 continue
             try:

@@ -4,7 +4,8 @@ import asyncio
 
 import msgspec
 
-from railwatch_bitcoin.rpc import MISC, Rpc
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.rpc_errors import MISC
 
 PEERS_MOST = 4
 """Peers that are asked for one block, one after the other."""
@@ -47,13 +48,13 @@ class Peers:
         if not self._able:
             return []
         answer = await self._rpc.call("getpeerinfo")
-        if answer.check_payment is not None:
-            self._able = answer.check_payment.passes
+        if answer.error is not None:
+            self._able = answer.error.passes
             return []
         return [peer.id for peer in answer.read(_peers) if "NETWORK" in peer.servicesnames][:PEERS_MOST]
 
     async def _asked(self, block_hash: str, peer: int) -> bool:
-        refusal = (await self._rpc.call("getblockfrompeer", block_hash, peer)).check_payment
+        refusal = (await self._rpc.call("getblockfrompeer", block_hash, peer)).error
         if refusal is None:
             return True
         if refusal.code != MISC and not refusal.passes:
@@ -64,7 +65,7 @@ class Peers:
     async def _came(self, block_hash: str, listed: int | bool) -> bool:
         """Wait for the block, a while. `getblock` as a list of ids costs less than the bytes and says as much."""
         for _ in range(POLLS):
-            if (await self._rpc.call("getblock", block_hash, listed)).check_payment is None:
+            if (await self._rpc.call("getblock", block_hash, listed)).error is None:
                 return True
             await asyncio.sleep(POLL_SECONDS)
         return False

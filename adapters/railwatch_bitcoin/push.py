@@ -6,7 +6,8 @@ import msgspec
 
 from railwatch.rail import RailUnavailable
 from railwatch.rail.push import PushListener, Subscription
-from railwatch_bitcoin.rpc import Rpc, RpcRejected
+from railwatch_bitcoin.rpc import Rpc
+from railwatch_bitcoin.rpc_errors import RpcRejected
 
 POLL_SECONDS = 2.0
 """How long the node is asked to hold one `waitfornewblock`: it does so to the end, also when nobody listens any more,
@@ -32,7 +33,7 @@ def long_poll(rpc: Rpc) -> Subscription:
         seen = ""
         while True:
             try:
-                answer = await rpc.call("waitfornewblock", int(POLL_SECONDS * 1000), longer=POLL_SECONDS)
+                answer = await rpc.call("waitfornewblock", int(POLL_SECONDS * 1000), timeout=rpc.timeout + POLL_SECONDS)
                 tip = answer.read(_tip).hash
             except RpcRejected as refused:
                 return RailUnavailable(f"{rpc.name}: no zmq is configured, and {refused}")

@@ -1,20 +1,16 @@
 """Spans of blocks: fetched in pieces while earlier ones are decoded, linked by parents, canonical to the end."""
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import TypeVar
 
 from railwatch.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span, Transfer
+from railwatch.rail.batch_sizer import FittedBatches
+from railwatch.rail.prefetch import in_order, stretches
 from railwatch_bitcoin.block_source import BlockSource
 from railwatch_bitcoin.decode import DecodeContext, block_transfers
 
-Chunk = TypeVar("Chunk")
-
-PREFETCH = 2
-"""Pieces that are fetched while one is decoded: the node works meanwhile. More gained nothing on two cores."""
+AHEAD = 3
+"""Pieces at once: the node works on two while we decode one. More gained nothing on two cores."""
 
 PIECE_BYTES = 1_000_000
 """What a piece should weigh: one large block, or many small ones. Its hex and its bytes are held a few times over."""
@@ -27,27 +23,9 @@ TURN_BYTES = 50_000
 """Bytes after which the loop gets a turn: decoding them took about a millisecond, and the next pieces come in."""
 
 
-@dataclass(slots=True)
-class BatchSizer:
-    """About how many bytes a block has, from the last ones seen: a cache, on which no answer depends.
-
-    It begins with one block at a time, and widens fourfold a piece at most: a few empty blocks prove nothing.
-    """
-
-    average: int = PIECE_BYTES
-
-    @property
-    def width(self) -> int:
-        """How many blocks to ask for at once."""
-        return max(1, min(PIECE_BLOCKS, PIECE_BYTES // max(1, self.average)))
-
-    def seen(self, raws: Sequence[bytes]) -> None:
-        """Learn from a piece: at once from a heavier one, by steps from lighter ones."""
-        self.average = max(sum(map(len, raws)) // len(raws), self.average // 4)
-
-    def refused(self) -> None:
-        """The node did not answer in time, or not at all: ask for a quarter next time."""
-        self.average = min(PIECE_BYTES, PIECE_BYTES * 4 // self.width)
+def batch_sizer() -> FittedBatches:
+    """Return what decides how many blocks a piece has."""
+    return FittedBatches(PIECE_BLOCKS, PIECE_BYTES)
 
 
 async def scan_block(source: BlockSource, span: Span, context: DecodeContext) -> Scanned:
@@ -59,22 +37,22 @@ async def scan_block(source: BlockSource, span: Span, context: DecodeContext) ->
     return Scanned([ref], block_transfers(await source.decode(raw, ref.hash), ref, context), "block")
 
 
-async def scan_range(source: BlockSource, weight: BatchSizer, span: Span, context: DecodeContext) -> Scanned:
+async def scan_range(source: BlockSource, sizer: FittedBatches, span: Span, context: DecodeContext) -> Scanned:
     """A span of many blocks, all of them decoded. Raises `BlockGone` if they are not one canonical branch."""
     refs, found = list[BlockRef](), list[Transfer]()
 
-    async def fetch(low: int, high: int) -> list[tuple[str, bytes]]:
-        hashes = await source.hashes(low, high)
+    async def fetch(heights: tuple[int, int]) -> list[tuple[str, bytes]]:
+        hashes = await source.hashes(*heights)
         try:
-            raws = await source.raw(hashes, weight.average)
+            raws = await source.raw(hashes, sizer.average)
         except RailUnavailable:
-            weight.refused()
+            sizer.refused(len(hashes))
             raise
-        weight.seen(raws)
+        sizer.answered(len(raws), sum(map(len, raws)))
         return list(zip(hashes, raws, strict=True))
 
     parent, unturned = span.after, 0
-    async with aclosing(pieces(span, lambda: weight.width, fetch)) as parts:
+    async with aclosing(in_order(stretches(span, lambda: sizer.width), fetch, AHEAD)) as parts:
         async for part in parts:
             for block_hash, raw in part:
                 parent = source.child_ref(raw, block_hash, parent)
@@ -91,7 +69,8 @@ async def scan_range(source: BlockSource, weight: BatchSizer, span: Span, contex
 async def scan_headers(source: BlockSource, span: Span) -> Scanned:
     """The blocks of a span alone, where nobody is watched. Raises `BlockGone` as the others do."""
     refs, parent = list[BlockRef](), span.after
-    async with aclosing(pieces(span, lambda: HEADERS, source.hashes)) as parts:
+    heights = stretches(span, lambda: HEADERS)
+    async with aclosing(in_order(heights, lambda pair: source.hashes(*pair), AHEAD)) as parts:
         async for hashes in parts:
             line = await source.line(parent, hashes)
             refs += line
@@ -112,30 +91,3 @@ def check_reached(reached: BlockRef, span: Span) -> None:
         raise BlockGone(
             f"the chain leads to {reached.height} {reached.hash}, not to {span.upto.height} {span.upto.hash}"
         )
-
-
-async def pieces(
-    span: Span, width: Callable[[], int], fetch: Callable[[int, int], Awaitable[Chunk]]
-) -> AsyncGenerator[Chunk, None]:
-    """What ``fetch`` gives for each stretch of heights, in order, with `PREFETCH` of them on their way.
-
-    Leaving early cancels the rest.
-    """
-
-    async def run(low: int, high: int) -> Chunk:
-        return await fetch(low, high)
-
-    waiting: deque[asyncio.Task[Chunk]] = deque()
-    low = span.after.height + 1
-    try:
-        while low <= span.upto.height or waiting:
-            while low <= span.upto.height and len(waiting) <= PREFETCH:
-                high = min(span.upto.height, low + width() - 1)
-                waiting.append(asyncio.create_task(run(low, high)))
-                low = high + 1
-            yield await waiting[0]
-            waiting.popleft()
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)

@@ -10,8 +10,8 @@ from enum import Enum
 from hashlib import sha256
 from typing import NamedTuple
 
+from railwatch_bitcoin.chains import Chain
 from railwatch_bitcoin.encoding import SINGLE_BYTE, compact_size, display_hash, double_sha256, long_size, outpoint
-from railwatch_bitcoin.params import Chain
 from railwatch_bitcoin.tokens import split_token
 
 HEADER_SIZE = 80

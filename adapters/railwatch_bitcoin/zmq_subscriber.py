@@ -154,7 +154,7 @@ class ZmqSubscriber:
         not come, and if nothing comes the head's moving shows it (HAZARDS B20).
         """
         answer = await self._rpc.call("getzmqnotifications")
-        refusal = answer.check_payment
+        refusal = answer.error
         if refusal is not None and (not refusal.passes or refusal.code in LOCKED_OUT):
             return TOPICS
         published = {each.type for each in answer.read(_published)}

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from railwatch.rail import Ability, MethodsMissing, RailUnavailable
+from railwatch.rail.jsonrpc import Call, NodeTimeout
 from railwatch.rail.served import Served
 from railwatch_evm import wire
 from railwatch_evm.block_query import Tracing
 from railwatch_evm.methods import METHODS
-from railwatch_evm.rpc import Call, NodeTimeout, Rpc
+from railwatch_evm.responses import read_block
+from railwatch_evm.rpc import Rpc
 from railwatch_evm.rpc_errors import Meaning, RpcRejected
 from railwatch_evm.tracing import Standing, Tracer
 
@@ -125,7 +127,7 @@ async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
     Raises `RailUnavailable` where it says nothing.
     """
     try:
-        return [answer.check_payment or answer for answer in await rpc.batch(calls)]
+        return [answer.error or answer for answer in await rpc.batch(calls)]
     except RpcRejected as refused:
         if refused.meaning is Meaning.PASSING or len(calls) == 1:
             return [refused] * len(calls)
@@ -156,6 +158,6 @@ def _read(said: object, *, strict: bool) -> tuple[bool | None, str]:
 def _block(said: object) -> wire.Header | None:
     """The newest block, if the node told one that can be read."""
     try:
-        return None if isinstance(said, RpcRejected) else said.read_block(wire.header_decoder)  # type: ignore[attr-defined]
+        return None if isinstance(said, RpcRejected) else read_block(said, wire.header_decoder)  # type: ignore[arg-type]
     except RailUnavailable:
         return None

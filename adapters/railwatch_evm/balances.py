@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import printable
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm import wire
 from railwatch_evm.block_source import BlockSource
-from railwatch_evm.rpc import Call, RpcRejected, RpcResponse
-from railwatch_evm.rpc_errors import Meaning
+from railwatch_evm.responses import RpcResponse, read_block
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 
 BALANCE_OF = "0x70a08231"
 """The selector of balanceOf(address), ERC-20."""
@@ -51,7 +52,7 @@ async def balances(source: BlockSource, keys: Sequence[bytes], asset: AssetId, a
 
 def _takes_no_hash(answer: RpcResponse) -> bool:
     """Whether the node may have refused the block's hash as a parameter, and not the block."""
-    return (refusal := answer.check_payment) is not None and refusal.meaning is Meaning.OTHER
+    return (refusal := answer.error) is not None and refusal.meaning is Meaning.OTHER
 
 
 async def _by_number(source: BlockSource, calls: Sequence[Call], at: BlockRef) -> list[RpcResponse]:
@@ -62,7 +63,7 @@ async def _by_number(source: BlockSource, calls: Sequence[Call], at: BlockRef) -
     header: Call = ("eth_getBlockByNumber", (hex(at.height), False))
     before, *answers, after = await source.batches([header, *calls, header])
     for answer in (before, after):
-        told = answer.read_block(wire.header_decoder)
+        told = read_block(answer, wire.header_decoder)
         if told is None or told.hash != at.hash:
             raise BlockGone(f"no balance at block {at.height} {at.hash}: another block is at that height")
     return answers

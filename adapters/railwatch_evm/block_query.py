@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm.bloom import mask, may_hold
 from railwatch_evm.decode import PADDING, TRANSFER
 from railwatch_evm.integrity import check_bloom, check_branch, check_logs, check_once
-from railwatch_evm.rpc import Call
 from railwatch_evm.wire import FullBlock, Header, Log, has_bloom
 
 

@@ -11,12 +11,14 @@ from typing import TypeAlias, TypeVar
 from railwatch.rail import BlockGone, BlockRef, NotYet, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import AHEAD, off_loop
+from railwatch.rail.jsonrpc import Call, NodeTimeout
 from railwatch_evm import wire
 from railwatch_evm.block_query import BlockQuery, Tracing
 from railwatch_evm.integrity import arranged
 from railwatch_evm.receipts import Receipts
-from railwatch_evm.rpc import Call, NodeTimeout, Rpc, RpcRejected, RpcResponse
-from railwatch_evm.rpc_errors import Meaning
+from railwatch_evm.responses import RpcResponse, read_block, read_each
+from railwatch_evm.rpc import Rpc
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 from railwatch_evm.tracing import Block, Traced, Tracer, same_block
 from railwatch_evm.wire import Header, Log, Receipt, block_ref
 
@@ -109,12 +111,12 @@ class BlockSource:
         if query.logs and self.has_logs:
             calls.append(("eth_getLogs", ({"blockHash": ref.hash},)))
         answers, given = await self._with_traces(calls, way, [(hex(ref.height), ref.hash)])
-        canonical, block = answers[0].read_block(wire.header_decoder), _read(answers[1], bodies)
+        canonical, block = read_block(answers[0], wire.header_decoder), _read(answers[1], bodies)
         if block is None or canonical is None or canonical.hash != ref.hash:
             raise BlockGone(f"{self._rpc.name}: block {ref.height} {ref.hash} is not on its chain")
         logs: list[Log] = []
         if query.logs and self.has_logs:
-            given_logs = await answers[2].read_each(wire.log_items)
+            given_logs = await read_each(answers[2], wire.log_items)
             logs, _ = await self._checked([block], given_logs, lambda logs: BlockQuery().check_block(block, logs))
         elif query.logs:
             logs = await self.receipts_of.logs([block])
@@ -184,7 +186,7 @@ class BlockSource:
         blocks = [self._present(answer, bodies) for answer in answers[: len(heights)]]
         logs: list[Log] = []
         if query.logs and self.has_logs:
-            logs = await self._complete(blocks, await answers[-1].read_each(wire.log_items), query)
+            logs = await self._complete(blocks, await read_each(answers[-1], wire.log_items), query)
         elif query.logs:
             logs = await self.receipts_of.logs(blocks)
         return blocks, logs, given, _size([*answers, *given])
@@ -192,7 +194,7 @@ class BlockSource:
     async def at(self, height: str) -> BlockRef | None:
         """The canonical block at a height (hex) or tag; None if there is none."""
         (answer,) = await self._rpc.batch([("eth_getBlockByNumber", (height, False))])
-        header = answer.read_block(wire.header_decoder)
+        header = read_block(answer, wire.header_decoder)
         return None if header is None else block_ref(header, self._ahead)
 
     async def receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
@@ -228,7 +230,7 @@ class BlockSource:
         found: dict[str, list[Log]] = {}
         for each, answer in zip(hashes, answers, strict=True):
             block = blocks[each]
-            logs = await answer.read_each(wire.log_items)
+            logs = await read_each(answer, wire.log_items)
             found[each], _ = await self._checked([block], logs, partial(query.check_block, block))
         return found
 
@@ -266,14 +268,14 @@ class BlockSource:
 
 def _read(answer: RpcResponse, bodies: bool) -> Block | None:
     if bodies:
-        return answer.read_block(wire.block_decoder)
-    return answer.read_block(wire.header_decoder)
+        return read_block(answer, wire.block_decoder)
+    return read_block(answer, wire.header_decoder)
 
 
 def _check_refusals(given: Sequence[RpcResponse | None], width: int) -> None:
     """Raise the refusal of a trace that a smaller request may not meet; a single block's is the tracer's to read."""
     for answer in given if width > 1 else ():
-        refusal = None if answer is None else answer.check_payment
+        refusal = None if answer is None else answer.error
         if refusal is not None and refusal.meaning in (Meaning.LARGE, Meaning.OTHER):
             raise refusal
 

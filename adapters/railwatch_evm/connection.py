@@ -16,6 +16,7 @@ from railwatch.rail import (
     RailUnavailable,
     Scanned,
     Span,
+    Transfer,
     Watches,
 )
 from railwatch.rail.again import ask_again
@@ -34,8 +35,9 @@ from railwatch_evm.identity import asset_problems, check_identity
 from railwatch_evm.lookback import look_back
 from railwatch_evm.options import EvmOptions, check_chain
 from railwatch_evm.push import NewHeadsPush
-from railwatch_evm.rpc import Endpoint, Rpc, RpcResponse
-from railwatch_evm.scan import BatchSizer, scan_block, scan_range
+from railwatch_evm.responses import RpcResponse, read_block
+from railwatch_evm.rpc import Endpoint, Rpc
+from railwatch_evm.scan import batch_sizer, scan_block, scan_range
 from railwatch_evm.tracing import Tracer, Ways
 from railwatch_evm.wire import block_ref
 
@@ -50,11 +52,11 @@ FEW = 100
 
 
 class Learned:
-    """What a node taught us about itself, kept over its connections: its pace, batches, stride, gap, methods."""
+    """What a node taught us about itself, kept over its connections: its pace, batches, widths, gap, methods."""
 
     def __init__(self) -> None:
         self.endpoint = Endpoint()
-        self.stride = BatchSizer()
+        self.sizer = batch_sizer()
         self.gap = Gap()
         self.abilities = Abilities()
         self.ways = Ways()
@@ -64,13 +66,15 @@ class Learned:
 class NodeConnection:
     """One node, connected and identified."""
 
-    def __init__(self, node: EvmOptions, chain_id: ChainId, learned: Learned | None = None) -> None:
+    def __init__(
+        self, node: EvmOptions, chain_id: ChainId, learned: Learned | None = None, *, native: bool = True
+    ) -> None:
         learned = learned or Learned()
         self._chain_id = chain_id
         self._rpc = Rpc(node, learned.endpoint)
         self._ahead = MOVED if chain_id in DEVELOPMENT else AHEAD
         self._source = BlockSource(self._rpc, Tracer(self._rpc, learned.gap, learned.ways), self._ahead)
-        self._stride = learned.stride
+        self._sizer = learned.sizer
         self._abilities = learned.abilities
         self._learned = learned
         self._metered = node.metered
@@ -79,7 +83,7 @@ class NodeConnection:
         self._told = -1
         """The height of the highest head that this endpoint has told."""
         self._push = PushChannel(NewHeadsPush(node, chain_id, self._height).follow) if node.ws else None
-        self._native = True
+        self._native = native
         self._name = node.name
 
     @property
@@ -92,9 +96,8 @@ class NodeConnection:
         also = str(tracer.gap) if not tracer.unable or tracer.never_traces else ""
         return "; ".join(filter(None, (tracer.unable, also)))
 
-    async def open(self, *, native: bool) -> None:
+    async def open(self) -> None:
         """Connect, prove the chain, and learn what the node serves, tracing too if ether is watched (E2, E23)."""
-        self._native = native
         await self._rpc.open()
         if not self._abilities.is_fresh:
             await self._abilities.learn(self._rpc)
@@ -102,10 +105,10 @@ class NodeConnection:
             self._check_chain(await self._rpc.call("eth_chainId"))
         if self._abilities.serves("eth_getBlockByNumber"):
             await check_identity(self._rpc, self._chain_id)
-            if native:
+            if self._native:
                 await self._source.tracer.probe()
                 self._abilities.note_tracing(self._source.tracer)
-        self._abilities.check(self._name, native=native)
+        self._abilities.check(self._name, native=self._native)
         if self._learned.block_seconds is None and self._chain_id not in DEVELOPMENT:
             self._learned.block_seconds = await block_seconds(self._source)
         self._source.receipts_of.one = self._abilities.serves("eth_getTransactionReceipt")
@@ -177,8 +180,12 @@ class NodeConnection:
         by_index = self._abilities.serves("eth_getTransactionReceipt") or self._abilities.serves("eth_getBlockReceipts")
         keys = watches.keys_up_to(FEW) if span.sparse and len(watches) and by_index else None
         if keys is not None:
-            return await look_back(self._source, self._stride, span, query, context, tuple(keys))
-        return await scan_range(self._source, self._stride, span, query, context)
+            return await look_back(self._source, self._sizer, span, query, context, tuple(keys))
+        return await scan_range(self._source, self._sizer, span, query, context)
+
+    async def pending(self, watches: Watches) -> Sequence[Transfer]:
+        """Return nothing: no EVM node gives a full snapshot of what is pending (`Traits.has_pending`)."""
+        return ()
 
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
         """What each key holds of ``asset`` after that block. Raises `BlockGone` where the node cannot tell."""
@@ -217,7 +224,7 @@ class NodeConnection:
         check_chain(self._name, answer.read(wire.text_decoder), self._chain_id)
 
     def _head(self, answer: RpcResponse) -> BlockRef | None:
-        header = answer.read_block(wire.header_decoder)
+        header = read_block(answer, wire.header_decoder)
         return None if header is None else block_ref(header, self._ahead)
 
     def _tagged(self, answer: RpcResponse) -> BlockRef | None:

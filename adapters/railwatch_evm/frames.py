@@ -11,7 +11,8 @@ from railwatch.rail.decoding import LARGE, decode, decode_each, off_loop, printa
 from railwatch_evm import traces
 from railwatch_evm.block_query import Tracing
 from railwatch_evm.integrity import check_traces, tx_ids
-from railwatch_evm.rpc import RpcRejected, RpcResponse, refused_if_large, unfold_if_deep
+from railwatch_evm.responses import RpcResponse, read_deep, read_each, refused_if_large, unfold_if_deep
+from railwatch_evm.rpc_errors import RpcRejected
 from railwatch_evm.traces import CallFrame, Trace
 from railwatch_evm.wire import FullBlock, Header
 
@@ -19,7 +20,7 @@ from railwatch_evm.wire import FullBlock, Header
 async def read_frames(answer: RpcResponse, block: Header | FullBlock, way: Tracing) -> list[Trace]:
     """One block's frames, checked to be all. Raises `RpcRejected`, `RailUnavailable`, `BlockGone`."""
     if way is Tracing.FLAT:
-        frames = traces.lower_case(await answer.read_each(traces.trace_items))
+        frames = traces.lower_case(await read_each(answer, traces.trace_items))
     else:
         with refused_if_large():
             frames = await off_loop(answer.size, lambda: _trees(answer, tx_ids(block)))
@@ -31,7 +32,7 @@ async def read_tree(answer: RpcResponse, tx_id: str) -> list[Trace]:
     """One transaction's frames by callTracer. Raises `RpcRejected` where there are none."""
 
     def read() -> list[Trace]:
-        raw, folded, what = answer.read_deep()
+        raw, folded, what = read_deep(answer)
         root, more = unfold_if_deep(raw, lambda text: decode(text, traces.frame_decoder, what), what)
         if root is None:
             raise RpcRejected(f"{what}: no frames of {tx_id}")
@@ -43,7 +44,7 @@ async def read_tree(answer: RpcResponse, tx_id: str) -> list[Trace]:
 
 def _trees(answer: RpcResponse, ids: Sequence[str]) -> list[Trace]:
     """A block's trees as flat frames. Raises `RpcRejected` if one transaction of it could not be traced."""
-    raw, folded, what = answer.read_deep()
+    raw, folded, what = read_deep(answer)
     items, more = unfold_if_deep(raw, lambda text: _items(text, what), what)
     if len(items) != len(ids) and any(item.tx_hash is None for item in items):
         raise NotYet(f"{what}: traces of {len(items)} transactions without their hashes, not of {len(ids)}")

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from railwatch.rail import AssetSpec, ChainId, RailUnavailable
 from railwatch.rail.decoding import printable, read_quantity
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm import wire
 from railwatch_evm.block_source import BlockSource
 from railwatch_evm.chains import KNOWN
-from railwatch_evm.rpc import Call, Rpc, RpcResponse
+from railwatch_evm.responses import RpcResponse, read_block
+from railwatch_evm.rpc import Rpc
 
 DECIMALS = "0x313ce567"
 """The selector of decimals(), ERC-20."""
@@ -30,13 +32,13 @@ async def check_identity(rpc: Rpc, chain_id: ChainId) -> None:
         [("eth_getBlockByNumber", (height, False)) for height in (*heights, "latest")],
     )
     for (height, block_hash), answer in zip(expected.items(), answers, strict=True):
-        header = None if answer.refused else answer.read_block(wire.header_decoder)
+        header = None if answer.refused else read_block(answer, wire.header_decoder)
         if header is not None and header.hash != block_hash:
             raise RailUnavailable(
                 f"{rpc.name} is another chain that calls itself {chain_id}: "
                 f"its block {height} is {header.hash}, expected {block_hash}"
             )
-    head = newest.read_block(wire.header_decoder)
+    head = read_block(newest, wire.header_decoder)
     height = -1 if head is None else read_quantity(head.number, f"{rpc.name}: the newest block")
     if height < max(expected):
         raise RailUnavailable(

@@ -11,15 +11,17 @@ from dataclasses import replace
 
 from railwatch.rail import BlockGone, BlockRef, RailUnavailable, Scanned, Span
 from railwatch.rail.again import ask_again
+from railwatch.rail.batch_sizer import BatchSizer
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm import wire
 from railwatch_evm.assemble import sort_transfers
 from railwatch_evm.balances import QUANTITY
 from railwatch_evm.block_query import BlockQuery
 from railwatch_evm.block_source import BlockSource
 from railwatch_evm.decode import DecodeContext, OrderedTransfer
-from railwatch_evm.rpc import Call, RpcResponse
+from railwatch_evm.responses import RpcResponse
 from railwatch_evm.rpc_errors import Meaning, UnknownBlock
-from railwatch_evm.scan import BatchSizer, Chunk, fetch_block, scan_linked
+from railwatch_evm.scan import Chunk, fetch_block, scan_linked
 
 CODE = re.compile(r"0x[0-9a-fA-F]*+")
 SCATTERED_MAX = 16
@@ -28,7 +30,7 @@ SCATTERED_MAX = 16
 
 async def look_back(
     source: BlockSource,
-    stride: BatchSizer,
+    sizer: BatchSizer,
     span: Span,
     query: BlockQuery,
     context: DecodeContext,
@@ -38,10 +40,10 @@ async def look_back(
 
     All headers are fetched: they link the span, and their blooms tell where the log index has left something out.
     """
-    tokens = await scan_linked(source, stride, span, BlockQuery(recipients=keys), context)
+    tokens = await scan_linked(source, sizer, span, BlockQuery(recipients=keys), context)
     placed = list(tokens.placed)
     if context.native is not None:
-        placed += await _ether(source, stride, span, replace(query, logs=False), context, keys, tokens.refs)
+        placed += await _ether(source, sizer, span, replace(query, logs=False), context, keys, tokens.refs)
     found = sort_transfers(placed)
     held = {transfer.block.hash for transfer in found if transfer.block is not None} | {span.upto.hash}
     return Scanned([ref for ref in tokens.refs if ref.hash in held], found, "topics")
@@ -49,7 +51,7 @@ async def look_back(
 
 async def _ether(
     source: BlockSource,
-    stride: BatchSizer,
+    sizer: BatchSizer,
     span: Span,
     query: BlockQuery,
     context: DecodeContext,
@@ -61,7 +63,7 @@ async def _ether(
     low, blocks = await blocks_with_growth(source, line, keys)
     older: list[OrderedTransfer] = []
     if low > 0:
-        older = list((await scan_linked(source, stride, replace(span, upto=line[low]), query, context)).placed)
+        older = list((await scan_linked(source, sizer, replace(span, upto=line[low]), query, context)).placed)
     pieces = [await _fetch_exact(source, block, query, context) for block in blocks]
     return older + [placed for piece in pieces for placed in piece.placed]
 
@@ -168,7 +170,7 @@ async def _states(
     except UnknownBlock:
         return None
     for answer in answers:
-        if (refusal := answer.check_payment) is not None:
+        if (refusal := answer.error) is not None:
             if refusal.meaning is Meaning.PASSING:
                 raise refusal
             return None
@@ -180,7 +182,7 @@ async def _known(source: BlockSource, calls: Sequence[Call]) -> list[RpcResponse
     """The answers of a node that knows the block. Raises `UnknownBlock` (E19)."""
     answers = await source.batches(calls)
     for answer in answers:
-        if isinstance(refusal := answer.check_payment, UnknownBlock):
+        if isinstance(refusal := answer.error, UnknownBlock):
             raise refusal
     return answers
 

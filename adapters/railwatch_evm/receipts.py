@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from railwatch.rail.again import ask_again
+from railwatch.rail.jsonrpc import Call
 from railwatch_evm import wire
 from railwatch_evm.integrity import check_receipt, check_receipts
-from railwatch_evm.rpc import Call, Rpc, RpcResponse
+from railwatch_evm.responses import RpcResponse, read_each
+from railwatch_evm.rpc import Rpc
 from railwatch_evm.rpc_errors import Meaning
 from railwatch_evm.wire import FullBlock, Header, Log, Receipt
 
@@ -46,7 +48,7 @@ class Receipts:
         found = {
             receipt.transaction_hash: receipt
             for answer in answers
-            for receipt in await answer.read_each(wire.receipt_items)
+            for receipt in await read_each(answer, wire.receipt_items)
         }
         return [check_receipt(tx_id, block_hash, found.get(tx_id)) for tx_id, block_hash in wanted]
 
@@ -58,7 +60,7 @@ class Receipts:
     async def _logs(self, blocks: Sequence[Header | FullBlock]) -> list[Log]:
         found: list[Log] = []
         for block, answer in zip(blocks, await self._whole(blocks), strict=True):
-            receipts = await answer.read_each(wire.receipt_items)
+            receipts = await read_each(answer, wire.receipt_items)
             found += wire.lower_case(check_receipts(block, receipts))
         return found
 
@@ -66,7 +68,7 @@ class Receipts:
         """The answers of eth_getBlockReceipts, by hash, or by number where a node takes no hash."""
         if not self._by_number:
             answers = await self.rpc.batch([_call(block.hash) for block in blocks])
-            refused = [answer.check_payment for answer in answers if answer.refused]
+            refused = [answer.error for answer in answers if answer.refused]
             if not any(each is not None and each.meaning is Meaning.OTHER for each in refused):
                 return answers
         answers = await self.rpc.batch([_call(block.number) for block in blocks])

@@ -11,7 +11,7 @@ import re
 
 import msgspec
 
-from railwatch.rail import NotYet, RailUnavailable
+from railwatch.rail import NotYet, jsonrpc
 from railwatch.rail.decoding import printable
 from railwatch.rail.refusals import Refusal, read_refusal, read_text
 
@@ -103,12 +103,13 @@ MEANINGS = (
 _NO_RATE = re.compile(r"gas|returned|query|results?|logs|blocks|exceeds? (?:the )?max")
 
 
-class RpcRejected(RailUnavailable):
-    """The node answered with an error. ``meaning`` says what may help; ``pause`` is what it asked for, in seconds."""
+class RpcRejected(jsonrpc.RpcRejected):
+    """A node's error. ``meaning`` says what may help; ``pause`` is what the node asked for, in seconds."""
 
     def __init__(self, words: str, meaning: Meaning = Meaning.OTHER, pause: float | None = None) -> None:
         super().__init__(words)
         self.meaning, self.pause = meaning, pause
+        self.passes = meaning is Meaning.PASSING
 
 
 class UnknownBlock(RpcRejected, NotYet):

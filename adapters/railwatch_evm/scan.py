@@ -1,21 +1,19 @@
 """Long spans: in pieces that fit the node, several at once, stitched together in order."""
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from railwatch.rail import BlockGone, BlockRef, NotKept, NotYet, RailUnavailable, Scanned, Span
 from railwatch.rail.again import ask_again
+from railwatch.rail.batch_sizer import BatchSizer, GrowingBatches
+from railwatch.rail.prefetch import in_order, stretches
 from railwatch_evm.assemble import sort_transfers, transfers
 from railwatch_evm.block_query import BlockQuery
 from railwatch_evm.block_source import BlockSource
 from railwatch_evm.decode import DecodeContext, OrderedTransfer
 from railwatch_evm.integrity import check_link
-from railwatch_evm.rpc import RpcRejected
-from railwatch_evm.rpc_errors import Meaning
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 
 CONCURRENCY = 4
 """Pieces asked for at once: the node works while we decode. More gained nothing on two cores."""
@@ -23,27 +21,9 @@ LARGE_RESPONSE_BYTES = 8_000_000
 """Bytes: a piece above it is halved, for it blocks the loop for some 20 ms."""
 
 
-@dataclass(slots=True)
-class BatchSizer:
-    """How many blocks to ask for at once: doubled while answers are small, cautious once the node has said no.
-
-    A cache and no more: what a scan finds does not depend on how it was cut.
-    """
-
-    width: int = 32
-    most: int = 128
-    pushed_back: bool = field(default=False)
-
-    def answered(self, width: int, size: int) -> None:
-        """A piece of ``width`` blocks came back with ``size`` bytes. Additive increase, once the node pushed back."""
-        if size > LARGE_RESPONSE_BYTES:
-            self.width = max(1, min(self.width, width // 2))
-        elif width >= self.width and size < LARGE_RESPONSE_BYTES // 4:
-            self.width = min(self.most, self.width + (max(1, self.width // 8) if self.pushed_back else self.width))
-
-    def refused(self, width: int) -> None:
-        """The node said no to ``width`` blocks, or nothing at all: multiplicative decrease (E21)."""
-        self.width, self.pushed_back = max(1, min(self.width, width // 2)), True
+def batch_sizer() -> BatchSizer:
+    """Return what decides how many blocks a piece has."""
+    return GrowingBatches(width=32, most=128, size_max=LARGE_RESPONSE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +42,24 @@ async def scan_block(source: BlockSource, span: Span, query: BlockQuery, context
 
 
 async def scan_range(
-    source: BlockSource, stride: BatchSizer, span: Span, query: BlockQuery, context: DecodeContext
+    source: BlockSource, sizer: BatchSizer, span: Span, query: BlockQuery, context: DecodeContext
 ) -> Scanned:
     """A span of many blocks. Raises `BlockGone` if its blocks are not one branch from ``after`` to ``upto``."""
-    piece = await scan_linked(source, stride, span, query, context)
+    piece = await scan_linked(source, sizer, span, query, context)
     return Scanned(piece.refs, sort_transfers(list(piece.placed)), "range")
 
 
 async def scan_linked(
-    source: BlockSource, stride: BatchSizer, span: Span, query: BlockQuery, context: DecodeContext
+    source: BlockSource, sizer: BatchSizer, span: Span, query: BlockQuery, context: DecodeContext
 ) -> Chunk:
     """All blocks of a span, linked from ``after`` to ``upto``, and their transfers. Raises `BlockGone`."""
     refs: list[BlockRef] = []
     placed: list[OrderedTransfer] = []
     parent = span.after
-    pieces = _in_order(
-        lambda low: min(span.upto.height, low + stride.width - 1),
-        lambda low, high: _piece(source, stride, low, high, query, context),
-        span,
+    pieces = in_order(
+        stretches(span, lambda: sizer.width),
+        lambda heights: _piece(source, sizer, *heights, query, context),
+        CONCURRENCY,
     )
     async with aclosing(pieces):
         async for piece in pieces:
@@ -92,28 +72,8 @@ async def scan_linked(
     return Chunk(refs, placed)
 
 
-async def _in_order(
-    last_of: Callable[[int], int], ask: Callable[[int, int], Coroutine[Any, Any, Chunk]], span: Span
-) -> AsyncGenerator[Chunk, None]:
-    """The pieces of a span in order, `CONCURRENCY` of them on their way. Leaving early cancels the rest."""
-    waiting: deque[asyncio.Task[Chunk]] = deque()
-    low = span.after.height + 1
-    try:
-        while low <= span.upto.height or waiting:
-            while low <= span.upto.height and len(waiting) < CONCURRENCY:
-                high = last_of(low)
-                waiting.append(asyncio.create_task(ask(low, high)))
-                low = high + 1
-            yield await waiting[0]
-            waiting.popleft()
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-
 async def _piece(
-    source: BlockSource, stride: BatchSizer, low: int, high: int, query: BlockQuery, context: DecodeContext
+    source: BlockSource, sizer: BatchSizer, low: int, high: int, query: BlockQuery, context: DecodeContext
 ) -> Chunk:
     """One piece; halved on any refusal, down to one block, which is then asked for by its hash (E21).
 
@@ -129,21 +89,21 @@ async def _piece(
         if refused.meaning is Meaning.STATELESS:
             # Blocks and logs themselves are gone (EIP-4444), and not only what could be computed from them.
             raise NotKept(str(refused)) from refused
-        stride.refused(width)
+        sizer.refused(width)
         if width == 1:
             return await fetch_block(source, low, query, context)
         middle = low + width // 2
-        first = await _piece(source, stride, low, middle - 1, query, context)
-        second = await _piece(source, stride, middle, high, query, context)
+        first = await _piece(source, sizer, low, middle - 1, query, context)
+        second = await _piece(source, sizer, middle, high, query, context)
         return Chunk([*first.refs, *second.refs], [*first.placed, *second.placed])
     except RailUnavailable as error:
         # A node that hangs on a large range says no as well; asking again at once would only hang again.
-        stride.refused(width)
+        sizer.refused(width)
         if width == 1 and isinstance(error, NotYet):
             # By its hash a block is also read from its receipts, if its logs stay away for long.
             return await fetch_block(source, low, query, context)
         raise
-    stride.answered(width, content.size)
+    sizer.answered(width, content.size)
     return Chunk(content.refs, await transfers(source, content, query, context))
 
 

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from railwatch.rail import BlockGone, NotYet, RailUnavailable
 from railwatch.rail.again import ask_again
 from railwatch.rail.decoding import WrongShape, read_quantity
+from railwatch.rail.jsonrpc import NodeTimeout
 from railwatch_evm import traces, wire
 from railwatch_evm.block_query import Tracing
 from railwatch_evm.frames import read_frames, read_tree
 from railwatch_evm.gap import Gap
 from railwatch_evm.integrity import PartlyTraced, tx_ids
-from railwatch_evm.rpc import NodeTimeout, Rpc, RpcRejected, RpcResponse
-from railwatch_evm.rpc_errors import Meaning
+from railwatch_evm.responses import RpcResponse, read_block, read_each
+from railwatch_evm.rpc import Rpc
+from railwatch_evm.rpc_errors import Meaning, RpcRejected
 from railwatch_evm.traces import Trace
 from railwatch_evm.wire import FullBlock, Header, Transaction
 
@@ -126,7 +128,7 @@ class Tracer:
             method, params = way.call(block.number, block.hash)
             try:
                 answer = await self.rpc.call(method, *params)
-                refusal = answer.check_payment
+                refusal = answer.error
                 if refusal is None and block.transactions:
                     await read_frames(answer, block, way)
             except RpcRejected as error:
@@ -144,14 +146,14 @@ class Tracer:
 
     async def _cheapest(self) -> Header | None:
         """The block with the fewest transactions among a few below the head, or the head of a chain this short."""
-        latest = (await self.rpc.call("eth_getBlockByNumber", "latest", False)).read_block(wire.header_decoder)
+        latest = read_block((await self.rpc.call("eth_getBlockByNumber", "latest", False)), wire.header_decoder)
         if latest is None:
             return None
         head = read_quantity(latest.number, f"{self.rpc.name}: the newest block")
         calls = [("eth_getBlockByNumber", (hex(head - back), False)) for back in PROBE_BACK if back < head]
         blocks = [latest]
         for answer in await self.rpc.batch(calls):
-            if not answer.refused and (block := answer.read_block(wire.header_decoder)) is not None:
+            if not answer.refused and (block := read_block(answer, wire.header_decoder)) is not None:
                 blocks.append(block)
         return min(blocks[1:] or blocks, key=lambda block: len(block.transactions))
 
@@ -327,7 +329,7 @@ class Tracer:
             answer = await self.rpc.call("debug_traceTransaction", tx_id, options, timeout=seconds)
             return await read_tree(answer, tx_id)
         answer = await self.rpc.call("trace_transaction", tx_id, timeout=seconds)
-        flat = traces.lower_case(await answer.read_each(traces.trace_items))
+        flat = traces.lower_case(await read_each(answer, traces.trace_items))
         if not flat or any(trace.transaction_hash != tx_id for trace in flat):
             raise RpcRejected(f"{self.rpc.name} trace_transaction: no frames of {tx_id}")
         if strangers := {trace.block_hash for trace in flat} - {None, block.hash}:
@@ -348,7 +350,7 @@ def _height(block: Block) -> int:
 
 def same_block(header: Header, answer: RpcResponse) -> FullBlock:
     """The block that belongs to a header, with its transactions. Raises `BlockGone`, `RailUnavailable`."""
-    full = answer.read_block(wire.block_decoder)
+    full = read_block(answer, wire.block_decoder)
     if full is None or full.hash != header.hash:
         raise BlockGone(f"block {header.hash} is not on the node's chain any more")
     if tx_ids(full) != tx_ids(header):

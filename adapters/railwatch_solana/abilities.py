@@ -15,7 +15,8 @@ from railwatch.rail.refusals import LOCKED_OUT
 from railwatch.rail.served import Served
 from railwatch_solana.address import text_of
 from railwatch_solana.methods import METHODS
-from railwatch_solana.rpc import BLOCK_CLEANED_UP, MISSING, MalformedResponse, NullResult, Rpc, RpcRejected
+from railwatch_solana.rpc import Rpc
+from railwatch_solana.rpc_errors import BLOCK_CLEANED_UP, MISSING, MalformedResponse, NullResult, RpcRejected
 from railwatch_solana.wire import RpcEnvelope
 
 CONFIRMED = {"commitment": "confirmed"}
@@ -98,7 +99,7 @@ class Abilities:
         """Put one question, and keep what it says of the method; returns the result if there is one."""
         result = None
         try:
-            result = await self.rpc.call(_any, method, *params)
+            result = await self.rpc.read(_any, method, *params)
         except NullResult:
             self.served.note(method, True)
         except RpcRejected as refused:

@@ -5,7 +5,8 @@ from typing import Any
 from railwatch.rail import RailFault, RailUnavailable
 from railwatch.rail.again import OTHERS
 from railwatch_solana import wire
-from railwatch_solana.rpc import UNSUPPORTED_VERSION, NullResult, Rpc, RpcRejected
+from railwatch_solana.rpc import Rpc
+from railwatch_solana.rpc_errors import UNSUPPORTED_VERSION, NullResult, RpcRejected
 from railwatch_solana.wire import AccountKey, Accounts, Sent, Transaction
 
 CONFIRMED = {"commitment": "confirmed"}
@@ -35,7 +36,7 @@ class AccountIndex:
         found: list[str] = []
         options = {**NO_DATA, "minContextSlot": since}
         for program in PROGRAMS:
-            held = await self._rpc.call(
+            held = await self._rpc.read(
                 wire.held_decoder, "getTokenAccountsByOwner", owner, {"programId": program}, options
             )
             if held.context.slot < since:
@@ -60,7 +61,7 @@ class AccountIndex:
         options: dict[str, Any] = {**CONFIRMED, "limit": PAGE, "minContextSlot": since}
         options |= {} if before is None else {"before": before}
         for _ in range(PAGES):
-            page = await self._rpc.call(wire.signed_decoder, "getSignaturesForAddress", account, options)
+            page = await self._rpc.read(wire.signed_decoder, "getSignaturesForAddress", account, options)
             found += [(each.signature, each.slot) for each in page if each.slot > above and each.err is None]
             if len(page) < PAGE or page[-1].slot <= above:
                 return found
@@ -76,7 +77,7 @@ class AccountIndex:
         options = {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": wire.VERSION_MAX}
         for _ in range(1 + OTHERS):
             try:
-                sent = await self._rpc.call(wire.sent_decoder, "getTransaction", signature, options)
+                sent = await self._rpc.read(wire.sent_decoder, "getTransaction", signature, options)
             except NullResult:
                 continue
             except RpcRejected as refused:

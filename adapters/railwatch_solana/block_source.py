@@ -13,18 +13,18 @@ import msgspec
 from railwatch.rail import BlockGone, BlockRef, ChainId, Heads, NotKept, NotYet, RailFault, RailUnavailable, Transfer
 from railwatch.rail.again import OTHERS
 from railwatch.rail.decoding import VALUES_MOST, decode, printable, read_text
+from railwatch.rail.jsonrpc import Call, RpcResponse
 from railwatch_solana import wire
 from railwatch_solana.decode import DecodeContext, Ownerless, block_transfers
 from railwatch_solana.options import check_chain
 from railwatch_solana.owners import fill_owners
-from railwatch_solana.rpc import (
+from railwatch_solana.rpc import Rpc
+from railwatch_solana.rpc_errors import (
     BLOCK_CLEANED_UP,
     MISSING,
     UNSUPPORTED_VERSION,
-    Call,
     MalformedResponse,
     NullResult,
-    Rpc,
     RpcRejected,
 )
 from railwatch_solana.wire import Block, Header, Latest, Listed, RpcEnvelope, block_ref
@@ -87,18 +87,18 @@ class BlockSource:
             *([("getHealth", ())] if self.tells_health else []),
         ]
         genesis, finalized, latest, *health = await self._rpc.batch(calls)
-        check_chain(self._rpc.name, self._rpc.read(wire.text_decoder, genesis, "getGenesisHash"), self._chain_id)
+        check_chain(self._rpc.name, genesis.read(wire.text_result), self._chain_id)
         for each in health:
             self._check_health(each)
-        settled = await self._named(self._rpc.read(wire.latest_decoder, finalized, "getLatestBlockhash"))
-        newest = await self._named(self._rpc.read(wire.latest_decoder, latest, "getLatestBlockhash"))
+        settled = await self._named(finalized.read(wire.latest_result))
+        newest = await self._named(latest.read(wire.latest_result))
         return Heads(newest if newest.height > settled.height else settled, None, settled)
 
-    def _check_health(self, raw: bytes) -> None:
+    def _check_health(self, answer: RpcResponse[RpcRejected]) -> None:
         """Raises `RailUnavailable` unless the node calls itself well. Where a plan leaves the question out, nobody can
         say, and a node that falls behind shows by its slots."""
         try:
-            state = self._rpc.read(wire.text_decoder, raw, "getHealth")
+            state = answer.read(wire.text_result)
         except RpcRejected as refused:
             if refused.passes:
                 raise
@@ -108,7 +108,7 @@ class BlockSource:
 
     async def slot(self) -> int:
         """The newest confirmed slot."""
-        return await self._rpc.call(wire.number_decoder, "getSlot", CONFIRMED)
+        return await self._rpc.read(wire.number_decoder, "getSlot", CONFIRMED)
 
     async def at(self, height: int) -> BlockRef:
         """The canonical block at a slot, or the nearest below. Raises `BlockGone` above the head.
@@ -137,7 +137,7 @@ class BlockSource:
 
     async def slots(self, low: int, high: int) -> list[int]:
         """The slots from ``low`` to ``high`` that the node has blocks for, ascending."""
-        listed = await self._rpc.call(wire.slots_decoder, "getBlocks", low, high, since(min(high, self._told)))
+        listed = await self._rpc.read(wire.slots_decoder, "getBlocks", low, high, since(min(high, self._told)))
         return sorted({slot for slot in listed if low <= slot <= high})
 
     async def header(self, slot: int) -> tuple[BlockRef, Header]:
@@ -169,7 +169,7 @@ class BlockSource:
         That the chain ends below it proves nothing: so it looks from a node that is behind (HAZARDS S15).
         """
         if self.limited:
-            above = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
+            above = await self._rpc.read(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
         else:
             above = await self.slots(slot + 1, max(self._told, slot + 1))
         return bool(above) and (await self.header(above[0]))[1].parent_slot < slot
@@ -234,24 +234,24 @@ class BlockSource:
         has no option by which to leave out the nodes that are behind (HAZARDS S15)."""
         for _ in range(OTHERS if slot <= self._told else 0):
             try:
-                return await self._rpc.call(decoder, "getBlock", slot, options)
+                return await self._rpc.read(decoder, "getBlock", slot, options)
             except NullResult:
                 continue
             except RpcRejected as refused:
                 if refused.code not in MISSING:
                     raise
-        return await self._rpc.call(decoder, "getBlock", slot, options)
+        return await self._rpc.read(decoder, "getBlock", slot, options)
 
     async def _first_kept(self) -> int | None:
         """The first slot that the node has; None where it will not say. Raises `RailUnavailable` for what passes."""
         try:
-            return await self._rpc.call(wire.number_decoder, "getFirstAvailableBlock")
+            return await self._rpc.read(wire.number_decoder, "getFirstAvailableBlock")
         except RpcRejected as refused:
             if refused.passes:
                 raise
         # A plan may leave that question out, and serve a list that begins with the same slot.
         if self.limited:
-            listed = await self._rpc.call(wire.slots_decoder, "getBlocksWithLimit", 0, 1, CONFIRMED)
+            listed = await self._rpc.read(wire.slots_decoder, "getBlocksWithLimit", 0, 1, CONFIRMED)
         else:
             listed = await self.slots(max(0, self._told - GAPS[-1]), self._told)
         return min(listed, default=None)

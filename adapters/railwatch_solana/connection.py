@@ -6,12 +6,15 @@ from railwatch.rail import (
     Ability,
     Address,
     AssetId,
+    BlockRef,
     ChainId,
+    Heads,
     NotKept,
     NotYet,
     RailUnavailable,
     Scanned,
     Span,
+    Transfer,
     Watches,
 )
 from railwatch.rail.pacing import TOO_MANY
@@ -24,7 +27,8 @@ from railwatch_solana.lookback import look_back
 from railwatch_solana.options import SolanaOptions
 from railwatch_solana.payment_checks import bad_reference, less_than_rent, not_an_owner
 from railwatch_solana.push import Slots
-from railwatch_solana.rpc import BEHIND, Rpc, RpcRejected
+from railwatch_solana.rpc import Rpc
+from railwatch_solana.rpc_errors import BEHIND, RpcRejected
 from railwatch_solana.scan import scan
 from railwatch_solana.wire import account_decoder, number_decoder
 
@@ -59,7 +63,7 @@ class NodeConnection:
         self.source.tells_health = self._abilities.serves("getHealth")
         await self.source.heads()
 
-    def abilities(self) -> list[Ability]:
+    async def abilities(self) -> list[Ability]:
         """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._abilities.table(pushed=self._push is not None)
 
@@ -70,6 +74,18 @@ class NodeConnection:
                 await self._push.close()
         finally:
             await self._rpc.close()
+
+    async def heads(self) -> Heads:
+        """Return the newest confirmed block, and the newest finalized one. They may be the same."""
+        return await self.source.heads()
+
+    async def block_at(self, height: int) -> BlockRef:
+        """Return the canonical block at a slot, or the nearest below. Raises `BlockGone` above the head."""
+        return await self.source.at(height)
+
+    async def pending(self, watches: Watches) -> Sequence[Transfer]:
+        """Return nothing: Solana has no mempool, and what is only processed can vanish (HAZARDS S10)."""
+        return ()
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
         """All transfers of the span to watched addresses."""
@@ -119,11 +135,11 @@ class NodeConnection:
 
     async def _unpayable(self, address: Address, asset: AssetId, amount: int) -> str | None:
         """What the account there, and its rent, say against it."""
-        found = await self._rpc.call(account_decoder, "getAccountInfo", address.text, NO_DATA)
+        found = await self._rpc.read(account_decoder, "getAccountInfo", address.text, NO_DATA)
         if why := not_an_owner(address, found.value):
             return why
         checks_rent = self._abilities.serves("getMinimumBalanceForRentExemption")
         if asset != f"{self._chain_id}/{NATIVE_ASSET}" or not checks_rent:
             return None
-        rent = await self._rpc.call(number_decoder, "getMinimumBalanceForRentExemption", 0)
+        rent = await self._rpc.read(number_decoder, "getMinimumBalanceForRentExemption", 0)
         return less_than_rent(address, amount, found.value.lamports if found.value else 0, rent)

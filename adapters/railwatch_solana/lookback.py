@@ -16,7 +16,7 @@ from railwatch_solana.account_index import AccountIndex, TooMany
 from railwatch_solana.address import text_of
 from railwatch_solana.block_source import BlockSource, NoBlock
 from railwatch_solana.decode import DecodeContext
-from railwatch_solana.rpc import RpcRejected
+from railwatch_solana.rpc_errors import RpcRejected
 from railwatch_solana.scan import scan
 from railwatch_solana.wire import Block, Transaction
 

@@ -57,7 +57,7 @@ async def _owners(rpc: Rpc, accounts: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for at in range(0, len(accounts), AT_ONCE):
         some = accounts[at : at + AT_ONCE]
-        told = await rpc.call(wire.many_decoder, "getMultipleAccounts", some, OWNER)
+        told = await rpc.read(wire.many_decoder, "getMultipleAccounts", some, OWNER)
         if len(told.value) != len(some):
             raise RailUnavailable(f"{rpc.name} getMultipleAccounts: {len(told.value)} answers for {len(some)} accounts")
         for account, owned in zip(some, told.value, strict=True):

@@ -4,14 +4,13 @@ A slot between two blocks counts as skipped because the upper one names the lowe
 hash, and never because a node lists no block there (HAZARDS S11).
 """
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from railwatch.rail import BlockGone, BlockRef, Scanned, Span, Transfer
 from railwatch.rail.again import ask_again
+from railwatch.rail.prefetch import in_order
 from railwatch_solana.block_source import BlockSource, NoBlock
 from railwatch_solana.decode import DecodeContext
 
@@ -34,7 +33,7 @@ async def scan(source: BlockSource, span: Span, context: DecodeContext) -> Scann
     blocks: list[BlockRef] = []
     transfers: list[Transfer] = []
     parent = span.after
-    async with aclosing(_in_order(source, slots, context)) as line:
+    async with aclosing(in_order(slots, lambda slot: _fetch(source, slot, context), AT_ONCE)) as line:
         async for fetched in line:
             found = await _linked(source, parent, fetched, span.upto, context)
             parent = found.ref
@@ -55,26 +54,6 @@ async def _slots(source: BlockSource, span: Span) -> list[int]:
         # It was told as a block before, so either the chain has left it or this node has lost it. Asking for it tells.
         slots.append(span.upto.height)
     return slots
-
-
-async def _in_order(
-    source: BlockSource, slots: Sequence[int], context: DecodeContext
-) -> AsyncGenerator[FetchedBlock, None]:
-    """The blocks of these slots in order, `AT_ONCE` of them on their way. Leaving early cancels the rest."""
-    waiting: deque[asyncio.Task[FetchedBlock]] = deque()
-    ahead = iter(slots)
-    try:
-        while True:
-            while len(waiting) < AT_ONCE and (slot := next(ahead, None)) is not None:
-                waiting.append(asyncio.create_task(_fetch(source, slot, context)))
-            if not waiting:
-                return
-            yield await waiting[0]
-            waiting.popleft()
-    finally:
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _fetch(source: BlockSource, slot: int, context: DecodeContext) -> FetchedBlock:

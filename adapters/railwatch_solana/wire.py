@@ -257,7 +257,6 @@ Decoder: TypeAlias = "Decodes[RpcEnvelope[T]]"
 
 header_decoder: "Decoder[Header]" = msgspec.json.Decoder(RpcEnvelope[Header])
 block_decoder: "Decoder[Block]" = BlockDecoder()
-latest_decoder: "Decoder[Latest]" = msgspec.json.Decoder(RpcEnvelope[Latest])
 listed_decoder: "Decoder[Listed]" = msgspec.json.Decoder(RpcEnvelope[Listed])
 sent_decoder: "Decoder[Sent]" = msgspec.json.Decoder(RpcEnvelope[Sent])
 signed_decoder: "Decoder[list[Signed]]" = msgspec.json.Decoder(RpcEnvelope[list[Signed]])
@@ -266,7 +265,10 @@ account_decoder: "Decoder[AccountInfo]" = msgspec.json.Decoder(RpcEnvelope[Accou
 many_decoder: "Decoder[ManyAccounts]" = msgspec.json.Decoder(RpcEnvelope[ManyAccounts])
 slots_decoder: "Decoder[list[int]]" = msgspec.json.Decoder(RpcEnvelope[list[Slot]])
 number_decoder: "Decoder[int]" = msgspec.json.Decoder(RpcEnvelope[Count])
-text_decoder: "Decoder[str]" = msgspec.json.Decoder(RpcEnvelope[str])
+
+# For `railwatch.rail.jsonrpc.RpcResponse`, which has opened the envelope.
+text_result = msgspec.json.Decoder(str)
+latest_result = msgspec.json.Decoder(Latest)
 
 
 def block_ref(slot: int, block: Header) -> BlockRef:

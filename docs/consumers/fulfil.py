@@ -3,9 +3,9 @@
     python fulfil.py postgresql://.../railwatch postgresql://.../shop [--once]
 
 The shop's database holds the effects and the position, and both change in one transaction: a crash anywhere repeats the
-page or nothing. Keys make a repeated line harmless. `ack` only tells Railwatch's operator how far the shop is.
-After a failover the feed may have gone back: the position is checked with each page, and what was read beyond the
-common part stands open until the feed tells it again.
+page or nothing. Keys make a repeated transition harmless. `ack` only reports the position to Railwatch's operator.
+After a failover the feed may have gone back: each page checks the position. Effects beyond the common part are open
+until the feed emits them again.
 Needs asyncpg, and the tables of shop.sql.
 """
 
@@ -22,7 +22,7 @@ POLL_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 FULFILLED = ("paid", "overpaid")
 
-AWAY = (
+UNREACHABLE = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -35,7 +35,7 @@ select t.seq, t.event_id, t.invoice_id, i.order_id, t.to_state, t.reason, t.subj
        case when t.subject = 'exception' then (
            select s.to_state from railwatch.transitions s
            where s.invoice_id = t.invoice_id and s.subject = 'invoice' and s.seq < t.seq order by s.seq desc limit 1
-       ) end as stands
+       ) end as invoice_state
 from railwatch.transitions t left join railwatch.invoices i on i.id = t.invoice_id
 where t.seq > $1 order by t.seq limit $2
 """
@@ -46,13 +46,12 @@ select railwatch.feed_generation() as generation,
 """
 
 BEGIN = "insert into shop.feed (consumer, position) values ($1, 0) on conflict do nothing"
-POSITION = (
-    "select position, generation, event_id from shop.feed where consumer = $1 for update"  # two copies take turns
-)
+# Two copies wait for each other at this row.
+POSITION = "select position, generation, event_id from shop.feed where consumer = $1 for update"
 ADVANCE = "update shop.feed set position = $2, generation = $3, event_id = $4 where consumer = $1"
 
-# The feed went back to $1. What was read beyond may never have happened: reversals are forgotten, and orders stopped,
-# until the feed tells the one or the other again. What has been shipped stays shipped.
+# The feed went back to $1. Events beyond it may never have happened: forget their reversals and stop their orders until
+# the feed emits the one or the other again. Shipped orders stay shipped.
 GO_BACK = (
     "delete from shop.reversals where seq > $1",
     "update shop.reversals set settled_again_seq = null where settled_again_seq > $1",
@@ -71,7 +70,7 @@ update shop.reversals set settled_again_seq = $2
 where invoice_id = $1 and seq < $2 and settled_again_seq is null
 """
 
-# What is stopped already is not stopped again, also when the feed is read again.
+# An order that is stopped already is not stopped again, even when the feed is read again.
 REVERSE = """
 insert into shop.reversals (event_id, invoice_id, seq)
 select $1, invoice_id, $3 from shop.fulfilments where invoice_id = $2 and seq < $3 and not exists (
@@ -82,12 +81,11 @@ on conflict (event_id) do nothing
 
 
 async def fulfil_page(feed: asyncpg.Connection, shop: asyncpg.Connection) -> int:
-    """Read one page and act on it; returns how many lines it had."""
+    """Read one page and act on it; return how many transitions it had."""
     async with shop.transaction():
         left = await shop.fetchrow(POSITION, CONSUMER)
-        async with feed.transaction(
-            isolation="repeatable_read", readonly=True
-        ):  # the check and the page are one moment
+        # The check and the page share one snapshot.
+        async with feed.transaction(isolation="repeatable_read", readonly=True):
             found = await feed.fetchrow(CHECK, left["generation"], left["position"], left["event_id"])
             page = await feed.fetch(READ, found["position"], PAGE)
         if found["position"] < left["position"]:
@@ -103,7 +101,7 @@ async def fulfil_page(feed: asyncpg.Connection, shop: asyncpg.Connection) -> int
 
 
 async def go_back(shop: asyncpg.Connection, read: int, common: int) -> None:
-    """Take back what was read of a feed that has lost it."""
+    """Reverse the effects of transitions that the feed has lost."""
     print(f"fulfil: the feed went back from {read} to {common}, and is read again", file=sys.stderr)
     for each in GO_BACK:
         await shop.execute(each, common)
@@ -111,7 +109,7 @@ async def go_back(shop: asyncpg.Connection, read: int, common: int) -> None:
 
 
 async def acknowledge(feed: asyncpg.Connection, seq: int, generation: Any) -> None:
-    """Tell the operator. If the feed goes back at this very moment, the next page finds that out."""
+    """Report the position. If the feed goes back at this very moment, the next page detects it."""
     try:
         await feed.fetchval("select railwatch.ack($1, $2, $3)", CONSUMER, seq, generation)
     except asyncpg.PostgresError as refused:
@@ -120,7 +118,7 @@ async def acknowledge(feed: asyncpg.Connection, seq: int, generation: Any) -> No
 
 
 async def act(shop: asyncpg.Connection, line: Any) -> None:
-    """What one line of the feed means to the shop."""
+    """Apply one transition of the feed to the shop."""
     if line["subject"] == "invoice" and line["to_state"] in FULFILLED:
         await shop.execute(FULFIL, line["invoice_id"], line["order_id"], line["event_id"], line["seq"])
     match stops(line):
@@ -131,33 +129,33 @@ async def act(shop: asyncpg.Connection, line: Any) -> None:
 
 
 def stops(line: Any) -> bool | None:
-    """Whether the line stops a fulfilled order (True), lets it go on (False), or neither (None).
+    """Return True if the transition stops a fulfilled order, False if it continues one, None if neither.
 
-    A payment that is taken back is told by the invoice's own line, by its exception `reversed`, or by both; while the
-    invoice is held by the exception alone. What goes on is what is paid: an exception can also be resolved by a refund,
-    or by a person, and then says so only of an invoice that stands paid.
+    A reversed payment shows in the invoice's own transition, in its exception `reversed`, or in both; while the invoice
+    is held, in the exception alone. Only a paid order continues: a refund or a person can resolve the exception too,
+    so its end continues only an invoice that is paid.
     """
     if line["subject"] == "invoice":
         if line["to_state"] in FULFILLED:
             return False
-        # To `late_paid`, the money is there as before.
+        # In `late_paid` the money is there as before.
         return True if line["reason"] == "reversed" and line["to_state"] != "late_paid" else None
     if line["subject"] == "exception" and line["reason"] == "reversed":
         if line["to_state"] == "open":
             return True
-        return False if line["stands"] in FULFILLED else None
+        return False if line["invoice_state"] in FULFILLED else None
     return None
 
 
 async def follow(feed_dsn: str, shop_dsn: str, *, once: bool) -> None:
-    """Fulfil as the feed grows; ``once``: until its end. Raises one of `AWAY` when a database is lost."""
+    """Fulfil as the feed grows; with ``once``, until its end. Raises one of `UNREACHABLE` when a database is lost."""
     feed, shop = await asyncpg.connect(feed_dsn), await asyncpg.connect(shop_dsn)
     try:
         woken = asyncio.Event()
         await feed.add_listener("railwatch", lambda *_: woken.set())
         await shop.execute(BEGIN, CONSUMER)
         while True:
-            woken.clear()  # before looking, so that what is told meanwhile is not lost
+            woken.clear()  # before the poll, so that no wake-up during it is lost
             if await fulfil_page(feed, shop) == PAGE:
                 continue
             if once:
@@ -173,11 +171,11 @@ async def follow(feed_dsn: str, shop_dsn: str, *, once: bool) -> None:
 
 
 async def main(feed_dsn: str, shop_dsn: str, *, once: bool) -> None:
-    """Begin again whenever a database was away: everything that matters is in the tables."""
+    """Follow again whenever a database was unreachable: everything that matters is in the tables."""
     while True:
         try:
             return await follow(feed_dsn, shop_dsn, once=once)
-        except AWAY as error:
+        except UNREACHABLE as error:
             print(f"fulfil: {type(error).__name__}: {error}; again in {RETRY_SECONDS:g} s", file=sys.stderr)
             await asyncio.sleep(RETRY_SECONDS)
 

@@ -1,10 +1,10 @@
--- The shop's own tables, made once; doing it again is harmless. Its keys are what makes everything happen once.
+-- The shop's own tables. Running it again is harmless. Its keys make every effect happen once.
 create schema if not exists shop;
 
 create table if not exists shop.fulfilments (
-    invoice_id uuid primary key,          -- an invoice is fulfilled once, however often the feed tells that it is paid
+    invoice_id uuid primary key,          -- an invoice is fulfilled once, however often the feed says `paid`
     order_id text not null,
-    event_id uuid not null,               -- the line that told it first
+    event_id uuid not null,               -- the transition that said it first
     seq bigint not null,
     fulfilled_at timestamptz not null default now()
 );

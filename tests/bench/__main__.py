@@ -18,7 +18,7 @@ import structlog
 from railwatch.store.database import Database, connect
 from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.bench import (
     bitcoin,
     bitcoin_cpu,

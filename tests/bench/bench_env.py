@@ -15,7 +15,7 @@ from railwatch.daemon.supervisor import GC_THRESHOLDS, NullReporter, serve
 from railwatch.daemon.watch.address_index import AddressIndex
 from railwatch.store.database import Database, connect
 from railwatch_evm.address import checksum_address
-from railwatch_evm.simulator import EvmSimulator, calldata
+from railwatch_evm.dev.simulator import EvmSimulator, calldata
 
 RAIL = "bench"
 

@@ -24,8 +24,8 @@ from railwatch.demo.workspace import toml_table
 from railwatch.rail import Span
 from railwatch.store.database import Database
 from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from railwatch_bitcoin.dev.wallet import random_script
-from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bench.bench_env import RAIL, until
 from tests.bench.floor import COMMIT, ONE_ROW
 from tests.bench.report import Row, median, percentile

@@ -9,8 +9,8 @@ from railwatch.daemon.watch.address_index import AddressIndex
 from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import AssetId, BlockRef
 from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.chains import BITCOIN
 from railwatch_bitcoin.decode import DecodeContext, block_transfers
-from railwatch_bitcoin.params import BITCOIN
 from tests.bench.report import Row, median
 from tests.bitcoin.build import In, MadeBlock, MadeTx, Out, coin, coinbase, data, p2pkh, p2sh, p2tr, p2wpkh, p2wsh
 

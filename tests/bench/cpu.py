@@ -10,7 +10,7 @@ import msgspec
 from railwatch.daemon.watch.address_index import AddressIndex
 from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import AssetId, RailAdapter, Span
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.bench.bench_env import decoys
 from tests.bench.report import Row, median
 

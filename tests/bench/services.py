@@ -16,7 +16,7 @@ import asyncpg
 
 from railwatch.store.database import Connection, connect
 from railwatch_evm.address import checksum_address
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.bench import process
 from tests.bench.bench_env import RAIL, BenchEnv, until
 from tests.bench.feed import PAGE, PAGE_OF_FEED, database

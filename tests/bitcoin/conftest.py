@@ -9,7 +9,7 @@ import pytest
 from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
 from railwatch_bitcoin import create_adapter
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.bitcoin.faulty_proxy import Liar
 
 if TYPE_CHECKING:

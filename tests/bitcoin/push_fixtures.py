@@ -9,7 +9,7 @@ import zmq.asyncio
 
 from railwatch.rail import RailAdapter, RailUnavailable
 from railwatch_bitcoin import create_adapter, zmq_subscriber
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 
 AMOUNT = 1_000_007

@@ -8,7 +8,7 @@ from railwatch.rail import BadAddress
 from railwatch_bitcoin import base58, bech32, cashaddr
 from railwatch_bitcoin.address import parse_address, script_address, witness_program
 from railwatch_bitcoin.cashaddr import CashKind
-from railwatch_bitcoin.params import (
+from railwatch_bitcoin.chains import (
     BITCOIN,
     BITCOIN_CASH,
     BITCOIN_CASH_TESTNET4,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from railwatch_bitcoin.block import Block, merkle_root, read_block
-from railwatch_bitcoin.params import BITCOIN, BITCOIN_CASH, CHAINS, DOGECOIN, LITECOIN, LITECOIN_REGTEST, Chain
+from railwatch_bitcoin.chains import BITCOIN, BITCOIN_CASH, CHAINS, DOGECOIN, LITECOIN, LITECOIN_REGTEST, Chain
 from railwatch_bitcoin.wire import TxKind
 from tests.bitcoin.build import (
     In,

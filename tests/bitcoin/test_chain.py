@@ -9,8 +9,8 @@ import pytest
 
 from railwatch.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
 from railwatch_bitcoin import create_adapter
-from railwatch_bitcoin.params import BITCOIN
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.chains import BITCOIN
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, answer, change, refuse
 

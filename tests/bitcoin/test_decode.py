@@ -11,8 +11,8 @@ from railwatch.conformance import WatchSet
 from railwatch.conformance.watches import spends_of
 from railwatch.rail import NO_RECIPIENT, AssetId, BlockRef, Transfer
 from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.chains import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
 from railwatch_bitcoin.decode import CLAIMS, OWN_CLAIMS, DecodeContext, block_transfers, claims, pending_transfers
-from railwatch_bitcoin.params import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
 from railwatch_bitcoin.wire import Tx, parse_tx
 from tests.bitcoin.build import In, MadeBlock, MadeTx, Out, bare_multisig, coin, coinbase, data, p2pkh, p2tr, p2wpkh
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.chains import BITCOIN_TESTNET3
 from railwatch_bitcoin.filters import match_any, siphash
-from railwatch_bitcoin.params import BITCOIN_TESTNET3
 from tests.bitcoin.build import compact, p2pkh, p2wpkh
 
 BLOCKS = json.loads((Path(__file__).parent / "data" / "known.json").read_text())["blocks"]

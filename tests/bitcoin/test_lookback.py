@@ -9,7 +9,7 @@ import pytest
 from railwatch.conformance.watches import decoys, spends_of
 from railwatch.rail import BlockRef, RailUnavailable, Scanned, Transfer
 from railwatch_bitcoin import create_adapter, lookback, scan
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, change, refuse
 
@@ -158,20 +158,20 @@ async def test_however_a_span_is_cut_it_says_the_same(
 
 def test_a_few_empty_blocks_prove_nothing_of_the_next() -> None:
     """What is asked for at once grows by steps, and shrinks at once."""
-    weight, widths = scan.BatchSizer(), []
+    sizer, widths = scan.batch_sizer(), []
     for _ in range(8):
-        widths.append(weight.width)
-        weight.seen([b"x" * 300] * weight.width)
+        widths.append(sizer.width)
+        sizer.answered(sizer.width, 300 * sizer.width)
     assert widths[:3] == [1, 4, 16]
     assert widths[-1] == scan.PIECE_BLOCKS
-    weight.seen([b"x" * 1_500_000])
-    assert weight.width == 1
+    sizer.answered(1, 1_500_000)
+    assert sizer.width == 1
     for _ in range(8):
-        weight.seen([b"x"])
+        sizer.answered(1, 1)
     widths = []
     for _ in range(5):
-        widths.append(weight.width)
-        weight.refused()
+        widths.append(sizer.width)
+        sizer.refused(sizer.width)
     assert widths == [200, 50, 12, 3, 1]
 
 
@@ -183,7 +183,7 @@ async def test_a_node_that_refuses_blocks_is_asked_for_fewer(
     table = {"rpc": liar.url, "cookie_path": lied_to.sim.node["cookie_path"], "rest": False}
     monkeypatch.setattr(scan, "PIECE_BLOCKS", 16)
     # One piece at a time, so that no request of the failed scan arrives after the node has been healed.
-    monkeypatch.setattr(scan, "PREFETCH", 0)
+    monkeypatch.setattr(scan, "AHEAD", 1)
     span, watches = await lied_to.span(), lied_to.watch(*scattered)
 
     def asked() -> list[int]:

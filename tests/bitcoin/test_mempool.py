@@ -15,7 +15,7 @@ from railwatch.rail import NO_RECIPIENT, PendingUnknown, RailAdapter, RailUnavai
 from railwatch_bitcoin import create_adapter, mempool
 from railwatch_bitcoin.decode import DecodeContext, pending_transfers
 from railwatch_bitcoin.dev.node_process import NodeError
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from railwatch_bitcoin.wire import parse_tx
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, answer, change, refuse

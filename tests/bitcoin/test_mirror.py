@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from railwatch_bitcoin import mempool
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar
 from tests.bitcoin.push_fixtures import AMOUNT, LATE, PATIENCE, Node, bell, entered, first_look, followed

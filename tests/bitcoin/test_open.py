@@ -7,8 +7,8 @@ import pytest
 
 from railwatch.rail import AssetSpec, ChainId, RailSettings, RailUnavailable
 from railwatch_bitcoin import create_adapter
+from railwatch_bitcoin.chains import BITCOIN, BITCOIN_REGTEST, LITECOIN
 from railwatch_bitcoin.options import BitcoinOptions
-from railwatch_bitcoin.params import BITCOIN, BITCOIN_REGTEST, LITECOIN
 
 GOOD = {"rpc": "http://127.0.0.1:8332"}
 SETTINGS = RailSettings("btc", BITCOIN.id, (AssetSpec("BTC", None, 8),))

@@ -7,7 +7,7 @@ import pytest
 
 from railwatch.rail import RailUnavailable, push
 from railwatch_bitcoin import zmq_subscriber
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from railwatch_bitcoin.zmq_subscriber import SequenceTracker
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, answer, refuse

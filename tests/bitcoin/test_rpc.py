@@ -9,9 +9,10 @@ import pytest
 
 from railwatch.rail import RailUnavailable
 from railwatch_bitcoin import create_adapter, mempool
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from railwatch_bitcoin.options import BitcoinOptions
-from railwatch_bitcoin.rpc import CONCURRENCY, Rpc, RpcRejected
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.rpc import CONCURRENCY, Rpc
+from railwatch_bitcoin.rpc_errors import RpcRejected
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, answer, refuse
 

@@ -8,8 +8,8 @@ import pytest
 
 from railwatch_bitcoin.dev.node_process import DaemonNode, NodeError, NodeMissing, find_node
 from railwatch_bitcoin.dev.node_rpc import DevNodeRpc
+from railwatch_bitcoin.dev.simulator import COIN, BitcoinSimulator
 from railwatch_bitcoin.dev.wallet import KINDS
-from railwatch_bitcoin.simulator import COIN, BitcoinSimulator
 
 AMOUNT = 1_000_007
 BOTH = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from railwatch_bitcoin.params import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
+from railwatch_bitcoin.chains import BITCOIN, BITCOIN_CASH, DOGECOIN, LITECOIN, Chain
 from railwatch_bitcoin.tokens import split_token
 from railwatch_bitcoin.wire import Output, Tx, TxKind, parse_header, parse_tx
 from tests.bitcoin.build import In, MadeTx, Out, bare_multisig, coin, coinbase, compact, data, hash256, p2pkh, p2tr

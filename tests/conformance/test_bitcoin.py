@@ -7,8 +7,8 @@ import pytest
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import RailAdapter, Simulator
 from railwatch_bitcoin import create_adapter
-from railwatch_bitcoin.params import BITCOIN
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.chains import BITCOIN
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 
 
 class BitcoinFamily(AdapterConformance):

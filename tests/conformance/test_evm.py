@@ -7,7 +7,7 @@ import pytest
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import ChainId, RailAdapter, Simulator
 from railwatch_evm import create_adapter
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 
 
 @pytest.mark.anvil

@@ -2,7 +2,8 @@
 
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import ChainId, RailAdapter, Simulator
-from railwatch_fake import FakeAdapter, FakeChain, FakeSimulator, Rules
+from railwatch_fake import FakeAdapter, FakeChain, Rules
+from railwatch_fake.dev.simulator import FakeSimulator
 
 
 class TestMempoolRail(AdapterConformance):

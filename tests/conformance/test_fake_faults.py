@@ -6,7 +6,8 @@ import pytest
 
 from railwatch.conformance import ChainHarness
 from railwatch.rail import BlockGone, ChainId, RailFault, RailSettings, RailUnavailable, Span
-from railwatch_fake import FakeChain, FakeNode, FakeSimulator, Output, Rules, create_adapter, forget, node_of, register
+from railwatch_fake import FakeChain, FakeNode, Output, Rules, create_adapter, forget, node_of, register
+from railwatch_fake.dev.simulator import FakeSimulator
 
 SHOP = RailSettings("shop", ChainId("fake:shop"))
 
@@ -135,7 +136,7 @@ def test_the_same_story_gives_the_same_hashes():
 
 @pytest.mark.parametrize(
     ("node", "key"),
-    [({}, "chain"), ({"chain": "nowhere"}, "chain"), ({"chain": "shop", "http": ""}, "node: 'http'")]
+    [({}, "chain"), ({"chain": "nowhere"}, "chain"), ({"chain": "shop", "http": ""}, "node")]
     + [({"chain": "shop", "timeout": value}, "timeout") for value in (0, "soon", True)],
 )
 def test_a_wrong_node_table_is_refused_by_the_name_of_its_key(chain, node, key):

@@ -7,7 +7,7 @@ import pytest
 from railwatch.conformance import AdapterConformance
 from railwatch.rail import ChainId, RailAdapter, Simulator
 from railwatch_solana import create_adapter
-from railwatch_solana.simulator import SolanaSimulator
+from railwatch_solana.dev.simulator import SolanaSimulator
 
 
 @pytest.mark.solana

@@ -20,7 +20,7 @@ from railwatch.store.database import Database
 from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.endpoints import list_endpoints
 from railwatch.store.migrate import migrate
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.consumers.test_fulfil import PROGRAM, TABLES
 from tests.folders import database_folder
 from tests.scenarios.daemon_harness import Placed

@@ -6,7 +6,7 @@ from railwatch.daemon.watch.search import search
 from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import BlockGone
 from railwatch_fake import address
-from railwatch_fake.simulator import FakeSimulator
+from railwatch_fake.dev.simulator import FakeSimulator
 
 
 @pytest.mark.parametrize("keep", [True, False])

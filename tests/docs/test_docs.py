@@ -28,7 +28,8 @@ from railwatch.store.migrate import schema_text
 from railwatch.store.read_models import Dossier
 
 ROOT = Path(__file__).parents[2]
-README, CONTRACT, HAZARDS = ROOT / "README.md", ROOT / "docs/contract.md", ROOT / "docs/hazards.md"
+README, HAZARDS = ROOT / "README.md", ROOT / "docs/hazards.md"
+CONTRACT = (ROOT / "docs/contract.md", *sorted((ROOT / "docs/contract").glob("*.md")))
 EXCEPTIONS, EVIDENCE = ROOT / "docs/exceptions.md", ROOT / "docs/evidence.md"
 SCHEMA = schema_text()
 PAGES = sorted(
@@ -70,6 +71,13 @@ def section(page: Path, heading: str) -> str:
     _, found, rest = page.read_text().partition(f"\n{heading}\n")
     assert found, f"{page.name} has no heading {heading!r}"
     return re.split(rf"^#{{1,{level}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def contract(heading: str) -> str:
+    """Return the section of the contract under that heading, on whichever page and level it is."""
+    pattern = re.compile(rf"^#+ {re.escape(heading)}$", re.MULTILINE)
+    [(page, line)] = [(page, line) for page in CONTRACT for line in pattern.findall(page.read_text())]
+    return section(page, line)
 
 
 def prose(text: str) -> str:
@@ -115,7 +123,7 @@ async def furnished(database: Database) -> Database:
     return database
 
 
-@pytest.mark.parametrize("sql", [*named((README, CONTRACT, EXCEPTIONS, EVIDENCE), "sql"), *named(RUNBOOKS, "sql")])
+@pytest.mark.parametrize("sql", [*named((README, *CONTRACT, EXCEPTIONS, EVIDENCE), "sql"), *named(RUNBOOKS, "sql")])
 async def test_sql_runs(furnished: Database, sql: str) -> None:
     connection = await asyncpg.connect(furnished.dsn)
     try:
@@ -125,14 +133,14 @@ async def test_sql_runs(furnished: Database, sql: str) -> None:
 
 
 async def test_an_invoice_is_registered_as_the_pages_say(furnished: Database) -> None:
-    made = [text for page in (README, CONTRACT) for text in blocks(page, "sql") if "create_invoice(" in text]
+    made = [text for page in (README, *CONTRACT) for text in blocks(page, "sql") if "create_invoice(" in text]
     assert len(made) == 2
     for sql in made:
         assert await furnished.value(sql)
 
 
 def test_every_field_of_a_request_is_explained() -> None:
-    explained = set(words(section(CONTRACT, "### create_invoice(request jsonb) returns uuid")))
+    explained = set(words(contract("create_invoice(request jsonb) returns uuid")))
     known = re.findall(r"where key not in \((.*?)\)", SCHEMA, re.DOTALL)
     assert len(known) == 2
     for listed in known:
@@ -144,13 +152,14 @@ async def test_every_column_of_the_contract_is_explained(database: Database, tab
     rows = await database.rows(
         "select column_name from information_schema.columns where table_schema = 'railwatch' and table_name = $1", table
     )
-    [listed] = re.findall(r"^\| column \|.*?\n\n", section(CONTRACT, f"### {table}"), re.DOTALL | re.MULTILINE)
+    [listed] = re.findall(r"^\| column \|.*?\n\n", contract(f"{table}"), re.DOTALL | re.MULTILINE)
     explained = {word for row in cells(listed) for word in words(row[0])}
     assert explained == {row["column_name"] for row in rows}
 
 
 async def test_every_function_of_the_contract_has_its_place(database: Database) -> None:
-    headings = re.findall(r"^### (\w+)\((.*?)\) returns ([\w ]+)$", CONTRACT.read_text(), re.MULTILINE)
+    text = (ROOT / "docs/contract/functions.md").read_text()
+    headings = re.findall(r"^## (\w+)\((.*?)\) returns ([\w ]+)$", text, re.MULTILINE)
     assert {name for name, _, _ in headings} == FUNCTIONS
     for name, arguments, result in headings:
         row = await database.row(
@@ -164,18 +173,18 @@ async def test_every_function_of_the_contract_has_its_place(database: Database) 
 
 
 def test_every_sqlstate_is_listed() -> None:
-    listed = {row[0] for row in cells(section(CONTRACT, "## Errors")) if row[0].startswith("RW")}
+    listed = {row[0] for row in cells(contract("Errors")) if row[0].startswith("RW")}
     assert listed == set(re.findall(r"RW\d{3}", SCHEMA))
 
 
 def table_of_moves(heading: str) -> Mapping[str, set[str]]:
-    rows = list(cells(section(CONTRACT, heading)))
+    rows = list(cells(contract(heading)))
     start = rows.index(["from", "to"])
     return {row[0].strip("`"): set(words(row[1])) for row in rows[start + 1 :]}
 
 
 @pytest.mark.parametrize(
-    ("heading", "moves"), [("### Invoices", INVOICE_MOVES), ("### Detections", DETECTION_MOVES)], ids=lambda each: None
+    ("heading", "moves"), [("Invoices", INVOICE_MOVES), ("Detections", DETECTION_MOVES)], ids=lambda each: None
 )
 def test_the_tables_of_moves_are_the_cores(heading: str, moves: Mapping[Any, Iterable[Any]]) -> None:
     ours = {"(none)" if old is None else str(old): {str(new) for new in news} for old, news in moves.items()}
@@ -183,14 +192,14 @@ def test_the_tables_of_moves_are_the_cores(heading: str, moves: Mapping[Any, Ite
 
 
 def test_every_state_is_explained() -> None:
-    for heading, states in (("### Invoices", InvoiceState), ("### Detections", DetectionState)):
-        explained = {row[0].strip("`") for row in cells(section(CONTRACT, heading)) if len(row) > 1}
+    for heading, states in (("Invoices", InvoiceState), ("Detections", DetectionState)):
+        explained = {row[0].strip("`") for row in cells(contract(heading)) if len(row) > 1}
         assert {each.value for each in states} <= explained
-    assert {each.value for each in Kind} <= set(words(section(CONTRACT, "### detections")))
+    assert {each.value for each in Kind} <= set(words(contract("detections")))
 
 
 def test_every_exception_is_explained_and_has_a_runbook() -> None:
-    listed = {row[0].strip("`"): row[1] for row in cells(section(CONTRACT, "## Exceptions")) if row[0].startswith("`")}
+    listed = {row[0].strip("`"): row[1] for row in cells(contract("Exceptions")) if row[0].startswith("`")}
     assert listed == dict(SEVERITY)
     pages = "\n".join(page.read_text() for page in RUNBOOKS if page.name.startswith("exception-"))
     for kind in SEVERITY:
@@ -248,7 +257,7 @@ def test_every_reason_is_explained() -> None:
     assert len(of_functions) == 1 + 4 + 2
     of_losses = {each.value for each in (*REMOVED, DetectionState.ORPHANED)}
     known = {*FORWARD_REASONS.values(), *of_functions, *of_losses, "reversed", "final", "rejected"}
-    listed = {row[0].strip("`") for row in cells(section(CONTRACT, "### Reasons")) if row[0].startswith("`")}
+    listed = {row[0].strip("`") for row in cells(contract("Reasons")) if row[0].startswith("`")}
     assert listed == known
 
 
@@ -319,7 +328,7 @@ def commands(group: click.Group) -> Iterator[tuple[str, ...]]:
 
 def test_the_commands_that_pages_name_are_there() -> None:
     known = {" ".join(each) for each in commands(main)}
-    for page in (README, *RUNBOOKS, CONTRACT, EXCEPTIONS, EVIDENCE):
+    for page in (README, *RUNBOOKS, *CONTRACT, EXCEPTIONS, EVIDENCE):
         shell = "\n".join(blocks(page, "sh"))
         for line in [*re.findall(r"(?:^|/)railwatch ([a-z]+(?: [a-z]+)?)", shell, re.MULTILINE), *_inline(page)]:
             first, _, _ = line.partition(" ")

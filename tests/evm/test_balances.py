@@ -6,7 +6,7 @@ import pytest
 
 from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable, SupportsBalances
 from railwatch_evm import create_adapter
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.faulty_proxy import Liar, answer, refuse
 

@@ -19,7 +19,7 @@ from railwatch_evm.decode import PADDING, TRANSFER, DecodeContext, token_transfe
 from railwatch_evm.fold import fold
 from railwatch_evm.integrity import check_logs
 from railwatch_evm.native import traced_transfers
-from railwatch_evm.scan import BatchSizer
+from railwatch_evm.scan import batch_sizer
 from railwatch_evm.traces import CallFrame, credits, flatten
 from railwatch_evm.wire import Header, Log, block_ref
 
@@ -245,7 +245,7 @@ def test_a_genesis_block_has_no_parent_and_may_have_no_time() -> None:
 
 def test_the_stride_grows_fast_and_after_a_refusal_slowly() -> None:
     """Additive increase, multiplicative decrease (DESIGN, "Ask for less")."""
-    stride = BatchSizer()
+    stride = batch_sizer()
     for width in (32, 64, 128, 128):
         assert stride.width == width
         stride.answered(width, 1000)

@@ -23,7 +23,7 @@ from railwatch.rail import (
     Transfer,
 )
 from railwatch_evm import create_adapter
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.faulty_proxy import Liar
 

@@ -12,7 +12,7 @@ import railwatch
 from railwatch.rail import AssetSpec, ChainId, RailSettings, RailUnavailable, SupportsAssetCheck, SupportsPaymentCheck
 from railwatch_evm import create_adapter
 from railwatch_evm.chains import KNOWN
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 from tests.evm.faulty_proxy import Liar, answer, change
 

@@ -11,8 +11,8 @@ from railwatch.rail import ChainId
 from railwatch.store.database import Database
 from railwatch_evm import create_adapter
 from railwatch_evm.block_pace import lookback_of, poll_of
+from railwatch_evm.dev.simulator import EvmSimulator
 from railwatch_evm.options import EvmOptions
-from railwatch_evm.simulator import EvmSimulator
 from tests.bench.bench_env import BenchEnv
 from tests.bench.credits import BUDGET, cost, quiet_day
 from tests.evm.faulty_proxy import Liar

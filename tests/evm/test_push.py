@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from railwatch.rail import RailAdapter, RailUnavailable
 from railwatch_evm import create_adapter
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 
 pytestmark = pytest.mark.anvil

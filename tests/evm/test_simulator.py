@@ -5,7 +5,7 @@ import os
 import pytest
 
 from railwatch_evm.dev.node_process import Anvil, AnvilError, find_anvil
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
 
 pytestmark = pytest.mark.anvil

@@ -125,6 +125,21 @@ def closes_unseen(n: int) -> Iterator[Call]:
     yield "heals", {"node": None}
 
 
+def comes_back_behind(n: int) -> Iterator[Call]:
+    """Every node comes back with the tip at which it stopped, and has the blocks of the outage only later."""
+    yield from _registers(expires=60, basis=("first_seen", "block_time")[n % 2])
+    yield from _nobody_answers()
+    yield _breathes(150)
+    yield _pays()
+    yield _mines(1 + n % 3)
+    yield "time_passes", {"seconds": 500}
+    yield "heals", {"node": None}
+    for node in range(3):
+        yield "troubles", {"node": node, "kind": "lag", "size": 1 + n % 3}
+    yield _breathes(150)
+    yield "heals", {"node": None}
+
+
 def closes_over_a_payment(n: int) -> Iterator[Call]:
     """Watching would end while a payment waits, or can still be undone."""
     yield from _registers(expires=60, closes=60)
@@ -555,7 +570,7 @@ EPISODES: Mapping[str, Episode] = {
     each.__name__: each
     for each in (
         changes_in_its_block, changes_in_a_reorg, ripens, comes_late_and_old, is_paid_unseen,
-        is_paid_before_it_is_watched, is_paid_by_a_late_block, closes_unseen, closes_over_a_payment,
+        is_paid_before_it_is_watched, is_paid_by_a_late_block, closes_unseen, comes_back_behind, closes_over_a_payment,
         is_given_back_by_choice, is_given_back_before_the_rest, is_undone, is_cancelled_first,
         registers_what_was_paid, is_taken_over, goes_on_without_its_lease, loses_the_newest, flaps, is_lied_to,
         is_mined_while_asked, is_displaced, loses_an_asset, is_sent_dust, is_set_aside,

@@ -102,6 +102,14 @@ MUTANTS = [
         "aggregate.detections.values()",
     ),
     Mutant(
+        "old-tip-covers",
+        "comes_back_behind",
+        "blind is blind: a node that has just come back",
+        "indexer/railwatch/daemon/follow/health.py",
+        "within is None or age <= within or",
+        "True or",
+    ),
+    Mutant(
         "cancelled-takes-money",
         "is_cancelled_first",
         "money for a closed order is unexpected",

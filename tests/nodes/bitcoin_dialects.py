@@ -14,7 +14,7 @@ from aiohttp import web
 
 from railwatch.rail import RailAdapter
 from railwatch_bitcoin import create_adapter
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.bitcoin.faulty_proxy import Liar
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from railwatch_bitcoin.params import Chain
+from railwatch_bitcoin.chains import Chain
 from tests.nodes.turns import peer_of
 
 Method = Callable[..., Any]

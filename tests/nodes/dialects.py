@@ -15,7 +15,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 
 Error = tuple[int, str]
 Json = dict[str, Any]

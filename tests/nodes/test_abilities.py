@@ -21,8 +21,8 @@ from railwatch.daemon.supervisor import mirror_settings, rail_mirror
 from railwatch.ops.doctor import examine
 from railwatch.ops.findings import Daemon, Report, render_report
 from railwatch.store.database import Database
-from railwatch_bitcoin.params import BITCOIN_REGTEST
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_bitcoin.chains import BITCOIN_REGTEST
+from railwatch_evm.dev.simulator import EvmSimulator
 from railwatch_fake import FakeNode, Rules, node_of, register
 from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
 from tests.nodes.dialects import Dialect, DialectNode, absent
@@ -31,9 +31,8 @@ from tests.nodes.test_bitcoin_abilities import one_block
 from tests.nodes.whitelist import ADAPTERS, RAILS, methods_of, section, written
 from tests.scenarios.daemon_harness import chain_named
 
-DEVELOPMENT = {"anvil.py", "simulator.py", "demo.py", "console.py", "daemonnode.py", "fleet.py", "miner.py", "mint.py"}
-DEVELOPMENT |= {"purse.py", "wallet.py", "process.py"}
-"""What drives development nodes, and is no part of the adapter."""
+DEVELOPMENT = {"demo.py"}
+"""The files outside ``dev/`` that drive development nodes."""
 LOOKS_LIKE = {
     "evm": r"(?:eth|debug|trace|net|web3)_[a-zA-Z]+",
     "bitcoin": r"(?:get|waitfor|send|test|scan|list|decode)[a-z]{5,}",

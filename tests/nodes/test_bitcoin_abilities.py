@@ -10,7 +10,7 @@ from railwatch.config import load_config
 from railwatch.conformance import WatchSet
 from railwatch.rail import NotKept, RailSettings, RailUnavailable, Span
 from railwatch_bitcoin import create_adapter
-from railwatch_bitcoin.params import BITCOIN_REGTEST, DOGECOIN
+from railwatch_bitcoin.chains import BITCOIN_REGTEST, DOGECOIN
 from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
 from tests.nodes.bitcoin_node import BitcoinNode, Refusal, Speech
 from tests.nodes.test_bitcoin_mempool import WATCHES, node_with, waiting

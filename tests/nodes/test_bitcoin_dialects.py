@@ -12,7 +12,7 @@ import pytest
 from railwatch.conformance import AdapterConformance, ChainHarness
 from railwatch.rail import RailAdapter, Simulator
 from railwatch_bitcoin import create_adapter
-from railwatch_bitcoin.params import BITCOIN
+from railwatch_bitcoin.chains import BITCOIN
 from tests.nodes.bitcoin_dialects import DIALECTS, DialectSimulator
 from tests.nodes.client_checks import ClientChecks, ClientPendingChecks, Conformance
 

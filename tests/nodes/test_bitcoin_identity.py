@@ -11,7 +11,7 @@ import pytest
 from railwatch.known_chains import known_chain
 from railwatch.rail import RailSettings, RailUnavailable
 from railwatch_bitcoin import create_adapter
-from railwatch_bitcoin.params import (
+from railwatch_bitcoin.chains import (
     BITCOIN,
     BITCOIN_CASH,
     BITCOIN_CASH_CHIPNET,

@@ -15,7 +15,7 @@ import pytest
 from railwatch.conformance import WatchSet
 from railwatch.rail import AssetId, PendingUnknown, RailSettings, RailUnavailable
 from railwatch_bitcoin import create_adapter, mempool
-from railwatch_bitcoin.params import BITCOIN_REGTEST
+from railwatch_bitcoin.chains import BITCOIN_REGTEST
 from railwatch_bitcoin.records import PARK, Records, marks_of, scripts_of
 from railwatch_bitcoin.wire import Output, Tx, TxKind, parse_tx
 from tests.bitcoin.build import In, MadeTx, Out, coin, p2pkh, p2wpkh

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from railwatch.store.database import Database
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.nodes.dialects import GETH_STATE, TRACES, TRIE, Dialect, DialectNode, absent
 from tests.scenarios.evm_harness import EvmStage
 

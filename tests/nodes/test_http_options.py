@@ -18,7 +18,7 @@ from websockets.asyncio.server import serve
 from railwatch.config import load_config
 from railwatch.rail import AdapterDefect, ChainId, RailAdapter, RailSettings, RailUnavailable
 from railwatch_bitcoin import create_adapter as open_bitcoin
-from railwatch_bitcoin.params import BITCOIN_REGTEST
+from railwatch_bitcoin.chains import BITCOIN_REGTEST
 from railwatch_evm import create_adapter as open_evm
 from railwatch_solana import create_adapter as open_solana
 from tests.nodes import bitcoin_node, solana_node

@@ -18,8 +18,8 @@ from railwatch.rail import AssetId, BlockRef, ChainId
 from railwatch_bitcoin import cashaddr
 from railwatch_bitcoin.address import parse_address
 from railwatch_bitcoin.block import read_block
+from railwatch_bitcoin.chains import CHAINS, Chain
 from railwatch_bitcoin.filters import match_any
-from railwatch_bitcoin.params import CHAINS, Chain
 from railwatch_bitcoin.tokens import split_token
 from railwatch_solana.address import key_of
 from railwatch_solana.decode import DecodeContext, block_transfers

@@ -12,10 +12,10 @@ from railwatch.rail.options import HttpOptions
 from railwatch.rail.push import PushListener
 from railwatch.rail.websocket import MESSAGE_MOST, websocket_subscription
 from railwatch_bitcoin import zmq_subscriber
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from railwatch_bitcoin.options import BitcoinOptions as Configured
 from railwatch_bitcoin.push import long_poll
 from railwatch_bitcoin.rpc import Rpc
-from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import sim, spoken
 from tests.bitcoin.push_fixtures import PATIENCE, Node, bell, entered
 from tests.nodes.bitcoin_node import BitcoinNode

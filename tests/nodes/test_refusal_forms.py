@@ -14,9 +14,9 @@ from aiohttp import web
 from railwatch.rail import RailUnavailable, Span
 from railwatch.rail.refusals import Refusal, is_refusal, read_refusal, will_pass
 from railwatch_bitcoin import create_adapter as open_bitcoin
+from railwatch_bitcoin.chains import BITCOIN_REGTEST
 from railwatch_bitcoin.mempool import Mempool
 from railwatch_bitcoin.options import BitcoinOptions as Settings
-from railwatch_bitcoin.params import BITCOIN_REGTEST
 from railwatch_bitcoin.rpc import Rpc
 from railwatch_bitcoin.zmq_subscriber import ZmqSubscriber
 from railwatch_evm.rpc_errors import Meaning, read_error

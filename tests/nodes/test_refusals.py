@@ -342,7 +342,9 @@ async def test_every_call_may_carry_the_refusal_of_its_batch() -> None:
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_an_address_that_sends_on_is_said_to(status: int) -> None:
     async with endpoint(status, "<html>", {"Location": "https://node.example/key"}) as (rpc, _):
-        with pytest.raises(RailUnavailable, match=f"HTTP {status}: it sends on to another address; configure that one"):
+        with pytest.raises(
+            RailUnavailable, match=f"HTTP {status}: the endpoint redirects to another address; set http to that one"
+        ):
             await rpc.call("eth_chainId")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from railwatch_bitcoin.params import Chain
+from railwatch_bitcoin.chains import Chain
 from tests.bitcoin.build import In, MadeBlock, MadeTx, Out, coin, coinbase, p2pkh
 from tests.nodes.bitcoin_node import BitcoinNode, Method, Refusal
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from railwatch.config import Config
 from railwatch.replay.record import Progress, record
-from railwatch_bitcoin.simulator import BitcoinSimulator
-from railwatch_evm.simulator import EvmSimulator
-from railwatch_solana.simulator import SolanaSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
+from railwatch_solana.dev.simulator import SolanaSimulator
 from tests.recordings.balancer import Balancer
 
 PAUSE = 0.6

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from railwatch.replay.recording import End, Http, read_recording
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.recordings.ledgers import played
 from tests.scenarios.evm_harness import CONFIG
 

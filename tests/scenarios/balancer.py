@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from solders.keypair import Keypair
 
 from railwatch_bitcoin.address import script_address
-from railwatch_bitcoin.params import BITCOIN_REGTEST
+from railwatch_bitcoin.chains import BITCOIN_REGTEST
 from tests.bitcoin.build import MadeBlock, Out, coinbase, p2pkh
 from tests.nodes.bitcoin_node import BitcoinNode, Method
 from tests.nodes.played import PlayedNode

@@ -12,7 +12,7 @@ from railwatch.config import Config
 from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.demo.workspace import toml_table
 from railwatch.store.database import Database
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 REPOSITORY = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ from uuid import UUID
 from railwatch.config import Config
 from railwatch.daemon.supervisor import NullReporter, Reporter, serve
 from railwatch.store.database import Database
-from railwatch_fake import FakeChain, FakeSimulator, Rules, node_of, register
+from railwatch_fake import FakeChain, Rules, node_of, register
+from railwatch_fake.dev.simulator import FakeSimulator
 
 PATIENCE = 45.0
 """Seconds that a story waits for something before it says what it saw instead."""

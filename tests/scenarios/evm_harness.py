@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from railwatch.store.database import Database
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 REPOSITORY = Path(__file__).parents[2]

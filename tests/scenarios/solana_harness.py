@@ -7,7 +7,7 @@ from typing import Any
 
 from railwatch.config import Config
 from railwatch.store.database import Database
-from railwatch_solana.simulator import SolanaSimulator
+from railwatch_solana.dev.simulator import SolanaSimulator
 from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 RAIL = "local-solana"

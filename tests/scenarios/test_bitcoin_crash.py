@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from railwatch.store.database import Database
-from railwatch_bitcoin.simulator import BitcoinSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.scenarios.bitcoin_harness import BitcoinStage
 from tests.scenarios.cut_proxy import Cutter
 from tests.scenarios.daemon_harness import Placed

@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from railwatch.config import Config
 from railwatch.store.database import Database
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from railwatch_bitcoin.dev.wallet import KINDS
-from railwatch_bitcoin.simulator import BitcoinSimulator
 from tests.scenarios.auditing import audited
 from tests.scenarios.bitcoin_harness import AMOUNT, RAIL, BitcoinStage
 

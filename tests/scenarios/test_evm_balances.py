@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from railwatch.store.database import Database
-from railwatch_evm.simulator import EvmSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.faulty_proxy import Liar, refuse
 from tests.scenarios.daemon_harness import Placed
 from tests.scenarios.evm_harness import EvmStage

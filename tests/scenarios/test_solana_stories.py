@@ -8,7 +8,7 @@ from solders.pubkey import Pubkey
 
 from railwatch.store.database import Database
 from railwatch.store.errors import Refused
-from railwatch_solana.simulator import SolanaSimulator
+from railwatch_solana.dev.simulator import SolanaSimulator
 from tests.scenarios.auditing import audited
 from tests.scenarios.solana_harness import RAIL, SolanaStage, solana_stage
 

@@ -11,7 +11,7 @@ import pytest
 from railwatch.config import Config
 from railwatch.store.database import Database
 from railwatch_bitcoin.address import script_address
-from railwatch_bitcoin.params import (
+from railwatch_bitcoin.chains import (
     BITCOIN,
     BITCOIN_CASH,
     BITCOIN_CASH_CHIPNET,

@@ -20,9 +20,10 @@ from railwatch.config import Config
 from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import migrate
-from railwatch_evm.simulator import EvmSimulator
-from railwatch_fake import FakeChain, FakeSimulator, Rules, node_of, register
-from railwatch_solana.simulator import SolanaSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
+from railwatch_fake import FakeChain, Rules, node_of, register
+from railwatch_fake.dev.simulator import FakeSimulator
+from railwatch_solana.dev.simulator import SolanaSimulator
 from tests.fuzz.nodes.run import hostile_nodes
 
 FAKE, EVM, SOLANA = "siege-fake", "local-evm", "local-solana"

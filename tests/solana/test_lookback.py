@@ -10,8 +10,8 @@ from railwatch.conformance.harness import facts
 from railwatch.conformance.watches import decoys
 from railwatch.rail import NotKept, RailUnavailable
 from railwatch_solana import create_adapter
+from railwatch_solana.dev.simulator import SOL, SolanaSimulator
 from railwatch_solana.dev.wallet import Wallet
-from railwatch_solana.simulator import SOL, SolanaSimulator
 from tests.solana.conftest import Chain
 from tests.solana.faulty_proxy import Liar, refuse
 

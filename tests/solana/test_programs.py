@@ -16,8 +16,8 @@ from solders.system_program import (
 from spl.token import instructions as token
 from spl.token import models
 
+from railwatch_solana.dev.simulator import SOL, WRAPPED
 from railwatch_solana.dev.wallet import TOKEN_2022_PROGRAM_ID, Mint, Wallet
-from railwatch_solana.simulator import SOL, WRAPPED
 from tests.solana.conftest import Chain
 from tests.solana.test_lookback import both_ways
 

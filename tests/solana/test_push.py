@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from railwatch.rail import RailAdapter, RailUnavailable
 from railwatch_solana import create_adapter
-from railwatch_solana.simulator import SolanaSimulator
+from railwatch_solana.dev.simulator import SolanaSimulator
 from tests.solana.conftest import Chain
 
 pytestmark = pytest.mark.solana

@@ -3,7 +3,7 @@
 import pytest
 
 from railwatch.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
-from railwatch_solana.simulator import SOL, SolanaSimulator
+from railwatch_solana.dev.simulator import SOL, SolanaSimulator
 from tests.solana.conftest import Chain
 from tests.solana.faulty_proxy import Liar, answer, change, refuse
 

@@ -5,8 +5,8 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from railwatch.rail import Transfer
+from railwatch_solana.dev.simulator import SOL, WRAPPED
 from railwatch_solana.dev.wallet import Wallet
-from railwatch_solana.simulator import SOL, WRAPPED
 from tests.solana.conftest import Chain
 
 pytestmark = pytest.mark.solana

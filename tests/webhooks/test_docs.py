@@ -16,7 +16,7 @@ import pytest
 from railwatch.cli.errors import Exit
 from railwatch.config.webhooks import EVENT_TYPES, DeliverConfig, WebhookConfig
 from railwatch.store.database import Database
-from railwatch_fake import FakeSimulator
+from railwatch_fake.dev.simulator import FakeSimulator
 from tests.docs.test_docs import blocks, cells, section
 from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 from tests.webhooks.receiver import Got, receiver

@@ -19,9 +19,9 @@ from railwatch_bitcoin.address import script_address
 from railwatch_bitcoin.dev.cluster import RegtestCluster
 from railwatch_bitcoin.dev.node_process import DaemonNode, NodeError, find_node
 from railwatch_bitcoin.dev.node_rpc import DevNodeRpc
+from railwatch_bitcoin.dev.simulator import COIN, BitcoinSimulator
 from railwatch_bitcoin.dev.tx_builder import Tx
 from railwatch_bitcoin.dev.wallet import random_script
-from railwatch_bitcoin.simulator import COIN, BitcoinSimulator
 
 NAME = "local-btc"
 WALLET = "customer"

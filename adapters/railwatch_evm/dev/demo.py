@@ -24,7 +24,7 @@ from web3.types import Wei
 
 from railwatch.rail.demo import DemoError, Program, RailDemo, Scenario, Shop
 from railwatch_evm.dev.node_process import CALL_SECONDS, START_SECONDS, Anvil, AnvilError, find_anvil
-from railwatch_evm.simulator import SUPPLY, EvmSimulator
+from railwatch_evm.dev.simulator import SUPPLY, EvmSimulator
 
 NAME = "local-evm"
 BLOCK_SECONDS = 0.25
@@ -114,7 +114,7 @@ class Customer:
         await self._web3.provider.disconnect()
 
     def _contract(self, name: str, address: str) -> AsyncContract:
-        text = resources.files("railwatch_evm").joinpath("contracts", f"{name}.json").read_bytes()
+        text = resources.files("railwatch_evm").joinpath("dev", "contracts", f"{name}.json").read_bytes()
         return self._web3.eth.contract(AsyncWeb3.to_checksum_address(address), abi=msgspec.json.decode(text)["abi"])
 
 

@@ -31,8 +31,8 @@ from railwatch_solana.dev.node_process import (
     DevnodeMissing,
     command,
 )
+from railwatch_solana.dev.simulator import CONFIRMED, SOL, SolanaSimulator
 from railwatch_solana.dev.wallet import Mint, Wallet
-from railwatch_solana.simulator import CONFIRMED, SOL, SolanaSimulator
 
 NAME = "local-solana"
 SLOT_SECONDS = 0.25

@@ -27,7 +27,7 @@ for _theme in (
     "pending",
     "reorgs",
     "scanning",
-    "story",
+    "harness",
     "transfers",
 ):
     pytest.register_assert_rewrite(f"{__name__}.{_theme}")

@@ -1,7 +1,7 @@
-"""Where an adapter ends: the three errors leave it, and nothing else, whatever happens inside.
+"""The boundary of an adapter: three errors leave it and nothing else, whatever happens inside.
 
-Anything unexpected from one node is that node's trouble, and temporary: the daemon backs off and asks another. Without
-this, one KeyError over an answer that nobody foresaw would end a rail until a person came.
+An unexpected exception over one node's answer is that node's problem, and temporary: the daemon backs off and asks
+another node. Without this boundary, one KeyError would halt a rail until an operator came.
 """
 
 from collections.abc import Callable, Coroutine
@@ -10,14 +10,16 @@ from typing import Any, ParamSpec, TypeVar
 
 from railwatch.rail.errors import AdapterDefect, RailError
 
+__all__ = ["only_rail_errors"]
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def only_rail_errors(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Let `RailError` pass, and a cancellation; make `AdapterDefect` of every other exception, with it as the cause.
+    """Let `RailError` and cancellations pass; raise `AdapterDefect` from every other exception.
 
-    Its own words are left out: they could hold a URL, and with it an API key.
+    The message leaves out the exception's own words: they could hold a URL, and with it an API key.
     """
 
     @wraps(method)
@@ -27,7 +29,12 @@ def only_rail_errors(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P,
         except RailError:
             raise
         except Exception as error:
-            name = getattr(method, "__qualname__", "an adapter")
-            raise AdapterDefect(f"{name} met an unexpected {type(error).__name__}") from error
+            raise AdapterDefect(f"{_name_of(method, args)} met an unexpected {type(error).__name__}") from error
 
     return bounded
+
+
+def _name_of(method: Callable[..., object], args: tuple[object, ...]) -> str:
+    """Return the method's name, with the class of the adapter and not the one that defines it."""
+    name = getattr(method, "__name__", "an adapter")
+    return f"{type(args[0]).__name__}.{name}" if args and hasattr(args[0], name) else name

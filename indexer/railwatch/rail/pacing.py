@@ -130,20 +130,24 @@ def retry_after(value: str | None) -> float | None:
 
 @dataclass(slots=True)
 class Batching:
-    """How many calls one request may hold, as the endpoint taught us; more is tried again after a while."""
+    """How many calls one request may hold, as the endpoint taught us.
+
+    ``limit``: calls that the client ever sends at once. After ``retry_seconds`` without a refusal it sends more again.
+    """
 
     most: int = 100
-    _limit: int = 100
-    _again: float = 0.0
+    limit: int = 100
+    retry_seconds: float = 600.0
+    _retry_at: float = 0.0
 
     def size(self) -> int:
         """Return the calls of the next request, at most."""
-        if self.most < self._limit and time.monotonic() >= self._again:
-            self.most = min(self._limit, self.most * 2)
-            self._again = time.monotonic() + 600
+        if self.most < self.limit and time.monotonic() >= self._retry_at:
+            self.most = min(self.limit, self.most * 2)
+            self._retry_at = time.monotonic() + self.retry_seconds
         return self.most
 
     def refused(self, count: int) -> None:
-        """A request of ``count`` calls was refused as a whole: half as many next time."""
+        """Learn that the endpoint refused a request of ``count`` calls as a whole: send half as many next time."""
         self.most = max(1, min(self.most, count // 2))
-        self._again = time.monotonic() + 600
+        self._retry_at = time.monotonic() + self.retry_seconds

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from railwatch_fake import FakeAdapter, FakeSimulator, Rules
+from railwatch_fake import FakeAdapter, Rules
+from railwatch_fake.dev.simulator import FakeSimulator
 
 BREAKAGES = []
 

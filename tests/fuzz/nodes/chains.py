@@ -10,9 +10,9 @@ from typing import Any
 from railwatch.conformance import WatchSet
 from railwatch.conformance.watches import assets_of, spends_of
 from railwatch.rail import AdapterFactory, Address, RailAdapter, RailSettings, Span
-from railwatch_bitcoin.simulator import BitcoinSimulator
-from railwatch_evm.simulator import EvmSimulator
-from railwatch_solana.simulator import SolanaSimulator
+from railwatch_bitcoin.dev.simulator import BitcoinSimulator
+from railwatch_evm.dev.simulator import EvmSimulator
+from railwatch_solana.dev.simulator import SolanaSimulator
 
 KINDS = ("evm", "bitcoin", "solana")
 BLOCKS = 6

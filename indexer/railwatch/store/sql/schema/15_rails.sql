@@ -109,6 +109,6 @@ return case when time_basis = 'first_seen' then on_rail.sight_margin else on_rai
 comment on function railwatch.margin is 'For how long after a window a payment that counts as within it may still arrive on a rail.';
 
 create function railwatch.covers(on_rail railwatch.rails, moment timestamptz, time_basis text) returns boolean
-language sql immutable
+language sql stable  -- as the sum of a time and an interval is: declared immutable, it would not be inlined
 return coalesce(on_rail.covered_until >= moment + railwatch.margin(on_rail, time_basis), false);
 comment on function railwatch.covers is 'Whether no payment that counts as before the moment can still be unseen on a rail: the core''s Coverage.reaches.';

@@ -131,7 +131,7 @@ comment on column railwatch.destinations.left_out is 'Sightings of tokens that a
 create function railwatch.is_covered(
     destination railwatch.destinations, on_rail railwatch.rails, moment timestamptz, time_basis text
 ) returns boolean
-language sql immutable
+language sql stable
 -- One expression without a subquery, so that the planner inlines it. A rejected destination can receive nothing.
 return destination.watch_state = 'rejected'
     or (destination.watch_state <> 'registered' and railwatch.covers(on_rail, moment, time_basis));

@@ -57,7 +57,7 @@ begin
     if ack.generation is distinct from present and ack.generation is not null and ack.seq >= 0 then
         perform railwatch.raise_error('RW020', 'ack(' || coalesce(consumer, 'null') || ', ' || ack.seq
             || '): the position is from another generation of the feed, which has gone back since',
-            'Go on from seq ' || railwatch.feed_check(ack.generation, ack.seq, null) || ': docs/contract.md, "The feed''s generation".');
+            'Go on from seq ' || railwatch.feed_check(ack.generation, ack.seq, null) || ': docs/contract/feed.md, "The feed''s generation".');
     end if;
     if ack.seq is null or ack.seq < 0 or ack.seq > newest then
         perform railwatch.raise_error('RW001', 'ack(' || coalesce(consumer, 'null') || ', ' || coalesce(ack.seq::text, 'null')

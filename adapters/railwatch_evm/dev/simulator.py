@@ -156,7 +156,7 @@ class EvmSimulator:
 
     async def deploy(self, name: str, *arguments: int) -> str:
         """Deploy one of ``contracts/`` in a block of its own; returns its address in lower case."""
-        text = resources.files("railwatch_evm").joinpath("contracts", f"{name}.json").read_bytes()
+        text = resources.files("railwatch_evm").joinpath("dev", "contracts", f"{name}.json").read_bytes()
         code = msgspec.json.decode(text)["bytecode"]
         data = code + "".join(f"{argument:064x}" for argument in arguments)
         tx_id = await self.send({"data": data, "gas": hex(BIG_GAS)})

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from railwatch.rail import AssetId, AssetSpec, RailAdapter, RailSettings
+from railwatch_bitcoin.chains import BITCOIN_REGTEST, LITECOIN_REGTEST
 from railwatch_bitcoin.dev.cluster import RegtestCluster
 from railwatch_bitcoin.dev.node_process import BITCOIND, LITECOIND, DaemonNode, NodeError
 from railwatch_bitcoin.dev.tx_builder import (
@@ -20,7 +21,6 @@ from railwatch_bitcoin.dev.tx_builder import (
     p2wsh_script,
 )
 from railwatch_bitcoin.dev.wallet import Kind, TestWallet, random_script
-from railwatch_bitcoin.params import BITCOIN_REGTEST, LITECOIN_REGTEST
 
 COIN = 100_000_000
 MATURE = 8

@@ -79,6 +79,7 @@ SHOWING = {
 """Commands that show what is stored."""
 DOING = {
     *(
+        ("docs",),
         ("config", "example"),
         ("run",),
         ("migrate",),

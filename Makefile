@@ -11,7 +11,7 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
-.PHONY: help setup demo run fmt test test-fast test-long test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings generated lock clean
+.PHONY: help setup docs demo run fmt test test-fast test-long test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings generated lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-15s %s\n", $$1, $$2 }'
@@ -59,7 +59,7 @@ test-long: setup  ## kills at every statement, tables of 200,000, every story of
 	$(BIN)/pytest -m long --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 test-oldest: setup  ## contract, steps, stories and migrations on the oldest Postgres that is supported, where it is installed
-	RAILWATCH_PG_BIN=$(PG_OLDEST) $(BIN)/pytest -q tests/store/test_contract.py tests/store/test_steps.py \
+	RAILWATCH_PG_BIN=$(PG_OLDEST) $(BIN)/pytest -q tests/store/contract tests/store/test_steps.py \
 		tests/scenarios/test_stories.py tests/migration
 
 test-dialects: setup  ## the conformance suite in the dialect of every EVM client that is played (four minutes)
@@ -112,6 +112,14 @@ bench: setup  ## our numbers beside the floor measured in the same run
 generated: setup  ## write the SQL and the diagrams that are derived from code and catalog
 	$(BIN)/python scripts/generate.py
 
+docs: setup .venv/.docs  ## the documentation site, strictly: .railwatch/site/html/index.html; make docs ARGS=serve
+	@[ -e .dev/mermaid/mermaid.min.js ] || scripts/get-mermaid.sh .dev/mermaid || true
+	$(BIN)/python scripts/build_docs.py $(ARGS)
+
+.venv/.docs: requirements/docs.lock $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.lock
+	touch $@
+
 lock:  ## pin again what pyproject.toml asks for (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		pyproject.toml -o requirements/run.lock
@@ -119,6 +127,8 @@ lock:  ## pin again what pyproject.toml asks for (needs uv)
 		--extra dev --extra build -c requirements/run.lock pyproject.toml -o requirements/dev.lock
 	printf '%s\n' hatchling editables | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url -c requirements/dev.lock - -o requirements/build.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--extra docs -c requirements/dev.lock pyproject.toml -o requirements/docs.lock
 
 clean:
 	rm -rf $(VENV) .dev .railwatch bench-results

@@ -92,7 +92,7 @@ def state_diagram(moves: Mapping[Any, Iterable[str]], held: str | None = None) -
         f"    {old or '[*]'} --> {new}"
         for old, following in moves.items()
         for new in sorted(following)
-        if held not in (old, new)
+        if held is None or held not in (old, new)
     ]
     return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
 

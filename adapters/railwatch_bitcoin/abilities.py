@@ -1,8 +1,8 @@
 """What a node serves, asked once on entering: a refusal in whatever words is a missing ability, with a fall-back.
 
-Clients and gateways differ in more than versions tell (HAZARDS B20): Dogecoin Core 1.14 has no filters and no
+Clients and gateways differ in more than their versions (HAZARDS B20): Dogecoin Core 1.14 has no filters and no
 `getzmqnotifications`, a whitelist answers 403, a gateway 405. Each method is called once, with arguments that cost
-nothing and change nothing. What is needed and refused is told in one sentence that names the method.
+nothing and change nothing. What is needed and refused becomes one sentence that names the method.
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ UNDERSTOOD = (NOT_FOUND, -1, -3, -8, -32602)
 class Abilities:
     """``raw``: how `getblock` is asked for bytes, by number or (Core 0.14 and its heirs) by truth value.
 
-    ``bodies``: waiting transactions can be read, without which nothing that waits can be told. ``mempool_info``: the
+    ``bodies``: waiting transactions can be read, without which no unconfirmed payment is seen. ``mempool_info``: the
     node says whether its mempool is loaded.
     """
 
@@ -52,7 +52,7 @@ class Asked:
     async def serves(self, method: str, *params: object, understood: tuple[int, ...] = (NOT_FOUND,)) -> bool:
         """Ask once. ``understood``: codes of a refusal that only who serves the method gives.
 
-        Raises what passes, for then nobody knows.
+        Raises what passes, for then it is not known.
         """
         if method not in self.served.said:
             refusal = (await self.rpc.call(method, *params)).error
@@ -78,8 +78,10 @@ class Asked:
             return False
 
     def _is_its_own(self, refusal: RpcRejected) -> bool:
-        """Whether the refusal is about this method: a status by which an endpoint locks us out, when it has answered
-        others (HAZARDS B20)."""
+        """Return True if the refusal is about this method alone (HAZARDS B20).
+
+        So it is with a status that locks us out, from an endpoint that has answered other methods.
+        """
         return refusal.code in LOCKED_OUT and any(served for served, _ in self.served.said.values())
 
     def note(self, method: str, refusal: RpcRejected | None) -> None:
@@ -94,7 +96,7 @@ async def find_abilities(asked: Asked, chain: Chain, rest: bool | None, mempool:
     """
     genesis = chain.landmarks[0][1]
     await asked.serves("getblockheader", genesis, False)
-    # With an argument that no client takes: the list of what waits may itself have megabytes.
+    # With an argument that no client accepts: the list of what waits may itself have megabytes.
     lists = mempool and await asked.might_serve("getrawmempool", {})
     abilities = Abilities(
         raw=await _how_raw(asked, genesis),

@@ -12,11 +12,14 @@ from railwatch_bitcoin.chains import CHAINS, Chain
 
 HASH_SIZE, LONG_HASH_SIZE = 20, 32
 MWEB_VERSIONS = (8, 9)
-"""Witness versions that Litecoin keeps for MWEB's own balance and for peg-ins: nobody's address (LIP3)."""
+"""Witness versions that Litecoin keeps for MWEB's own balance and for peg-ins: no one's address (LIP3)."""
 
 
 def parse_address(text: str, chain: Chain) -> Address:
-    """The output script that pays ``text`` (the key), and its canonical form. Raises `BadAddress` with the reason."""
+    """Return the output script that pays ``text`` (the key), and its canonical form.
+
+    Raises `BadAddress` with the reason.
+    """
     text = text.strip()
     try:
         script = _script(text, chain)
@@ -26,7 +29,7 @@ def parse_address(text: str, chain: Chain) -> Address:
 
 
 def script_address(script: bytes, chain: Chain) -> str | None:
-    """The address that ``script`` pays; None for keys, bare multisig, data and odd scripts."""
+    """Return the address that ``script`` pays; None for keys, bare multisig, data and odd scripts."""
     size = len(script)
     if size == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
         return _hash_address(CashKind.P2PKH, script[3:23], chain)
@@ -82,7 +85,7 @@ def _from_bech32(text: str, prefix: str, chain: Chain) -> bytes:
         )
     _, version, program = bech32.decode(text)
     if chain.mweb_hrp and version in MWEB_VERSIONS:
-        raise ValueError(f"witness version {version} belongs to MWEB itself, and to nobody who could be paid")
+        raise ValueError(f"witness version {version} belongs to MWEB itself, and cannot be paid")
     return bytes((version and 0x50 + version, len(program))) + program
 
 
@@ -91,7 +94,7 @@ def _from_base58(text: str, chain: Chain) -> bytes:
     version, digest = payload[0], payload[1:]
     if version != chain.p2pkh and version not in chain.p2sh:
         others = [each for each in CHAINS if version in (each.p2pkh, *each.p2sh)]
-        whose = f"it is an address of {_names(others)}" if others else f"nobody here uses the version byte {version}"
+        whose = f"it is an address of {_names(others)}" if others else f"no known chain uses the version byte {version}"
         raise ValueError(whose)
     kind = CashKind.P2PKH if version == chain.p2pkh else CashKind.P2SH
     if len(digest) not in _sizes(kind, chain):

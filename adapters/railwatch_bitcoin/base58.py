@@ -6,11 +6,11 @@ ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 VALUES = {char: value for value, char in enumerate(ALPHABET)}
 CHECKSUM_SIZE = 4
 LONGEST = 52
-"""More characters than any address has: decoding takes time that grows with the square of the length."""
+"""More characters than any address has: the time of decoding grows with the square of the length."""
 
 
 def decode(text: str) -> bytes:
-    """The payload, version byte first. Raises ValueError saying what is wrong with ``text``."""
+    """Return the payload, version byte first. Raises ValueError saying what is wrong with ``text``."""
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters, which is too long")
     number = 0
@@ -29,7 +29,7 @@ def decode(text: str) -> bytes:
 
 
 def encode(payload: bytes) -> str:
-    """The text of ``payload``, whose first byte is the version."""
+    """Return the text of ``payload``, whose first byte is the version."""
     content = payload + double_sha256(payload)[:CHECKSUM_SIZE]
     number, text = int.from_bytes(content, "big"), ""
     while number:

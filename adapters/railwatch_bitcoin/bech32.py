@@ -31,7 +31,7 @@ def decode(text: str) -> tuple[str, int, bytes]:
 
 
 def encode(prefix: str, version: int, program: bytes) -> str:
-    """The address of a witness program, in lower case."""
+    """Return the address of a witness program, in lower case."""
     values = [version, *spread(program)]
     polymod = _polymod([*_expanded(prefix), *values, *[0] * CHECKSUM_SIZE]) ^ _code(version)
     checksum = [polymod >> 5 * (CHECKSUM_SIZE - 1 - place) & 31 for place in range(CHECKSUM_SIZE)]
@@ -39,7 +39,7 @@ def encode(prefix: str, version: int, program: bytes) -> str:
 
 
 def regroup(values: Sequence[int]) -> bytes:
-    """Groups of five bits as bytes. Raises ValueError where the bits left over are no padding."""
+    """Return groups of five bits as bytes. Raises ValueError where the bits left over are no padding."""
     number = 0
     for value in values:
         number = number << 5 | value
@@ -57,7 +57,7 @@ def spread(content: bytes) -> list[int]:
 
 
 def _split(text: str) -> tuple[str, list[int]]:
-    """The prefix and the values after the last 1. Either case is fine, but not both (BIP173)."""
+    """Return the prefix and the values after the last 1. Either case is fine, but not both (BIP173)."""
     if len(text) > LONGEST:
         raise ValueError(f"it has {len(text)} characters, and no address has more than {LONGEST}")
     if text not in (text.lower(), text.upper()):

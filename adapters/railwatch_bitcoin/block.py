@@ -44,7 +44,7 @@ class Block:
         return len(self._extents)
 
     def tx(self, place: int) -> Tx:
-        """The transaction at ``place``, decoded now."""
+        """Return the transaction at ``place``, decoded now."""
         coin, script = self._first_coins[place], self._first_scripts[place]
         last = place + 1 == len(self)
         coins = self.coins[coin : None if last else self._first_coins[place + 1]]
@@ -52,18 +52,18 @@ class Block:
         return build_tx(self._raw, self._extents[place], coins, scripts, self._chain)
 
     def find(self, tx_id: str) -> Tx | None:
-        """The transaction of that id, if it is in this block."""
+        """Return the transaction of that id, if it is in this block."""
         if self._places is None:
             self._places = {extent.hash: place for place, extent in enumerate(self._extents)}
         place = self._places.get(bytes.fromhex(tx_id)[::-1])
         return None if place is None else self.tx(place)
 
     def payer(self, script: int) -> int:
-        """The place of the transaction with the output whose script is ``scripts[script]``."""
+        """Return the place of the transaction with the output whose script is ``scripts[script]``."""
         return bisect_right(self._first_scripts, script) - 1
 
     def spender(self, coin: int) -> int:
-        """The place of the transaction with the input that spends ``coins[coin]``."""
+        """Return the place of the transaction with the input that spends ``coins[coin]``."""
         return bisect_right(self._first_coins, coin) - 1
 
     def _walk(self, at: int) -> None:
@@ -84,8 +84,10 @@ class Block:
         self._prove([extent.hash for extent in extents])
 
     def _prove(self, hashes: list[bytes]) -> None:
-        """Compare with the header. A tree can be made to hold its last leaves twice and keep its root (CVE-2012-2459):
-        no block has a transaction twice."""
+        """Compare with the header, and refuse a block that has a transaction twice.
+
+        A tree can be made to hold its last leaves twice and keep its root (CVE-2012-2459).
+        """
         if len(set(hashes)) != len(hashes):
             raise ValueError("a transaction is in the block twice")
         if merkle_root(hashes) != self.header.merkle_root:
@@ -93,7 +95,7 @@ class Block:
 
 
 def read_block(raw: bytes, chain: Chain, block_hash: str | None = None) -> Block:
-    """The block. Raises ValueError saying why for anything but one whole block, or one other than ``block_hash``."""
+    """Return the block. Raises ValueError for anything but one whole block whose hash is ``block_hash``."""
     header = parse_header(raw)
     if block_hash is not None and header.hash != block_hash:
         raise ValueError(f"these are the bytes of block {header.hash}, not of {block_hash}")
@@ -106,7 +108,7 @@ def read_block(raw: bytes, chain: Chain, block_hash: str | None = None) -> Block
 
 
 def merkle_root(hashes: Sequence[bytes]) -> bytes:
-    """The root of the tree over at least one hash; a level of odd length repeats its last."""
+    """Return the root of the tree over at least one hash; a level of odd length repeats its last."""
     level = list(hashes)
     while len(level) > 1:
         if len(level) % 2:
@@ -117,8 +119,11 @@ def merkle_root(hashes: Sequence[bytes]) -> bytes:
 
 
 def _skip_proof(raw: bytes, header: Header) -> int:
-    """The place after a merge-mined block's proof: the parent's coinbase and block hash, two Merkle branches with the
-    places of their leaves, and the parent's header."""
+    """Return the index after a merge-mined block's proof.
+
+    The proof is the parent's coinbase and block hash, two Merkle branches with the indexes of their leaves, and the
+    parent's header.
+    """
     if not header.version & AUXPOW_VERSION:
         return HEADER_SIZE
     at = scan_tx(raw, HEADER_SIZE, [], []).end + 32
@@ -129,6 +134,8 @@ def _skip_proof(raw: bytes, header: Header) -> int:
 
 
 def _skip_mweb(raw: bytes, at: int) -> int:
-    """The end of the extension block, if there is one. It reaches to the last byte: its content is veiled, and its
+    """Return the end of the extension block, if there is one.
+
+    It reaches to the last byte: its content is veiled, and its
     proof is not in the header's Merkle root."""
     return len(raw) if raw[at] else at + 1

@@ -25,7 +25,7 @@ TIP_AGE_MOST = timedelta(days=1)
 """The age of a newest block from which on Core calls itself in initial block download (validation.h, max tip age)."""
 
 BLOCK_FACTOR = 2
-"""A block's bytes take twice the time of JSON's to read, so that one of 2 MiB is read beside the loop."""
+"""A block's bytes take twice the time of JSON's to read, so that one of 2 MiB is read in a thread."""
 
 REST_FROM = 30_000
 """Bytes of an average block from which on it is fetched over REST: a ninth of the time for large ones, while small ones
@@ -39,7 +39,7 @@ class ChainInfo(msgspec.Struct):
     headers: Height
     bestblockhash: Hash
     initialblockdownload: bool | None = None
-    """None from a client that does not tell: then the age of its newest block does, as Core itself decides."""
+    """None from a client that does not report it: then the age of its newest block does, as Core itself decides."""
     pruned: bool = False
     pruneheight: Height | None = None
 
@@ -71,8 +71,8 @@ class BlockSource:
     def __init__(self, rpc: Rpc, chain: Chain) -> None:
         self._rpc, self._chain, self._name = rpc, chain, rpc.name
         self._newest: BlockRef | None = None
-        self._told = -1
-        """The height of the highest head that this endpoint has told."""
+        self._reported = -1
+        """The height of the highest head that this endpoint has reported."""
         self.abilities = Abilities()
         self._peers = Peers(rpc)
 
@@ -81,7 +81,7 @@ class BlockSource:
         self._check_chain(await self._rpc.batch(self._landmarks))
 
     async def heads(self) -> Heads:
-        """The newest block; the chain is compared in the same request (HAZARDS E23).
+        """Return the newest block; the chain is compared in the same request (HAZARDS E23).
 
         Raises `RailUnavailable` while the node knows itself that it is not up to date (HAZARDS B16).
         """
@@ -98,32 +98,32 @@ class BlockSource:
             raise RailUnavailable(
                 f"{self._name} is catching up: its newest block is of {newest.time:%Y-%m-%d %H:%M} UTC"
             )
-        self._told = max(self._told, newest.height)
+        self._reported = max(self._reported, newest.height)
         return Heads(newest)
 
     async def at(self, height: int) -> BlockRef:
-        """The canonical block at ``height``. Raises `BlockGone` above the head.
+        """Return the canonical block at ``height``. Raises `BlockGone` above the head.
 
-        One that this endpoint has told of is asked for again: another node behind it may have it (HAZARDS E19).
+        A block that this endpoint has reported is requested again: another node behind it may have it (HAZARDS E19).
         """
         (block_hash,) = await self.hashes(height, height)
         header = await self._header(block_hash, height)
         return _ref(header)
 
     async def hashes(self, low: int, high: int) -> list[str]:
-        """The canonical hashes at these heights. Raises `BlockGone` above the head."""
-        return await (ask_again(lambda: self._hashes(low, high)) if high <= self._told else self._hashes(low, high))
+        """Return the canonical hashes at these heights. Raises `BlockGone` above the head."""
+        return await (ask_again(lambda: self._hashes(low, high)) if high <= self._reported else self._hashes(low, high))
 
     async def _hashes(self, low: int, high: int) -> list[str]:
         answers = await self._rpc.batch([("getblockhash", (height,)) for height in range(low, high + 1)])
         return [self._read(answer, f"height {low + place}") for place, answer in enumerate(answers)]
 
     async def check_canonical(self, ref: BlockRef) -> None:
-        """Raises `BlockGone` if ``ref`` is not on the node's chain now."""
+        """Raise `BlockGone` if ``ref`` is not on the node's chain now."""
         await self._header(ref.hash, ref.height)
 
     async def line(self, parent: BlockRef, hashes: Sequence[str]) -> list[BlockRef]:
-        """The blocks of these hashes as a line above ``parent``, by their headers. Raises `BlockGone`."""
+        """Return the blocks of these hashes as a line above ``parent``, read from headers. Raises `BlockGone`."""
         answers = await ask_again(lambda: self._known([("getblockheader", (each, False)) for each in hashes], hashes))
         refs = []
         for block_hash, answer in zip(hashes, answers, strict=True):
@@ -132,7 +132,7 @@ class BlockSource:
         return refs
 
     def child_ref(self, raw: bytes, block_hash: str, parent: BlockRef) -> BlockRef:
-        """The block that begins with ``raw``, if it is the one that was asked for and the child of ``parent``.
+        """Return the block that begins with ``raw``, if it is the requested child of ``parent``.
 
         Raises `RailUnavailable` for another block's bytes, `BlockGone` for another parent's child.
         """
@@ -147,7 +147,7 @@ class BlockSource:
         return BlockRef(parent.height + 1, header.hash, header.parent, header.time)
 
     async def raw(self, hashes: Sequence[str], size: int = 0) -> list[bytes]:
-        """The bytes of these blocks, about ``size`` each (unknown: 0). Raises `BlockGone`, or `NotKept`."""
+        """Return the bytes of these blocks, about ``size`` each (unknown: 0). Raises `BlockGone`, or `NotKept`."""
         if self.abilities.rest and (size >= REST_FROM or len(hashes) == 1):
             # One after the other: the pieces of a long span overlap already, and a node has few threads.
             return [await self._over_rest(block_hash) for block_hash in hashes]
@@ -156,7 +156,10 @@ class BlockSource:
         return [await self._bytes(answer, each) for answer, each in zip(answers, hashes, strict=True)]
 
     async def decode(self, raw: bytes, block_hash: str) -> Block:
-        """The block, every byte of it read. Raises `RailFault` if it is whole and cannot be decoded (HAZARDS B14)."""
+        """Return the block, every byte of it read.
+
+        Raises `RailFault` if it is whole and cannot be decoded (HAZARDS B14).
+        """
         try:
             return await off_loop(BLOCK_FACTOR * len(raw), lambda: read_block(raw, self._chain, block_hash))
         except ValueError as error:
@@ -174,7 +177,7 @@ class BlockSource:
         return await self._bytes(answer, block_hash)
 
     async def _bytes(self, answer: RpcResponse, block_hash: str) -> bytes:
-        """Raises `NotKept` for a block without its bytes that no peer gives (HAZARDS B16)."""
+        """Raise `NotKept` for a block without its bytes that no peer gives (HAZARDS B16)."""
         if not _lacks_content(answer):
             return await answer.read_hex_beside()
         if await self._peers.fetch(block_hash, self.abilities.listed):
@@ -190,9 +193,9 @@ class BlockSource:
         )
 
     async def _first_kept(self, block_hash: str) -> int:
-        """The lowest height above a block that is not there from which on the node has all blocks.
+        """Return the lowest height above a missing block from which on the node has all blocks.
 
-        A node that prunes tells it. One that began from an assumed UTXO snapshot does not, and fills up the blocks
+        A node that prunes reports it. One that began from an assumed UTXO snapshot does not, and fills up the blocks
         below it from the first one on: so what it has not is one stretch, whose end is searched for by halves.
         """
         info = (await self._rpc.call("getblockchaininfo")).read(_chain_info)
@@ -210,7 +213,7 @@ class BlockSource:
         return there
 
     async def _known(self, calls: Sequence[Call], hashes: Sequence[str]) -> list[RpcResponse]:
-        """The answers to one call for each of these blocks. Raises `BlockGone` if the node does not know one."""
+        """Return the answers to one call for each of these blocks. Raises `BlockGone` if the node does not know one."""
         if len(calls) == 1:
             answers = [await self._rpc.call(calls[0][0], *calls[0][1])]
         else:
@@ -220,7 +223,7 @@ class BlockSource:
         return answers
 
     async def _header(self, block_hash: str, height: int | None = None) -> HeaderInfo:
-        """The header of a block that this endpoint has told of, canonical at ``height`` where one is given.
+        """Return the header of a block that this endpoint has reported, canonical at ``height`` if one is given.
 
         Raises `BlockGone` if none of the nodes behind it says so.
         """
@@ -254,7 +257,7 @@ class BlockSource:
         """Compare every landmark that the node has reached (HAZARDS B19, E23).
 
         Raises `RailUnavailable` for another chain, and while the last landmark is still above the node's head: up to
-        there it may be any of the chains that began alike, and what it holds is nobody's money.
+        there it may be any of the chains that began alike, and what it holds is no payment.
         """
         chain = self._chain
         missing = None
@@ -271,12 +274,12 @@ class BlockSource:
                 )
         if missing is not None:
             raise RailUnavailable(
-                f"{self._name} has not reached block {missing} yet, which tells {chain.name} ({chain.id}) from the "
-                "chains that began like it: wait until the node has caught up, or give the rail another node"
+                f"{self._name} has not reached block {missing} yet, which distinguishes {chain.name} ({chain.id}) "
+                "from the chains that began like it: wait until the node has caught up, or give the rail another node"
             )
 
     def _check_ready(self, info: ChainInfo) -> None:
-        """Raises `RailUnavailable` while the node catches up: what it has not seen it must not be believed to deny."""
+        """Raise `RailUnavailable` while the node catches up: it cannot deny what it has not seen."""
         if info.initialblockdownload:
             raise RailUnavailable(f"{self._name} is in initial block download: {info.blocks} of {info.headers} blocks")
         if info.headers - info.blocks > ON_THEIR_WAY:
@@ -289,6 +292,6 @@ def _lacks_content(answer: RpcResponse) -> bool:
 
 
 def _ref(header: HeaderInfo) -> BlockRef:
-    """Raises `RailUnavailable` for a time that no block has: it is 32 bits there."""
+    """Raise `RailUnavailable` for a time that no block has: it is 32 bits there."""
     what = f"the header of block {printable(header.hash, 80)} has no time"
     return BlockRef(header.height, header.hash, header.previousblockhash, read_time(header.time, what))

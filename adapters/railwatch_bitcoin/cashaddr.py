@@ -43,7 +43,7 @@ def decode(text: str, prefix: str) -> tuple[CashKind, bytes]:
 
 
 def encode(prefix: str, kind: CashKind, content: bytes) -> str:
-    """The address of a hash, in lower case, with its prefix."""
+    """Return the address of a hash, in lower case, with its prefix."""
     data = spread(bytes((kind << 3 | SIZES.index(len(content)),)) + content)
     polymod = _polymod([*_expanded(prefix), *data, *[0] * CHECKSUM_SIZE])
     checksum = [polymod >> 5 * (CHECKSUM_SIZE - 1 - place) & 31 for place in range(CHECKSUM_SIZE)]
@@ -53,7 +53,7 @@ def encode(prefix: str, kind: CashKind, content: bytes) -> str:
 def _payload(content: bytes) -> tuple[CashKind, bytes]:
     version, digest = content[0], content[1:]
     if version >> 3 not in CashKind.__members__.values():
-        raise ValueError(f"nobody has defined its kind yet (version byte {version})")
+        raise ValueError(f"its kind is not defined yet (version byte {version})")
     if len(digest) != SIZES[version & 7]:
         raise ValueError(f"its hash has {len(digest)} bytes, but it says {SIZES[version & 7]}")
     return CashKind(version >> 3), digest

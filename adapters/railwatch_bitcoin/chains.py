@@ -1,8 +1,8 @@
-"""What tells one chain of the Bitcoin family from another. Pure; every number names the source it was read from.
+"""What distinguishes the chains of the Bitcoin family. Pure; every number names the source it was read from.
 
 A chain is found by its CAIP-2 id, ``bip122:`` and the first 32 hex digits of a block's hash: the genesis block, or,
 where two chains share one (Bitcoin Cash kept Bitcoin's), the first block after they parted (CAIP-4). Bitcoin Cash's
-regtest has nothing at all that tells it from Bitcoin's, and is not here.
+regtest has nothing at all that distinguishes it from Bitcoin's, and is not here.
 
 A chain is known by its genesis block and by landmarks above every block that it shares with another chain that is
 known (HAZARDS B19). Bitcoin's last one lies above all chains that split off in 2017 and 2018, and signet's above what
@@ -37,13 +37,13 @@ class Chain:
     cash_prefix: str | None = None
     """CashAddr prefix; None where addresses have another form."""
     mweb_hrp: str | None = None
-    """Bech32 prefix of MimbleWimble addresses, whose payments nobody but the parties can see."""
+    """Bech32 prefix of MimbleWimble addresses, whose payments only the parties can see."""
     coinbase_maturity: int = 100
     """Depth at which a block's reward may be spent: Bitcoin Core, consensus.h, COINBASE_MATURITY."""
     pegout_maturity: int = 1
     """Depth at which what a HogEx pays out of MWEB may be spent: Litecoin Core, consensus.h, PEGOUT_MATURITY."""
     auxpow: bool = False
-    """Blocks may be merge-mined: the parent chain's proof stands between the header and the transactions."""
+    """Blocks may be merge-mined: the parent chain's proof is between the header and the transactions."""
     cash_tokens: bool = False
     """Outputs may carry a token before their script (CHIP-2022-02)."""
     decimals: int = 8
@@ -280,7 +280,7 @@ CHAINS = (
 
 
 def chain_of(chain_id: str) -> Chain:
-    """The parameters of a chain. Raises ValueError, naming the chains that are known."""
+    """Return the parameters of a chain. Raises ValueError, naming the chains that are known."""
     for chain in CHAINS:
         if chain.id == chain_id:
             return chain

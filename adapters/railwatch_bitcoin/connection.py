@@ -40,11 +40,11 @@ class NodeConnection:
         self._source.abilities = self._mempool.abilities = abilities
 
     async def abilities(self) -> list[Ability]:
-        """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
+        """Return what the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._asked.served.table()
 
     async def close(self) -> None:
-        """Let go of the push and of all connections. Idempotent."""
+        """Close the push and all connections. Idempotent."""
         try:
             await self._push.close()
             await self._mempool.close()
@@ -53,15 +53,18 @@ class NodeConnection:
 
     @property
     def tells_pending(self) -> bool:
-        """Whether the node can tell what waits."""
+        """Whether the node serves its mempool."""
         return self._mempool.able
 
     async def heads(self) -> Heads:
-        """The newest block. Raises `RailUnavailable` for another chain, and for a node that is not up to date."""
+        """Return the newest block.
+
+        Raises `RailUnavailable` for another chain, and for a node that is not up to date.
+        """
         return await self._source.heads()
 
     async def block_at(self, height: int) -> BlockRef:
-        """The canonical block at ``height``. Raises `BlockGone` above the head."""
+        """Return the canonical block at ``height``. Raises `BlockGone` above the head."""
         return await self._source.at(height)
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:

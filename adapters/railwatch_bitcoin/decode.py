@@ -2,7 +2,7 @@
 
 A transaction claims the coins it spends and, as long as they are not settled, those that its ancestors spend: what
 replaces an ancestor replaces it too. The claims of live detections come back as ``Watches.spends``, and a transaction
-that spends a claimed coin displaces whoever claimed it.
+that spends a claimed coin displaces its claimants.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ from railwatch_bitcoin.wire import Tx, TxKind
 OWN_CLAIMS = 1_000
 """Inputs of one transaction that are claimed: more than any payment has, less than a block can hold."""
 CLAIMS = 100
-"""Claims beyond a transaction's own that are looked for among its ancestors: four times what nodes relay as a chain."""
+"""Claims of a transaction's ancestors that are searched for: four times what nodes relay as a chain."""
 SHOWN_INPUTS = 8
 
 Parent = Callable[[str], Tx | None]
@@ -30,7 +30,7 @@ Parent = Callable[[str], Tx | None]
 
 @dataclass(frozen=True, slots=True)
 class DecodeContext:
-    """What decoding needs to know besides the content: whose chain, which node, who is watched."""
+    """What decoding needs to know besides the content: whose chain, which node, which addresses are watched."""
 
     chain: Chain
     node: str
@@ -53,16 +53,16 @@ def block_transfers(block: Block, ref: BlockRef, context: DecodeContext) -> list
 
 
 def pending_transfers(txs: Sequence[Tx], parent: Parent, context: DecodeContext) -> list[Transfer]:
-    """The same of transactions that wait, in the order given. ``parent`` finds their unconfirmed ancestors."""
+    """Return the same for unconfirmed transactions, in order. ``parent`` finds their unconfirmed ancestors."""
     watched = context.watches.hits(output.script for tx in txs for output in tx.outputs)
     return [transfer for tx in txs for transfer in _of_tx(tx, None, parent, watched, context)]
 
 
 def claims(tx: Tx, parent: Parent) -> tuple[str, ...]:
-    """The coins that ``tx`` claims: its own first, then its parents', then theirs; bounded.
+    """Return the coins that ``tx`` claims: its own first, then its parents', then theirs; bounded.
 
-    An ancestor is only reached through a coin that is claimed already, so whoever sees one of its coins among the
-    claims finds one of its outputs there too, and knows it for an ancestor.
+    An ancestor is only reached through a coin that is claimed already. So a transaction that sees one of its coins
+    among the claims finds one of its outputs there too, and recognises an ancestor.
     """
     found = dict.fromkeys(tx.inputs[:OWN_CLAIMS])
     limit = len(found) + CLAIMS
@@ -82,7 +82,7 @@ def claims(tx: Tx, parent: Parent) -> tuple[str, ...]:
 
 
 def displaced(tx: Tx, watches: Watches) -> tuple[str, ...]:
-    """The claimants that cannot live beside ``tx``: all who claim a coin that it spends, but itself and its heirs.
+    """Return the claimants that ``tx`` displaces: those that claim a coin of it, without itself and its descendants.
 
     Who claims one of its own outputs descends from it, and claims its coins for that reason only.
     """
@@ -94,7 +94,7 @@ def displaced(tx: Tx, watches: Watches) -> tuple[str, ...]:
 
 
 def _conflicting(block: Block, watches: Watches) -> set[int]:
-    """The places of transactions that spend a coin which somebody claims."""
+    """Return the indexes of transactions that spend a claimed coin."""
     spends = watches.spends
     if not spends:
         return set()
@@ -104,7 +104,7 @@ def _conflicting(block: Block, watches: Watches) -> set[int]:
 def _of_tx(
     tx: Tx, block: BlockRef | None, parent: Parent, watched: set[bytes], context: DecodeContext
 ) -> Iterable[Transfer]:
-    """The transaction's credits; if there are none but it displaces what somebody waits for, one credit to nobody."""
+    """Return the transaction's credits; without any, one to `NO_RECIPIENT` if it displaces a claimant."""
     paid = list(_credits(tx, watched)) if "" in context.watches.assets else []
     rivals = displaced(tx, context.watches)
     if not paid and not rivals:
@@ -135,7 +135,7 @@ def _of_tx(
 def _credits(tx: Tx, watched: set[bytes]) -> Iterator[tuple[int, bytes, int, str | None]]:
     """(vout, script, amount, token) of each output to a watched script that moves anything.
 
-    A HogEx's first output is what MWEB holds, carried on from block to block (B12): it pays nobody.
+    A HogEx's first output is what MWEB holds, carried on from block to block (B12): it is no payment.
     """
     for vout, output in enumerate(tx.outputs):
         carried = tx.kind is TxKind.HOGEX and vout == 0

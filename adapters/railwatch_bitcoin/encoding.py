@@ -7,13 +7,13 @@ SINGLE_BYTE = 0xFC
 
 
 def compact_size(raw: bytes, at: int) -> tuple[int, int]:
-    """The CompactSize at ``at``, and the place after it. Raises IndexError or ValueError."""
+    """Return the CompactSize at ``at``, and the index after it. Raises IndexError or ValueError."""
     value = raw[at]
     return long_size(raw, at + 1) if value > SINGLE_BYTE else (value, at + 1)
 
 
 def long_size(raw: bytes, at: int) -> tuple[int, int]:
-    """A CompactSize of more than one byte, whose first byte stands before ``at``, and the place after it."""
+    """Return a CompactSize of more than one byte, whose first byte is before ``at``, and the index after it."""
     width = 1 << (raw[at - 1] - SINGLE_BYTE)
     value = int.from_bytes(raw[at : at + width], "little")
     if value <= SINGLE_BYTE or (width > 2 and not value >> (width * 4)):
@@ -27,7 +27,7 @@ def outpoint(coin: bytes) -> str:
 
 
 def display_hash(digest: bytes) -> str:
-    """A hash as nodes and people write it."""
+    """Return a hash as nodes and people write it."""
     return digest[::-1].hex()
 
 

@@ -28,7 +28,7 @@ def match_any(content: bytes, block_hash: str, scripts: Sequence[bytes]) -> bool
 
 
 def _members(content: bytes, count: int) -> set[int]:
-    """The hashes in a filter. Raises IndexError when it has fewer than ``count``."""
+    """Return the hashes in a filter. Raises IndexError when it has fewer than ``count``."""
     # As one string of digits, the ones of a quotient are counted by a search at C's speed.
     bits = bin(int.from_bytes(b"\1" + content, "big"))[3:]
     members, at, value = set(), 0, 0

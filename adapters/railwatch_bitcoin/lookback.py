@@ -1,4 +1,4 @@
-"""Look-backs and rescans for a few scripts: BIP158's filters tell which blocks are worth fetching.
+"""Look-backs and rescans for a few scripts: BIP158's filters say which blocks are worth fetching.
 
 A filter holds the scripts that a block pays to and those that it spends from. It never says no where it should say yes,
 so blocks that do not match are passed over, and the others are read as any block is.
@@ -34,7 +34,7 @@ FILTER_MOST = 4 * 1024 * 1024
 """Bytes of a filter at most: a block of 32 MB has a tenth of that."""
 
 FILTER_FACTOR = 64
-"""A filter's bytes take as much longer to read than JSON's, so that one of 64 KiB is read beside the loop."""
+"""A filter's bytes take as much longer to read than JSON's, so that one of 64 KiB is read in a thread."""
 
 TURN = 32
 """Filters that are read before the loop gets a turn."""
@@ -67,7 +67,7 @@ class Filtered:
 async def look_back(
     rpc: Rpc, source: BlockSource, sizer: FittedBatches, span: Span, context: DecodeContext, scripts: Sequence[bytes]
 ) -> Scanned | None:
-    """The transfers of a sparse span to ``scripts``; of its blocks those with transfers, and ``upto``.
+    """Return the transfers of a sparse span to ``scripts``; of its blocks those with transfers, and ``upto``.
 
     None where the node has no filters, or not yet for all of the span. Raises `BlockGone`.
     """
@@ -90,7 +90,7 @@ async def look_back(
 
 
 async def _matches(rpc: Rpc, source: BlockSource, span: Span, scripts: Sequence[bytes]) -> list[BlockRef]:
-    """The blocks of the span whose filters match. Raises `RpcRejected` where there are no filters."""
+    """Return the blocks of the span whose filters match. Raises `RpcRejected` where there are no filters."""
 
     async def fetch(heights: tuple[int, int]) -> list[Filtered]:
         return await _filtered(rpc, await source.hashes(*heights))

@@ -1,11 +1,11 @@
 """A mirror of the node's mempool: the node's own list, and what was pushed since, as long as no push is missing.
 
-The list is of one moment (`getrawmempool`, with the number of the mempool's next change where the client tells it), and
+The list is of one moment (`getrawmempool`, with the number of the mempool's next change if the client reports it), and
 nothing can drift from it for long: a push that was lost, a restart, a block, a branch each end the trust, and the next
-look asks for the list again. Without pushes every look does. Bodies are found by id, and an id is a hash of its body,
+poll asks for the list again. Without pushes every poll does. Bodies are found by id, and an id is a hash of its body,
 so where they came from does not matter.
 
-A large or far mempool takes minutes to read. It is read beside everything else: whoever asks meanwhile is told that
+A large or far mempool takes minutes to read. A task reads it: a poll meanwhile learns that
 what waits is not known yet (`PendingUnknown`), and what was read outlives faults and connections (`records`).
 """
 
@@ -33,13 +33,13 @@ REFRESH_ATTEMPTS = 3
 """How often the list is asked for again when something left it before it could be read."""
 
 TRUSTED_SECONDS = 10.0
-"""How long pushes without a gap stand for the list: a publisher that has fallen silent tells of no gap."""
+"""Seconds for which pushes without a gap replace the list: a publisher that has fallen silent shows no gap."""
 
 PATIENCE_SECONDS = 2.0
-"""The longest that whoever asks waits, for blocks wait with him. What is not read by then is read on beside them."""
+"""Seconds that a poll waits at most, because blocks wait with it. A task reads on what is not read by then."""
 
 BODIES_MOST = 16 * 1024 * 1024
-"""Bytes on the wire of all transactions that concern somebody and wait at once: some fifty thousand usual ones."""
+"""Bytes on the wire of all unconfirmed transactions that concern watched addresses: some fifty thousand usual ones."""
 
 PUSHED_MOST = 50_000
 """Transactions pushed since the list. After more the list is asked for, and says by itself what waits."""
@@ -85,20 +85,20 @@ class MatchCache:
 
 
 class Mempool:
-    """One node's mempool. Looks wait for one another; each is as fresh as its beginning."""
+    """One node's mempool. Polls wait for one another; each is as fresh as its beginning."""
 
     def __init__(self, rpc: Rpc, chain: Chain) -> None:
         self._rpc, self._chain = rpc, chain
         self._place = (rpc.url, str(chain.id))
         self.abilities = Abilities()
         self.listed = True
-        """The node tells what waits. False once it has refused to, in whatever words."""
+        """Whether the node serves its mempool. False once it has refused to, in any words."""
         self.push_attached = False
-        """Somebody hands on every push, and calls `invalidate` where one may be missing."""
+        """Whether a subscriber hands on every push, and calls `invalidate` if one may be missing."""
         self._refresh_lock = asyncio.Lock()
         self._records = PARK.take(self._place)
         self._bodies: dict[str, Tx] = {}
-        """Of those that concern somebody, and of their ancestors."""
+        """Of those that concern a watched address, and of their ancestors."""
         self._backlog: asyncio.Task[list[Tx]] | None = None
         """The reading of what a list named and was not known."""
         self._pushed: dict[str, int] = {}
@@ -111,11 +111,11 @@ class Mempool:
 
     @property
     def able(self) -> bool:
-        """Whether the node can tell what waits."""
+        """Whether the node serves its mempool."""
         return self.listed and self.abilities.bodies
 
     def invalidate(self) -> None:
-        """Something may have happened that nobody told: the next look asks for the list."""
+        """Note that a push may be missing: the next poll asks for the list."""
         self._trusted_until = 0.0
 
     async def close(self) -> None:
@@ -132,7 +132,7 @@ class Mempool:
         """Every waiting transfer to a watched script, and every rival of ``context.watches.spends``, ordered by id.
 
         Raises `PendingUnknown` while that is not known: the mempool is still being read, the node still loads what it
-        had saved (HAZARDS B16), or a question failed. What was read until then is kept for the next look.
+        had saved (HAZARDS B16), or a question failed. What was read until then is kept for the next poll.
         """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self._refresh_lock:
@@ -152,12 +152,12 @@ class Mempool:
             raise PendingUnknown(f"the mempool cannot be read now: {error}") from error
 
     async def follow(self, changes: Sequence[MempoolEvent]) -> bool:
-        """Take in what was pushed, in order; whether any of it may concern who looked last.
+        """Take in what was pushed, in order; return whether any of it may concern the last poll's watches.
 
         Raises `RailUnavailable`, and is to be followed by `invalidate` then.
         """
         if not self._trusted:
-            return bool(changes)  # The list that the next look asks for holds all of it.
+            return bool(changes)  # The list that the next poll asks for holds all of it.
         # Pushes from before the list are on their way while it is read: it knows better.
         last = {change.tx_id: change for change in changes if change.number >= self._listed_at}
         concerns = self._take_out([tx_id for tx_id, change in last.items() if not change.came])
@@ -170,10 +170,10 @@ class Mempool:
         return concerns or self._matched is None or bool(_concerned(bodies, self._matched.watches))
 
     def _take_out(self, went: Sequence[str]) -> bool:
-        """Let go of what went; whether any of it concerned who looked last."""
+        """Remove what left the mempool; return whether any of it concerned the last poll's watches."""
         concerns = self._matched is None or not self._matched.concerned.isdisjoint(went)
         if went and concerns:
-            # Its rival is told by a push of its own, and a look between the two would find neither (HAZARDS B1).
+            # A push of its own announces its rival, and a poll between the two would find neither (HAZARDS B1).
             self.invalidate()
         for tx_id in went:
             self._records.discard(tx_id)
@@ -186,7 +186,7 @@ class Mempool:
         return time.monotonic() < self._trusted_until
 
     async def _finish(self) -> None:
-        """Wait for what an earlier look left to be read. Raises what ended it."""
+        """Wait for what an earlier poll left to be read. Raises what ended it."""
         backlog = self._backlog
         if backlog is not None:
             await asyncio.wait({backlog})
@@ -213,7 +213,7 @@ class Mempool:
         ``wanted``: known ones whose bodies are needed again.
         """
         for _ in range(REFRESH_ATTEMPTS):
-            # Pushes are taken in from here on: they may be of after the list, and arrive before it does.
+            # Pushes are accepted from here on: they may be of after the list, and arrive before it does.
             self._trusted_until = time.monotonic() + TRUSTED_SECONDS if self.push_attached else 0.0
             listed = await self._list()
             if self._is_full:
@@ -237,7 +237,7 @@ class Mempool:
         return self._records.size > RECORDS_MOST
 
     def _require_room(self) -> None:
-        """Raise `PendingUnknown` where the node tells of more than is kept of a mempool here."""
+        """Raise `PendingUnknown` if the node's mempool is larger than Railwatch keeps."""
         bodies = sum(tx.size for tx in self._bodies.values())
         if not self._is_full and bodies <= BODIES_MOST:
             return
@@ -246,13 +246,16 @@ class Mempool:
             self._bodies.clear()
             self._matched = None
         raise PendingUnknown(
-            f"{self._rpc.name} tells of more that waits than is kept here: {self._records.size >> 20} MiB of "
+            f"{self._rpc.name} has a larger mempool than Railwatch keeps: {self._records.size >> 20} MiB of "
             f"{RECORDS_MOST >> 20}, and {bodies >> 20} MiB of {BODIES_MOST >> 20} that concern watched addresses. "
             "Payments are seen in blocks meanwhile; ask another node, or lower this one's maxmempool"
         )
 
     async def _list(self) -> list[str]:
-        """The ids of all that waits. Raises `PendingUnknown` while the node loads them, or will not tell them."""
+        """Return the ids of all unconfirmed transactions.
+
+        Raises `PendingUnknown` if the node loads or withholds them.
+        """
         info: list[Call] = [("getmempoolinfo", ())] if self.abilities.mempool_info else []
         *told, answer = await self._rpc.batch([*info, ("getrawmempool", (False, True) if self._numbered else (False,))])
         if told and not told[0].read(_info).loaded:
@@ -275,17 +278,17 @@ class Mempool:
             return await self._list()
         self.listed = False
         raise PendingUnknown(
-            f"{self._rpc.name} tells nothing of its mempool, so payments are seen in blocks: {refusal}"
+            f"{self._rpc.name} does not serve its mempool, so payments are first seen in blocks: {refusal}"
         )
 
     async def _read_beside(self, tx_ids: Sequence[str]) -> None:
-        """Read bodies in a task of their own, which goes on when whoever waits for it gives up."""
+        """Read bodies in a task of their own, which goes on when its waiter gives up."""
         if tx_ids:
             self._backlog = asyncio.create_task(self._read(tx_ids))
             await self._finish()
 
     async def _read(self, tx_ids: Sequence[str]) -> list[Tx]:
-        """Bodies into the mirror, as far as the node still has them; gives those that concern who looked last.
+        """Bodies into the mirror, as far as the node still has them; return those that concern the last poll's watches.
 
         What was read until it fails stays there.
         """
@@ -307,7 +310,7 @@ class Mempool:
         return read
 
     async def _read_some(self, tx_ids: Sequence[str]) -> tuple[list[Tx], RailUnavailable | None]:
-        """What the node still has of these, and the first refusal of another kind: it makes nothing else worthless."""
+        """Return those transactions that the node still has, and the first refusal of another kind."""
         answers = await self._rpc.batch([("getrawtransaction", (tx_id,)) for tx_id in tx_ids])
         found: list[Tx] = []
         failure: RailUnavailable | None = None
@@ -323,7 +326,7 @@ class Mempool:
             try:
                 found.append(parse_tx(raw, self._chain, tx_id))
             except ValueError:
-                # It pays nobody before it is in a block, and there, if it cannot be read, it halts the rail (B14).
+                # It pays no one before it is in a block, and there, if it cannot be read, it halts the rail (B14).
                 self._records.odd.add(key_of(tx_id))
         return found, failure
 
@@ -350,7 +353,7 @@ class Mempool:
         return [self._bodies[tx_id] for tx_id in sorted(concerned)]
 
     async def _read_ancestors(self, txs: Sequence[Tx]) -> None:
-        """The bodies of all unconfirmed ancestors: who replaces one of them replaces its heirs too (HAZARDS B1)."""
+        """Return the bodies of all unconfirmed ancestors: replacing one replaces its descendants too (HAZARDS B1)."""
         young, seen = list(txs), {tx.id for tx in txs}
         for _ in range(CLAIMS):
             parents = {coin.partition(":")[0] for tx in young for coin in tx.inputs[:OWN_CLAIMS]} - seen
@@ -369,7 +372,7 @@ class Mempool:
 
 
 def _suspects(part: Sequence[tuple[int, bytes]], watches: Watches, claimed: set[bytes]) -> set[int]:
-    """Of some records those that pay a watched script, or may spend a coin that somebody claims."""
+    """Of some records those that pay a watched script, or may spend a claimed coin."""
     found: set[int] = set()
     if len(watches):
         scripts = [(key, script) for key, packed in part for script in scripts_of(packed)]
@@ -382,7 +385,7 @@ def _suspects(part: Sequence[tuple[int, bytes]], watches: Watches, claimed: set[
 
 
 def _concerned(txs: Iterable[Tx], watches: Watches) -> set[str]:
-    """Those that pay a watched script, or spend a coin that somebody claims."""
+    """Those that pay a watched script, or spend a claimed coin."""
     txs = list(txs)
     hits = watches.hits([output.script for tx in txs for output in tx.outputs]) if len(watches) else set()
     spends = watches.spends

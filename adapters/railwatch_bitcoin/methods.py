@@ -13,7 +13,7 @@ METHODS = (
     Method("getblockfilter", "short look-backs", "look-backs read whole blocks", FILTERS),
     Method("getrawmempool", "payments that wait for a block", "payments are first seen in a block", ALLOW),
     Method("getrawtransaction", "payments that wait for a block", "payments are first seen in a block", ALLOW),
-    Method("getmempoolinfo", "seeing that the mempool is loaded", "it is taken for loaded", ALLOW),
+    Method("getmempoolinfo", "seeing that the mempool is loaded", "it counts as loaded", ALLOW),
     Method("getzmqnotifications", "which topics zmq has", "all topics are subscribed to", ALLOW),
     Method("getbestblockhash", "seeing that zmq is silent", "the daemon polls", ALLOW),
     Method("waitfornewblock", "being woken without zmq", "the daemon polls", ALLOW),

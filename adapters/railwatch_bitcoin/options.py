@@ -41,11 +41,9 @@ class BitcoinOptions:
         user, password = _text(table, "user"), _text(table, "password")
         cookie = _text(table, "cookie_path")
         if (user is None) != (password is None):
-            raise ValueError(
-                f"node: {'password' if password is None else 'user'} is missing; it takes both, or neither"
-            )
+            raise ValueError(f"node: {'password' if password is None else 'user'} is missing; set both, or neither")
         if cookie is not None and user is not None:
-            raise ValueError("node: cookie_path and user exclude each other; a node knows us by one of them")
+            raise ValueError("node: cookie_path and user exclude each other; set one of them")
         rest = table.get("rest")
         if rest is not None and not isinstance(rest, bool):
             raise ValueError("node: rest must be true or false; without it REST is used where the node serves it")
@@ -73,7 +71,7 @@ def _text(table: Mapping[str, Any], key: str) -> str | None:
 
 
 def _rpc(table: Mapping[str, Any]) -> str:
-    """The URL itself, if it is one that holds no secret: what is part of a URL ends in logs."""
+    """Return the URL, if it holds no credentials: logs may quote a URL."""
     url = require_url(table, "rpc", "JSON-RPC", "http", "https")
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
@@ -82,7 +80,7 @@ def _rpc(table: Mapping[str, Any]) -> str:
 
 
 def _zmq(value: object) -> tuple[str, ...]:
-    """The endpoints that the node publishes at. They hold no secret; ZMQ knows none."""
+    """Return the endpoints that the node publishes at. They hold no secret; ZMQ has no credentials."""
     endpoints = [] if value is None else [value] if isinstance(value, str) else value
     if (
         not isinstance(endpoints, list)

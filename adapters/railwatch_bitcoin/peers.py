@@ -1,4 +1,4 @@
-"""Blocks that a pruned node has thrown away, fetched again from its peers (`getblockfrompeer`, Core 23 and later)."""
+"""Blocks that a pruned node has deleted, fetched again from its peers (`getblockfrompeer`, Core 23 and later)."""
 
 import asyncio
 
@@ -33,7 +33,7 @@ class Peers:
         self._able = True
 
     async def fetch(self, block_hash: str, listed: int | bool) -> bool:
-        """Whether a peer has given the block to the node. Raises `RailUnavailable` when the node itself is away.
+        """Whether a peer has given the block to the node. Raises `RailUnavailable` if the node itself is down.
 
         ``listed``: how the node is asked for a block's ids (`Abilities.listed`).
         """

@@ -10,8 +10,8 @@ from railwatch_bitcoin.rpc import Rpc
 from railwatch_bitcoin.rpc_errors import RpcRejected
 
 POLL_SECONDS = 2.0
-"""How long the node is asked to hold one `waitfornewblock`: it does so to the end, also when nobody listens any more,
-and it has few threads to hold it with."""
+"""Seconds for which the node holds one `waitfornewblock`. It does so to the end, even if the client has gone, and it
+has few threads to hold it with."""
 
 PAUSE_SECONDS = 0.1
 """The pause after an answer: a node that never holds the question must not be asked without end."""

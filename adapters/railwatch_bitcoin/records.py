@@ -1,8 +1,8 @@
 """What waits in a mempool, in as few bytes as matching needs: a hundred or two a transaction, however many wait.
 
 Of a transaction only what a watch list can be compared with is kept: the scripts that it pays, and a short mark of each
-coin that it spends. Who it is stands in the node's own list; here it goes by the hash of its id, which Python keys
-anew in each process, so that nobody can choose two ids that meet. A mark that agrees is a reason to read the
+coin that it spends. Its id is in the node's own list; here it goes by the hash of its id, which Python keys
+anew in each process, so that an attacker cannot choose two ids that meet. A mark that agrees is a reason to read the
 transaction again, and never more.
 """
 
@@ -18,7 +18,7 @@ SCRIPT_MOST = 80
 """Bytes of the longest script that is kept: twice the longest that an address stands for."""
 
 NOTHING = 0x6A
-"""OP_RETURN: a script that begins with it pays nobody."""
+"""OP_RETURN: a script that begins with it is no payment."""
 
 TEMPLATES = (
     (b"\x00\x14", b"", 20),
@@ -29,26 +29,26 @@ TEMPLATES = (
 )
 """(beginning, end, bytes between) of the scripts that most payments go to: P2WPKH, P2PKH, P2SH, P2TR, P2WSH."""
 TEMPLATE = 0x80
-"""Added to a template's place, it stands where a length would."""
+"""Added to a template's index, it replaces a length."""
 
 RECORDS_MOST = 256 * 1024 * 1024
 """Bytes of one node's mempool as they are counted here. A full one of Bitcoin Core, 300 MB of its memory, takes less
 than half of that. A node can make up transactions without end: their ids are hashes, and no signature is checked."""
 
 RECORD_COSTS = 160
-"""Bytes that Python takes for one record besides its content."""
+"""Bytes that Python needs for one record on top of its content."""
 
 PARKED_MOST = 16
-"""Mempools that are kept while their node is away."""
+"""Mempools that are kept while their node is disconnected."""
 
 
 def key_of(tx_id: str) -> int:
-    """What a transaction goes by here."""
+    """Return the mark of a transaction."""
     return hash(tx_id)
 
 
 def mark_of(coin: str) -> bytes:
-    """The mark of ``txid:vout``."""
+    """Return the mark of ``txid:vout``."""
     return (hash(coin) & ((1 << 8 * MARK) - 1)).to_bytes(MARK, "little")
 
 
@@ -108,7 +108,7 @@ class Records:
 
 
 def scripts_of(packed: bytes) -> Iterator[bytes]:
-    """The scripts that a record holds."""
+    """Yield the scripts that a record holds."""
     at = 2 + MARK * int.from_bytes(packed[:2], "little")
     while at < len(packed):
         kind, at = packed[at], at + 1
@@ -122,7 +122,7 @@ def scripts_of(packed: bytes) -> Iterator[bytes]:
 
 
 def _short(script: bytes) -> bytes:
-    """A script as records hold it."""
+    """Return a script as records hold it."""
     for place, (begin, end, size) in enumerate(TEMPLATES):
         if len(script) == len(begin) + size + len(end) and script.startswith(begin) and script.endswith(end):
             return bytes((TEMPLATE + place,)) + script[len(begin) : len(begin) + size]
@@ -130,12 +130,12 @@ def _short(script: bytes) -> bytes:
 
 
 def marks_of(packed: bytes) -> Iterator[bytes]:
-    """The marks of the coins that a record's transaction spends."""
+    """Return the marks of the coins that a record's transaction spends."""
     return (packed[at : at + MARK] for at in range(2, 2 + MARK * int.from_bytes(packed[:2], "little"), MARK))
 
 
 class Park:
-    """Where mempools stay while nobody is connected: a reconnect reads what is new, and not all of it again.
+    """Where mempools stay without a connection: a reconnect reads what is new, and not all of it again.
 
     Each is given to one connection at a time.
     """
@@ -144,7 +144,7 @@ class Park:
         self._parked: OrderedDict[tuple[str, str], Records] = OrderedDict()
 
     def take(self, place: tuple[str, str]) -> Records:
-        """What was left at ``place`` (a node's URL, a chain's id), or a new one."""
+        """Return what was parked under ``place`` (a node's URL, a chain's id), or a new one."""
         return self._parked.pop(place, None) or Records()
 
     def leave(self, place: tuple[str, str], records: Records) -> None:

@@ -160,5 +160,5 @@ def _status_words(answer: HttpAnswer) -> str:
 
 
 def _plain_words(answer: HttpAnswer) -> str:
-    """Return what a node says in plain text; the HTML pages of gateways in between help nobody."""
+    """Return what a node says in plain text; the HTML pages of gateways are of no help."""
     return f", {answer.words}" if answer.kind == "text/plain" and answer.words else ""

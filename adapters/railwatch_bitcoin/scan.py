@@ -20,7 +20,7 @@ HEADERS = 500
 """Blocks in one request at most: of blocks, and of headers alone."""
 
 TURN_BYTES = 50_000
-"""Bytes after which the loop gets a turn: decoding them took about a millisecond, and the next pieces come in."""
+"""Bytes after which the loop gets a turn: decoding them needed about a millisecond, and the next pieces come in."""
 
 
 def batch_sizer() -> FittedBatches:
@@ -29,7 +29,10 @@ def batch_sizer() -> FittedBatches:
 
 
 async def scan_block(source: BlockSource, span: Span, context: DecodeContext) -> Scanned:
-    """A span of one block, by hash. Raises `BlockGone` if it is not canonical or not the child of ``span.after``."""
+    """Return a span of one block, by hash.
+
+    Raises `BlockGone` if it is not canonical or not the child of ``span.after``.
+    """
     (raw,) = await source.raw([span.upto.hash])
     ref = source.child_ref(raw, span.upto.hash, span.after)
     check_reached(ref, span)
@@ -38,7 +41,7 @@ async def scan_block(source: BlockSource, span: Span, context: DecodeContext) ->
 
 
 async def scan_range(source: BlockSource, sizer: FittedBatches, span: Span, context: DecodeContext) -> Scanned:
-    """A span of many blocks, all of them decoded. Raises `BlockGone` if they are not one canonical branch."""
+    """Return a span of many blocks, all of them decoded. Raises `BlockGone` if they are not one canonical branch."""
     refs, found = list[BlockRef](), list[Transfer]()
 
     async def fetch(heights: tuple[int, int]) -> list[tuple[str, bytes]]:
@@ -67,7 +70,7 @@ async def scan_range(source: BlockSource, sizer: FittedBatches, span: Span, cont
 
 
 async def scan_headers(source: BlockSource, span: Span) -> Scanned:
-    """The blocks of a span alone, where nobody is watched. Raises `BlockGone` as the others do."""
+    """Return only the blocks of a span, for an empty watch list. Raises `BlockGone` as the others do."""
     refs, parent = list[BlockRef](), span.after
     heights = stretches(span, lambda: HEADERS)
     async with aclosing(in_order(heights, lambda pair: source.hashes(*pair), AHEAD)) as parts:
@@ -80,13 +83,13 @@ async def scan_headers(source: BlockSource, span: Span) -> Scanned:
 
 
 async def check_end(source: BlockSource, reached: BlockRef, span: Span) -> None:
-    """The line led to ``span.upto``, and that is canonical: asked last, since it may change while one fetches."""
+    """Check that the line led to ``span.upto``, and last that this is canonical: it may change during the fetch."""
     check_reached(reached, span)
     await source.check_canonical(span.upto)
 
 
 def check_reached(reached: BlockRef, span: Span) -> None:
-    """Raises `BlockGone` if a line from ``span.after`` led elsewhere than to ``span.upto``."""
+    """Raise `BlockGone` if a line from ``span.after`` led elsewhere than to ``span.upto``."""
     if (reached.hash, reached.height) != (span.upto.hash, span.upto.height):
         raise BlockGone(
             f"the chain leads to {reached.height} {reached.hash}, not to {span.upto.height} {span.upto.hash}"

@@ -6,10 +6,10 @@ TOKEN_PREFIX = b"\xef"
 
 
 def split_token(script: bytes) -> tuple[str | None, bytes]:
-    """A CashToken's category and the script after its prefix; None and the whole script where there is no token.
+    """Return a CashToken's category and the script after its prefix; None and the whole script without a token.
 
     CHIP-2022-02: 0xef, the category, a byte of structure and capability, the commitment, the amount. A prefix that
-    breaks its rules is no prefix, but the beginning of a script that nobody can satisfy.
+    breaks its rules is no prefix, but the beginning of a script that cannot be satisfied.
     """
     if script[:1] != TOKEN_PREFIX or len(script) < 34:
         return None, script

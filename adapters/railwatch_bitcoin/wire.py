@@ -32,7 +32,7 @@ class TxKind(Enum):
     HOGEX = "hogex"
     """Litecoin's last transaction of a block: the first output is MWEB's own balance, the others are peg-outs."""
     VEILED = "veiled"
-    """Wholly inside MWEB: no input and no output that anybody can see."""
+    """Wholly inside MWEB: no visible input and no visible output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class TxExtent(NamedTuple):
 
 
 def parse_header(raw: bytes) -> Header:
-    """The first 80 bytes of ``raw``. Raises ValueError if there are fewer."""
+    """Return the first 80 bytes of ``raw``. Raises ValueError if there are fewer."""
     if len(raw) < HEADER_SIZE:
         raise ValueError(f"a header has {HEADER_SIZE} bytes, not {len(raw)}")
     parent = raw[4:36]
@@ -164,9 +164,9 @@ def scan_tx(raw: bytes, at: int, coins: list[bytes], scripts: list[bytes], waiti
 
 
 def _pass_extension(raw: bytes, at: int, flags: int, inputs: int, waiting: bool) -> tuple[int, bool]:
-    """The place after the witnesses and MWEB's part, and whether that says that the transaction is a HogEx."""
+    """Return the index after the witnesses and MWEB's part, and whether the transaction is a HogEx."""
     if flags & ~(WITNESS | MWEB):
-        raise ValueError(f"a transaction has flags {flags:#04x}, which nobody has defined yet")
+        raise ValueError(f"a transaction has flags {flags:#04x}, which are not defined yet")
     if flags & WITNESS:
         for _ in range(inputs):
             items = raw[at]
@@ -189,7 +189,7 @@ def _pass_extension(raw: bytes, at: int, flags: int, inputs: int, waiting: bool)
 
 
 def build_tx(raw: bytes, extent: TxExtent, coins: Sequence[bytes], scripts: Sequence[bytes], chain: Chain) -> Tx:
-    """The transaction that was passed over: ``coins`` and ``scripts`` are its own. Raises ValueError if it is none."""
+    """Return the skipped transaction, with its own ``coins`` and ``scripts``. Raises ValueError if it is none."""
     if not coins:
         raise ValueError(f"transaction {display_hash(extent.hash)} spends nothing")
     if len(coins) == 1 and coins[0] == NULL_OUTPOINT:

@@ -1,8 +1,8 @@
-"""A node's ZMQ publisher: `hashblock` and `sequence`, counted by topic. Blocks wake; the mempool's changes are handed
-on to its mirror, for as long as none is missing.
+"""A subscription to a node's ZMQ publisher: `hashblock` and `sequence`, counted by topic.
 
-`rawtx` is not subscribed to where there is `sequence`: it repeats every transaction of every block, two thousand
-messages at the very moment at which the block itself is wanted.
+A block wakes the daemon. A mempool change goes to the mirror of the mempool, as long as no message is missing. `rawtx`
+is not subscribed to where there is `sequence`: it repeats every transaction of every block, two thousand messages just
+when the daemon asks for the block itself.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ SMALL, LARGE_MESSAGE_BYTES = 1_000, 8_000_000
 that sends more is disconnected by ZMQ itself, and then seen to be silent."""
 
 DRAIN = 500
-"""Messages that are taken in at once, before the loop gets a turn."""
+"""Messages that are read at once, before the loop gets a turn."""
 
 FIRST_SILENCE, SILENCE = 0.3, 2.0
 """Seconds without a message after which the head is asked for over RPC; twice in a row, and it moved, is a stall."""
@@ -71,7 +71,7 @@ class SequenceTracker:
         """Whether something is missing before this message: a lost one, or a restart that hid some.
 
         A subscription is to all that begins like its topic (zmq_setsockopt(3), ZMQ_SUBSCRIBE): a node could go on for
-        ever with topics that nobody has seen. Of such a one nothing is kept, and it counts as a gap.
+        ever with new topics. Of such a one nothing is kept, and it counts as a gap.
         """
         if topic not in TOPICS:
             return True
@@ -119,7 +119,7 @@ class Subscription:
             return None
 
     def close(self) -> None:
-        """Let go of the sockets, and of what waits in them."""
+        """Close the sockets, with the messages in them."""
         self._context.destroy(linger=0)
 
 
@@ -148,7 +148,7 @@ class ZmqSubscriber:
                 subscription.close()
 
     async def _topics(self) -> tuple[bytes, ...]:
-        """What to subscribe to, by what the node says that it publishes. Raises `RailUnavailable` if blocks are not.
+        """Return what to subscribe to, by what the node publishes. Raises `RailUnavailable` if it publishes no blocks.
 
         A node that cannot say (Dogecoin Core 1.14, a whitelist) is listened to for all: what it does not publish does
         not come, and if nothing comes the head's moving shows it (HAZARDS B20).
@@ -177,7 +177,7 @@ class ZmqSubscriber:
             if seen is not None and head != seen:
                 if suspected:
                     return RailUnavailable(f"{self._name}: ZMQ is silent, and the head moved to {head}")
-                # Its push may be on its way, or have come before the subscription stood: look, and look twice.
+                # Its push may be on its way, or have come before the subscription: check, and check twice.
                 listener.on_push()
                 suspected = patience == SILENCE
                 head = seen if suspected else head
@@ -190,11 +190,11 @@ class ZmqSubscriber:
         try:
             return await self._mempool.follow(messages.changes) or messages.more
         except RailUnavailable:
-            # Whoever is woken now asks himself, and learns it at first hand.
+            # The poll that this wakes asks the node itself.
             self._mempool.invalidate()
             return True
         finally:
-            # Only now: what was lost before the subscription stood leaves no gap.
+            # Only now: what was lost before the node accepted the subscription leaves no gap.
             self._mempool.push_attached |= messages.counted
 
     async def _head(self) -> str:
@@ -202,7 +202,7 @@ class ZmqSubscriber:
 
 
 def _drain(subscription: Subscriber, counters: SequenceTracker) -> ZmqBatch:
-    """What waits, up to a bound. A block, a message of another shape, and a gap before one, are more than a change."""
+    """Return the waiting messages, up to a bound, and whether more than mempool changes happened."""
     heard = ZmqBatch()
     for _ in range(DRAIN):
         parts = subscription.receive()

@@ -1,8 +1,8 @@
 """What a node serves: each method is asked once, on entering, with arguments that cost little and change nothing.
 
-Clients, gateways and plans differ in more than versions tell. A refusal in whatever words or status is a missing
+Clients, gateways and plans differ in more than their versions. A refusal in any words or status is a missing
 ability with a fall-back, or, where the rail cannot do without, one sentence that names method and setting. What passes
-(a limit of rate) leaves it open, and it is taken for served until the node says otherwise.
+(a limit of rate) leaves it open, and the method counts as served until the node says otherwise.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from railwatch_evm.methods import METHODS
 from railwatch_evm.responses import read_block
 from railwatch_evm.rpc import Rpc
 from railwatch_evm.rpc_errors import Meaning, RpcRejected
-from railwatch_evm.tracing import Standing, Tracer
+from railwatch_evm.tracing import Tracer, WayState
 
 NOBODY, NO_HASH = "0x" + "00" * 20, "0x" + "00" * 31 + "01"
 """An address that holds no contract, and a hash that nothing has: who serves the method says that it knows none."""
 FRESH_SECONDS = 600.0
-"""How long the answers are believed over reconnects: somebody may have changed the node's settings since."""
+"""Seconds for which the answers stay valid over reconnects: an operator may have changed the node's settings since."""
 CORE = ("eth_chainId", "eth_getBlockByNumber")
 """Without these nothing else is asked for."""
 
@@ -74,16 +74,16 @@ class Abilities:
         ]
         said = await _ask(rpc, [call for call, _ in probes])
         self.served = Served(METHODS)
-        for method, told in zip(CORE, core, strict=True):
-            self.served.note(method, *_read(told, strict=True))
-        for ((method, _), strict), told in zip(probes, said, strict=True):
-            self.served.note(method, *_read(told, strict=strict))
+        for method, answer in zip(CORE, core, strict=True):
+            self.served.note(method, *_read(answer, strict=True))
+        for ((method, _), strict), answer in zip(probes, said, strict=True):
+            self.served.note(method, *_read(answer, strict=strict))
         self._at = time.monotonic()
 
     def note_tracing(self, tracer: Tracer) -> None:
         """Take over what `Tracer.probe` found out."""
-        for way, standing in tracer.standing.items():
-            if standing is Standing.WORKS:
+        for way, state in tracer.states.items():
+            if state is WayState.WORKS:
                 self.served.note(way.value, True)
             elif words := tracer.refused.get(way.value):
                 self.served.note(way.value, False, words)
@@ -108,7 +108,7 @@ class Abilities:
         traced = self.serves(Tracing.FLAT.value) or self.serves(Tracing.TREE.value)
         if self.serves("eth_getBlockReceipts"):
             return []
-        # Whether a transaction failed is in its receipt alone, and one that failed pays nobody (E1).
+        # Whether a transaction failed is in its receipt alone, and one that failed is no payment (E1).
         return ["eth_getLogs", *(["eth_getTransactionReceipt"] if native and not traced else [])]
 
 
@@ -122,7 +122,7 @@ def _not_needed(row: Ability, *, native: bool, pushed: bool) -> Ability:
 
 
 async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
-    """What the node says to each call: an `ServerAnswer`, or the refusal.
+    """Return what the node answered to each call: a `ServerAnswer`, or the refusal.
 
     Raises `RailUnavailable` where it says nothing.
     """
@@ -140,7 +140,7 @@ async def _ask(rpc: Rpc, calls: Sequence[Call]) -> list[object]:
     for call in calls:
         said += await _ask(rpc, [call])
     if not any(isinstance(each, RpcRejected) for each in said):
-        # It was the batch that was refused, in whatever way: some plans take none, and some nodes close the connection.
+        # It was the batch that was refused, in any way: some plans accept none, and some nodes close the connection.
         rpc.endpoint.batching.refused(len(calls))
     return said
 
@@ -156,7 +156,7 @@ def _read(said: object, *, strict: bool) -> tuple[bool | None, str]:
 
 
 def _block(said: object) -> wire.Header | None:
-    """The newest block, if the node told one that can be read."""
+    """Return the newest block, if the node answered with one that can be read."""
     try:
         return None if isinstance(said, RpcRejected) else read_block(said, wire.header_decoder)  # type: ignore[arg-type]
     except RailUnavailable:

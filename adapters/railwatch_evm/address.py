@@ -6,7 +6,7 @@ from railwatch.rail import Address, AssetSpec, BadAddress, RailSettings
 from railwatch_evm.chains import native_faces
 
 RESERVED = 0x10000
-"""Addresses below it are precompiles and the system contracts of some chains; nobody can have their keys."""
+"""Addresses below it are precompiles and the system contracts of some chains; no key exists for them."""
 BURN = frozenset(
     {
         0xDEAD << 144,
@@ -21,7 +21,7 @@ _HEX = re.compile(r"[0-9a-fA-F]{40}")
 
 
 def parse_address(text: str) -> Address:
-    """The 20 raw bytes, and the EIP-55 form. Raises `BadAddress` with the reason.
+    """Return the 20 raw bytes, and the EIP-55 form. Raises `BadAddress` with the reason.
 
     EIP-55 hides a checksum in the case of the letters, so mixed case must match it; all-lower and all-upper carry none
     and are accepted, as every wallet does.
@@ -38,16 +38,14 @@ def parse_address(text: str) -> Address:
 
 
 def burn_refusal(address: Address) -> str | None:
-    """Return why nobody can ever spend what is paid to ``address``, or None.
+    """Return why a payment to ``address`` could never be spent, or None.
 
     The zero address, the precompiles and system contracts (all below 0x10000), 0xdead, and the system's own.
     """
     number = int.from_bytes(address.key, "big")
     if number >= RESERVED and number not in BURN:
         return None
-    return (
-        f"{address.text} belongs to nobody: what is paid there is destroyed. Give an address of the merchant's wallet"
-    )
+    return f"{address.text} has no owner: a payment to it is destroyed. Give an address of the merchant's wallet"
 
 
 def check_contract(rail: RailSettings, spec: AssetSpec) -> None:
@@ -65,7 +63,7 @@ def check_contract(rail: RailSettings, spec: AssetSpec) -> None:
 
 
 def checksum_address(key: bytes) -> str:
-    """The display form of 20 bytes: a letter is upper case where the hash of the lower-case text has its top bit."""
+    """Return the display form of 20 bytes: the hash of the lower-case text says which letters are upper case."""
     # Imported here because registering a rail must stay cheap; this is the light backend, not the whole of web3.
     from eth_hash.auto import keccak
 
@@ -75,7 +73,7 @@ def checksum_address(key: bytes) -> str:
 
 
 def _body(text: str) -> str:
-    """The 40 hex digits after 0x. Raises `BadAddress`."""
+    """Return the 40 hex digits after 0x. Raises `BadAddress`."""
     if not text.startswith(("0x", "0X")):
         raise BadAddress(f"{text[:80]!r} is no EVM address: it must start with 0x")
     body = text[2:]

@@ -36,20 +36,20 @@ async def transfers(
         placed = await _received(source, content.logs, refs, context)
     if context.native is not None:
         traced = await _traced(content, context.native, context)
-        told = {transfer.tx_id for _, transfer in traced}
-        placed += traced + await _plain(source, content, context.native, told, context)
+        seen = {transfer.tx_id for _, transfer in traced}
+        placed += traced + await _plain(source, content, context.native, seen, context)
     return placed
 
 
 async def _tokens(logs: Sequence[Log], refs: dict[str, BlockRef], context: DecodeContext) -> list[OrderedTransfer]:
-    """As `token_transfers`; beside the loop where there are many, for a stranger makes them by the thousand."""
+    """As `token_transfers`; in a thread if there are many, because a stranger can make thousands."""
     shaped = await off_loop(len(logs) * LOG_BYTES, lambda: shape_logs(logs, context.silent))
     found = watched_logs(shaped, context)
     return await off_loop(len(found) * PLACED_BYTES, lambda: place_logs(found, logs, refs, context))
 
 
 def sort_transfers(placed: list[OrderedTransfer]) -> list[Transfer]:
-    """The transfers in chain order, each movement once: what a call has told, a log tells no more (E27)."""
+    """Return the transfers in chain order, each movement once: a log that repeats a call is dropped (E27)."""
     ordered = [transfer for _, transfer in sorted(placed, key=itemgetter(0))]
     called = Counter(_movement(each) for each in ordered if not each.tx_index.startswith("log:"))
     return [each for each in ordered if not (each.tx_index.startswith("log:") and _is_told(each, called))]
@@ -95,11 +95,11 @@ async def _traced(content: Content, native: AssetId, context: DecodeContext) -> 
 
 
 async def _plain(
-    source: BlockSource, content: Content, native: AssetId, told: set[str], context: DecodeContext
+    source: BlockSource, content: Content, native: AssetId, seen: set[str], context: DecodeContext
 ) -> list[OrderedTransfer]:
-    """Ether by the transactions' own values, of those that have no frames; ``told`` have some.
+    """Ether by the transactions' own values, of those that have no frames; ``seen`` have some.
 
-    Whether a transaction succeeded is in its receipt (E1), which is asked for only if it pays somebody watched.
+    Whether a transaction succeeded is in its receipt (E1), which is asked for only if it pays a watched address.
     """
     bodies = [
         (block, ref, traced.untraced)
@@ -116,7 +116,7 @@ async def _plain(
     placed: list[OrderedTransfer] = []
     for (at, tx, key, ref), receipt in zip(found, receipts, strict=True):
         if receipt.status is None:
-            # Before Byzantium (EIP-658). One payment must not halt a rail: balances tell what came.
+            # Before Byzantium (EIP-658). One payment must not halt a rail: balances show what came.
             source.tracer.gap.add(
                 ref.height, ref.height, f"the receipt of {tx.hash} has no status, so it may have failed"
             )
@@ -124,5 +124,5 @@ async def _plain(
         stood = read_quantity(receipt.status, f"block {ref.hash}: status of {tx.hash}") == 1
         one = place_transaction(at, tx, key, ref, native, context) if stood else None
         placed += [] if one is None else [one]
-    told = told | {transfer.tx_id for _, transfer in placed}
-    return placed + [rival for block, ref, _ in bodies for rival in rival_transfers(block, ref, native, told, context)]
+    seen = seen | {transfer.tx_id for _, transfer in placed}
+    return placed + [rival for block, ref, _ in bodies for rival in rival_transfers(block, ref, native, seen, context)]

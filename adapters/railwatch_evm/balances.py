@@ -1,6 +1,6 @@
 """What addresses hold after one block: ether by eth_getBalance, a token by its own balanceOf, both by the block's hash.
 
-Asked so (EIP-1898) no other branch can answer; a node that takes no hash is asked by number, between two looks at the
+Asked so (EIP-1898) no other branch can answer; a node that takes no hash is asked by number, between two reads of the
 header. A node without archive keeps the states of some 128 blocks.
 """
 
@@ -25,7 +25,7 @@ WORD = re.compile("0x[0-9a-fA-F]{64}")
 
 
 async def balances(source: BlockSource, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
-    """Base units of ``asset`` that each key holds after ``at``.
+    """Return the base units of ``asset`` that each key holds after ``at``.
 
     Raises `BlockGone` where the node refuses (block unknown, state pruned, contract without balances).
     """
@@ -56,29 +56,29 @@ def _takes_no_hash(answer: RpcResponse) -> bool:
 
 
 async def _by_number(source: BlockSource, calls: Sequence[Call], at: BlockRef) -> list[RpcResponse]:
-    """The answers by the block's number, before and after which it is that block. Raises `BlockGone` if it is not.
+    """Return the answers by the block's number. Raises `BlockGone` if it is another block before or after.
 
     The header is asked in the same requests, so that the node that answers is on its branch.
     """
     header: Call = ("eth_getBlockByNumber", (hex(at.height), False))
     before, *answers, after = await source.batches([header, *calls, header])
     for answer in (before, after):
-        told = read_block(answer, wire.header_decoder)
-        if told is None or told.hash != at.hash:
+        found = read_block(answer, wire.header_decoder)
+        if found is None or found.hash != at.hash:
             raise BlockGone(f"no balance at block {at.height} {at.hash}: another block is at that height")
     return answers
 
 
 def _ether(answer: RpcResponse, at: BlockRef) -> int:
-    text = _told(answer, at)
+    text = _text_of(answer, at)
     if QUANTITY.fullmatch(text) is None:
         raise RailUnavailable(f"eth_getBalance at block {at.height}: {printable(text, 80)!r} is no amount")
     return int(text, 16)
 
 
 def _tokens(answer: RpcResponse, at: BlockRef) -> int:
-    """Nothing at all is what a call gives before its contract is there: then nobody holds any."""
-    text = _told(answer, at)
+    """Return a balance; 0 where the call returns nothing, as it does before the contract exists."""
+    text = _text_of(answer, at)
     if text == "0x":
         return 0
     if WORD.fullmatch(text) is None:
@@ -86,7 +86,7 @@ def _tokens(answer: RpcResponse, at: BlockRef) -> int:
     return int(text, 16)
 
 
-def _told(answer: RpcResponse, at: BlockRef) -> str:
+def _text_of(answer: RpcResponse, at: BlockRef) -> str:
     try:
         return answer.read(wire.text_decoder)
     except RpcRejected as refused:

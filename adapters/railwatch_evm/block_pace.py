@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from railwatch_evm.block_source import BlockSource
 
 BACK = 128
-"""Blocks below the head over which the time between blocks is taken."""
+"""Blocks below the head over which the time between blocks is measured."""
 HOUR_AND_A_TENTH = 3_960.0
 """Seconds that the look-back covers at least on a known chain, as its number in `known_chains.toml` does."""
 HOUR_AND_A_HALF = 5_400.0
@@ -24,7 +24,7 @@ POLL_LEAST, POLL_MOST = 1.0, 36.0
 
 
 async def block_seconds(source: BlockSource) -> float | None:
-    """Return the seconds between two of the newest blocks, on the average; None on a chain that is too short to tell.
+    """Return the average seconds between two of the newest blocks; None on a chain that is too short to measure.
 
     Raises `RailUnavailable` if the node does not answer.
     """

@@ -20,7 +20,7 @@ class Tracing(enum.Enum):
     NONE = ""
 
     def call(self, height: str, block_hash: str) -> Call:
-        """The request for one block. ``trace_block`` knows heights only; its frames name their block's hash."""
+        """Return the request for one block. ``trace_block`` knows heights only; its frames name their block's hash."""
         if self is Tracing.FLAT:
             return self.value, (height,)
         return self.value, (block_hash, {"tracer": "callTracer"})
@@ -42,13 +42,13 @@ class BlockQuery:
     recipients: tuple[bytes, ...] | None = None
 
     def filter(self, where: Mapping[str, str]) -> dict[str, Any]:
-        """The parameter of eth_getLogs."""
+        """Return the parameter of eth_getLogs."""
         if self.recipients is None:
             return dict(where)
         return {**where, "topics": [TRANSFER, None, [PADDING + key.hex() for key in self.recipients]]}
 
     def missing_logs(self, headers: Mapping[str, Header | FullBlock], logs: Sequence[Log]) -> list[str]:
-        """The blocks (by hash) that may hold logs of this kind by their bloom and have none among ``logs``.
+        """Return the blocks (by hash) that may hold logs of this kind by their bloom and have none among ``logs``.
 
         With ``recipients`` they may be false positives. Raises `BlockGone` or `RailUnavailable` as `whole` does.
         """

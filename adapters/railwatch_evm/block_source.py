@@ -67,7 +67,7 @@ class BlockSource:
     async def by_hash(self, ref: BlockRef, query: BlockQuery) -> Content:
         """One block, asked by hash in one request. Raises `BlockGone` if it is not the canonical one at its height.
 
-        The node would serve an orphan by its hash as well; the header by number, in the same request, tells. Another
+        The node would serve an orphan by its hash as well; the header by number, in the same request, shows it. Another
         node behind the endpoint may know the block that the first one denies, so that one is asked again (E19).
         """
         block, logs, given, size = await self._with_logs(ref, query)
@@ -125,7 +125,10 @@ class BlockSource:
     async def _checked(
         self, blocks: Sequence[Block], logs: list[Log], check: Callable[[list[Log]], T]
     ) -> tuple[list[Log], T]:
-        """The logs, under the blocks' names and in their order, and what ``check`` says of them. Raises as it does."""
+        """Return the logs, under the blocks' names and in their order, and what ``check`` says of them.
+
+        Raises as it does.
+        """
         logs = wire.lower_case(logs)
         size = len(logs) * LOG_BYTES
         try:
@@ -135,13 +138,13 @@ class BlockSource:
             return sorted_logs, await off_loop(size, lambda: check(sorted_logs))
 
     def _inline(self, query: BlockQuery, height: int) -> Tracing:
-        """The dialect that is asked in the same request as the blocks up to ``height``."""
+        """Return the dialect that is asked in the same request as the blocks up to ``height``."""
         return self.tracer.first if query.native and not self.tracer.has_no_state(height) else Tracing.NONE
 
     async def _with_traces(
         self, calls: list[Call], way: Tracing, names: Sequence[tuple[str, str]]
     ) -> tuple[list[RpcResponse], list[RpcResponse | None]]:
-        """The calls, and the traces of the blocks (height, hash) in the same request.
+        """Return the calls, and the traces of the blocks (height, hash) in the same request.
 
         Without traces where these take too long for all of it: `Tracer.trace` then gives each block more time.
         """
@@ -161,7 +164,7 @@ class BlockSource:
         return answers[: len(calls)], [*answers[len(calls) :]]
 
     async def by_range(self, low: int, high: int, query: BlockQuery) -> Content:
-        """The blocks ``low`` to ``high``, asked by number in one request; what belongs to them is tied by hash.
+        """Return the blocks ``low`` to ``high``, asked by number in one request; what belongs to them is tied by hash.
 
         Raises `BlockGone` if no node behind the endpoint has them all, and `RpcRejected` for a range that is too much.
         """
@@ -192,17 +195,17 @@ class BlockSource:
         return blocks, logs, given, _size([*answers, *given])
 
     async def at(self, height: str) -> BlockRef | None:
-        """The canonical block at a height (hex) or tag; None if there is none."""
+        """Return the canonical block at a height (hex) or tag; None if there is none."""
         (answer,) = await self._rpc.batch([("eth_getBlockByNumber", (height, False))])
         header = read_block(answer, wire.header_decoder)
         return None if header is None else block_ref(header, self._ahead)
 
     async def receipts(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
-        """The receipts of (transaction, block hash), each checked to be that one. Raises `NotYet`."""
+        """Return the receipts of (transaction, block hash), each checked to be that one. Raises `NotYet`."""
         return await self.receipts_of.of(wanted)
 
     async def batches(self, calls: Sequence[Call]) -> list[RpcResponse]:
-        """Independent calls, in requests of the size that the endpoint takes, one after the other (E21)."""
+        """Independent calls, in requests of the size that the endpoint accepts, one after the other (E21)."""
         return await self._rpc.batch(calls)
 
     async def _complete(self, blocks: Sequence[Block], logs: list[Log], query: BlockQuery) -> list[Log]:
@@ -225,7 +228,7 @@ class BlockSource:
     async def _logs_of(
         self, hashes: Sequence[str], blocks: Mapping[str, Block], query: BlockQuery
     ) -> dict[str, list[Log]]:
-        """The logs of each block, asked for by its hash. Raises `NotYet` if one's are not whole."""
+        """Return the logs of each block, asked for by its hash. Raises `NotYet` if one's are not whole."""
         answers = await self.batches([("eth_getLogs", (query.filter({"blockHash": each}),)) for each in hashes])
         found: dict[str, list[Log]] = {}
         for each, answer in zip(hashes, answers, strict=True):
@@ -237,7 +240,7 @@ class BlockSource:
     async def _traced(
         self, blocks: Sequence[Block], given: Sequence[RpcResponse | None], query: BlockQuery
     ) -> tuple[list[Block], list[Traced]]:
-        """The blocks and what each one's tracing gave; those that need their transactions for it come with them.
+        """Return the blocks and what each one's tracing gave; those that need their transactions for it come with them.
 
         The newest comes first: a node that has no state of it has none of the older ones, and is not asked again.
         """
@@ -255,7 +258,7 @@ class BlockSource:
         return [full.get(block.hash, block) for block in blocks], traced
 
     async def _bodies(self, headers: Sequence[Header]) -> dict[str, Block]:
-        """The blocks of these headers, with their transactions. Raises `BlockGone`."""
+        """Return the blocks of these headers, with their transactions. Raises `BlockGone`."""
         answers = await self._rpc.batch([("eth_getBlockByHash", (header.hash, True)) for header in headers])
         return {header.hash: same_block(header, answer) for header, answer in zip(headers, answers, strict=True)}
 

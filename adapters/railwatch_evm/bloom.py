@@ -8,7 +8,7 @@ from eth_hash.auto import keccak
 
 @lru_cache(maxsize=65_536)
 def mask(item: bytes) -> int:
-    """The three bits of one log's address (20 bytes) or topic (32 bytes), from the first three pairs of its hash.
+    """Return the three bits of a log's address (20 bytes) or topic (32 bytes), from its hash's first three pairs.
 
     Cached because contracts and the Transfer topic come back in every block; a miss costs 4 us.
     """
@@ -20,7 +20,7 @@ def mask(item: bytes) -> int:
 
 
 def bloom_of(items: Iterable[bytes]) -> int:
-    """The bloom that logs with these addresses and topics would have."""
+    """Return the bloom that logs with these addresses and topics would have."""
     bits = 0
     for item in items:
         bits |= mask(item)

@@ -1,6 +1,6 @@
-"""What is known of public EVM chains: their first blocks, blocks that tell forks apart, and faces of the native asset.
+"""What is known of public EVM chains: their first blocks, blocks that distinguish forks, and faces of the native asset.
 
-A chain id is a number that anybody may give to a chain of their own. A genesis hash is not. Sources: docs/nodes.md.
+A chain id is a number that any operator may give to a chain. A genesis hash is not. Sources: docs/nodes.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from railwatch.rail import ChainId
 
 @dataclass(frozen=True, slots=True)
 class KnownChain:
-    """The hashes by which a chain is told apart: of block 0, and of later blocks that a fork does not share."""
+    """The hashes that identify a chain: of block 0, and of later blocks that a fork does not share."""
 
     genesis: str
     landmarks: Mapping[int, str] = field(default_factory=dict)
@@ -73,14 +73,14 @@ SYSTEM_FACES = frozenset(
         "0x000000000000000000000000000000000000800a",  # ZK Stack: L2BaseToken
     }
 )
-"""Contracts whose Transfer is a movement of the native asset, at addresses where nobody can deploy (E5, E27)."""
+"""Contracts whose Transfer moves the native asset, at addresses where no contract can be deployed (E5, E27)."""
 
 FACES: Mapping[str, frozenset[str]] = {
     "eip155:42220": frozenset({"0x471ece3750da237f93b8e339c536989b8978a438"}),  # CELO
     "eip155:44787": frozenset({"0xf194afdf50b03e69bd7d057c1aa9e10c9954e4c9"}),  # CELO on Alfajores
 }
 """Further ones, at addresses that mean this on that chain only. They move the native asset by a precompile: no call
-shows a value, so that their logs are what tells of it (celo-org/op-geth, core/vm/celo_contracts.go)."""
+shows a value, so that only their logs show it (celo-org/op-geth, core/vm/celo_contracts.go)."""
 
 
 @lru_cache(maxsize=64)

@@ -80,8 +80,8 @@ class NodeConnection:
         self._metered = node.metered
         self._tags: tuple[float, BlockRef | None, BlockRef | None] = (float("-inf"), None, None)
         self._woken = 0.0
-        self._told = -1
-        """The height of the highest head that this endpoint has told."""
+        self._reported = -1
+        """The height of the highest head that this endpoint has reported."""
         self._push = PushChannel(NewHeadsPush(node, chain_id, self._height).follow) if node.ws else None
         self._native = native
         self._name = node.name
@@ -90,9 +90,9 @@ class NodeConnection:
     def gap(self) -> str:
         """Which ether this node cannot see; empty: none."""
         if not self._native:
-            return "the chain's own asset is not configured, so its transfers are not looked for"
+            return "the chain's own asset is not configured, so the scan does not search for its transfers"
         tracer = self._source.tracer
-        # A node without traces counts no blocks as untraced: what is there besides is something else.
+        # A node without traces counts no blocks as untraced: what else is there is something else.
         also = str(tracer.gap) if not tracer.unable or tracer.never_traces else ""
         return "; ".join(filter(None, (tracer.unable, also)))
 
@@ -125,11 +125,11 @@ class NodeConnection:
         return poll_of(self.block_seconds) if self._metered else 1.0
 
     async def abilities(self) -> list[Ability]:
-        """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
+        """Return what the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._abilities.table(native=self._native, pushed=self._push is not None)
 
     async def close(self) -> None:
-        """Let go of the websocket and of all connections. Idempotent."""
+        """Close the websocket and all connections. Idempotent."""
         try:
             if self._push is not None:
                 await self._push.close()
@@ -153,17 +153,17 @@ class NodeConnection:
                 raise RailUnavailable(f"{self._name}: height {below.height} is safe and {newest.height} is latest")
         if asks_tags:
             self._tags = (time.monotonic(), tags[0], tags[1])
-        self._told = max(self._told, newest.height)
-        # Asked in one request, and answered by nodes that differ by a block or two: such a tag is told another time.
+        self._reported = max(self._reported, newest.height)
+        # One request, answered by nodes that differ by a block or two: such a tag is reported another time.
         known = [None if below is None or below.height > newest.height else below for below in tags]
         return Heads(newest, safe=known[0], finalized=known[1])
 
     async def block_at(self, height: int) -> BlockRef:
-        """The canonical block at ``height``. Raises `BlockGone` above the head.
+        """Return the canonical block at ``height``. Raises `BlockGone` above the head.
 
-        One that this endpoint has told of is asked for again: another node behind it may have it (E19).
+        A block that this endpoint has reported is requested again: another node behind it may have it (E19).
         """
-        return await (ask_again(lambda: self._at(height)) if height <= self._told else self._at(height))
+        return await (ask_again(lambda: self._at(height)) if height <= self._reported else self._at(height))
 
     async def _at(self, height: int) -> BlockRef:
         ref = await self._source.at(hex(height))
@@ -188,7 +188,10 @@ class NodeConnection:
         return ()
 
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> dict[bytes, int]:
-        """What each key holds of ``asset`` after that block. Raises `BlockGone` where the node cannot tell."""
+        """Return what each key holds of ``asset`` after that block.
+
+        Raises `BlockGone` where the node has no such state.
+        """
         return await balances(self._source, keys, asset, at)
 
     async def wait_for_change(self) -> None:
@@ -202,13 +205,13 @@ class NodeConnection:
             self._woken = time.monotonic()
 
     def _want(self, context: DecodeContext) -> BlockQuery:
-        """What a scan asks of each block: nothing but its header if nobody is watched."""
+        """Return what a scan asks of each block: only its header if no address is watched."""
         if not len(context.watches):
             return BlockQuery(logs=False)
         return BlockQuery(native=context.native is not None)
 
     async def _height(self) -> int:
-        """The head's height, for the stall timer of the push."""
+        """Return the head's height, for the stall timer of the push."""
         if not self._abilities.serves("eth_blockNumber"):
             ref = await self._source.at("latest")
             return -1 if ref is None else ref.height
@@ -216,11 +219,11 @@ class NodeConnection:
         return read_quantity(text, f"{self._name} eth_blockNumber")
 
     async def check_assets(self, assets: Sequence[AssetSpec]) -> list[str]:
-        """What is wrong with the configured contracts (`railwatch.rail.SupportsAssetCheck`)."""
+        """Return what is wrong with the configured contracts (`railwatch.rail.SupportsAssetCheck`)."""
         return await asset_problems(self._source, assets)
 
     def _check_chain(self, answer: RpcResponse) -> None:
-        """Raises `RailUnavailable` if the node is on another chain (E23)."""
+        """Raise `RailUnavailable` if the node is on another chain (E23)."""
         check_chain(self._name, answer.read(wire.text_decoder), self._chain_id)
 
     def _head(self, answer: RpcResponse) -> BlockRef | None:
@@ -228,5 +231,5 @@ class NodeConnection:
         return None if header is None else block_ref(header, self._ahead)
 
     def _tagged(self, answer: RpcResponse) -> BlockRef | None:
-        """The block behind a tag; None where the node refuses the tag, or has no such block yet."""
+        """Return the block behind a tag; None where the node refuses the tag, or has no such block yet."""
         return None if answer.refused else self._head(answer)

@@ -23,14 +23,14 @@ OrderedTransfer = tuple[Order, Transfer]
 
 @dataclass(frozen=True, slots=True)
 class DecodeContext:
-    """What decoding needs to know besides the content: whose chain, which node, who is watched."""
+    """What decoding needs to know besides the content: whose chain, which node, which addresses are watched."""
 
     chain_id: ChainId
     node: str
     watches: Watches
 
     def token(self, contract: str) -> AssetId:
-        """The asset of a contract: the configured one, else its own id, which the daemon calls unsupported (E6)."""
+        """Return a contract's asset: the configured one, else its own id, which the daemon calls unsupported (E6)."""
         configured = self.watches.assets.get("" if contract in moved_by_precompile(self.chain_id) else contract)
         return configured or AssetId(f"{self.chain_id}/erc20:{contract}")
 
@@ -41,7 +41,7 @@ class DecodeContext:
 
     @property
     def silent(self) -> frozenset[str]:
-        """The contracts whose logs are no token's: the native asset is told by its own source (E5, E27)."""
+        """The contracts whose logs are no token's: the native asset has a source of its own (E5, E27)."""
         faces = native_faces(self.chain_id)
         return faces if self.native is None else faces - moved_by_precompile(self.chain_id)
 
@@ -51,7 +51,7 @@ Matched = tuple[int, Log, bytes]
 
 
 def match_logs(logs: Sequence[Log], context: DecodeContext) -> list[Matched]:
-    """The ERC-20 transfers to watched addresses. Raises as `shape_logs`."""
+    """Return the ERC-20 transfers to watched addresses. Raises as `shape_logs`."""
     return watched_logs(shape_logs(logs, context.silent), context)
 
 
@@ -62,7 +62,7 @@ def watched_logs(shaped: Sequence[Matched], context: DecodeContext) -> list[Matc
 
 
 def shape_logs(logs: Sequence[Log], silent: frozenset[str]) -> list[Matched]:
-    """The logs that are ERC-20 transfers, to whomever.
+    """Return the logs that are ERC-20 transfers, to any recipient.
 
     Those of the ``silent`` contracts are none (`DecodeContext.silent`). Raises `RailUnavailable` with the block's hash
     for a topic that is not hex.
@@ -105,14 +105,14 @@ def token_transfers(
 def place_logs(
     found: Sequence[Matched], logs: Sequence[Log], blocks: Mapping[str, BlockRef], context: DecodeContext
 ) -> list[OrderedTransfer]:
-    """The token transfers that were ``found`` among ``logs``. Raises `RailUnavailable` as `place_log`."""
+    """Return the token transfers that were ``found`` among ``logs``. Raises `RailUnavailable` as `place_log`."""
     positions = _positions(logs) if found else []
     placed = (place_log(log, positions[place], key, blocks[log.block_hash], context) for place, log, key in found)
     return [each for each in placed if each is not None]
 
 
 def _positions(logs: Sequence[Log]) -> list[int]:
-    """For each log, how many of the same receipt come before it: a transaction's logs stand together."""
+    """For each log, how many of the same receipt come before it: a transaction's logs are adjacent."""
     positions: list[int] = []
     tx_id, block, position = "", "", 0
     for log in logs:

@@ -1,7 +1,7 @@
 """Call trees deeper than a recursive decoder may follow, cut into pieces that it can.
 
 The EVM allows 1,024 calls within calls, which is 2,048 levels of JSON, and CPython's C recursion has limits between
-1,000 and 10,000 by version. A ``calls`` array that lies deep is cut out, and a frame that names the piece takes its
+1,000 and 10,000 by version. A ``calls`` array that lies deep is cut out, and a frame that names the piece replaces its
 place; `railwatch_evm.traces` puts the tree together again, without recursion.
 """
 
@@ -17,7 +17,7 @@ LEVELS = 200
 """Levels of nesting after which an array becomes a piece of its own."""
 
 MARK = f"folded-{secrets.token_hex(8)}"
-"""The type of a frame that stands for a piece: nobody outside this process can write one."""
+"""The type of a frame that represents a piece: no one outside this process can write one."""
 
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 

@@ -43,7 +43,7 @@ async def read_tree(answer: RpcResponse, tx_id: str) -> list[Trace]:
 
 
 def _trees(answer: RpcResponse, ids: Sequence[str]) -> list[Trace]:
-    """A block's trees as flat frames. Raises `RpcRejected` if one transaction of it could not be traced."""
+    """Return a block's trees as flat frames. Raises `RpcRejected` if one transaction of it could not be traced."""
     raw, folded, what = read_deep(answer)
     items, more = unfold_if_deep(raw, lambda text: _items(text, what), what)
     if len(items) != len(ids) and any(item.tx_hash is None for item in items):
@@ -64,5 +64,5 @@ def _items(raw: bytes | msgspec.Raw, what: str) -> list[traces.TracedTransaction
 
 
 def _said(error: object) -> str:
-    """What a node says of one transaction that it could not trace: a text, or an error of JSON-RPC."""
+    """Return what a node says of one transaction that it could not trace: a text, or an error of JSON-RPC."""
     return printable(error.get("message", "") if isinstance(error, dict) else error)

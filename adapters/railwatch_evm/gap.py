@@ -20,7 +20,7 @@ class Gap:
     why: str = ""
 
     def add(self, low: int, high: int, why: str) -> None:
-        """The blocks ``low`` to ``high`` could not be traced."""
+        """Note that the blocks ``low`` to ``high`` could not be traced."""
         if self.count and self.first <= low and high <= self.last:
             # Most likely the same blocks once more: a look-back goes over what was read before.
             return
@@ -30,7 +30,7 @@ class Gap:
         self.why = why
 
     def __str__(self) -> str:
-        """A sentence, or nothing where there is no gap."""
+        """Return a sentence, or an empty text if there is no gap."""
         if not self.count:
             return ""
         if self.count == 1:

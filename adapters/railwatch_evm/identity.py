@@ -42,13 +42,13 @@ async def check_identity(rpc: Rpc, chain_id: ChainId) -> None:
     height = -1 if head is None else read_quantity(head.number, f"{rpc.name}: the newest block")
     if height < max(expected):
         raise RailUnavailable(
-            f"{rpc.name} is not ready: it is at block {height}, and only from block {max(expected)} on can it be told "
-            f"apart from other chains that call themselves {chain_id}"
+            f"{rpc.name} is not ready: it is at block {height}, and only from block {max(expected)} on does it differ "
+            f"from other chains that call themselves {chain_id}; wait until the node has caught up"
         )
 
 
 async def asset_problems(source: BlockSource, assets: Sequence[AssetSpec]) -> list[str]:
-    """One sentence for each token whose contract has no code, or tells other decimals. Raises `RailUnavailable`."""
+    """Return one sentence for each token whose contract has no code or other decimals. Raises `RailUnavailable`."""
     tokens = [spec for spec in assets if spec.contract is not None]
     calls: list[Call] = []
     for spec in tokens:
@@ -60,17 +60,17 @@ async def asset_problems(source: BlockSource, assets: Sequence[AssetSpec]) -> li
 
 
 def _problem(spec: AssetSpec, code: RpcResponse, decimals: RpcResponse) -> str:
-    """What is wrong with one token, or nothing."""
+    """Return what is wrong with one token, or nothing."""
     where = f"{spec.symbol} at {spec.contract}"
     if code.read(wire.text_decoder) in ("0x", "0x0"):
         return f"{where}: the chain has no contract there. Copy the address from the issuer's own page, for this chain"
     if decimals.refused:
         return ""
-    told = decimals.read(wire.text_decoder)
+    digits = decimals.read(wire.text_decoder)
     try:
-        number = int(told, 16)
+        number = int(digits, 16)
     except ValueError:
-        return f"{where}: decimals() answers {printable(told, 80)}, so this is no ERC-20 token"
+        return f"{where}: decimals() answers {printable(digits, 80)}, so this is no ERC-20 token"
     if spec.decimals is not None and number != spec.decimals:
         return f"{where}: the configuration says decimals = {spec.decimals}, the contract says {printable(number, 80)}"
     return ""

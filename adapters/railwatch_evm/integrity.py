@@ -28,7 +28,7 @@ def check_link(parent: BlockRef, blocks: Sequence[BlockRef]) -> None:
 
 
 def check_branch(headers: Headers, logs: Sequence[Log]) -> set[str]:
-    """The hashes of the blocks that ``logs`` are in. Raises `BlockGone` if one is not among ``headers``.
+    """Return the hashes of the blocks that ``logs`` are in. Raises `BlockGone` if one is not among ``headers``.
 
     Raises `NotYet` for a log that is called removed: its block is canonical, so that the two answers contradict.
     """
@@ -46,11 +46,11 @@ def check_once(logs: Sequence[Log]) -> None:
     Gateways that ask several nodes and merge their answers give such lists. Raises `NotYet`.
     """
     if len({(log.transaction_hash, log.log_index) for log in logs}) < len(logs):
-        raise NotYet(f"block {logs[0].block_hash} or a later one: a log is told twice")
+        raise NotYet(f"block {logs[0].block_hash} or a later one: a log is listed twice")
 
 
 def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
-    """The blocks (by hash) whose bloom says that they have logs, and that have none among ``logs``.
+    """Return the blocks (by hash) whose bloom says that they have logs, and that have none among ``logs``.
 
     ``logs`` are all logs of these blocks, in order. A bloom is only ever set by logs, so a set bloom without logs is no
     false positive. Raises `BlockGone` for a log of another branch, `NotYet` for a gap.
@@ -69,7 +69,7 @@ def check_logs(headers: Headers, logs: Sequence[Log]) -> list[str]:
 
 
 def _next_index(log: Log, last: int) -> int:
-    """The log's index if it follows ``last``. Starting again at 0 is how some chains append system logs."""
+    """Return the log's index if it follows ``last``. Some chains append system logs that start again at 0."""
     try:
         index = read_quantity(log.log_index, "a log's index")
     except RailUnavailable as error:
@@ -108,7 +108,7 @@ def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
     """Every transaction of the block has its root frame, in order, and no frame is of another block.
 
     Raises `BlockGone` for another branch's frames (trace_block asks by height), `NotYet` for missing ones, and
-    `PartlyTraced` where those that are there are told apart.
+    `PartlyTraced` where those that are there can be distinguished.
     """
     if strangers := {trace.block_hash for trace in traces} - {None, header.hash}:
         raise BlockGone(f"a trace of block {printable(strangers.pop(), 80)}, and {header.hash} was asked for")
@@ -124,9 +124,9 @@ def check_traces(header: Header | FullBlock, traces: Sequence[Trace]) -> None:
 
 
 def system_transaction(header: Header | FullBlock) -> list[str]:
-    """The hash of bor's state-sync transaction, if it is the block's last: bor lists it and does not trace it.
+    """Return the hash of bor's state-sync transaction, if the block ends with one: bor lists it without a trace.
 
-    It moves nothing, and its hash is derived from the block's (bor, GetDerivedBorTxHash): nobody can forge it.
+    It moves nothing, and its hash is derived from the block's (bor, GetDerivedBorTxHash): it cannot be forged.
     """
     ids = tx_ids(header)
     try:
@@ -137,12 +137,15 @@ def system_transaction(header: Header | FullBlock) -> list[str]:
 
 
 def tx_ids(header: Header | FullBlock) -> list[str]:
-    """The hashes of a block's transactions, in order."""
+    """Return the hashes of a block's transactions, in order."""
     return [each if isinstance(each, str) else each.hash for each in header.transactions]
 
 
 def check_receipts(header: Header | FullBlock, receipts: Sequence[Receipt]) -> list[Log]:
-    """The logs of all transactions of a block, by its receipts. Raises `BlockGone`, and `NotYet` if any are missing."""
+    """Return the logs of all transactions of a block, by its receipts.
+
+    Raises `BlockGone`, and `NotYet` if any are missing.
+    """
     if strangers := {receipt.block_hash.lower() for receipt in receipts} - {header.hash}:
         raise BlockGone(f"receipts of block {printable(strangers.pop(), 80)}, and {header.hash} was asked for")
     given = [receipt.transaction_hash.lower() for receipt in receipts]
@@ -157,7 +160,7 @@ def check_receipts(header: Header | FullBlock, receipts: Sequence[Receipt]) -> l
 
 
 def arranged(headers: Headers, logs: list[Log]) -> list[Log]:
-    """The logs in the order of their blocks and indices, where no index is there twice; else as they are.
+    """Return the logs in the order of their blocks and indices, where no index is there twice; else as they are.
 
     Gateways that merge the answers of several nodes do not sort them.
     """
@@ -172,7 +175,7 @@ def arranged(headers: Headers, logs: list[Log]) -> list[Log]:
 
 
 def check_receipt(tx_id: str, block_hash: str, receipt: Receipt | None) -> Receipt:
-    """The receipt itself, of this transaction in this block. Raises `NotYet` (go-ethereum#28992)."""
+    """Return the receipt itself, of this transaction in this block. Raises `NotYet` (go-ethereum#28992)."""
     if receipt is None:
         raise NotYet(f"block {block_hash}: no receipt yet for {tx_id}")
     if receipt.block_hash.lower() != block_hash or receipt.transaction_hash.lower() != tx_id:

@@ -36,9 +36,9 @@ async def look_back(
     context: DecodeContext,
     keys: tuple[bytes, ...],
 ) -> Scanned:
-    """The transfers of a sparse span to ``keys``; of its blocks only those with transfers, and ``upto``.
+    """Return the transfers of a sparse span to ``keys``; of its blocks only those with transfers, and ``upto``.
 
-    All headers are fetched: they link the span, and their blooms tell where the log index has left something out.
+    All headers are fetched: they link the span, and their blooms show where the log index has left something out.
     """
     tokens = await scan_linked(source, sizer, span, BlockQuery(recipients=keys), context)
     placed = list(tokens.placed)
@@ -58,7 +58,7 @@ async def _ether(
     keys: Sequence[bytes],
     refs: Sequence[BlockRef],
 ) -> list[OrderedTransfer]:
-    """Ether's transfers: from the blocks where a balance grew, and from all of those where balances cannot tell."""
+    """Ether's transfers: from the blocks where a balance grew, and from all of those where balances prove nothing."""
     line = [span.after, *refs]
     low, blocks = await blocks_with_growth(source, line, keys)
     older: list[OrderedTransfer] = []
@@ -107,7 +107,7 @@ async def blocks_with_growth(
 
 
 async def _oldest_state(source: BlockSource, line: Sequence[BlockRef], keys: Sequence[bytes]) -> int:
-    """The lowest index of ``line`` whose state the node still has, by halving; its last is known to have one."""
+    """Return the lowest index of ``line`` whose state the node has, by halving; the node has the last one's."""
     without, having = 0, len(line) - 1
     while having - without > 1:
         middle = (without + having) // 2
@@ -121,7 +121,7 @@ async def _oldest_state(source: BlockSource, line: Sequence[BlockRef], keys: Seq
 async def _halved(
     source: BlockSource, line: Sequence[BlockRef], known: dict[int, tuple[str, ...]], keys: Sequence[bytes]
 ) -> list[BlockRef] | None:
-    """The blocks between the two ``known`` places in which a balance grew; None if they are too many to be worth it."""
+    """Return the blocks between two ``known`` indexes in which a balance grew; None if they are too many."""
     open_ends = [(min(known), max(known))]
     while any(high - low > 1 for low, high in open_ends):
         open_ends = [(low, high) for low, high in open_ends if known[low] != known[high]]
@@ -179,7 +179,7 @@ async def _states(
 
 
 async def _known(source: BlockSource, calls: Sequence[Call]) -> list[RpcResponse]:
-    """The answers of a node that knows the block. Raises `UnknownBlock` (E19)."""
+    """Return the answers of a node that knows the block. Raises `UnknownBlock` (E19)."""
     answers = await source.batches(calls)
     for answer in answers:
         if isinstance(refusal := answer.error, UnknownBlock):

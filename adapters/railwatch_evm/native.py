@@ -14,11 +14,11 @@ from railwatch_evm.traces import Trace, credits_of, moves
 from railwatch_evm.wire import ZERO, FullBlock, Transaction
 
 FRAME_BYTES = 200
-"""What one frame weighs, to tell when there are many."""
+"""What one frame weighs, to know when there are many."""
 SENDERS_NONCE = frozenset({0x0, 0x1, 0x2, 0x3, 0x4, 0x71, 0x7A, 0x7B, 0x7C})
-"""Types whose nonce is taken from the sender's account: Ethereum's, zkSync's (0x71) and Celo's. In all others it is
+"""Types whose nonce is the sender's account's: Ethereum's, zkSync's (0x71) and Celo's. In all others it is
 something else: Arbitrum's deposits, retryables (the ticket's tries) and internal transactions, the deposits of the OP
-stack and of ZK chains (0xff: a number of the bridge's queue), bor's state-sync, and types that nobody knows yet."""
+stack and of ZK chains (0xff: a number of the bridge's queue), bor's state-sync, and types that are not known yet."""
 
 
 async def traced_transfers(
@@ -26,7 +26,7 @@ async def traced_transfers(
 ) -> list[OrderedTransfer]:
     """Ether's transfers of one block from its traces, which hold the transactions' own values too (E5).
 
-    ``tx_ids`` are the block's transactions in order. Many frames are gone through beside the loop; who is watched is
+    ``tx_ids`` are the block's transactions in order. Many frames are read in a thread; who is watched is
     asked on it. Raises `RailUnavailable` with the hash for a frame beyond reading.
     """
     size = len(traces) * FRAME_BYTES
@@ -66,7 +66,7 @@ def match_transactions(block: FullBlock, context: DecodeContext) -> list[tuple[i
 def place_transaction(
     at: int, tx: Transaction, key: bytes, block: BlockRef, native: AssetId, context: DecodeContext
 ) -> OrderedTransfer | None:
-    """A transaction's own value, None if it has none. Its sender's nonce is what it spends: a replacement has the same.
+    """Return a transaction's own value, or None. It spends its sender's nonce: a replacement has the same nonce.
 
     Raises `RailUnavailable` with the block's hash for numbers that are none.
     """
@@ -87,7 +87,7 @@ def _pays(tx: Transaction) -> bool:
 
 
 def spends(tx: Transaction) -> tuple[str, ...]:
-    """What a transaction consumes: its sender's nonce, in decimal; nothing where the nonce is not the sender's."""
+    """Return what a transaction consumes: its sender's nonce in decimal, or nothing where there is no nonce."""
     if tx.nonce is None or tx.sender is None:
         return ()
     if tx.type is not None and read_quantity(tx.type, "a transaction's type") not in SENDERS_NONCE:
@@ -96,14 +96,14 @@ def spends(tx: Transaction) -> tuple[str, ...]:
 
 
 def displaced(tx: Transaction, context: DecodeContext) -> list[str]:
-    """The live detections' transactions that ``tx`` has taken the nonce of."""
+    """Return the transactions of live detections whose nonce ``tx`` has used."""
     return sorted(old for spent in spends(tx) for old in context.watches.spends.get(spent, ()) if old != tx.hash)
 
 
 def rival_transfers(
-    block: FullBlock, ref: BlockRef, native: AssetId, told: set[str], context: DecodeContext
+    block: FullBlock, ref: BlockRef, native: AssetId, seen: set[str], context: DecodeContext
 ) -> list[OrderedTransfer]:
-    """Transactions that displace a live detection's and pay nobody who is watched; ``told`` are spoken for already."""
+    """Return rivals of live detections that pay no watched address, without those already in ``seen``."""
     if not context.watches.spends:
         return []
     return [
@@ -112,5 +112,5 @@ def rival_transfers(
             Transfer(tx.hash, "tx", NO_RECIPIENT, native, 0, ref, spends=spends(tx), rivals=tuple(rivals)),
         )
         for at, tx in enumerate(block.transactions)
-        if tx.hash not in told and (rivals := displaced(tx, context))
+        if tx.hash not in seen and (rivals := displaced(tx, context))
     ]

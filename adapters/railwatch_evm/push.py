@@ -80,7 +80,7 @@ class NewHeadsPush:
                     return RailUnavailable(
                         f"{self._name}: the websocket is silent, and the head is {height} after {seen}"
                     )
-                # The push of a block that came this very moment may still be on its way: look twice.
+                # The push of a block that came this very moment may still be on its way: check twice.
                 suspected = height != seen
                 continue
             suspected = False

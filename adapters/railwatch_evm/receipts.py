@@ -1,4 +1,4 @@
-"""Receipts: whether a transaction stood, and the logs of blocks for which eth_getLogs gives none.
+"""Receipts: whether a transaction succeeded, and the logs of blocks for which eth_getLogs gives none.
 
 Some endpoints refuse eth_getLogs without an address, some clients number logs with gaps, and some never index a block
 (HAZARDS E20, E21). A block's receipts are its logs too, and their number proves that none is missing.
@@ -26,10 +26,10 @@ class Receipts:
     rpc: Rpc
     one: bool = True
     _by_number: bool = False
-    """Whether the node takes eth_getBlockReceipts by the block's number alone."""
+    """Whether the node accepts only the block's number in eth_getBlockReceipts."""
 
     async def of(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
-        """The receipts of (transaction, block hash), each checked to be that one. Raises `NotYet`."""
+        """Return the receipts of (transaction, block hash), each checked to be that one. Raises `NotYet`."""
         return await ask_again(lambda: self._of(wanted)) if wanted else []
 
     async def _of(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
@@ -42,7 +42,7 @@ class Receipts:
         ]
 
     async def _of_blocks(self, wanted: Sequence[tuple[str, str]]) -> list[Receipt]:
-        """The same, from all receipts of each block. Raises `NotYet` if one is not among them."""
+        """Return the same from all receipts of each block. Raises `NotYet` if one is missing."""
         hashes = list({block_hash: None for _, block_hash in wanted})
         answers = await self.rpc.batch([("eth_getBlockReceipts", (block_hash,)) for block_hash in hashes])
         found = {
@@ -65,7 +65,7 @@ class Receipts:
         return found
 
     async def _whole(self, blocks: Sequence[Header | FullBlock]) -> list[RpcResponse]:
-        """The answers of eth_getBlockReceipts, by hash, or by number where a node takes no hash."""
+        """Return the answers of eth_getBlockReceipts, by hash, or by number where a node rejects hashes."""
         if not self._by_number:
             answers = await self.rpc.batch([_call(block.hash) for block in blocks])
             refused = [answer.error for answer in answers if answer.refused]

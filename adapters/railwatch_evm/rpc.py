@@ -141,25 +141,25 @@ class Rpc(JsonRpcClient[RpcRejected], AsyncHTTPProvider):
             raise RailUnavailable(
                 f"{what}: HTTP {answer.status}: the endpoint redirects to another address; set http to that one"
             )
-        told = _words(answer.body, f"{what}: HTTP {answer.status}")
+        said = _words(answer.body, f"{what}: HTTP {answer.status}")
         if answer.status == TOO_LARGE:
-            raise RpcRejected(f"{told}, too large", Meaning.LARGE)
-        asked = _pause_asked(answer, told)
-        if pushed_back_by(self.pace, answer.status, asked, str(told)):
-            raise RpcRejected(str(told), Meaning.PASSING, retry_after(asked))
+            raise RpcRejected(f"{said}, too large", Meaning.LARGE)
+        asked = _pause_asked(answer, said)
+        if pushed_back_by(self.pace, answer.status, asked, str(said)):
+            raise RpcRejected(str(said), Meaning.PASSING, retry_after(asked))
         if answer.status in MISSING_STATUS:
-            raise RpcRejected(str(told), Meaning.MISSING)
+            raise RpcRejected(str(said), Meaning.MISSING)
         if not answer.looks_like_json:
-            raise RailUnavailable(str(told))
+            raise RailUnavailable(str(said))
         if not _is_reply(answer.body):
-            raise RpcRejected(str(told), meaning_of(answer.status, str(told)))
+            raise RpcRejected(str(said), meaning_of(answer.status, str(said)))
 
 
-def _pause_asked(answer: HttpAnswer, told: RpcRejected) -> str | None:
+def _pause_asked(answer: HttpAnswer, said: RpcRejected) -> str | None:
     """Return ``Retry-After``, or in its absence the pause that the body asks for."""
-    if retry_after(answer.retry_after) is not None or told.pause is None:
+    if retry_after(answer.retry_after) is not None or said.pause is None:
         return answer.retry_after
-    return str(int(told.pause))
+    return str(int(said.pause))
 
 
 def _words(body: bytes, what: str) -> RpcRejected:

@@ -28,7 +28,7 @@ class Meaning(enum.Enum):
     UNKNOWN = "unknown"
     """The node knows no such block or transaction. Another one behind its address may, or the same one soon (E19)."""
     LARGE = "large"
-    """The answer would be too large, whoever's limit that is. Ask for less."""
+    """The answer would be too large, for the node or for us. Ask for less."""
     OTHER = "other"
     """Anything else: a range, a batch, a bug at this block. Ask for less, or in another way."""
 
@@ -135,7 +135,7 @@ _DETAIL = 300
 
 
 def read_error(raw: bytes | msgspec.Raw, what: str) -> RpcRejected:
-    """Return the refusal that an ``error`` member tells, whatever its shape: nodes are free with it."""
+    """Return the refusal in an ``error`` member of any shape: clients differ in it."""
     code, said = read_refusal(raw) or Refusal(0, "")
     detail, pause = _read_data(raw)
     if detail and not detail.startswith("0x"):

@@ -35,7 +35,7 @@ class Chunk:
 
 
 async def scan_block(source: BlockSource, span: Span, query: BlockQuery, context: DecodeContext) -> Scanned:
-    """A span of one block. Raises `BlockGone` if it is not canonical or not the child of ``span.after``."""
+    """Return a span of one block. Raises `BlockGone` if it is not canonical or not the child of ``span.after``."""
     content = await source.by_hash(span.upto, query)
     check_link(span.after, content.refs)
     return Scanned(content.refs, sort_transfers(await transfers(source, content, query, context)), "block")
@@ -44,7 +44,7 @@ async def scan_block(source: BlockSource, span: Span, query: BlockQuery, context
 async def scan_range(
     source: BlockSource, sizer: BatchSizer, span: Span, query: BlockQuery, context: DecodeContext
 ) -> Scanned:
-    """A span of many blocks. Raises `BlockGone` if its blocks are not one branch from ``after`` to ``upto``."""
+    """Return a span of many blocks. Raises `BlockGone` if its blocks are not one branch from ``after`` to ``upto``."""
     piece = await scan_linked(source, sizer, span, query, context)
     return Scanned(piece.refs, sort_transfers(list(piece.placed)), "range")
 
@@ -100,7 +100,7 @@ async def _piece(
         # A node that hangs on a large range says no as well; asking again at once would only hang again.
         sizer.refused(width)
         if width == 1 and isinstance(error, NotYet):
-            # By its hash a block is also read from its receipts, if its logs stay away for long.
+            # By its hash a block is also read from its receipts, if its logs are missing for long.
             return await fetch_block(source, low, query, context)
         raise
     sizer.answered(width, content.size)
@@ -108,7 +108,7 @@ async def _piece(
 
 
 async def fetch_block(source: BlockSource, height: int, query: BlockQuery, context: DecodeContext) -> Chunk:
-    """A block that no range may hold: many providers limit ranges, and not single blocks."""
+    """Return a block that no range may hold: many providers limit ranges, and not single blocks."""
     ref = await ask_again(lambda: _present(source, height))
     content = await source.by_hash(ref, query)
     return Chunk(content.refs, await transfers(source, content, query, context))

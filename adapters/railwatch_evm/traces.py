@@ -53,7 +53,7 @@ class Trace(msgspec.Struct, rename="camel", gc=False):
 class CallFrame(msgspec.Struct, rename="camel", gc=False):
     """One frame of ``callTracer``, with its children.
 
-    ZK Stack chains tell a revert by ``revertReason`` alone, and leave ``error`` for panics.
+    ZK Stack chains report a revert by ``revertReason`` alone, and leave ``error`` for panics.
     """
 
     type: str
@@ -68,7 +68,7 @@ class CallFrame(msgspec.Struct, rename="camel", gc=False):
 class TracedTransaction(msgspec.Struct, rename="camel"):
     """One item of ``debug_traceBlockByHash``. Old nodes leave the hash out; the order is the block's.
 
-    ``error`` stands in place of ``result`` where this transaction alone could not be traced.
+    ``error`` replaces ``result`` where this transaction alone could not be traced.
     """
 
     result: CallFrame | None = None
@@ -104,7 +104,7 @@ def lower_case(frames: list[Trace]) -> list[Trace]:
 
 
 Move = tuple[Trace, bytes, str]
-"""A frame that would pay somebody: the frame, whom, and how much (hex; a number only once it matters)."""
+"""A frame that would pay an address: the frame, the address, and how much (hex; a number only once it matters)."""
 
 
 def credits(traces: Sequence[Trace], hits: Callable[[Iterable[bytes]], set[bytes]]) -> list[Credit]:
@@ -114,12 +114,12 @@ def credits(traces: Sequence[Trace], hits: Callable[[Iterable[bytes]], set[bytes
 
 
 def moves(traces: Sequence[Trace]) -> list[Move]:
-    """The frames that would move value, whether they stood or not. Raises `RailUnavailable` for a wrong recipient."""
+    """Return the frames that would move value, failed or not. Raises `RailUnavailable` for a wrong recipient."""
     return [(trace, *credited) for trace in traces if (credited := _credited(trace)) is not None]
 
 
 def credits_of(traces: Sequence[Trace], found: Sequence[Move], watched: Collection[bytes]) -> list[Credit]:
-    """The credits to ``watched`` among the moves. Only a transaction that pays one of them has its tree looked at.
+    """Return the credits to ``watched`` among the moves. Walk only the trees of transactions that pay one of them.
 
     Raises `RailUnavailable` for a value that is no number.
     """
@@ -178,14 +178,14 @@ def _credited(trace: Trace) -> tuple[bytes, str] | None:
 
 
 class Failed:
-    """The frames of one transaction that failed: nothing below them stood, error or not (E3)."""
+    """The frames of one transaction that failed: nothing below them moved value, error or not (E3)."""
 
     def __init__(self) -> None:
         self._root: dict[int | None, Any] = {}
         self._all = False
 
     def add(self, path: Path) -> None:
-        """This frame failed."""
+        """Note that this frame failed."""
         self._all = self._all or not path
         node = self._root
         for index in path:
@@ -207,23 +207,23 @@ class Failed:
 
 
 class Names:
-    """Names for the frames of one transaction that moved value and stood: the same on every client (E28).
+    """Names for the frames of one transaction that moved value and did not fail, the same on every client (E28).
 
     Clients differ in what they show: precompiles, calls that could not pay, calls without value. So a frame's number
-    counts only those before it, below the same parent, that moved value and stood, or hold one that did.
+    counts only those before it, below the same parent, that moved value and did not fail, or hold one that did.
     """
 
     def __init__(self) -> None:
         self._root: dict[int, tuple[int, dict[int, Any]]] = {}
 
     def add(self, path: Path) -> None:
-        """This frame moved value and stood. Call it in the order of paths."""
+        """Add the credit of a frame that moved value and did not fail. Call it in the order of paths."""
         node = self._root
         for index in path:
             _, node = node.setdefault(index, (len(node), {}))
 
     def of(self, path: Path) -> Path:
-        """The frame's name."""
+        """Return the frame's name."""
         name: list[int] = []
         node = self._root
         for index in path:
@@ -249,8 +249,8 @@ Link: TypeAlias = "tuple[Link, int] | None"
 def flatten(transactions: Sequence[tuple[str, CallFrame]], folded: Sequence[bytes], what: str) -> list[Trace]:
     """Call trees, each with its transaction's hash, as those flat frames of ``trace_block`` that matter.
 
-    These are the roots, which prove that no transaction is missing, and what may have moved value and stood. Of the
-    others a stranger can make many for cents, and a thousand calls deep each place is as long: they are not written
+    These are the roots, which prove that no transaction is missing, and what may have moved value and not failed. Of
+    the others a stranger can make many for cents, and a thousand calls deep each place is as long: they are not written
     out. ``folded`` are the pieces that were cut out of the trees (`railwatch_evm.fold`). Raises `RailUnavailable` for
     such a piece that is no array of frames, `AnswerTooLarge` for too many places.
     """
@@ -267,8 +267,10 @@ def flatten(transactions: Sequence[tuple[str, CallFrame]], folded: Sequence[byte
 
 
 def _walk(root: CallFrame, folded: Sequence[bytes], what: str) -> Iterator[tuple[CallFrame, Link]]:
-    """Depth first, with a stack of our own: a hostile contract can nest 1,024 calls deep. Below a failure nothing
-    stood (E3)."""
+    """Yield the frames depth first, without those below a failure: they moved nothing (E3).
+
+    The stack is our own, because a hostile contract can nest 1,024 calls deep.
+    """
     stack: list[tuple[CallFrame, Link]] = [(root, None)]
     while stack:
         frame, link = stack.pop()

@@ -41,7 +41,7 @@ PATIENCE = (60.0, 15.0, 4.0)
 """Seconds that a node may answer about a block, which it has told of itself, that it does not know it, or with traces
 that are not whole or not readable, before the block is told by what is there; by how often that was in vain before."""
 LAGGING = (2.0,) * 7
-"""Seconds after these, where the whole block is concerned: an index that lags may stand again by now."""
+"""Seconds after these, where the whole block is concerned: an index that lagged may have caught up by now."""
 NOT_WHOLE, UNKNOWN, TYPES = "not whole", "unknown", "types"
 """What may be wrong with a block's traces. Of types that a node leaves out, it has never told one: it goes on so."""
 FAULTS_MOST, FAULT_MOST = 100, 200
@@ -58,7 +58,7 @@ class Traced:
     untraced: frozenset[str] = frozenset()
 
 
-class Standing(enum.Enum):
+class WayState(enum.Enum):
     """What is known of a method."""
 
     UNKNOWN = "unknown"
@@ -70,8 +70,8 @@ class Standing(enum.Enum):
 class Ways:
     """What is known of the two dialects. It outlives a connection: to try them costs a trace."""
 
-    standing: dict[Tracing, Standing] = field(
-        default_factory=lambda: {Tracing.FLAT: Standing.UNKNOWN, Tracing.TREE: Standing.UNKNOWN}
+    states: dict[Tracing, WayState] = field(
+        default_factory=lambda: {Tracing.FLAT: WayState.UNKNOWN, Tracing.TREE: WayState.UNKNOWN}
     )
     refused: dict[str, str] = field(default_factory=dict)
     """The words with which a method was refused, for the operator."""
@@ -92,9 +92,9 @@ class Tracer:
     """The block whose traces the node does not give whole, and since when."""
 
     @property
-    def standing(self) -> dict[Tracing, Standing]:
+    def states(self) -> dict[Tracing, WayState]:
         """What is known of each dialect."""
-        return self.ways.standing
+        return self.ways.states
 
     @property
     def refused(self) -> dict[str, str]:
@@ -104,7 +104,7 @@ class Tracer:
     @property
     def first(self) -> Tracing:
         """The dialect to ask for in the same request as a block: one that has worked, else none."""
-        return next((way for way, known in self.standing.items() if known is Standing.WORKS), Tracing.NONE)
+        return next((way for way, known in self.states.items() if known is WayState.WORKS), Tracing.NONE)
 
     @property
     def unable(self) -> str:
@@ -122,7 +122,7 @@ class Tracer:
     async def probe(self) -> None:
         """Find out which dialects the node has, on a block that is cheap to trace. A passing refusal leaves it open."""
         block = await self._cheapest()
-        for way in self.standing:
+        for way in self.states:
             if block is None or self.first is not Tracing.NONE:
                 return
             method, params = way.call(block.number, block.hash)
@@ -145,7 +145,7 @@ class Tracer:
             self._learn(way, refusal)
 
     async def _cheapest(self) -> Header | None:
-        """The block with the fewest transactions among a few below the head, or the head of a chain this short."""
+        """Return the block with the fewest transactions among a few below the head, or the head of a short chain."""
         latest = read_block((await self.rpc.call("eth_getBlockByNumber", "latest", False)), wire.header_decoder)
         if latest is None:
             return None
@@ -158,15 +158,15 @@ class Tracer:
         return min(blocks[1:] or blocks, key=lambda block: len(block.transactions))
 
     def _learn(self, way: Tracing, refusal: RpcRejected | None) -> None:
-        """A way of tracing was tried: it answered, or it was refused."""
+        """Note whether a way of tracing answered or was refused."""
         if refusal is None:
-            self.standing[way] = Standing.WORKS
+            self.states[way] = WayState.WORKS
             self.refused.pop(way.value, None)
-        elif refusal.meaning is Meaning.MISSING and self.standing[way] is Standing.UNKNOWN:
+        elif refusal.meaning is Meaning.MISSING and self.states[way] is WayState.UNKNOWN:
             # Not of a dialect that has worked: behind a balancer another node may lack it.
-            self.standing[way] = Standing.MISSING
+            self.states[way] = WayState.MISSING
             self.refused[way.value] = str(refusal)
-        elif refusal.meaning is not Meaning.PASSING and self.standing[way] is Standing.UNKNOWN:
+        elif refusal.meaning is not Meaning.PASSING and self.states[way] is WayState.UNKNOWN:
             self.refused[way.value] = str(refusal)
 
     def has_no_state(self, height: int) -> bool:
@@ -174,7 +174,7 @@ class Tracer:
         return height <= self._stateless and time.monotonic() < self._until
 
     async def trace(self, block: Block, given: RpcResponse | None = None) -> Traced:
-        """The block's frames; ``given`` is an answer of `first` that is there already.
+        """Return the block's frames; ``given`` is an answer of `first` that the caller already has.
 
         A block whose `Traced.untraced` is not empty has to be at hand with its transactions. Raises `RailUnavailable`,
         naming the method and the block, for a passing refusal and for frames that are missing; `BlockGone`.
@@ -227,7 +227,7 @@ class Tracer:
             self._stateless, self._until = max(self._stateless, height), time.monotonic() + STATELESS_SECONDS
 
     async def _fault(self, block: Block, way: Tracing, late: RailUnavailable) -> str:
-        """What is wrong with a block's traces, in the words by which it is remembered.
+        """Return what is wrong with a block's traces, in the words under which it is remembered.
 
         Some nodes never trace some types of transactions: a chain's own, such as bor's state-sync (0x7f).
         """
@@ -259,17 +259,17 @@ class Tracer:
         self.ways.in_vain[fault] = in_vain + 1
 
     def _ways(self, given: RpcResponse | None) -> list[Tracing]:
-        """The dialects to try, in order: what has worked comes first, what is missing not at all."""
-        known = [way for way, standing in self.standing.items() if standing is not Standing.MISSING]
-        return sorted(known, key=lambda way: self.standing[way] is not Standing.WORKS)
+        """Return the dialects to try, in order: first the one that worked, none that the node lacks."""
+        known = [way for way, state in self.states.items() if state is not WayState.MISSING]
+        return sorted(known, key=lambda way: self.states[way] is not WayState.WORKS)
 
     @property
     def never_traces(self) -> bool:
         """Whether the node has neither dialect."""
-        return all(standing is Standing.MISSING for standing in self.standing.values())
+        return all(state is WayState.MISSING for state in self.states.values())
 
     def _by_value(self, block: Block, why: str) -> Traced:
-        """No frames: each transaction tells its own value, and the gap is kept for the operator."""
+        """No frames: each transaction shows its own value, and the gap is kept for the operator."""
         if not self.never_traces:
             height = _height(block)
             self.gap.add(height, height, why)
@@ -324,7 +324,7 @@ class Tracer:
     async def _transaction(self, tx_id: str, block: Block) -> list[Trace]:
         """One transaction's frames. Raises `RpcRejected` where the node does not trace it, `NodeTimeout`."""
         seconds = self.rpc.timeout * GROWTH[0]
-        if self.standing[Tracing.TREE] is not Standing.MISSING:
+        if self.states[Tracing.TREE] is not WayState.MISSING:
             options = {"tracer": "callTracer", "timeout": f"{max(1, int(seconds))}s"}
             answer = await self.rpc.call("debug_traceTransaction", tx_id, options, timeout=seconds)
             return await read_tree(answer, tx_id)
@@ -337,7 +337,7 @@ class Tracer:
         return flat
 
     async def with_transactions(self, block: Block) -> FullBlock:
-        """The same block with its transactions. Raises `BlockGone` if the node no longer has it."""
+        """Return the same block with its transactions. Raises `BlockGone` if the node no longer has it."""
         if isinstance(block, FullBlock):
             return block
         answer = await self.rpc.call("eth_getBlockByHash", block.hash, True)
@@ -349,7 +349,7 @@ def _height(block: Block) -> int:
 
 
 def same_block(header: Header, answer: RpcResponse) -> FullBlock:
-    """The block that belongs to a header, with its transactions. Raises `BlockGone`, `RailUnavailable`."""
+    """Return the block that belongs to a header, with its transactions. Raises `BlockGone`, `RailUnavailable`."""
     full = read_block(answer, wire.block_decoder)
     if full is None or full.hash != header.hash:
         raise BlockGone(f"block {header.hash} is not on the node's chain any more")

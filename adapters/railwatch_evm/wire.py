@@ -69,7 +69,7 @@ class Log(msgspec.Struct, rename="camel", gc=False):
 
 
 class Receipt(msgspec.Struct, rename="camel", gc=False):
-    """eth_getTransactionReceipt. ``status`` is absent before Byzantium (EIP-658), where nobody can tell."""
+    """eth_getTransactionReceipt. ``status`` is absent before Byzantium (EIP-658), where success is not known."""
 
     transaction_hash: str
     block_hash: str
@@ -141,7 +141,7 @@ def decode_block(raw: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[B | No
 
 
 def block_ref(block: Header | FullBlock, ahead: timedelta = AHEAD) -> BlockRef:
-    """The block's name and place. Raises `RailUnavailable` with its hash for numbers that are none.
+    """Return the block's name and place. Raises `RailUnavailable` with its hash for numbers that are none.
 
     A genesis block may have no time (Ethereum's has 0). ``ahead``: how far its time may lie in the future.
     """

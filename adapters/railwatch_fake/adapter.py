@@ -1,7 +1,7 @@
 """The reference adapter: each method of the seam over a fake node, with nothing that a real one would not also need.
 
-Read it beside `README.md`. All that is general is here (identity at each connection, one way to ask, errors in the
-seam's words, a scan that proves its lineage); all that is the rail's own is in `decode`.
+Read it together with `README.md`. What every rail needs is here: identity at each connection, one way to ask, the
+seam's errors, a scan that proves its lineage. What is the rail's own is in `decode`.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class FakeAdapter:
 
     @only_rail_errors
     async def __aenter__(self) -> Self:
-        """Connect and verify identity. Raises `RailUnavailable` when the node is away or on another chain."""
+        """Connect and verify identity. Raises `RailUnavailable` if the node is down or on another chain."""
         self._open = True
         try:
             await self._learn()
@@ -72,7 +72,7 @@ class FakeAdapter:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the node, and of whoever waits for it."""
+        """Release the node, and wake a task that waits for it."""
         self._close()
 
     def parse_address(self, text: str) -> Address:
@@ -81,7 +81,7 @@ class FakeAdapter:
 
     @only_rail_errors
     async def heads(self) -> Heads:
-        """The node's own three heads, from one answer: three questions could be answered on two branches."""
+        """Return the node's three heads from one answer: three requests could meet two branches."""
         answer = await self._ask(self._node.heads)
         safe, finalized = answer["safe"], answer["finalized"]
         return Heads(
@@ -92,7 +92,7 @@ class FakeAdapter:
 
     @only_rail_errors
     async def block_at(self, height: int) -> BlockRef:
-        """The canonical block at ``height`` or the nearest below; `BlockGone` above the head."""
+        """Return the canonical block at ``height`` or the nearest below; `BlockGone` above the head."""
         answer = await self._ask(lambda: self._node.header_at(height))
         if answer is None:
             raise BlockGone(f"{self.chain_id} has no block at height {height} yet")
@@ -119,7 +119,7 @@ class FakeAdapter:
     async def wait_for_change(self) -> None:
         """Return at the next push, or at once if one came since the last wait.
 
-        Raises `RailUnavailable` when the node cannot push, has been silent for too long, or was let go meanwhile.
+        Raises `RailUnavailable` when the node cannot push, has been silent for too long, or was disconnected meanwhile.
         """
         if not self._open or not self._node.pushes:
             raise RailUnavailable(f"the node of {self.chain_id} pushes nothing")
@@ -149,7 +149,7 @@ class FakeAdapter:
     # The rest
 
     async def _learn(self) -> None:
-        """Ask for each method once. Raises `MethodsMissing` for what is needed, and `RailUnavailable` if it is away."""
+        """Ask for each method once. Raises `MethodsMissing` for what is needed, and `RailUnavailable` if it is down."""
         node = self._node
         questions: dict[str, Callable[[], Awaitable[Any]]] = {
             "identify": node.identify,
@@ -177,7 +177,7 @@ class FakeAdapter:
         )
 
     async def _walk(self, span: Span) -> list[WireBlock]:
-        """The blocks of the span, oldest first, each fetched by hash from ``upto`` back to ``after``.
+        """Return the blocks of the span, oldest first, each fetched by hash from ``upto`` back to ``after``.
 
         Going back by parent hashes needs no trust in heights: a reorg in the middle of the walk cannot mix two
         branches, and heights that the chain skips need no thought.
@@ -196,7 +196,7 @@ class FakeAdapter:
         return answers[::-1]
 
     async def _block(self, block_hash: str) -> WireBlock:
-        """The block of this hash. Raises `BlockGone` where the node does not know it."""
+        """Return the block of this hash. Raises `BlockGone` where the node does not know it."""
         answer = await self._ask(lambda: self._node.block(block_hash))
         if answer is None:
             raise BlockGone(f"the node of {self.chain_id} knows no block {block_hash}")
@@ -240,7 +240,7 @@ class FakeAdapter:
 
 
 def traits_of(rules: Rules) -> Traits:
-    """What a chain of these rules can and cannot do."""
+    """Return what a chain of these rules can and cannot do."""
     return Traits(
         family="fake",
         native_asset=decode.NATIVE_ASSET,

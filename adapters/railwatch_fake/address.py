@@ -9,7 +9,10 @@ KEY_BYTES = 20
 
 
 def parse(text: str) -> Address:
-    """The address that ``text`` names, in either case. Raises `BadAddress` with the first thing that is wrong."""
+    """Return the address that ``text`` names, in either case.
+
+    Raises `BadAddress` with the first thing that is wrong.
+    """
     folded = text.lower()
     if not folded.startswith(PREFIX):
         raise BadAddress(f"an address of this rail begins with {PREFIX!r}")
@@ -28,7 +31,7 @@ def parse(text: str) -> Address:
 
 
 def render(key: bytes) -> str:
-    """The canonical text of a key, the form that is shown to people."""
+    """Return the canonical text of a key, the form that is shown to people."""
     return f"{PREFIX}{key.hex()}{checksum(key).hex()}"
 
 

@@ -1,7 +1,7 @@
-"""An in-memory chain that pays, forks and skips heights on command: the truth that fake nodes tell, or lie about.
+"""An in-memory chain that pays, forks and skips heights on command: the truth that fake nodes report, or lie about.
 
 Nothing here knows of adapters or of asyncio, and nothing is random: two chains of the same name and seed that are
-told the same story have the same hashes. Blocks of every branch are kept, because real nodes keep them too, and an
+with the same history have the same hashes. Blocks of every branch are kept, because real nodes keep them too, and an
 adapter must not mistake "the node knows this hash" for "this hash is canonical".
 """
 
@@ -57,8 +57,8 @@ class Rules:
     """What kind of rail the chain plays; the adapter's traits follow from it.
 
     ``finality`` and ``safe`` are depths below the head, None where the rail has no such thing. A reorg may pass
-    finality all the same: that is the catastrophe which a daemon's tests want to see. ``balances``: its nodes tell what
-    keys hold.
+    finality all the same: that is the catastrophe which a daemon's tests need. ``balances``: its nodes serve what keys
+    hold.
     """
 
     finality: int | None = None
@@ -109,18 +109,18 @@ class FakeChain:
         return self.line[-1]
 
     def at(self, height: int) -> Block:
-        """The canonical block at ``height``, or the nearest below."""
+        """Return the canonical block at ``height``, or the nearest below."""
         return nearest(self.line, height)
 
     def branch(self, tip: str) -> list[Block]:
-        """The blocks that lead to ``tip``, oldest first, on whichever branch it is."""
+        """Return the blocks that lead to ``tip``, oldest first, on whichever branch it is."""
         blocks = [self.blocks[tip]]
         while blocks[-1].parent:
             blocks.append(self.blocks[blocks[-1].parent])
         return blocks[::-1]
 
     def balance(self, key: bytes, token: str, tip: str) -> int:
-        """What ``key`` holds of a token after block ``tip``: all that came, by whatever means, less what left."""
+        """Return what ``key`` holds of a token after block ``tip``: everything received, less what was spent."""
         txs = [tx for block in self.branch(tip) for tx in block.txs if not tx.failed]
         came = sum(out.amount for tx in txs for out in tx.outputs if (out.to, out.token) == (key, token))
         left = sum(out.amount for tx in txs for out in tx.takes if (out.to, out.token) == (key, token))
@@ -129,7 +129,7 @@ class FakeChain:
     # Transactions
 
     def new_key(self) -> bytes:
-        """The key of an address that has never been used."""
+        """Return the key of an address that has never been used."""
         return bytes.fromhex(self.fresh_name("key"))[:20]
 
     def send(
@@ -149,7 +149,7 @@ class FakeChain:
         return tx
 
     def replace(self, tx_id: str) -> Tx:
-        """A rival of ``tx_id`` that consumes one of the same coins and pays a stranger; the old one leaves the mempool.
+        """Return a rival of ``tx_id`` that spends one of its coins to a stranger; the old one leaves the mempool.
 
         An orphaned transaction can be replaced too: that is the double-spend which a reorg makes possible.
         """
@@ -158,12 +158,12 @@ class FakeChain:
         return self.send(Output(self.new_key(), sum(out.amount for out in old.outputs)), spends=old.spends[:1])
 
     def drop(self, tx_id: str) -> None:
-        """The mempool forgets a transaction, with neither a block nor a rival (HAZARDS B2)."""
+        """Drop a transaction from the mempool, with neither a block nor a rival (HAZARDS B2)."""
         del self.waiting[tx_id]
         self._changed()
 
     def resend(self, tx_id: str) -> None:
-        """A dropped or orphaned transaction is back in the mempool, as itself."""
+        """Put a dropped or orphaned transaction back into the mempool, unchanged."""
         self.waiting[tx_id] = self.txs[tx_id]
         self._changed()
 
@@ -178,7 +178,7 @@ class FakeChain:
     # Blocks
 
     def skip(self, heights: int) -> None:
-        """The next block leaves this many heights without a block."""
+        """Leave this many heights without a block below the next one."""
         self._skip += heights
 
     def mine(self, blocks: int = 1) -> Block:
@@ -203,7 +203,7 @@ class FakeChain:
         return block
 
     def grow(self, parent: Block, txs: Iterable[Tx] = ()) -> Block:
-        """A new block on any branch. It is known by its hash but not canonical until its branch is adopted."""
+        """Return a new block on any branch, known by its hash and not canonical until its branch is adopted."""
         height = parent.height + 1 + self._skip
         self._skip = 0
         block = Block(height, self.fresh_name("block"), parent.hash, self._time_at(height), tuple(txs))
@@ -220,7 +220,7 @@ class FakeChain:
         del self.line[bisect_right(self.line, block.height, key=_height) :]
         self.line.extend(reversed(joined))
         consumed = {coin for block in joined for tx in block.txs for coin in tx.spends}
-        # This takes out what is now in a block, and with it every rival that can no longer be in one.
+        # This removes what is now in a block, and with it every rival that can no longer be in one.
         self.waiting = {tx.id: tx for tx in self.waiting.values() if consumed.isdisjoint(tx.spends)}
         self._changed()
 
@@ -242,7 +242,7 @@ class FakeChain:
 
 
 def nearest(line: list[Block], height: int) -> Block:
-    """The block of an ascending ``line`` at ``height``, or the nearest below; the first where there is none."""
+    """Return the block of an ascending ``line`` at ``height``, or the nearest below; the first where there is none."""
     return line[max(bisect_right(line, height, key=_height) - 1, 0)]
 
 

@@ -1,6 +1,6 @@
 """From the wire's dicts to the seam's values: pure, so that odd blocks can be tested without a node.
 
-Two kinds of bad input are told apart, because the daemon does different things next. An answer that is not whole or
+There are two kinds of bad input, because the daemon does different things next. An answer that is not whole or
 has not the shape of an answer is the node's trouble, and heals: `RailUnavailable`. A whole block that holds something
 this code cannot read is ours: going on would lose money without a word, so it is a `RailFault` with the block's hash.
 """
@@ -18,7 +18,7 @@ NATIVE_ASSET = "slip44:1"
 
 
 def header(answer: WireHeader) -> BlockRef:
-    """The block's name and place. Raises `RailUnavailable` for an answer of the wrong shape."""
+    """Return the block's name and place. Raises `RailUnavailable` for an answer of the wrong shape."""
     try:
         time = datetime.fromisoformat(answer["time"]).astimezone(UTC)
         return BlockRef(answer["height"], answer["hash"], answer["parent"], time)
@@ -27,7 +27,7 @@ def header(answer: WireHeader) -> BlockRef:
 
 
 def block_transfers(answer: WireBlock, chain_id: ChainId, watches: Watches) -> list[Transfer]:
-    """What the block says to ``watches``, in chain order.
+    """Return what the block pays to ``watches``, in chain order.
 
     Raises `RailUnavailable` for a block that is not whole, `RailFault` for one that cannot be read.
     """
@@ -38,7 +38,7 @@ def block_transfers(answer: WireBlock, chain_id: ChainId, watches: Watches) -> l
 
 
 def transfers(txs: list[WireTx], block: BlockRef | None, chain_id: ChainId, watches: Watches) -> list[Transfer]:
-    """What ``txs`` say to ``watches``; ``block`` is None for what still waits. Raises `RailFault`."""
+    """Return what ``txs`` pay to ``watches``; ``block`` is None for the mempool. Raises `RailFault`."""
     try:
         # One question for all keys: asking the watch list in bulk is what keeps a block's cost flat
         # while the list grows to millions.
@@ -52,7 +52,7 @@ def transfers(txs: list[WireTx], block: BlockRef | None, chain_id: ChainId, watc
 def _of_tx(
     tx: WireTx, block: BlockRef | None, chain_id: ChainId, watches: Watches, watched: set[bytes]
 ) -> Iterable[Transfer]:
-    """The transaction's credits; if there are none but it displaces what somebody waits for, one credit to nobody."""
+    """Return the transaction's credits; without any, one to `NO_RECIPIENT` if it displaces a claimant."""
     common: dict[str, Any] = {
         "tx_id": tx["id"],
         "block": block,
@@ -64,7 +64,7 @@ def _of_tx(
     found = [] if tx["failed"] else list(_credits(tx["outputs"], chain_id, watches, watched, common))
     if found or not common["rivals"]:
         return found
-    # A failed transaction pays nobody and is told only here: it has consumed its coins all the same.
+    # A failed transaction pays no one and appears only here: it has consumed its coins all the same.
     return [Transfer(tx_index="rival", to=NO_RECIPIENT, asset=_asset("", chain_id, watches), amount=0, **common)]
 
 
@@ -72,7 +72,7 @@ def _credits(
     outputs: list[WireOutput], chain_id: ChainId, watches: Watches, watched: set[bytes], common: dict[str, Any]
 ) -> Iterable[Transfer]:
     for place, out in enumerate(outputs):
-        # Every amount is read, also those that nobody watches: an unreadable block must not pass because
+        # Every amount is read, also unwatched ones: an unreadable block must not pass because
         # today's watch list happens to avoid the unreadable part.
         amount, to = int(out["amount"]), bytes.fromhex(out["to"])
         if amount == 0 or to not in watched or (not out["token"] and "" not in watches.assets):
@@ -90,13 +90,13 @@ def _credits(
 
 
 def _rivals(tx: WireTx, watches: Watches) -> tuple[str, ...]:
-    """The other transactions among ``watches.spends`` that want a coin which this one consumes."""
+    """Return the other transactions among ``watches.spends`` that spend a coin which this one consumes."""
     claimed = {claimant for coin in tx["spends"] for claimant in watches.spends.get(coin, ())}
     return tuple(sorted(claimed - {tx["id"]}))
 
 
 def _asset(token: str, chain_id: ChainId, watches: Watches) -> AssetId:
-    """The configured asset, or the token's own id where it is not configured."""
+    """Return the configured asset, or the token's own id where it is not configured."""
     return watches.assets.get(token) or asset_id(chain_id, token)
 
 
@@ -106,5 +106,5 @@ def asset_id(chain_id: ChainId, token: str) -> AssetId:
 
 
 def token_of(asset: AssetId, chain_id: ChainId) -> str:
-    """The other way round: the token's contract, or "" for the native asset."""
+    """Return the contract of a configured token's id, or "" for the native asset."""
     return "" if asset == asset_id(chain_id, "") else asset.rsplit(":", 1)[1]

@@ -2,7 +2,7 @@
 
 from railwatch.rail import Method
 
-ALLOW = "take it out of FakeNode.refuses"
+ALLOW = "remove it from FakeNode.refuses"
 
 METHODS = (
     Method("identify", "which chain it is", "", ALLOW),

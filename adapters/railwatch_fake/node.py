@@ -1,7 +1,7 @@
 """One node of a fake chain: what it answers over its wire, and every way in which it can misbehave.
 
-Several nodes may follow one chain, each with faults of its own, so that failover and disagreement can be told. Answers
-are plain dicts and strings, as JSON would bring them: an adapter has to decode them and must trust none of them.
+Several nodes may follow one chain, each with faults of its own, so that failover and disagreement can be tested.
+Answers are plain dicts and strings, as JSON would bring them: an adapter has to decode them and trusts none of them.
 """
 
 import asyncio
@@ -75,20 +75,20 @@ class FakeNode:
     - ``silent``: connected, but it pushes nothing more; ``pushes`` False: it never could
     - ``undecodable``: blocks hold an amount that is no number; ``misshapen``: headers lack their hash
     - ``truncates``: blocks come without their last transaction
-    - ``forgets``: it tells heads, and knows no block by its hash, as where another node answers the next request
-    - ``turns``: lines of blocks that it tells in turn, one for each question for heads, until the next such question
-    - ``traces`` False: transactions that pay from within (`Tx.inner`) are not told, and nothing tells that they are not
-    - ``keeps``: it has only the states of so many newest blocks, None: of all, to tell balances from
+    - ``forgets``: it reports heads, and knows no block by its hash, as where another node answers the next request
+    - ``turns``: lines of blocks that it reports in turn, one for each request for heads, until the next such question
+    - ``traces`` False: transactions that pay from within (`Tx.inner`) are missing, and nothing shows it
+    - ``keeps``: it has only the states of so many newest blocks, None: of all, to read balances from
     - `pruned_below`: it has no block below that height any more
-    - ``loses_below``: it tells headers below that height, and knows none of those blocks; ``fails_below``: it refuses
-      whatever is asked of blocks below that height, as an archive behind it that is away
+    - ``loses_below``: it reports headers below that height, and knows none of those blocks; ``fails_below``: it refuses
+      whatever is asked of blocks below that height, as if an archive behind it were down
     - `impersonate`: it is another chain after a reconnect; `pin`: it stays on a branch of its own
-    - `make_up`: it tells blocks that no other node knows, above the tip, with payments if so wished
+    - `make_up`: it reports blocks that no other node knows, above the tip, with payments if so wished
     - ``ahead``: it claims to be so many (empty, made-up) blocks ahead of the chain, whatever the chain does
-    - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stands at this height
-    - ``retold``: it tells another content: by transaction id, the transaction that it shows instead, None: it hides it
+    - ``finality``: it claims that this depth below its head is final; ``finality_at``: it stays at this height
+    - ``retold``: it reports another content: by transaction id, the transaction in its place, None: it hides it
     - ``misstates``: what it adds to every balance, in base units
-    - ``misnames``: by height, a hash that it tells of its canonical block there, and that no block has
+    - ``misnames``: by height, a hash that it reports for its canonical block there, and that no block has
     - ``breaks``: every answer raises this exception, as a defect in an adapter would
     - ``refuses``: methods that it does not serve, as a whitelist leaves them out
     """
@@ -164,12 +164,12 @@ class FakeNode:
     # Answering
 
     async def identify(self) -> str:
-        """The chain id."""
+        """Return the chain id."""
         await self._answering("identify")
         return self._claims
 
     async def heads(self) -> WireHeads:
-        """The three heads, of one moment."""
+        """Return the three heads, of one moment."""
         await self._answering("heads")
         if self.turns:
             self._pinned, self.turns = self.turns[0], [*self.turns[1:], self.turns[0]]
@@ -184,7 +184,7 @@ class FakeNode:
         return {"latest": self._header(line[-1]), "safe": below(rules.safe), "finalized": below(finality)}
 
     async def header_at(self, height: int) -> WireHeader | None:
-        """The canonical header at ``height`` or the nearest below; None above the head."""
+        """Return the canonical header at ``height`` or the nearest below; None above the head."""
         await self._answering("header_at")
         line = self._line()
         if height > line[-1].height:
@@ -194,7 +194,7 @@ class FakeNode:
         return {**header, "hash": self.misnames[height]} if height in self.misnames else header
 
     async def block(self, block_hash: str) -> WireBlock | None:
-        """The block of any branch that has this hash, or None where the node has not got so far."""
+        """Return the block of any branch that has this hash, or None if the node has not synchronised to it."""
         await self._answering("block")
         block = None if self.forgets else self._known(block_hash)
         if block is not None and block.height < self.pruned_below:
@@ -207,7 +207,7 @@ class FakeNode:
         return {**self._header(block), "txs": txs[:-1] if self.truncates else txs}
 
     async def balance(self, keys: list[str], token: str, block_hash: str) -> list[str] | None:
-        """What each key holds of a token after a block, in digits; None where the node has no such state."""
+        """Return what each key holds of a token after a block, in digits; None where the node has no such state."""
         await self._answering("balance")
         block, line = self._known(block_hash), self._line()
         if block is None or block_hash in self._own or block.height > line[-1].height:
@@ -246,14 +246,14 @@ class FakeNode:
         return self.chain.blocks.get(block_hash) or self._own.get(block_hash)
 
     def _made_up(self, parent: Block, mark: str, txs: tuple[Tx, ...] = ()) -> Block:
-        """A block of this node's own on ``parent``; the same each time that it is asked for."""
+        """Return a block of this node's own on ``parent``, the same on each call."""
         height = parent.height + 1
         named = sha256(f"{parent.hash}/{mark}/{id(self)}".encode()).hexdigest()
         return self._own.setdefault(named, Block(height, named, parent.hash, parent.time, txs))
 
     @property
     def line(self) -> list[Block]:
-        """The blocks that it tells now, the oldest first."""
+        """Return the blocks that it reports now, oldest first."""
         return self._line()
 
     def _line(self) -> list[Block]:

@@ -1,6 +1,6 @@
 """What a node serves: each method is asked once, on entering, with arguments that cost little and change nothing.
 
-A refusal in whatever words or status is a missing ability with a fall-back, or, where the rail cannot do without, one
+A refusal in any words or status is a missing ability with a fall-back, or, where the rail cannot do without, one
 sentence that names method and setting. What passes leaves it open, and it is asked again when it is needed.
 """
 
@@ -46,7 +46,7 @@ class Abilities:
     async def learn(self, *, index: bool) -> None:
         """Ask for everything; for the ``index`` only if look-backs may use it.
 
-        Raises `MethodsMissing` for what is needed and refused, `RailUnavailable` if the node is away.
+        Raises `MethodsMissing` for what is needed and refused, `RailUnavailable` if the node is down.
         """
         self.served.said.clear()
         unanswered = 0
@@ -105,7 +105,7 @@ class Abilities:
         except RpcRejected as refused:
             self._note(method, refused)
         except MalformedResponse as other:
-            # Not even JSON: a page of a gateway, which stands there in place of the method.
+            # Not even JSON: a page of a gateway, in place of the method.
             self.served.note(method, False, str(other))
         else:
             self.served.note(method, True)

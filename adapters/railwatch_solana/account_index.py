@@ -28,7 +28,7 @@ class AccountIndex:
         self._rpc = rpc
 
     async def token_accounts(self, owner: str, since: int) -> list[str]:
-        """The owner's token accounts as of now, of both programs, from a node that has come to slot ``since``.
+        """Return the owner's token accounts of both programs, from a node that has reached slot ``since``.
 
         Raises `RpcRejected` where there is no such index, `RailUnavailable` where the node that answered is behind
         (HAZARDS S15): what it does not know of yet is not nothing.
@@ -69,9 +69,9 @@ class AccountIndex:
         raise TooMany(f"{account} has more than {PAGE * PAGES:,} transactions above slot {above}")
 
     async def transaction(self, signature: str) -> tuple[int, Transaction] | None:
-        """Its slot, and itself in the form that blocks are told in. Raises `RailFault` if it cannot be read.
+        """Return its slot, and itself in the form that blocks have. Raises `RailFault` if it cannot be read.
 
-        None where the index names it and nobody tells it. The method has no option by which to leave out the nodes
+        None where the index names it and no node returns it. The method has no option that excludes the nodes
         that are behind, so it is asked a few times (HAZARDS S15).
         """
         options = {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": wire.VERSION_MAX}

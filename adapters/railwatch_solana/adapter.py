@@ -27,7 +27,7 @@ TRAITS = Traits(
     has_checksum=False,
     # A block of mainnet has megabytes, and a step should end within seconds.
     span_max=200,
-    # An hour of slots of 200 ms, which is half of what they are meant to take; slots are no clock (HAZARDS S13).
+    # An hour of slots of 200 ms, which is half of their nominal time; slots are no clock (HAZARDS S13).
     lookback=18_000,
     horizon=32,
     has_pending=False,
@@ -57,7 +57,7 @@ class SolanaAdapter(AdapterShell["NodeConnection"]):
             TRAITS, lookback_span=LOOKBACK_SPAN if self._index else None, **height_options(rail, "index")
         )
         if all(spec.contract is not None for spec in rail.assets):
-            gap = "SOL is not configured, so its transfers are not looked for"
+            gap = "SOL is not configured, so the scan does not search for its transfers"
             self._traits = replace(self._traits, native_complete=False, native_gap=gap)
         self._node = node
 
@@ -83,7 +83,7 @@ class SolanaAdapter(AdapterShell["NodeConnection"]):
 
 
 def _check_mints(rail: RailSettings) -> None:
-    """Raise ValueError that names an asset whose contract is no key: nobody could pay in it."""
+    """Raise ValueError that names an asset whose contract is no key: no payment in it is possible."""
     for spec in rail.assets:
         if spec.contract is not None:
             try:

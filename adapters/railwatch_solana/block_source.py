@@ -30,7 +30,7 @@ from railwatch_solana.rpc_errors import (
 from railwatch_solana.wire import Block, Header, Latest, Listed, RpcEnvelope, block_ref
 
 CONFIRMED, FINALIZED = {"commitment": "confirmed"}, {"commitment": "finalized"}
-"""``processed`` is never asked for: it can vanish, and nobody may be paid by it (HAZARDS S10)."""
+"""``processed`` is never asked for: it can vanish, so it may not count as a payment (HAZARDS S10)."""
 
 BARE = {**CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": wire.VERSION_MAX}
 WHOLE = {**BARE, "transactionDetails": "accounts"}
@@ -71,8 +71,8 @@ class BlockSource:
         """Whether `getBlocksWithLimit` is served; else `getBlocks` is asked up to the newest slot."""
         self.tells_health = True
         """Whether `getHealth` is served."""
-        self._told = 0
-        """The highest slot that the node has told of."""
+        self._reported = 0
+        """The highest slot that the node has reported."""
 
     async def heads(self) -> Heads:
         """Latest and finalized, from a node that is healthy and on the right chain, in one request (E19, E23).
@@ -95,8 +95,10 @@ class BlockSource:
         return Heads(newest if newest.height > settled.height else settled, None, settled)
 
     def _check_health(self, answer: RpcResponse[RpcRejected]) -> None:
-        """Raises `RailUnavailable` unless the node calls itself well. Where a plan leaves the question out, nobody can
-        say, and a node that falls behind shows by its slots."""
+        """Raise `RailUnavailable` unless the node reports itself healthy.
+
+        A plan may leave the method out. A node that falls behind then shows by its slots.
+        """
         try:
             state = answer.read(wire.text_result)
         except RpcRejected as refused:
@@ -107,19 +109,19 @@ class BlockSource:
             raise RailUnavailable(f"{self._rpc.name} calls itself {printable(state, 80)!r}")
 
     async def slot(self) -> int:
-        """The newest confirmed slot."""
+        """Return the newest confirmed slot."""
         return await self._rpc.read(wire.number_decoder, "getSlot", CONFIRMED)
 
     async def at(self, height: int) -> BlockRef:
-        """The canonical block at a slot, or the nearest below. Raises `BlockGone` above the head.
+        """Return the canonical block at a slot, or the nearest below. Raises `BlockGone` above the head.
 
-        Raises `RailUnavailable` where this endpoint itself told of that slot before: then another node answers behind
+        Raises `RailUnavailable` where this endpoint itself reported that slot before: then another node answers behind
         it, or the same one has fallen back, and neither says anything of the chain (HAZARDS S15). Raises `NotKept` if
         all that could be the nearest has been pruned.
         """
         slot = await self.slot()
         for _ in range(OTHERS):
-            if slot >= height or height > self._told:
+            if slot >= height or height > self._reported:
                 break
             slot = await self.slot()  # Perhaps from another node behind the endpoint.
         if height > slot:
@@ -136,27 +138,27 @@ class BlockSource:
         raise NoBlock(f"{self._rpc.name}: it lists no block in the {GAPS[-1]:,} slots up to {height}")
 
     async def slots(self, low: int, high: int) -> list[int]:
-        """The slots from ``low`` to ``high`` that the node has blocks for, ascending."""
-        listed = await self._rpc.read(wire.slots_decoder, "getBlocks", low, high, since(min(high, self._told)))
+        """Return the slots from ``low`` to ``high`` that the node has blocks for, ascending."""
+        listed = await self._rpc.read(wire.slots_decoder, "getBlocks", low, high, since(min(high, self._reported)))
         return sorted({slot for slot in listed if low <= slot <= high})
 
     async def header(self, slot: int) -> tuple[BlockRef, Header]:
-        """The block of this slot without its content. Raises `NoBlock`, and `NotKept` if it was pruned."""
+        """Return the block of this slot without its content. Raises `NoBlock`, and `NotKept` if it was pruned."""
         header = await self._ask(wire.header_decoder, slot, BARE)
         return await self._ref(slot, header), header
 
     async def signatures(self, slot: int) -> tuple[BlockRef, Listed]:
-        """The block of this slot with the names of its transactions, in order. Raises as `header`."""
+        """Return the block of this slot with the names of its transactions, in order. Raises as `header`."""
         listed = await self._ask(wire.listed_decoder, slot, LISTED)
         return await self._ref(slot, listed), listed
 
     async def block(self, slot: int) -> tuple[BlockRef, Block]:
-        """The block of this slot. Raises as `header`, and `RailFault` if it cannot be decoded."""
+        """Return the block of this slot. Raises as `header`, and `RailFault` if it cannot be decoded."""
         block = await self._ask(wire.block_decoder, slot, WHOLE)
         return await self._ref(slot, block), block
 
     async def transfers(self, slot_block: Block, ref: BlockRef, context: DecodeContext) -> list[Transfer]:
-        """What a block brought to the watched, with the owners that an old one does not name. Raises `RailFault`."""
+        """Return what a block paid to watched addresses, with owners that an old block omits. Raises `RailFault`."""
         try:
             return block_transfers(slot_block, ref, context)
         except Ownerless:
@@ -166,23 +168,23 @@ class BlockSource:
     async def is_gone(self, slot: int) -> bool:
         """Whether the chain provably has no block at this slot: the next block's parent is below it (HAZARDS S11).
 
-        That the chain ends below it proves nothing: so it looks from a node that is behind (HAZARDS S15).
+        That the chain ends below it proves nothing: a node that is behind shows the same (HAZARDS S15).
         """
         if self.limited:
             above = await self._rpc.read(wire.slots_decoder, "getBlocksWithLimit", slot + 1, 1, since(slot))
         else:
-            above = await self.slots(slot + 1, max(self._told, slot + 1))
+            above = await self.slots(slot + 1, max(self._reported, slot + 1))
         return bool(above) and (await self.header(above[0]))[1].parent_slot < slot
 
     async def check_kept(self, low: int) -> None:
-        """Raises `NotKept` if the node no longer has the blocks from slot ``low`` on (HAZARDS S14)."""
+        """Raise `NotKept` if the node no longer has the blocks from slot ``low`` on (HAZARDS S14)."""
         first = await self._first_kept()
         if first is not None and first > low:
             raise self._pruned(low, f"its first block is {first}", first)
 
     async def _named(self, latest: Latest) -> BlockRef:
-        """The block behind a commitment's slot and hash: remembered, since it was the newest or scanned a while ago."""
-        self._told = max(self._told, latest.context.slot)
+        """Return the block behind a commitment's slot and hash, from memory if it is known."""
+        self._reported = max(self._reported, latest.context.slot)
         known = self._headers.get(latest.value.blockhash)
         if known is not None and known.height == latest.context.slot:
             return known
@@ -221,7 +223,7 @@ class BlockSource:
                 ) from refused
             raise
         except NullResult as nothing:
-            # How a node tells of a block that it knows of and cannot read.
+            # A node answers so for a block that it knows and cannot read.
             raise NoBlock(f"{nothing}, and slot {slot} was asked for") from nothing
         except MalformedResponse as unreadable:
             name = _name_of(unreadable.raw)
@@ -230,9 +232,11 @@ class BlockSource:
             raise RailFault(f"block {slot} {name} cannot be decoded: {unreadable}") from unreadable
 
     async def _get_block(self, decoder: "wire.Decoder[wire.T]", slot: int, options: dict[str, Any]) -> "wire.T":
-        """`getBlock`; a few times more where this endpoint told of the slot before, and has no block there: the method
-        has no option by which to leave out the nodes that are behind (HAZARDS S15)."""
-        for _ in range(OTHERS if slot <= self._told else 0):
+        """Call `getBlock`, a few times if the endpoint has reported the slot and has no block there (HAZARDS S15).
+
+        The method has no option that excludes the nodes which are behind.
+        """
+        for _ in range(OTHERS if slot <= self._reported else 0):
             try:
                 return await self._rpc.read(decoder, "getBlock", slot, options)
             except NullResult:
@@ -243,7 +247,10 @@ class BlockSource:
         return await self._rpc.read(decoder, "getBlock", slot, options)
 
     async def _first_kept(self) -> int | None:
-        """The first slot that the node has; None where it will not say. Raises `RailUnavailable` for what passes."""
+        """Return the first slot that the node has, or None if it does not say.
+
+        Raises `RailUnavailable` if that passes.
+        """
         try:
             return await self._rpc.read(wire.number_decoder, "getFirstAvailableBlock")
         except RpcRejected as refused:
@@ -253,14 +260,14 @@ class BlockSource:
         if self.limited:
             listed = await self._rpc.read(wire.slots_decoder, "getBlocksWithLimit", 0, 1, CONFIRMED)
         else:
-            listed = await self.slots(max(0, self._told - GAPS[-1]), self._told)
+            listed = await self.slots(max(0, self._reported - GAPS[-1]), self._reported)
         return min(listed, default=None)
 
     def _check_lag(self, height: int, slot: int) -> None:
-        if height <= self._told:
+        if height <= self._reported:
             raise RailUnavailable(
-                f"{self._rpc.name}: it is at slot {slot}, and told of slot {self._told} before: it, or another node "
-                "behind this endpoint, is behind"
+                f"{self._rpc.name}: it is at slot {slot}, and reported slot {self._reported} before. It, or another "
+                "node behind this endpoint, is behind"
             )
 
     def _pruned(self, slot: int, why: str, first: int | None) -> NotKept:
@@ -270,7 +277,9 @@ class BlockSource:
         )
 
     async def _ref(self, slot: int, block: Header) -> BlockRef:
-        """The block's name, place and time. A node may have lost the time of a block, and for good: then it is that of
+        """Return the block's name, place and time.
+
+        A node may have lost the time of a block, and for good: then it is that of
         the nearest block below that has one, a moment before. Raises `RailUnavailable` where none has."""
         below = block
         for _ in range(TIMELESS_MOST):
@@ -288,13 +297,13 @@ class BlockSource:
 
 
 def _first_in(words: str) -> int | None:
-    """The slot that a node names beside a block that it has cleaned up (Agave, rpc-client-api, custom_error.rs)."""
+    """Return the slot that a node names for a block that it has cleaned up (Agave, rpc-client-api, custom_error.rs)."""
     named = FIRST_NAMED.search(words)
     return int(named[1]) if named else None
 
 
 def _name_of(raw: bytes) -> str | None:
-    """The hash of what is a block and yet cannot be read; None if it is no block at all, or one without a hash."""
+    """Return the hash of a block that cannot be decoded, or None if the answer is no block or has no hash."""
     try:
         reply = decode(raw, _named, "a block", VALUES_MOST)
         named = reply.result if isinstance(reply.result, wire.Named) else None

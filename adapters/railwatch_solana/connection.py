@@ -36,7 +36,7 @@ FEW = 500
 """Addresses up to which a look-back asks by the node's index: all that one batch of registrations brings."""
 
 FAILURES_MOST = 5
-"""Look-backs by the index that may fail in a row before the blocks are read instead, which takes far longer."""
+"""Look-backs by the index that may fail in a row before the blocks are read instead, which is far slower."""
 
 
 class NodeConnection:
@@ -64,11 +64,11 @@ class NodeConnection:
         await self.source.heads()
 
     async def abilities(self) -> list[Ability]:
-        """What the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
+        """Return what the node serves (`railwatch.rail.SupportsAbilities`), as it was learned on entering."""
         return self._abilities.table(pushed=self._push is not None)
 
     async def close(self) -> None:
-        """Let go of the websocket and of all connections. Idempotent."""
+        """Close the websocket and all connections. Idempotent."""
         try:
             if self._push is not None:
                 await self._push.close()
@@ -98,7 +98,7 @@ class NodeConnection:
         return await scan(self.source, span, context)
 
     async def _look_back(self, span: Span, context: DecodeContext, keys: Sequence[bytes]) -> Scanned | None:
-        """Look back by the index; None where it fails again and again in ways that nobody foresaw: read the blocks.
+        """Look back by the index; None where it fails repeatedly in unforeseen ways: read the blocks.
 
         An endpoint that only lags, or has not kept the blocks, would not serve those either. Raises `RailUnavailable`.
         """
@@ -134,7 +134,7 @@ class NodeConnection:
             return None  # It is not checked, as where the node never served the question.
 
     async def _unpayable(self, address: Address, asset: AssetId, amount: int) -> str | None:
-        """What the account there, and its rent, say against it."""
+        """Return why the account or its rent rule out the payment, or None."""
         found = await self._rpc.read(account_decoder, "getAccountInfo", address.text, NO_DATA)
         if why := not_an_owner(address, found.value):
             return why

@@ -38,14 +38,14 @@ class _NoOwner(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DecodeContext:
-    """What decoding needs to know besides the content: whose chain, which node, who is watched."""
+    """What decoding needs to know besides the content: whose chain, which node, which addresses are watched."""
 
     chain_id: ChainId
     node: str
     watches: Watches
 
     def token(self, mint: str) -> AssetId:
-        """The asset of a mint: the configured one, else its own id, which the daemon calls unsupported (S8)."""
+        """Return the asset of a mint: the configured one, else its own id, which the daemon calls unsupported (S8)."""
         return self.watches.assets.get(mint) or AssetId(f"{self.chain_id}/{TOKEN_NAMESPACE}:{mint}")
 
     @property
@@ -55,7 +55,7 @@ class DecodeContext:
 
 
 def block_transfers(block: Block, ref: BlockRef, context: DecodeContext) -> list[Transfer]:
-    """What the block's transactions brought to watched addresses, in their order.
+    """Return what the block's transactions brought to watched addresses, in their order.
 
     Raises `RailFault` with the block's hash for content that cannot be read (`Ownerless` where only an owner lacks),
     `RailUnavailable` if the node gave the transactions without what became of them, or with names that are none.
@@ -75,7 +75,7 @@ def block_transfers(block: Block, ref: BlockRef, context: DecodeContext) -> list
 
 
 def _meta_of(tx: Transaction) -> Meta:
-    """What became of the transaction, if it is one that is understood here (S2)."""
+    """Return the transaction's outcome, if this code understands the transaction (S2)."""
     if tx.meta is None:
         raise RailUnavailable(f"the node kept no balances of transaction {tx.transaction.signatures[0]}")
     if tx.version != "legacy" and not (isinstance(tx.version, int) and 0 <= tx.version <= VERSION_MAX):
@@ -84,7 +84,7 @@ def _meta_of(tx: Transaction) -> Meta:
 
 
 def _match(landed: Sequence[tuple[Transaction, Meta]], context: DecodeContext) -> Watched:
-    """The watched among all accounts that grew and all owners of tokens, asked for in one call.
+    """Return the watched among all accounts that grew and all token owners, queried in one call.
 
     Votes are most of a block: nothing grows in them, so they cost a comparison of some numbers. Names are gathered as
     text first, since the same pools and makers are in transaction after transaction.
@@ -110,7 +110,7 @@ def _match(landed: Sequence[tuple[Transaction, Meta]], context: DecodeContext) -
 def _credits(
     tx: Transaction, meta: Meta, ref: BlockRef, watched: Watched, context: DecodeContext
 ) -> Iterator[Transfer]:
-    """What one transaction brought to the watched: SOL first, then tokens."""
+    """Yield what one transaction brought to the watched: SOL first, then tokens."""
     found = [*_native_credits(tx, meta, watched, context), *_token_credits(meta, watched, context)]
     if not found:
         return
@@ -174,12 +174,12 @@ class _Holding:
         self.each[account] = self.each.get(account, 0) + amount
 
     def credited(self) -> int:
-        """The first account that grew."""
+        """Return the first account that grew."""
         return min(account for account, gained in self.each.items() if gained > 0)
 
 
 def _token_credits(meta: Meta, watched: Watched, context: DecodeContext) -> Iterator[_Credit]:
-    """What owners gained, at whatever token accounts of theirs (S6); an entry that is missing means 0 (S5).
+    """Return what owners gained in any of their token accounts (S6); a missing entry means 0 (S5).
 
     An owner's accounts of one mint are summed: tokens that only move between them are no payment.
     """
@@ -208,7 +208,7 @@ def _owner(balance: TokenBalance) -> str:
 
 
 def _amount(balance: TokenBalance) -> int:
-    """The raw amount (S8). Raises ValueError for anything but plain digits, which `int` alone would forgive."""
+    """Return the raw amount (S8). Raises ValueError for anything but digits, because `int` alone forgives more."""
     text = balance.ui_token_amount.amount
     if not (text.isascii() and text.isdecimal() and len(text) <= AMOUNT_DIGITS):
         raise ValueError(f"{text[:40]!r} is no amount of tokens")

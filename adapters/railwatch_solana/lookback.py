@@ -38,7 +38,7 @@ async def look_back(
 ) -> Scanned:
     """All transfers of a sparse span to ``keys``. Raises `BlockGone` as `scan`, which does it where no index helps.
 
-    A node writes a block's index before it can tell the block, so that ``upto`` is asked for first; and once more at
+    A node writes a block's index before it can serve the block, so that ``upto`` is asked for first; and once more at
     the end, when it must still be canonical, and everything below it with it.
     """
     await _check_canonical(source, span.upto)
@@ -69,7 +69,7 @@ async def look_back(
             part = await _part(source, stretch, context, found)
         if left < 0 and parts:
             first = stretch.upto.height + 1
-            raise NotKept(f"{TRANSACTIONS_MOST:,} transactions were looked through, back to slot {first}", first)
+            raise NotKept(f"{TRANSACTIONS_MOST:,} transactions were read, back to slot {first}", first)
         parts.append(part)
     for ref in (span.after, span.upto):
         await _check_canonical(source, ref)
@@ -77,7 +77,7 @@ async def look_back(
 
 
 def _joined(parts: Sequence[Scanned], span: Span) -> Scanned:
-    """What the stretches of a span hold, the oldest first: its blocks with transfers, and ``upto``."""
+    """Return what the stretches of a span hold, oldest first: the blocks with transfers, and ``upto``."""
     transfers = [transfer for part in parts for transfer in part.transfers]
     paying = {transfer.block.hash for transfer in transfers if transfer.block} - {span.upto.hash}
     blocks = [ref for part in parts for ref in part.blocks if ref.hash in paying]
@@ -86,7 +86,7 @@ def _joined(parts: Sequence[Scanned], span: Span) -> Scanned:
 
 
 async def _halves(source: BlockSource, span: Span) -> list[Span]:
-    """The span in two, the older half first; none where it is short, or all its blocks are in one half."""
+    """Return the two halves of a span, older first; none if it is short, or all its blocks are in one half."""
     if len(span) <= BY_BLOCKS:
         return []
     middle = await source.at((span.after.height + span.upto.height) // 2)
@@ -96,7 +96,7 @@ async def _halves(source: BlockSource, span: Span) -> list[Span]:
 
 
 async def _signature_above(source: BlockSource, upto: BlockRef, newest: int) -> str:
-    """A signature in the next block above ``upto`` that has one: a page that begins before it misses nothing below."""
+    """Return a signature in the next block above ``upto`` that has one: a page from there misses none below."""
     low = upto.height + 1
     while low <= newest:
         for slot in await source.slots(low, min(newest, low + BY_BLOCKS)):
@@ -109,7 +109,7 @@ async def _signature_above(source: BlockSource, upto: BlockRef, newest: int) -> 
 async def _part(
     source: BlockSource, span: Span, context: DecodeContext, found: dict[str, tuple[int, Transaction]]
 ) -> Scanned:
-    """The transfers of one stretch, from what the index named."""
+    """Return the transfers of one stretch, found by the index."""
     by_slot: defaultdict[int, dict[str, Transaction]] = defaultdict(dict)
     for signature, (slot, tx) in found.items():
         if slot <= span.upto.height:
@@ -155,7 +155,7 @@ async def _transactions(
 async def _read(
     source: BlockSource, history: AccountIndex, named: dict[str, int]
 ) -> dict[str, tuple[int, Transaction]]:
-    """The transactions that the index names, with their slots; one that it cannot tell is read in its block."""
+    """Return the indexed transactions with their slots; read one from its block if the index lacks it."""
     signatures = sorted(named)
     told = dict(zip(signatures, await _all(signatures, history.transaction), strict=True))
     for slot in sorted({named[signature] for signature, sent in told.items() if sent is None}):
@@ -169,7 +169,7 @@ async def _read(
 
 
 def _accounts_of(tx: Transaction, owners: set[str]) -> Iterable[str]:
-    """The token accounts of the owners that the transaction names."""
+    """Yield the token accounts of the owners that the transaction names."""
     if tx.meta is None:
         return
     for balance in (*tx.meta.held_before(), *tx.meta.post_token_balances):
@@ -180,7 +180,7 @@ def _accounts_of(tx: Transaction, owners: set[str]) -> Iterable[str]:
 async def _told(
     source: BlockSource, slot: int, transactions: dict[str, Transaction], context: DecodeContext
 ) -> tuple[BlockRef, list[Transfer]]:
-    """What these transactions brought, in the order of their block. Raises `BlockGone` if it does not hold them."""
+    """Return what these transactions paid, in the order of their block. Raises `BlockGone` if it lacks one."""
     try:
         ref, listed = await source.signatures(slot)
     except NoBlock as missing:
@@ -195,7 +195,7 @@ async def _told(
 
 
 async def _check_canonical(source: BlockSource, ref: BlockRef) -> None:
-    """Raises `BlockGone` if the chain holds another block, or none, at that slot."""
+    """Raise `BlockGone` if the chain holds another block, or none, at that slot."""
     try:
         here, _ = await source.header(ref.height)
     except NoBlock as missing:
@@ -207,7 +207,7 @@ async def _check_canonical(source: BlockSource, ref: BlockRef) -> None:
 
 
 async def _all(things: Sequence[T], ask: Callable[[T], Awaitable[Answer]]) -> list[Answer]:
-    """The answers in order, `AT_ONCE` of them on their way. The first error ends it, and cancels the rest."""
+    """Return the answers in order, `AT_ONCE` of them under way. The first error cancels the rest."""
     answers: list[Answer] = []
     for at in range(0, len(things), AT_ONCE):
         tasks = [asyncio.ensure_future(ask(thing)) for thing in things[at : at + AT_ONCE]]

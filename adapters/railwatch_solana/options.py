@@ -45,7 +45,7 @@ class SolanaOptions:
 
 
 def chain_of(genesis: str) -> ChainId:
-    """The chain that begins with this genesis hash."""
+    """Return the chain that begins with this genesis hash."""
     return ChainId(NAMESPACE + genesis[:REFERENCE_LENGTH])
 
 

@@ -21,14 +21,14 @@ OLD = datetime(2022, 6, 1, tzinfo=UTC)
 """Blocks before this may lack owners: they came with Agave's forerunner 1.8, and stored blocks keep what they had."""
 
 AT_ONCE = 100
-"""Accounts that a node tells of in one answer (`getMultipleAccounts`)."""
+"""Accounts in one answer (`getMultipleAccounts`)."""
 
 OWNER = {"encoding": "base64", "dataSlice": {"offset": 32, "length": 32}, "commitment": "confirmed"}
 """Where both token programs keep an account's owner."""
 
 
 async def fill_owners(rpc: Rpc, transactions: Sequence[Transaction], ref: BlockRef) -> None:
-    """Add the owners that ``ref``'s transactions do not name; leave out what nobody can know of an old block.
+    """Add the owners that ``ref``'s transactions do not name; leave out what cannot be known of an old block.
 
     Raises `RailFault` for a newer block, and for balances that cannot be read.
     """
@@ -44,7 +44,7 @@ async def fill_owners(rpc: Rpc, transactions: Sequence[Transaction], ref: BlockR
     known = await _owners(rpc, sorted(accounts))
     if ref.time >= OLD and (unknown := sorted(accounts - known.keys())):
         raise RailFault(
-            f"block {ref.height} {ref.hash} cannot be decoded: nobody says whose the token account {unknown[0]} was"
+            f"block {ref.height} {ref.hash} cannot be decoded: the owner of token account {unknown[0]} is not known"
         )
     for tx in transactions:
         if tx.meta is not None:

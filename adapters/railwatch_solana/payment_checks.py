@@ -7,7 +7,7 @@ from railwatch_solana.wire import Account
 
 
 def bad_reference(reference: str) -> str | None:
-    """A reference is a key among a transaction's keys (HAZARDS S12)."""
+    """Return why a text cannot be a reference, which is a key among a transaction's keys (HAZARDS S12); else None."""
     try:
         key_of(reference)
     except BadAddress as bad:
@@ -26,7 +26,7 @@ def not_an_owner(address: Address, account: Account | None) -> str | None:
 
 
 def less_than_rent(address: Address, amount: int, balance: int, rent: int) -> str | None:
-    """An account holds its rent or nothing: the network refuses a payment that would leave it with less."""
+    """Return why a payment would leave an account with less than its rent, which the network refuses; else None."""
     if balance + amount >= rent:
         return None
     return (

@@ -1,6 +1,6 @@
 """Being woken: ``slotSubscribe`` over a websocket of our own, never trusted with data.
 
-It tells of slots as the node processes them, before they are confirmed; what comes in only sets an event, and blocks
+It announces slots as the node processes them, before they are confirmed; what comes in only sets an event, and blocks
 are always asked for over HTTP. Pubsub cannot say which chain it is on: that too is asked over HTTP, with each `heads`.
 """
 
@@ -54,7 +54,7 @@ class Slots:
     async def _read(self, socket: Socket, listener: PushListener) -> RailUnavailable:
         """Ring at each push, until slots are confirmed and nothing is pushed (E22); says so.
 
-        A slot is pushed before it is confirmed. So if the first look after a silence finds one slot and the next
+        A slot is pushed before it is confirmed. So if the first check after a silence finds one slot and the next
         another, that one's push should have been here long ago.
         """
         seen: int | None = None

@@ -10,7 +10,7 @@ UNSUPPORTED_VERSION = -32015
 BEHIND = -32016
 """The node has not reached the slot that the request required (HAZARDS S15)."""
 MISSING = (-32004, -32007, -32009, -32014)
-"""Codes for a slot without a block: skipped, lost and not yet there look the same (HAZARDS S11)."""
+"""Codes for a slot without a block: skipped, lost and not yet there are indistinguishable (HAZARDS S11)."""
 PASSING = frozenset({BEHIND, -32005, -32003, -32603, -32019, -32029, -32429, TOO_MANY})
 """Codes of what will pass: behind, unhealthy, internal errors, lost storage, the limits of hosted endpoints."""
 

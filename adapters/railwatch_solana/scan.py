@@ -15,7 +15,7 @@ from railwatch_solana.block_source import BlockSource, NoBlock
 from railwatch_solana.decode import DecodeContext
 
 AT_ONCE = 4
-"""Blocks asked for at once: the node works while we decode. Each may take some megabytes."""
+"""Blocks asked for at once: the node works while we decode. Each may have some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +46,21 @@ async def scan(source: BlockSource, span: Span, context: DecodeContext) -> Scann
 
 
 async def _slots(source: BlockSource, span: Span) -> list[int]:
-    """The slots of the span's blocks, as far as the node lists them. One block needs no list."""
+    """Return the slots of the span's blocks that the node lists. One block needs no list."""
     if span.upto.parent == span.after.hash:
         return [span.upto.height]
     slots = await source.slots(span.after.height + 1, span.upto.height)
     if not slots or slots[-1] != span.upto.height:
-        # It was told as a block before, so either the chain has left it or this node has lost it. Asking for it tells.
+        # It was reported as a block, so either the chain has left it or this node has lost it. A request shows which.
         slots.append(span.upto.height)
     return slots
 
 
 async def _fetch(source: BlockSource, slot: int, context: DecodeContext) -> FetchedBlock:
-    """The block of a slot that should have one, and what it says. Raises `BlockGone` if the chain has left it."""
+    """Return the block of a slot that should have one. Raises `BlockGone` if the chain has left it."""
     try:
         if not len(context.watches):
-            # Where nobody is watched its header says enough.
+            # Without watched addresses its header is enough.
             ref, header = await source.header(slot)
             return FetchedBlock(ref, header.parent_slot, ())
         ref, block = await source.block(slot)
@@ -74,7 +74,7 @@ async def _fetch(source: BlockSource, slot: int, context: DecodeContext) -> Fetc
 async def _linked(
     source: BlockSource, parent: BlockRef, found: FetchedBlock, upto: BlockRef, context: DecodeContext
 ) -> FetchedBlock:
-    """The block of that slot which is the child of ``parent``. Raises as `_check_link`.
+    """Return the block of that slot which is the child of ``parent``. Raises as `_check_link`.
 
     `getBlock` cannot be asked by hash, so a block of another branch is asked for again: another node behind the
     endpoint may be on this one (HAZARDS E19).
@@ -92,7 +92,7 @@ async def _linked(
 
 
 async def _check_link(source: BlockSource, parent: BlockRef, found: FetchedBlock) -> None:
-    """The block is the child of the one before it. Raises `BlockGone` for another branch, `NoBlock` for a hole."""
+    """Check that the block extends ``parent``. Raises `BlockGone` for another branch, `NoBlock` for a hole."""
     if found.ref.parent == parent.hash and found.parent_slot == parent.height:
         return
     place = f"block {found.ref.height} {found.ref.hash} is built on slot {found.parent_slot} {found.ref.parent}"

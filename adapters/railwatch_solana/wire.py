@@ -103,7 +103,7 @@ class Meta(msgspec.Struct, rename="camel", gc=False):
     post_token_balances: list[TokenBalance]
 
     def held_before(self) -> list[TokenBalance]:
-        """The token balances before the transaction. Raises ValueError."""
+        """Return the token balances before the transaction. Raises ValueError."""
         try:
             return _balances_decoder.decode(self.pre_token_balances)
         except RecursionError as error:
@@ -199,7 +199,7 @@ class Account(msgspec.Struct):
 
 
 class AccountInfo(msgspec.Struct):
-    """`getAccountInfo`; None for an address that nobody has paid yet."""
+    """`getAccountInfo`; None for an address that was never paid."""
 
     value: Account | None
 
@@ -272,7 +272,7 @@ latest_result = msgspec.json.Decoder(Latest)
 
 
 def block_ref(slot: int, block: Header) -> BlockRef:
-    """The block's name and place. Raises `RailUnavailable` while the node does not know its time."""
+    """Return the block's name and place. Raises `RailUnavailable` while the node does not know its time."""
     if block.block_time is None:
         raise RailUnavailable(f"the node knows no time of block {slot} yet")
     what = f"block {slot}"

@@ -109,7 +109,7 @@ class MadeTx:
 
 
 def coinbase(*outs: Out, height: int = 1) -> MadeTx:
-    """A block's first transaction."""
+    """Return a block's first transaction."""
     return MadeTx([In(COINBASE_OUTPOINT, b"\x04" + struct.pack("<I", height))], outs)
 
 
@@ -144,7 +144,7 @@ class MadeBlock:
 
 
 def tree_root(leaves: list[bytes]) -> bytes:
-    """The Merkle root, by the definition: pair by pair, from the leaves."""
+    """Return the Merkle root, by the definition: pair by pair, from the leaves."""
     if len(leaves) == 1:
         return leaves[0]
     if len(leaves) % 2:
@@ -200,5 +200,5 @@ def _hash(tag: int | bytes, size: int) -> bytes:
 
 
 def coin(tag: int, vout: int = 0) -> str:
-    """An outpoint of a transaction that nobody knows."""
+    """Return an outpoint of an unknown transaction."""
     return f"{sha256(b'coin' + tag.to_bytes(8, 'big')).hexdigest()}:{vout}"

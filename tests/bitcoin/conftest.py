@@ -26,7 +26,7 @@ class Chain:
     spends: dict[str, set[str]] = field(default_factory=dict)
 
     def watch(self, *addresses: str) -> WatchSet:
-        """A watch list of these addresses."""
+        """Return a watch list of these addresses."""
         keys = frozenset(self.rail.parse_address(address).key for address in addresses)
         return WatchSet(keys, {"": self.sim.native}, self.spends)
 
@@ -35,24 +35,24 @@ class Chain:
         return Span(after or self.start, await self.rail.block_at(await self.sim.height()), **more)
 
     async def found(self, *addresses: str, **more: bool) -> list[Transfer]:
-        """What a scan from the start finds."""
+        """Return what a scan from the start finds."""
         return list((await self.rail.scan(await self.span(**more), self.watch(*addresses))).transfers)
 
     async def waiting(self, *addresses: str) -> list[Transfer]:
-        """What the mempool holds for these."""
+        """Return what the mempool holds for these."""
         return list(await self.rail.pending(self.watch(*addresses)))
 
 
 @pytest.fixture
 async def sim() -> AsyncIterator[BitcoinSimulator]:
-    """A chain of Bitcoin."""
+    """Yield a chain of Bitcoin."""
     async with BitcoinSimulator() as sim:
         yield sim
 
 
 @pytest.fixture
 async def litecoin() -> AsyncIterator[BitcoinSimulator]:
-    """A chain of Litecoin, on a node that pushes nothing."""
+    """Yield a chain of Litecoin, on a node that pushes nothing."""
     async with BitcoinSimulator("litecoind") as sim:
         yield sim
 
@@ -66,7 +66,7 @@ async def chain(sim: BitcoinSimulator) -> AsyncIterator[Chain]:
 
 @pytest.fixture
 async def liar(sim: BitcoinSimulator) -> AsyncIterator[Liar]:
-    """A node that tells the truth until a test teaches it a lie."""
+    """Yield a node that tells the truth until a test teaches it a lie."""
     async with Liar(sim.fleet.nodes[0].url) as liar:
         yield liar
 
@@ -81,7 +81,7 @@ async def lied_to(sim: BitcoinSimulator, liar: Liar) -> AsyncIterator[Chain]:
 
 @pytest.fixture
 async def spoken() -> AsyncIterator["Node"]:
-    """A publisher."""
+    """Yield a publisher."""
     from tests.bitcoin.push_fixtures import Node  # which imports from here
 
     node = Node()

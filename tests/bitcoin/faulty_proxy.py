@@ -21,7 +21,7 @@ def refuse(code: int, message: str) -> Lie:
 
 
 def answer(value: Any) -> Lie:
-    """Always answer with ``value``."""
+    """Return a lie that always answers with ``value``."""
     return lambda _, reply: {"id": reply["id"], "result": value, "error": None}
 
 

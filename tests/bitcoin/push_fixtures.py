@@ -53,7 +53,7 @@ class Bell:
 
 @asynccontextmanager
 async def bell(rail: RailAdapter) -> AsyncIterator[Bell]:
-    """A bell that hears."""
+    """Yield a listener that is subscribed."""
     heard = Bell(rail)
     task = asyncio.create_task(heard.listen())
     try:
@@ -73,7 +73,7 @@ class Node:
         self.count = 0
 
     async def subscribed(self) -> set[bytes]:
-        """The topics of one subscriber, once it has named both."""
+        """Return the topics of one subscriber, once it has named both."""
         async with asyncio.timeout(PATIENCE):
             return {(await self._socket.recv())[1:] for _ in range(2)}
 
@@ -89,7 +89,7 @@ class Node:
 
 @asynccontextmanager
 async def entered(sim: BitcoinSimulator, rpc: str, endpoint: str) -> AsyncIterator[RailAdapter]:
-    """An adapter that hears that publisher and asks that node; it has looked once for an address of nobody."""
+    """Yield an adapter with that publisher and node, after one poll for an unused address."""
     table = {"rpc": rpc, "cookie_path": sim.node["cookie_path"], "zmq": endpoint, "timeout": 5}
     async with create_adapter(sim.settings, table) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)

@@ -88,7 +88,7 @@ SEGWIT = "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4"
 
 
 def home_of(text: str) -> Chain:
-    """The chain that a vector is of, by its prefix."""
+    """Return the chain that a vector is of, by its prefix."""
     return BITCOIN if text.lower().startswith("bc") else BITCOIN_TESTNET3
 
 

@@ -21,7 +21,7 @@ AMOUNT = 1_000_007
 
 @pytest.fixture
 async def paid(lied_to: Chain) -> str:
-    """An address that was paid in one block, with two blocks above it."""
+    """Return an address that was paid in one block, with two blocks above it."""
     address = await lied_to.sim.new_address()
     await lied_to.sim.pay(address, AMOUNT)
     await lied_to.sim.mine(3)
@@ -118,7 +118,7 @@ async def test_a_node_that_really_prunes_says_so() -> None:
 
 
 async def _without_rest(chain: Chain, liar: Liar, span: Span, address: str) -> Any:
-    """The scan of an adapter that uses RPC only."""
+    """Return the scan of an adapter that uses RPC only."""
     table = {"rpc": liar.url, "cookie_path": chain.sim.node["cookie_path"], "rest": False, "timeout": 2}
     async with create_adapter(chain.sim.settings, table) as rail:
         return await rail.scan(span, chain.watch(address))

@@ -29,7 +29,7 @@ def lens(chain: Chain = BITCOIN, spends: Claims | None = None, keys: Iterable[by
 def mined(
     *txs: MadeTx, at: DecodeContext | None = None, first: MadeTx | None = None, tail: bytes = b""
 ) -> list[Transfer]:
-    """What a block of these transactions says."""
+    """Return what a block of these transactions says."""
     at = at or lens()
     made = MadeBlock([first or coinbase(Out(1, OTHERS)), *txs], tail=tail)
     ref = BlockRef(7, made.hash, made.parent, datetime.fromtimestamp(made.time, UTC))
@@ -37,14 +37,14 @@ def mined(
 
 
 def waiting(*txs: MadeTx, at: DecodeContext | None = None) -> list[Transfer]:
-    """What a mempool of these transactions says."""
+    """Return what a mempool of these transactions says."""
     at = at or lens()
     pool = {tx.id: parse_tx(tx.raw, at.chain, tx.id) for tx in txs}
     return pending_transfers(list(pool.values()), pool.get, at)
 
 
 def pay(*coins: str, to: Iterable[bytes] = (US,), amount: int = 500) -> MadeTx:
-    """A transaction that spends ``coins`` and pays each of ``to``."""
+    """Return a transaction that spends ``coins`` and pays each of ``to``."""
     return MadeTx([In(each) for each in coins], [Out(amount, script) for script in to])
 
 
@@ -254,7 +254,7 @@ def test_own_coins_come_first_and_are_bounded() -> None:
 
 
 def claims_of(*txs: MadeTx) -> tuple[str, ...]:
-    """What the last of these claims, all of them waiting."""
+    """Return what the last of these claims, all of them waiting."""
     pool: dict[str, Tx] = {tx.id: parse_tx(tx.raw, BITCOIN) for tx in txs}
     return claims(pool[txs[-1].id], pool.get)
 

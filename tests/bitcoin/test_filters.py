@@ -27,14 +27,14 @@ VECTORS = {
 
 
 def spread(script: bytes, block_hash: str, count: int) -> int:
-    """The script's number in the filter of a block with ``count`` scripts, by the BIP's text."""
+    """Return the script's number in the filter of a block with ``count`` scripts, by the BIP's text."""
     key = bytes.fromhex(block_hash)[::-1][:16]
     halves = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
     return (siphash(*halves, script) * (count * 784931)) >> 64
 
 
 def write_filter(scripts: list[bytes], block_hash: str) -> bytes:
-    """A basic filter, bit by bit."""
+    """Return a basic filter, bit by bit."""
     unique = sorted(set(scripts))
     bits, last = "", 0
     for value in sorted(spread(script, block_hash, len(unique)) for script in unique):

@@ -33,7 +33,7 @@ async def scattered(lied_to: Chain) -> tuple[str, str]:
 
 
 async def look_back(chain: Chain, *addresses: str, decoyed: int = 0, sparse: bool = True) -> Scanned:
-    """A look-back from the start."""
+    """Return a look-back from the start."""
     watches = chain.watch(*addresses)
     if decoyed:
         watches = replace(watches, keys=watches.keys | decoys(next(iter(watches.keys)), decoyed))
@@ -41,7 +41,7 @@ async def look_back(chain: Chain, *addresses: str, decoyed: int = 0, sparse: boo
 
 
 def said(transfers: Any) -> list[tuple[str, str, int, BlockRef]]:
-    """What a look-back found, and where."""
+    """Return what a look-back found, and where."""
     return [(each.tx_id, each.tx_index, each.amount, each.block) for each in transfers]
 
 

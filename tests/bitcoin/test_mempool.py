@@ -31,7 +31,7 @@ def facts(transfers: Sequence[Transfer]) -> list[tuple[Any, ...]]:
 
 
 async def truth(sim: BitcoinSimulator, watches: WatchSet) -> list[Transfer]:
-    """The same, from nothing but the node's list and bodies of this moment."""
+    """Return the same, from the node's list and bodies of this moment alone."""
     ids = sorted(await sim.rpc("getrawmempool"))
     raws = await sim.fleet.batch([("getrawtransaction", (tx_id,)) for tx_id in ids])
     txs = {tx_id: parse_tx(bytes.fromhex(raw), sim.chain, tx_id) for tx_id, raw in zip(ids, raws, strict=True)}
@@ -126,7 +126,7 @@ async def _listen(rail: RailAdapter) -> None:
 
 
 async def _comes_to_say(rail: RailAdapter, watches: WatchSet, expected: list[tuple[Any, ...]], told: list[str]) -> None:
-    """What is pushed may still be on its way when the node has long known it."""
+    """Wait for a push that may still be on its way when the node has long known the transaction."""
     try:
         async with asyncio.timeout(10):
             while facts(await rail.pending(watches)) != expected:  # noqa: ASYNC110

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.bitcoind
 
 
 def garbage(body: bytes | None, kind: str = "application/json", status: int = 200) -> Callable[[Liar], None]:
-    """A whole response that is none."""
+    """Return what makes the node send a whole response that is none."""
 
     def spoil(liar: Liar) -> None:
         liar.body, liar.kind, liar.status = body, kind, status

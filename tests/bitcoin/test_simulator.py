@@ -20,7 +20,7 @@ BOTH = [
 
 @pytest.fixture(params=BOTH)
 async def sim(request: pytest.FixtureRequest) -> AsyncIterator[BitcoinSimulator]:
-    """A chain of each coin."""
+    """Yield a chain of each coin."""
     async with BitcoinSimulator(request.param) as sim:
         yield sim
 
@@ -33,7 +33,7 @@ async def two() -> AsyncIterator[BitcoinSimulator]:
 
 
 async def depth(sim: BitcoinSimulator, tx_id: str, at: int = 0) -> int | None:
-    """A transaction's confirmations: 0 while it waits, None if it neither waits nor is in the chain."""
+    """Return a transaction's confirmations: 0 while it waits, None if it neither waits nor is in the chain."""
     if tx_id in await sim.fleet.waiting(at):
         return 0
     hashes = await sim.fleet.batch([("getblockhash", (height,)) for height in range(await sim.height(at) + 1)], at)

@@ -19,7 +19,7 @@ CATEGORY = bytes(range(32))
 
 
 def real(start: str) -> Tx:
-    """A real transaction, read, by the beginning of its id."""
+    """Return a real transaction, read, by the beginning of its id."""
     found = next(each for tx_id, each in REAL.items() if tx_id.startswith(start))
     return parse_tx(bytes.fromhex(found["raw"]), BITCOIN, found["id"])
 
@@ -223,7 +223,7 @@ def test_a_header() -> None:
 
 
 def coinbase_of(block: bytes) -> bytes:
-    """The only transaction of a block that has one."""
+    """Return the only transaction of a block that has one."""
     return block[81:]
 
 

@@ -1,6 +1,4 @@
-"""The fake node's faults, each told by the adapter in the seam's words;
-and what `create_adapter` says of a wrong table.
-"""
+"""The fake node's faults, each as one of the seam's errors, and what `create_adapter` says of a wrong table."""
 
 import pytest
 

@@ -55,7 +55,7 @@ async def fails(breakage, check, arguments):
 
 
 def variants(check):
-    """The arguments of each round of a parametrized check; one empty round for the others."""
+    """Return the arguments of each round of a parametrized check; one empty round for the others."""
     marks = getattr(getattr(Kit, check), "pytestmark", [])
     return [{mark.args[0]: value} for mark in marks if mark.name == "parametrize" for value in mark.args[1]] or [{}]
 

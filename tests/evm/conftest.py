@@ -22,7 +22,7 @@ class Chain:
     spends: dict[str, set[str]] = field(default_factory=dict)
 
     def watch(self, *addresses: str) -> WatchSet:
-        """A watch list of these addresses, for ether and the token."""
+        """Return a watch list of these addresses, for ether and the token."""
         keys = frozenset(self.rail.parse_address(address).key for address in addresses)
         return WatchSet(keys, {"": self.sim.native, self.sim.token: self.sim.assets[1]}, self.spends)
 
@@ -33,33 +33,33 @@ class Chain:
             return Span(after or self.start, await honest.block_at(int(head["number"], 16)), **more)
 
     async def found(self, *addresses: str, **more: bool) -> list[Transfer]:
-        """What a scan from the start finds."""
+        """Return what a scan from the start finds."""
         return list((await self.rail.scan(await self.span(**more), self.watch(*addresses))).transfers)
 
 
 @pytest.fixture
 async def sim() -> AsyncIterator[EvmSimulator]:
-    """A development chain."""
+    """Yield a development chain."""
     async with EvmSimulator() as sim:
         yield sim
 
 
 @pytest.fixture
 async def chain(sim: EvmSimulator) -> AsyncIterator[Chain]:
-    """The chain through an adapter."""
+    """Yield the chain through an adapter."""
     async with sim.open_adapter() as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)
 
 
 @pytest.fixture
 async def liar(sim: EvmSimulator) -> AsyncIterator[Liar]:
-    """A node that tells the truth until a test teaches it a lie."""
+    """Yield a node that tells the truth until a test teaches it a lie."""
     async with Liar(sim.node["http"]) as liar:
         yield liar
 
 
 @pytest.fixture
 async def lied_to(sim: EvmSimulator, liar: Liar) -> AsyncIterator[Chain]:
-    """The chain through an adapter that knows only the liar."""
+    """Yield the chain through an adapter that knows only the liar."""
     async with create_adapter(sim.settings, {"http": liar.http, "timeout": 2}) as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)

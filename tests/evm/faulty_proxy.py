@@ -19,7 +19,7 @@ def refuse(params: list[Any], reply: dict[str, Any]) -> dict[str, Any]:
 
 
 def answer(value: Any) -> Lie:
-    """Always answer with ``value``."""
+    """Return a lie that always answers with ``value``."""
     return lambda _, reply: {"jsonrpc": "2.0", "id": reply["id"], "result": value}
 
 
@@ -29,8 +29,10 @@ def change(tamper: Callable[[Any], Any]) -> Lie:
 
 
 class Liar:
-    """``lies`` by method; ``body``, ``status`` and ``hang`` spoil whole responses, ``slow`` delays methods by seconds.
-    ``requests`` is what was asked."""
+    """A proxy that spoils answers: ``lies`` by method, whole responses by ``body``, ``status`` and ``hang``.
+
+    ``slow`` delays methods by seconds. ``requests`` is what was asked.
+    """
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream

@@ -12,7 +12,7 @@ from tests.evm.faulty_proxy import Liar, answer, refuse
 
 
 async def held(chain: Chain, address: str, asset: AssetId, at: BlockRef | None = None) -> int:
-    """What the address holds of the asset after that block, or the newest."""
+    """Return what the address holds of the asset after that block, or the newest."""
     assert isinstance(chain.rail, SupportsBalances)
     key = chain.rail.parse_address(address).key
     told = await chain.rail.balances([key], asset, at or (await chain.rail.heads()).latest)

@@ -35,13 +35,13 @@ FACES = ["0xfffffffffffffffffffffffffffffffffffffffe", "0x0000000000000000000000
 
 
 def log(address: str = TOKEN, place: int = 0, tx_id: str = ONE, amount: int = 5) -> Log:
-    """A Transfer to us."""
+    """Return a Transfer to us."""
     topics = [TRANSFER, PADDING + "cd" * 20, PADDING + OURS.hex()]
     return Log(address, topics, f"0x{amount:064x}", HASH, "0x1", tx_id, "0x0", hex(place))
 
 
 def header(bloom: str = "0x0") -> Header:
-    """A block with one transaction."""
+    """Return a block with one transaction."""
     return Header("0x1", HASH, PARENT, TIME, bloom, [ONE])
 
 
@@ -79,13 +79,13 @@ def test_a_gap_between_logs_is_noticed() -> None:
     # How some chains append the logs of their system's transaction.
     appended = [log(TOKEN, 0), log(TOKEN, 1), log(TOKEN, 0, "0x" + "ab" * 32)]
     assert check_logs({HASH: block}, appended) == []
-    with pytest.raises(NotYet, match="a log is told twice"):
+    with pytest.raises(NotYet, match="a log is listed twice"):
         check_logs({HASH: block}, [log(TOKEN, place) for place in (0, 1, 0)])
     assert check_logs({HASH: block}, []) == [HASH]
 
 
 def frame(kind: str, *calls: CallFrame, to: bytes = OURS, value: int = 1, error: str | None = None) -> CallFrame:
-    """A frame of callTracer."""
+    """Return a frame of callTracer."""
     return CallFrame(kind, "0x" + "cd" * 20, "0x" + to.hex(), hex(value), error, None, list(calls))
 
 

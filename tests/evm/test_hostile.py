@@ -151,7 +151,7 @@ async def _try(question: Any, errors: list[Any]) -> Any:
 
 
 def check_error(error: RailError) -> None:
-    """It can be shown, and halts nothing: nothing that this node says is proven."""
+    """Check that an error can be shown and halts nothing: nothing that this node says is proven."""
     assert isinstance(error, RailUnavailable | BlockGone)
     assert str(error).isprintable()
     assert len(str(error)) < 2_000

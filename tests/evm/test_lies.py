@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anvil
 
 @pytest.fixture
 async def paid(lied_to: Chain) -> str:
-    """An address that got ether and tokens in one block, with two empty blocks above it."""
+    """Return an address that got ether and tokens in one block, with two empty blocks above it."""
     address = await lied_to.sim.new_address()
     await lied_to.sim.pay(address, 5)
     await lied_to.sim.pay(address, 7, lied_to.sim.assets[1])
@@ -28,27 +28,27 @@ async def paid(lied_to: Chain) -> str:
 
 
 def without_last(items: list[Any]) -> list[Any]:
-    """A truncated answer."""
+    """Return a truncated answer."""
     return items[:-1]
 
 
 def without_first(items: list[Any]) -> list[Any]:
-    """An answer that lacks its beginning."""
+    """Return an answer that lacks its beginning."""
     return items[1:]
 
 
 def of_another_block(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same, as another branch would have it."""
+    """Return the same, as another branch would have it."""
     return [{**item, "blockHash": "0x" + "11" * 32} for item in items]
 
 
 def twice(items: list[Any]) -> list[Any]:
-    """An answer that a gateway merged from two nodes."""
+    """Return an answer that a gateway merged from two nodes."""
     return items * 2
 
 
 def called_removed(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same, as a subscription tells it after a reorg."""
+    """Return the same, as a subscription reports it after a reorg."""
     return [{**item, "removed": True} for item in items]
 
 
@@ -126,7 +126,7 @@ async def test_a_missing_or_wrong_receipt_is_never_accepted(sim: EvmSimulator, l
 
 
 def refuse_above(width: int) -> Lie:
-    """A provider with a limit on ranges."""
+    """Return a provider with a limit on ranges."""
 
     def lie(params: list[Any], reply: dict[str, Any]) -> dict[str, Any]:
         asked = params[0]

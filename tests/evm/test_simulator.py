@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anvil
 
 
 async def status(sim: EvmSimulator, tx_id: str) -> str | None:
-    """A transaction's status; None while it is in no block."""
+    """Return a transaction's status; None while it is in no block."""
     receipt = await sim.rpc("eth_getTransactionReceipt", tx_id)
     return None if receipt is None else str(receipt["status"])
 

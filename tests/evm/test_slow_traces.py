@@ -14,7 +14,7 @@ TIMEOUT = 0.5
 
 
 async def begun(sim: EvmSimulator, rail: RailAdapter) -> Chain:
-    """A chain whose next block pays an address through a contract, and plainly."""
+    """Return a chain whose next block pays an address through a contract, and plainly."""
     chain = Chain(sim, rail, (await rail.heads()).latest)
     address = await sim.new_address()
     await sim.pay(address, 5)
@@ -25,7 +25,7 @@ async def begun(sim: EvmSimulator, rail: RailAdapter) -> Chain:
 
 
 async def paid(chain: Chain) -> list[int]:
-    """What the scan of that block finds."""
+    """Return what the scan of that block finds."""
     return [transfer.amount for transfer in await chain.found(chain.address)]  # type: ignore[attr-defined]
 
 

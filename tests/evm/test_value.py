@@ -19,13 +19,13 @@ BOUNCER = "0x36600557005b60006000fd"
 
 
 def seen(transfers: list[Transfer]) -> list[tuple[str, str, int]]:
-    """What makes a transfer what it is."""
+    """Return what identifies a transfer."""
     return [(transfer.tx_id, transfer.tx_index, transfer.amount) for transfer in transfers]
 
 
 @pytest.fixture(params=["trace_block", "callTracer", "no traces"])
 async def by_any_source(request: pytest.FixtureRequest, sim: EvmSimulator, liar: Liar) -> AsyncIterator[Chain]:
-    """The same chain through nodes that trace in either way, or not at all."""
+    """Yield the same chain through nodes that trace in either way, or not at all."""
     if request.param != "trace_block":
         liar.lies["trace_block"] = refuse
     if request.param == "no traces":

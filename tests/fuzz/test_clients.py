@@ -48,7 +48,7 @@ class Health:
 
 @asynccontextmanager
 async def serving(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    """The pages of a daemon; gives their port."""
+    """Yield the port of a daemon's pages."""
     monkeypatch.setattr(redaction, "_secrets", set())
     monkeypatch.setattr(redaction, "_pattern", None)
     redaction.hide([SECRET])
@@ -83,7 +83,7 @@ async def ask(port: int) -> bytes:
 
 
 def judge(answer: bytes) -> None:
-    """What is said is one answer, in HTTP, and holds no secret."""
+    """Check that a response is one answer in HTTP, and holds no secret."""
     assert not answer or answer.startswith(b"HTTP/1.1 ")
     assert answer.count(b"HTTP/1.1 ") <= 1
     assert SECRET.encode() not in answer

@@ -94,7 +94,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def speaking(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """A server of one way of speaking; gives its URL. Its connections end with it."""
+    """Yield the URL of a server with one way of speaking. Its connections end with it."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -264,7 +264,7 @@ def loses_the_newest(n: int) -> Iterator[Call]:
 
 
 def flaps(n: int) -> Iterator[Call]:
-    """The chain shows another branch for a moment, while somebody looks back."""
+    """The chain shows another branch for a moment, while a person looks back."""
     yield from _registers()
     yield _mines(3)
     yield FOLLOWED

@@ -137,13 +137,20 @@ def _is_promotion(line: Row) -> bool:
     return line["subject"] == "invoice" and line["to_state"] in SETTLED | {"expired"}
 
 
+def _kind_then(tables: Tables, line: Row) -> str | None:
+    """Return the kind that a transfer had when ``line`` was recorded; a later block may have made it another."""
+    later = (each for each in tables.told[line["invoice_id"]] if each["seq"] > line["seq"])
+    was = (each["evidence"].get("kind_was") for each in later if each["subject_id"] == line["subject_id"])
+    now = {row["id"]: row["kind"] for row in tables.detections.get(line["invoice_id"], ())}
+    return next((kind for kind in was if kind), now.get(line["subject_id"]))
+
+
 def _needed_depth(world: World, tables: Tables, line: Row) -> int:
     """How deep a block has to be for what it pays to be confirmed."""
-    kinds = {row["id"]: row["kind"] for row in tables.detections.get(line["invoice_id"], ())}
     side = world.side_of(line["rail"])
     block = side.truth.contents.get(line["block_hash"])
     ripe = max((tx.maturity for tx in (block.txs if block else ()) if tx.id == line["tx_id"]), default=1)
-    if kinds.get(line["subject_id"]) != "payment":
+    if _kind_then(tables, line) != "payment":
         return ripe
     policy = next(row["policy"] for row in tables.destinations[line["invoice_id"]] if row["rail"] == line["rail"])
     if isinstance(policy, list):

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from railwatch.daemon.follow.health import FRESH_LEAST
 from railwatch.daemon.follow.steadiness import UNSTEADY_SECONDS
 from tests.model import oracle
 from tests.model.clock import StoryClock, story_time
 from tests.model.episodes import EPISODES, ON_TWO_RAILS
 from tests.model.reached import Reached
 from tests.model.server import Server
-from tests.model.side import MOST_CONFIRMATIONS, STALL_AFTER
+from tests.model.side import MOST_CONFIRMATIONS
 from tests.model.tables import read
 from tests.model.world import RULES, Setting, World
 
@@ -133,7 +134,8 @@ async def _make_well(world: World) -> None:
     if not world.daemons:
         world.start()
     for side in world.sides:
-        if (world.clock.now() - side.chain.tip.time).total_seconds() > STALL_AFTER - 60:
+        # A rail that was not followed for a while is covered again from a fresh block on.
+        if (world.clock.now() - side.chain.tip.time).total_seconds() > FRESH_LEAST / 2:
             side.chain.mine()
     if world.flapped:
         world.flapped = False

@@ -146,8 +146,8 @@ MUTANTS = [
         "registers_what_was_paid",
         "registration cannot race",
         "indexer/railwatch/daemon/watch/registrar.py",
-        "boundary.cursor.height - max(follower.committer.traits.lookback, follower.node.traits.lookback),",
-        "boundary.cursor.height,",
+        "cursor.height - max(self.traits.lookback, self.node.traits.lookback)\n",
+        "cursor.height\n",
     ),
     Mutant(
         "seqs-with-holes",
@@ -259,8 +259,8 @@ MUTANTS = [
         "is_set_aside",
         "a failing invoice harms itself only",
         "indexer/railwatch/daemon/follow/committer.py",
-        "        return await commit(True)",
-        "        return await commit(False)",
+        "finish, apart=True)",
+        "finish, apart=False)",
     ),
     Mutant(
         "deferred-forgotten",

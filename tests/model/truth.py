@@ -43,7 +43,7 @@ class Truth:
         self.absent_at: dict[str, datetime] = {}
         """When it first was neither in a block nor waiting, or paid somebody else, or another asset."""
         self.small: Counter[bytes] = Counter()
-        """How often a transfer below the least amount was in a block, by the key of its address."""
+        """How often a transfer below the least amount came into a canonical block, by the key of its address."""
         self._line: set[str] = set()
         self._absences: defaultdict[str, list[list[datetime]]] = defaultdict(list)
         """From when to when each block that had been canonical was not: [from] while it still is not."""
@@ -88,9 +88,6 @@ class Truth:
             deep, reached = tip.height - block.height + 1, self.reached[block.hash]
             if len(reached) >= deep:
                 break
-            if not reached:
-                paid = [each.out for tx in block.txs for each in _credits(self.chain.name, tx, block)]
-                self.small.update(out.to for out in paid if out.amount < LEAST)
             reached += [now] * (deep - len(reached))
             self.contents[block.hash] = block
         line = {block.hash for block in chain.line}
@@ -99,6 +96,9 @@ class Truth:
         for back in line - self._line:
             if self._absences[back]:
                 self._absences[back][-1].append(now)
+        for entered in (block for block in chain.line if block.hash not in self._line):
+            paid = [each.out for tx in entered.txs for each in _credits(self.chain.name, tx, entered)]
+            self.small.update(out.to for out in paid if out.amount < LEAST)
         self._line = line
         if not self.tips or self.tips[-1][1] != tip.time:
             self.tips.append((now, tip.time))

@@ -20,7 +20,9 @@ from tests.bitcoin.faulty_proxy import Liar
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """``missing``: methods answered with -32601. ``forbidden``: methods that a whitelist leaves out, whole batches with
+    """How a client of the Bitcoin family differs from Core.
+
+    ``missing``: methods answered with -32601. ``forbidden``: methods that a whitelist leaves out, whole batches with
     them. ``params_most``: more parameters than that are refused with the method's help. ``rest``: the status of REST.
 
     ``members``: what the objects that a method gives have besides, or otherwise. ``strict``: JSON-RPC 2.0: its replies
@@ -118,7 +120,7 @@ class Speaker(Liar):
         return response if isinstance(calls, list) else self._with_status(response)
 
     def _with_status(self, response: web.Response) -> web.Response:
-        """The status that a single error has where both members are there (httprpc.cpp, JSONErrorReply)."""
+        """Return the status that a single error has where both members are there (httprpc.cpp, JSONErrorReply)."""
         text = response.text or ""
         error = None if self._dialect.strict or not text.startswith("{") else json.loads(text).get("error")
         if error is not None:
@@ -173,10 +175,10 @@ class DialectSimulator(BitcoinSimulator):
         await super().__aexit__(exc_type, exc, trace)
 
     def table(self, at: int = 0) -> dict[str, Any]:
-        """The node's table, with the speaker's URL."""
+        """Return the node's table, with the speaker's URL."""
         rest = {key: value for key, value in super().table(at).items() if key not in ("rest", "rpc")}
         return {**rest, "rpc": self._speaker.url}
 
     def open_adapter(self, at: int = 0) -> RailAdapter:
-        """An adapter that knows only the speaker."""
+        """Return an adapter that knows only the speaker."""
         return create_adapter(self.settings, self.table(at))

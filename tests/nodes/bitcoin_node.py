@@ -110,7 +110,7 @@ def _missing(*_: Any) -> Any:
 
 
 def chain_methods(blocks: Mapping[int, str], height: int) -> dict[str, Method]:
-    """A chain of which only some hashes are known: enough to say which one it is. ``height`` is its head's."""
+    """Return a chain with just enough known hashes to identify it. ``height`` is its head's."""
 
     def getblockhash(at: int) -> str:
         if at > height:
@@ -146,6 +146,6 @@ def chain_methods(blocks: Mapping[int, str], height: int) -> dict[str, Method]:
 
 
 def chain_node(chain: Chain, height: int | None = None, **other: Any) -> BitcoinNode:
-    """A node of ``chain``, a block above its last landmark unless ``height`` says otherwise."""
+    """Yield a node of ``chain``, a block above its last landmark unless ``height`` says otherwise."""
     top = chain.landmarks[-1][0] + 1 if height is None else height
     return BitcoinNode(chain_methods(dict(chain.landmarks), top), **other)

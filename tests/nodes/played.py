@@ -18,7 +18,7 @@ UNSERVED += ("eth_blockNumber", "eth_getBalance", "eth_getTransactionCount", "et
 
 
 def chain_of(case: dict[str, Any]) -> int:
-    """The chain id that the case is played with: not Ethereum's own, whose landmarks a few blocks lack."""
+    """Return the chain id that the case is played with: not Ethereum's own, whose landmarks a few blocks lack."""
     return 1_000_001 if case["chain_id"] == 1 else int(case["chain_id"])
 
 
@@ -52,7 +52,7 @@ def span_of_blocks(count: int, transactions: int) -> list[dict[str, Any]]:
 
 
 def nested(block: dict[str, Any]) -> str:
-    """The answer of debug_traceBlockByHash for a tree of ``nest`` calls, written without recursion."""
+    """Return the answer of debug_traceBlockByHash for a tree of ``nest`` calls, written without recursion."""
     call = '{"type":"CALL","from":"0x' + "cc" * 20 + '","to":"0x' + "cc" * 20 + '","value":"0x0","calls":['
     last = f'{{"type":"CALL","from":"0x{"cc" * 20}","to":"{block["nest_to"]}","value":"{block["nest_value"]}"}}'
     tree = call * block["nest"] + last + "]}" * block["nest"]

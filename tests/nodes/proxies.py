@@ -37,7 +37,7 @@ async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port
 
 @asynccontextmanager
 async def socks5(upstream: int, password: str = "") -> AsyncIterator[Proxy]:
-    """A SOCKS5 proxy (RFC 1928, RFC 1929 with a password) that is told names and resolves none."""
+    """Yield a SOCKS5 proxy (RFC 1928, RFC 1929 with a password) that gets names and resolves none."""
     proxy = Proxy(upstream)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,7 +71,7 @@ async def socks5(upstream: int, password: str = "") -> AsyncIterator[Proxy]:
 
 @asynccontextmanager
 async def http_proxy(upstream: int) -> AsyncIterator[Proxy]:
-    """A proxy for HTTP: absolute URLs for http, CONNECT for the rest (RFC 9110, 9112)."""
+    """Yield a proxy for HTTP: absolute URLs for http, CONNECT for the rest (RFC 9110, 9112)."""
     proxy = Proxy(upstream)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

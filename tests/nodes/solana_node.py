@@ -26,7 +26,7 @@ class Refusal(Exception):
 
 
 def block_hash(slot: int) -> str:
-    """The hash of a slot's block."""
+    """Return the hash of a slot's block."""
     return f"block{slot}"
 
 
@@ -44,7 +44,7 @@ class Backend:
     methods: dict[str, Callable[..., Any]] = field(default_factory=dict)
 
     def hash_of(self, slot: int) -> str:
-        """The hash of a slot's block on this node's branch."""
+        """Return the hash of a slot's block on this node's branch."""
         return block_hash(slot) if self.fork is None or slot < self.fork else f"other{slot}"
 
     def answer(self, method: str, params: list[Any]) -> Any:

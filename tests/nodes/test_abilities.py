@@ -82,7 +82,7 @@ def test_what_the_fake_rail_asks_is_in_its_list() -> None:
 
 
 async def checked(rail: Mapping[str, Any], database: Database) -> Report:
-    """What `railwatch check` finds of this rail, which was never followed."""
+    """Return what `railwatch check` finds of this rail, which was never followed."""
     config = Config.model_validate({"database": {"url": database.dsn}, "rail": [rail]})
 
     def mirror_of(each: Any) -> Any:
@@ -106,7 +106,7 @@ FORBIDDEN = "this method is forbidden by your administrator"
 
 @asynccontextmanager
 async def evm(refused: frozenset[str]) -> AsyncIterator[dict[str, Any]]:
-    """An EVM node in front of anvil."""
+    """Yield an EVM node in front of anvil."""
     async with EvmSimulator() as sim:
         dialect = Dialect("half", absent(*refused, words="{} is not available on the Free tier", code=-32000))
         async with DialectNode(sim.node["http"], dialect) as node:
@@ -121,7 +121,7 @@ async def evm(refused: frozenset[str]) -> AsyncIterator[dict[str, Any]]:
 
 @asynccontextmanager
 async def bitcoin(refused: frozenset[str]) -> AsyncIterator[dict[str, Any]]:
-    """A node of the Bitcoin family whose whitelist leaves them out, so that it answers 403."""
+    """Yield a node of the Bitcoin family whose whitelist leaves them out, so that it answers 403."""
     genesis = BITCOIN_REGTEST.landmarks[0][1]
     made = MadeBlock([coinbase(Out(50, p2pkh(1)))], parent=genesis)
     node = one_block(made.hash, genesis)
@@ -140,7 +140,7 @@ async def bitcoin(refused: frozenset[str]) -> AsyncIterator[dict[str, Any]]:
 
 @asynccontextmanager
 async def solana(refused: frozenset[str]) -> AsyncIterator[dict[str, Any]]:
-    """A Solana node behind a plan."""
+    """Yield a Solana node behind a plan."""
 
     def refuse(*_: Any) -> Any:
         raise Refusal(-32052, FORBIDDEN)
@@ -163,7 +163,7 @@ async def solana(refused: frozenset[str]) -> AsyncIterator[dict[str, Any]]:
 
 @asynccontextmanager
 async def fake(refused: frozenset[str]) -> AsyncIterator[dict[str, Any]]:
-    """The fake rail."""
+    """Yield the fake rail."""
     chain = register(chain_named("half", Rules(mempool=True, balances=True)))
     chain.mine(3)
     node_of("half").refuses = refused

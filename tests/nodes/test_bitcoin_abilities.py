@@ -103,7 +103,7 @@ async def test_a_pruned_block_comes_from_a_peer_where_one_has_it(able: str) -> N
 
 
 def one_block(block_hash: str, genesis: str) -> BitcoinNode:
-    """A node whose chain has a first block and one more."""
+    """Return a node whose chain has a first block and one more."""
     node = node_with(waiting(0))
     hashes = [genesis, block_hash]
 

@@ -75,7 +75,7 @@ async def test_every_chain_takes_its_own_node_and_that_of_no_other(chain: Chain)
 
 
 def first_own(chain: Chain, other: Chain) -> int:
-    """The lowest landmark at which the two are known to differ, or from which on only one of them has one."""
+    """Return the lowest landmark at which the two differ, or that only one of them has."""
     ours, theirs = dict(chain.landmarks), dict(other.landmarks)
     return min(height for height in {**ours, **theirs} if ours.get(height) != theirs.get(height))
 

@@ -28,7 +28,7 @@ WATCHES = WatchSet(frozenset({OURS}), {"": NATIVE})
 
 
 def settings(**options: Any) -> RailSettings:
-    """The rail's."""
+    """Return the rail's mempool."""
     return RailSettings("rail", CHAIN.id, options=options)
 
 
@@ -42,7 +42,7 @@ def waiting(count: int, ours: Iterable[int] = (3,)) -> dict[str, bytes]:
 
 
 def node_with(txs: dict[str, bytes], *, numbered: bool = True, **other: Any) -> BitcoinNode:
-    """A node whose mempool is ``txs``; ``numbered``: it knows `getrawmempool`'s second parameter."""
+    """Return a node whose mempool is ``txs``; ``numbered``: it knows `getrawmempool`'s second parameter."""
     node = chain_node(CHAIN, 5, **other)
 
     def getrawmempool(verbose: bool = False, *more: bool) -> Any:

@@ -133,7 +133,7 @@ def test_an_array_is_decoded_item_by_item() -> None:
 async def served(
     body: Callable[[web.StreamResponse], Any], headers: dict[str, str], status: int = 200
 ) -> AsyncIterator[str]:
-    """A server whose answer ``body`` writes."""
+    """Yield a server whose answer ``body`` writes."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers=headers)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -13,12 +13,11 @@ from tests.nodes.played import PlayedNode
 from tests.nodes.test_evm_cases import outcome, rail_of, scanned
 
 OURS, PAYER, TOKEN = "0x12" + "ab" * 19, "0x" + "55" * 20, "0x" + "77" * 20
-HASH, NEXT, BEFORE = "0x" + "bb" * 32, "0x" + "cc" * 32, "0x" + "aa" * 32
-ONE, TWO = "0x" + "1a" * 32, "0x" + "2b" * 32
-ETHER = 10**18
-TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+HASH, NEXT, BEFORE, ONE, TWO = ("0x" + byte * 32 for byte in ("bb", "cc", "aa", "1a", "2b"))
+ETHER, TRANSFER = 10**18, "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 PAID = [["tx", OURS, "native", ETHER], ["log:0", OURS, "erc20:" + TOKEN, 7]]
 Lie = Callable[[list[Any], Any], Any]
+Opened: TypeAlias = "tuple[RailAdapter, FormNode, dict[str, Any]]"
 
 
 class Error(Exception):
@@ -26,12 +25,12 @@ class Error(Exception):
 
 
 def padded(address: str) -> str:
-    """An address as a topic."""
+    """Return an address as a topic."""
     return "0x" + address[2:].rjust(64, "0")
 
 
 def log(place: int, tx_id: str, contract: str = TOKEN, amount: int = 7) -> dict[str, Any]:
-    """A Transfer to us."""
+    """Return a Transfer to us."""
     return {
         "address": contract,
         "topics": [TRANSFER, padded(PAYER), padded(OURS)],
@@ -45,7 +44,7 @@ def log(place: int, tx_id: str, contract: str = TOKEN, amount: int = 7) -> dict[
 
 
 def tx(tx_id: str, to: str, value: int, **more: Any) -> dict[str, Any]:
-    """A transaction of the payer's."""
+    """Return a transaction of the payer's."""
     nonce = hex([ONE, TWO].index(tx_id))
     return {"hash": tx_id, "from": PAYER, "to": to, "value": hex(value), "nonce": nonce, "type": "0x2", **more}
 
@@ -67,7 +66,7 @@ def case() -> dict[str, Any]:
 
 
 def flat(each: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A transaction's root frame in the flat dialect."""
+    """Return a transaction's root frame in the flat dialect."""
     action = {"callType": "call", "from": each["from"], "to": each["to"], "value": each["value"]}
     return {
         "type": "call",
@@ -111,10 +110,8 @@ class FormNode(PlayedNode):
 
 
 @asynccontextmanager
-async def opened(
-    lies: Mapping[str, Lie] | None = None, **changes: Any
-) -> AsyncIterator[tuple[RailAdapter, FormNode, dict[str, Any]]]:
-    """The rail over a node that has this form. ``changes`` are made to the case."""
+async def opened(lies: Mapping[str, Lie] | None = None, **changes: Any) -> AsyncIterator[Opened]:
+    """Yield the rail over a node that has this form. ``changes`` are made to the case."""
     played = {**case(), **changes}
     node = FormNode(played, lies or {})
     async with node, create_adapter(rail_of(played), {"http": node.http, "timeout": 5}) as rail:
@@ -122,7 +119,7 @@ async def opened(
 
 
 def refuse(code: int, words: str) -> Lie:
-    """Always refuse so."""
+    """Return a reply that always refuses so."""
 
     def lie(params: list[Any], result: Any) -> Any:
         raise Error(code, words)
@@ -132,14 +129,14 @@ def refuse(code: int, words: str) -> Lie:
 
 @pytest.fixture
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is waited for is waited for no longer."""
+    """Make every wait return at once."""
     monkeypatch.setattr(tracing, "PATIENCE", (0.0,))
     monkeypatch.setattr(tracing, "LAGGING", ())
     monkeypatch.setattr(block_source, "PATIENCE", 0.0)
 
 
 async def found(lies: Mapping[str, Lie] | None = None, **changes: Any) -> list[list[Any]] | str:
-    """The transfers of block 100, or which error came instead."""
+    """Return the transfers of block 100, or the error that came instead."""
     async with opened(lies, **changes) as (rail, node, played):
         return await outcome(rail, node, played)
 

@@ -47,7 +47,7 @@ BITCOIN = node_with(waiting(3))
 
 
 def answer(rail: str, method: str, params: list[Any]) -> Any:
-    """The result of a method; raises KeyError for one that is not served."""
+    """Return the result of a method; raises KeyError for one that is not served."""
     if rail == "solana":
         return SOLANA.answer(method, params)
     return (BITCOIN.methods if rail == "bitcoin" else EVM_METHODS)[method](*params)
@@ -96,7 +96,7 @@ async def node_at(rail: str, host: str = "127.0.0.1", tls: ssl.SSLContext | None
 
 
 def opened(rail: str, url: str, **more: Any) -> RailAdapter:
-    """An adapter of that rail for a node at ``url``."""
+    """Return an adapter of that rail for a node at ``url``."""
     if rail == "bitcoin":
         return open_bitcoin(RailSettings("r", BITCOIN_REGTEST.id), {"rpc": url, "timeout": 5, **more})
     if rail == "solana":
@@ -197,7 +197,7 @@ def test_a_wrong_option_is_named_by_its_key(rail: str, wrong: dict[str, Any], wo
 
 
 def later(seconds: int) -> str:
-    """An HTTP date."""
+    """Return an HTTP date."""
     return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + seconds))
 
 
@@ -268,7 +268,7 @@ async def heard(url: str, tables: dict[str, Any], seen: list[str | None]) -> Non
 
 
 async def swallow(waits: Awaitable[None]) -> None:
-    """The stall timer asks over HTTP, which the proxy leads elsewhere for that while."""
+    """Swallow the stall timer's failure: the proxy leads its HTTP request elsewhere."""
     try:
         await waits
     except RailUnavailable:

@@ -243,7 +243,7 @@ def test_a_batch_that_was_refused_is_tried_larger_after_a_while(monkeypatch: pyt
 
 @asynccontextmanager
 async def endpoint(status: int, body: str, headers: dict[str, str]) -> AsyncIterator[tuple[Rpc, list[float]]]:
-    """A gateway that always answers so, and when it was asked."""
+    """Yield a gateway that always answers so, and the times of the requests."""
     asked: list[float] = []
 
     async def answer(request: web.Request) -> web.Response:

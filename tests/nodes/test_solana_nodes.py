@@ -29,7 +29,7 @@ WATCHES = WatchSet(frozenset({key_of(SHOP)}), {"": AssetId(f"{CHAIN_ID}/slip44:5
 
 
 async def opened(endpoint: SolanaEndpoint, **node: Any) -> Any:
-    """An entered adapter on it."""
+    """Return an entered adapter on it."""
     return await create_adapter(SETTINGS, {"http": endpoint.http, "timeout": 2, **node}).__aenter__()
 
 
@@ -217,7 +217,7 @@ async def test_an_old_block_without_owners_is_read_by_what_the_accounts_say(age:
         rail = await opened(endpoint)
         span = Span(await rail.block_at(34), await rail.block_at(35))
         if (age, now) == ("new", "closed"):
-            with pytest.raises(RailFault, match=f"nobody says whose the token account {account} was"):
+            with pytest.raises(RailFault, match=f"the owner of token account {account} is not known"):
                 await rail.scan(span, WATCHES)
         else:
             told = [(each.amount, each.asset) for each in (await rail.scan(span, WATCHES)).transfers]

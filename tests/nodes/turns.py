@@ -17,7 +17,7 @@ Choice = Callable[[str, object], bool]
 
 
 def in_turn(phase: int) -> Choice:
-    """A request each. ``phase`` 1: the other one begins."""
+    """Give a request to each node in turn. ``phase`` 1: the other one begins."""
     numbers = count(phase)
     return lambda _method, _peer: next(numbers) % 2 == 1
 
@@ -55,5 +55,5 @@ WAYS: dict[str, Callable[[], Choice]] = {
 
 
 def peer_of(request: web.Request) -> Any:
-    """What tells one connection from another."""
+    """Return what distinguishes connections."""
     return request.transport.get_extra_info("peername") if request.transport else None

@@ -37,7 +37,7 @@ class UtxoChain:
         return self.base + len(self.line)
 
     def pay(self, script: bytes, amount: int) -> str:
-        """A payment that waits; returns its id."""
+        """Add a payment to the mempool; return its id."""
         self._made += 1
         tx = MadeTx([In(coin(self._made))], [Out(amount, script), Out(7, p2pkh(self._made))])
         self.waiting[tx.id] = tx
@@ -157,7 +157,7 @@ class Client:
 
 
 def client_node(chain: UtxoChain, client: Client) -> BitcoinNode:
-    """A node of ``chain`` that speaks as ``client`` does."""
+    """Yield a node of ``chain`` that speaks as ``client`` does."""
     methods = View(chain, lambda: chain.line).methods
     listed, block = methods["getrawmempool"], methods["getblock"]
     changes = [0]

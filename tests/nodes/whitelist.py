@@ -15,13 +15,13 @@ HEADING = "## The whitelist"
 
 
 def methods_of(rail: str) -> tuple[Method, ...]:
-    """The methods that the rail's adapter may ask."""
+    """Return the methods that the rail's adapter may ask."""
     methods: tuple[Method, ...] = import_module(f"railwatch_{rail}.methods").METHODS
     return methods
 
 
 def section(rail: str) -> str:
-    """The section of the rail's README."""
+    """Return the section of the rail's README."""
     rows = [
         f"| `{each.name}` | {each.needed_for} | {each.fallback or 'the rail cannot use the node'} | {each.remedy} |"
         for each in methods_of(rail)
@@ -41,7 +41,7 @@ def section(rail: str) -> str:
 
 
 def written(rail: str) -> str:
-    """The section as the README has it; empty without one."""
+    """Return the section as the README has it; empty without one."""
     text = (ADAPTERS / f"railwatch_{rail}" / "README.md").read_text()
     found = re.search(rf"^{HEADING}\n.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
     return found[0].rstrip() + "\n" if found else ""

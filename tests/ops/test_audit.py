@@ -15,7 +15,7 @@ from railwatch.cli.errors import Exit
 from railwatch.store.database import Database
 from railwatch.store.errors import StoreUnavailable
 from railwatch_fake import node_of
-from tests.ops.test_cli import Shell
+from tests.ops.shell import Shell
 from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
@@ -180,8 +180,8 @@ async def test_what_cannot_be_audited_is_said(shell: Shell, stage: DaemonHarness
     node = node_of(shell.rail)
     for words, code, text in [
         (("--rail", "nowhere"), Exit.NOT_FOUND, 'there is no rail "nowhere"'),
-        (("--node", "nobody"), Exit.NOT_FOUND, 'no node "nobody"; it has node'),
-        (("--from", 9, "--to", 3), Exit.REJECTED, "lies above"),
+        (("--node", "nobody"), Exit.NOT_FOUND, 'no node "nobody"; give one of: node'),
+        (("--from", 9, "--to", 3), Exit.REJECTED, "is above"),
         (("--from", 9_999), Exit.REJECTED, "has no blocks from 9999"),
     ]:
         result = await shell.run("audit", *words)
@@ -193,7 +193,7 @@ async def test_what_cannot_be_audited_is_said(shell: Shell, stage: DaemonHarness
     node.pruned_below = 0
     node.down = True
     result = await shell.run("audit")
-    assert (result.exit_code, "cannot be asked" in result.stderr) == (Exit.NODE, True), result.output
+    assert (result.exit_code, "is unavailable" in result.stderr) == (Exit.NODE, True), result.output
     node.down = False
 
 
@@ -208,7 +208,7 @@ async def test_what_a_second_reading_does_not_find_is_no_difference(
     shell: Shell, stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the daemon commits a step, or follows a reorg, between the node's answer and the tables'."""
-    monkeypatch.setattr("railwatch.ops.audit.AGAIN_AFTER", 2.0)
+    monkeypatch.setattr("railwatch.ops.audit.RECHECK_DELAY", 2.0)
     _, tx_id, _ = await paid(stage)
     node = node_of(shell.rail)
     node.retold[tx_id] = None

@@ -219,7 +219,7 @@ BROKEN: dict[Change, str] = {
     rail_left: "follows chain fake:story, which the database knows as rail story",
     one_asset_twice: "are one asset",
     native_decimals_wrong: "decimals",
-    finality_wanted: "waits for finality, which the rail does not tell",
+    finality_wanted: "waits for finality, which the rail does not report",
     no_such_adapter: 'there is no adapter "carrier-pigeon"',
     node_key_unknown: "htpp",
     node_away: "is down",
@@ -277,7 +277,7 @@ async def test_an_asset_that_orders_ask_for_and_nobody_configures_is_named(trial
     await asset_left(trial)
     report = await trial.check()
     (warning,) = [each for each in report.findings if each.level == "warn" and "GOLD" in each.text]
-    assert "open orders ask for GOLD (gold), which is not configured any more" in warning.text
+    assert "open orders ask for GOLD (gold), which the configuration no longer has" in warning.text
 
 
 async def test_a_node_that_is_missing_is_told_though_the_rail_lives(trial: Trial) -> None:

@@ -100,14 +100,14 @@ async def test_another_chain_under_an_old_name_is_refused(database: Database) ->
     [
         (replace(SHOP, traits=replace(EVM, token_namespace=None)), "asset USDC has a contract"),
         (replace(SHOP, assets=(replace(ETH, decimals=8),)), "ETH has 18 decimals, not 8"),
-        (replace(SHOP, traits=replace(EVM, has_finalized=False)), "waits for finality, which the rail does not tell"),
+        (replace(SHOP, traits=replace(EVM, has_finalized=False)), "waits for finality, which the rail does not report"),
         (
             replace(
                 SHOP,
                 traits=replace(EVM, max_confirmations=1),
                 policies=(FINALIZED, PolicyRow(None, None, Policy(2), "configuration")),
             ),
-            "waits for 2 confirmations, and the rail knows at most 1",
+            "waits for 2 confirmations, and the rail reports at most 1",
         ),
     ],
 )

@@ -113,7 +113,7 @@ async def test_a_taken_port_is_told(metrics: Metrics, health: Health) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = ("127.0.0.1", int(other.getsockname()[1]))
-        with pytest.raises(CannotListen, match=r"\[http\] listen = 127.0.0.1:.*choose another port"):
+        with pytest.raises(CannotListen, match=r"\[http\] listen = 127.0.0.1:.*set another port"):
             await serve(metrics, address, health)
 
 
@@ -130,7 +130,7 @@ class Counted:
 def test_numbers_are_written_out_once_however_often_they_are_asked_for(
     health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "NUMBERS_LAST", 1e9)
+    monkeypatch.setattr(http, "CACHE_SECONDS", 1e9)
     numbers = Counted()
     pages = HealthServer(numbers, health)
     assert {pages.answer("/metrics").body for _ in range(100)} == {b"x 1\n"}

@@ -145,7 +145,7 @@ def test_what_lasts_does_not_run_a_database_that_a_daemon_could_come_to_need(pla
     for words in (["status", "--watch"], ["feed", "--follow"]):
         result = railwatch(place, *words)
         assert result.returncode == Exit.DATABASE
-        assert "start the daemon first: `railwatch run`" in result.stderr
+        assert "start the daemon first: railwatch run" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from railwatch.rail.jsonrpc import JsonRpcClient, NodeTimeout, RpcRejected
 from railwatch.rail.options import HttpOptions
 from railwatch.rail.pacing import RequestPace
 from railwatch.rail.refusals import Refusal, will_pass
+from railwatch.rail.transport import through
 
 numbers = msgspec.json.Decoder(int)
 
@@ -170,3 +171,30 @@ async def test_a_closed_client_says_so() -> None:
         await client.close()
         with pytest.raises(RailUnavailable, match="node: not connected, enter the adapter first"):
             await client.call("double", 1)
+
+
+async def test_only_the_nodes_timeout_bounds_a_request() -> None:
+    """aiohttp's own bound of five minutes would cut a longer one."""
+    asked: list[Any] = []
+
+    class Recorded:
+        """A transport that keeps the options of each request."""
+
+        def session(self, make: Callable[[], Any]) -> Any:
+            return self
+
+        def request(self, method: str, url: str, **options: Any) -> Any:
+            asked.append(options["timeout"].total)
+            raise OSError
+
+        async def close(self) -> None:
+            return
+
+        websocket = subscriber = session
+
+    with through(Recorded()):
+        client = TinyClient("node", "http://node/", HttpOptions(), 600, pace=RequestPace())
+        await client.open()
+    with pytest.raises(RailUnavailable, match="node double: OSError"):
+        await client.call("double", 1)
+    assert asked == [None]

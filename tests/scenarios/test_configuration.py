@@ -103,7 +103,7 @@ async def test_a_rail_does_not_leave_the_configuration_while_invoices_are_open_t
     other.mine()
     elsewhere = replace(stage, chains=[other], _daemon=None)
     told = await refused(elsewhere, elsewhere.config)
-    assert "rail story is not in the configuration any more, and 1 invoices are open there" in told
+    assert "rail story is no longer in the configuration, and 1 invoices are open there" in told
     assert "(payments that are not final yet: 1)" in told
     assert "railwatch rail rename story NEW" in told
     assert (await stage.rail())["enabled"]

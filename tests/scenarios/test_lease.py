@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from railwatch.config import Config
+from railwatch.core.step import Position
 from railwatch.daemon import rail_runner
 from railwatch.daemon.supervisor import NullReporter, serve
 from railwatch.store.database import Database
 from railwatch.store.errors import LeaseLost
 from railwatch.store.lease import LeaseKeeper
 from railwatch.store.rails import load_resume_point, save_rail_state
-from railwatch.store.steps import Lease, Position, StepLookup, StepStore
+from railwatch.store.steps import Lease, StepLookup, StepStore
 from railwatch_fake import node_of
 from tests.scenarios import oracle
 from tests.scenarios.daemon_harness import DaemonHarness

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from railwatch.cli.errors import LONGEST_TOLD
+from railwatch.cli.errors import ERROR_MAX
 from railwatch.cli.resolve_args import rail_config
 from railwatch.config import Config, ConfigError, Problem, load_config
 from railwatch.daemon.registry import open_rail
@@ -153,7 +153,7 @@ def refusal(path: Path, *, ask_adapters: bool = True) -> str | None:
         for rail in config.rails if ask_adapters else ():
             open_rail(rail).traits  # noqa: B018 - opens a node, and asks it nothing
     except ValueError as error:
-        return printable(error, LONGEST_TOLD)
+        return printable(error, ERROR_MAX)
     return None
 
 

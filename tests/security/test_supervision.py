@@ -23,11 +23,11 @@ INDEXER = Path(__file__).parents[2] / "indexer/railwatch"
 
 STARTED = {
     "cli/deliver.py _serve": "both end the command: the work, and pages that cannot listen at the start",
-    "cli/demo.py until_signal": "a demo, whose end is its result",
+    "cli/demo.py run_until_signal": "a demo, whose end is its result",
     "cli/daemon_reporter.py serve_daemon": "both end the command: the daemon, and pages that cannot listen at "
     "the start",
     "daemon/open_database.py open_database": "keep_running",
-    "daemon/follow/follower.py _perform": "a question ahead, whose answer the next turn takes",
+    "daemon/follow/planner.py prefetch": "a question ahead, whose answer the next turn takes",
     "daemon/nodes/voting.py _connect_secondary": "a node that comes in; its failure is that node's",
     "daemon/nodes/voting.py heads": "a question, whose asker waits for it",
     "daemon/rail_runner.py _follow": "lease and chain end the rail's tasks, and it begins anew; the others: "

@@ -23,7 +23,7 @@ SHOP, PAYER, STRANGER = (str(Keypair().pubkey()) for _ in range(3))
 def held(
     account: int, amount: object, *, owner: str = SHOP, mint: str = MINT, program: str = PROGRAM
 ) -> dict[str, Any]:
-    """An entry of the token balances. ``uiAmount`` is told as something else: nobody may read it."""
+    """Return an entry of the token balances, whose ``uiAmount`` differs on purpose: no code may read it."""
     shown = {"amount": str(amount), "decimals": 6, "uiAmount": 12345.6, "uiAmountString": "12345.6"}
     return {"accountIndex": account, "mint": mint, "owner": owner, "programId": program, "uiTokenAmount": shown}
 
@@ -39,7 +39,7 @@ def tx(
     version: object = "legacy",
     signature: str = "signature",
 ) -> dict[str, Any]:
-    """A transaction, with its balances."""
+    """Return a transaction, with its balances."""
     named = [{"pubkey": key, "signer": False, "source": "transaction", "writable": True} for key in keys]
     meta = {
         "err": err,
@@ -54,7 +54,7 @@ def tx(
 
 
 def block(*transactions: Mapping[str, Any]) -> dict[str, Any]:
-    """A block of slot 7 with these."""
+    """Return a block of slot 7 with these."""
     return {
         "blockhash": "hash",
         "previousBlockhash": "parent",
@@ -66,7 +66,7 @@ def block(*transactions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def told(*transactions: Mapping[str, Any], watched: Sequence[str] = (SHOP,), native: bool = True) -> list[Transfer]:
-    """What such a block says to those who watch."""
+    """Return what such a block pays to those watches."""
     assets = {MINT: TOKEN, **({"": NATIVE} if native else {})}
     watches = WatchSet(frozenset(key_of(each) for each in watched), assets)
     decoded = msgspec.json.decode(msgspec.json.encode(block(*transactions)), type=Block)

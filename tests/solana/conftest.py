@@ -21,7 +21,7 @@ class Chain:
     start: BlockRef
 
     def watch(self, *addresses: str) -> WatchSet:
-        """A watch list of these addresses, for SOL and the two tokens."""
+        """Return a watch list of these addresses, for SOL and the two tokens."""
         keys = frozenset(self.rail.parse_address(address).key for address in addresses)
         tokens = {str(mint.key): self.sim.asset(mint) for mint in (self.sim.token, self.sim.taxed)}
         return WatchSet(keys, {"": self.sim.native, **tokens})
@@ -32,7 +32,7 @@ class Chain:
             return Span(after or self.start, (await honest.heads()).latest, **more)
 
     async def found(self, *addresses: str, **more: bool) -> list[Transfer]:
-        """What a scan from the start finds."""
+        """Return what a scan from the start finds."""
         return list((await self.rail.scan(await self.span(**more), self.watch(*addresses))).transfers)
 
     async def mined(self, *addresses: str) -> list[Transfer]:
@@ -43,27 +43,27 @@ class Chain:
 
 @pytest.fixture
 async def sim() -> AsyncIterator[SolanaSimulator]:
-    """A development chain."""
+    """Yield a development chain."""
     async with SolanaSimulator() as sim:
         yield sim
 
 
 @pytest.fixture
 async def chain(sim: SolanaSimulator) -> AsyncIterator[Chain]:
-    """The chain through an adapter."""
+    """Yield the chain through an adapter."""
     async with sim.open_adapter() as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)
 
 
 @pytest.fixture
 async def liar(sim: SolanaSimulator) -> AsyncIterator[Liar]:
-    """A node that tells the truth until a test teaches it a lie."""
+    """Yield a node that tells the truth until a test teaches it a lie."""
     async with Liar(sim.node["http"]) as liar:
         yield liar
 
 
 @pytest.fixture
 async def lied_to(sim: SolanaSimulator, liar: Liar) -> AsyncIterator[Chain]:
-    """The chain through an adapter that knows only the liar."""
+    """Yield the chain through an adapter that knows only the liar."""
     async with create_adapter(sim.settings, {"http": liar.http, "timeout": 2}) as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)

@@ -14,12 +14,12 @@ Lie = Callable[[list[Any], dict[str, Any]], dict[str, Any]]
 
 
 def refuse(code: int, message: str = "no") -> Lie:
-    """Always answer with this error."""
+    """Return a lie that always answers with this error."""
     return lambda _, reply: {"jsonrpc": "2.0", "id": reply["id"], "error": {"code": code, "message": message}}
 
 
 def answer(value: Any) -> Lie:
-    """Always answer with ``value``."""
+    """Return a lie that always answers with ``value``."""
     return lambda _, reply: {"jsonrpc": "2.0", "id": reply["id"], "result": value}
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.solana
 
 
 async def both_ways(chain: Chain, *addresses: str) -> list[tuple[object, ...]]:
-    """What the index says, which is what the blocks say."""
+    """Check that the index finds what the blocks hold."""
     span, few = await chain.span(sparse=True), chain.watch(*addresses)
     many = replace(few, keys=few.keys | decoys(next(iter(few.keys)), 1_000))
     index, blocks = await chain.rail.scan(span, few), await chain.rail.scan(span, many)
@@ -31,7 +31,7 @@ async def both_ways(chain: Chain, *addresses: str) -> list[tuple[object, ...]]:
 
 
 async def closes_its_account(sim: SolanaSimulator, owner: Wallet) -> None:
-    """The owner burns what it has, and closes the account that held it; somebody else pays the fee."""
+    """Let the owner burn its tokens and close the account, with another fee payer."""
     mint = sim.token
     burn = token.burn(
         BurnParams(
@@ -155,7 +155,7 @@ async def test_a_busy_address_is_looked_through_in_stretches_and_what_is_left_ou
     assert (scanned.method, [each.amount for each in scanned.transfers]) == ("index", every)
     assert all(params[1]["transactionDetails"] != "accounts" for name, params in liar.calls if name == "getBlock")
     monkeypatch.setattr("railwatch_solana.lookback.TRANSACTIONS_MOST", 4)
-    with pytest.raises(NotKept, match="transactions were looked through, back to slot") as told:
+    with pytest.raises(NotKept, match="transactions were read, back to slot") as told:
         await lied_to.rail.scan(span, watches)
     first = told.value.first
     assert first is not None

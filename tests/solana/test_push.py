@@ -53,7 +53,7 @@ class Relay:
 
 @pytest.fixture
 async def relay(sim: SolanaSimulator) -> AsyncIterator[Relay]:
-    """A relay on loopback; ``relay.url`` is where."""
+    """Yield a relay on loopback; ``relay.url`` is where."""
     relay = Relay(sim.node["ws"])
     async with serve(relay.serve, "127.0.0.1", 0) as server:
         relay.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
@@ -62,7 +62,7 @@ async def relay(sim: SolanaSimulator) -> AsyncIterator[Relay]:
 
 @pytest.fixture
 async def relayed(sim: SolanaSimulator, relay: Relay) -> AsyncIterator[RailAdapter]:
-    """An adapter that is pushed to through the relay, and asks the node itself."""
+    """Yield an adapter that is pushed to through the relay, and asks the node itself."""
     async with create_adapter(sim.settings, {**sim.node, "ws": relay.url}) as rail, asyncio.timeout(60):
         # The first wait returns as soon as the subscription stands.
         await rail.wait_for_change()

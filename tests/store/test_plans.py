@@ -17,7 +17,7 @@ import pytest
 
 from railwatch.store.database import SESSION, Database, prepare_connection
 from railwatch.store.queries import _all, query
-from railwatch.store.steps import FIRST_PAGE
+from railwatch.store.steps import FIRST_WINDOW
 from railwatch.store.watches import Closing, WatchStore
 from tests.webhooks.shop import furnish
 
@@ -266,11 +266,11 @@ async def full(database: Database) -> AsyncIterator[Database]:
 
 
 QUESTIONS: dict[str, tuple[Any, ...]] = {
-    "closed_windows": ("story", *FIRST_PAGE, 500),
-    "stuck_invoices": (*FIRST_PAGE, 500),
+    "closed_windows": ("story", *FIRST_WINDOW, 500),
+    "stuck_invoices": (*FIRST_WINDOW, 500),
     "load_spends": ("story",),
     "pending_of_rail": ("story",),
-    "unread_balance_keys": ("story", ["fake:story/slip44:1"], 100, FIRST_PAGE[0]),
+    "unread_balance_keys": ("story", ["fake:story/slip44:1"], 100, FIRST_WINDOW[0]),
     "sibling_keys": ("fake", "other", 500),
 }
 WITHIN = 0.15

@@ -322,6 +322,8 @@ async def test_functions_with_their_owners_rights_cannot_be_led_astray(database:
         "state_now",
         "is_backend_alive",
         "covers",
+        "is_covered",
+        "is_open",
         "margin",
         "notify",
     }

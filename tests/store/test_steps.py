@@ -11,14 +11,15 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from railwatch.daemon.follow.committer import BlockBatch, Committer
+from railwatch.core.step import BlockBatch, Position
+from railwatch.daemon.follow.committer import Committer
 from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import AssetId, BlockRef, Scanned, Span
 from railwatch.store.database import Database
 from railwatch.store.errors import BranchChanged, LeaseLost
 from railwatch.store.lease import LeaseKeeper
 from railwatch.store.rails import load_resume_point
-from railwatch.store.steps import Position, StepLookup, StepStore
+from railwatch.store.steps import StepLookup, StepStore
 from railwatch.store.watches import WatchStore
 from railwatch_fake import Rules, address
 from tests.scenarios.daemon_harness import DaemonHarness, chain_named

@@ -15,7 +15,7 @@ from railwatch.store.database import Database
 from railwatch.store.errors import Refused, SchemaMismatch
 from railwatch.store.migrate import known_migrations, migrate
 from railwatch.store.watches import WatchStore
-from tests.store.test_contract import RAILS, order, refusal, way
+from tests.store.contract.requests import RAILS, order, refusal, way
 from tests.store.test_roles import as_user
 from tests.webhooks.receiver import receiver
 from tests.webhooks.shop import Shop, until, webhook

@@ -90,7 +90,7 @@ async def test_what_was_given_up_is_listed_and_replayed_in_part_or_whole(shop: S
         assert await shell.delivers_once() == Exit.OK
     assert [each.seq for each in shopkeeper.accepted] == [2, 1]
     assert third["seq"] == 3
-    assert "nothing was given up" in await shell.told("webhook", "dead", "list")
+    assert "no dead letters" in await shell.told("webhook", "dead", "list")
 
 
 async def test_a_running_deliverer_hears_of_a_replay(shop: Shop, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Sho
         shell = await given_up(shop, shopkeeper, tmp_path)
         refused = await shell.run("webhook", "forget", "shop")
         assert refused.exit_code == Exit.REJECTED
-        assert "take its [[webhook]] table out" in refused.stderr
+        assert "first remove its [[webhook]] table" in refused.stderr
         other = webhook(shopkeeper, "other", begin="now")
         shell = Shell(write_config(tmp_path, shop.database.dsn, other))
         assert (await shell.run("webhook", "forget", "shop")).exit_code == Exit.NOT_FOUND, "it may still be at work"

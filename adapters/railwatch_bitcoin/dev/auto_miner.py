@@ -1,5 +1,4 @@
-"""Mines on a development node once nobody else does: ``python -m railwatch_bitcoin.dev.auto_miner URL COOKIE ADDRESS
-START``.
+"""Mine on a development node: ``python -m railwatch_bitcoin.dev.auto_miner URL COOKIE ADDRESS START``.
 
 bitcoind of regtest finds no block by itself, as anvil can. This program waits for the file START to appear, and then
 makes a block every `BLOCK_SECONDS`, rewarded to ADDRESS, for as long as it lives. It imports nothing, to start at once.
@@ -19,7 +18,7 @@ CALL_SECONDS = 30.0
 
 
 def mine_forever(url: str, cookie: Path, address: str, start: Path) -> None:
-    """Never returns. A node that is away is waited for."""
+    """Never return. Wait for a node that is down."""
     while not start.exists():
         time.sleep(LOOK_SECONDS)
     while True:

@@ -15,7 +15,7 @@ from railwatch_bitcoin.dev.node_rpc import DevNodeRpc
 from railwatch_bitcoin.dev.tx_builder import Block, Tx
 
 FORK_MAX = 1_000
-"""How far below the lower head two nodes' common block is looked for."""
+"""How far below the lower head two nodes' common block is searched for."""
 
 
 class RegtestCluster:
@@ -63,7 +63,7 @@ class RegtestCluster:
             await self.rpc("sendrawtransaction", tx.raw, at=place)
 
     async def submit(self, block: Block, at: int = 0) -> None:
-        """The same with a block. A block on another branch is held until that is the best one."""
+        """Submit a block to every node. A block on another branch is held until that branch is the best."""
         for place in self.reached(at):
             await self._take_in(block.raw, place)
 
@@ -108,7 +108,7 @@ class RegtestCluster:
         await asyncio.to_thread(self.nodes[at].start)
 
     async def _fork(self, one: int, other: int, height: int) -> int:
-        """The height of the last block that two nodes share."""
+        """Return the height of the last block that two nodes share."""
         for below in range(height, max(-1, height - FORK_MAX), -1):
             if await self.rpc("getblockhash", below, at=one) == await self.rpc("getblockhash", below, at=other):
                 return below

@@ -38,7 +38,7 @@ PAID = ("created", "detected", "confirming", "paid")
 
 
 def open_demo() -> RailDemo:
-    """A demo on a bitcoind of its own (`railwatch.rail.demo.OpenDemo`)."""
+    """Return a demo on a bitcoind of its own (`railwatch.rail.demo.OpenDemo`)."""
     try:
         find_node("bitcoind")
     except NodeError as missing:
@@ -47,7 +47,7 @@ def open_demo() -> RailDemo:
 
 
 class RunningCluster(RegtestCluster):
-    """A node that somebody else has started and will end."""
+    """A node that the demo has started and will end."""
 
     async def __aenter__(self) -> Self:
         [console] = self.rpcs
@@ -61,7 +61,7 @@ class RunningCluster(RegtestCluster):
 
 
 class Customer:
-    """Somebody with a wallet. Amounts are base units; payments are told by their transactions' ids."""
+    """A customer with a wallet. Amounts are base units; every payment returns its transaction's id."""
 
     def __init__(self, node: DaemonNode) -> None:
         self._console = DevNodeRpc(node)
@@ -79,7 +79,7 @@ class Customer:
         return str(await self._wallet("getnewaddress"))
 
     async def pay(self, address: str, amount: int) -> str:
-        """A payment, which may be replaced while it waits (BIP125)."""
+        """Send a payment that may be replaced while it waits (BIP125); return its id."""
         return str(await self._wallet("sendtoaddress", address, btc(amount)))
 
     async def take_back(self, tx_id: str) -> str:
@@ -102,7 +102,7 @@ class Customer:
         return Tx(ids["txid"], ids["hash"], signed)
 
     async def _stranger(self) -> str:
-        """An address that nobody here has anything to do with."""
+        """Return an address that no party of the demo owns."""
         return str((await self._console.rpc("decodescript", random_script("p2wpkh").hex()))["address"])
 
     async def _wallet(self, method: str, *params: Any) -> Any:
@@ -193,18 +193,18 @@ class BitcoinDemo:
         ]
 
     async def mine_blocks(self) -> None:
-        """A block every `BLOCK_SECONDS`, unless a story holds them back."""
+        """Mine a block every `BLOCK_SECONDS`, unless a scenario holds blocks back."""
         while True:
             async with self._chain, translated():
                 await self._mine()
             await asyncio.sleep(BLOCK_SECONDS)
 
     async def keep_mining(self) -> None:
-        """The miner begins, at its own slower pace."""
+        """Start the miner, at its own slower pace."""
         await asyncio.to_thread(self._start.touch)
 
     def produced_at(self, height: int) -> float | None:
-        """When we told bitcoind to mine the block, or gave it another one there."""
+        """When bitcoind was ordered to mine the block, or got another one at its height."""
         return self._produced.get(height)
 
     async def _paid(self, shop: Shop) -> None:
@@ -236,7 +236,7 @@ class BitcoinDemo:
             await self._branch([rival, *kept])
 
     async def _invoice(self, shop: Shop) -> str:
-        """Register the story's invoice at an address that nobody has used, which is returned."""
+        """Register the scenario's invoice at an unused address, which is returned."""
         async with translated():
             address = await self._sim.new_address()
         await shop.invoice(address, "BTC", PRICE)
@@ -261,19 +261,19 @@ class BitcoinDemo:
     async def _branch(self, txs: Sequence[Tx]) -> None:
         """Replace the blocks that made a payment `paid` by others, of which the first holds ``txs``."""
         top = await self._sim.height()
-        # Noted first: the feed may tell of the new blocks before the simulator has finished.
+        # Noted first: the feed may report the new blocks before the simulator has finished.
         self._produced.update(dict.fromkeys(range(top - CONFIRMATIONS + 1, top + 2), time.monotonic()))
         await self._sim.rewrite(CONFIRMATIONS, txs)
 
 
 def btc(amount: int) -> str:
-    """Base units as bitcoind reads amounts."""
+    """Return base units as bitcoind reads amounts."""
     return f"{Decimal(amount) / COIN:.8f}"
 
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """What the node has against a command, in the demo's own error."""
+    """Yield what the node has against a command, in the demo's own error."""
     try:
         yield
     except NodeError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 60.0
-"""It answers after 0.3 s; a machine that is busy with a whole test run may take its time."""
+"""It answers after 0.3 s; a machine that is busy with a whole test run may be slower."""
 STOP_SECONDS = 30.0
 """Between asking a node to end and killing it."""
 CALL_SECONDS = 60.0
@@ -68,7 +68,7 @@ class NodeMissing(NodeError):
 
 
 def find_node(program: str) -> Path:
-    """The binary of ``bitcoind`` or ``litecoind``.
+    """Return the binary of ``bitcoind`` or ``litecoind``.
 
     On PATH, else where RAILWATCH_BITCOIND or RAILWATCH_LITECOIND points, else where ``make setup`` puts it below the
     cwd. Raises `NodeMissing`.
@@ -85,7 +85,7 @@ def find_node(program: str) -> Path:
 
 
 def free_port() -> int:
-    """A port of loopback that is free now."""
+    """Return a port of loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -95,8 +95,8 @@ def free_port() -> int:
 class DaemonNode:
     """One node in a process. `start` and `end` are plain calls, so that a node can outlive an event loop.
 
-    ``password`` (with the user "railwatch") takes the place of the cookie. ``settings`` are further lines of its
-    configuration. ``folder`` None: a temporary one, which `remove` takes away. Ports are chosen once, and stay over
+    ``password`` (with the user "railwatch") replaces the cookie. ``settings`` are further lines of its
+    configuration. ``folder`` None: a temporary one, which `remove` deletes. Ports are chosen once, and stay over
     restarts.
     """
 
@@ -210,7 +210,7 @@ class DaemonNode:
             return False
 
     def authorization(self) -> str:
-        """The header's value. Raises OSError while there is no cookie."""
+        """Return the header's value. Raises OSError while there is no cookie."""
         secret = self.cookie.read_text() if self.password is None else f"railwatch:{self.password}"
         return "Basic " + base64.b64encode(secret.encode()).decode()
 
@@ -235,7 +235,7 @@ class DaemonNode:
             process.wait()
 
     def remove(self) -> None:
-        """End it and take away its temporary folder."""
+        """End it and remove its temporary folder."""
         self.kill()
         own, self._own = self._own, None
         if own is not None:

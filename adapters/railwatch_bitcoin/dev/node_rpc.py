@@ -17,7 +17,7 @@ REPLIES = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class DevNodeRpc:
-    """Commands to a running node over JSON-RPC. It is told of the node's cookie anew with every command."""
+    """Commands to a running node over JSON-RPC. It reads the node's cookie with every command."""
 
     def __init__(self, node: DaemonNode) -> None:
         self.node = node
@@ -38,7 +38,7 @@ class DevNodeRpc:
             await session.close()
 
     async def wait(self) -> None:
-        """Wait until a node that somebody else has started answers. Raises `NodeError`."""
+        """Wait until a node that another process has started answers. Raises `NodeError`."""
         until = time.monotonic() + START_SECONDS
         while not await asyncio.to_thread(self.node.answers):
             if time.monotonic() > until:
@@ -46,7 +46,7 @@ class DevNodeRpc:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def rpc(self, method: str, *params: Any, wallet: str | None = None) -> Any:
-        """One command. Raises `NodeError` if the node refuses it or is away."""
+        """One command. Raises `NodeError` if the node refuses it or is down."""
         (result,) = await self.batch([(method, params)], wallet=wallet)
         return result
 

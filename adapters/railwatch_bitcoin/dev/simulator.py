@@ -79,7 +79,7 @@ class BitcoinSimulator:
         return RailSettings(self._name, self.chain_id, (AssetSpec(self.symbol, None, 8),), self._options)
 
     def open_adapter(self, at: int = 0) -> RailAdapter:
-        """A fresh adapter on one node."""
+        """Return a fresh adapter on one node."""
         from railwatch_bitcoin import create_adapter
 
         return create_adapter(self.settings, self.table(at))
@@ -118,7 +118,7 @@ class BitcoinSimulator:
         self._base = await self.height()
 
     async def _treasury(self) -> list[Coin]:
-        """What blocks have rewarded us with, the oldest first."""
+        """Return the rewards of our blocks, oldest first."""
         found = await self.rpc("scantxoutset", "start", [f"addr({self._rewarded[0]})"])
         ordered = sorted(found["unspents"], key=lambda each: int(each["height"]))
         return [Coin(each["txid"], each["vout"], int(each["amount"] * COIN), REWARD_SCRIPT) for each in ordered]
@@ -126,7 +126,7 @@ class BitcoinSimulator:
     # The seam's Simulator
 
     async def new_address(self, kind: Kind = "p2wpkh") -> str:
-        """Random bytes in the node's own spelling: nobody holds the key, and nothing here needs it."""
+        """Return random bytes in the node's own spelling: no key for them is known, and nothing here needs one."""
         script = random_script(kind)
         address = await self._address_of(script)
         self._scripts[address] = script
@@ -153,7 +153,7 @@ class BitcoinSimulator:
             await self.drop(*[tx.tx_id for tx in old])
 
     async def replace(self, tx_id: str, *, at: int = 0) -> str:
-        """Send a rival that pays somebody else of what is in no block; returns its id."""
+        """Send a rival of an unconfirmed transaction that pays a stranger; return its id."""
         rival = self.purse.rival(tx_id)
         await self.fleet.send(rival, at)
         return rival.tx_id
@@ -171,7 +171,7 @@ class BitcoinSimulator:
         return tx.tx_id
 
     async def pay_through(self, address: str, amount: int, links: int = 2) -> list[str]:
-        """A chain of so many waiting transactions, of which the last pays; returns their ids.
+        """Send a chain of so many transactions, of which the last pays; return their ids.
 
         Who replaces the first (`replace`) takes the others with it, though he touches none of their coins.
         """
@@ -204,7 +204,7 @@ class BitcoinSimulator:
         return rival.tx_id
 
     async def reverse(self, depth: int, tx_id: str) -> str:
-        """A `reorg` whose branch holds a rival of ``tx_id``, and all else that the old blocks held; returns its id."""
+        """Reorganise onto a branch with a rival of ``tx_id`` and all other old transactions; return the rival's id."""
         rival = self.purse.rival(tx_id)
         await self.rewrite(depth, [rival, *(tx for tx in await self.newest(depth) if tx.tx_id != tx_id)])
         return rival.tx_id
@@ -216,7 +216,7 @@ class BitcoinSimulator:
         return str((await self.rpc("getblock", block))["tx"][0])
 
     async def drop(self, *tx_ids: str) -> None:
-        """The nodes forget what waits, as they do after two weeks, with all that builds on it.
+        """Let the nodes forget a waiting transaction and its descendants, as they do after two weeks.
 
         A stranger's transaction is sent for it: a node looks for what has expired when it takes in another.
         """
@@ -238,17 +238,17 @@ class BitcoinSimulator:
         await self.fleet.send(self.sent(tx_id))
 
     def sent(self, tx_id: str) -> Tx:
-        """A transaction of ours in full, whatever has become of it. Raises `NodeError` if it is not ours."""
+        """Return one of our transactions in full, whatever its state. Raises `NodeError` if it is not ours."""
         return self.purse.made(tx_id).tx
 
     # Blocks
 
     async def height(self, at: int = 0) -> int:
-        """The height of a node's newest block."""
+        """Return the height of a node's newest block."""
         return int(await self.rpc("getblockcount", at=at))
 
     async def head(self, at: int = 0) -> str:
-        """The hash of a node's newest block."""
+        """Return the hash of a node's newest block."""
         return str(await self.rpc("getbestblockhash", at=at))
 
     async def branch(self, depth: int) -> list[str]:
@@ -258,7 +258,7 @@ class BitcoinSimulator:
         return [str(each) for each in await self.fleet.batch(calls)]
 
     async def newest(self, depth: int) -> list[Tx]:
-        """What the newest blocks hold besides their coinbases, in order."""
+        """Return what the newest blocks hold besides their coinbases, in order."""
         blocks = await self.fleet.batch([("getblock", (each, 2)) for each in await self.branch(depth)])
         return [Tx(tx["txid"], tx["hash"], tx["hex"]) for block in blocks for tx in block["tx"][1:]]
 
@@ -291,7 +291,7 @@ class BitcoinSimulator:
         return str(found["address"] if "address" in found else found["addresses"][0])
 
     async def script_of(self, address: str) -> bytes:
-        """The output script that an address stands for, as the node tells it."""
+        """Return the output script of an address, as the node reports it."""
         if address not in self._scripts:
             self._scripts[address] = bytes.fromhex((await self.rpc("validateaddress", address))["scriptPubKey"])
         return self._scripts[address]

@@ -1,7 +1,7 @@
 """Makes transactions and blocks for a development chain, byte by byte. Pure, and of no use anywhere else.
 
-Nothing is signed: the simulator's money lies under scripts that anybody can spend, as P2WSH, which nodes relay like
-any other. So a payment costs one question, no wallet has to run beside the node, and a transaction's id is known
+Nothing is signed: the simulator's money is under scripts that need no signature, as P2WSH, which nodes relay like
+any other. So a payment costs one question, no wallet has to run, and a transaction's id is known
 before it is sent. Blocks are made whole, so that a node meets another branch in one piece, as it does in earnest:
 `invalidateblock` would show a shorter chain, and its transactions back in the mempool, in between.
 """
@@ -50,12 +50,12 @@ class Block:
 
 
 def p2wsh_script(script: bytes) -> bytes:
-    """The output script (P2WSH) of a witness script."""
+    """Return the output script (P2WSH) of a witness script."""
     return b"\x00\x20" + sha256(script).digest()
 
 
 def fee_of(inputs: int, outputs: int) -> int:
-    """What a transaction of this size offers."""
+    """Return the fee that a transaction of this size offers."""
     return FEE_RATE * (12 + 55 * inputs + 43 * outputs)
 
 
@@ -71,9 +71,9 @@ def make_tx(coins: Sequence[Coin], outputs: Sequence[tuple[bytes, int]], sequenc
 
 
 def make_block(parent: str, height: int, time: int, bits: str, txs: Sequence[Tx], *, by_scrypt: bool = False) -> Block:
-    """A block that a node of regtest accepts. Its reward is nothing, to nobody, and makes it one of its kind.
+    """Return a block that a regtest node accepts. A reward of 0 makes it unique.
 
-    ``bits`` in hex as nodes tell it. ``by_scrypt``: the proof of work is Litecoin's.
+    ``bits`` in hex as nodes report it. ``by_scrypt``: the proof of work is Litecoin's.
     """
     commitment = double_sha(merkle_root([bytes(32), *(txid_bytes(tx.wtx_id) for tx in txs)]) + bytes(32))
     claims = [(b"\x6a\x10" + secrets.token_bytes(16), 0), (b"\x6a\x24\xaa\x21\xa9\xed" + commitment, 0)]
@@ -95,7 +95,7 @@ def make_block(parent: str, height: int, time: int, bits: str, txs: Sequence[Tx]
 
 
 def _work(header: bytes, by_scrypt: bool) -> bytes:
-    """The header with a nonce. On regtest every other one will do: the highest bit has to be 0."""
+    """Return the header with a nonce. On regtest every other nonce is valid: the highest bit has to be 0."""
     nonce = 0
     while True:
         whole = header + nonce.to_bytes(4, "little")
@@ -142,7 +142,7 @@ def compact(number: int) -> bytes:
 
 
 def txid_bytes(text: str) -> bytes:
-    """A hash as it stands on the wire: people write it the other way round."""
+    """Return a hash in wire order, the reverse of the order that people write."""
     return bytes.fromhex(text)[::-1]
 
 

@@ -21,7 +21,7 @@ DUST = 1_000
 
 @dataclass(frozen=True, slots=True)
 class BuiltTx:
-    """A transaction of ours, and what it takes to make a rival of it."""
+    """A transaction of ours, and what a rival of it needs."""
 
     tx: Tx
     coins: tuple[Coin, ...]
@@ -48,7 +48,7 @@ class TestWallet:
         self.coins.extend(coins)
 
     async def spend(self, outputs: Sequence[tuple[bytes, int]]) -> Tx:
-        """A transaction with these outputs and change. Raises `NodeError` if there is no money left."""
+        """Return a transaction with these outputs and change. Raises `NodeError` if there is no money left."""
         paid = sum(amount for _, amount in outputs)
         coins: list[Coin] = []
         while (left := sum(coin.amount for coin in coins) - paid - fee_of(len(coins), len(outputs) + 1)) < 0:
@@ -62,30 +62,30 @@ class TestWallet:
         return tx
 
     def make(self, coins: Sequence[Coin], outputs: Sequence[tuple[bytes, int]]) -> Tx:
-        """A transaction of exactly this, which is remembered."""
+        """Return a transaction of exactly these inputs and outputs, and remember it."""
         tx = make_tx(coins, outputs)
         self._made[tx.tx_id] = BuiltTx(tx, tuple(coins), tuple(outputs))
         return tx
 
     def made(self, tx_id: str) -> BuiltTx:
-        """A transaction of ours, whatever has become of it. Raises `NodeError` if it is not ours."""
+        """Return one of our transactions, whatever its state. Raises `NodeError` if it is not ours."""
         if tx_id not in self._made:
             raise NodeError(f"{tx_id} was not sent by this simulator, which cannot spend its coins")
         return self._made[tx_id]
 
     def rival(self, tx_id: str) -> Tx:
-        """A transaction that spends the same coins to a stranger, for a higher fee."""
+        """Return a transaction that spends the same coins to a stranger, for a higher fee."""
         old = self.made(tx_id)
         return self.make(old.coins, [(random_script("p2wpkh"), old.paid - REPLACEMENT)])
 
     def bumped(self, tx_id: str) -> Tx:
-        """The same payment for a higher fee, which its change pays."""
+        """Return the same payment with a higher fee, paid from its change."""
         old = self.made(tx_id)
         script, change = old.outputs[-1]
         return self.make(old.coins, [*old.outputs[:-1], (script, change - REPLACEMENT)])
 
     async def _collect_change(self) -> None:
-        """Take back what payments left over, as far as it is in blocks."""
+        """Collect the change of payments, as far as it is in blocks."""
         found = await self._fleet.batch([("gettxout", (coin.tx_id, coin.vout)) for coin in self._change])
         ready = [coin for coin, at in zip(self._change, found, strict=True) if at and at["confirmations"]]
         if not ready:
@@ -95,7 +95,7 @@ class TestWallet:
 
 
 def random_script(kind: Kind) -> bytes:
-    """The output script of an address that nobody has the key of."""
+    """Return the output script of an address without a known key."""
     short, long = secrets.token_bytes(20), secrets.token_bytes(32)
     return {
         "p2pkh": b"\x76\xa9\x14" + short + b"\x88\xac",

@@ -43,12 +43,12 @@ PAID = ("created", "confirming", "paid")
 
 
 def open_demo() -> RailDemo:
-    """A demo on an anvil of its own (`railwatch.rail.demo.OpenDemo`)."""
+    """Return a demo on an anvil of its own (`railwatch.rail.demo.OpenDemo`)."""
     return EvmDemo()
 
 
 class RunningAnvil(Anvil):
-    """An anvil that somebody else has started and will end: it can outlive us, and its log is a file."""
+    """An anvil that the demo has started and will end: it can outlive us, and its log is a file."""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_SECONDS))
@@ -82,7 +82,7 @@ class RunningSimulator(EvmSimulator):
 
 
 class Customer:
-    """Somebody with a wallet. Amounts are base units; every payment returns its transaction's hash."""
+    """A customer with a wallet. Amounts are base units; every payment returns its transaction's hash."""
 
     def __init__(self, url: str, account: str) -> None:
         self._web3 = AsyncWeb3(AsyncHTTPProvider(url))
@@ -91,14 +91,14 @@ class Customer:
         self._turn = asyncio.Lock()
 
     async def pay_ether(self, address: str, amount: int) -> str:
-        """A plain transfer."""
+        """Send ether; return the transaction's id."""
         async with self._turn, translated():
             to = AsyncWeb3.to_checksum_address(address)
             sent = await self._web3.eth.send_transaction({"from": self._from, "to": to, "value": Wei(amount)})
             return sent.to_0x_hex()
 
     async def pay_token(self, token: str, address: str, amount: int) -> str:
-        """The token's ``transfer``."""
+        """Send a token by its ``transfer``; return the transaction's id."""
         call = self._contract("Token", token).functions.transfer(address, amount)
         async with self._turn, translated():
             return (await call.transact({"from": self._from})).to_0x_hex()
@@ -110,7 +110,7 @@ class Customer:
             return (await call.transact({"from": self._from, "value": Wei(amount)})).to_0x_hex()
 
     async def close(self) -> None:
-        """Put the wallet away."""
+        """Close the wallet."""
         await self._web3.provider.disconnect()
 
     def _contract(self, name: str, address: str) -> AsyncContract:
@@ -214,7 +214,7 @@ class EvmDemo:
         ]
 
     async def mine_blocks(self) -> None:
-        """A block every `BLOCK_SECONDS`, unless a reorg is under way."""
+        """Mine a block every `BLOCK_SECONDS`, unless a reorg is under way."""
         while True:
             async with self._chain, translated():
                 asked = time.monotonic()
@@ -228,7 +228,7 @@ class EvmDemo:
             await self._sim.rpc("evm_setIntervalMining", BLOCK_SECONDS_LEFT_ALONE)
 
     def produced_at(self, height: int) -> float | None:
-        """When we told anvil to mine the block, or to replace the one that was there."""
+        """When anvil was ordered to mine the block, or to replace the one at its height."""
         return self._produced.get(height)
 
     async def _exact_ether(self, shop: Shop) -> None:
@@ -274,12 +274,12 @@ class EvmDemo:
         async with self._chain, translated():
             included = int((await self._sim.rpc("eth_getTransactionReceipt", tx_id))["blockNumber"], 16)
             head = await self._sim.height()
-            # Noted first: the feed may tell of the new blocks before the simulator has finished.
+            # Noted first: the feed may report the new blocks before the simulator has finished.
             self._produced.update(dict.fromkeys(range(included, head + 2), time.monotonic()))
             await self._sim.reorg(head - included + 1, keep=keep)
 
     async def _invoice(self, shop: Shop, asset: str, amount: int, *, expires_in: int = 3600) -> str:
-        """Register an invoice at an address that nobody has used, which is returned."""
+        """Register an invoice at an unused address, which is returned."""
         address = await self._sim.new_address()
         await shop.invoice(address, asset, amount, expires_in=expires_in)
         return address
@@ -292,7 +292,7 @@ class EvmDemo:
 
 
 def _free_port() -> int:
-    """A port that is free now. Anvil could choose one itself, but then only its log would tell which."""
+    """Return a free port. Anvil could choose one itself, but only its log would say which."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -300,7 +300,7 @@ def _free_port() -> int:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """What the node, or the way to it, has against a call, in the demo's own error."""
+    """Yield what the node, or the way to it, has against a call, in the demo's own error."""
     try:
         yield
     except (AnvilError, Web3Exception, aiohttp.ClientError, TimeoutError) as error:

@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 START_SECONDS = 20.0
-"""Anvil listens after 0.05 s; a machine that is busy with a whole test run may take its time."""
+"""Anvil listens after 0.05 s; a machine that is busy with a whole test run may be slower."""
 CALL_SECONDS = 60.0
 LISTENING = re.compile(rb"Listening on 127\.0\.0\.1:(\d+)")
 
@@ -29,7 +29,7 @@ class AnvilMissing(AnvilError):
 
 
 def find_anvil() -> Path:
-    """The binary: on PATH, else where RAILWATCH_ANVIL points, else where ``make setup`` puts it below the cwd.
+    """Return the binary: from PATH, RAILWATCH_ANVIL, or where ``make setup`` puts it below the cwd.
 
     Raises `AnvilMissing`.
     """
@@ -66,7 +66,7 @@ class Anvil:
 
     async def __aenter__(self) -> Self:
         binary = find_anvil()
-        # A file and not a pipe: nobody has to drain it, and the node cannot stall on a full one.
+        # A file and not a pipe: no process has to drain it, and the node cannot stall on a full one.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __aexit__)
         self._process = await asyncio.create_subprocess_exec(
             binary, *self._arguments, stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log
@@ -98,7 +98,7 @@ class Anvil:
                 log.close()
 
     async def _listening(self) -> int:
-        """The port, once the node says that it listens. Raises `AnvilError` with its last words if it ends first."""
+        """Return the port, once the node listens. Raises `AnvilError` with its last words if it ends first."""
         assert self._process is not None
         assert self._log is not None
         while True:

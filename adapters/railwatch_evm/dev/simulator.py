@@ -21,7 +21,7 @@ SUPPLY = 10**30
 
 
 class EvmSimulator:
-    """An anvil with a token and a multisender on it. Blocks appear only through `mine` unless told otherwise.
+    """An anvil with a token and a multisender on it. Blocks appear only through `mine` unless a test says otherwise.
 
     ``epoch``: safe is the head less ``epoch``, finalized the head less twice that. ``block_time`` (seconds) and
     ``automine`` make the chain move by itself, for a demo. ``options`` and ``watch_token`` shape the adapter's rail.
@@ -95,13 +95,13 @@ class EvmSimulator:
         self._base = await self.height()
 
     def open_adapter(self) -> RailAdapter:
-        """A fresh adapter on this node."""
+        """Return a fresh adapter on this node."""
         from railwatch_evm import create_adapter
 
         return create_adapter(self.settings, self.node)
 
     async def new_address(self) -> str:
-        """Twenty random bytes in EIP-55: nobody holds the key, and nothing here needs it."""
+        """Return twenty random bytes in EIP-55: no key for them is known, and nothing here needs one."""
         return checksum_address(secrets.token_bytes(20))
 
     async def pay(self, address: str, amount: int, asset: AssetId | None = None) -> str:
@@ -135,10 +135,10 @@ class EvmSimulator:
             await self.rpc("eth_sendRawTransaction", raw)
 
     async def replace(self, tx_id: str) -> str:
-        """Send a rival with the same nonce and twice the fee that pays somebody else; returns its hash."""
+        """Send a rival with the same nonce and twice the fee that pays a stranger; return its hash."""
         old = await self.rpc("eth_getTransactionByHash", tx_id)
         if old is None or old.get("blockHash"):
-            raise AnvilError(f"{tx_id} is not waiting, so nothing can take its place")
+            raise AnvilError(f"{tx_id} is not waiting, so nothing can replace it")
         fees = {key: hex(2 * int(old[key], 16)) for key in ("maxFeePerGas", "maxPriorityFeePerGas")}
         return await self.send({"to": await self.new_address(), "value": "0x1", "nonce": old["nonce"], **fees})
 
@@ -175,11 +175,11 @@ class EvmSimulator:
         return str(await self.rpc("eth_sendTransaction", {"from": self.payer, "gas": hex(PLAIN_GAS), **transaction}))
 
     async def height(self) -> int:
-        """The number of the newest block."""
+        """Return the number of the newest block."""
         return int(await self.rpc("eth_blockNumber"), 16)
 
     async def head(self) -> str:
-        """The hash of the newest block."""
+        """Return the hash of the newest block."""
         return str((await self.rpc("eth_getBlockByNumber", "latest", False))["hash"])
 
     async def set_time(self, timestamp: int) -> None:
@@ -199,7 +199,7 @@ class EvmSimulator:
 
 
 def calldata(signature: str, *arguments: Any) -> str:
-    """The selector and the ABI encoding of ``arguments``, for a signature without nested tuples."""
+    """Return the selector and the ABI encoding of ``arguments``, for a signature without nested tuples."""
     types = signature[signature.index("(") + 1 : -1]
     body = encode(types.split(",") if types else [], arguments)
     return "0x" + (keccak(signature.encode())[:4] + body).hex()

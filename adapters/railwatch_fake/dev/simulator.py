@@ -14,8 +14,8 @@ from railwatch_fake.node import FakeNode
 class FakeSimulator:
     """`railwatch.rail.Simulator` over one chain and one node.
 
-    Beyond the seam: ``chain`` for stories that the verbs below cannot tell (batches, branches, skipped heights, held
-    transactions), ``node`` for faults, and ``reference`` and `drop`.
+    Beyond the seam: ``chain`` for stories that the methods below cannot produce (batches, branches, skipped heights,
+    held transactions), ``node`` for faults, and ``reference`` and `drop`.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class FakeSimulator:
         self.assets: tuple[AssetId, ...] = tuple(self._tokens)
 
     async def __aenter__(self) -> Self:
-        """A chain in memory needs no start, only a first block to stand on."""
+        """Mine the first block: a chain in memory needs no other start."""
         self.node.down = False
         if len(self.chain.line) == 1:
             self.chain.mine()
@@ -41,11 +41,11 @@ class FakeSimulator:
         self.node.down = True
 
     def open_adapter(self) -> RailAdapter:
-        """A fresh adapter on this node."""
+        """Return a fresh adapter on this node."""
         return FakeAdapter(self.node, self.chain.chain_id)
 
     async def new_address(self) -> str:
-        """An address that has never been used."""
+        """Return an address that has never been used."""
         return address.render(self.chain.new_key())
 
     async def pay(
@@ -71,9 +71,9 @@ class FakeSimulator:
         return self.chain.send(self.output(address, amount), failed=True).id
 
     async def drop(self, tx_id: str) -> None:
-        """The mempool forgets a transaction."""
+        """Drop a transaction from the mempool."""
         self.chain.drop(tx_id)
 
     def output(self, text: str, amount: int, asset: AssetId | None = None, *, reference: str | None = None) -> Output:
-        """An output for `FakeChain.send`, such as one of a batch that pays many at once."""
+        """Return an output for `FakeChain.send`, such as one of a batch that pays many at once."""
         return Output(address.parse(text).key, amount, self._tokens[asset or self.native], reference)

@@ -44,12 +44,12 @@ PAID = ("created", "confirming", "paid")
 
 
 def open_demo() -> RailDemo:
-    """A demo on a development node of its own (`railwatch.rail.demo.OpenDemo`)."""
+    """Return a demo on a development node of its own (`railwatch.rail.demo.OpenDemo`)."""
     return SolanaDemo()
 
 
 class RunningDevnode(Devnode):
-    """A node that somebody else has started and will end: it can outlive us, and its log is a file."""
+    """A node that the demo has started and will end: it can outlive us, and its log is a file."""
 
     def __init__(self, port: int, ws_port: int) -> None:
         super().__init__(port=port)
@@ -79,7 +79,7 @@ class RunningDevnode(Devnode):
 
 
 class Customer:
-    """Somebody with a wallet. Amounts are base units; every payment returns its signature."""
+    """A customer with a wallet. Amounts are base units; every payment returns its signature."""
 
     def __init__(self, url: str, wallet: Wallet) -> None:
         self._client, self._wallet = AsyncClient(url), wallet
@@ -89,7 +89,7 @@ class Customer:
         return await self._send([self._wallet.sol(Pubkey.from_string(to), amount) for to, amount in payments])
 
     async def pay_token(self, mint: Mint, address: str, amount: int) -> str:
-        """A transfer to the owner's associated account, which the same transaction makes."""
+        """Send a transfer to the owner's associated account, which the same transaction creates; return its id."""
         return await self._send(self._wallet.tokens(mint, Pubkey.from_string(address), amount))
 
     async def again(self, tx: bytes) -> None:
@@ -98,7 +98,7 @@ class Customer:
             await self._client.send_raw_transaction(tx)
 
     async def close(self) -> None:
-        """Put the wallet away."""
+        """Close the wallet."""
         await self._client.close()
 
     async def _send(self, instructions: Sequence[Instruction]) -> str:
@@ -180,7 +180,7 @@ class SolanaDemo:
         ]
 
     async def mine_blocks(self) -> None:
-        """A slot every `SLOT_SECONDS`, unless a fork is under way; every seventh is skipped."""
+        """Produce a slot every `SLOT_SECONDS`, unless a fork is under way, and skip every seventh."""
         while True:
             async with self._chain, translated():
                 asked = time.monotonic()
@@ -191,12 +191,12 @@ class SolanaDemo:
             await asyncio.sleep(SLOT_SECONDS)
 
     async def keep_mining(self) -> None:
-        """The node produces by itself, more slowly."""
+        """Let the node produce slots by itself, more slowly."""
         async with translated():
             await self._sim.rpc("devResume")
 
     def produced_at(self, height: int) -> float | None:
-        """When we told the node to produce the block of that slot."""
+        """When the node was ordered to produce the block of that slot."""
         return self._produced.get(height)
 
     async def _exact_sol(self, shop: Shop) -> None:
@@ -208,7 +208,7 @@ class SolanaDemo:
         await self._wallet.pay_token(self._sim.token, address, 25 * TOKEN)
 
     async def _batched(self, shop: Shop) -> None:
-        """The last of the three to have its address watched sends for all."""
+        """Send for all three, once the last of their addresses is watched."""
         self._batch.append(await self._invoice(shop, "SOL", SOL))
         if len(self._batch) == BATCH:
             await self._wallet.pay_sol(*((address, SOL) for address in self._batch))
@@ -238,7 +238,7 @@ class SolanaDemo:
             depth = len(await self._sim.rpc("getBlocks", slot, None, CONFIRMED))
             await self._sim.rpc("devFork", depth, {"resubmit": keep})
             asked = time.monotonic()
-            # Noted first: the feed may tell of the new blocks before we have been told of them.
+            # Noted first: the feed may report the new blocks before we hear of them.
             first = (await self._sim.rpc("devState"))["nextSlot"]
             self._produced.update(dict.fromkeys(range(first, first + depth + 1), asked))
             await self._sim.mine(depth + 1)
@@ -248,7 +248,7 @@ class SolanaDemo:
             return await self._sim.rpc(method, *params)
 
     async def _invoice(self, shop: Shop, asset: str, amount: int) -> str:
-        """Register an invoice at an address that nobody has used, which is returned."""
+        """Register an invoice at an unused address, which is returned."""
         address = await self._sim.new_address()
         await shop.invoice(address, asset, amount)
         return address
@@ -274,7 +274,7 @@ def _free_ports(many: int) -> list[int]:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """What the node, or the way to it, has against a call, in the demo's own error."""
+    """Yield what the node, or the way to it, has against a call, in the demo's own error."""
     try:
         yield
     except (DevnodeError, RPCException, SolanaRpcException, aiohttp.ClientError, TimeoutError) as error:

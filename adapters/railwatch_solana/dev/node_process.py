@@ -17,7 +17,7 @@ import msgspec
 from railwatch import rail
 
 START_SECONDS = 30.0
-"""It listens after a second; a machine that is busy with a whole test run may take its time."""
+"""It listens after a second; a machine that is busy with a whole test run may be slower."""
 CALL_SECONDS = 60.0
 READY = re.compile(rb"ready http=(\S+) ws=(\S+)")
 SOURCES = (str(Path(__file__).parents[1]), str(Path(rail.__file__).parents[2]))
@@ -59,7 +59,7 @@ class Devnode:
         return self._process.pid
 
     async def __aenter__(self) -> Self:
-        # A file and not a pipe: nobody has to drain it, and the node cannot stall on a full one.
+        # A file and not a pipe: no process has to drain it, and the node cannot stall on a full one.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __aexit__)
         paths = os.pathsep.join(filter(None, (*SOURCES, os.environ.get("PYTHONPATH"))))
         self._process = await asyncio.create_subprocess_exec(

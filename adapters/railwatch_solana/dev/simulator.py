@@ -107,13 +107,13 @@ class SolanaSimulator:
     # The seam's verbs
 
     def open_adapter(self) -> RailAdapter:
-        """A fresh adapter on this node."""
+        """Return a fresh adapter on this node."""
         from railwatch_solana import create_adapter
 
         return create_adapter(self.settings, self.node)
 
     async def new_address(self) -> str:
-        """The key of a pair whose other half is thrown away."""
+        """Return the public key of a pair whose private key is discarded."""
         return str(Keypair().pubkey())
 
     async def pay(
@@ -206,7 +206,7 @@ class SolanaSimulator:
         await self.rpc("devSkip", slots)
 
     async def new_mint(self, *, program: Pubkey | None = None, fee_bps: int = 0) -> Mint:
-        """A token of our own, in a block of its own."""
+        """Create a token of our own, in a block of its own."""
         key = Keypair()
         mint = Mint(key.pubkey(), fee_bps=fee_bps) if program is None else Mint(key.pubkey(), program, fee_bps=fee_bps)
         rent = await self.rent(FEE_MINT_BYTES if fee_bps else MINT_BYTES)
@@ -244,11 +244,11 @@ class SolanaSimulator:
     # Asking
 
     async def slot(self) -> int:
-        """The newest confirmed slot."""
+        """Return the newest confirmed slot."""
         return int(await self.rpc("getSlot", CONFIRMED))
 
     async def head(self) -> str:
-        """The hash of the newest confirmed block."""
+        """Return the hash of the newest confirmed block."""
         return str((await self.rpc("getLatestBlockhash", CONFIRMED))["value"]["blockhash"])
 
     async def rent(self, size: int = 0) -> int:
@@ -264,7 +264,7 @@ class SolanaSimulator:
         return await self._node.rpc(method, *params)
 
     def asset(self, mint: Mint) -> AssetId:
-        """The mint's CAIP-19 id."""
+        """Return the mint's CAIP-19 id."""
         return AssetId(f"{self.chain_id}/{TOKEN_NAMESPACE}:{mint.key}")
 
     def _mint_of(self, asset: AssetId) -> Mint:
@@ -275,6 +275,6 @@ class SolanaSimulator:
 
 
 def _marked(instruction: Instruction, references: Sequence[str]) -> Instruction:
-    """The instruction with keys that nobody signs for and nothing writes to (Solana Pay, "reference")."""
+    """Return the instruction with extra read-only keys that need no signature (Solana Pay, "reference")."""
     marks = [AccountMeta(Pubkey.from_string(each), is_signer=False, is_writable=False) for each in references]
     return Instruction(instruction.program_id, instruction.data, [*instruction.accounts, *marks])

@@ -37,7 +37,7 @@ class Mint:
     fee_bps: int = 0
 
     def account_of(self, owner: Pubkey) -> Pubkey:
-        """The owner's associated token account."""
+        """Return the owner's associated token account."""
         return token.get_associated_token_address(owner, self.key, self.program)
 
 
@@ -56,11 +56,11 @@ class Wallet:
     # Instructions
 
     def sol(self, to: Pubkey, lamports: int) -> Instruction:
-        """A plain transfer by the system program."""
+        """Return a plain transfer by the system program."""
         return transfer(TransferParams(from_pubkey=self.address, to_pubkey=to, lamports=lamports))
 
     def tokens(self, mint: Mint, owner: Pubkey, amount: int) -> list[Instruction]:
-        """A transfer to the owner's associated account, which is made if it is not there, as wallets do."""
+        """Return a transfer to the owner's associated account, created if it is missing, as wallets do."""
         return [self.open_account(mint, owner), self.tokens_into(mint, mint.account_of(owner), amount)]
 
     def open_account(self, mint: Mint, owner: Pubkey) -> Instruction:
@@ -68,7 +68,7 @@ class Wallet:
         return token.create_idempotent_associated_token_account(self.address, owner, mint.key, mint.program)
 
     def tokens_into(self, mint: Mint, account: Pubkey, amount: int) -> Instruction:
-        """A transfer from our associated account into a token account."""
+        """Return a transfer from our associated account into a token account."""
         return token.transfer_checked(
             models.TransferCheckedParams(
                 program_id=mint.program,
@@ -155,7 +155,10 @@ class Wallet:
         return Instruction(ASSOCIATED_TOKEN_PROGRAM_ID, b"\x02", metas)
 
     def lookup_table(self, slot: int, keys: Sequence[Pubkey]) -> tuple[AddressLookupTableAccount, list[Instruction]]:
-        """A lookup table of ``keys``, and how to make it at a recent ``slot``. It serves from the next block on."""
+        """Return a lookup table of ``keys``, and how to make it at a recent ``slot``.
+
+        It serves from the next block on.
+        """
         table, bump = derive_lookup_table_address(self.address, slot)
         metas = [
             AccountMeta(table, is_signer=False, is_writable=True),
@@ -184,7 +187,7 @@ class Wallet:
         tables: Sequence[AddressLookupTableAccount] = (),
         payer: Keypair | None = None,
     ) -> VersionedTransaction:
-        """A transaction that we pay for, unless ``payer`` does.
+        """Return a transaction that we pay for, unless ``payer`` does.
 
         Each asks for another number of compute units: two equal payments would else be one transaction.
         """

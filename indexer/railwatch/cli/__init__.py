@@ -1,4 +1,4 @@
-"""The command line: one file for each group of commands. Everything heavy is imported by the command that needs it."""
+"""The command line: one file for each group of commands. Each command imports its heavy dependencies itself."""
 
 import click
 
@@ -20,7 +20,14 @@ from railwatch.cli.webhook import webhook
 @click.group(cls=Railwatch, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="railwatch")
 def main() -> None:
-    """Watches payment rails for payments to per-invoice addresses and tells Postgres the truth, reorgs included."""
+    """Watch blockchains for payments to the addresses of invoices, and record them in Postgres.
+
+    \b
+    Start here:
+      railwatch check      checks configuration, database and nodes
+      railwatch run        follows the configured rails
+      railwatch status     shows rails, exceptions and readers
+    """
 
 
 COMMANDS = (

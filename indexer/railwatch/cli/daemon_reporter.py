@@ -1,4 +1,4 @@
-"""Between the daemon and whoever looks at it from outside: systemd, a monitoring system, a load balancer."""
+"""Reports of the daemon to the outside: systemd, a monitoring system, a load balancer."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from railwatch.store.read_models import OpenCounts
 
 @dataclass(slots=True)
 class DaemonReporter:
-    """`railwatch.daemon.supervisor.Reporter`, and what the health pages ask."""
+    """The daemon's `Reporter`, and the source of its health pages."""
 
     metrics: Metrics
     alive: bool = True
     unready: dict[str, str] = field(default_factory=lambda: {"daemon": "starting"})
 
     def ready(self) -> None:
-        """Everything is started."""
+        """Notify systemd that every rail has started."""
         notify(READY=1)
 
     def heartbeat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
-        """Feed the watchdog only while every rail shows that it lives; a daemon that hangs is better restarted."""
+        """Report all rails, and feed the watchdog while ``alive``: systemd restarts a daemon that hangs."""
         self.alive = alive
         self.unready = {each.name: f"{_state(each)}: {_reason(each)}" for each in runners if _state(each) != "live"}
         status = ", ".join(f"{each.name} {_state(each)} at {_height(each)}" for each in runners)
@@ -37,15 +37,15 @@ class DaemonReporter:
             self._measure(each)
 
     def counted(self, counts: OpenCounts) -> None:
-        """What waits for people, and for readers of the feed."""
+        """Report open exceptions, quarantined invoices, and the lag of consumers."""
         self.metrics.waiting(counts.exceptions, counts.lag, counts.quarantine)
 
     def failed(self, task: str) -> None:
-        """A failure that nobody foresaw."""
+        """Count an unexpected failure of a task."""
         self.metrics.failed(task)
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Notify systemd that the daemon is stopping."""
         notify(STOPPING=1)
 
     def _measure(self, runner: RailRunner) -> None:
@@ -54,8 +54,8 @@ class DaemonReporter:
             runner.name,
             state=_state(runner),
             height=_height(runner),
-            tip=follower.tip_height if follower else None,
-            finalized=follower.finalized.height if follower and follower.finalized else None,
+            tip=follower.status.tip_height if follower else None,
+            finalized=follower.sync.finalized.height if follower and follower.sync.finalized else None,
             watched=len(runner.family),
         )
 
@@ -65,32 +65,32 @@ def _state(runner: RailRunner) -> str:
         return "halted"
     if runner.standby is not None:
         return "standby"
-    return runner.follower.state if runner.follower else "starting"
+    return runner.follower.status.state if runner.follower else "starting"
 
 
 def _reason(runner: RailRunner) -> str:
-    told = runner.halted or runner.standby or (runner.follower.reason if runner.follower else None)
-    return told or "no reason given"
+    reason = runner.halted or runner.standby or (runner.follower.status.reason if runner.follower else None)
+    return reason or "no reason given"
 
 
 def _height(runner: RailRunner) -> int | None:
-    return runner.follower.cursor.height if runner.follower and runner.follower.cursor else None
+    return runner.follower.sync.cursor.height if runner.follower and runner.follower.sync.cursor else None
 
 
 async def serve_daemon(config: Config, only_rail: str | None) -> int:
-    """Run the daemon with its logs, its metrics and its service manager; returns the exit code.
+    """Run the daemon with logs, metrics and the service manager; return the exit code.
 
     Raises `UnusableConfig` when ``[http] listen`` cannot be used, and as `run_daemon` does.
     """
     configure_logging(config.log.format, config.log.level, config.secrets())
     warn_of_exposed(config)
-    outside = DaemonReporter(Metrics())
+    reporter = DaemonReporter(Metrics())
     if config.http.address is None:
-        return await run_daemon(config, only_rail=only_rail, reporter=outside)
-    pages = asyncio.create_task(serve(outside.metrics, config.http.address, outside, failed=outside.failed))
-    daemon = asyncio.create_task(run_daemon(config, only_rail=only_rail, reporter=outside))
+        return await run_daemon(config, only_rail=only_rail, reporter=reporter)
+    pages = asyncio.create_task(serve(reporter.metrics, config.http.address, reporter, failed=reporter.failed))
+    daemon = asyncio.create_task(run_daemon(config, only_rail=only_rail, reporter=reporter))
     try:
-        # The pages end by themselves only when they cannot listen, and then the operator has to know.
+        # The pages end by themselves only if they cannot listen, which the operator must see.
         await asyncio.wait({pages, daemon}, return_when=asyncio.FIRST_COMPLETED)
         if pages.done():
             pages.result()

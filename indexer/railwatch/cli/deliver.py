@@ -1,4 +1,4 @@
-"""`railwatch deliver`: posts the feed's events to the configured webhooks."""
+"""`railwatch deliver`: the delivery of the feed's events to the configured webhooks."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,59 +16,57 @@ from railwatch.store.read_models import Record
 
 @click.command()
 @config_option
-@click.option("--once", is_flag=True, help="End when nothing is due any more, instead of going on.")
+@click.option("--once", is_flag=True, help="Stop once no event is due, instead of running on.")
 def deliver(config: Config, once: bool) -> None:
     """Post the feed's events to the configured webhooks, until SIGTERM or Ctrl-C.
 
-    With --once it ends with 0 if every event was accepted, and with 1 if some are left: failed, given up, or paused.
+    With --once, exit code 0 means that every event was accepted, and 1 that some are left: failed, dead or paused.
     """
     if not config.webhooks:
-        raise UnusableConfig(
-            "there is nothing to deliver to; add a [[webhook]] table to the configuration (docs/webhooks.md)"
-        )
+        raise UnusableConfig("the configuration has no webhook endpoint; add a [[webhook]] table (docs/webhooks.md)")
     left = asyncio.run(_serve(config, once))
-    owed = {each["name"]: each["pending"] + each["dead"] for each in left if each["configured"]}
+    pending = {each["name"]: each["pending"] + each["dead"] for each in left if each["configured"]}
     behind = {each["name"]: each["lag"] for each in left if each["configured"]}
-    if any(owed.values()) or any(behind.values()):
-        told = ", ".join(f"{name} {count} (and {behind[name]} not read)" for name, count in owed.items())
-        complain(f"railwatch: not everything was accepted; still owed: {told}")
+    if any(pending.values()) or any(behind.values()):
+        rest = ", ".join(f"{name} {count} (and {behind[name]} not queued yet)" for name, count in pending.items())
+        complain(f"railwatch: some events are not accepted yet: {rest}; see railwatch webhook list")
         click.get_current_context().exit(Exit.REJECTED)
 
 
 @dataclass(slots=True)
 class DelivererReporter:
-    """`railwatch.webhooks.deliverer.Reporter`, and what the health pages ask."""
+    """The deliverer's `Reporter`, and the source of its health pages."""
 
     metrics: DeliveryMetrics
     alive: bool = True
     unready: dict[str, str] = field(default_factory=lambda: {"deliver": "starting"})
 
     def ready(self) -> None:
-        """Everything is started."""
+        """Notify systemd that the deliverer has started."""
         _notify(READY=1)
 
     def heartbeat(self, endpoints: Sequence[Record], *, held: bool) -> None:
-        """Say how every endpoint is. Only a loop that turns comes here, and so feeds the watchdog."""
+        """Report every endpoint, and feed the watchdog: a stuck loop does not reach this."""
         ours = [each for each in endpoints if each["configured"]]
-        self.unready = {} if held else {"deliver": "another deliverer is at work, or Postgres is away"}
+        self.unready = {} if held else {"deliver": "standby: another deliverer is active, or Postgres is unavailable"}
         self.metrics.endpoints(ours, held=held)
-        told = ", ".join(f"{each['name']} owed {each['pending']}" for each in ours)
-        _notify(STATUS=told if held else "standby", WATCHDOG=1)
+        status = ", ".join(f"{each['name']}: {each['pending']} pending" for each in ours)
+        _notify(STATUS=status if held else "standby", WATCHDOG=1)
 
     def worker_crashed(self, task: str) -> None:
-        """A task failed for a reason that nobody foresaw."""
+        """Count an unexpected failure of a task."""
         self.metrics.broke(task)
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Notify systemd that the deliverer is stopping."""
         _notify(STOPPING=1)
 
     def delivered(self, endpoint: str, seconds: float) -> None:
-        """An event was accepted."""
+        """Count an accepted event."""
         self.metrics.delivered(endpoint, seconds)
 
     def failed(self, endpoint: str, *, dead: bool) -> None:
-        """An attempt failed."""
+        """Count a failed attempt."""
         self.metrics.failed(endpoint, dead=dead)
 
 
@@ -79,7 +77,7 @@ def _notify(**fields: object) -> None:
 
 
 async def _serve(config: Config, once: bool) -> list[Record]:
-    """Deliver with logs, metrics and the service manager; returns the endpoints as ``once`` leaves them."""
+    """Deliver with logs, metrics and the service manager; return the endpoints after ``once``."""
     from railwatch.ops.database import open_database
     from railwatch.ops.http import CannotListen, serve
     from railwatch.ops.logs import configure_logging, warn_of_exposed
@@ -88,16 +86,16 @@ async def _serve(config: Config, once: bool) -> list[Record]:
 
     configure_logging(config.log.format, config.log.level, config.secrets())
     warn_of_exposed(config)
-    outside = DelivererReporter(DeliveryMetrics())
+    reporter = DelivererReporter(DeliveryMetrics())
     async with open_database(config, lasting=not once, size=CONNECTIONS) as database:
-        work = asyncio.create_task(run_deliverer(config, database, outside, once=once))
+        work = asyncio.create_task(run_deliverer(config, database, reporter, once=once))
         pages = None
         if config.deliver.address is not None and not once:
-            serving = serve(outside.metrics, config.deliver.address, outside, failed=outside.worker_crashed)
+            serving = serve(reporter.metrics, config.deliver.address, reporter, failed=reporter.worker_crashed)
             pages = asyncio.create_task(serving)
         tasks = {work} if pages is None else {work, pages}
         try:
-            # The pages end by themselves only when they cannot listen, and then the operator has to know.
+            # The pages end by themselves only if they cannot listen, which the operator must see.
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if pages is not None and pages.done():
                 pages.result()
@@ -113,4 +111,4 @@ async def _serve(config: Config, once: bool) -> list[Record]:
 
 
 CONNECTIONS = 8
-"""Endpoints take turns on them; each needs one for some milliseconds at a time."""
+"""Connections to Postgres, which all endpoints share; each needs one for some milliseconds at a time."""

@@ -1,4 +1,4 @@
-"""`railwatch demo`: scenarios of shops, on real development nodes with a real Postgres."""
+"""`railwatch demo`: scenarios of a shop, run on real development nodes with a real Postgres."""
 
 import asyncio
 import signal
@@ -19,24 +19,31 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
 @json_option
-@click.option("--keep", is_flag=True, help="Leave node, Postgres and daemon running, and print how to stop them.")
-@click.option("--rail", "rails", multiple=True, metavar="NAME", help="Only the scenarios of this rail; repeatable.")
+@click.option(
+    "--keep", is_flag=True, help="Leave node, Postgres and daemon running, and print how to query and to stop them."
+)
+@click.option(
+    "--rail", "rails", multiple=True, metavar="NAME", help="Only this rail's scenarios; repeatable. Default: all rails."
+)
 def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
-    """Run payments, reorgs and mistakes, and compare the feed with what is expected.
+    """Run payments, reorgs and mistakes on development nodes, and compare the feed with the expected one.
 
-    Starts everything that it needs, and stops it again. Exits with 0 only if every scenario ends as expected.
-    Needs the distribution railwatch-dev.
+    The command starts all that it needs, and stops it at its end. Exit code 0: every scenario matched.
+
+    It needs the distribution railwatch-dev.
+
+    Example: railwatch demo --rail evm
     """
     _require_demo()
     from railwatch.demo.report import outcome_json, print_outcome
 
     try:
-        outcome = asyncio.run(until_signal(_run(rails, keep, as_json)))
+        outcome = asyncio.run(run_until_signal(_run(rails, keep, as_json)))
     except DemoError as error:
         raise InvalidInput(f"the demo failed: {error}") from error
     if as_json:
@@ -60,15 +67,15 @@ async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":
     from railwatch.demo.runner import open_demos, run_demo
     from railwatch.terminal import make_console
 
-    # With --json nothing but JSON may be on stdout.
+    # With --json stdout holds only JSON.
     with make_view(make_console(stderr=as_json)) as view:
         return await run_demo(open_demos(rails, view.say), view, keep=keep)
 
 
-async def until_signal(work: Coroutine[None, None, Result]) -> Result:
-    """Run ``work``. On a signal cancel it, wait for its end, and raise SystemExit with the code that shells use.
+async def run_until_signal(work: Coroutine[None, None, Result]) -> Result:
+    """Return the result of ``work``. A signal cancels it in order, and raises SystemExit with the shells' code.
 
-    Only the first signal counts: a second one must not interrupt the end of what was started, which is bounded.
+    Only the first signal counts: a second one must not interrupt the cleanup, whose time is bounded.
     """
     task = asyncio.ensure_future(work)
     received: list[signal.Signals] = []
@@ -78,7 +85,7 @@ async def until_signal(work: Coroutine[None, None, Result]) -> Result:
             received.append(number)
             task.cancel()
 
-    for number in END_SIGNALS:
+    for number in ENDINGS:
         asyncio.get_running_loop().add_signal_handler(number, end, number)
     try:
         return await task

@@ -1,4 +1,4 @@
-"""How a command ends: documented exit codes, and expected errors in words instead of tracebacks."""
+"""The end of a command: documented exit codes, and texts instead of tracebacks for expected errors."""
 
 import traceback
 from collections.abc import Sequence
@@ -29,38 +29,38 @@ class Exit(IntEnum):
 
 EPILOG = """\b
 Exit codes:
-  0  done
-  1  input was refused, `check` or `audit` found something, or `deliver --once`
-     left something
-  2  wrong usage, or a configuration that cannot be used
-  3  the database's schema is not the one that this version knows
-  4  the database cannot be reached
-  5  there is no such invoice, exception, rail or node
-  6  no node can tell (`audit`)
+  0  success
+  1  the input was rejected, `check` or `audit` found a problem, or
+     `deliver --once` left events undelivered
+  2  wrong usage, or an invalid configuration
+  3  the database's schema belongs to another version: railwatch migrate
+  4  the database is unavailable
+  5  no such invoice, exception, rail or node
+  6  no node can return the blocks (`audit`)
 """
 
 NOT_FOUND_CODES = ("RW009", "RW012")
-"""SQLSTATEs of the contract's functions that mean an unknown invoice or exception."""
+"""SQLSTATEs of the contract's functions for an unknown invoice or exception."""
 
 
-LONGEST_TOLD = 4_000
-"""Characters of one error."""
+ERROR_MAX = 4_000
+"""Characters of one error that a command prints."""
 
 
 class NotFound(Exception):
-    """What was named does not exist. The message says what, and what to do."""
+    """A named thing that does not exist. The message says which, and what to run."""
 
 
 class InvalidInput(Exception):
-    """Input that makes no sense, or a wait that ended in vain. The message says what, and what to do."""
+    """Invalid input, or a wait that timed out. The message says the cause, and what to do."""
 
 
 class UnusableConfig(Exception):
-    """The configuration is well-formed, and the daemon cannot work with it. The message says what, and what to do."""
+    """A well-formed configuration that the daemon cannot use. The message says the cause, and the key."""
 
 
 EXPECTED = (ConfigError, UnusableConfig, StoreError, EmbeddedPostgresError, NotFound, InvalidInput)
-"""What people can do something about. Anything else is a defect, and shows its traceback."""
+"""Errors that an operator can fix. Any other error is a defect, and prints its traceback."""
 
 
 CODES: Sequence[tuple[type[Exception], Exit]] = (
@@ -70,49 +70,51 @@ CODES: Sequence[tuple[type[Exception], Exit]] = (
     (NotFound, Exit.NOT_FOUND),
     (ConfigError, Exit.USAGE),
     (UnusableConfig, Exit.USAGE),
-    # What remains of the store's errors is a configuration that contradicts the database.
+    # The remaining errors of the store mean a configuration that contradicts the database.
     (StoreError, Exit.USAGE),
     (InvalidInput, Exit.REJECTED),
 )
-"""The first that fits counts."""
+"""The first matching entry applies."""
 
 
 def exit_code(error: Exception) -> Exit:
-    """The exit code of one of `EXPECTED`."""
+    """Return the exit code of one of `EXPECTED`."""
     if isinstance(error, Refused):
         return Exit.NOT_FOUND if error.code in NOT_FOUND_CODES else Exit.REJECTED
     return next(code for kind, code in CODES if isinstance(error, kind))
 
 
 def format_error(error: Exception) -> str:
-    """One of `EXPECTED` in words: what is wrong, where, and what to do."""
+    """Return the text of one of `EXPECTED`: the cause, the place, and the fix."""
     if isinstance(error, Refused):
         return f"{printable(error)} ({error.code})" + (f"\n{error.hint}" if error.hint else "")
-    # Only a list of problems has lines of its own, and it is made of texts that are printable.
-    return str(error) if isinstance(error, ConfigError | UnusableConfig) else printable(error, LONGEST_TOLD)
+    # Only a list of problems has several lines, and each of its texts is printable already.
+    return str(error) if isinstance(error, ConfigError | UnusableConfig) else printable(error, ERROR_MAX)
 
 
 def _is_text(argument: str) -> bool:
     try:
         return b"\0" not in argument.encode()
-    except UnicodeEncodeError:  # bytes of the shell that are no UTF-8 arrive as halves of surrogates
+    except UnicodeEncodeError:  # the shell's bytes that are not UTF-8 arrive as lone surrogates
         return False
 
 
 class Railwatch(click.Group):
-    """The command group, which turns expected errors into words on stderr and an exit code."""
+    """The command group, which turns expected errors into a text on stderr and an exit code."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Refuse arguments that are no text, which neither Postgres nor a file's name could hold."""
+        """Reject arguments that are not text: neither Postgres nor a file name can hold them."""
         try:
             for argument in args:
                 if not _is_text(argument):
-                    raise click.UsageError(f'"{argument}" is not UTF-8, or holds a null character')
+                    raise click.UsageError(
+                        f'"{argument}" is not UTF-8, or contains a null character; correct this argument'
+                    )
             return super().make_context(info_name, args, parent, **extra)
         except click.ClickException as error:
-            error.message = printable(hidden(error.message))  # type: ignore[misc]  # its text is what click shows
+            error.message = printable(hidden(error.message))  # type: ignore[misc]  # click prints this text
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -123,17 +125,17 @@ class Railwatch(click.Group):
             complain(f"railwatch: {format_error(error)}")
             ctx.exit(exit_code(error))
         except click.ClickException as error:
-            error.message = printable(hidden(error.message))  # type: ignore[misc]  # its text is what click shows
+            error.message = printable(hidden(error.message))  # type: ignore[misc]  # click prints this text
             raise
         except (click.exceptions.Exit, click.Abort):
             raise
-        except Exception:  # noqa: BLE001 - a defect: its traceback is told without secrets, and ends the command
+        except Exception:  # noqa: BLE001 - a defect: the command prints its traceback without secrets, and ends
             complain(traceback.format_exc())
             ctx.exit(Exit.REJECTED)
         except KeyboardInterrupt:
-            # Ctrl-C is how `--watch` and `--follow` are meant to end: no word about it, and the code that shells use.
+            # Ctrl-C is the normal end of `--watch` and `--follow`: no message, and the exit code that shells use.
             ctx.exit(130)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which one meets them, not by the alphabet."""
+        """Return the commands in the order of first use, not alphabetically."""
         return list(self.commands)

@@ -1,4 +1,4 @@
-"""`railwatch explain` and `feed`: what happened, to one invoice and to all."""
+"""`railwatch explain` and `feed`: the transitions of one invoice, and of all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from railwatch.store.read_models import Dossier, Record, read_feed
 
 CHANNEL = "railwatch"
 FORMAT = "railwatch-dossier/1"
-"""Of `explain --json`: within one number keys are added, and none is renamed or given another meaning."""
+"""The format of `explain --json`. Within one number keys are only added, never renamed or given a new meaning."""
 
 PAGE = 500
 POLL_SECONDS = 1.0
@@ -30,7 +30,10 @@ MARKS = {"invoice": " ", "detection": "·", "exception": "!", "refund": "<", "se
 @json_option
 @click.argument("invoice")
 def explain(config: Config, as_json: bool, invoice: str) -> None:
-    """Show the whole evidence of INVOICE: its id, or MERCHANT/ORDER."""
+    """Show the whole evidence of INVOICE: an id, MERCHANT/ORDER, a transaction or an address.
+
+    Example: railwatch explain shop/order-1042
+    """
     found = asyncio.run(_read(config, invoice))
     if as_json:
         emit({"format": FORMAT, **jsonable(found)})
@@ -48,32 +51,40 @@ async def _read(config: Config, reference: str) -> Dossier:
 @click.command()
 @config_option
 @json_option
-@click.option("--after", type=click.IntRange(min=0, max=LARGEST), default=0, metavar="N", help="Begin after this seq.")
-@click.option("--follow", is_flag=True, help="Go on as the feed grows, until Ctrl-C.")
-@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), metavar="N", help="End after so many lines.")
+@click.option(
+    "--after",
+    type=click.IntRange(min=0, max=LARGEST),
+    default=0,
+    metavar="N",
+    help="Start after this position (seq) of the feed. Default: 0, the beginning.",
+)
+@click.option("--follow", is_flag=True, help="Print new transitions as they come, until Ctrl-C.")
+@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), metavar="N", help="Stop after N transitions.")
 def feed(config: Config, as_json: bool, after: int, follow: bool, limit: int | None) -> None:
-    """Print the feed of transitions in commit order; with --json, one line of JSON each.
+    """Print the feed of transitions in commit order; with --json, one JSON object a line.
 
-    A dot marks a transfer's line, "!" an exception's, "<" a refund's, "=" a settlement's; the others are invoices'.
+    Marks: "·" a transfer, "!" an exception, "<" a refund, "=" a settlement, none an invoice.
+
+    Example: railwatch feed --after 1200 --follow
     """
     asyncio.run(_print_feed(config, as_json, after, follow, limit))
 
 
 async def _print_feed(config: Config, as_json: bool, after: int, follow: bool, limit: int | None) -> None:
-    left = limit
+    remaining = limit
     async with open_database(config, lasting=follow) as database:
         async for row in _transitions(database, after, follow):
             if as_json:
                 emit_line(row)
             else:
                 say(feed_line(row))
-            left = None if left is None else left - 1
-            if left == 0:
+            remaining = None if remaining is None else remaining - 1
+            if remaining == 0:
                 return
 
 
 async def _transitions(database: Database, after: int, follow: bool) -> AsyncIterator[Record]:
-    """The feed from a seq, without a gap: positions are followed, and notifications only end the wait early."""
+    """Return the feed after a seq, without gaps. Notifications only shorten the wait between two polls."""
     async with Listener(database.dsn, (CHANNEL,) if follow else ()) as listener:
         while True:
             page = await read_feed(database, after, PAGE)
@@ -87,7 +98,7 @@ async def _transitions(database: Database, after: int, follow: bool) -> AsyncIte
 
 
 def feed_line(row: Record) -> str:
-    """One transition, its reason last: `reversed` must be seen without asking further."""
+    """Return one transition as a line with its reason, so that `reversed` is visible at once."""
     clock = row["recorded_at"].astimezone(UTC).strftime("%H:%M:%S")
     move = f"{row['from_state'] or ''} → {row['to_state']}".lstrip()
     return f"{row['seq']:>6} {clock} {row['invoice_id']} {MARKS[row['subject']]} {move} ({row['reason']})"

@@ -1,4 +1,4 @@
-"""`railwatch rescan` and `exceptions`: what an operator does when something needs a person."""
+"""`railwatch rescan` and `exceptions`: manual operations on blocks and exceptions."""
 
 import asyncio
 from uuid import UUID
@@ -21,17 +21,17 @@ from railwatch.store.read_models import Record, list_exceptions, list_rescans
 
 
 class WithDefault(click.Group):
-    """A group whose first command needs no name: ``rescan RAIL`` means ``rescan request RAIL``."""
+    """A group with a default command: ``rescan RAIL`` means ``rescan request RAIL``."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Take what names no command for the arguments of ``request``."""
+        """Return the named command; without one, ``request`` with all arguments."""
         known = args[0] in self.commands or args[0] in ctx.help_option_names
         return super().resolve_command(ctx, args if known else ["request", *args])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As `resolve_command`; an option before the rail belongs to ``request`` as well."""
+        """Parse as `resolve_command` does; an option before the rail belongs to ``request`` too."""
         if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
             args = ["request", *args]
         return super().parse_args(ctx, args)
@@ -39,7 +39,10 @@ class WithDefault(click.Group):
 
 @click.group(cls=WithDefault)
 def rescan() -> None:
-    """Look through blocks of a rail again: `rescan RAIL --from N`, `rescan list`, `rescan cancel ID`."""
+    """Read blocks of a rail again, to find payments that were missed.
+
+    Examples: railwatch rescan eth --from 19000000, railwatch rescan list, railwatch rescan cancel ID
+    """
 
 
 @rescan.command("request")
@@ -52,22 +55,26 @@ def rescan() -> None:
     type=click.IntRange(min=0, max=LARGEST),
     required=True,
     metavar="N",
-    help="First block, inclusive.",
+    help="First block (height, inclusive).",
 )
 @click.option(
-    "--to", "last", type=click.IntRange(min=0, max=LARGEST), metavar="N", help="Last block; without it, the cursor."
+    "--to",
+    "last",
+    type=click.IntRange(min=0, max=LARGEST),
+    metavar="N",
+    help="Last block (height, inclusive). Default: the cursor.",
 )
 def request_(config: Config, as_json: bool, rail: str, first: int, last: int | None) -> None:
-    """Ask the daemon to look through blocks of RAIL again. What is known stays as it is.
+    """Request that the daemon reads blocks of RAIL again. Known transfers do not change.
 
-    A rail has one open rescan: another request widens it.
+    A rail has one open rescan; a second request extends it. `railwatch rescan list` shows the progress.
     """
     rail_config(config, rail)
     made = asyncio.run(_request(config, rail, first, last))
     if as_json:
         emit({"id": made, "rail": rail, "from_height": first, "to_height": last})
     else:
-        say(f"rescan {made} of {rail} is asked for; `railwatch status` shows how far it is")
+        say(f"rescan {made} of {rail} is requested; see its progress with: railwatch rescan list")
 
 
 async def _request(config: Config, rail: str, first: int, last: int | None) -> UUID:
@@ -78,9 +85,16 @@ async def _request(config: Config, rail: str, first: int, last: int | None) -> U
 @rescan.command("list")
 @config_option
 @json_option
-@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), default=100, show_default=True, metavar="N")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1, max=LARGEST),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Show at most N rescans.",
+)
 def list_rescans_(config: Config, as_json: bool, limit: int) -> None:
-    """List open rescans, and the newest that have ended."""
+    """List open rescans, then the newest that have ended."""
     found = asyncio.run(_list_rescans(config, limit))
     if as_json:
         emit(found)
@@ -100,9 +114,9 @@ async def _list_rescans(config: Config, limit: int) -> list[Record]:
 @json_option
 @actor_option
 @click.argument("rescan_id", metavar="ID", type=click.UUID)
-@click.option("--reason", metavar="TEXT", help="Why.")
+@click.option("--reason", metavar="TEXT", help="Reason, kept with the rescan.")
 def cancel_rescan_(config: Config, as_json: bool, actor: str, rescan_id: UUID, reason: str | None) -> None:
-    """End the open rescan ID. What it found stays."""
+    """Cancel the open rescan ID. Transfers that it found stay."""
     outcome = asyncio.run(_cancel_rescan(config, rescan_id, actor, reason))
     if as_json:
         emit({"id": rescan_id, "outcome": outcome})
@@ -117,17 +131,27 @@ async def _cancel_rescan(config: Config, rescan_id: UUID, actor: str, reason: st
 
 @click.group()
 def exceptions() -> None:
-    """What people or policies have to look at."""
+    """List, resolve and annotate payment exceptions.
+
+    docs/runbooks has a page for each kind of exception.
+    """
 
 
 @exceptions.command("list")
 @config_option
 @json_option
-@click.option("--all", "resolved", is_flag=True, help="Also those that are resolved.")
-@click.option("--kind", metavar="KIND", help="Only this kind, such as underpaid.")
-@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), default=100, show_default=True, metavar="N")
+@click.option("--all", "resolved", is_flag=True, help="Include resolved exceptions.")
+@click.option("--kind", metavar="KIND", help="Only this kind, such as underpaid or reversed.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1, max=LARGEST),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Show at most N exceptions.",
+)
 def list_(config: Config, as_json: bool, resolved: bool, kind: str | None, limit: int) -> None:
-    """List exceptions, the worst and oldest first."""
+    """List open exceptions, by severity, oldest first."""
     found = asyncio.run(_list(config, resolved, kind, limit))
     if as_json:
         emit(found)
@@ -147,12 +171,12 @@ async def _list(config: Config, resolved: bool, kind: str | None, limit: int) ->
 @json_option
 @actor_option
 @click.argument("exception")
-@click.option("--resolution", required=True, metavar="TEXT", help="What was decided.")
-@click.option("--note", metavar="TEXT", help="What was found out; added to its notes.")
+@click.option("--resolution", required=True, metavar="TEXT", help='The decision, such as "refunded by hand".')
+@click.option("--note", metavar="TEXT", help="A finding to add to its notes.")
 @click.option(
     "--verdict",
     type=click.Choice(["accepted", "rejected"]),
-    help="Of a content_mismatch: accepted, the payment becomes final; rejected, it is dropped.",
+    help="Only for content_mismatch. accepted: the payment becomes final. rejected: it is dropped.",
 )
 def resolve(
     config: Config,
@@ -163,12 +187,15 @@ def resolve(
     note: str | None,
     verdict: str | None,
 ) -> None:
-    """Close EXCEPTION (its id, or the first digits). It stays closed while the facts stand."""
-    stands = asyncio.run(_resolve(config, exception, actor, resolution, note, verdict))
+    """Resolve EXCEPTION (its id, or at least 4 first digits). It stays resolved as long as its cause persists.
+
+    Example: railwatch exceptions resolve 5f2c --resolution "customer topped up"
+    """
+    effective = asyncio.run(_resolve(config, exception, actor, resolution, note, verdict))
     if as_json:
-        emit({"exception": exception, "resolution": stands})
+        emit({"exception": exception, "resolution": effective})
     else:
-        say(f"resolved: {stands}")
+        say(f"resolved: {effective}")
 
 
 async def _resolve(
@@ -184,10 +211,10 @@ async def _resolve(
 @config_option
 @actor_option
 @click.argument("exception")
-@click.option("--owner", metavar="NAME", help="Who looks at it from now on.")
-@click.option("--text", metavar="TEXT", help="What was found out; added to its notes.")
+@click.option("--owner", metavar="NAME", help="The person who handles it from now on.")
+@click.option("--text", metavar="TEXT", help="A finding to add to its notes.")
 def note(config: Config, actor: str, exception: str, owner: str | None, text: str | None) -> None:
-    """Give EXCEPTION an owner, or add to its notes. Nothing that was noted is replaced."""
+    """Set the owner of EXCEPTION, or add to its notes. Earlier notes stay."""
     asyncio.run(_note(config, exception, actor, owner, text))
 
 

@@ -1,4 +1,4 @@
-"""`railwatch invoice`: registering invoices, looking at them, and acting on them by hand."""
+"""`railwatch invoice`: registration, display and manual operations of invoices."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from railwatch.store.read_models import Dossier, Record, list_invoices
 
 @click.group()
 def invoice() -> None:
-    """Register invoices, look at them, and act on them by hand."""
+    """Register, show and change invoices by hand. INVOICE is an id, or MERCHANT/ORDER."""
 
 
 invoice.add_command(create)
@@ -28,7 +28,7 @@ invoice.add_command(create)
 @json_option
 @click.argument("invoice")
 def show_(config: Config, as_json: bool, invoice: str) -> None:
-    """Show INVOICE (its id, or MERCHANT/ORDER): terms, destinations, sums. `explain` tells everything."""
+    """Show INVOICE: terms, destinations and sums. `railwatch explain` shows the whole evidence."""
     found = asyncio.run(_read(config, invoice))
     if as_json:
         emit({**found.invoice, "destinations": found.destinations})
@@ -46,11 +46,18 @@ async def _read(config: Config, reference: str) -> Dossier:
 @invoice.command("list")
 @config_option
 @json_option
-@click.option("--state", type=click.Choice([each.value for each in InvoiceState]), help="Only those in this state.")
-@click.option("--merchant", metavar="ID", help="Only this merchant's.")
-@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), default=50, show_default=True, metavar="N")
+@click.option("--state", type=click.Choice([each.value for each in InvoiceState]), help="Only invoices in this state.")
+@click.option("--merchant", metavar="ID", help="Only invoices of this merchant.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1, max=LARGEST),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Show at most N invoices.",
+)
 def list_(config: Config, as_json: bool, state: str | None, merchant: str | None, limit: int) -> None:
-    """List invoices, the newest first."""
+    """List invoices, newest first."""
     found = asyncio.run(_list(config, state, merchant, limit))
     if as_json:
         emit(found)

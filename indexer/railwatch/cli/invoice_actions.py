@@ -1,4 +1,4 @@
-"""`railwatch invoice cancel|hold|release|refund`: what a person does to an invoice, with who and why in the feed."""
+"""`railwatch invoice cancel|hold|release|refund`: manual operations, with actor and reason in the feed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,9 +26,9 @@ Result = TypeVar("Result")
 @json_option
 @actor_option
 @click.argument("invoice")
-@click.option("--note", metavar="TEXT", help="Why; kept as evidence.")
+@click.option("--note", metavar="TEXT", help="Reason, kept as evidence.")
 def cancel(config: Config, as_json: bool, actor: str, invoice: str, note: str | None) -> None:
-    """Withdraw INVOICE, which must not hold money. Its address stays watched."""
+    """Cancel INVOICE, which must have no payment. Its address stays watched."""
     _move(config, as_json, invoice, lambda database, known: cancel_invoice(database, known, _by(actor), note=note))
 
 
@@ -37,9 +37,9 @@ def cancel(config: Config, as_json: bool, actor: str, invoice: str, note: str | 
 @json_option
 @actor_option
 @click.argument("invoice")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; shown wherever the invoice is.")
+@click.option("--reason", required=True, metavar="TEXT", help="Reason, shown with the invoice everywhere.")
 def hold(config: Config, as_json: bool, actor: str, invoice: str, reason: str) -> None:
-    """Hold INVOICE: it is `flagged` until somebody releases it, whatever the chain says."""
+    """Hold INVOICE: it stays `flagged` until `railwatch invoice release`, whatever the chain shows."""
     _move(config, as_json, invoice, lambda database, known: hold_invoice(database, known, _by(actor), reason=reason))
 
 
@@ -48,9 +48,9 @@ def hold(config: Config, as_json: bool, actor: str, invoice: str, reason: str) -
 @json_option
 @actor_option
 @click.argument("invoice")
-@click.option("--reason", metavar="TEXT", help="Why; kept as evidence.")
+@click.option("--reason", metavar="TEXT", help="Reason, kept as evidence.")
 def release(config: Config, as_json: bool, actor: str, invoice: str, reason: str | None) -> None:
-    """End the hold of INVOICE, and print the state that the facts demand by now."""
+    """End the hold of INVOICE, and print its state, which follows from its payments."""
     _move(config, as_json, invoice, lambda database, known: release_invoice(database, known, _by(actor), reason=reason))
 
 
@@ -60,13 +60,17 @@ def release(config: Config, as_json: bool, actor: str, invoice: str, reason: str
 @actor_option
 @click.argument("invoice")
 @click.option(
-    "--tx", required=True, metavar="TEXT", help="The refund's own transaction; recording it again is harmless."
+    "--tx", required=True, metavar="TEXT", help="Transaction id of the refund. Recording one twice changes nothing."
 )
-@click.option("--amount", type=click.IntRange(min=1), metavar="N", help="What was given back, in base units.")
-@click.option("--display-amount", metavar="X", help='The same in display units, such as "1.5".')
-@click.option("--rail", metavar="NAME", help="Where the money had come, if in several ways.")
-@click.option("--asset", metavar="SYMBOL", help="What had come, if several assets had: symbol or CAIP-19 id.")
-@click.option("--reason", metavar="TEXT", help="Why; kept as evidence.")
+@click.option("--amount", type=click.IntRange(min=1), metavar="N", help="Refunded amount in base units.")
+@click.option("--display-amount", metavar="X", help='Refunded amount in display units, such as "1.5".')
+@click.option("--rail", metavar="NAME", help="Rail of the original payment; needed if there are several.")
+@click.option(
+    "--asset",
+    metavar="SYMBOL",
+    help="Asset of the original payment (symbol or CAIP-19 id); needed if there are several.",
+)
+@click.option("--reason", metavar="TEXT", help="Reason, kept as evidence.")
 def refund(
     config: Config,
     as_json: bool,
@@ -79,9 +83,11 @@ def refund(
     asset: str | None,
     reason: str | None,
 ) -> None:
-    """Record that money of INVOICE was given back, and print its state: `refunded` once nothing is left.
+    """Record a refund of INVOICE that was already sent, and print the state: `refunded` once nothing is left.
 
-    This moves no money: it writes down a refund that was sent.
+    This command sends no money.
+
+    Example: railwatch invoice refund shop/order-1042 --tx 0xabc --display-amount 1.5
     """
     if (amount is None) == (display_amount is None):
         raise click.UsageError("give either --amount (base units) or --display-amount")
@@ -100,14 +106,14 @@ def refund(
 
 
 def _base_units(text: str, found: Dossier, rail: str | None, asset: str | None) -> int:
-    """An amount in display units of what had come; the function says whether that is plain."""
+    """Return display units of the original payment as base units. Raises `NotFound` if several assets match."""
     decimals = {
         each["decimals"]
         for each in found.detections
         if rail in (None, each["rail"]) and asset in (None, each["asset"], each["symbol"])
     }
     if len(decimals) != 1 or None in decimals:
-        raise NotFound("what was refunded is not plain: name --rail and --asset of what had come, or give --amount")
+        raise NotFound("several payments may be meant; give --rail and --asset of the original payment, or --amount")
     try:
         return base_units(text, decimals.pop())
     except ValueError as error:
@@ -119,7 +125,7 @@ def _by(actor: str) -> Act:
 
 
 def _move(config: Config, as_json: bool, invoice: str, act: Callable[[Database, UUID], Awaitable[str]]) -> None:
-    """Do ``act``, and print the state that it leads to."""
+    """Run ``act``, and print the state that it returns."""
     state = asyncio.run(_with_invoice(config, invoice, act))
     if as_json:
         emit({"invoice": invoice, "state": state})

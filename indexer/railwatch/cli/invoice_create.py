@@ -1,4 +1,4 @@
-"""`railwatch invoice create`: a request put together from options, or taken whole from a file."""
+"""`railwatch invoice create`: the registration of an invoice, from options or from a file."""
 
 import asyncio
 import json
@@ -25,14 +25,14 @@ REQUIRED = ("merchant", "order", "rail", "asset", "address", "expires_in")
 
 
 def read_json(text: str) -> Any:
-    """Decode JSON that Postgres can hold. Raises ValueError that says what is wrong."""
+    """Return decoded JSON that Postgres can hold. Raises ValueError with the cause."""
     try:
         found = json.loads(text)
         json.dumps(found, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair") from None
+        raise ValueError("it contains a lone surrogate") from None
     return found
 
 
@@ -42,7 +42,7 @@ class Json(click.ParamType[Any]):
     name = "json"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As Python values."""
+        """Return the object as a dict."""
         try:
             found = read_json(value)
         except ValueError as error:
@@ -55,29 +55,42 @@ class Json(click.ParamType[Any]):
 @click.command()
 @config_option
 @json_option
-@click.option("--merchant", metavar="ID", help="The merchant.")
-@click.option("--order", metavar="ID", help="The order; with the merchant it names the invoice.")
-@click.option("--rail", metavar="NAME", help="The rail to be paid on.")
-@click.option("--asset", metavar="SYMBOL", help="The asset's symbol, or its CAIP-19 id.")
-@click.option("--address", metavar="TEXT", help="The address, which must be this invoice's alone.")
+@click.option("--merchant", metavar="ID", help="Your id of the merchant.")
+@click.option("--order", metavar="ID", help="Your id of the order. Merchant and order together name the invoice.")
+@click.option("--rail", metavar="NAME", help="Rail of the payment, as configured.")
+@click.option("--asset", metavar="SYMBOL", help="Symbol of the asset, or its CAIP-19 id.")
+@click.option("--address", metavar="TEXT", help="Address for this invoice only.")
 @click.option("--reference", metavar="TEXT", help="Memo, tag or reference, on rails that have one.")
-@click.option("--amount", metavar="N", help="What to ask for, in base units.")
-@click.option("--display-amount", metavar="X", help='The same in display units, such as "1.5".')
-@click.option("--expires-in", type=Seconds(), help="The payment window, such as 15m.")
-@click.option("--fiat-amount", metavar="X", help="The order's total, which decides the value tier.")
-@click.option("--fiat-currency", metavar="CODE", help="Its currency.")
-@click.option("--policy", type=Json(), help='When a payment counts: {"confirmations": 3} or {"finalized": true}.')
-@click.option("--metadata", type=Json(), help="Your own, returned as it came.")
-@click.option("--file", type=click.File(), help='The whole request as JSON, as create_invoice takes it; "-": stdin.')
+@click.option("--amount", metavar="N", help="Expected amount in base units.")
+@click.option("--display-amount", metavar="X", help='Expected amount in display units, such as "1.5".')
+@click.option("--expires-in", type=Seconds(), help="Payment window: 90s, 15m, 12h, 30d, or seconds.")
+@click.option("--fiat-amount", metavar="X", help="Total of the order; selects the policy by its up_to.")
+@click.option("--fiat-currency", metavar="CODE", help="Currency of that total, such as EUR.")
+@click.option(
+    "--policy",
+    type=Json(),
+    help='When a payment counts: {"confirmations": 3} or {"finalized": true}. Default: the configured policy.',
+)
+@click.option("--metadata", type=Json(), help="Your own JSON object, stored unchanged.")
+@click.option(
+    "--file",
+    type=click.File(),
+    help='The whole request as JSON for create_invoice (docs/contract.md); "-" reads stdin.',
+)
 @click.option("--wait", is_flag=True, help=f"Wait until its addresses are watched, at most {WAIT_SECONDS:.0f} s.")
 def create(config: Config, as_json: bool, file: TextIO | None, wait: bool, **options: Any) -> None:
-    """Register an invoice and print its id. The same order with the same terms gives the same id.
+    """Register an invoice and print its id. The same order with the same terms returns the same id.
 
-    Show payment instructions only once its address is watched: --wait.
+    Show payment instructions only once the address is watched: use --wait.
+
+    \b
+    Example:
+      railwatch invoice create --merchant shop --order 1042 --rail eth \\
+        --asset USDC --display-amount 25 --address 0x... --expires-in 15m --wait
     """
     given = {name: value for name, value in options.items() if value is not None}
     if file is not None and given:
-        raise click.UsageError(f"--file holds the whole request; leave out {', '.join(_flags(given))}")
+        raise click.UsageError(f"--file holds the whole request; remove {', '.join(_flags(given))}")
     if file is None and (missing := [name for name in REQUIRED if name not in given]):
         raise click.UsageError(f"give {', '.join(_flags(missing))}, or --file")
     if file is None and ("amount" in given) == ("display_amount" in given):
@@ -102,7 +115,9 @@ def _parse(file: TextIO) -> Mapping[str, Any]:
     except ValueError as error:
         raise InvalidInput(f"{file.name} is not JSON: {error}") from None
     if not isinstance(request, dict):
-        raise InvalidInput(f"{file.name} holds no JSON object; docs/contract.md shows what create_invoice takes")
+        raise InvalidInput(
+            f"{file.name} contains no JSON object; docs/contract.md describes the request of create_invoice"
+        )
     return request
 
 
@@ -115,7 +130,7 @@ async def _create(
 
 
 async def _request(database: Database, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `create_invoice` takes, from the options."""
+    """Return the request of `create_invoice` from the options."""
     amount = given["amount"] if "amount" in given else await _base_units(database, given)
     destination = {name: given[name] for name in ("rail", "asset", "address", "reference") if name in given}
     optional = ("fiat_amount", "fiat_currency", "policy", "metadata")
@@ -131,7 +146,7 @@ async def _request(database: Database, given: Mapping[str, Any]) -> dict[str, An
 async def _base_units(database: Database, given: Mapping[str, Any]) -> str:
     decimals = await asset_decimals(database, given["rail"], given["asset"])
     if decimals is None:
-        raise NotFound(f'rail "{given["rail"]}" has no asset "{given["asset"]}"; `railwatch status` lists the rails')
+        raise NotFound(f'rail "{given["rail"]}" has no asset "{given["asset"]}"; railwatch status lists the rails')
     try:
         return str(base_units(given["display_amount"], decimals))
     except ValueError as error:
@@ -139,7 +154,7 @@ async def _base_units(database: Database, given: Mapping[str, Any]) -> str:
 
 
 async def _wait(database: Database, invoice: UUID) -> list[Record]:
-    """The destinations, once each is watched or rejected, or time is over."""
+    """Return the destinations, once each is watched or rejected, or after `WAIT_SECONDS`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + WAIT_SECONDS
     while True:
@@ -157,6 +172,6 @@ def _require_watched(destinations: list[Record]) -> None:
             raise InvalidInput(f"{place} is rejected: {each['watch_error']}")
         if each["watch_state"] == "registered":
             raise InvalidInput(
-                f"{place} is not watched after {WAIT_SECONDS:.0f} s. The invoice stays registered; "
-                "is a daemon running, and its rail live? See `railwatch status`"
+                f"{place} is not watched after {WAIT_SECONDS:.0f} s; the invoice stays registered. "
+                "Check that a daemon runs and that its rail is live: railwatch status"
             )

@@ -1,4 +1,4 @@
-"""The two ways in which commands answer: for people through rich, for programs as JSON."""
+"""The two output formats of commands: text for people through rich, JSON for programs."""
 
 import json
 from collections.abc import Mapping
@@ -18,48 +18,48 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 LINE_MOST, LINES_MOST = 8_000, 500
-"""Characters of a line, and lines of one complaint."""
+"""Maximum characters of a line, and lines of one error."""
 
 
 def emit(data: Any) -> None:
-    """One JSON document."""
+    """Print one JSON document."""
     click.echo(to_json(data, indent=2))
 
 
 def emit_line(data: Any) -> None:
-    """One line of JSON lines."""
+    """Print one line of JSON lines."""
     click.echo(to_json(data, separators=(",", ":")))
 
 
 def to_json(data: Any, **options: Any) -> str:
-    """Return ``data`` as JSON in which nothing is lost and nothing is invisible."""
+    """Return ``data`` as JSON without loss, and with invisible characters escaped."""
     return escaped_json(json.dumps(jsonable(data), ensure_ascii=False, **options))
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print one line for people, whatever is in it."""
+    """Print one line for people, with control characters escaped."""
     click.echo(printable(text, LINE_MOST), err=err)
 
 
 def say_lines(text: str, *, err: bool = False) -> None:
-    """Print several lines for people, whatever is in each."""
+    """Print several lines for people, with control characters escaped."""
     for line in text.split("\n"):
         say(line, err=err)
 
 
 def show_progress(text: str) -> None:
-    """Write ``text`` on stderr over what was written there before."""
+    """Write ``text`` on stderr over the previous progress."""
     click.echo(f"\r{printable(text, LINE_MOST)}", nl=False, err=True)
 
 
 def complain(text: str) -> None:
-    """Print an error of one or several lines on stderr, each without a secret."""
+    """Print an error of one or several lines on stderr, without secrets."""
     for line in hidden(text).split("\n")[:LINES_MOST]:
         say(line, err=True)
 
 
 def jsonable(value: Any, key: str = "") -> Any:
-    """``value`` in JSON's types. Amounts become strings: most readers of JSON would round them."""
+    """Return ``value`` in JSON's types. Amounts become strings, because most JSON readers would round them."""
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: jsonable(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
@@ -74,12 +74,12 @@ def jsonable(value: Any, key: str = "") -> Any:
 
 
 def console() -> "Console":
-    """Where people read. Rich is imported only now, since most commands of a service never need it."""
+    """Return the console. This imports rich, which most commands of a service never need."""
     from railwatch.terminal import make_console
 
     return make_console()
 
 
 def show(renderable: "RenderableType") -> None:
-    """Print for people."""
+    """Print a page for people."""
     console().print(renderable)

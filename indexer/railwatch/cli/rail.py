@@ -1,4 +1,4 @@
-"""`railwatch rail`: what an operator decides about a rail."""
+"""`railwatch rail`: an operator's decisions about a rail."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from railwatch.ops.chain_acceptance import Proposal
 
 ANSWER_SECONDS = 120.0
-"""How long the nodes may take to be entered, and to say where their chain leaves ours."""
+"""Seconds that the nodes have to connect and to return the fork point."""
 
 
 @click.group()
 def rail() -> None:
-    """What an operator decides about a rail."""
+    """Resume a halted rail, or rename a rail."""
 
 
 @rail.command()
@@ -34,12 +34,14 @@ def rail() -> None:
 @click.argument("old")
 @click.argument("new")
 def rename(config: Config, old: str, new: str) -> None:
-    """Give rail OLD the name NEW, with its invoices, transfers and position. Stop its daemon first.
+    """Rename rail OLD to NEW, with its invoices, transfers and position. Stop its daemon first.
 
-    Lines of the feed keep the name that the rail had then.
+    Earlier transitions of the feed keep the old name.
+
+    Example: railwatch rail rename eth ethereum
     """
     asyncio.run(_rename(config, old, new))
-    say(f"renamed {old} to {new}; give its [[rail]] and [[policy]] tables that name, and start the daemon")
+    say(f"renamed {old} to {new}; set that name in its [[rail]] and [[policy]] tables, then start: railwatch run")
 
 
 async def _rename(config: Config, old: str, new: str) -> None:
@@ -52,19 +54,26 @@ async def _rename(config: Config, old: str, new: str) -> None:
 @json_option
 @actor_option
 @click.argument("name")
-@click.option("--reason", metavar="TEXT", help="What was done about the cause, or why the chain is accepted.")
-@click.option("--accept-chain", is_flag=True, help="Follow the node's chain although it left ours below what is final.")
-@click.option("--yes", is_flag=True, help="Accept it without asking.")
+@click.option("--reason", metavar="TEXT", help="How the cause was fixed, or why the chain is accepted.")
+@click.option(
+    "--accept-chain",
+    is_flag=True,
+    help="After DeepReorg: follow the node's chain, and reverse final payments above the fork.",
+)
+@click.option("--yes", is_flag=True, help="Accept the chain without a question.")
 def resume(
     config: Config, as_json: bool, actor: str, name: str, reason: str | None, accept_chain: bool, yes: bool
 ) -> None:
-    """Let the halted rail NAME go on from its last committed block, without a restart of the daemon.
+    """Resume the halted rail NAME from its last committed block, without a restart of the daemon.
 
-    Do this once the cause is gone: a rail that meets it again halts again. It never accepts another chain by itself.
+    Fix the cause first (docs/runbooks/rail-halted.md): the rail halts again while it persists. Resuming alone never
+    accepts a different chain.
 
-    With --accept-chain, after a DeepReorg: show where the node's chain leaves ours, and what following it would take
-    back (payments that were final, too), and do it once you confirm. With --json nothing is asked: without --yes it
-    only shows.
+    With --accept-chain, after a DeepReorg, the command shows the fork point and the payments that it would reverse,
+    final ones included. It changes nothing before you confirm. With --json it asks nothing, and changes nothing
+    without --yes.
+
+    Example: railwatch rail resume eth --reason "node restored"
     """
     configured = rail_config(config, name)
     if accept_chain:
@@ -74,7 +83,7 @@ def resume(
     if as_json:
         emit({"rail": name, "state": state})
     else:
-        say(f"rail {name} goes on; `railwatch status` shows how it is")
+        say(f"rail {name} is resumed; see its state with: railwatch status")
 
 
 async def _resume(config: Config, name: str, actor: str, reason: str | None) -> str:
@@ -94,14 +103,14 @@ async def _accept_chain(
             show(render_proposal(proposal))
         accepted = None
         if yes or (not as_json and click.confirm("Follow the node's chain?")):
-            why = reason or "no reason given"
+            given = reason or "no reason given"
             accepted = await accept(
-                database, configured.name, proposal.fork, common=proposal.common, actor=actor, reason=why
+                database, configured.name, proposal.fork, common=proposal.common, actor=actor, reason=given
             )
     if as_json:
         emit({"proposal": proposal, "accepted": accepted})
     else:
-        say("nothing was changed" if accepted is None else f"accepted; rail {configured.name} goes on")
+        say("nothing was changed" if accepted is None else f"accepted; rail {configured.name} follows the node's chain")
 
 
 async def _proposal(database: Database, configured: RailConfig) -> "Proposal":
@@ -113,8 +122,10 @@ async def _proposal(database: Database, configured: RailConfig) -> "Proposal":
         async with asyncio.timeout(ANSWER_SECONDS):
             await nodes.__aenter__()
             return await propose(database, nodes, configured.name)
-    except (RailError, TimeoutError) as away:
-        why = str(away) or f"no answer within {ANSWER_SECONDS:.0f} s"
-        raise NotFound(f"rail {configured.name}: its nodes cannot be asked: {why}") from away
+    except (RailError, TimeoutError) as failure:
+        reason = str(failure) or f"no answer within {ANSWER_SECONDS:.0f} s"
+        raise NotFound(
+            f"rail {configured.name}: its nodes are unavailable: {reason}; query each of them with: railwatch check"
+        ) from failure
     finally:
         await nodes.__aexit__(None, None, None)

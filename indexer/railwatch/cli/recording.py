@@ -1,4 +1,4 @@
-"""`railwatch record` and `railwatch replay`: keep what a rail's nodes say, and drive the daemon from it again."""
+"""`railwatch record` and `railwatch replay`: a file of a rail's node answers, and the daemon run from it."""
 
 import asyncio
 import signal
@@ -21,35 +21,35 @@ if TYPE_CHECKING:
     from railwatch.replay.replay import Outcome
 
 ORDERS_MAX = 1_000
-"""Open invoices that are recorded with a rail, the newest first."""
+"""Open invoices to record with a rail, newest first."""
 MINUTES_MAX = 527_040.0
-"""A year."""
+"""One year."""
 MB = 1_000_000
 
 
 @click.command()
 @config_option
 @json_option
-@click.option("--rail", metavar="NAME", required=True, help="The rail whose nodes are to be recorded.")
+@click.option("--rail", metavar="NAME", required=True, help="Rail whose nodes are recorded.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True, max=MINUTES_MAX),
     required=True,
     metavar="M",
-    help="For how long.",
+    help="Duration in minutes.",
 )
-@click.option("--watch", metavar="ADDRESS", multiple=True, help="Watch this address; may be repeated.")
+@click.option("--watch", metavar="ADDRESS", multiple=True, help="Watch this address; repeatable.")
 @click.option(
     "--invoices",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Watch these: a JSON list of requests as create_invoice takes them.",
+    help="Watch these invoices: a JSON file with a list of create_invoice requests.",
 )
 @click.option(
     "--max-mb",
     type=click.IntRange(min=1, max=1_000_000),
     default=200,
     show_default=True,
-    help="End when the file has so many.",
+    help="Stop at this size of the file, in megabytes.",
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def record(
@@ -62,17 +62,19 @@ def record(
     max_mb: int,
     file: Path,
 ) -> None:
-    """Write what the nodes of a rail say to FILE, for M minutes or until Ctrl-C, without what is secret.
+    """Record the answers of a rail's nodes in FILE, for M minutes or until Ctrl-C, without secrets.
 
-    The rail is followed as `run` does it, into a database that is made for the while, so a daemon may run beside it.
-    Without --watch and --invoices the addresses that are watched now are read from the configured database; nothing is
-    written there. docs/record-replay.md says what is in the file.
+    The command follows the rail into a temporary database, so a daemon may run at the same time. Without --watch and
+    --invoices it reads the watched addresses from the configured database, and writes nothing there.
+    docs/record-replay.md describes the file.
+
+    Example: railwatch record --rail eth --minutes 10 trouble.rec.gz
     """
     if watch and invoices:
         raise click.UsageError("give either --watch or --invoices")
     found = rail_config(config, rail)
     if file.exists():
-        raise InvalidInput(f"{file} exists; name a new file")
+        raise InvalidInput(f"{file} exists already; name a new file")
     end = asyncio.run(_record(config, found, file, minutes * 60, max_mb * MB, watch, invoices, as_json))
     if as_json:
         emit_line({"file": str(file), **asdict(end)})
@@ -111,13 +113,13 @@ async def _record(
             report=lambda progress: _report(progress, as_json),
         )
     except Refused as refused:
-        raise InvalidInput(f"an invoice to be watched was refused: {refused}") from refused
+        raise InvalidInput(f"the database rejected an invoice to watch: {refused}") from refused
     except OSError as error:
-        raise InvalidInput(f"{file} cannot be written: {error.strerror}") from error
+        raise InvalidInput(f"cannot write {file}: {error.strerror}; choose another folder or file") from error
 
 
 async def _requests(config: Config, rail: RailConfig, watch: tuple[str, ...], invoices: Path | None) -> "Requests":
-    """What is to be watched. Only the database's own addresses need the database, and it is only read."""
+    """Return the requests to watch. Only the default reads the database, and writes nothing there."""
     from railwatch.daemon.registry import open_rail
     from railwatch.ops.database import open_database
     from railwatch.replay.invoices import watching
@@ -132,7 +134,7 @@ async def _requests(config: Config, rail: RailConfig, watch: tuple[str, ...], in
         async with open_database(config, lasting=True, read_only=True) as database:
             return await recordable_orders(database, rail.name, ORDERS_MAX)
     except StoreError as error:
-        error.add_note("--watch ADDRESS or --invoices FILE records without the database")
+        error.add_note("to record without the database, give --watch ADDRESS or --invoices FILE")
         raise
 
 
@@ -156,14 +158,14 @@ def _report(progress: "Progress", as_json: bool) -> None:
 
 def _summary(file: Path, end: "Progress") -> str:
     ends = {
-        "time": "the time was up",
-        "interrupted": "it was interrupted, and the file says so",
-        "full": "--max-mb was reached, and the file says so",
+        "time": "the time is over",
+        "interrupted": "interrupted, as the file says",
+        "full": "--max-mb is reached, as the file says",
     }
-    large = f"; {end.left_out} answers were too large and left out" if end.left_out else ""
+    large = f"; {end.left_out} answers were too large and are missing" if end.left_out else ""
     return (
         f"\n{file}: {end.answers} answers in {end.seconds:.0f} s, {end.megabytes:.2f} MB; {ends[str(end.why)]}{large}\n"
-        f"Look through it before you send it on (zcat {file} | less), and play it: railwatch replay {file}"
+        f"Review it before you share it (zcat {file} | less), and replay it: railwatch replay {file}"
     )
 
 
@@ -172,24 +174,28 @@ def _summary(file: Path, end: "Progress") -> str:
 @click.option(
     "--invoices",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Register these in place of the recorded ones: a JSON list as create_invoice takes it, each also with "
-    '"at", in seconds from the start.',
+    help="Register these invoices instead of the recorded ones: a JSON file with a list of create_invoice requests, "
+    'each also with "at", in seconds from the start.',
 )
-@click.option("--database", metavar="URL", help="Make the scratch database on this server, and not on one of its own.")
-@click.option("--keep", is_flag=True, help="Do not drop the scratch database; needs --database.")
+@click.option(
+    "--database", metavar="URL", help="Postgres server for the temporary database. Default: a temporary server."
+)
+@click.option("--keep", is_flag=True, help="Keep the temporary database; needs --database.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def replay(as_json: bool, invoices: Path | None, database: str | None, keep: bool, file: Path) -> None:
-    """Drive the daemon from FILE, a recording, into a scratch database, and print the ledger.
+    """Run the daemon from FILE, a recording, into a temporary database, and print the ledger.
 
-    It takes no longer than the work does, and prints the same each time. Exit code 1: the recording ended before its
-    time, or lacks an answer that the daemon asked for; the ledger is what there was by then.
+    Virtual time makes the replay fast, and its output is the same each time. Exit code 1: the recording ended early,
+    or lacks an answer that the daemon needs; the ledger shows the result up to there.
+
+    Example: railwatch replay trouble.rec.gz
     """
     from railwatch.ops.logs import configure_logging
     from railwatch.replay.ledger import render_ledger
     from railwatch.replay.recording import NotARecording, read_recording
 
     if keep and database is None:
-        raise click.UsageError("--keep needs --database: a server of its own ends with the command")
+        raise click.UsageError("--keep needs --database URL: the temporary server ends with the command")
     configure_logging("auto", "error")
     try:
         recording = read_recording(file)
@@ -214,14 +220,14 @@ def replay(as_json: bool, invoices: Path | None, database: str | None, keep: boo
     if outcome.missing is not None:
         say(f"railwatch: the replay ended early: {outcome.missing}", err=True)
     if recording.cut is not None:
-        say(f"railwatch: the recording ends at {recording.length:.1f} s, early: {recording.cut}", err=True)
+        say(f"railwatch: the recording ended early, at {recording.length:.1f} s: {recording.cut}", err=True)
     if keep:
-        say(f"railwatch: kept in database {place}", err=True)
+        say(f"railwatch: the result is in database {place}", err=True)
     click.get_current_context().exit(Exit.OK if complete else Exit.REJECTED)
 
 
 def _replay(recording: Any, requests: "Requests | None", url: str | None, keep: bool) -> "tuple[Outcome, str]":
-    """Make the database, play, and drop it: each with its own loop, since the time of the replay's is virtual."""
+    """Create the database, replay, and drop it. The replay has an event loop of its own, with virtual time."""
     from railwatch.daemon.registry import UnknownAdapter
     from railwatch.replay.replay import replay
     from railwatch.store.database import public_url
@@ -234,10 +240,10 @@ def _replay(recording: Any, requests: "Requests | None", url: str | None, keep: 
         try:
             return replay(recording, dsn, requests), public_url(dsn)
         except Refused as refused:
-            raise InvalidInput(f"an invoice was refused: {refused}") from refused
+            raise InvalidInput(f"the database rejected an invoice: {refused}") from refused
         except UnknownAdapter as error:
             raise NotFound(str(error)) from error
         except ValueError as error:
-            raise UnusableConfig(f"the recorded rail cannot be configured here: {error}") from error
+            raise UnusableConfig(f"this version cannot use the recorded rail's configuration: {error}") from error
         finally:
             runner.run(stack.aclose())

@@ -1,4 +1,4 @@
-"""Finding what a command names, or saying that it is not there."""
+"""Lookups of the invoices, exceptions and rails that a command names."""
 
 import re
 from uuid import UUID
@@ -10,42 +10,44 @@ from railwatch.store.read_models import Dossier, find_exceptions, find_invoices,
 
 
 async def invoice_id(database: Database, reference: str) -> UUID:
-    """The invoice that an id, ``merchant/order``, a transaction or an address names. Raises `NotFound`, also when it
-    names several.
+    """Return the invoice that an id, ``merchant/order``, a transaction or an address names.
+
+    Raises `NotFound` for none or several.
     """
     found = await find_invoices(database, reference)
     if not found:
         raise NotFound(
-            f'there is no invoice "{reference}"; give its id or MERCHANT/ORDER (see `railwatch invoice list`), '
+            f'there is no invoice "{reference}"; give its id or MERCHANT/ORDER (see railwatch invoice list), '
             "a transaction or an address"
         )
     if len(found) > 1:
-        raise NotFound(f'"{reference}" may mean any of {", ".join(map(str, found))}; give one of these ids')
+        raise NotFound(f'"{reference}" matches {", ".join(map(str, found))}; give one of these ids')
     return found[0]
 
 
 async def exception_id(database: Database, reference: str) -> UUID:
-    """The exception that an id, or the first digits of one, names. Raises `NotFound`, also when they name several."""
+    """Return the exception that an id, or at least its first 4 digits, names. Raises `NotFound` for none or several."""
     known = re.fullmatch(r"[0-9a-f-]{4,36}", reference.lower())
     found = await find_exceptions(database, known[0]) if known else []
     if not found:
-        raise NotFound(f'there is no exception "{reference}"; give its id, as `railwatch exceptions list` shows it')
+        raise NotFound(f'there is no exception "{reference}"; give its id, as shown by railwatch exceptions list')
     if len(found) > 1:
-        raise NotFound(f'"{reference}" may mean any of {", ".join(map(str, found))}; give more of the id')
+        raise NotFound(f'"{reference}" matches {", ".join(map(str, found))}; give more digits of the id')
     return found[0]
 
 
 async def dossier(database: Database, reference: str) -> Dossier:
-    """All that is known of the invoice that a UUID or ``merchant/order`` names. Raises `NotFound`."""
+    """Return all data of the invoice that ``reference`` names, as `invoice_id` finds it. Raises `NotFound`."""
     found = await read_dossier(database, await invoice_id(database, reference))
-    if found is None:  # Nothing deletes invoices but an operator at the tables, and he may do so at any moment.
+    if found is None:  # An operator may delete rows at any moment; Railwatch never does.
         raise NotFound(f'there is no invoice "{reference}" any more')
     return found
 
 
 def rail_config(config: Config, name: str) -> RailConfig:
-    """The configured rail of that name. Raises `NotFound`."""
+    """Return the configured rail of that name. Raises `NotFound`."""
     rail = config.rail(name)
     if rail is None:
-        raise NotFound(f'there is no rail "{name}"; configured are {", ".join(each.name for each in config.rails)}')
+        names = ", ".join(rail.name for rail in config.rails)
+        raise NotFound(f'there is no rail "{name}"; give one of the configured rails: {names}')
     return rail

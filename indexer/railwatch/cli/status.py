@@ -1,4 +1,4 @@
-"""`railwatch status`: how every rail is, and what waits."""
+"""`railwatch status`: the state of every rail, and open work."""
 
 import asyncio
 
@@ -18,9 +18,12 @@ REFRESH_SECONDS = 1.0
 @json_option
 @click.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 def status(config: Config, as_json: bool, watch: bool) -> None:
-    """Show all rails, invoices by state, exceptions, and the feed's readers."""
+    """Show all rails, invoices by state, open exceptions, and the consumers of the feed.
+
+    Columns: `behind` counts blocks to the node's newest one, `changed` is the age of the last change.
+    """
     if watch and as_json:
-        raise click.UsageError("--watch is for people; a program asks again")
+        raise click.UsageError("--watch and --json exclude each other; a program runs `status --json` again")
     if watch:
         asyncio.run(_watch(config))
         return

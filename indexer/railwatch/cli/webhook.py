@@ -1,4 +1,4 @@
-"""`railwatch webhook`: what one does with endpoints between two changes of the configuration, where they are."""
+"""`railwatch webhook`: operations on endpoints, which the configuration defines."""
 
 import asyncio
 import base64
@@ -25,14 +25,14 @@ SECRET_BYTES = 32
 
 @click.group()
 def webhook() -> None:
-    """Webhook endpoints, and what they are owed."""
+    """Show, pause and repair webhook endpoints (docs/webhooks.md)."""
 
 
 @webhook.command("list")
 @config_option
 @json_option
 def list_(config: Config, as_json: bool) -> None:
-    """List endpoints: how far each has read, what it is owed, what was given up."""
+    """List endpoints with their state, pending events and dead letters."""
     found = _ask(config, endpoints.list_endpoints)
     if as_json:
         emit(found)
@@ -47,7 +47,7 @@ def list_(config: Config, as_json: bool) -> None:
 @json_option
 @click.argument("name")
 def disable(config: Config, as_json: bool, name: str) -> None:
-    """Pause endpoint NAME. Nothing is lost: it gets everything once it is enabled again."""
+    """Pause endpoint NAME. Its events wait until `railwatch webhook enable NAME`."""
     _set_enabled(config, as_json, name, enabled=False)
 
 
@@ -56,7 +56,7 @@ def disable(config: Config, as_json: bool, name: str) -> None:
 @json_option
 @click.argument("name")
 def enable(config: Config, as_json: bool, name: str) -> None:
-    """Let endpoint NAME go on where it was paused."""
+    """Resume the paused endpoint NAME with its first waiting event."""
     _set_enabled(config, as_json, name, enabled=True)
 
 
@@ -74,50 +74,60 @@ def _set_enabled(config: Config, as_json: bool, name: str, *, enabled: bool) -> 
 @json_option
 @click.argument("name")
 def forget(config: Config, as_json: bool, name: str) -> None:
-    """Delete endpoint NAME, its position and all that it is owed. First take it out of the configuration."""
+    """Delete endpoint NAME, its position and its pending events. First remove it from the configuration."""
     if any(each.name == name for each in config.webhooks):
-        raise InvalidInput(f"{name} is configured; take its [[webhook]] table out, and restart the deliverer first")
+        raise InvalidInput(f"{name} is configured; first remove its [[webhook]] table, and restart the deliverer")
     if not _ask(config, lambda database: endpoints.forget_endpoint(database, name)):
         raise _unknown(name)
     if as_json:
         emit({"name": name, "forgotten": True})
     else:
-        say(f"{name} is forgotten")
+        say(f"{name} is deleted")
 
 
 @webhook.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def secret(file: Path) -> None:
-    """Make a new secret and write it to FILE, which must not exist. It is shown nowhere."""
+    """Write a new secret to FILE, which must not exist yet. The command does not print it.
+
+    Example: railwatch webhook secret /etc/railwatch/shop.secret
+    """
     text = "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(handle, "w") as out:
             out.write(text + "\n")
     except OSError as error:
-        raise InvalidInput(
-            f"{file} cannot be written: {error.strerror}; name a new file in a folder that is yours"
-        ) from error
-    say(f"{file} holds a new secret; name it as secret_file, and give it to the receiver")
+        raise InvalidInput(f"cannot write {file}: {error.strerror}; name a new file in a folder of yours") from error
+    say(f"{file} contains a new secret; set secret_file to it, and give the secret to the receiver")
 
 
 @webhook.group()
 def dead() -> None:
-    """Events that were given up."""
+    """List, replay or drop dead letters: events that the deliverer gave up."""
 
 
 endpoint_argument = click.argument("name")
 seqs_argument = click.argument("seqs", type=click.IntRange(min=1, max=LARGEST), nargs=-1, metavar="[SEQ]...")
-all_option = click.option("--all", "everything", is_flag=True, help="All that were given up, instead of single ones.")
+all_option = click.option(
+    "--all", "everything", is_flag=True, help="All dead letters of the endpoint, instead of single ones."
+)
 
 
 @dead.command("list")
 @config_option
 @json_option
 @click.argument("name", required=False)
-@click.option("--limit", type=click.IntRange(min=1, max=LARGEST), default=100, show_default=True, metavar="N")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1, max=LARGEST),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Show at most N events.",
+)
 def dead_list(config: Config, as_json: bool, name: str | None, limit: int) -> None:
-    """List what was given up, of endpoint NAME or of all, the oldest first."""
+    """List dead letters of endpoint NAME, or of all endpoints, oldest first."""
     found = _ask(config, lambda database: endpoints.list_dead(database, name, limit))
     if as_json:
         emit(found)
@@ -134,7 +144,10 @@ def dead_list(config: Config, as_json: bool, name: str | None, limit: int) -> No
 @seqs_argument
 @all_option
 def replay(config: Config, as_json: bool, name: str, seqs: tuple[int, ...], everything: bool) -> None:
-    """Owe endpoint NAME again what was given up, by seq. The webhook-id stays the same."""
+    """Deliver dead letters of endpoint NAME again, by seq. Each keeps its webhook-id.
+
+    Example: railwatch webhook dead replay shop --all
+    """
     wanted = _wanted(seqs, everything)
     _done(as_json, name, "replayed", _ask(config, lambda database: endpoints.replay_dead(database, name, wanted)))
 
@@ -146,24 +159,27 @@ def replay(config: Config, as_json: bool, name: str, seqs: tuple[int, ...], ever
 @seqs_argument
 @all_option
 def drop(config: Config, as_json: bool, name: str, seqs: tuple[int, ...], everything: bool) -> None:
-    """Take events off the list of endpoint NAME, by seq. The feed keeps them."""
+    """Discard dead letters of endpoint NAME, by seq. The feed keeps the transitions.
+
+    Example: railwatch webhook dead drop shop 812 815
+    """
     wanted = _wanted(seqs, everything)
     _done(as_json, name, "dropped", _ask(config, lambda database: endpoints.drop_dead(database, name, wanted)))
 
 
 def _wanted(seqs: tuple[int, ...], everything: bool) -> list[int] | None:
     if bool(seqs) == everything:
-        raise click.UsageError("give either seqs (see `railwatch webhook dead list`) or --all")
+        raise click.UsageError("give either seqs (see railwatch webhook dead list) or --all")
     return None if everything else list(seqs)
 
 
-def _done(as_json: bool, name: str, what: str, seqs: list[int]) -> None:
+def _done(as_json: bool, name: str, verb: str, seqs: list[int]) -> None:
     if as_json:
-        emit({"name": name, what: seqs})
+        emit({"name": name, verb: seqs})
     elif seqs:
-        say(f"{what} for {name}: {', '.join(map(str, seqs))}")
+        say(f"{verb} for {name}: {', '.join(map(str, seqs))}")
     else:
-        say(f"nothing of that was given up for {name}")
+        say(f"{name} has no such dead letters; see railwatch webhook dead list {name}")
 
 
 def _ask(config: Config, question: Callable[[Database], Awaitable[Result]]) -> Result:
@@ -176,5 +192,5 @@ def _ask(config: Config, question: Callable[[Database], Awaitable[Result]]) -> R
 
 def _unknown(name: str) -> NotFound:
     return NotFound(
-        f'there is no endpoint "{name}" (see `railwatch webhook list`); the deliverer makes it at its start'
+        f'there is no endpoint "{name}" (see railwatch webhook list); railwatch deliver creates it when it starts'
     )

@@ -60,4 +60,4 @@ class AdapterConformance(
     FailureChecks,
     ModelChecks,
 ):
-    """All of it. Define ``make_simulator``; see `base.Conformance` for what else may be told."""
+    """The whole suite. Define ``make_simulator``; `base.Conformance` says what else may be set."""

@@ -1,4 +1,4 @@
-"""What addresses hold, on rails that can tell: after exactly the block asked about, and of each asset alone."""
+"""Balance checks, on rails that serve balances: after exactly the requested block, and of each asset alone."""
 
 import pytest
 
@@ -64,15 +64,15 @@ class BalanceChecks(Conformance):
 
 
 def balance_adapter(story: ChainHarness) -> SupportsBalances:
-    """The rail as one that tells balances, or a skip."""
+    """Return the rail as one that serves balances, or skip."""
     if not story.rail.traits.can_balance:
-        pytest.skip("this rail cannot tell balances, or has nothing to find by them")
+        pytest.skip("this rail serves no balances, or has nothing to find by them")
     assert isinstance(story.rail, SupportsBalances), "can_balance is said, and there is no method balances"
     return story.rail
 
 
 async def held_at(rail: SupportsBalances, asset: AssetId, block: BlockRef, *addresses: Address) -> list[int]:
-    """What the addresses hold, in their order."""
-    told = await rail.balances([address.key for address in addresses], asset, block)
-    assert set(told) == {address.key for address in addresses}
-    return [told[address.key] for address in addresses]
+    """Return what the addresses hold, in their order."""
+    held = await rail.balances([address.key for address in addresses], asset, block)
+    assert set(held) == {address.key for address in addresses}
+    return [held[address.key] for address in addresses]

@@ -24,21 +24,21 @@ class Conformance:
     """Seconds after which a development node that pushes has certainly pushed."""
 
     def make_simulator(self) -> Simulator:
-        """The one thing that a subclass must say: a fresh simulator of the rail."""
+        """Return a fresh simulator of the rail. A subclass must define it."""
         raise NotImplementedError(f"{type(self).__name__} has to define make_simulator")
 
     def open_wrong_chain_adapter(self, simulator: Simulator) -> RailAdapter | None:
-        """An adapter on the simulator's node whose ``chain_id`` is configured wrong; None skips that check."""
+        """Return an adapter on the simulator's node whose ``chain_id`` is configured wrong; None skips that check."""
         return None
 
     @pytest_asyncio.fixture
     async def simulator(self) -> AsyncIterator[Simulator]:
-        """A running development node."""
+        """Yield a running development node."""
         async with self.make_simulator() as simulator:
             yield simulator
 
     @pytest_asyncio.fixture
     async def story(self, simulator: Simulator) -> AsyncIterator[ChainHarness]:
-        """A story at its first page: the node runs and an adapter is connected."""
+        """Yield a harness with a running node and a connected adapter."""
         async with simulator.open_adapter() as rail:
             yield await ChainHarness.begin(simulator, rail, self.unit)

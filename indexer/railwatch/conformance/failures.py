@@ -1,7 +1,7 @@
 """What leaves an adapter when something fails inside: at each await, whatever it was waiting for.
 
 The daemon knows three errors and what to do after each. A fourth one ends a rail until a person comes, and a
-cancellation that is taken for a fault lets a daemon hang at its end.
+cancellation that is treated as a fault lets a daemon hang at its end.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class FailureChecks(Conformance):
 
     @pytest.mark.parametrize("method", METHODS)
     async def test_a_cancellation_leaves_as_one(self, story: ChainHarness, method: str) -> None:
-        """A fault is tried again, so a cancellation that is told as one is never obeyed."""
+        """A fault is tried again, so a cancellation that is raised as one is never obeyed."""
         for at in range(1, POINTS + 1):
             error, injected = await self._fail(story, method, at, asyncio.CancelledError())
             if not injected:
@@ -92,7 +92,7 @@ class FailureChecks(Conformance):
     async def _fail(
         self, story: ChainHarness, method: str, at: int, failure: BaseException
     ) -> tuple[BaseException | None, bool]:
-        """What left the method, and whether the failure was reached."""
+        """Return what left the method, and whether the failure was reached."""
         rail = story.sim.open_adapter() if method in ("enter", "leave") else story.rail
         if method == "leave":
             await rail.__aenter__()

@@ -1,4 +1,4 @@
-"""What every check is told in: a simulator that acts, an adapter that answers, and the block where the story begins."""
+"""What every check works with: a simulator, a connected adapter, and the block at which the check begins."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from railwatch.rail import Address, AssetId, BlockRef, RailAdapter, Scanned, Sim
 class ChainHarness:
     """One story on one chain. ``unit`` is an amount in base units that every asset can pay.
 
-    Nothing assumes that the chain is empty: all is told from ``start``, the head when the story began, so that a
+    Nothing assumes that the chain is empty: all is relative to ``start``, the head when the check began, so that a
     simulator whose node is slow to start may serve many stories with one node.
     """
 
@@ -32,7 +32,7 @@ class ChainHarness:
     # Acting
 
     async def address(self) -> Address:
-        """A fresh address, parsed."""
+        """Return a fresh address, parsed."""
         return self.rail.parse_address(await self.sim.new_address())
 
     async def pay(self, to: Address, units: int = 1, asset: AssetId | None = None) -> str:
@@ -69,16 +69,16 @@ class ChainHarness:
     # Asking
 
     def watch(self, *addresses: Address, spends: Mapping[str, Collection[str]] | None = None) -> WatchSet:
-        """A watch list of these addresses, with every asset of the simulator configured."""
+        """Return a watch list of these addresses, with every asset of the simulator configured."""
         keys = frozenset(address.key for address in addresses)
         return WatchSet(keys, assets_of(self.sim, self.rail.traits.fold_case), spends or {})
 
     async def head(self) -> BlockRef:
-        """The newest block."""
+        """Return the newest block."""
         return (await self.rail.heads()).latest
 
     async def line(self) -> list[BlockRef]:
-        """The canonical blocks from the start up to the head, both included."""
+        """Return the canonical blocks from the start up to the head, both included."""
         heights = range(self.start.height + 1, (await self.head()).height + 1)
         refs = [await self.rail.block_at(height) for height in heights]
         # Where heights are skipped, neighbours name the same block.
@@ -98,7 +98,7 @@ class ChainHarness:
         )
 
     async def scan_pieces(self, borders: Iterable[BlockRef], watches: WatchSet) -> list[Transfer]:
-        """What the spans between neighbouring ``borders`` say, one after the other."""
+        """Return the transfers of the spans between neighbouring ``borders``, one after the other."""
         found: list[Transfer] = []
         for after, upto in pairwise(borders):
             found.extend((await self.rail.scan(Span(after, upto), watches)).transfers)
@@ -121,7 +121,7 @@ class ChainHarness:
 
 
 def ids(transfers: Iterable[Transfer]) -> list[tuple[str, str]]:
-    """The identities: what must never depend on the block."""
+    """Return the identities, which must never depend on the block."""
     return [(transfer.tx_id, transfer.tx_index) for transfer in transfers]
 
 
@@ -131,11 +131,11 @@ def facts(transfers: Iterable[Transfer]) -> list[tuple[object, ...]]:
 
 
 def single(transfers: Sequence[Transfer]) -> Transfer:
-    """The single transfer of an answer that must have one."""
+    """Return the single transfer of an answer that must have one."""
     assert len(transfers) == 1, f"one transfer was expected, and these came: {transfers}"
     return transfers[0]
 
 
 def amounts(transfers: Iterable[Transfer], to: Address) -> list[int]:
-    """What reached this address, smallest first: the order within one block is the node's own affair."""
+    """Return the amounts that reached this address, smallest first: a node may order a block as it likes."""
     return sorted(transfer.amount for transfer in transfers if transfer.to == to.key)

@@ -1,4 +1,4 @@
-"""Who the rail says it is, and which addresses it takes: what is known before any payment."""
+"""Identity checks: the chain, the traits and the addresses, all before any payment."""
 
 import re
 from contextlib import suppress
@@ -30,7 +30,7 @@ class IdentityChecks(Conformance):
             assert parts, f"{asset!r} is no CAIP-19 asset id"
             assert parts["chain"] == story.rail.chain_id
             if asset != story.sim.native:
-                assert parts["space"] == traits.token_namespace, "a token stands outside of traits.token_namespace"
+                assert parts["space"] == traits.token_namespace, "a token is outside of traits.token_namespace"
 
     async def test_the_traits_make_sense_together(self, story: ChainHarness) -> None:
         traits = story.rail.traits
@@ -39,14 +39,16 @@ class IdentityChecks(Conformance):
         assert traits.lookback >= 1
         assert traits.horizon >= 1
         assert traits.native_decimals >= 0
-        assert traits.native_complete or traits.native_gap, "a gap that nobody describes is a silent one"
+        assert traits.native_complete or traits.native_gap, (
+            "native_complete is False and native_gap is empty: describe the gap"
+        )
         assert traits.max_confirmations is None or traits.max_confirmations >= 1
 
     async def test_a_node_of_another_chain_is_unavailable(self, story: ChainHarness) -> None:
         """Nothing may be written from the wrong chain, and the right one may come back (HAZARDS E23)."""
         stranger = self.open_wrong_chain_adapter(story.sim)
         if stranger is None:
-            pytest.skip("no open_stranger hook: the adapter's check of the chain id is not exercised")
+            pytest.skip("no open_wrong_chain_adapter hook: the adapter's check of the chain id is not exercised")
         with pytest.raises(RailUnavailable):
             await stranger.__aenter__()
         await stranger.__aexit__(None, None, None)
@@ -54,14 +56,14 @@ class IdentityChecks(Conformance):
     async def test_an_address_is_its_own_canonical_form(self, story: ChainHarness) -> None:
         address = story.rail.parse_address(await story.sim.new_address())
         assert isinstance(address.key, bytes)
-        assert address.key, "the empty key is NOBODY's"
+        assert address.key, "the empty key is NO_RECIPIENT's"
         assert story.rail.parse_address(address.text) == address
 
     async def test_two_addresses_are_two_keys(self, story: ChainHarness) -> None:
         assert (await story.address()).key != (await story.address()).key
 
     async def test_an_address_is_parsed_without_a_node(self, story: ChainHarness) -> None:
-        """Registration and the command line validate addresses while nodes are away."""
+        """Registration and the command line validate addresses while no node is available."""
         unentered = story.sim.open_adapter()
         text = await story.sim.new_address()
         assert unentered.parse_address(text) == story.rail.parse_address(text)
@@ -72,7 +74,7 @@ class IdentityChecks(Conformance):
             pytest.skip("case matters on this rail")
         assert story.rail.parse_address(address.text.lower()) == address
         for text in (address.text.upper(), address.text.swapcase()):
-            # The other spellings may be refused, as by a checksum in the case; they may not be somebody else.
+            # The other spellings may be refused, as by a checksum in the case; they may not be another address.
             with suppress(BadAddress):
                 assert story.rail.parse_address(text) == address
 

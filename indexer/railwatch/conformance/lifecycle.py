@@ -1,4 +1,4 @@
-"""How an adapter behaves as a citizen: it wakes its caller, bears company, and goes when it is told to."""
+"""Lifecycle checks: wake-ups, concurrent calls, cancellation and shutdown."""
 
 import asyncio
 from itertools import pairwise
@@ -23,7 +23,7 @@ class LifecycleChecks(Conformance):
         waiting = asyncio.create_task(_wait(story))
         try:
             async with asyncio.timeout(self.patience):
-                # The subscription may take its time to stand, so blocks come until one has been heard.
+                # A subscription may need time, so mine blocks until one is pushed.
                 while not waiting.done():
                     await asyncio.wait([waiting], timeout=0.1)
                     await story.sim.mine()
@@ -94,7 +94,7 @@ class LifecycleChecks(Conformance):
             await asyncio.wait([waiting], timeout=0.05)
         done, _ = await asyncio.wait([waiting], timeout=self.patience)
         waiting.cancel()
-        assert done, "whoever waited for a change still waits"
+        assert done, "a caller of wait_for_change still waits after leaving"
         assert waiting.exception() is None or isinstance(waiting.exception(), RailUnavailable)
 
     async def test_two_adapters_of_one_node_do_not_share_their_end(self, story: ChainHarness) -> None:
@@ -104,7 +104,7 @@ class LifecycleChecks(Conformance):
 
 
 async def _wait(story: ChainHarness) -> bool:
-    """True after a wake; False where the node says that it will never wake anybody."""
+    """Return True after a wake, False if the node says that it never pushes."""
     try:
         await story.rail.wait_for_change()
     except RailUnavailable:
@@ -119,6 +119,6 @@ async def _cut_off(story: ChainHarness, span: Span, turns: int) -> None:
         await asyncio.sleep(0)
     scan.cancel()
     await asyncio.wait([scan])
-    # Its outcome is its own affair, but it has to be looked at, or the loop complains of an error nobody saw.
+    # Its outcome does not matter, but it has to be read, or the loop reports an error that was never retrieved.
     if not scan.cancelled():
         scan.exception()

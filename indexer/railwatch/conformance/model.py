@@ -61,7 +61,7 @@ class Ledger:
         for transfer in scanned.transfers:
             if transfer.amount and transfer.block is not None:
                 key = (transfer.tx_id, transfer.tx_index)
-                assert key not in self.included, f"{key} was told twice on one branch"
+                assert key not in self.included, f"{key} was reported twice on one branch"
                 self.included[key] = transfer.block
         # Sparse, as a daemon keeps them: blocks with something of ours, and the end of each step.
         touched = {transfer.block for transfer in scanned.transfers if transfer.block is not None}
@@ -71,7 +71,7 @@ class Ledger:
 
 
 class ModelChecks(Conformance):
-    """Chance tells the story; the chain's own line is the oracle."""
+    """Random steps; the chain's own line is the oracle."""
 
     @pytest.mark.parametrize("seed", range(6))
     async def test_random_steps_end_in_the_exact_ledger(self, story: ChainHarness, seed: int) -> None:
@@ -107,7 +107,7 @@ class ModelChecks(Conformance):
                 await story.pay(chance.choice(addresses), chance.randint(1, 3), chance.choice(story.sim.assets))
             )
         elif act == "mine" or waiting:
-            # Whether a reorg takes up what waits is the node's affair, so nothing waits when one comes.
+            # A node decides whether a reorg includes unconfirmed transactions, so there are none when one comes.
             blocks = chance.randint(1, 3)
             await story.sim.mine(blocks)
             alive += [set(waiting), *(set[str]() for _ in range(blocks - 1))]

@@ -1,4 +1,4 @@
-"""The mempool is told as a snapshot: what is absent is gone, and what displaces another names it."""
+"""Mempool checks: a full snapshot, in which an absent transfer is gone and a rival names what it displaces."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ class PendingChecks(Conformance):
         assert transfer.block is None
 
     async def test_pending_is_a_snapshot_each_time(self, story: ChainHarness) -> None:
-        """A second call repeats the first: absence means dropped, so nothing may be told only once."""
+        """A second call repeats the first: absence means dropped, so no transfer may be returned only once."""
         needs_pending(story)
         address = await story.address()
         for units in (1, 2):
@@ -129,7 +129,7 @@ async def _watching_the_coins_of(story: ChainHarness, watches: WatchSet) -> Watc
 
 
 def _names_the_rival(transfers: Sequence[Transfer], old: str, rival: str) -> None:
-    """The one transfer is the rival's: nothing to nobody, instead of the old one."""
+    """Assert that the only transfer is the rival's: amount 0 to `NO_RECIPIENT`, in place of the old one."""
     transfer = single(transfers)
     assert (transfer.tx_id, transfer.to, transfer.amount) == (rival, NO_RECIPIENT, 0)
     assert transfer.rivals == (old,)

@@ -88,7 +88,7 @@ class ReorgChecks(Conformance):
         assert list(after.blocks) == list(before.blocks)
 
     async def _is_gone(self, story: ChainHarness, span: Span) -> None:
-        """The span is refused whole, with many watches in mind as with few."""
+        """Assert that the span is refused whole, with many watches as with few."""
         address = await story.address()
         for watches in (story.watch(), story.watch(address)):
             with pytest.raises(BlockGone):

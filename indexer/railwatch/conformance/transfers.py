@@ -32,8 +32,8 @@ class TransferChecks(Conformance):
         for units, asset in enumerate(story.sim.assets, start=1):
             await story.pay(address, units, asset)
         await story.sim.mine()
-        told = sorted((transfer.amount, transfer.asset) for transfer in (await story.scan(address)).transfers)
-        assert told == [(units * story.unit, asset) for units, asset in enumerate(story.sim.assets, start=1)]
+        found = sorted((transfer.amount, transfer.asset) for transfer in (await story.scan(address)).transfers)
+        assert found == [(units * story.unit, asset) for units, asset in enumerate(story.sim.assets, start=1)]
 
     async def test_a_token_that_is_not_configured_is_never_told_as_one_that_is(self, story: ChainHarness) -> None:
         if len(story.sim.assets) < 2:
@@ -41,7 +41,7 @@ class TransferChecks(Conformance):
         address, token = await story.address(), story.sim.assets[1]
         await story.paid(address, 1, token)
         native_only = replace(story.watch(address), assets={"": story.sim.native})
-        # It may be told or not: that depends on what the rail has to ask for. Its id may not change.
+        # It may be reported or not, depending on what the rail requests. Its id may not change.
         assert {transfer.asset for transfer in (await story.scan_for(native_only)).transfers} <= {token}
 
     async def test_amounts_are_exact_integers(self, story: ChainHarness) -> None:

@@ -34,7 +34,7 @@ class WatchSet:
 
 
 def assets_of(simulator: Simulator, fold_case: bool) -> dict[str, AssetId]:
-    """The simulator's assets as a configuration of all of them would map them: native under ""."""
+    """Return the simulator's assets as a configuration of all of them maps them, the native under ""."""
     found = {"": simulator.native}
     for asset in simulator.assets[1:]:
         contract = asset.rpartition(":")[2]
@@ -43,7 +43,7 @@ def assets_of(simulator: Simulator, fold_case: bool) -> dict[str, AssetId]:
 
 
 def spends_of(transfers: Iterable[Transfer]) -> dict[str, set[str]]:
-    """What these transfers' transactions consume, as the daemon gives it back in ``Watches.spends``."""
+    """Return what these transactions consume, as the daemon passes it in ``Watches.spends``."""
     claims: dict[str, set[str]] = {}
     for transfer in transfers:
         for coin in transfer.spends:
@@ -52,7 +52,7 @@ def spends_of(transfers: Iterable[Transfer]) -> dict[str, set[str]]:
 
 
 def decoys(key: bytes, count: int) -> frozenset[bytes]:
-    """``count`` keys that look like ``key`` and belong to nobody: its head, which may say what kind it is, is kept."""
+    """Return ``count`` unused keys that resemble ``key``: they keep its head, which may name the kind."""
     return frozenset(islice(_tails(key[:-DECOY_TAIL]), count))
 
 

@@ -1,4 +1,8 @@
-"""One step over all the invoices that it touches: the chapters in their order, invoice by invoice."""
+"""One step of a rail, from its input to its result: reorgs, removals, observations, then confirmations.
+
+A step travels in four carriers: `Scanned` from the adapter, `StepInput`, `StepContext` with the aggregates that
+the store loads, and `StepResult`.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,13 +31,41 @@ from railwatch.core.matching import (
     to_detection,
     variant_index,
 )
-from railwatch.core.model import Coverage, Detection
-from railwatch.rail.types import AssetId, Transfer
+from railwatch.core.model import Coverage, Detection, Transition
+from railwatch.core.policy import Progress
+from railwatch.rail.types import AssetId, BlockRef, Span, Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a step leaves its rail.
+
+    ``finalized`` is the highest final block at or below the cursor, None where none is known. ``seen_at`` is when, by
+    the database's clock, the nodes reported nothing above the cursor. None: they reported more, or it is not known, and
+    the step covers no further time. ``state`` and ``reason`` are the rail's, as operators read them.
+    """
+
+    cursor: BlockRef
+    tip_height: int
+    finalized: BlockRef | None
+    seen_at: datetime | None
+    state: str
+    reason: str | None
+
+    @property
+    def is_blind(self) -> bool:
+        """Return True if the nodes' reports cannot be believed: then nothing is promoted, and nothing expires."""
+        return self.state in ("stalled", "halted")
+
+    @property
+    def progress(self) -> Progress:
+        """Return the heights of the cursor and of finality; -1 where no finality is known."""
+        return Progress(self.cursor.height, self.finalized.height if self.finalized else -1)
 
 
 @dataclass(slots=True)
 class InvoiceUpdate:
-    """What a step brings to one invoice."""
+    """The changes that a step brings to one invoice."""
 
     orphaned: list[UUID] = field(default_factory=list)
     lost: dict[UUID, str | None] = field(default_factory=dict)
@@ -46,10 +78,10 @@ class InvoiceUpdate:
 class Recorded:
     """What the store knows of a step's transactions.
 
-    ``candidates``: who holds an address, by its key. ``known``: what was recorded before; it stays where it is, whoever
-    holds the address now. ``rivals``: (invoice, detection) of what each displaced transaction had paid. ``orphaned``:
-    detections whose inclusion the step takes back. ``origin``: the name that new ids derive from, if the rail has
-    another one by now.
+    ``candidates``: the destinations at an address, by its key. ``known``: transfers that were recorded before; each
+    stays with its invoice, although another one may hold the address now. ``rivals``: (invoice, detection) of what each
+    displaced transaction had paid. ``orphaned``: detections whose inclusion the step orphans. ``origin``: the name that
+    new ids derive from, if the rail was renamed.
     """
 
     candidates: Mapping[bytes, Sequence[Candidate]]
@@ -59,10 +91,138 @@ class Recorded:
     origin: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RailRules:
+    """What decides about each transfer of a rail, from step to step alike.
+
+    ``horizon``: the depth, in blocks, that is final where no finality is reported. ``configured``: the rail's assets,
+    each with the least amount (base units) that changes a state. ``origin``: the name that ids derive from, if the rail
+    was renamed.
+    """
+
+    rail: str
+    horizon: int
+    has_finality: bool
+    configured: Mapping[AssetId, int]
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockBatch:
+    """Scanned blocks that are ready to be committed. ``fork``: the block that a reorg leads back to, None without one.
+
+    ``before`` is the cursor that the step begins at, None for the first step of a rail, and for a step that leaves the
+    cursor where it is.
+    """
+
+    before: BlockRef | None
+    span: Span
+    blocks: Sequence[BlockRef]
+    transfers: Sequence[Transfer]
+    fork: BlockRef | None = None
+
+    @classmethod
+    def at(cls, cursor: BlockRef, transfers: Sequence[Transfer] = (), blocks: Sequence[BlockRef] = ()) -> "BlockBatch":
+        """Return the batch of a step that leaves the cursor where it is."""
+        return cls(None, Span(cursor, cursor), blocks, transfers)
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """What one step brings.
+
+    ``invoices``: those that it is about; None: those that are due, and those that the batch updates. ``loads``:
+    further detections to load. ``removed``: (invoice, detection) of transfers that the mempool no longer holds.
+    ``replayed``: updates that were deferred for an invoice in quarantine, in the place of the batch's. ``expires``: the
+    step closes windows, and does nothing else. ``verified``: stored inclusions were compared with the chain; until then
+    nothing is promoted. ``accepts_chain``: a person has accepted a chain that leaves ours below finality.
+    """
+
+    batch: BlockBatch
+    position: Position
+    invoices: Collection[UUID] | None = None
+    loads: Collection[UUID] = ()
+    removed: Sequence[tuple[UUID, UUID]] = ()
+    replayed: Mapping[UUID, InvoiceUpdate] | None = None
+    expires: bool = False
+    verified: bool = True
+    accepts_chain: bool = False
+
+    def context(self, rules: RailRules, now: datetime, coverage: Coverage) -> StepContext:
+        """Return the circumstances under which the core decides. ``now``: the database's clock."""
+        return StepContext(
+            rail=rules.rail,
+            progress=self.position.progress,
+            cursor_time=self.position.cursor.time,
+            coverage=coverage,
+            now=now,
+            horizon=rules.horizon,
+            has_finality=rules.has_finality,
+            tip_height=self.position.tip_height,
+            block_times={block.height: block.time for block in self.batch.blocks},
+            backfill=self.batch.span.finalized,
+            blind=self.position.is_blind or not self.verified,
+            accepts_chain=self.accepts_chain,
+        )
+
+    def updates(
+        self, recorded: Recorded, orphaned: Mapping[UUID, Sequence[UUID]], rules: RailRules, now: datetime
+    ) -> dict[UUID, InvoiceUpdate]:
+        """Return what the step brings to each invoice. ``orphaned``: detections that a reorg orphans, by invoice."""
+        if self.replayed is not None:
+            return dict(self.replayed)
+        updates = group_by_invoice(self.batch.transfers, rules.rail, recorded, rules.configured, now)
+        for invoice, detections in orphaned.items():
+            updates.setdefault(invoice, InvoiceUpdate()).orphaned.extend(detections)
+        for invoice, detection in self.removed:
+            updates.setdefault(invoice, InvoiceUpdate()).lost.setdefault(detection, None)
+        if not len(self.batch.span):
+            # These blocks were followed already, and what is small in them was counted then.
+            for update in updates.values():
+                update.small.clear()
+        return updates
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step changed: the aggregates, each with its new rows and its transitions."""
+
+    changes: Sequence[InvoiceAggregate]
+
+    @property
+    def transitions(self) -> list[Transition]:
+        """Return the transitions in the order of the feed."""
+        return [transition for aggregate in self.changes for transition in aggregate.transitions]
+
+    @property
+    def found(self) -> int:
+        """Return how many transfers were not known before."""
+        return sum(len(aggregate.new_detections) for aggregate in self.changes)
+
+    @property
+    def invoices(self) -> set[UUID]:
+        """Return the invoices that the step was applied to."""
+        return {aggregate.invoice.id for aggregate in self.changes}
+
+
+def run(
+    step: StepInput, updates: Mapping[UUID, InvoiceUpdate], aggregates: Sequence[InvoiceAggregate], ctx: StepContext
+) -> StepResult:
+    """Apply a step to the aggregates of the invoices that it affects, and return them as its result."""
+    if step.expires:
+        apply_clock(aggregates, ctx)
+    else:
+        apply_step(aggregates, updates, ctx)
+    return StepResult(aggregates)
+
+
 def group_by_invoice(
     transfers: Sequence[Transfer], rail: str, recorded: Recorded, configured: Mapping[AssetId, int], now: datetime
 ) -> dict[UUID, InvoiceUpdate]:
-    """What transfers mean, by invoice. ``configured``: the assets, each with the least amount that moves anything."""
+    """Return what transfers bring to each invoice.
+
+    ``configured``: the rail's assets, each with the least amount (base units) that changes a state.
+    """
     updates: defaultdict[UUID, InvoiceUpdate] = defaultdict(InvoiceUpdate)
     known: defaultdict[tuple[str, str], list[Known]] = defaultdict(list)
     for each in recorded.known:
@@ -98,12 +258,15 @@ def group_by_invoice(
 def _displace(
     updates: Mapping[UUID, InvoiceUpdate], transfer: Transfer, others: Iterable[Known], orphaned: Collection[UUID]
 ) -> bool:
-    """End what the transaction was recorded to pay otherwise; False where that stands, so that it cannot pay this."""
+    """End what the transaction was recorded to pay otherwise.
+
+    Return False if that is in a block which cannot be undone by this transfer, so that it cannot pay this.
+    """
     block_hash = transfer.block.hash if transfer.block else None
-    standing = [each for each in others if each.block_hash is not None and each.detection_id not in orphaned]
-    if any(each.excludes(block_hash) for each in standing):
+    included = [each for each in others if each.block_hash is not None and each.detection_id not in orphaned]
+    if any(each.excludes(block_hash) for each in included):
         return False
-    for each in standing:
+    for each in included:
         updates[each.invoice_id].orphaned.append(each.detection_id)
     for each in others:
         updates[each.invoice_id].lost.setdefault(each.detection_id, transfer.tx_id)
@@ -111,7 +274,7 @@ def _displace(
 
 
 def _add_observation(update: InvoiceUpdate, found: Detection, configured: Mapping[AssetId, int]) -> None:
-    """Take in what was never recorded. What is below the asset's least amount is counted, once it is in a block."""
+    """Add a transfer that was never recorded. Below the asset's least amount it is counted, once it is in a block."""
     if found.amount >= configured.get(found.asset, 0):
         update.observations.append(found)
     elif found.block_hash is not None:
@@ -119,7 +282,7 @@ def _add_observation(update: InvoiceUpdate, found: Detection, configured: Mappin
 
 
 def apply_step(aggregates: Sequence[InvoiceAggregate], updates: Mapping[UUID, InvoiceUpdate], ctx: StepContext) -> None:
-    """Write the step into the books. Losses come before sightings, and promotions last (see `ledger`)."""
+    """Apply the step to its aggregates. Losses come before observations, and promotions last (see `core.lifecycle`)."""
     nothing = InvoiceUpdate()
     for aggregate in aggregates:
         update = updates.get(aggregate.invoice.id, nothing)
@@ -136,12 +299,12 @@ def apply_step(aggregates: Sequence[InvoiceAggregate], updates: Mapping[UUID, In
 
 
 def apply_clock(aggregates: Sequence[InvoiceAggregate], ctx: StepContext) -> None:
-    """Let time pass for invoices whose window is over."""
+    """Expire the invoices whose window is over and covered."""
     for aggregate in aggregates:
         apply_expiry(aggregate, ctx)
 
 
 def recheck_exceptions(aggregates: Sequence[InvoiceAggregate], coverage: Coverage, now: datetime) -> None:
-    """Compare exceptions with the facts, where only time or somebody outside has changed them."""
+    """Compare exceptions with the facts, after time or a manual operation has changed these."""
     for aggregate in aggregates:
         recheck(aggregate, coverage, now)

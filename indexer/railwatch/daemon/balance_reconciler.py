@@ -78,17 +78,17 @@ class BalanceReconciler:
 
     async def check(self) -> None:
         """New addresses first, so that little can arrive before their first look; then a batch of the walk."""
-        if self.follower.state != "live" or self.follower.cursor is None:
+        if self.follower.status.state != "live" or self.follower.sync.cursor is None:
             return
         await self.store.account_for_resolved()
         await self._read_suspects_again()
         if newcomers := await self.store.unread_keys(BATCH_MAX):
-            await self._reconcile(newcomers, self.follower.cursor)
+            await self._reconcile(newcomers, self.follower.sync.cursor)
         if self._after is None and time.monotonic() >= self._due:
             self._after, self._due = b"", time.monotonic() + self.every
         if self._after is not None:
             keys = await self.store.keys(self._after, BATCH_MAX)
-            if not keys or await self._reconcile(keys, self.follower.cursor):
+            if not keys or await self._reconcile(keys, self.follower.sync.cursor):
                 self._after = keys[-1] if len(keys) == BATCH_MAX else None
 
     async def _read_suspects_again(self) -> None:
@@ -129,7 +129,7 @@ class BalanceReconciler:
 
     async def _reconcile(self, keys: Sequence[bytes], block: BlockRef) -> bool:
         """Look at those addresses as of ``block``; False if the chain moved meanwhile, and nothing was concluded."""
-        rewinds = self.follower.rewinds
+        rewinds = self.follower.sync.rewinds
         by_asset: defaultdict[AssetId, list[WatchedAccount]] = defaultdict(list)
         for account in await self.store.accounts(keys, self.native):
             by_asset[account.asset].append(account)
@@ -187,7 +187,7 @@ class BalanceReconciler:
     @property
     def _final_height(self) -> int:
         """The height that no reorg may pass: what is final, else the rail's horizon."""
-        finalized, cursor = self.follower.finalized, self.follower.position().cursor
+        finalized, cursor = self.follower.sync.finalized, self.follower.sync.head
         return cursor.height - self.node.traits.horizon if finalized is None else finalized.height
 
     async def _first(self, asset: AssetId, accounts: Sequence[WatchedAccount]) -> dict[bytes, Baseline]:

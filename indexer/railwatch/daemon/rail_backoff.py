@@ -48,13 +48,13 @@ class RailBackoff:
             await save_rail_state(self.database, self.lease, "stalled", reason)
         finally:
             if self.follower is not None:
-                self.follower.told_beside += 1
+                self.follower.status.external_writes += 1
 
     async def _back_off(self, error: BaseException) -> None:
         self.heartbeat()
         reason = one_line(str(error))
         if self.follower is not None:
-            await self.follower.cancel_prefetch()
+            await self.follower.planner.cancel_prefetch()
         if isinstance(error, BlockGone | BranchChanged):
             self.log.info("chain.replanned", reason=reason)
             if self._progresses():
@@ -65,7 +65,7 @@ class RailBackoff:
 
     def _progresses(self) -> bool:
         follower = self.follower
-        return follower is None or time.monotonic() - follower.progressed_at <= steadiness.LAG_MAX_SECONDS
+        return follower is None or time.monotonic() - follower.status.progressed_at <= steadiness.LAG_MAX_SECONDS
 
     async def _stall(self, error: BaseException, reason: str) -> None:
         self.log.warning("rail.backing_off", reason=reason)

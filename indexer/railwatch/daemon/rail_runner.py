@@ -19,8 +19,9 @@ import structlog
 from railwatch.cancellation import in_own_task
 from railwatch.daemon.balance_reconciler import BalanceReconciler
 from railwatch.daemon.follow.committer import Committer
-from railwatch.daemon.follow.follower import ChainFollower, FollowOptions
+from railwatch.daemon.follow.follower import ChainFollower
 from railwatch.daemon.follow.inclusion_check import InclusionCheck
+from railwatch.daemon.follow.options import FollowOptions
 from railwatch.daemon.follow.quarantine import Failures
 from railwatch.daemon.follow.second_look import SecondLook
 from railwatch.daemon.halting import FAILURES_MAX, FATAL, FailureCount, halt_reason
@@ -210,7 +211,7 @@ class RailRunner:
         finally:
             follower_then, self.follower = self.follower, None
             if follower_then is not None:
-                await follower_then.cancel_prefetch()
+                await follower_then.planner.cancel_prefetch()
 
     async def _keep_running(self, name: str, task: Callable[[], Awaitable[None]]) -> None:
         async def guarded() -> None:
@@ -243,7 +244,7 @@ class RailRunner:
         follower.second_look = SecondLook(self.node, committer, follower.watches)
         await backoff.retry(follower.second_look.begin)
         follower.verify = InclusionCheck(self.node, follower).run
-        await backoff.retry(follower.read_server_clock)
+        await backoff.retry(follower.expiry.extend_coverage)
         follower.invalidate()
         return follower
 

@@ -49,7 +49,14 @@ class RailTasks:
     _parsed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._registrar = Registrar(self.family.store, self.backoff.node, self.follower)
+        self._registrar = Registrar(
+            self.family.store,
+            self.backoff.node,
+            self.follower,
+            self.rail,
+            self.follower.committer.traits,
+            self.follower.watches.assets,
+        )
         self._rescanner = Rescanner(self.family.store, self.backoff.node, self.follower)
 
     def by_name(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -148,7 +155,7 @@ class RailTasks:
 
         Each query has a timeout, so the loop of a rail with a slow node is alive.
         """
-        since, now = self.follower.asking_since, time.monotonic()
+        since, now = self.follower.status.asking_since, time.monotonic()
         if since is None or now - since > QUERY_MAX_SECONDS:
             return False
         self.backoff.heartbeat()
@@ -162,7 +169,7 @@ class RailTasks:
 
     def _stall(self, slow: NodeLagging) -> bool:
         """Mark the follower as stalled. Returns False if it is so already for the same reason."""
-        if (self.follower.state, self.follower.reason) == ("stalled", str(slow)):
+        if (self.follower.status.state, self.follower.status.reason) == ("stalled", str(slow)):
             return False
         self.backoff.log.warning("rail.slow", reason=str(slow))
         self.follower.stall(str(slow))

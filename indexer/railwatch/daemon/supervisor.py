@@ -18,7 +18,7 @@ from railwatch.config import Config, RailConfig
 from railwatch.core.model import DelayLimits
 from railwatch.daemon.demand import with_assets_in_demand
 from railwatch.daemon.exception_monitor import ExceptionMonitor
-from railwatch.daemon.follow.follower import FollowOptions
+from railwatch.daemon.follow.options import FollowOptions
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.daemon.open_database import open_database, reached
 from railwatch.daemon.rail_runner import RailRunner

@@ -1,7 +1,7 @@
-"""`railwatch audit`: what the tables say of a range of blocks, compared with what one node tells of them now.
+"""`railwatch audit`: the stored transfers of a range of blocks, compared with one node's transfers.
 
-Nothing is written. The tables are read after the node, and a difference counts only if a second reading of its block
-and of the tables finds it too: a daemon that commits a step in between makes none.
+The audit writes nothing. It reads the tables after the node. A difference counts only if a second reading of its block
+and of the tables finds it again, so a step that the daemon commits in between causes none.
 """
 
 import asyncio
@@ -21,43 +21,43 @@ from railwatch.rail import NO_RECIPIENT, BlockGone, NotKept, RailAdapter, RailEr
 from railwatch.store.audits import AuditedClaim, AuditedRail, AuditStore, Owner
 
 WINDOW = 1_000
-"""Heights below the cursor that are compared where nobody says from where."""
+"""Heights below the cursor to compare without `--from`."""
 
-REACH = 200
-"""Heights of one question to the node."""
+SPAN = 200
+"""Heights of one query to the node."""
 
-MOVES = 5
-"""How often in a row the chain may move under a question before the audit gives up."""
+ATTEMPTS = 5
+"""Attempts to read one span while the chain changes."""
 
 ANSWER_SECONDS = 120.0
-"""How long the node may take for one span."""
+"""Seconds that the node has for one span."""
 
-AGAIN_AFTER = 0.5
-"""Seconds before a difference is looked at again: a step that is under way is committed by then."""
+RECHECK_DELAY = 0.5
+"""Seconds before the second reading of a difference, in which the daemon commits a running step."""
 
 IN_A_BLOCK = ("included", "confirmed", "final")
 
 WORDS = {
-    "missing_here": "the block pays a watched address, and no transfer in a block is stored for it",
-    "missing_there": "the node's block does not hold it",
-    "content_differs": "the node's block pays another amount, asset or recipient",
-    "block_differs": "the node has another block at that height",
+    "missing_here": "the node's block pays a watched address, but the tables hold no such transfer in a block",
+    "missing_there": "the tables hold the transfer, but the node's block does not",
+    "content_differs": "the node's block pays a different amount, asset or recipient",
+    "block_differs": "the node has a different block at that height",
 }
 
 
-class CannotTell(Exception):
-    """The node cannot tell now. The message says why, and what to do."""
+class NodeCannotAnswer(Exception):
+    """The node cannot return the blocks now. The message says the cause, and what to do."""
 
 
 class NothingToCompare(Exception):
-    """Nothing is stored of such blocks. The message says why, and what to do."""
+    """The tables hold nothing of such blocks. The message says the cause, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that the tables and the node tell otherwise. ``stored`` and ``told`` hold JSON values, None: nothing.
+    """One difference between the tables and the node. ``stored`` and ``told`` hold JSON values, None: nothing.
 
-    ``run``: the command that comes next.
+    ``run``: the next command.
     """
 
     kind: str
@@ -74,7 +74,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was compared: ``first`` to ``last``, both inclusive, with ``node``, and what differs."""
+    """The comparison of blocks ``first`` to ``last``, both inclusive, with ``node``."""
 
     rail: str
     node: str
@@ -85,8 +85,8 @@ class Audit:
 
 
 @dataclass(slots=True)
-class Told:
-    """What the node tells of a range: its blocks' hashes by height, and the transfers to watched addresses."""
+class NodeRange:
+    """One node's view of a range: block hashes by height, and transfers to watched addresses by (tx id, index)."""
 
     blocks: dict[int, str]
     transfers: dict[tuple[str, str], Transfer]
@@ -94,12 +94,12 @@ class Told:
 
 WatchesOf = Callable[[Iterable[bytes], AuditedRail], Watches]
 Progress = Callable[[int, int, int], None]
-"""Called with the window's first height, the one that was reached, and the last."""
+"""Receives the window's first height, the height that was reached, and the last height."""
 
 
 @dataclass(slots=True)
 class Auditor:
-    """Audits one rail by one entered node. ``watches_of`` makes of watched keys what a node is asked with."""
+    """The audit of one rail by one connected node. ``watches_of`` builds the watches for a scan from keys."""
 
     store: AuditStore
     node: RailAdapter
@@ -108,26 +108,26 @@ class Auditor:
     progress: Progress = lambda first, reached, last: None
 
     async def audit(self, name: str, first: int | None = None, last: int | None = None) -> Audit:
-        """Compare a window; without bounds, from the oldest payment that is not final or the last 1,000 heights.
+        """Compare a window; by default from the oldest payment that is not final, or the last 1,000 heights.
 
-        Raises `CannotTell`, `NothingToCompare`, and what the store raises.
+        Raises `NodeCannotAnswer`, `NothingToCompare`, and the store's errors.
         """
         rail = await self.store.rail(name)
         if rail is None:
             raise NothingToCompare(
-                f"rail {name} was never followed, so there is nothing to compare; start the daemon first"
+                f"rail {name} has no stored blocks, so there is nothing to compare; start the daemon: railwatch run"
             )
         first, last = window(rail, first, last)
         watches = await self._watches(rail, first, last)
-        told = await self._read(first, last, watches)
-        differences = await self._compare(rail, first, last, told)
+        reported = await self._read(first, last, watches)
+        differences = await self._compare(rail, first, last, reported)
         if differences:
-            await asyncio.sleep(AGAIN_AFTER)
+            await asyncio.sleep(RECHECK_DELAY)
             differences = await self._found_again(rail, differences, watches)
-        return Audit(name, self.node_name, first, last, len(told.transfers), differences)
+        return Audit(name, self.node_name, first, last, len(reported.transfers), differences)
 
     async def _found_again(self, rail: AuditedRail, before: Sequence[Difference], watches: Watches) -> list[Difference]:
-        """Those that a second reading finds too, as it finds them: a state may have moved on in between."""
+        """Return the differences that a second reading finds too, with its values."""
         known = {(each.kind, each.tx_id, each.tx_index) for each in before}
         found = []
         for height in sorted({each.height for each in before}):
@@ -135,22 +135,22 @@ class Auditor:
         return [each for each in found if (each.kind, each.tx_id, each.tx_index) in known]
 
     async def _watches(self, rail: AuditedRail, first: int, last: int) -> Watches:
-        """All watched addresses, and those of stored transfers whose orders are no longer watched."""
+        """Return all watched addresses, and those of stored transfers whose orders are no longer watched."""
         keys = {claim.key for claim in await self.store.claims(rail.name, first, last)}
         async for some in self.store.watched(rail.family):
             keys.update(some)
         return self.watches_of(keys, rail)
 
-    async def _read(self, first: int, last: int, watches: Watches) -> Told:
-        told, reach = Told({}, {}), min(REACH, self.node.traits.span_max)
-        for start in range(first, last + 1, reach):
-            end = min(last, start + reach - 1)
-            await self._read_span(start, end, watches, told)
+    async def _read(self, first: int, last: int, watches: Watches) -> NodeRange:
+        reported, span = NodeRange({}, {}), min(SPAN, self.node.traits.span_max)
+        for start in range(first, last + 1, span):
+            end = min(last, start + span - 1)
+            await self._read_span(start, end, watches, reported)
             self.progress(first, end, last)
-        return told
+        return reported
 
-    async def _read_span(self, first: int, last: int, watches: Watches, told: Told) -> None:
-        for attempt in range(MOVES):
+    async def _read_span(self, first: int, last: int, watches: Watches, reported: NodeRange) -> None:
+        for attempt in range(ATTEMPTS):
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     after = await self.node.block_at(first - 1)
@@ -159,56 +159,69 @@ class Auditor:
                         return  # no block in these slots
                     scanned = await self.node.scan(Span(after, upto), watches)
             except BlockGone as gone:
-                if attempt + 1 == MOVES:
-                    raise CannotTell(f"node {self.node_name} has no blocks {first} to {last}: {gone}") from gone
+                if attempt + 1 == ATTEMPTS:
+                    raise NodeCannotAnswer(
+                        f"node {self.node_name} has no blocks {first} to {last}: {gone}; try again, or choose another "
+                        "node with --node"
+                    ) from gone
                 await asyncio.sleep(0.05)
                 continue
             except NotKept as gone:
-                raise CannotTell(self._not_kept(gone, first)) from gone
-            except (RailError, TimeoutError) as away:
-                why = str(away) or f"no answer within {ANSWER_SECONDS:.0f} s"
-                raise CannotTell(f"node {self.node_name} cannot tell blocks {first} to {last}: {why}") from away
-            except Exception as defect:  # whatever an answer makes an adapter raise is that node's trouble
-                why = f"its answer could not be read: {type(defect).__name__}"
-                raise CannotTell(f"node {self.node_name} cannot tell blocks {first} to {last}: {why}") from defect
-            told.blocks.update((block.height, block.hash) for block in scanned.blocks)
+                raise NodeCannotAnswer(self._not_kept(gone, first)) from gone
+            except (RailError, TimeoutError) as failure:
+                reason = str(failure) or f"no answer within {ANSWER_SECONDS:.0f} s"
+                raise NodeCannotAnswer(self._unreadable(first, last, reason)) from failure
+            except Exception as defect:  # an exception that an answer causes in an adapter is that node's fault
+                reason = f"its answer is unreadable: {type(defect).__name__}"
+                raise NodeCannotAnswer(self._unreadable(first, last, reason)) from defect
+            reported.blocks.update((block.height, block.hash) for block in scanned.blocks)
             credits = (each for each in scanned.transfers if each.to != NO_RECIPIENT and each.amount > 0 and each.block)
-            told.transfers.update(((each.tx_id, each.tx_index), each) for each in credits)
+            reported.transfers.update(((each.tx_id, each.tx_index), each) for each in credits)
             return
 
-    def _not_kept(self, gone: NotKept, first: int) -> str:
-        text = f"node {self.node_name} no longer keeps all blocks from {first} on: {gone}"
-        if gone.first is None:
-            return f"{text}. Choose a later block with --from, or another node with --node"
-        return f"{text}. It keeps blocks from {gone.first}: give --from {gone.first + 1}, or another node with --node"
+    def _unreadable(self, first: int, last: int, reason: str) -> str:
+        return f"node {self.node_name} cannot return blocks {first} to {last}: {reason}"
 
-    async def _compare(self, rail: AuditedRail, first: int, last: int, told: Told) -> list[Difference]:
+    def _not_kept(self, gone: NotKept, first: int) -> str:
+        text = f"node {self.node_name} has pruned blocks from {first} on: {gone}"
+        if gone.first is None:
+            return f"{text}. Give a later block with --from, or another node with --node"
+        return (
+            f"{text}. It keeps blocks from {gone.first} on: give --from {gone.first + 1}, or another node with --node"
+        )
+
+    async def _compare(self, rail: AuditedRail, first: int, last: int, reported: NodeRange) -> list[Difference]:
         claims = await self.store.claims(rail.name, first, last)
-        same = paired(claims, told.transfers.values())
+        same = paired(claims, reported.transfers.values())
         names = {(claim.tx_id, claim.tx_index): name for name, claim in same.items()}
-        differing = [each for claim in claims if (each := self._claim(rail, claim, told, names))]
+        differing = [each for claim in claims if (each := self._claim(rail, claim, reported, names))]
         return sorted(
-            [*differing, *await self._missing_here(rail, told, same.keys())], key=lambda each: (each.height, each.tx_id)
+            [*differing, *await self._missing_here(rail, reported, same.keys())],
+            key=lambda each: (each.height, each.tx_id),
         )
 
     def _claim(
-        self, rail: AuditedRail, claim: AuditedClaim, told: Told, names: Mapping[tuple[str, str], tuple[str, str]]
+        self,
+        rail: AuditedRail,
+        claim: AuditedClaim,
+        reported: NodeRange,
+        names: Mapping[tuple[str, str], tuple[str, str]],
     ) -> Difference | None:
-        """What differs of a stored transfer. ``names``: by what is stored, under which name the node tells the same."""
+        """Return the difference of a stored transfer, or None. ``names``: the node's name of each stored one."""
         name = names.get((claim.tx_id, claim.tx_index), (claim.tx_id, base_index(claim.tx_index)))
-        transfer = told.transfers.get(name)
-        block_hash = told.blocks.get(claim.height)
+        transfer = reported.transfers.get(name)
+        block_hash = reported.blocks.get(claim.height)
         if block_hash != claim.block_hash:
             there = None if block_hash is None else {"block_hash": block_hash}
             return self._differs("block_differs", rail, claim, there)
         if transfer is None or transfer.block is None or transfer.block.height != claim.height:
             native = claim.asset == rail.assets.get("")
             if native and not self.node.traits.native_complete:
-                return None  # A node that does not trace cannot tell what moved within a transaction.
+                return None  # A node without traces does not show transfers within a transaction.
             return self._differs("missing_there", rail, claim, None)
         if (transfer.to, transfer.asset, transfer.amount) == (claim.key, claim.asset, claim.amount):
             return None
-        return self._differs("content_differs", rail, claim, _told(transfer))
+        return self._differs("content_differs", rail, claim, _as_json(transfer))
 
     @staticmethod
     def _differs(kind: str, rail: AuditedRail, claim: AuditedClaim, told: dict[str, Any] | None) -> Difference:
@@ -234,13 +247,13 @@ class Auditor:
         )
 
     async def _missing_here(
-        self, rail: AuditedRail, told: Told, stored: Collection[tuple[str, str]]
+        self, rail: AuditedRail, reported: NodeRange, stored: Collection[tuple[str, str]]
     ) -> list[Difference]:
-        """What the node's blocks pay to watched destinations, and no stored transfer in a block accounts for.
+        """Return the node's transfers to watched destinations that no stored transfer in a block matches.
 
-        ``stored``: transfers that do, under whichever name.
+        ``stored``: the node's names of those that one matches.
         """
-        transfers = [each for name, each in told.transfers.items() if name not in stored]
+        transfers = [each for name, each in reported.transfers.items() if name not in stored]
         sightings = await self.store.sightings(rail.name, {each.tx_id for each in transfers})
         missing = [
             each for each in transfers if sightings.get((each.tx_id, each.tx_index), ("", 0))[0] not in IN_A_BLOCK
@@ -263,7 +276,7 @@ class Auditor:
                     transfer.tx_index,
                     height,
                     {"state": known[0]} if known else None,
-                    _told(transfer),
+                    _as_json(transfer),
                     run,
                 )
             )
@@ -281,7 +294,7 @@ def window(rail: AuditedRail, first: int | None, last: int | None) -> tuple[int,
 
 
 def _expected(rail: AuditedRail, transfer: Transfer, owners: Sequence[Owner]) -> Owner | None:
-    """The destination that should have the transfer, None where nobody has to: too small, too early, left out."""
+    """Return the destination that should have the transfer; None if it is too small, too early or suppressed."""
     if transfer.amount < rail.least.get(transfer.asset, 0):
         return None
     candidates = [owner.candidate for owner in owners]
@@ -298,7 +311,7 @@ def _expected(rail: AuditedRail, transfer: Transfer, owners: Sequence[Owner]) ->
     return owner if is_covered else None
 
 
-def _told(transfer: Transfer) -> dict[str, Any]:
+def _as_json(transfer: Transfer) -> dict[str, Any]:
     block = transfer.block
     return {
         "block_hash": block.hash if block else None,
@@ -309,7 +322,7 @@ def _told(transfer: Transfer) -> dict[str, Any]:
 
 
 def render_audit(audit: Audit) -> RenderableType:
-    """What was compared, and each difference with what to run next."""
+    """Return the compared range, and each difference with the next command."""
     head = f"{audit.rail}: blocks {audit.first} to {audit.last}, {audit.transfers} transfers, node {audit.node}: "
     count = len(audit.differences)
     if not count:
@@ -324,17 +337,17 @@ def _lines(each: Difference, node: str) -> Iterator[Text]:
     yield Text(printable_text(f"{each.kind}  {each.order}  {each.rail}  height {each.height}"), "bold")
     yield Text(printable_text(f"   {WORDS[each.kind]}"))
     yield Text(printable_text(f"   tx {each.tx_id}  {each.tx_index}"))
-    yield Text(printable_text(f"   stored: {_words(each.stored)}"))
-    yield Text(printable_text(f"   {node}: {_words(each.told)}"))
+    yield Text(printable_text(f"   stored: {_format(each.stored)}"))
+    yield Text(printable_text(f"   {node}: {_format(each.told)}"))
     yield Text(printable_text(f"   run: {each.run}"))
 
 
-def _words(said: dict[str, Any] | None) -> str:
-    if said is None:
+def _format(values: dict[str, Any] | None) -> str:
+    if values is None:
         return "nothing"
-    words = [said["state"]] if "state" in said else []
-    if "amount" in said:
-        words.append(f"{said['amount']} base units of {said['asset']} to {said['to']}")
-    if said.get("block_hash"):
-        words.append(f"in block {said['block_hash']}")
+    words = [values["state"]] if "state" in values else []
+    if "amount" in values:
+        words.append(f"{values['amount']} base units of {values['asset']} to {values['to']}")
+    if values.get("block_hash"):
+        words.append(f"in block {values['block_hash']}")
     return ", ".join(words)

@@ -1,4 +1,4 @@
-"""What following another chain would mean: where it leaves ours, and all that would be taken back."""
+"""The effect of following another chain: the fork point, and the payments that it reverses."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from railwatch.store.database import Database
 from railwatch.store.rails import Reversal, above_fork, history_begins, known_blocks
 
 INVOICES_SHOWN = 20
-"""Invoices that are named; ``--json`` holds all of them."""
+"""Invoices that the page names; ``--json`` has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Where a rail would go on, and what that takes back.
+    """The block from which a rail would continue, and the payments above it.
 
-    ``common``: the fork is a block that we had followed too. If not, the two chains have no block in common that we
-    know, and everything that we know of the rail is above the fork.
+    ``common``: the rail had followed that block too. If not, the two chains share no stored block, and all stored
+    blocks of the rail are above it.
     """
 
     rail: str
@@ -30,10 +30,10 @@ class Proposal:
 
 
 async def propose(database: Database, node: RailAdapter, rail: str) -> Proposal:
-    """Find the highest block of ours that the node's chain holds. Raises what the node and the store raise."""
+    """Return a proposal at the highest stored block that the node's chain has. Raises `RailError` and `StoreError`."""
     known = await known_blocks(database, rail)
     latest = (await node.heads()).latest
-    low, high = 0, len(known)  # Blocks before ``low`` are on the node's chain, those from ``high`` on are not.
+    low, high = 0, len(known)  # Blocks below ``low`` are on the node's chain, those from ``high`` on are not.
     while low < high:
         middle = (low + high) // 2
         height, block_hash = known[middle]
@@ -42,7 +42,7 @@ async def propose(database: Database, node: RailAdapter, rail: str) -> Proposal:
     if low:
         fork = await node.block_at(known[low - 1][0])
     else:
-        # What the other chain pays may lie anywhere from where we began to look.
+        # The other chain may pay invoices from the first block on that the rail has ever read.
         begun = await history_begins(database, rail)
         lowest = min(latest.height, *(height for height in (begun, *known[0][:1]) if height is not None))
         fork = await node.block_at(max(0, lowest - 1))
@@ -50,21 +50,23 @@ async def propose(database: Database, node: RailAdapter, rail: str) -> Proposal:
 
 
 def render_proposal(proposal: Proposal) -> RenderableType:
-    """Say what would be reversed: counts, sums, invoices."""
+    """Return the page: the fork point, and counts, sums and invoices of the reversed payments."""
     return Group(*_lines(proposal))
 
 
 def _lines(proposal: Proposal) -> Iterator[Text]:
     fork = proposal.fork
     if proposal.common:
-        yield Text(f"The node's chain leaves ours above block {fork.height} {printable_text(fork.hash)}.")
+        yield Text(
+            f"The node's chain forks from the stored chain above block {fork.height} {printable_text(fork.hash)}."
+        )
     else:
-        yield Text("The node's chain holds no block that this rail has followed.", "red")
-        yield Text(f"The rail would go on above block {fork.height} {printable_text(fork.hash)}.")
+        yield Text("The node's chain has none of the blocks that this rail has stored.", "red")
+        yield Text(f"The rail would continue above block {fork.height} {printable_text(fork.hash)}.")
     if not proposal.reversal.transfers:
-        yield Text("No payment lies above it: nothing would be reversed.")
+        yield Text("There is no payment above it, so nothing would be reversed.")
         return
-    yield Text("Following it takes back, and tells as orphaned and reversed:", "bold")
+    yield Text("Following it reverses these payments (`orphaned`, `reversed` in the feed):", "bold")
     for row in proposal.reversal.transfers:
         amount = Text.assemble(f"  {row['transfers']} transfers, ", format_amount(row, "amount"), ", ")
         yield amount.append(row["state"], STYLES.get(row["state"], ""))
@@ -74,4 +76,4 @@ def _lines(proposal: Proposal) -> Iterator[Text]:
         yield Text(f"  {printable_text(row['merchant_id'])}/{printable_text(row['order_id'])}, {row['state']}")
     if len(invoices) > INVOICES_SHOWN:
         yield Text(f"  and {len(invoices) - INVOICES_SHOWN} more")
-    yield Text("What the node's chain holds of them is found again afterwards.")
+    yield Text("Afterwards the daemon reads the node's chain from there, and finds the payments that it holds.")

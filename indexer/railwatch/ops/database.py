@@ -1,4 +1,4 @@
-"""Reaching the database from a command, beside a daemon or without one."""
+"""The connection of a command to the database, with or without a running daemon."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,11 +15,11 @@ from railwatch.store.migrate import require_current
 async def open_database(
     config: Config, *, lasting: bool = False, size: int = 2, read_only: bool = False
 ) -> AsyncIterator[Database]:
-    """The configured database, its schema verified.
+    """Return the configured database after a check of its schema.
 
-    Our own Postgres is attached to where a daemon runs it, else started for the while. ``lasting`` commands only
-    attach: a daemon that starts beside one would use its server, and lose it when the command ends.
-    ``read_only``: nothing can be changed through it.
+    The embedded Postgres of a running daemon is shared; without one, the command runs it until it ends. A ``lasting``
+    command never starts it: a daemon that starts meanwhile would use that server, and lose it when the command ends.
+    ``read_only``: every transaction is read-only.
     Raises `StoreUnavailable`, `SchemaMismatch`, `EmbeddedPostgresError`.
     """
     async with AsyncExitStack() as stack:
@@ -32,7 +32,7 @@ async def open_database(
 
 @asynccontextmanager
 async def _server(config: Config, lasting: bool) -> AsyncIterator[str]:
-    """The DSN of a server that runs at least as long as the context."""
+    """Return the DSN of a server that runs at least as long as the context."""
     if not config.database.embedded:
         yield config.database.url.get_secret_value()
         return
@@ -42,13 +42,13 @@ async def _server(config: Config, lasting: bool) -> AsyncIterator[str]:
         yield running
         return
     if not is_made(folder):
-        raise SchemaMismatch(f"there is no database in {folder} yet; `railwatch run` and `railwatch migrate` make it")
+        raise SchemaMismatch(f"there is no database in {folder} yet; create it with: railwatch migrate")
     if lasting:
-        raise StoreUnavailable(f"nothing runs the database in {folder}; start the daemon first: `railwatch run`")
+        raise StoreUnavailable(f"the embedded database in {folder} does not run; start the daemon first: railwatch run")
     async with EmbeddedPostgres(folder) as dsn:
         yield dsn
 
 
 def is_made(folder: Path) -> bool:
-    """Whether the embedded database of that folder was ever started."""
+    """Return True if the folder holds an embedded database."""
     return (folder / "cluster").exists()

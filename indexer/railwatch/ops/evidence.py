@@ -1,4 +1,4 @@
-"""Evidence for people: the rule behind a line of the feed with its numbers, and what which node said of a transfer."""
+"""Evidence for people: the rule and numbers of a transition, and each node's report of a transfer."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ SUMS = ("seen", "confirmed", "late")
 
 
 def render_grounds(row: Record, dossier: Dossier, indent: int = 10) -> Iterator[Text]:
-    """Why a line was written: for an invoice the rule and the sums of each destination, else the facts as they are."""
+    """Return why a transition was emitted: an invoice's rule and sums by destination, else the facts."""
     evidence = dict(row["evidence"])
     rule, sums = evidence.pop("rule", None), evidence.pop("destinations", [])
     if rule is not None:
@@ -21,15 +21,17 @@ def render_grounds(row: Record, dossier: Dossier, indent: int = 10) -> Iterator[
     for each in sums:
         yield from _sums(each, dossier, indent)
     if rule is not None:
-        stood = [f"{name} {evidence[name]}" for name in ("cursor", "finalized", "tip") if evidence.get(name, -1) != -1]
-        yield _dim(f"the rail stood at {', '.join(stood)}", indent)
-        # What the heading and the destinations say already stays in the JSON.
+        heights = [
+            f"{name} {evidence[name]}" for name in ("cursor", "finalized", "tip") if evidence.get(name, -1) != -1
+        ]
+        yield _dim(f"the rail was at {', '.join(heights)}", indent)
+        # The page omits what its heading and its destinations say; the JSON has it.
         evidence = {name: evidence[name] for name in ("held", "covered_until", "actor", "note") if name in evidence}
     yield from render_facts(evidence, indent)
 
 
 def _sums(each: Mapping[str, Any], dossier: Dossier, indent: int) -> Iterator[Text]:
-    """One destination's numbers at that moment, in display units where the asset is configured."""
+    """Return one destination's sums at that moment, in display units if the asset is configured."""
     same = [way for way in dossier.destinations if (way["rail"], way["asset"]) == (each["rail"], each["asset"])]
     units = same[0] if same else {"asset": each["asset"], "decimals": None, "symbol": None}
 
@@ -42,11 +44,11 @@ def _sums(each: Mapping[str, Any], dossier: Dossier, indent: int) -> Iterator[Te
 
 
 def render_observations(detection: Record, dossier: Dossier) -> Iterator[Text]:
-    """Each sighting of one transfer: where, when, and which node told it."""
+    """Return each observation of one transfer: block, time and node."""
     for each in dossier.observations:
         if each["detection_id"] != detection["id"]:
             continue
-        place = "waiting" if each["block_height"] is None else f"in block {each['block_height']}"
+        place = "in the mempool" if each["block_height"] is None else f"in block {each['block_height']}"
         node = f" by {printable_text(each['node'])}" if each["node"] else ""
         yield Text(f"    {each['observation']}. seen {place} at {format_time(each['recorded_at'])}{node}")
         if each["block_hash"] is not None and each["block_hash"] != detection["block_hash"]:
@@ -55,7 +57,7 @@ def render_observations(detection: Record, dossier: Dossier) -> Iterator[Text]:
 
 
 def render_facts(evidence: Mapping[str, Any], indent: int = 4) -> Iterator[Text]:
-    """A line for each."""
+    """Return a line for each fact."""
     for key, value in evidence.items():
         shown = value if isinstance(value, str) else json.dumps(value)
         yield _dim(f"{printable_text(key)}: {printable_text(shown)}", indent)

@@ -1,4 +1,4 @@
-"""`railwatch explain` for people: the whole evidence of one invoice, in the order in which one would ask for it."""
+"""`railwatch explain` for people: the whole evidence of one invoice."""
 
 from collections.abc import Iterator
 
@@ -24,11 +24,11 @@ NEXT = {
     "flagged": "review",
     "refunded": "close",
 }
-"""The next safe action by state, in the contract's words."""
+"""The next safe action by state, in the words of docs/contract.md."""
 
 
 def render_dossier(dossier: Dossier) -> RenderableType:
-    """Everything: terms, where it stands, each transfer, what happened in order, exceptions."""
+    """Return terms, state, each transfer, all transitions in order, and exceptions."""
     return Group(
         *_heading(dossier),
         *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
@@ -41,7 +41,7 @@ def render_dossier(dossier: Dossier) -> RenderableType:
 
 
 def render_invoice(dossier: Dossier) -> RenderableType:
-    """The terms and where it stands, without the evidence."""
+    """Return terms, state and destinations, without the evidence."""
     return Group(
         *_heading(dossier),
         *_section("Where it can be paid", [line for each in dossier.destinations for line in _destination(each)]),
@@ -54,11 +54,11 @@ def _section(title: str, lines: list[Text]) -> Iterator[Text]:
 
 
 def _next(dossier: Dossier) -> str:
-    """By state; but goods may have left for an invoice whose payment was taken back, whatever its state is now."""
+    """Return the next safe action. A reversed payment comes first: goods may have shipped in any state."""
     if any(each["kind"] == "reversed" and each["resolved_at"] is None for each in dossier.exceptions):
-        return "it was paid, and that was reversed: stop the goods, decide"
+        return "it was settled, and the payment was reversed: stop the shipment, then decide"
     if dossier.quarantine:
-        return "the daemon cannot process it: do not decide by its state, look below"
+        return "the daemon cannot process it, so its state is outdated: see `Not processed` below"
     return NEXT[dossier.invoice["state"]]
 
 
@@ -97,7 +97,9 @@ def _destination(row: Record) -> Iterator[Text]:
     sums = {"seen": "seen_amount", "confirmed": "confirmed_amount", "late": "late_amount"}
     yield Text("     " + ", ".join(f"{word} {format_amount(row, column)}" for word, column in sums.items()))
     if row["left_out"]:
-        yield Text(f"     {row['left_out']} sightings of unknown tokens were left out, beyond the first ten", "yellow")
+        yield Text(
+            f"     {row['left_out']} transfers of unknown tokens are counted only, beyond the first ten", "yellow"
+        )
     if row["watch_error"]:
         yield Text(f"     {printable_text(row['watch_error'])}", "red")
     if row["rail_state"] != "live":
@@ -124,11 +126,11 @@ def _detection(row: Record, dossier: Dossier) -> Iterator[Text]:
         yield Text(f"    replaced by {printable_text(row['replaced_by'])}", "red")
     if row["due_height"] is not None:
         basis = "finality" if row["due_basis"] == "finalized" else "the cursor"
-        yield Text(f"    moves on when {basis} reaches block {row['due_height']}")
+        yield Text(f"    changes state when {basis} reaches block {row['due_height']}")
     if any(each["detection_id"] == row["id"] for each in dossier.observations):
         yield from render_observations(row, dossier)
     else:
-        yield from render_facts(row["evidence"])  # recorded before observations were kept
+        yield from render_facts(row["evidence"])  # a detection of a version without observations
 
 
 def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
@@ -145,9 +147,14 @@ def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
     if row["confirmations"] is not None:
         why += f", {row['confirmations']} deep"
     yield Text(why)
-    told = "destinations" in row["evidence"]
-    if row["subject"] == "invoice" and len(dossier.destinations) == 1 and row["seen_amount"] is not None and not told:
-        # Sums over several destinations may add up different assets, which says nothing in display units.
+    has_sums = "destinations" in row["evidence"]
+    if (
+        row["subject"] == "invoice"
+        and len(dossier.destinations) == 1
+        and row["seen_amount"] is not None
+        and not has_sums
+    ):
+        # Sums over several destinations may mix assets, and such a sum has no display unit.
         only = dossier.destinations[0]
         sums = {**row, "symbol": only["symbol"], "decimals": only["decimals"], "asset": only["asset"]}
         yield Text(
@@ -157,25 +164,25 @@ def _transition(row: Record, dossier: Dossier) -> Iterator[Text]:
 
 
 TRANSFERS_SHOWN = 10
-"""Transfers of one exception that are named; ``--json`` holds all of them."""
+"""Transfers of one exception that the page names; ``--json`` has all of them."""
 
 
 def _exception(row: Record, dossier: Dossier) -> Iterator[Text]:
     closed = "open" if row["resolved_at"] is None else f"resolved {format_time(row['resolved_at'])}"
     yield Text.assemble(f"  {row['kind']} (", (row["severity"], STYLES.get(row["severity"], "")), f"), {closed}")
-    held = "standing" if row["resolved_at"] is None else "stood"
-    yield Text(f"    opened {format_time(row['opened_at'])}, {held} for {format_age(row['age'])}")
+    verb = "open" if row["resolved_at"] is None else "was open"
+    yield Text(f"    opened {format_time(row['opened_at'])}, {verb} for {format_age(row['age'])}")
     if row["destination_id"] is not None:
         yield from _group(row, dossier)
     if row["resolved_at"] is not None and row["ended_at"] is None:
-        yield Text("    what it is about is still so", "yellow")
+        yield Text("    its cause persists", "yellow")
     for name in ("resolution", "owner", "notes"):
         if row[name]:
             yield Text(f"    {name}: {printable_text(row[name])}")
 
 
 def _group(row: Record, dossier: Dossier) -> Iterator[Text]:
-    """How many transfers an exception holds, their sum, and the first of them."""
+    """Return the number of an exception's transfers, their sum, and the first of them."""
     held = [each for each in dossier.exception_transfers if each["exception_id"] == row["id"] and not each["left_at"]]
     yield Text(f"    {row['transfers']} transfers, {format_amount(row, 'amount')} in all")
     for each in held[:TRANSFERS_SHOWN]:
@@ -185,21 +192,21 @@ def _group(row: Record, dossier: Dossier) -> Iterator[Text]:
 
 
 def _quarantine(dossier: Dossier) -> Iterator[Text]:
-    """Say what the daemon cannot take in; nothing is said where there is none of it."""
+    """Return the invoice's quarantine; no section without one."""
     if dossier.quarantine:
         lines = [line for each in dossier.quarantine for line in quarantine_lines(each, "it")]
         yield from _section("Not processed", lines)
 
 
 def _books(dossier: Dossier) -> Iterator[Text]:
-    """What was given back, and where finance booked it; nothing is said where there is neither."""
+    """Return refunds and settlements; no section without them."""
     if dossier.refunds:
         yield from _section("Refunds", [line for each in dossier.refunds for line in _refund(each)])
     if dossier.settlements:
-        told = [
+        booked = [
             f"  {printable_text(each['reference'])}, by {printable_text(each['actor'])}" for each in dossier.settlements
         ]
-        yield from _section("Settlement", [Text(line) for line in told])
+        yield from _section("Settlement", [Text(line) for line in booked])
 
 
 def _refund(row: Record) -> Iterator[Text]:

@@ -1,4 +1,4 @@
-"""What `railwatch check` has to say: findings, and a table of abilities for each node."""
+"""The report of `railwatch check`: findings, and a table of methods for each node."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from railwatch.store.rails import ResumePoint
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """What `railwatch run` does at its start, for `railwatch check` to do as well, without anything that lasts.
+    """The start of `railwatch run` as functions, which `railwatch check` calls without a lasting effect.
 
-    ``open_node`` and ``mirror_of`` raise ValueError where an adapter refuses a table. ``preview`` returns the state
-    and the reason that a rail would have, and raises ValueError likewise. ``settings``: what is mirrored besides rails.
+    ``open_node`` and ``mirror_of`` raise ValueError if an adapter refuses a table. ``preview`` returns the state and
+    the reason that a rail would have, and raises ValueError likewise. ``settings``: the other stored settings.
     """
 
     open_node: Callable[[RailConfig, NodeConfig], RailAdapter]
@@ -32,7 +32,7 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked. ``hint`` is empty where there is nothing to do."""
+    """The result of one check. ``hint``: the fix; empty if there is none to make."""
 
     level: Literal["ok", "warn", "fail"]
     subject: str
@@ -42,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What one node serves of the methods that its rail asks."""
+    """The methods that a rail needs, and whether one node serves them."""
 
     rail: str
     node: str
@@ -51,19 +51,19 @@ class NodeReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that was found."""
+    """All results of one `railwatch check`."""
 
     findings: Sequence[Finding]
     nodes: Sequence[NodeReport] = ()
 
     @property
     def failed(self) -> bool:
-        """Whether anything stands in the daemon's way."""
+        """True if a finding prevents the daemon from starting or following a rail."""
         return any(each.level == "fail" for each in self.findings)
 
 
 def render_report(report: Report) -> RenderableType:
-    """Return the tables of abilities, and then a line for each finding, and what to do below it."""
+    """Return each node's table of methods, and then a line for each finding with its hint below."""
     table = Table.grid(padding=(0, 2))
     for each in report.findings:
         table.add_row(
@@ -78,22 +78,25 @@ WORDS = {True: Text("served", "green"), False: Text("refused", "yellow"), None: 
 
 
 def _abilities(node: NodeReport) -> RenderableType:
-    """One node's table; what is refused says in the last column what happens instead, and what to change."""
+    """Return one node's table. The last column says what replaces a refused method, and how to enable it."""
     table = Table(
         title=f"{printable_text(node.rail)} at {printable_text(node.node)}",
         title_justify="left",
         box=None,
         pad_edge=False,
     )
-    for column, share in (("method", 3), ("needed for", 3), ("answer", 1), ("without it; to have it", 4)):
+    for column, share in (("method", 3), ("needed for", 3), ("answer", 1), ("without it; to enable it", 4)):
         table.add_column(column, ratio=share, overflow="fold")
     for ability in node.abilities:
-        told = WORDS[ability.served]
+        answer_text = WORDS[ability.served]
         without = ""
         if not ability.served:
             answer = f"{ability.answer}. " if ability.answer else ""
             without = f"{answer}{ability.fallback or 'the rail cannot use this node'}. {ability.remedy}"
         table.add_row(
-            printable_text(ability.method), printable_text(ability.needed_for), told, Text(printable_text(without))
+            printable_text(ability.method),
+            printable_text(ability.needed_for),
+            answer_text,
+            Text(printable_text(without)),
         )
     return Group(table, Text())

@@ -1,4 +1,4 @@
-"""How things are put to people: moments, spans of time, amounts with their asset, policies, texts from outside."""
+"""Formats for people: times, durations, amounts with their asset, policies, and foreign text."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from railwatch.ops.amounts import display_units
 from railwatch.rail.printable import printable
 
 SHOWN_MOST = 4_000
-"""Characters of one text that people are shown; `--json` has the whole."""
+"""Characters of one text that a page shows; `--json` has the whole text."""
 
 STYLES: Mapping[str, str] = {
     **dict.fromkeys(("live", "paid", "watching", "confirmed", "final", "ok"), "green"),
@@ -18,21 +18,21 @@ STYLES: Mapping[str, str] = {
     ),
     **dict.fromkeys(("halted", "flagged", "rejected", "replaced", "critical", "fail"), "red"),
 }
-"""Colours of states and severities; what is not here is plain."""
+"""Colours of states and severities; any other word is plain."""
 
 
 def printable_text(text: object) -> str:
-    """Text from outside, safe on a terminal: a merchant's order id may hold escape sequences."""
+    """Return foreign text safe for a terminal: a merchant's order id may hold escape sequences."""
     return printable(text, SHOWN_MOST)
 
 
 def format_time(value: datetime | None) -> str:
-    """``2026-11-21 10:00:00``, in UTC; a dash for none."""
+    """Return a time such as ``2026-11-21 10:00:00``, in UTC; a dash for None."""
     return "-" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def format_age(seconds: float) -> str:
-    """``3 s``, ``4 min``, ``5 h`` or ``6 d``."""
+    """Return a duration such as ``3 s``, ``4 min``, ``5 h`` or ``6 d``."""
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -40,14 +40,14 @@ def format_age(seconds: float) -> str:
 
 
 def format_amount(row: Mapping[str, Any], column: str) -> str:
-    """An amount of a row with its asset: in display units if the asset is configured, else in base units."""
+    """Return an amount of a row with its asset: in display units if the asset is configured, else in base units."""
     if row["decimals"] is None:
         return f"{row[column]} base units of {printable_text(row['asset'])}"
     return f"{display_units(row[column], row['decimals'])} {printable_text(row['symbol'])}"
 
 
 def policy_words(policy: Mapping[str, Any]) -> str:
-    """``3 confirmations``, ``finalized`` or ``128 blocks below finality``."""
+    """Return a policy such as ``3 confirmations``, ``finalized`` or ``128 blocks below finality``."""
     if policy.get("finalized"):
         return f"{policy['plus']} blocks below finality" if policy.get("plus") else "finalized"
     count = policy.get("confirmations")

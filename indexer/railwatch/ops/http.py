@@ -15,39 +15,39 @@ from railwatch.supervision import keep_running
 
 PLAIN = "text/plain; charset=utf-8"
 PAGE_MOST = 8_000_000
-"""Bytes of an answer. A page that is larger would hold up the process, and no monitoring system reads it."""
+"""Maximum bytes of an answer. A larger page would block the process, and no monitoring system reads it."""
 
-NUMBERS_LAST = 1.0
-"""Seconds for which the metrics are told again as they were: to write them out holds up the process, and anybody who
-reaches the listener may ask as often as they like."""
+CACHE_SECONDS = 1.0
+"""Seconds for which the server reuses the text of the metrics. Rendering blocks the process, and any
+client that reaches the listener may ask at any rate."""
 
 
 class CannotListen(Exception):
-    """The address of ``[http] listen`` cannot be used."""
+    """The address of ``[http] listen`` is unusable."""
 
 
 class MetricsSource(Protocol):
-    """Where the metrics come from."""
+    """The source of the metrics."""
 
     def text(self) -> bytes:
-        """All of them, in Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
 
 
 class HealthSource(Protocol):
-    """What the health pages ask."""
+    """The source of the health pages."""
 
     @property
     def alive(self) -> bool:
-        """Whether the daemon's loops turn."""
+        """True while every loop of the process makes progress."""
 
     @property
     def unready(self) -> Mapping[str, str]:
-        """Rails that are not live, each with its state and reason."""
+        """Rails that are not live, by name, each with its state and reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer."""
+    """One HTTP answer."""
 
     status: int
     body: bytes
@@ -55,34 +55,42 @@ class Page:
 
 
 class HealthServer:
-    """The three pages."""
+    """The three pages: metrics, liveness and readiness."""
 
     def __init__(self, metrics: MetricsSource, readiness: HealthSource) -> None:
         self._metrics = metrics
         self._health_source = readiness
-        self._text, self._made_at = b"", -NUMBERS_LAST
+        self._text, self._made_at = b"", -CACHE_SECONDS
 
     def answer(self, path: str) -> Page:
         """Return the page at ``path``, which may hold a query."""
-        page = {"/metrics": self._metrics_source, "/healthz": self._healthz, "/readyz": self._readyz}.get(
+        page = {"/metrics": self._metrics_page, "/healthz": self._healthz, "/readyz": self._readyz}.get(
             path.partition("?")[0]
         )
-        return page() if page is not None else Page(404, b"there are /metrics, /healthz and /readyz\n")
+        return page() if page is not None else Page(404, b"not found; the pages are /metrics, /healthz and /readyz\n")
 
-    def _metrics_source(self) -> Page:
-        if monotonic() - self._made_at >= NUMBERS_LAST:
+    def _metrics_page(self) -> Page:
+        if monotonic() - self._made_at >= CACHE_SECONDS:
             self._text = self._metrics.text()
             self._made_at = monotonic()
         text = self._text
-        return Page(200, text, CONTENT_TYPE) if len(text) <= PAGE_MOST else Page(500, b"the metrics are too large\n")
+        return (
+            Page(200, text, CONTENT_TYPE)
+            if len(text) <= PAGE_MOST
+            else Page(500, b"the metrics are too large; the limit is 8 MB\n")
+        )
 
     def _healthz(self) -> Page:
-        """503 asks for a restart: nothing else than that helps against a loop that no longer turns."""
+        """Return 503 if a loop is stuck: only a restart of the process helps then."""
         alive = self._health_source.alive
-        return Page(200, b"ok\n") if alive else Page(503, b"a rail's loop has stopped turning\n")
+        return (
+            Page(200, b"ok\n")
+            if alive
+            else Page(503, b"a loop of this process is stuck; restart it (docs/runbooks/watchdog-restart.md)\n")
+        )
 
     def _readyz(self) -> Page:
-        """503 while any rail is not live, with a line for each: silence of such a rail is no answer."""
+        """Return 503 with a line for each rail that is not live: no news of such a rail is not proof of no payment."""
         unready = self._health_source.unready
         lines = [printable(hidden(f"{rail}: {reason}")) + "\n" for rail, reason in unready.items()]
         return Page(503 if unready else 200, "".join(lines).encode() or b"ok\n")
@@ -96,9 +104,9 @@ async def serve(
     started: asyncio.Event | None = None,
     failed: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve on ``listen`` (host, port) until cancelled; ``started`` is set once it listens. Raises `CannotListen`.
+    """Serve on ``listen`` (host, port) until cancelled; set ``started`` once the sockets listen.
 
-    That is raised at the start alone. What fails later is told to ``failed``, and begins again.
+    Raises `CannotListen` at the start only. ``failed`` receives the name of a task that fails later and restarts.
     """
     answer, sockets = HealthServer(metrics, readiness).answer, await _listen(listen)
     if started is not None:
@@ -117,4 +125,6 @@ async def _listen(listen: tuple[str, int]) -> list[socket.socket]:
     try:
         return await open_sockets(host, port)
     except OSError as error:
-        raise CannotListen(f"[http] listen = {host}:{port}: {error.strerror or error}; choose another port") from error
+        raise CannotListen(
+            f"[http] listen = {host}:{port}: {error.strerror or error}; set another port there"
+        ) from error

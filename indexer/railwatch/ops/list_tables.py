@@ -1,4 +1,4 @@
-"""Lists for people: invoices and exceptions, each row with the name that `explain` takes."""
+"""Lists for people: invoices, exceptions and rescans. `explain` accepts the name in each row."""
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -9,7 +9,7 @@ from railwatch.store.read_models import Record
 
 
 def render_invoices(invoices: list[Record]) -> RenderableType:
-    """Merchant and order, state, when; an exclamation mark where exceptions are open."""
+    """Return a table of merchant and order, state and times; an exclamation mark for open exceptions."""
     if not invoices:
         return Text("no invoices")
     table = _table("merchant/order", "state", "", "registered", "window to")
@@ -25,7 +25,7 @@ def render_invoices(invoices: list[Record]) -> RenderableType:
 
 
 def render_exceptions(exceptions: list[Record]) -> RenderableType:
-    """Enough of the id to name it by, kind, severity, whose invoice, since when."""
+    """Return a table of the first digits of the id, kind, severity, invoice and time."""
     if not exceptions:
         return Text("no exceptions")
     table = _table("id", "exception", "severity", "merchant/order", "invoice is", "opened", "holds")
@@ -43,7 +43,7 @@ def render_exceptions(exceptions: list[Record]) -> RenderableType:
 
 
 def render_rescans(rescans: list[Record]) -> RenderableType:
-    """Open requests first: range, how far, and why one ended or does not get on."""
+    """Return a table of rescans, open ones first: range, progress, outcome and error."""
     if not rescans:
         return Text("no rescans")
     table = _table("id", "rail", "from", "to", "next", "found", "is", "why")

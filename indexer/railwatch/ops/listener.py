@@ -1,7 +1,7 @@
-"""A listener for health pages that no client can wear out: few connections, short requests, little time.
+"""A listener for health pages that no client can exhaust: few connections, short requests, little time.
 
-It answers GET and HEAD, closes each connection after its answer, and reads no body. When all places are taken, the
-connection that has been there for longest gives way, so that a client that sends its request at once is always served.
+It answers GET and HEAD, closes each connection after its answer, and reads no body. At the maximum of connections it
+closes the oldest one, so a client that sends its request at once is always served.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ CONNECTIONS_MOST = 64
 HEAD_MOST = 8_192
 """Bytes of a request line and its headers."""
 REQUEST_SECONDS = 5.0
-"""Time of one connection in all: to send its request, and to take the answer."""
+"""Seconds of one connection in all: to send its request, and to read the answer."""
 BACKLOG = 64
-"""Connections that the kernel keeps for us while we are busy."""
+"""Connections that the kernel queues while the process is busy."""
 EXHAUSTED_PAUSE = 1.0
-"""Seconds before the next try where the process, or the machine, has no file descriptor left."""
-TELL_EVERY = 60.0
-"""Seconds between two lines of the log about that."""
+"""Seconds before the next attempt when the process, or the machine, has no free file descriptor."""
+LOG_INTERVAL = 60.0
+"""Seconds between two log events about one kind of failure."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 BROKEN = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
-"""What a socket says that listens no more: to ask it again would never end."""
+"""Errors of a socket that no longer listens; another attempt would fail forever."""
 
 REASONS = {
     200: "OK",
@@ -45,7 +45,7 @@ REASONS = {
 
 
 class Answered(Protocol):
-    """What is sent back."""
+    """The page that the listener sends."""
 
     @property
     def status(self) -> int:
@@ -53,19 +53,19 @@ class Answered(Protocol):
 
     @property
     def body(self) -> bytes:
-        """The whole of it."""
+        """The whole body."""
 
     @property
     def kind(self) -> str:
-        """Its media type."""
+        """The media type."""
 
 
 Answer = Callable[[str], Answered]
-"""The page at a path."""
+"""Returns the page at a path."""
 
 
 async def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """Listen on each address of ``host``. Raises OSError; then nothing is left open."""
+    """Listen on each address of ``host``. Raises OSError, and closes all sockets then."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     opened: list[socket.socket] = []
     try:
@@ -86,17 +86,17 @@ async def open_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 class Listening:
-    """Serves pages on sockets that listen, until cancelled."""
+    """The server of pages on listening sockets."""
 
     def __init__(self, answer: Answer, failed: Callable[[str], None] = lambda _: None) -> None:
-        """``failed`` is called with ``http.page`` for each page that could not be made."""
+        """Create a server. ``failed`` receives ``http.page`` for each page that fails."""
         self._answer, self._failed = answer, failed
         self._serving: dict[asyncio.Task[None], socket.socket] = {}  # the oldest first
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
         self._spare = _spare_descriptor()
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept and answer. Closes the sockets at its end."""
+        """Accept and answer until cancelled, then close the sockets."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 for each in sockets:
@@ -118,8 +118,8 @@ class Listening:
                 if error.errno in BROKEN:
                     raise
                 if error.errno in EXHAUSTED:
-                    await self._rest(listening, error)
-                # Anything else is about the one connection, which is gone already.
+                    await self._pause(listening, error)
+                # Any other error concerns one connection, which is already closed.
                 continue
             client.setblocking(False)
             self._make_room()
@@ -127,24 +127,24 @@ class Listening:
             self._serving[task] = client
             task.add_done_callback(self._leave)
 
-    def _tell(self, event: str, **facts: object) -> None:
-        """Log it, unless it was logged lately: clients decide how often it happens."""
-        if monotonic() - self._told.get(event, -TELL_EVERY) >= TELL_EVERY:
-            self._told[event] = monotonic()
+    def _log(self, event: str, **facts: object) -> None:
+        """Log an event at most once in `LOG_INTERVAL`: clients decide how often it happens."""
+        if monotonic() - self._logged_at.get(event, -LOG_INTERVAL) >= LOG_INTERVAL:
+            self._logged_at[event] = monotonic()
             structlog.get_logger().warning(event, **facts)
 
     def _leave(self, task: asyncio.Task[None]) -> None:
-        """Close the connection, also of a task that was cancelled before it began."""
+        """Close the connection, also of a task that was cancelled before its start."""
         self._serving.pop(task).close()
 
     def _make_room(self) -> None:
-        """Let go of those that have been here for longest and have not been served yet."""
+        """Close the oldest connections that have no answer yet."""
         for task in list(self._serving)[: max(0, len(self._serving) - CONNECTIONS_MOST + 1)]:
             task.cancel()
 
-    async def _rest(self, listening: socket.socket, error: OSError) -> None:
-        """Turn one client away by the descriptor that was kept for that, say so now and then, and wait."""
-        self._tell("http.exhausted", why=error.strerror, again_in=EXHAUSTED_PAUSE)
+    async def _pause(self, listening: socket.socket, error: OSError) -> None:
+        """Refuse one client with the spare descriptor, log it at intervals, and pause."""
+        self._log("http.exhausted", reason=error.strerror, again_in=EXHAUSTED_PAUSE)
         for task in list(self._serving):
             task.cancel()
         if self._spare is not None:
@@ -160,34 +160,37 @@ class Listening:
                 loop = asyncio.get_running_loop()
                 await loop.sock_sendall(client, self._respond(await _read_head(client)))
                 client.shutdown(socket.SHUT_WR)
-                # What is closed while something is unread is reset, and the client may lose the answer.
+                # A close with unread data resets the connection, and the client may lose the answer.
                 await loop.sock_recv(client, HEAD_MOST)
 
     def _respond(self, head: bytes) -> bytes:
         line = head.split(b"\r\n", 1)[0].decode("latin-1")
         words = line.split(" ")
         if len(head) > HEAD_MOST:
-            return _response(431, b"too long\n")
+            return _response(431, b"the request is longer than 8192 bytes\n")
         if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[1].startswith("/"):
-            return _response(400, b"no request\n")
+            return _response(400, b"this is not an HTTP/1 request\n")
         if words[0] not in ("GET", "HEAD"):
-            return _response(405, b"only GET and HEAD\n", extra="Allow: GET, HEAD\r\n")
+            return _response(405, b"only GET and HEAD are allowed\n", extra="Allow: GET, HEAD\r\n")
         try:
             page = self._answer(words[1])
-        except Exception as defect:  # noqa: BLE001 - a page that fails is an answer too, and its cause is for the log
+        except Exception as defect:  # noqa: BLE001 - a page that fails is answered with 500, and its cause is logged
             self._failed("http.page")
-            self._tell("http.page_failed", why=describe(defect), exc_info=defect)
-            return _response(500, b"this page cannot be made; the log says why\n")
+            self._log("http.page_failed", reason=describe(defect), exc_info=defect)
+            return _response(500, b"this page failed; see the log event http.page_failed\n")
         return _response(page.status, page.body, page.kind, only_head=words[0] == "HEAD")
 
 
 async def _read_head(client: socket.socket) -> bytes:
-    """Read up to the empty line; more than `HEAD_MOST` bytes, or an end before it, are given back as they are."""
+    """Return the bytes up to the empty line; without one, more than `HEAD_MOST` bytes.
+
+    Raises ConnectionAbortedError if the client closes before that.
+    """
     loop, head = asyncio.get_running_loop(), b""
     while len(head) <= HEAD_MOST and b"\r\n\r\n" not in head:
         more = await loop.sock_recv(client, HEAD_MOST)
         if not more:
-            raise ConnectionAbortedError("it closed before it had asked")
+            raise ConnectionAbortedError("the client closed the connection before its request ended")
         head += more
     return head if b"\r\n\r\n" not in head else head[: head.index(b"\r\n\r\n") + 4]
 

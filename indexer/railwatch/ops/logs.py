@@ -1,4 +1,4 @@
-"""What the daemon says while it runs: one event a line on stderr, JSON for machines, columns for people, no secrets."""
+"""Logs: one event a line on stderr, JSON for machines, columns for people, without secrets."""
 
 import json
 import logging
@@ -15,19 +15,19 @@ from railwatch.rail.printable import escaped_json, printable
 from railwatch.redaction import hidden, hide
 
 TEXT_MOST, TRACE_MOST = 4_000, 40_000
-"""Characters of one value of an event, and of a traceback."""
+"""Maximum characters of one value of an event, and of a traceback."""
 OPEN_LISTENER = (
-    "metrics and health have no password, and other machines can reach them; "
-    "listen on 127.0.0.1, or let only the monitoring system through"
+    "metrics and health pages have no password, and other machines can reach this address; "
+    "set listen to 127.0.0.1:PORT, or let only the monitoring system through a firewall"
 )
 TRACES = ("exception", "stack")
-"""Keys whose values have several lines, which we have made ourselves."""
+"""Keys whose values have several lines of our own."""
 
 
 def configure_logging(
     output: Literal["auto", "json", "console"] = "auto", level: str = "info", secrets: Collection[str] = ()
 ) -> None:
-    """Set up structlog, and the standard library's loggers with it. ``secrets`` never appear, wherever they stand."""
+    """Set up structlog and the standard library's loggers. No event shows a text of ``secrets``."""
     hide(secrets)
     console = output == "console" or (output == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -35,7 +35,7 @@ def configure_logging(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        # Tracebacks become text before secrets are hidden, since they quote what went wrong.
+        # Tracebacks become text before the redactor runs, because they quote values.
         structlog.processors.format_exc_info,
         Redactor(escape=console),
     ]
@@ -59,14 +59,14 @@ def configure_logging(
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    # Libraries speak up only when something is wrong; our own level is kept by structlog's filter above.
+    # Libraries log only problems; the filter of structlog above applies our own level.
     root.setLevel(logging.DEBUG if level == "debug" else logging.INFO)
     for noisy in ("aiohttp", "asyncio", "web3", "websockets", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def warn_of_exposed(config: Config) -> None:
-    """Say at the start which files with secrets others can read, and where anybody on the network may ask."""
+    """Log files with secrets that others can read, and health pages that the network can reach."""
     for sentence in config.exposed:
         structlog.get_logger().warning("config.exposed", reason=sentence)
     for place, address in (("http", config.http.address), ("deliver", config.deliver.address)):
@@ -75,7 +75,7 @@ def warn_of_exposed(config: Config) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach ``host``."""
+    """Return True if only this machine can reach ``host``."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -83,16 +83,16 @@ def is_loopback(host: str) -> bool:
 
 
 class Redactor:
-    """A processor that hides secrets in every text of an event, its keys included, also within lists and tables.
+    """A processor that hides secrets in every text of an event: in keys, values, lists and mappings.
 
-    ``escape``: what is invisible is escaped as well, as a terminal needs it; JSON escapes by itself.
+    ``escape``: escape invisible characters as well, for a terminal; JSON escapes by itself.
     """
 
     def __init__(self, *, escape: bool) -> None:
         self._escape = escape
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
-        """As structlog calls it."""
+        """Return the event without secrets; structlog calls this."""
         return {
             self._hide(key): self._trace(value) if key in TRACES else self._hide(value) for key, value in event.items()
         }
@@ -108,7 +108,7 @@ class Redactor:
         return printable(words, TEXT_MOST) if self._escape else shortened(words, TEXT_MOST)
 
     def _trace(self, value: Any) -> Any:
-        """A traceback keeps its lines, each moved to the right on a terminal: none of them passes for an event."""
+        """Return a traceback with its lines, indented on a terminal so that none of them resembles an event."""
         if not isinstance(value, str):
             return value
         words = shortened(hidden(value), TRACE_MOST)
@@ -116,12 +116,12 @@ class Redactor:
 
 
 def _is_internal(value: object) -> bool:
-    """What structlog passes along with an event for itself."""
+    """Return True for a value that structlog adds for itself."""
     return isinstance(value, logging.LogRecord | type)
 
 
 def shortened(text: str, most: int) -> str:
-    """Return the text's beginning and end, where it is longer than ``most`` characters."""
+    """Return the text, or its beginning and end if it is longer than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 

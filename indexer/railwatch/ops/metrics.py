@@ -1,4 +1,4 @@
-"""What a monitoring system is told: where each rail is and since when nothing has moved, and what waits for people."""
+"""Metrics of the daemon: the position and state of each rail, open exceptions, and the lag of consumers."""
 
 import time
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ STATES = ("standby", "starting", "syncing", "live", "stalled", "halted")
 
 
 class Metrics:
-    """The gauges of one process, in a registry of their own."""
+    """The metrics of one process, in their own registry."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -33,33 +33,36 @@ class Metrics:
         def gauge(name: str, meaning: str, *labels: str) -> Gauge:
             return Gauge(f"railwatch_rail_{name}", meaning, ("rail", *labels), registry=registry)
 
-        self._height = gauge("height", "Height of the last committed block.")
-        self._tip = gauge("tip", "Height of the node's newest block.")
-        self._behind = gauge("behind", "Blocks between the two.")
-        self._finalized = gauge("finalized", "Height of the last final block.")
-        self._state = gauge("state", "1 for the state that the rail is in.", "state")
-        self._watched = gauge("watched_addresses", "Addresses that are looked for.")
-        self._since = gauge("seconds_since_progress", "Seconds since the committed height last changed.")
+        self._height = gauge("height", "Height of the newest committed block (the cursor).")
+        self._tip = gauge("tip", "Height of the active node's newest block.")
+        self._behind = gauge("behind", "Blocks between the tip and the cursor.")
+        self._finalized = gauge("finalized", "Height of the newest finalized block.")
+        self._state = gauge("state", "1 for the rail's current state, 0 for the others.", "state")
+        self._watched = gauge("watched_addresses", "Addresses that each scan watches.")
+        self._since = gauge("seconds_since_progress", "Seconds since the cursor last changed.")
         self._moved: dict[str, tuple[int | None, float]] = {}
         self._exceptions = Gauge(
-            "railwatch_open_exceptions", "Exceptions that are open.", ("kind", "severity"), registry=registry
+            "railwatch_open_exceptions",
+            "Open payment exceptions; docs/runbooks has a page for each kind.",
+            ("kind", "severity"),
+            registry=registry,
         )
         self._failures = Counter(
             "railwatch_task_failures",
-            "Failures that nobody foresaw; the task starts again.",
+            "Unexpected failures of a task, which then restarted; see the log event task.failed.",
             ("task",),
             registry=registry,
         )
         self._quarantined = Gauge(
             "railwatch_quarantined_invoices",
-            "Invoices that the daemon cannot process, and that the rail goes on without.",
+            "Invoices in quarantine: the daemon cannot process them, and the rail continues without them.",
             ("rail",),
             registry=registry,
         )
-        self._told: set[tuple[str, str]] = set()
+        self._known_exceptions: set[tuple[str, str]] = set()
         self._lag = Gauge(
             "railwatch_consumer_lag",
-            "Lines of the feed that a reader has not dealt with.",
+            "Transitions of the feed that a consumer has not acknowledged.",
             ("consumer",),
             registry=registry,
         )
@@ -67,7 +70,7 @@ class Metrics:
     def rail(
         self, name: str, *, state: str, height: int | None, tip: int | None, finalized: int | None, watched: int
     ) -> None:
-        """Say how a rail is. Heights that are not known yet are left out."""
+        """Set the gauges of a rail. Unknown heights stay unset."""
         for gauge, value in ((self._height, height), (self._tip, tip), (self._finalized, finalized)):
             if value is not None:
                 gauge.labels(name).set(value)
@@ -84,12 +87,12 @@ class Metrics:
     def waiting(
         self, exceptions: Mapping[tuple[str, str], int], lag: Mapping[str, int], quarantine: Mapping[str, int]
     ) -> None:
-        """Say what waits: open exceptions by (kind, severity), lines by reader, invoices in quarantine by rail.
+        """Set open exceptions by (kind, severity), lag by consumer, and quarantined invoices by rail.
 
-        What is not named is over.
+        Labels that are missing now count 0.
         """
-        self._told |= exceptions.keys()
-        for labels in self._told:
+        self._known_exceptions |= exceptions.keys()
+        for labels in self._known_exceptions:
             self._exceptions.labels(*map(printable, labels)).set(exceptions.get(labels, 0))
         self._lag.clear()
         for consumer, lines in lag.items():
@@ -103,7 +106,7 @@ class Metrics:
         self._failures.labels(task).inc()
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
 
     def _seconds_since_progress(self, name: str) -> float:

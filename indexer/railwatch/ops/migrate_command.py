@@ -1,4 +1,4 @@
-"""`railwatch migrate`: the schema of whatever database is configured, brought up to date."""
+"""`railwatch migrate`: the upgrade of the configured database's schema."""
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ from railwatch.store.database import connect, translated
 from railwatch.store.embedded.server import EmbeddedPostgres
 from railwatch.store.migrate import Migration, migrate, missing_roles
 
-ROLES_TODO = (
-    "See docs/runbooks/roles.md: a superuser makes them, then the owner grants: select railwatch.grant_rights()"
+ROLES_HINT = (
+    "Follow docs/runbooks/roles.md: a superuser creates the roles, then the owner runs: select railwatch.grant_rights()"
 )
-"""What to do about roles that the migrating user may not make."""
+"""The fix for roles that the migrating user may not create."""
 
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What was applied, and which roles of the contract are not there."""
+    """The applied migrations, and the roles of the contract that the server lacks."""
 
     applied: list[Migration]
     missing_roles: list[str]
 
 
 async def bring_up_to_date(config: Config) -> Migrated:
-    """Apply what is missing, and say what that was.
+    """Apply missing migrations and return them.
 
-    Our own Postgres is made and started for the while, if it is not running. Raises `StoreUnavailable`,
+    If the embedded Postgres does not run, this creates it and runs it meanwhile. Raises `StoreUnavailable`,
     `SchemaMismatch`, `EmbeddedPostgresError`.
     """
     async with AsyncExitStack() as stack:

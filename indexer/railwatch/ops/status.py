@@ -1,4 +1,4 @@
-"""`railwatch status` for people: one line a rail, and what waits."""
+"""`railwatch status` for people: one line for each rail, open work and readers."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from railwatch.store.read_models import Record, Status
 
 
 def render_status(status: Status) -> RenderableType:
-    """Readable at 80 columns."""
+    """Return the page, readable at 80 columns."""
     return Group(_rails(status.rails), *_reasons(status.rails), Text(), *_rest(status))
 
 
@@ -33,7 +33,7 @@ def _rails(rails: list[Record]) -> Table:
 
 
 def shown_state(rail: Record) -> str:
-    """A rail's state, or why what its row says is only history."""
+    """Return a rail's state, or `disabled` or `not followed` if no daemon updates its row."""
     if not rail["enabled"]:
         return "disabled"
     return str(rail["state"]) if rail["holder"] is not None or rail["state"] == "halted" else "not followed"
@@ -44,19 +44,20 @@ def _reasons(rails: list[Record]) -> Iterator[Text]:
         if rail["reason"] and rail["enabled"]:
             yield Text(f"  {printable_text(rail['name'])}: {printable_text(rail['reason'])}", "yellow")
         if shown_state(rail) == "not followed":
-            yield Text(f"  {printable_text(rail['name'])}: no daemon follows it now; it was {rail['state']}", "yellow")
+            name = printable_text(rail["name"])
+            yield Text(f"  {name}: no daemon follows it (it was {rail['state']}); start one: railwatch run", "yellow")
 
 
 def quarantine_lines(invoice: Record, name: str) -> Iterator[Text]:
-    """Why the daemon cannot process an invoice, and what waits for that."""
+    """Return why the daemon cannot process an invoice, and the number of deferred transfers."""
     yield Text(
         f"  {name} cannot be processed on {printable_text(invoice['rail'])} since {format_time(invoice['since'])} UTC:",
         "red",
     )
     yield Text(f"    {printable_text(invoice['reason'])}")
     yield Text(
-        f"    {invoice['deferred']} transfers wait; tried again {invoice['tries']} times, next at "
-        f"{format_time(invoice['retry_at'])}"
+        f"    {invoice['deferred']} transfers deferred; retried {invoice['tries']} times, next at "
+        f"{format_time(invoice['retry_at'])}; see docs/runbooks/exception-processing-failed.md"
     )
 
 
@@ -64,19 +65,19 @@ def _rest(status: Status) -> Iterator[Text]:
     watched = ", ".join(f"{count} {state}" for state, count in status.invoices.items()) or "none"
     yield Text.assemble(("invoices watched  ", "bold"), watched)
     if status.exceptions:
-        told = [(f"{each['count']} {each['kind']}", STYLES.get(each["severity"], "")) for each in status.exceptions]
-        yield Text.assemble(("exceptions open   ", "bold"), Text(", ").join(Text(*each) for each in told))
+        kinds = [(f"{each['count']} {each['kind']}", STYLES.get(each["severity"], "")) for each in status.exceptions]
+        yield Text.assemble(("exceptions open   ", "bold"), Text(", ").join(Text(*each) for each in kinds))
     else:
         yield Text.assemble(("exceptions open   ", "bold"), "none")
     if status.quarantine:
         yield Text.assemble(("in quarantine     ", "bold"), (f"{len(status.quarantine)}, see below", "red"))
     yield Text.assemble(("feed              ", "bold"), f"at {status.last_seq}")
     for each in status.consumers:
-        yield Text(f"  {printable_text(each['name'])} has dealt with {each['position']}, {each['lag']} behind")
+        yield Text(f"  {printable_text(each['name'])} acknowledged {each['position']}, {each['lag']} behind")
     for invoice in status.quarantine:
         yield from quarantine_lines(invoice, printable_text(f"{invoice['merchant_id']}/{invoice['order_id']}"))
     for each in status.rescans:
         until = "its head" if each["to_height"] is None else each["to_height"]
         yield Text(f"  rescan {each['id']} of {printable_text(each['rail'])}: at {each['next_height']}, until {until}")
         if each["error"] is not None:
-            yield Text(f"    does not get on, tried {each['tries']} times: {printable_text(each['error'])}", "yellow")
+            yield Text(f"    fails, retried {each['tries']} times: {printable_text(each['error'])}", "yellow")

@@ -1,4 +1,4 @@
-"""What a monitoring system is told of webhooks: what each endpoint is owed, how it fares, and who delivers."""
+"""Metrics of the deliverer: pending deliveries, failures and latency of each endpoint, and the leader."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600)
 
 
 class DeliveryMetrics:
-    """The deliverer's numbers, in a registry of their own."""
+    """The deliverer's metrics, in their own registry."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -21,39 +21,43 @@ class DeliveryMetrics:
             return Gauge(f"railwatch_webhook_{name}", meaning, ("endpoint",), registry=registry)
 
         self._gauges = {
-            "pending": gauge("pending", "Events that the endpoint is owed."),
-            "dead": gauge("dead", "Events that were given up, and wait for a person."),
-            "lag": gauge("lag", "Lines of the feed that were not read for the endpoint yet."),
+            "pending": gauge("pending", "Events that the endpoint has not accepted yet."),
+            "dead": gauge("dead", "Dead letters: events that the deliverer gave up; see railwatch webhook dead list."),
+            "lag": gauge("lag", "Transitions of the feed that are not queued for the endpoint yet."),
         }
-        self._oldest = gauge("oldest_pending_seconds", "Since when the oldest event that is owed has waited.")
-        self._paused = gauge("paused", "1: an operator has paused the endpoint.")
+        self._oldest = gauge("oldest_pending_seconds", "Age in seconds of the oldest pending event.")
+        self._paused = gauge("paused", "1 while the endpoint is paused (railwatch webhook disable), else 0.")
         self._delivering = Gauge(
-            "railwatch_webhook_delivering", "1: this process delivers. 0: it waits for the lock.", registry=registry
+            "railwatch_webhook_delivering",
+            "1 if this process delivers, 0 if it is a standby of another deliverer.",
+            registry=registry,
         )
         self._failures = Counter(
-            "railwatch_webhook_failures", "Attempts that failed.", ("endpoint",), registry=registry
+            "railwatch_webhook_failures", "Failed delivery attempts.", ("endpoint",), registry=registry
         )
         self._broken = Counter(
             "railwatch_task_failures",
-            "Failures of a task that nobody foresaw. It starts again.",
+            "Unexpected failures of a task, which then restarted; see the log event task.failed.",
             ("task",),
             registry=registry,
         )
-        self._dead = Counter("railwatch_webhook_given_up", "Events given up.", ("endpoint",), registry=registry)
+        self._dead = Counter(
+            "railwatch_webhook_given_up", "Events that the deliverer gave up.", ("endpoint",), registry=registry
+        )
         self._latency = Histogram(
             "railwatch_webhook_delivery_seconds",
-            "From the transition's time to its being accepted.",
+            "Seconds from the transition to its acceptance by the endpoint.",
             ("endpoint",),
             registry=registry,
             buckets=BUCKETS,
         )
 
     def delivered(self, endpoint: str, seconds: float) -> None:
-        """An event was accepted."""
+        """Count an accepted event."""
         self._latency.labels(endpoint).observe(seconds)
 
     def failed(self, endpoint: str, *, dead: bool) -> None:
-        """An attempt failed."""
+        """Count a failed attempt; ``dead``: it was the last one."""
         self._failures.labels(endpoint).inc()
         if dead:
             self._dead.labels(endpoint).inc()
@@ -63,7 +67,7 @@ class DeliveryMetrics:
         self._broken.labels(task).inc()
 
     def endpoints(self, rows: Sequence[Record], *, held: bool) -> None:
-        """Say how every configured endpoint is."""
+        """Set the gauges of every configured endpoint; ``held``: this process delivers."""
         self._delivering.set(held)
         now = datetime.now(UTC)
         for row in rows:
@@ -76,5 +80,5 @@ class DeliveryMetrics:
             self._paused.labels(row["name"]).set(not row["enabled"])
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -9,13 +9,13 @@ from railwatch.store.read_models import Record
 
 
 def render_endpoints(endpoints: list[Record]) -> RenderableType:
-    """One line an endpoint, and below it the last failure if it is newer than the last success."""
+    """Return a table of endpoints, and the last failure of each that has had no success since."""
     if not endpoints:
-        return Text("no endpoints; the deliverer makes them from the configuration at its start")
+        return Text("no endpoints; `railwatch deliver` creates them from [[webhook]] tables when it starts")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("endpoint", overflow="fold")
     table.add_column("state")
-    for name in ("unread", "owed", "dead", "accepted"):
+    for name in ("unread", "pending", "dead", "accepted"):
         table.add_column(name, justify="right")
     table.add_column("last accepted", overflow="fold")
     for each in endpoints:
@@ -43,16 +43,16 @@ def _is_troubled(endpoint: Record) -> bool:
 
 
 def _trouble(endpoint: Record) -> Text:
-    told = f"  {endpoint['name']}: {endpoint['last_failure']} (at {format_time(endpoint['last_failed_at'])})"
-    return Text(printable_text(told), "yellow")
+    text = f"  {endpoint['name']}: {endpoint['last_failure']} (at {format_time(endpoint['last_failed_at'])})"
+    return Text(printable_text(text), "yellow")
 
 
 def render_dead(dead: list[Record]) -> RenderableType:
-    """Which event of which order, and why it was given up."""
+    """Return a table of dead letters: endpoint, event, order, attempts and the last failure."""
     if not dead:
-        return Text("nothing was given up")
+        return Text("no dead letters")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("endpoint", "seq", "event", "merchant/order", "tried", "why"):
+    for name in ("endpoint", "seq", "event", "merchant/order", "attempts", "last failure"):
         table.add_column(name, overflow="fold")
     for each in dead:
         order = f"{each['merchant_id']}/{each['order_id']}" if each["merchant_id"] is not None else "-"

@@ -36,7 +36,7 @@ class Ability:
 
 @runtime_checkable
 class SupportsAbilities(Protocol):
-    """What an adapter may offer beside `RailAdapter`: the table of what its node serves, learned on entering."""
+    """An optional part of an adapter: the table of what its node serves, learned on entering."""
 
     async def abilities(self) -> Sequence[Ability]:
         """Return one row for each method of the rail's whitelist, in its order.

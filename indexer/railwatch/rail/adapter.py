@@ -1,4 +1,4 @@
-"""The seam: everything that a rail must answer, and nothing more."""
+"""The seam: all that the daemon asks of a rail."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -20,54 +20,54 @@ from railwatch.rail.types import (
 
 
 class RailAdapter(Protocol):
-    """One node of one rail, asked and answering; it decides nothing.
+    """One node of one rail.
 
-    Raises `RailUnavailable`, `BlockGone` or `RailFault` from any method that awaits, and nothing else. It never
-    retries: the caller knows better when to. No answer depends on earlier calls (caches may); concurrent calls are
-    safe; every await is bounded in time.
+    Every method that awaits raises `RailUnavailable`, `BlockGone` or `RailFault`, and nothing else. An adapter never
+    retries; the daemon decides when to. No result depends on earlier calls (a cache may). Concurrent calls are safe.
+    Every await is bounded in time.
     """
 
     @property
     def chain_id(self) -> ChainId:
-        """CAIP-2. Compared with the node's own on entering and at each reconnect (HAZARDS E23)."""
+        """The chain in CAIP-2, compared with the node's own on entering and at each reconnect (HAZARDS E23)."""
 
     @property
     def traits(self) -> Traits:
-        """Known before entering; entering may sharpen what only the node can tell (`native_complete`)."""
+        """What the rail can do, known before entering. Entering may refine it, such as `native_complete`."""
 
     async def __aenter__(self) -> Self:
-        """Connect and verify identity. Raises `RailUnavailable` when the node is away or on another chain."""
+        """Connect and verify identity. Raises `RailUnavailable` if the node is down or on another chain."""
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of everything. Idempotent, and safe under cancellation."""
+        """Close everything. Idempotent, and safe under cancellation."""
 
     def parse_address(self, text: str) -> Address:
-        """Canonical key and display form. Pure: works without a node. Raises `BadAddress` with the reason."""
+        """Return the canonical key and display form, without a node. Raises `BadAddress` with the reason."""
 
     async def heads(self) -> Heads:
-        """Latest, safe and finalized, from one node at one moment."""
+        """Return the latest, safe and finalized block, from one node at one moment."""
 
     async def block_at(self, height: int) -> BlockRef:
-        """The canonical block at ``height``, or the nearest below where the rail skips heights.
+        """Return the canonical block at ``height``, or the nearest below where the rail skips heights.
 
         Raises `BlockGone` when ``height`` is above the node's head.
         """
 
     async def scan(self, span: Span, watches: Watches) -> Scanned:
-        """Every transfer to a watched address in ``span``: complete, exactly once, in chain order.
+        """Return every transfer to a watched address in ``span``: complete, exactly once, in chain order.
 
-        Transfers of tokens that are not configured are given too, under their own asset id, where they were seen
-        without asking for more. Failed transactions and zero amounts never appear. Raises `BlockGone` if
-        ``span.after`` is not an ancestor of the canonical ``span.upto``; never a partial answer.
+        A transfer of a token that is not configured is returned too, under its own asset id, if the adapter saw it
+        without a further request. Failed transactions and zero amounts never appear. Raises `BlockGone` if
+        ``span.after`` is not an ancestor of the canonical ``span.upto``; never a partial result.
         """
 
     async def pending(self, watches: Watches) -> Sequence[Transfer]:
-        """All unconfirmed transfers to watched addresses: a full snapshot, so that absence means dropped or replaced.
+        """Return all unconfirmed transfers to watched addresses: absence from this snapshot means dropped or replaced.
 
-        A transaction that displaces one of ``watches.spends`` but pays no watched address is given as one transfer of
-        amount 0 to `NOBODY`. Empty where ``traits.has_pending`` is False.
+        A transaction that displaces one of ``watches.spends`` but pays no watched address is returned as one transfer
+        of amount 0 to `NO_RECIPIENT`. Empty where ``traits.has_pending`` is False.
         """
 
     async def wait_for_change(self) -> None:
@@ -79,42 +79,42 @@ class RailAdapter(Protocol):
 
 @runtime_checkable
 class SupportsPaymentCheck(Protocol):
-    """What an adapter may offer beside `RailAdapter`: to say of a registration that it could never be paid.
+    """An optional part of an adapter: the reason why a registration could never be paid.
 
-    It is asked once the address is parsed and before it is watched, and never again. An adapter without it refuses
-    nothing but bad addresses.
+    The daemon calls it once, after it has parsed the address and before it watches it. An adapter without it refuses
+    only bad addresses.
     """
 
     async def check_payment(self, address: Address, asset: AssetId, amount: int, reference: str | None) -> str | None:
-        """Why ``amount`` base units of ``asset`` cannot arrive at ``address``, or not under ``reference``; else None.
+        """Return why ``amount`` base units of ``asset`` cannot arrive at ``address`` under ``reference``, or None.
 
-        The words are for the merchant's engineer: what is wrong, and what would do. Raises `RailUnavailable` if the
-        node has to be asked and is away.
+        The reason is for the merchant's engineer: what is wrong, and what would work. Raises `RailUnavailable` if the
+        check needs the node and the node is unavailable.
         """
 
 
 @runtime_checkable
 class SupportsBalances(Protocol):
-    """What an adapter may offer beside `RailAdapter`, and says by ``traits.can_balance``: what addresses hold.
+    """An optional part of an adapter with ``traits.can_balance``: what addresses hold.
 
-    The daemon compares it with what `scan` has found, so that money which no block shows is not a silent gap (HAZARDS
-    E2, E14). It is asked seldom, for at most 100 keys at a time, and never decides whether an invoice is paid.
+    The daemon compares balances with what `scan` found, so that money which no block shows is not a silent gap
+    (HAZARDS E2, E14). It asks for at most 100 keys at a time. A balance never decides whether an invoice is paid.
     """
 
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
-        """What each key holds of ``asset`` after block ``at``, in base units: of all keys, 0 for an unused one.
+        """Return what each key holds of ``asset`` after block ``at``, in base units: of all keys, 0 for an unused one.
 
         ``asset`` is a configured one, or the native. Ask by the block's hash, so that no other branch can answer.
-        Raises `BlockGone` where the node does not have that block, or no longer its state, or cannot tell this asset's
+        Raises `BlockGone` where the node does not have that block, or no longer its state, or cannot read this asset's
         balances; never another block's balance instead.
         """
 
 
 @runtime_checkable
 class SupportsAssetCheck(Protocol):
-    """What an adapter may offer beside `RailAdapter`: to compare the configured assets with what the chain says.
+    """An optional part of an adapter: a comparison of the configured assets with the chain.
 
-    `railwatch check` calls it on an entered adapter, and prints each sentence as a failure.
+    `railwatch check` calls it on a connected adapter, and prints each sentence as a failure.
     """
 
     async def check_assets(self) -> Sequence[str]:
@@ -126,7 +126,7 @@ class SupportsAssetCheck(Protocol):
 
 
 class AdapterFactory(Protocol):
-    """What an entry point of the group ``railwatch.rails`` names: makes an adapter for one node, without I/O.
+    """The type of an entry point of the group ``railwatch.rails``: it makes an adapter for one node, without I/O.
 
     ``node`` is the node's table of the configuration, secrets resolved. Raises ValueError, naming the key that is
     wrong, when it makes no sense.

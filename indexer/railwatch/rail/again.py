@@ -1,15 +1,17 @@
-"""Puts a question again to an endpoint whose answer contradicts what it told before (HAZARDS E19, S15).
+"""Repeats a request to an endpoint whose answer contradicts what it reported before (HAZARDS E19, S15).
 
 Several nodes may answer behind one address, and the next request reaches another of them. Where they take turns, a step
 of the daemon that asks an even number of questions would put the same one to the node that lags for ever; so it is
 the single request that is asked again, and not the step. Only questions whose right answer is pinned belong here: by a
-block's hash, or by a height that the same endpoint has told of.
+block's hash, or by a height that the same endpoint has reported.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from railwatch.rail.errors import BlockGone, NotYet
+
+__all__ = ["OTHERS", "ask_again"]
 
 Answer = TypeVar("Answer")
 

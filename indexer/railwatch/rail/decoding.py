@@ -30,6 +30,37 @@ from railwatch.rail.printable import printable as printable_text
 if TYPE_CHECKING:
     from railwatch.rail.transport import Response
 
+__all__ = [
+    "AHEAD",
+    "ANSWER_MOST",
+    "ERROR_STATUS",
+    "IDENTITY",
+    "LARGE",
+    "NESTING_MOST",
+    "SMALL_MOST",
+    "VALUES_AT_ONCE",
+    "VALUES_MOST",
+    "AnswerTooLarge",
+    "Decodes",
+    "TooDeep",
+    "TooMany",
+    "WrongShape",
+    "bound_recursion",
+    "check_nesting",
+    "decode",
+    "decode_beside",
+    "decode_each",
+    "nesting",
+    "off_loop",
+    "printable",
+    "read_body",
+    "read_hex",
+    "read_index",
+    "read_quantity",
+    "read_text",
+    "read_time",
+]
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -97,13 +128,13 @@ async def read_body(response: Response, most: int, what: str) -> bytes:
     """Return the body, at most ``most`` bytes after decompression. Raises `AnswerTooLarge` or `RailUnavailable`.
 
     What comes with an error's status has at most `SMALL_MOST`. The session must have ``auto_decompress=False``: aiohttp
-    inflates a whole chunk before anybody can count it.
+    inflates a whole chunk before a reader can count it.
     """
     coding = response.headers.get("Content-Encoding", "identity").strip().lower()
     inflate = _inflater(coding, what)
     if response.status >= ERROR_STATUS:
         most = min(most, SMALL_MOST)
-    # It gives its bytes away without a copy, which a list of parts cannot.
+    # It returns its bytes without a copy, which a list of parts cannot.
     body = io.BytesIO()
     async for chunk in response.content.iter_chunked(_CHUNK):
         for part in inflate(chunk) if inflate else (chunk,):
@@ -121,7 +152,7 @@ def _inflater(coding: str, what: str) -> Callable[[bytes], Iterator[bytes]] | No
         return None
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise RailUnavailable(
-            f"{what}: the answer is in the content coding {printable(coding, 40)}, nobody asked for it"
+            f"{what}: the answer is in the content coding {printable(coding, 40)}, which was not requested"
         )
     engine = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
 
@@ -165,12 +196,12 @@ _items: msgspec.json.Decoder[list[msgspec.Raw] | None] = msgspec.json.Decoder(li
 
 
 async def off_loop(size: int, work: Callable[[], T]) -> T:
-    """Return what ``work`` does with ``size`` bytes: here if they are few, else in a thread beside the loop."""
+    """Return what ``work`` does with ``size`` bytes: on the loop if they are few, else in a thread."""
     return work() if size < LARGE else await asyncio.to_thread(work)
 
 
 async def decode_beside(raw: bytes | msgspec.Raw, decoder: Decodes[T], what: str, most: int = VALUES_AT_ONCE) -> T:
-    """Return what `decode` does, in a thread beside the loop where the answer is large."""
+    """Return what `decode` does, in a thread if the answer is large."""
     return await off_loop(len(raw), lambda: decode(raw, decoder, what, most))
 
 
@@ -230,7 +261,7 @@ def _deepest(brackets: bytes) -> int:
 
 
 def check_nesting(raw: bytes, most: int, what: str) -> None:
-    """Raise `RailUnavailable` if ``raw`` has more than ``most`` levels. For answers of which any shape is taken."""
+    """Raise `RailUnavailable` if ``raw`` has more than ``most`` levels. For answers of any shape."""
     if (levels := nesting(raw)) > most:
         raise RailUnavailable(f"{what}: the answer has {levels:,} levels of nesting, more than {most:,}")
 
@@ -243,7 +274,7 @@ def read_hex(text: str, size: int, what: str) -> str:
 
 
 def read_quantity(text: str, what: str) -> int:
-    """Return the number that 0x and 1 to 64 hex digits tell: 0 up to 2^256 - 1."""
+    """Return the number that 0x and 1 to 64 hex digits spell: 0 up to 2^256 - 1."""
     if not _QUANTITY.fullmatch(text):
         raise RailUnavailable(f"{what}: {printable(text, 80)!r} is no quantity")
     return int(text, 16)

@@ -1,7 +1,7 @@
 """What a rail brings to `railwatch demo`: the programs of its development node, and stories that are lived on it.
 
 An entry point of the group ``railwatch.demos`` names an `OpenDemo`. The demo's runner starts the programs, the daemon
-and Postgres, tells every story, and compares what the feed said with what the story expected. A rail's stories know
+and Postgres, runs every story, and compares what the feed said with what the story expected. A rail's stories know
 nothing of the runner beyond `Shop`, and the runner nothing of the rail beyond `RailDemo`.
 """
 
@@ -11,9 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+__all__ = ["DemoError", "NotInstalled", "OpenDemo", "Program", "RailDemo", "Scenario", "Shop"]
+
 
 class DemoError(Exception):
-    """The demo, or one story of it, cannot go on. The message says what happened, and where to look."""
+    """The demo, or one story of it, cannot go on. The message says what happened, and which log to read."""
 
 
 class NotInstalled(DemoError):
@@ -31,15 +33,15 @@ class Shop(Protocol):
         """
 
     async def wait_for_state(self, state: str) -> None:
-        """Wait until the feed tells that the invoice has come to ``state``, after the last one waited for.
+        """Wait until the feed reports that the invoice has come to ``state``, after the last one waited for.
 
-        Raises `DemoError` when the feed tells something that the story does not expect.
+        Raises `DemoError` when the feed reports something that the story does not expect.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One thing that happens to shops, and all that the feed must tell about it.
+    """One thing that happens to shops, and all that the feed must report about it.
 
     ``run`` lives it, up to the last thing that the customer or the chain does. ``path`` is every line that the feed
     then holds about the invoice, in order: its state, with the reason in parentheses where that is not the one with
@@ -52,7 +54,7 @@ class Scenario:
     path: tuple[str, ...]
     exceptions: frozenset[str] = frozenset()
     exclusive: bool = False
-    """It rewrites the chain, and is told after the others and by itself: they would notice."""
+    """It rewrites the chain, and runs after the others and alone: they would notice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,13 @@ class Program:
 
 
 class RailDemo(Protocol):
-    """A development chain with stories. Entering connects to the programs, which somebody else starts and ends.
+    """A development chain with stories. Entering connects to the programs, which the demo starts and ends.
 
-    Any method that awaits raises `DemoError` when the node refuses or is away.
+    Any method that awaits raises `DemoError` when the node refuses or is unavailable.
     """
 
     def programs(self, folder: Path) -> Sequence[Program]:
-        """What to run, in this order, before entering. ``folder`` exists and may hold a node's data."""
+        """Return what to run, in this order, before entering. ``folder`` exists and may hold a node's data."""
 
     async def __aenter__(self) -> Self:
         """Wait until the node answers, and furnish its chain: funds, contracts."""
@@ -90,13 +92,13 @@ class RailDemo(Protocol):
 
     @property
     def scenarios(self) -> Sequence[Scenario]:
-        """In the order in which they are shown; those that are not ``exclusive`` are told all at once."""
+        """In the order in which they are shown; those that are not ``exclusive`` run all at once."""
 
     async def mine_blocks(self) -> None:
         """Produce a block every so often, until cancelled: the time that stories live in."""
 
     async def keep_mining(self) -> None:
-        """Let the node produce blocks by itself from now on: nobody will `mine_blocks` it any more."""
+        """Let the node produce blocks by itself from now on, without `mine_blocks`."""
 
     def produced_at(self, height: int) -> float | None:
         """`time.monotonic` of when the present block of that height was asked for; None if it was not by us."""
@@ -106,4 +108,4 @@ class OpenDemo(Protocol):
     """What an entry point of the group ``railwatch.demos`` names. Raises `NotInstalled` without its node."""
 
     def __call__(self) -> RailDemo:
-        """A demo that has not begun; nothing runs yet."""
+        """Return a demo that has not begun; no process runs yet."""

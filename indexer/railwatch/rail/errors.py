@@ -1,4 +1,4 @@
-"""The three errors that leave an adapter, each named by what the daemon does next, and one for bad input."""
+"""The three errors of an adapter, each named by what the daemon does next, and one for bad input."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ from railwatch.rail.abilities import Ability
 
 
 class RailError(Exception):
-    """An adapter could not answer. Only its three kinds are ever raised."""
+    """The base of the three errors. An adapter raises only its subclasses."""
 
 
 class RailUnavailable(RailError):
-    """The node cannot answer now, or not rightly: away, slow, behind, on another chain. Back off and ask again."""
+    """The node cannot answer now, or not correctly: down, slow, behind, on another chain. Back off and ask again."""
 
 
 class NotKept(RailUnavailable):
     """The node no longer keeps what is this old: a pruned block, a ledger that begins later (HAZARDS B16, S14).
 
-    ``first`` is the lowest height that it serves, as far as it tells. The node is well otherwise: another one may have
-    the blocks, and who only looks back may begin there and say so. The blocks are never skipped.
+    ``first`` is the lowest height that it serves, if it reports one. The node is healthy otherwise. Another node may
+    have the blocks; a look-back may begin there and say so. The daemon never skips the blocks.
     """
 
     def __init__(self, message: str, first: int | None = None) -> None:
@@ -26,18 +26,18 @@ class NotKept(RailUnavailable):
 
 
 class NotYet(RailUnavailable):
-    """The answer contradicts what the same endpoint told of the block: its content is not there, or not all of it.
+    """The endpoint reported the block, and its content is missing or incomplete.
 
-    A node that has not indexed the block yet answers so, and another node behind the endpoint that lags (HAZARDS E19,
-    E20). Asking again helps (`railwatch.rail.again`).
+    A node that has not indexed the block yet answers so, as does a lagging node behind the same endpoint (HAZARDS E19,
+    E20). A repeated request helps (`railwatch.rail.again`).
     """
 
 
 class PendingUnknown(RailUnavailable):
-    """What waits for a block is not known now, and the blocks are: the mempool is still being read, or loaded.
+    """The mempool is not known now, and the blocks are: the node or the adapter is still loading it.
 
-    A snapshot that is not whole would say of payments that they were dropped, so there is none. The node is well
-    otherwise: blocks are followed, and only what depends on the mempool waits (no window ends meanwhile).
+    An incomplete snapshot would mean that payments were dropped, so there is none. The daemon still follows blocks.
+    Only what depends on the mempool waits, and no payment window ends meanwhile.
     """
 
 
@@ -53,16 +53,19 @@ class MethodsMissing(RailUnavailable):
 
 
 class AdapterDefect(RailUnavailable):
-    """The adapter met something that it did not foresee. Its cause is chained; whoever asks logs that trace once."""
+    """An unforeseen exception, chained as the cause. The daemon logs its trace once."""
 
 
 class BlockGone(RailError):
-    """The block that was asked about is not, or no longer, on the node's chain. Plan again from fresh heads."""
+    """The requested block is not, or no longer, on the node's chain. Plan again from new heads."""
 
 
 class RailFault(RailError):
-    """Going on would lose or invent money: a whole block that cannot be decoded. The rail halts until a person acts."""
+    """Going on would lose or invent money: a whole block that cannot be decoded.
+
+    The rail halts until an operator acts.
+    """
 
 
 class BadAddress(ValueError):
-    """The text is no address of this rail. The message says why, in words for the merchant's engineer."""
+    """The text is no address of this rail. The message says why, for the merchant's engineer."""

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
-from railwatch.rail.connector import AskedOnly, TcpConnector
+from railwatch.rail._connector import AskedOnly, TcpConnector
 from railwatch.rail.options import HttpOptions
+
+__all__ = ["NETWORK_ERRORS", "http_session", "ssl_context"]
 
 NETWORK_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ssl.SSLError)
 """What a network can do to a request, but for its time being up. `SocksFailed` is one of them."""
@@ -21,11 +23,11 @@ NETWORK_ERRORS: tuple[type[Exception], ...] = (aiohttp.ClientError, OSError, asy
 
 CONNECTION_SECONDS = 30.0
 """Seconds after which a request is the last one of its connection. A balancer may choose a node for each connection,
-and the connection of a node that is polled every second would never end, though it stands still (HAZARDS E19)."""
+and the connection of a node that is polled every second would never end, even if the node is stuck (HAZARDS E19)."""
 
 
 class SocksFailed(OSError):
-    """The SOCKS proxy refused, broke off or is away. Its words name no credentials."""
+    """The SOCKS proxy refused, disconnected or is unreachable. The message holds no credentials."""
 
 
 def http_session(
@@ -33,7 +35,7 @@ def http_session(
 ) -> Callable[[], aiohttp.ClientSession]:
     """Return what makes a session (`railwatch.rail.transport.open_session`), without I/O and without cookies.
 
-    It never inflates by itself (`railwatch.rail.decoding.read_body`). ``turns``: as `railwatch.rail.connector` has it.
+    It never inflates by itself (`railwatch.rail.decoding.read_body`). ``turns``: as `railwatch.rail._connector` has it.
     """
     return lambda: _make(options, headers or {}, {"limit": limit, "turns": turns})
 
@@ -89,8 +91,8 @@ def _socks(options: HttpOptions, context: ssl.SSLContext | None, bounds: Mapping
             try:
                 return await super()._wrap_create_connection(*args, **more)  # type: ignore[arg-type]
             except Refused as refused:
-                raise SocksFailed("the SOCKS proxy refused") from refused
+                raise SocksFailed("the SOCKS proxy refused: check proxy and its credentials") from refused
             except (ProxyConnectionError, ProxyTimeoutError) as away:
-                raise SocksFailed("the SOCKS proxy is not there") from away
+                raise SocksFailed("the SOCKS proxy does not answer: check proxy") from away
 
     return Connector.from_url(socks_url(options.proxy or ""), rdns=True, **bounds, ssl=context or True)

@@ -11,16 +11,16 @@ from functools import partial
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+import aiohttp
 import msgspec
 
+from railwatch.rail._rpc_response import R, RpcEnvelope, RpcRejected, RpcResponse
 from railwatch.rail.decoding import (
     ANSWER_MOST,
     ERROR_STATUS,
     IDENTITY,
     Decodes,
-    decode,
     decode_beside,
-    off_loop,
     printable,
     read_body,
 )
@@ -28,7 +28,7 @@ from railwatch.rail.errors import RailUnavailable
 from railwatch.rail.http import NETWORK_ERRORS, http_session
 from railwatch.rail.options import HttpOptions
 from railwatch.rail.pacing import Batching, RequestPace, pace_of, pushed_back_by
-from railwatch.rail.refusals import NULL, Refusal, holds_error, is_refusal, read_no_reply, read_refusal
+from railwatch.rail.refusals import Refusal, holds_error, is_refusal, read_no_reply, read_refusal
 from railwatch.rail.transport import Session, open_session
 
 __all__ = ["Call", "HttpAnswer", "JsonRpcClient", "NodeTimeout", "RpcEnvelope", "RpcRejected", "RpcResponse"]
@@ -42,21 +42,8 @@ CONCURRENCY = 100
 WORDS_MAX = 100
 """Bytes of an HTTP error's body that an error message quotes."""
 UNAUTHORIZED = 401
-
-_text: "msgspec.json.Decoder[str]" = msgspec.json.Decoder(str)
-
-
-class RpcRejected(RailUnavailable):
-    """The node is there and answered with an error. A rail derives its own, which says what the error means.
-
-    ``passes``: the node would accept the same request at another time. Otherwise it does not serve the method, or not
-    in this form (HAZARDS B20).
-    """
-
-    passes = False
-
-
-R = TypeVar("R", bound=RpcRejected)
+UNBOUNDED = aiohttp.ClientTimeout(total=None)
+"""aiohttp's own bound is five minutes. `JsonRpcClient.exchange` bounds each request by the node's timeout."""
 
 
 class NodeTimeout(RailUnavailable):
@@ -87,88 +74,8 @@ class HttpAnswer(NamedTuple):
         return printable(self.body[:WORDS_MAX].decode(errors="replace").strip())
 
 
-class RpcEnvelope(msgspec.Struct):
-    """One reply of any version of JSON-RPC. Result and error stay bytes until a decoder reads them."""
-
-    id: int | str | None = None
-    result: msgspec.Raw = msgspec.Raw(b"")
-    error: msgspec.Raw = NULL
-
-    @property
-    def failed(self) -> bool:
-        """Whether the reply carries an error."""
-        return bytes(self.error).strip() not in (b"", b"null")
-
-    @property
-    def has_result(self) -> bool:
-        """Whether the reply carries a result, which may be null."""
-        return bytes(self.result) != b""
-
-
 _one = msgspec.json.Decoder(RpcEnvelope)
 _many = msgspec.json.Decoder(list[RpcEnvelope])
-
-
-class RpcResponse(Generic[R]):
-    """The outcome of one call. The `read` methods raise the node's error, if it answered with one.
-
-    ``what`` names node and method in error messages; ``extra`` is what the rail's `JsonRpcClient.unpack` returned.
-    """
-
-    __slots__ = ("_reject", "extra", "result", "what")
-
-    def __init__(
-        self, what: str, result: msgspec.Raw, reject: Callable[[], R] | None = None, extra: object = None
-    ) -> None:
-        self.what = what
-        self.result = result if len(result) else NULL
-        self.extra = extra
-        self._reject = reject
-
-    @classmethod
-    def of_error(cls, what: str, error: R) -> "RpcResponse[R]":
-        """Return the response that is this error."""
-        return cls(what, NULL, lambda: error)
-
-    @property
-    def size(self) -> int:
-        """The bytes of the result."""
-        return len(self.result)
-
-    @property
-    def refused(self) -> bool:
-        """Whether the node answered with an error."""
-        return self._reject is not None
-
-    @property
-    def error(self) -> R | None:
-        """The node's error, or None if it answered with a result."""
-        return None if self._reject is None else self._reject()
-
-    def raw(self) -> msgspec.Raw:
-        """Return the JSON of the result. Raises `RpcRejected` for an error."""
-        if (error := self.error) is not None:
-            raise error
-        return self.result
-
-    def read(self, decoder: Decodes[T]) -> T:
-        """Return the typed result. Raises `RpcRejected` for an error, `RailUnavailable` for another shape."""
-        return decode(self.raw(), decoder, self.what)
-
-    async def read_beside(self, decoder: Decodes[T]) -> T:
-        """Return what `read` returns; decode a large result in a thread."""
-        return await off_loop(self.size, lambda: self.read(decoder))
-
-    def read_hex(self) -> bytes:
-        """Return the bytes that a hex text spells. Raises as `read` does."""
-        try:
-            return bytes.fromhex(self.read(_text))
-        except ValueError as error:
-            raise RailUnavailable(f"{self.what}: the answer is no hex") from error
-
-    async def read_hex_beside(self) -> bytes:
-        """Return what `read_hex` returns; decode a large result in a thread."""
-        return await off_loop(self.size, self.read_hex)
 
 
 class JsonRpcClient(ABC, Generic[R]):
@@ -342,7 +249,7 @@ class JsonRpcClient(ABC, Generic[R]):
         verb = "GET" if body is None else "POST"
         headers = self.headers()
         async with self._session.request(
-            verb, self._http_url + path, data=body, headers=headers, allow_redirects=False
+            verb, self._http_url + path, data=body, headers=headers, allow_redirects=False, timeout=UNBOUNDED
         ) as response:
             content = await read_body(response, most, what)
             return HttpAnswer(response.status, response.content_type, response.headers.get("Retry-After"), content)

@@ -13,6 +13,18 @@ from urllib.parse import urlsplit
 from railwatch.rail.printable import is_visible, quoted
 from railwatch.rail.types import RailSettings
 
+__all__ = [
+    "HTTP_KEYS",
+    "HttpOptions",
+    "height_options",
+    "public_name",
+    "read_http",
+    "read_proxy",
+    "read_url",
+    "reject_unknown_keys",
+    "require_url",
+]
+
 TIMEOUT_SECONDS = 10.0
 TIMEOUT_MAX = 600.0
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
@@ -24,13 +36,13 @@ HEIGHTS = ("lookback", "span_max", "horizon")
 
 
 def reject_unknown_keys(table: Mapping[str, Any], known: Collection[str]) -> None:
-    """A typo must not pass for a default."""
+    """Raise ValueError for an unknown key: a typo must not pass for a default."""
     if unknown := sorted(set(table) - set(known)):
         raise ValueError(f"node: unknown key {quoted(unknown[0])}; known are {', '.join(known)}")
 
 
 def read_url(table: Mapping[str, Any], key: str, *schemes: str) -> str | None:
-    """The URL at ``key``, of one of ``schemes``; None where there is none."""
+    """Return the URL at ``key``, of one of ``schemes``, or None if the key is absent."""
     value = table.get(key)
     if value is None:
         return None
@@ -46,7 +58,7 @@ def read_url(table: Mapping[str, Any], key: str, *schemes: str) -> str | None:
 
 
 def require_url(table: Mapping[str, Any], key: str, what: str, *schemes: str) -> str:
-    """The URL at ``key``, which must be there; ``what`` says what it is for."""
+    """Return the URL at ``key``, which must be present; ``what`` says what it is for."""
     url = read_url(table, key, *schemes)
     if url is None:
         raise ValueError(f"node: {key} is missing: the URL that {what} is served at")
@@ -54,7 +66,7 @@ def require_url(table: Mapping[str, Any], key: str, what: str, *schemes: str) ->
 
 
 def read_timeout(table: Mapping[str, Any]) -> float:
-    """How long one answer may take, in seconds."""
+    """Return how long one answer may last, in seconds."""
     value = table.get("timeout", TIMEOUT_SECONDS)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= TIMEOUT_MAX:
         raise ValueError(f"node: timeout must be a number of seconds, more than 0 and at most {TIMEOUT_MAX:g}")
@@ -62,7 +74,7 @@ def read_timeout(table: Mapping[str, Any]) -> float:
 
 
 def read_headers(table: Mapping[str, Any]) -> dict[str, str]:
-    """The ``headers`` that every request to the node carries: how many hosted endpoints take an API key.
+    """Return the ``headers`` of every request to the node: many hosted endpoints expect an API key there.
 
     Each value may come by reference (``"api-key_file"``, ``_env``, ``_credential``), as any secret of a node.
     """
@@ -103,7 +115,7 @@ def read_http(table: Mapping[str, Any]) -> HttpOptions:
 
 
 def read_proxy(value: object) -> str | None:
-    """The URL of a proxy, with host and port; None where there is none."""
+    """Return the URL of a proxy, with host and port, or None if the key is absent."""
     if value is None:
         return None
     try:
@@ -131,14 +143,14 @@ def _ca(value: object) -> str | None:
 
 
 def public_name(url: str) -> str:
-    """What logs and evidence call a node: scheme, host and port. Credentials and API keys live in the rest."""
+    """Return what logs and evidence call a node: scheme, host and port, without credentials and API keys."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
 def height_options(rail: RailSettings, *own: str) -> dict[str, Any]:
-    """The options that change a trait. ``own``: the adapter's further options; a typo must not pass for a default."""
+    """Return the options that change a trait. ``own``: the adapter's further options. Other keys raise ValueError."""
     if unknown := sorted(set(rail.options) - {*HEIGHTS, *own}):
         known = ", ".join((*own, *HEIGHTS))
         raise ValueError(f"rail {rail.name}: unknown option {quoted(unknown[0])}; known are {known}")

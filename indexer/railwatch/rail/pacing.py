@@ -15,11 +15,13 @@ from email.utils import parsedate_to_datetime
 
 from railwatch.rail.errors import RailUnavailable
 
+__all__ = ["TOO_MANY", "Batching", "Paused", "RequestPace", "forget_paces", "pace_of", "pushed_back_by", "retry_after"]
+
 PAUSE_FIRST, PAUSE_MOST = 0.5, 900.0
 """Seconds of a pause of which the endpoint does not say how long: doubled each time, up to this. A day's quota that is
 used up says so again after it."""
 WAIT_MOST = 2.0
-"""Seconds that a request waits for its turn. A longer pause is told at once: it is the caller's to plan with."""
+"""Seconds that a request waits for its turn. A longer pause is raised at once, so that the caller can plan."""
 WINDOW = 5.0
 """Seconds over which the rate that was too fast is measured."""
 FIRST, SLOWEST = 4.0, 0.5
@@ -61,7 +63,7 @@ class RequestPace:
             await asyncio.sleep(at - now)
 
     def answered(self) -> None:
-        """The endpoint took a request: a little faster, and no limit any more at a rate that nobody reaches."""
+        """Speed up a little after an accepted request, and drop a limit that the requests never reach."""
         self._failures = 0
         if self.rate is not None:
             self.rate = self.rate * 1.03 + 0.02
@@ -69,7 +71,7 @@ class RequestPace:
                 self.rate = None
 
     def pushed_back(self, why: str, pause: float | None) -> None:
-        """The endpoint said no to the rate: half of what was sent lately, after the pause that it asked for."""
+        """Slow down after a refusal of the rate: half of the recent rate, after the pause that was asked for."""
         now = time.monotonic()
         lately = sum(1 for sent in self._sent if sent > now - WINDOW) / WINDOW
         if now >= self._until:
@@ -117,7 +119,7 @@ RETRY_AFTER_MOST = 7 * 86_400.0
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header tells (RFC 9110: a number, or a date); None if it is neither."""
+    """Return the seconds of a ``Retry-After`` header (RFC 9110: a number, or a date); None if it is neither."""
     if value is None:
         return None
     if value.strip().isascii() and value.strip().isdigit():

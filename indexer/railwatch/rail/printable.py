@@ -6,6 +6,8 @@ characters of both sets, bidirectional overrides, characters of no width, separa
 
 import re
 
+__all__ = ["LONGEST", "escaped", "escaped_json", "is_visible", "printable", "quoted"]
+
 LONGEST = 1_000
 """Characters of one text, unless the caller says otherwise."""
 

@@ -1,7 +1,7 @@
 """Being woken by a node: what every adapter's `wait_for_change` has in common.
 
-A rail brings a `Subscription`: one life of a subscription, a long poll, a socket. Here is the rest: it is begun when
-somebody first waits, and again, after a growing pause, when it has failed; whatever is pushed only wakes.
+A rail brings a `Subscription`: one life of a subscription, a long poll, a socket. The channel begins it at the first
+wait, and again after a growing pause when it has failed. A push only wakes the daemon.
 """
 
 import asyncio
@@ -11,8 +11,10 @@ from typing import Protocol, TypeAlias
 
 from railwatch.rail.errors import RailUnavailable
 
+__all__ = ["PushChannel", "PushListener", "Subscription"]
+
 IDLE_SECONDS = 30.0
-"""The longest that one wait takes on a chain where nothing happens."""
+"""Seconds of one wait at most, on a chain where nothing happens."""
 
 BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -21,10 +23,10 @@ class PushListener(Protocol):
     """What a `Subscription` rings."""
 
     def on_subscribed(self) -> None:
-        """The subscription stands. Wakes once, for what came before it did."""
+        """Wake the waiter once after subscribing, for changes before the subscription."""
 
     def on_push(self) -> None:
-        """A push came. Wakes, and forgets earlier failures."""
+        """Wake the waiter after a push, and forget earlier failures."""
 
 
 Subscription: TypeAlias = Callable[[PushListener], Awaitable[RailUnavailable]]
@@ -32,7 +34,7 @@ Subscription: TypeAlias = Callable[[PushListener], Awaitable[RailUnavailable]]
 
 
 class PushChannel:
-    """The pushes of one node (`PushListener`). Not open until somebody waits."""
+    """The pushes of one node (`PushListener`). It opens at the first wait."""
 
     def __init__(self, follow: Subscription) -> None:
         self._subscription = follow
@@ -65,11 +67,11 @@ class PushChannel:
             await asyncio.gather(task, return_exceptions=True)
 
     def on_subscribed(self) -> None:
-        """The subscription stands."""
+        """Note that the node accepted the subscription."""
         self._changed.set()
 
     def on_push(self) -> None:
-        """A push came."""
+        """Note that a push came."""
         self._failures = 0
         self._changed.set()
 

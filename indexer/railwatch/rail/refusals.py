@@ -1,8 +1,8 @@
 """A refusal over JSON-RPC, whatever its shape: what it says, and whether the node would say it again (HAZARDS B20).
 
-A node refuses with an error object. What stands before it (a gateway, a hosted plan) refuses in forms of its own: a
+A node refuses with an error object. A gateway or a hosted plan before it refuses in forms of its own: a
 status with any body, an error that is a mere sentence, an object that is no reply. Each is a no to what was asked, and
-a rail has a fall-back for it; none of them may be taken for an answer, or for a node that is away.
+a rail has a fall-back for it; none of them may pass for an answer, or for an unavailable node.
 """
 
 from __future__ import annotations
@@ -12,6 +12,20 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 import msgspec
+
+__all__ = [
+    "LOCKED_OUT",
+    "NULL",
+    "PASSING_STATUSES",
+    "Refusal",
+    "holds_error",
+    "is_refusal",
+    "own_words",
+    "read_no_reply",
+    "read_refusal",
+    "read_text",
+    "will_pass",
+]
 
 NO_REPLY = "an answer without a result and without an error, which is none of JSON-RPC"
 """What is said of an object that is no reply, and has no words of its own."""
@@ -102,10 +116,10 @@ def read_refusal(error: bytes | msgspec.Raw) -> Refusal | None:
     except (ValueError, RecursionError):
         pass
     try:
-        told = _said.decode(error)
+        said = _said.decode(error)
     except (ValueError, RecursionError):
         return Refusal(0, "an error in a form that is none of JSON-RPC")
-    return Refusal(_number(told.code), told.words)
+    return Refusal(_number(said.code), said.words)
 
 
 def read_text(raw: bytes | msgspec.Raw) -> str:
@@ -139,7 +153,7 @@ def holds_error(body: bytes) -> bool:
 
 
 def is_refusal(status: int) -> bool:
-    """Return whether an answer of this status says no to what was asked; all others from 400 on mean a node away."""
+    """Return whether this status refuses the request; all others from 400 on mean an unavailable node."""
     told_no = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     return (told_no and status != HTTPStatus.TOO_MANY_REQUESTS) or status == HTTPStatus.NOT_IMPLEMENTED
 
@@ -161,7 +175,7 @@ def will_pass(refusal: Refusal, codes: frozenset[int]) -> bool:
 
 
 def _number(code: msgspec.Raw) -> int:
-    """Return a code that is a number, or a text that spells one; 0 for one that tells nothing."""
+    """Return a code that is a number, or a text that spells one; 0 for any other."""
     try:
         return int(_code.decode(code))
     except (ValueError, OverflowError, RecursionError):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from railwatch.rail.abilities import Ability, Method
 from railwatch.rail.errors import MethodsMissing
 
+__all__ = ["Served"]
+
 
 @dataclass(slots=True)
 class Served:
@@ -23,7 +25,7 @@ class Served:
         return self.said.get(method, (None, ""))[0] is not False
 
     def table(self, unasked: str = "not asked") -> list[Ability]:
-        """Return one row for each method, in the whitelist's order. ``unasked``: what stands where nothing was said."""
+        """Return one row for each method, in the whitelist's order. ``unasked``: the answer of an unasked method."""
         return [_row(method, *self.said.get(method.name, (None, unasked))) for method in self.methods]
 
     def require(self, node: str, also: Iterable[str] = ()) -> None:

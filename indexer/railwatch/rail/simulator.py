@@ -26,13 +26,13 @@ class Simulator(Protocol):
         """End the node."""
 
     def open_adapter(self) -> RailAdapter:
-        """A fresh adapter on this node."""
+        """Return a fresh adapter on this node."""
 
     async def new_address(self) -> str:
-        """An address that has never been used."""
+        """Return an address that has never been used."""
 
     async def pay(self, address: str, amount: int, asset: AssetId | None = None) -> str:
-        """Send ``amount`` base units; returns the transaction's id. It waits for `mine` to be in a block."""
+        """Send ``amount`` base units; return the transaction's id. `mine` puts it into a block."""
 
     async def mine(self, blocks: int = 1) -> None:
         """Produce blocks; the first holds everything that waits, unless `hold` keeps it back."""
@@ -44,7 +44,7 @@ class Simulator(Protocol):
         """
 
     async def replace(self, tx_id: str) -> str:
-        """Replace a waiting transaction by a rival that pays somebody else; returns the rival's id."""
+        """Replace a waiting transaction by a rival that pays a stranger; return the rival's id."""
 
     async def fail_next(self, address: str, amount: int) -> str:
         """Send a transaction that is included and fails, and therefore pays nothing."""

@@ -2,7 +2,7 @@
 
 An adapter asks for each of them here instead of making it. So whatever a node says can be recorded as it comes, and
 played again without a node, for every rail alike (docs/record-replay.md). Without a `Transport` in the context, the
-real thing is made and handed out as it is: nothing stands between an adapter and its node.
+real thing is made and handed out as it is: nothing is between an adapter and its node.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -12,6 +12,18 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     import aiohttp
+
+__all__ = [
+    "Response",
+    "Session",
+    "Socket",
+    "Subscriber",
+    "Transport",
+    "open_session",
+    "open_subscriber",
+    "open_websocket",
+    "through",
+]
 
 
 class Content(Protocol):
@@ -51,7 +63,7 @@ class Session(Protocol):
         """`request` with POST."""
 
     async def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
 
 
 class Socket(Protocol):
@@ -74,11 +86,11 @@ class Subscriber(Protocol):
         """Return the next message's parts, or None if none is there now."""
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class Transport(Protocol):
-    """Stands between adapters and nodes. Each method is given what makes the real thing."""
+    """A layer between adapters and nodes. Each method gets what makes the real connection."""
 
     def session(self, make: "Callable[[], aiohttp.ClientSession]") -> Session:
         """Return a session."""
@@ -108,7 +120,7 @@ def through(transport: Transport) -> Iterator[None]:
 def open_session(make: "Callable[[], aiohttp.ClientSession]") -> Session:
     """Return a session for HTTP. ``make`` makes the real one, with ``auto_decompress=False`` (`decoding.read_body`)."""
     transport = _transport.get()
-    # aiohttp types its options more narrowly than anybody here needs.
+    # aiohttp types its options more narrowly than the adapters need.
     return cast(Session, make()) if transport is None else transport.session(make)
 
 

@@ -16,7 +16,7 @@ AssetId = NewType("AssetId", str)
 """CAIP-19, such as ``eip155:1/slip44:60`` or ``eip155:1/erc20:0xdac1...``."""
 
 NO_RECIPIENT = b""
-"""The recipient of a transfer that pays no watched address and is told only because it displaces one that does."""
+"""The recipient of a transfer that pays no watched address and is reported only because it displaces one that does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Transfer:
     ``spends`` is what the transaction consumes (outpoints, an account's nonce), and what its unconfirmed ancestors do:
     another that takes one of these displaces it. ``rivals`` names the transactions among ``Watches.spends`` that this
     one displaces. ``maturity`` is the least depth at which the credit may count, whatever the policy says (coinbase:
-    100). ``reference`` is the payer's mark (memo, tag). Where a rail cannot tell which of many marks was meant as one,
-    ``references`` holds them all, and any of them is taken as the reference (account keys, for Solana Pay; HAZARDS
+    100). ``reference`` is the payer's mark (memo, tag). Where any of many marks may be the reference,
+    ``references`` holds them all, and any of them counts as the reference (account keys, for Solana Pay; HAZARDS
     S12). ``evidence`` holds the decoded facts that a person would ask for (sender, log position, node ...), and
     ``raw`` the piece of the node's answer that they were read from (a log, an output; None: not kept): JSON values
     only, bounded in size.
@@ -148,7 +148,7 @@ class Traits:
     fold_case: bool = False
     """Addresses that differ only in case are the same address."""
     has_checksum: bool = True
-    """An address that lost a character is seen to be none. If not, it may be somebody else's, and nobody can tell."""
+    """A truncated address is detected. If not, it may be an address of another owner, undetected."""
     span_max: int = 1_000
     """The most heights that one scan may cover."""
     lookback_span: int | None = None
@@ -169,13 +169,13 @@ class Traits:
     can_balance: bool = False
     """The adapter `SupportsBalances`, and a balance can hold what no scan shows: it is worth comparing."""
     has_references: bool = False
-    """Several payers can share an address, told apart by a reference (memo, tag, key)."""
+    """Several payers can share an address, distinguished by a reference (memo, tag, key)."""
     max_confirmations: int | None = None
     """The largest confirmation count that means anything on this rail; None: any."""
 
 
 class Watches(Protocol):
-    """What a scan looks for. Membership is a filter: it has no false negatives, and false positives are rare."""
+    """The addresses that a scan searches for: a filter without false negatives and with rare false positives."""
 
     @property
     def assets(self) -> Mapping[str, AssetId]:
@@ -187,8 +187,10 @@ class Watches(Protocol):
 
     @property
     def version(self) -> int:
-        """Changes whenever this object may have come to watch something else: what was matched before it still holds
-        for what it watched then, so that a full snapshot can be matched by what is new in it."""
+        """A number that changes whenever this object may watch other addresses.
+
+        As long as it is the same, an adapter that matched a full snapshot only matches what is new in the next one.
+        """
 
     def __len__(self) -> int:
         """How many addresses are watched."""

@@ -13,6 +13,8 @@ from railwatch.rail.options import HttpOptions
 from railwatch.rail.push import PushListener, Subscription
 from railwatch.rail.transport import Socket, open_websocket
 
+__all__ = ["MESSAGE_MOST", "websocket_subscription"]
+
 PING_SECONDS = 5.0
 MESSAGE_MOST = 1024 * 1024
 """Bytes of one message. A head has some 2 KB."""
@@ -57,12 +59,12 @@ def websocket_subscription(url: str, name: str, options: HttpOptions, subscribe:
 
 
 def _proxy(options: HttpOptions) -> str | None:
-    """The proxy as the library spells it: with an h where names are resolved by the proxy, which they always are."""
+    """Return the proxy as the library spells it: with an h, because the proxy always resolves names."""
     proxy = options.proxy
     return proxy.replace("socks5://", "socks5h://", 1).replace("socks4://", "socks4a://", 1) if proxy else None
 
 
 def _tls(url: str, options: HttpOptions) -> dict[str, Any]:
-    """A private authority, if there is one, and if the connection is one over TLS at all."""
+    """Return the private authority, if one is configured and the connection uses TLS."""
     context = ssl_context(options)
     return {"ssl": context} if context is not None and url.startswith("wss:") else {}

@@ -126,7 +126,7 @@ class _Session:
 
     def _progress(self, why: str | None) -> Progress:
         follower = self.runner.follower if self.runner else None
-        height = follower.cursor.height if follower and follower.cursor else None
+        height = follower.sync.cursor.height if follower and follower.sync.cursor else None
         self.first_height = height if self.first_height is None else self.first_height
         blocks = height - self.first_height if height is not None and self.first_height is not None else 0
         writer = self.recorder.writer

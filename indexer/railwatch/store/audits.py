@@ -95,7 +95,7 @@ class AuditStore:
     ) -> dict[tuple[str, str], tuple[str, int | None]]:
         """Return what became of the credits of some transactions: (state, height) by (tx_id, base index).
 
-        Of a credit with several contents the one that is in a block is told, if any is.
+        Of a credit with several contents the one that is in a block is returned, if any is.
         """
         rows = await self._database.rows(AUDITED_SIGHTINGS, rail, list(transactions))
         rows = sorted(rows, key=lambda row: row["state"] in ("included", "confirmed", "final"))

@@ -60,7 +60,7 @@ class RailMirror:
 
 
 def asset_id(chain_id: ChainId, traits: Traits, contract: str | None) -> AssetId:
-    """The CAIP-19 id of an asset; None: the native one. Contracts in lower case where the rail folds it."""
+    """Return the CAIP-19 id of an asset (None: the native one), in lower case where the rail folds case."""
     if contract is None:
         return AssetId(f"{chain_id}/{traits.native_asset}")
     folded = contract.lower() if traits.fold_case else contract
@@ -101,7 +101,7 @@ async def sync_config(
 
 
 async def _lock(connection: Connection) -> None:
-    """Let one daemon mirror at a time. Raises `StoreUnavailable` with the name of whoever holds the lock for long."""
+    """Lock the configuration until the commit. Raises `StoreUnavailable` with the holders' names after a timeout."""
     try:
         async with connection.transaction():
             await connection.execute(LOCK_CONFIG)
@@ -170,10 +170,10 @@ async def check_stored(
 
 def _left(name: str, invoices: int, payments: int) -> str:
     return (
-        f"rail {name} is not in the configuration any more, and {invoices} invoices are open there (payments that are "
-        f"not final yet: {payments}). Nobody would see what their customers pay. Put its [[rail]] table back. "
+        f"rail {name} is no longer in the configuration, and {invoices} invoices are open there (payments that are "
+        f"not final yet: {payments}). No daemon would see what their customers pay. Put its [[rail]] table back. "
         f"If it has another name now: `railwatch rail rename {name} NEW`. "
-        "If nobody shall follow it: add it to unfollowed_rails in [invoices]"
+        "To leave it unfollowed: add it to unfollowed_rails in [invoices]"
     )
 
 
@@ -192,7 +192,7 @@ def _check_chain(rail: RailMirror, known: Sequence[Row], unfollowed: Collection[
         if row["chain_id"] == configured and old not in unfollowed:
             raise StoreError(
                 f"rail {name} follows chain {configured}, which the database knows as rail {old}. A chain is one rail, "
-                f"or its payments would be told twice. Run: railwatch rail rename {old} {name}"
+                f"or the feed would emit its payments twice. Run: railwatch rail rename {old} {name}"
             )
         if row["origin"] == name:
             raise StoreError(
@@ -226,7 +226,7 @@ async def assets_still_wanted(connection: Connection, rail: str) -> list[WantedA
 
 
 def check_traits(rail: RailMirror) -> None:
-    """Raise `StoreError` for what can only be told once the adapter's traits are known."""
+    """Raise `StoreError` if the configuration contradicts the adapter's traits."""
     traits = rail.traits
     ids = [asset_id(rail.chain_id, traits, each.contract) for each in rail.assets]
     for number, asset in enumerate(rail.assets):
@@ -256,11 +256,11 @@ def _check_policy(rail: RailMirror, row: PolicyRow) -> None:
     most, wanted = rail.traits.max_confirmations, row.policy.confirmations
     if wanted is None and not rail.traits.has_finalized:
         raise StoreError(
-            f"rail {rail.name}: a policy ({row.origin}) waits for finality, which the rail does not tell. "
-            "A smaller depth must not stand in for it: give a [[policy]] with confirmations, or mend chain_id"
+            f"rail {rail.name}: a policy ({row.origin}) waits for finality, which the rail does not report. "
+            "A smaller depth must not replace it: give a [[policy]] with confirmations, or correct chain_id"
         )
     if wanted is not None and most is not None and wanted > most:
         raise StoreError(
-            f"rail {rail.name}: a policy ({row.origin}) waits for {wanted} confirmations, and the rail knows at most "
+            f"rail {rail.name}: a policy ({row.origin}) waits for {wanted} confirmations, and the rail reports at most "
             f"{most}; use finalized = true"
         )

@@ -33,7 +33,7 @@ TRANSIENT = (
     asyncpg.LockNotAvailableError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InvalidAuthorizationSpecificationError,  # a wrong role or password, which a person mends meanwhile
+    asyncpg.InvalidAuthorizationSpecificationError,  # a wrong role or password, which an operator corrects meanwhile
 )
 """Retrying the whole step may help (HAZARDS P8, P9). Anything else is a defect, and is not caught."""
 
@@ -62,8 +62,8 @@ BOUNDS = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-"""Of every connection. One whose client is paused or cut off lets go of its locks within ten seconds or so, well before
-the lease runs out. No name is looked up where somebody else could have put another object of that name."""
+"""Settings of every connection. If its client is paused or cut off, it releases its locks within about ten seconds,
+well before the lease expires. The search path leaves out schemas in which other roles can create objects."""
 
 SESSION = {
     **BOUNDS,
@@ -102,7 +102,7 @@ class Database:
             )
 
     async def close(self) -> None:
-        """Close every connection; what hangs is cut off."""
+        """Close every connection, and cut off one that hangs."""
         if self._pool is not None:
             pool, self._pool = self._pool, None
             pool.terminate()
@@ -116,7 +116,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """One connection, outside a transaction. Errors are translated."""
+        """Return one connection, outside a transaction. Errors are translated."""
         if self._pool is None:
             raise StoreUnavailable("the database is not open")
         with translated(self.dsn):
@@ -128,7 +128,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """One transaction: commits on leaving, unless an exception leaves with it. Never hold it across a node."""
+        """Begin a transaction that commits on leaving unless an exception leaves. Never hold it across a node query."""
         async with self.connection() as connection:
             transaction = connection.transaction()
             await transaction.start()
@@ -140,24 +140,24 @@ class Database:
             await transaction.commit()
 
     async def rows(self, sql: str, *args: Any) -> list[Row]:
-        """All rows of one query."""
+        """Return all rows of one query."""
         async with self.connection() as connection:
             rows: list[Row] = await connection.fetch(sql, *args)
             return rows
 
     async def row(self, sql: str, *args: Any) -> Row | None:
-        """The first row of one query."""
+        """Return the first row of one query, or None."""
         async with self.connection() as connection:
             return await connection.fetchrow(sql, *args)
 
     async def value(self, sql: str, *args: Any) -> Any:
-        """The first value of one query."""
+        """Return the first value of one query."""
         async with self.connection() as connection:
             return await connection.fetchval(sql, *args)
 
 
 async def _roll_back(connection: Connection, transaction: Any) -> None:
-    """Roll back within bounds. What cannot be reached is cut off: nothing of an open transaction is ever kept."""
+    """Roll back within a timeout, or cut the connection off. Postgres keeps nothing of an open transaction."""
     try:
         async with asyncio.timeout(ROLLBACK_TIMEOUT):
             await transaction.rollback()
@@ -166,7 +166,7 @@ async def _roll_back(connection: Connection, transaction: Any) -> None:
 
 
 async def connect(dsn: str, *, lock_timeout: str = BOUNDS["lock_timeout"]) -> Connection:
-    """One connection of its own, for what lives as long as the daemon does. Raises `StoreUnavailable`."""
+    """Open a connection outside the pool, for a task that lives as long as the daemon. Raises `StoreUnavailable`."""
     with translated(dsn):
         connection = await asyncpg.connect(
             dsn,
@@ -179,7 +179,7 @@ async def connect(dsn: str, *, lock_timeout: str = BOUNDS["lock_timeout"]) -> Co
 
 
 async def prepare_connection(connection: Connection) -> None:
-    """jsonb as Python values. Numerics stay Decimal, which is exact both ways; `int()` at the boundary."""
+    """Read jsonb as Python values. Numerics stay Decimal, which is exact both ways; `int()` at the boundary."""
     _notice_silence(connection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
@@ -232,7 +232,7 @@ async def _nothing_to_reset(_: Connection) -> None:
 
 
 JSONB_VERSION = b"\x01"
-"""First byte of jsonb on the wire. The binary form is the one that COPY takes."""
+"""First byte of jsonb on the wire. COPY needs the binary form."""
 
 
 def _to_jsonb(value: Any) -> bytes:
@@ -240,7 +240,7 @@ def _to_jsonb(value: Any) -> bytes:
 
 
 def _from_jsonb(data: bytes) -> Any:
-    """Decode a value. One that no decoder here can hold must not stop who reads the rows beside it."""
+    """Decode a value. A value that no decoder can hold must not stop the reader of the other rows."""
     try:
         return msgspec.json.decode(data[1:])
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -254,7 +254,7 @@ def translated(dsn: str) -> Iterator[None]:
         yield
     except TRANSIENT as error:
         if isinstance(error, ValueError):
-            raise  # The driver's word for a value that no column takes: to wait would not help.
+            raise  # The driver's error for a value that fits no column: waiting would not help.
         if (task := asyncio.current_task()) is not None and task.cancelling():
             # We were cancelled, and the rollback met a dead connection: that must not pass for a database to wait for.
             raise asyncio.CancelledError from error
@@ -269,7 +269,7 @@ def translated(dsn: str) -> Iterator[None]:
 
 
 def public_url(dsn: str) -> str:
-    """Return where a DSN points, in words that anybody may read."""
+    """Return where a DSN points, without a secret."""
     return read_dsn(dsn).place
 
 

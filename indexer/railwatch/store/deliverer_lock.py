@@ -1,7 +1,7 @@
 """At most one deliverer posts: a lease in a row, renewed by its holder, which no service or reader may change.
 
-A holder that dies lets go at once, because its server process has ended. One that is paused or cut off loses the lock
-when it runs out, and notices at its next beat. Until then two may post the same event, under the same webhook-id.
+A holder that dies releases it at once, because its server process has ended. One that is paused or cut off loses the
+lock when it expires, and notices at its next renewal. Until then two may post one event, under the same webhook-id.
 """
 
 import os
@@ -23,7 +23,7 @@ CHECK_TIMEOUT = 5.0
 
 
 class DelivererLock:
-    """Acquires and keeps the lock. The holder is known by host and process."""
+    """The lock of one deliverer, whose name is host and process."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -36,7 +36,7 @@ class DelivererLock:
         return self._connection is None or bool(self._connection.is_closed())
 
     async def acquire(self) -> str | None:
-        """None: it is ours. Otherwise the name of who has it. Raises `StoreUnavailable`."""
+        """Acquire the lock and return None, or return its holder's name. Raises `StoreUnavailable`."""
         self.release()
         connection = await connect(self._dsn, lock_timeout="2s")
         try:
@@ -52,16 +52,16 @@ class DelivererLock:
                 connection.terminate()
 
     async def check_alive(self) -> None:
-        """Keep it. Raises `StoreUnavailable` if the connection, or the lock, is gone."""
+        """Renew the lock. Raises `StoreUnavailable` if the connection, or the lock, is lost."""
         if self._connection is None or self.is_lost:
             raise StoreUnavailable("the connection that held the deliverer's lock is gone")
         with translated(self._dsn):
             kept = await self._connection.fetchval(RENEW, self._token, LEASE_SECONDS, timeout=CHECK_TIMEOUT)
         if kept is None:
-            raise StoreUnavailable("the deliverer's lock ran out, and another deliverer has taken it")
+            raise StoreUnavailable("the deliverer's lock expired, and another deliverer has acquired it")
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.terminate()

@@ -1,4 +1,4 @@
-"""What an operator may do with webhook endpoints: look, pause, forget, and deal with what was given up."""
+"""What an operator may do with webhook endpoints: list, pause, forget, replay and drop dead deliveries."""
 
 from collections.abc import Sequence
 
@@ -19,34 +19,34 @@ CHANNEL = "railwatch_webhooks"
 
 
 async def list_endpoints(database: Database) -> list[Record]:
-    """Every endpoint, configured ones first: its position, what it is owed, how it fares."""
+    """Return every endpoint, configured ones first: its position, pending deliveries, and results."""
     return [dict(row) for row in await database.rows(ENDPOINTS_STATUS)]
 
 
 async def set_enabled(database: Database, endpoint: str, enabled: bool) -> bool:
-    """Pause an endpoint or let it go on; False if there is none of that name."""
+    """Pause or resume an endpoint; return False if there is none of that name."""
     found = await database.value(SET_ENDPOINT_ENABLED, endpoint, enabled) is not None
     await database.value(WAKE_DELIVERER)
     return found
 
 
 async def forget_endpoint(database: Database, endpoint: str) -> bool:
-    """Delete an endpoint with its position and all that it was owed; False if it is configured, or unknown."""
+    """Delete an endpoint with its position and its pending deliveries; return False if it is configured, or unknown."""
     return await database.value(FORGET_ENDPOINT, endpoint) is not None
 
 
 async def list_dead(database: Database, endpoint: str | None, limit: int) -> list[Record]:
-    """What was given up, by endpoint and seq; None: of every endpoint."""
+    """Return dead deliveries, by endpoint and seq; None: of every endpoint."""
     return [dict(row) for row in await database.rows(DEAD_DELIVERIES, endpoint, limit)]
 
 
 async def replay_dead(database: Database, endpoint: str, seqs: Sequence[int] | None) -> list[int]:
-    """Owe an endpoint again what was given up (None: all of it); returns the seqs."""
+    """Queue dead deliveries of an endpoint again (None: all of them), and return the seqs."""
     replayed = [row["seq"] for row in await database.rows(REPLAY_DEAD, endpoint, seqs)]
     await database.value(WAKE_DELIVERER)
     return sorted(replayed)
 
 
 async def drop_dead(database: Database, endpoint: str, seqs: Sequence[int] | None) -> list[int]:
-    """Forget what was given up (None: all of it); returns the seqs."""
+    """Delete dead deliveries (None: all of them), and return the seqs."""
     return sorted(row["seq"] for row in await database.rows(DROP_DEAD, endpoint, seqs))

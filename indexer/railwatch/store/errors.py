@@ -6,15 +6,15 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """Postgres is away, restarting, full or read-only. Nothing was written; do the whole step again later."""
+    """Postgres is unavailable, restarting, full or read-only. Nothing was written; repeat the whole step later."""
 
 
 class LeaseLost(StoreError):
-    """Another daemon has taken the rail, or the cursor is not where this one left it. Nothing was written."""
+    """Another daemon has acquired the rail, or the cursor is not where this one left it. Nothing was written."""
 
 
 class BranchChanged(StoreError):
-    """What was found is not on the branch that the rail follows now. Nothing was written; look again."""
+    """A reorg came between scan and commit. Nothing was written; scan again."""
 
 
 class SchemaMismatch(StoreError):

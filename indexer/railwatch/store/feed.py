@@ -1,4 +1,4 @@
-"""The feed's generation: noticed by whoever runs for long, and begun by hand where Postgres cannot tell."""
+"""The feed's generation: recorded by long-running processes, and begun by hand where Postgres cannot detect it."""
 
 from uuid import UUID
 
@@ -10,9 +10,9 @@ RENEW_FEED = query("renew_feed")
 
 
 async def note_generation(database: Database) -> UUID:
-    """Write down that another server has taken the feed over, if one has; returns the generation.
+    """Record that another server has taken over the feed, if one has, and return the generation.
 
-    Whoever writes to the feed does so by itself. A quiet feed must have its generation all the same, before the next
+    Each write to the feed does so by itself. A quiet feed must have its generation all the same, before the next
     restart begins another one. Raises `StoreUnavailable`.
     """
     made: UUID = await database.value(NOTE_GENERATION)

@@ -41,7 +41,7 @@ class Act:
 
 
 async def create_invoice(database: Database, request: Mapping[str, Any]) -> UUID:
-    """Register an invoice from what `create_invoice(jsonb)` takes, and return its id. Raises `RpcRejected`.
+    """Register an invoice from the request of `create_invoice(jsonb)`, and return its id. Raises `RpcRejected`.
 
     The same merchant, order and terms again give the same id.
     """
@@ -51,21 +51,21 @@ async def create_invoice(database: Database, request: Mapping[str, Any]) -> UUID
 
 
 async def cancel_invoice(database: Database, invoice: UUID, act: Act, *, note: str | None = None) -> str:
-    """Withdraw an invoice that holds no money; returns its state. Raises `RpcRejected`."""
+    """Withdraw an invoice that holds no money, and return its state. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(CANCEL_INVOICE, invoice, act.actor, note, act.cause)
         return state
 
 
 async def hold_invoice(database: Database, invoice: UUID, act: Act, *, reason: str) -> str:
-    """Hold an invoice, whatever the chain says; returns its state, `flagged`. Raises `RpcRejected`."""
+    """Hold an invoice, whatever the chain says, and return its state, `flagged`. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(HOLD_INVOICE, invoice, act.actor, reason, act.cause)
         return state
 
 
 async def release_invoice(database: Database, invoice: UUID, act: Act, *, reason: str | None = None) -> str:
-    """End a hold; returns the state that the facts demand by now. Raises `RpcRejected`."""
+    """End a hold, and return the state that the facts require now. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         state: str = await connection.fetchval(RELEASE_INVOICE, invoice, act.actor, reason, act.cause)
         return state
@@ -102,7 +102,7 @@ async def record_refund(database: Database, invoice: UUID, refund: Refund, act: 
 async def record_settlement(
     database: Database, invoice: UUID, reference: str, act: Act, *, note: str | None = None
 ) -> UUID:
-    """Write down where finance booked an invoice; returns the entry's id. Raises `RpcRejected`."""
+    """Record where finance booked an invoice, and return the entry's id. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         made: UUID = await connection.fetchval(RECORD_SETTLEMENT, invoice, reference, act.actor, note, act.cause)
         return made
@@ -117,14 +117,14 @@ async def resolve_exception(
     note: str | None = None,
     verdict: str | None = None,
 ) -> str:
-    """Close an exception; returns the resolution that stands, which is the first. Raises `RpcRejected`.
+    """Resolve an exception, and return the effective resolution, which is the first. Raises `RpcRejected`.
 
     ``verdict``: of a `content_mismatch`, ``accepted`` or ``rejected``.
     """
     async with _functions(database) as connection:
         words = (exception, act.actor, resolution, note, act.cause, verdict)
-        stands: str = await connection.fetchval(RESOLVE_EXCEPTION, *words)
-        return stands
+        effective: str = await connection.fetchval(RESOLVE_EXCEPTION, *words)
+        return effective
 
 
 async def annotate_exception(
@@ -142,7 +142,7 @@ async def rename_rail(database: Database, old: str, new: str) -> None:
 
 
 async def request_rescan(database: Database, rail: str, from_height: int, to_height: int | None = None) -> UUID:
-    """Ask the daemon to look through blocks again, both ends inclusive; returns the request's id.
+    """Ask the daemon to scan blocks again, both ends inclusive, and return the request's id.
 
     Raises `RpcRejected`.
     """
@@ -152,13 +152,13 @@ async def request_rescan(database: Database, rail: str, from_height: int, to_hei
 
 
 async def cancel_rescan(database: Database, rescan: UUID, actor: str, reason: str | None = None) -> str:
-    """End an open rescan; returns its outcome. Raises `RpcRejected`."""
+    """End an open rescan, and return its outcome. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         return str(await connection.fetchval(CANCEL_RESCAN, rescan, actor, reason))
 
 
 async def resume_rail(database: Database, rail: str, actor: str, reason: str | None = None) -> str:
-    """Let a halted rail go on; returns its state. Raises `RpcRejected`."""
+    """Let a halted rail continue, and return its state. Raises `RpcRejected`."""
     async with _functions(database) as connection:
         return str(await connection.fetchval(RESUME_RAIL, rail, actor, reason))
 
@@ -171,19 +171,19 @@ async def accept_chain(database: Database, rail: str, fork: BlockRef, *, common:
 
 
 async def asset_decimals(database: Database, rail: str, asset: str) -> int | None:
-    """Decimals of an enabled asset, by symbol or CAIP-19 id; None if there is none."""
+    """Return the decimals of an enabled asset, by symbol or CAIP-19 id; None if there is none."""
     decimals: int | None = await database.value(ASSET_DECIMALS, rail, asset)
     return decimals
 
 
 async def watch_states(database: Database, invoice: UUID) -> list[Record]:
-    """rail, address, watch_state and watch_error of an invoice's destinations, in order."""
+    """Return rail, address, watch_state and watch_error of an invoice's destinations, in order."""
     return [dict(row) for row in await database.rows(WATCH_STATES, invoice)]
 
 
 @asynccontextmanager
 async def _functions(database: Database) -> AsyncIterator[Connection]:
-    """A connection on which values that no column can hold (a NUL in a text, a height of 2^70) are refused as well."""
+    """Return a connection that also refuses values that fit no column (a NUL in a text, a height of 2^70)."""
     async with database.connection() as connection:
         try:
             yield connection

@@ -1,9 +1,9 @@
 """Who follows a rail: a lease in a row, renewed by its holder, and an epoch that every step compares (HAZARDS P6).
 
 The row decides, and only the daemon's role may change or lock it. A holder that dies loses the rail at once, because
-the server process that it noted has ended, which nobody else can feign. One that is paused, or cut off, loses it when
-the lease runs out; when it wakes, its epoch is old and its steps write nothing. Each acquisition has a token of its
-own, so that a process can acquire anew what its own earlier connection, still open at the server, seems to hold.
+its recorded server process has ended, which no other connection can imitate. One that is paused or cut off loses it
+when the lease expires; when it wakes, its epoch is old and its steps write nothing. Each acquisition has its own token,
+so that a process can acquire anew what its own earlier connection, still open at the server, seems to hold.
 """
 
 from uuid import UUID, uuid4
@@ -36,7 +36,7 @@ RELEASED = "not followed: the daemon that followed this rail was stopped"
 
 
 class LeaseKeeper:
-    """Acquires, renews and releases the lease of one rail, over a connection of its own."""
+    """The lease of one rail, over a connection of its own."""
 
     def __init__(self, database: Database, rail: str, holder: str) -> None:
         self._database = database
@@ -59,7 +59,7 @@ class LeaseKeeper:
         return None if epoch is None else Lease(self._rail, epoch)
 
     async def renew(self) -> None:
-        """Keep it for `LEASE_SECONDS` more seconds. Raises `LeaseLost`, `StoreUnavailable`."""
+        """Renew the lease for `LEASE_SECONDS` seconds. Raises `LeaseLost`, `StoreUnavailable`."""
         if self._connection is None or self._connection.is_closed():
             raise LeaseLost(f"rail {self._rail}: the connection that held the lease is gone")
         with translated(self._database.dsn):
@@ -67,15 +67,15 @@ class LeaseKeeper:
                 RENEW_LEASE, self._rail, self._token, LEASE_SECONDS, timeout=RENEW_TIMEOUT
             )
         if renewed is None:
-            raise LeaseLost(f"rail {self._rail}: another daemon has taken the lease")
+            raise LeaseLost(f"rail {self._rail}: another daemon has acquired the lease")
 
     async def holder(self) -> str | None:
-        """Return the name of who holds it."""
+        """Return the holder's name."""
         row = await self._database.row(LEASE_HOLDER, self._rail)
         return row["holder"] if row else None
 
     async def release(self, reason: str = RELEASED) -> None:
-        """Release it, so that the next daemon need not wait; ``reason``: why nobody follows the rail now."""
+        """Release it, so that the next daemon need not wait; ``reason``: why no daemon follows the rail now."""
         if self._connection is not None and not self._connection.is_closed():
             with translated(self._database.dsn):
                 await self._connection.fetchval(RELEASE_LEASE, self._rail, self._token, reason)

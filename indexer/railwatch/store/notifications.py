@@ -1,7 +1,7 @@
 """Being woken by Postgres: a connection that does nothing but LISTEN, kept alive and replaced when it breaks.
 
 A notification is a hint and may be lost (HAZARDS P4): `Listener.wait` therefore also returns after a timeout and after
-each reconnect, and whoever waits looks at the tables themselves.
+each reconnect, and a waiting reader polls the tables themselves.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from railwatch.store.database import TRANSIENT, Connection, connect
 from railwatch.store.errors import StoreUnavailable
 
 HEARTBEAT_SECONDS = 5.0
-"""A silent network drop tells asyncpg nothing (STACK, "Postgres"), so the connection is asked this often."""
+"""Seconds between pings: asyncpg does not notice a silent network drop (STACK, "Postgres")."""
 
 BACKOFF_SECONDS = (0.1, 5.0)
 """Between attempts to connect: the first and the longest pause."""
@@ -37,7 +37,7 @@ class Listener:
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep(), name="store-listener")
-        # A defect in the keeper must reach whoever waits, and not pass for a quiet channel.
+        # A defect in the keeper must reach the waiting reader, and not appear as a quiet channel.
         self._keeper.add_done_callback(lambda _: self._woken.set())
         return self
 
@@ -45,10 +45,10 @@ class Listener:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
-            # Not `await keeper`: its cancellation could not be told from our own, which must go on.
+            # Not `await keeper`: its cancellation would be indistinguishable from our own, which must go on.
             await asyncio.wait({keeper})
             if not keeper.cancelled():
-                keeper.exception()  # Looked at and dropped: nobody waits any more.
+                keeper.exception()  # Read and dropped: no reader waits any more.
 
     async def wait(self, timeout: float) -> None:
         """Return when something was notified since the last wait, after a reconnect, or after ``timeout`` seconds."""
@@ -62,7 +62,7 @@ class Listener:
             raise RuntimeError("the listener is not running") from self._death()
 
     def _death(self) -> BaseException | None:
-        """What ended the keeper, if it was not us."""
+        """Return the exception that ended the keeper, if we did not end it."""
         if self._keeper is None or self._keeper.cancelled():
             return None
         return self._keeper.exception()
@@ -81,7 +81,7 @@ class Listener:
             try:
                 await self._listen(connection)
                 pause = first
-                # What was notified while nobody listened is only found by looking.
+                # Only a poll finds what was notified while nothing listened.
                 self._woken.set()
                 await self._stay(connection)
             except TRANSIENT:

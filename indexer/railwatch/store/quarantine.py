@@ -1,7 +1,7 @@
-"""Invoices that no step can be taken with: set aside with the reason, while all that concerns them is kept.
+"""Invoices that the daemon cannot process: set aside with the reason, while their transfers are kept.
 
-A rail does not stop for one invoice, and the invoice loses nothing. What the chain shows for it is kept as it was told,
-in the same commit as the cursor that passes it, and taken in later, in the order of the chain.
+A rail does not stop for one invoice, and the invoice loses nothing. Its transfers are stored as the node
+reported them, in the same commit as the cursor that passes them, and processed later, in the order of the chain.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ class StepQuarantine:
         self._rail = rail
 
     async def set_aside(self, invoice: UUID, reason: str) -> None:
-        """Leave an invoice alone from this step on."""
+        """Put an invoice into quarantine from this step on."""
         await self._connection.execute(SET_ASIDE, self._rail, invoice, reason, RETRY_FIRST)
 
     async def defer(self, origin: str, transfers: Iterable[tuple[UUID, Transfer]]) -> None:
@@ -76,7 +76,7 @@ class StepQuarantine:
         return [_deferred(row) for row in await self._connection.fetch(DEFERRED_OF, self._rail, invoice)]
 
     async def undone(self, invoice: UUID) -> set[UUID]:
-        """Return the detections of an invoice whose inclusion a reorg has taken back since it was set aside."""
+        """Return the detections of an invoice whose inclusion a reorg has reversed since it was set aside."""
         return {row["id"] for row in await self._connection.fetch(UNDONE_OF, self._rail, invoice)}
 
     async def take_back(self, invoice: UUID) -> None:
@@ -92,7 +92,7 @@ class QuarantineStore:
         self._rail = rail
 
     async def retry_all(self) -> None:
-        """Make it everybody's turn."""
+        """Make every invoice due now."""
         await self._database.value(RETRY_ALL, self._rail)
 
     async def retriable(self) -> list[UUID]:
@@ -104,7 +104,7 @@ class QuarantineStore:
         return [_deferred(row) for row in await self._database.rows(DEFERRED_OF, self._rail, invoice)]
 
     async def postpone(self, invoice: UUID, reason: str) -> None:
-        """Say why it failed again, and try later."""
+        """Record why it failed again, and when to retry."""
         await self._database.value(POSTPONE, self._rail, invoice, reason, RETRY_FIRST, RETRY_LONGEST)
 
 
@@ -113,7 +113,7 @@ def _deferred(row: Mapping[str, Any]) -> Deferred:
 
 
 def encode_transfer(transfer: Transfer) -> bytes:
-    """Return a transfer as JSON. What the node said besides its facts is left out where it is no JSON."""
+    """Return a transfer as JSON. The raw response is omitted where it is no JSON."""
     block = transfer.block
     facts = {
         "tx_id": transfer.tx_id,
@@ -136,16 +136,16 @@ def encode_transfer(transfer: Transfer) -> bytes:
 
 def decode_transfer(data: bytes) -> Transfer:
     """Read what `encode_transfer` wrote."""
-    told: dict[str, Any] = msgspec.json.decode(data)
-    block = told["block"]
+    fields: dict[str, Any] = msgspec.json.decode(data)
+    block = fields["block"]
     lists: Sequence[str] = ("spends", "rivals", "references")
     return Transfer(
         **{
-            **told,
-            "to": bytes.fromhex(told["to"]),
-            "asset": AssetId(told["asset"]),
-            "amount": int(told["amount"]),
+            **fields,
+            "to": bytes.fromhex(fields["to"]),
+            "asset": AssetId(fields["asset"]),
+            "amount": int(fields["amount"]),
             "block": None if block is None else BlockRef(**{**block, "time": datetime.fromisoformat(block["time"])}),
-            **{name: tuple(told[name]) for name in lists},
+            **{name: tuple(fields[name]) for name in lists},
         }
     )

@@ -1,7 +1,7 @@
-"""Named queries, read from `sql/queries/*.sql`: one purpose each, in SQL, beside their neighbours.
+"""Named queries, read from `sql/queries/*.sql`: one purpose each, in SQL, next to related queries.
 
 A query is a line ``-- name: what_it_is``, a comment that says in one line what it is for, and its text up to the next
-name. They are looked up once, at import of the module that uses them, so a missing name is found at start.
+name. Each module reads its queries once, at import, so a missing name fails at start.
 """
 
 import re
@@ -26,5 +26,5 @@ def _all() -> dict[str, str]:
 
 
 def query(name: str) -> str:
-    """The text of a named query. Raises KeyError if there is none."""
+    """Return the text of a named query. Raises KeyError if there is none."""
     return _all()[name]

@@ -1,4 +1,4 @@
-"""Where a rail was left, and how it is."""
+"""A rail's resume point, and its state."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +28,7 @@ INVOICES_ABOVE_FORK = query("invoices_above_fork")
 
 @dataclass(frozen=True, slots=True)
 class Reversal:
-    """What taking back everything above a height means, as rows: transfers by asset and state, and invoices."""
+    """What reversing everything above a height affects, as rows: transfers by asset and state, and invoices."""
 
     transfers: list[dict[str, Any]]
     invoices: list[dict[str, Any]]
@@ -46,7 +46,7 @@ async def known_blocks(database: Database, rail: str) -> list[tuple[int, str]]:
 
 
 async def history_begins(database: Database, rail: str) -> int | None:
-    """Return the lowest height from which somebody has been watched for; None: nobody was."""
+    """Return the lowest height from which the rail has been watched for a destination; None: for none."""
     height: int | None = await database.value(HISTORY_BEGINS, rail)
     return height
 
@@ -72,7 +72,7 @@ class ResumePoint:
 
 
 async def load_resume_point(database: Database, rail: str) -> ResumePoint:
-    """Read it back after a start, or after a doubt about what was committed."""
+    """Read it back after a start, or after a commit whose outcome is unknown."""
     row = await database.row(LOAD_RAIL, rail)
     if row is None:
         raise LookupError(f"rail {rail} was not mirrored")
@@ -90,7 +90,7 @@ async def load_resume_point(database: Database, rail: str) -> ResumePoint:
 
 
 async def load_spends(database: Database, rail: str) -> list[tuple[str, str]]:
-    """What live transfers consume, each with a transaction that does."""
+    """Return what live transfers consume, each with a transaction that does."""
     return [(row["resource"], row["tx_id"]) for row in await database.rows(LOAD_SPENDS, rail)]
 
 
@@ -100,17 +100,17 @@ def storable(reason: str) -> str:
 
 
 async def save_rail_state(database: Database, lease: Lease, state: str, reason: str | None) -> None:
-    """Tell how a rail is. Writes nothing if it is known, or if the lease is gone."""
+    """Write a rail's state, unless it is stored already or the lease is lost."""
     await database.value(SAVE_RAIL_STATE, lease.rail, lease.epoch, state, None if reason is None else storable(reason))
 
 
 async def save_rail_halted(database: Database, rail: str, reason: str) -> None:
-    """Tell that a rail was ended by a defect, unless another daemon follows it by now."""
+    """Write that a defect halted a rail, unless another daemon follows it by now."""
     await database.value(SAVE_RAIL_HALTED, rail, storable(reason))
 
 
 async def rail_state(database: Database, rail: str) -> str:
-    """Return how a rail is said to be."""
+    """Return the stored state of a rail."""
     row = await database.row(RAIL_STATE, rail)
     return str(row["state"]) if row else "starting"
 

@@ -76,7 +76,7 @@ class Dossier:
     destinations: list[Record]
     detections: list[Record]
     observations: list[Record]
-    """Each sighting of each of those transfers, as a node told it."""
+    """Each observation of each of those transfers, as a node reported it."""
     transitions: list[Record]
     exceptions: list[Record]
     exception_transfers: list[Record]
@@ -89,7 +89,7 @@ class Dossier:
 
 @dataclass(frozen=True, slots=True)
 class OpenCounts:
-    """What somebody should look at: open exceptions by (kind, severity), and how far readers of the feed are behind."""
+    """What a monitoring system alerts on: open exceptions by (kind, severity), and the lag of the feed's readers."""
 
     exceptions: Mapping[tuple[str, str], int]
     lag: Mapping[str, int]
@@ -98,7 +98,7 @@ class OpenCounts:
 
 
 async def read_counts(database: Database) -> OpenCounts:
-    """For a monitoring system. Raises `StoreUnavailable`."""
+    """Return the numbers for a monitoring system. Raises `StoreUnavailable`."""
     return OpenCounts(
         {(row["kind"], row["severity"]): row["count"] for row in await database.rows(OPEN_EXCEPTIONS)},
         {row["name"]: row["lag"] for row in await database.rows(CONSUMERS_STATUS)},
@@ -107,7 +107,7 @@ async def read_counts(database: Database) -> OpenCounts:
 
 
 async def read_status(database: Database) -> Status:
-    """How everything is. Raises `StoreUnavailable`."""
+    """Return the state of everything. Raises `StoreUnavailable`."""
     return Status(
         rails=_records(await database.rows(RAILS_STATUS)),
         invoices={row["state"]: row["count"] for row in await database.rows(OPEN_INVOICES)},
@@ -120,19 +120,20 @@ async def read_status(database: Database) -> Status:
 
 
 async def list_rescans(database: Database, *, limit: int) -> list[Record]:
-    """Open requests to look through blocks again, and then the newest that have ended."""
+    """Return open rescans, and then the newest that have ended."""
     return _records(await database.rows(LIST_RESCANS, limit))
 
 
 async def list_invoices(database: Database, *, state: str | None, merchant: str | None, limit: int) -> list[Record]:
-    """The newest invoices first."""
+    """Return invoices, the newest first."""
     return _records(await database.rows(LIST_INVOICES, state, merchant, limit))
 
 
 async def find_invoices(database: Database, text: str) -> list[UUID]:
-    """The invoices that an id, an order, ``merchant/order``, a transaction or an address may mean, the newest first.
+    """Return the invoices that a text may mean, the newest first.
 
-    An id is that one alone, whatever else bears the same name; of others there may be several, at most ten are told.
+    It may be an id, an order, ``merchant/order``, a transaction or an address. An id means that invoice alone. Of all
+    others at most ten are returned.
     """
     rows = await database.rows(FIND_ORDERS, text)
     by_id = [row["invoice_id"] for row in rows if row["found_by"] == "invoice"]
@@ -140,7 +141,7 @@ async def find_invoices(database: Database, text: str) -> list[UUID]:
 
 
 async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
-    """All that is known of an invoice; None if there is none of that id."""
+    """Return all that is known of an invoice; None if there is none of that id."""
     async with _snapshot(database) as connection:
         row = await connection.fetchrow(SHOW_INVOICE, invoice)
         if row is None:
@@ -161,34 +162,34 @@ async def read_dossier(database: Database, invoice: UUID) -> Dossier | None:
 
 
 async def list_exceptions(database: Database, *, resolved: bool, kind: str | None, limit: int) -> list[Record]:
-    """Open exceptions, and with ``resolved`` the others too; the worst and oldest first."""
+    """Return open exceptions, and with ``resolved`` the others too; the worst and oldest first."""
     return _records(await database.rows(LIST_EXCEPTIONS, resolved, kind, limit))
 
 
 async def find_exceptions(database: Database, prefix: str) -> list[UUID]:
-    """Exceptions whose ids begin with ``prefix``, open ones first; at most ten."""
+    """Return exceptions whose ids begin with ``prefix``, open ones first; at most ten."""
     return [row["id"] for row in await database.rows(FIND_EXCEPTIONS, prefix)]
 
 
 async def read_feed(database: Database, after: int, limit: int) -> list[Record]:
-    """At most ``limit`` transitions whose seq is above ``after``, in order."""
+    """Return at most ``limit`` transitions whose seq is above ``after``, in order."""
     return _records(await database.rows(FEED_PAGE, after, limit))
 
 
 async def server_version(database: Database) -> int:
-    """Postgres' major version."""
+    """Return Postgres' major version."""
     number: int = await database.value(SERVER_VERSION)
     return number // 10_000
 
 
 async def notification_queue(database: Database) -> float:
-    """Return the share of the server's queue of notifications that is taken, from 0 to 1."""
+    """Return the share of the server's queue of notifications that is in use, from 0 to 1."""
     return float(await database.value(NOTIFICATION_QUEUE))
 
 
 @asynccontextmanager
 async def _snapshot(database: Database) -> AsyncIterator[Connection]:
-    """A connection that sees one moment: a step that commits meanwhile must not show a transfer without its line."""
+    """Return a connection with one snapshot: a concurrent step must not show a transfer without its transition."""
     moment = {"isolation": "repeatable_read", "readonly": True}
     async with database.connection() as connection, connection.transaction(**moment):
         yield connection

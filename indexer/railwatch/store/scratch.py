@@ -1,6 +1,6 @@
 """A database of one command's own: made with the whole schema, and dropped when the command ends.
 
-One that is made with a clock reads the time that its client tells (`ScratchDatabase.clock`) wherever the schema says
+One that is made with a clock reads the time that its client sets (`ScratchDatabase.clock`) wherever the schema says
 `now()`, and makes the same ids each time: the schema `replay` has functions of these names, and is searched first.
 """
 
@@ -109,8 +109,8 @@ async def _make_schema(dsn: str, clock: bool) -> None:
 class ScratchDatabase(Database):
     """A scratch database that was made with a clock, used by one task at a time.
 
-    ``clock`` tells the time that a statement reads. ``while_busy`` returns a context that is held as long as the server
-    has something to do for us.
+    ``clock`` returns the time that a statement reads. ``while_busy`` returns a context that is held as long as the
+    server works for us.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ScratchDatabase(Database):
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold the server for one task, so that the order of all that is done there depends on nothing else."""
+        """Lock the server for one task, so that the order of its statements depends on nothing else."""
         with self._while_busy():
             async with self._turn:
                 yield

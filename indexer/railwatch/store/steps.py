@@ -16,7 +16,7 @@ from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import Coverage
 from railwatch.core.policy import Threshold
-from railwatch.core.step import Recorded
+from railwatch.core.step import Position, Recorded
 from railwatch.rail.types import NO_RECIPIENT, AssetId, BlockRef, Transfer
 from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, load_aggregates, save_aggregates
 from railwatch.store.database import Connection, Database, Row, translated
@@ -42,9 +42,12 @@ INCLUSIONS_IN = query("inclusions_in")
 REPLACE_CHECKPOINTS = query("replace_checkpoints")
 
 
-FIRST_PAGE = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
-WINDOWS_A_PAGE = 500
-"""Invoices whose window is long over that one look goes through."""
+WindowCursor = tuple[datetime, UUID]
+"""A place in the walk over windows that ended long ago: the end of the last one that was read, and its invoice."""
+
+FIRST_WINDOW: WindowCursor = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+WINDOWS_PER_PAGE = 500
+"""Invoices whose window ended long ago that one page holds."""
 
 UNREACHABLE_HEIGHT = 2**62
 """A height that no chain reaches."""
@@ -56,28 +59,6 @@ class Lease:
 
     rail: str
     epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a step leaves the rail.
-
-    ``finalized`` is the highest final block at or below the cursor, None where none is known. ``seen_at``: when, by
-    the database's clock, the nodes said that nothing is above the cursor; None while that is not so, or not known, and
-    then no further time is covered.
-    """
-
-    cursor: BlockRef
-    tip_height: int
-    finalized: BlockRef | None
-    seen_at: datetime | None
-    state: str
-    reason: str | None
-
-    @property
-    def is_blind(self) -> bool:
-        """Whether the rail cannot be believed: then nothing is promoted, and nothing expires."""
-        return self.state in ("stalled", "halted")
 
 
 @dataclass(slots=True)
@@ -170,11 +151,9 @@ class StepTransaction:
         now: datetime,
         coverage: Coverage,
         affected: AffectedRows,
-        windows: "ExpiredWindows",
     ) -> None:
         self._connection = connection
         self._dsn = dsn
-        self._windows = windows
         self._rail = lease.rail
         self.quarantine = StepQuarantine(connection, lease.rail)
         self.now = now
@@ -186,10 +165,9 @@ class StepTransaction:
         rows = await self._connection.fetch(PENDING_OF_RAIL, self._rail)
         return [(row["invoice_id"], row["id"], row["tx_id"]) for row in rows]
 
-    async def closed_windows(self) -> list[UUID]:
-        """Invoices that the clock has caught up with."""
-        found = await self._windows.page(self._connection, self._rail)
-        self._windows.advance()
+    async def closed_windows(self, after: WindowCursor) -> list[UUID]:
+        """Return the invoices that can expire now, of the page after ``after``."""
+        found, _ = await _closed_windows(self._connection, self._rail, after)
         return found
 
     async def aggregates(
@@ -259,21 +237,10 @@ class StepTransaction:
                 )
 
 
-class ExpiredWindows:
-    """A walk over invoices whose window is long over, some at each look: many may wait for a rail that is away."""
-
-    def __init__(self) -> None:
-        self._cursor = self._next = FIRST_PAGE
-
-    async def page(self, connection: Connection, rail: str) -> list[UUID]:
-        """Those that can expire now, from where the walk is."""
-        rows = await connection.fetch(CLOSED_WINDOWS, rail, *self._cursor, WINDOWS_A_PAGE)
-        self._next = next(((row["expires_at"], row["id"]) for row in rows if not row["covered"]), FIRST_PAGE)
-        return [row["id"] for row in rows if row["covered"]]
-
-    def advance(self) -> None:
-        """What was looked at is done with, for this round of the walk."""
-        self._cursor = self._next
+async def _closed_windows(connection: Connection, rail: str, after: WindowCursor) -> tuple[list[UUID], WindowCursor]:
+    rows = await connection.fetch(CLOSED_WINDOWS, rail, *after, WINDOWS_PER_PAGE)
+    following = next(((row["expires_at"], row["id"]) for row in rows if not row["covered"]), FIRST_WINDOW)
+    return [row["id"] for row in rows if row["covered"]], following
 
 
 class StepStore:
@@ -282,7 +249,6 @@ class StepStore:
     def __init__(self, database: Database, lease: Lease) -> None:
         self._database = database
         self._lease = lease
-        self._windows = ExpiredWindows()
 
     async def advance_cursor(self, before: BlockRef | None, position: Position) -> bool:
         """Move over blocks that touch nobody, in one statement. False: something is due, take a whole step."""
@@ -296,7 +262,7 @@ class StepStore:
         lookup: StepLookup,
         kept: Sequence[BlockRef],
         below: int | None,
-    ) -> AsyncIterator[StepTransaction]:
+    ) -> AsyncIterator[tuple[StepTransaction, Position]]:
         """Open a step from ``before`` to ``position``; commits on leaving. Raises `LeaseLost`, `StoreUnavailable`.
 
         ``kept`` become checkpoints; those above the subject's fork and ``below`` that height are forgotten.
@@ -313,9 +279,10 @@ class StepStore:
             )
             if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
-            yield StepTransaction(
-                connection, self._database.dsn, self._lease, rows[0]["at"], *_group_affected(rows[1:]), self._windows
+            step = StepTransaction(
+                connection, self._database.dsn, self._lease, rows[0]["at"], *_group_affected(rows[1:])
             )
+            yield step, position
 
     @asynccontextmanager
     async def begin_at_cursor(
@@ -339,7 +306,7 @@ class StepStore:
             rows = await connection.fetch(AFFECTED_AT_CURSOR, self._lease.rail, *due, *lookup.parameters())
             found = _group_affected(rows)
             yield (
-                StepTransaction(connection, self._database.dsn, self._lease, row["now"], *found, self._windows),
+                StepTransaction(connection, self._database.dsn, self._lease, row["now"], *found),
                 position,
             )
 
@@ -365,13 +332,10 @@ class StepStore:
         shown: datetime = await self._database.value(EXTEND_COVERAGE, self._lease.rail, self._lease.epoch, seen_at)
         return shown
 
-    async def any_closed_window(self) -> bool:
-        """Whether the clock has work: reads only."""
+    async def closed_windows(self, after: WindowCursor) -> tuple[list[UUID], WindowCursor]:
+        """Return the invoices of one page that can expire now, and where the next page begins."""
         async with self._database.connection() as connection:
-            found = await self._windows.page(connection, self._lease.rail)
-        if not found:
-            self._windows.advance()
-        return bool(found)
+            return await _closed_windows(connection, self._lease.rail, after)
 
     def _fence(self, before: BlockRef | None, position: Position) -> tuple[object, ...]:
         cursor, finalized = position.cursor, position.finalized

@@ -36,7 +36,7 @@ KEYS_A_CHUNK = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A destination that waits to be taken in: ``amount`` base units of ``asset``.
+    """A destination that waits to be watched: ``amount`` base units of ``asset``.
 
     ``key`` is known once it was parsed, maybe by an earlier daemon; ``address`` is then the display form.
     """
@@ -51,7 +51,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Rescan:
-    """A range to look through again, inclusive; ``to_height`` None: up to the cursor."""
+    """A range to scan again, inclusive; ``to_height`` None: up to the cursor."""
 
     id: UUID
     to_height: int | None
@@ -67,7 +67,7 @@ class WatchStore:
         self._family = family
 
     async def count(self) -> int:
-        """How many destinations are watched."""
+        """Return how many destinations are watched."""
         return int(await self._database.value(COUNT_WATCHED, self._family))
 
     async def position(self) -> int:
@@ -75,7 +75,7 @@ class WatchStore:
         return int(await self._database.value(WATCH_POSITION, self._family) or 0)
 
     async def keys(self) -> AsyncIterator[list[bytes]]:
-        """All watched keys, in chunks."""
+        """Return all watched keys, in chunks."""
         async with self._database.transaction() as connection:
             cursor = await connection.cursor(WATCHED_KEYS, self._family)
             while rows := await cursor.fetch(KEYS_A_CHUNK):
@@ -84,23 +84,23 @@ class WatchStore:
     async def accepted_after(self, position: int, limit: int = KEYS_A_CHUNK) -> tuple[list[bytes], int]:
         """Return keys that any daemon added to the watch after ``position``, and the position to ask from next time.
 
-        Exact, however slow a commit was: an addition takes its number under a lock that it holds to its commit, so
-        whoever sees a number sees all that are lower. About ``limit`` keys at most; none: that was all.
+        Exact, however slow a commit was: an addition gets its number under a lock that it holds until its commit, so
+        a reader of a number sees all that are lower. About ``limit`` keys at most; none: that was all.
         """
         rows = await self._database.rows(NEWLY_ACCEPTED, self._family, position, limit)
         return [row["address_key"] for row in rows], rows[-1]["keyed_seq"] if rows else position
 
     async def begin_sibling_lookback(self, rail: str) -> None:
-        """Let ``rail`` look back for what others of its family took in, if it never did: for an hour's additions."""
+        """Let ``rail`` look back for the last hour's additions of others of its family, if it never did."""
         await self._database.value(BEGIN_SIBLING_LOOKBACK, rail)
 
     async def sibling_keys(self, rail: str, limit: int) -> tuple[list[bytes], int]:
-        """Return keys that other rails took in and ``rail`` has not looked back for, and how far those reach."""
+        """Return keys that other rails added and ``rail`` has not looked back for, and how far those reach."""
         rows = await self._database.rows(SIBLING_KEYS, self._family, rail, limit)
         return [row["address_key"] for row in rows], rows[-1]["keyed_seq"] if rows else 0
 
     async def looked_back_for(self, rail: str, upto: int) -> None:
-        """``rail`` has looked back for all that others took in up to that position."""
+        """Record that ``rail`` has looked back for all additions of others up to that position."""
         await self._database.value(LOOKED_BACK_FOR, rail, upto)
 
     async def registered(self, rail: str, limit: int, without: Collection[UUID] = ()) -> list[Registered]:
@@ -119,43 +119,43 @@ class WatchStore:
         ]
 
     async def accept(self, parsed: Sequence[tuple[UUID, bytes, str]]) -> dict[UUID, bytes]:
-        """Give destinations (id, key, display form); returns those that were taken, with their keys."""
+        """Assign the parsed key and display form to each destination; return the accepted ids with their keys."""
         columns = [list(column) for column in zip(*parsed, strict=True)]
         rows = await self._database.rows(ACCEPT_DESTINATIONS, *columns, self._family)
         return {row["id"]: row["address_key"] for row in rows if row["taken"]}
 
     async def reject(self, refused: Sequence[tuple[UUID, str]]) -> set[UUID]:
-        """Refuse destinations (id, reason); returns those that were. What has received money is not refused."""
+        """Reject destinations (id, reason), and return those that were. One that has received money is not rejected."""
         columns = [list(column) for column in zip(*refused, strict=True)]
         return {row["id"] for row in await self._database.rows(REJECT, *columns)}
 
     async def delay(self, reasons: Sequence[tuple[UUID, str]]) -> None:
-        """Say why destinations (id, reason) go on waiting."""
+        """Record why destinations (id, reason) still wait."""
         await self._database.value(DELAY_WATCH, *[list(column) for column in zip(*reasons, strict=True)])
 
     async def next_rescan(self, rail: str) -> Rescan | None:
-        """Return the open request to look through blocks again, if it is its turn."""
+        """Return the open rescan, if it is due."""
         row = await self._database.row(NEXT_RESCAN, rail)
         return Rescan(row["id"], row["to_height"], row["next_height"], row["tries"]) if row else None
 
     async def rescan_progress(self, rescan: Rescan, next_height: int, found: int) -> bool:
-        """Say that a rescan has come up to ``next_height``; False if it was cancelled or widened meanwhile."""
+        """Record that a rescan reached ``next_height``; return False if it was cancelled or widened meanwhile."""
         row = await self._database.row(RESCAN_PROGRESS, rescan.id, rescan.next_height, next_height, found)
         return row is not None
 
     async def rescan_done(self, rescan: Rescan) -> bool:
-        """Say that a rescan is done; False if it was cancelled or widened meanwhile."""
+        """Record that a rescan is done; return False if it was cancelled or widened meanwhile."""
         return await self._database.row(RESCAN_DONE, rescan.id, rescan.next_height, rescan.to_height) is not None
 
     async def rescan_failed(self, rescan: Rescan, error: str, retry_in: float | None) -> None:
-        """Say why a rescan does not get on, and in how many seconds it is tried again; None: it has failed."""
+        """Record why a rescan does not progress, and in how many seconds it is retried; None: it has failed."""
         await self._database.value(RESCAN_FAILED, rescan.id, error, retry_in)
 
 
 class Closing:
-    """Ends the watching of invoices whose horizon has passed, in every family, as far as nothing can come any more.
+    """The end of watching for invoices whose horizon has passed, in every family, as far as nothing can come any more.
 
-    What has to wait (a rail was blind, a payment is on its way) is passed over and looked at again in the next walk, so
+    What has to wait (a rail was blind, a payment is on its way) is skipped and checked again in the next walk, so
     that many of them cost a turn no more than a few.
     """
 
@@ -164,7 +164,7 @@ class Closing:
         self._cursor: tuple[datetime, UUID] = FIRST_PAGE
 
     async def turn(self) -> int:
-        """Look at some thousand invoices, from where the last turn ended; returns how many were closed."""
+        """Check some thousand invoices, from where the last turn ended, and return how many were closed."""
         closed = 0
         for _ in range(CLOSE_BATCHES):
             row = await self._database.row(CLOSE_WATCHES, *self._cursor, CLOSE_BATCH)

@@ -89,7 +89,7 @@ async def queue_events(
 async def due_deliveries(
     database: Database, endpoint: str, besides: Collection[UUID], fresh: int, retries: int
 ) -> list[PendingDelivery]:
-    """Events that may go out now, one of each lane at the most, and none of the lanes ``besides``.
+    """Return events that may go out now, one of each lane at the most, and none of the lanes ``besides``.
 
     At most ``fresh`` that were never tried come first, then at most ``retries`` that have failed before.
     """
@@ -100,7 +100,7 @@ async def due_deliveries(
 async def record_attempts(
     database: Database, endpoint: str, delivered: Sequence[tuple[int, UUID]], failed: Sequence[FailedAttempt]
 ) -> None:
-    """Write down how attempts ended; ``delivered`` are seqs with their events' ids."""
+    """Record how attempts ended; ``delivered`` are seqs with their events' ids."""
     async with database.transaction() as connection:
         if delivered:
             await connection.execute(RECORD_DELIVERED, endpoint, *map(list, zip(*delivered, strict=True)))
@@ -119,5 +119,5 @@ async def record_attempts(
 
 
 def like_pattern(events: str) -> str:
-    """A pattern of event types, in which ``*`` stands for anything, as SQL's LIKE has it."""
+    """Return a pattern of event types, in which ``*`` matches anything, as a pattern of SQL's LIKE."""
     return events.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%").replace("*", "%")

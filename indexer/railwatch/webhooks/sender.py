@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from railwatch.config import DeliverConfig, WebhookConfig
-from railwatch.rail.connector import TURNS, SpokeUnasked, TcpConnector
+from railwatch.rail._connector import TURNS, SpokeUnasked, TcpConnector
 from railwatch.rail.http import http_session
 from railwatch.rail.options import HttpOptions
 from railwatch.rail.pacing import retry_after

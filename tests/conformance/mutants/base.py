@@ -27,11 +27,11 @@ class Broken(FakeAdapter):
 
     @classmethod
     def simulator(cls):
-        """The simulator that the check is given."""
+        """Return the simulator that the check is given."""
         return BrokenSimulator(cls)
 
     def spoil(self, found, span, watches):
-        """What becomes of the transfers that a right scan found."""
+        """Return what becomes of the transfers that a right scan found."""
         return found
 
     async def scan(self, span, watches):

@@ -47,7 +47,7 @@ class Chain:
         ].create_adapter
 
     def hostile_table(self, http: int, ws: int) -> dict[str, Any]:
-        """A node's table, for hostile ports."""
+        """Return a node's table, for hostile ports."""
         if self.kind == "bitcoin":
             return {**self.table, "rpc": f"http://127.0.0.1:{http}", "timeout": SECONDS}
         return {"http": f"http://127.0.0.1:{http}", "ws": f"ws://127.0.0.1:{ws}", "timeout": SECONDS}

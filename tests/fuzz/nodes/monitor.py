@@ -16,7 +16,7 @@ LATE = 0.15
 
 
 def peak_mib() -> float:
-    """The most resident memory since `forget_peak`, in MiB."""
+    """Return the most resident memory since `forget_peak`, in MiB."""
     return _status("VmHWM")
 
 

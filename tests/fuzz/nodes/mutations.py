@@ -77,7 +77,7 @@ def change_json(honest: bytes, dice: random.Random, *, heavy: bool) -> Hostile:
 
 
 def _changed(value: Any, dice: random.Random, raws: dict[str, bytes], heavy: bool, where: str) -> tuple[Any, str]:
-    """The value with one thing in it changed, and which."""
+    """Return the value with one thing in it changed, and which."""
     if isinstance(value, dict) and value and dice.random() < 0.88:
         return _changed_object(value, dice, raws, heavy, where)
     if isinstance(value, list) and value and dice.random() < 0.88:

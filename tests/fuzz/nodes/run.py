@@ -289,7 +289,7 @@ def _transfers_of(answer: Any) -> list[Transfer]:
 
 
 def _check_ref(ref: BlockRef) -> None:
-    """It can be stored, compared and shown."""
+    """Check that a block can be stored, compared and shown."""
     assert 0 <= ref.height < 2**63, ref
     assert _is_plain(ref.hash, 128), ref
     assert ref.hash, ref

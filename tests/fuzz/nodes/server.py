@@ -96,7 +96,7 @@ class Node:
         return hostile
 
     async def _honest(self, verb: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
-        """What the development node answers, under the ids of this very request."""
+        """Return what the development node answers, under the ids of this very request."""
         if verb == "GET":
             return await self._recorded(path, "GET", path, headers, None)
         if self.live:

@@ -73,7 +73,7 @@ async def _copied(dsn: str, name: str) -> str:
 
 
 def told(report: Report) -> str:
-    """A few lines of numbers."""
+    """Return a few lines of numbers."""
 
     def words(counted: dict[str, int]) -> str:
         return ", ".join(f"{name} {times}" for name, times in sorted(counted.items()))

@@ -115,7 +115,7 @@ class Ground:
         return self.stage.database
 
     def new_address(self) -> str:
-        """An address that nobody has."""
+        """Return an address that has no owner."""
         return f"fake:{next(self._addresses) + 0x5EED:040x}"
 
     async def look_up(self) -> None:

@@ -141,7 +141,7 @@ class Shell:
 
 @asynccontextmanager
 async def quiet_logs() -> AsyncIterator[None]:
-    """Logs of the daemon in this process must not pass for a command's output."""
+    """Keep the daemon's logs in this process out of a command's output."""
     kept = structlog.get_config()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     try:

@@ -66,12 +66,12 @@ COMPOSITES = ("rails", "invoices")
 
 
 def type_name(kind: str) -> str:
-    """The type as a cast names it."""
+    """Return the type as a cast names it."""
     return f"railwatch.{kind}" if kind in COMPOSITES else kind
 
 
 def literal(text: str) -> str:
-    """A text as an SQL expression."""
+    """Return a text as an SQL expression."""
     if len(text) > 300 and len(set(text)) == 1:
         return f"repeat({literal(text[0])}, {len(text)})"
     return "E'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -131,7 +131,7 @@ def as_json(value: Any) -> str:
 
 
 def jsonb(value: Any) -> str:
-    """A value as an SQL expression."""
+    """Return a value as an SQL expression."""
     return f"{literal(as_json(value))}::jsonb"
 
 
@@ -154,7 +154,7 @@ class Arguments:
         self._dice, self._known, self._new_address = dice, known, new_address
 
     def of(self, function: str, name: str, kind: str) -> str:
-        """An expression for one parameter of that type."""
+        """Return an expression for one parameter of that type."""
         dice = self._dice
         chance = dice.random()
         if chance < 0.04:
@@ -225,7 +225,7 @@ class Arguments:
         )
 
     def request(self) -> dict[str, Any]:
-        """A registration, in most cases with something wrong somewhere."""
+        """Return a registration, in most cases with something wrong somewhere."""
         dice, known = self._dice, self._known
         known.orders += 1
         ways = [self._way() for _ in range(dice.choice((1, 1, 1, 2, 20)))]

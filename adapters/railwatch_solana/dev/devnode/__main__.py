@@ -43,7 +43,7 @@ def main(
     ledger: Path | None,
     keep: int,
 ) -> None:
-    """A Solana node for development, on loopback.
+    """Run a Solana node for development, on loopback.
 
     Real: execution by the SVM and its programs, signatures, fees, rent, metadata. Simulated: slots, commitments, forks
     and skipped slots; there are no votes and no stake. When it listens it prints "ready http=... ws=...". An existing

@@ -59,7 +59,7 @@ class AccountMethods:
     def show(
         self, account: Account | None, config: AccountConfig, default: Encoding, slot: int
     ) -> dict[str, Any] | None:
-        """An account as JSON, as of a slot."""
+        """Return an account as JSON, as of a slot."""
         return show_account(account, config, default, lambda key: self._node.account_at(key, slot))
 
     def rent(self, params: Params) -> int:
@@ -91,7 +91,7 @@ class AccountMethods:
         return context(slot, [self.show(self._node.account_at(key, slot), config, "base64", slot) for key in keys])
 
     def of_program(self, params: Params) -> Any:
-        """The accounts of a program that pass every filter."""
+        """Return the accounts of a program that pass every filter."""
         program, config = params.key(0), params.config(1, AccountConfig)
         slot = slot_of(self._node.chain, config)
         filters = config.filters or []
@@ -104,7 +104,7 @@ class AccountMethods:
         return context(slot, shown) if config.with_context else shown
 
     def of_owner(self, params: Params) -> dict[str, Any]:
-        """The token accounts of an owner."""
+        """Return the token accounts of an owner."""
         owner, wanted = params.key(0), params.get(1, TokenFilter)
         config = params.config(2, AccountConfig)
         slot = slot_of(self._node.chain, config)
@@ -128,7 +128,7 @@ class AccountMethods:
         return [{"pubkey": str(key), "account": self.show(account, config, default, slot)} for key, account in found]
 
     def token_balance(self, params: Params) -> dict[str, Any]:
-        """What a token account holds."""
+        """Return what a token account holds."""
         slot = slot_of(self._node.chain, params.config(1, Config))
         account = self._node.account_at(params.key(0), slot)
         if account is None:
@@ -139,7 +139,7 @@ class AccountMethods:
         return context(slot, ui_amount(held.amount, self._mint(held.mint, slot).decimals))
 
     def supply(self, params: Params) -> dict[str, Any]:
-        """What exists of a token."""
+        """Return what exists of a token."""
         slot = slot_of(self._node.chain, params.config(1, Config))
         of = self._mint(params.key(0), slot)
         return context(slot, ui_amount(of.supply, of.decimals))

@@ -38,7 +38,7 @@ class Bank:
         self._svm.set_account(WRAPPED_SOL, Account(self.rent_minimum(MINT_SIZE), WRAPPED_SOL_MINT, TOKEN))
 
     def account(self, key: Pubkey) -> Account | None:
-        """The account at the tip."""
+        """Return the account at the tip."""
         return self._svm.get_account(key)
 
     def owned_by(self, program: Pubkey) -> list[tuple[Pubkey, Account]]:
@@ -50,7 +50,7 @@ class Bank:
         return self._svm.minimum_balance_for_rent_exemption(size)
 
     def set_time(self, slot: int, time: int, hashes: Sequence[tuple[int, Hash]]) -> None:
-        """What programs see: the slot, its unix time, and the hashes of slots before, newest first."""
+        """Return what programs see: the slot, its unix time, and the hashes of earlier slots, newest first."""
         self._svm.set_clock(Clock(slot, 0, 0, 1, time))
         self._svm.set_slot_hashes(hashes)
 
@@ -91,7 +91,7 @@ class Bank:
         return Landed(incoming, done)
 
     def _paid_and_run(self, incoming: Incoming) -> tuple[TransactionMetadata, Any] | None:
-        """The machine's report and the error; None if the transaction cannot land, with the priority fee taken."""
+        """Return the machine's report and the error; None if the transaction, its priority fee paid, cannot land."""
         if not self._charge(incoming.payer, incoming.priority_fee):
             return None
         prepaid = self.account(incoming.payer)
@@ -105,7 +105,7 @@ class Bank:
         return meta, err
 
     def simulate(self, incoming: Incoming) -> tuple[Any, TransactionMetadata, dict[Pubkey, Account]]:
-        """What it would do now: its error or None, the machine's report, and accounts as they would be.
+        """Return what a transaction would do now: its error or None, the report, and the accounts afterwards.
 
         Raises `Panicked`.
         """
@@ -159,7 +159,7 @@ class Bank:
 
 
 def _outcome(result: TransactionMetadata | FailedTransactionMetadata) -> tuple[TransactionMetadata, Any]:
-    """The machine's report, and the error in its JSON form: solders' typed errors do not know every name."""
+    """Return the machine's report, and its error as JSON: solders' typed errors lack some names."""
     if isinstance(result, FailedTransactionMetadata):
         return result.meta(), msgspec.json.decode(result.to_json())["err"]
     return result, None
@@ -170,7 +170,7 @@ def _lamports(keys: Iterable[Pubkey], accounts: Accounts) -> list[int]:
 
 
 def inner_instructions(meta: TransactionMetadata) -> list[InnerInstructions]:
-    """The calls between programs, for each instruction that made any."""
+    """Return the calls between programs, for each instruction that made any."""
     found = []
     for index, calls in enumerate(meta.inner_instructions()):
         if calls:
@@ -186,6 +186,6 @@ def _inner(call: Any) -> InnerInstruction:
 
 
 def returned(meta: TransactionMetadata) -> tuple[Pubkey, bytes] | None:
-    """The return data and the program that set it, if any did."""
+    """Return the return data and the program that set it, if any did."""
     data = meta.return_data()
     return (data.program_id, bytes(data.data)) if data.data else None

@@ -58,7 +58,7 @@ class BlockMethods:
         }
 
     def block(self, params: Params) -> msgspec.Raw:
-        """A block; the newest few stay encoded, because many ask for the same one."""
+        """Return a block; the newest few stay encoded, because many clients request the same one."""
         slot, config = params.slot(0), params.config(1, BlockConfig)
         newest = slot_of(self._chain, config, at_least_confirmed=True)
         if self._is_null(slot):
@@ -72,7 +72,7 @@ class BlockMethods:
         return shown
 
     def time(self, params: Params) -> int | None:
-        """A block's unix time."""
+        """Return a block's unix time."""
         slot = params.slot(0)
         return None if self._is_null(slot) else self._available(slot, self._chain.processed).time
 
@@ -84,7 +84,7 @@ class BlockMethods:
         return withheld is not None
 
     def _available(self, slot: int, newest: int) -> Block:
-        """The block at a slot, or the real node's error: only at or below its root does it know a slot as skipped."""
+        """Return the block at a slot, or the real node's error: a slot counts as skipped only up to the root."""
         if slot < self._chain.first:
             raise no_block(CLEANED_UP, slot, self._chain.first)
         block = self._chain.blocks.get(slot)
@@ -103,7 +103,7 @@ class BlockMethods:
         return self._listed(self._chain.between(start, end))
 
     def blocks_with_limit(self, params: Params) -> list[int]:
-        """The first slots with a block from a start on."""
+        """Return the first slots with a block from a start on."""
         start, limit = params.slot(0), params.slot(1)
         if limit > RANGE_MAX:
             raise invalid(f"Limit too large; max {RANGE_MAX}")

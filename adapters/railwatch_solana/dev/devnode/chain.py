@@ -63,7 +63,7 @@ class Chain:
         return self.slots[0]
 
     def slot_at(self, commitment: Commitment) -> int:
-        """The newest slot of this commitment."""
+        """Return the newest slot of this commitment."""
         return {"processed": self.processed, "confirmed": self.confirmed, "finalized": self.finalized}[commitment]
 
     def commitment_of(self, slot: int) -> Commitment:
@@ -73,11 +73,11 @@ class Chain:
         return "confirmed" if slot <= self.confirmed else "processed"
 
     def between(self, start: int, end: int) -> list[int]:
-        """The slots with a block from ``start`` to ``end``, both inclusive."""
+        """Return the slots with a block from ``start`` to ``end``, both inclusive."""
         return self.slots[bisect_left(self.slots, start) : bisect_right(self.slots, end)]
 
     def above(self, slot: int) -> Iterator[Block]:
-        """The blocks above a slot, oldest first."""
+        """Return the blocks above a slot, oldest first."""
         return (self.blocks[above] for above in self.slots[bisect_right(self.slots, slot) :])
 
     def hash_age(self, blockhash: Hash, upto: int) -> int | None:
@@ -92,11 +92,11 @@ class Chain:
         return None
 
     def recent_hashes(self) -> set[Hash]:
-        """The hashes that a transaction in the next block may name."""
+        """Return the hashes that a transaction in the next block may name."""
         return {stamp.hash for stamp in self._stamps[-MAX_AGE - 1 :]}
 
     def slot_hashes(self, below: int) -> list[tuple[int, Hash]]:
-        """The SlotHashes sysvar as it is in the block at slot ``below``: newest first."""
+        """Return the SlotHashes sysvar as it is in the block at slot ``below``: newest first."""
         upto = bisect_left(self._stamps, below, key=lambda stamp: stamp.slot)
         return [(stamp.slot, stamp.hash) for stamp in reversed(self._stamps[max(upto - SLOT_HASHES, 0) : upto])]
 
@@ -105,7 +105,7 @@ class Chain:
         return signature in self._used
 
     def open(self, time: int) -> Block:
-        """A block in the next slot on top of the tip, not yet part of the chain."""
+        """Return a block in the next slot on top of the tip, not yet part of the chain."""
         parent, slot = self.tip, self.next_slot
         self.next_slot += 1
         return Block(slot, parent.slot, parent.height + 1, Hash.default(), parent.blockhash, max(time, parent.time))
@@ -119,7 +119,7 @@ class Chain:
             self.by_key.setdefault(key, []).append((block, landed))
 
     def close(self, block: Block) -> None:
-        """The block becomes the tip. Its hash depends on all before it, on its content, and on the forks so far."""
+        """Make the block the tip. Its hash depends on all blocks below, its content, and the forks so far."""
         digest = hashlib.sha256(bytes(block.previous) + struct.pack("<QQQ", block.slot, block.time, self.forks))
         for landed in block.landed:
             digest.update(f"{landed.signature}{landed.meta.err}{landed.meta.post_balances}".encode())
@@ -141,7 +141,7 @@ class Chain:
         return risen, rooted
 
     def drop(self, depth: int) -> list[Block]:
-        """A fork: the newest ``depth`` blocks leave the chain; returned newest first. Raises `RpcError`."""
+        """Fork: remove the newest ``depth`` blocks, and return them newest first. Raises `RpcError`."""
         unrooted = len(self.between(self.finalized + 1, self.processed))
         if not 1 <= depth <= unrooted:
             raise invalid(f"a fork of {depth} blocks: there are {unrooted} above the finalized slot {self.finalized}")

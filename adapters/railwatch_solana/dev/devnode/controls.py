@@ -86,7 +86,7 @@ class Controls:
         return self._node.chain.next_slot
 
     def fork(self, params: Params) -> dict[str, Any]:
-        """The newest blocks never were."""
+        """Remove the newest blocks, as if they had never existed."""
         depth, config = params.slot(0), params.config(1, ForkConfig)
         chain = self._node.chain
         dropped = [chain.blocks[slot] for slot in chain.slots[-depth:]] if depth else []
@@ -107,7 +107,7 @@ class Controls:
         return self.state()
 
     def withhold(self, params: Params) -> None:
-        """A block that this node has and does not give."""
+        """Withhold a block that this node has."""
         slot, config = params.slot(0), params.config(1, WithholdConfig)
         code = NOT_AVAILABLE if config.code is None else config.code
         if code not in CODES:
@@ -115,7 +115,7 @@ class Controls:
         self._node.do(Withhold(slot, code, config.listed is not False))
 
     def restore(self, params: Params) -> None:
-        """It gives it again."""
+        """Serve a withheld block again."""
         self._node.do(Restore(None if params.raw(0) is None else params.slot(0)))
 
     def prune(self, params: Params) -> int:

@@ -27,7 +27,7 @@ class RpcError(Exception):
 
 
 def invalid(message: str) -> RpcError:
-    """The request cannot be meant."""
+    """Return the error of a request that makes no sense."""
     return RpcError(INVALID_PARAMS, message)
 
 
@@ -56,7 +56,7 @@ WORDS = {
 
 
 def describe(error: Any) -> str:
-    """A transaction's error in the words of a preflight; ``error`` is its JSON form."""
+    """Return a transaction's error in the words of a preflight; ``error`` is its JSON form."""
     if isinstance(error, str):
         return WORDS.get(error, error)
     if "InstructionError" in error:

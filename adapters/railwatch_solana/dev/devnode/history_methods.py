@@ -29,7 +29,7 @@ class HistoryMethods:
         }
 
     def transaction(self, params: Params) -> dict[str, Any] | None:
-        """A transaction with its outcome, null if it is not known at the commitment."""
+        """Return a transaction with its outcome, or null if it is unknown at the commitment."""
         name, config = signature(params.get(0, str)), params.config(1, BlockConfig)
         newest = slot_of(self._chain, config, at_least_confirmed=True)
         block, landed = self._chain.by_signature.get(name, (None, None))
@@ -59,7 +59,7 @@ class HistoryMethods:
         }
 
     def history(self, params: Params) -> list[dict[str, Any]]:
-        """The transactions that name a key, newest first."""
+        """Return the transactions that name a key, newest first."""
         key, config = params.key(0), params.config(1, HistoryConfig)
         newest = slot_of(self._chain, config, at_least_confirmed=True)
         limit = PAGE_MAX if config.limit is None else config.limit
@@ -86,6 +86,6 @@ class HistoryMethods:
         return found
 
     def _place(self, name: str) -> tuple[int, int]:
-        """A transaction's slot, and its place in the block."""
+        """Return a transaction's slot, and its place in the block."""
         block, landed = self._chain.by_signature[name]
         return block.slot, next(at for at, each in enumerate(block.landed) if each is landed)

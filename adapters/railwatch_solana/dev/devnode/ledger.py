@@ -54,7 +54,7 @@ class Ledger:
             self._file = None
 
     def rise(self, settings: Settings) -> Node:
-        """The node as it was; a new one with these settings if the ledger is empty. Raises `LedgerError`."""
+        """Return the node as saved, or a new one with these settings if the ledger is empty. Raises `LedgerError`."""
         records = self._read()
         first = next(records, None)
         if first is None:

@@ -11,5 +11,5 @@ Method = Callable[[Params], Any]
 
 
 def context(slot: int, value: Any) -> dict[str, Any]:
-    """An answer that depends on the state at a slot."""
+    """Return an answer that depends on the state at a slot."""
     return {"context": {"apiVersion": VERSION, "slot": slot}, "value": value}

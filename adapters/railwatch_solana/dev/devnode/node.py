@@ -95,7 +95,7 @@ class Node:
                 self.chain.prune(below)
 
     def produce(self) -> Block:
-        """A block with all that waits; the ledger keeps it with its hash."""
+        """Produce a block of all waiting transactions; the ledger keeps it under its hash."""
         when = int(time.time())
         self._produce(when, "")
         block = self.chain.tip
@@ -104,18 +104,18 @@ class Node:
         return block
 
     def load(self, raw: bytes) -> Incoming:
-        """A transaction with its keys as the tables at the tip have them. Raises `RpcError`."""
+        """Return a transaction with its keys as the tables at the tip have them. Raises `RpcError`."""
         return load(raw, self.bank.account)
 
     def account_at(self, key: Pubkey, slot: int) -> Account | None:
-        """An account as it was when the block at ``slot``, not below the finalized one, had been executed."""
+        """Return an account as of the block at ``slot``, which is not below the finalized one."""
         for block in self.chain.above(slot):
             if key in block.before:
                 return block.before[key]
         return self.bank.account(key)
 
     def owned_at(self, program: Pubkey, slot: int) -> list[tuple[Pubkey, Account]]:
-        """The accounts that a program owned then, in the order of their keys."""
+        """Return the accounts that a program owned then, in the order of their keys."""
         now = dict(self.bank.owned_by(program))
         changed = {key for block in self.chain.above(slot) for key in block.before}
         found = {key: account for key, account in now.items() if key not in changed}

@@ -118,7 +118,7 @@ class Params:
         return len(self._given)
 
     def get(self, at: int, kind: type[T], default: T | None = None) -> T:
-        """The parameter at ``at``; with a ``default``, it may be missing or null."""
+        """Return the parameter at ``at``; with a ``default``, it may be missing or null."""
         value = self._given[at] if at < len(self._given) else None
         if value is None:
             if default is None:
@@ -127,25 +127,25 @@ class Params:
         return converted(value, kind)
 
     def raw(self, at: int) -> Any:
-        """The parameter as it came, None if it is missing."""
+        """Return the parameter as it came, None if it is missing."""
         return self._given[at] if at < len(self._given) else None
 
     def config(self, at: int, kind: type[T]) -> T:
-        """The object of options at ``at``; a bare string is its encoding, as old clients send it."""
+        """Return the object of options at ``at``; a bare string is its encoding, as old clients send it."""
         value = self.raw(at)
         if value is None:
             return kind()
         return converted({"encoding": value} if isinstance(value, str) else value, kind)
 
     def slot(self, at: int, default: int | None = None) -> int:
-        """A slot, a height or an amount: what a u64 can hold."""
+        """Return a slot, a height or an amount: what a u64 can hold."""
         value = self.get(at, int, default)
         if not 0 <= value <= U64:
             raise invalid(f"Invalid params: invalid value: integer `{value}`, expected u64")
         return value
 
     def key(self, at: int) -> Pubkey:
-        """A public key."""
+        """Return a public key."""
         return public_key(self.get(at, str))
 
 
@@ -182,7 +182,7 @@ def block_hash(text: str) -> Hash:
 
 
 def slot_of(chain: Chain, config: Config, *, at_least_confirmed: bool = False) -> int:
-    """The newest slot at the wanted commitment, by default finalized. Raises `RpcError`."""
+    """Return the newest slot at the wanted commitment, by default finalized. Raises `RpcError`."""
     commitment: Commitment = config.commitment or "finalized"
     if at_least_confirmed and commitment == "processed":
         raise invalid("Method does not support commitment below `confirmed`")

@@ -61,7 +61,7 @@ class Subscriber:
             self.methods[f"{kind}Subscribe"] = self._subscribing(make)
 
     def tell(self, commitment: Commitment, block: Block) -> None:
-        """A block has reached a commitment."""
+        """Note that a block has reached a commitment."""
         for number, one in list(self._open.items()):
             if one.commitment != commitment:
                 continue
@@ -164,7 +164,7 @@ class Subscriber:
         return Subscription("signature", config.commitment or "finalized", heard, once=True)
 
     def _tell_past(self, number: int, one: Subscription, params: Params) -> None:
-        """A signature that has reached its commitment already is told at once."""
+        """Notify at once of a signature that has already reached its commitment."""
         status = self._rpc.history.status(signature(params.get(0, str)))
         if (
             status is not None
@@ -175,7 +175,7 @@ class Subscriber:
 
 
 def _mentioned(wanted: Any, name: str) -> Pubkey:
-    """The one key that a filter names, alone or in a list. Raises `RpcError`."""
+    """Return the one key that a filter names, alone or in a list. Raises `RpcError`."""
     named = converted(wanted, dict[str, str | list[str]]).get(name)
     if isinstance(named, list):
         if len(named) != 1:

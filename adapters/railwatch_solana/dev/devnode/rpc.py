@@ -34,7 +34,7 @@ class Rpc:
         self.methods = {name: method for part in tables for name, method in part.table().items()}
 
     def answer(self, body: bytes) -> bytes:
-        """The answer to the body of a request, single or batch."""
+        """Return the answer to the body of a request, single or batch."""
         try:
             request = parsed(body)
         except RpcError as error:
@@ -47,7 +47,9 @@ class Rpc:
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON of ``body``. Raises `RpcError`, also for what is nested so deeply that reading it could end the process:
+    """Return the JSON of ``body``.
+
+    Raises `RpcError`, also for what is nested so deeply that reading it could end the process:
     the reader's own bound is Python's recursion limit, which others in the process may have raised."""
     if body.count(b"[") + body.count(b"{") > BRACKETS_MAX:
         raise RpcError(PARSE, "Parse error")
@@ -84,7 +86,7 @@ def _unknown(_: Params) -> None:
 
 
 def failure(number: Any, error: RpcError) -> dict[str, Any]:
-    """An error as an answer."""
+    """Return an error as an answer."""
     told: dict[str, Any] = {"code": error.code, "message": error.message}
     if error.data is not None:
         told["data"] = error.data

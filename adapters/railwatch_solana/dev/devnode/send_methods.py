@@ -60,7 +60,7 @@ class SendMethods:
         }
 
     def latest_blockhash(self, params: Params) -> dict[str, Any]:
-        """The newest blockhash at the commitment."""
+        """Return the newest blockhash at the commitment."""
         slot = slot_of(self._chain, params.config(0, Config))
         block = self._chain.blocks[slot]
         return context(slot, {"blockhash": str(block.blockhash), "lastValidBlockHeight": block.height + MAX_AGE})
@@ -72,7 +72,7 @@ class SendMethods:
         return context(slot, self._chain.hash_age(blockhash, slot) is not None)
 
     def fee(self, params: Params) -> dict[str, Any]:
-        """The base fee; what a priority adds is not in it."""
+        """Return the base fee, without what a priority adds."""
         slot = slot_of(self._chain, params.config(1, Config))
         try:
             raw = base64.b64decode(params.get(0, str), validate=True)

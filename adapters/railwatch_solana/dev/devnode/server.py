@@ -97,7 +97,7 @@ class Server:
             connection.subscriber.tell(commitment, block)
 
     async def _produce(self) -> None:
-        """A block every ``slot_ms``. When the machine was too busy, slots are late rather than many at once."""
+        """Produce a block every ``slot_ms``. On a busy machine slots come late and not several at once."""
         loop, step = asyncio.get_running_loop(), self._slot_ms / 1000
         due = loop.time()
         while True:
@@ -113,6 +113,6 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 def _report(task: asyncio.Task[None]) -> None:
-    """A clock that stands still must be heard of when it happens, for instance because the disk is full."""
+    """Report a clock that failed at once, for instance because the disk is full."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("no more blocks by the clock", exc_info=error)

@@ -27,7 +27,7 @@ BASE58_MAX = 128
 def show_account(
     account: Account | None, config: AccountConfig, default: Encoding, other: Callable[[Pubkey], Account | None]
 ) -> dict[str, Any] | None:
-    """An account, None if there is none; ``other`` finds the mint of a token account. Raises `RpcError`."""
+    """Return an account, None if there is none; ``other`` finds the mint of a token account. Raises `RpcError`."""
     if account is None:
         return None
     encoding = config.encoding or default
@@ -57,7 +57,7 @@ def _data(data: bytes, encoding: Encoding, config: AccountConfig) -> list[str]:
 
 
 def _parsed(account: Account, other: Callable[[Pubkey], Account | None]) -> dict[str, Any] | None:
-    """The two kinds of account that this node can read; None for all others, which are then shown as base64."""
+    """Return the parsed form of the two kinds of account that this node can read; None means base64."""
     held, of = token_account(account), mint(account)
     if held is not None:
         its = mint(other(held.mint))

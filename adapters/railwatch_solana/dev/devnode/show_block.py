@@ -14,7 +14,10 @@ from railwatch_solana.dev.devnode.transaction import AnyMessage, Incoming
 
 
 def show_block(block: Block, config: BlockConfig) -> dict[str, Any]:
-    """A block as ``getBlock`` answers. Raises `RpcError` (-32015) for a version above the one that is supported."""
+    """Return a block as ``getBlock`` answers.
+
+    Raises `RpcError` (-32015) for a version above the one that is supported.
+    """
     details = config.transaction_details or "full"
     shown: dict[str, Any] = {
         "previousBlockhash": str(block.previous),
@@ -35,14 +38,14 @@ def show_block(block: Block, config: BlockConfig) -> dict[str, Any]:
 
 
 def show_landed(landed: Landed, config: BlockConfig) -> dict[str, Any]:
-    """A transaction and what it did. Raises `RpcError` (-32015)."""
+    """Return a transaction and its outcome. Raises `RpcError` (-32015)."""
     encoding = config.encoding or "json"
     shown = {"transaction": _show_transaction(landed.incoming, encoding), "meta": _show_meta(landed, config)}
     return shown | _version(landed.incoming, config)
 
 
 def _version(incoming: Incoming, config: BlockConfig) -> dict[str, Any]:
-    """The version's field. A client that names no highest version knows nothing of versions and gets none."""
+    """Return the version's field. A client that names no highest version gets none."""
     highest, version = config.max_supported_transaction_version, incoming.version
     if version != "legacy" and (highest is None or highest < version):
         raise RpcError(

@@ -50,7 +50,7 @@ class UiAmount(msgspec.Struct, rename="camel", frozen=True):
 
 
 def token_account(account: Account | None) -> TokenAccount | None:
-    """The token account in ``account``, if that is what it is."""
+    """Return the token account in ``account``, if that is what it is."""
     if account is None or account.owner not in PROGRAMS:
         return None
     data = account.data
@@ -64,7 +64,7 @@ def token_account(account: Account | None) -> TokenAccount | None:
 
 
 def mint(account: Account | None) -> Mint | None:
-    """The mint in ``account``, if that is what it is."""
+    """Return the mint in ``account``, if that is what it is."""
     if account is None or account.owner not in PROGRAMS:
         return None
     data = account.data
@@ -77,12 +77,12 @@ def mint(account: Account | None) -> Mint | None:
 
 
 def _optional(data: bytes, at: int) -> Pubkey | None:
-    """A ``COption<Pubkey>``: four bytes that say whether, then the key."""
+    """Return a ``COption<Pubkey>``: four bytes of presence, then the key."""
     return Pubkey.from_bytes(data[at + 4 : at + 36]) if data[at] else None
 
 
 def ui_amount(amount: int, decimals: int) -> UiAmount:
-    """An amount in base units as the node shows it."""
+    """Return an amount in base units as the node shows it."""
     digits = str(amount).rjust(decimals + 1, "0")
     text = f"{digits[:-decimals]}.{digits[-decimals:]}".rstrip("0").rstrip(".") if decimals else digits
     return UiAmount(str(amount), decimals, amount / 10**decimals, text)

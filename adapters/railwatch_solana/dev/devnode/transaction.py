@@ -52,7 +52,7 @@ class Incoming:
 
 
 def from_text(text: str, encoding: str) -> bytes:
-    """The bytes in a request. Raises `RpcError`."""
+    """Return the bytes in a request. Raises `RpcError`."""
     if encoding not in ("base58", "base64"):
         raise invalid(f"unsupported encoding: {encoding}. Supported encodings: base58, base64")
     # The encoded text is longer than the bytes; base58 of a long text would take quadratic time.
@@ -69,7 +69,7 @@ def from_text(text: str, encoding: str) -> bytes:
 
 
 def read(raw: bytes) -> VersionedTransaction:
-    """The transaction in these bytes, well-formed. Raises `RpcError`."""
+    """Return the transaction in these bytes, well-formed. Raises `RpcError`."""
     try:
         with contained():
             tx = VersionedTransaction.from_bytes(raw)
@@ -80,7 +80,7 @@ def read(raw: bytes) -> VersionedTransaction:
 
 
 def load(raw: bytes, account: Callable[[Pubkey], Account | None]) -> Incoming:
-    """The transaction with its keys, tables as ``account`` knows them. Raises `RpcError`."""
+    """Return the transaction with its keys, tables as ``account`` knows them. Raises `RpcError`."""
     tx = read(raw)
     message, static = tx.message, tuple(tx.message.account_keys)
     signature = str(tx.signatures[0])

@@ -162,10 +162,9 @@ def trouble(
 ) -> str | None:
     """Why the heads are not to be believed; None if they are.
 
-    ``stall_after``, ``finality_stall_after``: as `railwatch.daemon.follow.follower.Pace` has them. The age of finality
-    is
-    measured between two blocks of the chain, so that no clock of ours and no restart enters into it, and a chain that
-    mines on demand is not blamed for its pauses.
+    ``stall_after``, ``finality_stall_after``: as `railwatch.daemon.follow.options.FollowOptions` has them. The age of
+    finality is measured between two blocks of the chain, so that no clock of ours and no restart enters into it, and a
+    chain that mines on demand is not blamed for its pauses.
     """
     # A block that is stamped ahead of its arrival must not hide for so much longer that no other one comes.
     age = max((now - heads.latest.time).total_seconds(), rhythm.head_age)

@@ -58,7 +58,7 @@ class InclusionCheck:
         answers does not.
         """
         follower = self.follower
-        end, anchor = fork or follower.position().cursor, follower.anchor()
+        end, anchor = fork or follower.sync.head, follower.sync.anchor
         stored = await follower.committer.steps.inclusion_blocks(anchor.height)
         if not stored and not self._put_off:
             return True
@@ -79,11 +79,11 @@ class InclusionCheck:
 
     async def _record(self, compared: Compared, anchor: BlockRef, cursor: BlockRef) -> None:
         follower = self.follower
-        rewinds, transfers = follower.rewinds, await self._search(compared.gone, anchor, cursor)
+        rewinds, transfers = follower.sync.rewinds, await self._search(compared.gone, anchor, cursor)
         found_again = {(each.block.height, each.block.hash) for each in transfers if each.block}
         gone = [block for block in compared.gone if (block.height, block.hash) not in found_again]
         kept = await follower.committer.commit_inclusion_check(rewinds, compared.canonical, gone, transfers)
-        follower.admit(transfers, kept, above=min((block.height for block in gone), default=None))
+        follower.merge(transfers, kept, above=min((block.height for block in gone), default=None))
         for block in gone:
             self._log.critical("inclusion.not_on_chain", height=block.height, hash=block.hash)
 

@@ -37,7 +37,7 @@ class Readmission:
     async def turn(self) -> None:
         """Try those whose turn it is, one by one. Raises what the store raises."""
         await asyncio.sleep(POLL_INTERVAL)
-        if self.follower.cursor is not None:
+        if self.follower.sync.cursor is not None:
             for invoice in await self.store.retriable():
                 await self._retry(invoice)
 
@@ -45,7 +45,7 @@ class Readmission:
         follower = self.follower
         try:
             kept = await self.store.deferred(invoice)
-            caught_up = await follower.committer.commit_readmission(follower.rewinds, invoice, kept)
+            caught_up = await follower.committer.commit_readmission(follower.sync.rewinds, invoice, kept)
         except OUTSIDE:
             raise
         except Exception as defect:  # noqa: BLE001 - it fails alone, whatever the reason

@@ -48,6 +48,23 @@ class NodeLagging(RailUnavailable):
 
 
 @dataclass(slots=True)
+class Streak:
+    """For how long a condition has held without interruption."""
+
+    _since: float | None = None
+
+    def seconds(self) -> float:
+        """Note that the condition holds now, and return for how many seconds it has held."""
+        now = time.monotonic()
+        self._since = self._since or now
+        return now - self._since
+
+    def end(self) -> None:
+        """Note that the condition no longer holds."""
+        self._since = None
+
+
+@dataclass(slots=True)
 class Often:
     """Whether something has happened so many times within `UNSTEADY_SECONDS`."""
 

@@ -10,25 +10,28 @@ newest blocks meanwhile, tells itself whether it can be followed.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 from uuid import UUID
 
 import structlog
 
-from railwatch.daemon.follow.follower import ChainFollower
+from railwatch.daemon.follow.boundary import Boundary
 from railwatch.daemon.follow.isolation import Aside, by_halves
 from railwatch.daemon.nodes.node_set import NodeSet
 from railwatch.daemon.watch.search import search
 from railwatch.daemon.watch.watchlist import ExplicitWatches
 from railwatch.rail import (
     Address,
+    AssetId,
     BadAddress,
     BlockGone,
     BlockRef,
     NotKept,
     RailFault,
     RailUnavailable,
+    Traits,
     Transfer,
     Watches,
 )
@@ -59,13 +62,26 @@ UNSERVED = (RailUnavailable, BlockGone, BranchChanged)
 """No node can tell now, or the chain moved again and again."""
 
 
+class LiveWatch(Protocol):
+    """What the registrar needs of the follower."""
+
+    async def admit(self, keys: Collection[bytes]) -> None:
+        """Add address keys to the live watch, and return at a block boundary from which on each block is searched."""
+
+    def boundary(self) -> Boundary:
+        """Return the current block boundary."""
+
+
 @dataclass(slots=True)
 class Registrar:
     """Registrations and look-backs of one rail."""
 
     store: WatchStore
     node: NodeSet
-    follower: ChainFollower
+    live: LiveWatch
+    rail: str
+    traits: Traits
+    assets: Mapping[str, AssetId]
     _parsed: dict[UUID, Registered] = field(default_factory=dict)
     """What the next look-back is for."""
     _looked_for: frozenset[UUID] = frozenset()
@@ -79,14 +95,14 @@ class Registrar:
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
     def __post_init__(self) -> None:
-        self._log = structlog.get_logger().bind(rail=self.follower.committer.rail)
+        self._log = structlog.get_logger().bind(rail=self.rail)
 
     async def parse_registrations(self) -> bool:
         """Parse what was registered; True if something now waits for its look-back. Needs no node."""
         if len(self._parsed) >= PARSED_MOST:
             return True
         without = self.aside.waiting | self.later.waiting | self._looked_for
-        waiting = await self.store.registered(self.follower.committer.rail, BATCH_MAX, without)
+        waiting = await self.store.registered(self.rail, BATCH_MAX, without)
         known = {each.id: each for each in waiting if each.key is not None and each.id not in self._looked_for}
         fresh = await self._readable([each for each in waiting if each.key is None])
         if fresh:
@@ -143,7 +159,7 @@ class Registrar:
         A block that cannot be read is the fault of none of them, and delays all.
         """
         keys = {each.id: each.key for each in batch if each.key is not None}
-        await self._hand_over_keys(keys.values())
+        await self.live.admit(keys.values())
         try:
             await self._look_back(frozenset(keys.values()), list(keys))
         except RailFault as fault:
@@ -165,7 +181,7 @@ class Registrar:
     @property
     def _is_followed(self) -> bool:
         """Whether the rail reads its newest blocks, so that what fails is about older ones."""
-        return self.follower.state in ("live", "syncing")
+        return self.live.boundary().is_followed
 
     async def _put_off(self, batch: Sequence[Registered], why: Exception) -> None:
         """Look back for them later, and say why where their services look."""
@@ -216,25 +232,17 @@ class Registrar:
         self._log.error("watch.failed", destination=str(one.id), reason=reason, retry_in=pause, exc_info=defect)
         await self.store.delay([(one.id, f"not watched yet: {reason}; tried again every {pause:.0f} s or more")])
 
-    async def _hand_over_keys(self, keys: Iterable[bytes]) -> None:
-        """Wait until the follower is between two blocks, and has them."""
-        joined = asyncio.Event()
-        self.follower.pending_watch_keys.append((list(keys), joined))
-        self.follower.wake.set()
-        await joined.wait()
-
     async def look_back_for_sibling_rails(self) -> None:
         """Look back here for addresses that other rails of the family took in. Raises what the store raises.
 
         How far that has come is kept with the rail, so that a restart, or a node that was away, forgets none.
         """
-        rail = self.follower.committer.rail
-        await self.store.begin_sibling_lookback(rail)
+        await self.store.begin_sibling_lookback(self.rail)
         while SIBLING_RAILS not in self.later.waiting:
-            batch, reached = await self.store.sibling_keys(rail, BATCH_MAX)
+            batch, reached = await self.store.sibling_keys(self.rail, BATCH_MAX)
             if not batch:
                 return
-            await self._hand_over_keys(batch)
+            await self.live.admit(batch)
             try:
                 await self._look_back(frozenset(batch))
             except (*UNSERVED, RailFault) as why:
@@ -242,48 +250,44 @@ class Registrar:
                 self._log.warning("watch.put_off", addresses=len(batch), reason=one_line(str(why)), retry_in=pause)
                 return
             self.later.forget([SIBLING_RAILS])
-            await self.store.looked_back_for(rail, reached)
+            await self.store.looked_back_for(self.rail, reached)
 
     async def _look_back(self, keys: frozenset[bytes], watching: Sequence[UUID] = ()) -> None:
         """Find what ``keys`` were paid in recent blocks; ``watching``: destinations that this makes watched."""
-        follower = self.follower
         kept_from, moved = 0, ""
         for _ in range(LOOKBACK_ATTEMPTS):
-            rewinds, boundary = follower.rewinds, follower.position()
-            reach = min(
-                boundary.cursor.height - max(follower.committer.traits.lookback, follower.node.traits.lookback),
-                boundary.finalized.height if boundary.finalized else boundary.cursor.height,
-            )
-            start = max(0, reach, kept_from)
+            boundary = self.live.boundary()
+            cursor, start = boundary.sync.head, max(self._start(boundary), kept_from)
             try:
-                watches = ExplicitWatches(keys, follower.watches.assets)
-                transfers, route = await self._searched(start, boundary.cursor, watches)
-                kept, found = await follower.committer.commit_lookback(
-                    rewinds, (), transfers, watching, covered_from=start + 1 if start else 0
-                )
+                transfers, route = await self._searched(start, cursor, ExplicitWatches(keys, self.assets))
+                found = await boundary.commit(transfers, (), watching, covered_from=start + 1 if start else 0)
             except (BlockGone, BranchChanged) as gone:
                 moved = str(gone)
                 await asyncio.sleep(0.05)
                 continue
             except NotKept as pruned:
                 # As far as any node keeps, and `covered_from` says how far that is (HAZARDS B16, S14).
-                if pruned.first is None or not start < pruned.first <= boundary.cursor.height:
+                if pruned.first is None or not start < pruned.first <= cursor.height:
                     raise
                 self._log.warning("watch.clamped", from_height=pruned.first, reason=str(pruned))
                 kept_from = pruned.first
                 continue
-            follower.admit(transfers, kept)
             self._log.info(
                 "watch.joined" if watching else "watch.looked_back",
                 addresses=len(keys),
                 from_height=start,
-                to_height=boundary.cursor.height,
+                to_height=cursor.height,
                 found=found,
                 route=route,
             )
             return
         raise BlockGone(f"the chain moved {LOOKBACK_ATTEMPTS} times under one look-back: {moved}")
 
+    def _start(self, boundary: Boundary) -> int:
+        """Return the height below the first block to search. All that a reorg can undo is searched."""
+        cursor, finalized = boundary.sync.head, boundary.sync.finalized
+        reach = cursor.height - max(self.traits.lookback, self.node.traits.lookback)
+        return max(0, min(reach, finalized.height if finalized else cursor.height))
+
     async def _searched(self, start: int, cursor: BlockRef, watches: Watches) -> tuple[list[Transfer], str]:
-        traits = self.follower.committer.traits
-        return await self.node.on_one_node(lambda node: search(node, traits, start, cursor, watches))
+        return await self.node.on_one_node(lambda node: search(node, self.traits, start, cursor, watches))

@@ -56,7 +56,7 @@ class Rescanner:
 
     async def turn(self) -> bool:
         """Do one span of the open request; False if there is nothing to do now. Raises what the store raises."""
-        if self.follower.cursor is None:
+        if self.follower.sync.cursor is None:
             return False
         request = await self.store.next_rescan(self.follower.committer.rail)
         if request is None:
@@ -73,7 +73,7 @@ class Rescanner:
         return True
 
     async def _continue(self, request: Rescan) -> None:
-        cursor = self.follower.position().cursor.height
+        cursor = self.follower.sync.head.height
         end = cursor if request.to_height is None else min(cursor, request.to_height)
         if request.next_height <= end:
             await self._span(request, end)
@@ -82,7 +82,7 @@ class Rescanner:
 
     async def _span(self, request: Rescan, end: int) -> None:
         """Look through the next span, commit what it holds, and only then say how far it has come."""
-        began, anchor = time.monotonic(), self.follower.anchor()
+        began, anchor = time.monotonic(), self.follower.sync.anchor
         if request.next_height <= anchor.height:
             reached, found, route = await self._final_span(request.next_height, min(end, anchor.height), anchor)
         else:
@@ -93,22 +93,20 @@ class Rescanner:
 
     async def _final_span(self, first: int, end: int, anchor: BlockRef) -> tuple[int, int, str]:
         """A span that no reorg may undo. Proven by the anchor above it, which the node's chain must hold."""
-        rewinds = self.follower.rewinds
+        boundary = self.follower.boundary()
         last, watches = min(end, first + self._span_limit - 1), await self._watched({})
         scanned = await self.node.on_one_node(lambda node: _scan_below(node, first, last, anchor, watches))
-        kept, found = await self.follower.committer.commit_lookback(rewinds, scanned.blocks, scanned.transfers)
-        self.follower.admit(scanned.transfers, kept)
+        found = await boundary.commit(scanned.transfers, scanned.blocks)
         return last, found, scanned.method
 
     async def _span_to_cursor(self, first: int) -> tuple[int, int, str]:
         """All the rest, because only the cursor's hash proves what can still be undone; committed at once."""
         follower = self.follower
-        rewinds, cursor = follower.rewinds, follower.position().cursor
+        boundary, cursor = follower.boundary(), follower.sync.head
         watches = await self._watched(follower.watches.spends)
         traits = follower.committer.traits
         transfers, route = await self.node.on_one_node(lambda node: search(node, traits, first - 1, cursor, watches))
-        kept, found = await follower.committer.commit_lookback(rewinds, (), transfers)
-        follower.admit(transfers, kept)
+        found = await boundary.commit(transfers)
         return cursor.height, found, route
 
     def _adapt_span(self, seconds: float) -> None:
@@ -147,7 +145,7 @@ class Rescanner:
         over = (
             not known
             or isinstance(failure, NotKept)
-            or (request.tries + 1 >= RESCAN_ATTEMPTS and self.follower.state in ("live", "syncing"))
+            or (request.tries + 1 >= RESCAN_ATTEMPTS and self.follower.status.is_followed)
         )
         retry_in = None if over else min(RETRY_MAX_SECONDS, RETRY_MIN_SECONDS * 2 ** min(request.tries, 10))
         if not known and not isinstance(failure, RailFault):

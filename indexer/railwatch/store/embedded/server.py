@@ -2,7 +2,7 @@
 
 Under the data folder, all owned by the account that runs the server:
 `cluster/` (Postgres' own), `run/` (the socket), `server.log`, and `railwatch.lock`, which marks the folder as ours.
-The server listens on a unix socket only, in a folder of mode 0700, so trusting whoever gets there is safe.
+The server listens on a unix socket only, in a folder of mode 0700, so it can trust every client of the socket.
 It dies with the process that started it, cleanly, even when that one is killed.
 """
 
@@ -70,7 +70,7 @@ class EmbeddedPostgres:
         self._server: _ServerThread | None = None
 
     async def start(self) -> str:
-        """The DSN of a server that accepts connections, with the database `railwatch` in it. Idempotent.
+        """Start the server unless it runs, and return the DSN of its database `railwatch`. Idempotent.
 
         A server that already runs on this folder is attached to, and left running by `stop`.
         Raises EmbeddedPostgresError.
@@ -112,7 +112,7 @@ class EmbeddedPostgres:
 
 
 async def dsn_of_running(data_dir: Path) -> str | None:
-    """The DSN of the server that a running daemon holds on this folder; None when none accepts connections.
+    """Return the DSN of the server that a running daemon holds on this folder; None if none accepts connections.
 
     Raises EmbeddedPostgresError when the folder may not be read.
     """
@@ -130,7 +130,7 @@ class _ServerThread(threading.Thread):
     """Forks the server and waits for it, in a thread of its own.
 
     The kernel sends the parent-death signal when the forking *thread* ends, not the process. A worker of
-    asyncio.to_thread ends with its loop and would take the server along; this thread lives as long as the server.
+    asyncio.to_thread ends with its loop and would end the server with it; this thread lives as long as the server.
     It is a daemon thread so that a program that forgot `stop` can exit, and the server then goes with it.
     """
 
@@ -154,7 +154,7 @@ class _ServerThread(threading.Thread):
             self._process.wait()
 
     def finish(self) -> None:
-        """Blocks. A session of its own keeps the terminal's Ctrl-C away, so this is the only SIGINT that it gets."""
+        """Stop the server and wait. Its own session receives no Ctrl-C of the terminal, so this is its only SIGINT."""
         self._forked.wait()
         for how, seconds in STOP_STEPS:
             if self._process is not None and self.is_alive():
@@ -162,12 +162,12 @@ class _ServerThread(threading.Thread):
             self.join(seconds)
         if self._process is not None and self.is_alive():
             raise EmbeddedPostgresError(
-                f"Postgres (pid {self._process.pid}) does not stop. Look at {self._log}, then end it by hand. "
+                f"Postgres (pid {self._process.pid}) does not stop. Read {self._log}, then end it by hand. "
                 f"The end of the log:\n{_tail(self._log)}"
             )
 
     def early_end(self) -> EmbeddedPostgresError:
-        """What to tell about a server that ended by itself while it was starting."""
+        """Return the error of a server that ended by itself while it was starting."""
         how = self._failure if self._process is None else f"exit code {self._process.returncode}"
         return EmbeddedPostgresError(
             f"Postgres ended while it was starting in {self._log.parent} ({how}). "
@@ -268,7 +268,7 @@ async def _lock(handle: int, path: Path) -> None:
 
 
 async def _attach(cluster: Path) -> str | None:
-    """The DSN of the server that runs here already, or None once there is certainly none. We hold the lock."""
+    """Return the DSN of the server that runs here already, or None once there is certainly none. We hold the lock."""
     give_up = time.monotonic() + READY_SECONDS
     while (lines := read_pid_file(cluster)) is not None:
         if is_postmaster(lines, cluster):
@@ -289,7 +289,7 @@ async def _attach(cluster: Path) -> str | None:
 
 
 async def _until_ready(dsn: str, alive: Callable[[], bool], log: Path) -> bool:
-    """True once the server accepts connections and has our database; False if it ends before."""
+    """Return True once the server accepts connections and has our database; False if it ends before."""
     begun = time.monotonic()
     while alive():
         answer = await _ask(dsn)
@@ -332,7 +332,7 @@ async def _create_database(dsn: str) -> None:
 
 
 def _socket_folder(home: Path, account: Account) -> Path:
-    """`run/` in the data folder or, where the kernel or asyncpg could not use its path, a short one elsewhere."""
+    """Return `run/` in the data folder, or a short path elsewhere if the kernel or asyncpg could not use that one."""
     folder = home / "run"
     if len(os.fsencode(_socket(folder))) > SOCKET_PATH_MAX or "," in str(folder):  # A DSN's hosts are split at commas.
         folder = Path(tempfile.gettempdir()) / f"railwatch-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}"
@@ -343,10 +343,10 @@ def _socket_folder(home: Path, account: Account) -> Path:
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != account.uid or facts.st_mode & 0o077:
         raise EmbeddedPostgresError(
             f"{folder}, the folder for the server's socket, is not a folder that only uid {account.uid} can enter. "
-            "Somebody else made it: remove it and start again."
+            "Another account created it: remove it and start again."
         )
     _require_reachable(folder, account)
-    # Nothing runs, so these are remnants; a lock with the number of a zombie or a stranger would stop Postgres.
+    # Nothing runs, so these are remnants; a lock with the number of a zombie or of another process would stop Postgres.
     for remnant in (_socket(folder), _socket(folder).with_name(_socket(folder).name + ".lock")):
         remnant.unlink(missing_ok=True)
     return folder
@@ -366,7 +366,7 @@ def _open_log(path: Path, account: Account) -> int:
 
 
 def _tail(log: Path) -> str:
-    """The last lines of the server's log, for an error's message."""
+    """Return the last lines of the server's log, for an error's message."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 3000))

@@ -19,7 +19,7 @@ select railwatch.release_invoice($1, actor => $2, reason => $3, cause => $4)
 select railwatch.record_refund($1, $2, $3, actor => $4, reason => $5, rail => $6, asset => $7, cause => $8)
 
 -- name: call_record_settlement
--- Write down where finance booked an invoice.
+-- Record where finance booked an invoice.
 select railwatch.record_settlement($1, $2, actor => $3, note => $4, cause => $5)
 
 -- name: call_resolve_exception
@@ -27,11 +27,11 @@ select railwatch.record_settlement($1, $2, actor => $3, note => $4, cause => $5)
 select railwatch.resolve_exception($1, actor => $2, resolution => $3, note => $4, cause => $5, verdict => $6)
 
 -- name: call_annotate_exception
--- Say who looks at an exception, or what was found out.
+-- Set an exception's owner, or add a note.
 select railwatch.annotate_exception($1, actor => $2, note => $3, owner => $4)
 
 -- name: call_request_rescan
--- Ask for blocks to be looked through again.
+-- Request a rescan of blocks.
 select railwatch.request_rescan($1, $2, $3)
 
 -- name: call_cancel_rescan

@@ -3,7 +3,7 @@
 select name from railwatch.locks where name = 'mirror' for update
 
 -- name: lock_holders
--- Sessions that hold rows of railwatch.locks, for the error of whoever waits for one.
+-- Sessions that hold rows of railwatch.locks, for the error of the session that waits.
 select string_agg(distinct format('%s (process %s of role %s)', coalesce(nullif(a.application_name, ''), 'a session'),
                                   a.pid, a.usename), ', ')
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
@@ -71,7 +71,7 @@ from railwatch.rails r where r.name <> all ($1::text[]) order by r.name
 -- Rails that the configuration no longer has; their rows and history stay. No end waits for those of $2.
 update railwatch.rails
 set enabled = false, given_up = name = any ($2::text[]), state = case when state = 'halted' then state else 'stalled' end,
-    reason = case when state = 'halted' then reason else 'the configuration has no such rail: nobody follows it' end
+    reason = case when state = 'halted' then reason else 'the configuration has no such rail: no daemon follows it' end
 where name <> all ($1::text[]) and (enabled or given_up <> (name = any ($2::text[])))
 
 -- name: assets_in_demand
@@ -83,7 +83,7 @@ where a.rail = $1 and not a.enabled and exists (
 order by a.id
 
 -- name: disable_assets
--- Assets that a rail no longer has, or not under that symbol. Before the others are written: one may take the symbol.
+-- Assets that a rail no longer has, or not under that symbol. They are written before the others: another asset may get the symbol.
 update railwatch.assets set enabled = false
 where rail = $1 and enabled and (id, symbol) not in (select * from unnest($2::text[], $3::text[]))
 

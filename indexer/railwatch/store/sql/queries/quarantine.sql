@@ -29,7 +29,7 @@ set block_height = excluded.block_height, transfer = excluded.transfer, orphaned
 where excluded.block_height is not null or known.orphaned
 
 -- name: defer_reorg
--- A reorg took everything above $2 away, also what is kept for invoices in quarantine on its rail.
+-- A reorg removed everything above $2, also the transfers of invoices in quarantine on its rail.
 with orphaned as (
     update railwatch.deferred_transfers t set orphaned = true
     from railwatch.quarantine q
@@ -43,7 +43,7 @@ select transfer, seen_at from railwatch.deferred_transfers
 where rail = $1 and invoice_id = $2 and not orphaned order by block_height nulls last, seen_at, detection_id
 
 -- name: undone_of
--- Inclusions of an invoice in quarantine that reorgs have taken back since it was set aside.
+-- Inclusions of an invoice in quarantine that reorgs have reversed since its quarantine began.
 select x.id from railwatch.quarantine q
 cross join lateral (select * from railwatch.detections where invoice_id = q.invoice_id offset 0) x
 where q.rail = $1 and q.invoice_id = $2 and x.rail = $1 and x.block_height > q.fork_height

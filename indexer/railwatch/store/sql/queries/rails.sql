@@ -12,7 +12,7 @@ select height, hash, parent, time from railwatch.checkpoints where rail = $1 and
 select id, fork_height, fork_hash from railwatch.chain_acceptances where rail = $1 and applied_at is null
 
 -- name: apply_acceptance
--- Everything above the fork is taken back with this commit. Orders that were closed, and lose what had paid them, are
+-- This commit reverses everything above the fork. Orders that were closed, and lose what had paid them, are
 -- watched again for a week: registered, so that a look-back finds what the other chain holds.
 with applied as (
     update railwatch.chain_acceptances set applied_at = now() where id = $1 returning rail, fork_height
@@ -46,14 +46,14 @@ from (
 where height is not null group by height order by height
 
 -- name: history_begins
--- The lowest height from which a rail has been watched for anybody who is watched, or was paid.
+-- The lowest height from which a rail has been watched for a destination that is watched, or was paid.
 select least(
     (select min(covered_from) from railwatch.destinations where rail = $1 and watch_state = 'watching'),
     (select min(d.covered_from) from railwatch.detections x join railwatch.destinations d on d.id = x.destination_id
      where x.rail = $1 and x.state in ('included', 'confirmed', 'final')))
 
 -- name: above_fork
--- What taking back everything above a height means: transfers, by asset and state.
+-- What reversing everything above a height affects: transfers, by asset and state.
 select x.asset, a.symbol, a.decimals, x.state, count(*) as transfers, sum(x.amount) as amount
 from railwatch.detections x left join railwatch.assets a on a.rail = x.rail and a.id = x.asset
 where x.rail = $1 and x.block_height > $2 and x.state in ('included', 'confirmed', 'final')
@@ -72,17 +72,17 @@ select distinct unnest(spends) as resource, tx_id from railwatch.detections
 where rail = $1 and state in ('pending', 'included', 'confirmed', 'orphaned') and spends <> '{}'
 
 -- name: save_rail_state
--- Tell how a rail is, if that changed and nobody else has taken it.
+-- Write a rail's state, if it changed and no other daemon has acquired the rail.
 update railwatch.rails set state = $3, reason = $4, updated_at = now()
 where name = $1 and epoch = $2 and (state, reason) is distinct from ($3, $4)
 
 -- name: save_rail_halted
--- Tell that a rail was ended by a defect, unless another daemon follows it by now.
+-- Write that a defect halted a rail, unless another daemon follows it by now.
 update railwatch.rails r set state = 'halted', reason = $2, updated_at = now()
 where name = $1 and not exists (select from railwatch.leases l where l.rail = r.name and l.expires_at > now())
 
 -- name: acquire_lease
--- Acquire a rail and raise its epoch, which tells the new holder's steps from its forerunner's. It is free if nobody has
+-- Acquire a rail and raise its epoch, which separates the new holder's steps from the former holder's. It is free if no daemon holds
 -- it, if the lease has run out, or if the server process of its holder has ended.
 with me as (
     select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
@@ -110,7 +110,7 @@ where exists (select from railwatch.leases l where l.rail = $1 and l.expires_at 
                                        and k.mode in ('RowExclusiveLock', 'RowShareLock'))
 
 -- name: renew_lease
--- Keep the lease for a while longer; no row if it has run out and was taken.
+-- Renew the lease; no row if it has expired and another daemon acquired it.
 update railwatch.leases set expires_at = now() + make_interval(secs => $3)
 where rail = $1 and token = $2 returning rail
 

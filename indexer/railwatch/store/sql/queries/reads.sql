@@ -31,7 +31,7 @@ select id, rail, from_height, to_height, next_height, found, requested_at, error
 from railwatch.rescans where finished_at is null order by number
 
 -- name: list_rescans
--- The newest requests to look through blocks again, ended ones too.
+-- The newest rescans, ended ones too.
 select id, rail, from_height, to_height, next_height, found, requested_at, coalesce(outcome, 'open') as outcome,
        finished_at, ended_by, error, tries, retry_at
 from railwatch.rescans order by (finished_at is null) desc, number desc limit $1
@@ -67,7 +67,7 @@ left join railwatch.assets a on a.rail = d.rail and a.id = d.asset
 where d.invoice_id = $1 order by d.position
 
 -- name: show_detections
--- Every transfer that was ever detected for an invoice, as it stands now.
+-- Every transfer that was ever detected for an invoice, in its state now.
 select d.id, d.destination_id, d.rail, d.asset, a.symbol, a.decimals, d.tx_id, d.tx_index, d.amount, d.state, d.kind,
        d.block_height, d.block_hash, d.block_time, d.first_seen_at, d.confirmed_at, d.in_time, d.replaced_by,
        d.maturity, d.due_basis, d.due_height, d.evidence,
@@ -79,7 +79,7 @@ left join railwatch.assets a on a.rail = d.rail and a.id = d.asset
 where d.invoice_id = $1 order by d.first_seen_at, d.rail, d.tx_id, d.tx_index
 
 -- name: show_observations
--- Each sighting of an invoice's transfers as a node told it, in the order in which they were recorded.
+-- Each observation of an invoice's transfers as a node reported it, in the order in which they were recorded.
 select o.detection_id, o.version as observation, d.rail, d.tx_id, d.tx_index, o.state, o.block_height, o.block_hash,
        o.block_time, o.node, o.recorded_at, o.facts, o.raw
 from railwatch.detections d
@@ -148,7 +148,7 @@ from railwatch.transitions where seq > $1 order by seq limit $2
 select current_setting('server_version_num')::int
 
 -- name: notification_queue
--- The share of the server's queue of notifications that is taken, from 0 to 1.
+-- The share of the server's queue of notifications that is in use, from 0 to 1.
 select pg_notification_queue_usage()
 
 -- name: missing_roles
@@ -164,7 +164,7 @@ select r.name, r.family, r.fold_case, r.cursor_height,
 from railwatch.rails r where r.name = $1
 
 -- name: audited_assets
--- What a rail's assets are, and below which amount a transfer moves nothing. `matched`: the daemon looks for it, because
+-- What a rail's assets are, and below which amount a transfer moves nothing. `matched`: the daemon scans for it, because
 -- the configuration has it or open orders ask for it.
 select a.id, a.contract, a.min_amount,
        a.enabled or exists (

@@ -13,7 +13,7 @@ join railwatch.destinations d on d.invoice_id = i.id and d.rail = $1 and d.watch
 order by i.created_at desc, i.id, d.position
 
 -- name: ledger_rail
--- Where a rail stands.
+-- A rail's cursor and state.
 select name, chain_id, state, reason, cursor_height, cursor_hash, tip_height, finalized_height, finalized_hash
 from railwatch.rails where name = $1
 
@@ -39,7 +39,7 @@ select invoice_id, extract(epoch from recorded_at - $1)::float8 as at, subject, 
 from railwatch.transitions order by seq
 
 -- name: ledger_exceptions
--- What people would have to look at; times are seconds since $1.
+-- Exceptions; times are seconds since $1.
 select e.invoice_id, e.kind, e.severity, extract(epoch from e.opened_at - $1)::float8 as opened_at,
        extract(epoch from e.resolved_at - $1)::float8 as resolved_at, e.resolution, d.tx_id
 from railwatch.exceptions e left join railwatch.detections d on d.id = e.detection_id

@@ -19,7 +19,7 @@ where family = $1 and address_key is not null and keyed_seq > $2 and watch_state
 order by keyed_seq fetch first $3 rows with ties
 
 -- name: begin_sibling_lookback
--- A rail that is followed for the first time also looks back for what others of its family took in an hour before.
+-- A rail that is followed for the first time also looks back for addresses that others of its family added in the last hour.
 update railwatch.rails r
 set siblings_looked_back_seq = coalesce((
     select keyed_seq from railwatch.destinations
@@ -28,7 +28,7 @@ set siblings_looked_back_seq = coalesce((
 where name = $1 and siblings_looked_back_seq is null
 
 -- name: sibling_keys
--- Addresses that other rails of the family took in, and that rail $2 has not looked back for, in order.
+-- Addresses that other rails of the family added, and that rail $2 has not looked back for, in order.
 select d.address_key, d.keyed_seq
 from railwatch.destinations d
 where d.family = $1 and d.rail <> $2 and d.address_key is not null
@@ -50,7 +50,7 @@ order by address_key is not null, id limit $2
 -- name: accept_destinations
 -- Give parsed destinations their key, unless an open invoice or another merchant holds the address already, however it is
 -- spelled: the later one is rejected. Those of one call share the family's next number, whose row is held to the commit:
--- numbers come in the order of commits. Each look for a holder names all columns of its index, whatever the tables held
+-- numbers come in the order of commits. Each search for a holder names all columns of its index, whatever the tables held
 -- when it was planned. An invoice's other destinations at the same address get the key at once, whichever rail they are
 -- on: else what is found before their turn would pass for the wrong asset or network. One that only spells the address of
 -- another differently is rejected.
@@ -149,7 +149,7 @@ with looked_at as materialized (
         select from railwatch.detections x join railwatch.rails r on r.name = x.rail
         where x.invoice_id = l.id and not r.given_up
           and (x.state in ('pending', 'included', 'confirmed')
-               -- What a reorg has just taken away may be on its way to another block, though no mempool shows it.
+               -- A transfer that a reorg has just removed may be on its way to another block, though no mempool shows it.
                or (x.state = 'orphaned' and exists (
                    select from (select * from railwatch.transitions where invoice_id = x.invoice_id offset 0) t
                    where t.subject_id = x.id and t.recorded_at > now() - interval '1 day'))))

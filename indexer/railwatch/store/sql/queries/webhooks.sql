@@ -13,7 +13,7 @@ update railwatch.webhook_endpoints set configured = false where configured and n
 -- name: queue_events
 -- Read the feed's next page for an endpoint, owe it what it wants, and move its position: all or nothing. No more is read
 -- than could go out ($4 lanes that are due), nor than may ever be owed ($5); while it is paused, nothing. What failed and
--- waits for its next attempt takes no room. `looked_at` counts what was read, `queued` what it wants.
+-- waits for its next attempt does not count. `looked_at` counts what was read, `queued` what it wants.
 with mine as materialized (
     select position from railwatch.webhook_endpoints where name = $1 and enabled for no key update
 ), heads as materialized (
@@ -42,7 +42,7 @@ from page
 
 -- name: due_deliveries
 -- What may be sent to an endpoint now: of each invoice the oldest that is owed, if it is due and none of $2 (on its way).
--- At most $3 that were never tried, and $4 that have failed before: those must not stand in the others' way.
+-- At most $3 that were never tried, and $4 that have failed before: those must not delay the others.
 with heads as materialized (
     select distinct on (lane) lane, seq, event_id, attempts, due_at from railwatch.webhook_deliveries
     where endpoint = $1 and state = 'pending' and lane <> all ($2::uuid[]) order by lane, seq
@@ -139,11 +139,11 @@ delete from railwatch.webhook_deliveries
 where state = 'dead' and endpoint = $1 and ($2::bigint[] is null or seq = any ($2)) returning seq
 
 -- name: wake_deliverer
--- Tell the deliverer that somebody changed what it has to do.
+-- Notify the deliverer of an operator's change.
 select railwatch.notify('railwatch_webhooks', '')
 
 -- name: acquire_deliverer_lock
--- One deliverer posts: the lock is free if nobody has it, if it has run out, or if the process of its holder has ended.
+-- One deliverer posts: the lock is free if it has no holder, if it has expired, or if the process of its holder has ended.
 with me as (
     select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 )
@@ -155,7 +155,7 @@ where held.token is null or held.expires_at <= now() or not railwatch.is_backend
 returning held.one
 
 -- name: renew_deliverer_lock
--- Keep it for a while longer; no row if it has run out and was taken.
+-- Renew the lock; no row if it has expired and another deliverer acquired it.
 update railwatch.deliverer_lease set expires_at = now() + make_interval(secs => $2)
 where token = $1 returning one
 

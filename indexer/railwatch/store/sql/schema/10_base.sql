@@ -28,7 +28,7 @@ end $$;
 create function railwatch.raise_error(code text, message text, hint text default null) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-    -- What a caller gave stands in it: as much as a person can read, and nothing that moves a terminal's cursor.
+    -- The message repeats arguments of the caller: cut to a readable length, without characters that control a terminal.
     control constant text := '[\u0001-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]';
 begin
     raise exception using errcode = case when code ~ '^RW[0-9]{3}$' then code else 'RW001' end,
@@ -44,19 +44,19 @@ begin
         perform railwatch.raise_error('RW001', field || ' is missing, or not a text of 1 to ' || longest || ' characters');
     end if;
     if value ~ '[\u0001-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]' then
-        perform railwatch.raise_error('RW001', field || ' holds a control character', 'Names are shown to people: letters, digits, signs and blanks.');
+        perform railwatch.raise_error('RW001', field || ' holds a control character', 'Remove it: use letters, digits, signs and blanks.');
     end if;
 end $$;
-comment on function railwatch.check_text is 'A required text of one line, or the field that is none.';
+comment on function railwatch.check_text is 'Accept a required text of one line, or raise RW001 with the field''s name.';
 
 create function railwatch.check_note(value text, field text, longest int) returns void
 language plpgsql immutable as $$
 begin
     if length(value) > longest then
-        perform railwatch.raise_error('RW001', field || ' has ' || length(value) || ' characters; at most ' || longest || ' are taken');
+        perform railwatch.raise_error('RW001', field || ' has ' || length(value) || ' characters; at most ' || longest || ' are accepted');
     end if;
     if value ~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]' then
-        perform railwatch.raise_error('RW001', field || ' holds a control character', 'Line feeds and tabs are taken, others are not.');
+        perform railwatch.raise_error('RW001', field || ' holds a control character', 'Remove it: only line feeds and tabs are accepted.');
     end if;
 end $$;
-comment on function railwatch.check_note is 'An optional text of several lines, or the field that is none.';
+comment on function railwatch.check_note is 'Accept an optional text of several lines, or raise RW001 with the field''s name.';

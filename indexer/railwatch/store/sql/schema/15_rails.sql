@@ -29,10 +29,10 @@ create table railwatch.rails (
     time_margin interval not null default '0',
     sight_margin interval not null default '0'
 );
-comment on table railwatch.rails is 'One row a rail: where it follows, and whether it can be believed now.';
+comment on table railwatch.rails is 'One row for each rail: its position on the chain, and its state.';
 comment on column railwatch.rails.name is 'The rail''s name in the configuration.';
 comment on column railwatch.rails.chain_id is 'CAIP-2 id of the chain, compared with the node''s own at each connect.';
-comment on column railwatch.rails.state is 'starting, syncing, live, stalled or halted, when it was last followed. Ask state_now: only while live is silence an answer.';
+comment on column railwatch.rails.state is 'starting, syncing, live, stalled or halted, when it was last followed. Read state_now: only while a rail is live, silence means that nothing came.';
 comment on column railwatch.rails.reason is 'Why it is not live, or what a live rail cannot see.';
 comment on column railwatch.rails.cursor_height is 'The last block whose content is committed here, inclusive.';
 comment on column railwatch.rails.cursor_hash is 'Hash of that block.';
@@ -43,13 +43,13 @@ comment on column railwatch.rails.cursor_parent is 'Parent hash of the cursor''s
 comment on column railwatch.rails.cursor_time is 'Chain time of the cursor''s block.';
 comment on column railwatch.rails.finalized_hash is 'Hash of the finalized block: no reorg may pass it.';
 comment on column railwatch.rails.covered_until is 'No payment before this time can still be unseen. Expiry waits for it.';
-comment on column railwatch.rails.epoch is 'Raised whenever a daemon takes the rail; every step compares it.';
-comment on column railwatch.rails.rewinds is 'How many reorgs were followed. A look-back that began before one is done again.';
+comment on column railwatch.rails.epoch is 'Raised whenever a daemon acquires the rail; every step compares it.';
+comment on column railwatch.rails.rewinds is 'How many reorgs the daemon followed. A look-back that began before one runs again.';
 comment on column railwatch.rails.family is 'Rails of one family share an address space.';
 comment on column railwatch.rails.fold_case is 'Addresses that differ only in case are the same.';
-comment on column railwatch.rails.has_finality is 'Whether the rail tells which blocks are final.';
+comment on column railwatch.rails.has_finality is 'Whether the rail reports which blocks are final.';
 comment on column railwatch.rails.max_confirmations is 'The largest confirmation count that means anything here; null: any.';
-comment on column railwatch.rails.has_references is 'Whether payers of one address can be told apart by a reference.';
+comment on column railwatch.rails.has_references is 'Whether a reference distinguishes the payers of one address.';
 comment on column railwatch.rails.enabled is 'Whether the configuration of the last start had it.';
 comment on column railwatch.rails.stuck_after is 'How long a payment may wait here before stuck_confirming opens.';
 comment on column railwatch.rails.blind_after is 'How long nothing may be seen here before detection_delayed opens.';
@@ -59,7 +59,7 @@ comment on column railwatch.rails.time_margin is 'By how much a block''s time ma
 comment on column railwatch.rails.sight_margin is 'The same for first sight; nothing where a mempool shows a payment before its block.';
 
 comment on column railwatch.rails.origin is 'The name that ids of its transfers derive from, if it was renamed; null: its name.';
-comment on column railwatch.rails.given_up is 'Whether the configuration says that nobody follows it any more: then no invoice''s end waits for it.';
+comment on column railwatch.rails.given_up is 'Whether the configuration lists it in unfollowed_rails: then no invoice''s end waits for it.';
 
 create table railwatch.checkpoints (
     rail text not null references railwatch.rails (name),
@@ -69,7 +69,7 @@ create table railwatch.checkpoints (
     time timestamptz not null,
     primary key (rail, height)
 );
-comment on table railwatch.checkpoints is 'Followed blocks above finality: each in which something was found, and a sparse row of others.';
+comment on table railwatch.checkpoints is 'Followed blocks above finality: each with a transfer, and some of the others.';
 comment on column railwatch.checkpoints.rail is 'The rail.';
 comment on column railwatch.checkpoints.height is 'The block''s height.';
 comment on column railwatch.checkpoints.hash is 'The block''s hash.';
@@ -90,18 +90,18 @@ create table railwatch.chain_acceptances (
     applied_at timestamptz
 );
 create unique index chain_acceptances_open on railwatch.chain_acceptances (rail) where applied_at is null;
-comment on table railwatch.chain_acceptances is 'Decisions of people to follow a chain that left ours below what no reorg may pass.';
+comment on table railwatch.chain_acceptances is 'Decisions of operators to follow a chain that forks below the deepest allowed reorg.';
 comment on column railwatch.chain_acceptances.id is 'The decision.';
 comment on column railwatch.chain_acceptances.rail is 'The rail.';
-comment on column railwatch.chain_acceptances.fork_height is 'Everything above this height is taken back.';
+comment on column railwatch.chain_acceptances.fork_height is 'The daemon reverses everything above this height.';
 comment on column railwatch.chain_acceptances.fork_hash is 'The block there on the chain that is followed from then on.';
 comment on column railwatch.chain_acceptances.is_common is 'Whether it is a block that we had followed too; false: the two chains have no block in common that we know.';
-comment on column railwatch.chain_acceptances.left_height is 'Where the rail stood on the chain that was left.';
+comment on column railwatch.chain_acceptances.left_height is 'The rail''s cursor on the abandoned chain.';
 comment on column railwatch.chain_acceptances.left_hash is 'Hash of that block.';
 comment on column railwatch.chain_acceptances.actor is 'Who decided.';
 comment on column railwatch.chain_acceptances.reason is 'Why.';
 comment on column railwatch.chain_acceptances.accepted_at is 'When.';
-comment on column railwatch.chain_acceptances.applied_at is 'When the daemon took everything above the fork back; null: it has not yet.';
+comment on column railwatch.chain_acceptances.applied_at is 'When the daemon reversed everything above the fork; null: it has not yet.';
 
 create function railwatch.margin(on_rail railwatch.rails, time_basis text) returns interval
 language sql immutable

@@ -9,15 +9,15 @@ create table railwatch.leases (
 comment on table railwatch.leases is 'Which daemon follows a rail. A lease outlives its holder by at most 15 seconds.';
 comment on column railwatch.leases.rail is 'The rail.';
 comment on column railwatch.leases.holder is 'Host, process and a random part: who holds it.';
-comment on column railwatch.leases.expires_at is 'When others may take it, unless it is renewed.';
-comment on column railwatch.leases.token is 'Random, and new each time the lease is acquired: only who knows it renews or releases.';
-comment on column railwatch.leases.pid is 'The server process of the holder''s connection. If it has ended, others may take the lease at once.';
-comment on column railwatch.leases.backend_start is 'When that process started, because the numbers of processes come again.';
+comment on column railwatch.leases.expires_at is 'When other holders may acquire it, unless it is renewed.';
+comment on column railwatch.leases.token is 'Random, and new each time the lease is acquired: only its owner can renew or release.';
+comment on column railwatch.leases.pid is 'The server process of the holder''s connection. If it has ended, others may acquire the lease at once.';
+comment on column railwatch.leases.backend_start is 'When that process started, because process numbers repeat.';
 
 create table railwatch.locks (
     name text primary key
 );
-comment on table railwatch.locks is 'What one daemon at a time may do. Rows, because readers, services and deliverers may not lock them.';
+comment on table railwatch.locks is 'Locks for what one daemon at a time may do. They are rows, because readers, services and deliverers may not lock rows.';
 comment on column railwatch.locks.name is 'mirror: to write the configuration into tables, locked for one transaction.';
 insert into railwatch.locks (name) values ('mirror');
 
@@ -29,13 +29,13 @@ create table railwatch.deliverer_lease (
     backend_start timestamptz,
     expires_at timestamptz
 );
-comment on table railwatch.deliverer_lease is 'Which deliverer posts webhooks. A table of its own, because whoever may change a table may lock all of it.';
+comment on table railwatch.deliverer_lease is 'Which deliverer posts webhooks. It has its own table, because a role that may change a table may lock all of it.';
 comment on column railwatch.deliverer_lease.one is 'There is one row.';
-comment on column railwatch.deliverer_lease.holder is 'Host and process of the holder; null: nobody has held it.';
+comment on column railwatch.deliverer_lease.holder is 'Host and process of the holder; null: it was never held.';
 comment on column railwatch.deliverer_lease.token is 'Random, and new each time it is acquired.';
 comment on column railwatch.deliverer_lease.pid is 'The server process of the holder''s connection.';
 comment on column railwatch.deliverer_lease.backend_start is 'When that process started.';
-comment on column railwatch.deliverer_lease.expires_at is 'When others may take it, unless it is renewed.';
+comment on column railwatch.deliverer_lease.expires_at is 'When other holders may acquire it, unless it is renewed.';
 insert into railwatch.deliverer_lease default values;
 
 create table railwatch.address_locks (
@@ -43,7 +43,7 @@ create table railwatch.address_locks (
     address_folded text not null,
     primary key (family, address_folded)
 );
-comment on table railwatch.address_locks is 'One row for each address: who registers it holds the row to the commit, so that two registrations of it take turns.';
+comment on table railwatch.address_locks is 'One row for each address: a registration holds it until the commit, so that two registrations of one address take turns.';
 comment on column railwatch.address_locks.family is 'The address space.';
 comment on column railwatch.address_locks.address_folded is 'The address as it is compared.';
 
@@ -57,15 +57,15 @@ comment on column railwatch.watch_position.last_seq is 'The newest keyed_seq of 
 
 create function railwatch.is_backend_alive(backend int, started timestamptz) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp as $$
-    -- Another role's start is not shown to everybody. Then the process counts as alive, and the lease runs out instead.
+    -- Postgres may hide the start of another role's process. Then the process counts as alive, and the lease expires instead.
     select exists (select from pg_stat_activity where pid = backend and coalesce(backend_start = started, true));
 $$;
-comment on function railwatch.is_backend_alive is 'Whether the connection that noted this process is still there. No other connection can be made to look like it.';
+comment on function railwatch.is_backend_alive is 'Return whether the connection that recorded this process still exists. No other connection can imitate it.';
 
 create function railwatch.state_now(on_rail railwatch.rails) returns text
 language sql stable
--- What the row says is true while somebody follows the rail. A halted one is halted until a person acts.
+-- The row's state holds while a daemon follows the rail. A halted rail is halted until an operator acts.
 return case when on_rail.state = 'halted' then 'halted'
             when exists (select from railwatch.leases l where l.rail = on_rail.name and l.expires_at > now())
             then on_rail.state else 'not followed' end;
-comment on function railwatch.state_now is 'How a rail is: its state, or "not followed" while no daemon holds its lease.';
+comment on function railwatch.state_now is 'Return a rail''s state, or "not followed" while no daemon holds its lease.';

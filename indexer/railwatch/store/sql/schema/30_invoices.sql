@@ -35,12 +35,12 @@ create index invoices_open on railwatch.invoices (created_at, id)
     where railwatch.is_open(state);
 create index invoices_waiting on railwatch.invoices (state_since, id) where state in ('detected', 'confirming');
 create index invoices_unchecked on railwatch.invoices (id) where exceptions_checked_version <> version;
-comment on table railwatch.invoices is 'What a merchant asked to be paid, and where that stands.';
+comment on table railwatch.invoices is 'The merchants'' invoices, and their states.';
 comment on column railwatch.invoices.id is 'Returned by create_invoice.';
 comment on column railwatch.invoices.merchant_id is 'The merchant, in the registering service''s words.';
 comment on column railwatch.invoices.order_id is 'The order; unique for its merchant, so that registering again is harmless.';
 comment on column railwatch.invoices.state is 'created, detected, confirming, paid, overpaid, underpaid, late_paid, expired, cancelled, flagged or refunded.';
-comment on column railwatch.invoices.state_since is 'When it took that state.';
+comment on column railwatch.invoices.state_since is 'When it reached that state.';
 comment on column railwatch.invoices.version is 'Raised by one at each transition.';
 comment on column railwatch.invoices.created_at is 'When it was registered.';
 comment on column railwatch.invoices.expires_at is 'End of the payment window, inclusive.';
@@ -55,10 +55,10 @@ comment on column railwatch.invoices.metadata is 'The registering service''s own
 comment on column railwatch.invoices.tolerance_bps is 'How far the amount may be off, either way, in 1/100 percent.';
 comment on column railwatch.invoices.settled_at is 'When it was first paid; stays when that is reversed.';
 comment on column railwatch.invoices.closed_at is 'When watching ended.';
-comment on column railwatch.invoices.terms is 'What create_invoice was given, to tell a repeat from another order.';
-comment on column railwatch.invoices.exceptions_checked_version is 'The version at which its exceptions were last compared with the facts.';
+comment on column railwatch.invoices.terms is 'The request of create_invoice, to distinguish a repeat from another order.';
+comment on column railwatch.invoices.exceptions_checked_version is 'The version at which the daemon last compared its exceptions with the facts.';
 comment on column railwatch.invoices.accept_before is 'Seconds. Money that came longer than this before created_at is unexpected.';
-comment on column railwatch.invoices.held_from is 'The state that a hold took it from; null: it is not flagged.';
+comment on column railwatch.invoices.held_from is 'The state before the hold; null: it is not flagged.';
 
 create table railwatch.destinations (
     id uuid primary key default gen_random_uuid(),

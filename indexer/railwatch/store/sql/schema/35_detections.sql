@@ -55,13 +55,13 @@ comment on column railwatch.detections.in_time is 'Whether it counts as within t
 comment on column railwatch.detections.replaced_by is 'The transaction that displaced it.';
 comment on column railwatch.detections.evidence is 'Decoded facts: sender, position, source, node. What is here is never overwritten, only added to.';
 comment on column railwatch.detections.maturity is 'The least depth at which it may count, whatever the policy says.';
-comment on column railwatch.detections.spends is 'What the transaction consumes: another that takes the same is a rival.';
-comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, or when it was closed while a reorg had taken the transfer away, if that was an end state.';
+comment on column railwatch.detections.spends is 'What the transaction consumes: another transaction that consumes the same is a rival.';
+comment on column railwatch.detections.invoice_ended is 'The invoice''s state at first sight, or when it was closed while the transfer was orphaned, if that was an end state.';
 comment on column railwatch.detections.version is 'How many transitions it has had.';
 comment on column railwatch.detections.due_basis is 'What due_height counts in: depth of the cursor, or finality.';
 comment on column railwatch.detections.due_height is 'The height at which it moves on; null: it waits for nothing.';
-comment on column railwatch.detections.second_look is 'What reading its block once more said: verified; unverified, as no node could tell; mismatch. accepted or rejected: a person''s verdict on a mismatch. Null: not asked yet.';
-comment on column railwatch.detections.looked_at_block is 'Hash of the block that was read for that. In another block it is asked again.';
+comment on column railwatch.detections.second_look is 'The result of a second reading of its block: verified, unverified (no node could serve it) or mismatch. accepted or rejected: an operator''s verdict on a mismatch. Null: not read yet.';
+comment on column railwatch.detections.looked_at_block is 'Hash of the block of that reading. In another block the daemon reads it again.';
 comment on column railwatch.detections.seen_waiting is 'Whether it was first seen outside any block. Then no block''s timestamp says when it was sent.';
 
 create table railwatch.observations (
@@ -77,14 +77,14 @@ create table railwatch.observations (
     recorded_at timestamptz not null default now(),
     primary key (detection_id, version)
 );
-comment on table railwatch.observations is 'Each sighting of a transfer as a node told it: append-only, even for its owner.';
+comment on table railwatch.observations is 'Each observation of a transfer as a node reported it: append-only, even for its owner.';
 comment on column railwatch.observations.detection_id is 'The transfer.';
-comment on column railwatch.observations.version is 'The detection''s version that told of it; transitions name it in their evidence.';
+comment on column railwatch.observations.version is 'The detection''s version at that transition; transitions name it in their evidence.';
 comment on column railwatch.observations.state is 'pending, or included: in a block.';
 comment on column railwatch.observations.block_height is 'The block that it was seen in.';
 comment on column railwatch.observations.block_hash is 'Hash of that block, orphaned or not.';
 comment on column railwatch.observations.block_time is 'Chain time of that block.';
-comment on column railwatch.observations.node is 'The node that told it.';
+comment on column railwatch.observations.node is 'The node that reported it.';
 comment on column railwatch.observations.facts is 'What the adapter decoded.';
 comment on column railwatch.observations.raw is 'What the node said, as far as the adapter keeps it: at most 4 kB, else its size and digest.';
 comment on column railwatch.observations.recorded_at is 'The database''s clock.';

@@ -51,11 +51,11 @@ create table railwatch.feed_position (
     primary key (last_seq)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 insert into railwatch.feed_position (last_seq) values (0);
-comment on table railwatch.feed_position is 'The feed''s last seq. Whoever appends holds this row to the commit, so that seq order is commit order.';
+comment on table railwatch.feed_position is 'The feed''s last seq. Each append holds this row until the commit, so that seq order is commit order.';
 comment on column railwatch.feed_position.one is 'There is one row.';
 comment on column railwatch.feed_position.last_seq is 'The last seq that was given out. Ask feed_end().';
 comment on column railwatch.feed_position.generation is 'The feed''s generation when it was last written to. Ask feed_generation().';
-comment on column railwatch.feed_position.instance is 'Which run of which server wrote it last, as feed_instance() tells. Another one begins a generation.';
+comment on column railwatch.feed_position.instance is 'Which run of which server wrote it last, as feed_instance() returns. Another one begins a generation.';
 
 create table railwatch.feed_generations (
     number bigint primary key,
@@ -67,21 +67,21 @@ create index feed_generations_after on railwatch.feed_generations (started_after
 insert into railwatch.feed_generations (number, generation, started_after) select 1, generation, 0 from railwatch.feed_position;
 comment on table railwatch.feed_generations is 'Each time from which the feed may have gone on differently: after a failover, a restore, a restart.';
 comment on column railwatch.feed_generations.number is 'In their order, from 1.';
-comment on column railwatch.feed_generations.generation is 'What a reader keeps beside its position.';
+comment on column railwatch.feed_generations.generation is 'What a reader stores with its position.';
 comment on column railwatch.feed_generations.started_after is 'The last seq before it: up to there the feed is the same for readers of the generation before.';
 comment on column railwatch.feed_generations.started_at is 'The database''s clock, when it was noticed.';
 
 create function railwatch.feed_instance() returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
     -- A promoted standby, a restored snapshot and a crash all begin with a start of the server; a restored dump with new
-    -- files. Neither needs rights to ask. A plain restart looks the same, and costs readers nothing.
+    -- files. Both need no rights to read. A plain restart appears the same, and costs readers nothing.
     select extract(epoch from pg_postmaster_start_time()) || ' ' || pg_relation_filepath('railwatch.feed_position')
 $$;
 comment on function railwatch.feed_instance is 'Which run of which server this is, and on which files of the feed.';
 
 create function railwatch.generation_after(generation uuid, instance text) returns uuid
 language sql immutable as $$ select md5(generation || '/' || instance)::uuid $$;
-comment on function railwatch.generation_after is 'The generation that another instance begins: known before anybody has written it down.';
+comment on function railwatch.generation_after is 'Return the generation that another instance begins, before it is recorded.';
 
 create function railwatch.feed_end() returns bigint
 language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
@@ -91,17 +91,17 @@ comment on function railwatch.feed_end is 'The feed''s last seq, whatever a back
 
 create function railwatch.feed_generation() returns uuid
 language sql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
-    -- A standby shows what its primary wrote. Whoever is promoted is a new instance, from the first question on.
+    -- A standby shows what its primary wrote. A promoted standby is a new instance, from its first query on.
     select case when p.instance is distinct from railwatch.feed_instance() and not pg_is_in_recovery()
                 then railwatch.generation_after(p.generation, railwatch.feed_instance()) else p.generation end
     from railwatch.feed_position p order by p.last_seq desc limit 1
 $$;
-comment on function railwatch.feed_generation is 'The feed''s generation: another one after every failover, restore or restart. Readers keep it beside their position.';
+comment on function railwatch.feed_generation is 'The feed''s generation: another one after every failover, restore or restart. Readers store it with their position.';
 
 create function railwatch.begin_generation() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-    -- As in next_seq: whoever holds this row and then does nothing is ended after ten seconds.
+    -- As in next_seq: Postgres ends a session that holds this row and idles for ten seconds.
     if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
         perform set_config('idle_in_transaction_session_timeout', '10s', true);
     end if;
@@ -113,7 +113,7 @@ begin
     select coalesce(max(number), 0) + 1, new.generation, old.last_seq from railwatch.feed_generations;
     return new;
 end $$;
-comment on function railwatch.begin_generation is 'Write a generation down with the first line that another instance writes, or by itself.';
+comment on function railwatch.begin_generation is 'Record a generation with the first line that another instance writes, or on its own.';
 
 create trigger begin_generation before update on railwatch.feed_position
     for each row when (new.instance is distinct from railwatch.feed_instance() or new.generation <> old.generation)
@@ -126,7 +126,7 @@ begin
     where last_seq >= railwatch.feed_end() and instance is distinct from railwatch.feed_instance();
     return (select p.generation from railwatch.feed_position p order by p.last_seq desc limit 1);
 end $$;
-comment on function railwatch.note_generation is 'Write down that the server is another one than the last, if it is. Daemon and deliverer call it every few seconds.';
+comment on function railwatch.note_generation is 'Record a new generation if the server is another one than the last. Daemon and deliverer call it every few seconds.';
 
 create function railwatch.renew_feed(last_common bigint) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
@@ -143,7 +143,7 @@ begin
     update railwatch.feed_generations set started_after = last_common where started_after > last_common;
     return inserted;
 end $$;
-comment on function railwatch.renew_feed is 'Begin a generation by hand, where the feed went back and Postgres cannot tell. Every reader goes back to last_common.';
+comment on function railwatch.renew_feed is 'Begin a generation by hand, where the feed went back and Postgres cannot detect it. Every reader returns to last_common.';
 
 create function railwatch.feed_check(generation uuid, seq bigint, event_id uuid) returns bigint
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
@@ -166,7 +166,7 @@ begin
         common := newest;
     end if;
     if feed_check.seq > common then
-        -- Beyond the end of a generation that nobody has left: it went back, and nothing tells how far.
+        -- Beyond the end of the newest generation: the feed went back, and its extent is unknown.
         return case when existing.generation = railwatch.feed_generation() then existing.started_after else common end;
     end if;
     if feed_check.seq > 0 and feed_check.event_id is not null and not exists (
@@ -175,7 +175,7 @@ begin
     end if;
     return feed_check.seq;
 end $$;
-comment on function railwatch.feed_check is 'The seq that a reader goes on from, given its last line: the same where all is well, else the last that is surely common.';
+comment on function railwatch.feed_check is 'Return the seq from which a reader continues, given its last line: the same where all is well, else the last that is surely common.';
 
 create function railwatch.next_seq(how_many int) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off as $$
@@ -183,13 +183,13 @@ declare
     first bigint;
 begin
     if how_many is null or how_many not between 0 and 100000000 then
-        perform railwatch.raise_error('RW001', 'next_seq(' || coalesce(how_many::text, 'null') || '): at most 10^8 seqs are taken at once');
+        perform railwatch.raise_error('RW001', 'next_seq(' || coalesce(how_many::text, 'null') || '): at most 10^8 seqs are allocated at once');
     end if;
-    -- Whoever holds the counter and then does nothing holds up everybody: such a session ends after ten seconds.
+    -- A session that holds the counter and idles blocks every writer: Postgres ends it after ten seconds.
     if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '10 s' then
         perform set_config('idle_in_transaction_session_timeout', '10s', true);
     end if;
-    -- A line that somebody has read must not be lost by a crash, however the server is tuned.
+    -- A crash must not lose a line that a reader has read, however the server is tuned.
     if current_setting('synchronous_commit') = 'off' then
         perform set_config('synchronous_commit', 'on', true);
     end if;
@@ -199,7 +199,7 @@ begin
     returning last_seq - how_many + 1 into first;
     return first;
 end $$;
-comment on function railwatch.next_seq is 'Take seqs for the feed: the first of them. Call it last, it holds up every other writer to the commit.';
+comment on function railwatch.next_seq is 'Allocate seqs for the feed, and return the first. Call it last: it blocks every other writer until the commit.';
 
 create function railwatch.notify(channel text, payload text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -209,7 +209,7 @@ begin
     end if;
     perform pg_notify(channel, left(payload, 100)) where pg_notification_queue_usage() < 0.5;
 end $$;
-comment on function railwatch.notify is 'The one way to notify: a hint, left out while the server''s queue of notifications is half full. Once that is full, every commit that notifies fails.';
+comment on function railwatch.notify is 'Send a notification, unless the server''s queue is half full: once it is full, every commit that notifies fails. A notification is only a hint.';
 
 create function railwatch.append_invoice_transition(
     invoice railwatch.invoices, from_state text, reason text, cause text, evidence jsonb
@@ -230,7 +230,7 @@ begin
     limit 1;
     perform railwatch.notify('railwatch', holder::text);
 end $$;
-comment on function railwatch.append_invoice_transition is 'Put an act of a service or an operator into the feed.';
+comment on function railwatch.append_invoice_transition is 'Append an invoice''s manual transition to the feed.';
 
 create function railwatch.append_manual_transition(
     about text, subject_id uuid, invoice uuid, from_state text, to_state text, reason text, cause text, on_rail text,
@@ -247,4 +247,4 @@ begin
             jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
     perform railwatch.notify('railwatch', holder::text);
 end $$;
-comment on function railwatch.append_manual_transition is 'Put an act that is not about an invoice''s state into the feed.';
+comment on function railwatch.append_manual_transition is 'Append a manual transition of another subject than an invoice to the feed.';

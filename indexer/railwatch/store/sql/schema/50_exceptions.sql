@@ -29,7 +29,7 @@ create index exceptions_newest on railwatch.exceptions (invoice_id, kind, round)
     where detection_id is null and balance_id is null and destination_id is null;
 create index exceptions_groups on railwatch.exceptions (invoice_id, kind, destination_id, rail, asset, round)
     where destination_id is not null;
-comment on table railwatch.exceptions is 'What a person or a policy has to look at, beside the state; several can be open at once.';
+comment on table railwatch.exceptions is 'What a person must know or decide about an invoice, in addition to its state; several can be open at once.';
 comment on column railwatch.exceptions.id is 'Derived from what it is about.';
 comment on column railwatch.exceptions.invoice_id is 'The invoice.';
 comment on column railwatch.exceptions.detection_id is 'The transfer that it is about; where it is about several, the one that opened it.';
@@ -38,18 +38,18 @@ comment on column railwatch.exceptions.severity is 'info, warning or critical.';
 comment on column railwatch.exceptions.opened_at is 'When it opened.';
 comment on column railwatch.exceptions.resolved_at is 'When it was resolved; null: open.';
 comment on column railwatch.exceptions.resolution is 'How: "made good" by the chain, or a person''s words.';
-comment on column railwatch.exceptions.owner is 'Who looks at it.';
+comment on column railwatch.exceptions.owner is 'Who handles it.';
 comment on column railwatch.exceptions.notes is 'What was found out.';
 comment on column railwatch.exceptions.round is 'How often the same thing has been opened.';
-comment on column railwatch.exceptions.ended_at is 'When what it is about was over, whoever resolved it; null: the facts stand. Only then can a new one open.';
+comment on column railwatch.exceptions.ended_at is 'When its cause ended, whether a person had resolved it or not; null: the cause persists. Only then can a new one open.';
 comment on column railwatch.exceptions.balance_id is 'The balance that it is about, if it is about one.';
 comment on column railwatch.exceptions.destination_id is 'The destination whose transfers it is about, all of one rail and asset; null: it is not about several.';
 comment on column railwatch.exceptions.rail is 'The rail of those transfers.';
 comment on column railwatch.exceptions.asset is 'CAIP-19 id of what they brought.';
 comment on column railwatch.exceptions.transfers is 'How many of them it holds now. Which ones: exception_transfers.';
 comment on column railwatch.exceptions.amount is 'Their sum in base units.';
-comment on column railwatch.exceptions.told_transfers is 'The most of them that the feed has heard of.';
-comment on column railwatch.exceptions.told_amount is 'The largest sum that the feed has heard of.';
+comment on column railwatch.exceptions.told_transfers is 'The most of them that the feed has reported.';
+comment on column railwatch.exceptions.told_amount is 'The largest sum that the feed has reported.';
 
 create table railwatch.exception_transfers (
     exception_id uuid not null references railwatch.exceptions (id),
@@ -80,15 +80,15 @@ left join railwatch.detections x on x.id = e.detection_id
 left join railwatch.balances b on b.id = e.balance_id
 where e.resolved_at is null
 order by array_position(array['critical', 'warning', 'info'], e.severity), e.opened_at, e.id;
-comment on view railwatch.open_exceptions is 'What somebody has to look at now, with its age and its transfers; the worst and oldest first.';
+comment on view railwatch.open_exceptions is 'Open exceptions, with age and transfers; the worst and oldest first.';
 comment on column railwatch.open_exceptions.id is 'The exception.';
 comment on column railwatch.open_exceptions.severity is 'info, warning or critical.';
 comment on column railwatch.open_exceptions.kind is 'See docs/exceptions.md.';
 comment on column railwatch.open_exceptions.age is 'For how long it has been open.';
 comment on column railwatch.open_exceptions.merchant_id is 'The invoice''s merchant.';
 comment on column railwatch.open_exceptions.order_id is 'The invoice''s order.';
-comment on column railwatch.open_exceptions.invoice_state is 'Where the invoice stands now.';
-comment on column railwatch.open_exceptions.owner is 'Who looks at it.';
+comment on column railwatch.open_exceptions.invoice_state is 'The invoice''s state now.';
+comment on column railwatch.open_exceptions.owner is 'Who handles it.';
 comment on column railwatch.open_exceptions.notes is 'What was found out.';
 comment on column railwatch.open_exceptions.opened_at is 'When it opened.';
 comment on column railwatch.open_exceptions.round is 'Which occurrence of the same thing it is, from 1.';

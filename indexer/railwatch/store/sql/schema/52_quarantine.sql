@@ -9,14 +9,14 @@ create table railwatch.quarantine (
     primary key (invoice_id, rail)
 );
 create index quarantine_next on railwatch.quarantine (rail, retry_at);
-comment on table railwatch.quarantine is 'Invoices that the daemon could not process on a rail. The rail goes on without them; they are tried again, and lose nothing.';
+comment on table railwatch.quarantine is 'Invoices that the daemon could not process on a rail. The rail continues without them; the daemon retries them, and they lose nothing.';
 comment on column railwatch.quarantine.rail is 'The rail whose step failed.';
 comment on column railwatch.quarantine.invoice_id is 'The invoice.';
 comment on column railwatch.quarantine.reason is 'What failed, at the newest attempt.';
-comment on column railwatch.quarantine.since is 'When it was set aside.';
+comment on column railwatch.quarantine.since is 'When the quarantine began.';
 comment on column railwatch.quarantine.tries is 'How many attempts have failed since.';
 comment on column railwatch.quarantine.retry_at is 'When the daemon tries again.';
-comment on column railwatch.quarantine.fork_height is 'The lowest fork point of reorgs since: inclusions above it are taken back first. Null: there was no reorg.';
+comment on column railwatch.quarantine.fork_height is 'The lowest fork point of reorgs since: inclusions above it are reversed first. Null: there was no reorg.';
 
 create table railwatch.deferred_transfers (
     invoice_id uuid not null references railwatch.invoices (id),
@@ -29,15 +29,15 @@ create table railwatch.deferred_transfers (
     transfer bytea not null,
     primary key (invoice_id, rail, detection_id)
 );
-comment on table railwatch.deferred_transfers is 'What the chain showed for invoices in quarantine, to be taken in when they can be processed again.';
+comment on table railwatch.deferred_transfers is 'Transfers to invoices in quarantine, to be processed when the daemon can process the invoice again.';
 comment on column railwatch.deferred_transfers.invoice_id is 'The invoice.';
 comment on column railwatch.deferred_transfers.rail is 'The rail that it was seen on.';
 comment on column railwatch.deferred_transfers.detection_id is 'The id of the detection that it becomes.';
 comment on column railwatch.deferred_transfers.tx_id is 'The transaction, for people.';
 comment on column railwatch.deferred_transfers.block_height is 'Its newest block; null: it waited for one.';
 comment on column railwatch.deferred_transfers.seen_at is 'When it was first seen.';
-comment on column railwatch.deferred_transfers.orphaned is 'Whether a reorg has taken that block away, and no other has shown it since.';
-comment on column railwatch.deferred_transfers.transfer is 'Not for readers: all that the node told of it, as JSON.';
+comment on column railwatch.deferred_transfers.orphaned is 'Whether a reorg has removed that block, and no other block has held it since.';
+comment on column railwatch.deferred_transfers.transfer is 'Not for readers: all that the node reported of it, as JSON.';
 
 create function railwatch.set_aside(on_rail text, invoice uuid, why text, retry_in float8) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -48,7 +48,7 @@ begin
     if not exists (select from railwatch.rails r where r.name = on_rail) then
         perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
-    -- It is not locked: this step may hold the feed already, for which whoever holds the invoice may wait.
+    -- The invoice is not locked: this step may hold the feed already, and the invoice's holder may wait for the feed.
     if not exists (select from railwatch.invoices i where i.id = set_aside.invoice) then
         perform railwatch.raise_error('RW009', 'there is no invoice ' || coalesce(invoice::text, '(null)'));
     end if;
@@ -88,7 +88,7 @@ begin
         where e.kind = 'processing_failed' and e.invoice_id = take_back.invoice and e.ended_at is null
         returning e.*
     loop
-        -- What a person has resolved was told then.
+        -- The feed has reported a manual resolution already.
         if state_before_hold.resolution = 'made good' then
             perform railwatch.append_manual_transition('exception', state_before_hold.id, invoice, 'open', 'resolved', 'processing_failed', 'chain',
                 on_rail, null, '{}');

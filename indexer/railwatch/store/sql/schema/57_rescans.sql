@@ -16,20 +16,20 @@ create table railwatch.rescans (
     check ((finished_at is null) = (outcome is null))
 );
 create unique index rescans_open on railwatch.rescans (rail) where finished_at is null;
-comment on table railwatch.rescans is 'Ranges that somebody asked to be looked through again, and how far that is. At most one of a rail is open.';
+comment on table railwatch.rescans is 'Requests to scan ranges of blocks again, and their progress. A rail has at most one open request.';
 comment on column railwatch.rescans.id is 'The request.';
 comment on column railwatch.rescans.number is 'The order of requests.';
 comment on column railwatch.rescans.rail is 'The rail.';
 comment on column railwatch.rescans.from_height is 'First block, inclusive.';
 comment on column railwatch.rescans.to_height is 'Last block, inclusive; null: the cursor at the time.';
-comment on column railwatch.rescans.next_height is 'The next block to look at.';
+comment on column railwatch.rescans.next_height is 'The next block to scan.';
 comment on column railwatch.rescans.found is 'Transfers that were not known before.';
-comment on column railwatch.rescans.requested_at is 'When it was asked for.';
+comment on column railwatch.rescans.requested_at is 'When it was requested.';
 comment on column railwatch.rescans.finished_at is 'When it ended; null: it is open.';
 comment on column railwatch.rescans.outcome is 'done, failed, cancelled, or merged into another request; null: it is open.';
-comment on column railwatch.rescans.error is 'Why it failed, was cancelled, or does not get on now.';
+comment on column railwatch.rescans.error is 'Why it failed, was cancelled, or does not progress now.';
 comment on column railwatch.rescans.tries is 'Attempts in a row that failed.';
-comment on column railwatch.rescans.retry_at is 'When the daemon goes on with it.';
+comment on column railwatch.rescans.retry_at is 'When the daemon continues it.';
 comment on column railwatch.rescans.ended_by is 'Who cancelled it.';
 
 create function railwatch.request_rescan(on_rail text, from_height bigint, to_height bigint default null) returns uuid
@@ -43,7 +43,7 @@ begin
         perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
     if from_height is null or from_height < 0 or to_height < from_height or greatest(from_height, to_height) > 1000000000000 then
-        perform railwatch.raise_error('RW001', 'rescan takes from_height of at least 0 and to_height of at least from_height, at most 10^12');
+        perform railwatch.raise_error('RW001', 'a rescan needs from_height of at least 0 and to_height of at least from_height, at most 10^12');
     end if;
     insert into railwatch.rescans as known (rail, from_height, to_height, next_height)
     values (on_rail, request_rescan.from_height, request_rescan.to_height, request_rescan.from_height)
@@ -57,7 +57,7 @@ begin
     perform railwatch.notify('railwatch_work', 'rescan');
     return inserted;
 end $$;
-comment on function railwatch.request_rescan is 'Ask the daemon to look through blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
+comment on function railwatch.request_rescan is 'Ask the daemon to scan blocks again, both ends inclusive. What is known stays as it is. A rail has one open request: a second one widens it, and returns the same id.';
 
 create function railwatch.cancel_rescan(rescan uuid, actor text, reason text default null) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

@@ -12,7 +12,7 @@ begin
     end if;
     return digits::numeric(78, 0);
 end $$;
-comment on function railwatch.parse_amount is 'Read an amount in base units; floats, signs and zero are refused.';
+comment on function railwatch.parse_amount is 'Parse an amount in base units; refuse floats, signs and zero.';
 
 create function railwatch.parse_policy(value jsonb, rail railwatch.rails) returns jsonb
 language plpgsql immutable as $$
@@ -22,22 +22,22 @@ declare
 begin
     if value -> 'finalized' = 'true'::jsonb and confirmations is null and plus ~ '^[0-9]{1,6}$' then
         if not rail.has_finality then
-            perform railwatch.raise_error('RW008', 'rail ' || rail.name || ' tells no finality, so no policy can wait for it',
+            perform railwatch.raise_error('RW008', 'rail ' || rail.name || ' has no finality, so no policy can wait for it',
                 'Use {"confirmations": n}.');
         end if;
         return jsonb_build_object('finalized', true, 'plus', plus::int);
     end if;
     if confirmations !~ '^[1-9][0-9]{0,5}$' or confirmations is null or value ? 'finalized' or value ? 'plus' then
-        perform railwatch.raise_error('RW008', 'policy ' || value::text || ' is not one that can be met',
+        perform railwatch.raise_error('RW008', 'policy ' || value::text || ' can never be met',
             'Use {"confirmations": n} with n of at least 1, or {"finalized": true, "plus": n}.');
     end if;
     if confirmations::int > rail.max_confirmations then
-        perform railwatch.raise_error('RW008', 'rail ' || rail.name || ' knows at most ' || rail.max_confirmations
+        perform railwatch.raise_error('RW008', 'rail ' || rail.name || ' reports at most ' || rail.max_confirmations
             || ' confirmations, not ' || confirmations, 'Use {"finalized": true}.');
     end if;
     return jsonb_build_object('confirmations', confirmations::int);
 end $$;
-comment on function railwatch.parse_policy is 'Check a confirmation policy against what the rail can tell.';
+comment on function railwatch.parse_policy is 'Check a confirmation policy against the rail''s traits, and return it in canonical form.';
 
 create function railwatch.resolve_policy(on_rail text, for_asset text, fiat numeric, out policy jsonb, out origin text)
 language sql stable as $$
@@ -71,7 +71,7 @@ exception when invalid_datetime_format or datetime_field_overflow or invalid_tim
     perform railwatch.raise_error('RW005', field || ' ' || value::text || ' is not a time',
         'Give ISO 8601 with an offset, such as "2030-01-31T12:00:00Z".');
 end $$;
-comment on function railwatch.parse_timestamp is 'Read a time, or say which field is none.';
+comment on function railwatch.parse_timestamp is 'Parse a time, or raise RW005 with the field''s name.';
 
 create function railwatch.parse_count(value jsonb, field text, lowest bigint, highest bigint, code text) returns bigint
 language plpgsql immutable as $$
@@ -83,7 +83,7 @@ begin
     end if;
     return value::text::bigint;
 end $$;
-comment on function railwatch.parse_count is 'Read a whole number within bounds, or say which field is none.';
+comment on function railwatch.parse_count is 'Parse a whole number within bounds, or raise an error with the field''s name.';
 
 create function railwatch.parse_text(request jsonb, field text, place text default '') returns text
 language plpgsql immutable as $$
@@ -91,7 +91,7 @@ begin
     perform railwatch.check_text(case when jsonb_typeof(request -> field) = 'string' then request ->> field end, place || field, 200);
     return request ->> field;
 end $$;
-comment on function railwatch.parse_text is 'Read a required text, or say which field is none.';
+comment on function railwatch.parse_text is 'Parse a required text, or raise RW001 with the field''s name.';
 
 create function railwatch.parse_expiry(request jsonb) returns timestamptz
 language plpgsql stable as $$
@@ -122,7 +122,7 @@ begin
         perform railwatch.raise_error('RW001', 'create_invoice takes a JSON object');
     end if;
     if octet_length(request::text) > 131072 then
-        perform railwatch.raise_error('RW001', 'the request has ' || octet_length(request::text) || ' bytes; at most 131072 are taken');
+        perform railwatch.raise_error('RW001', 'the request has ' || octet_length(request::text) || ' bytes; at most 131072 are accepted');
     end if;
     select key into unknown from jsonb_object_keys(request) key
     where key not in ('merchant_id', 'order_id', 'expires_at', 'expires_in', 'destinations', 'policy', 'time_basis',
@@ -149,10 +149,10 @@ begin
         end if;
         if octet_length((request -> 'metadata')::text) > 65536 or jsonb_path_exists(request -> 'metadata', '$.**{33}') then
             perform railwatch.raise_error('RW001', 'metadata has more than 65536 bytes, or more than 32 levels',
-                'Keep it with you, and give a key to it.');
+                'Store it in your own database, and put a key to it into metadata.');
         end if;
         if jsonb_path_exists(request -> 'metadata', '$.** ? (@ > 1e100 || @ < -1e100)') then
-            perform railwatch.raise_error('RW001', 'metadata holds a number beyond 1e100', 'Give it as a text.');
+            perform railwatch.raise_error('RW001', 'metadata holds a number beyond 1e100', 'Write it as a string.');
         end if;
     end if;
     if request ? 'fiat_currency' and coalesce(request ->> 'fiat_currency', '') !~ '^[A-Z]{3,10}$' then

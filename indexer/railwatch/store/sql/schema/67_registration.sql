@@ -28,7 +28,7 @@ begin
     select id into of_asset from railwatch.assets
     where rail = on_rail.name and enabled
       and (symbol = wish ->> 'asset' or id = wish ->> 'asset' or (on_rail.fold_case and lower(id) = lower(wish ->> 'asset')))
-    for share;  -- An asset that leaves the configuration waits for this order, and then goes on being looked for.
+    for share;  -- The configuration's update waits for this order, so that the daemon still scans for its asset.
     if not found then
         perform railwatch.raise_error('RW003', label || ': unknown asset ' || coalesce('"' || (wish ->> 'asset') || '"', '(none given)')
             || ' on rail ' || on_rail.name,
@@ -41,8 +41,8 @@ begin
         perform railwatch.parse_text(wish, 'derivation', label || ': ');
     end if;
     if wish ? 'reference' and not on_rail.has_references then
-        perform railwatch.raise_error('RW011', label || ': rail ' || on_rail.name || ' knows no references',
-            'Leave it out, and derive a new address for each invoice.');
+        perform railwatch.raise_error('RW011', label || ': rail ' || on_rail.name || ' has no references',
+            'Remove reference, and derive a new address for each invoice.');
     end if;
     if wish ? 'reference' then
         perform railwatch.parse_text(wish, 'reference', label || ': ');
@@ -52,10 +52,10 @@ begin
                where d.invoice_id = invoice.id and d.rail = on_rail.name and d.asset = of_asset and d.address_folded = folded
                  and d.reference is not distinct from wish ->> 'reference') then
         perform railwatch.raise_error('RW001', label || ': the same rail, asset, address and reference are there twice',
-            'Ask for one amount at each.');
+            'Remove one of the two, or give it another address.');
     end if;
-    -- What reaches an address late belongs to the merchant whose customers were given it, for ever. A reference tells
-    -- apart whom one address serves; without one, whatever arrives there unmarked is that merchant's.
+    -- Late money belongs for ever to the merchant whose customers got the address. A reference distinguishes several
+    -- merchants at one address; without one, everything that arrives there without a mark is that merchant's.
     if exists (select from railwatch.destinations d join railwatch.invoices i on i.id = d.invoice_id
                where d.family = on_rail.family and d.address_folded = folded and i.merchant_id <> invoice.merchant_id
                  and d.watch_state <> 'rejected'
@@ -114,7 +114,7 @@ begin
     if known.terms is distinct from railwatch.canonical_terms(request) then
         perform railwatch.raise_error('RW006', 'order ' || known.order_id || ' of merchant ' || known.merchant_id
             || ' is registered with other terms, as invoice ' || known.id,
-            'Registering the very same terms again returns that id; other terms need another order_id.');
+            'Send the same terms to get that id, or use another order_id for other terms.');
     end if;
     return known.id;
 end $$;
@@ -125,7 +125,7 @@ language plpgsql as $$
 declare
     only_one jsonb := requests[1] -> 'destinations';
 begin
-    -- Two registrations of one address wait for each other here, in one order of addresses; the later then sees the earlier.
+    -- Registrations of one address wait for each other here, in one order of addresses. The later one then sees the earlier one.
     if cardinality(requests) = 1 and jsonb_typeof(only_one) = 'array' and only_one -> 1 is null then
         -- Most orders have one destination. The sort below would cost them a quarter of all that create_invoice does.
         insert into railwatch.address_locks as held (family, address_folded)
@@ -176,11 +176,11 @@ begin
             '{}', coalesce(request ->> 'time_basis', 'first_seen'), coalesce(request -> 'metadata', '{}'),
             case when request ? 'tolerance_bps'
                 then railwatch.parse_count(request -> 'tolerance_bps', 'tolerance_bps', 0, 10000, 'RW001') else 0 end,
-            -- A look-back reaches at least an hour: what is older than that nobody would find.
+            -- A look-back reaches at least an hour: it would not find anything older.
             case when request ? 'accept_before'
                 then railwatch.parse_count(request -> 'accept_before', 'accept_before', 0, 3600, 'RW005') else 600 end,
             railwatch.canonical_terms(request))
-    -- Who registers the same order just now is waited for here.
+    -- Wait here for a concurrent registration of the same order.
     on conflict (merchant_id, order_id) do nothing
     returning * into inserted;
     if not found then
@@ -217,7 +217,7 @@ begin
         perform railwatch.raise_error('RW001', 'create_invoices takes 1 to 1000 requests');
     end if;
     perform railwatch.check_fields(each) from unnest(requests) each;
-    -- Whatever order the requests come in, addresses and then orders are taken in one order: nobody waits in a circle.
+    -- Lock addresses and then orders in one order, whatever the order of the requests: so no deadlock arises.
     perform railwatch.lock_addresses(requests);
     for wish in
         select given.request, given.place::int from unnest(requests) with ordinality as given (request, place)

@@ -3,14 +3,14 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     select pg_has_role(session_user, (select nspowner from pg_namespace where nspname = 'railwatch'), 'usage')
            or exists (select from pg_roles where rolname in ('railwatch_operator', 'railwatch_daemon') and pg_has_role(session_user, oid, 'usage'))
 $$;
-comment on function railwatch.may_act_as_operator is 'Whether the login''s acts may stand in the feed as an operator''s.';
+comment on function railwatch.may_act_as_operator is 'Return whether the login may act as an operator.';
 
 create function railwatch.check_actor(actor text, cause text) returns void
 language plpgsql stable as $$
 begin
     if actor is null then
         perform railwatch.raise_error('RW001', 'actor is missing, or not a text of 1 to 200 characters',
-            'Say who does this: the name of a person or a service.');
+            'Pass actor => the name of a person or a service.');
     end if;
     perform railwatch.check_text(actor, 'actor', 200);
     if cause is null or cause not in ('service', 'operator') then
@@ -18,10 +18,10 @@ begin
     end if;
     if cause = 'operator' and not railwatch.may_act_as_operator() then
         perform railwatch.raise_error('RW024', 'login ' || session_user || ' acts as a service, and not as an operator',
-            'Leave cause out, or make the login a member of railwatch_operator.');
+            'Omit cause, or make the login a member of railwatch_operator.');
     end if;
 end $$;
-comment on function railwatch.check_actor is 'Part of every manual act: somebody does it, as a service or as an operator.';
+comment on function railwatch.check_actor is 'Part of every manual act: check its actor and its cause.';
 
 create function railwatch.lock_invoice(invoice uuid) returns railwatch.invoices
 language plpgsql as $$
@@ -54,7 +54,7 @@ begin
     perform railwatch.append_invoice_transition(moved, known.state, reason, cause, evidence);
     return target;
 end $$;
-comment on function railwatch.move_invoice is 'The only way in which a manual act moves an invoice: by the table of moves, and with its line in the feed.';
+comment on function railwatch.move_invoice is 'Move an invoice by a manual act: by the table of transitions, and with its line in the feed.';
 
 create function railwatch.hold_invoice(invoice uuid, actor text, reason text, cause text default 'service') returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -73,7 +73,7 @@ begin
     return railwatch.move_invoice(existing, 'flagged', 'held', cause,
         jsonb_build_object('actor', actor, 'reason', reason), hold => reason);
 end $$;
-comment on function railwatch.hold_invoice is 'Hold an invoice: it is flagged until somebody releases it, whatever the chain says. Holding twice is harmless.';
+comment on function railwatch.hold_invoice is 'Hold an invoice: it stays flagged until its release, whatever the chain says. Holding twice is harmless.';
 
 create function railwatch.release_invoice(
     invoice uuid, actor text, reason text default null, cause text default 'service'
@@ -91,20 +91,20 @@ begin
     return railwatch.move_invoice(existing, railwatch.assess(existing), 'released', cause,
         jsonb_strip_nulls(jsonb_build_object('actor', actor, 'reason', reason, 'held', existing.held)));
 end $$;
-comment on function railwatch.release_invoice is 'End a hold: the invoice takes the state that the facts demand by now, and that is returned. Releasing twice is harmless.';
+comment on function railwatch.release_invoice is 'End a hold: move the invoice to the state that the facts require now, and return it. Releasing twice is harmless.';
 
 create function railwatch.note_absent(invoice uuid, ended text) returns void
 language sql as $$
     update railwatch.detections x set invoice_ended = ended
     where x.invoice_id = invoice and x.state = 'orphaned' and x.invoice_ended is null
-      -- What was refunded may be what has vanished: then it is that which comes back.
+      -- The vanished transfer may be the refunded one: then its return is expected.
       and coalesce((select sum(r.amount) from railwatch.refunds r
                     where r.invoice_id = x.invoice_id and r.rail = x.rail and r.asset = x.asset), 0)
        <= coalesce((select sum(there.amount) from railwatch.detections there
                     where there.invoice_id = x.invoice_id and there.rail = x.rail and there.asset = x.asset
                       and there.state in ('included', 'confirmed', 'final')), 0);
 $$;
-comment on function railwatch.note_absent is 'Part of acts that close an invoice: transfers that a reorg has taken away by then are expected no more, and are told when they come back.';
+comment on function railwatch.note_absent is 'Part of acts that close an invoice: its orphaned transfers are no longer expected, and become unexpected payments if they return.';
 
 create function railwatch.cancel_invoice(
     invoice uuid, actor text default 'service', note text default null, cause text default 'service'
@@ -120,7 +120,7 @@ begin
     if existing.state = 'cancelled' then
         return existing.state;
     end if;
-    -- A hold is no way around the rule: what counts is where the invoice would stand without it.
+    -- A hold does not bypass the rule: the state without the hold counts.
     state_before_hold := case when existing.state = 'flagged' then railwatch.assess(existing) else existing.state end;
     if state_before_hold <> 'cancelled'
        and not exists (select from railwatch.allowed_transitions where from_state = state_before_hold and to_state = 'cancelled') then

@@ -105,7 +105,7 @@ declare
     earlier railwatch.refunds;
     arrived numeric;
     returned numeric;
-    told jsonb := jsonb_build_object('actor', actor, 'reason', reason, 'amount', amount::text);
+    details jsonb := jsonb_build_object('actor', actor, 'reason', reason, 'amount', amount::text);
     inserted uuid;
     now_whole record;
 begin
@@ -123,7 +123,7 @@ begin
     if found then
         if earlier.amount <> record_refund.amount then
             perform railwatch.raise_error('RW014', 'refund ' || record_refund.tx_id || ' is recorded already, with the amount ' || earlier.amount,
-                'Nothing recorded is overwritten. Another refund has another transaction.');
+                'Give another refund the tx_id of its own transaction: nothing recorded is overwritten.');
         end if;
         return earlier.id;
     end if;
@@ -143,7 +143,7 @@ begin
     -- Also where it moves nothing: more may have been given back by it than is still there (docs/exceptions.md, reversed).
     update railwatch.invoices set exceptions_checked_version = 0 where id = invoice;
     perform railwatch.append_manual_transition('refund', inserted, invoice, null, 'recorded', 'refunded', cause, what.rail,
-        record_refund.tx_id, told || jsonb_build_object('asset', what.asset));
+        record_refund.tx_id, details || jsonb_build_object('asset', what.asset));
     now_whole := railwatch.is_refunded(invoice);
     if not now_whole.whole or existing.state = 'refunded' then
         return inserted;
@@ -151,14 +151,14 @@ begin
     if exists (select from railwatch.allowed_transitions where from_state = existing.state and to_state = 'refunded') then
         perform railwatch.note_absent(invoice, 'refunded');
         perform railwatch.move_invoice(existing, 'refunded', 'refunded', cause,
-            jsonb_strip_nulls(told || jsonb_build_object('refund', inserted, 'held', existing.held)));
+            jsonb_strip_nulls(details || jsonb_build_object('refund', inserted, 'held', existing.held)));
     elsif now_whole.of_payments then
         perform railwatch.raise_error('RW010', 'invoice ' || invoice || ' is ' || existing.state || ' and cannot become refunded',
             'Its payment does not count yet, or no longer. Wait, or hold the invoice first: then a refund closes it for good.');
     end if;
     return inserted;
 end $$;
-comment on function railwatch.record_refund is 'Record what was given back. When nothing of the customer''s is left the invoice is refunded. The same transaction again is harmless.';
+comment on function railwatch.record_refund is 'Record a refund. When nothing of the customer''s is left the invoice is refunded. The same transaction again is harmless.';
 
 create function railwatch.record_settlement(
     invoice uuid, reference text, actor text, note text default null, cause text default 'service'
@@ -183,4 +183,4 @@ begin
         jsonb_build_object('actor', actor, 'reference', reference, 'note', note));
     return inserted;
 end $$;
-comment on function railwatch.record_settlement is 'Write down where finance booked an invoice. The same reference again is harmless; another one stands beside it.';
+comment on function railwatch.record_settlement is 'Record where finance booked an invoice. The same reference again is harmless; another reference adds an entry.';

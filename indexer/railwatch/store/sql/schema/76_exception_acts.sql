@@ -26,7 +26,7 @@ begin
     perform railwatch.check_text(resolution, 'resolution', 1000);
     perform railwatch.check_note(note, 'note', 4000);
     if resolution = 'made good' then
-        perform railwatch.raise_error('RW001', 'the resolution "made good" is the chain''s own', 'Say what was decided.');
+        perform railwatch.raise_error('RW001', 'the resolution "made good" is the chain''s own', 'Describe the decision in resolution.');
     end if;
     existing := railwatch.lock_exception(exception_id);
     if existing.resolved_at is not null then
@@ -36,7 +36,7 @@ begin
         perform railwatch.raise_error('RW001', case when existing.kind = 'content_mismatch'
             then 'a content_mismatch is resolved with a verdict, accepted or rejected'
             else 'a verdict is given on a content_mismatch, and not on ' || existing.kind end,
-            'accepted: the payment stands as it was first told, and becomes final. rejected: it is dropped.');
+            'Pass verdict => accepted (the payment counts as first read, and becomes final) or rejected (it is dropped).');
     end if;
     -- The daemon follows it with the rail's next block.
     update railwatch.detections x set second_look = verdict, due_basis = 'depth', due_height = 0
@@ -53,7 +53,7 @@ begin
             'sum', case when existing.destination_id is not null then existing.amount::text end));
     return resolution;
 end $$;
-comment on function railwatch.resolve_exception is 'Close an exception by a person''s word. It stays closed while the facts stand. Resolving twice is harmless: the first word counts. A content_mismatch takes a verdict: accepted (the payment becomes final) or rejected (it is dropped).';
+comment on function railwatch.resolve_exception is 'Resolve an exception manually. It stays resolved as long as its cause persists. Resolving twice is harmless: the first resolution counts. A content_mismatch needs a verdict: accepted (the payment becomes final) or rejected (it is dropped).';
 
 create function railwatch.annotate_exception(
     exception_id uuid, actor text, note text default null, owner text default null
@@ -75,7 +75,7 @@ begin
             railwatch.add_note(e.notes, actor, 'owner: ' || coalesce(e.owner, 'nobody') || ' -> ' || annotate_exception.owner), actor, note)
     where e.id = exception_id;
 end $$;
-comment on function railwatch.annotate_exception is 'Say who looks at an exception, or what was found out. Notes are added, never replaced.';
+comment on function railwatch.annotate_exception is 'Set an exception''s owner, add a note, or both. Notes are added, never replaced.';
 
 create function railwatch.add_note(notes text, actor text, note text) returns text
 language plpgsql stable as $$
@@ -87,7 +87,7 @@ begin
     end if;
     if length(longer) > 100000 then
         perform railwatch.raise_error('RW001', 'the exception''s notes would have ' || length(longer) || ' characters; at most 100000 are kept',
-            'Keep what is long elsewhere, and note where it is.');
+            'Store long texts elsewhere, and note where they are.');
     end if;
     return longer;
 end $$;

@@ -21,7 +21,7 @@ begin
     perform railwatch.notify('railwatch_work', 'resume');
     return 'starting';
 end $$;
-comment on function railwatch.resume_rail is 'Let a halted rail go on from its last committed block, once its cause is gone. It accepts no other chain: after a DeepReorg the rail goes on only where the node has our chain again.';
+comment on function railwatch.resume_rail is 'Let a halted rail continue from its last committed block, once its cause is gone. It accepts no other chain: after a DeepReorg the rail goes on only where the node has our chain again.';
 
 create function railwatch.accept_chain(
     on_rail text, height bigint, hash text, common boolean, actor text, reason text
@@ -60,7 +60,7 @@ begin
     perform railwatch.notify('railwatch_work', 'resume');
     return inserted;
 end $$;
-comment on function railwatch.accept_chain is 'Let a rail that a DeepReorg has halted follow the other chain: the daemon takes back everything above the fork, once, also what was final, and tells it. A decision of a person, which is written down.';
+comment on function railwatch.accept_chain is 'Let a rail that a DeepReorg has halted follow the other chain: the daemon reverses everything above the fork, once, also final payments, and emits the reversals. The table chain_acceptances records the decision.';
 
 create function railwatch.rename_rail(old_name text, new_name text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -68,7 +68,7 @@ declare
     holder text;
     place record;
 begin
-    -- Nobody takes the lease, and no step begins, until this is done.
+    -- No daemon acquires the lease, and no step begins, until the commit.
     perform from railwatch.rails where name = old_name for update;
     if not found then
         perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(old_name, '') || '"');

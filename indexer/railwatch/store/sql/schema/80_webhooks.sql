@@ -41,12 +41,12 @@ create table railwatch.webhook_deliveries (
 );
 create index webhook_deliveries_next on railwatch.webhook_deliveries (endpoint, lane, seq) where state = 'pending';
 create index webhook_deliveries_dead on railwatch.webhook_deliveries (endpoint, seq) where state = 'dead';
-comment on table railwatch.webhook_deliveries is 'What an endpoint is still owed. A row is deleted when the endpoint accepts the event.';
+comment on table railwatch.webhook_deliveries is 'Pending deliveries. A row is deleted when the endpoint accepts the event.';
 comment on column railwatch.webhook_deliveries.endpoint is 'The endpoint.';
 comment on column railwatch.webhook_deliveries.seq is 'The event: its transition.';
 comment on column railwatch.webhook_deliveries.event_id is 'That transition''s event_id, sent as webhook-id with every attempt.';
 comment on column railwatch.webhook_deliveries.lane is 'The invoice, or the subject of an event that belongs to none. A lane''s events go out one after another.';
-comment on column railwatch.webhook_deliveries.state is 'pending, or dead: given up after the last attempt, until somebody replays it.';
+comment on column railwatch.webhook_deliveries.state is 'pending, or dead: given up after the last attempt, until an operator replays it.';
 comment on column railwatch.webhook_deliveries.attempts is 'How many have failed.';
 comment on column railwatch.webhook_deliveries.due_at is 'Not before this moment; the pauses grow with the attempts.';
 comment on column railwatch.webhook_deliveries.queued_at is 'When it was read from the feed, or replayed.';
@@ -56,7 +56,7 @@ comment on column railwatch.webhook_deliveries.failure is 'Why the last attempt 
 create function railwatch.event_type(subject text, to_state text, reason text) returns text
 language sql immutable
 -- A reversal has a type of its own: an invoice that fell back to created must not pass for a new one. If only a surplus
--- was taken back, the invoice is settled as before, and nothing has to be stopped.
+-- was lost, the invoice is settled as before, and nothing has to be stopped.
 return case when subject = 'invoice' and reason = 'reversed' and to_state not in ('paid', 'overpaid', 'late_paid')
             then 'invoice.reversed'
             when subject = 'exception' then concat_ws('.', subject, to_state, reason)

@@ -8,7 +8,7 @@ create table railwatch.consumers (
 );
 comment on table railwatch.consumers is 'How far each reader of the feed has come.';
 comment on column railwatch.consumers.name is 'The reader''s own name.';
-comment on column railwatch.consumers.position is 'The last seq that it has dealt with.';
+comment on column railwatch.consumers.position is 'The last seq that it has processed.';
 comment on column railwatch.consumers.updated_at is 'When it said so.';
 comment on column railwatch.consumers.generation is 'The feed''s generation at that moment; null: before there were any.';
 comment on column railwatch.consumers.owner is 'The login that made it: only that one moves it. Null: the first login that comes.';
@@ -26,11 +26,11 @@ begin
     if not found then
         if (select count(*) from railwatch.consumers) >= 200 then
             perform railwatch.raise_error('RW022', 'there are 200 consumers already, and no ' || consumer || ' among them',
-                'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
+                'Use the same name at each start. An operator can delete unused rows of railwatch.consumers.');
         end if;
         if (select count(*) from railwatch.consumers where owner = session_user) >= 50 then
             perform railwatch.raise_error('RW022', 'login ' || session_user || ' has 50 consumers already, and no ' || consumer || ' among them',
-                'Is the name made anew at each start? An operator deletes rows of railwatch.consumers that nobody uses.');
+                'Use the same name at each start. An operator can delete unused rows of railwatch.consumers.');
         end if;
         insert into railwatch.consumers (name, position, generation, owner)
         values (consumer, 0, railwatch.feed_generation(), session_user) on conflict do nothing;
@@ -57,7 +57,7 @@ begin
     if ack.generation is distinct from present and ack.generation is not null and ack.seq >= 0 then
         perform railwatch.raise_error('RW020', 'ack(' || coalesce(consumer, 'null') || ', ' || ack.seq
             || '): the position is from another generation of the feed, which has gone back since',
-            'Go on from seq ' || railwatch.feed_check(ack.generation, ack.seq, null) || ': docs/contract/feed.md, "The feed''s generation".');
+            'Continue from seq ' || railwatch.feed_check(ack.generation, ack.seq, null) || ': docs/contract/feed.md, "The feed''s generation".');
     end if;
     if ack.seq is null or ack.seq < 0 or ack.seq > newest then
         perform railwatch.raise_error('RW001', 'ack(' || coalesce(consumer, 'null') || ', ' || coalesce(ack.seq::text, 'null')
@@ -69,7 +69,7 @@ begin
     where c.name = consumer returning c.position into reached;
     return reached;
 end $$;
-comment on function railwatch.ack is 'Remember how far a consumer has come; never goes back. Returns the position.';
+comment on function railwatch.ack is 'Store how far a consumer has read, never backwards, and return the position.';
 
 create view railwatch.consumer_lag as
 select c.name, c.position, f.last_seq - c.position as lag,
@@ -81,7 +81,7 @@ from (
 ) c, railwatch.feed_end() as f (last_seq);
 comment on view railwatch.consumer_lag is 'How far each reader of the feed has come, and how far that is behind; the deliverer''s endpoints as webhook:NAME.';
 comment on column railwatch.consumer_lag.name is 'The reader''s own name.';
-comment on column railwatch.consumer_lag.position is 'The last seq that it has dealt with.';
-comment on column railwatch.consumer_lag.lag is 'How many lines it has not dealt with.';
+comment on column railwatch.consumer_lag.position is 'The last seq that it has processed.';
+comment on column railwatch.consumer_lag.lag is 'How many lines it has not processed.';
 comment on column railwatch.consumer_lag.waiting_since is 'When the first of them was recorded; null: none waits.';
 comment on column railwatch.consumer_lag.updated_at is 'When it last acknowledged.';

@@ -12,7 +12,7 @@ return case
     when state = 'confirming' then 'confirming'
     when state in ('paid', 'overpaid') then 'complete'
     else 'issue' end;
-comment on function railwatch.customer_state is 'What a customer is told of a state: waiting, received, confirming, complete or issue.';
+comment on function railwatch.customer_state is 'Return the state that a customer may see: waiting, received, confirming, complete or issue.';
 
 create view railwatch.orders as
 select i.merchant_id, i.order_id, i.id as invoice_id, i.state, railwatch.customer_state(i.state, i.settled_at) as customer_state,
@@ -28,7 +28,7 @@ select i.merchant_id, i.order_id, i.id as invoice_id, i.state, railwatch.custome
         from railwatch.exceptions e where e.invoice_id = i.id and e.resolved_at is null) as severity,
        i.fiat_amount, i.fiat_currency, i.metadata
 from railwatch.invoices i;
-comment on view railwatch.orders is 'One row an invoice: the operator''s state and the customer''s, and what stands beside it.';
+comment on view railwatch.orders is 'One row for each invoice: the operator''s state, the customer''s, and the open exceptions.';
 comment on column railwatch.orders.merchant_id is 'The merchant.';
 comment on column railwatch.orders.order_id is 'The order.';
 comment on column railwatch.orders.invoice_id is 'The invoice.';
@@ -39,7 +39,7 @@ comment on column railwatch.orders.created_at is 'When it was registered.';
 comment on column railwatch.orders.expires_at is 'End of the payment window, inclusive.';
 comment on column railwatch.orders.settled_at is 'When it was first paid.';
 comment on column railwatch.orders.held is 'Why it is held; null: not held.';
-comment on column railwatch.orders.payable is 'Whether an address of it may be shown: it is watched, on a rail that somebody follows now.';
+comment on column railwatch.orders.payable is 'Whether an address of it may be shown: it is watched, on a rail that a daemon follows now.';
 comment on column railwatch.orders.rails_live is 'Whether silence means that nothing came: every rail of it is live, and followed now.';
 comment on column railwatch.orders.exceptions is 'How many exceptions are open.';
 comment on column railwatch.orders.severity is 'The worst of them.';
@@ -94,20 +94,20 @@ comment on column railwatch.order_transfers.tx_index is 'Which credit of it.';
 comment on column railwatch.order_transfers.merchant_id is 'The merchant.';
 comment on column railwatch.order_transfers.order_id is 'The order.';
 comment on column railwatch.order_transfers.invoice_id is 'The invoice.';
-comment on column railwatch.order_transfers.invoice_state is 'Where the invoice stands.';
+comment on column railwatch.order_transfers.invoice_state is 'The invoice''s state.';
 comment on column railwatch.order_transfers.detection_id is 'The detection.';
 comment on column railwatch.order_transfers.rail is 'The rail that it was seen on.';
 comment on column railwatch.order_transfers.symbol is 'The asset''s symbol; its CAIP-19 id where it is not configured.';
 comment on column railwatch.order_transfers.amount is 'In display units; null where the decimals are not known.';
 comment on column railwatch.order_transfers.base_amount is 'In base units.';
 comment on column railwatch.order_transfers.kind is 'payment, or what else it is.';
-comment on column railwatch.order_transfers.state is 'Where the transfer stands on its chain.';
+comment on column railwatch.order_transfers.state is 'The transfer''s state on its chain.';
 comment on column railwatch.order_transfers.in_time is 'Whether it counts as within the window.';
 comment on column railwatch.order_transfers.replaced_by is 'The transaction that displaced it.';
 comment on column railwatch.order_transfers.address is 'The address that it was for.';
 comment on column railwatch.order_transfers.policy is 'The policy that it has to meet.';
 comment on column railwatch.order_transfers.policy_origin is 'invoice, configuration or default.';
-comment on column railwatch.order_transfers.node is 'The node that told of it.';
+comment on column railwatch.order_transfers.node is 'The node that reported it.';
 comment on column railwatch.order_transfers.first_seen_at is 'When it was first seen.';
 comment on column railwatch.order_transfers.block_height is 'Its newest block.';
 comment on column railwatch.order_transfers.block_hash is 'Hash of that block.';
@@ -149,7 +149,7 @@ comment on view railwatch.order_money is 'For finance: one row an invoice and as
 comment on column railwatch.order_money.merchant_id is 'The merchant.';
 comment on column railwatch.order_money.order_id is 'The order.';
 comment on column railwatch.order_money.invoice_id is 'The invoice.';
-comment on column railwatch.order_money.state is 'Where the invoice stands.';
+comment on column railwatch.order_money.state is 'The invoice''s state.';
 comment on column railwatch.order_money.settled_at is 'When it was first paid.';
 comment on column railwatch.order_money.fiat_amount is 'The order''s total at price lock.';
 comment on column railwatch.order_money.fiat_currency is 'Its currency.';

@@ -121,7 +121,7 @@ values ('railwatch_daemon', 'railwatch.chain_acceptances', 'update (applied_at)'
        ('railwatch_deliverer', 'function railwatch.notify', 'execute'),
        ('railwatch_deliverer', 'function railwatch.raise_error', 'execute');
 
--- What a deliverer reads to make an event, and what it writes: nothing that the feed tells.
+-- What a deliverer reads to build an event, and what it writes: no part of the feed.
 insert into railwatch.rights (role, object, privileges)
 select 'railwatch_deliverer', object, privileges
 from (values
@@ -138,7 +138,7 @@ from (values
 insert into railwatch.rights (role, object, privileges)
 select role, 'function railwatch.feed_end', 'execute'
 from unnest(array['railwatch_daemon', 'railwatch_deliverer', 'railwatch_service', 'railwatch_reader']) as role;
--- An operator is a service whose acts may stand in the feed as a person's, and who lets a halted rail go on.
+-- An operator is a service that may act with the cause operator, and resume a halted rail.
 insert into railwatch.rights (role, object, privileges)
 values ('railwatch_operator', 'schema railwatch', 'usage'),
        ('railwatch_operator', 'function railwatch.resume_rail', 'execute'),
@@ -163,7 +163,7 @@ begin
                 null;  -- Roles belong to the whole cluster: another database's migration was quicker.
             when insufficient_privilege then
                 missing := missing || of_role;
-                raise warning '% may not create the role %, which nobody has now', current_user, of_role
+                raise warning '% may not create the role %, so no login can have it', current_user, of_role
                     using hint = 'As a superuser: create role ' || of_role || ' nologin; then, as the owner of the schema: select railwatch.grant_rights();';
                 continue;
         end;

@@ -1,8 +1,8 @@
 """Connections on which only answers to what was asked count.
 
-aiohttp hands out a kept connection although bytes came in while it lay idle, and takes those for the answer of the next
+aiohttp hands out a kept connection although bytes came in while it was idle, and reads those as the answer of the next
 request. A server that sends two answers, or a proxy in front of it that is out of step, would so accept an event that
-it has never seen. Which answer belongs to which request, HTTP/1.1 tells by order alone (RFC 9112, 9.3.2).
+it has never seen. In HTTP/1.1 the order alone says which answer belongs to which request (RFC 9112, 9.3.2).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class SpokeUnasked(aiohttp.ClientConnectionError):
 class AskedOnly(aiohttp.BaseConnector):
     """Mixed into a connector: it gives out connections on which nothing has come in.
 
-    ``turns`` of the loop are waited for what may lie in the socket unread; 0: what was read by now is looked at.
+    ``turns``: how many turns of the loop to wait for unread bytes in the socket; 0: check what was read by now.
     """
 
     def __init__(self, *args: Any, turns: int = 0, **more: Any) -> None:
@@ -48,7 +48,7 @@ class AskedOnly(aiohttp.BaseConnector):
                 connection.close()
                 raise
             protocol = connection.protocol
-            assert protocol is not None, "only who gave it out takes it back"
+            assert protocol is not None, "a connection has its protocol until it is released"
             if protocol.is_connected() and not protocol.should_close:
                 self._used.add(protocol)
                 return connection

@@ -1,0 +1,1 @@
+"""A development node of the tiny rail, and what drives it."""

@@ -99,7 +99,7 @@ def test_three_errors_are_told_at_once_each_with_place_and_remedy(tmp_path: Path
     assert str(caught.value) == "\n".join(
         [
             f"{tmp_path / 'railwatch.toml'} has 3 errors:",
-            "  rail[local-evm].asset[USDC].decimals: is missing. A token needs them: read decimals() of its contract.",
+            "  rail[local-evm].asset[USDC].decimals: is missing. A token needs it: query decimals() of its contract.",
             "  policy[2].asset: rail local-evm has no asset 'USDT'. It has: ETH, USDC.",
             "  rail[local-evm].chain_id: 'ethereum' is no CAIP-2 id. Give the CAIP-2 id, such as \"eip155:1\".",
         ]
@@ -143,7 +143,7 @@ def test_a_mistake_is_told_where_it_is(tmp_path: Path, was: str, becomes: str, t
 def test_a_rail_cannot_be_there_twice(tmp_path: Path) -> None:
     twice = GOOD + with_node('http = "http://a"').replace('"r"', '"local-evm"')
     assert problems(tmp_path, twice) == [
-        "rail[local-evm].name: 'local-evm' is there twice. Give each a name of its own."
+        "rail[local-evm].name: 'local-evm' is there twice. Give each a different name."
     ]
 
 
@@ -171,9 +171,9 @@ def test_secrets_come_by_file_variable_and_credential(tmp_path: Path, monkeypatc
             'password_file = "nowhere"',
             "password_file: {folder}/nowhere cannot be read: No such file or directory. Give",
         ),
-        ('password_file = "empty"', "{folder}/empty is empty. It must hold the secret"),
+        ('password_file = "empty"', "{folder}/empty is empty. It must contain only the secret"),
         ('password_env = "NOT_THERE"', "the environment has no variable NOT_THERE, or it is empty. Set it"),
-        ('password_credential = "x"', "systemd gave no credentials. Add LoadCredential="),
+        ('password_credential = "x"', "systemd passed no credentials. Add LoadCredential="),
         ('password = "p", password_file = "pw"', "password is given twice. Keep one of password, password_file"),
         ("password_file = 5", "is not a text. Name a file"),
     ],
@@ -196,7 +196,7 @@ def test_a_wrong_secret_is_never_repeated(tmp_path: Path) -> None:
 
 def test_the_file_is_named_by_option_or_variable_or_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"no configuration was named.* Use --config FILE, set RAILWATCH_CONFIG"):
+    with pytest.raises(ConfigError, match=r"no configuration is named.* Give --config FILE, set RAILWATCH_CONFIG"):
         find_config(None)
     written(tmp_path, GOOD)
     assert find_config(None) == Path("railwatch.toml")

@@ -140,6 +140,8 @@ def findings(file: Path) -> Iterator[Finding]:
             plain = PERMITTED.sub(" ", said)
             for pattern, right in BANNED.items():
                 yield from (Finding(path, number, match[0], right) for match in pattern.finditer(plain))
+    if path == "CHANGELOG.md":  # It says which event has which name now.
+        return
     for number, said in enumerate(file.read_text().split("\n"), 1):
         for event in EVENTS.findall(said):
             yield Finding(path, number, event, LISTS["events"][event], is_name=True)

@@ -47,6 +47,16 @@ def differences(world: World, tables: Tables, *, rescanned: bool = True) -> list
 # Transfers
 
 
+def _is_no_payment(credit: Credit, dispute: Any) -> bool:
+    return credit.out.amount < LEAST or (dispute is not None and dispute.verdict == "rejected")
+
+
+def _discard_unsupported(live: dict[tuple[str, str], list[Row]], credit: Credit) -> None:
+    """Accept dust of an asset that was not configured when its block was read: it had no least amount."""
+    if {row["kind"] for row in live.get(credit.key, ())} == {"unsupported_asset"}:
+        live.pop(credit.key)
+
+
 def inclusion_differences(world: World, tables: Tables, rescanned: bool) -> list[str]:
     """Each credit to a registered address is one live detection, with the chain's content; and nothing else is live."""
     wrong = []
@@ -62,8 +72,9 @@ def inclusion_differences(world: World, tables: Tables, rescanned: bool) -> list
             if (key := credit.out.to) not in registered:
                 continue
             dispute = dispute_about(world, credit)
-            if credit.out.amount < LEAST or (dispute is not None and dispute.verdict == "rejected"):
-                continue  # Whoever told of it finds it left over below.
+            if _is_no_payment(credit, dispute):
+                _discard_unsupported(live, credit)
+                continue  # Any other detection of it is left over below.
             found = live.pop(credit.key, [])
             if not found and _may_be_missed(world, tables, key, credit):
                 continue

@@ -174,14 +174,14 @@ def test_a_file_with_a_secret_that_others_can_read_is_told(tmp_path: Path) -> No
     (tmp_path / "dsn").write_text("postgresql://u:p4ssword@127.0.0.1/x")
     path = configuration(tmp_path, "x")
     path.write_text(path.read_text().replace("url = 'x'", 'url_file = "dsn"'))
-    for mode, who in ((0o600, None), (0o640, "its group"), (0o644, "everybody on this machine")):
+    for mode, who in ((0o600, None), (0o640, "its group"), (0o644, "every user of this machine")):
         (tmp_path / "dsn").chmod(mode)
         found = load_config(path).exposed
         assert [who in each for each in found] == ([True] if who else []), found
     (tmp_path / "dsn").chmod(0o600)
     path.chmod(0o644)  # and it holds a node's password itself
     (sentence,) = load_config(path).exposed
-    assert sentence.startswith(f"{path} holds a secret, and everybody on this machine can read it.")
+    assert sentence.startswith(f"{path} contains a secret, and every user of this machine can read it.")
     text = path.read_text().replace(', password = "NODE-pw-2"', "")
     path.write_text(text.replace(', headers = { "x-api-key" = "HEADER-key-1" }', ""))
     assert load_config(path).exposed == ()

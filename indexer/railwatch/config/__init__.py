@@ -1,4 +1,4 @@
-"""The configuration: one TOML file, read whole, checked whole, and frozen."""
+"""The configuration: one TOML file, which is read, checked as a whole, and then frozen."""
 
 from railwatch.config.errors import ConfigError, Problem
 from railwatch.config.loading import VARIABLE, find_config, load_config

@@ -1,4 +1,4 @@
-"""What every table of the configuration has in common."""
+"""The base of every table of the configuration."""
 
 import re
 
@@ -8,6 +8,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 class Table(BaseModel):
-    """A table of the file: frozen, unknown keys are errors, and inputs are never part of an error's text."""
+    """A table of the file: frozen, without unknown keys, and with errors that never show the input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

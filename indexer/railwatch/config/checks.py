@@ -1,6 +1,6 @@
-"""What no table can check alone: names that must be unique, and names that must exist elsewhere.
+"""Checks across tables: names that must be unique, and names that must exist elsewhere.
 
-They look at the raw tables, so that these problems are told together with those of the single tables.
+They read the raw tables, so that one error lists these problems together with those of the single tables.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -12,7 +12,7 @@ from railwatch.rail.printable import printable, quoted
 
 
 def cross_checks(tables: Mapping[str, Any]) -> Iterator[Problem]:
-    """Every contradiction between tables."""
+    """Return every contradiction between tables."""
     yield from _repeated(
         tables, ((("rail", number, "name"), rail.get("name")) for number, rail in items(tables, "rail"))
     )
@@ -30,18 +30,18 @@ def _repeated(tables: Mapping[str, Any], names: Iterable[tuple[KeyPath, Any]]) -
     seen = set()
     for place, name in names:
         if isinstance(name, str) and name in seen:
-            yield Problem(format_path(place, tables), f"{quoted(name)} is there twice", "Give each a name of its own.")
+            yield Problem(format_path(place, tables), f"{quoted(name)} is there twice", "Give each a different name.")
         seen.add(str(name))
 
 
 def _chains(tables: Mapping[str, Any]) -> Iterator[Problem]:
-    """A chain is one rail: two would tell each of its payments twice, once of them as sent on the wrong network."""
+    """Return rails with the chain of an earlier one: both would report each payment, one as `wrong_network`."""
     first: dict[str, str] = {}
     for number, rail in items(tables, "rail"):
         chain, where = rail.get("chain_id"), format_path(("rail", number), tables)
         if isinstance(chain, str) and chain in first:
-            todo = "Keep one of the two tables, with all nodes in it."
-            yield Problem(f"{where}.chain_id", f"{quoted(chain)} is the chain of {first[chain]} already", todo)
+            hint = "Keep one of the two tables, with all nodes in it."
+            yield Problem(f"{where}.chain_id", f"{quoted(chain)} is the chain of {first[chain]} already", hint)
         elif isinstance(chain, str):
             first[chain] = where
 
@@ -53,7 +53,7 @@ def _unfollowed(tables: Mapping[str, Any]) -> Iterator[Problem]:
     for name in listed if isinstance(listed, list) else ():
         if name in names:
             what = f"{quoted(name)} is configured as a rail"
-            yield Problem("invoices.unfollowed_rails", what, "Take one of the two out.")
+            yield Problem("invoices.unfollowed_rails", what, "Remove it from one of the two.")
 
 
 def _assets(tables: Mapping[str, Any], place: KeyPath, rail: dict[str, Any]) -> Iterator[Problem]:
@@ -63,15 +63,17 @@ def _assets(tables: Mapping[str, Any], place: KeyPath, rail: dict[str, Any]) -> 
     for at, asset in assets:
         if "contract" in asset and "decimals" not in asset:
             where = format_path((*at, "decimals"), tables)
-            yield Problem(where, "is missing", "A token needs them: read decimals() of its contract.")
+            yield Problem(where, "is missing", "A token needs it: query decimals() of its contract.")
     natives = [at for at, asset in assets if "contract" not in asset]
     for at in natives[1:]:
         where = format_path(at, tables)
-        yield Problem(where, "is a second asset without a contract", "Only the chain's native asset has none.")
+        yield Problem(
+            where, "is a second asset without a contract", "Set contract: only the chain's native asset has none."
+        )
 
 
 LISTED_MOST = 8
-"""Names that one sentence lists."""
+"""Names that one text lists."""
 
 
 def _listed(names: Collection[str]) -> str:

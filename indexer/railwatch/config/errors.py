@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: every problem at once, each with where it is, what it is, and what to do."""
+"""The errors of a configuration: every problem at once, each with its key, its cause and the fix."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from pydantic_core import ErrorDetails
 from railwatch.rail.printable import printable, quoted
 
 KeyPath = tuple[int | str, ...]
-"""Where in the tables: ``("rail", 0, "asset", 1, "decimals")``."""
+"""A key within the tables: ``("rail", 0, "asset", 1, "decimals")``."""
 
 NAME_SHOWN = 60
-"""Characters of a name or a key that a place shows."""
+"""Characters of a name or a key that a path shows."""
 
 CONFIDENTIAL = ("nodes", "options", "database")
-"""Tables of which no value is ever repeated, whatever its field is: any of them may hold a password."""
+"""Tables whose values no error repeats, because any of them may be a password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong. ``where`` is a path such as ``rail[local-evm].asset[USDC].decimals``."""
+    """One problem. ``where`` is a path such as ``rail[local-evm].asset[USDC].decimals``."""
 
     where: str
     what: str
@@ -36,7 +36,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. Its text is a line that names the file, and a line for each problem."""
+    """An invalid configuration. The text is a line with the file, and a line for each problem."""
 
     def __init__(self, path: Path | None, problems: Iterable[Problem]) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class ConfigError(Exception):
 
 
 def format_path(place: KeyPath, tables: Mapping[str, Any]) -> str:
-    """A place in words: items of lists by their name or symbol where they have one, else by number from 1."""
+    """Return a path as text: list items by their name or symbol if they have one, else by number from 1."""
     words: list[str] = []
     here: Any = tables
     for step in place:
@@ -60,7 +60,7 @@ def format_path(place: KeyPath, tables: Mapping[str, Any]) -> str:
 
 
 def _name_of(table: Any) -> str | None:
-    """What a table calls itself."""
+    """Return a table's name or symbol."""
     names = (table.get(key) for key in ("name", "symbol")) if isinstance(table, dict) else ()
     return next((each for each in names if isinstance(each, str) and each), None)
 
@@ -74,9 +74,9 @@ def _inside(here: Any, step: int | str) -> Any:
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], tables: Mapping[str, Any]) -> list[Problem]:
-    """Pydantic's findings about ``tables``, in our words."""
+    """Return pydantic's findings about ``tables`` as problems."""
     found = error.errors(include_url=False)
-    # A list whose items are wrong is also told as too short, since none of them is left: an echo, and no news.
+    # Pydantic also reports a list with invalid items as too short, because none of them is left.
     echoes = {
         each["loc"]
         for each in found
@@ -95,15 +95,15 @@ def _problem(error: ErrorDetails, model: type[BaseModel], tables: Mapping[str, A
     if error["type"] == "extra_forbidden":
         return Problem(where, "unknown key", _known_keys(model, place))
     field = _field(model, place)
-    todo = f"Give {field.description}." if field is not None and field.description else ""
+    hint = f"Give {field.description}." if field is not None and field.description else ""
     if error["type"] == "missing":
-        return Problem(where, "is missing", todo)
-    # The validators of `models` raise ValueError with a predicate that reads on from the place.
+        return Problem(where, "is missing", hint)
+    # The validators of `models` raise ValueError with a predicate that follows the path.
     own = error.get("ctx", {}).get("error")
     what = str(own) if isinstance(own, ValueError) else error["msg"].replace("Input should", "should")
     secret = set(CONFIDENTIAL) & set(place) or (field is not None and _is_secret(field.annotation))
     shown = isinstance(error["input"], str | int | float) and not secret
-    return Problem(where, f"{quoted(error['input'])} {what}" if shown else what, todo)
+    return Problem(where, f"{quoted(error['input'])} {what}" if shown else what, hint)
 
 
 def _known_keys(model: type[BaseModel], place: KeyPath) -> str:
@@ -114,7 +114,7 @@ def _known_keys(model: type[BaseModel], place: KeyPath) -> str:
 
 
 def _field(model: type[BaseModel], place: KeyPath) -> FieldInfo | None:
-    """The field that a place names, or the nearest above it."""
+    """Return the field at a path, or the nearest one above it."""
     steps = [step for step in place if isinstance(step, str)]
     table: type[BaseModel] | None = model
     found: FieldInfo | None = None
@@ -133,12 +133,12 @@ def _model_at(model: type[BaseModel], place: KeyPath) -> type[BaseModel] | None:
 
 
 def _is_secret(annotation: Any) -> bool:
-    """Whether a field may hold a `SecretStr`, which is what every field that may let somebody in is declared as."""
+    """Return True if a field may hold a `SecretStr`, the type of every field with a credential."""
     return annotation is SecretStr or any(_is_secret(each) for each in get_args(annotation))
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
-    """The model inside ``Model``, ``Model | None`` or ``tuple[Model, ...]``."""
+    """Return the model inside ``Model``, ``Model | None`` or ``tuple[Model, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (tuple, Union, UnionType):

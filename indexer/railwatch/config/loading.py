@@ -1,4 +1,4 @@
-"""Reading the file: find it, parse it, follow its references, check it, and tell everything that is wrong at once."""
+"""Loading: find the file, parse it, resolve references, check it, and report all problems at once."""
 
 import os
 import tomllib
@@ -20,21 +20,23 @@ DEFAULT = Path("railwatch.toml")
 
 
 def find_config(named: Path | None) -> Path:
-    """The file that was named, else that of $RAILWATCH_CONFIG, else ./railwatch.toml. Raises `ConfigError`."""
+    """Return the named file, else that of $RAILWATCH_CONFIG, else ./railwatch.toml. Raises `ConfigError`."""
     if named is not None:
         return named
     if os.environ.get(VARIABLE):
         return Path(os.environ[VARIABLE])
     if DEFAULT.exists():
         return DEFAULT
-    todo = f"Use --config FILE, set {VARIABLE}, or write one: config/railwatch.example.toml is a start."
-    raise ConfigError(None, [Problem("--config", f"no configuration was named, and there is no {DEFAULT} here", todo)])
+    hint = f"Give --config FILE, set {VARIABLE}, or create one from config/railwatch.example.toml."
+    raise ConfigError(
+        None, [Problem("--config", f"no configuration is named, and there is no {DEFAULT} in this folder", hint)]
+    )
 
 
 def load_config(path: Path) -> Config:
-    """Read and check the file. Raises `ConfigError` with every problem that there is."""
+    """Read and check the file. Raises `ConfigError` with every problem."""
     tables = _parse(path)
-    tables.setdefault("database", {})  # Its default folder depends on where the file is.
+    tables.setdefault("database", {})  # Its default folder is relative to the file.
     folder = path.absolute().parent
     files: list[Path] = []
     problems = list(resolve_references(tables, folder, files))
@@ -42,7 +44,7 @@ def load_config(path: Path) -> Config:
     try:
         config = Config.model_validate(tables, context={"folder": folder})
     except ValidationError as error:
-        # Without its cause: pydantic's own text could hold what must not be seen.
+        # Without its cause, because pydantic's text could show a secret.
         raise ConfigError(path, problems + problems_of(error, Config, tables)) from None
     if problems:
         raise ConfigError(path, problems)
@@ -55,8 +57,8 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        todo = "Name a file that exists and can be read: --config FILE."
-        raise ConfigError(path, [Problem("the file", f"cannot be read: {error.strerror}", todo)]) from None
+        hint = "Give a readable file: --config FILE."
+        raise ConfigError(path, [Problem("the file", f"cannot be read: {error.strerror}", hint)]) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        why = printable("it is nested too deeply" if isinstance(error, RecursionError) else error, 200)
-        raise ConfigError(path, [Problem("the file", f"is not TOML: {why}", "Mend it there.")]) from None
+        reason = printable("it is nested too deeply" if isinstance(error, RecursionError) else error, 200)
+        raise ConfigError(path, [Problem("the file", f"is not TOML: {reason}", "Correct that line.")]) from None

@@ -1,6 +1,6 @@
-"""The shape of the configuration. A field's description is what an error tells to give there.
+"""The tables of the configuration. An error quotes a field's description as the fix.
 
-Validators raise ValueError with a predicate ("is no CAIP-2 id"), which reads on from the place and the value.
+Validators raise ValueError with a predicate ("is no CAIP-2 id"), which follows the path and the value.
 """
 
 import re
@@ -34,7 +34,7 @@ TEN_YEARS = 315_360_000
 
 
 class DatabaseConfig(Table):
-    """Where Postgres is. ``url`` is a DSN, which may hold a password, or ``embedded``."""
+    """The database. ``url``: a DSN, which may contain a password, or ``embedded``."""
 
     url: SecretStr = Field(
         default=SecretStr("embedded"), description='"embedded" or a DSN that starts with postgresql://'
@@ -45,7 +45,7 @@ class DatabaseConfig(Table):
 
     @property
     def embedded(self) -> bool:
-        """Whether we run Postgres ourselves."""
+        """True if the daemon runs Postgres itself."""
         return self.url.get_secret_value() == "embedded"
 
     @field_validator("url")
@@ -63,18 +63,18 @@ class DatabaseConfig(Table):
 
 
 class AssetConfig(Table):
-    """An asset to be watched for. Without ``contract`` it is the chain's native one."""
+    """An asset to watch. Without ``contract`` it is the chain's native one."""
 
     symbol: str = Field(min_length=1, max_length=30, description='what people call it, such as "USDC"')
     contract: str | None = Field(default=None, min_length=1, max_length=200, description="the token's contract address")
     decimals: int | None = Field(default=None, ge=0, le=77, description="the token's decimals, from 0 to 77")
     min_amount: int = Field(
-        default=0, ge=0, lt=10**78, description="base units: a smaller transfer is counted and moves nothing"
+        default=0, ge=0, lt=10**78, description="base units: a smaller transfer is counted, but changes no state"
     )
 
     @property
     def spec(self) -> AssetSpec:
-        """In the words of the seam."""
+        """The asset in the types of the seam."""
         return AssetSpec(self.symbol, self.contract, self.decimals)
 
     @field_validator("symbol", "contract")
@@ -86,7 +86,7 @@ class AssetConfig(Table):
 
 
 class RailConfig(Table):
-    """One rail: which adapter follows which chain, over which nodes, for which assets."""
+    """One rail: its chain, adapter, nodes and assets."""
 
     name: str = Field(description="a name of letters, digits, dots, hyphens and underscores")
     adapter: str = Field(description='the adapter, such as "evm"')
@@ -99,20 +99,20 @@ class RailConfig(Table):
         default=None,
         ge=0.01,
         le=3600,
-        description="seconds between polls, from 0.01 to 3600; without it, a second, and more at a metered node",
+        description="seconds between polls, from 0.01 to 3600; default: 1, more at a metered node",
     )
     stall_after: float | None = Field(
         default=None,
         ge=0,
         le=TEN_YEARS,
-        description="seconds without a block after which the node is suspected, 0 for never; without it, as the known "
-        "chain has it, or as the chain's own rhythm shows",
+        description="seconds without a block until the rail is stalled, 0 for never; default: by the known chain, else "
+        "by its own block times",
     )
     finality_stall_after: float | None = Field(
         default=None,
         ge=0,
         le=TEN_YEARS,
-        description="seconds that finality may be behind the head, 0 for any; without it, as the known chain has it",
+        description="seconds that finality may be behind the newest block, 0 for no limit; default: by the known chain",
     )
     time_margin: Annotated[int, BeforeValidator(seconds_of)] = Field(
         default=5,
@@ -124,38 +124,38 @@ class RailConfig(Table):
         default=7_200,
         ge=1,
         le=TEN_YEARS,
-        description='how long a payment may wait to be confirmed before that is an exception, such as "2h"',
+        description='how long a payment may stay unconfirmed before it opens stuck_confirming, such as "2h"',
     )
     blind_after: Annotated[int, BeforeValidator(seconds_of)] = Field(
         default=300,
         ge=30,
         le=TEN_YEARS,
-        description='how long nothing may be seen before that is an exception, at least "30s"',
+        description='how long a rail may be blind before it opens detection_delayed, at least "30s"',
     )
     reconcile_every: Annotated[int, BeforeValidator(seconds_of)] = Field(
         default=600,
         ge=0,
         le=TEN_YEARS,
-        description='how often balances are compared with what was detected, such as "10m"; 0 for never',
+        description='how often balances are compared with detected payments, such as "10m"; 0 for never',
     )
     start_height: int | None = Field(
-        default=None, ge=0, description="the first block to follow; without it, the first above finality"
+        default=None, ge=0, description="the first block to follow; default: the first above finality"
     )
     lookback: int | None = Field(default=None, ge=1, description="how many blocks a registration looks back")
-    span_max: int | None = Field(default=None, ge=1, description="the most blocks that one question may cover")
+    span_max: int | None = Field(default=None, ge=1, description="the most blocks of one query")
     horizon: int | None = Field(
-        default=None, ge=1, description="the depth that counts as final where the rail tells no finality"
+        default=None, ge=1, description="the depth that counts as final on a rail without finality"
     )
     extra: dict[str, Any] = Field(default_factory=dict, alias="options", description="the adapter's own options")
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What the adapter may want to know, in the words of `RailSettings`."""
+        """The adapter's options, as `RailSettings` has them."""
         ours = {"lookback": self.lookback, "span_max": self.span_max, "horizon": self.horizon}
         return {**revealed(self.extra), **{key: value for key, value in ours.items() if value is not None}}
 
     def with_assets(self, more: Iterable[tuple[AssetSpec, int]]) -> Self:
-        """Return the same rail, which looks for ``more`` assets as well, each with its least amount in base units."""
+        """Return the same rail with ``more`` assets, each with its minimum amount in base units."""
         added = [
             AssetConfig(symbol=each.symbol, contract=each.contract, decimals=each.decimals, min_amount=least)
             for each, least in more
@@ -183,10 +183,10 @@ class RailConfig(Table):
 
 
 class PolicyConfig(Table):
-    """When a payment counts, on a rail: for all its assets or one, for all totals or those up to ``up_to``."""
+    """The policy of a rail: for all its assets or one, for all totals or those up to ``up_to``."""
 
     rail: str = Field(description="the name of a rail")
-    asset: str | None = Field(default=None, description="the symbol of an asset of that rail; without it, all of them")
+    asset: str | None = Field(default=None, description="the symbol of an asset of that rail; default: all of them")
     up_to: Decimal | None = Field(
         default=None,
         gt=0,
@@ -200,7 +200,7 @@ class PolicyConfig(Table):
 
     @property
     def policy(self) -> Policy:
-        """In the words of the core."""
+        """The policy in the types of the core."""
         return Policy(self.confirmations, self.plus or 0)
 
     @model_validator(mode="after")
@@ -213,13 +213,13 @@ class PolicyConfig(Table):
 
 
 class InvoicesConfig(Table):
-    """What holds for every invoice that does not say otherwise. ``keep_watching`` in seconds after its window."""
+    """Defaults of invoices. ``keep_watching``: seconds after the payment window."""
 
     keep_watching: Annotated[int, BeforeValidator(seconds_of)] = Field(
         default=30 * 86_400, le=TEN_YEARS, description='a duration of at most ten years, such as "30d"'
     )
     unfollowed_rails: tuple[str, ...] = Field(
-        default=(), description="names of rails that nobody follows any more, though invoices are open there"
+        default=(), description="names of rails that are no longer followed although they have open invoices"
     )
 
     @field_validator("unfollowed_rails")
@@ -232,7 +232,7 @@ class InvoicesConfig(Table):
 
 
 class HttpConfig(Table):
-    """Metrics and health. Without ``listen`` nothing is served."""
+    """Metrics and health pages. Without ``listen`` there are none."""
 
     listen: str | None = Field(default=None, description='HOST:PORT, such as "127.0.0.1:9464"')
 
@@ -250,7 +250,7 @@ class HttpConfig(Table):
 
 
 class LogConfig(Table):
-    """How the daemon talks. ``auto``: for people on a terminal, JSON elsewhere."""
+    """The log. ``auto``: for people on a terminal, JSON elsewhere."""
 
     format: Literal["auto", "json", "console"] = Field(default="auto", description='"auto", "json" or "console"')
     level: Literal["debug", "info", "warning", "error"] = Field(
@@ -275,7 +275,7 @@ class Config(Table):
     _exposed: tuple[str, ...] = PrivateAttr(default=())
 
     def rail(self, name: str) -> RailConfig | None:
-        """The rail of that name; None if there is none."""
+        """Return the rail of that name; None if there is none."""
         return next((each for each in self.rails if each.name == name), None)
 
     @property
@@ -284,11 +284,11 @@ class Config(Table):
         return self._exposed
 
     def note_exposed(self, sentences: Iterable[str]) -> None:
-        """Keep what was found when the file was read."""
+        """Store the sentences for `exposed`."""
         self._exposed = tuple(sentences)
 
     def secrets(self) -> frozenset[str]:
-        """Every value that must not be seen, for `railwatch.redaction`; also what stands in the file itself."""
+        """Return every secret value, for `railwatch.redaction`; those in the file itself too."""
         found = {secret for rail in self.rails for node in rail.nodes for secret in node.secrets()}
         found.update(secret for rail in self.rails for secret in secrets_of(rail.extra))
         if not self.database.embedded:

@@ -1,4 +1,4 @@
-"""One node of a rail, as the file has it: what is in the table is its adapter's affair, secrets are everybody's."""
+"""One node of a rail. Its adapter checks the keys; this module finds the secrets."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,34 +14,34 @@ NODE_SCHEMES = {
     "ws": ("ws", "wss"),
     "zmq": ("tcp", "ipc"),
 }
-"""Keys of a node that hold a URL on every rail; what else a node needs is its adapter's to check."""
+"""Keys of a node that contain a URL on every rail; the adapter checks all others."""
 
 CONFIDENTIAL_KEY = re.compile(r"pass|secret|token|key|cookie|auth|jwt", re.IGNORECASE)
-"""Names of what is a secret wherever it stands. A cookie's path is one as well: it is of no use to anybody else."""
+"""Names of keys whose values are secrets. A cookie's path counts as one."""
 
 
 class NodeConfig(RootModel[dict[str, Any]]):
-    """One node, as its adapter will read it. Texts that came by reference are `SecretStr`."""
+    """One node as its adapter reads it. Texts from references are `SecretStr`."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     def reveal(self) -> dict[str, Any]:
-        """The table with its secrets, for the adapter and nobody else."""
+        """Return the table with its secrets, for the adapter only."""
         return revealed(self.root)
 
     @property
     def name(self) -> str:
-        """Scheme, host and port of its first URL: what may be shown."""
+        """Scheme, host and port of its first URL, without secrets."""
         values = self.reveal()
         urls = (place_of_url(values[key]) for key in (*NODE_SCHEMES, *values) if isinstance(values.get(key), str))
         return next((each for each in urls if each), "node")
 
     def secrets(self) -> Iterator[str]:
-        """Return what must not be seen: what came by reference, all headers, passwords, and the keys within URLs."""
+        """Return the secrets: values from references, all headers, passwords, and keys within URLs."""
         return secrets_of(self.root)
 
     def __repr__(self) -> str:
-        # Not only what came by reference is secret: many a URL carries a key.
+        # Many a URL contains a key, so the values stay hidden.
         return f"NodeConfig({self.name}: {', '.join(self.root)})"
 
     __str__ = __repr__
@@ -60,7 +60,7 @@ class NodeConfig(RootModel[dict[str, Any]]):
 
 
 def revealed(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the table with its secrets, for the adapter and nobody else."""
+    """Return the table with its secrets, for the adapter only."""
     return {
         key: {name: _plain(each) for name, each in value.items()} if isinstance(value, dict) else _plain(value)
         for key, value in table.items()
@@ -68,7 +68,7 @@ def revealed(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def secrets_of(table: Mapping[str, Any]) -> Iterator[str]:
-    """Return what must not be seen: what came by reference, all headers, passwords, and the keys within URLs."""
+    """Return the secrets: values from references, all headers, passwords, and keys within URLs."""
     for key, value in table.items():
         items = value.items() if isinstance(value, dict) else ((key, value),)
         for name, each in items:

@@ -1,6 +1,6 @@
 """Secrets by reference: ``password_file``, ``password_env`` and ``password_credential`` instead of ``password``.
 
-The value takes the place of the reference, as a `SecretStr`, which shows itself to nobody who does not ask.
+The value replaces the reference, as a `SecretStr`, which no repr shows.
 """
 
 import os
@@ -13,19 +13,19 @@ from pydantic import SecretStr
 from railwatch.config.errors import KeyPath, Problem, format_path
 
 SIZE_MAX = 65_536
-"""Bytes. What is longer is no secret but a mistaken path."""
+"""Maximum bytes of a secret. A longer file is a mistaken path."""
 
 SUFFIXES = ("_file", "_env", "_credential")
 
 
 class Unresolved(ValueError):
-    """The reference leads nowhere; the text is "what is wrong. What to do"."""
+    """A reference without a value; the text is "cause. Fix"."""
 
 
 def resolve_references(tables: dict[str, Any], folder: Path, files: list[Path] | None = None) -> Iterator[Problem]:
-    """Replace every reference within ``tables``, in place; ``folder`` is what relative paths start from.
+    """Replace every reference within ``tables`` in place; relative paths start from ``folder``.
 
-    The files that were named as ``_file`` are added to ``files``.
+    Adds the files of ``_file`` references to ``files``.
     """
     for place, table in _tables_with_secrets(tables):
         for key in [key for key in table if key.endswith(SUFFIXES)]:
@@ -40,7 +40,7 @@ def resolve_references(tables: dict[str, Any], folder: Path, files: list[Path] |
                 value = _look_up(key, reference, folder)
             except Unresolved as error:
                 yield Problem(where, *str(error).split(". ", 1))
-                # The place is taken, so that the absence of the value is not told as a second problem.
+                # A placeholder avoids a second problem for the missing value.
                 value = _stand_in(place, plain)
             if plain in table:
                 yield Problem(
@@ -51,7 +51,7 @@ def resolve_references(tables: dict[str, Any], folder: Path, files: list[Path] |
 
 
 def _may_be_secret(place: KeyPath, plain: str) -> tuple[str, ...]:
-    """What may come by reference: any key of a node or of a rail's options, since they are its adapter's affair."""
+    """Return the keys that allow references: any key of a node or of a rail's options, else a fixed list."""
     return {"database": ("url",), "deliver": ("proxy",), "webhook": ("url", "secret", "old_secret")}.get(
         str(place[0]), (plain,)
     )
@@ -67,7 +67,7 @@ def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[tuple[KeyPath, d
             yield ("rail", number, "options"), rail["options"]
         for position, node in items(rail, "nodes"):
             yield ("rail", number, "nodes", position), node
-            # Headers are how many hosted endpoints take an API key.
+            # Many hosted endpoints expect the API key in a header.
             if isinstance(node.get("headers"), dict):
                 yield ("rail", number, "nodes", position, "headers"), node["headers"]
     for number, webhook in items(tables, "webhook"):
@@ -75,7 +75,7 @@ def _tables_with_secrets(tables: Mapping[str, Any]) -> Iterator[tuple[KeyPath, d
 
 
 def items(table: Mapping[str, Any], key: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The tables of a list of tables, with their places; what is not one is left for the models to refuse."""
+    """Return the tables of a list of tables with their positions; the models reject any other item."""
     found = table.get(key)
     for number, each in enumerate(found if isinstance(found, list) else ()):
         if isinstance(each, dict):
@@ -96,7 +96,7 @@ def _look_up(key: str, reference: Any, folder: Path) -> str:
         return _read(folder / reference)
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     if not credentials:
-        raise Unresolved("systemd gave no credentials. Add LoadCredential= to the unit, or use a file or a variable")
+        raise Unresolved("systemd passed no credentials. Add LoadCredential= to the unit, or use a file or a variable")
     if "/" in reference:
         raise Unresolved("is a path. Give the name that LoadCredential= uses")
     return _read(Path(credentials) / reference)
@@ -108,15 +108,15 @@ def _read(path: Path) -> str:
             data = file.read(SIZE_MAX + 1)
         value = data.decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise Unresolved(f"{path} cannot be read: {why}. Give the path of a readable file") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Unresolved(f"{path} cannot be read: {reason}. Give the path of a readable file") from None
     if not value or len(data) > SIZE_MAX:
-        raise Unresolved(f"{path} is {'empty' if not value else 'too large'}. It must hold the secret and nothing else")
+        raise Unresolved(f"{path} is {'empty' if not value else 'too large'}. It must contain only the secret")
     return value
 
 
 def _stand_in(place: KeyPath, key: str) -> str:
-    """Something that the models let pass for ``key``, when the real value could not be found."""
+    """Return a placeholder that the models accept for ``key``."""
     if place == ("database",):
         return "embedded"
     if key in ("secret", "old_secret"):

@@ -1,4 +1,4 @@
-"""Webhooks in the configuration: endpoints with their secrets by reference, and what holds for all of them."""
+"""Webhooks in the configuration: endpoints with their secrets, and settings of the deliverer."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ from railwatch.rail.printable import quoted
 
 PREFIX = "whsec_"
 SECRET_BYTES = range(24, 65)
-"""How long a secret may be, by the Standard Webhooks convention."""
+"""The allowed bytes of a secret, by the Standard Webhooks convention."""
 
 EVENT_TYPES = (
     *(f"invoice.{each.value}" for each in InvoiceState),
@@ -28,11 +28,11 @@ EVENT_TYPES = (
     "refund.recorded",
     "settlement.recorded",
 )
-"""Every type that the SQL function `event_type` gives; a pattern that fits none of them is a mistake."""
+"""Every type that the SQL function `event_type` returns; a pattern must match at least one."""
 
 
 def _secret(value: SecretStr) -> SecretStr:
-    """Never repeats what it refuses."""
+    """Return a valid secret. Raises ValueError, whose text never shows it."""
     text = value.get_secret_value()
     try:
         key = base64.b64decode(text.removeprefix(PREFIX), validate=True)
@@ -40,7 +40,7 @@ def _secret(value: SecretStr) -> SecretStr:
         key = b""
     if not text.startswith(PREFIX) or len(key) not in SECRET_BYTES:
         raise ValueError(
-            "is no webhook secret: whsec_ and base64 of 24 to 64 bytes. `railwatch webhook secret FILE` makes one"
+            "is no webhook secret (whsec_ and base64 of 24 to 64 bytes); create one with: railwatch webhook secret FILE"
         )
     return value
 
@@ -49,7 +49,7 @@ Secret = Annotated[SecretStr, AfterValidator(_secret)]
 
 
 class WebhookConfig(Table):
-    """One endpoint: where which events are posted, and how patiently."""
+    """One endpoint: its url, its events, and its retries."""
 
     name: str = Field(description="a name of letters, digits, dots, hyphens and underscores")
     url: SecretStr = Field(description="a URL that starts with https://, or http:// within [deliver] allow")
@@ -57,12 +57,14 @@ class WebhookConfig(Table):
         min_length=1, description='types of events, such as ["invoice.paid", "exception.*"]'
     )
     secret: Secret = Field(description="secret_file, secret_env or secret_credential")
-    old_secret: Secret | None = Field(default=None, description="the secret before, while receivers change over")
+    old_secret: Secret | None = Field(
+        default=None, description="the previous secret, until every receiver has the new one"
+    )
     begin: Literal["now", "start"] = Field(
-        default="now", description='"now", or "start": owe a new endpoint the feed from its beginning'
+        default="now", description='"now", or "start" to send a new endpoint the feed from its beginning'
     )
     timeout: float = Field(default=10.0, ge=0.1, le=60, description="seconds for an attempt, from 0.1 to 60")
-    concurrency: int = Field(default=8, ge=1, le=64, description="how many posts may be on their way at once, 1 to 64")
+    concurrency: int = Field(default=8, ge=1, le=64, description="maximum requests at once, 1 to 64")
     attempts: int = Field(default=12, ge=1, le=100, description="attempts before an event is given up, 1 to 100")
     first_pause: float = Field(
         default=5.0, ge=0.01, le=3600, description="seconds before the second attempt, from 0.01 to 3600"
@@ -70,12 +72,12 @@ class WebhookConfig(Table):
 
     @property
     def place(self) -> str:
-        """Scheme, host and port: what may be shown."""
+        """Scheme, host and port, without secrets."""
         return place_of_url(self.url.get_secret_value()) or "nowhere"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret that is valid now, the newest first."""
+        """Every currently valid secret, newest first."""
         return tuple(each.get_secret_value() for each in (self.secret, self.old_secret) if each is not None)
 
     @field_validator("name")
@@ -99,19 +101,19 @@ class WebhookConfig(Table):
             if not any(fnmatchcase(each, pattern.replace("[", "[[]").replace("?", "[?]")) for each in EVENT_TYPES):
                 close = get_close_matches(pattern, EVENT_TYPES, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ValueError(f"fit no event: {quoted(pattern)}{hint}")
+                raise ValueError(f"match no event: {quoted(pattern)}{hint}")
         return value
 
 
 class DeliverConfig(Table):
-    """What holds for `railwatch deliver`. Nothing is posted into private networks, but those in ``allow``."""
+    """Settings of `railwatch deliver`. It sends nothing into private networks except those in ``allow``."""
 
     allow: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(), description='networks that are yours, such as ["10.1.0.0/16", "127.0.0.1/32"]'
     )
     listen: str | None = Field(default=None, description='HOST:PORT of metrics and health, such as "127.0.0.1:9465"')
     proxy: SecretStr | None = Field(
-        default=None, description="a URL of an http:// or socks5:// proxy by which everything is posted"
+        default=None, description="the URL of an http:// or socks5:// proxy for all requests"
     )
 
     @property
@@ -144,5 +146,5 @@ class DeliverConfig(Table):
                 try:
                     ip_network(each if isinstance(each, str) else "")
                 except ValueError:
-                    raise ValueError(f"holds {quoted(each)}, which is no network") from None
+                    raise ValueError(f"holds {quoted(each)}, which is not a network") from None
         return value

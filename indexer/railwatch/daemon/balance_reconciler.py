@@ -1,4 +1,4 @@
-"""Compares what addresses hold with what was seen to arrive there, slowly and beside everything else.
+"""The comparison of address balances with detected transfers, slowly and alongside everything else.
 
 On a rail that cannot see every way in which money arrives (a node that does not trace, withdrawals, rewards: HAZARDS
 E2, E14) an arrival that no block shows is still in the balance. It is told as an exception; it is never counted.
@@ -34,21 +34,21 @@ from railwatch.store.balances import (
 from railwatch.store.errors import StoreUnavailable
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two batches, and between two looks for new addresses."""
+"""Seconds between two batches, and between two checks for new addresses."""
 
 BACKOFF_MAX_SECONDS = 60.0
-"""Seconds. A node that has too much to do is asked less and less: this is the first thing that can wait."""
+"""Seconds of the longest pause. An overloaded node gets fewer queries, because reconciliation can wait."""
 
 READ_ATTEMPTS = 5
-"""Attempts to read a balance again before it is told unverified: no node may keep that block's state any more."""
+"""Attempts at a second reading before a balance is logged as unverified: no node may keep that state any more."""
 
 BATCH_MAX = 100
-"""Addresses of one batch: one or two small requests a second, however many are watched."""
+"""Addresses of one batch: one or two small requests a second, for any number of watched addresses."""
 
 
 @dataclass(slots=True)
 class BalanceReconciler:
-    """The balances of one rail. ``every``: seconds from the start of one walk over all addresses to the next."""
+    """The reconciler of one rail. ``every``: seconds from the start of one pass over all addresses to the next."""
 
     store: BalanceStore
     node: NodeSet
@@ -56,7 +56,7 @@ class BalanceReconciler:
     native: AssetId | None
     every: float
     _after: bytes | None = None
-    """How far the walk has come; None: it is not its time."""
+    """The position of the current pass; None between two passes."""
     _due: float = field(default_factory=time.monotonic)
     _tries: defaultdict[BlockId, int] = field(default_factory=lambda: defaultdict(int))
     _log: structlog.stdlib.BoundLogger = field(init=False)
@@ -65,7 +65,7 @@ class BalanceReconciler:
         self._log = structlog.get_logger().bind(rail=self.follower.committer.rail)
 
     async def run(self) -> None:
-        """Look until cancelled. Who is away now is asked again later, and nothing is concluded meanwhile."""
+        """Check until cancelled. An unavailable node or database is retried later, without a conclusion meanwhile."""
         pause = CHECK_INTERVAL
         while True:
             await asyncio.sleep(pause)
@@ -77,7 +77,7 @@ class BalanceReconciler:
                 pause = min(BACKOFF_MAX_SECONDS, pause * 2)
 
     async def check(self) -> None:
-        """New addresses first, so that little can arrive before their first look; then a batch of the walk."""
+        """Read new addresses first, so that little can arrive before their first reading; then a batch of the pass."""
         if self.follower.status.state != "live" or self.follower.sync.cursor is None:
             return
         await self.store.account_for_resolved()
@@ -92,7 +92,7 @@ class BalanceReconciler:
                 self._after = keys[-1] if len(keys) == BATCH_MAX else None
 
     async def _read_suspects_again(self) -> None:
-        """Read again what one node has told of blocks that no reorg can undo by now, and believe it or not."""
+        """Read one node's balances at final blocks a second time, and accept or reject them."""
         groups: defaultdict[tuple[BlockId, AssetId, str], list[Suspect]] = defaultdict(list)
         for suspect in await self.store.suspects(self._final_height, BATCH_MAX):
             groups[suspect.at, suspect.asset, suspect.node].append(suspect)
@@ -128,7 +128,7 @@ class BalanceReconciler:
         return readings
 
     async def _reconcile(self, keys: Sequence[bytes], block: BlockRef) -> bool:
-        """Look at those addresses as of ``block``; False if the chain moved meanwhile, and nothing was concluded."""
+        """Read these addresses at ``block``. Returns False, without a conclusion, if the chain changed meanwhile."""
         rewinds = self.follower.sync.rewinds
         by_asset: defaultdict[AssetId, list[WatchedAccount]] = defaultdict(list)
         for account in await self.store.accounts(keys, self.native):
@@ -147,7 +147,7 @@ class BalanceReconciler:
     async def _read(
         self, asset: AssetId, accounts: Sequence[WatchedAccount], block: BlockRef, stands: "CanonicalChecker"
     ) -> list[AccountReading]:
-        """What a node tells of one asset. None of it where it cannot: a token's contract may refuse, as a state may."""
+        """Return a node's balances of one asset; empty if a contract rejects the call, or the state is pruned."""
         try:
             node, amounts = await self.node.balances([each.key for each in accounts], asset, block)
         except BlockGone as refused:
@@ -162,20 +162,20 @@ class BalanceReconciler:
         readings: list[AccountReading] = []
         for account in accounts:
             balance = amounts[account.key]
-            # Without the state from before, counting begins now, and only what comes later can be told.
+            # Without the earlier state the account starts now, and only later surpluses are detected.
             here = Baseline(balance, BlockId(block.height, block.hash))
             baseline, last, settled = begun.get(account.key) or (first.get(account.key, here), None, None)
             readings.append(AccountReading(account, baseline, last, settled, balance, node))
         return readings
 
     async def _is_canonical(self, history: AccountHistory, stands: "CanonicalChecker") -> bool:
-        """Whether the counting can go on; a baseline that a reorg has undone is none."""
+        """Return True if the account has a baseline that no reorg has undone."""
         return history.settled is not None or await stands.at(history.at) or await stands.at(history.baseline.at)
 
     async def _resumed(
         self, history: AccountHistory, stands: "CanonicalChecker"
     ) -> tuple[Baseline, PriorReading | None, PriorReading | None]:
-        """The baseline, the newest look whose block still stands, and the newest that no reorg can undo."""
+        """Return the baseline, the newest reading at a canonical block, and the newest that no reorg can undo."""
         if not await stands.at(history.at):
             return history.baseline, history.settled, history.settled
         return (
@@ -186,12 +186,12 @@ class BalanceReconciler:
 
     @property
     def _final_height(self) -> int:
-        """The height that no reorg may pass: what is final, else the rail's horizon."""
+        """Return the height that no reorg may pass: the finalized one, else by the rail's horizon."""
         finalized, cursor = self.follower.sync.finalized, self.follower.sync.head
         return cursor.height - self.node.traits.horizon if finalized is None else finalized.height
 
     async def _first(self, asset: AssetId, accounts: Sequence[WatchedAccount]) -> dict[bytes, Baseline]:
-        """What was there before the addresses were covered, where the node still has that state."""
+        """Return the balances from before the addresses were covered, if the node still has that state."""
         by_height: defaultdict[int, list[bytes]] = defaultdict(list)
         for account in accounts:
             by_height[max(0, account.covered_from - 1)].append(account.key)
@@ -207,14 +207,14 @@ class BalanceReconciler:
 
 @dataclass(slots=True)
 class CanonicalChecker:
-    """Which blocks are on the branch that ends in ``head``; each is asked for once."""
+    """A check whether blocks are on the branch that ends in ``head``; it queries each block once."""
 
     node: NodeSet
     head: BlockRef
     _known: dict[BlockId, bool] = field(default_factory=dict)
 
     async def at(self, block: BlockId) -> bool:
-        """Whether the block is. Raises `RailUnavailable`."""
+        """Return True if the block is on the branch. Raises `RailUnavailable`."""
         if block not in self._known:
             self._known[block] = block.height <= self.head.height and await self._asked(block)
         return self._known[block]

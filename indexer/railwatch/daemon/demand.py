@@ -1,4 +1,4 @@
-"""Assets that open orders ask for go on being looked for after they have left the configuration (HAZARDS I5)."""
+"""Assets of open orders stay watched after the configuration drops them (HAZARDS I5)."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,9 @@ from railwatch.store.database import Database
 
 
 async def with_assets_in_demand(database: Database, rails: Sequence[RailConfig]) -> list[RailConfig]:
-    """The rails with what they must still look for, asked once the configuration is mirrored: nobody can order more of
-    it by then. Raises `StoreUnavailable`.
+    """Return the rails with the assets that open orders still need. Raises `StoreUnavailable`.
+
+    Call this once the configuration is stored: from then on no new order can ask for a dropped asset.
     """
     return [await _extended(database, rail) for rail in rails]
 
@@ -24,6 +25,7 @@ async def _extended(database: Database, rail: RailConfig) -> RailConfig:
         "assets.still_wanted",
         rail=rail.name,
         assets=[each.contract or each.symbol for each, _ in wanted],
-        reason="open orders ask for them, though the configuration has them no longer",
+        reason="open orders ask for these assets, which the configuration no longer has; the rail watches them until "
+        "the orders close. Add their [[rail.asset]] tables again to accept new orders",
     )
     return rail.with_assets(wanted)

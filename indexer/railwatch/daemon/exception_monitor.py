@@ -1,6 +1,6 @@
-"""Exceptions that no block brings: payments that wait for too long, rails that see nothing, acts of people.
+"""Exceptions without a block as their cause: stuck payments, blind rails, manual operations.
 
-One task of the daemon, beside the rails, so that it also speaks for a rail that is halted, away, or not started yet.
+This is one task of the daemon alongside the rails, so it also covers a rail that is halted, unavailable or not started.
 """
 
 import asyncio
@@ -18,39 +18,39 @@ from railwatch.store.clock import FIRST_PAGE, ClockStore, PageCursor, RailVisibi
 from railwatch.store.errors import StoreUnavailable
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two looks. When nothing is wrong, one is three questions that an index answers with nothing."""
+"""Seconds between two checks. Without a problem a check is three queries with empty results from an index."""
 
 BATCHES_MAX = 20
-"""Batches of one errand in one look: the rest has its turn in the next."""
+"""Batches of one task in one check; the next check continues."""
 
 OVERLAP = timedelta(minutes=1)
-"""Registrations that were slow to commit are looked at again."""
+"""The period of registrations to check again, because some commit late."""
 
 
 @dataclass(slots=True)
 class ExceptionMonitor:
-    """What is remembered is only where to go on; after a start everything is looked at once."""
+    """The periodic check. Its memory holds only positions; after a start it checks everything once."""
 
     store: ClockStore
     failed: Callable[[str], None] = lambda _: None
-    """Called when an invoice cannot be weighed, so that it is counted."""
+    """Receives `invoice` when the check of an invoice fails, to count it."""
     aside: Aside[UUID] = field(default_factory=Aside)
-    """Invoices that could not be weighed, and are tried again later."""
+    """Invoices whose check failed, which are retried later."""
     _resume_at: dict[str, PageCursor] = field(default_factory=dict)
-    """How far each blind rail's invoices have been told."""
+    """The position up to which each blind rail's invoices have an exception."""
     _visible_rails: set[str] = field(default_factory=set)
-    """Rails that see, and keep no invoice delayed."""
+    """Rails that are not blind, and have no delayed invoice."""
     _log: structlog.stdlib.BoundLogger = field(default_factory=structlog.get_logger)
 
     async def run(self) -> None:
-        """Look until cancelled. What Postgres could not take is looked at again."""
+        """Check until cancelled. A check that Postgres does not accept is repeated."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL)
             with suppress(StoreUnavailable):
                 await self.check()
 
     async def check(self) -> None:
-        """One look at everything. Raises `StoreUnavailable`."""
+        """Check everything once. Raises `StoreUnavailable`."""
         await self.store.note_generation()
         await self._recheck(await self.store.unchecked())
         await self._recheck(await self.store.stuck())
@@ -66,9 +66,9 @@ class ExceptionMonitor:
         cursor = self._resume_at.get(visibility.rail, FIRST_PAGE)
         for _ in range(BATCHES_MAX):
             invoices, on = await self.store.delayed(visibility, cursor)
-            told = await self._recheck(invoices)
-            if told:
-                self._log.warning("detection.delayed", rail=visibility.rail, invoices=told)
+            changed = await self._recheck(invoices)
+            if changed:
+                self._log.warning("detection.delayed", rail=visibility.rail, invoices=changed)
             if on is None:
                 self._resume_at[visibility.rail] = PageCursor(visibility.upto - OVERLAP, FIRST_PAGE.id)
                 return
@@ -77,29 +77,29 @@ class ExceptionMonitor:
     async def _close_delays(self, rail: str) -> None:
         for _ in range(BATCHES_MAX):
             invoices = await self.store.recovered(rail)
-            told = await self._recheck(invoices)
-            if told:
-                self._log.info("detection.resumed", rail=rail, invoices=told)
-            if not told:
-                # Nothing is left, or the facts have changed since they were asked for, which the next look will see.
+            changed = await self._recheck(invoices)
+            if changed:
+                self._log.info("detection.resumed", rail=rail, invoices=changed)
+            if not changed:
+                # Either none is left, or the facts have changed since the query, which the next check finds.
                 if not invoices:
                     self._visible_rails.add(rail)
                 return
 
     async def _recheck(self, invoices: Sequence[UUID]) -> int:
-        """Weigh them, and of a batch that fails all but the invoice that makes it fail."""
-        told = 0
+        """Recheck invoices, and return the number of changes. Set aside an invoice that makes its batch fail."""
+        changed = 0
 
-        async def weigh(some: Sequence[UUID]) -> None:
-            nonlocal told
-            told += await self.store.recheck(some)
+        async def recheck(some: Sequence[UUID]) -> None:
+            nonlocal changed
+            changed += await self.store.recheck(some)
             self.aside.forget(some)
 
         waiting = self.aside.waiting
         well = [invoice for invoice in invoices if invoice not in waiting]
         if well:
-            await by_halves(well, weigh, self._set_aside)
-        return told
+            await by_halves(well, recheck, self._set_aside)
+        return changed
 
     async def _set_aside(self, invoice: UUID, defect: Exception) -> None:
         retry_in = self.aside.put(invoice)

@@ -1,4 +1,4 @@
-"""A database that the daemon may write to: started if it is ours, waited for if away, refused if unknown."""
+"""The daemon's database: started if embedded, awaited if unavailable, rejected if its schema is unknown."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ from railwatch.store.migrate import migrate, require_current
 from railwatch.supervision import keep_running
 
 RETRY_EVERY = 2.0
-"""Seconds between two attempts to reach a Postgres that is away."""
+"""Seconds between two attempts to reach an unavailable Postgres."""
 
 CONNECTIONS = 8
 
@@ -24,9 +24,9 @@ Result = TypeVar("Result")
 
 @asynccontextmanager
 async def open_database(config: Config) -> AsyncIterator[Database]:
-    """The configured database, its schema verified.
+    """Return the configured database after a check of its schema.
 
-    Our own is migrated without asking, because nobody else can do it; an operator's is not. Raises `SchemaMismatch`,
+    The daemon migrates the embedded database itself; an operator migrates any other one. Raises `SchemaMismatch`,
     `EmbeddedPostgresError`.
     """
     async with AsyncExitStack() as stack:
@@ -54,23 +54,26 @@ async def _verify_schema(dsn: str, *, ours: bool) -> None:
 
 
 async def reached(act: Callable[[], Awaitable[Result]]) -> Result:
-    """Do ``act`` as soon as Postgres can be reached, and say so: after a power cut the daemon is often up before it."""
+    """Return the result of ``act`` once Postgres answers, and log each wait.
+
+    After a power failure the daemon often starts before Postgres.
+    """
     while True:
         try:
             return await act()
-        except StoreUnavailable as away:
-            structlog.get_logger().warning("store.unavailable", reason=str(away), retry_in=RETRY_EVERY)
+        except StoreUnavailable as failure:
+            structlog.get_logger().warning("store.unavailable", reason=str(failure), retry_in=RETRY_EVERY)
             await asyncio.sleep(RETRY_EVERY)
 
 
 async def _keep_running(server: EmbeddedPostgres, dsn: str) -> None:
-    """Start our own Postgres again if it is gone: nobody else will, and a rail only waits for it."""
+    """Restart the embedded Postgres if it has ended."""
     while True:
         await asyncio.sleep(RETRY_EVERY)
         try:
             connection = await connect(dsn)
-        except StoreUnavailable as away:
-            structlog.get_logger().warning("store.restarting", reason=str(away))
+        except StoreUnavailable as failure:
+            structlog.get_logger().warning("store.restarting", reason=str(failure))
             try:
                 await server.start()
             except EmbeddedPostgresError as error:

@@ -1,4 +1,4 @@
-"""What the daemon would make of a rail now: found out by the code that follows it, with nowhere to commit to."""
+"""The state that the daemon would give a rail now, from the follower's own code without a commit."""
 
 import asyncio
 import time
@@ -19,19 +19,18 @@ from railwatch.store.rails import ResumePoint
 from railwatch.store.steps import Lease, StepStore
 
 PATIENCE_SECONDS = 8.0
-"""How long a rail may be away before that is its state: nodes are entered, outvoted and left within that."""
+"""Seconds for which failures count as temporary: nodes connect, vote and fail over within them."""
 POLL_SECONDS = 0.2
 UNUSED_KEY = b"railwatch: nobody's"
-"""Watched, so that the nodes are asked for the content of blocks and not for headers alone."""
+"""A watched key, so that the preview queries the content of blocks and not only headers."""
 UNOPENED = Database("postgresql://nowhere")
-"""A preview has nothing to write, and cannot: this database is never opened."""
+"""A database that is never opened, because a preview writes nothing."""
 
 
 async def preview_rail(rail: RailConfig, resume_point: ResumePoint | None) -> tuple[str, str | None]:
-    """Return the state and the reason that `railwatch run` would soon give to the rail, which was ``resume_point``
-    there.
+    """Return the state and the reason that `railwatch run` would soon give a rail with this resume point.
 
-    Raises ValueError where its adapter refuses the table, as `railwatch run` does.
+    Raises ValueError if its adapter rejects the table, as `railwatch run` does.
     """
     node = open_rail(rail)
     resume_point = resume_point or ResumePoint(None, None, [], 0)
@@ -51,10 +50,11 @@ async def preview_rail(rail: RailConfig, resume_point: ResumePoint | None) -> tu
             except FATAL as fault:
                 return "halted", halt_reason(fault, rail.name)
             except TimeoutError:
-                return "stalled", f"the nodes do not answer within {PATIENCE_SECONDS:.0f} s"
-            except (RailUnavailable, BlockGone) as away:
+                reason = f"the nodes do not answer within {PATIENCE_SECONDS:.0f} s; check that they run, and their urls"
+                return "stalled", reason
+            except (RailUnavailable, BlockGone) as failure:
                 if time.monotonic() >= deadline:
-                    return "stalled", one_line(str(away))
+                    return "stalled", one_line(str(failure))
             await asyncio.sleep(POLL_SECONDS)
     finally:
         await node.__aexit__(None, None, None)

@@ -1,19 +1,19 @@
-"""What the database's clock showed at a moment of ours: how far a rail was watched is written by that clock.
+"""The database's clock at a moment of our monotonic clock. Coverage is written in the database's time.
 
-Time may pass between the moment at which the nodes were asked and the statement that writes of it: a wait for a
-connection, a paused process, a machine that slept. None of it was watched (HAZARDS "Expiry"), so a moment is never
-reckoned back from the time at which the statement runs, only forward from what the database's clock showed before.
+Time may pass between the query to the nodes and the statement that records it: a wait for a connection, a paused
+process, a suspended machine. The rail covered none of it (HAZARDS "Expiry"). So a moment is never derived backwards
+from the time of the statement, only forwards from an earlier reading of the database's clock.
 """
 
 from collections import deque
 from datetime import datetime, timedelta
 
 READINGS_KEPT = 64
-"""With a reading a second, a moment of the last minute has one before it."""
+"""Readings to keep: at one a second, each moment of the last minute has an earlier one."""
 
 
 class ServerClock:
-    """Pairs of the database's clock and of ours, oldest first."""
+    """Readings of the database's clock with our monotonic time, oldest first."""
 
     def __init__(self) -> None:
         self._readings: deque[tuple[float, datetime]] = deque(maxlen=READINGS_KEPT)
@@ -21,11 +21,11 @@ class ServerClock:
     def note(self, shown: datetime, answered: float) -> None:
         """Remember that the database's clock showed ``shown``, no later than ``answered`` (our monotonic clock, s)."""
         if self._readings and shown < self._readings[-1][1]:
-            self._readings.clear()  # It was set back, or another server answers.
+            self._readings.clear()  # The clock was set back, or another server answers.
         self._readings.append((answered, shown))
 
     def at(self, moment: float) -> datetime | None:
-        """Return what the database's clock showed at ``moment``, or less; None where it was not read before that."""
+        """Return the database's time at ``moment``, or less; None without an earlier reading."""
         for answered, shown in reversed(self._readings):
             if answered <= moment:
                 return shown + timedelta(seconds=moment - answered)

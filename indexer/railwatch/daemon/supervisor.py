@@ -1,4 +1,4 @@
-"""The whole daemon: a known database, every configured rail in a task of its own, and an orderly end."""
+"""The daemon: a checked database, one task for each configured rail, and an orderly stop."""
 
 import asyncio
 import gc
@@ -35,69 +35,69 @@ from railwatch.store.watches import Closing, WatchStore
 from railwatch.supervision import keep_running
 
 STOP_TIMEOUT_SECONDS = 4.0
-"""Seconds that rails get to put their last step down, once told to stop."""
+"""Seconds that rails have to commit their last step at a stop."""
 
 GC_THRESHOLDS = (100_000, 50, 100)
-"""Garbage collection: a step makes many objects and no cycles, and Python's defaults spend a third of it on looking."""
+"""Garbage collection: a step creates many objects and no cycles; Python's defaults take a third of its time."""
 
 HEARTBEAT_INTERVAL = 1.0
 HEARTBEAT_TIMEOUT_SECONDS = 25.0
-"""Seconds without a sign of a rail's loop after which the watchdog is no longer fed."""
+"""Seconds without a heartbeat of a rail after which systemd's watchdog gets none either."""
 
 CLOSE_INTERVAL = 30.0
 COUNT_INTERVAL = 15.0
-"""Seconds between two countings for the monitoring system, which asks about as often."""
+"""Seconds between two counts for the monitoring system, which queries about as often."""
 
 
 class Reporter(Protocol):
-    """Whoever outside wants to know how the daemon is: the service manager, metrics, health checks."""
+    """The receiver of the daemon's reports: service manager, metrics, health pages."""
 
     def ready(self) -> None:
-        """Everything is started. Rails may still be catching up, or waiting for their nodes."""
+        """Report that every task has started. Rails may still be catching up, or waiting for their nodes."""
 
     def heartbeat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
-        """Called about once a second. ``alive``: every rail that is not halted has lately made a turn."""
+        """Report all rails about once a second. ``alive``: every rail that is not halted has had a recent heartbeat."""
 
     def counted(self, counts: OpenCounts) -> None:
-        """Called four times a minute, while Postgres answers."""
+        """Report counts four times a minute, while Postgres answers."""
 
     def failed(self, task: str) -> None:
-        """Count a failure of ``task`` that nobody foresaw. The task starts again."""
+        """Count an unexpected failure of ``task``, which restarts."""
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Report that the daemon is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
 class NullReporter:
-    """A `Reporter` for nobody."""
+    """A `Reporter` that discards all reports."""
 
     def ready(self) -> None:
-        """Nothing to tell."""
+        """Discard the report."""
 
     def heartbeat(self, runners: Sequence[RailRunner], *, alive: bool) -> None:
-        """Nothing to tell."""
+        """Discard the report."""
 
     def counted(self, counts: OpenCounts) -> None:
-        """Nothing to tell."""
+        """Discard the report."""
 
     def failed(self, task: str) -> None:
-        """Nothing to tell."""
+        """Discard the report."""
 
     def stopping(self) -> None:
-        """Nothing to tell."""
+        """Discard the report."""
 
 
 def tune_process() -> None:
-    """Set the garbage collector and the allocator for what a daemon does; once in a process, before any work."""
+    """Set garbage collector and allocator for a daemon. Call this once, before any work."""
     gc.set_threshold(*GC_THRESHOLDS)
     give_large_blocks_back()
 
 
 async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: Reporter | None = None) -> int:
-    """Follow the configured rails (or ``only_rail``) until SIGTERM or SIGINT; returns the exit code.
+    """Follow the configured rails (or ``only_rail``) until SIGTERM or SIGINT; return the exit code.
 
-    Raises `SchemaMismatch`, `EmbeddedPostgresError`, `StoreError`, ValueError for what only a person can mend.
+    Raises `SchemaMismatch`, `EmbeddedPostgresError`, `StoreError` or ValueError for a cause that an operator must fix.
     """
     log = structlog.get_logger()
     tune_process()
@@ -114,7 +114,7 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
         work.cancel()
         await asyncio.wait({work}, timeout=STOP_TIMEOUT_SECONDS)
     if not work.done():
-        # Every step is a transaction, so what hangs (a frozen Postgres, say) is left to itself without harm.
+        # Every step is a transaction, so leaving one that hangs (in a frozen Postgres, for example) is safe.
         log.warning("daemon.stop_timeout", waited=STOP_TIMEOUT_SECONDS)
         os._exit(0)
     with suppress(asyncio.CancelledError):
@@ -124,7 +124,7 @@ async def run_daemon(config: Config, *, only_rail: str | None = None, reporter: 
 
 
 async def serve(config: Config, only_rail: str | None, reporter: Reporter) -> None:
-    """Follow until cancelled; `run_daemon` without the signals."""
+    """Follow until cancelled: `run_daemon` without the signals."""
     async with open_database(config) as database:
         await reached(lambda: mirror_rails(database, config, only_rail))
         await follow(database, config, only_rail, reporter)
@@ -137,9 +137,9 @@ async def follow(
     reporter: Reporter,
     arrange: Callable[[RailRunner], None] = lambda _: None,
 ) -> None:
-    """Follow the rails that `mirror_rails` mirrored, until cancelled. ``arrange`` gets each runner before it runs."""
+    """Follow the rails that `mirror_rails` stored, until cancelled. ``arrange`` receives each runner first."""
     rails = await reached(lambda: with_assets_in_demand(database, _rails(config, only_rail)))
-    nodes = [open_rail(rail) for rail in rails]  # anew: an adapter is told what it looks for; none was asked yet
+    nodes = [open_rail(rail) for rail in rails]  # again, with all wanted assets; no node has been queried yet
     families = await reached(lambda: _load_families(database, {node.traits.family for node in nodes}))
     runners = [
         _runner(database, families[node.traits.family], rail, node, reporter)
@@ -166,7 +166,7 @@ def _rails(config: Config, only: str | None) -> list[RailConfig]:
 
 
 async def mirror_rails(database: Database, config: Config, only_rail: str | None) -> None:
-    """Write what services may know of the configured rails (or ``only_rail``) to the tables. Asks no node."""
+    """Store the configured rails (or ``only_rail``) for services. Queries no node."""
     rails = _rails(config, only_rail)
     nodes = [open_rail(rail) for rail in rails]
     await _sync_config(database, config, rails, nodes, only=only_rail is not None)
@@ -183,12 +183,12 @@ async def _sync_config(
 
 
 def mirror_settings(config: Config) -> dict[str, int]:
-    """What is mirrored besides rails: ``closes_in``, seconds of watching after an invoice's window."""
+    """Return the other stored settings: ``closes_in``, seconds of watching after an invoice's window."""
     return {"closes_in": config.invoices.keep_watching}
 
 
 def rail_mirror(config: Config, rail: RailConfig, traits: Traits) -> RailMirror:
-    """What services may know of a rail: its assets, and the policies of the configuration before the defaults."""
+    """Return a rail as services see it: its assets, and configured policies before default ones."""
     configured = [
         PolicyRow(each.asset, each.up_to, each.policy, "configuration")
         for each in config.policies
@@ -232,7 +232,7 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet,
 
 
 def assets_by_contract(rail: RailConfig, traits: Traits) -> dict[str, AssetId]:
-    """The rail's assets by contract as the rail spells it, the native one at ``""`` (`railwatch.rail.Watches`)."""
+    """Return the rail's assets by contract in its own notation, the native one at ``""`` (`railwatch.rail.Watches`)."""
     return {
         "" if each.contract is None else each.contract.lower() if traits.fold_case else each.contract: asset_id(
             rail.chain_id, traits, each.contract
@@ -242,15 +242,15 @@ def assets_by_contract(rail: RailConfig, traits: Traits) -> dict[str, AssetId]:
 
 
 def follow_options(rail: RailConfig) -> FollowOptions:
-    """How the configuration wants the rail to be followed."""
+    """Return the options of the follower from a rail's configuration."""
     return FollowOptions(rail.poll_interval, rail.stall_after, rail.start_height, rail.finality_stall_after)
 
 
 async def _close_watches(database: Database) -> None:
-    """Close invoices whose horizon has passed, and was seen to its end.
+    """Close invoices whose watch has ended and is covered to its end.
 
-    Their addresses stay in the index until the next start: it is a filter, and the store ignores what is closed. To
-    take one out here could race with its being registered again, and a payment would be missed.
+    Their addresses stay in the index until the next start. The index is only a filter, and the store ignores closed
+    destinations. A removal could race with a new registration of the address, and miss a payment.
     """
     closing = Closing(database)
     while True:
@@ -260,7 +260,7 @@ async def _close_watches(database: Database) -> None:
 
 
 async def _report_counts(database: Database, reporter: Reporter) -> None:
-    """Tell the outside what waits for people and for readers."""
+    """Report open exceptions and the lag of consumers at intervals."""
     while True:
         with suppress(StoreUnavailable):
             reporter.counted(await read_counts(database))
@@ -268,7 +268,7 @@ async def _report_counts(database: Database, reporter: Reporter) -> None:
 
 
 async def _heartbeat(runners: Sequence[RailRunner], reporter: Reporter) -> None:
-    """Tell the outside that we live, as long as every rail shows it by what it does."""
+    """Report at intervals whether every rail has had a recent heartbeat."""
     while True:
         now = time.monotonic()
         alive = all(runner.halted or now - runner.last_heartbeat < HEARTBEAT_TIMEOUT_SECONDS for runner in runners)

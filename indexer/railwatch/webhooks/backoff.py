@@ -1,23 +1,23 @@
-"""When an attempt that failed is made again: pauses that grow threefold, spread by chance, and come to an end."""
+"""The pauses between delivery attempts: each three times as long, with jitter, up to a last attempt."""
 
 import random
 
 PAUSE_MAX_SECONDS = 12 * 3600.0
 SPREAD = 0.25
-"""What failed together is spread by a quarter either way, so that it does not come back together."""
+"""Jitter of a quarter either way, so that events which failed together do not retry together."""
 
 
 def pause_after(
     attempts: int, most: int, first: float, *, asked: float | None = None, dice: random.Random | None = None
 ) -> float | None:
-    """Seconds until the next attempt after ``attempts`` have failed; None: that was the last of ``most``.
+    """Return the seconds until the next attempt after ``attempts`` failures; None after the last of ``most``.
 
-    ``first`` is the pause after the first one. ``asked``: what the receiver wants (Retry-After); it may lengthen a
-    pause up to the longest, and never shortens it.
+    ``first``: the pause after the first failure. ``asked``: the receiver's Retry-After in seconds. It may lengthen a
+    pause up to `PAUSE_MAX_SECONDS`, and never shortens one.
     """
     if attempts >= most:
         return None
-    # The exponent is bounded for its own sake: a power of a large count would be no float any more.
+    # The exponent has a bound, because the power of a large count exceeds a float.
     grown = min(first * 3.0 ** min(attempts - 1, 20), PAUSE_MAX_SECONDS)
     pause = grown * (dice or random).uniform(1 - SPREAD, 1 + SPREAD)
     return min(max(pause, asked or 0.0), PAUSE_MAX_SECONDS)

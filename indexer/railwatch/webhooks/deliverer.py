@@ -1,4 +1,4 @@
-"""The deliverer: one worker for each endpoint, woken by the feed, as long as this process is the one that posts."""
+"""The deliverer: one worker for each endpoint, woken by the feed, while this process is the leader."""
 
 import asyncio
 import signal
@@ -26,32 +26,32 @@ from railwatch.webhooks.worker import POLL_SECONDS, DeliveryMetrics, EndpointWor
 FEED = "railwatch"
 REPORT_INTERVAL = 2.0
 RETRY_INTERVAL = 1.0
-"""Seconds between two attempts to mirror the endpoints while Postgres is away."""
+"""Seconds between two attempts to store the endpoints while Postgres is unavailable."""
 
 Workers: TypeAlias = dict[str, EndpointWorker]
-"""The worker of each endpoint, by its name; another one takes the place of one that broke."""
+"""The worker of each endpoint, by its name; a new one replaces one that failed."""
 
 
 class Reporter(DeliveryMetrics, Protocol):
-    """Whoever outside wants to know how the deliverer is: the service manager, metrics, health checks."""
+    """The receiver of the deliverer's reports: service manager, metrics, health pages."""
 
     def ready(self) -> None:
-        """Everything is started; perhaps as a standby."""
+        """Report that the deliverer has started, as leader or standby."""
 
     def heartbeat(self, endpoints: Sequence[Record], *, held: bool) -> None:
-        """Called every two seconds or so, with the rows of `list_endpoints` as they were last seen."""
+        """Report every two seconds the newest rows of `list_endpoints`. ``held``: this process is the leader."""
 
     def worker_crashed(self, task: str) -> None:
-        """Count a failure of ``task`` that nobody foresaw. The task starts again."""
+        """Count an unexpected failure of ``task``, which restarts."""
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """Report that the deliverer is stopping."""
 
 
 async def run_deliverer(config: Config, database: Database, reporter: Reporter, *, once: bool = False) -> list[Record]:
-    """Deliver until SIGTERM or SIGINT; ``once``: until nothing is due. Returns the endpoints as they are left.
+    """Deliver until SIGTERM or SIGINT; ``once``: until no event is due. Return the endpoints after ``once``.
 
-    Raises `AnotherLeaderActive` with ``once``, and `StoreUnavailable` before it has begun; later it waits for Postgres.
+    Raises `AnotherLeaderActive` with ``once``, and `StoreUnavailable` at the start; later it waits for Postgres.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -76,7 +76,7 @@ async def deliver(
     *,
     once: bool,
 ) -> None:
-    """`run_deliverer` without the signals: until ``stopping`` is set."""
+    """Deliver until ``stopping`` is set: `run_deliverer` without the signals."""
     seen: list[Record] = []
     errands: dict[str, Callable[[], Awaitable[None]]] = {
         "deliver.lock": leadership.maintain,
@@ -84,12 +84,12 @@ async def deliver(
         "deliver.endpoints": lambda: _read_endpoints(database, seen),
     }
     async with asyncio.TaskGroup() as tasks:
-        beside = _keep_all_running(tasks, errands, reporter)
+        background = _keep_all_running(tasks, errands, reporter)
         work = tasks.create_task(_deliver_in_turn(config, database, leadership, reporter, stopping, once=once))
         reporter.ready()
         await asyncio.wait({work})
         reporter.stopping()
-        for each in beside:
+        for each in background:
             each.cancel()
 
 
@@ -111,7 +111,7 @@ async def _deliver_in_turn(
     *,
     once: bool,
 ) -> None:
-    """Wait for the lock, then work. Endpoints are mirrored only then: a standby must not overrule the holder."""
+    """Wait for the lock, then deliver. Only the leader stores the endpoints: a standby must not overrule it."""
     if not await _acquired_before(leadership, stopping) or not await _synced_before(
         config, database, stopping, once=once
     ):
@@ -123,7 +123,7 @@ async def _deliver_in_turn(
         "deliver.stop": lambda: _stop(stopping, workers),
     }
     async with asyncio.TaskGroup() as tasks:
-        beside = _keep_all_running(tasks, errands, reporter)
+        background = _keep_all_running(tasks, errands, reporter)
         work = []
         for each in config.webhooks:
             act = partial(_work, each, config, database, leadership, reporter, workers, stopping, once=once)
@@ -131,19 +131,22 @@ async def _deliver_in_turn(
             running = run_to_end(name, act, stopping, reporter.worker_crashed, endpoint=each.name)
             work.append(tasks.create_task(running, name=name))
         await asyncio.wait(work)
-        for task in beside:
+        for task in background:
             task.cancel()
 
 
 async def _synced_before(config: Config, database: Database, stopping: asyncio.Event, *, once: bool) -> bool:
-    """Whether the endpoints are mirrored; False: told to stop while Postgres was away. ``once``: that is raised."""
+    """Store the endpoints; return False if ``stopping`` is set before Postgres answers.
+
+    Raises `StoreUnavailable` with ``once``.
+    """
     while not stopping.is_set():
         try:
             await mirror_endpoints(database, [_mirror(each) for each in config.webhooks])
-        except StoreUnavailable as away:
+        except StoreUnavailable as failure:
             if once:
                 raise
-            structlog.get_logger().warning("deliver.store_unavailable", reason=str(away), retry_in=RETRY_INTERVAL)
+            structlog.get_logger().warning("deliver.store_unavailable", reason=str(failure), retry_in=RETRY_INTERVAL)
         else:
             return True
         with suppress(TimeoutError):
@@ -163,16 +166,16 @@ async def _work(
     *,
     once: bool,
 ) -> None:
-    """Nothing is lost with a worker that breaks: what it knew is in the database."""
+    """Run an endpoint's worker once. A failed worker loses nothing: its state is in the database."""
     async with Sender(webhook, config.deliver) as sender:
         workers[webhook.name] = worker = EndpointWorker(webhook, sender, database, leadership, metrics)
         if stopping.is_set():
-            worker.stop()  # too late to be among those that `_stop` stops
+            worker.stop()  # `_stop` has run already and missed this worker
         await worker.run(once=once)
 
 
 async def _acquired_before(leadership: Leadership, stopping: asyncio.Event) -> bool:
-    """Whether the lock is ours; False: told to stop while it was not."""
+    """Wait for the lock; return False if ``stopping`` is set first."""
     either = [asyncio.create_task(leadership.acquired.wait()), asyncio.create_task(stopping.wait())]
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -191,7 +194,7 @@ async def _wake(database: Database, workers: Workers) -> None:
 
 
 async def _stop(stopping: asyncio.Event, workers: Workers) -> None:
-    """Stop every worker. One that breaks meanwhile does not start again."""
+    """Stop every worker. A worker that fails meanwhile does not restart."""
     await stopping.wait()
     structlog.get_logger().info("deliver.stopping")
     for each in workers.values():
@@ -200,14 +203,14 @@ async def _stop(stopping: asyncio.Event, workers: Workers) -> None:
 
 
 async def _heartbeat(seen: Sequence[Record], leadership: Leadership, reporter: Reporter) -> None:
-    """Tell how every endpoint was when it was last seen, also while Postgres is away, or hangs: the loop lives."""
+    """Report the last known state of every endpoint, also while Postgres is unavailable: the loop is alive."""
     while True:
         reporter.heartbeat(seen, held=leadership.held)
         await asyncio.sleep(REPORT_INTERVAL)
 
 
 async def _read_endpoints(database: Database, seen: list[Record]) -> None:
-    """See how every endpoint is."""
+    """Read the state of every endpoint at intervals."""
     while True:
         with suppress(StoreUnavailable):
             await note_generation(database)

@@ -1,4 +1,4 @@
-"""Name lookups on threads of an endpoint's own: a name server that hangs holds up nobody else's endpoint."""
+"""Name lookups on threads of each endpoint: a name server that hangs delays only that endpoint."""
 
 import asyncio
 import socket
@@ -8,11 +8,12 @@ from functools import partial
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 THREADS = 2
-"""A lookup cannot be cancelled: one that hangs keeps its thread, and the next attempt gets the other."""
+"""Threads of one endpoint. A lookup cannot be cancelled: one that hangs blocks a thread, and the next attempt uses the
+other."""
 
 
 class Lookup(AbstractResolver):
-    """The system's resolver, as aiohttp asks it."""
+    """The system's resolver with the interface of aiohttp."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="lookup")
@@ -20,11 +21,11 @@ class Lookup(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Every address of ``host``. Raises OSError if there is none."""
+        """Return every address of ``host``. Raises OSError if there is none."""
         ask = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        except UnicodeError as error:  # a name that no name can be, such as one with an empty label
+        except UnicodeError as error:  # an invalid name, such as one with an empty label
             raise OSError(str(error)) from error
         return [
             ResolveResult(
@@ -39,5 +40,5 @@ class Lookup(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Let the threads go; one that hangs ends with its lookup."""
+        """Shut down the threads; one that hangs ends with its lookup."""
         self._threads.shutdown(wait=False, cancel_futures=True)

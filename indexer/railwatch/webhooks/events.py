@@ -1,8 +1,7 @@
-"""What is posted: one transition as JSON, the same bytes at every attempt.
+"""The body of an event: one transition as JSON, the same bytes at every attempt.
 
-It holds what can no longer change: the line of the feed, of its invoice what was agreed at registration, and the
-refund or settlement that it records. How the invoice stands by now is for the receiver to ask. Amounts are strings of
-digits, in base units.
+It contains only data that never changes: the transition, the terms of its invoice, and its refund or settlement. The
+receiver queries the current state of the invoice itself. Amounts are strings of digits, in base units.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ SETTLEMENT = ("reference", "note", "actor")
 
 
 def body_of(facts: Mapping[str, Any]) -> bytes:
-    """The body for a row of `due_deliveries`. The order of its keys never changes."""
+    """Return the body for a row of `due_deliveries`. The order of its keys never changes."""
     event = {
         "type": facts["type"],
         "timestamp": facts["recorded_at"],
@@ -51,12 +50,12 @@ def _invoice(facts: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _picked(found: Mapping[str, Any] | None, keys: Sequence[str]) -> dict[str, Any] | None:
-    """In our order: Postgres keeps the keys of its JSON in an order of its own."""
+    """Return the given keys in a fixed order: Postgres stores JSON keys in its own order."""
     return None if found is None else {key: found[key] for key in keys}
 
 
 def _plain(value: Any) -> Any:
-    """In JSON's types: no number of ours is ever read as a float, and moments are in UTC."""
+    """Return ``value`` in JSON's types, decimals as strings and times in UTC."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):

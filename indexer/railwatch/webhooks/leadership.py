@@ -1,4 +1,4 @@
-"""Whether this process is the one that posts: takes the lock, keeps it, and says so when another has it."""
+"""Leader election of deliverers: one process holds the lock and delivers, the others are standbys."""
 
 import asyncio
 
@@ -12,62 +12,66 @@ ACQUIRE_INTERVAL = 1.0
 
 
 class AnotherLeaderActive(Exception):
-    """Another deliverer is at work. The message says which, and what to do."""
+    """Another deliverer holds the lock. The message names it, and the fix."""
 
 
 class Leadership:
-    """Holds the deliverer's lock for as long as its connection lives, and takes it again when it was lost."""
+    """The deliverer's lock: held while its connection lives, and acquired again after a loss."""
 
     def __init__(self, lock: DelivererLock) -> None:
         self._lock = lock
         self._held = False
         self.term = 0
-        """Counts how often the lock was taken: what was read in an earlier term may be out of date."""
+        """The number of times that the lock was acquired. Data of an earlier term may be outdated."""
         self.acquired = asyncio.Event()
 
     @property
     def held(self) -> bool:
-        """Whether posts may go out now."""
+        """True while this process may send events."""
         return self._held and not self._lock.is_lost
 
     async def acquire_nowait(self) -> None:
-        """For a command that does not wait. Raises `AnotherLeaderActive`, `StoreUnavailable`."""
+        """Acquire the lock, or raise `AnotherLeaderActive` or `StoreUnavailable` at once."""
         other = await self._lock.acquire()
         if other is not None:
-            raise AnotherLeaderActive(f"{other} delivers already; there is nothing left for a second one to do")
+            raise AnotherLeaderActive(
+                f"{other} delivers already, so this command did nothing; stop that deliverer first, or let it deliver"
+            )
         self._begin()
 
     async def maintain(self) -> None:
-        """Take the lock and hold it, until cancelled."""
-        told: str | None = None
+        """Acquire the lock and hold it, until cancelled."""
+        logged: str | None = None
         while True:
             if not self.held:
-                told = await self._try(told)
+                logged = await self._try(logged)
             elif not await self._beats():
                 structlog.get_logger().warning("deliver.lock_lost")
-                told = None
+                logged = None
             await asyncio.sleep(HEARTBEAT_INTERVAL if self.held else ACQUIRE_INTERVAL)
 
     def release(self) -> None:
-        """Let go, so that the next one need not wait."""
+        """Release the lock, so that a standby acquires it at once."""
         self._held = False
         self._lock.release()
 
-    async def _try(self, told: str | None) -> str | None:
-        """Returns what was told of the obstacle, so that it is told once."""
+    async def _try(self, logged: str | None) -> str | None:
+        """Try once; return the obstacle, so that the caller logs each one once."""
         self._held = False
         try:
             other = await self._lock.acquire()
-        except StoreUnavailable as away:
-            obstacle = str(away)
-            if told is None:
+        except StoreUnavailable as failure:
+            obstacle = str(failure)
+            if logged is None:
                 structlog.get_logger().warning("deliver.store_unavailable", reason=obstacle)
             return obstacle
         if other is None:
             self._begin()
             return None
-        if other != told:
-            structlog.get_logger().warning("deliver.standby", holder=other, does="waits until it ends")
+        if other != logged:
+            structlog.get_logger().warning(
+                "deliver.standby", holder=other, effect="this process waits until the holder stops"
+            )
         return other
 
     def _begin(self) -> None:

@@ -1,4 +1,4 @@
-"""One attempt to post one event, bounded in time and in what it reads. Only 2xx counts as accepted."""
+"""One delivery attempt of one event, with a timeout and a size limit. Only 2xx counts as accepted."""
 
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -20,22 +20,22 @@ from railwatch.webhooks.signing import Signer
 from railwatch.webhooks.ssrf import AddressGuard, ForbiddenAddress
 
 BODY_MAX = 16_384
-"""Bytes of an answer that are read, so that its connection can serve again. What it says is neither kept nor told."""
+"""Bytes of an answer to read, so that its connection can be reused. The content is neither stored nor logged."""
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "railwatch", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """How an attempt ended. ``failure``: why it does not count, in words without secrets; None: accepted."""
+    """The end of an attempt. ``failure``: the cause, in a text without secrets; None: accepted."""
 
     failure: str | None = None
     retry_after: float | None = None
-    """Seconds that the receiver asks us to wait."""
+    """Seconds to wait, as the receiver requested (Retry-After)."""
 
 
 class Sender:
-    """Posts to one endpoint, over connections of its own: a slow receiver holds up nobody else's. Enter it first."""
+    """The HTTP client of one endpoint, with its own connections: a slow receiver delays only itself. Enter it first."""
 
     def __init__(self, webhook: WebhookConfig, deliver: DeliverConfig) -> None:
         self._url = webhook.url.get_secret_value()
@@ -49,7 +49,7 @@ class Sender:
 
     async def __aenter__(self) -> Self:
         if self._proxy is not None:
-            # It is the proxy that resolves the name and decides where it may lead; what is no name is checked here.
+            # The proxy resolves names and decides which targets it allows; `_check_literal` checks addresses.
             self._session = http_session(
                 HttpOptions(proxy=self._proxy), headers=HEADERS, limit=self._limit, turns=TURNS
             )()
@@ -74,7 +74,7 @@ class Sender:
             await self._lookup.close()
 
     async def post(self, delivery: PendingDelivery) -> Attempt:
-        """Try once. Raises nothing but what cancels it."""
+        """Try once and return the attempt. Raises only a cancellation."""
         assert self._session is not None, "enter the sender before use"
         body = body_of(delivery.facts)
         headers = self._signer.headers(delivery.event_id, body)
@@ -93,25 +93,27 @@ class Sender:
         except ForbiddenAddress as error:
             return Attempt(str(error))
         except OSError as error:
-            # Only a proxy's connection fails so: the others' errors are aiohttp's own.
-            return Attempt(f"cannot connect by the proxy: {error.strerror or error}")
+            # Only the connection to a proxy raises this: aiohttp wraps the errors of others.
+            return Attempt(f"cannot connect by the proxy: {error.strerror or error}; check [deliver] proxy")
 
     def _check_literal(self) -> None:
-        """Behind a proxy: refuse an address that the guard would refuse. Raises `ForbiddenAddress`."""
+        """Behind a proxy, check an address in the URL like the guard does. Raises `ForbiddenAddress`."""
         host = urlsplit(self._url).hostname or ""
         if self._proxy is None:
             return
         if host == "localhost" or _is_address(host):
             self._guard.check("127.0.0.1" if host == "localhost" else host)
         elif not self._url.lower().startswith("https:") and not host.endswith(".onion"):
-            raise ForbiddenAddress(f"{host} is a name, and by a proxy events go there over https only")
+            raise ForbiddenAddress(
+                f"{host} is a name, and a proxy carries events to names over https only; use an https:// url"
+            )
 
 
 def _outcome(response: aiohttp.ClientResponse) -> Attempt:
     if 200 <= response.status < 300:
         return Attempt()
-    told = " (redirects are not followed)" if 300 <= response.status < 400 else ""
-    return Attempt(f"HTTP {response.status}{told}", retry_after(response.headers.get("Retry-After")))
+    note = " (redirects are not followed)" if 300 <= response.status < 400 else ""
+    return Attempt(f"HTTP {response.status}{note}", retry_after(response.headers.get("Retry-After")))
 
 
 def _is_address(host: str) -> bool:
@@ -123,17 +125,17 @@ def _is_address(host: str) -> bool:
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read the body's beginning; the status has decided already, so that a body that breaks off changes nothing."""
-    left = BODY_MAX
+    """Read the start of the body. The status has decided already, so a truncated body changes nothing."""
+    remaining = BODY_MAX
     try:
-        while left > 0 and (chunk := await response.content.read(left)):
-            left -= len(chunk)
+        while remaining > 0 and (chunk := await response.content.read(remaining)):
+            remaining -= len(chunk)
     except (TimeoutError, aiohttp.ClientError):
         response.close()
 
 
 def _error_text(error: aiohttp.ClientError) -> str:
-    """What went wrong, without the URL, which may be secret."""
+    """Return the cause without the URL, which may be secret."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its certificate is not valid"
     if isinstance(error, aiohttp.ClientConnectorDNSError):

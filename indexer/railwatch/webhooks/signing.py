@@ -8,13 +8,13 @@ from standardwebhooks import Webhook
 
 
 class Signer:
-    """Signs with every secret that is valid now, the newest first: a receiver needs to know any one of them."""
+    """A signer with every currently valid secret, newest first: a receiver needs to know one of them."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         self._signers = [Webhook(each) for each in secrets]
 
     def headers(self, event_id: UUID, body: bytes, now: datetime | None = None) -> dict[str, str]:
-        """The three headers. The moment of the attempt is signed as well; receivers refuse what is minutes old."""
+        """Return the three headers. The signature covers the time of the attempt; receivers reject old ones."""
         now = now or datetime.now(UTC)
         name, text = str(event_id), body.decode()
         return {

@@ -1,7 +1,7 @@
-"""One endpoint's work: read the feed for it, post what is due, and write down how that ended. Nobody waits for it.
+"""The worker of one endpoint: it queues events from the feed, sends those that are due, and records the results.
 
-What is owed is in the database; here is only what is on its way. A *lane* is one invoice's events: of each lane one
-event at most is here at a time, from its being read until its end is recorded, so that no later one can overtake it.
+Pending deliveries are in the database; the worker holds only those in flight. A *lane* is the events of one invoice.
+The worker holds at most one event of a lane, from its reading until its result is recorded, so no later one overtakes.
 """
 
 import asyncio
@@ -22,30 +22,30 @@ from railwatch.webhooks.leadership import Leadership
 from railwatch.webhooks.sender import Attempt, Sender
 
 PAGE = 500
-"""Lines of the feed that are read at a time."""
+"""Transitions of the feed to read at a time."""
 READY_MAX = 1000
-"""Lanes that may be due before reading waits. What failed and rests until its next attempt does not count."""
+"""Due lanes at which reading waits. Events that wait for a retry do not count."""
 PENDING_MAX = 100_000
-"""Events that an endpoint may be owed in all. What it does not read yet is safe in the feed."""
+"""Pending events of one endpoint at which reading waits. Later events stay in the feed."""
 PREFETCH = 4
-"""Events read ahead for each post that may be on its way, so that senders need not wait for the database."""
+"""Events to read ahead for each concurrent request, so that senders do not wait for the database."""
 POLL_SECONDS = 1.0
 STOP_TIMEOUT_SECONDS = 4.0
-"""Seconds that posts on their way get to end, once told to stop. A cut one is posted again, under the same id."""
+"""Seconds that requests in flight have to end at a stop. A cut request is sent again with the same id."""
 
 
 class DeliveryMetrics(Protocol):
-    """Whoever counts."""
+    """The receiver of delivery counts."""
 
     def delivered(self, endpoint: str, seconds: float) -> None:
-        """An event was accepted, so long after it was recorded."""
+        """Count an event that was accepted ``seconds`` after its transition."""
 
     def failed(self, endpoint: str, *, dead: bool) -> None:
-        """An attempt failed; ``dead``: it was the last."""
+        """Count a failed attempt; ``dead``: it was the last one."""
 
 
 class EndpointWorker:
-    """Delivers to one endpoint until it is stopped."""
+    """The delivery to one endpoint, until it is stopped."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class EndpointWorker:
         self._ended: list[tuple[PendingDelivery, Attempt]] = []
         self._lanes: set[UUID] = set()
         self._retrying: set[UUID] = set()
-        self._retries: list[float] = []  # a heap: when what has failed is due again, by the monotonic clock
+        self._retries: list[float] = []  # a heap of the monotonic times of the next retries
         self._posting = 0
         self._term = 0
         self._feed_has_more = True
@@ -75,17 +75,17 @@ class EndpointWorker:
         self._store_unavailable = False
 
     def wake(self) -> None:
-        """The feed may have grown, or an operator changed something."""
+        """Wake the worker: the feed may have grown, or an operator may have changed the endpoint."""
         self._feed_has_more = True
         self._wakeup.set()
 
     def stop(self) -> None:
-        """End in order, soon."""
+        """Stop in order, within `STOP_TIMEOUT_SECONDS`."""
         self._stopping = True
         self._wakeup.set()
 
     async def run(self, *, once: bool = False) -> None:
-        """Deliver until stopped; ``once``: until nothing is due any more."""
+        """Deliver until stopped; ``once``: until no event is due."""
         async with asyncio.TaskGroup() as tasks:
             senders = [tasks.create_task(self._send()) for _ in range(self._webhook.concurrency)]
             while not self._stopping:
@@ -105,17 +105,17 @@ class EndpointWorker:
     async def _run_turn(self) -> bool:
         try:
             progress = await self._turn()
-        except StoreUnavailable as away:
+        except StoreUnavailable as failure:
             if not self._store_unavailable:
-                self._log.warning("webhook.store_unavailable", reason=str(away))
+                self._log.warning("webhook.store_unavailable", reason=str(failure))
             self._store_unavailable = True
             return False
         self._store_unavailable = False
         return progress
 
     async def _turn(self) -> bool:
-        """Record what has ended, read what is new, make ready what is due; whether that came to anything."""
-        self._drop_retries_until(time.monotonic())  # before looking: what is due by now is found by this turn
+        """Record results, queue new events, and fetch due ones; return True if there was any."""
+        self._drop_retries_until(time.monotonic())  # first: this turn finds the events that are due by now
         await self._record()
         if not self._leadership.held or self._leadership.term != self._term:
             self._requeue()
@@ -127,19 +127,19 @@ class EndpointWorker:
     async def _read(self) -> int:
         if not self._feed_has_more:
             return 0
-        # Cleared first: a wake-up that comes during the query must not be lost.
+        # Clear the flag first, so that a wake-up during the query is not lost.
         self._feed_has_more = False
         queued = await queue_events(self._database, self.name, self._webhook.events, PAGE, READY_MAX, PENDING_MAX)
         self._feed_has_more = self._feed_has_more or queued.looked_at == queued.room
         if not queued.reading:
-            self._requeue()  # paused: what was read ahead stays here
+            self._requeue()  # paused: return the prefetched events
         return queued.looked_at
 
     async def _refill(self) -> int:
         slots = self._webhook.concurrency
         if self._ready.qsize() >= slots:
             return 0
-        # What has failed before may be slow to fail again: one slot in two at the most, so that news always finds one.
+        # Retries may be slow to fail again: they use at most half of the slots, so new events always find one.
         retries = max(1, slots // 2) - len(self._retrying)
         due = await due_deliveries(self._database, self.name, self._lanes, slots * PREFETCH, max(0, retries))
         for each in due:
@@ -163,19 +163,17 @@ class EndpointWorker:
                 self._wakeup.set()
 
     async def _attempt(self, delivery: PendingDelivery) -> Attempt:
-        """Post it. What nobody foresaw of one event, or of one answer, is a failure like any, and stops no other."""
+        """Send one event. An unexpected error of one event or answer is a failed attempt, and stops no other event."""
         try:
             return await self._sender.post(delivery)
         except Exception as defect:  # noqa: BLE001 - the one place where an attempt's unknown failure ends
             self._log.error(
                 "webhook.attempt_crashed", seq=delivery.seq, webhook_id=str(delivery.event_id), exc_info=defect
             )
-            return Attempt(
-                f"the attempt failed here ({type(defect).__name__}); the log has it as webhook.attempt_crashed"
-            )
+            return Attempt(f"the deliverer failed ({type(defect).__name__}); see its log event webhook.attempt_crashed")
 
     async def _record(self) -> None:
-        """What cannot be written down now stays here until it can."""
+        """Record the ended attempts. If Postgres is unavailable they stay here for the next turn."""
         ended = list(self._ended)
         if not ended:
             return
@@ -201,21 +199,23 @@ class EndpointWorker:
     def _log_attempts(self, ended: list[tuple[PendingDelivery, Attempt]], failed: dict[int, FailedAttempt]) -> None:
         now = time.time()
         for delivery, _ in ended:
-            what = {"seq": delivery.seq, "type": delivery.facts["type"], "webhook_id": str(delivery.event_id)}
-            fate = failed.get(delivery.seq)
-            if fate is None:
+            facts = {"seq": delivery.seq, "type": delivery.facts["type"], "webhook_id": str(delivery.event_id)}
+            result = failed.get(delivery.seq)
+            if result is None:
                 self._metrics.delivered(self.name, max(0.0, now - delivery.facts["recorded_at"].timestamp()))
-                self._log.debug("webhook.delivered", **what)
+                self._log.debug("webhook.delivered", **facts)
                 continue
-            self._metrics.failed(self.name, dead=fate.pause is None)
-            if fate.pause is None:
-                self._log.error("webhook.dead", **what, attempts=fate.attempts, reason=fate.failure)
+            self._metrics.failed(self.name, dead=result.pause is None)
+            if result.pause is None:
+                self._log.error("webhook.dead", **facts, attempts=result.attempts, reason=result.failure)
             else:
-                retry = round(fate.pause, 1)
-                self._log.warning("webhook.failed", **what, attempts=fate.attempts, reason=fate.failure, retry_in=retry)
+                retry = round(result.pause, 1)
+                self._log.warning(
+                    "webhook.failed", **facts, attempts=result.attempts, reason=result.failure, retry_in=retry
+                )
 
     def _requeue(self) -> None:
-        """Forget what has not gone out yet; it is still owed."""
+        """Drop prefetched events that were not sent yet; they are still pending in the database."""
         while not self._ready.empty():
             self._release_lanes([self._ready.get_nowait().lane])
 
@@ -224,7 +224,7 @@ class EndpointWorker:
             heappop(self._retries)
 
     async def _wait(self) -> None:
-        """Until something stirs, or is due again. What another deliverer left for later is found by looking."""
+        """Wait for a wake-up or the next retry. Polling finds retries that another deliverer has left."""
         until_retry = self._retries[0] - time.monotonic() if self._retries else POLL_SECONDS
         try:
             async with asyncio.timeout(min(until_retry, POLL_SECONDS)):
@@ -234,7 +234,7 @@ class EndpointWorker:
         self._wakeup.clear()
 
     async def _drain(self) -> None:
-        """Let what is on its way arrive, and write it down."""
+        """Wait for requests in flight, and record their results."""
         self._requeue()
         try:
             async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
@@ -243,5 +243,5 @@ class EndpointWorker:
                     await self._wakeup.wait()
                 await self._record()
         except (TimeoutError, StoreUnavailable) as error:
-            left = self._posting + len(self._ended)
-            self._log.warning("webhook.stop_timeout", posts=left, reason=str(error) or "no answer yet")
+            unrecorded = self._posting + len(self._ended)
+            self._log.warning("webhook.stop_timeout", posts=unrecorded, reason=str(error) or "no answer yet")

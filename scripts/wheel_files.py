@@ -1,6 +1,6 @@
 """Build hook of both distributions: add files to a wheel from a place other than its packages.
 
-The table ``files`` of the hook's configuration maps a path below the project, or beside it, to a path in the wheel.
+The table ``files`` of the hook's configuration maps a path, relative to the project, to a path in the wheel.
 hatchling's own ``force-include`` also copies such files into an editable installation, where they would grow stale.
 """
 

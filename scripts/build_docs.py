@@ -4,6 +4,7 @@ Pages link to files outside of ``docs`` (README, the adapters' pages, a licence)
 the repository's layout, below ``.railwatch/site/pages``. The result is ``.railwatch/site/html``.
 """
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from mkdocs.__main__ import cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / ".railwatch/site"
 PAGES = SITE / "pages"
 MERMAID = ROOT / ".dev/mermaid/mermaid.min.js"
@@ -31,13 +32,27 @@ def sources() -> Iterator[Path]:
                 yield file
 
 
+def without_source_links(page: Path, collected: set[Path]) -> str:
+    """Return the page's text, in which a link to a file or folder that the site leaves out is only its words."""
+
+    def words(link: re.Match[str]) -> str:
+        target = (page.parent / link[2]).resolve()
+        return link[1] if target.exists() and target not in collected else link[0]
+
+    return re.sub(r"\[([^\]\n]+)\]\((?![a-z]+:)([^)#\s]+)[^)\s]*\)", words, page.read_text())
+
+
 def collect() -> None:
     """Copy the pages, and the diagrams' script if it is here."""
     shutil.rmtree(PAGES, ignore_errors=True)
-    for file in sources():
+    collected = set(sources())
+    for file in collected:
         copy = PAGES / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+        if file.suffix == ".md":
+            copy.write_text(without_source_links(file, collected))
+        else:
+            shutil.copyfile(file, copy)
     if MERMAID.exists():
         (PAGES / "assets").mkdir()
         shutil.copyfile(MERMAID, PAGES / "assets/mermaid.min.js")

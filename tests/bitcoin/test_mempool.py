@@ -241,7 +241,7 @@ async def test_a_mempool_without_end_is_not_kept(lied_to: Chain, monkeypatch: py
         with monkeypatch.context() as small:
             small.setattr(mempool, name, 100)
             for _ in range(2):
-                with pytest.raises(PendingUnknown, match="more that waits than is kept here"):
+                with pytest.raises(PendingUnknown, match="larger mempool than Railwatch keeps"):
                     await lied_to.waiting(address)
         assert len(await lied_to.waiting(address)) == 1
     monkeypatch.setattr(mempool, "RECORDS_MOST", 1_000)

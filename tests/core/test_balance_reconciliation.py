@@ -15,10 +15,10 @@ from railwatch.core.balance_reconciliation import (
     BalanceReading,
     DetectedTotals,
     Reconciliation,
-    balance_id,
     reconcile_balance,
     small_at_most,
 )
+from railwatch.core.ids import balance_id
 from railwatch.core.lifecycle import recheck
 from railwatch.core.model import Coverage, ExceptionRecord, Invoice, UnattributedBalance
 from railwatch.core.states import InvoiceState

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from railwatch.core.ids import derived_id
-from railwatch.core.matching import Candidate, Known, base_index, detection_id, match, to_detection
+from railwatch.core.ids import derived_id, detection_id
+from railwatch.core.matching import Candidate, Known, base_index, match, to_detection
 from railwatch.core.states import DetectionState, Kind
 from railwatch.core.step import Recorded, group_by_invoice
 from railwatch.rail.types import NO_RECIPIENT, BlockRef, Transfer

@@ -91,6 +91,12 @@ def test_finality_never_decreases_and_never_passes_the_cursor() -> None:
     assert SyncState(block(9)).finality(block(9), heads(block(3))) == block(3)
 
 
+def test_a_person_may_accept_a_chain_that_leaves_ours_below_finality():
+    state = SyncState(block(9), block(6), (block(7),)).without_finality()
+    assert state.finality(block(4), heads(None)) is None
+    assert state.reorg_points == (block(7),)
+
+
 def test_a_rewind_forgets_what_is_above_the_fork() -> None:
     state = SyncState(block(9), checkpoints=(block(4), block(7), block(8)))
     assert state.orphaned_by(block(7)) == (block(8), block(9))

@@ -8,7 +8,7 @@ from railwatch.supervision import keep_running
 
 
 async def fails_when_it_is_cancelled() -> None:
-    """A task of a group that answers a cancellation with a failure, as a lease does that is found lost just then."""
+    """Fail when cancelled, as the task of a lease does that is lost at that moment."""
     try:
         await asyncio.sleep(3600)
     except asyncio.CancelledError:

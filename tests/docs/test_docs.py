@@ -52,12 +52,12 @@ FUNCTIONS = {
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a language."""
+    """Return the fenced blocks of a language."""
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def named(pages: Iterable[Path], language: str) -> list[Any]:
-    """Every block of those pages, under the page's name and its number there."""
+    """Return every block of those pages, under the page's name and its number there."""
     return [
         pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}")
         for page in pages
@@ -66,7 +66,7 @@ def named(pages: Iterable[Path], language: str) -> list[Any]:
 
 
 def section(page: Path, heading: str) -> str:
-    """From a heading to the next one of its level or above."""
+    """Return the text from a heading to the next one of its level or above."""
     level = len(heading) - len(heading.lstrip("#"))
     _, found, rest = page.read_text().partition(f"\n{heading}\n")
     assert found, f"{page.name} has no heading {heading!r}"
@@ -81,17 +81,17 @@ def contract(heading: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Without fenced blocks."""
+    """Return the text without fenced blocks."""
     return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def words(text: str) -> list[str]:
-    """Everything in backticks."""
+    """Return everything in backticks."""
     return re.findall(r"`([^`]+)`", prose(text))
 
 
 def cells(text: str) -> Iterator[list[str]]:
-    """The rows of the text's tables, without headings' rules."""
+    """Return the rows of the text's tables, without headings' rules."""
     for line in text.splitlines():
         if line.startswith("|") and not re.fullmatch(r"[|\s:-]+", line):
             yield [cell.strip() for cell in line.strip("|").split("|")]
@@ -104,7 +104,7 @@ def readme_config() -> Config:
 
 @pytest.fixture
 async def furnished(database: Database) -> Database:
-    """The rails of the README and of the contract's examples, some invoices, and one of each kind of row."""
+    """Return a database with the rails of the README and of the contract's examples, and some invoices."""
     config = readme_config()
     mirrors = [rail_mirror(config, rail, open_rail(rail).traits) for rail in config.rails]
     sample = load_config(ROOT / "config/railwatch.example.toml").rails[0]

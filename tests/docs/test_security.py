@@ -30,7 +30,7 @@ READING = {"select", "usage", "execute"}
 
 
 def role_rows(rights: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The rows of the table: for each role its functions, and what it writes straight into tables."""
+    """Return the rows of the table: for each role its functions, and what it writes straight into tables."""
     functions: dict[str, set[str]] = {}
     writes: dict[str, dict[str, set[str]]] = {}
     for role, of, given in ((row["role"], row["object"], row["privileges"]) for row in rights):
@@ -55,7 +55,7 @@ def role_rows(rights: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def section(title: str) -> list[str]:
-    """The rows of the table under a heading, without its head."""
+    """Return the rows of the table under a heading, without its head."""
     text = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     return [line for line in text.splitlines() if line.startswith("| ")][1:]
 
@@ -72,5 +72,5 @@ async def test_the_page_says_what_each_function_lets_a_service_do_to_another_mer
 
 
 def cells(line: str) -> list[str]:
-    """The names in a row's first cell."""
+    """Return the names in a row's first cell."""
     return re.findall(r"`(\w+)`", line.split("|")[1])

@@ -106,7 +106,7 @@ async def test_a_node_that_tells_nothing_of_its_mempool_still_tells_its_blocks(
             node.methods[method] = refuse
         async with create_adapter(settings(), {"rpc": node.url}) as rail:
             if rail.traits.has_pending:
-                with pytest.raises(PendingUnknown, match="tells nothing of its mempool"):
+                with pytest.raises(PendingUnknown, match="does not serve its mempool"):
                     await rail.pending(WATCHES)
             assert not rail.traits.has_pending
             assert await rail.pending(WATCHES) == []

@@ -39,14 +39,14 @@ class Shell:
         return result
 
     async def told(self, *words: object) -> str:
-        """Output of a command that must succeed, within 80 columns."""
+        """Return the output of a command that must succeed, within 80 columns."""
         result = await self.run(*words)
         assert result.exit_code == Exit.OK, result.output
         assert max(map(len, result.stdout.splitlines()), default=0) <= 80, result.stdout
         return result.stdout
 
     async def data(self, *words: object) -> Any:
-        """The JSON document of a command that must succeed."""
+        """Return the JSON document of a command that must succeed."""
         result = await self.run(*words, "--json")
         assert result.exit_code == Exit.OK, result.output
         return json.loads(result.stdout)

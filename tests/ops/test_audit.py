@@ -21,7 +21,7 @@ from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 @pytest.fixture
 def elsewhere() -> Iterator[None]:
-    """The daemon's logs must not pass for the output of a command."""
+    """Redirect the daemon's logs away from the output of commands."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     yield
     structlog.reset_defaults()
@@ -39,7 +39,7 @@ def shell(stage: DaemonHarness, tmp_path: Path) -> Shell:
 
 
 async def paid(stage: DaemonHarness, amount: int = 100) -> tuple[Placed, str, int]:
-    """An invoice, the transaction that pays it, and the height of its block; one more block lies above."""
+    """Return an invoice, the transaction that pays it, and its height, with one more block above."""
     invoice = await stage.invoice(100)
     tx_id = await stage.pay(invoice, amount)
     await stage.mine()
@@ -49,7 +49,7 @@ async def paid(stage: DaemonHarness, amount: int = 100) -> tuple[Placed, str, in
 
 
 async def audited(shell: Shell, code: Exit, *words: object) -> dict[str, Any]:
-    """The one audit of the command's JSON document, which must end with ``code``."""
+    """Return the single audit of the command's JSON document; its exit code must be ``code``."""
     result = await shell.run("audit", *words, "--json")
     assert result.exit_code == code, result.output
     document = json.loads(result.stdout)
@@ -60,7 +60,7 @@ async def audited(shell: Shell, code: Exit, *words: object) -> dict[str, Any]:
 
 
 async def the_difference(shell: Shell, *words: object) -> dict[str, Any]:
-    """The one difference that an audit finds."""
+    """Return the single difference that an audit finds."""
     [found] = (await audited(shell, Exit.REJECTED, *words))["differences"]
     assert isinstance(found, dict)
     return found

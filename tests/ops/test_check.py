@@ -81,7 +81,7 @@ class Trial:
 
 @pytest.fixture
 async def trial(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Trial]:
-    """A rail that was followed for a while, with an order open, and whose daemon was stopped."""
+    """Return a rail with followed blocks and an open order, whose daemon is stopped."""
     monkeypatch.setattr("railwatch.daemon.preview.PATIENCE_SECONDS", SETTLED)
     monkeypatch.setattr("railwatch.daemon.follow.steadiness.FAULT_SECONDS", 0.0)
     async with DaemonHarness(database, [chain_named(rules=Rules(tokens=("gold",), finality=None))]) as stage:
@@ -201,7 +201,7 @@ async def nodes_disagree(trial: Trial) -> None:
 
 
 async def one_of_two_is_away(trial: Trial) -> None:
-    """The rail is followed by the other one, and the check says that one is missing."""
+    """Stop one of two nodes: the rail follows the other, and the check reports the missing one."""
     trial.rail["nodes"] = [{"chain": "story"}, {"chain": "story", "node": "second"}]
     node_of("story", "second").down = True
 
@@ -298,7 +298,7 @@ async def test_a_user_who_may_not_write_is_told(trial: Trial) -> None:
 
 
 def with_user(dsn: str, user: str) -> str:
-    """The DSN for another user of the same server."""
+    """Return the DSN for another user of the same server."""
     import re
 
     return re.sub(r"//[^/@]*@?(?=[^@/]*/)", f"//{user}@", dsn, count=1)

@@ -18,7 +18,7 @@ async def woken_after(listener: Listener, timeout: float) -> float:
 
 
 async def connected(listener: Listener) -> None:
-    """The first wake-up says that the connection stands, and that it is time to look."""
+    """Wait for the first wake-up, which means that the connection is subscribed and a poll is due."""
     assert await woken_after(listener, 5) < 4
 
 

@@ -23,7 +23,7 @@ ACCEPT = (*RESUME, "--accept-chain")
 
 @pytest.fixture
 def elsewhere() -> Iterator[None]:
-    """The daemon shares our process here, and its logs must not pass for the output of a command."""
+    """Redirect the logs of the daemon, which shares the process, away from the output of commands."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     yield
     structlog.reset_defaults()
@@ -43,7 +43,7 @@ def shell(stage: DaemonHarness, tmp_path: Path) -> Shell:
 
 
 async def halted_by_another_chain(stage: DaemonHarness) -> Placed:
-    """An order with a final payment, which the chain that the node tells now does not hold."""
+    """Return an order with a final payment that the node's current chain lacks."""
     await stage.mine(5)
     invoice = await stage.invoice(100)
     await stage.pay(invoice)

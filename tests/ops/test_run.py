@@ -39,7 +39,7 @@ SECRET = "c0ffee-c0ffee"
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that the embedded server's account can reach; pytest's own is closed to everybody but us."""
+    """Return a folder that the embedded server's account can reach, unlike pytest's own."""
     with tempfile.TemporaryDirectory(prefix="railwatch-run-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield Path(name)
@@ -56,7 +56,7 @@ def port(place: Path) -> int:
 
 
 def railwatch(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself, started in the folder of its configuration."""
+    """Run a command that ends by itself, in the folder of its configuration."""
     command = [sys.executable, "-m", "railwatch", *words]
     return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=60, check=False)
 

@@ -38,7 +38,7 @@ SOON = {
     "railwatch.store.config_sync.RailMirror.min_amounts": "the configuration of one rail",
     "railwatch.store.scratch.ScratchDatabase._settings": "the settings of one connection",
     **{
-        f"railwatch.store.steps.AffectedRows.{name}": "one step"
+        f"railwatch.store.affected_rows.AffectedRows.{name}": "one step"
         for name in ("due", "detections", "orphaned", "rivals", "candidates", "known")
     },
     **{

@@ -41,6 +41,8 @@ STARTED = {
     "webhooks/worker.py run": "senders, which fail no attempt; a group, which the endpoint's run_to_end hears",
     "ops/listener.py _accept_all": "one connection, which ends by itself",
     "ops/listener.py run": "a group, which keep_running hears",
+    "rail/jsonrpc.py _one_by_one": "gathered; the first failure cancels the others and is raised",
+    "rail/prefetch.py in_order": "awaited in its turn; the end of the reader cancels it",
     "rail/push.py wait": "waited for by whoever waits for a change",
     "store/notifications.py __aenter__": "its failure is raised to whoever waits for a notification",
     "cancellation.py in_own_task": "waits for it",

@@ -30,7 +30,7 @@ BY_REFERENCE = ("url", "secret", "old_secret")
 
 
 def write_config(folder: Path, dsn: str, *webhooks: dict[str, Any]) -> Path:
-    """The configuration as a file; what may be secret lies in files beside it."""
+    """Write the configuration to a file, and its secrets to files next to it."""
     tables = []
     for webhook in webhooks:
         lines = ["[[webhook]]"]

@@ -87,7 +87,7 @@ class Shop:
 
     @asynccontextmanager
     async def delivering(self, *webhooks: dict[str, Any], **more: Any) -> AsyncIterator["Delivering"]:
-        """A deliverer in this process, until the block is left."""
+        """Run a deliverer in this process until the end of the block."""
         running = Delivering(DeliveryMetrics(), asyncio.Event())
         config, leadership = self.config(*webhooks, **more), Leadership(DelivererLock(self.database.dsn))
         task = asyncio.create_task(deliver(config, self.database, leadership, running, running.end, once=False))
@@ -169,7 +169,7 @@ async def furnish(database: Database) -> None:
 
 
 async def copied(database: Database) -> str:
-    """The DSN of a copy of the database as it is: a replica that knows no more than this, once it is promoted."""
+    """Return the DSN of a copy of the database, as a replica that is promoted now would have it."""
     await database.close()
     name, dsn = re.search(r"/(\w+)\?", database.dsn)[1], database.dsn  # type: ignore[index]
     copy = f"copy_{next(_copies)}"

@@ -21,7 +21,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def raw_server(serve: Serve) -> AsyncIterator[str]:
-    """A server that speaks as it likes; gives its URL. What it asserts is raised at the end."""
+    """Run a server with arbitrary answers, and yield its URL. Its failed assertions are raised at the end."""
     wrong: list[AssertionError] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -22,7 +22,7 @@ from tests.webhooks.shop import Shop, until, webhook
 
 @pytest.fixture(autouse=True)
 def elsewhere() -> Iterator[None]:
-    """A deliverer may share our process here, and its logs must not pass for the output of a command."""
+    """Redirect the logs of a deliverer, which may share the process, away from the output of commands."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     yield
     structlog.reset_defaults()
@@ -53,7 +53,7 @@ class Shell:
         return json.loads(result.stdout)
 
     async def delivers_once(self) -> int:
-        """The exit code of `railwatch deliver --once`, which needs a process for its signals."""
+        """Return the exit code of `railwatch deliver --once`, which needs a process for its signals."""
         async with deliverer(self.config, "--once") as running:
             return await running.process.wait()
 

@@ -116,7 +116,7 @@ async def _has_failed(shop: Shop) -> bool:
 
 @pytest.fixture
 def own_folder() -> Iterator[Path]:
-    """A folder that the server's account can reach."""
+    """Return a folder that the server's account can reach."""
     with tempfile.TemporaryDirectory(prefix="railwatch-tests-", dir=database_folder()) as name:
         Path(name).chmod(0o711)
         yield Path(name)

@@ -29,7 +29,7 @@ UNIT = ROOT / "systemd/railwatch-deliver.service"
 
 @pytest.fixture
 async def told(database: Database) -> AsyncIterator[list[Got]]:
-    """What a receiver of everything gets for a payment that a reorg takes away."""
+    """Return the events of a payment that a reorg reverses."""
     async with DaemonHarness(database, [chain_named()]) as stage, receiver() as shopkeeper:
         invoice = await stage.invoice(100)
         await stage.pay(invoice, 100)
@@ -41,7 +41,7 @@ async def told(database: Database) -> AsyncIterator[list[Got]]:
 
 
 def keys(value: Any) -> Any:
-    """The shape, with the order of its keys."""
+    """Return the shape of a value, with the order of its keys."""
     if isinstance(value, dict):
         return [(key, keys(each)) for key, each in value.items()]
     return [keys(each) for each in value] if isinstance(value, list) else None

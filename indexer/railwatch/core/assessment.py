@@ -54,7 +54,7 @@ class Received(NamedTuple):
 
 
 def assess(invoice: Invoice, detections: Iterable[Detection], coverage: Coverage, now: datetime) -> InvoiceState:
-    """The state that follows from the facts. Says nothing about how it got there; `ledger` walks the table.
+    """Return the state that follows from the facts; `core.lifecycle` finds the way to it.
 
     One destination must be met; amounts are never summed across destinations. Sets no field.
     """
@@ -72,7 +72,7 @@ def assess_totals(invoice: Invoice, received: Received, coverage: Coverage, now:
 
 
 def state_without_hold(invoice: Invoice, received: Callable[[], Received]) -> InvoiceState:
-    """The state, or while a hold hides it what it would be: by what was decided before, and by the money.
+    """Return the state, or during a hold the state without it: by earlier decisions, and by the money.
 
     ``received`` is asked for only where a hold hides the state. That a window closes is told, and a hold tells nothing:
     only what had expired before the hold is expired here.
@@ -98,7 +98,7 @@ def is_refund_covered(invoice: Invoice, received: Received) -> bool:
 
 
 def _state_from_totals(invoice: Invoice, received: Received) -> InvoiceState | None:
-    """The state that the money decides; None where there is none."""
+    """Return the state that the money decides; None where there is none."""
     sums = [(each, received.payments[each.id]) for each in invoice.destinations]
     met = [_excess(invoice, way, each) for way, each in sums if _is_met(invoice, way, each.confirmed, received)]
     if met:
@@ -145,7 +145,7 @@ def _without_payment(invoice: Invoice, coverage: Coverage, now: datetime) -> Inv
 
 
 def accepted_range(expected: int, tolerance_bps: int) -> tuple[int, int]:
-    """The amounts, both inclusive, that pay exactly; the tolerance is rounded down, and nothing never pays."""
+    """Return the range of amounts, inclusive, that pays exactly. The tolerance is rounded down, and 0 never pays."""
     tolerance = expected * tolerance_bps // 10_000
     return max(1, expected - tolerance), expected + tolerance
 

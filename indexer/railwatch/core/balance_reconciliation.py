@@ -6,10 +6,6 @@ that what left is a lower bound, and so is what came unseen: nothing is claimed 
 """
 
 from dataclasses import dataclass
-from uuid import UUID
-
-from railwatch.core.ids import derived_id
-from railwatch.rail.types import AssetId
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +59,3 @@ def reconcile_balance(
 def small_at_most(amount: int, count: int, least: int) -> int:
     """Return how much of one asset small transfers brought, at most. ``amount``, ``count``: theirs, over all assets."""
     return min(amount, count * max(0, least - 1))
-
-
-def balance_id(destination: UUID, asset: AssetId) -> UUID:
-    """The id of the row that a destination's balance of an asset is kept in."""
-    return derived_id(f"balance/{destination}/{asset}")

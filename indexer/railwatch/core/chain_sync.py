@@ -104,7 +104,7 @@ def next_step(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeView,
 
 
 def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeView, limits: Limits) -> Step:
-    """The node's head is no higher than ours: it is the same block, or behind, or on another branch."""
+    """Decide where the head is no higher than the cursor: the same block, behind it, or on another branch."""
     latest = view.heads.latest
     if latest.hash == cursor.hash:
         return Idle()
@@ -139,14 +139,14 @@ def _adopt_branch(fork: BlockRef, view: NodeView, limits: Limits) -> Step:
 
 
 def _advance(cursor: BlockRef, view: NodeView, limits: Limits) -> Step:
-    """The next span: up to finality as fast as the node can go, from there on up to the head."""
+    """Return the next span: up to finality as fast as the node can go, from there on up to the head."""
     settled_to = final_height(view.heads, limits.horizon)
     upto = _end_of_step(cursor, settled_to, view, limits)
     return upto if isinstance(upto, Probe) else Scan(Span(cursor, upto, finalized=upto.height <= settled_to))
 
 
 def _end_of_step(start: BlockRef, final_height: int, view: NodeView, limits: Limits) -> BlockRef | Probe:
-    """The last block of a step from ``start``, or what to ask to learn it. Finality and the head end a step early."""
+    """Return the last block of a step from ``start``, or the probe for it. Finality and the head end a step early."""
     target, upto = start.height, start
     while upto.height <= start.height:
         # Where the rail skipped every height so far, look further, so that a gap longer than a span is passed.
@@ -160,14 +160,14 @@ def _end_of_step(start: BlockRef, final_height: int, view: NodeView, limits: Lim
 
 
 def final_height(heads: Heads, horizon: int) -> int:
-    """The height up to which blocks are final: what the node says, else ``horizon`` deep, inclusive (-1: none are)."""
+    """Return the height up to which blocks are final: the reported one, else ``horizon`` deep, inclusive (-1: none)."""
     if heads.finalized is not None:
         return heads.finalized.height
     return max(-1, heads.latest.height - horizon + 1)
 
 
 def _known_block(target: int, view: NodeView) -> BlockRef | None:
-    """The node's block at ``target`` if it has been told in this round."""
+    """Return the node's block at ``target`` if it was reported in this round."""
     heads = (view.heads.latest, view.heads.finalized, view.heads.safe)
     told = next((head for head in heads if head is not None and head.height == target), None)
     return told or view.probed.get(target)

@@ -31,7 +31,7 @@ RULES: Mapping[InvoiceState, str] = {
 def invoice_evidence(
     aggregate: InvoiceAggregate, target: InvoiceState, via: Detection | None, ctx: StepContext
 ) -> dict[str, Any]:
-    """The inputs of `payment.assess_totals`: the terms, the sums of each destination, and where the rail stood."""
+    """Return the inputs of `assess_totals`: the terms, the sums of each destination, and where the rail stood."""
     invoice, until = aggregate.invoice, ctx.coverage.until
     grounds: dict[str, Any] = {
         "rule": RULES[target],
@@ -86,13 +86,13 @@ def observation_evidence(detection: Detection, was: Content) -> dict[str, Any]:
 
 
 def removal_evidence(detection: Detection, ctx: StepContext) -> dict[str, Any]:
-    """What displaced the transfer, if that is known, and where the rail stood."""
+    """Return what displaced the transfer, if that is known, and the rail's position."""
     rival = {"replaced_by": detection.replaced_by} if detection.replaced_by else {}
     return {"cursor": ctx.progress.cursor, **rival}
 
 
 def depth_evidence(detection: Detection, due: Threshold, ctx: StepContext) -> dict[str, Any]:
-    """What the transfer waited for, and what had come by then."""
+    """Return the threshold that the transfer waited for, and the heights that met it."""
     reached = ctx.progress.cursor if due.basis == "depth" else ctx.progress.finalized
     return {"basis": due.basis, "due": due.height, "reached": reached, "maturity": detection.maturity}
 
@@ -100,7 +100,7 @@ def depth_evidence(detection: Detection, due: Threshold, ctx: StepContext) -> di
 def exception_evidence(
     aggregate: InvoiceAggregate, kind: str, about: UUID | None, coverage: Coverage
 ) -> dict[str, Any]:
-    """The facts that opened an exception; ``about`` is its transfer or its balance, if it is about one."""
+    """Return the facts that opened an exception. ``about``: its transfer or its balance, if it is about one."""
     if about is not None:
         unattributed = aggregate.unattributed.get(about)
         return (
@@ -150,7 +150,7 @@ def group_evidence(record: ExceptionRecord) -> dict[str, Any]:
 
 
 def transfer_evidence(aggregate: InvoiceAggregate, kind: str, detection: Detection) -> dict[str, Any]:
-    """The facts for which a transfer is in an exception."""
+    """Return the facts for which a transfer is in an exception."""
     invoice = aggregate.invoice
     grounds: dict[str, Any] = {"amount": str(detection.amount), "asset": detection.asset, "state": invoice.state}
     if kind == "double_spend":

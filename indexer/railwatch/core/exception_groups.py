@@ -13,7 +13,7 @@ from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.assessment import Received
 from railwatch.core.evidence import group_evidence, transfer_evidence
 from railwatch.core.exception_rules import FUNDS_KINDS, SEVERITY, has_required_funds
-from railwatch.core.ids import derived_id
+from railwatch.core.ids import exception_id
 from railwatch.core.model import Detection, ExceptionRecord, Group, Member
 from railwatch.core.transitions import Cause, transition_exception
 
@@ -83,7 +83,7 @@ def _new_record(aggregate: InvoiceAggregate, kind: str, group: Group, first: Det
     before = [record.occurrence for record in aggregate.exceptions if (record.kind, record.group) == (kind, group)]
     nth = max(before, default=0) + 1
     about = f"{group.destination_id}/{group.rail}/{group.asset}"
-    identity = derived_id(f"case/{aggregate.invoice.id}/{kind}/{about}/{nth}")
+    identity = exception_id(aggregate.invoice.id, kind, about, nth)
     record = ExceptionRecord(identity, kind, SEVERITY[kind], first.id, nth, group=group)
     aggregate.exceptions.append(record)
     aggregate.opened_exceptions.append(record)

@@ -18,3 +18,23 @@ def derived_id(name: str) -> UUID:
     digest = _SEEDED.copy()
     digest.update(name.encode())
     return UUID(int=int.from_bytes(digest.digest()[:16], "big") & _CLEARED | _MARKED)
+
+
+def detection_id(rail: str, tx_id: str, tx_index: str) -> UUID:
+    """Return the id of a transfer's detection: a replay finds the same row (HAZARDS P1)."""
+    return derived_id(f"{rail}/{tx_id}/{tx_index}")
+
+
+def balance_id(destination: UUID, asset: str) -> UUID:
+    """Return the id of the row that holds a destination's balance of an asset."""
+    return derived_id(f"balance/{destination}/{asset}")
+
+
+def event_id(subject: UUID, version: int, to_state: str, block_hash: str | None) -> UUID:
+    """Return the id of a transition: the same move of the same row in the same block has the same id."""
+    return derived_id(f"{subject}/{version}/{to_state}/{block_hash or ''}")
+
+
+def exception_id(invoice: UUID, kind: str, subject: object, occurrence: int) -> UUID:
+    """Return the id of an exception: the nth of its kind about one subject of an invoice."""
+    return derived_id(f"case/{invoice}/{kind}/{subject}/{occurrence}")

@@ -311,7 +311,7 @@ def _update_totals(aggregate: InvoiceAggregate) -> Received:
 
 
 def _intermediate_state(old: InvoiceState, new: InvoiceState) -> InvoiceState | None:
-    """What is told between two states that do not follow one another.
+    """Return the state to emit between two states that do not follow one another.
 
     A window closes on `created`. Money is `confirming` before it counts, also where it seemed to be late until it was
     confirmed: then nothing was told of it yet.
@@ -324,7 +324,7 @@ def _intermediate_state(old: InvoiceState, new: InvoiceState) -> InvoiceState | 
 
 
 def _update_timeliness(aggregate: InvoiceAggregate, now: datetime) -> None:
-    """`final` is final in this too: what its time basis asks for is known by then."""
+    """Decide which payments came in time. A final payment keeps the decision: its time basis is known by then."""
     for detection in aggregate.detections.values():
         if detection.state is DetectionState.FINAL and detection.in_time is not None:
             continue
@@ -349,7 +349,7 @@ FORWARD_REASONS = {
 
 
 def _reason(old: InvoiceState, new: InvoiceState, lost: Sequence[Detection]) -> str:
-    """A loss names itself, and is `reversed` where the invoice had been settled."""
+    """Return the reason: a loss names itself, and is `reversed` where the invoice had been settled."""
     if not lost:
         return FORWARD_REASONS[new]
     return "reversed" if old in SETTLED_STATES else lost[-1].state.value

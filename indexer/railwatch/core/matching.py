@@ -8,7 +8,6 @@ from hashlib import sha256
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from railwatch.core.ids import derived_id
 from railwatch.core.model import Detection
 from railwatch.core.states import DetectionState, Kind
 from railwatch.rail.types import AssetId, Transfer
@@ -126,7 +125,7 @@ def paired(stored: Iterable[S], told: Iterable[Transfer]) -> dict[tuple[str, str
 def match(
     transfer: Transfer, rail: str, candidates: Iterable[Candidate], configured: Mapping[AssetId, int], now: datetime
 ) -> tuple[Candidate, Kind] | None:
-    """The destination that a transfer belongs to, and what it is there; None where nobody asked for it.
+    """Return the destination that a transfer belongs to, and its kind there; None where no invoice asked for it.
 
     A reference finds the invoices that ask for it, and those that ask for none. Of these the owner is chosen in this
     order: an invoice that the money is not too old for, an open one, one whose reference it is, a newer one. Within the
@@ -176,7 +175,7 @@ def _kind(transfer: Transfer, rail: str, nearest: Candidate, configured: Mapping
 def to_detection(
     identity: UUID, transfer: Transfer, rail: str, destination_id: UUID, kind: Kind, now: datetime
 ) -> Detection:
-    """The transfer as a detection. First sight in a block counts as the block's time, unless that lies ahead."""
+    """Return the transfer as a detection. First seen in a block, it has the block's time, unless that is ahead."""
     block = transfer.block
     return Detection(
         id=identity,
@@ -198,11 +197,6 @@ def to_detection(
         raw=transfer.raw,
         seen_waiting=block is None,
     )
-
-
-def detection_id(rail: str, tx_id: str, tx_index: str) -> UUID:
-    """Derived from the transfer's identity, so that a replay finds the same row (HAZARDS P1)."""
-    return derived_id(f"{rail}/{tx_id}/{tx_index}")
 
 
 VARIANT = "@"

@@ -227,8 +227,9 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class UnattributedBalance:
-    """What an address held of one asset at a block beyond what was seen to arrive there
-    (`balance.reconcile_balance`).
+    """The part of an address's balance of one asset that no detection explains.
+
+    `core.balance_reconciliation.reconcile_balance` computes it, at a block.
     """
 
     id: UUID

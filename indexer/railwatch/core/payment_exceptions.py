@@ -14,7 +14,7 @@ from railwatch.core import exception_groups, exception_rules
 from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.assessment import Received
 from railwatch.core.evidence import exception_evidence
-from railwatch.core.ids import derived_id
+from railwatch.core.ids import exception_id
 from railwatch.core.model import Coverage, ExceptionRecord
 from railwatch.core.states import WAITING_STATES, InvoiceState
 from railwatch.core.transitions import Cause, transition_exception
@@ -72,7 +72,7 @@ def _close(aggregate: InvoiceAggregate, record: ExceptionRecord, cause: Cause) -
 def _open(aggregate: InvoiceAggregate, kind: str, about: UUID | None, coverage: Coverage, cause: Cause) -> None:
     before = [record.occurrence for record in aggregate.exceptions if (record.kind, record.subject_id) == (kind, about)]
     nth = max(before, default=0) + 1
-    identity = derived_id(f"case/{aggregate.invoice.id}/{kind}/{about}/{nth}")
+    identity = exception_id(aggregate.invoice.id, kind, about, nth)
     detection, balance = (None, about) if about in aggregate.unattributed else (about, None)
     record = ExceptionRecord(identity, kind, exception_rules.SEVERITY[kind], detection, nth, balance_id=balance)
     aggregate.exceptions.append(record)

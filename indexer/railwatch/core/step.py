@@ -11,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
+from railwatch.core.ids import detection_id
 from railwatch.core.lifecycle import (
     apply_confirmations,
     apply_expiry,
@@ -25,7 +26,6 @@ from railwatch.core.matching import (
     Candidate,
     Known,
     base_index,
-    detection_id,
     match,
     paired,
     to_detection,
@@ -304,7 +304,14 @@ def apply_clock(aggregates: Sequence[InvoiceAggregate], ctx: StepContext) -> Non
         apply_expiry(aggregate, ctx)
 
 
-def recheck_exceptions(aggregates: Sequence[InvoiceAggregate], coverage: Coverage, now: datetime) -> None:
-    """Compare exceptions with the facts, after time or a manual operation has changed these."""
+def recheck_exceptions(aggregates: Sequence[InvoiceAggregate], coverage: Coverage, now: datetime) -> int:
+    """Compare exceptions with the facts, after time or a manual operation has changed these.
+
+    Return how many exceptions opened, were resolved or ended.
+    """
     for aggregate in aggregates:
         recheck(aggregate, coverage, now)
+    return sum(
+        len(aggregate.opened_exceptions) + len(aggregate.resolved_exceptions) + len(aggregate.ended_exceptions)
+        for aggregate in aggregates
+    )

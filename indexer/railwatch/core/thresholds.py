@@ -19,7 +19,7 @@ def confirmation_threshold(detection: Detection, policies: Mapping[UUID, Policy]
 def next_threshold(
     detection: Detection, policies: Mapping[UUID, Policy], horizon: int, has_finality: bool
 ) -> Threshold | None:
-    """What the detection waits for next, as the index over due heights stores it; None where it waits for nothing."""
+    """Return what the detection waits for next, as the index over due heights has it; None: for nothing."""
     if detection.is_contradicted:
         return None
     if detection.state is DetectionState.INCLUDED:

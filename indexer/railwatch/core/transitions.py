@@ -1,12 +1,11 @@
-"""The feed's lines: the only places where a state is assigned, and each assigns it by telling it."""
+"""Transitions of the feed. States are assigned only here, each together with its transition."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
-from uuid import UUID
 
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
 from railwatch.core.evidence import invoice_evidence
-from railwatch.core.ids import derived_id
+from railwatch.core.ids import event_id
 from railwatch.core.model import Destination, Detection, ExceptionRecord, Transition
 from railwatch.core.states import (
     IN_BLOCK_STATES,
@@ -29,12 +28,12 @@ def transition_detection(
     ctx: StepContext,
     cause: Cause = "chain",
 ) -> None:
-    """The only place where a detection's state is told. ``evidence``: why, for the line's evidence."""
+    """Assign a detection's state and append its transition: the only place that does. ``evidence``: the reasons."""
     check_detection_move(detection.reported_state, to_state)
     detection.version += 1
     aggregate.transitions.append(
         Transition(
-            event_id=_event_id(detection.id, detection.version, to_state, detection.block_hash),
+            event_id=event_id(detection.id, detection.version, to_state, detection.block_hash),
             subject="detection",
             subject_id=detection.id,
             invoice_id=aggregate.invoice.id,
@@ -62,7 +61,7 @@ def transition_invoice(
     via: Detection | None,
     ctx: StepContext,
 ) -> None:
-    """The only place where an invoice's state is assigned by the chain or the clock."""
+    """Assign an invoice's state and append its transition: the only place that does for the chain and the clock."""
     invoice = aggregate.invoice
     check_invoice_move(invoice.state, target)
     invoice.version += 1
@@ -70,7 +69,7 @@ def transition_invoice(
     about = _best_funded_destination(aggregate)
     aggregate.transitions.append(
         Transition(
-            event_id=_event_id(invoice.id, invoice.version, target, block_hash),
+            event_id=event_id(invoice.id, invoice.version, target, block_hash),
             subject="invoice",
             subject_id=invoice.id,
             invoice_id=invoice.id,
@@ -95,7 +94,7 @@ def transition_invoice(
 
 
 def _best_funded_destination(aggregate: InvoiceAggregate) -> Destination | None:
-    """The destination that a line's amounts are of: amounts of different assets are never summed."""
+    """Return the destination whose amounts the transition has: amounts of different assets are never summed."""
     destinations = aggregate.invoice.destinations
     if len(destinations) == 1:
         return destinations[0]
@@ -130,7 +129,7 @@ def transition_exception(
     at = via or (aggregate.detections.get(record.detection_id) if record.detection_id else None)
     aggregate.transitions.append(
         Transition(
-            event_id=_event_id(record.id, record.occurrence, to_state, mark),
+            event_id=event_id(record.id, record.occurrence, to_state, mark),
             subject="exception",
             subject_id=record.id,
             invoice_id=aggregate.invoice.id,
@@ -145,7 +144,3 @@ def transition_exception(
             evidence=evidence,
         )
     )
-
-
-def _event_id(subject: UUID, version: int, to_state: str, block_hash: str | None) -> UUID:
-    return derived_id(f"{subject}/{version}/{to_state}/{block_hash or ''}")

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import structlog
 
+from railwatch.core.step import recheck_exceptions
 from railwatch.daemon.follow.isolation import Aside, by_halves
 from railwatch.reasons import describe
 from railwatch.store.clock import FIRST_PAGE, ClockStore, PageCursor, RailVisibility
@@ -92,7 +93,9 @@ class ExceptionMonitor:
 
         async def recheck(some: Sequence[UUID]) -> None:
             nonlocal changed
-            changed += await self.store.recheck(some)
+            async with self.store.begin_recheck(some) as step:
+                found = recheck_exceptions(step.aggregates, step.coverage, step.now)
+            changed += found
             self.aside.forget(some)
 
         waiting = self.aside.waiting

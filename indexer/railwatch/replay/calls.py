@@ -78,5 +78,5 @@ def _decoded(body: bytes) -> list[Reply] | Reply | None:
 
 
 def _key(raw: msgspec.Raw | None) -> bytes:
-    """An id in the one form in which ids are compared."""
+    """Return an id in the form that allows comparison."""
     return b"null" if raw is None else msgspec.json.encode(_id.decode(raw))

@@ -70,11 +70,11 @@ class Cleaner:
         return body
 
     def clean_json(self, value: Any) -> Any:
-        """`clean` for what JSON can hold."""
+        """Return a JSON value after `clean`."""
         return msgspec.json.decode(self.clean(msgspec.json.encode(value)))
 
     def _cookie_secrets(self) -> Iterator[str]:
-        """A cookie changes with each start of its node, so it is read each time; it is a small file."""
+        """Return the secrets of all cookies. Each call reads the files, because a node's start changes its cookie."""
         for path in self._cookies:
             try:
                 yield from _of_credentials(*path.read_text("utf-8").strip().partition(":")[::2])

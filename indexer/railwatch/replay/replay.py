@@ -119,10 +119,10 @@ class _OwnLease(LeaseKeeper):
             return await super().acquire()
 
     async def renew(self) -> None:
-        """Nobody else takes it."""
+        """Do nothing: no other process acquires this lease."""
 
     async def release(self, reason: str = RELEASED) -> None:
-        """It ends with the database."""
+        """Do nothing: the lease ends with the database."""
 
 
 class _Poll(Listener):

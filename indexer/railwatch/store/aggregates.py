@@ -1,14 +1,10 @@
-"""Between rows and the core's books: loading the invoices of a step, and writing back what changed in them."""
+"""Loads the aggregates of a step from rows, and saves what changed in them."""
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
-
-import msgspec
 
 from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.exception_rules import INVOICE_KINDS
@@ -20,43 +16,35 @@ from railwatch.core.model import (
     Group,
     Invoice,
     Member,
-    Observation,
     Refunded,
     SecondLook,
-    Transition,
     UnattributedBalance,
 )
 from railwatch.core.policy import Policy
 from railwatch.core.states import DetectionState, InvoiceState, Kind
-from railwatch.core.tally import Tally, TallyKey, added, without
-from railwatch.core.thresholds import next_threshold, second_look_threshold
+from railwatch.core.tally import Tally, TallyKey, without
 from railwatch.rail.types import AssetId
-from railwatch.store.amounts import capped
 from railwatch.store.database import Connection, Row
 from railwatch.store.queries import query
+from railwatch.store.step_rows import (
+    DETECTION_COLUMNS,
+    OBSERVATION_COLUMNS,
+    TRANSITION_COLUMNS,
+    detection_columns,
+    detection_row,
+    exception_columns,
+    group_columns,
+    invoice_columns,
+    observation_row,
+    tally_columns,
+    to_columns,
+    transition_row,
+)
 
 LOCK_INVOICES = query("lock_invoices")
 LOAD_AGGREGATES = query("load_aggregates")
 SAVE_STEP = query("save_step")
 ALLOCATE_SEQS = query("allocate_seqs")
-
-DETECTION_COLUMNS = (
-    *("id", "invoice_id", "destination_id", "rail", "asset", "tx_id", "tx_index", "amount", "kind", "state"),
-    *("first_seen_at", "block_height", "block_hash", "block_time", "confirmed_at", "in_time", "replaced_by"),
-    *("maturity", "spends", "invoice_ended", "version", "evidence", "due_basis", "due_height", "seen_waiting"),
-)
-OBSERVATION_COLUMNS = (
-    *("detection_id", "version", "state", "block_height", "block_hash", "block_time", "node", "facts", "raw"),
-)
-RAW_MAX = 4096
-"""Bytes of a node's words that an observation keeps, as JSON; of longer ones their size and digest."""
-
-SPENDS = DETECTION_COLUMNS.index("spends")
-TRANSITION_COLUMNS = (
-    *("event_id", "subject", "subject_id", "invoice_id", "from_state", "to_state", "reason", "cause", "rail"),
-    *("tx_id", "block_height", "block_hash", "confirmations", "seen_amount", "confirmed_amount", "chain_time"),
-    "evidence",
-)
 
 NONE = Decimal(0)
 
@@ -65,9 +53,6 @@ MANY = 500
 
 ANY_RAIL, NO_RAIL = "*", ""
 """What `load_aggregates` leaves out: invoices in quarantine on any rail, or none."""
-
-SEPARATOR = "\x1f"
-"""Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
 
 
 async def load_aggregates(
@@ -127,7 +112,7 @@ def _aggregate(row: Row) -> InvoiceAggregate:
 
 
 def _tallies(destinations: Iterable[Row]) -> Iterator[tuple[TallyKey, Tally]]:
-    """Yield the sums of all that each destination received, as `_tally_columns` writes them."""
+    """Yield the sums of all that each destination received, as `tally_columns` writes them."""
     for identity, *_, tallies in destinations:
         for rail, asset, kind, state, in_time, amount, count in tallies:
             key = TallyKey(identity, rail, AssetId(asset), Kind(kind), DetectionState(state), in_time)
@@ -268,17 +253,17 @@ def _unattributed(
 async def save_aggregates(
     connection: Connection, aggregates: Sequence[InvoiceAggregate], horizon: int, has_finality: bool
 ) -> None:
-    """Write what changed: detections, states and sums, exceptions, and last the lines of the feed.
+    """Write what changed: detections, states and sums, exceptions, and last the transitions.
 
-    One statement, for each costs a turn. What is many is copied in beside it, which is twice as fast.
+    All of it is one statement, because each costs a round trip. Many rows are copied in, which is twice as fast.
     """
     detections = [
-        _detection_row(aggregate, each, horizon, has_finality)
+        detection_row(aggregate, each, horizon, has_finality)
         for aggregate in aggregates
         for each in aggregate.changed_detections
     ]
-    observations = [_observation_row(each) for aggregate in aggregates for each in aggregate.observations]
-    lines = [_transition_row(line) for aggregate in aggregates for line in aggregate.transitions]
+    observations = [observation_row(each) for aggregate in aggregates for each in aggregate.observations]
+    lines = [transition_row(line) for aggregate in aggregates for line in aggregate.transitions]
     left_out = any(
         each.suppressed_count or each.small_count for aggregate in aggregates for each in aggregate.invoice.destinations
     )
@@ -297,13 +282,13 @@ async def save_aggregates(
     few = [] if len(lines) >= MANY else lines
     await connection.execute(
         SAVE_STEP,
-        *_detection_columns(detections),
-        *_columns(observations, len(OBSERVATION_COLUMNS)),
-        *_invoice_columns(aggregates),
-        *_exception_columns(aggregates),
-        *_columns(few, len(TRANSITION_COLUMNS)),
-        *_tally_columns(aggregates),
-        *_group_columns(aggregates),
+        *detection_columns(detections),
+        *to_columns(observations, len(OBSERVATION_COLUMNS)),
+        *invoice_columns(aggregates),
+        *exception_columns(aggregates),
+        *to_columns(few, len(TRANSITION_COLUMNS)),
+        *tally_columns(aggregates),
+        *group_columns(aggregates),
     )
     if len(lines) >= MANY:
         first = await connection.fetchval(ALLOCATE_SEQS, len(lines))
@@ -313,173 +298,3 @@ async def save_aggregates(
 
 async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     await connection.copy_records_to_table(table, schema_name="railwatch", records=rows, columns=columns)
-
-
-def _detection_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    columns = _columns(rows, len(DETECTION_COLUMNS))
-    columns[SPENDS] = [SEPARATOR.join(each) or None for each in columns[SPENDS]]
-    return columns
-
-
-def _detection_row(aggregate: InvoiceAggregate, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
-    each = aggregate.detections[identity]
-    due = next_threshold(each, aggregate.policies, horizon, has_finality)
-    look = second_look_threshold(each, aggregate.policies, horizon, has_finality)
-    return (
-        each.id,
-        aggregate.invoice.id,
-        each.destination_id,
-        each.rail,
-        each.asset,
-        each.tx_id,
-        each.tx_index,
-        each.amount,
-        each.kind,
-        each.state,
-        each.first_seen_at,
-        each.block_height,
-        each.block_hash,
-        each.block_time,
-        each.confirmed_at,
-        each.in_time,
-        each.replaced_by,
-        each.maturity,
-        each.spends,
-        each.invoice_end_state,
-        each.version,
-        each.evidence,
-        due.basis if due else f"look_{look.basis}" if look else None,
-        due.height if due else look.height if look else None,
-        each.seen_waiting,
-    )
-
-
-def _observation_row(each: Observation) -> tuple[Any, ...]:
-    place = (each.block_height, each.block_hash, each.block_time)
-    return (each.detection_id, each.version, each.state, *place, each.facts.get("node"), each.facts, bounded(each.raw))
-
-
-def bounded(raw: Any) -> Any:
-    """A node's words if they are short enough to keep, else what they can be recognised by."""
-    if raw is None:
-        return None
-    text = msgspec.json.encode(raw)
-    return raw if len(text) <= RAW_MAX else {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
-
-
-def _invoice_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    invoices = [
-        (each.id, each.state, each.state_since, each.version, each.settled_at)
-        for each in (b.invoice for b in aggregates)
-    ]
-    sums = [
-        (each.id, capped(each.seen), capped(each.confirmed), capped(each.late), each.suppressed_count)
-        for aggregate in aggregates
-        for each in aggregate.invoice.destinations
-    ]
-    return [*_columns(invoices, 5), *_columns(sums, 5)]
-
-
-def _tally_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    """Return what each destination received in sums, and what was too small, in the order of `_invoice_columns`.
-
-    The sums are sorted, so that a row whose sums stand as they were is not written.
-    """
-    rows = []
-    for aggregate in aggregates:
-        by_destination: defaultdict[UUID, list[list[Any]]] = defaultdict(list)
-        for (destination, *key), each in added(aggregate.totals()).items():
-            by_destination[destination].append([*key, str(each.amount), each.count])
-        for sums in by_destination.values():
-            sums.sort(key=lambda row: (*row[:4], str(row[4])))
-        rows += [
-            # As text: the driver would take lists within an array for its further dimensions.
-            (msgspec.json.encode(by_destination[each.id]).decode(), each.small_count, each.small_amount)
-            for each in aggregate.invoice.destinations
-        ]
-    return _columns(rows, 3)
-
-
-def _exception_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    opened = [
-        (
-            *(
-                record.id,
-                aggregate.invoice.id,
-                record.detection_id,
-                record.kind,
-                record.severity,
-                record.occurrence,
-                record.resolution,
-            ),
-            record.balance_id,
-        )
-        for aggregate in aggregates
-        for record in aggregate.opened_exceptions
-    ]
-    return [*_columns(opened, 8), *_columns([(record.id, record.resolution) for record in _altered(aggregates)], 2)]
-
-
-def _altered(aggregates: Sequence[InvoiceAggregate]) -> list[ExceptionRecord]:
-    """Return the cases that were there before the step, and that it changes."""
-    return [
-        record
-        for aggregate in aggregates
-        for changed in [
-            (aggregate.recounted_groups | _ids([*aggregate.resolved_exceptions, *aggregate.ended_exceptions]))
-            - _ids(aggregate.opened_exceptions)
-        ]
-        for record in aggregate.exceptions
-        if record.id in changed
-    ]
-
-
-def _group_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    """Return what exceptions hold of transfers, in the order of `_exception_columns`, and who joined or left them."""
-    opened = [
-        (*(record.group or (None, None, None)), *_counts(record))
-        for aggregate in aggregates
-        for record in aggregate.opened_exceptions
-    ]
-    altered = [(record.ended, *_counts(record)) for record in _altered(aggregates)]
-    members = [
-        (case, detection, aggregate.detections[detection].amount if amount is None else amount, amount is None)
-        for aggregate in aggregates
-        for (case, detection), amount in aggregate.group_changes.items()
-    ]
-    return [*_columns(opened, 7), *_columns(altered, 5), *_columns(members, 4)]
-
-
-def _counts(record: ExceptionRecord) -> tuple[int, int, int, int]:
-    return record.transfers, record.amount, record.reported_transfers, record.reported_amount
-
-
-def _ids(records: Iterable[ExceptionRecord]) -> set[UUID]:
-    return {record.id for record in records}
-
-
-def _transition_row(line: Transition) -> tuple[Any, ...]:
-    return (
-        line.event_id,
-        line.subject,
-        line.subject_id,
-        line.invoice_id,
-        line.from_state,
-        line.to_state,
-        line.reason,
-        line.cause,
-        line.via_detection.rail if line.via_detection else None,
-        line.via_detection.tx_id if line.via_detection else None,
-        line.block_height,
-        line.block_hash,
-        line.confirmations,
-        None if line.seen_amount is None else capped(line.seen_amount),
-        None if line.confirmed_amount is None else capped(line.confirmed_amount),
-        line.chain_time,
-        line.evidence,
-    )
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows turned into one array a column, as ``unnest`` takes them; ``width`` matters where there are no rows."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -9,10 +9,10 @@ from railwatch.core.balance_reconciliation import (
     BalanceReading,
     DetectedTotals,
     Reconciliation,
-    balance_id,
     reconcile_balance,
     small_at_most,
 )
+from railwatch.core.ids import balance_id
 from railwatch.rail.types import AssetId, BlockRef
 from railwatch.store.amounts import capped
 from railwatch.store.database import Connection, Database, Row
@@ -140,7 +140,7 @@ class BalanceStore:
         return [row["address_key"] for row in await self._database.rows(BALANCE_KEYS, self._lease.rail, after, limit)]
 
     async def accounts(self, keys: Sequence[bytes], native: AssetId | None) -> list[WatchedAccount]:
-        """What is to be counted at those addresses; ``native`` as well, if it is given."""
+        """Return the accounts to count at those addresses; ``native`` as well, if it is given."""
         rows = await self._database.rows(BALANCE_ACCOUNTS, self._lease.rail, keys, native, self._configured)
         return [_account(row) for row in rows]
 

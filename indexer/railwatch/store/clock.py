@@ -1,18 +1,19 @@
-"""What only time brings to invoices, whichever rail they are on: found by index, and written in bounded batches.
+"""Invoices that time alone changes, on any rail: found by index, and rechecked in bounded batches.
 
-No lease stands behind these writes. They read nothing but the tables, after the invoices are locked, so that two
-daemons that look at once tell one thing once, and one that was paused for long tells what is so now.
+These writes need no lease. They read nothing but the tables, after the invoices are locked. So two daemons that check
+concurrently emit each change once, and a daemon that was suspended evaluates current data.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.model import Coverage
-from railwatch.core.step import recheck_exceptions
 from railwatch.store.aggregates import load_aggregates, save_aggregates
-from railwatch.store.database import Connection, Database
+from railwatch.store.database import Database
 from railwatch.store.feed import note_generation
 from railwatch.store.queries import query
 
@@ -46,6 +47,15 @@ class PageCursor:
     id: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class ClockTransaction:
+    """Locked invoices, and the facts by which time decides. ``now``: the database's clock."""
+
+    aggregates: Sequence[InvoiceAggregate]
+    coverage: Coverage
+    now: datetime
+
+
 FIRST_PAGE = PageCursor(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
@@ -67,18 +77,18 @@ class ClockStore:
         ]
 
     async def unchecked(self) -> list[UUID]:
-        """What was moved by somebody outside."""
+        """Return invoices that a manual operation has moved since the last check."""
         return [row["id"] for row in await self._database.rows(UNCHECKED_INVOICES, BATCH)]
 
     async def stuck(self) -> list[UUID]:
-        """What has waited for too long, of some that wait: those that are told already may be many."""
+        """Return invoices that have waited for too long, among one page of those that wait."""
         after = self._stuck_after
         rows = await self._database.rows(STUCK_INVOICES, after.created_at, after.id, BATCH)
         self._stuck_after = PageCursor(rows[-1]["state_since"], rows[-1]["id"]) if len(rows) == BATCH else FIRST_PAGE
         return [row["id"] for row in rows if row["due"]]
 
     async def delayed(self, visibility: RailVisibility, after: PageCursor) -> tuple[list[UUID], PageCursor | None]:
-        """What a blind rail delays, beyond ``after``, and the place to go on from; None: that was all for now."""
+        """Return the invoices that a blind rail delays, after ``after``, and the next cursor; None: no more for now."""
         rows = await self._database.rows(
             DELAYED_INVOICES, visibility.rail, after.created_at, after.id, visibility.upto, BATCH
         )
@@ -86,29 +96,21 @@ class ClockStore:
         return [row["id"] for row in rows if not row["told"]], on
 
     async def recovered(self, rail: str) -> list[UUID]:
-        """What was delayed by a rail that sees again."""
+        """Return invoices whose delay is over, at a rail that is no longer blind."""
         return [row["id"] for row in await self._database.rows(RECOVERED_INVOICES, rail, BATCH)]
 
     async def order_of(self, invoice: UUID) -> str:
         """Return the merchant and order of an invoice, for people."""
         return str(await self._database.value(ORDER_OF_INVOICE, invoice))
 
-    async def recheck(self, invoices: Sequence[UUID]) -> int:
-        """Compare their exceptions with the facts, in one transaction; returns how many rows opened or ended."""
+    @asynccontextmanager
+    async def begin_recheck(self, invoices: Sequence[UUID]) -> AsyncIterator[ClockTransaction]:
+        """Lock and load invoices; save what the core changed in them on leaving."""
         async with self._database.transaction() as connection:
-            return await recheck(connection, invoices)
-
-
-async def recheck(connection: Connection, invoices: Sequence[UUID]) -> int:
-    """The same within a transaction, whose changes belong to the facts."""
-    aggregates = await load_aggregates(connection, invoices)
-    # Asked after the locks, which may have had to wait.
-    rows = await connection.fetch(EVERY_COVERAGE)
-    until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
-    recheck_exceptions(aggregates, Coverage(until), rows[0]["now"])
-    await connection.execute(MARK_RECHECKED, list(invoices))
-    await save_aggregates(connection, aggregates, horizon=1, has_finality=False)
-    return sum(
-        len(aggregate.opened_exceptions) + len(aggregate.resolved_exceptions) + len(aggregate.ended_exceptions)
-        for aggregate in aggregates
-    )
+            aggregates = await load_aggregates(connection, invoices)
+            # Read after the locks, which may have had to wait.
+            rows = await connection.fetch(EVERY_COVERAGE)
+            until = {row["name"]: row["covered_until"] for row in rows if row["covered_until"] is not None}
+            yield ClockTransaction(aggregates, Coverage(until), rows[0]["now"])
+            await connection.execute(MARK_RECHECKED, list(invoices))
+            await save_aggregates(connection, aggregates, horizon=1, has_finality=False)

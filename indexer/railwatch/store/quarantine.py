@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from railwatch.core.matching import detection_id
+from railwatch.core.ids import detection_id
 from railwatch.rail.types import AssetId, BlockRef, Transfer
 from railwatch.store.database import Connection, Database
 from railwatch.store.queries import query

@@ -1,23 +1,22 @@
-"""The one transaction of a step, fenced: cursor, detections, invoices, exceptions and feed together, or nothing.
+"""The transaction of a step: cursor, detections, invoices, exceptions and feed change together, or not at all.
 
-A step begins by moving the rail's row, and only if the lease's epoch and the cursor are what the follower believes
-(HAZARDS P6). It holds that row to the commit. Asides (look-back, mempool, clock) hold the row without moving it.
+A step first moves the rail's row, under a fence: the lease's epoch and the cursor must be those that the follower knows
+(HAZARDS P6). It locks that row until the commit. Steps at the cursor (look-back, mempool, expiry) only lock it.
 """
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from railwatch.core.aggregate import InvoiceAggregate
-from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import Coverage
 from railwatch.core.policy import Threshold
-from railwatch.core.step import Position, Recorded
+from railwatch.core.step import Position
 from railwatch.rail.types import NO_RECIPIENT, AssetId, BlockRef, Transfer
+from railwatch.store.affected_rows import AffectedRows, group_affected
 from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, load_aggregates, save_aggregates
 from railwatch.store.database import Connection, Database, Row, translated
 from railwatch.store.errors import BranchChanged, LeaseLost
@@ -61,27 +60,9 @@ class Lease:
     epoch: int
 
 
-@dataclass(slots=True)
-class AffectedRows:
-    """Whom a step concerns. ``detections``: all that must be loaded, of the invoices ``due`` and of the others."""
-
-    due: set[UUID] = field(default_factory=set)
-    detections: set[UUID] = field(default_factory=set)
-    orphaned: defaultdict[UUID, list[UUID]] = field(default_factory=lambda: defaultdict(list))
-    rivals: defaultdict[str, list[tuple[UUID, UUID]]] = field(default_factory=lambda: defaultdict(list))
-    """By transaction: (invoice, detection) of what it had paid."""
-    candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
-    known: list[Known] = field(default_factory=list)
-
-    def recorded(self, origin: str | None) -> Recorded:
-        """Return it as the core takes it. ``origin``: the name that ids derive from, if the rail was renamed."""
-        orphaned = {each for some in self.orphaned.values() for each in some}
-        return Recorded(self.candidates, self.known, self.rivals, orphaned, origin)
-
-
 @dataclass(frozen=True, slots=True)
 class StepLookup:
-    """What a step is about: transfers in a family; ``fork``: above it inclusions are gone."""
+    """What a step looks up: transfers in a family. ``fork``: inclusions above this height are orphaned."""
 
     family: str
     transfers: Sequence[Transfer] = ()
@@ -220,7 +201,7 @@ class StepTransaction:
         return {row["invoice_id"] for row in rows}
 
     async def begin_watching(self, destinations: Sequence[UUID], covered_from: int) -> None:
-        """These destinations have been looked back for, from ``covered_from`` on, inclusive."""
+        """Set destinations to `watching`, searched from height ``covered_from`` on, inclusive."""
         await self._connection.execute(BEGIN_WATCHING, list(destinations), covered_from)
 
     async def keep_checkpoints(self, blocks: Sequence[BlockRef]) -> None:
@@ -280,7 +261,7 @@ class StepStore:
             if not rows or rows[0]["what"] != "fence":
                 raise self._lost()
             step = StepTransaction(
-                connection, self._database.dsn, self._lease, rows[0]["at"], *_group_affected(rows[1:])
+                connection, self._database.dsn, self._lease, rows[0]["at"], *group_affected(rows[1:])
             )
             yield step, position
 
@@ -304,7 +285,7 @@ class StepStore:
             # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
             due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
             rows = await connection.fetch(AFFECTED_AT_CURSOR, self._lease.rail, *due, *lookup.parameters())
-            found = _group_affected(rows)
+            found = group_affected(rows)
             yield (
                 StepTransaction(connection, self._database.dsn, self._lease, row["now"], *found),
                 position,
@@ -362,31 +343,6 @@ class StepStore:
         )
 
 
-def _group_affected(rows: Iterable[Row]) -> tuple[Coverage, AffectedRows]:
-    """Every rail's coverage, and whom the step concerns."""
-    until: dict[str, datetime] = {}
-    affected = AffectedRows()
-    for row in rows:
-        what, invoice, detection = row["what"], row["invoice_id"], row["detection_id"]
-        if what == "covered":
-            if row["at"] is not None:
-                until[row["rail"]] = row["at"]
-            continue
-        if what == "candidate":
-            affected.candidates[row["address_key"]].append(_candidate(row))
-            continue
-        affected.detections.add(detection)
-        if what == "due":
-            affected.due.add(invoice)
-        elif what == "orphaned":
-            affected.orphaned[invoice].append(detection)
-        elif what == "rival":
-            affected.rivals[row["tx_id"]].append((invoice, detection))
-        else:
-            affected.known.append(_known(row))
-    return Coverage(until), affected
-
-
 def _checkpoint_columns(blocks: Sequence[BlockRef]) -> list[list[Any]]:
     return [
         [each.height for each in blocks],
@@ -394,38 +350,6 @@ def _checkpoint_columns(blocks: Sequence[BlockRef]) -> list[list[Any]]:
         [each.parent for each in blocks],
         [each.time for each in blocks],
     ]
-
-
-def _candidate(row: Row) -> Candidate:
-    return Candidate(
-        row["destination_id"],
-        row["invoice_id"],
-        row["rail"],
-        AssetId(row["asset"]),
-        row["reference"],
-        bool(row["open"]),
-        row["at"],
-        row["accepts_from"],
-        row["height"],
-    )
-
-
-def _known(row: Row) -> Known:
-    return Known(
-        row["detection_id"],
-        row["destination_id"],
-        row["invoice_id"],
-        row["tx_id"],
-        row["tx_index"],
-        row["address_key"],
-        AssetId(row["asset"]),
-        row["block_hash"],
-        bool(row["open"]),
-        row["rail"],
-        row["accepts_from"],
-        row["height"],
-        int(row["amount"]),
-    )
 
 
 def _claim(row: Row) -> Claim:

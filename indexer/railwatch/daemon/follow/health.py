@@ -132,7 +132,7 @@ class Reach:
     _claimed: tuple[float, int] | None = None
 
     def seen(self, asked: float, cursor_height: int, heads: Heads) -> float | None:
-        """The moment (monotonic clock) up to which all is seen, ``asked`` when the heads were; None: none is known."""
+        """Return up to when (monotonic clock) all is seen, given when the heads were requested; None: not known."""
         if heads.claimed_height is None:
             self._claimed = None
             return asked
@@ -153,7 +153,7 @@ class Reach:
         return 0.0 if self._claimed is None else time.monotonic() - self._claimed[0]
 
     def forget(self) -> None:
-        """The nodes are asked anew."""
+        """Start anew: the nodes are asked again."""
         self._claimed = None
 
 

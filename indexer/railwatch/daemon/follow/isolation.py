@@ -74,7 +74,7 @@ class Aside(Generic[Item]):
         return pause
 
     def forget(self, items: Iterable[Item]) -> None:
-        """These are well again."""
+        """Forget those that succeeded."""
         if self._pause:
             for item in items:
                 self._until.pop(item, None)

@@ -72,13 +72,13 @@ class Often:
     _when: deque[float] = field(default_factory=deque)
 
     def note(self) -> None:
-        """It has happened."""
+        """Note that it has happened."""
         self._when.append(time.monotonic())
         while len(self._when) > self.times:
             self._when.popleft()
 
     def __bool__(self) -> bool:
-        """It has, and the first of these times is not forgotten."""
+        """Return True if it has happened so often, within the time."""
         return len(self._when) == self.times and time.monotonic() - self._when[0] <= UNSTEADY_SECONDS
 
 
@@ -131,8 +131,9 @@ class Tip:
     _unreached: tuple[float, int] | None = None
 
     def told(self, head: BlockRef) -> None:
-        """Take in a head. A height that is not told again for `LAG_MAX_SECONDS` is forgotten:
-        it was made up, or undone.
+        """Note a reported head.
+
+        A height that is not reported again for `LAG_MAX_SECONDS` is forgotten: it was made up, or undone.
         """
         now = time.monotonic()
         if head.height >= self._height or now - self._told_at > LAG_MAX_SECONDS:

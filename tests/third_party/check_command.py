@@ -24,8 +24,7 @@ symbol = "TINY"
 
 
 async def main(folder: Path) -> int:
-    """Serve a chain, check a configuration that names it, and return the exit code of the command."""
-    folder.mkdir(mode=0o711)
+    """Serve a chain, check a configuration in ``folder`` that names it, and return the exit code of the command."""
     async with TinySimulator() as simulator:
         await simulator.mine(20)
         config = folder / "railwatch.toml"
@@ -36,4 +35,6 @@ async def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(Path(sys.argv[1]))))
+    folder = Path(sys.argv[1])
+    folder.mkdir(mode=0o711)
+    sys.exit(asyncio.run(main(folder)))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from railwatch.rail.demo import RailDemo, Scenario
-from railwatch_evm.demo import PAID, EvmDemo
+from railwatch_evm.dev.demo import PAID, EvmDemo
 
 
 class Brief(EvmDemo):

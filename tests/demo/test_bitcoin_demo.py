@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from railwatch.demo.runner import open_demos
-from railwatch_bitcoin.demo import BitcoinDemo
-from railwatch_evm.demo import EvmDemo
-from railwatch_solana.demo import SolanaDemo
+from railwatch_bitcoin.dev.demo import BitcoinDemo
+from railwatch_evm.dev.demo import EvmDemo
+from railwatch_solana.dev.demo import SolanaDemo
 from tests.demo.demo_runner import DemoRunner, eventually, is_alive, pids_in, rail_status
 
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from railwatch_evm.demo import EvmDemo
+from railwatch_evm.dev.demo import EvmDemo
 from tests.demo.demo_runner import PATIENCE, DemoRunner, eventually, is_alive, pids_in, rail_status
 
 pytestmark = pytest.mark.anvil

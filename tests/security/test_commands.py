@@ -78,7 +78,17 @@ SHOWING = {
 }
 """Commands that show what is stored."""
 DOING = {
-    *(("run",), ("migrate",), ("demo",), ("deliver",), ("record",), ("replay",), ("webhook", "secret")),
+    *(
+        ("docs",),
+        ("config", "example"),
+        ("run",),
+        ("migrate",),
+        ("demo",),
+        ("deliver",),
+        ("record",),
+        ("replay",),
+        ("webhook", "secret"),
+    ),
     *(("invoice", each) for each in ("create", "cancel", "hold", "release", "refund")),
     *(("exceptions", each) for each in ("resolve", "note")),
     *(("rescan", each) for each in ("request", "cancel")),

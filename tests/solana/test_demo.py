@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from railwatch_solana.demo import SolanaDemo
+from railwatch_solana.dev.demo import SolanaDemo
 from tests.folders import database_folder
 
 pytestmark = pytest.mark.solana

@@ -10,6 +10,7 @@ from railwatch.cli.errors import EPILOG, Railwatch
 from railwatch.cli.evidence import explain, feed
 from railwatch.cli.exceptions import exceptions, rescan
 from railwatch.cli.invoice import invoice
+from railwatch.cli.manual import config, docs
 from railwatch.cli.rail import rail
 from railwatch.cli.recording import record, replay
 from railwatch.cli.status import status
@@ -31,7 +32,7 @@ def main() -> None:
 
 COMMANDS = (
     *(run, migrate, check, demo, status, invoice, explain, feed, exceptions),
-    *(rescan, audit, rail, record, replay, deliver, webhook),
+    *(rescan, audit, rail, record, replay, deliver, webhook, docs, config),
 )
 
 for command in COMMANDS:

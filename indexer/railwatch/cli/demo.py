@@ -3,6 +3,8 @@
 import asyncio
 import signal
 from collections.abc import Coroutine
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -33,8 +35,11 @@ def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
 
     The command starts all that it needs, and stops it at its end. Exit code 0: every scenario matched.
 
+    It needs the distribution railwatch-dev.
+
     Example: railwatch demo --rail evm
     """
+    _require_demo()
     from railwatch.demo.report import outcome_json, print_outcome
 
     try:
@@ -46,6 +51,15 @@ def demo(as_json: bool, keep: bool, rails: tuple[str, ...]) -> None:
     else:
         print_outcome(console(), outcome)
     click.get_current_context().exit(Exit.OK if outcome.agrees else Exit.REJECTED)
+
+
+def _require_demo() -> None:
+    """Raise `InvalidInput` with the command that installs the demo, where it is not installed."""
+    if find_spec("railwatch.demo") is None:
+        raise InvalidInput(
+            "the demo is not installed: it is part of the distribution railwatch-dev. "
+            f"Run: pip install railwatch-dev=={version('railwatch')}"
+        )
 
 
 async def _run(rails: tuple[str, ...], keep: bool, as_json: bool) -> "Outcome":

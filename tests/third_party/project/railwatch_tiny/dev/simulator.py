@@ -97,9 +97,14 @@ class TinySimulator:
 
     def open_adapter(self, chain_id: ChainId = CHAIN_ID) -> RailAdapter:
         """Return a fresh adapter on this node."""
-        assert self._runner is not None, "enter the simulator first"
         rail = RailSettings("tiny", chain_id, (AssetSpec("TINY", None),))
-        return create_adapter(rail, {"http": f"http://127.0.0.1:{self._runner.addresses[0][1]}/"})
+        return create_adapter(rail, {"http": self.url})
+
+    @property
+    def url(self) -> str:
+        """The node's URL, while the simulator is entered."""
+        assert self._runner is not None, "enter the simulator first"
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
 
     async def new_address(self) -> str:
         """Return an address that was never used."""

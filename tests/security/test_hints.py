@@ -69,7 +69,7 @@ async def test_an_invoice_is_registered_and_paid_while_the_queue_of_notification
             await stage.rescanned()
             await stage.audit()
             findings = await check_database(stage.config, (), {})
-            assert any("queue of notifications is" in each.text for each in findings[1]), findings[1]
+            assert any("notification queue is" in each.text for each in findings[1]), findings[1]
     finally:
         await resting.close()
         await filling.close()

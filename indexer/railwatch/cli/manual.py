@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from railwatch.cli.errors import InvalidInput, NotFound
-from railwatch.cli.output import say
+from railwatch.cli.output import say, write_document
 
 if TYPE_CHECKING:
     from railwatch.ops.manual import Page
@@ -35,7 +35,7 @@ def docs(topic: str | None, folder: Path | None, force: bool) -> None:
     elif topic is None:
         _list_topics(selected)
     else:
-        click.echo(selected[0].text, nl=False)
+        write_document(selected[0].text)
 
 
 @click.group()
@@ -54,7 +54,7 @@ def example(file: Path | None, force: bool) -> None:
     from railwatch.ops.manual import FileDiffers, example_config, write_example
 
     if file is None:
-        click.echo(example_config(), nl=False)
+        write_document(example_config())
         return
     try:
         write_example(file, force=force)

@@ -41,6 +41,11 @@ def say(text: object, *, err: bool = False) -> None:
     click.echo(printable(text, LINE_MOST), err=err)
 
 
+def write_document(text: str) -> None:
+    """Print a text that this version ships, as it is: a page of the manual, or the annotated configuration."""
+    click.echo(text, nl=False)
+
+
 def say_lines(text: str, *, err: bool = False) -> None:
     """Print several lines for people, with control characters escaped."""
     for line in text.split("\n"):

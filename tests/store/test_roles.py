@@ -313,7 +313,8 @@ async def test_functions_with_their_owners_rights_cannot_be_led_astray(database:
     callable_ = {row["object"].rpartition(".")[2] for row in given}
     assert lent <= callable_
     assert callable_ - lent == {
-        *("display", "customer_state", "find_orders", "affected_rows", "raise_error", "event_type", "state_now"),
+        *("display", "customer_state", "find_orders", "affected_rows", "is_due", "raise_error"),
+        *("event_type", "state_now"),
         *("is_backend_alive", "covers", "is_covered", "is_open", "margin", "notify"),
     }
 

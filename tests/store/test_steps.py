@@ -155,6 +155,28 @@ async def test_a_step_knows_also_what_a_look_back_commits_while_it_waits(desk: D
     assert sorted(detections) == sorted(["included", "confirmed", "orphaned", "included", "confirmed"] * 3)
 
 
+async def test_a_step_without_payments_promotes_also_what_a_look_back_commits_while_it_waits(desk: Desk) -> None:
+    """The payment has the depth that its policy asks for with this block, and no other block may come for long."""
+    database, chain, keys = desk.stage.database, desk.stage.chain, desk.keys
+    paid = await database.value("select address from railwatch.destinations order by address limit 1")
+    await desk.stage.sim.pay(paid, 100)
+    chain.mine()
+    desk.keys = []  # The follower passes the block before the address joins its watch.
+    await desk.step()
+    desk.keys = keys
+    holding = chain.tip
+    async with feed_held(database.dsn):
+        looking = asyncio.create_task(desk.look_back(await desk.block(holding.height)))
+        await waits(database, 1)
+        chain.mine()
+        stepping = asyncio.create_task(desk.step())
+        await waits(database, 2)
+    await looking
+    await stepping
+    query = "select state from railwatch.detections where block_height = $1"
+    assert [row["state"] for row in await database.rows(query, holding.height)] == ["confirmed"]
+
+
 async def test_a_step_that_is_done_again_is_refused_and_changes_nothing(desk: Desk) -> None:
     resume_point = await load_resume_point(desk.stage.database, "story")
     await desk.look_back(await desk.block(7))

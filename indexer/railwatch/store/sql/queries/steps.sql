@@ -1,17 +1,19 @@
 -- name: advance_cursor
 -- Move the cursor over blocks that touch nobody, in one statement; no row if something is due, or the fence fell. While
 -- the rail is blind nothing is promoted, so nothing is due. Coverage never runs ahead of the chain by more than a stall,
--- and a step that does not reach the head ($11 is null) covers nothing: `least` would leave the null out.
+-- and a step that does not reach the head ($11 is null) covers nothing: `least` would leave the null out. The rail's row
+-- is locked before `is_due` reads: a look-back that holds it may commit a transfer that is due with these blocks.
+with held as materialized (
+    select name from railwatch.rails where name = $1 and epoch = $2 and cursor_hash is not distinct from $3
+    for no key update
+)
 update railwatch.rails r
 set cursor_height = $4, cursor_hash = $5, cursor_parent = $6, cursor_time = $7, tip_height = $8,
     finalized_height = $9, finalized_hash = $10, updated_at = now(), state = $12, reason = $13,
     covered_until = greatest(covered_until, case when $11::timestamptz is not null
         then least($11::timestamptz, now(), $7::timestamptz + r.stall_after) end)
-where r.name = $1 and r.epoch = $2 and r.cursor_hash is not distinct from $3
-  and ($12 = 'stalled' or not exists (
-      select from railwatch.detections d where d.rail = $1 and d.due_basis = 'depth' and d.due_height <= $4))
-  and ($12 = 'stalled' or not exists (
-      select from railwatch.detections d where d.rail = $1 and d.due_basis = 'finalized' and d.due_height <= $9))
+from held
+where r.name = held.name and ($12 = 'stalled' or not railwatch.is_due(held.name, $4, $9))
 returning now() as now
 
 -- name: begin_step

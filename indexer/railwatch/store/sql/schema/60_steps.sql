@@ -48,3 +48,15 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$  -- volatile, 
     join railwatch.invoices i on i.id = d.invoice_id
 $$;
 comment on function railwatch.affected_rows is 'Whom a step concerns: due, orphaned, displaced and known transfers, and holders of addresses.';
+
+-- Volatile, so that it reads what was committed while its caller waited for the rail's row.
+create function railwatch.is_due(on_rail text, cursor_reached bigint, finalized_reached bigint) returns boolean
+language sql volatile set search_path = pg_catalog, pg_temp as $$
+    select exists (
+        select from railwatch.detections d
+        where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
+    ) or exists (
+        select from railwatch.detections d
+        where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached)
+$$;
+comment on function railwatch.is_due is 'Whether a transfer of the rail reaches a depth or finality with these heights.';

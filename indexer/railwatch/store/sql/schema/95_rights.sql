@@ -28,7 +28,8 @@ from (values
         'function railwatch.resolve_exception', 'function railwatch.annotate_exception',
         'function railwatch.request_rescan', 'function railwatch.ack']),
     (array['railwatch_daemon'], 'execute', array[
-        'function railwatch.affected_rows', 'function railwatch.next_seq', 'function railwatch.raise_error']),
+        'function railwatch.affected_rows', 'function railwatch.is_due', 'function railwatch.next_seq',
+        'function railwatch.raise_error']),
     (array['railwatch_daemon'], 'insert, update', array[
         'railwatch.rails', 'railwatch.assets', 'railwatch.settings', 'railwatch.detections', 'railwatch.exceptions']),
     (array['railwatch_daemon'], 'insert, update, delete', array['railwatch.leases', 'railwatch.checkpoints']),

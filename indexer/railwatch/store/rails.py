@@ -80,7 +80,7 @@ async def load_resume_point(database: Database, rail: str) -> ResumePoint:
         return ResumePoint(None, None, [], row["rewinds"], row["origin"])
     cursor = BlockRef(row["cursor_height"], row["cursor_hash"], row["cursor_parent"], row["cursor_time"])
     finalized = None
-    if row["finalized_hash"] is not None:
+    if row["finalized_height"] is not None:
         finalized = BlockRef(row["finalized_height"], row["finalized_hash"], "", row["cursor_time"])
     points = [
         BlockRef(each["height"], each["hash"], each["parent"], each["time"])

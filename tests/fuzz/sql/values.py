@@ -61,7 +61,7 @@ CALLERS_OWN = (
 )
 """Expressions that Postgres refuses before any function is called, or takes for another type than the function's."""
 MANY = 100_000
-COMPOSITES = ("rails", "invoices")
+COMPOSITES = ("rails", "invoices", "destinations")
 """Tables whose rows are an argument."""
 
 

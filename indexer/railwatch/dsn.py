@@ -108,7 +108,7 @@ def _secrets_of(table: Mapping[str, str]) -> Iterator[str]:
 
 
 def _guessed(text: str) -> Iterator[str]:
-    """What could be a password in a text that is no DSN: all between the first colon of its user part and each "@"."""
+    """Return what could be a password in a text that is no DSN: all from the first colon of the user to each "@"."""
     yield text
     rest = text.partition("://")[2] or text
     password = rest.partition(":")[2]
@@ -133,7 +133,7 @@ def dsn_secrets(text: str, environment: Mapping[str, str] = os.environ) -> froze
 
 
 def _of_passfile(path: str) -> Iterator[str]:
-    """The fifth field of each line of ``host:port:database:user:password``."""
+    """Return the fifth field of each line of ``host:port:database:user:password``."""
     for line in _read(path).splitlines():
         fields = re.split(r"(?<!\\):", line, maxsplit=4)
         if len(fields) == 5 and not line.startswith("#"):

@@ -50,12 +50,12 @@ class KnownChain:
 
 
 def known_chain(chain_id: str) -> KnownChain | None:
-    """What is known of the chain with this CAIP-2 id; None if nothing is."""
+    """Return what is known of the chain with this CAIP-2 id, or None."""
     return _chains().get(chain_id)
 
 
 def paces(chain_id: str) -> Mapping[str, float]:
-    """The keys of a rail's configuration that have another default on this chain."""
+    """Return the keys of a rail's configuration that have another default on this chain."""
     if chain_id in _table()["development"]["chains"]:
         return {"stall_after": 0, "finality_stall_after": 0}
     known = known_chain(chain_id)
@@ -69,7 +69,7 @@ def known_lookback(chain_id: str) -> int | None:
 
 
 def default_tiers(chain_id: str, has_finality: bool) -> tuple[Tier, ...]:
-    """The default policy of a chain, known or not; ``has_finality``: its rail tells which blocks are final."""
+    """Return the default policy of a chain, known or not. ``has_finality``: its rail reports which blocks are final."""
     known = known_chain(chain_id)
     if known is not None:
         return known.tiers

@@ -40,7 +40,7 @@ class DemoEnvironment:
 
     @asynccontextmanager
     async def database(self, daemon: Process) -> AsyncIterator[Database]:
-        """The daemon's own Postgres, attached to once its schema is there and every rail is live."""
+        """Open the daemon's own Postgres, once its schema exists and every rail is live."""
         await self._wait(self._has_server, daemon, "its Postgres does not run")
         async with Database(await self.dsn(), size=4) as database:
             await self._wait(lambda: has_schema(database), daemon, "the schema is not there")
@@ -102,7 +102,7 @@ async def all_live(database: Database) -> bool:
 
 
 def first_of(failures: BaseException) -> BaseException:
-    """The first plain exception of a group of groups."""
+    """Return the first plain exception of a group of groups."""
     while isinstance(failures, BaseExceptionGroup):
         failures = failures.exceptions[0]
     return failures

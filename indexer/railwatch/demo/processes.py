@@ -31,7 +31,7 @@ class Process:
         return self.child.pid
 
     def tail(self) -> str:
-        """The last lines of its log."""
+        """Return the last lines of the log."""
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-TAIL_LINES:])

@@ -33,13 +33,13 @@ class View(AbstractContextManager["View"], Protocol):
     """Shows a demo while it runs. Leaving the context ends it; what is said stays readable."""
 
     def say(self, text: str) -> None:
-        """What the demo itself does: it starts, waits, stops."""
+        """Show what the demo itself does: it starts, waits, stops."""
 
     def show_plan(self, tellings: Sequence[ScenarioRun]) -> None:
         """All stories that will be told, once they are known."""
 
     def show_progress(self, telling: ScenarioRun) -> None:
-        """A story's invoice, or its stage, is not what it was."""
+        """Show that the invoice or the phase of a story has changed."""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Lines:
         self.say(f"{len(tellings)} stories")
 
     def show_progress(self, telling: ScenarioRun) -> None:
-        """A line for each new line of the feed, for each exception, and for the end."""
+        """Print a line for each new transition, for each exception, and for the end."""
         shown = self._shown.setdefault(id(telling), Shown())
         news = [step_text(line) for line in telling.path[shown.lines :]]
         news += [exception_text(each) for each in sorted(telling.exceptions - shown.exceptions)]
@@ -108,11 +108,11 @@ class Moving:
         self._live.stop()
 
     def say(self, text: str) -> None:
-        """The line under the table."""
+        """Show ``text`` on the line under the table."""
         self._spinner.update(text=Text(text))
 
     def show_plan(self, tellings: Sequence[ScenarioRun]) -> None:
-        """The table's rows."""
+        """Set the rows of the table."""
         self._tellings = tellings
 
     def show_progress(self, telling: ScenarioRun) -> None:
@@ -131,7 +131,7 @@ class Moving:
 
 
 def make_view(console: Console) -> View:
-    """The one that fits where the console writes to."""
+    """Return the view that fits the output: a moving table on a terminal, lines elsewhere."""
     return Moving(console) if console.is_terminal else Lines(console)
 
 
@@ -142,7 +142,7 @@ def step_text(line: str) -> Text:
 
 
 def path_text(path: Sequence[str]) -> Text:
-    """``created → confirming → paid``."""
+    """Render a path as ``created → confirming → paid``."""
     return Text(" → ").join(step_text(line) for line in path) if path else Text("-", "dim")
 
 
@@ -152,7 +152,7 @@ def exception_text(words: str) -> Text:
 
 
 def told_text(path: Sequence[str], exceptions: Iterable[str], between: str = "\n") -> Text:
-    """The path, and the exceptions after it."""
+    """Render the path, and the exceptions after it."""
     return Text(between).join([path_text(path), *(exception_text(each) for each in sorted(exceptions))])
 
 

@@ -26,9 +26,9 @@ STOP_WITHIN = 5.0
 
 
 def open_demos(names: Collection[str], say: Callable[[str], None]) -> list[RailDemo]:
-    """The demos of the installed rails, or of those that are named. Raises `DemoError`.
+    """Return the demos of the installed rails, or of the named ones. Raises `DemoError`.
 
-    A rail whose node is not on this machine is left out, and ``say`` is told, unless it is named or none is left.
+    A rail whose node is not on this machine is left out with a word to ``say``, unless it is named or none is left.
     """
     points = {point.name: point for point in entry_points(group=GROUP)}
     for name in names:
@@ -119,7 +119,7 @@ async def _tell_all(view: View, database: Database, demos: Sequence[RailDemo]) -
 
 
 async def _tell_rail(view: View, shops: Sequence[StoryShop]) -> None:
-    """The peaceful stories together, then one by one those that the others would notice."""
+    """Run most stories together, then one by one those that disturb the others."""
     async with asyncio.TaskGroup() as together:
         for shop in shops:
             if not shop.telling.scenario.exclusive:

@@ -74,7 +74,7 @@ class ScenarioRun:
 
 
 def path_of(transitions: Iterable[Record]) -> tuple[str, ...]:
-    """The invoice's own lines among ``transitions``, in a story's words."""
+    """Return the invoice's own transitions, in the words of a story."""
     return tuple(state_words(each["to_state"], each["reason"]) for each in transitions if each["subject"] == "invoice")
 
 

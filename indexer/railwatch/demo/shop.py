@@ -59,7 +59,7 @@ class StoryShop:
         return next((place for place in lines if self.telling.path[place].split(" ")[0] == state), None)
 
     async def _watched(self) -> None:
-        """Polling is what a checkout does for the second that it takes."""
+        """Poll until the address is watched, as a checkout does. That lasts about a second."""
         assert self.telling.invoice is not None
         while True:
             [row] = await watch_states(self.database, self.telling.invoice)

@@ -49,7 +49,7 @@ class Workspace:
 
 
 def toml_table(head: str, table: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of one table; Python reads TOML and does not write it."""
+    """Return the lines of one table. Python reads TOML and does not write it."""
     yield head
     for key, value in table.items():
         yield f"{key} = {toml_value(value)}"
@@ -57,7 +57,7 @@ def toml_table(head: str, table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def toml_value(value: Any) -> str:
-    """A value on one line. Raises TypeError for what TOML does not know."""
+    """Return a value on one line. Raises TypeError for a type that TOML does not have."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {toml_value(each)}" for key, each in value.items()) + " }"
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -85,7 +85,7 @@ def _find(slots: "array[int]", mark: int) -> int:
 
 
 def _grown(old: "array[int]", count: int) -> "array[int]":
-    """The same marks in a larger array."""
+    """Return a larger array with the same marks."""
     slots = array("Q", repeat(EMPTY_SLOT, max(2 * SLOTS_MIN, int(count / MAX_LOAD_FACTOR * GROWTH_FACTOR) + 8)))
     for mark in old:
         if mark != EMPTY_SLOT:

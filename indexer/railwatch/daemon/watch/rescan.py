@@ -92,7 +92,7 @@ class Rescanner:
         self._log.info("rescan.passed", rescan=str(request.id), upto=reached, found=found, route=route)
 
     async def _final_span(self, first: int, end: int, anchor: BlockRef) -> tuple[int, int, str]:
-        """A span that no reorg may undo. Proven by the anchor above it, which the node's chain must hold."""
+        """Search a span that no reorg may undo. The anchor above it proves that: the node's chain must hold it."""
         boundary = self.follower.boundary()
         last, watches = min(end, first + self._span_limit - 1), await self._watched({})
         scanned = await self.node.on_one_node(lambda node: _scan_below(node, first, last, anchor, watches))

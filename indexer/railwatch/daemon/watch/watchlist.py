@@ -17,9 +17,7 @@ LOAD_LOGGED_FROM = 100_000
 
 @dataclass(slots=True)
 class IndexedWatches:
-    """`railwatch.rail.Watches` of one rail:
-    the family's addresses, the rail's own assets and what it has seen spent.
-    """
+    """The `Watches` of one rail: the family's addresses, the rail's assets, and the spends that it has seen."""
 
     index: AddressIndex
     assets: Mapping[str, AssetId]
@@ -59,7 +57,7 @@ class ExplicitWatches:
         return set(self.keys.intersection(keys))
 
     def keys_up_to(self, limit: int) -> Sequence[bytes] | None:
-        """The keys, if they are no more than ``limit``."""
+        """Return the keys, or None if there are more than ``limit``."""
         return sorted(self.keys) if len(self.keys) <= limit else None
 
 

@@ -175,7 +175,7 @@ async def test_a_block_that_a_node_spoils_for_a_while_stalls_its_rail_by_name_an
         stage.chain.mine()
         reason = await stage.rail_is("stalled")
         assert stage.chain.tip.hash in reason
-        assert "the rail is halted" in reason
+        assert "halts the rail after" in reason
         node_of("story").undecodable = False
         stage.chain.mine()
         await stage.follows()

@@ -67,11 +67,11 @@ class ClockStore:
         self._stuck_after = FIRST_PAGE
 
     async def note_generation(self) -> None:
-        """See to it that the feed's generation is written down."""
+        """Record that another server has taken over the feed, if one has."""
         await note_generation(self._database)
 
     async def rail_visibility(self) -> list[RailVisibility]:
-        """How every rail sees."""
+        """Return for every rail whether it has been blind for too long."""
         return [
             RailVisibility(row["name"], row["blind"], row["upto"]) for row in await self._database.rows(RAIL_VISIBILITY)
         ]

@@ -154,8 +154,8 @@ class ChainFollower:
         if self._faulty.seconds() >= steadiness.FAULT_SECONDS:
             return fault
         return NodeLagging(
-            f"{fault}; it is asked for again, and after {steadiness.FAULT_SECONDS:.0f} s the rail is halted. Add "
-            "another node to the rail's `nodes`, or upgrade this one"
+            f"{fault}; the daemon asks again, and halts the rail after {steadiness.FAULT_SECONDS:.0f} s. Add another "
+            "node to the rail's `nodes`, or upgrade this one"
         )
 
     async def wait_for_work(self, alive: Callable[[], None] = lambda: None) -> None:
@@ -318,7 +318,9 @@ class ChainFollower:
 
     def _behind(self, heads: Heads) -> NodeLagging:
         behind = self.sync.head.height - heads.latest.height
-        return NodeLagging(f"the node is {behind} blocks behind what it, or another node, had told before")
+        return NodeLagging(
+            f"the node is {behind} blocks behind a height that a node reported before; check its sync and its peers"
+        )
 
     async def _run_second_looks(self, position: Position) -> None:
         """Read again what this position makes final, so that the step which reaches it can emit `final`."""

@@ -98,7 +98,10 @@ class PositionBuilder:
 
 
 def _reversal_reason(heights: int) -> str:
-    return f"the node told of {heights} more blocks, and takes them back whenever it is asked for them"
+    return (
+        f"the node reports {heights} blocks above the cursor, and takes them back when they are requested: several "
+        "nodes may answer behind its address. Run `railwatch check`, or add another node to the rail's `nodes`"
+    )
 
 
 def _now() -> datetime:

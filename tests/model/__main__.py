@@ -15,12 +15,10 @@ import traceback
 from pathlib import Path
 
 import structlog
-from hypothesis import seed
-from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.episodes import EPISODES
 from tests.model.harness import Harness
-from tests.model.machine import KEPT, Model, model_settings
+from tests.model.machine import KEPT, STEPS, Model, play_stories
 from tests.model.reached import Reached
 
 BATCH = 100
@@ -32,7 +30,7 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="the first batch's; batch n has this and n")
     parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--no-shrink", action="store_true")
     parser.add_argument("--go-on", action="store_true", help="play on after a failure")
     parser.add_argument("--resume", type=Path, help="a file that remembers which batches are played")
@@ -103,9 +101,7 @@ def play(given: argparse.Namespace) -> int:
         batch_began, played = time.monotonic(), Model.played
         Model.first_failure = None
         try:
-            run_state_machine_as_test(
-                seed(this)(Model), settings=model_settings(given.batch, shrink=not given.no_shrink, steps=given.steps)
-            )
+            play_stories(this, given.batch, shrink=not given.no_shrink, steps=given.steps)
         except BaseException as failure:
             if isinstance(failure, KeyboardInterrupt):
                 raise

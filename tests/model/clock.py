@@ -45,11 +45,36 @@ SEARCH_PATH = "model, pg_catalog, pg_temp"
 """In which `now()` is found: the schema `model` has one that reads the story's clock."""
 
 
+class Naps:
+    """The literal sleeps of the rails' loops, which end early when the harness says that there is work."""
+
+    def __init__(self) -> None:
+        self._sleepers: set[asyncio.Event] = set()
+
+    async def nap(self, seconds: float) -> None:
+        """Sleep for ``seconds`` of real time, or until `end`."""
+        woken = asyncio.Event()
+        self._sleepers.add(woken)
+        try:
+            async with asyncio.timeout(seconds):
+                await woken.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._sleepers.discard(woken)
+
+    def end(self) -> None:
+        """Wake every loop that sleeps now."""
+        for each in self._sleepers:
+            each.set()
+
+
 class StoryClock:
     """Real time plus ``passed`` seconds."""
 
     def __init__(self) -> None:
         self.passed = 0.0
+        self.naps = Naps()
 
     def now(self) -> datetime:
         """Return the story's time, in UTC."""
@@ -75,9 +100,11 @@ class _Time:
 class _Asyncio:
     """The module `asyncio` as a rail's loop sees it: the same, with short sleeps."""
 
-    @staticmethod
-    async def sleep(seconds: float) -> None:
-        await asyncio.sleep(seconds / SCALE)
+    def __init__(self, naps: Naps) -> None:
+        self._naps = naps
+
+    async def sleep(self, seconds: float) -> None:
+        await (self._naps.nap(seconds / SCALE) if seconds > 0 else asyncio.sleep(0))
 
     @staticmethod
     def timeout(seconds: float) -> asyncio.Timeout:
@@ -131,7 +158,7 @@ def story_time(clock: StoryClock, sessions: Sessions) -> Iterator[None]:
         registry, "entry_points", functools.cache(registry.entry_points)
     )  # each daemon's start looks through all packages
     for name in ("rail_runner", "rail_tasks"):
-        put(importlib.import_module(f"railwatch.daemon.{name}"), "asyncio", _Asyncio())
+        put(importlib.import_module(f"railwatch.daemon.{name}"), "asyncio", _Asyncio(clock.naps))
     tasks = importlib.import_module("railwatch.daemon.rail_tasks")
     put(tasks, "Listener", _listener_of(tasks.Listener))
     put(database, "asyncpg", sessions)

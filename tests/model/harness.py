@@ -152,6 +152,7 @@ async def _is_rescanned(world: World) -> None:
     """Look for what came before an address was watched, and farther back than anybody looks by himself."""
     for side in world.sides:
         await world.database.value("select railwatch.request_rescan($1, 0)", side.name)
+    world.clock.naps.end()  # No notification says that a rescan waits.
     waiting = "select count(*) from railwatch.rescans where finished_at is null"
     await _until(world, lambda: _is_zero(world, waiting), "rescans wait")
 

@@ -2,7 +2,8 @@
 
 A pool lends them, and keeps them for the next daemon of the same name. One that was in the middle of something when its
 daemon ended is closed, so that Postgres rolls back what a dead daemon leaves, as it does elsewhere. The connection
-that holds a lease, and the one that listens, belong to no pool, and end with their daemon.
+that holds a lease, and the one that listens, belong to no pool, and end with their daemon. One that has asked for a
+lease in vain is kept: a daemon on standby asks six times a second.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from typing import Any
 from weakref import WeakSet
 
 import asyncpg
+
+from railwatch.store.lease import ACQUIRE_LEASE
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -61,6 +64,14 @@ class Sessions:
         self._pools.add(pool)
         return pool
 
+    async def connect(self, dsn: str, *, server_settings: Mapping[str, str], **more: Any) -> "LeaseSession":
+        """Return a session outside any pool: an idle one of the same address and settings, or a new one."""
+        idle = self.idle[dsn, tuple(sorted(server_settings.items()))]
+        while idle:
+            if not (connection := idle.pop()).is_closed():
+                return LeaseSession(connection, idle)
+        return LeaseSession(await asyncpg.connect(dsn, server_settings=dict(server_settings), **more), idle)
+
     def is_in_transaction(self, dsn: str) -> bool:
         """Whether a session that is lent for that address is within a transaction."""
         return any(pool.is_in_transaction for pool in self._pools if pool.dsn == dsn)
@@ -77,6 +88,36 @@ class Sessions:
         for idle in self.idle.values():
             while idle:
                 idle.pop().terminate()
+
+
+class LeaseSession:
+    """A session outside any pool, which is kept for the next one if it has just asked for a lease in vain.
+
+    One that held a lease ends in truth: a copy of the database may name it as the holder, which a failover must find
+    dead.
+    """
+
+    def __init__(self, connection: Any, idle: list[Any]) -> None:
+        self._connection, self._idle = connection, idle
+        self._asked_in_vain = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    async def fetchval(self, query: str, *args: Any, **more: Any) -> Any:
+        """Ask, and note whether it was for a lease, and in vain."""
+        self._asked_in_vain = False
+        value = await self._connection.fetchval(query, *args, **more)
+        self._asked_in_vain = query == ACQUIRE_LEASE and value is None
+        return value
+
+    def terminate(self) -> None:
+        """Keep the session, or end it with whatever it holds."""
+        if self._asked_in_vain and not self._connection.is_closed():
+            self._asked_in_vain = False
+            self._idle.append(self._connection)
+        else:
+            self._connection.terminate()
 
 
 class KeptPool:

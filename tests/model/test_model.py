@@ -8,11 +8,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import seed
-from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.harness import Harness
-from tests.model.machine import Model, model_settings
+from tests.model.machine import Model, play_stories
 
 SEED = int(os.environ.get("RAILWATCH_MODEL_SEED", "1"))
 EXAMPLES = int(os.environ.get("RAILWATCH_MODEL_EXAMPLES", "200"))
@@ -29,6 +27,4 @@ def harness() -> Iterator[Harness]:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_whatever_happens_the_ledger_is_exact_in_the_end(harness: Harness, part: int) -> None:
     Model.harness = harness
-    run_state_machine_as_test(
-        seed(SEED * PARTS + part)(Model), settings=model_settings(max(1, EXAMPLES // PARTS), shrink=False)
-    )
+    play_stories(SEED * PARTS + part, max(1, EXAMPLES // PARTS), shrink=False)

@@ -49,6 +49,9 @@ LOOKS_AGAIN = 30
 BEGINS_WITHIN, SEEN_WITHIN = 60.0, 2.0
 """Seconds of real time in which a first daemon follows its rail, and in which one sees what waits for a block."""
 
+IN_TROUBLE_WITHIN = 0.15
+"""The same where a node or a daemon is in trouble, so that it may well not see it before the story goes on."""
+
 POLL = 0.008
 """Seconds between two looks at whether something has come about."""
 
@@ -827,7 +830,10 @@ class World:
     def _in_trouble(self) -> bool:
         if len(self.daemons) == sum(each.is_to_stop for each in self.standstills.values()):
             return True
-        return self.lying is not None or any(node.down or node.hangs or node.lag for node in self.nodes())
+        return self.lying is not None or self._a_node_is_in_trouble()
+
+    def _a_node_is_in_trouble(self) -> bool:
+        return any(node.down or node.hangs or node.lag for node in self.nodes())
 
     def _is_first_liar(self) -> bool:
         return self.lying is None
@@ -910,7 +916,8 @@ class World:
             return
         newest = list(chain.waiting)[-1]
         known = "select count(*) from railwatch.detections where tx_id = $1"
-        await self._waits(lambda: self.database.value(known, newest), SEEN_WITHIN)
+        within = IN_TROUBLE_WITHIN if self._in_trouble() else SEEN_WITHIN
+        await self._waits(lambda: self.database.value(known, newest), within)
 
     @verb
     async def is_watched(self, *, within: int = 500) -> None:
@@ -918,7 +925,8 @@ class World:
         there = "select bool_and(watch_state = 'watching') from railwatch.destinations where invoice_id = $1"
         if (newest := self.order(0)) is None:
             return
-        await self._waits(lambda: self.database.value(there, newest.id), within / 1000)
+        seconds = min(within / 1000, IN_TROUBLE_WITHIN) if self._in_trouble() else within / 1000
+        await self._waits(lambda: self.database.value(there, newest.id), seconds)
         if await self.database.value(there, newest.id):
             for rail in newest.policies:
                 self.acts.watched_at.setdefault((newest.id, rail), self.side_of(rail).chain.tip.height)
@@ -983,8 +991,9 @@ class World:
     @verb
     async def stood_still(self) -> None:
         """Wait until a daemon that was to stop has stopped; then whoever follows the rail is taken for dead."""
+        within = IN_TROUBLE_WITHIN if self._a_node_is_in_trouble() else SEEN_WITHIN
         for each in self.standstills.values():
-            await self._waits(each.has_stopped, SEEN_WITHIN)
+            await self._waits(each.has_stopped, within)
         await self.database.value("update railwatch.leases set expires_at = now() - interval '1 s' returning 1")
 
     @verb

@@ -1,4 +1,4 @@
-"""One rail's story, told step by step, and written the way that the store would write it."""
+"""One rail and its invoices: each call is one step, written the way that the store would write it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy

@@ -1,4 +1,4 @@
-"""Ways to tell a random tale: block by block, in spans, without the mempool, and to a daemon that was away."""
+"""Ways in which a tale reaches the core: block by block, in spans, without the mempool, and after an absence."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress

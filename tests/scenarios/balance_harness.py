@@ -1,4 +1,4 @@
-"""A rail that tells balances, money that its blocks do not show, and what is written of both."""
+"""A rail with balances, money that its blocks do not show, and what is written of both."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ RULES = Rules(finality=8, safe=4, mempool=False, balances=True)
 
 @asynccontextmanager
 async def balance_stage(database: Database) -> AsyncIterator[DaemonHarness]:
-    """One rail that tells balances, and looks at them all the time."""
+    """One rail with balances, which are read all the time."""
     async with DaemonHarness(database, [chain_named(rules=RULES)], options={"reconcile_every": 1}) as stage:
         yield stage
         await stage.audit()
@@ -38,8 +38,8 @@ async def sweep(stage: DaemonHarness, of: Placed, amount: int) -> None:
     stage.chain.send(takes=(stage.sim.output(of.address, amount),))
 
 
-async def looked(stage: DaemonHarness) -> None:
-    """Wait until balances have been looked at as of the chain's head, each of them."""
+async def read_at_the_tip(stage: DaemonHarness) -> None:
+    """Wait until each balance has been read at the chain's head."""
 
     async def is_so() -> bool:
         rows = await stage.database.rows("select block_hash from railwatch.balances")
@@ -56,7 +56,7 @@ async def balances(stage: DaemonHarness) -> list[tuple[int, int, int, int, int]]
     return [tuple(int(value) for value in row.values()) for row in rows]  # type: ignore[misc]
 
 
-async def stands(stage: DaemonHarness, invoice: Placed, *kinds: str) -> None:
+async def wait_for_open(stage: DaemonHarness, invoice: Placed, *kinds: str) -> None:
     """Wait until exactly those are open, some blocks later: nothing is believed before no reorg can undo its block."""
 
     async def is_so() -> bool:
@@ -70,10 +70,10 @@ async def stands(stage: DaemonHarness, invoice: Placed, *kinds: str) -> None:
 
 
 async def evidence(stage: DaemonHarness) -> dict[str, Any]:
-    """What the feed says of the newest opening."""
-    told = await stage.database.value(
+    """Return the evidence of the newest opening."""
+    found = await stage.database.value(
         "select evidence from railwatch.transitions where reason = $1 and to_state = 'open' order by seq desc limit 1",
         KIND,
     )
-    assert isinstance(told, dict)
-    return told
+    assert isinstance(found, dict)
+    return found

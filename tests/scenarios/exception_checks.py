@@ -13,7 +13,7 @@ async def cases(stage: DaemonHarness, invoice: Placed) -> list[tuple[str, int, s
     return [(row["kind"], row["round"], row["resolution"]) for row in rows]
 
 
-async def stands(stage: DaemonHarness, invoice: Placed, *kinds: str) -> None:
+async def wait_for_open(stage: DaemonHarness, invoice: Placed, *kinds: str) -> None:
     """Wait until exactly those are open."""
 
     async def is_so() -> bool:

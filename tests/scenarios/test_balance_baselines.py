@@ -5,14 +5,23 @@ from collections.abc import AsyncIterator
 import pytest
 
 from railwatch.store.database import Database
-from tests.scenarios.balance_harness import KIND, balance_stage, balances, evidence, hidden, looked, node, stands
+from tests.scenarios.balance_harness import (
+    KIND,
+    balance_stage,
+    balances,
+    evidence,
+    hidden,
+    node,
+    read_at_the_tip,
+    wait_for_open,
+)
 from tests.scenarios.daemon_harness import DaemonHarness
 from tests.scenarios.exception_checks import cases
 
 
 @pytest.fixture
 async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
-    """One rail that tells balances, and looks at them all the time."""
+    """One rail with balances, which are read all the time."""
     async with balance_stage(database) as stage:
         yield stage
 
@@ -23,11 +32,11 @@ async def test_what_an_address_held_before_is_its_baseline(stage: DaemonHarness)
     stage.chain.send(stage.sim.output(used, 55), inner=True)
     await stage.mine(400)
     invoice = await stage.invoice(100, to=[{"rail": "story", "asset": "COIN", "amount": 100, "address": used}])
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await balances(stage) == [(55, 55, 0, 0, 0)]
     await hidden(stage, invoice, 5)
     await stage.mine()
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
     assert (await evidence(stage))["expected"] == "55"
 
 
@@ -37,7 +46,7 @@ async def test_what_came_unseen_just_before_the_registration_is_told(stage: Daem
     stage.chain.send(stage.sim.output(address, 100), inner=True)
     await stage.mine()
     invoice = await stage.order(address)
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
     assert (await evidence(stage))["unattributed"] == "100"
 
 
@@ -47,13 +56,13 @@ async def test_a_node_that_has_dropped_old_states_counts_from_the_first_look(sta
     stage.chain.send(stage.sim.output(used, 55), inner=True)
     await stage.mine(30)
     invoice = await stage.invoice(to=[{"rail": "story", "asset": "COIN", "amount": 100, "address": used}])
-    await looked(stage)
+    await read_at_the_tip(stage)
     (row,) = await stage.database.rows("select baseline, baseline_hash from railwatch.balances")
     assert (int(row["baseline"]), row["baseline_hash"]) == (55, stage.chain.tip.hash)
     assert await cases(stage, invoice) == []
     await hidden(stage, invoice, 100)
     await stage.mine()
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
 
 
 async def test_a_reorg_below_the_first_look_begins_the_counting_anew(stage: DaemonHarness) -> None:
@@ -62,9 +71,9 @@ async def test_a_reorg_below_the_first_look_begins_the_counting_anew(stage: Daem
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     await stage.sim.reorg(6, keep=False)
     await stage.follows()
-    await looked(stage)
+    await read_at_the_tip(stage)
     (row,) = await stage.database.rows("select baseline_hash, unattributed from railwatch.balances")
     assert (row["baseline_hash"], int(row["unattributed"])) == (stage.chain.tip.hash, 0)

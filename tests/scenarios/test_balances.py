@@ -15,10 +15,10 @@ from tests.scenarios.balance_harness import (
     balances,
     evidence,
     hidden,
-    looked,
     node,
-    stands,
+    read_at_the_tip,
     sweep,
+    wait_for_open,
 )
 from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 from tests.scenarios.exception_checks import cases
@@ -26,7 +26,7 @@ from tests.scenarios.exception_checks import cases
 
 @pytest.fixture
 async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
-    """One rail that tells balances, and looks at them all the time."""
+    """One rail with balances, which are read all the time."""
     async with balance_stage(database) as stage:
         yield stage
 
@@ -43,11 +43,11 @@ async def test_dust_opens_nothing_though_no_detection_holds_it(database: Databas
         await stage.mine(1)
         await hidden(stage, other, 10)
         await stage.mine(1)
-        await stands(stage, other, KIND)
+        await wait_for_open(stage, other, KIND)
         assert await stage.open_cases(dusted) == await stage.open_cases(unseen) == set()
         await hidden(stage, dusted, 10)
         await stage.mine(1)
-        await stands(stage, dusted, KIND)
+        await wait_for_open(stage, dusted, KIND)
         await stage.audit()
 
 
@@ -56,7 +56,7 @@ async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(s
     await stage.pay(invoice, 30)
     await hidden(stage, invoice, 70)
     await stage.mine(2)
-    await stands(stage, invoice, "underpaid", KIND)
+    await wait_for_open(stage, invoice, "underpaid", KIND)
     assert await stage.state(invoice) == "underpaid", "what nobody saw pays nothing"
     told = await evidence(stage)
     assert (told["balance"], told["expected"], told["unattributed"]) == ("100", "30", "70")
@@ -69,9 +69,9 @@ async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(s
     await stage.database.value("select railwatch.request_rescan('story', 0)")
     await stage.rescanned()
     await stage.wait_for_state(invoice, "paid")
-    await stands(stage, invoice)
+    await wait_for_open(stage, invoice)
     assert sorted(await cases(stage, invoice)) == [(KIND, 1, "made good"), ("underpaid", 1, "made good")]
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await balances(stage) == [(0, 100, 100, 0, 0)]
 
 
@@ -79,19 +79,19 @@ async def test_what_was_paid_and_swept_opens_nothing(stage: DaemonHarness) -> No
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
-    await looked(stage)
+    await read_at_the_tip(stage)
     await sweep(stage, invoice, 100)
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await balances(stage) == [(0, 0, 100, 100, 0)]
     assert await cases(stage, invoice) == []
     await hidden(stage, invoice, 40)
     await stage.mine()
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
     assert await balances(stage) == [(0, 40, 100, 100, 40)], "a sweep does not hide what comes after it"
     await sweep(stage, invoice, 40)
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await stage.open_cases(invoice) == {KIND}, "that it was moved on does not say where it came from"
 
 
@@ -99,7 +99,7 @@ async def test_a_person_accounts_for_it_and_what_comes_beyond_is_told_again(stag
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 60)
     await stage.mine()
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
     case = await stage.database.value("select id from railwatch.exceptions")
     await stage.database.value(
         "select railwatch.resolve_exception($1, actor => 'ann', resolution => 'credited', cause => 'operator')", case
@@ -110,11 +110,11 @@ async def test_a_person_accounts_for_it_and_what_comes_beyond_is_told_again(stag
 
     await stage.until(is_accounted_for, lambda: balances(stage))
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await stage.open_cases(invoice) == set()
     await hidden(stage, invoice, 7)
     await stage.mine()
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
     assert (await evidence(stage))["unattributed"] == "7"
     assert await cases(stage, invoice) == [(KIND, 1, "credited"), (KIND, 2, None)]
 
@@ -126,9 +126,9 @@ async def test_each_asset_is_counted_by_itself_and_once_for_an_address(stage: Da
     await hidden(stage, invoice, 5)
     await hidden(stage, invoice, 6, "gold")
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert sorted(await balances(stage)) == [(0, 5, 0, 0, 5), (0, 6, 0, 0, 6)]
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
 
     async def are_told() -> bool:
         return len(await cases(stage, invoice)) == 2
@@ -142,7 +142,7 @@ async def test_an_address_that_waits_for_a_token_is_looked_at_for_the_native_ass
     await stage.pay(invoice, 30)
     await hidden(stage, invoice, 5)
     await stage.mine()
-    await stands(stage, invoice, KIND, "wrong_asset")
+    await wait_for_open(stage, invoice, KIND, "wrong_asset")
     told = await evidence(stage)
     assert (told["asset"], told["expected"], told["unattributed"]) == (stage.sim.native, "30", "5")
 
@@ -151,26 +151,26 @@ async def test_money_at_a_reused_address_is_the_newer_invoices(stage: DaemonHarn
     old = await stage.invoice(100)
     await stage.pay(old, 100)
     await stage.mine(2)
-    await looked(stage)
+    await read_at_the_tip(stage)
     new = await stage.order(old.address)
     await stage.all_taken_in()
     await hidden(stage, new, 5)
     await stage.mine()
-    await stands(stage, new, KIND)
+    await wait_for_open(stage, new, KIND)
     await stage.mine()
     assert await stage.open_cases(old) == set()
 
 
 async def test_what_is_closed_is_not_looked_at(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
-    await looked(stage)
+    await read_at_the_tip(stage)
     await stage.database.value("update railwatch.destinations set watch_state = 'closed'")
     await hidden(stage, invoice, 5)
     other = await stage.invoice(100)
     await stage.mine()
     await hidden(stage, other, 5)
     await stage.mine()
-    await stands(stage, other, KIND)
+    await wait_for_open(stage, other, KIND)
     assert await cases(stage, invoice) == []
 
 
@@ -193,17 +193,17 @@ async def test_a_token_without_bounds_keeps_no_other_balance_from_being_told(sta
     stage.chain.send(*(stage.sim.output(victim.address, 2**256 - 1, gold) for _ in range(12)))
     stage.chain.send(*(stage.sim.output(spammed.address, 2**256 - 1) for _ in range(12)))
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     await hidden(stage, other, 70)
     await hidden(stage, victim, 2**256 - 1, "gold")
     await stage.mine()
-    await stands(stage, other, KIND)
+    await wait_for_open(stage, other, KIND)
     opened = await stage.database.value(
         "select id from railwatch.exceptions where kind = $1 and invoice_id = $2", KIND, other.id
     )
     await stage.database.value("select railwatch.resolve_exception($1, 'anna', 'booked')", opened)
-    await stands(stage, other)
+    await wait_for_open(stage, other)
     await stage.sim.pay(victim.address, 2**256 - 1, gold)
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert (await stage.rail())["state"] == "live"

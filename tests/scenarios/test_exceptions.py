@@ -5,7 +5,7 @@ import pytest
 from railwatch.store.database import Database
 from railwatch_fake import Rules
 from tests.scenarios.daemon_harness import DaemonHarness, chain_named
-from tests.scenarios.exception_checks import cases, resolve, stands
+from tests.scenarios.exception_checks import cases, resolve, wait_for_open
 
 # What a service or an operator did
 
@@ -14,9 +14,9 @@ async def test_cancelling_an_underpaid_invoice_closes_what_said_so(stage: Daemon
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 60)
     await stage.mine(2)
-    await stands(stage, invoice, "underpaid")
+    await wait_for_open(stage, invoice, "underpaid")
     await stage.database.value("select railwatch.cancel_invoice($1)", invoice.id)
-    await stands(stage, invoice)
+    await wait_for_open(stage, invoice)
 
 
 @pytest.mark.parametrize("mempool", [False, True])
@@ -52,7 +52,7 @@ async def test_a_second_reversal_opens_a_new_exception_beside_the_resolved_one(s
     await stage.mine(2)
     await stage.sim.reorg(2, keep=False)
     await stage.follows()
-    await stands(stage, invoice, "reversed")
+    await wait_for_open(stage, invoice, "reversed")
     await resolve(stage, invoice, "reversed")
     await stage.mine(2)
     assert await stage.open_cases(invoice) == set()

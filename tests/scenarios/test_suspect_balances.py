@@ -20,10 +20,10 @@ from tests.scenarios.balance_harness import (
     balances,
     evidence,
     hidden,
-    looked,
     node,
-    stands,
+    read_at_the_tip,
     sweep,
+    wait_for_open,
 )
 from tests.scenarios.daemon_harness import DaemonHarness
 from tests.scenarios.exception_checks import cases
@@ -32,7 +32,7 @@ from tests.scenarios.test_nodes import several
 
 @pytest.fixture
 async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
-    """One rail that tells balances, and looks at them all the time."""
+    """One rail with balances, which are read all the time."""
     async with balance_stage(database) as stage:
         yield stage
 
@@ -42,21 +42,21 @@ async def test_a_reorg_does_not_make_good_what_was_told_and_swept_long_before(st
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 40)
     await stage.mine()
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
     await sweep(stage, invoice, 40)
     for blocks in (1, 10, 10):
         await stage.mine(blocks)
-        await looked(stage)
+        await read_at_the_tip(stage)
     await stage.sim.reorg(2, keep=False)
     await stage.follows()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await balances(stage) == [(0, 0, 0, 40, 40)]
     assert await cases(stage, invoice) == [(KIND, 1, None)]
 
 
 async def test_a_node_that_is_away_proves_nothing(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
-    await looked(stage)
+    await read_at_the_tip(stage)
     read = "select block_hash, balance, baseline, spent, unattributed from railwatch.balances"
     before = await stage.database.rows(read)
     await hidden(stage, invoice, 100)
@@ -66,7 +66,7 @@ async def test_a_node_that_is_away_proves_nothing(stage: DaemonHarness) -> None:
     assert await stage.database.rows(read) == before
     assert await cases(stage, invoice) == []
     node(stage).down = False
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
 
 
 async def test_a_reorg_that_takes_the_unseen_money_back_was_told_to_nobody(stage: DaemonHarness) -> None:
@@ -74,12 +74,12 @@ async def test_a_reorg_that_takes_the_unseen_money_back_was_told_to_nobody(stage
     await stage.mine(3)
     await hidden(stage, invoice, 100)
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await balances(stage) == [(0, 100, 0, 0, 100)]
     await stage.sim.reorg(1, keep=False)
     await stage.follows()
     await stage.mine(9)
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await balances(stage) == [(0, 0, 0, 0, 0)]
     assert await cases(stage, invoice) == []
 
@@ -89,7 +89,7 @@ async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_to
         invoice = await stage.invoice(100)
         await stage.pay(invoice, 100)
         await stage.mine()
-        await looked(stage)
+        await read_at_the_tip(stage)
         # The node that answers takes the balance from the state of a block that is only being made.
         nodes[0].misstates = 5
         await stage.mine()
@@ -129,9 +129,9 @@ async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 5)
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     node(stage).keeps = 1
-    await stands(stage, invoice, KIND)
+    await wait_for_open(stage, invoice, KIND)
     assert (await evidence(stage))["second_look"] == "unverified"
 
 
@@ -142,18 +142,18 @@ async def test_a_reorg_that_takes_a_sweep_back_opens_nothing(stage: DaemonHarnes
     await stage.mine(3)
     await sweep(stage, invoice, 100)
     await stage.mine()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await balances(stage) == [(0, 0, 100, 100, 0)]
     await stage.sim.reorg(1, keep=False)
     await stage.follows()
-    await looked(stage)
+    await read_at_the_tip(stage)
     assert await balances(stage) == [(0, 100, 100, 0, 0)]
     assert await cases(stage, invoice) == []
 
 
 async def test_what_was_read_before_a_reorg_or_under_another_lease_is_not_put_down(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
-    await looked(stage)
+    await read_at_the_tip(stage)
     await stage.stop()
     rail = await stage.rail()
     lease, rewinds = Lease("story", rail["epoch"]), rail["rewinds"]

@@ -8,7 +8,7 @@ import pytest
 from railwatch.store.database import Database
 from railwatch_fake import node_of
 from tests.scenarios.daemon_harness import DaemonHarness, chain_named
-from tests.scenarios.exception_checks import stands
+from tests.scenarios.exception_checks import wait_for_open
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ async def test_a_payment_on_another_rail_of_the_family_is_wrong_network(twins: D
     invoice = await twins.invoice(100)
     await there.pay(invoice.address, 100)
     await there.mine(2)
-    await stands(twins, invoice, "wrong_network")
+    await wait_for_open(twins, invoice, "wrong_network")
     assert await twins.state(invoice) == "created"
     await there.reorg(2, keep=False)
-    await stands(twins, invoice)
+    await wait_for_open(twins, invoice)
 
 
 async def test_it_is_found_though_it_came_before_the_registration(twins: DaemonHarness) -> None:
@@ -42,7 +42,7 @@ async def test_it_is_found_though_it_came_before_the_registration(twins: DaemonH
     await there.mine(3)
     await twins.follows()
     invoice = await twins.order(address)
-    await stands(twins, invoice, "wrong_network")
+    await wait_for_open(twins, invoice, "wrong_network")
     [found] = await _wrong(twins)
     assert (found["rail"], found["kind"], found["amount"]) == ("there", "wrong_network", 100)
 
@@ -60,4 +60,4 @@ async def test_it_is_found_though_that_rail_was_away_and_the_daemon_was_restarte
     await twins.stop()
     node_of("there").down = False
     await twins.start()
-    await stands(twins, invoice, "wrong_network")
+    await wait_for_open(twins, invoice, "wrong_network")

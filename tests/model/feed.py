@@ -7,10 +7,11 @@ from itertools import pairwise
 from uuid import UUID
 
 from railwatch.store.database import Row
+from tests.model.setting import LATE_BLOCKS, RAIL
 from tests.model.side import STALL_AFTER
 from tests.model.tables import DEEP, IN_BLOCK, SETTLED, SLACK, Tables
 from tests.model.truth import Truth
-from tests.model.world import LATE_BLOCKS, RAIL, World
+from tests.model.world import World
 
 AT_ONCE = timedelta(seconds=1)
 """What the clocks of the chain and of the database may differ by: far less than two blocks are apart."""

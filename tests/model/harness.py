@@ -15,9 +15,10 @@ from tests.model.clock import StoryClock, story_time
 from tests.model.episodes import EPISODES, ON_TWO_RAILS
 from tests.model.reached import Reached
 from tests.model.server import Server
+from tests.model.setting import RULES, Setting
 from tests.model.side import MOST_CONFIRMATIONS
 from tests.model.tables import read
-from tests.model.world import RULES, Setting, World
+from tests.model.world import World
 
 T = TypeVar("T")
 
@@ -158,7 +159,7 @@ async def _is_rescanned(world: World) -> None:
 
 
 async def _is_zero(world: World, count: str) -> bool:
-    return await world.database.value(count) == 0
+    return bool(await world.database.value(count) == 0)
 
 
 async def _until(world: World, condition: Any, what: str) -> None:

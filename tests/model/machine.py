@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.model.episodes import EPISODES, ON_TWO_RAILS
 from tests.model.harness import Harness, keep, settle, written
-from tests.model.world import RULES, Setting, World
+from tests.model.setting import RULES, Setting
+from tests.model.world import World
 
 STEPS = 30
 """Verbs of a story at most."""

@@ -97,8 +97,8 @@ class Truth:
             if self._absences[back]:
                 self._absences[back][-1].append(now)
         for entered in (block for block in chain.line if block.hash not in self._line):
-            paid = [each.out for tx in entered.txs for each in _credits(self.chain.name, tx, entered)]
-            self.small.update(out.to for out in paid if out.amount < LEAST)
+            outputs = [each.out for tx in entered.txs for each in _credits(self.chain.name, tx, entered)]
+            self.small.update(out.to for out in outputs if out.amount < LEAST)
         self._line = line
         if not self.tips or self.tips[-1][1] != tip.time:
             self.tips.append((now, tip.time))

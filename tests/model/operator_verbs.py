@@ -84,5 +84,7 @@ class OperatorVerbs(WorldBase):
         await self.stop_all()
         await self.database.close()
         (name, self.acts), self.backup = self.backup, None
+        # The configuration is a file of the operator's, and is not lost with the database.
+        self.acts.was_without_gold |= not self.with_gold
         await self._open(name)
         self.start()

@@ -81,10 +81,18 @@ def is_displaced(n: int) -> Iterator[Call]:
 
 
 def loses_an_asset(n: int) -> Iterator[Call]:
-    """An asset leaves the configuration while an order asks for it."""
-    yield from registers(gold=True)
+    """An asset leaves the configuration while an order asks for it, or while none does.
+
+    With n above 3 a replica takes over that is older than the new configuration.
+    """
+    yield from registers(gold=n < 4)
+    if n > 3:
+        yield "is_copied", {}
     yield "restarts", {"with_gold": False}
     yield FOLLOWED
+    if n > 3:
+        yield "fails_over", {}
+        yield FOLLOWED
     yield "pays", {"order": 0, "amount": 100, "gold": True}
     yield mines(1 + n % 3)
     yield FOLLOWED

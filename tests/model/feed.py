@@ -138,7 +138,7 @@ def _is_promotion(line: Row) -> bool:
     return line["subject"] == "invoice" and line["to_state"] in SETTLED | {"expired"}
 
 
-def _kind_then(tables: Tables, line: Row) -> str | None:
+def kind_then(tables: Tables, line: Row) -> str | None:
     """Return the kind that a transfer had when ``line`` was recorded; a later block may have made it another."""
     later = (each for each in tables.told[line["invoice_id"]] if each["seq"] > line["seq"])
     was = (each["evidence"].get("kind_was") for each in later if each["subject_id"] == line["subject_id"])
@@ -151,7 +151,7 @@ def _needed_depth(world: World, tables: Tables, line: Row) -> int:
     side = world.side_of(line["rail"])
     block = side.truth.contents.get(line["block_hash"])
     ripe = max((tx.maturity for tx in (block.txs if block else ()) if tx.id == line["tx_id"]), default=1)
-    if _kind_then(tables, line) != "payment":
+    if kind_then(tables, line) != "payment":
         return ripe
     policy = next(row["policy"] for row in tables.destinations[line["invoice_id"]] if row["rail"] == line["rail"])
     if isinstance(policy, list):

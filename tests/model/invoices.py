@@ -9,6 +9,7 @@ from uuid import UUID
 from railwatch.store.database import Row
 from railwatch_fake import address
 from tests.model.acts import Order
+from tests.model.feed import kind_then
 from tests.model.setting import LATE_BLOCKS, RAIL
 from tests.model.tables import IN_BLOCK, LIVE, SETTLED, SLACK, STICKY, Tables
 from tests.model.transfers import dispute_about
@@ -126,7 +127,7 @@ class Expected:
             wrong = "wrong_asset" if credit.rail in self.order.policies else "wrong_network"
             maybe = self.world.acts.was_without_gold and credit.rail == RAIL and credit.out.token
             return {wrong, "unsupported_asset"} if maybe else {wrong}
-        if self._came_after_the_end(row):
+        if self._came_after_the_end(row) or self._was_unexpected_at_the_end(row):
             return {"unexpected"}
         first = min(
             (line for line in self.lines if line["subject_id"] == row["id"]), key=lambda line: line["seq"], default=None
@@ -157,6 +158,13 @@ class Expected:
             and line["from_state"] in (None, "dropped", "replaced")
             and line["to_state"] in ("pending", "included", "final")
         )
+
+    def _was_unexpected_at_the_end(self, row: Row) -> bool:
+        """Return True if the transfer was no payment when the invoice was closed: no later block makes it one."""
+        ends = [line for line in self.lines if line["subject"] == "invoice" and line["to_state"] in STICKY]
+        own = [line for line in self.lines if line["subject_id"] == row["id"]]
+        before = [line for line in own if ends and line["seq"] < ends[0]["seq"]]
+        return bool(before) and kind_then(self.tables, before[-1]) == "unexpected"
 
     def _is_deep(self, row: Row, credit: Credit) -> bool:
         assert credit.block is not None

@@ -176,7 +176,7 @@ MUTANTS = [
     ),
     Mutant(
         "rewinds-ignored",
-        "flaps",
+        "is_looked_back_for_over_a_reorg",
         "no inclusion outlives its block: what was searched for before a reorg is not written after it",
         "indexer/railwatch/store/steps.py",
         '            if row["rewinds"] != rewinds:',

@@ -28,6 +28,8 @@ class NodeVerbs(WorldBase):
         if self.lying is not None and kind in ("down", "hang") and self.setting.nodes == 2:
             return  # Of two nodes the one that is left decides alone.
         if kind == "pin" and self.setting.nodes > 1 and self._is_first_liar():
+            if self._honest_away(but=node):
+                return  # Of three nodes one is left that is right, and it is no majority beside this one.
             self.lying, self.lied = node, True
             self.node(node).pin(self.chain.tip.hash)
         self._trouble(self.node(node), kind, size)

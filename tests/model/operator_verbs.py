@@ -7,6 +7,7 @@ from tests.model.base import WorldBase, verb
 from tests.model.setting import (
     IN_TROUBLE_WITHIN,
     POLL,
+    RAIL,
     SEEN_WITHIN,
 )
 
@@ -56,6 +57,36 @@ class OperatorVerbs(WorldBase):
         """A daemon will stop, as by SIGSTOP, after so many steps of its tasks (``within``: within transactions)."""
         if self.standstills:
             list(self.standstills.values())[which % len(self.standstills)].stop_after(after, within=within)
+
+    @verb
+    async def is_held_up(self, *, after: int, task: str) -> None:
+        """One task of each daemon stops after so many of its own steps, while the others go on."""
+        for each in self.standstills.values():
+            each.stop_after(after, within=False, task=f"{RAIL}.{task}")
+
+    @verb
+    async def was_held_up(self) -> None:
+        """Wait until a task that was to stop has stopped."""
+        for each in self.standstills.values():
+            await self._waits(each.has_stopped, IN_TROUBLE_WITHIN)
+
+    @verb
+    async def goes_on_after_a_reorg(self) -> None:
+        """A task that was held up goes on after a reorg. Raises AssertionError if it writes what is gone."""
+        is_through = await self._has_read_all()
+        end = await self.database.value("select last_seq from railwatch.feed_position")
+        for each in self.standstills.values():
+            each.go_on()
+        await asyncio.sleep(IN_TROUBLE_WITHIN)
+        told = await self.database.rows(
+            "select seq, block_hash from railwatch.transitions where seq > $1 and subject = 'detection' "
+            "and to_state in ('included', 'confirmed', 'final')",
+            end,
+        )
+        line = {block.hash for side in self.sides for block in side.chain.line}
+        gone = [row["seq"] for row in told if row["block_hash"] not in line]
+        if is_through and gone:
+            raise AssertionError(f"seqs {gone} tell of blocks that the daemon had rewound before")
 
     @verb
     async def stood_still(self) -> None:

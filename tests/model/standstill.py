@@ -19,13 +19,15 @@ class Standstill:
         self._is_stopped, self._within = False, False
         self._goes_on = asyncio.Event()
         self._left: int | None = None
+        self._task = ""
 
-    def stop_after(self, steps: int, *, within: bool) -> None:
+    def stop_after(self, steps: int, *, within: bool, task: str = "") -> None:
         """Let the daemon's tasks take so many steps more, in all, and none then.
 
-        ``within``: only steps within transactions are counted, so that it stops in one.
+        ``within``: only steps within transactions are counted, so that it stops in one. ``task``: only the task of
+        that name is counted, and stops, as one does that waits for a session while others go on.
         """
-        self._left, self._within = steps, within
+        self._left, self._within, self._task = steps, within, task
         self._goes_on.clear()
 
     def go_on(self) -> None:
@@ -35,8 +37,8 @@ class Standstill:
 
     @property
     def is_to_stop(self) -> bool:
-        """Whether it stands still, or is about to."""
-        return self._left is not None
+        """Whether all of it stands still, or is about to."""
+        return self._left is not None and not self._task
 
     async def has_stopped(self) -> bool:
         """Whether it stands still, if it was to."""
@@ -44,7 +46,7 @@ class Standstill:
 
     def takes_a_step(self) -> bool:
         """Whether a task may go on; counts the step."""
-        if self._left is None:
+        if self._left is None or (self._task and _chore.get() != self._task):
             return True
         if self._within and not self._is_stopped and not self._is_in_transaction():
             return True
@@ -60,6 +62,8 @@ class Standstill:
 
 
 _of_this_daemon: ContextVar[Standstill | None] = ContextVar("standstill", default=None)
+_chore: ContextVar[str] = ContextVar("chore", default="")
+"""The name of a rail's task (`story.lookback`) in that task and in all that it starts."""
 
 
 def start_with(standstill: Standstill, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -104,6 +108,9 @@ class Driven(Coroutine[Any, Any, Any]):
 
 def _steps(work: Coroutine[Any, Any, Any], standstill: Standstill) -> Generator[Any, Any, Any]:
     failure: BaseException | None = None
+    task = asyncio.current_task()
+    if task is not None and "." in task.get_name():
+        _chore.set(task.get_name())
     while True:
         while not standstill.takes_a_step():
             try:

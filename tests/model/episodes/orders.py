@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tests.model.episodes.calls import (
     FOLLOWED,
+    WATCHED,
     Call,
     is_paid,
     mines,
@@ -61,3 +62,18 @@ def registers_what_was_paid(n: int) -> Iterator[Call]:
         yield "time_passes", {"seconds": 500}
         yield FOLLOWED
     yield from registers(known=-1, accept=(600, 0, 60)[n % 3])
+
+
+def is_looked_back_for_over_a_reorg(n: int) -> Iterator[Call]:
+    """A look-back has read a block that the daemon rewinds before the look-back commits what it found."""
+    yield "pays_first", {"amount": 100}
+    yield mines(1)
+    yield FOLLOWED
+    yield "is_held_up", {"after": 7 + n, "task": "lookback"}
+    yield "registers", {"amount": 100, "known": -1}
+    yield "was_held_up", {}
+    yield "reorgs", {"depth": 1, "fate": "lost"}
+    yield FOLLOWED
+    yield "goes_on_after_a_reorg", {}
+    yield WATCHED
+    yield FOLLOWED

@@ -71,7 +71,7 @@ dialects: setup  ## the conformance kit in the dialects of all clients that a fa
 balancer: setup  ## an endpoint whose nodes differ, through the whole daemon, 50 times in a row on each family of rails
 	RAILWATCH_BALANCER=50 $(BIN)/pytest -q -rP --show-capture=stdout --numprocesses=$(WORKERS) tests/scenarios/test_balancer.py
 
-fmt: setup  ## format the code, and mend what ruff can mend by itself
+fmt: setup  ## format the code, and fix what ruff can fix by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -103,10 +103,10 @@ fuzz-receivers: setup  ## hostile receivers of webhooks, three minutes: make fuz
 fuzz-clients: setup  ## hostile clients of the health pages, 20,000 of them (some four minutes)
 	RAILWATCH_CLIENTS=20000 nice $(BIN)/pytest -q -s tests/fuzz/test_clients.py $(ARGS)
 
-siege: setup  ## everybody misbehaves at once, ten minutes; the honest ledger beside a quiet run's: make siege ARGS="--hours 2"
+siege: setup  ## hostile nodes, clients and receivers at once, ten minutes; the honest ledger next to a quiet run's: make siege ARGS="--hours 2"
 	$(BIN)/python -m tests.siege $(ARGS)
 
-bench: setup  ## our numbers beside the floor measured in the same run
+bench: setup  ## our numbers next to the floor measured in the same run
 	$(BIN)/python -m tests.bench $(ARGS)
 
 generated: setup  ## write the SQL and the diagrams that are derived from code and catalog

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# from-debian.sh DEST PACKAGE PROGRAM SUITES: one program of a Debian package at DEST/bin/NAME, beside the system.
+# from-debian.sh DEST PACKAGE PROGRAM SUITES: one program of a Debian package at DEST/bin/NAME, outside the system's folders.
 # PROGRAM is its path in the package; each of SUITES, in quotes, is tried in turn: the last word of it holds the package,
 # the words before it what that one builds on. Nothing is installed, nothing is run as root, and apt's own solver and
 # signatures decide what comes: with libraries of its own, a newer program runs on an older system.
@@ -71,7 +71,7 @@ for suites in "$@"; do
     (cd "$WORK/debs" && sha256sum -- *.deb) > "$WORK/packages.sha256"
     rm -rf "${WORK:?}"/{debs,lists,cache,status,ext,sources.list} "$WORK"/root/usr/share/{doc,man,locale,info,lintian}
     chmod 755 "$WORK"
-    # What was there is moved away before it is removed: a node that runs keeps its files, and no moment lacks them all.
+    # The old folder is renamed before it is removed: a node that runs keeps its files, and no moment lacks them all.
     if [ -e "$DEST" ]; then mv "$DEST" "$WORK.old"; fi
     mv "$WORK" "$DEST" && rm -rf "$WORK.old"
     echo "$version, from Debian's $PACKAGE (${suites##* })"

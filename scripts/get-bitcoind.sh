@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # get-bitcoind.sh DEST: a bitcoind for regtest, at DEST/bin/bitcoind. A bitcoind on PATH is used as it is.
-# Otherwise it is Debian's bitcoin-knots (derived from Bitcoin Core), unpacked beside the system.
+# Otherwise it is Debian's bitcoin-knots (derived from Bitcoin Core), unpacked outside the system's folders.
 set -euo pipefail
 DEST=${1:?get-bitcoind: give the folder to put it into}
 if found=$(command -v bitcoind) && [ "$found" != "$(realpath -m "$DEST/bin/bitcoind")" ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # get-litecoind.sh DEST: a litecoind for regtest, at DEST/bin/litecoind. One on PATH, or of an installed package, is
-# used as it is. Otherwise it is Debian's litecoind, unpacked beside the system.
+# used as it is. Otherwise it is Debian's litecoind, unpacked outside the system's folders.
 set -euo pipefail
 DEST=${1:?get-litecoind: give the folder to put it into}
 if found=$(PATH="$PATH:/usr/lib/litecoin" command -v litecoind) && [ "$found" != "$(realpath -m "$DEST/bin/litecoind")" ]; then

@@ -1,7 +1,7 @@
-"""Memory that large answers took goes back to the system.
+"""Return the memory of large answers to the system.
 
 The C library (glibc) raises its own threshold with each large block that is given back, up to 32 MiB, and from then on
-takes blocks of that size out of its heap (mallopt(3), M_MMAP_THRESHOLD). What is freed there between smaller objects
+allocates blocks of that size on its heap (mallopt(3), M_MMAP_THRESHOLD). What is freed there between smaller objects
 stays: under hostile nodes a daemon that holds the same all the time grows for an hour.
 """
 

@@ -22,14 +22,14 @@ async def in_own_task(work: Awaitable[Result]) -> Result:
             task.cancel()
             await asyncio.wait({task})
         if not task.cancelled():
-            task.exception()  # It is raised below, unless a cancellation goes on: then it concerns nobody.
+            task.exception()  # It is raised below, unless a cancellation goes on: then it is discarded.
     return task.result()
 
 
 async def end(task: "asyncio.Task[Any]") -> None:
     """Cancel a task and wait until it has ended. Raises what it raised, but no cancellation except the caller's own."""
     task.cancel()
-    # Not `await task`: its cancellation could not be told from our own, which must go on.
+    # Not `await task`: its cancellation could not be distinguished from our own, which must go on.
     await asyncio.wait({task})
     if not task.cancelled():
         task.result()

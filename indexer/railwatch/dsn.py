@@ -1,4 +1,4 @@
-"""What may be shown of a DSN, and what must not: built from its parts, never by taking something away from its text."""
+"""What may be shown of a DSN: built from its parts, never by removing secrets from its text."""
 
 import os
 import re
@@ -16,7 +16,7 @@ NAME = re.compile(r"[\w.$ -]{1,63}")
 PAIR = re.compile(r"\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)*)\s*")
 SECRET_KEY = re.compile(r"pass(word|wd)?$|secret|token|key$", re.IGNORECASE)
 FILE_MOST = 65_536
-"""Bytes of a password file or service file that are looked at."""
+"""Bytes of a password file or service file that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Dsn:
 
     @property
     def place(self) -> str:
-        """Where it points, in words that anybody may read."""
+        """Return the server and database that it points to, without secrets."""
         if not self.is_clear:
             return "an address that cannot be read"
         folders = [each for each in self.hosts if each.startswith(("/", "@"))]

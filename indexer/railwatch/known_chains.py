@@ -14,7 +14,7 @@ from typing import Any
 from railwatch.core.policy import Policy
 
 UNKNOWN_CHAIN_CONFIRMATIONS = 6
-"""What counts on a chain that is not in the table and tells no finality."""
+"""What counts on a chain that is not in the table and reports no finality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class KnownChain:
     finality_stall_after: float | None = None
     time_margin: int | None = None
     lookback: int | None = None
-    """Blocks of an hour and some more, where blocks come faster than the adapter takes for granted."""
+    """Blocks of an hour and some more, where blocks come faster than the adapter assumes."""
 
     @property
     def paces(self) -> Mapping[str, float]:

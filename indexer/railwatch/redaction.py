@@ -1,6 +1,6 @@
 """Secrets of this process, and texts without them. What is configured is hidden wherever a text leaves the process.
 
-The list is the process's own, as its environment is: whoever words an error need not know the configuration.
+The list is the process's own, as its environment is: code that words an error need not know the configuration.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""Tasks of a process that starts once and runs for months: one that fails is told, counted, and starts again.
+"""Tasks of a process that starts once and runs for months: one that fails is logged, counted and restarted.
 
-Whoever starts a task that lives as long as its process does so here, or says in `tests/security/test_supervision.py`
+Code that starts a task which lives as long as its process does so here, or says in `tests/security/test_supervision.py`
 who else hears of its end.
 """
 

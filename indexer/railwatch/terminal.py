@@ -1,4 +1,4 @@
-"""The console that people read. Rich never takes text for markup, and what reaches the screen is escaped once more.
+"""The console that people read. Rich never parses text as markup, and what reaches the screen is escaped once more.
 
 Renderers pass outside text through `printable` so that columns have the width of what is shown. This here is the belt:
 a renderer that forgot does no harm.

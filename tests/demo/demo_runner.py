@@ -47,7 +47,7 @@ class DemoRunner:
 
 
 def rail_status(house: DemoRunner, config: str) -> dict[str, Any]:
-    """The one rail, as `railwatch status` tells it."""
+    """The one rail, as `railwatch status` shows it."""
     code, out, err = house.run("status", "--json", "--config", config)
     assert code == 0, err
     [rail] = json.loads(out)["rails"]

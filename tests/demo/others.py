@@ -1,4 +1,4 @@
-"""Demos of somebody else's package, found by their entry points: one of a single story, one that expects a lie."""
+"""Demos of a third party's package, found by their entry points: one of a single story, one that expects a lie."""
 
 from collections.abc import Sequence
 

@@ -15,26 +15,26 @@ from tests.demo.demo_runner import DemoRunner, eventually, is_alive, pids_in, ra
 
 @pytest.mark.bitcoind
 @pytest.mark.long
-def test_what_a_mempool_and_a_fork_do_is_told_as_expected_and_nothing_stays(house: DemoRunner) -> None:
+def test_the_feed_shows_a_mempool_and_a_fork_as_expected_and_nothing_stays(house: DemoRunner) -> None:
     """And if it is kept, the miner makes blocks until its pid is killed."""
     code, out, err = house.run("demo", "--rail", "bitcoin", "--keep", "--json")
     assert code == 0, err
-    told = json.loads(out)
-    pids = told["kept"]["pids"]
+    outcome = json.loads(out)
+    pids = outcome["kept"]["pids"]
     try:
         assert list(pids) == ["daemon", "bitcoin-miner", "bitcoind"]
-        assert [each["story"] for each in told["stories"]] == [each.name for each in BitcoinDemo().scenarios]
-        assert all(each["seen"] == each["expected"] for each in told["stories"])
-        before = rail_status(house, told["kept"]["config"])
+        assert [each["story"] for each in outcome["stories"]] == [each.name for each in BitcoinDemo().scenarios]
+        assert all(each["seen"] == each["expected"] for each in outcome["stories"])
+        before = rail_status(house, outcome["kept"]["config"])
         assert before["state"] == "live"
-        eventually(lambda: rail_status(house, told["kept"]["config"])["cursor_height"] > before["cursor_height"])
+        eventually(lambda: rail_status(house, outcome["kept"]["config"])["cursor_height"] > before["cursor_height"])
     finally:
         for pid in pids.values():
             os.kill(pid, signal.SIGTERM)
     eventually(lambda: not any(is_alive(pid) for pid in pids_in(err)))
 
 
-def test_without_bitcoind_the_others_go_on_and_who_names_it_is_told_what_to_do(
+def test_without_bitcoind_the_others_go_on_and_an_error_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, house: DemoRunner
 ) -> None:
     monkeypatch.setenv("PATH", "")

@@ -13,18 +13,18 @@ pytestmark = pytest.mark.anvil
 
 
 @pytest.mark.long
-def test_every_story_is_told_as_expected_and_nothing_stays(house: DemoRunner) -> None:
+def test_every_story_runs_as_expected_and_nothing_stays(house: DemoRunner) -> None:
     code, out, err = house.run("demo", "--rail", "evm", "--json")
     assert code == 0, err
-    told = json.loads(out)
-    assert told["ok"] is True
-    assert told["daemon"]["exit_code"] == 0
-    assert [each["story"] for each in told["stories"]] == [each.name for each in EvmDemo().scenarios]
-    assert all(each["seen"] == each["expected"] for each in told["stories"])
-    assert {each["seconds_from_block_to_paid"] is None for each in told["stories"] if "exactly" in each["story"]} == {
-        False
-    }
-    assert told["seconds"] < 120
+    outcome = json.loads(out)
+    assert outcome["ok"] is True
+    assert outcome["daemon"]["exit_code"] == 0
+    assert [each["story"] for each in outcome["stories"]] == [each.name for each in EvmDemo().scenarios]
+    assert all(each["seen"] == each["expected"] for each in outcome["stories"])
+    assert {
+        each["seconds_from_block_to_paid"] is None for each in outcome["stories"] if "exactly" in each["story"]
+    } == {False}
+    assert outcome["seconds"] < 120
     assert house.folders == []
     assert [pid for pid in pids_in(err) if is_alive(pid)] == []
 

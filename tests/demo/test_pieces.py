@@ -11,7 +11,7 @@ from railwatch.rail.demo import Scenario, Shop
 
 
 async def nothing(shop: Shop) -> None:
-    """A story in which nobody does anything."""
+    """A story without actions."""
 
 
 def test_what_is_written_as_toml_is_read_back() -> None:
@@ -46,8 +46,6 @@ def test_exceptions_say_whether_they_are_critical_and_whether_they_are_over() ->
         (("created", "expired"), False, True),
     ],
 )
-def test_a_story_can_come_true_until_the_feed_tells_something_else(
-    path: tuple[str, ...], agrees: bool, diverged: bool
-) -> None:
+def test_a_story_can_come_true_until_the_feed_differs(path: tuple[str, ...], agrees: bool, diverged: bool) -> None:
     telling = ScenarioRun("rail", Scenario("story", nothing, ("created", "confirming", "paid")), path=path)
     assert (telling.agrees, telling.diverged) == (agrees, diverged)

@@ -14,7 +14,7 @@ from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 @pytest.fixture
 def elsewhere() -> Iterator[None]:
-    """Redirect the logs of the daemon, which shares the process, away from the output of commands."""
+    """Redirect the logs of the daemon, which shares the process, to keep them out of the output of commands."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     yield
     structlog.reset_defaults()

@@ -38,7 +38,7 @@ class Shell:
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result
 
-    async def told(self, *words: object) -> str:
+    async def output(self, *words: object) -> str:
         """Return the output of a command that must succeed, within 80 columns."""
         result = await self.run(*words)
         assert result.exit_code == Exit.OK, result.output

@@ -1,4 +1,4 @@
-"""`railwatch audit`: it finds what the tables and a node tell otherwise, nothing else, and it changes nothing."""
+"""`railwatch audit`: it finds where tables and node differ, nothing else, and it changes nothing."""
 
 import asyncio
 import io
@@ -21,7 +21,7 @@ from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 @pytest.fixture
 def elsewhere() -> Iterator[None]:
-    """Redirect the daemon's logs away from the output of commands."""
+    """Keep the daemon's logs out of the output of commands."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     yield
     structlog.reset_defaults()
@@ -89,11 +89,13 @@ async def test_after_a_story_with_reorgs_nothing_differs(shell: Shell, stage: Da
     audit = await audited(shell, Exit.OK)
     assert (audit["first"], audit["last"], audit["differences"]) == (1, stage.chain.tip.height, [])
     assert audit["transfers"] >= 2
-    assert "no difference" in await shell.told("audit", "--rail", shell.rail)
+    assert "no difference" in await shell.output("audit", "--rail", shell.rail)
     await stage.audit()
 
 
-async def test_another_content_is_told_with_both_amounts_and_what_to_run(shell: Shell, stage: DaemonHarness) -> None:
+async def test_another_content_is_reported_with_both_amounts_and_what_to_run(
+    shell: Shell, stage: DaemonHarness
+) -> None:
     _, tx_id, height = await paid(stage)
     tx = stage.chain.txs[tx_id]
     node_of(shell.rail).retold[tx_id] = replace(tx, outputs=(replace(tx.outputs[0], amount=60),))
@@ -104,7 +106,7 @@ async def test_another_content_is_told_with_both_amounts_and_what_to_run(shell: 
         tx_id,
         height,
     )
-    assert (found["stored"]["amount"], found["told"]["amount"]) == ("100", "60")
+    assert (found["stored"]["amount"], found["reported"]["amount"]) == ("100", "60")
     assert found["run"] == "railwatch explain shop/1"
     result = await shell.run("audit")
     assert result.exit_code == Exit.REJECTED
@@ -115,10 +117,10 @@ async def test_a_transaction_that_the_node_does_not_have_is_missing_there(shell:
     _, tx_id, height = await paid(stage)
     node_of(shell.rail).retold[tx_id] = None
     found = await the_difference(shell)
-    assert (found["kind"], found["tx_id"], found["height"], found["told"]) == ("missing_there", tx_id, height, None)
+    assert (found["kind"], found["tx_id"], found["height"], found["reported"]) == ("missing_there", tx_id, height, None)
 
 
-async def test_a_payment_that_was_hidden_from_the_daemon_is_missing_here_until_it_is_looked_for_again(
+async def test_a_payment_that_was_hidden_from_the_daemon_is_missing_here_until_a_rescan(
     shell: Shell, stage: DaemonHarness
 ) -> None:
     invoice = await stage.invoice(100)
@@ -130,14 +132,14 @@ async def test_a_payment_that_was_hidden_from_the_daemon_is_missing_here_until_i
     node.retold.clear()
     found = await the_difference(shell)
     assert (found["kind"], found["order"], found["height"]) == ("missing_here", "shop/1", height)
-    assert found["told"]["amount"] == "100"
+    assert found["reported"]["amount"] == "100"
     assert found["run"] == f"railwatch rescan {shell.rail} --from {height} --to {height}"
     assert (await shell.run(*found["run"].split()[1:])).exit_code == Exit.OK
     await stage.rescanned()
     assert (await audited(shell, Exit.OK))["differences"] == []
 
 
-async def test_a_stored_block_that_is_not_the_nodes_is_told(
+async def test_a_stored_block_that_is_not_the_nodes_is_reported(
     shell: Shell, stage: DaemonHarness, database: Database
 ) -> None:
     _, tx_id, height = await paid(stage)
@@ -145,7 +147,7 @@ async def test_a_stored_block_that_is_not_the_nodes_is_told(
     await database.value("update railwatch.detections set block_hash = 'elsewhere' where tx_id = $1", tx_id)
     found = await the_difference(shell)
     assert (found["kind"], found["height"]) == ("block_differs", height)
-    assert (found["stored"]["block_hash"], found["told"]["block_hash"]) == ("elsewhere", block_hash)
+    assert (found["stored"]["block_hash"], found["reported"]["block_hash"]) == ("elsewhere", block_hash)
 
 
 async def test_small_transfers_and_what_is_not_covered_are_no_difference(
@@ -180,7 +182,7 @@ async def test_what_cannot_be_audited_is_said(shell: Shell, stage: DaemonHarness
     node = node_of(shell.rail)
     for words, code, text in [
         (("--rail", "nowhere"), Exit.NOT_FOUND, 'there is no rail "nowhere"'),
-        (("--node", "nobody"), Exit.NOT_FOUND, 'no node "nobody"; give one of: node'),
+        (("--node", "none"), Exit.NOT_FOUND, 'no node "none"; give one of: node'),
         (("--from", 9, "--to", 3), Exit.REJECTED, "is above"),
         (("--from", 9_999), Exit.REJECTED, "has no blocks from 9999"),
     ]:

@@ -273,19 +273,19 @@ async def state_of(trial: Trial) -> list[Any]:
     return [tuple(row) for table in rows for row in table]
 
 
-async def test_an_asset_that_orders_ask_for_and_nobody_configures_is_named(trial: Trial) -> None:
+async def test_an_asset_that_orders_ask_for_and_that_is_not_configured_is_named(trial: Trial) -> None:
     await asset_left(trial)
     report = await trial.check()
     (warning,) = [each for each in report.findings if each.level == "warn" and "GOLD" in each.text]
     assert "open orders ask for GOLD (gold), which the configuration no longer has" in warning.text
 
 
-async def test_a_node_that_is_missing_is_told_though_the_rail_lives(trial: Trial) -> None:
+async def test_a_missing_node_is_reported_though_the_rail_lives(trial: Trial) -> None:
     await one_of_two_is_away(trial)
     assert "is down" in text_of(await trial.check())
 
 
-async def test_a_user_who_may_not_write_is_told(trial: Trial) -> None:
+async def test_a_user_who_may_not_write_is_reported(trial: Trial) -> None:
     database = trial.stage.database
     await database.rows("create role story_checker login in role railwatch_reader")
     try:
@@ -304,7 +304,7 @@ def with_user(dsn: str, user: str) -> str:
     return re.sub(r"//[^/@]*@?(?=[^@/]*/)", f"//{user}@", dsn, count=1)
 
 
-async def test_a_port_that_somebody_else_has_is_told(trial: Trial) -> None:
+async def test_a_port_of_another_process_is_reported(trial: Trial) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         trial.raw["http"] = {"listen": f"127.0.0.1:{port}"}
@@ -322,7 +322,7 @@ async def test_beside_a_daemon_its_port_is_no_failure(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("kind", ["a file", "foreign"])
-async def test_a_folder_where_no_database_can_be_made_is_told(trial: Trial, tmp_path: Path, kind: str) -> None:
+async def test_a_folder_where_no_database_can_be_made_is_reported(trial: Trial, tmp_path: Path, kind: str) -> None:
     place = tmp_path / "postgres"
     if kind == "a file":
         place.write_text("")

@@ -1,4 +1,4 @@
-"""The command, as operators and scripts use it: beside a daemon that follows a chain, over real Postgres."""
+"""The command, as operators and scripts use it: next to a daemon that follows a chain, over real Postgres."""
 
 import asyncio
 import json
@@ -15,12 +15,12 @@ from tests.scenarios.daemon_harness import DaemonHarness
 
 async def test_an_invoice_from_registration_to_its_evidence(shell: Shell, stage: DaemonHarness) -> None:
     address = await stage.sim.new_address()
-    made = (await shell.told(*shell.create("A/1", address, "--display-amount", "1.5", "--wait"))).strip()
-    assert (await shell.told("invoice", "show", made)).splitlines()[0] == "shop/A/1  created  (show instructions)"
+    made = (await shell.output(*shell.create("A/1", address, "--display-amount", "1.5", "--wait"))).strip()
+    assert (await shell.output("invoice", "show", made)).splitlines()[0] == "shop/A/1  created  (show instructions)"
 
     tx = await stage.sim.pay(address, 150_000_000)
     await stage.mine(3)
-    text = await shell.told("explain", "shop/A/1")
+    text = await shell.output("explain", "shop/A/1")
     for words in [
         "shop/A/1  paid  (fulfil)",
         made,
@@ -51,14 +51,14 @@ async def test_an_invoice_from_registration_to_its_evidence(shell: Shell, stage:
     assert seqs == sorted(seqs)
     listed = await shell.data("invoice", "list", "--state", "paid", "--merchant", "shop")
     assert [each["id"] for each in listed] == [made]
-    assert "shop/A/1" in await shell.told("invoice", "list")
+    assert "shop/A/1" in await shell.output("invoice", "list")
     assert await shell.data("invoice", "list", "--state", "expired") == []
 
 
 async def test_the_feed_goes_on_where_it_was_left(shell: Shell, stage: DaemonHarness) -> None:
     for order in range(3):
-        await shell.told(*shell.create(order, await stage.sim.new_address(), "--amount", "5"))
-    lines = (await shell.told("feed")).splitlines()
+        await shell.output(*shell.create(order, await stage.sim.new_address(), "--amount", "5"))
+    lines = (await shell.output("feed")).splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
     result = await shell.run("feed", "--json", "--after", 1, "--limit", 1)
     (row,) = map(json.loads, result.stdout.splitlines())
@@ -83,13 +83,13 @@ async def test_following_the_feed_hears_what_comes(shell: Shell, stage: DaemonHa
             await following.wait()
 
 
-async def test_status_tells_of_rails_and_of_what_waits(shell: Shell, stage: DaemonHarness) -> None:
+async def test_status_shows_rails_and_what_waits(shell: Shell, stage: DaemonHarness) -> None:
     paid = await stage.invoice(100)
     await stage.pay(paid, 40)
     await stage.mine(3)
     await stage.wait_for_state(paid, "underpaid")
     await stage.database.value("select railwatch.ack('shop', 1)")
-    text = await shell.told("status")
+    text = await shell.output("status")
     for words in ["live", "invoices watched  1 underpaid", "1 underpaid", "shop acknowledged 1"]:
         assert words in text, text
     status = await shell.data("status")
@@ -97,15 +97,15 @@ async def test_status_tells_of_rails_and_of_what_waits(shell: Shell, stage: Daem
     assert (rail["state"], rail["behind"], rail["cursor_hash"]) == ("live", 0, stage.chain.tip.hash)
     assert rail["holder"] is not None
     assert status["invoices"] == {"underpaid": 1}
-    assert "underpaid" in await shell.told("exceptions", "list")
+    assert "underpaid" in await shell.output("exceptions", "list")
     (case,) = await shell.data("exceptions", "list")
     assert (case["kind"], case["severity"], case["resolved_at"]) == ("underpaid", "warning", None)
     assert await shell.data("exceptions", "list", "--kind", "reversed") == []
 
 
-async def test_a_rail_that_nobody_follows_is_not_called_live(shell: Shell, stage: DaemonHarness) -> None:
+async def test_a_rail_that_no_daemon_follows_is_not_called_live(shell: Shell, stage: DaemonHarness) -> None:
     await stage.stop()
-    text = await shell.told("status")
+    text = await shell.output("status")
     assert "not followed" in text
     assert "the daemon that followed this rail was stopped" in text
 
@@ -113,7 +113,7 @@ async def test_a_rail_that_nobody_follows_is_not_called_live(shell: Shell, stage
 async def test_cancelling_and_why_it_may_be_refused(shell: Shell, stage: DaemonHarness) -> None:
     made = await stage.invoice(100)
     cancel = ("invoice", "cancel", made.id, "--note", "changed his mind", "--actor", "ann")
-    assert await shell.told(*cancel) == "cancelled\n"
+    assert await shell.output(*cancel) == "cancelled\n"
     last = (await shell.data("explain", made.id))["transitions"][-1]
     assert (last["cause"], last["evidence"]) == (
         "operator",
@@ -132,8 +132,8 @@ async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: Daem
     made = await stage.invoice(150_000_000)
     tx = await stage.pay(made, 150_000_000)
     await stage.mine(2)
-    assert await shell.told("invoice", "hold", "shop/1", "--reason", "same card as 7") == "flagged\n"
-    assert "held        same card as 7" in await shell.told("invoice", "show", tx)
+    assert await shell.output("invoice", "hold", "shop/1", "--reason", "same card as 7") == "flagged\n"
+    assert "held        same card as 7" in await shell.output("invoice", "show", tx)
     assert await shell.data("invoice", "release", made.id) == {"invoice": str(made.id), "state": "paid"}
     held, released = (await shell.data("explain", made.id))["transitions"][-2:]
     assert held["evidence"] == {"actor": current_user(), "reason": "same card as 7", "login": "postgres"}
@@ -142,8 +142,8 @@ async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: Daem
     refund = ["invoice", "refund", made.address, "--tx"]
     first = await shell.data(*refund, "back-1", "--display-amount", "0.5", "--reason", "damaged", "--actor", "ann")
     assert first["state"] == "paid"
-    assert await shell.told(*refund, "back-2", "--amount", 100_000_000) == "refunded\n"
-    text = await shell.told("explain", made.id)
+    assert await shell.output(*refund, "back-2", "--amount", 100_000_000) == "refunded\n"
+    text = await shell.output("explain", made.id)
     for words in [
         "shop/1  refunded  (close)",
         "0.5 COIN on story, by ann: damaged",
@@ -159,7 +159,7 @@ async def test_holding_releasing_and_refunding_by_hand(shell: Shell, stage: Daem
 async def test_why_a_refund_may_be_refused(shell: Shell, stage: DaemonHarness) -> None:
     made = await stage.invoice(100)
     refund = ["invoice", "refund", made.id, "--tx", "back"]
-    for more, code, told in (
+    for more, code, message in (
         (["--amount", 5], Exit.REJECTED, "nothing has arrived for invoice"),
         (["--display-amount", "5"], Exit.NOT_FOUND, "several payments may be meant; give --rail and --asset"),
         ([], Exit.USAGE, "give either --amount (base units) or --display-amount"),
@@ -167,21 +167,21 @@ async def test_why_a_refund_may_be_refused(shell: Shell, stage: DaemonHarness) -
     ):
         refused = await shell.run(*refund, *more)
         assert (refused.exit_code, refused.stdout) == (code, "")
-        assert told in refused.stderr
+        assert message in refused.stderr
 
 
 async def test_an_exception_is_noted_and_resolved_by_hand(shell: Shell, stage: DaemonHarness) -> None:
     made = await stage.invoice(100)
     await stage.pay(made, 40)
     await stage.mine(2)
-    short = (await shell.told("exceptions", "list")).splitlines()[1].split()[0]
-    assert await shell.told("exceptions", "note", short, "--owner", "ann", "--text", "customer called") == ""
+    short = (await shell.output("exceptions", "list")).splitlines()[1].split()[0]
+    assert await shell.output("exceptions", "note", short, "--owner", "ann", "--text", "customer called") == ""
     (case,) = await shell.data("exceptions", "list")
     assert case["id"].startswith(short)
     assert case["owner"] == "ann"
     assert "customer called" in case["notes"]
     resolve = ["exceptions", "resolve", short, "--resolution", "accepted", "--actor", "ann"]
-    assert await shell.told(*resolve) == "resolved: accepted\n"
+    assert await shell.output(*resolve) == "resolved: accepted\n"
     assert await shell.data(*resolve) == {"exception": short, "resolution": "accepted"}
     assert await shell.data("exceptions", "list") == []
     (case,) = await shell.data("exceptions", "list", "--all")
@@ -192,7 +192,7 @@ async def test_an_exception_is_noted_and_resolved_by_hand(shell: Shell, stage: D
         assert f'there is no exception "{nothing}"' in refused.stderr
 
 
-async def test_who_acts_is_whoever_sits_at_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_actor_is_the_user_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "ann")
     assert current_user() == "ann"
     monkeypatch.delenv("SUDO_USER")
@@ -221,7 +221,7 @@ async def test_a_rescan_is_asked_for(shell: Shell, stage: DaemonHarness) -> None
     await stage.rescanned()
 
 
-async def test_a_request_from_a_file_is_taken_whole(shell: Shell, stage: DaemonHarness) -> None:
+async def test_a_request_from_a_file_is_used_whole(shell: Shell, stage: DaemonHarness) -> None:
     destination = {"rail": shell.rail, "asset": "COIN", "address": await stage.sim.new_address(), "amount": 10**30}
     request = {"merchant_id": "m", "order_id": "o", "expires_in": 60, "destinations": [destination]}
     made = await shell.run("invoice", "create", "--file", "-", stdin=json.dumps(request))

@@ -11,7 +11,7 @@ from tests.ops.shell import Shell
 from tests.scenarios.daemon_harness import DaemonHarness
 
 
-async def test_an_address_that_the_rail_refuses_is_told(shell: Shell) -> None:
+async def test_an_address_that_the_rail_refuses_is_reported(shell: Shell) -> None:
     result = await shell.run(*shell.create(1, "nonsense", "--amount", "5", "--wait"))
     assert result.exit_code == Exit.REJECTED
     assert "nonsense on " in result.stderr
@@ -19,7 +19,7 @@ async def test_an_address_that_the_rail_refuses_is_told(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["explain", "shop/9"], Exit.NOT_FOUND, 'there is no invoice "shop/9"; give its id or MERCHANT/ORDER'),
         (["explain", "0" * 32], Exit.NOT_FOUND, "there is no invoice"),
@@ -31,15 +31,15 @@ async def test_an_address_that_the_rail_refuses_is_told(shell: Shell) -> None:
         (["feed", "--after", "-1"], Exit.USAGE, "-1 is not in the range"),
     ],
 )
-async def test_mistakes_are_told_in_words(shell: Shell, words: list[str], code: Exit, told: str) -> None:
+async def test_mistakes_are_reported_in_words(shell: Shell, words: list[str], code: Exit, message: str) -> None:
     result = await shell.run(*words)
     assert result.exit_code == code, result.output
-    assert told in result.stderr
+    assert message in result.stderr
     assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("more", "code", "told"),
+    ("more", "code", "message"),
     [
         (["--amount", "1.5"], Exit.REJECTED, "(RW004)\nGive an integer"),
         (["--display-amount", "0.000000001"], Exit.REJECTED, "has more than the 8 decimals of the asset"),
@@ -52,11 +52,11 @@ async def test_mistakes_are_told_in_words(shell: Shell, words: list[str], code: 
     ],
 )
 async def test_what_an_invoice_cannot_be(
-    shell: Shell, stage: DaemonHarness, more: list[str], code: Exit, told: str
+    shell: Shell, stage: DaemonHarness, more: list[str], code: Exit, message: str
 ) -> None:
     result = await shell.run(*shell.create(1, await stage.sim.new_address(), *more))
     assert (result.exit_code, result.stdout) == (code, "")
-    assert told in result.stderr
+    assert message in result.stderr
 
 
 async def test_texts_from_outside_cannot_speak_to_the_terminal(shell: Shell, stage: DaemonHarness) -> None:
@@ -64,14 +64,14 @@ async def test_texts_from_outside_cannot_speak_to_the_terminal(shell: Shell, sta
     refused = await shell.run(*shell.create("\x1b[2Jgone", address, "--amount", "5"))
     assert (refused.exit_code, "\x1b" in refused.stderr) == (Exit.REJECTED, False)
     await shell.run(*shell.create("gone", address, "--amount", "5"))
-    # Older versions took it.
+    # Older versions accepted it.
     await stage.database.rows("update railwatch.invoices set order_id = $1", "\x1b[2Jgone")
-    assert "\x1b" not in await shell.told("invoice", "list")
-    assert "\x1b" not in await shell.told("explain", "shop/\x1b[2Jgone")
+    assert "\x1b" not in await shell.output("invoice", "list")
+    assert "\x1b" not in await shell.output("explain", "shop/\x1b[2Jgone")
 
 
-async def test_check_looks_at_database_and_nodes(shell: Shell, stage: DaemonHarness) -> None:
-    text = await shell.told("check")
+async def test_check_verifies_database_and_nodes(shell: Shell, stage: DaemonHarness) -> None:
+    text = await shell.output("check")
     assert [line.split()[0] for line in text.splitlines() if line.startswith("ok ")] == ["ok"] * 3, text
     stage.sim.node.down = True
     result = await shell.run("check", "--json")
@@ -102,11 +102,11 @@ async def test_check_says_what_run_would_say_of_what_is_stored(shell: Shell, sta
 
 
 async def test_migrating_again_is_harmless(shell: Shell) -> None:
-    assert await shell.told("migrate") == "the schema is current\n"
+    assert await shell.output("migrate") == "the schema is current\n"
     assert await shell.data("migrate") == {"applied": []}
 
 
-async def test_roles_that_nobody_could_make_are_told(shell: Shell, stage: DaemonHarness) -> None:
+async def test_roles_that_were_not_created_are_reported(shell: Shell, stage: DaemonHarness) -> None:
     await stage.database.value("insert into railwatch.rights values ('railwatch_nobody', 'schema railwatch', 'usage')")
     migrated = await shell.run("migrate")
     assert (migrated.exit_code, migrated.stdout) == (Exit.OK, "the schema is current\n")
@@ -124,7 +124,7 @@ async def test_a_schema_that_is_not_known_is_refused(shell: Shell, stage: Daemon
     assert (await shell.run("check")).exit_code == Exit.REJECTED
 
 
-async def test_a_database_that_is_away_has_its_own_exit_code(shell: Shell) -> None:
+async def test_an_unreachable_database_has_its_own_exit_code(shell: Shell) -> None:
     shell.config.write_text(shell.config.read_text().replace("host=", "host=/nowhere"))
     result = await shell.run("status")
     assert result.exit_code == Exit.DATABASE

@@ -96,7 +96,7 @@ async def test_another_chain_under_an_old_name_is_refused(database: Database) ->
 
 
 @pytest.mark.parametrize(
-    ("rail", "told"),
+    ("rail", "message"),
     [
         (replace(SHOP, traits=replace(EVM, token_namespace=None)), "asset USDC has a contract"),
         (replace(SHOP, assets=(replace(ETH, decimals=8),)), "ETH has 18 decimals, not 8"),
@@ -111,8 +111,8 @@ async def test_another_chain_under_an_old_name_is_refused(database: Database) ->
         ),
     ],
 )
-async def test_what_the_rail_cannot_do_is_refused(database: Database, rail: RailMirror, told: str) -> None:
-    with pytest.raises(StoreError, match=told):
+async def test_what_the_rail_cannot_do_is_refused(database: Database, rail: RailMirror, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
         await write(database, rail)
     assert await database.value("select count(*) from railwatch.rails") == 0
 

@@ -52,7 +52,7 @@ async def get(pages: aiohttp.ClientSession, path: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-async def test_metrics_tell_what_waits_for_people_and_readers(pages: aiohttp.ClientSession, metrics: Metrics) -> None:
+async def test_metrics_show_what_waits_for_people_and_readers(pages: aiohttp.ClientSession, metrics: Metrics) -> None:
     metrics.waiting({("reversed", "critical"): 2}, {"fulfilment": 7, "gone": 1}, {"story": 3, "well": 1})
     metrics.waiting({("late", "warning"): 1}, {"fulfilment": 0}, {"story": 2})
     _, text = await get(pages, "/metrics")
@@ -65,7 +65,7 @@ async def test_metrics_tell_what_waits_for_people_and_readers(pages: aiohttp.Cli
     assert "gone" not in text
 
 
-async def test_metrics_tell_where_each_rail_is(pages: aiohttp.ClientSession, metrics: Metrics) -> None:
+async def test_metrics_show_where_each_rail_is(pages: aiohttp.ClientSession, metrics: Metrics) -> None:
     metrics.rail("shop", state="live", height=7, tip=9, finalized=3, watched=1000)
     status, text = await get(pages, "/metrics")
     assert status == 200
@@ -101,14 +101,14 @@ async def test_health_is_about_the_process_and_readiness_about_every_rail(
 ) -> None:
     assert await get(pages, "/healthz") == (200, "ok\n")
     assert await get(pages, "/readyz") == (200, "ok\n")
-    health.unready = {"shop": "stalled: the node is away"}
-    assert await get(pages, "/readyz") == (503, "shop: stalled: the node is away\n")
+    health.unready = {"shop": "stalled: the node is unreachable"}
+    assert await get(pages, "/readyz") == (503, "shop: stalled: the node is unreachable\n")
     assert (await get(pages, "/healthz"))[0] == 200
     health.alive = False
     assert (await get(pages, "/healthz"))[0] == 503
 
 
-async def test_a_taken_port_is_told(metrics: Metrics, health: Health) -> None:
+async def test_a_used_port_is_reported(metrics: Metrics, health: Health) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

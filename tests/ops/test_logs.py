@@ -1,4 +1,4 @@
-"""Logs: JSON elsewhere than on a terminal, and never a secret, wherever it stands."""
+"""Logs: JSON elsewhere than on a terminal, and never a secret, wherever it occurs."""
 
 import json
 import logging

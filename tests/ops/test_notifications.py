@@ -45,7 +45,7 @@ async def test_silence_ends_with_the_timeout(database: Database) -> None:
         assert await woken_after(listener, 0.1) >= 0.1
 
 
-async def test_a_cut_connection_is_replaced_and_the_waiter_told_to_look(database: Database) -> None:
+async def test_a_cut_connection_is_replaced_and_the_waiter_is_woken(database: Database) -> None:
     async with Listener(database.dsn, ("one",)) as listener:
         await connected(listener)
         pid = await database.value(LISTENING)

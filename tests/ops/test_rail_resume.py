@@ -1,4 +1,4 @@
-"""`railwatch rail resume`, as a person runs it beside a daemon whose rail has halted."""
+"""`railwatch rail resume`, as a person runs it next to a daemon whose rail has halted."""
 
 import io
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +23,7 @@ ACCEPT = (*RESUME, "--accept-chain")
 
 @pytest.fixture
 def elsewhere() -> Iterator[None]:
-    """Redirect the logs of the daemon, which shares the process, away from the output of commands."""
+    """Redirect the logs of the daemon, which shares the process, to keep them out of the output of commands."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     yield
     structlog.reset_defaults()
@@ -59,7 +59,7 @@ async def acceptances(stage: DaemonHarness) -> list[tuple[str, str]]:
     return [(row["actor"], row["reason"]) for row in rows]
 
 
-async def test_a_person_is_shown_what_another_chain_takes_back_and_decides(shell: Shell, stage: DaemonHarness) -> None:
+async def test_a_person_is_shown_what_another_chain_reverses_and_decides(shell: Shell, stage: DaemonHarness) -> None:
     invoice = await halted_by_another_chain(stage)
 
     for answer in ("n\n", "\n", ""):
@@ -132,7 +132,7 @@ async def test_a_rail_that_halted_for_another_reason_has_no_chain_to_accept(shel
         assert "not halted by a DeepReorg" in result.stderr
     assert await acceptances(stage) == []
     node_of("story").undecodable = False
-    assert "rail story is resumed" in await shell.told(*RESUME)
+    assert "rail story is resumed" in await shell.output(*RESUME)
     await stage.follows()
     unknown = await shell.run("rail", "resume", "other", "--accept-chain", "--yes")
     assert unknown.exit_code == Exit.NOT_FOUND

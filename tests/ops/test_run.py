@@ -1,4 +1,4 @@
-"""The daemon as a process: what it tells its service manager, its pages, and whoever starts it wrongly."""
+"""The daemon as a process: what it reports to its service manager and its pages, and its errors at a start."""
 
 import json
 import os
@@ -89,10 +89,10 @@ def hear(manager: socket.socket, field: str) -> str:
     """Wait for a field; returns the datagram that it came in."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        told = manager.recv(4096).decode()
-        if field in told:
-            return told
-    raise AssertionError(f"{field} was not told")
+        message = manager.recv(4096).decode()
+        if field in message:
+            return message
+    raise AssertionError(f"{field} was not sent")
 
 
 def page(port: int, path: str) -> tuple[int, str]:
@@ -104,7 +104,7 @@ def page(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_a_daemon_whose_node_is_away_lives_says_so_and_ends_in_order(
+def test_a_daemon_without_its_node_lives_says_so_and_ends_in_order(
     daemon: subprocess.Popen[str], place: Path, port: int, manager: socket.socket
 ) -> None:
     hear(manager, "READY=1")
@@ -149,21 +149,21 @@ def test_what_lasts_does_not_run_a_database_that_a_daemon_could_come_to_need(pla
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "told"),
+    ("was", "becomes", "message"),
     [
         ('"evm"', '"nope"', 'the daemon cannot start: there is no adapter "nope"; installed: '),
         ("{{ http", "{{ htp", "the daemon cannot start: node: unknown key 'htp'"),
     ],
 )
-def test_a_configuration_that_no_adapter_can_use(place: Path, port: int, was: str, becomes: str, told: str) -> None:
+def test_a_configuration_that_no_adapter_can_use(place: Path, port: int, was: str, becomes: str, message: str) -> None:
     (place / "railwatch.toml").write_text(CONFIG.replace(was, becomes).format(port=port))
     result = railwatch(place, "run")
     assert result.returncode == Exit.USAGE
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_a_taken_port_ends_the_daemon_with_a_word(place: Path, port: int) -> None:
+def test_a_used_port_ends_the_daemon_with_a_message(place: Path, port: int) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()

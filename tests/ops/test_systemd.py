@@ -35,7 +35,7 @@ def test_systemd_accepts_it(tmp_path: Path) -> None:
     assert "railwatch.service" not in result.stderr
 
 
-def test_it_does_not_restart_what_only_a_person_can_mend(service: configparser.SectionProxy) -> None:
+def test_it_does_not_restart_what_only_a_person_can_fix(service: configparser.SectionProxy) -> None:
     assert set(map(int, service["RestartPreventExitStatus"].split())) == {Exit.USAGE, Exit.SCHEMA}
 
 

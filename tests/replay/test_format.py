@@ -62,7 +62,7 @@ def test_another_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None
         read_recording(file)
 
 
-def test_a_full_file_takes_no_more(tmp_path: Path) -> None:
+def test_a_full_file_accepts_no_more(tmp_path: Path) -> None:
     writer = Writer(tmp_path / "it.rec.gz", HEADER, 1)
     writer.add(_exchange(1))
     writer.flush()

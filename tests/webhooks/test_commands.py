@@ -41,7 +41,7 @@ class Shell:
         assert SECRET not in result.output
         return result
 
-    async def told(self, *words: object) -> str:
+    async def output(self, *words: object) -> str:
         result = await self.run(*words)
         assert result.exit_code == Exit.OK, result.output
         assert max(map(len, result.stdout.splitlines()), default=0) <= 80, result.stdout
@@ -77,7 +77,7 @@ async def test_what_was_given_up_is_listed_and_replayed_in_part_or_whole(shop: S
         [first, second, third] = await shell.data("webhook", "dead", "list")
         assert (first["seq"], first["type"], first["order_id"]) == (1, "invoice.created", "0")
         assert (first["failure"], first["attempts"]) == ("HTTP 410", 1)
-        assert "shop/0" in await shell.told("webhook", "dead", "list", "shop")
+        assert "shop/0" in await shell.output("webhook", "dead", "list", "shop")
         assert await shell.data("webhook", "dead", "list", "other") == []
 
         shopkeeper.behave = accept
@@ -86,11 +86,11 @@ async def test_what_was_given_up_is_listed_and_replayed_in_part_or_whole(shop: S
         assert [each.seq for each in shopkeeper.accepted] == [2]
         assert shopkeeper.accepted[0].id == second["event_id"], "a replay has the same webhook-id"
         assert await shell.data("webhook", "dead", "drop", "shop", "3") == {"name": "shop", "dropped": [3]}
-        assert "replayed for shop: 1" in await shell.told("webhook", "dead", "replay", "shop", "--all")
+        assert "replayed for shop: 1" in await shell.output("webhook", "dead", "replay", "shop", "--all")
         assert await shell.delivers_once() == Exit.OK
     assert [each.seq for each in shopkeeper.accepted] == [2, 1]
     assert third["seq"] == 3
-    assert "no dead letters" in await shell.told("webhook", "dead", "list")
+    assert "no dead letters" in await shell.output("webhook", "dead", "list")
 
 
 async def test_a_running_deliverer_hears_of_a_replay(shop: Shop, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_a_running_deliverer_hears_of_a_replay(shop: Shop, tmp_path: Path)
         shell = await given_up(shop, shopkeeper, tmp_path)
         shopkeeper.behave = accept
         async with shop.delivering(webhook(shopkeeper)):
-            await shell.told("webhook", "dead", "replay", "shop", "--all")
+            await shell.output("webhook", "dead", "replay", "shop", "--all")
             await until(lambda: len(shopkeeper.accepted) == 3)
 
 
@@ -121,11 +121,11 @@ async def test_a_paused_endpoint_gets_nothing_and_later_everything(shop: Shop, t
         shell = Shell(write_config(tmp_path, shop.database.dsn, webhook(shopkeeper)))
         async with shop.delivering(webhook(shopkeeper)):
             await until(shop.owes_nothing)
-            assert "shop is paused" in await shell.told("webhook", "disable", "shop")
+            assert "shop is paused" in await shell.output("webhook", "disable", "shop")
             seq = await shop.tell(order)
             await shop.tell(order)
             assert [each["lag"] for each in await shell.data("webhook", "list")] == [2]
-            assert "paused" in await shell.told("webhook", "list")
+            assert "paused" in await shell.output("webhook", "list")
             assert [each.seq for each in shopkeeper.got] == [1]
             assert await shell.data("webhook", "enable", "shop") == {"name": "shop", "enabled": True}
             await until(shop.owes_nothing)
@@ -140,12 +140,12 @@ async def test_what_was_owed_when_it_was_paused_waits_too(shop: Shop, tmp_path: 
         endpoint = webhook(shopkeeper, first_pause=3600)
         await shop.once(endpoint)
         shell = Shell(write_config(tmp_path, shop.database.dsn, endpoint))
-        await shell.told("webhook", "disable", "shop")
+        await shell.output("webhook", "disable", "shop")
         await shop.database.rows("update railwatch.webhook_deliveries set due_at = now()")
         shopkeeper.behave = accept
         assert await shell.delivers_once() == Exit.REJECTED
         assert shopkeeper.accepted == []
-        await shell.told("webhook", "enable", "shop")
+        await shell.output("webhook", "enable", "shop")
         assert await shell.delivers_once() == Exit.OK
     assert len(shopkeeper.accepted) == 1
 
@@ -160,7 +160,7 @@ async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Sho
         shell = Shell(write_config(tmp_path, shop.database.dsn, other))
         assert (await shell.run("webhook", "forget", "shop")).exit_code == Exit.NOT_FOUND, "it may still be at work"
         await shop.once(other)
-        assert "not configured" in await shell.told("webhook", "list")
+        assert "not configured" in await shell.output("webhook", "list")
         assert await shell.data("webhook", "forget", "shop") == {"name": "shop", "forgotten": True}
     assert await shop.database.value("select string_agg(name, ',') from railwatch.consumer_lag") == "webhook:other"
     assert await shop.database.value("select count(*) from railwatch.webhook_deliveries") == 0
@@ -175,7 +175,9 @@ async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Sho
         (["deliver"], Exit.USAGE, "add a [[webhook]] table"),
     ],
 )
-async def test_mistakes_are_told_in_words(shop: Shop, tmp_path: Path, words: list[str], code: Exit, told: str) -> None:
+async def test_mistakes_are_reported_in_words(
+    shop: Shop, tmp_path: Path, words: list[str], code: Exit, told: str
+) -> None:
     result = await Shell(write_config(tmp_path, shop.database.dsn)).run(*words)
     assert result.exit_code == code, result.output
     assert told in result.output

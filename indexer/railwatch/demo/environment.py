@@ -1,4 +1,4 @@
-"""What has to stand before a story can be told: the daemon, its Postgres, live rails; and a watch that they stay."""
+"""What a story needs before it begins: the daemon, its Postgres and live rails; and a check that they stay alive."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ START_SECONDS = 60.0
 """For each step of the start; the first one makes a whole database cluster."""
 LOOK_SECONDS = 0.05
 DYING_SECONDS = 0.2
-"""A process lets go of its connections a little before it can be seen to have ended."""
+"""A process closes its connections a little before it can be seen to have ended."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Reads the feed as a service would: woken by NOTIFY, following seq, and looking up what an event is about."""
+"""Reads the feed as a service would: woken by NOTIFY, following seq, and reading the subject of each event."""
 
 import asyncio
 import time
@@ -19,16 +19,16 @@ POLL_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Feed:
-    """Keeps every story's `ScenarioRun` up to date. ``told`` is called after each change of one."""
+    """Keeps every story's `ScenarioRun` up to date. ``on_change`` is called after each change of one."""
 
     database: Database
-    told: Callable[[ScenarioRun], None]
+    on_change: Callable[[ScenarioRun], None]
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _known: dict[UUID, tuple[ScenarioRun, RailDemo]] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def join(self, telling: ScenarioRun, demo: RailDemo) -> None:
-        """Begin to tell of the invoice that ``telling`` has registered, and of what is in the feed already."""
+        """Begin to follow the invoice that ``telling`` has registered, from the start of the feed."""
         assert telling.invoice is not None
         self._known[telling.invoice] = (telling, demo)
         await self._look_up(telling)
@@ -46,7 +46,7 @@ class Feed:
                     await listener.wait(POLL_SECONDS)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something that the feed told makes ``condition`` true."""
+        """Wait until a transition makes ``condition`` true."""
         async with self.changed:
             await self.changed.wait_for(condition)
 
@@ -73,7 +73,7 @@ class Feed:
             if dossier is not None:
                 telling.learn(dossier)
         if before != (telling.path, telling.exceptions):
-            self.told(telling)
+            self.on_change(telling)
         async with self.changed:
             self.changed.notify_all()
 

@@ -39,7 +39,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended: its exit code (negative: by that signal), and how many seconds that took."""
+    """How a process ended: its exit code (negative: by that signal), and after how many seconds."""
 
     code: int
     seconds: float
@@ -47,7 +47,7 @@ class Ended:
 
 @dataclass(slots=True)
 class ProcessGroup:
-    """All processes of one demo. Leaving the context ends them, the newest first, unless they were let go."""
+    """All processes of one demo. Leaving the context ends them, the newest first, unless they were left running."""
 
     folder: Path
     running: list[Process] = field(default_factory=list)
@@ -66,7 +66,7 @@ class ProcessGroup:
         subprocess: that one is killed when its transport is collected, and ``--keep`` lets processes outlive us.
         """
         if any(process.name == name for process in self.running):
-            raise DemoError(f'two programs are called "{name}", so their logs could not be told apart')
+            raise DemoError(f'two programs are called "{name}", so they would write into one log')
         path = self.folder / f"{name}.log"
         try:
             with path.open("wb") as log:
@@ -113,6 +113,6 @@ class ProcessGroup:
             await asyncio.sleep(LOOK_SECONDS)
 
     def leave_running(self) -> list[Process]:
-        """Leave them running for whoever wants to look; returns them, the oldest first."""
+        """Leave them running for the operator; returns them, the oldest first."""
         kept, self.running = self.running, []
         return kept

@@ -1,4 +1,4 @@
-"""What one sees while the stories are told: a table that moves on a terminal, plain lines elsewhere."""
+"""Progress of the stories: a table that moves on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ class View(AbstractContextManager["View"], Protocol):
         """Show what the demo itself does: it starts, waits, stops."""
 
     def show_plan(self, tellings: Sequence[ScenarioRun]) -> None:
-        """All stories that will be told, once they are known."""
+        """Show all stories that will run, once they are known."""
 
     def show_progress(self, telling: ScenarioRun) -> None:
         """Show that the invoice or the phase of a story has changed."""
@@ -44,7 +44,7 @@ class View(AbstractContextManager["View"], Protocol):
 
 @dataclass(slots=True)
 class Shown:
-    """How much of a story has been printed: lines of its path, and exceptions as they stood."""
+    """What has been printed of a story: lines of its path, and the exceptions of that time."""
 
     lines: int = 0
     exceptions: frozenset[str] = frozenset()
@@ -64,7 +64,7 @@ class Lines:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to take down."""
+        """Have nothing to remove."""
 
     def say(self, text: str) -> None:
         """One line."""
@@ -122,7 +122,7 @@ class Moving:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("", width=1)
         table.add_column("story", ratio=2)
-        table.add_column("what the feed tells", ratio=3)
+        table.add_column("transitions", ratio=3)
         for each in self._tellings:
             table.add_row(mark_text(each), each.scenario.name, told_text(each.path, each.exceptions, "  "))
         seconds = Text(f"{time.monotonic() - self._begun:.0f} s", "dim")
@@ -157,7 +157,7 @@ def told_text(path: Sequence[str], exceptions: Iterable[str], between: str = "\n
 
 
 def mark_text(telling: ScenarioRun) -> Text:
-    """One character for how a story stands."""
+    """Return one character for the phase of a story."""
     if telling.phase is Phase.WAITING:
         return Text("·", "dim")
     if telling.phase is Phase.RUNNING:
@@ -166,5 +166,5 @@ def mark_text(telling: ScenarioRun) -> Text:
 
 
 def verdict_text(telling: ScenarioRun) -> Text:
-    """How a told story ended."""
+    """Return how a finished story ended."""
     return Text("as expected", "green") if telling.agrees else Text("NOT as expected", "bold red")

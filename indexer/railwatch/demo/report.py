@@ -1,4 +1,4 @@
-"""What a demo leaves to read: the closing table, what went wrong, how to look at what was kept; also as JSON."""
+"""What a demo leaves to read: the closing table, what went wrong, how to inspect what was kept; also as JSON."""
 
 import shlex
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class LeftRunning:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A demo that was told to its end. ``log_tail`` is empty if all went well; ``stopped`` is None if it was kept."""
+    """A demo that ran to its end. ``log_tail`` is empty if all went well; ``stopped`` is None if it was kept."""
 
     tellings: Sequence[ScenarioRun]
     seconds: float
@@ -39,7 +39,7 @@ class Outcome:
 
     @property
     def agrees(self) -> bool:
-        """Whether every story was told as expected, and the daemon ended as it should."""
+        """Return True if every story went as expected, and the daemon ended as it should."""
         return all(each.agrees for each in self.tellings) and self.stop_problem is None
 
 
@@ -100,7 +100,7 @@ def _how_to_look(kept: LeftRunning, tellings: Sequence[ScenarioRun]) -> Text:
     config = shlex.quote(str(kept.config))
     example = next((each.invoice for each in tellings if each.exceptions and each.invoice), "INVOICE")
     return Text.assemble(
-        ("It runs on. To look:\n", "bold"),
+        ("It keeps running. To inspect it:\n", "bold"),
         f"  psql {shlex.quote(kept.dsn)}\n",
         f"  railwatch status --config {config}\n",
         f"  railwatch explain --config {config} {example}\n",

@@ -1,4 +1,4 @@
-"""Directs a demo: starts everything, tells every rail's stories, ends everything, and says how it went."""
+"""Directs a demo: starts everything, runs every rail's stories, ends everything, and says how it went."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from railwatch.store.database import Database
 GROUP = "railwatch.demos"
 
 STORY_SECONDS = 40.0
-"""The most that one story may take; the longest here takes about six."""
+"""The limit of one story; the longest here needs about six."""
 STOP_WITHIN = 5.0
 """The daemon's promise after SIGTERM."""
 
@@ -51,10 +51,10 @@ def open_demos(names: Collection[str], say: Callable[[str], None]) -> list[RailD
 
 
 async def run_demo(demos: Sequence[RailDemo], view: View, *, keep: bool) -> Outcome:
-    """Tell all stories of ``demos`` to one daemon. With ``keep`` everything runs on afterwards, however it went.
+    """Run all stories of ``demos`` against one daemon. With ``keep`` everything runs on afterwards, however it went.
 
-    Raises `DemoError` when they could not be told: something did not start, or ended by itself. Whatever happens,
-    cancellation included, nothing that was started is left running unless all was told and is to be kept. What is left
+    Raises `DemoError` when they could not run: something did not start, or ended by itself. Whatever happens,
+    cancellation included, nothing that was started is left running unless all ran and is to be kept. What is left
     of a demo that went wrong is its logs and configuration; of one that was cancelled, or went well, nothing.
     """
     begun = time.monotonic()
@@ -79,7 +79,7 @@ async def run_demo(demos: Sequence[RailDemo], view: View, *, keep: bool) -> Outc
 async def _perform(
     backstage: DemoEnvironment, demos: Sequence[RailDemo], *, keep: bool
 ) -> tuple[Process, list[ScenarioRun]]:
-    """Start the nodes, then the daemon, and tell the stories. All of them run on."""
+    """Start the nodes, then the daemon, and run the stories. All processes keep running."""
     for demo in demos:
         for program in demo.programs(backstage.workspace.folder):
             process = backstage.processes.start(program.name, program.command)
@@ -92,7 +92,7 @@ async def _perform(
         async with asyncio.TaskGroup() as tasks:
             drivers = [tasks.create_task(demo.mine_blocks()) for demo in demos]
             async with backstage.database(daemon) as database:
-                tellings = await _tell_all(backstage.view, database, demos)
+                tellings = await _run_stories(backstage.view, database, demos)
             for driver in drivers:
                 driver.cancel()
         if keep:
@@ -101,8 +101,8 @@ async def _perform(
     return daemon, tellings
 
 
-async def _tell_all(view: View, database: Database, demos: Sequence[RailDemo]) -> list[ScenarioRun]:
-    """All rails at once; then every invoice is looked at again, for what came after its story."""
+async def _run_stories(view: View, database: Database, demos: Sequence[RailDemo]) -> list[ScenarioRun]:
+    """Run all rails at once; then read every invoice again, for what came after its story."""
     casts = [[ScenarioRun(str(demo.rail["name"]), story) for story in demo.scenarios] for demo in demos]
     tellings = [telling for cast in casts for telling in cast]
     view.show_plan(tellings)
@@ -123,13 +123,13 @@ async def _tell_rail(view: View, shops: Sequence[StoryShop]) -> None:
     async with asyncio.TaskGroup() as together:
         for shop in shops:
             if not shop.telling.scenario.exclusive:
-                together.create_task(_tell(view, shop))
+                together.create_task(_run_story(view, shop))
     for shop in shops:
         if shop.telling.scenario.exclusive:
-            await _tell(view, shop)
+            await _run_story(view, shop)
 
 
-async def _tell(view: View, shop: StoryShop) -> None:
+async def _run_story(view: View, shop: StoryShop) -> None:
     """Live one story. What goes wrong in it is its own problem, and the others go on."""
     telling = shop.telling
     telling.phase = Phase.RUNNING
@@ -155,7 +155,7 @@ async def _close(
         pids = {each.name: each.pid for each in reversed(backstage.processes.leave_running())}
         kept = LeftRunning(dsn, backstage.workspace.config, pids)
     else:
-        backstage.view.say("the daemon is told to stop")
+        backstage.view.say("stopping the daemon")
         stopped = await backstage.processes.end(daemon)
         if stopped.code != 0 or stopped.seconds > STOP_WITHIN:
             problem = (

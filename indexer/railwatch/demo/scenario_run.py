@@ -1,4 +1,4 @@
-"""One story while it is told: what was expected of the feed, what the feed has said, and whether that agrees."""
+"""One story while it runs: the expected transitions, those that were read, and whether they agree."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -59,16 +59,16 @@ class ScenarioRun:
 
     @property
     def agrees(self) -> bool:
-        """Whether everything that was expected has been told, and nothing else."""
+        """Return True if everything that was expected was read, and nothing else."""
         return self.problem is None and (self.path, self.exceptions) == (self.scenario.path, self.scenario.exceptions)
 
     @property
     def diverged(self) -> bool:
-        """Whether the feed, which only grows, can never tell what was expected any more."""
+        """Return True if the feed, which only grows, can never become what was expected."""
         return self.path != self.scenario.path[: len(self.path)]
 
     def learn(self, dossier: Dossier) -> None:
-        """Take in all that the tables hold about the invoice."""
+        """Read all that the tables hold about the invoice."""
         self.path = path_of(dossier.transitions)
         self.exceptions = frozenset(exception_words(each) for each in dossier.exceptions)
 

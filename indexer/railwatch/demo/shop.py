@@ -1,4 +1,4 @@
-"""A story's shop: it registers through `create_invoice`, as every service does, and knows only what the feed tells."""
+"""A story's shop: it registers through `create_invoice`, as every service does, and knows only what the feed says."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LOOK_SECONDS = 0.02
 
 @dataclass(slots=True)
 class StoryShop:
-    """`railwatch.rail.demo.Shop` for one telling. Whoever plays the story bounds its time."""
+    """`railwatch.rail.demo.Shop` for one run. The runner bounds its time."""
 
     database: Database
     feed: Feed
@@ -47,7 +47,7 @@ class StoryShop:
         await self.feed.until(lambda: self._find(state) is not None or self.telling.diverged)
         found = self._find(state)
         if found is None:
-            raise DemoError(f'waited for "{state}", and the feed told something else')
+            raise DemoError(f'waited for "{state}", and the feed has other transitions')
         self._waited_for = found + 1
 
     async def ends(self) -> None:

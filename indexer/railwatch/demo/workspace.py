@@ -1,4 +1,4 @@
-"""Where a demo takes place: a folder with the daemon's configuration, its database, and everybody's logs."""
+"""Where a demo runs: a folder with the daemon's configuration, its database, and all logs."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ class Workspace:
         self.config.write_text("\n".join(line for head, table in tables for line in toml_table(head, table)))
 
     def clear(self, *, keep_logs: bool) -> None:
-        """Remove the folder, or only the database in it if there are logs beside it."""
+        """Remove the folder, or only the database in it if there are logs next to it."""
         keep_logs = keep_logs and any(self.folder.glob("*.log"))
         shutil.rmtree(self.data_dir if keep_logs else self.folder, ignore_errors=True)
 

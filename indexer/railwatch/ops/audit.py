@@ -55,7 +55,7 @@ class NothingToCompare(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference between the tables and the node. ``stored`` and ``told`` hold JSON values, None: nothing.
+    """One difference between the tables and the node. ``stored`` and ``reported`` hold JSON values, None: nothing.
 
     ``run``: the next command.
     """
@@ -68,7 +68,7 @@ class Difference:
     tx_index: str
     height: int
     stored: dict[str, Any] | None
-    told: dict[str, Any] | None
+    reported: dict[str, Any] | None
     run: str
 
 
@@ -224,7 +224,7 @@ class Auditor:
         return self._differs("content_differs", rail, claim, _as_json(transfer))
 
     @staticmethod
-    def _differs(kind: str, rail: AuditedRail, claim: AuditedClaim, told: dict[str, Any] | None) -> Difference:
+    def _differs(kind: str, rail: AuditedRail, claim: AuditedClaim, reported: dict[str, Any] | None) -> Difference:
         stored = {
             "state": claim.state,
             "block_hash": claim.block_hash,
@@ -242,7 +242,7 @@ class Auditor:
             claim.tx_index,
             claim.height,
             stored,
-            told,
+            reported,
             run,
         )
 
@@ -338,7 +338,7 @@ def _lines(each: Difference, node: str) -> Iterator[Text]:
     yield Text(printable_text(f"   {WORDS[each.kind]}"))
     yield Text(printable_text(f"   tx {each.tx_id}  {each.tx_index}"))
     yield Text(printable_text(f"   stored: {_format(each.stored)}"))
-    yield Text(printable_text(f"   {node}: {_format(each.told)}"))
+    yield Text(printable_text(f"   {node}: {_format(each.reported)}"))
     yield Text(printable_text(f"   run: {each.run}"))
 
 

@@ -81,7 +81,7 @@ async def _check(
                 "fail",
                 "database",
                 str(error),
-                "Start Postgres, and check [database] url: docs/runbooks/postgres-away.md.",
+                "Start Postgres, and check [database] url: docs/runbooks/postgres-unavailable.md.",
             )
         ]
     except StoreError as error:

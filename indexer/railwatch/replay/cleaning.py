@@ -14,7 +14,7 @@ from railwatch.config.nodes import NODE_SCHEMES
 
 REMOVED = "REMOVED"
 SHORTEST = 6
-"""Characters of a secret that is removed wherever it stands. Removing every "1" would remove the chain with it."""
+"""Characters of a secret that is removed wherever it occurs. Removing every "1" would remove the chain with it."""
 SHORTEST_PATH = 8
 """Characters from which a part of a URL's path may be a key."""
 KEPT_HEADERS = ("content-type", "retry-after")
@@ -119,7 +119,7 @@ def _of_url(url: str) -> Iterator[str]:
 
 
 def _spellings(secrets: Iterable[str]) -> set[bytes]:
-    """Return each secret as it may stand in a body: as it is, in JSON, in a URL."""
+    """Return each secret as it may occur in a body: as it is, in JSON, in a URL."""
     found: set[bytes] = set()
     for secret in secrets:
         if len(secret) >= SHORTEST:

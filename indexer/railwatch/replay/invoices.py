@@ -28,7 +28,7 @@ def read_invoices(path: Path) -> Requests:
     except ValueError as error:
         raise InvoicesUnusable(f"{path} is not JSON: {error}") from None
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise InvoicesUnusable(f"{path} is not a list of requests, each as create_invoice takes it")
+        raise InvoicesUnusable(f"{path} is not a list of requests, each as create_invoice accepts it")
     if not all(isinstance(each.get("at", 0), int | float) and each.get("at", 0) >= 0 for each in found):
         raise InvoicesUnusable(f'{path}: "at" is a number of seconds from the start')
     return found

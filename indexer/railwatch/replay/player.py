@@ -121,7 +121,7 @@ class Player:
             why = f"its answer of {longest.left_out:,} bytes was too large to be recorded"
             method, parameters = (request.calls or [(verb, path)])[0]
             raise self._miss(NotRecorded(node, method, _short(parameters), asked_at, why))
-        # An answer that is given again takes as long as it took then.
+        # An answer that is given again arrives after the delay of its recording.
         await self.until(max(longest.at + longest.took, asked_at + longest.took))
         self.answered += 1
         return found
@@ -204,7 +204,7 @@ class _PlayedSocket:
         self._waiting = [each for each in messages if each.what in ("received", "failed")]
 
     async def send(self, message: str | bytes, text: bool | None = None) -> None:
-        """Nobody reads it."""
+        """Drop the message: the replay reads no requests here."""
 
     async def recv(self) -> str | bytes:
         if not self._waiting:

@@ -20,11 +20,11 @@ VERSION = 1
 Ending: TypeAlias = Literal["time", "interrupted", "full"]
 """Why a recording ended: the time was up, a person ended it, or the file was full."""
 FLUSH_SECONDS = 1.0
-"""How much of a recording a crash can take, at most."""
+"""Seconds of a recording that a crash can lose, at most."""
 _GZIP = 31
 _CHUNK = 1024 * 1024
 LINE_MAX = 128 * 1024 * 1024
-"""Bytes of a line, decompressed: a file from elsewhere must not take all memory."""
+"""Bytes of a line, decompressed: a file from elsewhere must not fill the memory."""
 
 
 class NotARecording(ValueError):
@@ -63,7 +63,7 @@ class Http(msgspec.Struct, tag="http", tag_field="kind", kw_only=True, omit_defa
     body_base64: str | None = None
     """In place of ``body`` where that is no text."""
     failed: str | None = None
-    """The kind of error that came instead of an answer; `ABANDONED`: nobody waited for one any longer."""
+    """The kind of error that came instead of an answer; `ABANDONED`: the caller stopped waiting."""
     left_out: int = 0
     """Bytes of a body that was too large to be kept."""
 

@@ -102,13 +102,13 @@ async def _register_later(database: ScratchDatabase, player: Player, later: Requ
 
 
 def _arrange(database: ScratchDatabase, runner: RailRunner) -> None:
-    """Nobody else has the database: the lease need not be renewed, and to look each second is enough."""
+    """Use a lease that needs no renewal, and poll each second: no other daemon has the database."""
     runner.keep_lease = lambda _, rail, holder: _OwnLease(database, rail, holder)
     runner.listen = _Poll
 
 
 class _OwnLease(LeaseKeeper):
-    """The lease of a rail in a database that nobody else has."""
+    """The lease of a rail in a database without another daemon."""
 
     def __init__(self, database: ScratchDatabase, rail: str, holder: str) -> None:
         super().__init__(database, rail, holder)
@@ -126,7 +126,7 @@ class _OwnLease(LeaseKeeper):
 
 
 class _Poll(Listener):
-    """Looks each second: a notification would come at another moment each time."""
+    """Poll each second: a notification would come at another moment each time."""
 
     def __init__(self, dsn: str, channels: Sequence[str], **_: Any) -> None:
         super().__init__(dsn, channels)

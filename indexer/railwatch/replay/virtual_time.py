@@ -1,7 +1,7 @@
 """Time that passes only when nothing is left to do: an event loop that jumps from one timer to the next.
 
 While a replay runs, `time.time` and `time.monotonic` read this clock too, in the whole process: the daemon measures by
-them. What Postgres does takes no time, and what is ready runs before any answer of Postgres is read, so that the order
+them. No time passes while Postgres works, and what is ready runs before any answer of Postgres is read: the order
 of all that happens depends on nothing but the recording.
 """
 
@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 BEGIN = 1_000_000.0
-"""What the monotonic clock reads at the beginning: far from 0, which some take for "never"."""
+"""What the monotonic clock reads at the beginning: far from 0, which may mean "never"."""
 BUSY_TURNS = 10_000
 """Turns of the loop without a pause after which answers are read all the same."""
 ANSWER_SECONDS = 60.0
-"""Seconds of real time that Postgres may take for one answer."""
+"""Seconds of real time within which Postgres must answer."""
 
 
 class _Selector(selectors.DefaultSelector):
@@ -43,7 +43,7 @@ class _Selector(selectors.DefaultSelector):
         if self.awaited or timeout is None:
             events = super().select(ANSWER_SECONDS)
             if not events:
-                raise TimeoutError(f"the replay stood still for {ANSWER_SECONDS:.0f} s")
+                raise TimeoutError(f"Postgres gave no answer for {ANSWER_SECONDS:.0f} s")
             return events
         self.now += timeout
         return []
@@ -66,7 +66,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def awaiting(self) -> Iterator[None]:
-        """Let time stand still while an answer from outside is on its way."""
+        """Stop the time while an answer from outside is on its way."""
         self._virtual.awaited += 1
         try:
             yield
@@ -80,7 +80,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - whoever waits for the future handles it
+        except Exception as error:  # noqa: BLE001 - the waiter of the future handles it
             future.set_exception(error)
         return future
 

@@ -1,4 +1,4 @@
-"""A payment to a shared address without any invoice's reference is recorded, follows the chain, and is never guessed."""
+"""A payment without the reference of an invoice is recorded, follows the chain, and is never guessed."""
 
 from typing import Any
 from uuid import UUID

@@ -75,7 +75,7 @@ class UnallocatedTransfer:
 
     def threshold(self, horizon: int, has_finality: bool) -> Threshold | None:
         """When it becomes final; None: it waits for nothing."""
-        if self.state not in (DetectionState.INCLUDED, DetectionState.CONFIRMED) or self.block_height is None:
+        if self.state is not DetectionState.INCLUDED or self.block_height is None:
             return None
         policy = Policy(None) if has_finality else Policy(horizon)
         return policy.threshold(self.block_height, self.maturity)
@@ -283,8 +283,7 @@ class UnallocatedStep:
         due = row.threshold(self.ctx.horizon, self.ctx.has_finality)
         if due is None or self.ctx.blind or not self.ctx.progress.has_reached(due):
             return
-        if row.state is DetectionState.INCLUDED:
-            self._move(row, DetectionState.CONFIRMED, "confirmed")
+        self._move(row, DetectionState.CONFIRMED, "confirmed")
         self._move(row, DetectionState.FINAL, "final")
 
     def _note_detected(self, stored: StoredUnallocated, detections: Iterable[Detection]) -> None:

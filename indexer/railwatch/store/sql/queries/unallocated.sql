@@ -101,3 +101,39 @@ insert into railwatch.exceptions (id, transfer_id, kind, severity, round)
 select t.id, t.transfer_id, 'unallocated_transfer', 'warning', t.round
 from unnest($29::uuid[], $30::uuid[], $31::int[]) as t (id, transfer_id, round)
 where (select count(*) from saved) + (select count(*) from ended) >= 0
+
+-- name: call_assign_transfer
+-- Give an unallocated transfer to an invoice.
+select railwatch.assign_transfer($1, $2, $3, $4, $5)
+
+-- name: list_unallocated
+-- Unallocated transfers, the newest first; assigned ones too if they are asked for.
+select u.id, u.rail, u.asset, a.symbol, a.decimals, u.amount, u.address, u.tx_id, u."references", u.state, u.block_height,
+       u.first_seen_at, u.assigned_by, u.assigned_at, d.invoice_id
+from railwatch.unallocated_transfers u
+left join railwatch.assets a on a.rail = u.rail and a.id = u.asset
+left join railwatch.destinations d on d.id = u.assigned_destination_id
+where $1 or u.assigned_destination_id is null
+order by u.first_seen_at desc, u.id limit $2
+
+-- name: show_unallocated
+-- One unallocated transfer, with its history and the invoices that it may belong to.
+select u.id, u.rail, u.asset, a.symbol, a.decimals, u.amount, u.address, u.tx_id, u.tx_index, u."references", u.state,
+       u.block_height, u.block_hash, u.block_time, u.first_seen_at, u.replaced_by, u.evidence, u.assigned_detection_id,
+       u.assigned_by, u.assigned_at, d.invoice_id, u.exception_id,
+       array(select jsonb_build_object('invoice_id', s.invoice_id, 'merchant_id', s.merchant_id, 'order_id', s.order_id,
+                                       'state', s.state, 'created_at', s.created_at)
+             from railwatch.transfer_suggestions(u.id) s) as suggestions,
+       array(select jsonb_build_object('seq', t.seq, 'from_state', t.from_state, 'to_state', t.to_state, 'reason', t.reason,
+                                       'cause', t.cause, 'recorded_at', t.recorded_at, 'evidence', t.evidence)
+             from railwatch.transitions t where t.subject_id = u.id and t.subject = 'unallocated_transfer'
+             order by t.seq) as transitions
+from railwatch.unallocated_transfers u
+left join railwatch.assets a on a.rail = u.rail and a.id = u.asset
+left join railwatch.destinations d on d.id = u.assigned_destination_id
+where u.id = $1
+
+-- name: find_unallocated
+-- The unallocated transfers whose ids begin so ($1, at least four digits), or of a transaction ($2).
+select id from railwatch.unallocated_transfers
+where id::text like $1 || '%' or tx_id = $2 order by assigned_destination_id is not null, first_seen_at desc limit 10

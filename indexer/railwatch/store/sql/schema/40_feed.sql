@@ -20,6 +20,7 @@ create table railwatch.transitions (
     evidence jsonb not null default '{}'
 );
 create index transitions_invoice on railwatch.transitions (invoice_id, seq);
+create index transitions_unallocated on railwatch.transitions (subject_id, seq) where subject = 'unallocated_transfer';
 comment on table railwatch.transitions is 'The feed: append-only. Read with "where seq > $last order by seq"; nothing can be lost by that.';
 comment on column railwatch.transitions.seq is 'Without gaps, and in commit order.';
 comment on column railwatch.transitions.event_id is 'Derived from what happened: the same on every replay.';

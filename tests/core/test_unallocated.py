@@ -1,4 +1,4 @@
-"""Transfers that no invoice asks for: they follow the chain, and open an exception while they are nobody's."""
+"""Transfers that no invoice asks for: they follow the chain, and open an exception until they are assigned."""
 
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -33,7 +33,7 @@ OLDEST = Candidate(derived_id("oldest"), derived_id("order"), RAIL, COIN, "R1", 
 
 
 class Rail:
-    """One rail, told step by step: what each step changed is there for the next one."""
+    """One rail, step by step: what each step changed is there for the next one."""
 
     def __init__(self, *, least: int = 0, exception_from: int = 0, has_finality: bool = False) -> None:
         self.rules = UnallocatedRules(RAIL, {COIN: least, TOKEN: least}, {COIN: exception_from})
@@ -68,12 +68,12 @@ class Rail:
         (row,) = self.rows.values()
         return row
 
-    def told(self) -> list[tuple[str, str]]:
+    def lines(self) -> list[tuple[str, str]]:
         """Return (subject, state) of each line of the feed."""
         return [(line.subject, line.to_state) for line in self.feed]
 
     def states(self) -> list[str]:
-        """Return the states that the feed told of transfers."""
+        """Return the states of transfers in the feed."""
         return [line.to_state for line in self.feed if line.subject == "unallocated_transfer"]
 
 
@@ -111,7 +111,7 @@ def test_what_is_in_a_block_is_a_row_and_an_exception():
     step = rail.step(included(1, replace(PAID, reference="typo", references=("typo", "key"))))
     assert (rail.row.id, rail.row.state) == (detection_id(RAIL, "tx", "vout:0"), DetectionState.INCLUDED)
     assert (rail.row.references, rail.row.address, rail.row.first_seen_at) == (("typo", "key"), "shop", minute(1))
-    assert rail.told() == [("unallocated_transfer", "included"), ("exception", "open")]
+    assert rail.lines() == [("unallocated_transfer", "included"), ("exception", "open")]
     assert [each.id for each in step.opened] == [rail.row.exception]
     assert [line.invoice_id for line in rail.feed] == [None, None]
     assert rail.feed[0].confirmations == 1
@@ -120,7 +120,7 @@ def test_what_is_in_a_block_is_a_row_and_an_exception():
 def test_what_waits_in_the_mempool_is_a_row_without_an_exception():
     rail = Rail()
     rail.step(PAID)
-    assert rail.told() == [("unallocated_transfer", "pending")]
+    assert rail.lines() == [("unallocated_transfer", "pending")]
     assert (rail.row.first_seen_at, rail.feed[0].confirmations) == (minute(40), None)
     assert rail.step(PAID).rows == {}
 
@@ -128,7 +128,7 @@ def test_what_waits_in_the_mempool_is_a_row_without_an_exception():
 @pytest.mark.parametrize(
     "transfer",
     [
-        pytest.param(replace(PAID, to=b"nobody"), id="an address that nobody shares"),
+        pytest.param(replace(PAID, to=b"own"), id="an address that is not shared"),
         pytest.param(replace(PAID, asset=UNKNOWN), id="an asset that is not configured"),
         pytest.param(replace(PAID, amount=9), id="dust"),
         pytest.param(replace(PAID, amount=0), id="nothing"),
@@ -153,7 +153,7 @@ def test_what_an_invoice_asks_for_is_no_row():
 def test_a_small_one_is_a_row_without_an_exception():
     rail = Rail(exception_from=101)
     rail.step(included(1))
-    assert rail.told() == [("unallocated_transfer", "included")]
+    assert rail.lines() == [("unallocated_transfer", "included")]
 
 
 def test_a_reorg_takes_it_back_and_ends_its_exception_and_its_return_opens_another():
@@ -176,7 +176,7 @@ def test_what_a_person_resolved_ends_without_a_line():
     rail.row.exception_resolved = True
     step = rail.step(orphaned=[rail.row.id])
     assert len(step.ended) == 1
-    assert rail.told()[2:] == [("unallocated_transfer", "orphaned")]
+    assert rail.lines()[2:] == [("unallocated_transfer", "orphaned")]
 
 
 def test_in_another_block_it_is_orphaned_and_included_again():
@@ -239,7 +239,7 @@ def test_one_line_tells_all_of_what_was_final_when_it_was_read():
 def test_what_is_final_goes_only_where_a_person_has_accepted_another_chain():
     rail = Rail()
     rail.step(included(2), cursor=7)
-    with pytest.raises(IllegalMove, match="nobody has accepted another chain"):
+    with pytest.raises(IllegalMove, match="no person has accepted another chain"):
         rail.step(orphaned=[rail.row.id])
     rail.step(orphaned=[rail.row.id], accepts_chain=True)
     assert rail.row.state is DetectionState.ORPHANED
@@ -271,7 +271,7 @@ def test_an_invoice_that_has_its_reference_later_ends_the_exception():
     assert (rail.row.assigned_by, rail.row.destination_id, rail.row.detected) == ("railwatch", destination, True)
     assert rail.row.detection_id == rail.row.id
     assert step.transitions[0].reason == "assigned"
-    assert rail.told()[2:] == [("unallocated_transfer", "included"), ("exception", "resolved")]
+    assert rail.lines()[2:] == [("unallocated_transfer", "included"), ("exception", "resolved")]
     assert rail.step(included(2), detections=[detected(PAID, destination)]).rows == {}
 
 
@@ -322,7 +322,7 @@ ACTS = st.lists(
 
 @given(ACTS)
 @model_settings(300)
-def test_an_exception_is_open_exactly_while_a_block_holds_what_is_nobodys(acts: list[tuple[str, AssetId, int]]):
+def test_an_exception_is_open_exactly_while_a_block_holds_what_is_not_assigned(acts: list[tuple[str, AssetId, int]]):
     rail, cursor = Rail(), 0
     for act, asset, number in acts:
         transfer = replace(PAID, asset=asset, amount=AMOUNTS[asset])

@@ -6,7 +6,7 @@ from tests.scenarios.daemon_harness import DaemonHarness
 
 
 async def orders(stage: DaemonHarness, shop: str) -> None:
-    """Register two orders at one address, told apart by their references."""
+    """Register two orders at one address, each with a reference of its own."""
     for reference in ("R1", "R2"):
         way = {"rail": stage.chain.name, "asset": "COIN", "amount": 10, "address": shop, "reference": reference}
         await stage.invoice(to=[way])
@@ -21,7 +21,7 @@ async def test_a_transfer_is_listed_shown_and_assigned(shell: Shell, stage: Daem
     (row,) = await shell.data("unallocated", "list")
     short = str(row["id"])[:8]
     assert short in await shell.output("unallocated", "list")
-    assert "nobody's" in await shell.output("exceptions", "list")
+    assert "no order" in await shell.output("exceptions", "list")
     shown = await shell.output("unallocated", "show", short)
     for part in ("shop/1", "shop/2", "That proves nothing"):
         assert part in shown

@@ -54,8 +54,8 @@ async def transfer_is(stage: DaemonHarness, state: str) -> None:
     await stage.until(is_so, lambda: transfers(stage))
 
 
-async def test_a_payment_without_a_reference_pays_nobody_until_a_person_assigns_it(stage: DaemonHarness) -> None:
-    """FINANCE 2.0, acceptance: two orders of 10, 10 without a reference; assigned to the second; a reorg takes it."""
+async def test_a_payment_without_a_reference_pays_no_order_until_a_person_assigns_it(stage: DaemonHarness) -> None:
+    """FINANCE 2.0, acceptance: two orders of 10, 10 without a reference; assigned to the second; a reorg removes it."""
     shop = await stage.sim.new_address()
     first, second = await invoice_at(stage, shop, "R1"), await invoice_at(stage, shop, "R2")
     paid = await stage.sim.pay(shop, 10)
@@ -144,7 +144,7 @@ async def test_a_transfer_that_the_chain_took_back_cannot_be_assigned_until_it_r
 
 
 async def test_an_invoice_that_asks_for_the_reference_later_has_the_payment(stage: DaemonHarness) -> None:
-    """Registered after the payment, within `accept_before`: the look-back finds what nobody had asked for."""
+    """Registered after the payment, within `accept_before`: the look-back finds what no order had asked for."""
     shop = await stage.sim.new_address()
     await invoice_at(stage, shop, "R1")
     await stage.sim.pay(shop, 10, reference="R2")
@@ -160,13 +160,13 @@ async def test_an_invoice_that_asks_for_the_reference_later_has_the_payment(stag
 async def test_a_catch_all_invoice_has_what_carries_no_reference(stage: DaemonHarness) -> None:
     shop = await stage.sim.new_address()
     await invoice_at(stage, shop, "R1")
-    anybody = await invoice_at(stage, shop, None)
+    catch_all = await invoice_at(stage, shop, None)
     await stage.sim.pay(shop, 10)
     await stage.mine(2)
-    assert (await stage.state(anybody), await transfers(stage)) == ("paid", [])
+    assert (await stage.state(catch_all), await transfers(stage)) == ("paid", [])
 
 
-async def test_dust_unknown_tokens_and_older_money_are_nobodys(database: Database) -> None:
+async def test_dust_unknown_tokens_and_older_money_are_no_rows(database: Database) -> None:
     """What no invoice could have asked for costs nothing here: a shop's own wallet receives other money too."""
     chain = chain_named(rules=Rules(tokens=("usd", "junk")))
     least = {"asset": [{"symbol": "COIN", "min_amount": 5}, {"symbol": "USD", "contract": "usd", "decimals": 6}]}

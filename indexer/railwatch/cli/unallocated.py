@@ -35,7 +35,7 @@ def unallocated() -> None:
     help="Show at most N transfers.",
 )
 def list_(config: Config, as_json: bool, assigned: bool, limit: int) -> None:
-    """List the transfers that belong to nobody yet, newest first."""
+    """List the transfers that are not assigned, newest first."""
     found = asyncio.run(_list(config, assigned, limit))
     if as_json:
         emit(found)

@@ -1,7 +1,7 @@
 """Transfers to an address that several payers share, which carry the reference of none of them.
 
-Nobody guesses whose they are. They follow the chain as detections do, until a person assigns them to an invoice
-(HAZARDS S12). No invoice's policy decides about them, so that they are confirmed once they are final.
+Railwatch never guesses whose they are. They follow the chain as detections do, until a person assigns them to an
+invoice (HAZARDS S12). No invoice's policy decides about them, so that they are confirmed once they are final.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ BY_REFERENCE = "railwatch"
 
 @dataclass(frozen=True, slots=True)
 class SharedAddress:
-    """An address that several payers share. ``oldest``: the watched destination there that takes the oldest money."""
+    """An address that several payers share. ``oldest``: the watched destination there that accepts the oldest money."""
 
     address: str
     oldest: Candidate
@@ -37,9 +37,9 @@ class SharedAddress:
 class UnallocatedTransfer:
     """One such transfer, whatever becomes of its inclusions.
 
-    ``assigned_by`` is None while it belongs to nobody. Then it becomes detection ``detection_id`` at the destination
+    ``assigned_by`` is None until it is assigned. Then it becomes detection ``detection_id`` at the destination
     ``destination_id``; ``owner`` is that destination until the detection exists (``detected``). ``became_at`` is the
-    destination of a detection that exists although nobody has assigned it. ``exception`` is the one that has not ended,
+    destination of a detection that exists without an assignment. ``exception`` is the one that has not ended,
     whether a person resolved it or not, and ``exception_round`` counts all of them.
     """
 
@@ -177,7 +177,7 @@ class UnallocatedStep:
     def _observe(
         self, stored: StoredUnallocated, transfers: Sequence[Transfer], is_claimed: Callable[[Transfer], bool]
     ) -> None:
-        """Merge what was seen into the rows of the same transactions, and add rows for what nobody asks for."""
+        """Merge what was seen into the rows of the same transactions, and add rows for what no invoice asks for."""
         by_tx: dict[tuple[str, str], list[UnallocatedTransfer]] = {}
         for row in stored.rows.values():
             by_tx.setdefault((row.tx_id, base_index(row.tx_index)), []).append(row)
@@ -265,11 +265,11 @@ class UnallocatedStep:
             self._move(row, row.state, "included" if in_block else "seen")
 
     def _orphan(self, row: UnallocatedTransfer) -> None:
-        """Take back an inclusion whose block is no longer on the chain (HAZARDS B3, B4)."""
+        """Revoke an inclusion whose block is no longer on the chain (HAZARDS B3, B4)."""
         if row.state not in IN_BLOCK_STATES:
             return
         if row.state is DetectionState.FINAL and not self.ctx.accepts_chain:
-            raise IllegalMove("a transfer cannot go from final to orphaned: nobody has accepted another chain")
+            raise IllegalMove("a transfer cannot go from final to orphaned: no person has accepted another chain")
         self._move(row, DetectionState.ORPHANED, "orphaned")
 
     def _remove(self, row: UnallocatedTransfer, rival: str | None) -> None:
@@ -305,7 +305,7 @@ class UnallocatedStep:
                 self._append(row, row.reported_state, "assigned", {"destination": str(destination)})
 
     def _sync_exception(self, row: UnallocatedTransfer) -> None:
-        """Open an exception while it is in a block and nobody's, and end that once it is not."""
+        """Open an exception while it is in a block and not assigned, and end it after that."""
         is_big = row.amount >= self.rules.exception_from.get(row.asset, 0)
         wanted = row.state in IN_BLOCK_STATES and row.assigned_by is None and is_big
         if wanted and row.exception is None:

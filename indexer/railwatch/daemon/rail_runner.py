@@ -69,8 +69,8 @@ class RailRunner:
     follow_options: FollowOptions
     configured: Mapping[AssetId, int]
     """The rail's assets, each with its `min_amount` in base units: a smaller transfer changes no state."""
-    unallocated_min: Mapping[AssetId, int] = field(default_factory=dict)
-    """Base units: from which on a transfer without its reference opens an exception."""
+    unallocated_min: Mapping[AssetId, int] | None = None
+    """By asset, in base units: from which amount on a transfer without its reference opens an exception; None: any."""
     reconcile_every: float = 0
     """Seconds between two comparisons of balances with detections; 0: never."""
     halted: str | None = None

@@ -105,7 +105,7 @@ class RailTasks:
                 await listener.wait(REGISTRATION_POLL_SECONDS)
 
     async def _assign(self) -> None:
-        """Make detections of unallocated transfers that somebody has assigned to an invoice."""
+        """Make detections of unallocated transfers that were assigned to an invoice."""
         while True:
             await self.backoff.retry(self._assign_once)
             await asyncio.sleep(ASSIGNMENT_POLL_SECONDS)

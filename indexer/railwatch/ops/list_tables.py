@@ -34,7 +34,7 @@ def render_exceptions(exceptions: list[Record]) -> RenderableType:
             str(each["id"])[:8],
             each["kind"] + ("" if each["resolved_at"] is None else " (resolved)"),
             Text(each["severity"], STYLES.get(each["severity"], "")),
-            printable_text(_order(each) if each["invoice_id"] else "nobody's"),
+            printable_text(_order(each) if each["invoice_id"] else "no order"),
             Text(each["invoice_state"] or "", STYLES.get(each["invoice_state"] or "", "")),
             format_time(each["opened_at"]),
             "" if each["asset"] is None else f"{each['transfers']}: {format_amount(each, 'amount')}",

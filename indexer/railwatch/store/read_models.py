@@ -176,7 +176,7 @@ async def find_exceptions(database: Database, prefix: str) -> list[UUID]:
 
 
 async def list_unallocated(database: Database, *, assigned: bool, limit: int) -> list[Record]:
-    """Return transfers that belong to nobody, and with ``assigned`` the others too; the newest first."""
+    """Return transfers that are not assigned, and with ``assigned`` the others too; the newest first."""
     return _records(await database.rows(LIST_UNALLOCATED, assigned, limit))
 
 

@@ -19,7 +19,7 @@ UNDETECTED_UNALLOCATED = query("undetected_unallocated")
 SAVE_UNALLOCATED = query("save_unallocated")
 
 ROW_WIDTH = 26
-"""Columns of a row, as `save_unallocated` takes them."""
+"""Columns of a row, as `save_unallocated` reads them."""
 
 
 class Reached(NamedTuple):
@@ -30,7 +30,7 @@ class Reached(NamedTuple):
 
 
 class Orphaned(NamedTuple):
-    """What a step takes back: blocks above ``fork``, also final ones if ``accepts_chain``, and single blocks."""
+    """What a step orphans: blocks above ``fork``, also final ones if ``accepts_chain``, and single blocks."""
 
     fork: int
     accepts_chain: bool = False
@@ -94,7 +94,7 @@ class StepUnallocated:
 
 
 async def undetected(database: Database, rail: str) -> list[UUID]:
-    """Return the transfers that somebody has assigned, and that no step has made detections of yet."""
+    """Return the transfers that are assigned, and that no step has made detections of yet."""
     return [row["id"] for row in await database.rows(UNDETECTED_UNALLOCATED, rail)]
 
 

@@ -73,13 +73,13 @@ class Committer:
     failures: Failures = field(default_factory=Failures)
     second_looks: dict[UUID, Threshold] = field(default_factory=dict)
     verification: Verification = field(default_factory=Verification)
-    unallocated_min: Mapping[AssetId, int] = field(default_factory=dict)
+    unallocated_min: Mapping[AssetId, int] | None = None
     runner: StepRunner = field(init=False)
 
     def __post_init__(self) -> None:
         traits = self.traits
         rules = RailRules(
-            self.rail, traits.horizon, traits.has_finalized, self.configured, self.origin, self.unallocated_min
+            self.rail, traits.horizon, traits.has_finalized, self.configured, self.origin, self.unallocated_min or {}
         )
         runner = StepRunner(rules, self.failures, self.second_looks, traits.has_references)
         object.__setattr__(self, "runner", runner)
@@ -188,7 +188,7 @@ class Committer:
         await self._commit(self._at_cursor(rewinds, snapshot), prepare)
 
     async def commit_assignments(self, rewinds: int, assigned: Sequence[UUID]) -> None:
-        """Make detections of unallocated transfers that somebody has assigned to invoices."""
+        """Make detections of unallocated transfers that were assigned to invoices."""
 
         async def prepare(step: StepTransaction, position: Position) -> StepInput:
             stored = await step.unallocated.load((), Reached(-1, -1), Orphaned(UNREACHABLE_HEIGHT), assigned)

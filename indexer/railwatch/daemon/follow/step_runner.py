@@ -72,7 +72,7 @@ class StepRunner:
         recorded: Recorded,
         result: StepResult,
     ) -> None:
-        """Apply the step to them, after the invoices: what became a payment belongs to nobody else."""
+        """Apply the step to them, after the invoices: what became a payment belongs to its invoice."""
         ctx = given.context(self.rules, step.now, step.coverage)
         changes = apply_unallocated(given, stored, recorded, result, self.rules, ctx)
         if changes.rows:

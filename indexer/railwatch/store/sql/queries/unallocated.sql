@@ -41,7 +41,7 @@ order by u.id
 for no key update of u
 
 -- name: shared_addresses
--- Of the addresses $2, those that several payers share, each with the watched destination that takes the oldest money.
+-- Of the addresses $2, those that several payers share, each with the watched destination that accepts the oldest money.
 select t.key, d.id, d.invoice_id, d.address, d.asset, d.reference, d.accepts_from, d.tip_at_creation, i.created_at,
        railwatch.is_open(i.state) as open
 from unnest($2::bytea[]) as t (key)
@@ -56,7 +56,7 @@ join railwatch.invoices i on i.id = d.invoice_id
 select id, tx_id from railwatch.unallocated_transfers where rail = $1 and state = 'pending'
 
 -- name: undetected_unallocated
--- Unallocated transfers of a rail that somebody has assigned, and that the daemon has not made detections of yet.
+-- Unallocated transfers of a rail that are assigned, and that the daemon has not made detections of yet.
 select id from railwatch.unallocated_transfers
 where rail = $1 and assigned_destination_id is not null and not detected
   and state in ('pending', 'included', 'confirmed', 'final')

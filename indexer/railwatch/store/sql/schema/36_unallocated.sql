@@ -46,7 +46,7 @@ create index unallocated_transfers_undetected on railwatch.unallocated_transfers
     where assigned_destination_id is not null and not detected;
 create index destinations_by_reference on railwatch.destinations (rail, address_key, accepts_from)
     where reference is not null and watch_state not in ('rejected', 'closed');
-comment on table railwatch.unallocated_transfers is 'Transfers to an address that several payers share, which carry the reference of none of them. Nobody guesses whose they are: assign_transfer does.';
+comment on table railwatch.unallocated_transfers is 'Transfers to an address that several payers share, which carry the reference of none of them. Railwatch never guesses whose one is: a person calls assign_transfer.';
 comment on column railwatch.unallocated_transfers.id is 'Derived from rail, tx_id and tx_index, as a detection''s is: the same on every replay.';
 comment on column railwatch.unallocated_transfers.rail is 'The rail that it was seen on.';
 comment on column railwatch.unallocated_transfers.asset is 'CAIP-19 id of what arrived.';
@@ -67,7 +67,7 @@ comment on column railwatch.unallocated_transfers.spends is 'What the transactio
 comment on column railwatch.unallocated_transfers.evidence is 'Decoded facts: sender, position, source, node.';
 comment on column railwatch.unallocated_transfers.due_basis is 'What due_height counts in: depth of the cursor, or finality.';
 comment on column railwatch.unallocated_transfers.due_height is 'The height at which it becomes final; null: it waits for nothing.';
-comment on column railwatch.unallocated_transfers.assigned_detection_id is 'The detection that it became, or becomes with the daemon''s next step; null: it belongs to nobody yet.';
+comment on column railwatch.unallocated_transfers.assigned_detection_id is 'The detection that it became, or becomes with the daemon''s next step; null: it is not assigned.';
 comment on column railwatch.unallocated_transfers.assigned_destination_id is 'The destination that it was assigned to.';
 comment on column railwatch.unallocated_transfers.assigned_by is 'Who assigned it. "railwatch": an invoice with its reference was registered after it.';
 comment on column railwatch.unallocated_transfers.assigned_at is 'When it was assigned.';

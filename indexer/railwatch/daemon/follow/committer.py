@@ -63,6 +63,8 @@ class Committer:
     ``configured``: the rail's assets, each with the least amount (base units) that changes a state. ``origin``: the
     name that ids derive from, if the rail was renamed. ``failures`` outlives the committer. ``second_looks``: transfers
     that are read again before they become final, and when. It may hold too many: the database decides.
+    ``unallocated_min``, by asset: from which amount (base units) on a transfer without its reference opens an
+    exception; None: any.
     """
 
     rail: str

@@ -24,7 +24,9 @@ from railwatch.core.unallocated import (
     UnallocatedTransfer,
 )
 from railwatch.rail.types import AssetId, BlockRef, Transfer
-from tests.core.builders import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, chain, minute, model_settings
+from tests.core.builders import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
+from tests.core.chains import chain
+from tests.core.model_settings import model_settings
 
 CHAIN, OTHER = chain(30), chain(0).fork(0, *range(1, 31))
 KEY = b"shop"

@@ -28,7 +28,7 @@ W = TypeVar("W", bound="WorldBase")
 
 
 class Watcher(NullReporter):
-    """A reporter that knows whether the daemon got through its start, and what failed that nobody foresaw."""
+    """A reporter that knows whether the daemon got through its start, and what failed unexpectedly."""
 
     __slots__ = ("failures", "is_ready")
     failures: list[str]
@@ -92,7 +92,7 @@ class WorldBase:
         self.unnoticed: list[tuple[datetime, datetime]] = []
         """From when to when a daemon could not know yet that it is blind."""
         self.failures: list[str] = []
-        """Tasks of daemons that failed for a reason that nobody foresaw."""
+        """Tasks of daemons that failed unexpectedly."""
         self.happened: set[str] = set()
         """Which acts of services and people were done, and which were refused."""
         self.told: dict[UUID, tuple[Any, ...]] = {}
@@ -159,7 +159,7 @@ class WorldBase:
                 try:
                     await serve(self.config(name), None, watcher)
                 except CONNECTION_LOST:
-                    # Whoever cannot reach Postgres at the start is started again by the service manager.
+                    # The service manager restarts a daemon that cannot reach Postgres at its start.
                     if watcher.is_ready or self._is_cancelled():
                         raise
                     await asyncio.sleep(0.05)
@@ -260,14 +260,14 @@ class WorldBase:
     async def is_at_tip(self) -> bool:
         """Whether what is committed reaches each chain's tip, and the rails say so."""
         rows = await self.database.rows("select name, cursor_hash, state from railwatch.rails")
-        told = {row["name"]: (row["cursor_hash"], row["state"]) for row in rows}
-        return all(told.get(side.name) == (side.chain.tip.hash, "live") for side in self.sides)
+        committed = {row["name"]: (row["cursor_hash"], row["state"]) for row in rows}
+        return all(committed.get(side.name) == (side.chain.tip.hash, "live") for side in self.sides)
 
     async def _has_read_all(self) -> bool:
         """Whether what is committed reaches each chain's tip, however old that is."""
         rows = await self.database.rows("select name, cursor_hash from railwatch.rails")
-        told = {row["name"]: row["cursor_hash"] for row in rows}
-        return all(told.get(side.name) == side.chain.tip.hash for side in self.sides)
+        committed = {row["name"]: row["cursor_hash"] for row in rows}
+        return all(committed.get(side.name) == side.chain.tip.hash for side in self.sides)
 
     def _in_trouble(self) -> bool:
         if len(self.daemons) == sum(each.is_to_stop for each in self.standstills.values()):

@@ -78,15 +78,15 @@ class OperatorVerbs(WorldBase):
         for each in self.standstills.values():
             each.go_on()
         await asyncio.sleep(IN_TROUBLE_WITHIN)
-        told = await self.database.rows(
+        emitted = await self.database.rows(
             "select seq, block_hash from railwatch.transitions where seq > $1 and subject = 'detection' "
             "and to_state in ('included', 'confirmed', 'final')",
             end,
         )
         line = {block.hash for side in self.sides for block in side.chain.line}
-        gone = [row["seq"] for row in told if row["block_hash"] not in line]
+        gone = [row["seq"] for row in emitted if row["block_hash"] not in line]
         if is_through and gone:
-            raise AssertionError(f"seqs {gone} tell of blocks that the daemon had rewound before")
+            raise AssertionError(f"seqs {gone} name blocks that the daemon had rewound before")
 
     @verb
     async def stood_still(self) -> None:

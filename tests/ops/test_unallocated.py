@@ -22,6 +22,7 @@ async def test_a_transfer_is_listed_shown_and_assigned(shell: Shell, stage: Daem
     short = str(row["id"])[:8]
     assert short in await shell.output("unallocated", "list")
     assert "no order" in await shell.output("exceptions", "list")
+    assert f"{row['id']} ? → included (included)" in (await shell.run("feed")).stdout
     shown = await shell.output("unallocated", "show", short)
     for part in ("shop/1", "shop/2", "That proves nothing"):
         assert part in shown

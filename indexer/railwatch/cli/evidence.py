@@ -22,7 +22,14 @@ FORMAT = "railwatch-dossier/1"
 PAGE = 500
 POLL_SECONDS = 1.0
 
-MARKS = {"invoice": " ", "detection": "·", "exception": "!", "refund": "<", "settlement": "="}
+MARKS = {
+    "invoice": " ",
+    "detection": "·",
+    "exception": "!",
+    "refund": "<",
+    "settlement": "=",
+    "unallocated_transfer": "?",
+}
 
 
 @click.command()
@@ -101,4 +108,5 @@ def feed_line(row: Record) -> str:
     """Return one transition as a line with its reason, so that `reversed` is visible at once."""
     clock = row["recorded_at"].astimezone(UTC).strftime("%H:%M:%S")
     move = f"{row['from_state'] or ''} → {row['to_state']}".lstrip()
-    return f"{row['seq']:>6} {clock} {row['invoice_id']} {MARKS[row['subject']]} {move} ({row['reason']})"
+    about = row["invoice_id"] or row["subject_id"]
+    return f"{row['seq']:>6} {clock} {about} {MARKS.get(row['subject'], ' ')} {move} ({row['reason']})"

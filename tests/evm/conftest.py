@@ -9,7 +9,7 @@ from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
 from railwatch_evm import create_adapter
 from railwatch_evm.dev.simulator import EvmSimulator
-from tests.evm.faulty_proxy import Liar
+from tests.faulty_proxy import Liar
 
 
 @dataclass

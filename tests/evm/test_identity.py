@@ -22,7 +22,7 @@ from railwatch_evm import create_adapter
 from railwatch_evm.chains import KNOWN
 from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.faulty_proxy import Liar, answer, change
+from tests.faulty_proxy import Liar, answer, change
 
 KNOWN_CHAINS = tomllib.loads((Path(railwatch.__file__).parent / "known_chains.toml").read_text())["chain"]
 EVM_CHAINS = [chain["id"] for chain in KNOWN_CHAINS if chain["id"].startswith("eip155:")]

@@ -9,7 +9,7 @@ from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
 from railwatch_solana import create_adapter
 from railwatch_solana.dev.simulator import SolanaSimulator
-from tests.solana.faulty_proxy import Liar
+from tests.faulty_proxy import Liar
 
 
 @dataclass

@@ -6,8 +6,8 @@ import pytest
 
 from railwatch.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
 from railwatch_solana.dev.simulator import SOL, SolanaSimulator
+from tests.faulty_proxy import Liar, answer, change, refuse
 from tests.solana.conftest import Chain
-from tests.solana.faulty_proxy import Liar, answer, change, refuse
 
 pytestmark = pytest.mark.solana
 

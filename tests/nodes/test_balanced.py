@@ -50,13 +50,13 @@ def paid(scanned: Scanned) -> list[int]:
     return [transfer.amount for transfer in scanned.transfers]
 
 
-@pytest.mark.parametrize("choice", CHOICES)
 def only_the_first() -> Choice:
     """Let the other node answer one request."""
     first = iter([True])
     return lambda _method, _peer: next(first, False)
 
 
+@pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_what_one_node_behind_an_endpoint_has_is_read(family: str, choice: str) -> None:
     balancer = FAMILIES[family]()

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import pytest
+
 import railwatch.daemon.watch.watchlist as watchlist
 from railwatch.daemon.watch.address_index import AddressIndex
 from tests.bench.bench_env import BenchEnv, decoys, until
@@ -55,12 +57,9 @@ async def among_a_million(stand: BenchEnv, start: int, tip: int, addresses: Sequ
     """Blocks of ten transfers, of which hardly any is ours, while a million addresses are watched."""
     index = AddressIndex(watched + len(addresses))
     decoys(index, watched)
-    original = watchlist.AddressIndex
-    watchlist.AddressIndex = lambda expected=0: index  # type: ignore[assignment, misc]
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(watchlist, "AddressIndex", lambda expected=0: index)
         spent = median([await ours(stand, start, tip) for _ in range(3)])
-    finally:
-        watchlist.AddressIndex = original  # type: ignore[misc]
     floor, logs = await bare(stand, start + 1, tip)
     floor = median([floor, *[(await bare(stand, start + 1, tip))[0] for _ in range(2)]])
     share = floor / spent

@@ -115,7 +115,7 @@ async def one_block(stand: BenchEnv) -> list[Row]:
     async with witnesses(stand) as witness:
         reader = asyncio.create_task(_read(stand, await _last_seq(stand), 4 * PAYMENTS))
         await stand.simulator.mine()
-        first, last = await reader
+        earliest, latest = await reader
         head = await stand.simulator.head()
         await until(lambda: witness.has(head))
         pushed, committed = witness.pushed[head], witness.committed
@@ -132,7 +132,7 @@ async def one_block(stand: BenchEnv) -> list[Row]:
         ),
         Row(
             f"the feed's delay for that block, first / last of {4 * PAYMENTS:,} lines in a reader's hands",
-            f"{first - pushed:.2f} / {last - pushed:.2f} s",
+            f"{earliest - pushed:.2f} / {latest - pushed:.2f} s",
             "-",
             "-",
             None,

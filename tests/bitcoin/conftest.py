@@ -34,9 +34,9 @@ class Chain:
         """From the start, or ``after``, to the node's head."""
         return Span(after or self.start, await self.rail.block_at(await self.sim.height()), **more)
 
-    async def found(self, *addresses: str, **more: bool) -> list[Transfer]:
-        """Return what a scan from the start finds."""
-        return list((await self.rail.scan(await self.span(**more), self.watch(*addresses))).transfers)
+    async def found(self, *addresses: str, after: BlockRef | None = None, **more: bool) -> list[Transfer]:
+        """Return what a scan from the start, or ``after``, finds."""
+        return list((await self.rail.scan(await self.span(after=after, **more), self.watch(*addresses))).transfers)
 
     async def waiting(self, *addresses: str) -> list[Transfer]:
         """Return what the mempool holds for these."""

@@ -1,6 +1,6 @@
 """One rail and its invoices: each call is one step, written the way that the store would write it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -21,6 +21,9 @@ from tests.core.builders import CONFIGURED, RAIL, minute
 from tests.core.step_checks import counts_add_up, nothing_changes_in_silence, snapshot
 
 EMPTY: Mapping[UUID, "InvoiceUpdate"] = {}
+
+Act = Callable[[Sequence[InvoiceAggregate], StepContext], object]
+"""What a step does with the aggregates that it has loaded."""
 
 
 class Story:
@@ -185,7 +188,7 @@ class Story:
     def _inside(self, blocks: Iterable[BlockRef]) -> list[Transfer]:
         return [replace(each, block=block) for block in blocks for each in self.content[block.hash]]
 
-    def _gather(self, transfers: Iterable[Transfer], orphaned: Iterable[UUID] = ()) -> dict[UUID, InvoiceUpdate]:
+    def _gather(self, transfers: Sequence[Transfer], orphaned: Iterable[UUID] = ()) -> dict[UUID, InvoiceUpdate]:
         candidates: dict[bytes, list[Candidate]] = {}
         for order, each in enumerate(sorted(self.invoices.values(), key=lambda one: str(one.id))):
             is_open = each.state not in SETTLED_STATES | MANUAL_END | {InvoiceState.EXPIRED}
@@ -196,23 +199,24 @@ class Story:
         rivals: dict[str, list[tuple[UUID, UUID]]] = {}
         recorded: list[Known] = []
         for identity, known in self.detections.items():
-            for each in known.values():
-                rivals.setdefault(each.tx_id, []).append((identity, each.id))
-                block = each.block_hash if each.state in IN_BLOCK_STATES else None
-                names = (each.id, each.destination_id, identity, each.tx_id, each.tx_index)
-                is_final = each.state is DetectionState.FINAL
-                taken_from = self.invoices[identity].created_at - self.accept_before
-                pays = (
-                    each.destination_id.bytes,
-                    each.asset,
-                    block,
-                    is_final,
-                    each.rail,
-                    taken_from,
-                    None,
-                    each.amount,
+            for found in known.values():
+                rivals.setdefault(found.tx_id, []).append((identity, found.id))
+                block = found.block_hash if found.state in IN_BLOCK_STATES else None
+                known_transfer = Known(
+                    detection_id=found.id,
+                    destination_id=found.destination_id,
+                    invoice_id=identity,
+                    tx_id=found.tx_id,
+                    tx_index=found.tx_index,
+                    key=found.destination_id.bytes,
+                    asset=found.asset,
+                    block_hash=block,
+                    final=found.state is DetectionState.FINAL,
+                    rail=found.rail,
+                    accepts_from=self.invoices[identity].created_at - self.accept_before,
+                    amount=found.amount,
                 )
-                recorded.append(Known(*names, *pays))
+                recorded.append(known_transfer)
         return group_by_invoice(
             transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), self.configured, self.now
         )
@@ -305,8 +309,8 @@ class Story:
         return InvoiceAggregate(invoice, mine, shown, other_tallies=others, group_members=members)
 
     def _save(
-        self, aggregates: Sequence[InvoiceAggregate], act, blocks: Sequence[BlockRef], *, history: bool = False
-    ) -> None:  # type: ignore[no-untyped-def]
+        self, aggregates: Sequence[InvoiceAggregate], act: Act, blocks: Sequence[BlockRef], *, history: bool = False
+    ) -> None:
         before = [snapshot(aggregate) for aggregate in aggregates]
         act(aggregates, self.moment(blocks, history=history))
         for old, aggregate in zip(before, aggregates, strict=True):

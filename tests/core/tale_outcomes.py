@@ -23,9 +23,9 @@ def outcome(story: Story) -> dict[str, object]:
         ends[f"invoice {each.id}"] = each.state.value
         for way in each.destinations:
             ends[f"destination {way.id}"] = (way.seen, way.confirmed, way.late)
-    for each in detections(story):
-        if each.live:
-            ends[f"transfer {each.id}"] = (each.state.value, each.kind.value, each.block_height, each.amount)
+    for found in detections(story):
+        if found.live:
+            ends[f"transfer {found.id}"] = (found.state.value, found.kind.value, found.block_height, found.amount)
     return ends
 
 
@@ -63,7 +63,10 @@ def oracle(
         if each.state is DetectionState.PENDING:
             to = each.destination_id.bytes
             add(Transfer(each.tx_id, each.tx_index, to, each.asset, each.amount, None), None)
-    assert all(each.block_height <= cursor for each in detections(story) if each.state in CONFIRMED_STATES)
+    for each in detections(story):
+        if each.state in CONFIRMED_STATES:
+            assert each.block_height is not None
+            assert each.block_height <= cursor
     return {way: (seen, confirmed, late) for way, (seen, confirmed, late) in sums.items()}
 
 
@@ -84,9 +87,9 @@ def check_feed(story: Story) -> None:
     for lines in told.values():
         assert all(before[1] == after[0] for before, after in pairwise(lines)), lines
     assert len({line.event_id for line in story.feed}) == len(story.feed)
-    for each in detections(story):
-        assert told[each.id][0][0] is None
-        assert told[each.id][-1][1] == each.state
+    for found in detections(story):
+        assert told[found.id][0][0] is None
+        assert told[found.id][-1][1] == found.state
     for each in story.invoices.values():
         lines = told.get(each.id, [("", InvoiceState.CREATED)])
         assert lines[-1][1] == each.state

@@ -5,6 +5,7 @@ A tale is a list of things that happen: blocks, transfers in the mempool, losses
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -58,7 +59,8 @@ class Tx:
         return [paid, pay(other, 1, self.name, index="vout:1", maturity=self.maturity)] if self.amount == 30 else [paid]
 
 
-Event = tuple[str, object]
+Event = tuple[str, Any]
+"""What happens, and about what: each word has a shape of its own (`happen`)."""
 Block = tuple[Tx, ...]
 
 txs = st.builds(
@@ -175,7 +177,7 @@ def happen(story: Story, terms: Terms, what: str, about: object, backwards: bool
     match what, about:
         case "mine", tuple() as block:
             story.mine(*content(terms, block, backwards))
-        case "span", [*blocks]:
+        case "span", list() as blocks:
             story.span([content(terms, block, backwards) for block in blocks])
         case "see", Tx() as tx:
             story.sees(*tx.transfers(terms))

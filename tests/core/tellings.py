@@ -122,7 +122,7 @@ def in_spans(tale: Tale) -> Tale:
     events: list[Event] = []
     for what, about in tale.events:
         if what == "mine" and events and events[-1][0] == "span":
-            events[-1][1].append(about)  # type: ignore[attr-defined]
+            events[-1][1].append(about)
         else:
             events.append(("span", [about]) if what == "mine" else (what, about))
     return replace(tale, events=tuple(events))
@@ -133,7 +133,7 @@ def branch_by_branch(tale: Tale) -> Tale:
     events: list[Event] = []
     for what, about in tale.events:
         if what == "reorg":
-            depth, blocks = about  # type: ignore[misc]
+            depth, blocks = about
             events += [("reorg", (depth, blocks[:1])), *(("mine", block) for block in blocks[1:])]
         else:
             events.append((what, about))
@@ -146,7 +146,7 @@ def without_sight(tale: Tale, story: Story) -> Tale:
 
     def unseen(event: Event) -> bool:
         what, about = event
-        return (what == "see" and about.name in mined) or (what == "drop" and about in mined)  # type: ignore[attr-defined]
+        return (what == "see" and about.name in mined) or (what == "drop" and about in mined)
 
     return replace(tale, events=tuple(event for event in tale.events if not unseen(event)))
 
@@ -165,10 +165,10 @@ def catch_up(tale: Tale, lived: Story) -> Story:
     story.finalize(lived.finalized)
     waiting = {each.tx_id for each in detections(lived) if each.state is DetectionState.PENDING}
     for what, about in tale.events:
-        if what == "see" and about.name in waiting:  # type: ignore[attr-defined]
-            story.sees(*about.transfers(tale.terms))  # type: ignore[attr-defined]
-        if what == "bump" and about[1].name in waiting:  # type: ignore[index]
-            story.sees(*about[1].transfers(tale.terms))  # type: ignore[index]
+        if what == "see" and about.name in waiting:
+            story.sees(*about.transfers(tale.terms))
+        if what == "bump" and about[1].name in waiting:
+            story.sees(*about[1].transfers(tale.terms))
     story.covered = None
     story.look_at_the_clock()
     return story

@@ -8,6 +8,7 @@ and once the world is calm exactly what the node's canonical chain holds.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -229,16 +230,16 @@ class ChainModel(RuleBasedStateMachine):
         self.world = World(horizon)
         self.follower = Follower(self.world, Limits(span_max, horizon), every)
 
-    def change(self, what: tuple) -> None:  # type: ignore[type-arg]
+    def change(self, what: tuple[Any, ...]) -> None:
         getattr(self.world, what[0])(*what[1:])
 
     @rule(changes=st.lists(CHANGES, min_size=1, max_size=4))
-    def the_world_changes(self, changes: list) -> None:  # type: ignore[type-arg]
+    def the_world_changes(self, changes: list[Any]) -> None:
         for each in changes:
             self.change(each)
 
     @rule(changes=st.lists(st.none() | CHANGES, max_size=8))
-    def follow_while_the_world_changes(self, changes: list) -> None:  # type: ignore[type-arg]
+    def follow_while_the_world_changes(self, changes: list[Any]) -> None:
         left = iter(changes)
 
         def disturb() -> None:

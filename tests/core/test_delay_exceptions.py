@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from railwatch.core.model import DelayLimits
+from railwatch.core.model import Coverage, DelayLimits
 from railwatch.core.policy import Policy
 from railwatch.core.states import InvoiceState
 from tests.core.builders import TOKEN, destination, invoice, minute, pay
@@ -128,10 +128,10 @@ def test_sight_that_was_lost_before_an_invoice_was_there_is_not_its_delay():
     assert story.open_cases(order) == ["detection_delayed"]
 
 
-def test_a_rail_that_has_never_seen_anything_is_blind():
+def test_a_rail_that_has_never_seen_anything_is_blind(monkeypatch):
     order = impatient(rail="elsewhere")
     story = Story(order)
-    story.coverage = lambda: type(story).coverage(story).__class__({})
+    monkeypatch.setattr(story, "coverage", lambda: Coverage({}))
     story.now = minute(5)
     story.looks_at_cases()
     assert story.open_cases(order) == ["detection_delayed"]

@@ -204,7 +204,9 @@ def test_a_directed_tale_decides_what_it_is_told_for(name):
 def test_random_tales_decide_everything_else():
     """The model would prove nothing about what its tales never come to."""
     decided = {"settled", "created", "cancelled", "refunded"}
-    missing = {("flagged", each) for each in decided} | {(each, "flagged") for each in decided - {"created"}}
+    missing: set[object] = {("flagged", each) for each in decided} | {
+        (each, "flagged") for each in decided - {"created"}
+    }
     missing |= {"flagged: reversed open", "flagged: reversed resolved", "flagged: double_spend open"}
     missing |= {"flagged: unexpected_payment open", "refunded: reversed open", "refunded: reversed resolved"}
     tell_until_none_is_missing(tales(quick_terms, REFUND, LENGTH), missing - DIRECTED.keys(), reached_by)

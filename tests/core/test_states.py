@@ -70,7 +70,8 @@ def test_a_detection_moves_only_where_the_table_has_a_cell(old, new):
 
 @pytest.mark.parametrize("moves", [INVOICE_MOVES, DETECTION_MOVES], ids=["invoice", "detection"])
 def test_every_state_has_a_row_and_is_reached_from_nothing(moves):
-    reached, frontier = set(), {None}
+    reached: set[object] = set()
+    frontier: set[object] = {None}
     while frontier:
         frontier = {new for old in frontier for new in moves[old]} - reached
         reached |= frontier

@@ -1,5 +1,6 @@
 """What a follower remembers of its chain, over any course of steps, reorgs and look-backs."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import pytest
@@ -20,7 +21,7 @@ def heads(finalized: BlockRef | None) -> Heads:
     return Heads(latest=block(100), finalized=finalized)
 
 
-moves = st.lists(
+moves: st.SearchStrategy[list[tuple[str, int, int, Collection[int]]]] = st.lists(
     st.one_of(
         st.tuples(st.just("advance"), st.integers(1, 9), st.integers(0, 9), st.sets(st.integers(0, 8))),
         st.tuples(st.just("rewind"), st.integers(0, 20), st.integers(0, 3), st.just(frozenset())),

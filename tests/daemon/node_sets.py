@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from railwatch.daemon.nodes.node import Node
 from railwatch.daemon.nodes.node_set import NodeSet
@@ -15,7 +16,7 @@ def some_nodes(count: int) -> tuple[FakeChain, list[FakeNode], NodeSet]:
     nodes = [FakeNode(chain) for _ in range(count)]
     rail = NodeSet(
         [
-            Node(f"node-{place}", lambda node=node: FakeAdapter(node, chain.chain_id, timeout=0.2))
+            Node(f"node-{place}", partial(FakeAdapter, node, chain.chain_id, timeout=0.2))
             for place, node in enumerate(nodes)
         ]
     )

@@ -1,10 +1,10 @@
 """Whether heads can be believed: their age, the age of finality, and a chain's own rhythm."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from railwatch.daemon.follow import health
 from railwatch.daemon.follow.health import CaughtUp, Reach, Rhythm, fresh_within, trouble
 from railwatch.known_chains import paces
 from railwatch.rail import BlockRef, Heads
@@ -24,7 +24,7 @@ def test_a_head_is_believed_up_to_its_age_and_one_that_is_stamped_ahead_too() ->
 
 def test_a_head_that_is_stamped_ahead_is_as_old_as_its_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
-    monkeypatch.setattr(health.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
     rhythm, ahead = Rhythm(), head(9, -7200)
     rhythm.note(ahead)
     clock = 61
@@ -43,7 +43,7 @@ def test_finality_is_measured_between_two_blocks_and_never_by_a_clock() -> None:
 
 def test_an_unknown_chain_is_known_by_its_rhythm(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
-    monkeypatch.setattr(health.time, "monotonic", lambda: clock)
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
     rhythm = Rhythm()
     for height in range(19):
         rhythm.note(head(height))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def rail_of(count: int, method: str, defect: Exception, faulty: set[int]) -> tup
             adapter.method, adapter.defect = method, defect
         return adapter
 
-    return chain, NodeSet([Node(f"node-{place}", lambda at=place: opened(at)) for place in range(count)])
+    return chain, NodeSet([Node(f"node-{place}", partial(opened, place)) for place in range(count)])
 
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda each: type(each).__name__)

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -103,7 +104,7 @@ async def test_a_witness_that_hangs_is_not_waited_for_to_its_end(monkeypatch: py
     monkeypatch.setattr(voting, "SECONDARY_TIMEOUT_SECONDS", 0.05)
     chain = FakeChain("patient")
     nodes = [FakeNode(chain), FakeNode(chain)]
-    rail = NodeSet([Node(str(node), lambda node=node: FakeAdapter(node, chain.chain_id, timeout=60)) for node in nodes])
+    rail = NodeSet([Node(str(node), partial(FakeAdapter, node, chain.chain_id, timeout=60)) for node in nodes])
     async with rail:
         await rail.heads()
         nodes[1].hangs = True
@@ -180,7 +181,7 @@ async def test_finality_and_safety_count_as_far_as_a_majority_claims_them() -> N
     chain = FakeChain("final", Rules(finality=8, safe=4))
     chain.mine(20)
     nodes = [FakeNode(chain) for _ in range(3)]
-    rail = NodeSet([Node(str(at), lambda n=node: FakeAdapter(n, chain.chain_id)) for at, node in enumerate(nodes)])
+    rail = NodeSet([Node(str(at), partial(FakeAdapter, node, chain.chain_id)) for at, node in enumerate(nodes)])
     async with rail:
         for liar in nodes:
             liar.finality = 0

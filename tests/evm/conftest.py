@@ -9,7 +9,7 @@ from railwatch.conformance import WatchSet
 from railwatch.rail import BlockRef, RailAdapter, Span, Transfer
 from railwatch_evm import create_adapter
 from railwatch_evm.dev.simulator import EvmSimulator
-from tests.evm.faulty_proxy import Liar
+from tests.faulty_proxy import Liar
 
 
 @dataclass
@@ -32,9 +32,9 @@ class Chain:
         async with self.sim.open_adapter() as honest:
             return Span(after or self.start, await honest.block_at(int(head["number"], 16)), **more)
 
-    async def found(self, *addresses: str, **more: bool) -> list[Transfer]:
-        """Return what a scan from the start finds."""
-        return list((await self.rail.scan(await self.span(**more), self.watch(*addresses))).transfers)
+    async def found(self, *addresses: str, after: BlockRef | None = None, **more: bool) -> list[Transfer]:
+        """Return what a scan from the start, or ``after``, finds."""
+        return list((await self.rail.scan(await self.span(after=after, **more), self.watch(*addresses))).transfers)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from railwatch.rail import AssetId, BlockGone, BlockRef, RailUnavailable, Suppor
 from railwatch_evm import create_adapter
 from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.faulty_proxy import Liar, answer, refuse
+from tests.faulty_proxy import Liar, answer, refuse_all
 
 
 async def held(chain: Chain, address: str, asset: AssetId, at: BlockRef | None = None) -> int:
@@ -55,7 +55,7 @@ async def test_a_state_that_the_node_has_dropped_is_gone(lied_to: Chain, liar: L
     address = await lied_to.sim.new_address()
     asset = lied_to.sim.assets[method == "eth_call"]
     assert await held(lied_to, address, asset) == 0
-    liar.lies[method] = refuse
+    liar.lies[method] = refuse_all
     with pytest.raises(BlockGone, match="no balance at block"):
         await held(lied_to, address, asset)
 

@@ -9,12 +9,20 @@ from typing import Any
 import pytest
 
 import railwatch
-from railwatch.rail import AssetSpec, ChainId, RailSettings, RailUnavailable, SupportsAssetCheck, SupportsPaymentCheck
+from railwatch.rail import (
+    AssetId,
+    AssetSpec,
+    ChainId,
+    RailSettings,
+    RailUnavailable,
+    SupportsAssetCheck,
+    SupportsPaymentCheck,
+)
 from railwatch_evm import create_adapter
 from railwatch_evm.chains import KNOWN
 from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.faulty_proxy import Liar, answer, change
+from tests.faulty_proxy import Liar, answer, change
 
 KNOWN_CHAINS = tomllib.loads((Path(railwatch.__file__).parent / "known_chains.toml").read_text())["chain"]
 EVM_CHAINS = [chain["id"] for chain in KNOWN_CHAINS if chain["id"].startswith("eip155:")]
@@ -163,8 +171,8 @@ async def test_an_address_of_nobody_is_refused(text: str) -> None:
     """mist#1583, fether#248, vouch#65: what is paid there is destroyed."""
     rail = create_adapter(RailSettings("rail", ChainId("eip155:1")), {"http": "http://127.0.0.1:1"})
     assert isinstance(rail, SupportsPaymentCheck)
-    words = await rail.check_payment(rail.parse_address(text), "eip155:1/slip44:60", 1, None)
+    words = await rail.check_payment(rail.parse_address(text), AssetId("eip155:1/slip44:60"), 1, None)
     assert words is not None
     assert "destroyed" in words
     ours = rail.parse_address("0x1234567890abcdef1234567890abcdef12345678")
-    assert await rail.check_payment(ours, "eip155:1/slip44:60", 1, None) is None
+    assert await rail.check_payment(ours, AssetId("eip155:1/slip44:60"), 1, None) is None

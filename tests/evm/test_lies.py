@@ -11,7 +11,7 @@ from railwatch.rail import BlockGone, RailUnavailable
 from railwatch_evm import create_adapter
 from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.faulty_proxy import Liar, Lie, answer, change, refuse
+from tests.faulty_proxy import Liar, Lie, answer, change, refuse_all
 
 pytestmark = pytest.mark.anvil
 
@@ -115,7 +115,7 @@ async def test_a_range_that_leaves_logs_out_is_asked_again_by_hash(lied_to: Chai
 )
 async def test_a_missing_or_wrong_receipt_is_never_accepted(sim: EvmSimulator, liar: Liar, lie: Lie) -> None:
     """E20: null for a moment, or of the branch before the reorg."""
-    liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse, "eth_getTransactionReceipt": lie}
+    liar.lies = {"trace_block": refuse_all, "debug_traceBlockByHash": refuse_all, "eth_getTransactionReceipt": lie}
     async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
@@ -132,7 +132,7 @@ def refuse_above(width: int) -> Lie:
         asked = params[0]
         if "blockHash" in asked or int(asked["toBlock"], 16) - int(asked["fromBlock"], 16) < width:
             return reply
-        return refuse(params, reply)
+        return refuse_all(params, reply)
 
     return lie
 
@@ -248,7 +248,7 @@ async def test_unknown_transactions_are_no_reason_to_stop(sim: EvmSimulator, lia
         odd = [{key: tx[key] for key in keep} | {"type": "0x7e", "mint": "0x5"} for tx in block["transactions"]]
         return {**block, "transactions": odd}
 
-    liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse}
+    liar.lies = {"trace_block": refuse_all, "debug_traceBlockByHash": refuse_all}
     async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
@@ -280,7 +280,7 @@ async def test_heads_come_from_one_node_at_one_moment(lied_to: Chain, liar: Liar
     assert high.finalized is not None
 
     def no_tags(params: list[Any], reply: dict[str, Any]) -> dict[str, Any]:
-        return refuse(params, reply) if params[0] in ("safe", "finalized") else reply
+        return refuse_all(params, reply) if params[0] in ("safe", "finalized") else reply
 
     liar.lies["eth_getBlockByNumber"] = no_tags
     heads = await lied_to.rail.heads()

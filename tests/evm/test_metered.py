@@ -15,7 +15,7 @@ from railwatch_evm.dev.simulator import EvmSimulator
 from railwatch_evm.options import EvmOptions
 from tests.bench.bench_env import BenchEnv
 from tests.bench.credits import BUDGET, cost, quiet_day
-from tests.evm.faulty_proxy import Liar
+from tests.faulty_proxy import Liar
 
 PUBLIC = ["https://mainnet.infura.io/v3/key", "https://8.8.8.8", "http://node.shop.example:8545"]
 OWN = ["http://127.0.0.1:8545", "http://[::1]:8545", "http://10.0.0.7:8545", "http://geth:8545", "http://geth.lan"]

@@ -6,7 +6,7 @@ from railwatch.rail import RailAdapter
 from railwatch_evm import create_adapter
 from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.faulty_proxy import Liar
+from tests.faulty_proxy import Liar
 
 pytestmark = pytest.mark.anvil
 

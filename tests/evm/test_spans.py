@@ -7,7 +7,7 @@ import pytest
 
 from railwatch.rail import BlockGone, Span
 from tests.evm.conftest import Chain
-from tests.evm.faulty_proxy import Liar, refuse
+from tests.faulty_proxy import Liar, refuse_all
 
 pytestmark = pytest.mark.anvil
 
@@ -108,7 +108,7 @@ async def test_a_look_back_that_balances_cannot_settle_scans_the_blocks(lied_to:
         await sim.pay(address, 10**18)
         await sim.mine()
     if doubt == "no state":
-        liar.lies["eth_getBalance"] = refuse
+        liar.lies["eth_getBalance"] = refuse_all
     if doubt == "has code":
         await sim.rpc("anvil_setCode", address, "0x00")
     if doubt == "has sent":

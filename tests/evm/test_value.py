@@ -10,7 +10,7 @@ from railwatch_evm import create_adapter
 from railwatch_evm.decode import TRANSFER
 from railwatch_evm.dev.simulator import EvmSimulator
 from tests.evm.conftest import Chain
-from tests.evm.faulty_proxy import Liar, refuse
+from tests.faulty_proxy import Liar, refuse_all
 
 pytestmark = pytest.mark.anvil
 
@@ -27,9 +27,9 @@ def seen(transfers: list[Transfer]) -> list[tuple[str, str, int]]:
 async def by_any_source(request: pytest.FixtureRequest, sim: EvmSimulator, liar: Liar) -> AsyncIterator[Chain]:
     """Yield the same chain through nodes that trace in either way, or not at all."""
     if request.param != "trace_block":
-        liar.lies["trace_block"] = refuse
+        liar.lies["trace_block"] = refuse_all
     if request.param == "no traces":
-        liar.lies["debug_traceBlockByHash"] = refuse
+        liar.lies["debug_traceBlockByHash"] = refuse_all
     async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         yield Chain(sim, rail, (await rail.heads()).latest)
 
@@ -96,7 +96,7 @@ async def test_a_failed_transaction_pays_nobody(by_any_source: Chain) -> None:
 async def test_only_frames_that_move_value_are_credited(sim: EvmSimulator, liar: Liar, method: str) -> None:
     """E2, E3, E4: in both dialects the same credits, under the same names."""
     if method != "trace_block":
-        liar.lies["trace_block"] = refuse
+        liar.lies["trace_block"] = refuse_all
     async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
@@ -117,7 +117,7 @@ async def test_only_frames_that_move_value_are_credited(sim: EvmSimulator, liar:
 
 async def test_a_node_that_cannot_trace_says_what_it_does_not_see(sim: EvmSimulator, liar: Liar) -> None:
     """E2: the gap is told and not silent; what the transactions themselves carry is found."""
-    liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse}
+    liar.lies = {"trace_block": refuse_all, "debug_traceBlockByHash": refuse_all}
     async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         assert not rail.traits.native_complete
@@ -133,7 +133,7 @@ async def test_a_node_that_cannot_trace_says_what_it_does_not_see(sim: EvmSimula
 
 async def test_an_account_that_is_replaced_is_told(sim: EvmSimulator, liar: Liar) -> None:
     """With transactions at hand, the sender's nonce tells which one took the place of a payment that was in a block."""
-    liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse}
+    liar.lies = {"trace_block": refuse_all, "debug_traceBlockByHash": refuse_all}
     async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()

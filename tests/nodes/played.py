@@ -12,8 +12,10 @@ from tests.nodes.turns import peer_of
 GENESIS = "0x" + "00" * 32
 BEFORE = "0x" + "aa" * 32
 MISSING = (-32601, "the method does not exist/is not available")
-UNSERVED = ("debug_traceTransaction", "trace_transaction", "eth_getBlockReceipts")
-UNSERVED += ("eth_blockNumber", "eth_getBalance", "eth_getTransactionCount", "eth_getCode", "eth_call")
+UNSERVED = (
+    *("debug_traceTransaction", "trace_transaction", "eth_getBlockReceipts"),
+    *("eth_blockNumber", "eth_getBalance", "eth_getTransactionCount", "eth_getCode", "eth_call"),
+)
 """What no case is about."""
 
 

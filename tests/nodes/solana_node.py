@@ -113,7 +113,7 @@ class Backend:
             return None
         tx = self._tx(slot)
         keys = [each["pubkey"] for each in tx["transaction"]["accountKeys"]]
-        loaded = {"writable": [], "readonly": []}
+        loaded: dict[str, list[str]] = {"writable": [], "readonly": []}
         return {
             "slot": slot,
             "transaction": {"signatures": [signature], "message": {"accountKeys": keys}},

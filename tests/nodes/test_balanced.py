@@ -4,6 +4,7 @@ The endpoint itself told of the blocks that are asked for. Its other node stands
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -49,6 +50,12 @@ def paid(scanned: Scanned) -> list[int]:
     return [transfer.amount for transfer in scanned.transfers]
 
 
+def only_the_first() -> Choice:
+    """Let the other node answer one request."""
+    first = iter([True])
+    return lambda _method, _peer: next(first, False)
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_what_one_node_behind_an_endpoint_has_is_read(family: str, choice: str) -> None:
@@ -83,8 +90,7 @@ async def test_a_head_is_found_though_the_node_that_stands_still_answers_each_qu
         balancer.mine()
         assert balancer.head[0] == height + 1
         for _ in range(HEADS_ASKED_TWICE_BELOW):
-            first = iter([True])
-            balancer.choice = lambda _method, _peer, first=first: next(first, False)
+            balancer.choice = only_the_first()
             heads = await node.heads()
         assert (heads.latest.height, heads.latest.hash) == balancer.head
         await node.disconnect()
@@ -100,5 +106,5 @@ async def test_a_question_is_asked_again_only_where_its_answer_contradicts() -> 
     for error, times in ((BlockGone("gone"), 1 + OTHERS), (NotYet("not yet"), 1 + OTHERS), (RailUnavailable("no"), 1)):
         asked.clear()
         with pytest.raises(type(error)):
-            await ask_again(lambda error=error: question(error))
+            await ask_again(partial(question, error))
         assert len(asked) == times

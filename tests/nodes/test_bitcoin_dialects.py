@@ -35,7 +35,7 @@ class InADialect(Conformance):
 
 
 for _name in DIALECTS if ALL else SOME:
-    _checks = AdapterConformance if ALL or _name in FEW else ClientPendingChecks
+    _checks: type = AdapterConformance if ALL or _name in FEW else ClientPendingChecks
     if _name == "hosted":
         # It tells nothing of what waits, which the adapter learns from its first refusal: the kit cannot skip by trait.
         _checks = ClientChecks

@@ -163,13 +163,13 @@ SHAPES: dict[str, dict[str, Lie]] = {
         "eth_getLogs": lambda _, logs: [{**each, "address": shout(each["address"])} for each in logs],
     },
     "a frame moves 0x": {
-        "trace_block": lambda _, frames: [*frames, flat(tx(TWO, OURS, 0, value="0x"), traceAddress=[0])],
+        "trace_block": lambda _, frames: [*frames, flat({**tx(TWO, OURS, 0), "value": "0x"}, traceAddress=[0])],
     },
     "a frame moves 0x00": {
-        "trace_block": lambda _, frames: [*frames, flat(tx(TWO, OURS, 0, value="0x00"), traceAddress=[0])],
+        "trace_block": lambda _, frames: [*frames, flat({**tx(TWO, OURS, 0), "value": "0x00"}, traceAddress=[0])],
     },
     "a frame has no value": {
-        "trace_block": lambda _, frames: [*frames, flat(tx(TWO, OURS, 0, value=None), traceAddress=[0])],
+        "trace_block": lambda _, frames: [*frames, flat({**tx(TWO, OURS, 0), "value": None}, traceAddress=[0])],
     },
 }  # fmt: skip
 

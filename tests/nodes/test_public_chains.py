@@ -134,7 +134,7 @@ def test_a_block_of_solana_brings_what_its_balances_say(name: str) -> None:
             "accountKeys": [{"pubkey": key} for key in keys_of(tx)],
         }
     block = block_decoder.decode(msgspec.json.encode({"result": case})).result
-    assert block is not None
+    assert block
     watches = WatchSet(frozenset(key_of(owner) for owner in owners), {"": AssetId(f"{SOLANA}/slip44:501")}, {})
     ref = BlockRef(case["parentSlot"] + 1, case["blockhash"], case["previousBlockhash"], datetime.now(UTC))
     found = block_transfers(block, ref, DecodeContext(SOLANA, "node", watches))

@@ -4,12 +4,12 @@ import asyncio
 from itertools import count
 
 import pytest
-from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
 from railwatch.rail import RailUnavailable
 from railwatch.rail.options import HttpOptions
 from railwatch.rail.push import PushListener
+from railwatch.rail.transport import Socket
 from railwatch.rail.websocket import MESSAGE_MOST, websocket_subscription
 from railwatch_bitcoin import zmq_subscriber
 from railwatch_bitcoin.dev.simulator import BitcoinSimulator
@@ -44,10 +44,10 @@ async def test_a_message_of_a_websocket_has_at_most_a_mebibyte_and_is_never_infl
         await socket.send("a" * size)
         await socket.wait_closed()
 
-    async def subscribe(socket: ClientConnection) -> None:
+    async def subscribe(socket: Socket) -> None:
         """Nothing to ask for."""
 
-    async def read(socket: ClientConnection, listener: PushListener) -> RailUnavailable:
+    async def read(socket: Socket, listener: PushListener) -> RailUnavailable:
         return RailUnavailable(f"heard {len(await socket.recv())}")
 
     async with serve(push, "127.0.0.1", 0, max_size=None) as server:

@@ -89,7 +89,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_an_installed_package_reads_its_own_share_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "railwatch"
     (package / "share").mkdir(parents=True)
-    monkeypatch.setattr(manual.railwatch, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr("railwatch.__file__", str(package / "__init__.py"))
     assert manual.share_folder() == package / "share"
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.evm.faulty_proxy import Liar
+from tests.faulty_proxy import Liar
 
 UNKNOWN = {"code": -32000, "message": "header not found"}
 

@@ -13,7 +13,7 @@ def _exchange(at: float, *calls: str, result: str = "", failed: str | None = Non
     ids = list(range(len(calls)))
     replies = [{"jsonrpc": "2.0", "id": each, "result": f"{result}{at:g}"} for each in ids]
     body = json.dumps(replies if len(calls) > 1 else replies[0])
-    asked = [(call, []) for call in calls]
+    asked: list[tuple[str, list[object]]] = [(call, []) for call in calls]
     return Http(at=at, took=took, node="node-1", calls=asked, ids=ids, status=200, body=body, failed=failed)
 
 

@@ -31,10 +31,12 @@ AMOUNT = 5_000_000
 class Balancer(Protocol):
     """What a story needs of a family's endpoint. Addresses are numbered, so that each family writes its own."""
 
-    rail: Mapping[str, Any]
-    """The rail's table, but for its name and its nodes."""
     choice: Choice
     """Which requests the other node answers."""
+
+    @property
+    def rail(self) -> Mapping[str, Any]:
+        """The rail's table, but for its name and its nodes."""
 
     @property
     def server(self) -> AbstractAsyncContextManager[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from railwatch.config import Config
@@ -90,7 +90,7 @@ class DaemonHarness:
         """Drives a chain, through the node that the daemon asks."""
         return FakeSimulator(chain=chain, node=node_of(chain.name))
 
-    async def __aenter__(self) -> "DaemonHarness":
+    async def __aenter__(self) -> Self:
         for chain in self.chains:
             if len(chain.line) == 1:
                 chain.mine()

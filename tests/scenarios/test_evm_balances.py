@@ -9,7 +9,7 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_evm.dev.simulator import EvmSimulator
-from tests.evm.faulty_proxy import Liar, refuse
+from tests.faulty_proxy import Liar, refuse_all
 from tests.scenarios.daemon_harness import Placed
 from tests.scenarios.evm_harness import EvmStage
 
@@ -57,7 +57,7 @@ class Shop:
 @pytest.fixture
 async def shop(database: Database, tmp_path: Path) -> AsyncIterator[Shop]:
     async with EvmSimulator(epoch=4) as sim, Liar(sim.node["http"]) as liar:
-        liar.lies = {"trace_block": refuse, "debug_traceBlockByHash": refuse}
+        liar.lies = {"trace_block": refuse_all, "debug_traceBlockByHash": refuse_all}
         async with EvmStage(sim, database, tmp_path, http=liar.http, options="reconcile_every = 1") as stage:
             await stage.start()
             await stage.follows()

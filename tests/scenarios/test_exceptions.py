@@ -84,7 +84,7 @@ async def test_a_person_and_the_chain_resolve_at_once_and_the_persons_word_stays
 
 @pytest.mark.parametrize("ending", ["paid", "expired", "cancelled", "refunded"])
 async def test_money_for_an_invoice_that_has_ended_is_unexpected(stage: DaemonHarness, ending: str) -> None:
-    invoice = await stage.invoice(100, **({"expires_in": 1} if ending == "expired" else {}))
+    invoice = await stage.invoice(100, expires_in=1 if ending == "expired" else 3600)
     if ending in ("paid", "refunded"):
         await stage.pay(invoice, 100)
         await stage.mine(2)

@@ -129,9 +129,9 @@ async def two(stage: DaemonHarness) -> AsyncIterator[tuple[DaemonHarness, LeaseK
     await stage.pay(invoice)
     await stage.mine(2)
     await stage.stop()
-    keepers = [LeaseKeeper(stage.database, "story", name) for name in ("first", "second")]
-    yield stage, *keepers
-    for keeper in keepers:
+    first, second = (LeaseKeeper(stage.database, "story", name) for name in ("first", "second"))
+    yield stage, first, second
+    for keeper in (first, second):
         await keeper.close()
 
 

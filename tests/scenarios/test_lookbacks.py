@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from railwatch.daemon.watch import registrar
+from railwatch.daemon.watch.search import search
 from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import RailUnavailable
 from railwatch.store.database import Database
@@ -82,7 +83,6 @@ async def test_what_is_looked_for_is_not_looked_for_again_when_that_is_done(
 ) -> None:
     """It waits in the table meanwhile, where each turn of the registrations finds it."""
     searched: list[frozenset[bytes]] = []
-    search = registrar.search
 
     async def slow(node: Any, traits: Any, start: int, cursor: Any, watches: Any) -> Any:
         searched.append(watches.keys)

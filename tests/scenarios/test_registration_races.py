@@ -6,7 +6,7 @@ import pytest
 
 from railwatch.store.database import Database
 from railwatch_fake import Rules, node_of
-from tests.scenarios.daemon_harness import DaemonHarness, chain_named
+from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 from tests.scenarios.plain_orders import detections, dice, raw_invoice, register
 
 
@@ -41,7 +41,9 @@ async def test_a_registration_during_a_reorg_finds_what_the_new_branch_holds(dat
     chain = chain_named(rules=Rules(mempool=False))
     async with DaemonHarness(database, [chain]) as stage:
         await stage.mine(5)
-        roll, kept, lost = dice(chain), [], []
+        roll = dice(chain)
+        kept: list[Placed] = []
+        lost: list[Placed] = []
         for turn in range(25):
             node_of("story").latency = roll() * 0.004
             address, keep = await stage.sim.new_address(), roll() < 0.5

@@ -75,8 +75,11 @@ def caught(path: Path) -> Iterator[tuple[str, bool, bool]]:
                 inner = (*names, child.name)
             if isinstance(child, ast.ExceptHandler) and catches_everything(child.type):
                 yield ".".join(names), raises_again(child), logs_its_trace(child)
-            suppresses = isinstance(child, ast.Call) and last_name(child.func) == "suppress"
-            if suppresses and any(map(catches_everything, child.args)):
+            if (
+                isinstance(child, ast.Call)
+                and last_name(child.func) == "suppress"
+                and any(map(catches_everything, child.args))
+            ):
                 yield ".".join(names), False, False
             yield from walk(child, inner)
 

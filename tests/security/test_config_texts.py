@@ -55,7 +55,7 @@ EACH_KIND = (
     "",
 )
 """What every single place is tried with; with all of ``TEXTS`` the whole file is, every place at once."""
-OTHERS = (True, 0, -1, 2**63, 2**70, 1e308, float("nan"), float("inf"), [], ["a"], {}, {"a": {"b": 1}})
+OTHERS: tuple[Any, ...] = (True, 0, -1, 2**63, 2**70, 1e308, float("nan"), float("inf"), [], ["a"], {}, {"a": {"b": 1}})
 GOOD: dict[str, Any] = {
     "database": {"url": "postgresql:///nowhere", "data_dir": "data"},
     "http": {"listen": "127.0.0.1:9464"},

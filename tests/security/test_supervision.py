@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from railwatch import supervision
+from railwatch.cancellation import in_own_task
 from railwatch.daemon import rail_runner
 from railwatch.daemon.supervisor import NullReporter
 from railwatch.store.database import Database
@@ -79,7 +80,7 @@ class Saboteur:
         self._now = asyncio.Event()
         if at_start:
             self._now.set()
-        self._honest = supervision.in_own_task
+        self._honest = in_own_task
         monkeypatch.setattr(supervision, "in_own_task", self._run)
         monkeypatch.setattr(supervision, "PAUSE_FIRST", 0.05)
 

@@ -201,7 +201,7 @@ async def test_no_text_of_anybody_reaches_a_terminal_raw(
         invoice = await stage.invoice(100)
         await stage.pay(invoice, 150)
         await stage.mine(2)
-        found = await read_dossier(database, str(invoice.id))
+        found = await read_dossier(database, invoice.id)
         status = await read_status(database)
     assert found is not None
     listed = {**found.invoice, "exceptions": 1}

@@ -8,6 +8,7 @@ import logging
 import statistics
 import sys
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ async def run(seed: int, orders: int, seconds: float, *, hostile: bool) -> Outco
         attackers = Attackers(ground, merchants, seed)
         memory: list[tuple[float, float]] = []
         begun, processor = time.monotonic(), _processor()
-        acts = [ground.keep_daemon(), _mine(ground), _measure(memory)]
+        acts: list[Coroutine[Any, Any, None]] = [ground.keep_daemon(), _mine(ground), _measure(memory)]
         if hostile:
             acts += [ground.turn_nodes(seed), *(act() for act in attackers.all())]
         tasks = [asyncio.create_task(act) for act in acts]

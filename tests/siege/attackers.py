@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +37,7 @@ class Attackers:
     done: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
 
-    def all(self) -> list[Callable[[], Awaitable[None]]]:
+    def all(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """Each is to be run for as long as the siege lasts."""
         return [self.spam, self.serve_badly, self.hold_feed, self.lock, self.snapshot]
 

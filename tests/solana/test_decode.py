@@ -41,7 +41,8 @@ def test_sol_is_what_an_account_gained() -> None:
 
 def test_a_failed_transaction_pays_nobody() -> None:
     """S1: whatever its balances say, and in whatever words it failed."""
-    for err in ("AccountInUse", {"InstructionError": [1, {"Custom": 1}]}, {"SomethingNew": {}}):
+    errors: list[Any] = ["AccountInUse", {"InstructionError": [1, {"Custom": 1}]}, {"SomethingNew": {}}]
+    for err in errors:
         assert credits(tx([PAYER, SHOP], [100, 0], [40, 50], err=err)) == []
 
 

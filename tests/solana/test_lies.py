@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from railwatch.rail import BlockGone, RailFault, RailUnavailable, Span, SupportsPaymentCheck
+from tests.faulty_proxy import Liar, answer, change, refuse
 from tests.solana.conftest import Chain
-from tests.solana.faulty_proxy import Liar, answer, change, refuse
 
 pytestmark = pytest.mark.solana
 

@@ -12,8 +12,8 @@ from railwatch.rail import NotKept, RailUnavailable
 from railwatch_solana import create_adapter
 from railwatch_solana.dev.simulator import SOL, SolanaSimulator
 from railwatch_solana.dev.wallet import Wallet
+from tests.faulty_proxy import Liar, refuse
 from tests.solana.conftest import Chain
-from tests.solana.faulty_proxy import Liar, refuse
 
 pytestmark = pytest.mark.solana
 

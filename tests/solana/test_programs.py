@@ -90,7 +90,7 @@ async def test_accounts_that_change_hands_or_are_made_anew(chain: Chain) -> None
     given = models.SetAuthorityParams(
         program_id=mint.program,
         account=aux.pubkey(),
-        authority=token.AuthorityType.ACCOUNT_OWNER,
+        authority=models.AuthorityType.ACCOUNT_OWNER,
         current_authority=wallet.address,
         new_authority=shop.address,
     )
@@ -110,7 +110,7 @@ async def test_accounts_that_change_hands_or_are_made_anew(chain: Chain) -> None
     away = models.SetAuthorityParams(
         program_id=mint.program,
         account=aux.pubkey(),
-        authority=token.AuthorityType.ACCOUNT_OWNER,
+        authority=models.AuthorityType.ACCOUNT_OWNER,
         current_authority=shop.address,
         new_authority=wallet.address,
     )

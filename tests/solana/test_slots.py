@@ -1,11 +1,13 @@
 """Slots that are skipped, lost, pruned or not there yet, and versions that nobody knows (HAZARDS S2, S10, S11, S13)."""
 
+from typing import Any
+
 import pytest
 
 from railwatch.rail import BlockGone, NotKept, RailFault, RailUnavailable, Span
 from railwatch_solana.dev.simulator import SOL, SolanaSimulator
+from tests.faulty_proxy import Liar, answer, change, refuse
 from tests.solana.conftest import Chain
-from tests.solana.faulty_proxy import Liar, answer, change, refuse
 
 pytestmark = pytest.mark.solana
 
@@ -121,7 +123,7 @@ async def test_a_block_of_another_shape_halts_the_rail_and_what_is_no_block_does
     await sim.mine()
     span = await lied_to.span()
 
-    def forget_owners(block: dict) -> dict:  # type: ignore[type-arg]
+    def forget_owners(block: dict[str, Any]) -> dict[str, Any]:
         for tx in block.get("transactions", ()):
             for entry in tx["meta"]["postTokenBalances"]:
                 del entry["owner"]

@@ -65,7 +65,7 @@ async def scatter(stage: DaemonHarness, dice: random.Random, ways: list[dict[str
     """Make an invoice with facts as the dice choose them, and return its id."""
     database = stage.database
     ways = [{**way, "address": await stage.sim.new_address()} for way in ways]
-    terms = {
+    terms: dict[str, Any] = {
         "time_basis": dice.choice(["first_seen", "block_time", "confirmed"]),
         "tolerance_bps": dice.choice([0, 500]),
     }

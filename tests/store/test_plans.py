@@ -227,7 +227,7 @@ async def plans_within_functions(connection: Any) -> list[str]:
         await transaction.rollback()
         await connection.execute("set client_min_messages = notice")
         await connection.execute("set auto_explain.log_min_duration = -1")
-    found = []
+    found: list[str] = []
     for each in told:
         if "plan:" in each:
             plan = json.loads(each.split("plan:", 1)[1])

@@ -2,6 +2,7 @@
 
 import asyncio
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -127,7 +128,7 @@ async def test_what_is_given_back_by_choice_is_compared_with_the_way_that_was_pa
 async def test_a_paid_order_stays_paid_though_a_cheaper_way_was_paid_late_when_something_is_given_back(
     stage: DaemonHarness,
 ) -> None:
-    ways = [
+    ways: list[dict[str, Any]] = [
         {"rail": "story", "asset": "COIN", "amount": amount, "address": await stage.sim.new_address()}
         for amount in (100, 50)
     ]

@@ -56,7 +56,7 @@ def nested(levels: int) -> Any:
     return value
 
 
-BEYOND = {
+BEYOND: dict[str, dict[str, Any]] = {
     "a window that ends in the year 10000": {"expires_at": "9999-12-31T23:59:59-12:00"},
     "a window of more than 20 years": {"expires_at": "2099-01-01T00:00:00Z"},
     "a price from before there were chains": {"rate_locked_at": "0001-01-01T00:00:00+14:00"},

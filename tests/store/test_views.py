@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,11 @@ async def test_lookups_have_their_index(database: Database, query: str) -> None:
 
 async def test_what_stands_beside_an_order_is_seen_at_once(database: Database) -> None:
     async with DaemonHarness(database, [chain_named(rules=Rules(tokens=("gold",)))]) as stage:
-        terms = {"fiat_amount": "49.90", "fiat_currency": "EUR", "rate_locked_at": "2030-01-31T12:00:00Z"}
+        terms: dict[str, Any] = {
+            "fiat_amount": "49.90",
+            "fiat_currency": "EUR",
+            "rate_locked_at": "2030-01-31T12:00:00Z",
+        }
         invoice = await stage.invoice(100, **terms)
         await stage.pay(invoice, 40)
         await stage.pay(invoice, 7, stage.sim.assets[1])

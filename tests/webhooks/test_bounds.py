@@ -64,7 +64,7 @@ FLOOD = 64 << 20
 
 async def flood_body(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    for _ in range(FLOOD // 65_536):
+    for _chunk in range(FLOOD // 65_536):
         writer.write(b"10000\r\n" + b"a" * 65_536 + b"\r\n")
         await writer.drain()
     raise AssertionError("it was read to the end")

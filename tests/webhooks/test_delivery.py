@@ -98,8 +98,7 @@ async def test_other_invoices_go_on_while_one_waits_for_its_next_attempt(shop: S
     async def never_the_first(got: Got) -> int:
         return 500 if got.invoice == str(failing) else 200
 
-    patient = {"first_pause": 3600}
-    async with receiver(behave=never_the_first) as shopkeeper, shop.delivering(webhook(shopkeeper, **patient)):
+    async with receiver(behave=never_the_first) as shopkeeper, shop.delivering(webhook(shopkeeper, first_pause=3600)):
         for _ in range(5):
             await shop.tell(failing)
             await shop.tell(other)

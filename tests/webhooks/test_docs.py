@@ -66,8 +66,8 @@ async def test_a_refund_and_a_settlement_say_what_finance_booked(database: Datab
         given = (refund["tx_id"], refund["actor"], refund["reason"])
         await database.value("select railwatch.record_refund($1, 7, $2, $3, $4)", invoice.id, *given)
         await database.value("select railwatch.record_refund($1, $2, 'the rest', 'ann')", invoice.id, 2**200 - 7)
-        given = (settlement["reference"], settlement["actor"])
-        await database.value("select railwatch.record_settlement($1, $2, $3)", invoice.id, *given)
+        settled = (settlement["reference"], settlement["actor"])
+        await database.value("select railwatch.record_settlement($1, $2, $3)", invoice.id, *settled)
         events = ["refund.*", "settlement.recorded", "invoice.refunded"]
         await Shop(database).once(webhook(shopkeeper, events=events))
     [part, rest, closed, booked] = [each.event for each in shopkeeper.got]
@@ -144,7 +144,7 @@ def test_the_unit_does_not_restart_what_only_a_person_can_mend(service: configpa
 def test_systemd_accepts_it(tmp_path: Path) -> None:
     text = UNIT.read_text().replace("/opt/railwatch/.venv/bin/railwatch deliver", "/bin/true deliver")
     (tmp_path / UNIT.name).write_text(text)
-    command = ["systemd-analyze", "verify", "--man=no", tmp_path / UNIT.name]
+    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / UNIT.name)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
     assert UNIT.name not in result.stderr

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from railwatch.rail.dev.node_process import free_ports
+
 START_SECONDS = 60.0
 """It answers after 0.3 s; a machine that is busy with a whole test run may be slower."""
 STOP_SECONDS = 30.0
@@ -84,13 +86,6 @@ def find_node(program: str) -> Path:
     return binary
 
 
-def free_port() -> int:
-    """Return a port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass(slots=True)
 class DaemonNode:
     """One node in a process. `start` and `end` are plain calls, so that a node can outlive an event loop.
@@ -104,8 +99,8 @@ class DaemonNode:
     password: str | None = None
     settings: Sequence[str] = ()
     folder: Path | None = None
-    port: int = field(default_factory=free_port)
-    zmq_port: int = field(default_factory=free_port)
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    zmq_port: int = field(default_factory=lambda: free_ports(1)[0])
     wallet: bool = False
     _process: subprocess.Popen[bytes] | None = None
     _own: tempfile.TemporaryDirectory[str] | None = None

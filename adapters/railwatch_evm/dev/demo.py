@@ -5,17 +5,15 @@ Blocks and reorgs are ordered through `EvmSimulator`, like in tests.
 """
 
 import asyncio
-import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
 import msgspec
 from web3 import AsyncHTTPProvider, AsyncWeb3
 from web3.contract import AsyncContract
@@ -23,7 +21,8 @@ from web3.exceptions import Web3Exception
 from web3.types import Wei
 
 from railwatch.rail.demo import DemoError, Program, RailDemo, Scenario, Shop
-from railwatch_evm.dev.node_process import CALL_SECONDS, START_SECONDS, Anvil, AnvilError, find_anvil
+from railwatch.rail.dev.node_process import demo_errors, free_ports
+from railwatch_evm.dev.node_process import AnvilError, RunningAnvil, find_anvil
 from railwatch_evm.dev.simulator import SUPPLY, EvmSimulator
 
 NAME = "local-evm"
@@ -45,32 +44,6 @@ PAID = ("created", "confirming", "paid")
 def open_demo() -> RailDemo:
     """Return a demo on an anvil of its own (`railwatch.rail.demo.OpenDemo`)."""
     return EvmDemo()
-
-
-class RunningAnvil(Anvil):
-    """An anvil that the demo has started and will end: it can outlive us, and its log is a file."""
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_SECONDS))
-        try:
-            await self._answers()
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
-
-    async def _answers(self) -> None:
-        """Wait until it does."""
-        until = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                await self.rpc("anvil_setLoggingEnabled", False)
-            except aiohttp.ClientConnectionError as away:
-                if time.monotonic() > until:
-                    raise AnvilError(f"nothing answers at {self.http} after {START_SECONDS:.0f} s") from away
-                await asyncio.sleep(0.02)
-            else:
-                return
 
 
 class RunningSimulator(EvmSimulator):
@@ -122,7 +95,7 @@ class EvmDemo:
     """`railwatch.rail.demo.RailDemo` on anvil: a block every `BLOCK_SECONDS`, two tokens, and a multisender."""
 
     def __init__(self) -> None:
-        self._port = _free_port()
+        [self._port] = free_ports(1)
         self._sim = RunningSimulator(self._port)
         self._chain = asyncio.Lock()
         self._produced: dict[int, float] = {}
@@ -291,17 +264,6 @@ class EvmDemo:
         return self._customer
 
 
-def _free_port() -> int:
-    """Return a free port. Anvil could choose one itself, but only its log would say which."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Yield what the node, or the way to it, has against a call, in the demo's own error."""
-    try:
-        yield
-    except (AnvilError, Web3Exception, aiohttp.ClientError, TimeoutError) as error:
-        raise DemoError(f"anvil: {type(error).__name__}: {error}") from error
+def translated() -> AbstractAsyncContextManager[None]:
+    """Return what raises the demo's own error for what anvil, or the way to it, has against a call."""
+    return demo_errors("anvil", AnvilError, Web3Exception)

@@ -1,22 +1,13 @@
-"""The anvil process: found, started on loopback, spoken to, and ended by pid."""
+"""The anvil process: found, started on loopback, spoken to, and ended by its pid."""
 
-import asyncio
 import os
 import re
 import shutil
-import signal
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
 
-import aiohttp
-import msgspec
+from railwatch.rail.dev.node_process import Joined, NodeProcess
 
-START_SECONDS = 20.0
-"""Anvil listens after 0.05 s; a machine that is busy with a whole test run may be slower."""
-CALL_SECONDS = 60.0
 LISTENING = re.compile(rb"Listening on 127\.0\.0\.1:(\d+)")
 
 
@@ -42,98 +33,37 @@ def find_anvil() -> Path:
     return path
 
 
-class Anvil:
-    """One anvil on loopback. ``port`` None lets the kernel choose, so that two nodes can never clash."""
+class Anvil(NodeProcess):
+    """One anvil on loopback. ``port`` None lets the kernel choose, so that two nodes can never clash.
+
+    JSON-RPC is served at ``http``; the websocket is on the same port.
+    """
+
+    name = "anvil"
+    error = AnvilError
+    start_seconds = 20.0
+    """Anvil listens after 0.05 s; a machine that is busy with a whole test run may be slower."""
 
     def __init__(self, *arguments: str, port: int | None = None) -> None:
+        super().__init__()
         self._arguments = ("--host", "127.0.0.1", "--port", str(port or 0), *arguments)
-        self._process: asyncio.subprocess.Process | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._log: IO[bytes] | None = None
-        self.port = port or 0
+        self.http = f"http://127.0.0.1:{port or 0}"
 
-    @property
-    def http(self) -> str:
-        """Where JSON-RPC is served; the websocket is on the same port."""
-        return f"http://127.0.0.1:{self.port}"
+    def command(self) -> Sequence[str]:
+        """Return what runs anvil. Raises `AnvilMissing`."""
+        return (str(find_anvil()), *self._arguments)
 
-    @property
-    def pid(self) -> int:
-        """The process, for tests that pause or kill it."""
-        if self._process is None:
-            raise AnvilError("anvil is not running: enter it first")
-        return self._process.pid
+    def listens(self, log: bytes) -> bool:
+        """Return True if anvil has said on which port it listens."""
+        if (match := LISTENING.search(log)) is None:
+            return False
+        self.http = f"http://127.0.0.1:{int(match[1])}"
+        return True
 
-    async def __aenter__(self) -> Self:
-        binary = find_anvil()
-        # A file and not a pipe: no process has to drain it, and the node cannot stall on a full one.
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __aexit__)
-        self._process = await asyncio.create_subprocess_exec(
-            binary, *self._arguments, stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log
-        )
-        try:
-            self.port = await asyncio.wait_for(self._listening(), START_SECONDS)
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_SECONDS))
-            # One line of log per call costs more than most of the calls.
-            await self.rpc("anvil_setLoggingEnabled", False)
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        session, self._session = self._session, None
-        process, self._process = self._process, None
-        log, self._log = self._log, None
-        try:
-            if process is not None and process.returncode is None:
-                process.send_signal(signal.SIGKILL)
-                await process.wait()
-            if session is not None:
-                await session.close()
-        finally:
-            if log is not None:
-                log.close()
-
-    async def _listening(self) -> int:
-        """Return the port, once the node listens. Raises `AnvilError` with its last words if it ends first."""
-        assert self._process is not None
-        assert self._log is not None
-        while True:
-            ended = self._process.returncode
-            # pread leaves the offset alone that the child writes at.
-            text = os.pread(self._log.fileno(), 1 << 16, 0)
-            if match := LISTENING.search(text):
-                return int(match[1])
-            if ended is not None:
-                raise AnvilError(f"anvil ended with {ended}: {text[-400:].decode(errors='replace').strip()}")
-            await asyncio.sleep(0.005)
-
-    async def rpc(self, method: str, *params: Any) -> Any:
-        """One call. Raises `AnvilError` if the node answers with an error."""
-        (result,) = await self.batch([(method, params)])
-        return result
-
-    async def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """Many calls in one request; their results in order. Raises `AnvilError` for the first that was refused."""
-        if not calls:
-            return []
-        if self._session is None:
-            raise AnvilError("anvil is not running: enter it first")
-        body = msgspec.json.encode(
-            [
-                {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-                for number, (method, params) in enumerate(calls)
-            ]
-        )
-        async with self._session.post(self.http, data=body, headers={"Content-Type": "application/json"}) as response:
-            replies = {reply["id"]: reply for reply in msgspec.json.decode(await response.read())}
-        return [_result(method, replies[number]) for number, (method, _) in enumerate(calls)]
+    async def greet(self) -> None:
+        """Stop the log: one line for each call costs more than most of the calls."""
+        await self.rpc("anvil_setLoggingEnabled", False)
 
 
-def _result(method: str, reply: dict[str, Any]) -> Any:
-    if "error" in reply:
-        raise AnvilError(f"{method}: {reply['error'].get('message')} ({reply['error'].get('code')})")
-    return reply.get("result")
+class RunningAnvil(Joined, Anvil):
+    """An anvil that the demo has started and will end, and whose log is a file."""

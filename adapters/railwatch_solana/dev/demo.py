@@ -6,15 +6,13 @@ Blocks and forks are ordered through `SolanaSimulator`, like in tests.
 
 import asyncio
 import base64
-import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
 from solana.exceptions import SolanaRpcException
 from solana.rpc.async_api import AsyncClient
 from solana.rpc.commitment import Finalized
@@ -23,14 +21,8 @@ from solders.instruction import Instruction
 from solders.pubkey import Pubkey
 
 from railwatch.rail.demo import DemoError, Program, RailDemo, Scenario, Shop
-from railwatch_solana.dev.node_process import (
-    CALL_SECONDS,
-    START_SECONDS,
-    Devnode,
-    DevnodeError,
-    DevnodeMissing,
-    command,
-)
+from railwatch.rail.dev.node_process import demo_errors, free_ports
+from railwatch_solana.dev.node_process import DevnodeError, DevnodeMissing, RunningDevnode, command
 from railwatch_solana.dev.simulator import CONFIRMED, SOL, SolanaSimulator
 from railwatch_solana.dev.wallet import Mint, Wallet
 
@@ -46,36 +38,6 @@ PAID = ("created", "confirming", "paid")
 def open_demo() -> RailDemo:
     """Return a demo on a development node of its own (`railwatch.rail.demo.OpenDemo`)."""
     return SolanaDemo()
-
-
-class RunningDevnode(Devnode):
-    """A node that the demo has started and will end: it can outlive us, and its log is a file."""
-
-    def __init__(self, port: int, ws_port: int) -> None:
-        super().__init__(port=port)
-        self.http, self.ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{ws_port}"
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_SECONDS))
-        try:
-            await self._answers()
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
-
-    async def _answers(self) -> None:
-        """Wait until it does, and have it produce only what we order."""
-        until = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                await self.rpc("devPause")
-            except aiohttp.ClientConnectionError as away:
-                if time.monotonic() > until:
-                    raise DevnodeError(f"nothing answers at {self.http} after {START_SECONDS:.0f} s") from away
-                await asyncio.sleep(0.02)
-            else:
-                return
 
 
 class Customer:
@@ -113,7 +75,7 @@ class SolanaDemo:
     """`railwatch.rail.demo.RailDemo` on the development node: a slot every `SLOT_SECONDS`, and a token."""
 
     def __init__(self) -> None:
-        self._port, self._ws_port = _free_ports(2)
+        self._port, self._ws_port = free_ports(2)
         self._sim = SolanaSimulator(node=RunningDevnode(self._port, self._ws_port), name=NAME)
         self._chain = asyncio.Lock()
         self._produced: dict[int, float] = {}
@@ -260,22 +222,6 @@ class SolanaDemo:
         return self._customer
 
 
-def _free_ports(many: int) -> list[int]:
-    """Ports that are free now. The node could choose them itself, but then only its log would tell which."""
-    probes = [socket.socket() for _ in range(many)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-@asynccontextmanager
-async def translated() -> AsyncIterator[None]:
-    """Yield what the node, or the way to it, has against a call, in the demo's own error."""
-    try:
-        yield
-    except (DevnodeError, RPCException, SolanaRpcException, aiohttp.ClientError, TimeoutError) as error:
-        raise DemoError(f"the development node: {type(error).__name__}: {error}") from error
+def translated() -> AbstractAsyncContextManager[None]:
+    """Return what raises the demo's own error for what the node, or the way to it, has against a call."""
+    return demo_errors("the development node", DevnodeError, RPCException, SolanaRpcException)

@@ -1,24 +1,15 @@
-"""The development node's process: started on loopback, spoken to, and ended by pid."""
+"""The development node's process: started on loopback, spoken to, and ended by its pid."""
 
-import asyncio
 import importlib
 import os
 import re
-import signal
 import sys
-import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
-
-import aiohttp
-import msgspec
 
 from railwatch import rail
+from railwatch.rail.dev.node_process import Joined, NodeProcess
 
-START_SECONDS = 30.0
-"""It listens after a second; a machine that is busy with a whole test run may be slower."""
-CALL_SECONDS = 60.0
 READY = re.compile(rb"ready http=(\S+) ws=(\S+)")
 SOURCES = (str(Path(__file__).parents[1]), str(Path(rail.__file__).parents[2]))
 """Where the packages of the node and of the seam are imported from, for the process that runs the node."""
@@ -41,82 +32,43 @@ def command(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "railwatch_solana.dev.devnode", *arguments)
 
 
-class Devnode:
+class Devnode(NodeProcess):
     """One node on loopback. Port 0 lets the kernel choose, so that two nodes can never clash."""
 
+    name = "the development node"
+    error = DevnodeError
+    start_seconds = 30.0
+    """It listens after a second; a machine that is busy with a whole test run may be slower."""
+
     def __init__(self, *arguments: str, port: int = 0) -> None:
+        super().__init__()
         self._arguments = ("--port", str(port), *arguments)
-        self._process: asyncio.subprocess.Process | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._log: IO[bytes] | None = None
-        self.http = self.ws = ""
+        self.ws = ""
 
-    @property
-    def pid(self) -> int:
-        """The process, for tests that pause or kill it."""
-        if self._process is None:
-            raise DevnodeError("the development node is not running: enter it first")
-        return self._process.pid
+    def command(self) -> Sequence[str]:
+        """Return what runs the node. Raises `DevnodeMissing`."""
+        return command(*self._arguments)
 
-    async def __aenter__(self) -> Self:
-        # A file and not a pipe: no process has to drain it, and the node cannot stall on a full one.
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __aexit__)
+    def environment(self) -> Mapping[str, str]:
+        """Return ours, with the places of our packages in front of its Python path."""
         paths = os.pathsep.join(filter(None, (*SOURCES, os.environ.get("PYTHONPATH"))))
-        self._process = await asyncio.create_subprocess_exec(
-            *command(*self._arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                self.http, self.ws = await self._listening()
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(CALL_SECONDS))
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
+        return {**os.environ, "PYTHONPATH": paths}
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        session, self._session = self._session, None
-        process, self._process = self._process, None
-        log, self._log = self._log, None
-        try:
-            if process is not None and process.returncode is None:
-                process.send_signal(signal.SIGKILL)
-                await process.wait()
-            if session is not None:
-                await session.close()
-        finally:
-            if log is not None:
-                log.close()
+    def listens(self, log: bytes) -> bool:
+        """Return True if the node has said where it listens."""
+        if (match := READY.search(log)) is None:
+            return False
+        self.http, self.ws = match[1].decode(), match[2].decode()
+        return True
 
-    async def _listening(self) -> tuple[str, str]:
-        """Where, once the node says that it listens. Raises `DevnodeError` with its last words if it ends first."""
-        assert self._process is not None
-        assert self._log is not None
-        while True:
-            ended = self._process.returncode
-            # pread leaves the offset alone that the child writes at.
-            text = os.pread(self._log.fileno(), 1 << 16, 0)
-            if match := READY.search(text):
-                return match[1].decode(), match[2].decode()
-            if ended is not None:
-                words = text[-800:].decode(errors="replace").strip()
-                raise DevnodeError(f"the development node ended with {ended}: {words}")
-            await asyncio.sleep(0.005)
 
-    async def rpc(self, method: str, *params: Any) -> Any:
-        """One call. Raises `DevnodeError` if the node answers with an error."""
-        if self._session is None:
-            raise DevnodeError("the development node is not running: enter it first")
-        body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
-        headers = {"Content-Type": "application/json"}
-        async with self._session.post(self.http, data=body, headers=headers) as response:
-            reply = msgspec.json.decode(await response.read())
-        if "error" in reply:
-            raise DevnodeError(f"{method}: {reply['error'].get('message')} ({reply['error'].get('code')})")
-        return reply.get("result")
+class RunningDevnode(Joined, Devnode):
+    """A node that the demo has started and will end, and whose log is a file. It produces only what we order."""
+
+    def __init__(self, port: int, ws_port: int) -> None:
+        super().__init__(port=port)
+        self.http, self.ws = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{ws_port}"
+
+    async def greet(self) -> None:
+        """Stop its own production of slots."""
+        await self.rpc("devPause")

@@ -1,5 +1,6 @@
 """Wrong about what an address holds."""
 
+from railwatch.rail import AssetId
 from railwatch_fake import Rules
 from tests.conformance.mutants.base import Broken, caught_by
 
@@ -19,7 +20,7 @@ class TellsTheNewestBalance(Balanced):
 @caught_by("each_asset_has_a_balance_of_its_own")
 class TellsOnlyTheNativeBalance(Balanced):
     async def balances(self, keys, asset, at):
-        return await super().balances(keys, f"{self.chain_id}/{self.traits.native_asset}", at)
+        return await super().balances(keys, AssetId(f"{self.chain_id}/{self.traits.native_asset}"), at)
 
 
 @caught_by("many_addresses_are_told_at_once_each_its_own")

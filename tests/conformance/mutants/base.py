@@ -1,11 +1,12 @@
 """How an adapter is broken on purpose: a small subclass of the reference, marked with the checks that must catch it."""
 
 from dataclasses import replace
+from typing import Any
 
 from railwatch_fake import FakeAdapter, Rules
 from railwatch_fake.dev.simulator import FakeSimulator
 
-BREAKAGES = []
+BREAKAGES: list[Any] = []
 
 
 def caught_by(*checks):
@@ -56,5 +57,11 @@ class Everybody:
     def __init__(self, watches):
         self.assets, self.spends, self.version = watches.assets, watches.spends, watches.version
 
+    def __len__(self):
+        return 1
+
     def hits(self, keys):
         return set(keys)
+
+    def keys_up_to(self, limit):
+        return None

@@ -25,7 +25,7 @@ class TellsNothingPending(Broken):
 @caught_by("pending_is_a_snapshot_each_time")
 class TellsOnlyWhatIsNew(Broken):
     async def pending(self, watches):
-        told = getattr(self, "told", set())
+        told: set[str] = getattr(self, "told", set())
         fresh = [transfer for transfer in await super().pending(watches) if transfer.tx_id not in told]
         self.told = told | {transfer.tx_id for transfer in fresh}
         return fresh

@@ -8,7 +8,7 @@ import random
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 MIB = 1024 * 1024
@@ -262,10 +262,7 @@ def change_http(honest: bytes, dice: random.Random, *, heavy: bool) -> Hostile:
         lambda: Hostile("cookies", honest, headers={"Set-Cookie": "a=" + "b" * 4_000 + "; Domain=.; Max-Age=9" * 3}),
         lambda: Hostile("never", hangs=True),
         lambda: Hostile("slow", honest, slow=0.2),
-        *(
-            (lambda raw=raw, name=name: Hostile(name, raw=raw))  # type: ignore[misc]
-            for name, raw in _broken_http(honest)
-        ),
+        *(partial(Hostile, name, raw=raw) for name, raw in _broken_http(honest)),
     ]
     if heavy:
         ways += [

@@ -249,7 +249,7 @@ class _Asker:
     async def _assets(self) -> None:
         for node in self._nodes:
             if isinstance(node.adapter, SupportsAssetCheck):
-                await node.ask(lambda adapter: adapter.check_assets())  # type: ignore[attr-defined]
+                await node.ask(lambda adapter: adapter.check_assets())
 
     async def _try(self, name: str, question: Any) -> Any:
         try:

@@ -70,8 +70,8 @@ async def show_everything(database: Database, seen: set[Any]) -> None:
     for each in drawn:
         console.print(each)
         await asyncio.sleep(0)
-    for line in out.getvalue().splitlines():
-        assert all(map(is_visible, line)), f"a terminal would obey {line!r:.300}"
+    for shown in out.getvalue().splitlines():
+        assert all(map(is_visible, shown)), f"a terminal would obey {shown!r:.300}"
     failed: list[str] = []
     await ExceptionMonitor(ClockStore(database), failed.append).check()
     assert not failed, "the exceptions of an order cannot be compared with the facts"

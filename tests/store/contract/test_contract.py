@@ -100,7 +100,9 @@ async def test_the_feed_has_no_holes_whatever_was_refused(database: Database) ->
             await create_invoice(database, request)
         except Refused:
             continue
-    first, last, lines = await database.row("select min(seq), max(seq), count(*) from railwatch.transitions") or ()
+    row = await database.row("select min(seq), max(seq), count(*) from railwatch.transitions")
+    assert row is not None
+    first, last, lines = row
     assert (first, last) == (1, lines)
 
 

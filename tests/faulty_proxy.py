@@ -1,4 +1,4 @@
-"""A node that lies: it stands before the development node, passes calls on, and answers some of them its own way."""
+"""A proxy before a node that speaks JSON-RPC 2.0: it passes calls on, and alters some of the answers."""
 
 import asyncio
 import json
@@ -18,18 +18,25 @@ def refuse(code: int, message: str = "no") -> Lie:
     return lambda _, reply: {"jsonrpc": "2.0", "id": reply["id"], "error": {"code": code, "message": message}}
 
 
+refuse_all = refuse(-32005, "query returned too much")
+"""Says no, in the words of one of many nodes."""
+
+
 def answer(value: Any) -> Lie:
     """Return a lie that always answers with ``value``."""
     return lambda _, reply: {"jsonrpc": "2.0", "id": reply["id"], "result": value}
 
 
 def change(tamper: Callable[[Any], Any]) -> Lie:
-    """Answer with what ``tamper`` makes of the honest result."""
+    """Answer with what ``tamper`` makes of the honest result. An honest error passes."""
     return lambda _, reply: {**reply, "result": tamper(reply["result"])} if "result" in reply else reply
 
 
 class Liar:
-    """``lies`` by method; ``body``, ``status`` and ``hang`` spoil whole responses. ``calls`` is what was asked."""
+    """A proxy that spoils answers: ``lies`` by method, whole responses by ``body``, ``status`` and ``hang``.
+
+    ``slow`` delays methods by seconds. ``calls`` is what was asked, ``requests`` the methods of each HTTP request.
+    """
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -37,6 +44,8 @@ class Liar:
         self.body: bytes | None = None
         self.status = 200
         self.hang = False
+        self.slow: dict[str, float] = {}
+        self.requests: list[list[str]] = []
         self.calls: list[tuple[str, list[Any]]] = []
 
     async def __aenter__(self) -> Self:
@@ -45,7 +54,8 @@ class Liar:
         app.router.add_post("/{key:.*}", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
         self.http = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
@@ -58,16 +68,18 @@ class Liar:
     async def _serve(self, request: web.Request) -> web.Response:
         calls = json.loads(await request.read())
         many = calls if isinstance(calls, list) else [calls]
+        self.requests.append([call["method"] for call in many])
         self.calls += [(call["method"], call["params"]) for call in many]
         if self.hang:
             await asyncio.sleep(60)
+        await asyncio.sleep(max((self.slow.get(call["method"], 0.0) for call in many), default=0.0))
         if self.body is not None or self.status != 200:
             return web.Response(body=self.body, status=self.status)
         async with self._session.post(self._upstream, json=many) as response:
             honest = {reply["id"]: reply for reply in await response.json()}
-        replies = [self._told(call, honest[call["id"]]) for call in many]
+        replies = [self._altered(call, honest[call["id"]]) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0])
 
-    def _told(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+    def _altered(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
         lie = self.lies.get(call["method"])
         return reply if lie is None else lie(call["params"], reply)

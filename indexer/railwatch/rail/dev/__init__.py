@@ -1,0 +1,1 @@
+"""What development nodes have in common. It ships in the distribution railwatch-dev."""

@@ -261,7 +261,7 @@ class SolanaDemo:
 
 
 def _free_ports(many: int) -> list[int]:
-    """Ports that are free now. The node could choose them itself, but then only its log would tell which."""
+    """Ports that are free now. The node could choose them itself, but then only its log would name them."""
     probes = [socket.socket() for _ in range(many)]
     try:
         for probe in probes:

@@ -66,7 +66,7 @@ async def test_a_rail_whose_finality_stands_is_stalled_and_pays_nobody_by_depth_
             await stage.pay(invoice)
         chain.mine(5)
         reason = await stage.rail_is("stalled")
-        assert f"finality stands at block {chain.tip.height - 13}" in reason
+        assert f"finality has stopped at block {chain.tip.height - 13}" in reason
         # All at once: what the first of those five blocks held would be paid by depth if the rail were believed.
         await asyncio.sleep(0.5)
         assert {await stage.state(each) for each in (by_depth, by_finality)} == {"confirming"}

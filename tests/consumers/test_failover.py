@@ -68,7 +68,7 @@ async def house(database: Database) -> AsyncIterator[House]:
         yield House(Side(database), Side(theirs), own, first, second)
 
 
-async def test_the_shop_fulfils_what_the_replica_tells_in_another_order(house: House) -> None:
+async def test_the_shop_fulfils_what_the_replica_emits_in_another_order(house: House) -> None:
     """The shop is at 4; on the replica 3 and 4 are the other order's, and 5 and 6 what it knows."""
     await house.primary.tell(house.second, *PAID)
     await house.drain(house.primary)
@@ -80,7 +80,7 @@ async def test_the_shop_fulfils_what_the_replica_tells_in_another_order(house: H
     assert await house.stopped() == set()
 
 
-async def test_a_reversal_that_the_replica_tells_below_the_shops_position_is_not_skipped(house: House) -> None:
+async def test_a_reversal_on_the_replica_below_the_shops_position_is_not_skipped(house: House) -> None:
     await house.primary.tell(house.first, *PAID)
     await house.primary.tell(house.second, *PAID)
     await house.drain(house.primary)
@@ -92,7 +92,7 @@ async def test_a_reversal_that_the_replica_tells_below_the_shops_position_is_not
     assert await house.stopped() == {house.first}
 
 
-async def test_a_reversal_that_was_made_good_on_the_lost_side_stands_where_it_is_not(house: House) -> None:
+async def test_a_reversal_that_was_made_good_on_the_lost_side_only_is_still_open(house: House) -> None:
     """The same event's id on both sides: that it was dealt with before must not hide it."""
     await house.primary.tell(house.first, *REVERSED, ("confirming", "included"), ("paid", "confirmed"))
     await house.drain(house.primary)
@@ -102,7 +102,7 @@ async def test_a_reversal_that_was_made_good_on_the_lost_side_stands_where_it_is
     assert await house.stopped() == {house.first}
 
 
-async def test_what_was_shipped_and_is_never_told_again_stands_open_for_a_person(house: House) -> None:
+async def test_what_was_shipped_and_is_never_emitted_again_is_open_for_a_person(house: House) -> None:
     await house.primary.tell(house.second, *PAID)
     await house.drain(house.primary)
     await house.replica.tell(house.first, *PAID)
@@ -121,7 +121,7 @@ async def test_the_shop_is_ahead_of_the_replicas_feed_and_waits_for_it(house: Ho
     assert (await house.fulfilled(), await house.stopped()) == ({house.second}, set())
 
 
-async def test_the_script_beside_the_feed_goes_back_with_it(house: House) -> None:
+async def test_the_script_next_to_the_feed_goes_back_with_it(house: House) -> None:
     """fulfil.sql keeps its position and its effects where the feed is."""
     for side in (house.primary, house.replica):
         connection = await asyncpg.connect(side.database.dsn)

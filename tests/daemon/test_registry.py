@@ -60,7 +60,7 @@ def test_a_plugin_that_cannot_be_used_is_named_with_its_reason(
     sys.modules.pop(f"odd_{fault}", None)
 
 
-def test_a_rails_option_may_come_by_reference_and_is_shown_to_nobody(tmp_path: Path) -> None:
+def test_a_rails_option_may_come_by_reference_and_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "view.key").write_text("the-view-key\n")
     (tmp_path / "railwatch.toml").write_text("""
         [[rail]]

@@ -88,7 +88,7 @@ async def test_stopping_the_node_that_is_wrong_ends_a_disagreement(wrong: int) -
         assert (await until_believed(rail)).latest.hash == right["latest"]["hash"]
 
 
-async def test_a_witness_that_is_away_holds_nothing_up() -> None:
+async def test_an_unreachable_secondary_node_delays_nothing() -> None:
     chain, nodes, rail = two_nodes()
     async with rail:
         nodes[1].hangs = True
@@ -127,7 +127,9 @@ async def test_a_node_that_hears_no_more_blocks_is_left_for_one_that_does(monkey
 
 
 @pytest.mark.parametrize("count", [2, 3])
-async def test_one_witness_that_claims_to_be_ahead_moves_nobody(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_secondary_node_that_claims_to_be_ahead_changes_nothing(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cross_check, "LAG_MAX_SECONDS", 0.1)
     chain, nodes, rail = some_nodes(count)
     nodes[-1].ahead = 10
@@ -196,7 +198,7 @@ async def test_finality_and_safety_count_as_far_as_a_majority_claims_them() -> N
         assert heads.finalized.height == 3, "the node that answers tells its own, and no more"
 
 
-async def test_a_node_that_is_away_for_a_moment_keeps_its_vote_and_for_long_loses_it(
+async def test_an_unreachable_node_keeps_its_vote_for_a_moment_and_then_loses_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(node_module, "AWAY_AFTER", 600.0)

@@ -90,7 +90,7 @@ def judge(answer: bytes) -> None:
     assert b"Traceback" not in answer
 
 
-async def test_whoever_asks_properly_is_answered_beside_hostile_clients(
+async def test_a_proper_client_is_answered_among_hostile_ones(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     done: Counter[str] = Counter()

@@ -152,7 +152,7 @@ async def test_what_is_no_tls_is_no_answer(serve: Serve) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
-async def test_a_certificate_of_nobodys_is_told_without_its_texts(tmp_path: Path) -> None:
+async def test_an_untrusted_certificate_is_reported_without_its_texts(tmp_path: Path) -> None:
     _, context = await asyncio.to_thread(make_authority, tmp_path, "IP:127.0.0.1")
     asked = []
 

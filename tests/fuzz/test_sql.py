@@ -11,7 +11,7 @@ SEED = "1"
 BATCHES = 8
 
 
-async def test_no_arguments_of_any_role_stop_anybody(dsn: str, tmp_path: Path) -> None:
+async def test_no_arguments_of_any_role_stop_another_session(dsn: str, tmp_path: Path) -> None:
     """Beside a daemon and a deliverer. How long calls took is told, and compared with a generous bound only."""
     report = Report()
     await fuzz(dsn, SEED, report, tmp_path, batches=BATCHES)
@@ -21,7 +21,7 @@ async def test_no_arguments_of_any_role_stop_anybody(dsn: str, tmp_path: Path) -
     assert sum(report.returned.values()) > report.calls / 10, "arguments must reach what is behind the checks"
 
 
-async def test_every_function_is_either_called_or_nobodys(database: Database) -> None:
+async def test_every_function_is_called_or_no_role_may_call_it(database: Database) -> None:
     """What the fuzzer calls is read from the catalog, so that a new function is called without anybody's doing."""
     rights = await database.rows("select distinct object from railwatch.rights where privileges = 'execute'")
     given = {row["object"].removeprefix("function railwatch.") for row in rights}

@@ -226,7 +226,7 @@ async def test_what_the_rail_needs_and_the_node_refuses_is_one_sentence(family: 
 
 
 @pytest.mark.anvil
-async def test_receipts_of_a_whole_block_stand_in_for_those_of_a_transaction(database: Database) -> None:
+async def test_receipts_of_a_whole_block_replace_those_of_a_transaction(database: Database) -> None:
     """Without both, and without traces, nobody can tell whether a payment failed: the node is refused by name."""
     traces = {"trace_block", "debug_traceBlockByHash", "debug_traceTransaction", "trace_transaction"}
     async with rail_with("evm", frozenset({"eth_getTransactionReceipt", *traces})) as table:

@@ -31,7 +31,7 @@ async def test_rest_is_used_where_it_is_served_and_nowhere_else(status: int) -> 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
 @pytest.mark.parametrize("how", [400, 403, 413, Refusal(-32600, "batches are limited on your plan")], ids=str)
-async def test_batches_are_as_large_as_the_node_takes_them(most: int, how: Any) -> None:
+async def test_batches_are_as_large_as_the_node_accepts_them(most: int, how: Any) -> None:
     node = node_with(waiting(40), speech=Speech(batch_most=most, refused_by=how))
     async with node, create_adapter(SETTINGS, {"rpc": node.url}) as rail:
         (told,) = await rail.pending(WATCHES)
@@ -166,7 +166,7 @@ async def test_a_block_without_its_bytes_is_not_kept_in_whatever_words(code: int
         assert len(kept.blocks) == head.height - first
 
 
-async def test_a_client_that_tells_nothing_of_its_initial_sync_is_known_by_the_age_of_its_head() -> None:
+async def test_a_client_that_hides_its_initial_sync_is_known_by_the_age_of_its_head() -> None:
     """B16: Core 0.15 and older, and btcd when it has caught up, leave the member out."""
     chain = UtxoChain(BITCOIN_REGTEST)
     node = client_node(chain, Client())

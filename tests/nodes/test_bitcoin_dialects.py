@@ -45,7 +45,7 @@ for _name in DIALECTS if ALL else SOME:
 
 @pytest.mark.bitcoind
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_payment_is_told_in_every_dialect(dialect: str) -> None:
+async def test_a_payment_is_found_in_every_dialect(dialect: str) -> None:
     """In the block everywhere, and before it where the client tells what waits."""
     async with DialectSimulator(dialect) as sim, sim.open_adapter() as rail:
         story = await ChainHarness.begin(sim, rail, 1_000_000)

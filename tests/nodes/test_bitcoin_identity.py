@@ -60,7 +60,7 @@ async def refusal(chain: Chain, node: BitcoinNode) -> str | None:
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
-async def test_every_chain_takes_its_own_node_and_that_of_no_other(chain: Chain) -> None:
+async def test_every_chain_accepts_its_own_node_and_that_of_no_other(chain: Chain) -> None:
     assert await refusal(chain, chain_node(chain)) is None
     top = 3_000_000
     for other in (*CHAINS, *STRANGERS):

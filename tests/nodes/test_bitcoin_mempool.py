@@ -91,9 +91,7 @@ async def test_one_parameter_is_enough_to_list_what_waits(numbered: bool) -> Non
 
 @pytest.mark.parametrize("refused", [Refusal(-32601, "Method not found"), Refusal(403, "not on your plan"), None])
 @pytest.mark.parametrize("method", ["getrawmempool", "getrawtransaction"])
-async def test_a_node_that_tells_nothing_of_its_mempool_still_tells_its_blocks(
-    method: str, refused: Refusal | None
-) -> None:
+async def test_a_node_that_hides_its_mempool_still_serves_its_blocks(method: str, refused: Refusal | None) -> None:
     """In whatever words, or by a whitelist's status (None): the rail is one without pending payments."""
 
     def refuse(*_: Any) -> Any:
@@ -214,7 +212,7 @@ async def test_a_payment_that_came_before_its_address_is_found_by_its_record() -
         assert (rival.tx_id, rival.rivals) == (told.tx_id, ("11" * 32,))
 
 
-async def test_a_node_that_is_away_says_so_and_forgets_nothing() -> None:
+async def test_an_unreachable_node_says_so_and_forgets_nothing() -> None:
     async with node_with(waiting(40)) as node:
         async with create_adapter(settings(), {"rpc": node.url}) as rail:
             await rail.pending(WATCHES)
@@ -224,7 +222,7 @@ async def test_a_node_that_is_away_says_so_and_forgets_nothing() -> None:
     assert len(PARK.take((node.url, str(CHAIN.id)))) == 40
 
 
-def test_a_waiting_transaction_takes_at_most_two_hundred_bytes() -> None:
+def test_a_waiting_transaction_needs_at_most_two_hundred_bytes() -> None:
     """Of the shape that the main chain's have: two coins in and three scripts out, of which one in ten is data."""
     dice = random.Random(1)
     count, records = 20_000, Records()
@@ -254,7 +252,7 @@ def _some_output(dice: random.Random, start: bytes) -> Output:
     return Output(5, b"\x6a" + dice.randbytes(40) if data else start + dice.randbytes(size) + end)
 
 
-def test_a_record_holds_every_script_that_an_address_stands_for_and_a_mark_of_every_coin() -> None:
+def test_a_record_holds_every_script_of_an_address_and_a_mark_of_every_coin() -> None:
     records = Records()
     tx = parse_tx(MadeTx([In(coin(n)) for n in range(3)], [Out(1, OURS), Out(0, b"\x6a\x01"), Out(2, b"")]).raw, CHAIN)
     records.add(tx)

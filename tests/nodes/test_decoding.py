@@ -216,7 +216,7 @@ async def test_a_coding_that_cannot_be_bounded_is_the_nodes_fault(coding: str) -
             await fetched(url, MEGABYTE)
 
 
-async def test_a_large_answer_is_decoded_beside_the_loop() -> None:
+async def test_a_large_answer_is_decoded_outside_the_loop() -> None:
     """50 MB of logs, item by item: the loop goes on turning all the while."""
     item = b'{"topics":["' + b"a" * 66 + b'"],"data":"' + b"0" * 300 + b'"}'
     raw = b"[" + b",".join([item] * 120_000) + b"]"
@@ -233,7 +233,7 @@ HASH = "0x" + "aB" * 32
 NOW = int(time.time())
 
 
-def test_values_of_the_right_shape_are_taken() -> None:
+def test_values_of_the_right_shape_are_accepted() -> None:
     assert read_hex(HASH, 32, "hash") == HASH.lower()
     assert read_quantity("0x" + "f" * 64, "value") == 2**256 - 1
     assert read_time(NOW, "time").timestamp() == NOW

@@ -116,7 +116,7 @@ GAPS = ["02-polygon-block-cannot-be-traced", "05-state-older-than-128-blocks"]
 
 
 @pytest.mark.parametrize("name", GAPS)
-async def test_a_block_that_was_not_traced_is_told(name: str) -> None:
+async def test_a_block_that_was_not_traced_is_reported(name: str) -> None:
     """The words name the block, the method and the node's own words, and how what is missing shows after all."""
     case = load(name)
     async with PlayedNode(case) as node, create_adapter(rail_of(case), {"http": node.http}) as rail:
@@ -128,7 +128,7 @@ async def test_a_block_that_was_not_traced_is_told(name: str) -> None:
             assert words in rail.traits.native_gap
 
 
-async def test_a_span_at_a_node_that_traces_by_hash_takes_few_requests() -> None:
+async def test_a_span_at_a_node_that_traces_by_hash_needs_few_requests() -> None:
     """One request for the blocks, one for each trace."""
     case = load("24-range-traces-are-asked-wrongly")
     async with PlayedNode(case) as node, create_adapter(rail_of(case), {"http": node.http}) as rail:

@@ -370,7 +370,7 @@ async def test_a_tracer_of_another_form_is_no_tracer(form: Any) -> None:
         assert "debug_traceBlockByHash" in rail.traits.native_gap
 
 
-async def test_a_receipt_without_a_status_pays_nobody_and_stops_nothing() -> None:
+async def test_a_receipt_without_a_status_pays_no_address_and_stops_nothing() -> None:
     """Before Byzantium nobody can tell whether it failed (EIP-658). The gap is told; the balance tells it."""
     lies: dict[str, Lie] = {
         "eth_getTransactionReceipt": lambda _, receipt: {k: v for k, v in receipt.items() if k != "status"}
@@ -385,7 +385,7 @@ CELO = "0x471ece3750da237f93b8e339c536989b8978a438"
 
 @pytest.mark.parametrize("shown", [False, True], ids=["by a precompile", "by a call with a value"])
 @pytest.mark.parametrize("way", ["flat", "tree", "none"])
-async def test_celo_that_its_token_moves_is_told_once(shown: bool, way: str) -> None:
+async def test_celo_that_its_token_moves_is_reported_once(shown: bool, way: str) -> None:
     """celo-org/op-geth: the token's transfer() calls the precompile 0xfd, whose call has no value, and logs (E27)."""
     played = case()
     block = played["blocks"][0]

@@ -83,7 +83,7 @@ async def test_an_address_with_a_past_is_watched_too(shop: Shop) -> None:
     await shop.says("could not be traced", GETH_STATE)
 
 
-async def test_nothing_stands_still_after_downtime(shop: Shop) -> None:
+async def test_nothing_is_stuck_after_downtime(shop: Shop) -> None:
     """200 blocks without a daemon: tokens and the transactions' own values are read, and the gap is told."""
     stage, sim = shop.stage, shop.stage.sim
     ether, inside, token = await stage.invoice(ETHER), await stage.invoice(ETHER), await stage.invoice(7, "TST")
@@ -116,7 +116,7 @@ async def test_nothing_stands_still_after_downtime(shop: Shop) -> None:
     assert await stage.tables.open_cases(ether) == await stage.tables.open_cases(token) == set()
 
 
-async def test_an_address_of_nobody_is_rejected_with_its_reason(shop: Shop) -> None:
+async def test_an_address_without_an_owner_is_rejected_with_its_reason(shop: Shop) -> None:
     """mist#1583: what is paid to the zero address is destroyed, so no customer is ever told to."""
     placed = await shop.stage.order(ETHER, address="0x" + "00" * 20)
 

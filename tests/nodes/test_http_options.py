@@ -111,7 +111,7 @@ each_rail = pytest.mark.parametrize("rail", RAILS)
 @each_rail
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("kind", ["http", "socks5", "socks5 with a password"])
-async def test_a_proxy_stands_between(rail: str, kind: str, scheme: str, tmp_path: Path) -> None:
+async def test_a_proxy_is_between(rail: str, kind: str, scheme: str, tmp_path: Path) -> None:
     """It is told the name, and resolves it: an .onion address works, and no name shows elsewhere."""
     ca, tls = make_authority(tmp_path, "DNS:node.onion")
     async with node_at(rail, tls=tls if scheme == "https" else None) as node:

@@ -69,7 +69,7 @@ def test_a_filter_matches_each_script_of_its_block(row: list[Any]) -> None:
     assert not match_any(content, row[1], [b"a script of nobody"])
 
 
-def test_a_token_before_a_script_is_told_from_what_only_looks_like_one() -> None:
+def test_a_token_before_a_script_is_distinguished_from_similar_bytes() -> None:
     """CHIP-2022-02: every valid prefix is split off, and no other."""
     vectors, script = told("bch_tokens_and_addresses"), b"\x51"
     for prefix, category in vectors["valid"]:

@@ -17,14 +17,14 @@ from railwatch_bitcoin.options import BitcoinOptions as Configured
 from railwatch_bitcoin.push import long_poll
 from railwatch_bitcoin.rpc import Rpc
 from tests.bitcoin.conftest import sim, spoken
-from tests.bitcoin.push_fixtures import PATIENCE, Node, bell, entered
+from tests.bitcoin.push_fixtures import PATIENCE, Node, entered, wake_counter
 from tests.nodes.bitcoin_node import BitcoinNode
 
 __all__ = ["sim", "spoken"]
 
 
 class Quiet:
-    """A bell that nobody hears."""
+    """A wake_counter that nobody hears."""
 
     def on_subscribed(self) -> None:
         """Nothing."""
@@ -65,7 +65,7 @@ async def test_a_publisher_that_sends_more_than_a_hash_is_disconnected(
 ) -> None:
     """ZMQ closes the connection itself, before the message is in memory; the silence is noticed, and ends."""
     monkeypatch.setattr(zmq_subscriber, "SILENCE", 0.1)
-    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         topics = await spoken.subscribed()
         await spoken.say(b"hashblock", bytes(100_000))
         assert await spoken.subscribed() == topics  # Unsubscribed from, as the connection is closed.

@@ -206,7 +206,7 @@ async def test_solana_ends_a_look_back_whose_index_never_answers(status: int) ->
 
 
 @pytest.mark.parametrize("form", ["401 and nothing", "302 to a page of prices"])
-async def test_who_is_locked_out_is_told_so_and_not_of_some_method(form: str) -> None:
+async def test_a_locked_out_client_gets_that_error_and_not_one_of_some_method(form: str) -> None:
     everything = {each.name: FORMS[form] for each in METHODS}
     endpoint = RefusingEndpoint([Backend(35)])
     endpoint.refused = everything

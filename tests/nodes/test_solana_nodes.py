@@ -83,7 +83,7 @@ async def test_an_index_that_is_behind_is_never_no_payment() -> None:
 
 
 @pytest.mark.parametrize("times", range(5))
-async def test_a_balancer_with_a_node_that_stands_still_never_says_that_a_block_is_gone(times: int) -> None:
+async def test_a_balancer_with_a_stuck_node_never_says_that_a_block_is_gone(times: int) -> None:
     """Every second request is answered from below: the answer is right or unavailable, and comes in time."""
     paid = {43: (SHOP, 9), 46: (SHOP, 11)}
     async with SolanaEndpoint([Backend(40, paid=paid), Backend(25)]) as endpoint:
@@ -225,7 +225,7 @@ async def test_an_old_block_without_owners_is_read_by_what_the_accounts_say(age:
         await rail.__aexit__(None, None, None)
 
 
-def test_the_forms_of_a_block_are_told_apart() -> None:
+def test_the_forms_of_a_block_are_distinguished() -> None:
     raw = msgspec.json.encode({"id": 1, "result": Backend(35).getBlock(3, {"transactionDetails": "accounts"})})
     block = block_decoder.decode(raw).result
     assert isinstance(block, Block)
@@ -233,7 +233,7 @@ def test_the_forms_of_a_block_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("behind", ["null for a while", "null for ever", "a node that is behind"])
-async def test_a_transaction_that_the_index_names_and_nobody_tells_is_read_in_its_block(behind: str) -> None:
+async def test_a_transaction_that_only_the_index_names_is_read_in_its_block(behind: str) -> None:
     """S15: `getTransaction` cannot be told what its node must have seen, and one that is behind answers null."""
     paid = {slot: (SHOP, slot) for slot in range(5, 33, 3)}
     fresh, stale = Backend(35, paid=paid), Backend(35, paid=paid)
@@ -289,7 +289,7 @@ async def test_a_short_ledger_says_where_it_begins_also_where_that_question_is_r
         await rail.__aexit__(None, None, None)
 
 
-async def test_what_a_plan_will_not_tell_of_an_account_holds_up_no_registration() -> None:
+async def test_an_account_that_a_plan_does_not_serve_delays_no_registration() -> None:
     """f12: as on entering; what passes is asked for again."""
     backend, address = Backend(35), parse_address(SHOP)
     asset = AssetId(f"{CHAIN_ID}/slip44:501")

@@ -261,7 +261,7 @@ def calls(path: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("path", list(COMMANDS), ids=" ".join)
-def test_a_hostile_value_is_refused_or_taken_in_plain_words(shell: Shell, path: tuple[str, ...]) -> None:
+def test_a_hostile_value_is_refused_or_accepted_in_plain_words(shell: Shell, path: tuple[str, ...]) -> None:
     for what, words in calls(path):
         assert_harmless(shell.run(path, words), f"{' '.join(path)} with {what}")
 

@@ -177,7 +177,7 @@ def test_a_hostile_value_is_refused_in_a_whole_sentence_or_is_harmless(tmp_path:
 
 
 @pytest.mark.parametrize("value", [*TEXTS, *OTHERS], ids=lambda value: ascii(str(value)[:12]))
-def test_a_file_that_is_hostile_everywhere_is_told_whole(tmp_path: Path, value: Any) -> None:
+def test_a_file_that_is_hostile_everywhere_is_reported_whole(tmp_path: Path, value: Any) -> None:
     tables = json.loads(json.dumps(GOOD))
     for path in places(GOOD):
         here = tables
@@ -209,7 +209,7 @@ def test_a_hostile_key_is_refused_by_its_name(tmp_path: Path, value: str) -> Non
     "text",
     ["a = " + "9" * 5_000, "a = " + "[" * 50_000, 'a = "\x1b[31m"', "\x00", "a = 1\na = 2", "[[rail]]\nname = 1"],
 )
-def test_what_is_no_toml_is_told_in_words(tmp_path: Path, text: str) -> None:
+def test_what_is_no_toml_is_reported_in_words(tmp_path: Path, text: str) -> None:
     path = tmp_path / "railwatch.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -242,7 +242,7 @@ VISIBLE = tuple(
 )
 
 
-async def test_symbols_that_are_taken_are_shown_as_they_are(tmp_path: Path, database: Database) -> None:
+async def test_symbols_that_are_accepted_are_shown_as_they_are(tmp_path: Path, database: Database) -> None:
     """In the tables, on a screen, among the metrics."""
     tables = changed(("database", "url"), database.dsn)
     tables["rail"][0]["asset"] = [

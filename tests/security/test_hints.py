@@ -84,7 +84,7 @@ async def test_the_one_way_to_notify_leaves_hints_out_where_the_queue_is_half_fu
     assert "pg_notification_queue_usage() <" in body
 
 
-async def test_whoever_floods_a_channel_wakes_nobody_more_often_than_the_pause_allows(dsn: str) -> None:
+async def test_a_flooded_channel_wakes_no_more_often_than_the_pause_allows(dsn: str) -> None:
     woken = 0
     async with Listener(dsn, ("flooded",)) as listener:
         await listener.wait(5)  # it is connected

@@ -142,7 +142,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("request_", BAD)
-async def test_what_is_no_request_is_told_so_and_left(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_no_request_is_rejected_and_dropped(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with listening() as port:
         answer = await asyncio.to_thread(ask, port, request_)
         assert answer.startswith(BAD[request_]) or (len(request_) > HEAD_MOST and answer == b"")

@@ -160,7 +160,7 @@ print(resident_mib() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator of Linux' C library is meant")
-def test_what_large_answers_took_goes_back_to_the_system() -> None:
+def test_the_memory_of_large_answers_goes_back_to_the_system() -> None:
     def grown(how: str) -> str:
         command = [sys.executable, "-c", HOLDING, how]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

@@ -193,9 +193,7 @@ ENDPOINT = {
 DEAD = {"endpoint": "", "seq": 1, "type": "", "merchant_id": "", "order_id": "", "attempts": 1, "failure": ""}
 
 
-async def test_no_text_of_anybody_reaches_a_terminal_raw(
-    database: Database, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_no_foreign_text_reaches_a_terminal_raw(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     """The rows of a real story, with every text of them poisoned: an older row may hold what is refused today."""
     async with DaemonHarness(database, [chain_named()]) as stage:
         invoice = await stage.invoice(100)
@@ -242,7 +240,7 @@ def test_pages_of_the_listener_are_harmless(text: str) -> None:
     assert len([line for line in series.splitlines() if line.startswith("railwatch_consumer_lag{")]) == 1, series
 
 
-def test_the_console_takes_nothing_for_markup_and_escapes_what_a_renderer_forgot() -> None:
+def test_the_console_parses_no_markup_and_escapes_what_a_renderer_forgot() -> None:
     out = io.StringIO()
     console = make_console()
     console.file = out

@@ -39,7 +39,7 @@ def test_sol_is_what_an_account_gained() -> None:
     assert transfer.evidence["fee_payer"] == PAYER
 
 
-def test_a_failed_transaction_pays_nobody() -> None:
+def test_a_failed_transaction_pays_no_address() -> None:
     """S1: whatever its balances say, and in whatever words it failed."""
     for err in ("AccountInUse", {"InstructionError": [1, {"Custom": 1}]}, {"SomethingNew": {}}):
         assert credits(tx([PAYER, SHOP], [100, 0], [40, 50], err=err)) == []
@@ -115,7 +115,7 @@ def test_one_transaction_may_bring_sol_and_tokens_to_several() -> None:
     assert len({(each.tx_id, each.tx_index) for each in found}) == 4
 
 
-def test_without_sol_in_the_configuration_only_tokens_are_told() -> None:
+def test_without_sol_in_the_configuration_only_tokens_are_reported() -> None:
     both = tx([PAYER, SHOP, AUX], [99, 0, 9], [49, 20, 9], post=[held(2, 7)])
     assert [each.asset for each in told(both, native=False)] == [TOKEN]
 

@@ -132,7 +132,7 @@ async def test_wrapped_sol_is_counted_where_it_is_and_unwrapped_where_it_goes(ch
     assert await paid(chain, shop.address) == [(sim.native, SOL + rent)]
 
 
-async def test_token_2022_is_told_by_what_arrives(chain: Chain) -> None:
+async def test_token_2022_is_credited_by_what_arrives(chain: Chain) -> None:
     """S8: plain and checked transfers, a mint that charges, an account that asks for a memo."""
     sim, wallet, shop = chain.sim, chain.sim.wallet, Wallet()
     mint = await sim.new_mint(program=TOKEN_2022_PROGRAM_ID)

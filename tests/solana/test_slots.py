@@ -101,7 +101,7 @@ async def test_a_pruned_range_is_never_skipped(chain: Chain) -> None:
     assert len((await chain.rail.scan(kept, watches)).blocks) == 15
 
 
-async def test_a_version_that_nobody_knows_halts_the_rail_and_says_what_to_do(lied_to: Chain, liar: Liar) -> None:
+async def test_an_unknown_version_halts_the_rail_and_says_what_to_do(lied_to: Chain, liar: Liar) -> None:
     """S2: never skipped. The highest that is decoded is asked for, and it is 1."""
     await lied_to.sim.mine(2)
     span, watches = await lied_to.span(), lied_to.watch(await lied_to.sim.new_address())

@@ -17,7 +17,7 @@ def said(transfers: list[Transfer]) -> list[tuple[str, int]]:
     return [(transfer.asset, transfer.amount) for transfer in transfers]
 
 
-async def test_a_failed_transaction_lands_and_pays_nobody(chain: Chain) -> None:
+async def test_a_failed_transaction_lands_and_pays_no_address(chain: Chain) -> None:
     """S1."""
     address = await chain.sim.new_address()
     tx_id = await chain.sim.fail_next(address, SOL)
@@ -36,7 +36,7 @@ async def test_newer_versions_are_read(chain: Chain, version: int) -> None:
     assert transfer.evidence["version"] == version
 
 
-async def test_what_no_transfer_instruction_tells_is_seen_in_balances(chain: Chain) -> None:
+async def test_what_no_transfer_instruction_says_is_seen_in_balances(chain: Chain) -> None:
     """S4: an account that is closed in somebody's favour, and tokens that only inner instructions move."""
     address, owner = await chain.sim.new_address(), Keypair()
     await chain.sim.pay_by_closing(address, SOL)
@@ -82,7 +82,7 @@ async def test_a_transfer_fee_is_the_payers_affair(chain: Chain) -> None:
     assert said(await chain.mined(address)) == [(sim.asset(sim.taxed), 99_000)]
 
 
-async def test_a_token_that_nobody_configured_has_its_own_name(chain: Chain) -> None:
+async def test_a_token_that_is_not_configured_has_its_own_name(chain: Chain) -> None:
     """S8: mints that are not allowed are told, under their own id, and never as one that is."""
     sim, address = chain.sim, await chain.sim.new_address()
     stranger = await sim.new_mint()

@@ -66,7 +66,7 @@ async def ear(cluster: Cluster) -> AsyncIterator[Ear]:
         yield ear
 
 
-async def test_slots_and_roots_are_told_as_they_come(cluster: Cluster, ear: Ear) -> None:
+async def test_slots_and_roots_are_sent_as_they_come(cluster: Cluster, ear: Ear) -> None:
     slots, roots = await ear.subscribe("slot"), await ear.subscribe("root")
     await cluster.produce(4)
     told = [await ear.hear() for _ in range(5)]
@@ -76,7 +76,7 @@ async def test_slots_and_roots_are_told_as_they_come(cluster: Cluster, ear: Ear)
     assert [result for number, result in told if number == roots] == [1]
 
 
-async def test_a_fork_is_told_by_the_parent_of_the_next_slot(cluster: Cluster, ear: Ear) -> None:
+async def test_a_fork_shows_by_the_parent_of_the_next_slot(cluster: Cluster, ear: Ear) -> None:
     await cluster.produce(2)
     await ear.subscribe("slot")
     await cluster.rpc("devFork", 2)
@@ -84,7 +84,7 @@ async def test_a_fork_is_told_by_the_parent_of_the_next_slot(cluster: Cluster, e
     assert await ear.hear() == (1, {"slot": 4, "parent": 1, "root": 0})
 
 
-async def test_a_signature_is_told_once_at_its_commitment_and_at_once_if_it_is_there(
+async def test_a_signature_is_sent_once_at_its_commitment_and_at_once_if_it_is_there(
     cluster: Cluster, ear: Ear
 ) -> None:
     signature = await cluster.wallet.send(cluster.wallet.pays(Keypair().pubkey(), SOL))
@@ -99,7 +99,7 @@ async def test_a_signature_is_told_once_at_its_commitment_and_at_once_if_it_is_t
     assert (await ear.hear())[0] == again
 
 
-async def test_an_account_and_its_program_are_told_with_what_they_hold(cluster: Cluster, ear: Ear) -> None:
+async def test_an_account_and_its_program_are_sent_with_what_they_hold(cluster: Cluster, ear: Ear) -> None:
     wallet, owner = cluster.wallet, Keypair().pubkey()
     mint = await wallet.token(100)
     home = get_associated_token_address(owner, mint)
@@ -123,7 +123,7 @@ async def test_an_account_and_its_program_are_told_with_what_they_hold(cluster: 
     assert heard[1]["value"]["data"]["parsed"]["info"]["tokenAmount"]["amount"] == "40", "as of its own slot"
 
 
-async def test_logs_are_told_of_all_or_of_one_key(cluster: Cluster, ear: Ear) -> None:
+async def test_logs_are_sent_of_all_or_of_one_key(cluster: Cluster, ear: Ear) -> None:
     to, other = Keypair().pubkey(), Keypair().pubkey()
     await ear.subscribe("logs", "all", PROCESSED)
     one = await ear.subscribe("logs", {"mentions": [str(to)]}, PROCESSED)
@@ -136,7 +136,7 @@ async def test_logs_are_told_of_all_or_of_one_key(cluster: Cluster, ear: Ear) ->
     assert (mine["signature"], mine["err"]) == (second, {"InstructionError": [0, {"Custom": 1}]})
 
 
-async def test_blocks_are_told_whole_or_with_what_mentions_a_key(cluster: Cluster, ear: Ear) -> None:
+async def test_blocks_are_sent_whole_or_with_what_mentions_a_key(cluster: Cluster, ear: Ear) -> None:
     to = Keypair().pubkey()
     known = CONFIRMED | {"maxSupportedTransactionVersion": 1, "transactionDetails": "signatures"}
     whole = await ear.subscribe("block", "all", known)
@@ -165,7 +165,7 @@ async def test_an_unsubscribed_number_hears_nothing_more(cluster: Cluster, ear: 
     assert await ear.silent()
 
 
-async def test_a_reader_that_does_not_read_is_cut_off_and_holds_up_nobody() -> None:
+async def test_a_reader_that_does_not_read_is_cut_off_and_delays_no_other() -> None:
     async with Cluster(behind_max=100_000) as cluster, listening(cluster) as ear, connect(cluster.ws) as deaf:
         for _ in range(100):
             await deaf.send('{"jsonrpc":"2.0","id":1,"method":"slotSubscribe"}')

@@ -116,7 +116,7 @@ async def test_a_receiver_that_never_answers_is_left_after_the_timeout(shop: Sho
     assert left["last_failure"] == "no answer within 0.2 s"
 
 
-async def test_nobody_listening_is_a_failed_attempt(shop: Shop) -> None:
+async def test_a_closed_port_is_a_failed_attempt(shop: Shop) -> None:
     await shop.order()
     left = (await shop.once(webhook("http://127.0.0.1:9/hook", attempts=1)))["shop"]
     assert left["last_failure"].startswith("cannot connect: ")
@@ -124,7 +124,7 @@ async def test_nobody_listening_is_a_failed_attempt(shop: Shop) -> None:
     assert left["last_failure"] == "its name cannot be resolved"
 
 
-async def test_names_that_are_never_resolved_hold_up_nobody(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_names_that_are_never_resolved_delay_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     await shop.order()
     real, release = socket.getaddrinfo, threading.Event()
 
@@ -156,7 +156,7 @@ async def _have_failed(shop: Shop, attempts: int) -> bool:
     return int(await shop.database.value(count) or 0) >= attempts
 
 
-async def test_a_name_that_nobody_has_is_a_failed_attempt(shop: Shop) -> None:
+async def test_an_unknown_name_is_a_failed_attempt(shop: Shop) -> None:
     """The configuration cannot tell: it is well formed (RFC 6761)."""
     await shop.order()
     left = (await shop.once(webhook("http://nobody.invalid/hook", attempts=1)))["shop"]

@@ -110,7 +110,7 @@ async def test_other_invoices_go_on_while_one_waits_for_its_next_attempt(shop: S
     assert endpoint["last_failure"] == "HTTP 500"
 
 
-async def test_the_next_attempt_is_made_when_its_pause_ends_not_at_the_next_look(
+async def test_the_next_attempt_is_made_when_its_pause_ends_not_at_the_next_poll(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("worker", "deliverer"):
@@ -297,7 +297,7 @@ async def test_attempts_that_fail_slowly_leave_a_slot_for_what_is_new(shop: Shop
         release.set()
 
 
-async def test_an_answer_for_a_line_that_the_feed_has_lost_is_not_taken_for_another(shop: Shop) -> None:
+async def test_an_answer_for_a_line_that_the_feed_has_lost_is_not_confused_with_another(shop: Shop) -> None:
     """Posted before a failover, told after it: on this side another event has the seq."""
     await shop.order()
     await shop.once(webhook("http://127.0.0.1:9/nobody", first_pause=3600))

@@ -88,7 +88,7 @@ async def test_a_refund_and_a_settlement_say_what_finance_booked(database: Datab
     assert (closed["data"]["refund"], booked["data"]["refund"]) == (None, None)
 
 
-async def test_a_daemons_reversal_is_told_by_its_own_type(told: list[Got]) -> None:
+async def test_a_daemons_reversal_is_emitted_with_its_own_type(told: list[Got]) -> None:
     types = [each.event["type"] for each in told]
     assert "invoice.reversed" in types
     assert "exception.open.reversed" in types
@@ -135,7 +135,7 @@ def service() -> configparser.SectionProxy:
     return parser["Service"]
 
 
-def test_the_unit_does_not_restart_what_only_a_person_can_mend(service: configparser.SectionProxy) -> None:
+def test_the_unit_does_not_restart_what_only_a_person_can_fix(service: configparser.SectionProxy) -> None:
     assert set(map(int, service["RestartPreventExitStatus"].split())) == {Exit.USAGE, Exit.SCHEMA}
     assert int(service["TimeoutStopSec"]) > 4
 

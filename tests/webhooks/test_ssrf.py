@@ -46,7 +46,7 @@ def test_the_outside_is_allowed_over_tls_only(address: str) -> None:
         AddressGuard((), plain=True).check(address)
 
 
-def test_what_is_allowed_is_allowed_in_any_clothes_and_nothing_beside_it() -> None:
+def test_what_is_allowed_is_allowed_in_any_spelling_and_nothing_else() -> None:
     guard = AddressGuard((ip_network("10.1.0.0/16"),), plain=True)
     for address in ("10.1.2.3", "::ffff:10.1.2.3"):
         guard.check(address)
@@ -108,7 +108,7 @@ def test_nor_is_one_that_ipv6_carries(row: str, prefix: str) -> None:
         "::8.8.8.8",
     ],
 )
-def test_what_no_registry_lists_and_nobody_s_shop_has_is_refused(address: str) -> None:
+def test_what_no_registry_lists_and_no_shop_has_is_refused(address: str) -> None:
     with pytest.raises(ForbiddenAddress):
         AddressGuard((), plain=False).check(address)
 

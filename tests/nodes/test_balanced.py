@@ -1,6 +1,6 @@
 """Each adapter at an endpoint whose two nodes answer in turn, or at random: what one of them has is read (HAZARDS E19).
 
-The endpoint itself told of the blocks that are asked for. Its other node stands still below them.
+The endpoint itself reported the blocks that are requested. Its other node is stuck below them.
 """
 
 from collections.abc import Callable

@@ -82,8 +82,8 @@ async def test_one_parameter_is_enough_to_list_what_waits(numbered: bool) -> Non
     async with node_with(txs, numbered=numbered) as node, create_adapter(settings(), {"rpc": node.url}) as rail:
         assert rail.traits.has_pending
         for _ in range(2):
-            (told,) = await rail.pending(WATCHES)
-            assert told.amount == 1_003
+            (transfer,) = await rail.pending(WATCHES)
+            assert transfer.amount == 1_003
         assert bodies(node) == 40 + 1
         txs.clear()
         assert await rail.pending(WATCHES) == []
@@ -148,7 +148,7 @@ def _busy(*_: Any) -> Any:
 
 
 async def test_a_far_mempool_converges_though_every_third_request_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """f08: each look is cut off, each connection lost, and in the end all of it is read, each body about once."""
+    """f08: each poll is cut off, each connection lost, and in the end all of it is read, each body about once."""
     monkeypatch.setattr(mempool, "BODIES", 20)
     monkeypatch.setattr(mempool, "PATIENCE_SECONDS", 0.3)
     txs = waiting(600, ours=(3, 599))
@@ -167,19 +167,19 @@ async def test_a_far_mempool_converges_though_every_third_request_fails(monkeypa
             async with create_adapter(settings(), {"rpc": node.url, "timeout": 2}) as rail:
                 node.methods["getrawtransaction"], node.delay = unsteady, 0.02
                 try:
-                    told = await rail.pending(WATCHES)
+                    transfers = await rail.pending(WATCHES)
                 except PendingUnknown:
                     unknown += 1
                     node.methods["getrawtransaction"], node.delay = honest, 0.0
                     continue
                 break
-        assert {each.amount for each in told} == {1_003, 1_599}
+        assert {each.amount for each in transfers} == {1_003, 1_599}
         assert unknown > 5
         assert asked < 1_500
 
 
 async def test_blocks_never_wait_for_the_mempool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it is read, whoever asks is told so soon, and heads are as quick as ever; then it is there by itself."""
+    """While it is read, a poll soon says so, and heads are as quick as ever; then it is there by itself."""
     monkeypatch.setattr(mempool, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(mempool, "BODIES", 10)
     async with node_with(waiting(400)) as node, create_adapter(settings(), {"rpc": node.url, "timeout": 30}) as rail:
@@ -193,11 +193,11 @@ async def test_blocks_never_wait_for_the_mempool(monkeypatch: pytest.MonkeyPatch
         async with asyncio.timeout(60):
             while True:
                 try:
-                    (told,) = await rail.pending(WATCHES)
+                    (transfer,) = await rail.pending(WATCHES)
                     break
                 except PendingUnknown:
                     await asyncio.sleep(0.05)
-        assert told.amount == 1_003
+        assert transfer.amount == 1_003
 
 
 async def test_a_payment_that_came_before_its_address_is_found_by_its_record() -> None:
@@ -205,11 +205,11 @@ async def test_a_payment_that_came_before_its_address_is_found_by_its_record() -
     async with node_with(waiting(40, ours=(7,))) as node, create_adapter(settings(), {"rpc": node.url}) as rail:
         assert await rail.pending(WatchSet(frozenset({p2wpkh(201)}), {"": NATIVE})) == []
         read = bodies(node)
-        (told,) = await rail.pending(WATCHES)
-        assert told.amount == 1_007
+        (transfer,) = await rail.pending(WATCHES)
+        assert transfer.amount == 1_007
         assert bodies(node) == read + 1
-        (rival,) = await rail.pending(WatchSet(frozenset(), {"": NATIVE}, {told.spends[0]: {"11" * 32}}))
-        assert (rival.tx_id, rival.rivals) == (told.tx_id, ("11" * 32,))
+        (rival,) = await rail.pending(WatchSet(frozenset(), {"": NATIVE}, {transfer.spends[0]: {"11" * 32}}))
+        assert (rival.tx_id, rival.rivals) == (transfer.tx_id, ("11" * 32,))
 
 
 async def test_an_unreachable_node_says_so_and_forgets_nothing() -> None:
@@ -236,7 +236,7 @@ def test_a_waiting_transaction_needs_at_most_two_hundred_bytes() -> None:
         tracemalloc.stop()
     assert len(records) == count
     each = (after - before) / count
-    assert each <= 200, f"a waiting transaction takes {each:.0f} bytes"
+    assert each <= 200, f"a waiting transaction needs {each:.0f} bytes"
 
 
 def _some_tx(dice: random.Random) -> Tx:

@@ -1,4 +1,4 @@
-"""What a node sends is bounded before anybody reads it: bytes, levels of nesting, and the shape of every value."""
+"""What a node sends is bounded before any code reads it: bytes, levels of nesting, and the shape of every value."""
 
 import asyncio
 import gzip
@@ -193,7 +193,7 @@ async def test_a_bomb_costs_no_more_than_its_cap() -> None:
 
 
 async def test_what_comes_with_an_error_is_short() -> None:
-    """Nobody needs more of it than its words."""
+    """Its words are all that is needed of it."""
     async with served(lambda response: response.write(b" " * 2 * MEGABYTE), {}, status=500) as url:
         with pytest.raises(AnswerTooLarge):
             await fetched(url, 64 * MEGABYTE)

@@ -1,4 +1,4 @@
-"""What nodes push is bounded as what they answer: heads are small, and nobody is asked without end."""
+"""What nodes push is bounded as what they answer: heads are small, and no node is asked without end."""
 
 import asyncio
 from itertools import count
@@ -24,7 +24,7 @@ __all__ = ["sim", "spoken"]
 
 
 class Quiet:
-    """A wake_counter that nobody hears."""
+    """A counter of wakes without a rail."""
 
     def on_subscribed(self) -> None:
         """Nothing."""
@@ -33,8 +33,8 @@ class Quiet:
         """Nothing."""
 
 
-@pytest.mark.parametrize(("size", "taken"), [(MESSAGE_MOST, True), (MESSAGE_MOST + 1, False)])
-async def test_a_message_of_a_websocket_has_at_most_a_mebibyte_and_is_never_inflated(size: int, taken: bool) -> None:
+@pytest.mark.parametrize(("size", "accepted"), [(MESSAGE_MOST, True), (MESSAGE_MOST + 1, False)])
+async def test_a_message_of_a_websocket_has_at_most_a_mebibyte_and_is_never_inflated(size: int, accepted: bool) -> None:
     """A frame of 0.8 MB would be 800 MB once it is inflated: that is not even offered."""
     offered: list[str] = []
 
@@ -52,11 +52,11 @@ async def test_a_message_of_a_websocket_has_at_most_a_mebibyte_and_is_never_infl
 
     async with serve(push, "127.0.0.1", 0, max_size=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        told = await websocket_subscription(f"ws://127.0.0.1:{port}", "node", HttpOptions(timeout=5), subscribe, read)(
-            Quiet()
-        )
+        result = await websocket_subscription(
+            f"ws://127.0.0.1:{port}", "node", HttpOptions(timeout=5), subscribe, read
+        )(Quiet())
     assert offered == []
-    assert str(told) == (f"heard {size}" if taken else "node: the websocket failed: ConnectionClosedError")
+    assert str(result) == (f"heard {size}" if accepted else "node: the websocket failed: ConnectionClosedError")
 
 
 @pytest.mark.bitcoind

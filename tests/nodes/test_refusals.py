@@ -163,10 +163,10 @@ WORDS = {
 
 @pytest.mark.parametrize(
     ("code", "words", "meaning"),
-    [(code, words, meaning) for meaning, told in WORDS.items() for code, words in told],
+    [(code, words, meaning) for meaning, forms in WORDS.items() for code, words in forms],
 )
 def test_what_a_refusal_means(code: int, words: str, meaning: Meaning) -> None:
-    """Only words that mean it take a method away for good, and only words that mean it are waited out."""
+    """Only words that mean it disable a method for good, and only words that mean it are waited out."""
     assert meaning_of(code, words) is meaning
 
 

@@ -1,4 +1,4 @@
-"""A node that lies: it stands before the development node, passes calls on, and answers some of them its own way."""
+"""A node that lies: a proxy before the development node that passes calls on, and answers some of them its own way."""
 
 import asyncio
 import json
@@ -65,9 +65,9 @@ class Liar:
             return web.Response(body=self.body, status=self.status)
         async with self._session.post(self._upstream, json=many) as response:
             honest = {reply["id"]: reply for reply in await response.json()}
-        replies = [self._told(call, honest[call["id"]]) for call in many]
+        replies = [self._altered(call, honest[call["id"]]) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0])
 
-    def _told(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+    def _altered(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
         lie = self.lies.get(call["method"])
         return reply if lie is None else lie(call["params"], reply)

@@ -107,13 +107,13 @@ async def test_an_unknown_error_is_no_reason_to_halt(lied_to: Chain, liar: Liar)
     await lied_to.sim.mine()
     span = await lied_to.span()
     liar.lies["getBlock"] = refuse(-32011, "Transaction history is not available from this node")
-    with pytest.raises(RailUnavailable, match="history is not available") as told:
+    with pytest.raises(RailUnavailable, match="history is not available") as refused:
         await lied_to.rail.scan(span, lied_to.watch(await lied_to.sim.new_address()))
-    assert not isinstance(told.value, RailFault)
+    assert not isinstance(refused.value, RailFault)
 
 
 async def test_what_is_asked_for_a_quiet_block_is_two_small_calls_and_the_block(lied_to: Chain, liar: Liar) -> None:
-    """Heads of what is known cost one request, and nothing of a block but its header where nobody is watched."""
+    """Heads of what is known cost one request, and nothing of a block but its header without a watched address."""
     await lied_to.sim.mine()
     heads = await lied_to.rail.heads()
     liar.calls.clear()
@@ -128,7 +128,7 @@ async def test_what_is_asked_for_a_quiet_block_is_two_small_calls_and_the_block(
 
 
 async def test_a_refusal_needs_the_node(lied_to: Chain, liar: Liar) -> None:
-    """A node that is away refuses nobody: the registration waits."""
+    """An unreachable node refuses no address: the registration waits."""
     rail, sim = lied_to.rail, lied_to.sim
     assert isinstance(rail, SupportsPaymentCheck)
     address = rail.parse_address(await sim.new_address())

@@ -155,9 +155,9 @@ async def test_a_busy_address_is_searched_in_stretches_and_what_is_left_out_is_s
     assert (scanned.method, [each.amount for each in scanned.transfers]) == ("index", every)
     assert all(params[1]["transactionDetails"] != "accounts" for name, params in liar.calls if name == "getBlock")
     monkeypatch.setattr("railwatch_solana.lookback.TRANSACTIONS_MOST", 4)
-    with pytest.raises(NotKept, match="transactions were read, back to slot") as told:
+    with pytest.raises(NotKept, match="transactions were read, back to slot") as refused:
         await lied_to.rail.scan(span, watches)
-    first = told.value.first
+    first = refused.value.first
     assert first is not None
     assert span.after.height + 1 < first < span.upto.height
     newer = replace(span, after=await lied_to.rail.block_at(first - 1))

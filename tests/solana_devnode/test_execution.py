@@ -1,4 +1,4 @@
-"""What the machine does with a transaction, and how its metadata tells it."""
+"""What the machine does with a transaction, and how its metadata shows it."""
 
 import base64
 import hashlib

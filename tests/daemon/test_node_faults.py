@@ -76,10 +76,10 @@ def rail_of(count: int, method: str, defect: Exception, faulty: set[int]) -> tup
 async def test_only_the_three_errors_leave_whatever_a_method_raises(method: str, defect: Exception) -> None:
     _, rail = rail_of(1, method, defect, {0})
     async with rail:
-        with pytest.raises((RailUnavailable, BlockGone)) as told:
+        with pytest.raises((RailUnavailable, BlockGone)) as refused:
             await METHODS[method](rail)
-    assert str(told.value).isprintable()
-    assert len(str(told.value)) < TEXT_MAX + 200
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < TEXT_MAX + 200
 
 
 async def test_the_trace_of_what_an_adapter_did_not_foresee_is_logged_once_however_often_it_comes() -> None:

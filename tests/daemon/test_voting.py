@@ -27,7 +27,7 @@ async def test_two_nodes_on_different_chains_are_not_believed_until_they_agree()
         # Nor is anything else of them: what a look-back finds now could be on the chain that dies.
         with pytest.raises(Disagreement):
             await rail.scan(Span(before, before), WatchSet())
-        assert rail.answering == "node-0", "nobody knows which of the two is right"
+        assert rail.answering == "node-0", "it is unknown which of the two is right"
         nodes[0].pin(None)
         assert (await rail.heads()).latest.hash == chain.tip.hash
         assert (await rail.block_at(before.height)).height == before.height
@@ -195,7 +195,7 @@ async def test_finality_and_safety_count_as_far_as_a_majority_claims_them() -> N
         nodes[0].finality_at = 3
         heads = await rail.heads()
         assert heads.finalized is not None
-        assert heads.finalized.height == 3, "the node that answers tells its own, and no more"
+        assert heads.finalized.height == 3, "the node that answers reports its own, and no more"
 
 
 async def test_an_unreachable_node_keeps_its_vote_for_a_moment_and_then_loses_it(
@@ -258,7 +258,7 @@ async def test_half_against_half_is_a_disagreement_and_all_at_different_heights_
 
 @pytest.mark.parametrize(("count", "quiet", "moved"), [(1, 1, 1), (2, 2, 2), (3, 3, 3)])
 async def test_a_round_asks_each_node_for_its_heads_and_no_more(count: int, quiet: int, moved: int) -> None:
-    """Where one head follows the other nothing else is asked, and a quarrel that stands still is asked about once."""
+    """Where one head follows the other nothing else is asked, and an unchanged quarrel is asked about once."""
     chain, nodes, rail = some_nodes(count)
 
     async def cost() -> int:

@@ -14,7 +14,7 @@ import pytest
 from railwatch.store.database import Database
 from railwatch.webhooks.sender import Sender
 from tests.fuzz.receivers import acts
-from tests.fuzz.receivers.__main__ import told
+from tests.fuzz.receivers.__main__ import format_report
 from tests.fuzz.receivers.run import endpoint, event, fuzz
 from tests.fuzz.receivers.server import hostile_receiver
 from tests.fuzz.receivers.wire import Wire
@@ -28,9 +28,9 @@ SEED = 1
 
 
 async def test_every_attempt_ends_in_words_and_only_a_2xx_to_that_request_counts() -> None:
-    """Times and memory are told, not compared."""
+    """Times and memory are printed, not compared."""
     report = await fuzz(SEED, examples=EXAMPLES)
-    print(told(report))
+    print(format_report(report))
     assert len(report.acts) == len(acts.ACTS)
     assert report.accepted > EXAMPLES
     assert not report.findings, "\n".join(report.findings)
@@ -192,7 +192,7 @@ async def test_of_many_endpoints_those_that_hang_hold_up_no_other(shop: Shop) ->
         async with Database(shop.database.dsn, size=1) as beside, shop.delivering(*table):
             await until(lambda: all_got(3), 60)
             for order in shop.orders:
-                await shop.tell(order)
+                await shop.emit(order)
             await until(lambda: all_got(6), 60)
         ends = await shop.endpoints()
         assert not any(ends[f"shop-{number}"]["delivered"] for number, kind in enumerate(kinds) if kind is deaf)

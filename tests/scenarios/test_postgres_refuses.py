@@ -173,7 +173,7 @@ async def test_the_deliverer_waits_for_what_postgres_refuses(database: Database)
                     wire.code = code
                     async with asyncio.timeout(60):
                         while not wire.refused[code]:
-                            await shop.tell(await shop.order())
+                            await shop.emit(await shop.order())
                             await asyncio.sleep(0.02)
                 wire.code = None
                 await until(shop.owes_nothing, 60)

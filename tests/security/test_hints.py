@@ -1,6 +1,6 @@
-"""Notifications are hints: whoever fills the server's queue of them, or floods a channel, stops nobody's work.
+"""Notifications are hints: a login that fills the server's queue of them, or floods a channel, stops no work.
 
-Any login may listen, notify and rest in a transaction. The queue is the server's, and while somebody who listens rests
+Any login may listen, notify and rest in a transaction. The queue is the server's, and while a login that listens rests
 so, it is not emptied; once it is full, each commit that notifies fails
 (https://www.postgresql.org/docs/current/sql-notify.html).
 """

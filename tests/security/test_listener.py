@@ -1,4 +1,4 @@
-"""Clients that ask nothing, too much, too slowly or too often: whoever asks properly is answered all the same."""
+"""Clients that ask nothing, too much, too slowly or too often: a proper client is answered all the same."""
 
 import asyncio
 import json

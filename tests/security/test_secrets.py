@@ -1,4 +1,4 @@
-"""No secret leaves the process, whatever form the DSN or the URL has, and wherever an error is told."""
+"""No secret leaves the process, whatever form the DSN or the URL has, and wherever an error is shown."""
 
 import os
 import sys
@@ -55,7 +55,7 @@ def test_a_place_is_built_from_parts_and_holds_no_password(dsn: str) -> None:
 @pytest.mark.parametrize("dsn", DSNS)
 def test_the_password_of_any_form_is_hidden_in_any_text(dsn: str) -> None:
     hide(dsn_secrets(dsn, {"HOME": "/nowhere"}) or read_dsn(dsn).secrets)
-    if not read_dsn(dsn).is_clear:  # it is refused where it stands; nothing repeats it
+    if not read_dsn(dsn).is_clear:  # it is refused in its place; nothing repeats it
         assert hidden(f"at {dsn}!") == f"at {HIDDEN}!"
         return
     for text in (dsn, f"failed for {SECRET}", f"GET /?password={ENCODED}", repr([SECRET]), f"({SECRET!r})"):

@@ -1,4 +1,4 @@
-"""Whatever stands in a text, nobody's terminal, log or page obeys it: it is shown, escaped, and not without end."""
+"""Whatever a text holds, no terminal, log or page obeys it: it is shown, escaped, and not without end."""
 
 import ast
 import copy
@@ -125,7 +125,7 @@ def test_a_log_line_is_harmless_in_either_form(
     log = structlog.get_logger().bind(rail=text)
     log.warning(text, hash=text, table={text: [text]}, reason=ValueError(text))
     try:
-        raise RuntimeError(text)  # noqa: TRY301 - it is its traceback that is looked at
+        raise RuntimeError(text)  # noqa: TRY301 - it is its traceback that is checked
     except RuntimeError:
         log.exception("failed")
     logging.getLogger("library").error("could not use %s", text)
@@ -155,11 +155,11 @@ KEPT = frozenset(
         *("policy_origin", "policy", "least", "most", "seen", "confirmed", "late", "rule", "from_state", "outcome"),
     }
 )
-"""Values of ours that CHECKs bound, by which renderers look things up."""
+"""Values of ours that CHECKs bound, that renderers use as keys."""
 
 
 def poisoned(value: Any, text: str, key: str = "") -> Any:
-    """The same, with every text that somebody outside can have written replaced."""
+    """The same, with every text that an outsider can have written replaced."""
     if is_dataclass(value) and not isinstance(value, type):
         changed = copy.copy(value)
         for each in fields(value):

@@ -85,7 +85,7 @@ async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
 
 
 @pytest.mark.parametrize(
-    ("serve", "told"),
+    ("serve", "message"),
     [
         (drip, "no answer within 0.3 s"),
         (flood_headers, "no usable answer"),
@@ -93,12 +93,12 @@ async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
         (hang_up, "it closed the connection without an answer"),
     ],
 )
-async def test_no_answer_is_a_failed_attempt(shop: Shop, serve: Serve, told: str) -> None:
+async def test_no_answer_is_a_failed_attempt(shop: Shop, serve: Serve, message: str) -> None:
     await shop.order()
     async with raw_server(serve) as url:
         left = (await shop.once(webhook(url, attempts=1, timeout=0.3)))["shop"]
     assert (left["dead"], left["delivered"]) == (1, 0)
-    assert left["last_failure"].startswith(told)
+    assert left["last_failure"].startswith(message)
 
 
 @pytest.mark.parametrize("serve", [flood_body, break_off])
@@ -157,7 +157,7 @@ async def _have_failed(shop: Shop, attempts: int) -> bool:
 
 
 async def test_an_unknown_name_is_a_failed_attempt(shop: Shop) -> None:
-    """The configuration cannot tell: it is well formed (RFC 6761)."""
+    """The configuration cannot know: it is well formed (RFC 6761)."""
     await shop.order()
     left = (await shop.once(webhook("http://nobody.invalid/hook", attempts=1)))["shop"]
     assert left["last_failure"] == "its name cannot be resolved"
@@ -178,7 +178,7 @@ async def test_an_endpoint_that_breaks_by_a_defect_is_loud_and_breaks_no_other(s
         async with receiver() as shopkeeper:
             async with shop.delivering(webhook(shopkeeper, "faulty"), webhook(shopkeeper, "whole")):
                 await until(lambda: any(each.get("task") == "webhook.faulty" for each in logs))
-                await shop.tell(order)
+                await shop.emit(order)
                 await until(lambda: len(shopkeeper.got) == 2)
             async with shop.database.connection() as connection:
                 await connection.execute("drop function railwatch.defect cascade")

@@ -39,7 +39,7 @@ def test_a_good_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"secret": "whsec_c2hvcnQ="}, "webhook[shop].secret: is no webhook secret"),
         ({"secret": SECRET.removeprefix("whsec_")}, "webhook[shop].secret: is no webhook secret"),
@@ -81,10 +81,10 @@ def test_a_good_one(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_reported_without_what_may_be_secret(
-    tmp_path: Path, change: dict[str, Any], told: str
+    tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     found = problems(tmp_path, webhook(URL) | change)
-    assert any(told in each for each in found), found
+    assert any(message in each for each in found), found
     assert SECRET.removeprefix("whsec_") not in str(found)
 
 

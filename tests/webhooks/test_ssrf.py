@@ -72,7 +72,7 @@ def test_a_network_that_is_allowed_is_not_reached_through_a_tunnel(tunnel: str) 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "0177.0.0.1"])
 async def test_an_odd_notation_is_judged_by_what_it_resolves_to(host: str) -> None:
-    """The configuration refuses them; what a lookup makes of one is looked at all the same."""
+    """The configuration refuses them; the result of a lookup is checked all the same."""
     loop = asyncio.get_running_loop()
     for info in await loop.getaddrinfo(host, 443, type=socket.SOCK_STREAM):
         with pytest.raises(ForbiddenAddress, match="is not a public address"):

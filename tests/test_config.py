@@ -1,4 +1,4 @@
-"""The configuration: what a good one means, and that a bad one is reported whole, with a remedy, and without secrets."""
+"""The configuration: the meaning of a good one; a bad one is reported whole, with remedies, and without secrets."""
 
 from decimal import Decimal
 from pathlib import Path

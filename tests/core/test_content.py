@@ -218,7 +218,7 @@ def paid_twice() -> tuple[Story, Invoice]:
 
 @pytest.mark.parametrize("parts", [(100,), (40, 60)])
 def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asset_is_given_back(parts: tuple[int, ...]):
-    """Given back is what came twice, and no choice: a reorg that takes the other payment leaves nothing."""
+    """Given back is what came twice, and no choice: a reorg that removes the other payment leaves nothing."""
     story, order = paid_twice()
     for amount in parts:
         assert refund(story, order, COIN, amount)

@@ -1,4 +1,4 @@
-"""A hold hides the state, and nothing else: what is critical is told at once, and what nobody waits for stays that."""
+"""A hold hides the state, and nothing else: what is critical is emitted at once; unexpected money stays unexpected."""
 
 import pytest
 
@@ -74,18 +74,18 @@ def test_a_second_payment_is_unexpected_also_where_the_first_one_or_both_came_un
 
 
 def test_an_expiry_that_was_told_before_the_hold_still_holds_and_none_comes_under_it():
-    told, untold = invoice("told", expires=5), invoice("untold", expires=5)
-    story = Story(told, untold)
-    hold(story, untold)
+    shown, hidden = invoice("shown", expires=5), invoice("hidden", expires=5)
+    story = Story(shown, hidden)
+    hold(story, hidden)
     story.passes(6)
-    assert told.state is InvoiceState.EXPIRED
-    hold(story, told)
-    story.mine(pay(told, 30, "one"), pay(untold, 30, "two"))
-    assert story.open_cases(told) == ["late", "unexpected_payment"]
-    assert story.open_cases(untold) == ["late"]
-    release(story, told)
-    release(story, untold)
-    assert (told.state, untold.state) == (InvoiceState.EXPIRED, InvoiceState.EXPIRED)
+    assert shown.state is InvoiceState.EXPIRED
+    hold(story, shown)
+    story.mine(pay(shown, 30, "one"), pay(hidden, 30, "two"))
+    assert story.open_cases(shown) == ["late", "unexpected_payment"]
+    assert story.open_cases(hidden) == ["late"]
+    release(story, shown)
+    release(story, hidden)
+    assert (shown.state, hidden.state) == (InvoiceState.EXPIRED, InvoiceState.EXPIRED)
 
 
 # Money that vanishes while it is held

@@ -63,9 +63,9 @@ def test_a_block_that_touches_nothing_tells_nothing():
     order = invoice(policy=Policy(9))
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
-    told = list(story.feed)
+    before = list(story.feed)
     story.quiet(7)
-    assert story.feed == told
+    assert story.feed == before
 
 
 def test_a_payment_becomes_final_at_the_horizon_and_not_before():

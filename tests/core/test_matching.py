@@ -15,7 +15,7 @@ TRANSFER = Transfer("tx", "vout:0", b"address", COIN, 100, None)
 
 
 def asks(name, *, rail=RAIL, asset=COIN, reference=None, is_open=True, created=0, owner=None, before=10, tip=None):
-    """A destination at the address; ``owner`` names its invoice, which takes money from ``before`` minutes earlier."""
+    """A destination at the address; ``owner`` names its invoice, which accepts money ``before`` minutes earlier."""
     invoice_id = derived_id(owner or name)
     times = (minute(created), minute(created - before))
     return Candidate(derived_id(name), invoice_id, rail, asset, reference, is_open, *times, tip)
@@ -80,7 +80,7 @@ def test_a_destination_without_a_reference_takes_what_no_other_claims():
 
 
 def test_any_of_many_marks_is_taken_as_the_reference():
-    """A rail that cannot tell which of a transaction's keys was meant as one gives all of them (HAZARDS S12)."""
+    """A rail that cannot know which of a transaction's keys was meant as one gives all of them (HAZARDS S12)."""
     one, two = asks("one", reference="1"), asks("two", reference="2", created=5)
     assert belongs(replace(TRANSFER, references=("8", "1", "9")), one, two) == (one, Kind.PAYMENT)
     assert belongs(replace(TRANSFER, references=("1", "2")), one, two) == (two, Kind.PAYMENT)
@@ -240,8 +240,8 @@ def test_an_inclusion_that_another_block_of_the_chain_contradicts_is_taken_back_
     known = [recorded_as(here, block="block-7")]
     news = gathered(moved, elsewhere=[there], known=known)
     assert news[here.invoice_id].orphaned == [known[0].detection_id]
-    told = gathered(moved, elsewhere=[there], known=known, orphaned=[known[0].detection_id])
-    assert told[here.invoice_id].orphaned == []  # the reorg says it already
+    updates = gathered(moved, elsewhere=[there], known=known, orphaned=[known[0].detection_id])
+    assert updates[here.invoice_id].orphaned == []  # the reorg says it already
 
 
 # One payment may have another name (HAZARDS E28)

@@ -120,6 +120,6 @@ def test_a_transfer_in_a_block_is_found_once_also_when_it_is_looked_back_for():
     order = invoice()
     story = Story(order)
     block = story.mine(pay(order, 100, "tx"))
-    told = list(story.feed)
+    before = list(story.feed)
     story._write(story._gather(story._inside([block])), ())
-    assert story.feed == told
+    assert story.feed == before

@@ -97,9 +97,9 @@ def test_a_reorg_above_the_payment_leaves_it_alone():
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
     story.quiet(2)
-    told = list(story.feed)
+    before = list(story.feed)
     story.reorg(2)
-    assert story.feed == told
+    assert story.feed == before
 
 
 def test_an_orphaned_transfer_has_no_moment_of_confirmation_any_more():

@@ -125,7 +125,7 @@ async def test_a_node_that_comes_back_with_an_old_tip_covers_nothing_until_it_ha
 
 
 async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(database: Database) -> None:
-    """The margin: no early `expired`, and where one was told all the same, no `unexpected_payment` after it."""
+    """The margin: no early `expired`, and where one was emitted all the same, no `unexpected_payment` after it."""
     clock = Clock()
     chain = chain_named(rules=Rules(mempool=False, finality=8, safe=4), clock=clock)
     async with DaemonHarness(database, [chain], options={"time_margin": 4}) as stage:

@@ -33,7 +33,7 @@ alter table railwatch.transitions enable always trigger append_only;
 
 @pytest.fixture
 async def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DaemonHarness]:
-    """A daemon that looks for what can be closed ten times a second; final is what is three deep."""
+    """A daemon that searches for what can be closed ten times a second; final is what is three deep."""
     monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     async with DaemonHarness(database, [chain_named(rules=Rules(finality=3))]) as stage:
         yield stage
@@ -48,7 +48,7 @@ async def closes(stage: DaemonHarness, invoice: Placed) -> None:
 
 
 async def has_passed(stage: DaemonHarness, invoice: Placed) -> None:
-    """Wait until the horizon has passed, and some looks more."""
+    """Wait until the horizon has passed, and some polls more."""
 
     async def is_so() -> bool:
         query = "select closes_at < now() - interval '0.7 seconds' from railwatch.invoices where id = $1"
@@ -213,7 +213,7 @@ async def test_many_that_have_to_wait_do_not_keep_others_open(database: Database
 async def test_what_waits_at_an_address_is_told_to_the_order_that_is_registered_there_next(
     stage: DaemonHarness,
 ) -> None:
-    """The snapshot of the mempool stays the same, and yet there is somebody to tell now."""
+    """The snapshot of the mempool stays the same, and yet an invoice needs it now."""
     closed, other = await stage.invoice(100, expires_in=1, closes_in=0), await stage.invoice(100)
     await closes(stage, closed)
     await stage.pay(closed)

@@ -109,7 +109,7 @@ async def test_content_follows_the_chain_another_asset_after_a_reorg_is_no_payme
 async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(
     stage: DaemonHarness, waiting: int, in_block: int
 ) -> None:
-    """Whichever way it differs from what was told before: it is neither paid too early nor waited for too long."""
+    """Whichever way it differs from what was emitted before: it is neither paid too early nor waited for too long."""
     invoice = await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(invoice.address, 100))
     stage.chain.waiting[tx.id] = replace(tx, maturity=waiting)

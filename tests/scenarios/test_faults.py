@@ -78,7 +78,7 @@ async def test_a_node_in_trouble_later_writes_nothing_and_what_it_missed_is_foun
     stage.chain.mine(2)
     assert reason in await stage.rail_is("stalled")
     after = await written(stage)
-    # A mempool that is not cut short may be told; no block may.
+    # A mempool that is not cut short may be reported; no block may.
     assert (after[0], after[1]) == (before[0], before[1])
     if trouble is not cuts_blocks_short:
         assert after == before
@@ -108,7 +108,7 @@ async def test_a_node_that_goes_back_is_behind_and_tells_no_reorg(stage: DaemonH
 async def test_a_block_that_a_node_spoils_for_a_while_stalls_its_rail_by_name_and_heals(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One node, one answer that cannot be read: no person is called for what the next answer mends."""
+    """One node, one answer that cannot be read: no person is called for what the next answer fixes."""
     monkeypatch.setattr(steadiness, "FAULT_SECONDS", 600.0)
     async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False))]) as stage:
         invoice = await stage.invoice(100)

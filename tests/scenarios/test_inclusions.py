@@ -1,4 +1,4 @@
-"""What is stored is compared with the chain when a rail is taken up: no inclusion outlives its block (invariant 2)."""
+"""What is stored is compared with the chain when a rail is resumed: no inclusion outlives its block (invariant 2)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -75,8 +75,8 @@ async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the
 ) -> None:
     async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         await stage.mine(30)
-        stands, falls = await stage.invoice(100), await stage.invoice(100)
-        await stage.pay(stands)
+        stays, falls = await stage.invoice(100), await stage.invoice(100)
+        await stage.pay(stays)
         await stage.mine(5)
         await stage.pay(falls)
         await stage.mine(deep)
@@ -89,8 +89,8 @@ async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the
         assert path[-1] == ("created", "reversed" if deep == 3 else "orphaned")
         assert [state for state, _ in path].count("paid") == (1 if deep == 3 else 0)
         assert await stage.open_cases(falls) == ({"reversed"} if deep == 3 else set())
-        assert await stage.state(stands) == "paid"
-        assert "reversed" not in [reason for _, reason in await stage.path(stands)]
+        assert await stage.state(stays) == "paid"
+        assert "reversed" not in [reason for _, reason in await stage.path(stays)]
         await is_on_chain(stage, falls)
         await stage.pay(falls)
         await stage.mine(2)

@@ -1,4 +1,4 @@
-"""What must hold whoever follows a rail, and whatever asks to look back: each test is named by its invariant."""
+"""What must hold under every daemon and every look-back: each test is named by its invariant."""
 
 import asyncio
 import tempfile
@@ -53,7 +53,7 @@ async def test_the_index_is_never_older_than_the_lease_after_one_that_was_lost(
         invoice = await stage.invoice(100)
         await stage.database.value(HOUR_AGO)
         node_of("story").hangs = False
-        await asyncio.sleep(6)  # the first has noticed, and stands by
+        await asyncio.sleep(6)  # the first has noticed, and waits
     # The twin has ended.
     await stage.pay(invoice)
     await stage.mine(2)
@@ -133,7 +133,7 @@ async def test_a_daemon_takes_its_own_lease_back_when_its_connections_are_silent
             wire.freeze()
             began = time.monotonic()
             while (await stage.rail())["epoch"] == before:
-                assert time.monotonic() - began < 30, "the daemon stands by for itself"
+                assert time.monotonic() - began < 30, "the daemon waits for itself"
                 await asyncio.sleep(0.2)
             await stage.pay(invoice)
             await stage.mine(2)

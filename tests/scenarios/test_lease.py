@@ -1,4 +1,4 @@
-"""One rail, two daemons: one follows, the other waits, and one that was taken for dead writes nothing."""
+"""One rail, two daemons: one follows, the other waits, and one that seemed dead writes nothing."""
 
 import asyncio
 import time
@@ -94,7 +94,7 @@ async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_take_it_
 ) -> None:
     invoice = await stage.invoice(100)
     async with twin(stage, monkeypatch):
-        # The first is paused as far as anybody can see: its node does not answer, and its lease is not renewed.
+        # The first is paused as far as the others can see: its node does not answer, and its lease is not renewed.
         node_of("story").hangs = True
         while await holder(stage.database) != "twin":
             await expire(stage)
@@ -104,13 +104,13 @@ async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_take_it_
         await stage.mine(2)
         assert await stage.state(invoice) == "paid"
         before = await feed(stage.database)
-        # It wakes up, and sees a chain that nobody else sees.
+        # It wakes up, and sees a chain of its own.
         fork = stage.chain.grow(stage.chain.line[0])
         for _ in range(5):
             fork = stage.chain.grow(fork)
         node_of("story").pin(fork.hash)
         node_of("story").hangs = False
-        await asyncio.sleep(7)  # longer than it takes to renew, to fail and to try again
+        await asyncio.sleep(7)  # longer than to renew, to fail and to try again
         assert await holder(stage.database) == "twin"
         assert (await stage.rail())["epoch"] == epoch
         assert await feed(stage.database) == before

@@ -1,4 +1,4 @@
-"""Several nodes of one rail: more than half of them decide, and one that lies pays nobody (HAZARDS, "Nodes")."""
+"""Several nodes of one rail: more than half of them decide, and one that lies pays no invoice (HAZARDS, "Nodes")."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -50,7 +50,7 @@ async def test_a_payment_on_a_contradicted_chain_waits_until_the_nodes_agree(dat
         chain.reorg(2, keep=False)
         await stage.rail_is("stalled")
         assert "nodes disagree" in (await stage.rail())["reason"]
-        assert await stage.state(invoice) == "confirming", "neither paid nor taken back: nobody knows yet"
+        assert await stage.state(invoice) == "confirming", "neither paid nor reversed: it is unknown yet"
         node_of(chain.name).pin(None)
         await stage.rail_is("live")
         await stage.wait_for_state(invoice, "created")

@@ -1,4 +1,4 @@
-"""A chain that left ours below what no reorg may pass: a person decides, and what that means is told."""
+"""A chain that left ours below what no reorg may pass: a person decides, and the feed gets the consequences."""
 
 import pytest
 
@@ -54,11 +54,11 @@ async def test_a_chain_that_a_person_accepts_is_followed_and_what_it_takes_back_
         ]
         assert [row["state"] for row in shown.reversal.invoices] == ["paid"]
         assert render_proposal(shown)
-        assert await stage.state(after) == "paid", "to look changes nothing"
+        assert await stage.state(after) == "paid", "the preview changes nothing"
         await accept(stage, shown)
         await stage.follows()
-        told = await stage.path(after)
-        assert ("created", "reversed") in told
+        path = await stage.path(after)
+        assert ("created", "reversed") in path
         detections = await stage.path(after, "detection")
         assert ("orphaned", "orphaned") in detections
         assert detections.index(("orphaned", "orphaned")) > detections.index(("final", "final"))
@@ -116,7 +116,7 @@ async def test_a_decision_is_about_the_chain_that_was_looked_at(database: Databa
         assert shown.common
         await stage.stop()
         await accept(stage, shown)
-        # While nobody followed it the node went to yet another chain, which does not hold the fork.
+        # While no daemon followed it the node went to yet another chain, which does not hold the fork.
         stage.chain.reorg(45, keep=False)
         await stage.start(wait=False)
         assert "DeepReorg" in await stage.rail_is("halted")

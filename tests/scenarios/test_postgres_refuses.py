@@ -46,7 +46,7 @@ CODES = (
 
 @dataclass(slots=True)
 class Heard(DaemonReporter):
-    """What `/readyz` would say, and which tasks failed for a reason that nobody foresaw."""
+    """What `/readyz` would say, and which tasks failed for an unforeseen reason."""
 
     broken: Counter[str] = field(default_factory=Counter)
 

@@ -1,4 +1,4 @@
-"""One invoice that no step can be taken with harms itself only, and loses nothing of what the chain showed for it."""
+"""One invoice that fails in its step harms itself only, and loses nothing of what the chain showed for it."""
 
 import tempfile
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits ten seconds for an attempt."""
+    """Shorten the ten seconds between attempts."""
     monkeypatch.setattr(quarantine, "RETRY_FIRST", 0.2)
 
 
@@ -30,7 +30,7 @@ async def poison(database: Database, invoice: Placed) -> Any:
 
 
 async def heal(stage: DaemonHarness, invoice: Placed, policy: Any) -> None:
-    """Mend the row, and wait until the invoice has caught up."""
+    """Repair the row, and wait until the invoice has caught up."""
     await stage.database.value(
         "update railwatch.destinations set policy = $2 where invoice_id = $1", invoice.id, policy
     )
@@ -141,9 +141,9 @@ async def test_what_was_told_before_is_taken_back_when_a_reorg_came_meanwhile(st
     await stage.mine(2)
     assert await stage.state(bad) == "paid"
     await heal(stage, bad, policy)
-    told = await stage.path(bad)
-    assert ("created", "reversed") in told
-    assert told[-1][0] == ("overpaid" if keep else "created")
+    path = await stage.path(bad)
+    assert ("created", "reversed") in path
+    assert path[-1][0] == ("overpaid" if keep else "created")
     assert ("reversed" in await stage.open_cases(bad)) is not keep
 
 
@@ -291,7 +291,7 @@ async def test_killed_at_each_commit_it_loses_nothing(database: Database, before
 
 
 async def mended(stage: DaemonHarness, wire: Cutter) -> None:
-    """Let the daemon run until it has reached the tip, mending the wire if that was cut."""
+    """Let the daemon run until it has reached the tip, repairing the wire if that was cut."""
 
     async def is_so() -> bool:
         if wire.struck.is_set():

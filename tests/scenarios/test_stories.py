@@ -1,4 +1,4 @@
-"""What a merchant lives through, from registration to the last word, on a chain that does as it is told."""
+"""What a merchant lives through, from registration to the last word, on a chain that the test scripts."""
 
 from datetime import UTC, datetime
 

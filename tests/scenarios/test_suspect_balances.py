@@ -38,7 +38,7 @@ async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
 
 
 async def test_a_reorg_does_not_make_good_what_was_told_and_swept_long_before(stage: DaemonHarness) -> None:
-    """The newest look's block is gone, and what was counted up to finality still holds."""
+    """The newest reading's block is gone, and what was counted up to finality still holds."""
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 40)
     await stage.mine()
@@ -90,7 +90,7 @@ async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_to
         await stage.pay(invoice, 100)
         await stage.mine()
         await read_at_the_tip(stage)
-        # The node that answers takes the balance from the state of a block that is only being made.
+        # The active node computes the balance from the state of a block that is only being made.
         nodes[0].misstates = 5
         await stage.mine()
 
@@ -114,8 +114,8 @@ async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_to
             return False
 
         await stage.until(is_told, lambda: balances(stage))
-        told = await evidence(stage)
-        assert (told["unattributed"], told["second_look"], told["node"] != told["second_node"]) == (
+        shown = await evidence(stage)
+        assert (shown["unattributed"], shown["second_look"], shown["node"] != shown["second_node"]) == (
             "7",
             "verified",
             True,
@@ -136,7 +136,7 @@ async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
 
 
 async def test_a_reorg_that_takes_a_sweep_back_opens_nothing(stage: DaemonHarness) -> None:
-    """The balance grows without a payment, and the look that it is compared with was at a block that is gone."""
+    """The balance grows without a payment, and the reading that it is compared with was at a block that is gone."""
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(3)

@@ -125,7 +125,7 @@ def test_a_hold_comes_before_everything():
 
 
 @pytest.mark.parametrize("state", [InvoiceState.CANCELLED, InvoiceState.REFUNDED])
-def test_a_decision_stands_whatever_arrives(state):
+def test_a_decision_holds_whatever_arrives(state):
     assert state_of(invoice(state=state), seen(ORDER, 100), now=90) == state
 
 
@@ -176,7 +176,7 @@ def test_the_time_basis_decides_which_moment_counts_and_the_last_minute_is_in_ti
 
 
 @pytest.mark.parametrize(("basis", "state"), [("block_time", "pending"), ("confirmed", "included")])
-def test_while_that_moment_has_not_come_the_present_stands_for_it(basis, state):
+def test_while_that_moment_has_not_come_the_present_replaces_it(basis, state):
     order = invoice(expires=60, basis=basis)
     transfer = seen(order, 100, state)
     assert is_in_time(transfer, order, minute(60))

@@ -61,7 +61,7 @@ def test_what_a_balance_proves(
     ("balance", "small", "least", "unattributed"),
     [(9, 9, 10, 0), (15, 9, 10, 0), (19, 9, 10, 10), (9, 0, 10, 0), (10, 0, 10, 10), (1, 0, 0, 1), (3, 5, 0, 0)],
 )
-def test_what_small_transfers_may_have_brought_is_not_claimed_and_nobody_is_told_of_dust(
+def test_what_small_transfers_may_have_brought_is_not_claimed_and_dust_is_not_emitted(
     balance: int, small: int, least: int, unattributed: int
 ) -> None:
     result = reconcile_balance(0, BalanceReading(0, 0), DetectedTotals(0, 0, small), balance, least)
@@ -79,7 +79,7 @@ MONEY = st.integers(0, 10)
 
 @settings(deadline=None, derandomize=True, max_examples=500)
 @given(MONEY, st.lists(st.tuples(MONEY, MONEY, MONEY, MONEY), max_size=8))
-def test_what_is_told_is_never_more_than_what_came_unseen(
+def test_what_is_reported_is_never_more_than_what_came_unseen(
     baseline: int, rounds: list[tuple[int, int, int, int]]
 ) -> None:
     """Each round some money comes seen, some unseen, some leaves, and some of the unseen is found; then a reading."""
@@ -156,7 +156,7 @@ def test_each_balance_has_an_exception_of_its_own() -> None:
     assert len({row[1] for row in rows(page)}) == 2
 
 
-def test_it_is_told_once_however_often_it_is_looked_at_and_however_much_it_grows() -> None:
+def test_it_is_emitted_once_however_often_it_is_read_and_however_much_it_grows() -> None:
     first = rechecked(book(surplus(3)))
     assert rechecked(book(surplus(4), records=first.exceptions)).transitions == []
 

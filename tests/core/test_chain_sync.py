@@ -57,12 +57,12 @@ def test_a_lower_head_on_another_branch_above_the_last_checkpoint_waits_as_lag()
 # Going on
 
 
-def test_a_head_that_names_the_cursor_as_parent_is_taken_at_once():
+def test_a_head_that_names_the_cursor_as_parent_is_read_at_once():
     node = chain(6)
     assert plan(node.at(5), node.these(0), node) == (Scan(Span(node.at(5), node.head)), [])
 
 
-def test_a_child_of_the_cursor_is_taken_also_in_doubt():
+def test_a_child_of_the_cursor_is_read_even_while_the_cursor_is_verified():
     node = chain(6)
     assert plan(node.at(5), node.these(0), node, verify_cursor=True) == (Scan(Span(node.at(5), node.head)), [])
 
@@ -72,7 +72,7 @@ def test_a_head_a_few_blocks_on_is_reached_in_one_span_without_a_question():
     assert plan(node.at(5), node.these(0), node) == (Scan(Span(node.at(5), node.head)), [])
 
 
-def test_in_doubt_the_cursor_is_asked_for_before_anything_is_built_on_it():
+def test_a_cursor_to_verify_is_probed_before_anything_is_built_on_it():
     node = chain(9)
     assert next_step(node.at(5), node.these(0), NodeView(node.heads(), verify_cursor=True), Limits(100, 1000)) == Probe(
         5
@@ -80,7 +80,7 @@ def test_in_doubt_the_cursor_is_asked_for_before_anything_is_built_on_it():
     assert plan(node.at(5), node.these(0), node, verify_cursor=True) == (Scan(Span(node.at(5), node.head)), [5])
 
 
-def test_in_doubt_a_cursor_that_fell_leads_to_the_fork():
+def test_an_orphaned_cursor_that_is_verified_leads_to_the_fork():
     ours = chain(9)
     node = ours.fork(7, 8, 9, 10, 11)
     step, probes = plan(ours.head, ours.these(0, 7, 8), node, verify_cursor=True)
@@ -105,7 +105,7 @@ def test_spans_above_finality_are_not_settled():
     assert plan(node.at(30), node.these(0), node, finalized=30)[0] == Scan(Span(node.at(30), node.head))
 
 
-def test_without_told_finality_the_horizon_says_what_is_settled():
+def test_without_reported_finality_the_horizon_says_what_is_settled():
     node = chain(50)
     assert plan(node.at(5), node.these(0), node, horizon=10)[0] == Scan(Span(node.at(5), node.at(41), finalized=True))
 
@@ -114,7 +114,7 @@ def test_a_chain_shorter_than_the_horizon_has_nothing_settled():
     assert final_height(chain(3).heads(), horizon=100) == -1
 
 
-def test_told_finality_is_believed():
+def test_reported_finality_is_believed():
     assert final_height(chain(50).heads(finalized=20), horizon=1) == 20
 
 
@@ -184,7 +184,7 @@ def test_the_number_of_questions_grows_with_the_logarithm_of_the_depth(depth):
     assert len(probes) <= 2 * log2(depth) + 4
 
 
-def test_between_sparse_checkpoints_the_highest_that_stands_is_the_fork():
+def test_between_sparse_checkpoints_the_highest_canonical_one_is_the_fork():
     ours = chain(100)
     node = ours.fork(57, *range(58, 103))
     step, _ = plan(ours.head, ours.these(0, 16, 32, 48, 64, 80, 96), node, verify_cursor=True)
@@ -198,7 +198,7 @@ def test_a_branch_longer_than_a_span_is_begun_with_one_span():
     assert step == Rewind(ours.at(10), Span(ours.at(10), node.at(25)))
 
 
-def test_a_branch_that_begins_with_a_gap_longer_than_a_span_still_has_a_block_to_take():
+def test_a_branch_that_begins_with_a_gap_longer_than_a_span_still_has_a_block_to_read():
     ours = chain(12)
     node = ours.fork(10, 40, 41)
     step, _ = plan(ours.head, ours.these(0, 10), node, verify_cursor=True, span_max=5)
@@ -237,7 +237,7 @@ def test_without_checkpoints_a_lower_head_is_lag():
     assert plan(chain(5).head, [], chain(3)) == (Idle(lagging=True), [])
 
 
-def test_a_new_branch_is_taken_whole_however_short_the_steps_are() -> None:
+def test_a_new_branch_is_read_whole_however_short_the_steps_are() -> None:
     """Else a payment far up the branch would be emitted as reversed by one step and as back by the next."""
     old = [BlockRef(height, f"a{height}", f"a{height - 1}", EPOCH) for height in range(11)]
     head = BlockRef(30, "b30", "b29", EPOCH)

@@ -22,7 +22,7 @@ def test_dust_opens_one_exception_that_counts_and_sums_it():
     assert story.open_cases(order) == ["unexpected_payment"]
 
 
-def test_a_large_payment_after_dust_is_told():
+def test_a_large_payment_after_dust_is_emitted():
     order = invoice()
     story = Story(order)
     order.state = InvoiceState.CANCELLED

@@ -73,7 +73,7 @@ def test_a_second_payment_is_unexpected_also_where_the_first_one_or_both_came_un
     assert order.state is InvoiceState.OVERPAID
 
 
-def test_an_expiry_that_was_told_before_the_hold_still_holds_and_none_comes_under_it():
+def test_an_expiry_that_was_emitted_before_the_hold_still_holds_and_none_comes_under_it():
     shown, hidden = invoice("shown", expires=5), invoice("hidden", expires=5)
     story = Story(shown, hidden)
     hold(story, hidden)
@@ -91,7 +91,7 @@ def test_an_expiry_that_was_told_before_the_hold_still_holds_and_none_comes_unde
 # Money that vanishes while it is held
 
 
-def test_a_reversal_is_told_at_once_under_a_hold_and_made_good_under_it():
+def test_a_reversal_is_emitted_at_once_under_a_hold_and_made_good_under_it():
     story, order = paid()
     hold(story, order)
     story.reorg(2)
@@ -127,7 +127,7 @@ def test_a_reversal_before_the_hold_is_made_good_under_it():
     assert story.open_cases(order) == []
 
 
-def test_what_was_never_told_to_be_paid_is_not_reversed():
+def test_what_was_never_emitted_as_paid_is_not_reversed():
     order = invoice()
     story = Story(order)
     hold(story, order)
@@ -139,7 +139,7 @@ def test_what_was_never_told_to_be_paid_is_not_reversed():
     assert (order.state, order.settled_at) == (InvoiceState.CREATED, None)
 
 
-def test_a_double_spend_under_a_hold_is_told_at_once_and_made_good_by_another_payment():
+def test_a_double_spend_under_a_hold_is_emitted_at_once_and_made_good_by_another_payment():
     story, order = paid()
     hold(story, order)
     story.reorg(2)
@@ -151,7 +151,7 @@ def test_a_double_spend_under_a_hold_is_told_at_once_and_made_good_by_another_pa
     assert order.state is InvoiceState.PAID
 
 
-def test_a_rival_takes_nothing_from_an_invoice_that_has_its_money_held_or_not():
+def test_a_rival_costs_an_invoice_nothing_that_has_its_money_held_or_not():
     story, order = paid()
     story.sees(pay(order, 100, "second"))
     hold(story, order)
@@ -159,7 +159,7 @@ def test_a_rival_takes_nothing_from_an_invoice_that_has_its_money_held_or_not():
     assert story.open_cases(order) == []
 
 
-def test_a_hold_that_the_daemon_tells_forgets_nothing_either():
+def test_a_hold_that_the_daemon_emits_forgets_nothing_either():
     order = invoice()
     story = Story(order)
     assert cancel(story, order)

@@ -197,7 +197,7 @@ def reached_by(tale: Tale) -> set[object]:
 
 
 @pytest.mark.parametrize("name", DIRECTED)
-def test_a_directed_tale_decides_what_it_is_told_for(name):
+def test_a_directed_tale_decides_its_purpose(name):
     assert name in reached_by(DIRECTED[name])
 
 

@@ -62,7 +62,7 @@ without_mempool_times = plain_terms.filter(lambda terms: terms.basis != "first_s
 @model_settings(examples=90)
 @also([*directed.LEDGER.values(), directed.DEEP_AT_ONCE])
 @given(tale=tales(plain_terms))
-def test_the_end_does_not_depend_on_how_many_blocks_a_step_takes(tale):
+def test_the_end_does_not_depend_on_how_many_blocks_a_step_reads(tale):
     story = replay(tale)
     same_end(story, replay(in_spans(tale)))
     same_end(story, replay(branch_by_branch(tale)))
@@ -88,14 +88,14 @@ def test_the_end_does_not_depend_on_whether_the_mempool_was_seen_first(tale):
 @model_settings(examples=90)
 @also(directed.LEDGER.values())
 @given(tale=tales(plain_terms))
-def test_looking_only_at_what_is_due_finds_everything(tale):
+def test_checking_only_what_is_due_finds_everything(tale):
     same_end(replay(tale), replay(tale, lazy=True))
 
 
 @model_settings(examples=150)
 @also(directed.LEDGER.values())
 @given(tale=tales(without_mempool_times))
-def test_a_daemon_that_was_away_ends_where_one_that_lived_through_it_does(tale):
+def test_a_daemon_that_was_down_ends_where_one_that_lived_through_it_does(tale):
     # A block that confirmed a payment and was then replaced is known only to those who were there.
     assume(tale.terms.basis != "confirmed" or all(what != "reorg" for what, _ in tale.events))
     lived = replay(tale)
@@ -105,7 +105,7 @@ def test_a_daemon_that_was_away_ends_where_one_that_lived_through_it_does(tale):
 @model_settings(examples=40)
 @also(directed.LEDGER.values())
 @given(tale=tales())
-def test_a_replay_tells_the_same_lines_under_the_same_ids(tale):
+def test_a_replay_emits_the_same_transitions_under_the_same_ids(tale):
     assert replay(tale).feed == replay(deepcopy(tale)).feed
 
 
@@ -116,7 +116,7 @@ BY_HAND = {*FUNDS_KINDS, "double_spend", "underpaid"}
 @model_settings(examples=200)
 @also(directed.LEDGER.values())
 @given(tale=tales())
-def test_whoever_resolves_everything_is_told_as_often_as_whoever_resolves_nothing(tale):
+def test_resolving_everything_opens_as_many_exceptions_as_resolving_nothing(tale):
     silent, resolved = (
         {each for each in occurrences(replay(tale, diligent=diligent)) if each[0] not in BY_HAND}
         for diligent in (False, True)
@@ -133,7 +133,7 @@ def reached_by(tale: Tale) -> set[str]:
 
 
 @pytest.mark.parametrize("name", directed.LEDGER)
-def test_a_directed_tale_reaches_what_it_is_told_for(name):
+def test_a_directed_tale_reaches_its_purpose(name):
     assert name in reached_by(directed.LEDGER[name])
 
 

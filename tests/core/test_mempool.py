@@ -102,7 +102,7 @@ def test_a_dropped_transfer_may_turn_out_to_have_been_replaced():
     assert story.open_cases(order) == ["double_spend"]
 
 
-def test_the_same_news_twice_is_told_once():
+def test_the_same_news_twice_is_emitted_once():
     order = invoice()
     story = Story(order)
     story.sees(pay(order, 100, "tx"))

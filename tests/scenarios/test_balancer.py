@@ -119,7 +119,7 @@ async def test_a_rail_behind_a_balancer_follows_or_says_why_not(
 
 @pytest.mark.parametrize("phase", [0, 1])
 @pytest.mark.parametrize("family", ["bitcoin", "evm"])
-async def test_a_rail_leaves_a_branch_that_one_of_two_nodes_stands_still_on(
+async def test_a_rail_leaves_a_branch_that_one_of_two_nodes_is_stuck_on(
     database: Database, family: str, phase: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was led there while only that node answered. Then both take turns, and the other one's branch is longer.

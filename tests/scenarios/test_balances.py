@@ -51,7 +51,7 @@ async def test_dust_opens_nothing_though_no_detection_holds_it(database: Databas
         await stage.audit()
 
 
-async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(stage: DaemonHarness) -> None:
+async def test_money_that_no_block_shows_is_emitted_and_found_later_and_made_good(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 30)
     await hidden(stage, invoice, 70)
@@ -95,7 +95,7 @@ async def test_what_was_paid_and_swept_opens_nothing(stage: DaemonHarness) -> No
     assert await stage.open_cases(invoice) == {KIND}, "that it was moved on does not say where it came from"
 
 
-async def test_a_person_accounts_for_it_and_what_comes_beyond_is_told_again(stage: DaemonHarness) -> None:
+async def test_a_person_accounts_for_it_and_what_comes_beyond_is_emitted_again(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 60)
     await stage.mine()
@@ -137,7 +137,7 @@ async def test_each_asset_is_counted_by_itself_and_once_for_an_address(stage: Da
     assert await cases(stage, invoice) == [(KIND, 1, None), (KIND, 1, None)]
 
 
-async def test_an_address_that_waits_for_a_token_is_looked_at_for_the_native_asset_too(stage: DaemonHarness) -> None:
+async def test_an_address_that_waits_for_a_token_is_read_for_the_native_asset_too(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 100}])
     await stage.pay(invoice, 30)
     await hidden(stage, invoice, 5)
@@ -161,7 +161,7 @@ async def test_money_at_a_reused_address_is_the_newer_invoices(stage: DaemonHarn
     assert await stage.open_cases(old) == set()
 
 
-async def test_what_is_closed_is_not_looked_at(stage: DaemonHarness) -> None:
+async def test_what_is_closed_is_not_checked(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await read_at_the_tip(stage)
     await stage.database.value("update railwatch.destinations set watch_state = 'closed'")
@@ -184,7 +184,7 @@ async def test_balances_are_left_alone(database: Database, how: str) -> None:
         assert "story.balances" not in names
 
 
-async def test_a_token_without_bounds_keeps_no_other_balance_from_being_told(stage: DaemonHarness) -> None:
+async def test_a_token_without_bounds_keeps_no_other_balance_from_being_reported(stage: DaemonHarness) -> None:
     """A contract may report any transfers and any balance: nine of the largest are more than a column holds."""
     spammed, other = await stage.invoice(100), await stage.invoice(100)
     gold = stage.sim.assets[1]

@@ -162,7 +162,7 @@ async def test_what_is_dropped_and_comes_back_is_the_same_detection(stage: Bitco
     assert len(await stage.detections(invoice)) == 1
 
 
-async def test_a_fork_that_spends_a_paid_payment_elsewhere_is_told(stage: BitcoinStage) -> None:
+async def test_a_fork_that_spends_a_paid_payment_elsewhere_is_emitted(stage: BitcoinStage) -> None:
     """Two blocks below the tip (HAZARDS B4, B5); the neighbour in the same block stays paid."""
     invoice, neighbour = await stage.invoice(), await stage.invoice()
     tx_id = await stage.pay(invoice)

@@ -66,7 +66,7 @@ def gold_order(name: str) -> dict[str, Any]:
     return {"merchant_id": "shop", "order_id": name, "expires_in": 3600, "destinations": [way]}
 
 
-async def test_an_asset_that_nobody_waits_for_is_not_looked_for_any_more(stage: DaemonHarness) -> None:
+async def test_an_asset_that_no_invoice_expects_is_not_searched_for_any_more(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.stop()
     stage.tokens = ["silver"]
@@ -208,7 +208,7 @@ async def views(stage: DaemonHarness) -> tuple[Any, ...]:
     return tuple(row or ())
 
 
-async def test_while_nobody_follows_a_rail_no_view_says_that_it_is_live(stage: DaemonHarness) -> None:
+async def test_while_no_daemon_follows_a_rail_no_view_says_that_it_is_live(stage: DaemonHarness) -> None:
     await stage.invoice(100)
     assert await views(stage) == (True, True, "live")
     await stage.stop()

@@ -67,7 +67,7 @@ async def is_following(stage: EvmStage) -> None:
 
 
 @pytest.mark.long
-async def test_killed_again_and_again_under_load_it_tells_every_payment_once(stage: EvmStage) -> None:
+async def test_killed_again_and_again_under_load_it_emits_every_payment_once(stage: EvmStage) -> None:
     daemon = await stage.start()
     await is_following(stage)
     placed = await some_invoices(stage, 15)

@@ -46,7 +46,7 @@ async def test_an_invoice_of_two_rails_does_not_expire_while_one_of_them_is_blin
         await stage.audit()
 
 
-async def test_a_reorg_during_downtime_is_found_at_the_start_and_told(finality: DaemonHarness) -> None:
+async def test_a_reorg_during_downtime_is_found_at_the_start_and_emitted(finality: DaemonHarness) -> None:
     gone, kept = await finality.invoice(100), await finality.invoice(100)
     await finality.pay(kept)
     await finality.mine()

@@ -65,7 +65,7 @@ async def shop(database: Database, tmp_path: Path) -> AsyncIterator[Shop]:
             await stage.tables.audit()
 
 
-async def test_ether_that_a_contract_sent_is_told_and_found_by_a_node_that_traces(shop: Shop) -> None:
+async def test_ether_that_a_contract_sent_is_reported_and_found_by_a_node_that_traces(shop: Shop) -> None:
     stage, tables = shop.stage, shop.stage.tables
     invoice, other, token = await stage.invoice(2 * ETHER), await stage.invoice(ETHER), await stage.invoice(7, "TST")
     await stage.sim.pay(invoice.address, ETHER)

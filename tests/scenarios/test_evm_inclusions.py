@@ -30,7 +30,7 @@ async def believes_head(stage: EvmStage) -> None:
     )
 
 
-async def test_an_inclusion_whose_block_anvil_does_not_have_is_taken_back_at_the_start(
+async def test_an_inclusion_whose_block_anvil_does_not_have_is_orphaned_at_the_start(
     database: Database, tmp_path: Path
 ) -> None:
     async with evm_stage(database, tmp_path, epoch=32) as stage:

@@ -46,7 +46,7 @@ async def test_money_that_comes_back_after_its_order_was_cancelled_is_unexpected
         await stage.audit()
 
 
-async def test_a_second_reversal_opens_a_new_exception_beside_the_resolved_one(stage: DaemonHarness) -> None:
+async def test_a_second_reversal_opens_a_new_exception_next_to_the_resolved_one(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)

@@ -88,7 +88,7 @@ async def test_a_node_in_trouble_later_writes_nothing_and_what_it_missed_is_foun
     assert await detections(stage) == 1
 
 
-async def test_a_node_that_goes_back_is_behind_and_tells_no_reorg(stage: DaemonHarness) -> None:
+async def test_a_node_that_goes_back_is_behind_and_causes_no_reorg(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(3)
@@ -140,7 +140,7 @@ async def test_a_node_that_restarts_all_the_time_costs_time_and_nothing_else(sta
 
 
 @pytest.mark.parametrize("how", ["silent", "pushes"])
-async def test_what_no_push_tells_the_poll_finds(stage: DaemonHarness, how: str) -> None:
+async def test_the_poll_finds_what_no_push_announces(stage: DaemonHarness, how: str) -> None:
     setattr(node_of("story"), how, how == "silent")
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
@@ -149,7 +149,7 @@ async def test_what_no_push_tells_the_poll_finds(stage: DaemonHarness, how: str)
     assert await stage.state(invoice) == "paid"
 
 
-async def test_what_a_block_took_from_the_mempool_is_never_called_dropped(stage: DaemonHarness) -> None:
+async def test_a_mined_transaction_is_never_called_dropped(stage: DaemonHarness) -> None:
     roll = dice(stage.chain)
     node_of("story").latency = 0.01
     for _ in range(15):

@@ -70,7 +70,7 @@ async def paid_after(stage: DaemonHarness, blocks: int) -> Placed:
 
 @pytest.mark.parametrize("rules", RULES, ids=IDS)
 @pytest.mark.parametrize("deep", [1, 3], ids=["not yet paid", "paid"])
-async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the_start(
+async def test_an_inclusion_whose_block_is_not_on_the_chain_is_orphaned_at_the_start(
     database: Database, rules: Rules, deep: int
 ) -> None:
     async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
@@ -192,7 +192,9 @@ async def test_what_became_due_meanwhile_is_promoted_once_it_was_compared(stage:
     await stage.wait_for_state(invoice, "paid")
 
 
-async def test_who_takes_a_rail_over_compares_too(stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_daemon_that_takes_a_rail_over_compares_too(
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     invoice = await paid_after(stage, 10)
     await stage.stop()
     await leaves_unseen(stage, 3, keep=False)
@@ -248,7 +250,7 @@ async def test_nothing_is_asked_for_what_is_merely_stored(database: Database) ->
         assert node_of("story").asked - before <= quiet + 4
 
 
-async def test_one_node_that_contradicts_the_others_about_a_block_takes_nothing_back(database: Database) -> None:
+async def test_one_node_that_contradicts_the_others_about_a_block_orphans_nothing(database: Database) -> None:
     async with several(database, ["main", "second", "third"], Rules(mempool=False, horizon=40)) as (stage, nodes):
         invoice = await paid_after(stage, 10)
         await stage.stop()

@@ -21,7 +21,7 @@ from tests.scenarios.test_lease import becomes_holder, twin
 HOUR_AGO = "update railwatch.destinations set accepted_at = now() - interval '1 hour' where true returning 1"
 
 
-async def test_the_index_is_never_older_than_the_lease_after_hours_of_standing_by(
+async def test_the_index_is_never_older_than_the_lease_after_hours_of_waiting(
     stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with twin(stage, monkeypatch):
@@ -122,7 +122,9 @@ async def test_no_inclusion_outlives_its_block_a_rescan_on_a_branch_that_the_fol
         await stage.audit()
 
 
-async def test_a_daemon_takes_its_own_lease_back_when_its_connections_are_silently_dropped(database: Database) -> None:
+async def test_a_daemon_acquires_its_own_lease_again_when_its_connections_are_silently_dropped(
+    database: Database,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="railwatch-cut-") as name:
         async with (
             Cutter(Path(name), database.dsn) as wire,

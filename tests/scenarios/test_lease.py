@@ -89,7 +89,7 @@ async def expire(stage: DaemonHarness) -> None:
     )
 
 
-async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_take_it_back(
+async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_acquire_it_again(
     stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invoice = await stage.invoice(100)
@@ -177,7 +177,7 @@ async def test_who_lost_the_lease_moves_nothing_whatever_it_tries(
     assert (await acts(stage.database, new))[1:] == ["opened", "opened"]
 
 
-async def test_a_lease_taken_from_the_paused_is_not_lost_to_whoever_asks_next(
+async def test_a_lease_acquired_from_a_paused_daemon_is_not_lost_to_the_next_one(
     two: tuple[DaemonHarness, LeaseKeeper, LeaseKeeper],
 ) -> None:
     stage, first, second = two

@@ -77,7 +77,7 @@ async def test_a_look_back_asks_the_node_that_can_serve_it_and_the_rail_stays_wh
         await stage.audit()
 
 
-async def test_what_is_looked_for_is_not_looked_for_again_when_that_is_done(
+async def test_what_is_being_searched_is_not_searched_again_when_that_is_done(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits in the table meanwhile, where each turn of the registrations finds it."""
@@ -196,7 +196,7 @@ async def test_a_rescan_that_a_node_cannot_serve_leaves_the_rail_live_and_asks_t
         assert row["outcome"] == "done"
 
 
-async def test_what_one_node_tells_of_old_blocks_is_not_proven_by_the_anchor_of_another(database: Database) -> None:
+async def test_what_one_node_reports_of_old_blocks_is_not_proven_by_the_anchor_of_another(database: Database) -> None:
     """The answering node keeps no old blocks, and the one that does is on another chain: nothing of that is used."""
     rules = Rules(mempool=False, lookback=1, horizon=10)
     async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:

@@ -154,7 +154,7 @@ async def test_a_service_that_holds_its_transaction_only_delays(stage: DaemonHar
     assert await stage.database.value(first, slow) == before + 1
 
 
-async def test_a_reader_that_only_goes_forward_misses_nothing_whoever_writes(stage: DaemonHarness) -> None:
+async def test_a_reader_that_only_goes_forward_misses_nothing_of_any_writer(stage: DaemonHarness) -> None:
     """HAZARDS P2: transactions stay open, some are rolled back, and a seq that was passed never appears later."""
     placed = await some_invoices(stage)
     done = asyncio.Event()
@@ -197,7 +197,7 @@ async def test_a_reader_that_only_goes_forward_misses_nothing_whoever_writes(sta
     assert len(seen) > 200
 
 
-async def test_a_stop_while_postgres_answers_nothing_does_not_take_long(stage: DaemonHarness) -> None:
+async def test_a_stop_while_postgres_answers_nothing_is_soon_done(stage: DaemonHarness) -> None:
     """SIGTERM has to end in five seconds whatever hangs, or systemd kills in mid-step."""
     await some_invoices(stage, 2)
     async with beside(stage.database.dsn) as connection:

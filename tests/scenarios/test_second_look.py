@@ -103,7 +103,7 @@ async def test_a_node_that_a_majority_contradicts_is_not_asked(database: Databas
         assert await stage.open_cases(invoice) == set()
 
 
-async def test_a_mismatch_that_is_seen_before_a_finalized_policy_is_met_pays_nobody(database: Database) -> None:
+async def test_a_mismatch_that_is_seen_before_a_finalized_policy_is_met_pays_no_invoice(database: Database) -> None:
     async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
         invoice = await stage.invoice(100, policy={"finalized": True})
         tx_id = await stage.pay(invoice, 60)
@@ -136,7 +136,9 @@ async def test_what_is_found_in_an_old_block_and_a_lone_node_are_final_too(datab
         await stage.audit()
 
 
-async def test_a_look_that_no_node_can_take_stops_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_look_that_no_node_can_serve_stops_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chain = chain_named(rules=FINALITY)
     async with DaemonHarness(database, [chain]) as stage:
         invoice = await stage.invoice(100)
@@ -213,7 +215,7 @@ async def test_a_contradicted_payment_that_a_person_rejects_is_dropped_and_does_
         await stage.audit()
 
 
-async def test_content_that_a_reorg_brought_is_read_again_from_another_node_than_told_it_then(
+async def test_content_that_a_reorg_brought_is_read_again_from_another_node_than_the_one_that_reported_it(
     database: Database,
 ) -> None:
     async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
@@ -266,7 +268,7 @@ async def test_a_node_that_leaves_a_block_while_it_is_read_again_contradicts_not
         assert ("open", "content_mismatch") not in await stage.path(invoice, "exception")
 
 
-async def test_a_mismatch_takes_a_verdict_and_nothing_else_does(database: Database) -> None:
+async def test_a_mismatch_accepts_a_verdict_and_nothing_else_does(database: Database) -> None:
     async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
         invoice, case = await mismatch(stage, nodes)
         for verdict in (None, "perhaps"):

@@ -80,7 +80,7 @@ async def test_a_fork_after_paid_is_reversed_and_what_lands_again_is_made_good(s
     await stage.audit()
 
 
-async def test_a_fork_that_keeps_the_payment_is_told_as_lost_and_found(stage: SolanaStage) -> None:
+async def test_a_fork_that_keeps_the_payment_is_emitted_as_lost_and_found(stage: SolanaStage) -> None:
     sim, invoice = stage.solana, await stage.asks(SOL)
     await sim.pay(invoice.address, SOL)
     await stage.produce(2)
@@ -117,7 +117,7 @@ async def test_a_payment_that_came_before_its_registration_is_found_once(stage: 
     assert await stage.database.value("select count(*) from railwatch.detections") == 2
 
 
-async def test_references_tell_the_payments_to_one_address_apart(stage: SolanaStage) -> None:
+async def test_references_distinguish_the_payments_to_one_address(stage: SolanaStage) -> None:
     """Solana Pay: the reference finds; recipient, mint and amount decide (HAZARDS S12)."""
     sim = stage.solana
     shop, (mine, other, nobody) = await sim.new_address(), [str(Keypair().pubkey()) for _ in range(3)]
@@ -200,7 +200,7 @@ async def test_what_is_pruned_is_never_skipped(stage: SolanaStage) -> None:
     assert (await stage.rail(RAIL))["cursor_height"] == reached
 
 
-async def test_a_short_ledger_is_looked_back_through_as_far_as_it_goes(stage: SolanaStage) -> None:
+async def test_a_short_ledger_is_searched_as_far_as_it_goes(stage: SolanaStage) -> None:
     """S14: `covered_from` says how far; the rail goes on, and a payment in what is kept is found."""
     sim = stage.solana
     address = await sim.new_address()

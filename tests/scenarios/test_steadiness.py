@@ -162,7 +162,7 @@ async def says(stage: DaemonHarness, words: str) -> None:
     await stage.until(is_so)
 
 
-async def test_blind_is_blind_and_a_trouble_that_is_told_after_it_is_over_does_not_stay(
+async def test_blind_is_blind_and_a_trouble_that_is_reported_after_it_is_over_does_not_stay(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trouble is written next to the steps, so that it can come after the step that says that all is well again.

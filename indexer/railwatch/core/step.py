@@ -26,6 +26,8 @@ from railwatch.core.matching import (
     Candidate,
     Known,
     base_index,
+    claimants,
+    kind_at,
     match,
     paired,
     to_detection,
@@ -33,6 +35,7 @@ from railwatch.core.matching import (
 )
 from railwatch.core.model import Coverage, Detection, Transition
 from railwatch.core.policy import Progress
+from railwatch.core.unallocated import StoredUnallocated, UnallocatedRules, UnallocatedStep, UnallocatedTransfer
 from railwatch.rail.types import AssetId, BlockRef, Span, Transfer
 
 
@@ -81,7 +84,7 @@ class Recorded:
     ``candidates``: the destinations at an address, by its key. ``known``: transfers that were recorded before; each
     stays with its invoice, although another one may hold the address now. ``rivals``: (invoice, detection) of what each
     displaced transaction had paid. ``orphaned``: detections whose inclusion the step orphans. ``origin``: the name that
-    new ids derive from, if the rail was renamed.
+    new ids derive from, if the rail was renamed. ``assigned``: transfers that a person assigned to an invoice.
     """
 
     candidates: Mapping[bytes, Sequence[Candidate]]
@@ -89,6 +92,14 @@ class Recorded:
     rivals: Mapping[str, Sequence[tuple[UUID, UUID]]]
     orphaned: Collection[UUID] = ()
     origin: str | None = None
+    assigned: Sequence[UnallocatedTransfer] = ()
+
+    def asks_for(self, transfer: Transfer) -> bool:
+        """Return True if an invoice asks for a transfer, or was recorded to have it."""
+        name = transfer.tx_id, base_index(transfer.tx_index)
+        return bool(claimants(transfer, self.candidates.get(transfer.to, ()))) or any(
+            (each.tx_id, base_index(each.tx_index)) == name for each in self.known
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +107,9 @@ class RailRules:
     """What decides about each transfer of a rail, from step to step alike.
 
     ``horizon``: the depth, in blocks, that is final where no finality is reported. ``configured``: the rail's assets,
-    each with the least amount (base units) that changes a state. ``origin``: the name that ids derive from, if the rail
-    was renamed.
+    each with the least amount (base units) that changes a state. ``unallocated_min``: from which amount (base units) on
+    a transfer without its reference opens an exception. ``origin``: the name that ids derive from, if the rail was
+    renamed.
     """
 
     rail: str
@@ -105,6 +117,12 @@ class RailRules:
     has_finality: bool
     configured: Mapping[AssetId, int]
     origin: str | None = None
+    unallocated_min: Mapping[AssetId, int] = field(default_factory=dict)
+
+    @property
+    def unallocated(self) -> UnallocatedRules:
+        """Return what decides about transfers that no invoice asks for."""
+        return UnallocatedRules(self.rail, self.configured, self.unallocated_min, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +154,8 @@ class StepInput:
     ``replayed``: updates that were deferred for an invoice in quarantine, in the place of the batch's. ``expires``: the
     step closes windows, and does nothing else. ``verified``: stored inclusions were compared with the chain; until then
     nothing is promoted. ``accepts_chain``: a person has accepted a chain that leaves ours below finality.
+    ``orphaned_blocks``: (height, hash) of blocks that are not on the chain. ``unallocated``: further unallocated
+    transfers to load. ``dropped``: those that the mempool no longer holds.
     """
 
     batch: BlockBatch
@@ -147,6 +167,14 @@ class StepInput:
     expires: bool = False
     verified: bool = True
     accepts_chain: bool = False
+    orphaned_blocks: Sequence[tuple[int, str]] = ()
+    unallocated: Collection[UUID] = ()
+    dropped: Collection[UUID] = ()
+
+    @property
+    def follows_chain(self) -> bool:
+        """Return True if the step brings what the chain says, and not only what single invoices wait for."""
+        return self.invoices is None and self.replayed is None and not self.expires
 
     def context(self, rules: RailRules, now: datetime, coverage: Coverage) -> StepContext:
         """Return the circumstances under which the core decides. ``now``: the database's clock."""
@@ -246,6 +274,12 @@ def group_by_invoice(
             kind = same.kind_of(transfer, rail, now)
             found = to_detection(same.detection_id, transfer, rail, same.destination_id, kind, now)
             updates[same.invoice_id].observations.append(found)
+        elif given := _assigned(transfer, recorded.assigned):
+            row, owner = given
+            kind = kind_at(transfer, rail, owner, configured, now)
+            named = replace(transfer, tx_index=row.tx_index)
+            found = to_detection(row.id, named, rail, owner.destination_id, kind, now)
+            updates[owner.invoice_id].observations.append(found)
         elif matched := match(transfer, rail, recorded.candidates.get(transfer.to, ()), configured, now):
             owner, kind = matched
             named = replace(transfer, tx_index=variant_index(transfer)) if recorded_so else transfer
@@ -253,6 +287,32 @@ def group_by_invoice(
             found = to_detection(identity, named, rail, owner.destination_id, kind, now)
             _add_observation(updates[owner.invoice_id], found, configured)
     return dict(updates)
+
+
+def _assigned(
+    transfer: Transfer, assigned: Iterable[UnallocatedTransfer]
+) -> tuple[UnallocatedTransfer, Candidate] | None:
+    """Return the row of a transfer that a person assigned, and the destination that it belongs to now."""
+    for row in assigned:
+        same = (row.tx_id, base_index(row.tx_index)) == (transfer.tx_id, base_index(transfer.tx_index))
+        if same and row.owner is not None and row.pays_like(transfer):
+            return row, row.owner
+    return None
+
+
+def apply_unallocated(
+    given: StepInput,
+    stored: StoredUnallocated,
+    recorded: Recorded,
+    result: StepResult,
+    rules: RailRules,
+    ctx: StepContext,
+) -> UnallocatedStep:
+    """Apply a step to the transfers that no invoice asks for. ``result``: what it did to the invoices."""
+    step = UnallocatedStep(rules.unallocated, ctx)
+    detections = [each for aggregate in result.changes for each in aggregate.detections.values()]
+    step.apply(stored, given.batch.transfers, detections, recorded.asks_for)
+    return step
 
 
 def _displace(

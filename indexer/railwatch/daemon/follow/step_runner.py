@@ -1,21 +1,23 @@
 """Runs the core within a step's transaction: the only place that does so for the steps of a rail."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
 
 from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.policy import Threshold
-from railwatch.core.step import InvoiceUpdate, RailRules, StepInput, StepResult, run
+from railwatch.core.step import InvoiceUpdate, RailRules, Recorded, StepInput, StepResult, apply_unallocated, run
 from railwatch.core.thresholds import second_look_threshold
+from railwatch.core.unallocated import StoredUnallocated
 from railwatch.daemon.follow.deferral import defer
 from railwatch.daemon.follow.isolation import by_halves
 from railwatch.daemon.follow.quarantine import Failures
 from railwatch.daemon.follow.step_log import log_transitions
 from railwatch.reasons import describe
-from railwatch.store.steps import StepTransaction
+from railwatch.store.steps import UNREACHABLE_HEIGHT, StepTransaction
+from railwatch.store.unallocated import Orphaned, Reached
 
 log = structlog.get_logger()
 
@@ -24,26 +26,60 @@ log = structlog.get_logger()
 class StepRunner:
     """Loads the invoices that a step affects, lets the core decide, and saves the result.
 
-    ``second_looks`` receives the transfers that are read again before they become final.
+    ``second_looks`` receives the transfers that are read again before they become final. ``has_references``: several
+    payers may share an address of this rail.
     """
 
     rules: RailRules
     failures: Failures
     second_looks: dict[UUID, Threshold]
+    has_references: bool = False
 
     async def run(self, step: StepTransaction, given: StepInput, *, apart: bool) -> StepResult:
         """Run the core on the affected invoices, save its result, and defer what concerns invoices in quarantine."""
-        updates = self._updates(step, given)
+        unallocated = await self._load_unallocated(step, given)
+        recorded = replace(step.affected.recorded(self.rules.origin), assigned=unallocated.assigned)
+        updates = self._updates(step, given, recorded)
         invoices = {*step.affected.due, *updates} if given.invoices is None else given.invoices
         if apart:
-            result = await self._run_apart(step, given, invoices)
+            result = await self._run_apart(step, given, invoices, recorded)
         else:
             result = await self._run_together(step, given, invoices, updates)
         await defer(step, given, updates.keys() - result.invoices, self.rules)
+        if unallocated:
+            await self._run_unallocated(step, given, unallocated, recorded, result)
         return result
 
-    def _updates(self, step: StepTransaction, given: StepInput) -> dict[UUID, InvoiceUpdate]:
-        recorded = step.affected.recorded(self.rules.origin)
+    async def _load_unallocated(self, step: StepTransaction, given: StepInput) -> StoredUnallocated:
+        """Return the unallocated transfers that the step affects: none on a rail without references."""
+        if not (self.has_references and given.follows_chain):
+            return StoredUnallocated()
+        position, fork = given.position, given.batch.fork
+        reached = (
+            Reached(-1, -1) if position.is_blind else Reached(position.progress.cursor, position.progress.finalized)
+        )
+        orphaned = Orphaned(fork.height if fork else UNREACHABLE_HEIGHT, given.accepts_chain, given.orphaned_blocks)
+        stored = await step.unallocated.load(
+            given.batch.transfers, reached, orphaned, {*given.unallocated, *given.dropped}
+        )
+        return replace(stored, dropped=given.dropped)
+
+    async def _run_unallocated(
+        self,
+        step: StepTransaction,
+        given: StepInput,
+        stored: StoredUnallocated,
+        recorded: Recorded,
+        result: StepResult,
+    ) -> None:
+        """Apply the step to them, after the invoices: what became a payment belongs to its invoice."""
+        ctx = given.context(self.rules, step.now, step.coverage)
+        changes = apply_unallocated(given, stored, recorded, result, self.rules, ctx)
+        if changes.rows:
+            await step.unallocated.save(changes)
+            await step.append(changes.transitions)
+
+    def _updates(self, step: StepTransaction, given: StepInput, recorded: Recorded) -> dict[UUID, InvoiceUpdate]:
         return given.updates(recorded, step.affected.orphaned, self.rules, step.now)
 
     async def _run_together(
@@ -62,7 +98,9 @@ class StepRunner:
         log_transitions(self.rules.rail, result)
         return result
 
-    async def _run_apart(self, step: StepTransaction, given: StepInput, invoices: Collection[UUID]) -> StepResult:
+    async def _run_apart(
+        self, step: StepTransaction, given: StepInput, invoices: Collection[UUID], recorded: Recorded
+    ) -> StepResult:
         """Roll back each invoice that fails, alone, and quarantine it.
 
         Raises `InvoiceFailed` where the failures do not look like the fault of single invoices.
@@ -73,7 +111,7 @@ class StepRunner:
         async def attempt(some: Sequence[UUID]) -> None:
             async with step.savepoint():
                 # An attempt may change its updates, so each has its own.
-                result = await self._run_together(step, given, some, self._updates(step, given))
+                result = await self._run_together(step, given, some, self._updates(step, given, recorded))
             done.extend(result.changes)
 
         async def blame(invoice: UUID, defect: Exception) -> None:

@@ -1,4 +1,4 @@
-"""The configuration: what a good one means, and that a bad one is told whole, with what to do, and without secrets."""
+"""The configuration: the meaning of a good one; a bad one is reported whole, with remedies, and without secrets."""
 
 from decimal import Decimal
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     assert own.rails[0].stall_after == 9
 
 
-def test_three_errors_are_told_at_once_each_with_place_and_remedy(tmp_path: Path) -> None:
+def test_three_errors_are_reported_at_once_each_with_place_and_remedy(tmp_path: Path) -> None:
     text = GOOD.replace('chain_id = "eip155:31337"', 'chain_id = "ethereum"')
     text = text.replace("decimals = 6", "").replace('asset = "USDC"', 'asset = "USDT"')
     with pytest.raises(ConfigError) as caught:
@@ -107,7 +107,7 @@ def test_three_errors_are_told_at_once_each_with_place_and_remedy(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "told"),
+    ("was", "becomes", "message"),
     [
         ("span_max", "span_maxx", 'rail[local-evm].span_maxx: unknown key. Did you mean "span_max"?'),
         ("[database]", "[databse]", 'databse: unknown key. Did you mean "database"?'),
@@ -135,9 +135,9 @@ def test_three_errors_are_told_at_once_each_with_place_and_remedy(tmp_path: Path
         ("span_max = 500", "[rail", "the file: is not TOML"),
     ],
 )
-def test_a_mistake_is_told_where_it_is(tmp_path: Path, was: str, becomes: str, told: str) -> None:
+def test_a_mistake_is_reported_with_its_place(tmp_path: Path, was: str, becomes: str, message: str) -> None:
     found = problems(tmp_path, GOOD.replace(was, becomes, 1))
-    assert any(told in each for each in found), found
+    assert any(message in each for each in found), found
 
 
 def test_a_rail_cannot_be_there_twice(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_secrets_come_by_file_variable_and_credential(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("node", "told"),
+    ("node", "message"),
     [
         (
             'password_file = "nowhere"',
@@ -178,11 +178,11 @@ def test_secrets_come_by_file_variable_and_credential(tmp_path: Path, monkeypatc
         ("password_file = 5", "is not a text. Name a file"),
     ],
 )
-def test_a_reference_that_leads_nowhere_is_told(tmp_path: Path, node: str, told: str) -> None:
+def test_a_reference_that_leads_nowhere_is_reported(tmp_path: Path, node: str, message: str) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "pw").write_text("p")
     (found,) = problems(tmp_path, with_node(f'rpc = "http://a", {node}'))
-    assert told.format(folder=tmp_path) in found
+    assert message.format(folder=tmp_path) in found
 
 
 def test_a_wrong_secret_is_never_repeated(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ TIP_AGE_MOST = timedelta(days=1)
 """The age of a newest block from which on Core calls itself in initial block download (validation.h, max tip age)."""
 
 BLOCK_FACTOR = 2
-"""A block's bytes take twice the time of JSON's to read, so that one of 2 MiB is read in a thread."""
+"""A block's bytes need twice the time of JSON's, so that one of 2 MiB is read in a thread."""
 
 REST_FROM = 30_000
 """Bytes of an average block from which on it is fetched over REST: a ninth of the time for large ones, while small ones

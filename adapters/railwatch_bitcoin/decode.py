@@ -30,7 +30,7 @@ Parent = Callable[[str], Tx | None]
 
 @dataclass(frozen=True, slots=True)
 class DecodeContext:
-    """What decoding needs to know besides the content: whose chain, which node, which addresses are watched."""
+    """What decoding needs to know in addition to the content: whose chain, which node, which addresses are watched."""
 
     chain: Chain
     node: str

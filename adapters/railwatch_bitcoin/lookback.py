@@ -34,7 +34,7 @@ FILTER_MOST = 4 * 1024 * 1024
 """Bytes of a filter at most: a block of 32 MB has a tenth of that."""
 
 FILTER_FACTOR = 64
-"""A filter's bytes take as much longer to read than JSON's, so that one of 64 KiB is read in a thread."""
+"""A filter's bytes need that many times as long as JSON's, so that one of 64 KiB is read in a thread."""
 
 TURN = 32
 """Filters that are read before the loop gets a turn."""
@@ -128,8 +128,8 @@ async def _filtered(rpc: Rpc, hashes: Sequence[str]) -> list[Filtered]:
     filters: list[Call] = [("getblockfilter", (each,)) for each in hashes]
     answers = await rpc.batch([*headers, *filters])
     found = []
-    for block_hash, header, told in zip(hashes, answers[: len(hashes)], answers[len(hashes) :], strict=True):
-        info = told.read(_filter_info)
+    for block_hash, header, filter_info in zip(hashes, answers[: len(hashes)], answers[len(hashes) :], strict=True):
+        info = filter_info.read(_filter_info)
         try:
             content, committed = bytes.fromhex(info.filter), bytes.fromhex(info.header)[::-1]
         except ValueError as error:

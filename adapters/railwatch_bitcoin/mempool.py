@@ -5,7 +5,7 @@ nothing can drift from it for long: a push that was lost, a restart, a block, a 
 poll asks for the list again. Without pushes every poll does. Bodies are found by id, and an id is a hash of its body,
 so where they came from does not matter.
 
-A large or far mempool takes minutes to read. A task reads it: a poll meanwhile learns that
+Reading a large or far mempool needs minutes. A task reads it: a poll meanwhile learns that
 what waits is not known yet (`PendingUnknown`), and what was read outlives faults and connections (`records`).
 """
 
@@ -152,7 +152,7 @@ class Mempool:
             raise PendingUnknown(f"the mempool cannot be read now: {error}") from error
 
     async def follow(self, changes: Sequence[MempoolEvent]) -> bool:
-        """Take in what was pushed, in order; return whether any of it may concern the last poll's watches.
+        """Apply what was pushed, in order; return whether any of it may concern the last poll's watches.
 
         Raises `RailUnavailable`, and is to be followed by `invalidate` then.
         """
@@ -257,8 +257,10 @@ class Mempool:
         Raises `PendingUnknown` if the node loads or withholds them.
         """
         info: list[Call] = [("getmempoolinfo", ())] if self.abilities.mempool_info else []
-        *told, answer = await self._rpc.batch([*info, ("getrawmempool", (False, True) if self._numbered else (False,))])
-        if told and not told[0].read(_info).loaded:
+        *state, answer = await self._rpc.batch(
+            [*info, ("getrawmempool", (False, True) if self._numbered else (False,))]
+        )
+        if state and not state[0].read(_info).loaded:
             raise PendingUnknown(f"{self._rpc.name}: it still loads its mempool")
         refusal = answer.error
         if refusal is not None and not refusal.passes:

@@ -32,7 +32,7 @@ TEMPLATE = 0x80
 """Added to a template's index, it replaces a length."""
 
 RECORDS_MOST = 256 * 1024 * 1024
-"""Bytes of one node's mempool as they are counted here. A full one of Bitcoin Core, 300 MB of its memory, takes less
+"""Bytes of one node's mempool as they are counted here. A full one of Bitcoin Core, 300 MB of its memory, needs less
 than half of that. A node can make up transactions without end: their ids are hashes, and no signature is checked."""
 
 RECORD_COSTS = 160

@@ -98,7 +98,7 @@ def parse_header(raw: bytes) -> Header:
 def parse_tx(raw: bytes, chain: Chain, tx_id: str | None = None) -> Tx:
     """One whole transaction: a block's, or `getrawtransaction`'s of what waits.
 
-    With ``tx_id``, it is compared; a transaction wholly inside MWEB takes it, having no id that its bytes tell. Raises
+    With ``tx_id``, it is compared; a transaction wholly inside MWEB gets it, since its bytes give no id. Raises
     ValueError for bytes that are missing, left over, or of another transaction.
     """
     coins: list[bytes] = []

@@ -184,7 +184,7 @@ class ZmqSubscriber:
             patience = SILENCE
 
     async def _matters(self, messages: ZmqBatch) -> bool:
-        """Whether anything of it may change what we would be told. Bodies are read at once: they are wanted next."""
+        """Return True if any message may change the next poll. Bodies are read at once: they are wanted next."""
         if messages.more:
             self._mempool.invalidate()
         try:

@@ -22,8 +22,8 @@ from railwatch_evm.rpc import Rpc
 from railwatch_evm.rpc_errors import Meaning, RpcRejected
 from railwatch_evm.tracing import Tracer, WayState
 
-NOBODY, NO_HASH = "0x" + "00" * 20, "0x" + "00" * 31 + "01"
-"""An address that holds no contract, and a hash that nothing has: who serves the method says that it knows none."""
+UNUSED_ADDRESS, NO_HASH = "0x" + "00" * 20, "0x" + "00" * 31 + "01"
+"""An address that holds no contract, and a hash of nothing: a node that serves the method says that it knows none."""
 FRESH_SECONDS = 600.0
 """Seconds for which the answers stay valid over reconnects: an operator may have changed the node's settings since."""
 CORE = ("eth_chainId", "eth_getBlockByNumber")
@@ -67,10 +67,10 @@ class Abilities:
             (("eth_getBlockReceipts", (NO_HASH,)), False),
             (("debug_traceTransaction", (NO_HASH, {"tracer": "callTracer"})), False),
             (("trace_transaction", (NO_HASH,)), False),
-            (("eth_getBalance", (NOBODY, "latest")), True),
-            (("eth_getTransactionCount", (NOBODY, "latest")), True),
-            (("eth_getCode", (NOBODY, "latest")), True),
-            (("eth_call", ({"to": NOBODY, "data": "0x"}, "latest")), True),
+            (("eth_getBalance", (UNUSED_ADDRESS, "latest")), True),
+            (("eth_getTransactionCount", (UNUSED_ADDRESS, "latest")), True),
+            (("eth_getCode", (UNUSED_ADDRESS, "latest")), True),
+            (("eth_call", ({"to": UNUSED_ADDRESS, "data": "0x"}, "latest")), True),
         ]
         said = await _ask(rpc, [call for call, _ in probes])
         self.served = Served(METHODS)

@@ -22,7 +22,7 @@ from railwatch_evm.native import match_transactions, place_transaction, rival_tr
 from railwatch_evm.wire import FullBlock, Log
 
 PLACED_BYTES = 4_096
-"""What a payment's log weighs in `off_loop`: a thousand take as long as four mebibytes of JSON."""
+"""What a payment's log weighs in `off_loop`: a thousand need the time of four mebibytes of JSON."""
 
 
 async def transfers(

@@ -1,6 +1,6 @@
 """What addresses hold after one block: ether by eth_getBalance, a token by its own balanceOf, both by the block's hash.
 
-Asked so (EIP-1898) no other branch can answer; a node that takes no hash is asked by number, between two reads of the
+Asked so (EIP-1898) no other branch can answer; a node that accepts no hash is asked by number, between two reads of the
 header. A node without archive keeps the states of some 128 blocks.
 """
 

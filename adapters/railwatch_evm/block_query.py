@@ -28,7 +28,7 @@ class Tracing(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BlockQuery:
-    """What is asked of each block besides its header.
+    """What is requested of each block in addition to its header.
 
     All logs and not only Transfer's: then a set bloom without logs proves that the node has not indexed the block, a
     log's place in its receipt can be counted, and a payment in a token that is not configured is seen as well.

@@ -209,9 +209,9 @@ class BlockSource:
         return await self._rpc.batch(calls)
 
     async def _complete(self, blocks: Sequence[Block], logs: list[Log], query: BlockQuery) -> list[Log]:
-        """All logs of the blocks, in order; what the range's answer leaves in doubt is asked for by hash.
+        """Return all logs of the blocks, in order; request by hash what the range's answer leaves unknown.
 
-        In doubt are blocks whose bloom speaks of logs that were not given (E20), and the last block that has some: a
+        Unknown are blocks whose bloom speaks of logs that were not given (E20), and the last block that has some: a
         silently truncated answer ends inside it (E21). Raises `NotYet` if a block's own answer is not whole.
         """
         by_hash = {block.hash: block for block in blocks}

@@ -23,7 +23,7 @@ OrderedTransfer = tuple[Order, Transfer]
 
 @dataclass(frozen=True, slots=True)
 class DecodeContext:
-    """What decoding needs to know besides the content: whose chain, which node, which addresses are watched."""
+    """What decoding needs to know in addition to the content: whose chain, which node, which addresses are watched."""
 
     chain_id: ChainId
     node: str

@@ -20,7 +20,7 @@ DECIMALS = "0x313ce567"
 async def check_identity(rpc: Rpc, chain_id: ChainId) -> None:
     """Compare the first block and the landmarks of a known chain. Raises `RailUnavailable` for those of another.
 
-    A node whose head is below the last landmark is not ready: up to there, a fork would look the same (HAZARDS B19). A
+    A node whose head is below the last landmark is not ready: up to there, a fork has the same blocks (HAZARDS B19). A
     node that does not have an old block, or refuses it (history may be pruned, EIP-4444), proves nothing by that.
     """
     known = KNOWN.get(chain_id)

@@ -83,7 +83,7 @@ async def blocks_with_growth(
 
     ``line`` starts with the block before the first, so 0 means that balances prove all of it, and its last index that
     they prove nothing: a key that has sent (it may have spent what it got) or has code, a node without any state, or so
-    many blocks that fetching all of them is less. A full node has the states of some 128 blocks (E26): there the look
+    many blocks that fetching all of them is less. A full node has the states of some 128 blocks (E26): there the search
     ends early, unless nothing had arrived before its oldest state either.
     """
     last = len(line) - 1

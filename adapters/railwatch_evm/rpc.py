@@ -163,7 +163,7 @@ def _pause_asked(answer: HttpAnswer, said: RpcRejected) -> str | None:
 
 
 def _words(body: bytes, what: str) -> RpcRejected:
-    """Return what a body says besides its status, as far as it is JSON; HTML and the like say nothing to a person."""
+    """Return what a body says in addition to its status, if it is JSON; HTML and the like say nothing to a person."""
     try:
         many = _many.decode(body) if body[:64].lstrip().startswith(b"[") else [_one.decode(body)]
         failed = next((reply for reply in many if reply.failed), None)

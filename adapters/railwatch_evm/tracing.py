@@ -1,7 +1,7 @@
 """The frames of a block, from whichever way of tracing the node has for it; and what is left if it has none.
 
 A block that cannot be traced must not stop a rail. In this order: the node's dialect, the other dialect, each
-transaction by itself, and at last the transactions' own values, with the gap told. Only two things are asked again
+transaction by itself, and at last the transactions' own values, with the gap reported. Only two things are asked again
 instead: a refusal that passes, and an answer that is not whole, for what is not indexed yet will be (HAZARDS E20).
 """
 
@@ -38,12 +38,12 @@ BLOCK_SECONDS = 120.0
 PROBE_BACK = (24, 16, 8)
 """Blocks below the head that are tried for a trace: old enough to be indexed, young enough for a full node's state."""
 PATIENCE = (60.0, 15.0, 4.0)
-"""Seconds that a node may answer about a block, which it has told of itself, that it does not know it, or with traces
-that are not whole or not readable, before the block is told by what is there; by how often that was in vain before."""
+"""Seconds that a node may deny a block that it reported itself, or answer with traces that are not whole or not
+readable, before the block is read without them; by the number of vain attempts before."""
 LAGGING = (2.0,) * 7
 """Seconds after these, where the whole block is concerned: an index that lagged may have caught up by now."""
 NOT_WHOLE, UNKNOWN, TYPES = "not whole", "unknown", "types"
-"""What may be wrong with a block's traces. Of types that a node leaves out, it has never told one: it goes on so."""
+"""What may be wrong with a block's traces. A node that leaves out a type has never shown one, and never will."""
 FAULTS_MOST, FAULT_MOST = 100, 200
 """Faults that are remembered of one node, and characters of each: their words hold types that a node makes up."""
 STATELESS_SECONDS = 60.0
@@ -52,7 +52,7 @@ STATELESS_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One block's frames, and the transactions that are told by their own values because they have no frames."""
+    """One block's frames, and the transactions that count by their own values because they have no frames."""
 
     frames: Sequence[Trace] = ()
     untraced: frozenset[str] = frozenset()
@@ -241,8 +241,8 @@ class Tracer:
     def _wait_for(self, block: Block, fault: str, late: RailUnavailable) -> None:
         """Raise ``late`` until the block had its time; then return, and what is there has to do.
 
-        The node may not have indexed the block yet, or behind a balancer another node answered: taking its word for it
-        would leave ether untold (E2, E19, E20). A node that goes on saying so cannot trace the block (`PATIENCE`).
+        The node may not have indexed the block yet, or behind a balancer another node answered: to believe it would
+        leave ether unseen (E2, E19, E20). A node that goes on saying so cannot trace the block (`PATIENCE`).
         """
         in_vain = self.ways.in_vain.get(fault, 0)
         seconds = PATIENCE if fault.startswith(TYPES) else PATIENCE + LAGGING
@@ -290,7 +290,7 @@ class Tracer:
         raise NodeTimeout(f"block {_height(block)} {block.hash}: {late}") from late
 
     async def _one_by_one(self, block: Block, why: str, known: Sequence[Trace] = ()) -> Traced:
-        """Each transaction that can hold calls, by itself; those that cannot are told by their own values.
+        """Trace each transaction that can hold calls by itself; the others count by their own values.
 
         ``known`` are frames that are there already, of whole transactions.
         """

@@ -136,10 +136,10 @@ class FakeAdapter:
     async def balances(self, keys: Sequence[bytes], asset: AssetId, at: BlockRef) -> Mapping[bytes, int]:
         """`railwatch.rail.SupportsBalances`. Raises `BlockGone` where the node has no state of that block."""
         token = decode.token_of(asset, self.chain_id)
-        told = await self._ask(lambda: self._node.balance([key.hex() for key in keys], token, at.hash))
-        if told is None:
+        digits_of = await self._ask(lambda: self._node.balance([key.hex() for key in keys], token, at.hash))
+        if digits_of is None:
             raise BlockGone(f"the node of {self.chain_id} has no state of block {at.hash} at {at.height}")
-        return {key: int(digits) for key, digits in zip(keys, told, strict=True)}
+        return {key: int(digits) for key, digits in zip(keys, digits_of, strict=True)}
 
     @only_rail_errors
     async def abilities(self) -> Sequence[Ability]:
@@ -226,9 +226,9 @@ class FakeAdapter:
     async def _verify(self) -> None:
         """Compare chain ids; at each new connection, because behind an endpoint anything can change (HAZARDS E23)."""
         session = self._node.session
-        told = await self._node.identify()
-        if told != self.chain_id:
-            raise RailUnavailable(f"the node is {told}, and the rail is configured as {self.chain_id}")
+        chain_id = await self._node.identify()
+        if chain_id != self.chain_id:
+            raise RailUnavailable(f"the node is {chain_id}, and the rail is configured as {self.chain_id}")
         self._session = session
 
     def _close(self) -> None:

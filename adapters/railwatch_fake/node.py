@@ -148,18 +148,18 @@ class FakeNode:
         self._push()
 
     def make_up(self, blocks: int, *outputs: Output) -> list[Block]:
-        """Tell ``blocks`` more blocks than anybody else knows, on what it told so far, and stay there until `pin`.
+        """Report ``blocks`` blocks that no other node knows, above its reported chain, and stay there until `pin`.
 
         The first of them pays ``outputs``. Returns the new ones.
         """
-        line, told = list(self._line()), len(self._line())
+        line, reported = list(self._line()), len(self._line())
         name = sha256(f"{line[-1].hash}/{len(self._own)}/{id(self)}".encode()).hexdigest()
         paying = (Tx(name, (f"coin:{name[:16]}",), outputs),) if outputs else ()
         for place in range(blocks):
             line.append(self._made_up(line[-1], name, () if place else paying))
         self._pinned = line
         self._push()
-        return line[told:]
+        return line[reported:]
 
     # Answering
 
@@ -214,8 +214,8 @@ class FakeNode:
             return None
         if self.keeps is not None and block.height <= line[-1].height - self.keeps:
             return None
-        told = (self.chain.balance(bytes.fromhex(key), token, block_hash) for key in keys)
-        return [str(each + self.misstates) for each in told]
+        balances = (self.chain.balance(bytes.fromhex(key), token, block_hash) for key in keys)
+        return [str(each + self.misstates) for each in balances]
 
     async def mempool(self) -> list[WireTx]:
         """Everything that waits."""
@@ -266,8 +266,8 @@ class FakeNode:
         return line[: max(len(line) - self.lag, 1)] if self.lag else line
 
     def _shown(self, block: Block) -> list[Tx]:
-        told = (self.retold.get(tx.id, tx) for tx in block.txs)
-        return [tx for tx in told if tx is not None and (self.traces or not tx.inner)]
+        transactions = (self.retold.get(tx.id, tx) for tx in block.txs)
+        return [tx for tx in transactions if tx is not None and (self.traces or not tx.inner)]
 
     def _header(self, block: Block) -> WireHeader:
         header: WireHeader = {

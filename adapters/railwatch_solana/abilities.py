@@ -20,8 +20,8 @@ from railwatch_solana.rpc_errors import BLOCK_CLEANED_UP, MISSING, MalformedResp
 from railwatch_solana.wire import RpcEnvelope
 
 CONFIRMED = {"commitment": "confirmed"}
-NOBODY = text_of(b"nobody has the key of this .....")
-"""An address that never held anything: what is asked of it is answered with nothing."""
+UNUSED_ADDRESS = text_of(b"nobody has the key of this .....")
+"""An address that never held anything: requests about it are answered with nothing."""
 NO_SIGNATURE = "1" * 64
 """In base58 the signature of 64 zeros, which no transaction has."""
 TOKENS = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
@@ -30,7 +30,7 @@ INDEX = ("getTokenAccountsByOwner", "getSignaturesForAddress", "getTransaction")
 
 NEEDED = frozenset(method.name for method in METHODS if not method.fallback)
 UNANSWERED_MOST = 3
-"""Questions that may come back with nothing before the others are left for when they are needed: each may take the
+"""Questions that may come back with nothing before the others are left for when they are needed: each may need the
 node's whole timeout."""
 
 _any: "msgspec.json.Decoder[RpcEnvelope[Any]]" = msgspec.json.Decoder(RpcEnvelope[Any])
@@ -60,11 +60,11 @@ class Abilities:
             ("getBlocksWithLimit", (at, 1, CONFIRMED)),
             ("getHealth", ()),
             ("getFirstAvailableBlock", ()),
-            ("getTokenAccountsByOwner", (NOBODY, {"programId": TOKENS}, _data())),
-            ("getSignaturesForAddress", (NOBODY, {**CONFIRMED, "limit": 1})),
+            ("getTokenAccountsByOwner", (UNUSED_ADDRESS, {"programId": TOKENS}, _data())),
+            ("getSignaturesForAddress", (UNUSED_ADDRESS, {**CONFIRMED, "limit": 1})),
             ("getTransaction", (NO_SIGNATURE, {**CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 1})),
-            ("getMultipleAccounts", ([NOBODY], _data())),
-            ("getAccountInfo", (NOBODY, _data())),
+            ("getMultipleAccounts", ([UNUSED_ADDRESS], _data())),
+            ("getAccountInfo", (UNUSED_ADDRESS, _data())),
             ("getMinimumBalanceForRentExemption", (0,)),
         ]
         for method, params in probes:

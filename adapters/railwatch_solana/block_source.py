@@ -1,7 +1,7 @@
 """Asks a node for blocks, and says in the seam's words why one cannot be had.
 
-Three reasons look alike and are not: a slot was skipped (which only the next block's parent proves, HAZARDS S11), its
-block is not there yet or got lost on this node, and it was pruned. Nothing here ever takes one for another.
+Three reasons have one symptom: a slot was skipped (which only the next block's parent proves, HAZARDS S11), its
+block is not there yet or got lost on this node, or it was pruned. This module never confuses them.
 """
 
 import re
@@ -211,7 +211,7 @@ class BlockSource:
             if refused.code == UNSUPPORTED_VERSION:
                 raise RailFault(
                     f"the block of slot {slot} holds a transaction of a version above {wire.VERSION_MAX}, which this "
-                    f"version of Railwatch cannot read; upgrade it, the rail goes on where it stands ({refused})"
+                    f"version of Railwatch cannot read; upgrade it, and the rail resumes at its cursor ({refused})"
                 ) from refused
             if refused.code in MISSING:
                 raise NoBlock(f"{refused}; a slot is skipped only if the next block's parent says so") from refused

@@ -1,7 +1,7 @@
 """Looking back for a few addresses by the node's own index: an hour of blocks would be some forty gigabytes.
 
 What touched an address is found by its signatures. Tokens are paid to accounts of the owner without naming the owner,
-so those accounts are asked for as well: the ones there are, and, since only an owner can close or give one away, every
+so those accounts are requested as well: those that exist, and, since only an owner can close or transfer one, every
 one that a transaction of the owner's names (HAZARDS S6). A transaction's block says where in it the transaction is.
 """
 
@@ -114,9 +114,9 @@ async def _part(
     for signature, (slot, tx) in found.items():
         if slot <= span.upto.height:
             by_slot[slot][signature] = tx
-    told = await _all(sorted(by_slot), lambda slot: _told(source, slot, by_slot[slot], context))
-    blocks = [ref for ref, transfers in told if transfers and ref.height != span.upto.height]
-    return Scanned([*blocks, span.upto], [each for _, transfers in told for each in transfers], "index")
+    scanned = await _all(sorted(by_slot), lambda slot: _transfers_of(source, slot, by_slot[slot], context))
+    blocks = [ref for ref, transfers in scanned if transfers and ref.height != span.upto.height]
+    return Scanned([*blocks, span.upto], [each for _, transfers in scanned for each in transfers], "index")
 
 
 async def _transactions(
@@ -157,15 +157,15 @@ async def _read(
 ) -> dict[str, tuple[int, Transaction]]:
     """Return the indexed transactions with their slots; read one from its block if the index lacks it."""
     signatures = sorted(named)
-    told = dict(zip(signatures, await _all(signatures, history.transaction), strict=True))
-    for slot in sorted({named[signature] for signature, sent in told.items() if sent is None}):
+    sent_by = dict(zip(signatures, await _all(signatures, history.transaction), strict=True))
+    for slot in sorted({named[signature] for signature, sent in sent_by.items() if sent is None}):
         ref, block = await source.block(slot)
         for tx in block.transactions:
-            if told.get(tx.transaction.signatures[0], ()) is None:
-                told[tx.transaction.signatures[0]] = slot, tx
-        if lost := [each for each, sent in told.items() if sent is None and named[each] == slot]:
+            if sent_by.get(tx.transaction.signatures[0], ()) is None:
+                sent_by[tx.transaction.signatures[0]] = slot, tx
+        if lost := [each for each, sent in sent_by.items() if sent is None and named[each] == slot]:
             raise NoBlock(f"block {slot} {ref.hash} does not hold transaction {lost[0]}, which the index names there")
-    return {signature: sent for signature, sent in told.items() if sent is not None}
+    return {signature: sent for signature, sent in sent_by.items() if sent is not None}
 
 
 def _accounts_of(tx: Transaction, owners: set[str]) -> Iterable[str]:
@@ -177,7 +177,7 @@ def _accounts_of(tx: Transaction, owners: set[str]) -> Iterable[str]:
             yield tx.transaction.account_keys[balance.account_index].pubkey
 
 
-async def _told(
+async def _transfers_of(
     source: BlockSource, slot: int, transactions: dict[str, Transaction], context: DecodeContext
 ) -> tuple[BlockRef, list[Transfer]]:
     """Return what these transactions paid, in the order of their block. Raises `BlockGone` if it lacks one."""

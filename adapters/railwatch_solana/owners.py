@@ -1,6 +1,6 @@
 """Whose the token accounts of an old block were: nodes did not say so before the end of 2021.
 
-The owner is asked for as it is now, which for an account that still exists is whose it was, unless it was given away in
+The node reports the present owner. An account that still exists had the same owner then, unless it was transferred
 between. What cannot be found out of an old block belonged to accounts that are long closed; in a newer block a missing
 owner is no matter of age, and could be ours.
 """
@@ -57,10 +57,12 @@ async def _owners(rpc: Rpc, accounts: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for at in range(0, len(accounts), AT_ONCE):
         some = accounts[at : at + AT_ONCE]
-        told = await rpc.read(wire.many_decoder, "getMultipleAccounts", some, OWNER)
-        if len(told.value) != len(some):
-            raise RailUnavailable(f"{rpc.name} getMultipleAccounts: {len(told.value)} answers for {len(some)} accounts")
-        for account, owned in zip(some, told.value, strict=True):
+        accounts_now = await rpc.read(wire.many_decoder, "getMultipleAccounts", some, OWNER)
+        if len(accounts_now.value) != len(some):
+            raise RailUnavailable(
+                f"{rpc.name} getMultipleAccounts: {len(accounts_now.value)} answers for {len(some)} accounts"
+            )
+        for account, owned in zip(some, accounts_now.value, strict=True):
             owner = _decoded(owned.data[0]) if owned is not None else b""
             if len(owner) == 32:
                 found[account] = text_of(owner)

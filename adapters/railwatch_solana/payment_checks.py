@@ -21,7 +21,7 @@ def not_an_owner(address: Address, account: Account | None) -> str | None:
         return None
     return (
         f"{address.text} is an account of the token program {account.owner} (a token account, or a mint), and what is "
-        "paid to it belongs to somebody else: give the address of its owner, the wallet"
+        "paid to it belongs to its owner: give the address of that owner, the wallet"
     )
 
 

@@ -40,7 +40,7 @@ class Rpc(JsonRpcClient[RpcRejected]):
     async def read(self, decoder: "Decoder[T]", method: str, *params: Any) -> T:
         """Call one method and return its typed result, decoded in one pass: a block has megabytes.
 
-        An endpoint that says that it is behind is asked a few times more: where several nodes stand behind it, another
+        An endpoint that says that it is behind is asked a few times more: if it balances several nodes, another
         one answers (HAZARDS S15). Raises `RpcRejected` for an error, `MalformedResponse` for another shape, and
         `RailUnavailable` if no reply comes back.
         """

@@ -79,10 +79,10 @@ async def _linked(
     `getBlock` cannot be asked by hash, so a block of another branch is asked for again: another node behind the
     endpoint may be on this one (HAZARDS E19).
     """
-    told = iter([found])
+    prefetched = iter([found])
 
     async def question() -> FetchedBlock:
-        one = next(told, None) or await _fetch(source, found.ref.height, context)
+        one = next(prefetched, None) or await _fetch(source, found.ref.height, context)
         await _check_link(source, parent, one)
         if one.ref.height == upto.height and one.ref.hash != upto.hash:
             raise BlockGone(f"block {one.ref.height} is {one.ref.hash}, not {upto.hash}")

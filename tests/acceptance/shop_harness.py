@@ -44,7 +44,7 @@ class Service:
         return invoice
 
     async def order(self, address: str, amount: int = 100, **terms: Any) -> Placed:
-        """Register an invoice, and wait until its address is taken in, one way or the other."""
+        """Register an invoice, and wait until its address is registered, one way or the other."""
         invoice = await self.register(self.request(address, amount, **terms))
         await until(lambda: self._is_taken_in(invoice))
         return Placed(invoice, address)
@@ -69,7 +69,7 @@ class Service:
 
         await until(is_so)
 
-    async def told(self, order: Placed, subject: str = "invoice") -> list[tuple[str, str]]:
+    async def transitions(self, order: Placed, subject: str = "invoice") -> list[tuple[str, str]]:
         """(state, reason) of all that the feed says of the order."""
         return [(row["to_state"], row["reason"]) for row in await self.database.rows(FEED, order.id, subject)]
 
@@ -115,7 +115,7 @@ class ShopHarness:
         return [each for each in first.values() if not each.startswith("detection.")]
 
     async def fulfilled(self, order: Placed) -> tuple[int, int]:
-        """What both reference consumers have done at the feed's end: fulfilments, and reversals that stand."""
+        """What both reference consumers have done at the feed's end: fulfilments, and open reversals."""
         await drain_sql(self.database)
         await drain_python(self.database)
         row = await self.database.row(

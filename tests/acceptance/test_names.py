@@ -1,4 +1,4 @@
-"""The ten scenarios are there by their names, and the page that lists them tells the truth."""
+"""The ten scenarios are there by their names, and the page that lists them is right."""
 
 import re
 from pathlib import Path

@@ -53,8 +53,8 @@ async def test_partial(database: Database) -> None:
         await stage.mine(2)
         assert await service.customer_state(order) == "complete"
         assert await service.open_exceptions(order) == set()
-        told = [each for each in await house.delivered(order) if each.split(".")[1] not in ("created", "detected")]
-        assert told == [
+        types = [each for each in await house.delivered(order) if each.split(".")[1] not in ("created", "detected")]
+        assert types == [
             *("invoice.confirming", "invoice.underpaid", "exception.open.underpaid"),
             *("invoice.confirming", "invoice.paid", "exception.resolved.underpaid"),
         ]
@@ -92,7 +92,7 @@ async def test_late(database: Database) -> None:
         service, stage = house.service, house.stage
         order = await service.order(await stage.sim.new_address(), 100, expires_in=1)
         await service.becomes(order, "issue")
-        assert await service.told(order) == [("created", "created"), ("expired", "expired")]
+        assert await service.transitions(order) == [("created", "created"), ("expired", "expired")]
         await stage.pay(order, 100)
         await stage.mine(2)
         assert (await service.row("orders", order))["state"] == "late_paid"
@@ -110,7 +110,7 @@ async def test_late(database: Database) -> None:
 
 
 async def test_unsupported_network(database: Database) -> None:
-    """Asked for where nobody listens, registered with an address of another chain, and paid on the wrong one."""
+    """Asked for without a listener, registered with an address of another chain, and paid on the wrong one."""
     async with opened(database, [chain_named(), chain_named("other")]) as house:
         service, stage = house.service, house.stage
         await _is_refused(house)
@@ -134,9 +134,7 @@ async def test_unsupported_network(database: Database) -> None:
         await stage.pay(order, 100)
         await stage.mine(2)
         assert await service.customer_state(order) == "complete"
-        assert await service.open_exceptions(order) == {"wrong_network"}, (
-            "the other network's money is still somebody's"
-        )
+        assert await service.open_exceptions(order) == {"wrong_network"}, "the other network's money still has an owner"
         assert await house.fulfilled(order) == (1, 0)
 
 

@@ -1,4 +1,4 @@
-"""When something in between fails: what is delivered comes twice or late, a push is missed, a node is away."""
+"""When something in between fails: what is delivered comes twice or late, a push is missed, a node is unreachable."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ ONCE = "insert into shop.posted (id, type) values ($1, $2) on conflict do nothin
 
 
 class Bookkeeper:
-    """A receiver's program that does as the page says: it keeps the ids that it has dealt with, beside its effects.
+    """A receiver's program that does as the page says: it keeps the ids that it has dealt with, next to its effects.
 
     ``answers``: what it says to the n-th post of an event; None: nothing, ever.
     """
@@ -107,9 +107,9 @@ async def test_timeout_then_retry(database: Database, tmp_path: Path) -> None:
         await house.stage.pay(order)
         await house.service.becomes(order, "received")
         await house.stage.mine(2)
-        told = await house.service.told(order)
-        assert [state for state, _ in told] == ["created", "detected", "confirming", "paid"]
-        assert await house.delivered(order) == [f"invoice.{state}" for state, _ in told]
+        path = await house.service.transitions(order)
+        assert [state for state, _ in path] == ["created", "detected", "confirming", "paid"]
+        assert await house.delivered(order) == [f"invoice.{state}" for state, _ in path]
         assert repeats_are_marked(house.shopkeeper)
         assert len(await bookkeeper.kept()) == len(await house.service.feed())
         assert (await house.shop.endpoints())["shop"]["last_failure"] is not None
@@ -151,7 +151,7 @@ async def test_missed_push_but_visible_on_chain(deaf: tuple[EvmStage, Relay]) ->
     tx = await stage.sim.pay(order.address, ETHER)
     await stage.mine(2)
     await tables.wait_for_state(order, "paid")
-    await until(lambda: relay.swallowed >= 2)  # the node did push, and nobody heard it
+    await until(lambda: relay.swallowed >= 2)  # the node did push, and the daemon did not hear it
     [found] = await database.rows("select tx_id, amount from railwatch.detections")
     assert tuple(found) == (tx, ETHER)
     relay.silent = False
@@ -166,7 +166,7 @@ async def test_missed_push_but_visible_on_chain(deaf: tuple[EvmStage, Relay]) ->
 
 
 async def test_source_temporarily_unavailable(database: Database) -> None:
-    """The node is away when the windows of two orders end; one of them was paid meanwhile, in time."""
+    """The node is unreachable when the windows of two orders end; one of them was paid meanwhile, in time."""
     async with opened(database, [chain_named(clock=lambda: datetime.now(UTC))]) as house:
         service, stage = house.service, house.stage
         paid = await service.order(await stage.sim.new_address())
@@ -178,16 +178,16 @@ async def test_source_temporarily_unavailable(database: Database) -> None:
         await database.value("update railwatch.invoices set expires_at = now()")
         shown = await service.row("orders", paid)
         assert (shown["customer_state"], shown["rails_live"]) == ("waiting", False), "silence proves nothing now"
-        assert [await service.told(each) for each in (paid, empty)] == [[("created", "created")]] * 2
+        assert [await service.transitions(each) for each in (paid, empty)] == [[("created", "created")]] * 2
         await database.value("update railwatch.rails set covered_until = now() - interval '1 hour'")
         await database.value("update railwatch.invoices set created_at = created_at - interval '1 hour'")
         await service.has_open(paid, "detection_delayed")
-        assert [await service.told(each) for each in (paid, empty)] == [[("created", "created")]] * 2
+        assert [await service.transitions(each) for each in (paid, empty)] == [[("created", "created")]] * 2
         node_of("story").down = False
         await service.becomes(paid, "complete")
         await service.becomes(empty, "issue")
-        assert [state for state, _ in await service.told(paid)] == ["created", "confirming", "paid"]
-        assert [state for state, _ in await service.told(empty)] == ["created", "expired"]
+        assert [state for state, _ in await service.transitions(paid)] == ["created", "confirming", "paid"]
+        assert [state for state, _ in await service.transitions(empty)] == ["created", "expired"]
         await service.has_open(paid)
         assert (await service.row("orders", paid))["rails_live"] is True
         delivered = await house.delivered(paid)
@@ -208,7 +208,7 @@ async def test_replay_of_historical_events(database: Database) -> None:
         await until(house.shop.owes_nothing)
         before, effects = await service.feed(), await _effects(database)
         await _replay_the_chain(house)
-        assert await service.feed() == before, "the chain read again tells nothing anew"
+        assert await service.feed() == before, "the chain read again emits nothing anew"
         await database.rows("update railwatch.consumers set position = 0 where name like 'fulfilment%'")
         await database.rows("update shop.feed set position = 0")
         assert [await house.fulfilled(each) for each in (order, reversed_)] == [(1, 0), (1, 1)]
@@ -241,7 +241,7 @@ async def _replay_into_an_empty_shop(house: ShopHarness, effects: list[str]) -> 
 
 
 async def _replay_to_a_new_endpoint(house: ShopHarness) -> None:
-    """A new endpoint is told the whole history, under the ids that the old one had, in each invoice's order."""
+    """A new endpoint gets the whole history, under the ids that the old one had, in each invoice's order."""
     async with receiver() as newcomer:
         await house.parts.aclose()  # one deliverer posts
         await house.shop.once(house.endpoint, webhook(newcomer, "newcomer"))

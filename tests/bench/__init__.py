@@ -1,1 +1,1 @@
-"""Benchmarks: ours beside the floor, in the same run on the same machine. `make bench`, never part of tests."""
+"""Benchmarks: ours next to the floor, in the same run on the same machine. `make bench`, never part of tests."""

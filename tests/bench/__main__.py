@@ -1,4 +1,4 @@
-"""`make bench`: every budget, ours beside the floor. Takes some minutes; nothing else should run meanwhile.
+"""`make bench`: every budget, ours next to the floor. It needs some minutes; nothing else should run meanwhile.
 
 `make bench ARGS="live solana"` runs these groups only.
 """

@@ -1,4 +1,4 @@
-"""What the benchmarks stand on: one anvil, one Postgres, a daemon in this process, and a chain of known size."""
+"""What the benchmarks run on: one anvil, one Postgres, a daemon in this process, and a chain of known size."""
 
 import asyncio
 import gc
@@ -119,7 +119,7 @@ class BenchEnv:
     async def grow(self, blocks: int, per_block: int, *, ours: int = 0, payees: int = 0) -> None:
         """Make ``blocks`` of ``per_block`` transfers. A block pays one invoice, round robin.
 
-        ``ours``: only every so many blocks do; the others pay somebody who is not watched. 0: every block does.
+        ``ours``: only every so many blocks do; the others pay an address that is not watched. 0: every block does.
         ``payees``: each transfer pays another one of so many invoices, in turn. 0: a block's transfers pay the same.
         """
         stranger = checksum_address(secrets.token_bytes(20))
@@ -135,7 +135,7 @@ class BenchEnv:
                 print(f"  made {block + 1} of {blocks} blocks", flush=True)
 
     async def forget(self) -> None:
-        """Empty the ledger, and keep the invoices: the next daemon begins where it is told to."""
+        """Empty the ledger, and keep the invoices: the next daemon begins at its start height."""
         connection = await connect(self.database.dsn)
         try:
             await connection.execute(
@@ -156,7 +156,7 @@ class BenchEnv:
 
 
 async def until(condition: Callable[[], Any], limit: float = 120.0) -> float:
-    """Wait for a condition, closely; returns the seconds it took."""
+    """Wait for a condition, closely; return the seconds until then."""
     started = time.perf_counter()
     while not await condition():
         if time.perf_counter() - started > limit:
@@ -166,6 +166,6 @@ async def until(condition: Callable[[], Any], limit: float = 120.0) -> float:
 
 
 def decoys(index: AddressIndex, count: int) -> None:
-    """Fill an index with addresses that nobody pays."""
+    """Fill an index with addresses without payments."""
     for _ in range(count):
         index.add(secrets.token_bytes(20))

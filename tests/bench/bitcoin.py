@@ -117,7 +117,7 @@ class Bench:
 
 
 class Bare:
-    """What anybody would have to do at the least: ask the node, and commit one row."""
+    """The least that any program has to do: ask the node, and commit one row."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
@@ -176,16 +176,16 @@ class Bare:
 
 @dataclass(slots=True)
 class Witness:
-    """When the node pushed what, and when the feed was last told of a commit."""
+    """When the node pushed what, and when the feed last got a commit."""
 
     pushed: dict[str, float] = field(default_factory=dict)
     committed: float = 0.0
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    notified: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, *_: object) -> None:
         """A notification came."""
         self.committed = time.perf_counter()
-        self.told.set()
+        self.notified.set()
 
 
 @asynccontextmanager
@@ -224,10 +224,10 @@ async def latency(bench: Bench) -> list[Row]:
         async def measure(
             kind: str, act: Callable[[], Awaitable[str]], floor: Callable[[str], Awaitable[float]]
         ) -> None:
-            witness.told.clear()
+            witness.notified.clear()
             name = await act()
             async with asyncio.timeout(10):
-                await witness.told.wait()
+                await witness.notified.wait()
             await asyncio.sleep(0.02)  # the last of several commits counts
             ours[kind].append(witness.committed - witness.pushed[name])
             floors[kind].append(await floor(name))
@@ -272,7 +272,7 @@ async def grow(bench: Bench) -> None:
 
 
 async def catch_up(bench: Bench) -> Row:
-    """The newest blocks into Postgres, beside fetching and decoding them bare."""
+    """The newest blocks into Postgres, next to fetching and decoding them bare."""
     tip = await bench.sim.height()
     start = tip - CAUGHT_UP
     spent = []

@@ -1,4 +1,4 @@
-"""Catching up: a long chain into Postgres, beside the bare fetch with typed decoding of the same blocks."""
+"""Catching up: a long chain into Postgres, next to the bare fetch with typed decoding of the same blocks."""
 
 import asyncio
 import time

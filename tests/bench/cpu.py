@@ -52,13 +52,13 @@ async def rows() -> list[Row]:
 
 
 def _row(name: str, spent: float, bare: float, budget: float) -> Row:
-    """What the scan costs beyond taking the same bytes off the wire."""
+    """What the scan costs beyond reading the same bytes off the wire."""
     ours = spent - bare
     return Row(name, f"{ours:.1f} ms CPU", f"{bare:.1f} ms (the wire)", f"{budget:.0f} ms CPU", ours <= budget)
 
 
 async def _fetch_cost(simulator: EvmSimulator, span: Span) -> float:
-    """Processor time of the same request, its answer read and not looked at."""
+    """Processor time of the same request, its answer read and not parsed."""
     number, block_hash = hex(span.upto.height), span.upto.hash
     calls = [
         ("eth_getBlockByNumber", [number, False]),

@@ -1,6 +1,6 @@
 """What a quiet rail on a hosted plan costs a day: the daemon's calls by method, times the prices that are published.
 
-A plan without traces, 12 seconds between blocks, open orders in ether and a token, and nobody pays. Anvil stands behind
+A plan without traces, 12 seconds between blocks, open orders in ether and a token, and no payment. Anvil is behind
 the endpoint; what is counted is what the daemon asks once it follows.
 """
 
@@ -49,7 +49,7 @@ async def quiet_day(stand: BenchEnv, slot: float = SLOT, blocks: int = BLOCKS) -
             before = dict(front.asked)
             stranger = await simulator.new_address()
             for _ in range(blocks):
-                # Blocks of others' tokens: what a range of logs leaves in doubt is asked for once more.
+                # Blocks of others' tokens: what a range of logs leaves unknown is requested once more.
                 await simulator.pay(stranger, 1, simulator.assets[1])
                 await simulator.mine()
                 await asyncio.sleep(slot)

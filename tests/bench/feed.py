@@ -1,4 +1,4 @@
-"""The feed as a consumer reads it: a million lines in pages, beside one cursor over the same lines."""
+"""The feed as a consumer reads it: a million lines in pages, next to one cursor over the same lines."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""The floor: what anybody would have to do at the least, with the same libraries and nothing of ours."""
+"""The floor: the least that any program has to do, with the same libraries and nothing of ours."""
 
 import time
 from collections.abc import Sequence

@@ -97,7 +97,7 @@ async def rows(stand: BenchEnv, folder: Path) -> list[Row]:
             max(steps) <= 1.3 * steps[0],
         ),
         Row(
-            f"registration until watching at {sizes}, 8 connections, beside the daemon",
+            f"registration until watching at {sizes}, 8 connections, next to the daemon",
             " / ".join(f"{each:,.0f}" for each in watched) + " /s",
             "-",
             "300 /s at any size",

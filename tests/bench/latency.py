@@ -17,11 +17,11 @@ from tests.bench.report import Row, median, percentile
 
 @dataclass(slots=True)
 class Witness:
-    """When the node pushed which block, and when the feed was last told of a commit."""
+    """When the node pushed which block, and when the feed last got a commit."""
 
     pushed: dict[str, float] = field(default_factory=dict)
     committed: float = 0.0
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    notified: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def has(self, head: str | None) -> bool:
         """Whether ``head`` was pushed; None: any at all."""
@@ -30,7 +30,7 @@ class Witness:
     def hear(self, *_: object) -> None:
         """A notification came."""
         self.committed = time.perf_counter()
-        self.told.set()
+        self.notified.set()
 
 
 @asynccontextmanager
@@ -61,9 +61,9 @@ async def measure(stand: BenchEnv, transfers: int, rounds: int) -> tuple[list[fl
     async with Floor(stand) as floor, witnesses(stand) as witness:
         for number in range(rounds + 3):
             await stand.pay_many(transfers, number * transfers)
-            witness.told.clear()
+            witness.notified.clear()
             await stand.simulator.mine()
-            await asyncio.wait_for(witness.told.wait(), 10)
+            await asyncio.wait_for(witness.notified.wait(), 10)
             head = await stand.simulator.head()
             await until(lambda: witness.has(head))  # noqa: B023
             spent = witness.committed - witness.pushed[head]
@@ -114,7 +114,7 @@ async def rows(stand: BenchEnv) -> list[Row]:
 
 
 async def nth_payment(stand: BenchEnv, already: int) -> Row:
-    """The step of one transfer to an invoice that was paid ``already`` times, beside one that was paid a few times."""
+    """The step of one transfer to an invoice that was paid ``already`` times, next to one that was paid a few times."""
     last, first = len(stand.addresses) - 1, len(stand.addresses) - 2
     for _ in range(already // 500):
         await stand.pay_many(500, last, invoices=1)
@@ -137,9 +137,9 @@ async def _one_invoice(stand: BenchEnv, place: int) -> list[float]:
     async with witnesses(stand) as witness:
         for _ in range(40):
             await stand.pay_many(1, place)
-            witness.told.clear()
+            witness.notified.clear()
             await stand.simulator.mine()
-            await asyncio.wait_for(witness.told.wait(), 10)
+            await asyncio.wait_for(witness.notified.wait(), 10)
             head = await stand.simulator.head()
             await until(lambda: witness.has(head))  # noqa: B023
             spent.append(witness.committed - witness.pushed[head])

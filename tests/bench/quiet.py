@@ -25,7 +25,7 @@ async def writes_of_a_quiet_block(stand: BenchEnv, blocks: int = 160) -> Row:
     height = await stand.simulator.height()
     await until(lambda: stand.reached(height))
     for _ in range(8):
-        # A connection tells its statistics with a delay, and only when it is used again.
+        # A connection reports its statistics with a delay, and only when it is used again.
         await asyncio.sleep(0.5)
         await stand.simulator.mine()
     await asyncio.sleep(1.5)
@@ -48,7 +48,7 @@ async def writes_of_a_quiet_block(stand: BenchEnv, blocks: int = 160) -> Row:
 
 
 async def _balances_are_known(stand: BenchEnv) -> None:
-    """New addresses are looked at in the seconds after their registration, which is no block's doing."""
+    """New addresses are checked in the seconds after their registration, whatever the blocks are."""
     known, before = -1, -2
     while known != before:
         await asyncio.sleep(2.5)

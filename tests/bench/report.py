@@ -14,7 +14,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One budget: what was measured, what it stood beside, and what it may be."""
+    """One budget: what was measured, its floor, and its limit."""
 
     name: str
     ours: str
@@ -52,6 +52,6 @@ def show(rows: Sequence[Row], folder: Path) -> None:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as docs/benchmarks.md shows them."""
-    told = {True: "yes", False: "**no**", None: ""}
-    lines = [f"| {row.name} | {row.ours} | {row.floor} | {row.budget} | {told[row.met]} |\n" for row in rows]
+    words = {True: "yes", False: "**no**", None: ""}
+    lines = [f"| {row.name} | {row.ours} | {row.floor} | {row.budget} | {words[row.met]} |\n" for row in rows]
     return "".join(["| what | ours | floor | budget | met |\n|---|---|---|---|---|\n", *lines])

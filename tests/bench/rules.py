@@ -24,7 +24,7 @@ NOW, HOUR, HEIGHT = datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=1), 100
 
 
 def _books() -> tuple[list[InvoiceAggregate], Mapping[UUID, InvoiceUpdate]]:
-    """Invoices that nobody has paid, and a payment in a block for each."""
+    """Invoices without payments, and a payment in a block for each."""
     aggregates, updates = [], {}
     for number in range(PAYMENTS):
         way = Destination(uuid4(), RAIL, TOKEN, 1, Policy(1))

@@ -1,4 +1,4 @@
-"""What other services feel: how fast orders are taken in, and a block that pays ten thousand of them at once.
+"""What other services feel: how fast orders are registered, and a block that pays ten thousand of them at once.
 
 The daemon and the node are processes of their own; the services are eight connections of this one.
 """
@@ -28,7 +28,7 @@ PAYMENTS = 10_000
 AFTERWARDS = 4_000
 """Invoices that are registered once more while no daemon runs."""
 IN_ONE_TRANSACTION = 250
-"""Token payments that one transaction makes: anvil takes them in one block all the same."""
+"""Token payments that one transaction makes: anvil puts them into one block all the same."""
 
 WRITTEN = ("detections", "transitions", "observations")
 """What a step writes a row to for each payment, or several."""
@@ -58,7 +58,7 @@ async def rate(connections: Sequence[Connection], count: int, act: Callable[[Con
 
 
 def registering(stand: BenchEnv) -> Callable[[Connection], Awaitable[None]]:
-    """An invoice for one new address; the stand keeps it."""
+    """An invoice for one new address; the environment keeps it."""
 
     async def register(connection: Connection) -> None:
         address = checksum_address(secrets.token_bytes(20))
@@ -94,7 +94,7 @@ async def rows() -> list[Row]:
                 alone = await rate(connections, AFTERWARDS, registering(stand))
     bare = f"{floor:,.0f} /s (insert, commit)"
     return [
-        Row(f"create_invoice from {SERVICES} connections, beside the daemon", f"{beside:,.0f} /s", bare, "-", None),
+        Row(f"create_invoice from {SERVICES} connections, next to the daemon", f"{beside:,.0f} /s", bare, "-", None),
         Row("the same, while no daemon runs", f"{alone:,.0f} /s", bare, "-", None),
         *block,
     ]
@@ -106,7 +106,7 @@ async def _is_taken_in(stand: BenchEnv) -> bool:
 
 
 async def one_block(stand: BenchEnv) -> list[Row]:
-    """Pay everybody in one block: until its step is committed, and until a reader of the feed has its lines."""
+    """Pay all invoices in one block: until its step is committed, and until a reader of the feed has its lines."""
     print(f"paying {PAYMENTS:,} invoices in one block", flush=True)
     for first in range(0, PAYMENTS, IN_ONE_TRANSACTION):
         paid = stand.addresses[first : first + IN_ONE_TRANSACTION]
@@ -149,7 +149,7 @@ async def _last_seq(stand: BenchEnv) -> int:
 
 
 async def _read(stand: BenchEnv, position: int, lines: int) -> tuple[float, float]:
-    """As a consumer does: page by page, and look again soon. When the first page and when the last was there."""
+    """As a consumer does: page by page, and read again soon. When the first page and when the last was there."""
     first, end = 0.0, position + lines
     async with stand.database.connection() as connection:
         while position < end:

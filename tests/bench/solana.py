@@ -1,6 +1,6 @@
 """Solana's budgets: a block of mainnet's shape, following such blocks, catching up, and memory over many slots.
 
-Blocks come from `tests.bench.solana_replay`, a process of its own that does nothing but tell them.
+Blocks come from `tests.bench.solana_replay`, a process of its own that does nothing but serve them.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class Node:
     session: aiohttp.ClientSession
 
     async def call(self, method: str, *params: Any) -> bytes:
-        """One call, its answer not looked at."""
+        """One call, its answer not parsed."""
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
         async with self.session.post(self.http, data=body) as response:
             return await response.read()
@@ -154,7 +154,7 @@ async def rows() -> list[Row]:
 
 
 async def block(node: Node) -> Row:
-    """One block: what a scan costs beyond taking the same bytes off the wire."""
+    """One block: what a scan costs beyond reading the same bytes off the wire."""
     await node.call("benchTip", BASE)
     index = AddressIndex(MILLION)
     decoys(index, MILLION)
@@ -230,7 +230,7 @@ async def bare_seconds(node: Node, low: int, high: int) -> float:
 
 
 async def follow(node: Node, opened: Database, folder: Path) -> Row:
-    """Block after block as they come: the daemon's processor time, without what fetching them takes."""
+    """Block after block as they come: the daemon's processor time, without that of fetching them."""
     wire_ms = await cpu_milliseconds(lambda: node.call("getBlock", BASE - 1, WHOLE))
     async with following(node, opened.dsn, folder) as pid:
         await until(lambda: _is(opened, "select count(*) from railwatch.rails where state = 'live'", 1))
@@ -253,7 +253,7 @@ async def follow(node: Node, opened: Database, folder: Path) -> Row:
 
 
 async def long_run(node: Node, opened: Database, folder: Path) -> Row:
-    """Memory after a tenth of the slots, and after all of them, as fast as they can be told."""
+    """Memory after a tenth of the slots, and after all of them, as fast as they can be served."""
     await node.call("benchTip", BASE)
     async with following(node, opened.dsn, folder, poll=0.02) as pid:
         await reached(opened, BASE)
@@ -287,7 +287,7 @@ async def _cursor(opened: Database) -> int:
 
 
 async def reached(opened: Database, slot: int) -> None:
-    """Wait until the cursor is there; without haste, for who asks takes time from who works."""
+    """Wait until the cursor is there; without haste, because each question delays the work."""
     async with asyncio.timeout(900):
         while await _cursor(opened) < (slot if slot % 13 else slot - 1):  # noqa: ASYNC110 (another process moves it)
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A node that tells blocks of real shape as fast as they are asked for: no machine behind it, only bytes.
+"""A node that serves blocks of real shape as fast as they are asked for: no machine behind it, only bytes.
 
 ``python -m tests.bench.solana_replay TXS`` prints ``ready URL BYTES``. ``benchTip`` sets the newest slot, ``benchPace``
 lets it rise by one every so many seconds. Every thirteenth slot is skipped. All blocks have the same transactions.
@@ -27,7 +27,7 @@ PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
 
 
 def transactions(count: int, seed: int = 1) -> list[dict[str, Any]]:
-    """As `getBlock` tells them with ``transactionDetails: accounts``."""
+    """As `getBlock` returns them with ``transactionDetails: accounts``."""
     chance = random.Random(seed)
     hot = [_key(chance) for _ in range(HOT)]
     return [_vote(chance) if chance.random() < VOTE_SHARE else _swap(chance, hot) for _ in range(count)]
@@ -107,34 +107,34 @@ class Replay:
     def _result(self, method: str, params: list[Any]) -> bytes | None:
         if method == "getBlock":
             return self._block(params[0], bare=params[1]["transactionDetails"] == "none")
-        told: Any
+        result: Any
         match method:
             case "getGenesisHash":
-                told = _hash(0)
+                result = _hash(0)
             case "getHealth":
-                told = "ok"
+                result = "ok"
             case "getSlot":
-                told = self._slot(0)
+                result = self._slot(0)
             case "getLatestBlockhash":
                 slot = self._slot(FINALIZED_LAG if params[0]["commitment"] == "finalized" else 0)
-                told = {"context": {"slot": slot}, "value": {"blockhash": _hash(slot), "lastValidBlockHeight": 0}}
+                result = {"context": {"slot": slot}, "value": {"blockhash": _hash(slot), "lastValidBlockHeight": 0}}
             case "getBlocks":
-                told = [slot for slot in range(params[0], min(params[1], self._slot(0)) + 1) if _has_block(slot)]
+                result = [slot for slot in range(params[0], min(params[1], self._slot(0)) + 1) if _has_block(slot)]
             case "getTokenAccountsByOwner":
-                told = {"context": {"slot": self._slot(0)}, "value": []}
+                result = {"context": {"slot": self._slot(0)}, "value": []}
             case "getAccountInfo":
-                told = {"context": {"slot": self._slot(0)}, "value": None}
+                result = {"context": {"slot": self._slot(0)}, "value": None}
             case "getSignaturesForAddress":
-                told = []
+                result = []
             case "benchTip":
                 self._tip, self._pace = params[0], 0.0
-                told = self._tip
+                result = self._tip
             case "benchPace":
                 self._tip, self._pace, self._since = self._slot(0), params[0], time.monotonic()
-                told = self._tip
+                result = self._tip
             case _:
-                told = 0
-        return json.dumps(told).encode()
+                result = 0
+        return json.dumps(result).encode()
 
     def _slot(self, lag: int) -> int:
         slot = self._tip - lag

@@ -1,6 +1,6 @@
 """Webhooks: how many a second to a receiver on this machine, and how long after the commit the last of a hundred comes.
 
-The deliverer is a process of its own. The receiver answers without looking, so that its cost is small; the floor posts
+The deliverer is a process of its own. The receiver answers without a check, so that its cost is small; the floor posts
 as many bodies to it with the same client, unsigned, from this process, and without a database.
 """
 
@@ -56,7 +56,7 @@ concurrency = {concurrency}
 
 TELL = """
 with place as (update railwatch.feed_position set last_seq = last_seq + $1::bigint returning last_seq),
-told as (
+emitted as (
     insert into railwatch.transitions
         (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, seen_amount,
          confirmed_amount)
@@ -65,7 +65,7 @@ told as (
         select $2::uuid[] as ids) x, lateral (select ids[1 + (n % cardinality(ids))] as id) i
     returning event_id
 )
-select array_agg(event_id::text) as ids, pg_notify('railwatch', '') from told
+select array_agg(event_id::text) as ids, pg_notify('railwatch', '') from emitted
 """
 
 

@@ -115,7 +115,7 @@ def coinbase(*outs: Out, height: int = 1) -> MadeTx:
 
 @dataclass(frozen=True)
 class MadeBlock:
-    """A block of these transactions, the coinbase first. ``proof`` and ``tail`` stand before and after them."""
+    """A block of these transactions, the coinbase first. ``proof`` goes before them, and ``tail`` after them."""
 
     txs: Sequence[MadeTx]
     parent: str = "11" * 32

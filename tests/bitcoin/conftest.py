@@ -66,7 +66,7 @@ async def chain(sim: BitcoinSimulator) -> AsyncIterator[Chain]:
 
 @pytest.fixture
 async def liar(sim: BitcoinSimulator) -> AsyncIterator[Liar]:
-    """Yield a node that tells the truth until a test teaches it a lie."""
+    """Yield a node that answers truly until a test teaches it a lie."""
     async with Liar(sim.fleet.nodes[0].url) as liar:
         yield liar
 

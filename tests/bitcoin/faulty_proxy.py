@@ -1,4 +1,4 @@
-"""A node that lies: it stands before bitcoind, passes RPC and REST on, and answers some of it its own way."""
+"""A node that lies: a proxy before bitcoind that passes RPC and REST on, and answers some of it its own way."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ class Liar:
         self.most = self._now = 0
 
     def heal(self) -> None:
-        """Tell the truth again."""
+        """Answer truly again."""
         self.lies: dict[str, Lie] = {}
         self.statuses: dict[str, int] = {}
         self.rest: Callable[[bytes], bytes] | None = None
@@ -99,7 +99,7 @@ class Liar:
                 honest = {reply["id"]: reply for reply in json.loads(await response.read(), parse_float=Decimal)}
         except aiohttp.ClientError:
             return web.Response(status=502)
-        replies = [self._told(call, honest[call["id"]]) for call in many]
+        replies = [self._altered(call, honest[call["id"]]) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0], dumps=_dumps)
 
     async def _serve_rest(self, request: web.Request) -> web.Response:
@@ -119,7 +119,7 @@ class Liar:
             return None
         return web.Response(body=self.body, status=self.status, content_type=self.kind)
 
-    def _told(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+    def _altered(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
         lie = self.lies.get(call["method"])
         return reply if lie is None else lie(call["params"], reply)
 

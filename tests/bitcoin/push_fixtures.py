@@ -25,8 +25,8 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-class Bell:
-    """Counts wakes, as the daemon would hear them; an error is a wake too, for then somebody has to look."""
+class WakeCounter:
+    """Counts wakes, as the daemon would hear them; an error is a wake too, for the daemon then has to poll."""
 
     def __init__(self, rail: RailAdapter) -> None:
         self._rail = rail
@@ -52,9 +52,9 @@ class Bell:
 
 
 @asynccontextmanager
-async def bell(rail: RailAdapter) -> AsyncIterator[Bell]:
+async def wake_counter(rail: RailAdapter) -> AsyncIterator[WakeCounter]:
     """Yield a listener that is subscribed."""
-    heard = Bell(rail)
+    heard = WakeCounter(rail)
     task = asyncio.create_task(heard.listen())
     try:
         yield heard
@@ -64,7 +64,7 @@ async def bell(rail: RailAdapter) -> AsyncIterator[Bell]:
 
 
 class Node:
-    """A publisher of our own: says what a test says, and counts as it is told."""
+    """A publisher of our own: it sends what a test says, and counts as the test demands."""
 
     def __init__(self) -> None:
         self._context = zmq.asyncio.Context()
@@ -97,14 +97,14 @@ async def entered(sim: BitcoinSimulator, rpc: str, endpoint: str) -> AsyncIterat
         yield rail
 
 
-async def first_look(heard: Bell) -> None:
-    """Let pass what rings while the subscription comes to stand."""
+async def first_rings(heard: WakeCounter) -> None:
+    """Let pass what rings while the subscription begins."""
     await asyncio.sleep(zmq_subscriber.FIRST_SILENCE * 2)
     heard.rung.clear()
 
 
-async def followed(sim: BitcoinSimulator, spoken: Node, heard: Bell) -> None:
-    """Say something, so that the subscription is known to stand, and let whatever rings pass."""
+async def followed(sim: BitcoinSimulator, spoken: Node, heard: WakeCounter) -> None:
+    """Say something, so that the subscription is known to work, and let whatever rings pass."""
     await spoken.subscribed()
     await spoken.say(b"sequence", bytes.fromhex("22" * 32) + b"R" + LATE, 1)
-    await first_look(heard)
+    await first_rings(heard)

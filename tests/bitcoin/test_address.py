@@ -161,7 +161,7 @@ def test_the_older_kinds() -> None:
     assert doge.text == "DH5yaieqoZN36fDVciNyRueRGvGLR3mr7L"
 
 
-def test_litecoin_shows_one_form_of_a_script_address_and_takes_both() -> None:
+def test_litecoin_shows_one_form_of_a_script_address_and_accepts_both() -> None:
     shared = parse_address("3P14159f73E4gFr7JterCCQh9QjiTjiZrG", LITECOIN)
     own = parse_address("MVDCJxZd4A5VUm81QmeC1qf6U7LASsr7LT", LITECOIN)
     assert shared == own
@@ -210,11 +210,11 @@ def test_the_wrong_chain_is_named(text: str, chain: Chain, why: str) -> None:
         (base58.encode(b"\x80" + bytes(20)), BITCOIN, "version byte 128"),
     ],
 )
-def test_the_reason_says_what_to_mend(text: str, chain: Chain, why: str) -> None:
+def test_the_reason_says_what_to_fix(text: str, chain: Chain, why: str) -> None:
     assert why in reason(text, chain)
 
 
-def test_addresses_inside_mweb_are_refused_because_nobody_sees_those_payments() -> None:
+def test_addresses_inside_mweb_are_refused_because_those_payments_are_invisible() -> None:
     for text, chain in ((MWEB, LITECOIN_REGTEST), (MWEB.upper(), LITECOIN_TESTNET), ("ltcmweb1qqf", LITECOIN)):
         assert "not visible" in reason(text, chain)
     assert "not visible" in reason(MWEB, BITCOIN)
@@ -325,7 +325,7 @@ def every_form(chain: Chain) -> list[str]:
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
 def test_an_address_is_one_however_it_is_spelled_and_none_when_anything_in_it_is_another(chain: Chain) -> None:
-    """Spaces around it, upper case and a prefix say nothing; a look-alike, a space within, a typing error do."""
+    """Spaces around it, upper case and a prefix say nothing; a similar letter, a space within, a typing error do."""
     for text in every_form(chain):
         address = parse_address(text, chain)
         folds = text == text.lower()

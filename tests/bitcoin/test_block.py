@@ -52,7 +52,7 @@ def refusal(raw: bytes, chain: Chain = BITCOIN, block_hash: str | None = None) -
     return str(refused.value)
 
 
-def told(block: Block) -> list[object]:
+def payments_of(block: Block) -> list[object]:
     """All that a block can say of payments."""
     return [(tx.id, tx.inputs, tx.outputs) for tx in map(block.tx, range(len(block)))]
 
@@ -75,7 +75,7 @@ def test_the_genesis_block_names_its_chain() -> None:
 
 def test_every_kind_of_output_and_input() -> None:
     block = read_block(EVERY_KIND.raw, BITCOIN, EVERY_KIND.hash)
-    assert told(block) == [
+    assert payments_of(block) == [
         (
             made.id,
             () if place == 0 else tuple(each.coin for each in made.ins),
@@ -121,15 +121,15 @@ def test_no_truncation_and_nothing_left_over() -> None:
 
 @settings(max_examples=400)
 @given(st.integers(0, len(EVERY_KIND.raw) - 1), st.integers(1, 255))
-def test_no_changed_byte_tells_of_other_payments(place: int, change: int) -> None:
-    """Either the bytes are refused, or what changed (a witness) is nothing that payments are told from."""
+def test_no_changed_byte_shows_other_payments(place: int, change: int) -> None:
+    """Either the bytes are refused, or what changed (a witness) does not change the payments."""
     raw = bytearray(EVERY_KIND.raw)
     raw[place] ^= change
     try:
         block = read_block(bytes(raw), BITCOIN, EVERY_KIND.hash)
     except ValueError:
         return
-    assert told(block) == told(read_block(EVERY_KIND.raw, BITCOIN))
+    assert payments_of(block) == payments_of(read_block(EVERY_KIND.raw, BITCOIN))
 
 
 def test_another_block_than_asked_for() -> None:
@@ -148,7 +148,7 @@ def test_transactions_that_the_header_does_not_commit_to() -> None:
 
 
 def test_a_tree_whose_last_leaves_are_doubled_is_refused() -> None:
-    """CVE-2012-2459: the root is the same, and each payment would be told twice."""
+    """CVE-2012-2459: the root is the same, and each payment would be reported twice."""
     txs = [coinbase(Out(1, p2pkh(1))), *(MadeTx([In(coin(n))], [Out(n, p2pkh(n))]) for n in (1, 2))]
     doubled = MadeBlock([*txs, txs[-1]])
     assert doubled.hash == MadeBlock(txs).hash

@@ -51,8 +51,8 @@ NOT_READY: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("state", NOT_READY)
 async def test_a_node_that_is_not_up_to_date_has_no_heads(lied_to: Chain, liar: Liar, state: str) -> None:
     """B16: what it has not seen it must not be believed to deny; no expiry follows from it."""
-    told, message = NOT_READY[state]
-    liar.lies["getblockchaininfo"] = change(lambda info: {**info, **told})
+    shown, message = NOT_READY[state]
+    liar.lies["getblockchaininfo"] = change(lambda info: {**info, **shown})
     with pytest.raises(RailUnavailable, match=message):
         await lied_to.rail.heads()
 
@@ -92,9 +92,9 @@ async def test_a_pruned_block_is_never_skipped(lied_to: Chain, liar: Liar, paid:
     liar.lies["getblock"] = refuse(-1, "Block not available (pruned data)")
     liar.lies["getblockchaininfo"] = change(lambda info: {**info, "pruned": True, "pruneheight": 77})
     for span in spans:
-        with pytest.raises(NotKept, match=r"pruned block [0-9a-f]{64}; it keeps blocks from height 77 on") as told:
+        with pytest.raises(NotKept, match=r"pruned block [0-9a-f]{64}; it keeps blocks from height 77 on") as refused:
             await _without_rest(lied_to, liar, span, paid)
-        assert told.value.first == 77
+        assert refused.value.first == 77
     assert (await lied_to.rail.heads()).latest == spans[0].upto
 
 
@@ -109,9 +109,9 @@ async def test_a_node_that_really_prunes_says_so() -> None:
             kept = (await sim.rpc("getblockchaininfo"))["pruneheight"]
             assert kept > 100
             for upto in (await rail.block_at(6), await rail.block_at(50)):
-                with pytest.raises(NotKept, match=f"keeps blocks from height {kept} on") as told:
+                with pytest.raises(NotKept, match=f"keeps blocks from height {kept} on") as refused:
                     await rail.scan(Span(chain.start, upto), watches)
-                assert told.value.first == kept
+                assert refused.value.first == kept
             head = (await rail.heads()).latest
             scanned = await rail.scan(Span(await rail.block_at(head.height - 20), head), watches)
             assert len(scanned.blocks) == 20
@@ -229,7 +229,7 @@ async def test_hashes_of_two_branches_are_no_line(lied_to: Chain, liar: Liar, pa
                 await lied_to.rail.scan(replace(new, sparse=sparse), watched)
 
 
-async def test_with_nobody_watched_headers_are_enough(lied_to: Chain, liar: Liar) -> None:
+async def test_without_a_watched_address_headers_are_enough(lied_to: Chain, liar: Liar) -> None:
     await lied_to.sim.mine(5)
     span = await lied_to.span()
     liar.requests.clear()
@@ -241,7 +241,7 @@ async def test_with_nobody_watched_headers_are_enough(lied_to: Chain, liar: Liar
 
 @pytest.mark.litecoind
 async def test_litecoin_blocks_are_as_long_as_their_node_says(litecoin: BitcoinSimulator) -> None:
-    """What tells a cut answer from an odd block must be true on the other chain too."""
+    """The difference between a cut answer and an odd block must hold on the other chain too."""
     await litecoin.pay(await litecoin.new_address(), AMOUNT)
     await litecoin.mine()
     head = await litecoin.head()

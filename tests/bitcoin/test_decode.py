@@ -22,7 +22,7 @@ Claims = dict[str, set[str]]
 
 
 def lens(chain: Chain = BITCOIN, spends: Claims | None = None, keys: Iterable[bytes] = (US, US_TOO)) -> DecodeContext:
-    """Somebody who watches our scripts."""
+    """A watch list with our scripts."""
     return DecodeContext(chain, "node-1", WatchSet(frozenset(keys), {"": NATIVE}, spends or {}))
 
 
@@ -115,7 +115,7 @@ def test_a_blocks_reward_has_to_ripen(chain: Chain, depth: int) -> None:
     assert [(each.maturity, each.spends) for each in found] == [(depth, ()), (1, (coin(1),))]
 
 
-def test_litecoins_peg_outs_ripen_and_its_own_balance_is_nobodys() -> None:
+def test_litecoins_peg_outs_ripen_and_its_own_balance_belongs_to_no_address() -> None:
     """B12."""
     balance = b"\x58\x20" + bytes(32)
     hogex = MadeTx([In(coin(1))], [Out(10**15, balance), Out(7, US)], mweb=b"")
@@ -124,7 +124,7 @@ def test_litecoins_peg_outs_ripen_and_its_own_balance_is_nobodys() -> None:
     assert found[0].evidence["kind"] == "hogex"
 
 
-def test_money_beside_a_cash_token_is_credited() -> None:
+def test_money_next_to_a_cash_token_is_credited() -> None:
     prefix = b"\xef" + bytes(32) + b"\x10\x05"
     found = mined(pay(coin(1), to=[prefix + US], amount=800), at=lens(BITCOIN_CASH))
     assert [(each.to, each.amount, each.evidence["token"]) for each in found] == [(US, 800, "00" * 32)]
@@ -165,7 +165,7 @@ def test_a_rival_of_several() -> None:
     assert [each.rivals for each in found] == [tuple(sorted((one.id, two.id)))]
 
 
-def test_nobody_is_a_rival_of_itself() -> None:
+def test_no_transaction_is_its_own_rival() -> None:
     tx = pay(coin(1))
     at = lens(spends=spends_of(waiting(tx)))
     assert [each.rivals for each in (*waiting(tx, at=at), *mined(tx, at=at))] == [(), ()]
@@ -260,7 +260,7 @@ def claims_of(*txs: MadeTx) -> tuple[str, ...]:
 
 
 @given(st.data())
-def test_in_any_tangle_the_mined_ancestors_displace_nobody(draw: st.DataObject) -> None:
+def test_in_any_tangle_the_mined_ancestors_displace_no_transaction(draw: st.DataObject) -> None:
     """Transactions spend each other's outputs at random; all of ours claim; then everything is mined."""
     txs: list[MadeTx] = []
     free = [coin(n) for n in range(4)]

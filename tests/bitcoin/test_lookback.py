@@ -114,9 +114,9 @@ async def test_a_filter_that_cannot_be_read_is_no_answer(
     below = bytes.fromhex((await lied_to.sim.rpc("getblockfilter", parent))["header"])[::-1]
     for content, why in ((b"\x09", "cannot be read"), (bytes(5 * 1024 * 1024), "has 5,242,880 bytes")):
         header = twice(twice(content) + below)[::-1]
-        told = {"filter": content.hex(), "header": header.hex()}
-        liar.lies["getblockfilter"] = lambda params, reply, told=told: (  # type: ignore[misc]
-            {**reply, "result": told} if params[0] == head else reply
+        answer = {"filter": content.hex(), "header": header.hex()}
+        liar.lies["getblockfilter"] = lambda params, reply, answer=answer: (  # type: ignore[misc]
+            {**reply, "result": answer} if params[0] == head else reply
         )
         with pytest.raises(RailUnavailable, match=f"the filter of block {head} {why}"):
             await look_back(lied_to, *scattered)

@@ -104,35 +104,35 @@ async def test_with_and_without_push_the_snapshot_is_the_nodes(sim: BitcoinSimul
         listening = asyncio.create_task(_listen(pushed))
         acts = Acts(sim, dice, [await sim.new_address() for _ in range(3)])
         keys = frozenset(pushed.parse_address(address).key for address in acts.ours)
-        watches, told = WatchSet(keys, {"": sim.native}), []
+        watches, said = WatchSet(keys, {"": sim.native}), []
         for _ in range(30):
-            told.append(await acts.one())
+            said.append(await acts.one())
             expected = facts(await truth(sim, watches))
-            await _comes_to_say(pushed, watches, expected, told)
-            if dice.random() < 0.5:  # the other one misses what comes and goes between two looks
+            await _comes_to_say(pushed, watches, expected, said)
+            if dice.random() < 0.5:  # the other one misses what comes and goes between two polls
                 found = await unpushed.pending(watches)
-                assert facts(found) == expected, told
-                # As the daemon does: what was told is claimed from now on, by a watch list that is another object.
+                assert facts(found) == expected, said
+                # As the daemon does: what was reported is claimed from now on, by a watch list that is another object.
                 watches = replace(watches, spends=_merged(watches.spends, spends_of(found)))
-        assert len(set(told) & {"pay", "replace", "mine", "reorg", "drop", "pay_through"}) >= 5
+        assert len(set(said) & {"pay", "replace", "mine", "reorg", "drop", "pay_through"}) >= 5
         listening.cancel()
 
 
 async def _listen(rail: RailAdapter) -> None:
-    """As the daemon listens: it is this that brings bodies before anybody looks."""
+    """As the daemon listens: it is this that brings bodies before any poll."""
     with suppress(RailUnavailable):
         while True:
             await rail.wait_for_change()
 
 
-async def _comes_to_say(rail: RailAdapter, watches: WatchSet, expected: list[tuple[Any, ...]], told: list[str]) -> None:
+async def _comes_to_say(rail: RailAdapter, watches: WatchSet, expected: list[tuple[Any, ...]], said: list[str]) -> None:
     """Wait for a push that may still be on its way when the node has long known the transaction."""
     try:
         async with asyncio.timeout(10):
             while facts(await rail.pending(watches)) != expected:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     except TimeoutError:
-        pytest.fail(f"after {told} it says {facts(await rail.pending(watches))}, and not {expected}")
+        pytest.fail(f"after {said} it says {facts(await rail.pending(watches))}, and not {expected}")
 
 
 def _merged(one: Any, other: Any) -> dict[str, set[str]]:
@@ -193,7 +193,7 @@ async def test_a_mempool_of_many_is_read_in_pieces(lied_to: Chain, liar: Liar, m
     assert max(len(request) for request in liar.requests if request[0] == "getrawtransaction") == 3
 
 
-async def test_a_first_look_that_is_cut_off_goes_on_where_it_was(
+async def test_a_first_reading_that_is_cut_off_goes_on_where_it_was(
     lied_to: Chain, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bodies that were read are kept: by time that runs out, and by cancellation."""
@@ -290,15 +290,15 @@ async def test_who_replaces_an_ancestor_displaces_all_who_build_on_it(chain: Cha
     *_, payment = ids = await chain.sim.pay_through(address, AMOUNT, 3)
     chain.spends.update(spends_of(await chain.waiting(address)))
     rival = await chain.sim.replace(ids[0])
-    (told,) = await chain.waiting(address)
-    assert (told.tx_id, told.to, told.amount, told.rivals) == (rival, NO_RECIPIENT, 0, (payment,))
+    (found,) = await chain.waiting(address)
+    assert (found.tx_id, found.to, found.amount, found.rivals) == (rival, NO_RECIPIENT, 0, (payment,))
     await chain.sim.mine()
     (mined,) = await chain.found(address)
     assert (mined.tx_id, mined.rivals) == (rival, (payment,))
 
 
 async def test_eviction_is_absence_and_coming_back_is_the_same(chain: Chain) -> None:
-    """B2: dropped, not replaced: nobody is named."""
+    """B2: dropped, not replaced: no rival is named."""
     address = await chain.sim.new_address()
     tx_id = await chain.sim.pay(address, AMOUNT)
     before = facts(await chain.waiting(address))
@@ -310,7 +310,7 @@ async def test_eviction_is_absence_and_coming_back_is_the_same(chain: Chain) -> 
 
 
 async def test_a_transaction_that_cannot_be_read_hides_no_other(lied_to: Chain, liar: Liar) -> None:
-    """B14: it pays nobody before it is in a block, and there it halts the rail; it is not asked for at each look."""
+    """B14: it pays no address before it is in a block, and there it halts the rail; not every poll requests it."""
     address = await lied_to.sim.new_address()
     odd, good = await lied_to.sim.pay(address, AMOUNT), await lied_to.sim.pay(address, AMOUNT)
     liar.lies["getrawtransaction"] = lambda params, reply: (
@@ -343,11 +343,11 @@ async def test_another_watch_list_is_matched_anew(chain: Chain) -> None:
     await chain.sim.pay(one, AMOUNT)
     await chain.sim.pay(other, AMOUNT)
     for address in (one, other, one):
-        (told,) = await chain.waiting(address)
-        assert {told.to} == chain.watch(address).keys
+        (found,) = await chain.waiting(address)
+        assert {found.to} == chain.watch(address).keys
 
 
-async def test_what_was_pushed_and_mined_before_a_look_waits_no_more(sim: BitcoinSimulator) -> None:
+async def test_what_was_pushed_and_mined_before_a_poll_waits_no_more(sim: BitcoinSimulator) -> None:
     """For what is mined nothing is pushed but the block."""
     async with sim.open_adapter() as rail:
         listening = asyncio.create_task(_listen(rail))
@@ -367,7 +367,7 @@ async def test_what_was_pushed_and_mined_before_a_look_waits_no_more(sim: Bitcoi
 
 
 async def test_a_list_that_never_came_is_not_trusted(lied_to: Chain, liar: Liar) -> None:
-    """A look that failed leaves a mirror that is not the node's."""
+    """A poll that failed leaves a mirror that is not the node's."""
     address = await lied_to.sim.new_address()
     mirror: Any = lied_to.rail
     mirror._open._mempool.followed = True  # as if pushes came without a gap
@@ -380,7 +380,7 @@ async def test_a_list_that_never_came_is_not_trusted(lied_to: Chain, liar: Liar)
 
 
 async def test_what_goes_while_it_is_matched_is_gone(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new watch list is matched in parts, and pushes are taken in between two of them."""
+    """A new watch list is matched in parts, and pushes are applied between two of them."""
     monkeypatch.setattr(mempool, "TURN", 1)
     address = await chain.sim.new_address()
     for _ in range(4):

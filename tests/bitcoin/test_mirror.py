@@ -1,4 +1,4 @@
-"""Between two lists the pushes keep the mempool's mirror, and any doubt brings the list back (HAZARDS B15)."""
+"""Between two lists the pushes keep the mempool's mirror, and any uncertainty brings the list back (HAZARDS B15)."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from railwatch_bitcoin import mempool
 from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar
-from tests.bitcoin.push_fixtures import AMOUNT, LATE, PATIENCE, Node, bell, entered, first_look, followed
+from tests.bitcoin.push_fixtures import AMOUNT, LATE, PATIENCE, Node, entered, first_rings, followed, wake_counter
 
 pytestmark = pytest.mark.bitcoind
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.bitcoind
 async def test_between_lists_the_pushes_keep_the_mirror(
     sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes, and which strangers go, is known without asking for the list; any doubt, and it is asked for again.
+    """The pushes show what comes, and which strangers go, without the list; at any uncertainty it is requested again.
 
-    That one of ours goes is a doubt: who replaced it is told by a message of its own, and has to be known with it.
+    That one of ours goes is such a case: another message names its replacement, and both have to be known together.
     """
     monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 600.0)
-    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, liar.url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         watches = chain.watch(address)
@@ -50,10 +50,10 @@ async def test_between_lists_the_pushes_keep_the_mirror(
 async def test_pushes_without_end_bring_the_list_back(
     sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node that counts its changes as it likes could have its pushes kept beside every list."""
+    """A node that counts its changes as it likes could have its pushes kept with every list."""
     monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 600.0)
     monkeypatch.setattr(mempool, "PUSHED_MOST", 2)
-    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, liar.url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         watches = chain.watch(address)
@@ -70,12 +70,12 @@ async def test_pushes_without_end_bring_the_list_back(
         assert any("getrawmempool" in request for request in liar.requests)
 
 
-async def test_what_comes_while_somebody_looks_is_not_lost(
+async def test_what_comes_during_a_poll_is_not_lost(
     sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look takes in what was announced, while the next body is still on its way."""
+    """A poll applies what was announced, while the next body is still on its way."""
     monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 600.0)
-    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, liar.url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         watches = chain.watch(address)
@@ -89,14 +89,14 @@ async def test_what_comes_while_somebody_looks_is_not_lost(
             await spoken.say(b"sequence", bytes.fromhex(tx_id) + b"A" + LATE)
             while not ringing.done():
                 await rail.pending(watches)
-                await asyncio.sleep(0)  # a look at what is known already gives nobody a turn
+                await asyncio.sleep(0)  # reading what is known already gives no other task a turn
             assert tx_id in {each.tx_id for each in await rail.pending(watches)}
             assert not any("getrawmempool" in request for request in liar.requests)
 
 
 async def test_pushes_from_before_the_list_change_nothing(sim: BitcoinSimulator, spoken: Node) -> None:
-    """They were on their way while the list was taken, which knows better."""
-    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+    """They were on their way while the list was read, and the list is right."""
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         watches = chain.watch(address)
@@ -113,13 +113,13 @@ async def test_pushes_from_before_the_list_change_nothing(sim: BitcoinSimulator,
 
 
 async def test_before_the_first_change_was_counted_no_push_is_trusted(sim: BitcoinSimulator, spoken: Node) -> None:
-    """What is lost before a subscription stands leaves no gap."""
-    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+    """What is lost before a subscription begins leaves no gap."""
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         watches = chain.watch(address)
         await spoken.subscribed()
-        await first_look(heard)
+        await first_rings(heard)
         await spoken.say(b"hashblock", bytes(32))
         await heard.rung.wait()
         assert await rail.pending(watches) == []
@@ -130,9 +130,9 @@ async def test_before_the_first_change_was_counted_no_push_is_trusted(sim: Bitco
 async def test_trust_in_pushes_is_for_a_while_only(
     sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A publisher that has fallen silent tells of no gap."""
+    """A publisher that has fallen silent shows no gap."""
     monkeypatch.setattr(mempool, "TRUSTED_SECONDS", 0.2)
-    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, liar.url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         address = await sim.new_address()
         watches = chain.watch(address)

@@ -11,7 +11,18 @@ from railwatch_bitcoin.dev.simulator import BitcoinSimulator
 from railwatch_bitcoin.zmq_subscriber import SequenceTracker
 from tests.bitcoin.conftest import Chain
 from tests.bitcoin.faulty_proxy import Liar, answer, refuse
-from tests.bitcoin.push_fixtures import AMOUNT, LATE, PATIENCE, Bell, Node, bell, entered, first_look, followed, until
+from tests.bitcoin.push_fixtures import (
+    AMOUNT,
+    LATE,
+    PATIENCE,
+    Node,
+    WakeCounter,
+    entered,
+    first_rings,
+    followed,
+    until,
+    wake_counter,
+)
 
 pytestmark = pytest.mark.bitcoind
 
@@ -19,7 +30,7 @@ pytestmark = pytest.mark.bitcoind
 async def test_blocks_and_our_own_payments_wake(chain: Chain) -> None:
     address = await chain.sim.new_address()
     await chain.waiting(address)
-    async with bell(chain.rail) as heard:
+    async with wake_counter(chain.rail) as heard:
         await _until_subscribed(chain.sim, heard)
         for act in (chain.sim.mine, lambda: chain.sim.pay(address, AMOUNT), lambda: chain.sim.reorg(1)):
             ringing = asyncio.create_task(heard.rings())
@@ -30,9 +41,9 @@ async def test_blocks_and_our_own_payments_wake(chain: Chain) -> None:
 
 
 async def test_a_payment_that_goes_wakes(chain: Chain) -> None:
-    """A replacement and an expiry of what somebody was told of."""
+    """A replacement and an expiry of a reported transaction."""
     address = await chain.sim.new_address()
-    async with bell(chain.rail) as heard:
+    async with wake_counter(chain.rail) as heard:
         await _until_subscribed(chain.sim, heard)
         for act in (chain.sim.replace, chain.sim.drop):
             tx_id = await chain.sim.pay(address, AMOUNT)
@@ -45,19 +56,19 @@ async def test_a_payment_that_goes_wakes(chain: Chain) -> None:
             await ringing
 
 
-async def _until_subscribed(sim: BitcoinSimulator, heard: Bell) -> None:
+async def _until_subscribed(sim: BitcoinSimulator, heard: WakeCounter) -> None:
     async with asyncio.timeout(PATIENCE):
         while not heard.rung.is_set():
             await sim.mine()
             await asyncio.sleep(0.05)
 
 
-async def test_the_payments_of_others_wake_nobody(sim: BitcoinSimulator, spoken: Node, liar: Liar) -> None:
-    """A look costs something; some seven strangers a second on the main chain are not worth it.
+async def test_the_payments_of_others_do_not_wake(sim: BitcoinSimulator, spoken: Node, liar: Liar) -> None:
+    """A poll has a cost; some seven strangers a second on the main chain are not worth it.
 
-    Their bodies are read all the same, so that the next look asks for none of them.
+    Their bodies are read all the same, so that the next poll asks for none of them.
     """
-    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, liar.url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         chain = Chain(sim, rail, (await rail.heads()).latest)
         watches = chain.watch(await sim.new_address())
         await followed(sim, spoken, heard)
@@ -85,11 +96,11 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-async def test_whatever_is_not_plainly_somebody_elses_wakes(sim: BitcoinSimulator, spoken: Node, odd: str) -> None:
+async def test_whatever_is_not_plainly_a_strangers_wakes(sim: BitcoinSimulator, spoken: Node, odd: str) -> None:
     """B15: a gap says that something was lost, and not what."""
-    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         await spoken.subscribed()
-        await first_look(heard)
+        await first_rings(heard)
         await spoken.say(b"sequence", bytes.fromhex("22" * 32) + b"R" + LATE, 3)
         topic, body, count = ODD[odd]
         await spoken.say(topic, body, count)
@@ -117,8 +128,8 @@ def asizeof(counters: SequenceTracker) -> int:
 def test_counters_count_by_topic_and_go_round() -> None:
     counters = SequenceTracker()
     block, change = b"hashblock", b"sequence"
-    told = [(block, 5), (change, 0), (block, 6), (block, 8), (change, 1), (block, 2**32 - 1), (block, 0)]
-    gaps = [counters.gap(topic, number.to_bytes(4, "little")) for topic, number in told]
+    pushes = [(block, 5), (change, 0), (block, 6), (block, 8), (change, 1), (block, 2**32 - 1), (block, 0)]
+    gaps = [counters.gap(topic, number.to_bytes(4, "little")) for topic, number in pushes]
     assert gaps == [False, False, False, True, False, True, False]
 
 
@@ -127,7 +138,7 @@ async def test_silence_while_the_chain_moves_is_noticed(
 ) -> None:
     """E22 in spirit: connected, and nothing comes. The next wait begins a new subscription."""
     monkeypatch.setattr(zmq_subscriber, "SILENCE", 0.1)
-    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         await spoken.subscribed()
         async with asyncio.timeout(PATIENCE):
             while not heard.errors:
@@ -141,7 +152,7 @@ async def test_a_quiet_chain_is_not_a_silent_publisher(
     sim: BitcoinSimulator, spoken: Node, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zmq_subscriber, "SILENCE", 0.02)
-    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, liar.url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         await spoken.subscribed()
         liar.requests.clear()
         await until(lambda: liar.requests.count(["getbestblockhash"]) >= 10)
@@ -150,7 +161,7 @@ async def test_a_quiet_chain_is_not_a_silent_publisher(
 
 async def test_a_restart_is_survived(chain: Chain) -> None:
     """B15: the counters begin anew, the socket finds the node again by itself or is made anew."""
-    async with bell(chain.rail) as heard:
+    async with wake_counter(chain.rail) as heard:
         await _until_subscribed(chain.sim, heard)
         await chain.sim.fleet.stop()
         await chain.sim.fleet.start()
@@ -166,20 +177,20 @@ async def test_a_node_that_publishes_no_blocks_says_so(sim: BitcoinSimulator, li
 
 
 async def test_without_sequence_transactions_wake(sim: BitcoinSimulator, liar: Liar, spoken: Node) -> None:
-    """What an operator has set up for another program is enough: any transaction is a reason to look."""
+    """What an operator has set up for another program is enough: any transaction is a reason to poll."""
     kinds = [{"type": "pubrawtx"}, {"type": "pubhashblock"}]
     liar.lies["getzmqnotifications"] = answer(kinds)
-    async with entered(sim, liar.url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, liar.url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         assert await spoken.subscribed() == {b"hashblock", b"rawtx"}
-        await first_look(heard)
+        await first_rings(heard)
         await spoken.say(b"rawtx", b"anything")
         async with asyncio.timeout(PATIENCE):
             await heard.rung.wait()
 
 
 async def test_without_zmq_a_long_poll_wakes_at_blocks(lied_to: Chain, liar: Liar) -> None:
-    async with bell(lied_to.rail) as heard:
-        await heard.rings()  # the first one tells where it stands
+    async with wake_counter(lied_to.rail) as heard:
+        await heard.rings()  # the first one gives the position
         await until(lambda: any("waitfornewblock" in request for request in liar.requests))
         heard.rung.clear()
         await lied_to.sim.mine()

@@ -75,15 +75,15 @@ async def test_garbage_is_unavailable(
         spoil(liar)
         # All at once, so that a node that hangs is waited for once.
         asked = (rail.heads(), rail.block_at(1), rail.scan(span, watches), rail.pending(watches))
-        for told in await asyncio.gather(*asked, return_exceptions=True):
-            assert isinstance(told, RailUnavailable)
-            assert re.search(message, str(told))
-            assert "secret" not in str(told)
+        for error in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(error, RailUnavailable)
+            assert re.search(message, str(error))
+            assert "secret" not in str(error)
         liar.heal()
         assert (await rail.heads()).latest == span.upto
 
 
-async def test_a_node_that_is_away_is_unavailable(sim: BitcoinSimulator) -> None:
+async def test_an_unreachable_node_is_unavailable(sim: BitcoinSimulator) -> None:
     async with Liar(sim.fleet.nodes[0].url) as liar:
         pass
     with pytest.raises(RailUnavailable, match="ClientConnector"):
@@ -101,7 +101,7 @@ async def test_user_and_password_open_a_node_and_nothing_else_does() -> None:
 
 
 async def test_a_cookie_is_read_again_when_the_node_was_started_again(sim: BitcoinSimulator) -> None:
-    """A new start is a new cookie; whoever holds the old one is let in by reading the new."""
+    """A new start is a new cookie; a client with the old one reads the new one."""
     async with sim.open_adapter() as rail:
         before = (await rail.heads()).latest
         await sim.fleet.stop()
@@ -138,7 +138,7 @@ async def test_a_call_after_the_end_is_unavailable(sim: BitcoinSimulator) -> Non
 
 
 async def test_a_node_is_never_asked_more_at_once_than_it_can_hold(lied_to: Chain, liar: Liar) -> None:
-    """Core answers with as few as four threads, and turns away what its queue cannot hold."""
+    """Core answers with as few as four threads, and refuses what its queue cannot hold."""
     await lied_to.sim.mine(20)
     address = await lied_to.sim.new_address()
     span, watches = await lied_to.span(), lied_to.watch(address)

@@ -1,4 +1,4 @@
-"""The development chains do what a story says, and nothing else: told by the nodes, without any adapter."""
+"""The development chains do what a story says, and nothing else: by the nodes' own answers, without any adapter."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ async def depth(sim: BitcoinSimulator, tx_id: str, at: int = 0) -> int | None:
 
 
 async def paid(sim: BitcoinSimulator, tx_id: str, address: str) -> list[int]:
-    """Amounts that a transaction pays to an address, as the node tells it."""
+    """Amounts that a transaction pays to an address, as the node reports it."""
     script = (await sim.rpc("validateaddress", address))["scriptPubKey"]
     outputs = (await sim.rpc("getrawtransaction", tx_id, True))["vout"]
     return [int(out["value"] * COIN) for out in outputs if out["scriptPubKey"]["hex"] == script]
@@ -63,7 +63,7 @@ async def test_every_kind_of_address_can_be_paid(sim: BitcoinSimulator) -> None:
     assert [await paid(sim, tx_id, address) for address in addresses] == [[AMOUNT + place] for place in range(5)]
 
 
-async def test_an_amount_beyond_one_coin_takes_several(sim: BitcoinSimulator) -> None:
+async def test_an_amount_beyond_one_coin_spends_several(sim: BitcoinSimulator) -> None:
     address = await sim.new_address()
     assert await paid(sim, await sim.pay(address, 7 * COIN + 1), address) == [7 * COIN + 1]
 
@@ -105,7 +105,7 @@ async def test_a_reorg_on_top_of_a_reorg_at_once(sim: BitcoinSimulator) -> None:
     assert len(heads) == 5
 
 
-async def test_a_rival_takes_the_place_of_what_waits(sim: BitcoinSimulator) -> None:
+async def test_a_rival_replaces_what_waits(sim: BitcoinSimulator) -> None:
     """The first is in no block, ever; a rival has rivals; what is in a block has none."""
     tx_id = await sim.pay(await sim.new_address(), AMOUNT)
     rival = await sim.replace(tx_id)
@@ -128,7 +128,7 @@ async def test_a_fee_can_be_raised(sim: BitcoinSimulator) -> None:
     assert await paid(sim, bumped, address) == [AMOUNT]
 
 
-async def test_who_replaces_the_first_of_a_chain_takes_all_of_it(sim: BitcoinSimulator) -> None:
+async def test_a_replacement_of_the_first_of_a_chain_drops_all_of_it(sim: BitcoinSimulator) -> None:
     address = await sim.new_address()
     chain = await sim.pay_through(address, AMOUNT, 4)
     assert await sim.fleet.waiting() == chain
@@ -189,7 +189,7 @@ async def test_parted_nodes_go_their_own_ways_until_they_are_healed(two: Bitcoin
 
 
 @pytest.mark.bitcoind
-async def test_a_node_that_was_away_catches_up(two: BitcoinSimulator) -> None:
+async def test_a_node_that_was_unreachable_catches_up(two: BitcoinSimulator) -> None:
     """Ended in order it remembers what waited; killed it does not; the others go on without it."""
     tx_id = await two.pay(await two.new_address(), AMOUNT)
     await two.fleet.stop(1)
@@ -205,7 +205,7 @@ async def test_a_node_that_was_away_catches_up(two: BitcoinSimulator) -> None:
 
 
 @pytest.mark.bitcoind
-async def test_a_password_takes_the_place_of_the_cookie() -> None:
+async def test_a_password_replaces_the_cookie() -> None:
     async with BitcoinSimulator(password="not a secret") as sim:
         assert await sim.height() > 0
         assert {"user", "password"} <= sim.node.keys()
@@ -216,7 +216,7 @@ async def test_a_password_takes_the_place_of_the_cookie() -> None:
 
 
 @pytest.mark.bitcoind
-async def test_leaving_ends_the_node_and_takes_its_folder_away() -> None:
+async def test_leaving_ends_the_node_and_removes_its_folder() -> None:
     async with BitcoinSimulator() as sim:
         node = sim.fleet.nodes[0]
         pid, folder = node.pid, node.folder
@@ -230,7 +230,7 @@ async def test_leaving_ends_the_node_and_takes_its_folder_away() -> None:
 
 
 @pytest.mark.bitcoind
-async def test_a_port_that_is_taken_is_told() -> None:
+async def test_a_port_that_is_used_is_reported() -> None:
     """In bitcoind's own words, and at once."""
     node = DaemonNode()
     try:

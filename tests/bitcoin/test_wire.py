@@ -39,7 +39,7 @@ def test_the_first_payment_ever() -> None:
     assert (tx.kind, tx.replaceable) == (TxKind.PLAIN, False)
 
 
-def test_taproot_beside_data() -> None:
+def test_taproot_next_to_data() -> None:
     tx = real("33e794d0")
     assert tx.outputs[0] == Output(0, b"\x6a\x2f" + b"I like Schnorr sigs and I cannot lie. @bitbug42")
     assert tx.outputs[1].script[:2] == b"\x51\x20"
@@ -53,7 +53,7 @@ def test_scripts_whose_pushes_run_past_their_end() -> None:
 
 
 def test_a_coinbase_that_is_in_two_blocks_is_one_transaction() -> None:
-    """B8: BIP30 came because of these; what tells them apart is the block that holds them."""
+    """B8: BIP30 came because of these; only the blocks that hold them differ."""
     tx = real("d5d27987")
     assert (tx.kind, tx.inputs) == (TxKind.COINBASE, ())
 
@@ -142,7 +142,7 @@ def test_bytes_of_another_transaction_are_refused() -> None:
         parse_tx(made.raw, BITCOIN, "beef")
 
 
-def test_flags_that_nobody_has_defined_are_refused() -> None:
+def test_undefined_flags_are_refused() -> None:
     made = MadeTx([In(coin(1), witness=[b"x"])], [Out(1, p2pkh(1))])
     raw = made.raw[:5] + b"\x03" + made.raw[6:]
     with pytest.raises(ValueError, match="flags 0x03"):
@@ -176,7 +176,7 @@ def _token(bits: int, rest: bytes = b"") -> bytes:
     return b"\xef" + CATEGORY + bytes((bits,)) + rest
 
 
-def test_cash_tokens_stand_before_the_script_and_do_not_hide_it() -> None:
+def test_cash_tokens_precede_the_script_and_do_not_hide_it() -> None:
     """CHIP-2022-02: the money is still paid to the script after the prefix."""
     shown = CATEGORY[::-1].hex()
     for prefix in (_token(0x10, b"\x01"), _token(0x22), _token(0x71, b"\x03abc\xfd\x00\x01"), _token(0x60, b"\x01a")):

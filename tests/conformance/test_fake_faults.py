@@ -103,8 +103,8 @@ async def test_one_transaction_may_pay_many_and_say_for_whom(story):
     first, second = await story.address(), await story.address()
     story.sim.chain.send(Output(first.key, 5, reference="order-1"), Output(second.key, 7, "gold"), maturity=100)
     await story.sim.mine()
-    told = (await story.scan(first, second)).transfers
-    assert [(t.tx_index, t.amount, t.reference, t.maturity) for t in told] == [
+    transfers = (await story.scan(first, second)).transfers
+    assert [(t.tx_index, t.amount, t.reference, t.maturity) for t in transfers] == [
         ("out:0", 5, "order-1", 100),
         ("out:1", 7, None, 100),
     ]
@@ -118,18 +118,18 @@ async def test_a_double_spend_after_a_reorg_names_its_rival(story):
     rival = await story.replace(old)
     await story.sim.mine()
     watches = story.watch(address, spends={coin: {old} for coin in paid.spends})
-    [told] = (await story.scan_for(watches)).transfers
-    assert (told.tx_id, told.amount, told.rivals) == (rival, 0, (old,))
+    [transfers] = (await story.scan_for(watches)).transfers
+    assert (transfers.tx_id, transfers.amount, transfers.rivals) == (rival, 0, (old,))
 
 
 def test_the_same_story_gives_the_same_hashes():
-    def told(seed):
+    def outputs_of(seed):
         chain = FakeChain("shop", seed=seed)
         chain.send(Output(chain.new_key(), 5))
         chain.mine(3)
         return chain.reorg(2).hash
 
-    assert told(1) == told(1) != told(2)
+    assert outputs_of(1) == outputs_of(1) != outputs_of(2)
 
 
 @pytest.mark.parametrize(

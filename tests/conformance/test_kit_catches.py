@@ -1,6 +1,6 @@
 """The kit can fail: each of its checks is shown an adapter that breaks the rule it names, and must catch it.
 
-The breakages stand in `breakages`, in the themes of the kit. The last test compares their marks with the kit, so that
+The mutants are in `mutants`, in the themes of the kit. The last test compares their marks with the kit, so that
 no check can be added without something that it catches.
 """
 

@@ -15,7 +15,7 @@ LIVES: dict[str, list[tuple[str, str]]] = {
     "waits": [("detected", "seen")],
     "paid": [("confirming", "included"), ("paid", "confirmed")],
     "paid more": [("paid", "confirmed"), ("overpaid", "confirmed")],
-    "surplus taken back": [("paid", "confirmed"), ("overpaid", "confirmed"), ("paid", "reversed")],
+    "surplus reversed": [("paid", "confirmed"), ("overpaid", "confirmed"), ("paid", "reversed")],
     "paid late instead": [("paid", "confirmed"), ("late_paid", "reversed")],
     "reversed": [PAID, REVERSED, OPENS],
     "reversed and paid again": [
@@ -56,7 +56,7 @@ class History:
         return next(name for name, each in self.invoices.items() if each == invoice)
 
     async def effects(self) -> dict[str, Any]:
-        """What the shop has done: who was fulfilled, and whose reversals stand or were made good."""
+        """What the shop has done: who was fulfilled, and whose reversals are open or were made good."""
         fulfilled = await self.database.rows("select invoice_id from shop.fulfilments")
         reversed_ = await self.database.rows("select invoice_id, settled_again_seq from shop.reversals order by seq")
         return {
@@ -86,13 +86,13 @@ DONE = {
 
 
 async def lived(database: Database, noise: int = 60) -> History:
-    """Tell the lives line by line, by turns, with lines of other subjects among them: more than one page in all."""
+    """Emit the lives by turns, with transitions of other subjects among them: more than one page in all."""
     shop = Shop(database)
     invoices = {name: await shop.order() for name in LIVES}
     for step in range(max(map(len, LIVES.values()))):
         for name, life in LIVES.items():
             if step < len(life):
                 subject = "exception" if life[step] in (OPENS, RESOLVED) else "invoice"
-                await shop.tell(invoices[name], *life[step], subject=subject)
+                await shop.emit(invoices[name], *life[step], subject=subject)
         await database.rows(NOISE, invoices["paid"], noise)
     return History(database, invoices)

@@ -26,7 +26,7 @@ class Side:
 
     database: Database
 
-    async def tell(self, invoice: UUID, *life: tuple[str, str]) -> None:
+    async def emit(self, invoice: UUID, *life: tuple[str, str]) -> None:
         for number, (state, reason) in enumerate(life):
             await self.database.rows(TELL, invoice, state, reason, uuid5(invoice, f"{number}/{state}"))
 
@@ -68,69 +68,69 @@ async def house(database: Database) -> AsyncIterator[House]:
         yield House(Side(database), Side(theirs), own, first, second)
 
 
-async def test_the_shop_fulfils_what_the_replica_tells_in_another_order(house: House) -> None:
+async def test_the_shop_fulfils_what_the_replica_emits_in_another_order(house: House) -> None:
     """The shop is at 4; on the replica 3 and 4 are the other order's, and 5 and 6 what it knows."""
-    await house.primary.tell(house.second, *PAID)
+    await house.primary.emit(house.second, *PAID)
     await house.drain(house.primary)
     assert await house.fulfilled() == {house.second}
-    await house.replica.tell(house.first, *PAID)
-    await house.replica.tell(house.second, *PAID)
+    await house.replica.emit(house.first, *PAID)
+    await house.replica.emit(house.second, *PAID)
     await house.drain(house.replica)
     assert await house.fulfilled() == {house.first, house.second}
     assert await house.stopped() == set()
 
 
-async def test_a_reversal_that_the_replica_tells_below_the_shops_position_is_not_skipped(house: House) -> None:
-    await house.primary.tell(house.first, *PAID)
-    await house.primary.tell(house.second, *PAID)
+async def test_a_reversal_on_the_replica_below_the_shops_position_is_not_skipped(house: House) -> None:
+    await house.primary.emit(house.first, *PAID)
+    await house.primary.emit(house.second, *PAID)
     await house.drain(house.primary)
-    await house.replica.tell(house.first, *REVERSED)
+    await house.replica.emit(house.first, *REVERSED)
     await house.drain(house.replica)
-    assert await house.stopped() == {house.first, house.second}, "the second is not told on this side yet"
-    await house.replica.tell(house.second, *PAID)
+    assert await house.stopped() == {house.first, house.second}, "this side has no transition of the second yet"
+    await house.replica.emit(house.second, *PAID)
     await house.drain(house.replica)
     assert await house.stopped() == {house.first}
 
 
-async def test_a_reversal_that_was_made_good_on_the_lost_side_stands_where_it_is_not(house: House) -> None:
+async def test_a_reversal_that_was_made_good_on_the_lost_side_only_is_still_open(house: House) -> None:
     """The same event's id on both sides: that it was dealt with before must not hide it."""
-    await house.primary.tell(house.first, *REVERSED, ("confirming", "included"), ("paid", "confirmed"))
+    await house.primary.emit(house.first, *REVERSED, ("confirming", "included"), ("paid", "confirmed"))
     await house.drain(house.primary)
     assert await house.stopped() == set()
-    await house.replica.tell(house.first, *REVERSED)
+    await house.replica.emit(house.first, *REVERSED)
     await house.drain(house.replica)
     assert await house.stopped() == {house.first}
 
 
-async def test_what_was_shipped_and_is_never_told_again_stands_open_for_a_person(house: House) -> None:
-    await house.primary.tell(house.second, *PAID)
+async def test_what_was_shipped_and_is_never_emitted_again_is_open_for_a_person(house: House) -> None:
+    await house.primary.emit(house.second, *PAID)
     await house.drain(house.primary)
-    await house.replica.tell(house.first, *PAID)
+    await house.replica.emit(house.first, *PAID)
     await house.drain(house.replica)
     assert await house.fulfilled() == {house.first, house.second}
     assert await house.stopped() == {house.second}
 
 
 async def test_the_shop_is_ahead_of_the_replicas_feed_and_waits_for_it(house: House) -> None:
-    await house.primary.tell(house.second, *PAID)
+    await house.primary.emit(house.second, *PAID)
     await house.drain(house.primary)
     await house.drain(house.replica)
     assert await house.stopped() == {house.second}
-    await house.replica.tell(house.second, *PAID)
+    await house.replica.emit(house.second, *PAID)
     await house.drain(house.replica)
     assert (await house.fulfilled(), await house.stopped()) == ({house.second}, set())
 
 
-async def test_the_script_beside_the_feed_goes_back_with_it(house: House) -> None:
+async def test_the_script_next_to_the_feed_goes_back_with_it(house: House) -> None:
     """fulfil.sql keeps its position and its effects where the feed is."""
     for side in (house.primary, house.replica):
         connection = await asyncpg.connect(side.database.dsn)
         await connection.execute(TABLES.read_text())
         await connection.close()
-    await house.primary.tell(house.second, *PAID)
+    await house.primary.emit(house.second, *PAID)
     await run_sql(house.primary.database.dsn)
-    await house.replica.tell(house.first, *PAID)
-    await house.replica.tell(house.second, *PAID)
+    await house.replica.emit(house.first, *PAID)
+    await house.replica.emit(house.second, *PAID)
     await run_sql(house.replica.database.dsn)
     rows = await house.replica.database.rows("select invoice_id from shop.fulfilments")
     assert {row["invoice_id"] for row in rows} == {house.first, house.second}

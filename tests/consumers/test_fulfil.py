@@ -84,7 +84,7 @@ Drain = Callable[[Database], Awaitable[None]]
 
 
 @pytest.mark.parametrize("drain", [drain_sql, drain_python])
-async def test_it_fulfils_and_reverses_as_the_feed_tells(history: History, drain: Drain) -> None:
+async def test_it_fulfils_and_reverses_as_the_feed_says(history: History, drain: Drain) -> None:
     await drain(history.database)
     assert await history.effects() == DONE
 
@@ -225,7 +225,7 @@ async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
 
 
 @pytest.mark.parametrize("drain", [drain_sql, drain_python])
-async def test_beside_a_daemon_a_payment_is_fulfilled_and_a_reorg_reverses_it(
+async def test_next_to_a_daemon_a_payment_is_fulfilled_and_a_reorg_reverses_it(
     stage: DaemonHarness, drain: Drain
 ) -> None:
     await open_shop(stage.database)

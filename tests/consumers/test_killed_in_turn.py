@@ -235,9 +235,9 @@ async def compare(database: Database, shopkeeper: Receiver) -> None:
               and t.to_state not in ('paid', 'overpaid', 'late_paid')) t using (event_id)"""
     assert await database.value(reversals) == 0
     assert await database.value("select count(*) from shop.reversals") > 0
-    standing = """
+    open_reversals = """
         select count(*) filter (where r.invoice_id is null) + count(*) filter (where e.invoice_id is null)
         from (select invoice_id from shop.reversals where settled_again_seq is null) r full join (
             select invoice_id from railwatch.exceptions join shop.fulfilments using (invoice_id)
             where kind = 'reversed' and resolved_at is null) e using (invoice_id)"""
-    assert await database.value(standing) == 0, "what is stopped is what is open"
+    assert await database.value(open_reversals) == 0, "what is stopped is what is open"

@@ -54,11 +54,11 @@ def plan(
     *,
     span_max: int = 100,
     horizon: int = 1_000,
-    doubt: bool = False,
+    verify_cursor: bool = False,
     finalized: int | None = None,
 ) -> tuple[Step, list[int]]:
     """Ask for the next step, and answer its probes from ``node``: the step, and the heights that were probed."""
-    view = NodeView(node.heads(finalized), verify_cursor=doubt)
+    view = NodeView(node.heads(finalized), verify_cursor=verify_cursor)
     probes: list[int] = []
     while True:
         step = next_step(cursor, checkpoints, view, Limits(span_max, horizon))

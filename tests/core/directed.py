@@ -1,6 +1,6 @@
-"""Tales of what random ones come to only once in hundreds, each by the name of what it is told for.
+"""Tales of what random ones come to only once in hundreds, each by the name of its purpose.
 
-The models hear them beside their random tales, so that their invariants are held there too, at the price of one tale
+The models hear them with their random tales, so that their invariants are held there too, at the price of one tale
 and not of a thousand.
 """
 

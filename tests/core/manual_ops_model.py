@@ -28,8 +28,8 @@ def release(story: Story, about: Invoice) -> None:
 
 def cancel(story: Story, about: Invoice) -> bool:
     """Withdraw it; False where that is refused. A hold is no way around the rule."""
-    stands = _without_hold(story, about) if about.state is InvoiceState.FLAGGED else about.state
-    may = stands is InvoiceState.CANCELLED or InvoiceState.CANCELLED in INVOICE_MOVES[stands]
+    without_hold = _without_hold(story, about) if about.state is InvoiceState.FLAGGED else about.state
+    may = without_hold is InvoiceState.CANCELLED or InvoiceState.CANCELLED in INVOICE_MOVES[without_hold]
     if may and about.state is not InvoiceState.CANCELLED:
         _move(story, about, InvoiceState.CANCELLED, "cancelled")
     return may
@@ -59,12 +59,12 @@ def refund(story: Story, about: Invoice, asset: AssetId = COIN, amount: int | No
 
 def given_back(story: Story, about: Invoice, asset: AssetId, amount: int) -> tuple[int, int]:
     """Of a settled order: how much of it was more than was asked for, and how much is given back by choice."""
-    stands = _without_hold(story, about) if about.state is InvoiceState.FLAGGED else about.state
+    without_hold = _without_hold(story, about) if about.state is InvoiceState.FLAGGED else about.state
     ways = [(way, _excess(story, about, way)) for way in about.destinations]
     met = [((way.rail, way.asset) == (story.rail, asset), excess) for way, excess in ways if excess is not None]
     # A way that was paid in time comes before one that was paid late, as it does where the state is judged.
     _, excess = max((each for is_here, each in met if is_here), default=(False, -1))
-    if stands not in SETTLED_STATES or excess < 0:
+    if without_hold not in SETTLED_STATES or excess < 0:
         return 0, 0
     surplus = min(amount, excess)
     is_met_elsewhere = any(each >= 0 for is_here, (_, each) in met if not is_here)

@@ -36,9 +36,9 @@ def nothing_changes_in_silence(old: InvoiceAggregate, new: InvoiceAggregate) -> 
             kept = replace(record, ended=before.ended, transfers=before.transfers, amount=before.amount)
             assert kept == before, "a resolved row stays as it is"
     assert new.exceptions[len(old.exceptions) :] == new.opened_exceptions
-    told = {(each.detection_id, each.version) for each in new.observations}
-    assert len(told) == len(new.observations)
-    assert {identity for identity, _ in told} >= new.new_detections
+    observed = {(each.detection_id, each.version) for each in new.observations}
+    assert len(observed) == len(new.observations)
+    assert {identity for identity, _ in observed} >= new.new_detections
     if (
         not new.changed_detections
         and not new.transitions

@@ -70,11 +70,11 @@ class Story:
         self._write(self._gather(transfers), ())
 
     def drops(self, *txs: str) -> None:
-        """The mempool no longer shows those transactions, and nothing took their place."""
+        """The mempool no longer shows those transactions, and none replaced them."""
         self._lose(dict.fromkeys(txs))
 
     def hears_of_rival(self, tx: str, rival: str) -> None:
-        """``rival`` takes what ``tx`` spends, and pays nobody here."""
+        """``rival`` spends what ``tx`` spends, and pays no invoice."""
         self._lose({tx: rival})
 
     def mine(self, *transfers: Transfer) -> BlockRef:
@@ -116,7 +116,7 @@ class Story:
         self._write(updates, new)
 
     def take(self, blocks: Sequence[BlockRef], content: dict[str, list[Transfer]], *, history: bool = False) -> None:
-        """Follow blocks that somebody else mined, in one step."""
+        """Follow blocks that a stranger mined, in one step."""
         self.blocks += blocks
         self.content |= {block.hash: content[block.hash] for block in blocks}
         self._write(self._gather(self._inside(blocks)), blocks, history=history)
@@ -127,7 +127,7 @@ class Story:
         self._write({}, ())
 
     def passes(self, minutes: float) -> None:
-        """Time goes by with nothing on the chain, and the clock looks at every book."""
+        """Time goes by with nothing on the chain, and the clock checks every invoice."""
         self.now += timedelta(minutes=minutes)
         self.look_at_the_clock()
 
@@ -146,17 +146,17 @@ class Story:
             self._books(self.invoices), lambda books, moment: recheck_exceptions(books, moment.coverage, self.now), ()
         )
 
-    # What is told ---------------------------------------------------------------------------------------------------
+    # The feed --------------------------------------------------------------------------------------------------------
 
     def states(self, about: Invoice) -> list[str]:
-        """Where the invoice was told to have gone, in order."""
+        """Return the invoice's states in the feed, in order."""
         return [line.to_state for line in self.lines(about)]
 
     def lines(self, about: Invoice) -> list[Transition]:
         return [line for line in self.feed if line.subject == "invoice" and line.invoice_id == about.id]
 
     def tale(self, tx: str) -> list[str]:
-        """What was told of a transaction."""
+        """Return the transitions of a transaction."""
         return [
             line.to_state
             for line in self.feed

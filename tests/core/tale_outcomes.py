@@ -81,17 +81,17 @@ def met_at(story: Telling, policy: Policy, block: BlockRef, transfer: Transfer) 
 
 def check_feed(story: Story) -> None:
     """Connected, unique, and never `paid` for less than was asked."""
-    told: dict[UUID, list[tuple[str | None, str]]] = {}
+    moves: dict[UUID, list[tuple[str | None, str]]] = {}
     for line in story.feed:
-        told.setdefault(line.subject_id, []).append((line.from_state, line.to_state))
-    for lines in told.values():
+        moves.setdefault(line.subject_id, []).append((line.from_state, line.to_state))
+    for lines in moves.values():
         assert all(before[1] == after[0] for before, after in pairwise(lines)), lines
     assert len({line.event_id for line in story.feed}) == len(story.feed)
     for found in detections(story):
-        assert told[found.id][0][0] is None
-        assert told[found.id][-1][1] == found.state
+        assert moves[found.id][0][0] is None
+        assert moves[found.id][-1][1] == found.state
     for each in story.invoices.values():
-        lines = told.get(each.id, [("", InvoiceState.CREATED)])
+        lines = moves.get(each.id, [("", InvoiceState.CREATED)])
         assert lines[-1][1] == each.state
         for line in story.lines(each):
             least = min(accepted_range(way.expected, each.tolerance_bps)[0] for way in each.destinations)
@@ -99,12 +99,12 @@ def check_feed(story: Story) -> None:
                 assert line.confirmed_amount is not None
                 assert line.confirmed_amount >= least
         check_paid(each)
-        standing = [
+        open_exceptions = [
             (record.kind, record.group or record.detection_id)
             for record in story.cases[each.id]
             if record.resolution is None
         ]
-        assert len(set(standing)) == len(standing)
+        assert len(set(open_exceptions)) == len(open_exceptions)
 
 
 def check_paid(each: Invoice) -> None:

@@ -22,7 +22,7 @@ LINES = st.sampled_from(["one", "two", "two-token"])
 
 @dataclass(frozen=True)
 class Terms:
-    """What the tale's invoices ask for, and whether the rail tells finality."""
+    """What the tale's invoices ask for, and whether the rail reports finality."""
 
     expires: int
     basis: str

@@ -43,20 +43,20 @@ class Telling(Story):
                     self.deep_at.setdefault((*name_of(transfer), block.hash), self.blocks[due].time)
 
     def check_cases(self) -> None:
-        """What `docket` promises: one row for each thing that stands, and whoever resolved it, for no longer."""
+        """The promise of `payment_exceptions`: one row for each open thing, and for no longer."""
         for identity, each in self.invoices.items():
             rows = [row for row in self.cases[identity] if row.group is None]
-            standing = [(row.kind, row.detection_id) for row in rows if not row.ended]
+            open_exceptions = [(row.kind, row.detection_id) for row in rows if not row.ended]
             known = self.detections[identity].values()
             received = sum_payments(each, known)
             wanted = expected_exceptions(each, known, received, self.coverage(), self.now)
             decided = {(row.kind, row.detection_id) for row in rows if not row.ended and row.resolution is not None}
-            assert len(set(standing)) == len(standing)
-            assert wanted <= set(standing)
+            assert len(set(open_exceptions)) == len(open_exceptions)
+            assert wanted <= set(open_exceptions)
             hidden = STATE_KINDS if each.state is InvoiceState.FLAGGED else frozenset()
             if each.state in WAITING_STATES:
                 hidden |= {"underpaid"} - {kind for kind, _ in decided}
-            assert {kind for kind, _ in set(standing) - wanted} <= hidden
+            assert {kind for kind, _ in set(open_exceptions) - wanted} <= hidden
             for row in rows:
                 same = [other for other in rows if (other.kind, other.detection_id) == (row.kind, row.detection_id)]
                 assert [other.occurrence for other in same] == list(range(1, len(same) + 1))
@@ -89,15 +89,15 @@ def name_of(transfer: Transfer | Detection) -> tuple[str, str]:
     return transfer.tx_id, transfer.tx_index
 
 
-# Ways to tell it ----------------------------------------------------------------------------------------------------
+# Ways to replay it --------------------------------------------------------------------------------------------------
 
 
-def tell(
+def replay(
     tale: Tale, *, lazy: bool = False, backwards: bool = False, swapped: bool = False, diligent: bool = False
 ) -> Telling:
     """As it happened, a step for each event. The end is quiet: one more step, and one more check by the clock.
 
-    ``diligent``: a person resolves every exception as soon as it is told.
+    ``diligent``: a person resolves every exception as soon as it is emitted.
     """
     invoices = tale.terms.invoices()
     story = Telling(*(invoices[::-1] if swapped else invoices), has_finality=tale.terms.has_finality, lazy=lazy)
@@ -152,7 +152,7 @@ def without_sight(tale: Tale, story: Story) -> Tale:
 
 
 def catch_up(tale: Tale, lived: Story) -> Story:
-    """A daemon that was away all the time: what is final in one span of history, the rest block by block."""
+    """A daemon that was down all the time: what is final in one span of history, the rest block by block."""
     story = Story(*tale.terms.invoices(), horizon=HORIZON, has_finality=tale.terms.has_finality)
     story.now, story.covered = lived.now, minute(0)
     blocks = lived.blocks[1:]
@@ -185,7 +185,7 @@ def occurrences(story: Story) -> set[tuple[str, UUID | None, int]]:
 def tell_until_none_is_missing(
     random: st.SearchStrategy[Tale], missing: set[Any], reached: Callable[[Tale], set[Any]]
 ) -> None:
-    """Tell up to 2,000 of these tales, and fail with what none of them reached; a hundred or two are enough."""
+    """Replay up to 2,000 of these tales, and fail with what none of them reached; a hundred or two are enough."""
 
     def is_done(tale: Tale) -> bool:
         missing.difference_update(reached(tale))

@@ -1,4 +1,4 @@
-"""Where an invoice stands, by nothing but its terms, its transfers, what was covered, and the time."""
+"""The state of an invoice, by nothing but its terms, its transfers, what was covered, and the time."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def seen(about, amount, state="confirmed", *, way=0, first=5, block=5, confirmed
     )
 
 
-def stands(about, *transfers, now=10, coverage=WATCHED):
+def state_of(about, *transfers, now=10, coverage=WATCHED):
     return assess(about, transfers, coverage, minute(now)).value
 
 
@@ -73,46 +73,46 @@ LATE = 61
     ],
 )
 def test_the_money_decides(transfers, state):
-    assert stands(ORDER, *transfers) == state
+    assert state_of(ORDER, *transfers) == state
 
 
 # Expiry follows from data and from coverage
 
 
 def test_a_closed_window_with_nothing_in_it_expires():
-    assert stands(ORDER, now=59) == "created"
-    assert stands(ORDER, now=60) == "expired"
+    assert state_of(ORDER, now=59) == "created"
+    assert state_of(ORDER, now=60) == "expired"
 
 
 def test_no_invoice_expires_for_a_time_that_its_rail_has_not_covered():
-    assert stands(ORDER, now=90, coverage=Coverage({RAIL: minute(59)})) == "created"
-    assert stands(ORDER, now=90, coverage=Coverage({RAIL: minute(60)})) == "expired"
-    assert stands(ORDER, now=90, coverage=Coverage({})) == "created"
+    assert state_of(ORDER, now=90, coverage=Coverage({RAIL: minute(59)})) == "created"
+    assert state_of(ORDER, now=90, coverage=Coverage({RAIL: minute(60)})) == "expired"
+    assert state_of(ORDER, now=90, coverage=Coverage({})) == "created"
 
 
 def test_every_destination_must_be_covered():
     two = invoice("two", 100, destination("two"), destination("two", rail="other"), expires=60)
-    assert stands(two, now=90) == "created"
-    assert stands(two, now=90, coverage=Coverage({RAIL: minute(60), "other": minute(59)})) == "created"
-    assert stands(two, now=90, coverage=Coverage({RAIL: minute(60), "other": minute(60)})) == "expired"
+    assert state_of(two, now=90) == "created"
+    assert state_of(two, now=90, coverage=Coverage({RAIL: minute(60), "other": minute(59)})) == "created"
+    assert state_of(two, now=90, coverage=Coverage({RAIL: minute(60), "other": minute(60)})) == "expired"
 
 
 def test_an_invoice_does_not_expire_before_its_address_is_watched():
-    assert stands(invoice("new", 100, destination("new", watching=False), expires=60), now=90) == "created"
+    assert state_of(invoice("new", 100, destination("new", watching=False), expires=60), now=90) == "created"
 
 
 def test_late_dust_does_not_keep_a_closed_window_open():
-    assert stands(ORDER, seen(ORDER, 40, first=LATE), now=90) == "expired"
+    assert state_of(ORDER, seen(ORDER, 40, first=LATE), now=90) == "expired"
 
 
 def test_what_has_expired_stays_so_whatever_is_said_of_coverage_later():
     gone = invoice(expires=60, state=InvoiceState.EXPIRED)
-    assert stands(gone, now=90, coverage=Coverage({})) == "expired"
+    assert state_of(gone, now=90, coverage=Coverage({})) == "expired"
 
 
 def test_money_in_time_that_was_found_after_expiry_still_pays():
     gone = invoice(expires=60, state=InvoiceState.EXPIRED)
-    assert stands(gone, seen(gone, 100), now=90) == "paid"
+    assert state_of(gone, seen(gone, 100), now=90) == "paid"
 
 
 # Decisions that no chain fact undoes
@@ -121,12 +121,12 @@ def test_money_in_time_that_was_found_after_expiry_still_pays():
 def test_a_hold_comes_before_everything():
     held = invoice(state=InvoiceState.PAID)
     held.held = "sanctions"
-    assert stands(held, seen(held, 100)) == "flagged"
+    assert state_of(held, seen(held, 100)) == "flagged"
 
 
 @pytest.mark.parametrize("state", [InvoiceState.CANCELLED, InvoiceState.REFUNDED])
-def test_a_decision_stands_whatever_arrives(state):
-    assert stands(invoice(state=state), seen(ORDER, 100), now=90) == state
+def test_a_decision_holds_whatever_arrives(state):
+    assert state_of(invoice(state=state), seen(ORDER, 100), now=90) == state
 
 
 # Tolerance
@@ -149,7 +149,7 @@ def test_the_tolerance_is_rounded_towards_the_exact_amount(expected, bps, bounds
 @pytest.mark.parametrize("expected", [1, 100])
 def test_even_a_tolerance_of_everything_asks_for_something(expected):
     assert accepted_range(expected, 10_000)[0] == 1
-    assert stands(invoice("generous", expected, tolerance_bps=10_000)) == "created"
+    assert state_of(invoice("generous", expected, tolerance_bps=10_000)) == "created"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_even_a_tolerance_of_everything_asks_for_something(expected):
 )
 def test_the_bounds_are_inclusive(amount, state):
     order = invoice(tolerance_bps=500)
-    assert stands(order, seen(order, amount)) == state
+    assert state_of(order, seen(order, amount)) == state
 
 
 # Which moment counts
@@ -170,13 +170,13 @@ def test_the_bounds_are_inclusive(amount, state):
 def test_the_time_basis_decides_which_moment_counts_and_the_last_minute_is_in_time(basis, first, block, confirmed):
     order = invoice(expires=60, basis=basis)
     moments = {"first": first, "block": block, "confirmed": confirmed}
-    assert stands(order, seen(order, 100, **moments), now=90) == "paid"
+    assert state_of(order, seen(order, 100, **moments), now=90) == "paid"
     others = {name: 61 if at == 60 else 0 for name, at in moments.items()}
-    assert stands(order, seen(order, 100, **others), now=90) == "late_paid"
+    assert state_of(order, seen(order, 100, **others), now=90) == "late_paid"
 
 
 @pytest.mark.parametrize(("basis", "state"), [("block_time", "pending"), ("confirmed", "included")])
-def test_while_that_moment_has_not_come_the_present_stands_for_it(basis, state):
+def test_while_that_moment_has_not_come_the_present_replaces_it(basis, state):
     order = invoice(expires=60, basis=basis)
     transfer = seen(order, 100, state)
     assert is_in_time(transfer, order, minute(60))
@@ -192,16 +192,16 @@ def choice():
 
 
 def test_amounts_are_never_summed_across_destinations(choice):
-    assert stands(choice, seen(choice, 99), seen(choice, 499, way=1)) == "underpaid"
+    assert state_of(choice, seen(choice, 99), seen(choice, 499, way=1)) == "underpaid"
 
 
 def test_one_destination_must_be_met(choice):
-    assert stands(choice, seen(choice, 99), seen(choice, 500, way=1)) == "paid"
-    assert stands(choice, seen(choice, 501, way=1)) == "overpaid"
+    assert state_of(choice, seen(choice, 99), seen(choice, 500, way=1)) == "paid"
+    assert state_of(choice, seen(choice, 501, way=1)) == "overpaid"
 
 
 def test_what_waits_on_one_destination_keeps_the_other_from_being_underpaid(choice):
-    assert stands(choice, seen(choice, 99), seen(choice, 500, "pending", way=1)) == "confirming"
+    assert state_of(choice, seen(choice, 99), seen(choice, 500, "pending", way=1)) == "confirming"
 
 
 def test_sums_are_kept_by_destination_live_and_late_apart(choice):

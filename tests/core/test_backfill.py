@@ -8,7 +8,7 @@ from tests.core.builders import invoice, pay
 from tests.core.story import Story
 
 
-def test_history_tells_final_in_one_line_while_the_invoice_still_passes_confirming():
+def test_history_emits_final_in_one_transition_while_the_invoice_still_passes_confirming():
     order = invoice(policy=Policy(2))
     story = Story(order, horizon=3)
     story.span([[pay(order, 100, "tx")], [], [], []], history=True)
@@ -16,7 +16,7 @@ def test_history_tells_final_in_one_line_while_the_invoice_still_passes_confirmi
     assert story.states(order) == ["confirming", "paid"]
 
 
-def test_history_is_told_in_full_to_whoever_had_heard_of_the_transfer():
+def test_history_is_emitted_in_full_if_the_feed_already_had_the_transfer():
     order = invoice()
     story = Story(order, horizon=3)
     story.sees(pay(order, 100, "tx"))
@@ -25,7 +25,7 @@ def test_history_is_told_in_full_to_whoever_had_heard_of_the_transfer():
 
 
 @pytest.mark.parametrize("policy", [Policy(5), Policy(9)])
-def test_history_whose_policy_or_finality_is_not_met_yet_is_told_step_by_step(policy):
+def test_history_whose_policy_or_finality_is_not_met_yet_is_emitted_step_by_step(policy):
     order = invoice(policy=policy)
     story = Story(order, horizon=6)
     story.span([[pay(order, 100, "tx")], [], [], [], []], history=True)

@@ -24,7 +24,7 @@ from railwatch.core.model import Coverage, ExceptionRecord, Invoice, Unattribute
 from railwatch.core.states import InvoiceState
 from tests.core.builders import COIN, RAIL, TOKEN, minute
 
-# baseline, last look, detected above the baseline, of that above the last look, balance: what follows
+# baseline, last reading, detected above the baseline, of that above the last reading, balance: what follows
 TABLE = [
     ("nothing ever came", 0, None, 0, 0, 0, Reconciliation(0, 0, 0)),
     ("what was there before", 7, None, 0, 0, 7, Reconciliation(0, 7, 0)),
@@ -41,10 +41,10 @@ TABLE = [
     ("unseen after a sweep", 0, BalanceReading(0, 5), 5, 0, 3, Reconciliation(5, 0, 3)),
     ("a sweep explains nothing", 0, BalanceReading(8, 0), 5, 0, 0, Reconciliation(8, -3, 3)),
     ("swept, and then detected late", 0, BalanceReading(0, 8), 8, 0, 0, Reconciliation(8, 0, 0)),
-    ("unseen and more swept in between: it cannot be told", 0, BalanceReading(5, 0), 5, 0, 1, Reconciliation(4, 1, 0)),
+    ("unseen and more swept in between: it stays unknown", 0, BalanceReading(5, 0), 5, 0, 1, Reconciliation(4, 1, 0)),
     ("the same, once it was detected late", 0, BalanceReading(1, 4), 8, 0, 1, Reconciliation(7, 1, 0)),
-    ("the last look's block is gone: unseen", 0, None, 5, 5, 8, Reconciliation(0, 5, 3)),
-    ("the last look's block is gone: swept", 0, None, 5, 5, 0, Reconciliation(5, 0, 0)),
+    ("the last reading's block is gone: unseen", 0, None, 5, 5, 8, Reconciliation(0, 5, 3)),
+    ("the last reading's block is gone: swept", 0, None, 5, 5, 0, Reconciliation(5, 0, 0)),
 ]
 
 
@@ -61,11 +61,11 @@ def test_what_a_balance_proves(
     ("balance", "small", "least", "unattributed"),
     [(9, 9, 10, 0), (15, 9, 10, 0), (19, 9, 10, 10), (9, 0, 10, 0), (10, 0, 10, 10), (1, 0, 0, 1), (3, 5, 0, 0)],
 )
-def test_what_small_transfers_may_have_brought_is_not_claimed_and_nobody_is_told_of_dust(
+def test_what_small_transfers_may_have_brought_is_not_claimed_and_dust_is_not_emitted(
     balance: int, small: int, least: int, unattributed: int
 ) -> None:
-    told = reconcile_balance(0, BalanceReading(0, 0), DetectedTotals(0, 0, small), balance, least)
-    assert told == Reconciliation(0, balance - unattributed, unattributed)
+    result = reconcile_balance(0, BalanceReading(0, 0), DetectedTotals(0, 0, small), balance, least)
+    assert result == Reconciliation(0, balance - unattributed, unattributed)
 
 
 def test_small_transfers_of_another_asset_explain_little_of_this_one() -> None:
@@ -79,10 +79,10 @@ MONEY = st.integers(0, 10)
 
 @settings(deadline=None, derandomize=True, max_examples=500)
 @given(MONEY, st.lists(st.tuples(MONEY, MONEY, MONEY, MONEY), max_size=8))
-def test_what_is_told_is_never_more_than_what_came_unseen(
+def test_what_is_reported_is_never_more_than_what_came_unseen(
     baseline: int, rounds: list[tuple[int, int, int, int]]
 ) -> None:
-    """Each round some money comes seen, some unseen, some leaves, and some of the unseen is found; then a look."""
+    """Each round some money comes seen, some unseen, some leaves, and some of the unseen is found; then a reading."""
     balance, detected, unseen, left = baseline, 0, 0, 0
     last: BalanceReading | None = None
     for seen, hidden, wanted, searched in rounds:
@@ -107,7 +107,7 @@ def book(*unattributed: UnattributedBalance, records: list[ExceptionRecord] | No
 
 
 def surplus(amount: int = 3, asset: str = COIN) -> UnattributedBalance:
-    """Money that nobody saw."""
+    """Money that no block shows."""
     destination = UUID(int=2)
     return UnattributedBalance(
         balance_id(destination, COIN if asset == COIN else TOKEN),
@@ -122,8 +122,8 @@ def surplus(amount: int = 3, asset: str = COIN) -> UnattributedBalance:
     )
 
 
-def weigh(page: InvoiceAggregate) -> InvoiceAggregate:
-    """A look at the exceptions, long after."""
+def rechecked(page: InvoiceAggregate) -> InvoiceAggregate:
+    """Check the exceptions, long after."""
     recheck(page, Coverage({RAIL: minute(90)}), minute(90) + timedelta(seconds=1))
     return page
 
@@ -135,7 +135,7 @@ def rows(page: InvoiceAggregate) -> list[tuple[str, UUID | None, int, str | None
 
 def test_a_surplus_opens_its_exception_with_the_numbers_and_moves_nothing() -> None:
     there = surplus()
-    page = weigh(book(there))
+    page = rechecked(book(there))
     assert rows(page) == [("unattributed_balance", there.id, 1, None, False)]
     assert page.exceptions[0].detection_id is None
     assert page.invoice.state is InvoiceState.PAID
@@ -146,37 +146,37 @@ def test_a_surplus_opens_its_exception_with_the_numbers_and_moves_nothing() -> N
         "unattributed_balance",
         "clock",
     )
-    told: Mapping[str, object] = line.evidence
-    assert (told["balance"], told["expected"], told["unattributed"]) == ("10", "7", "3")
-    assert (told["block_height"], told["block_hash"], told["node"]) == (8, "hash8", "node")
+    evidence: Mapping[str, object] = line.evidence
+    assert (evidence["balance"], evidence["expected"], evidence["unattributed"]) == ("10", "7", "3")
+    assert (evidence["block_height"], evidence["block_hash"], evidence["node"]) == (8, "hash8", "node")
 
 
 def test_each_balance_has_an_exception_of_its_own() -> None:
-    page = weigh(book(surplus(), surplus(asset=TOKEN)))
+    page = rechecked(book(surplus(), surplus(asset=TOKEN)))
     assert len({row[1] for row in rows(page)}) == 2
 
 
-def test_it_is_told_once_however_often_it_is_looked_at_and_however_much_it_grows() -> None:
-    first = weigh(book(surplus(3)))
-    assert weigh(book(surplus(4), records=first.exceptions)).transitions == []
+def test_it_is_emitted_once_however_often_it_is_read_and_however_much_it_grows() -> None:
+    first = rechecked(book(surplus(3)))
+    assert rechecked(book(surplus(4), records=first.exceptions)).transitions == []
 
 
 def test_it_is_made_good_when_the_sums_agree_and_comes_again_as_another_occurrence() -> None:
     there = surplus()
-    records = weigh(book(there)).exceptions
-    good = weigh(book(records=records))
+    records = rechecked(book(there)).exceptions
+    good = rechecked(book(records=records))
     assert rows(good) == [("unattributed_balance", there.id, 1, "made good", True)]
-    again = weigh(book(there, records=good.exceptions))
+    again = rechecked(book(there, records=good.exceptions))
     assert rows(again)[1] == ("unattributed_balance", there.id, 2, None, False)
     assert again.exceptions[1].id != again.exceptions[0].id
 
 
 def test_what_a_person_has_resolved_ends_once_it_is_accounted_for() -> None:
     there = surplus()
-    records = weigh(book(there)).exceptions
+    records = rechecked(book(there)).exceptions
     records[0].resolution = "credited by ann"
-    assert weigh(book(there, records=records)).transitions == []
-    ended = weigh(book(records=records))
+    assert rechecked(book(there, records=records)).transitions == []
+    ended = rechecked(book(records=records))
     assert rows(ended) == [("unattributed_balance", there.id, 1, "credited by ann", True)]
 
 

@@ -29,7 +29,7 @@ class BlockGone(Exception):
 
 @dataclass
 class World:
-    """A tree of blocks, and two nodes that stand somewhere in it. No reorg passes ``floor``, except on purpose."""
+    """A tree of blocks, and two nodes somewhere in it. No reorg passes ``floor``, except on purpose."""
 
     horizon: int
     blocks: dict[str, BlockRef] = field(default_factory=lambda: {GENESIS.hash: GENESIS})
@@ -58,7 +58,7 @@ class World:
     def mine(self, skips: Iterable[int], paying: int = 0) -> None:
         """A block for each of ``skips``, so many heights further; those whose bit is set in ``paying`` hold one.
 
-        A node that lags behind finality catches up first: nobody builds beside what is final.
+        A node that lags behind finality catches up first: no block is built next to what is final.
         """
         if self.final not in self.path(self.tip):
             self.tips[self.answering] = self.final
@@ -142,7 +142,7 @@ class Follower:
     checkpoints: list[BlockRef] = field(default_factory=list)
     ledger: set[tuple[str, str]] = field(default_factory=set)
     heights: dict[str, int] = field(default_factory=dict)
-    doubt: bool = True
+    verify_cursor: bool = True
     calm: bool = True
     calls: int = 0
 
@@ -155,9 +155,9 @@ class Follower:
         return step
 
     def _round(self, disturb: Callable[[], None]) -> Idle | None:
-        """One view of the node, and what follows from it: rest, a commit, or doubt."""
+        """One view of the node, and what follows from it: rest, a commit, or a check of the cursor."""
         disturb()
-        view = NodeView(self.world.heads(), verify_cursor=self.doubt)
+        view = NodeView(self.world.heads(), verify_cursor=self.verify_cursor)
         while True:
             self.calls += 1
             step = next_step(self.cursor, self.below_cursor, view, self.limits)
@@ -171,7 +171,7 @@ class Follower:
                 assert step.height not in view.probed, "the same question twice in one round"
                 view = replace(view, probed={**view.probed, step.height: self.world.block_at(step.height)})
             except BlockGone:
-                self.doubt = True
+                self.verify_cursor = True
                 return None
 
     def _take(self, step: Scan | Rewind) -> None:
@@ -180,19 +180,19 @@ class Follower:
         self._commit(span, self.world.scan(span), rewinds=rewinds)
 
     def _commit(self, span: Span, blocks: list[BlockRef], *, rewinds: bool) -> None:
-        assert blocks, "a step that takes nothing is no step"
+        assert blocks, "a step that reads nothing is no step"
         assert [block.parent for block in blocks] == [span.after.hash, *(block.hash for block in blocks[:-1])]
         if self.calm:
             assert blocks[-1].height - blocks[0].height < self.limits.span_max
         assert not span.finalized or span.upto.height <= self.world.floor
         if rewinds:
             again = {block.hash for block in blocks} & {entry[1] for entry in self.ledger}
-            assert not again, "a payment was taken back though its block still stands"
+            assert not again, "a payment was reversed though its block is still canonical"
             self.ledger = {entry for entry in self.ledger if self.heights[entry[1]] <= span.after.height}
             self.checkpoints = [block for block in self.checkpoints if block.height <= span.after.height]
         kept = [block for block in blocks if self.world.payments[block.hash] or block.height % self.every == 0]
         known = [*(self.checkpoints or [self.cursor]), *kept]
-        self.cursor, self.doubt = blocks[-1], False
+        self.cursor, self.verify_cursor = blocks[-1], False
         final = final_height(self.world.heads(), self.limits.horizon)
         below = [block for block in known if block.height <= final]
         self.checkpoints = known[max(0, len(below) - 1) :]
@@ -209,8 +209,8 @@ class Follower:
         return [block for block in self.checkpoints if block.height < self.cursor.height]
 
     def restart(self) -> None:
-        """All that is in memory is lost, and the unfinalized window is looked at first."""
-        self.doubt = True
+        """All that is in memory is lost, and the unfinalized window is checked first."""
+        self.verify_cursor = True
 
 
 SKIPS = st.lists(st.sampled_from([0, 0, 0, 0, 1, 2, 9]), max_size=6)
@@ -280,7 +280,7 @@ class ChainModel(RuleBasedStateMachine):
             follower.follow()
         assert raised.value.oldest == anchor
         assert (follower.cursor, follower.checkpoints, follower.ledger) == before
-        world.tips, follower.doubt = tips, True
+        world.tips, follower.verify_cursor = tips, True
 
     def teardown(self) -> None:
         """When a node has outgrown everything that was ever seen, the ledger is exactly its chain's."""

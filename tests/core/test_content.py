@@ -33,7 +33,7 @@ def test_another_amount_in_another_block_is_taken_over_and_told():
     assert order.state is InvoiceState.UNDERPAID
 
 
-def test_an_inclusion_that_is_seen_in_another_block_without_a_reorg_is_taken_back_first():
+def test_an_inclusion_that_is_seen_in_another_block_without_a_reorg_is_orphaned_first():
     order = invoice()
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
@@ -72,7 +72,7 @@ def test_what_was_seen_waiting_first_is_never_older_than_its_invoice():
 
 
 @pytest.mark.parametrize("state", [InvoiceState.CANCELLED, InvoiceState.REFUNDED])
-def test_a_block_of_another_time_makes_no_money_expected_that_nobody_waits_for(state):
+def test_a_block_of_another_time_makes_no_unexpected_money_expected(state):
     order = invoice(state=state)
     story = Story(order)
     story.now = minute(-30)
@@ -126,7 +126,7 @@ def test_a_transfer_that_is_too_small_is_counted_and_moves_nothing():
     assert order.state is InvoiceState.PAID
 
 
-def test_a_blind_rail_tells_what_it_sees_and_confirms_nothing():
+def test_a_blind_rail_emits_what_it_sees_and_confirms_nothing():
     order = invoice()
     story = Story(order)
     story.blind = True
@@ -186,7 +186,7 @@ def paid(*amounts: int, **terms: object) -> tuple[Story, Invoice]:
     return story, order
 
 
-def test_after_a_refund_of_the_surplus_a_payment_that_a_reorg_takes_leaves_too_little():
+def test_after_a_refund_of_the_surplus_a_payment_that_a_reorg_removes_leaves_too_little():
     story, order = paid(100, 100)
     refund(story, order, amount=100)
     assert order.state is InvoiceState.OVERPAID
@@ -218,7 +218,7 @@ def paid_twice() -> tuple[Story, Invoice]:
 
 @pytest.mark.parametrize("parts", [(100,), (40, 60)])
 def test_settled_means_the_merchant_has_it_what_came_twice_in_another_asset_is_given_back(parts: tuple[int, ...]):
-    """Given back is what came twice, and no choice: a reorg that takes the other payment leaves nothing."""
+    """Given back is what came twice, and no choice: a reorg that removes the other payment leaves nothing."""
     story, order = paid_twice()
     for amount in parts:
         assert refund(story, order, COIN, amount)

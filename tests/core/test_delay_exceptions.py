@@ -44,7 +44,7 @@ def test_a_payment_that_waits_for_too_long_is_stuck_until_it_moves_on():
     assert order.state is InvoiceState.PAID
 
 
-def test_each_wait_of_its_own_is_told_though_a_person_resolved_the_one_before():
+def test_each_wait_of_its_own_is_emitted_though_a_person_resolved_the_one_before():
     order = impatient()
     story = Story(order)
     story.sees(pay(order, 100, "tx"))
@@ -147,7 +147,7 @@ def test_where_nothing_is_expected_nothing_is_delayed(state):
     assert story.open_cases(order) == []
 
 
-def test_where_nobody_looks_any_more_nothing_is_delayed():
+def test_where_no_scan_searches_any_more_nothing_is_delayed():
     order = impatient()
     order.destinations[0].closed = True
     story = Story(order)

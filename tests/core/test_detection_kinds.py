@@ -69,7 +69,7 @@ def test_what_is_due_on_another_rail_is_left_to_that_rail(confirmations):
     assert there.feed == []
 
 
-def test_a_loss_told_by_another_rails_step_has_no_depth_of_this_one():
+def test_a_loss_emitted_by_another_rails_step_has_no_depth_of_this_one():
     order = invoice("order", 100, destination(policy=Policy(3)), destination(rail="elsewhere"))
     here, there = Story(order), Story(order, rail="elsewhere")
     here.mine(pay(order, 100, "tx"))

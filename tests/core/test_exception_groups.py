@@ -22,16 +22,16 @@ def test_dust_opens_one_exception_that_counts_and_sums_it():
     assert story.open_cases(order) == ["unexpected_payment"]
 
 
-def test_a_large_payment_after_dust_is_told():
+def test_a_large_payment_after_dust_is_emitted():
     order = invoice()
     story = Story(order)
     order.state = InvoiceState.CANCELLED
     story.mine(pay(order, 1, "dust"))
     story.mine(pay(order, 1_000, "much"))
-    told = [line for line in story.feed if line.subject == "exception"]
-    assert [line.evidence["sum"] for line in told] == ["1", "1001"]
-    assert told[-1].via_detection is not None
-    assert told[-1].via_detection.tx_id == "much"
+    emitted = [line for line in story.feed if line.subject == "exception"]
+    assert [line.evidence["sum"] for line in emitted] == ["1", "1001"]
+    assert emitted[-1].via_detection is not None
+    assert emitted[-1].via_detection.tx_id == "much"
     story.mine(pay(order, 1, "more"))
     assert len([line for line in story.feed if line.subject == "exception"]) == 2
 

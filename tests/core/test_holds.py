@@ -1,4 +1,4 @@
-"""A hold hides the state, and nothing else: what is critical is told at once, and what nobody waits for stays that."""
+"""A hold hides the state, and nothing else: what is critical is emitted at once; unexpected money stays unexpected."""
 
 import pytest
 
@@ -73,25 +73,25 @@ def test_a_second_payment_is_unexpected_also_where_the_first_one_or_both_came_un
     assert order.state is InvoiceState.OVERPAID
 
 
-def test_an_expiry_that_was_told_before_the_hold_still_holds_and_none_comes_under_it():
-    told, untold = invoice("told", expires=5), invoice("untold", expires=5)
-    story = Story(told, untold)
-    hold(story, untold)
+def test_an_expiry_that_was_emitted_before_the_hold_still_holds_and_none_comes_under_it():
+    shown, hidden = invoice("shown", expires=5), invoice("hidden", expires=5)
+    story = Story(shown, hidden)
+    hold(story, hidden)
     story.passes(6)
-    assert told.state is InvoiceState.EXPIRED
-    hold(story, told)
-    story.mine(pay(told, 30, "one"), pay(untold, 30, "two"))
-    assert story.open_cases(told) == ["late", "unexpected_payment"]
-    assert story.open_cases(untold) == ["late"]
-    release(story, told)
-    release(story, untold)
-    assert (told.state, untold.state) == (InvoiceState.EXPIRED, InvoiceState.EXPIRED)
+    assert shown.state is InvoiceState.EXPIRED
+    hold(story, shown)
+    story.mine(pay(shown, 30, "one"), pay(hidden, 30, "two"))
+    assert story.open_cases(shown) == ["late", "unexpected_payment"]
+    assert story.open_cases(hidden) == ["late"]
+    release(story, shown)
+    release(story, hidden)
+    assert (shown.state, hidden.state) == (InvoiceState.EXPIRED, InvoiceState.EXPIRED)
 
 
 # Money that vanishes while it is held
 
 
-def test_a_reversal_is_told_at_once_under_a_hold_and_made_good_under_it():
+def test_a_reversal_is_emitted_at_once_under_a_hold_and_made_good_under_it():
     story, order = paid()
     hold(story, order)
     story.reorg(2)
@@ -127,7 +127,7 @@ def test_a_reversal_before_the_hold_is_made_good_under_it():
     assert story.open_cases(order) == []
 
 
-def test_what_was_never_told_to_be_paid_is_not_reversed():
+def test_what_was_never_emitted_as_paid_is_not_reversed():
     order = invoice()
     story = Story(order)
     hold(story, order)
@@ -139,7 +139,7 @@ def test_what_was_never_told_to_be_paid_is_not_reversed():
     assert (order.state, order.settled_at) == (InvoiceState.CREATED, None)
 
 
-def test_a_double_spend_under_a_hold_is_told_at_once_and_made_good_by_another_payment():
+def test_a_double_spend_under_a_hold_is_emitted_at_once_and_made_good_by_another_payment():
     story, order = paid()
     hold(story, order)
     story.reorg(2)
@@ -151,7 +151,7 @@ def test_a_double_spend_under_a_hold_is_told_at_once_and_made_good_by_another_pa
     assert order.state is InvoiceState.PAID
 
 
-def test_a_rival_takes_nothing_from_an_invoice_that_has_its_money_held_or_not():
+def test_a_rival_costs_an_invoice_nothing_that_has_its_money_held_or_not():
     story, order = paid()
     story.sees(pay(order, 100, "second"))
     hold(story, order)
@@ -159,7 +159,7 @@ def test_a_rival_takes_nothing_from_an_invoice_that_has_its_money_held_or_not():
     assert story.open_cases(order) == []
 
 
-def test_a_hold_that_the_daemon_tells_forgets_nothing_either():
+def test_a_hold_that_the_daemon_emits_forgets_nothing_either():
     order = invoice()
     story = Story(order)
     assert cancel(story, order)

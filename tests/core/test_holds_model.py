@@ -3,11 +3,11 @@
 The invariants:
 
 1. What a hold hides goes on beneath it. After the release everything is as if it had never been: states, sums, and
-   what each transfer is. Only the window does not close under a hold, since closing is something that is told.
-2. Once `cancelled` or `refunded` was told, nothing that comes new is a payment, held or not, and it counts nowhere.
-3. `reversed` stands exactly while an invoice that was told to be settled lacks its money, or while more was given back
+   what each transfer is. Only the window does not close under a hold, since closing is something that is emitted.
+2. Once `cancelled` or `refunded` was emitted, nothing that comes new is a payment, held or not, and it counts nowhere.
+3. `reversed` is open exactly while an invoice that was emitted as settled lacks its money, or while more was given back
    than is in blocks. No hold delays it, none keeps it, and none closes it.
-4. `settled_at` is set exactly when the invoice was told to be settled.
+4. `settled_at` is set exactly when the invoice was emitted as settled.
 """
 
 from itertools import pairwise
@@ -115,17 +115,17 @@ class Decided(Telling):
             reversal = (sold and not self.has_its_money(each)) or self.lacks_what_was_given_back(each)
             rows = [row for row in self.cases[identity] if not row.ended]
             assert ("reversed" in {row.kind for row in rows}) is reversal
-            told = {about for about, kind in self.members[identity] if kind == "unexpected_payment"}
+            unexpected = {about for about, kind in self.members[identity] if kind == "unexpected_payment"}
             for transfer in self.detections[identity].values():
                 new = (transfer.tx_id, transfer.tx_index) in self.unexpected
                 assert (transfer.kind is Kind.UNEXPECTED) <= new
                 assert (transfer.kind is Kind.PAYMENT) <= (not new)
                 if transfer.kind is Kind.UNEXPECTED and transfer.block_height is not None and transfer.live:
-                    assert transfer.id in told
+                    assert transfer.id in unexpected
 
 
-def tell(tale: Tale, *, without: tuple[str, ...] = ()) -> Decided:
-    """As it happened; in the end nobody looks away, and whatever is held is released."""
+def replay(tale: Tale, *, without: tuple[str, ...] = ()) -> Decided:
+    """As it happened; in the end all is read, and whatever is held is released."""
     story = Decided(*tale.terms.invoices(), has_finality=tale.terms.has_finality)
     for what, about in tale.events:
         if what in ACTS and what not in without:
@@ -149,7 +149,7 @@ def tell(tale: Tale, *, without: tuple[str, ...] = ()) -> Decided:
 @also(DIRECTED.values())
 @given(tale=tales(quick_terms, REFUND, LENGTH))
 def test_whatever_is_decided_the_alarms_and_the_sums_are_those_of_the_chain(tale):
-    story = tell(tale)
+    story = replay(tale)
     sums = oracle(story, tale.terms, story.unexpected)
     for each in story.invoices.values():
         for way in each.destinations:
@@ -177,14 +177,14 @@ def occurrences(story: Decided) -> set[object]:
 @also(directed.HELD.values())
 @given(tale=tales(quick_terms, CANCEL, LENGTH))
 def test_after_a_release_everything_is_as_if_it_had_never_been_held(tale):
-    story, plain = tell(tale), tell(tale, without=("hold", "release"))
+    story, plain = replay(tale), replay(tale, without=("hold", "release"))
     assert outcome(story) == outcome(plain)
     assert occurrences(story) == occurrences(plain)
 
 
 def reached_by(tale: Tale) -> set[object]:
-    """Every move of an invoice's state, and every exception that was told, with the state that the invoice was in."""
-    story = tell(tale)
+    """Every move of an invoice's state, and every exception that was emitted, with the invoice's state then."""
+    story = replay(tale)
     reached: set[object] = set()
     for each in story.invoices.values():
         reached.update(pairwise("settled" if state in SETTLED_STATES else state for state in story.states(each)))
@@ -197,7 +197,7 @@ def reached_by(tale: Tale) -> set[object]:
 
 
 @pytest.mark.parametrize("name", DIRECTED)
-def test_a_directed_tale_decides_what_it_is_told_for(name):
+def test_a_directed_tale_decides_its_purpose(name):
     assert name in reached_by(DIRECTED[name])
 
 

@@ -51,7 +51,7 @@ def test_a_line_says_through_what_and_on_what_grounds_it_came():
     assert confirmed.evidence == {"basis": "depth", "due": 2, "reached": 2, "maturity": 1}
 
 
-def test_one_block_can_include_and_pay_but_tells_both():
+def test_one_block_can_include_and_pay_but_emits_both():
     order = invoice(policy=Policy(1))
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
@@ -59,13 +59,13 @@ def test_one_block_can_include_and_pay_but_tells_both():
     assert story.tale("tx") == ["included", "confirmed"]
 
 
-def test_a_block_that_touches_nothing_tells_nothing():
+def test_a_block_that_touches_nothing_emits_nothing():
     order = invoice(policy=Policy(9))
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
-    told = list(story.feed)
+    before = list(story.feed)
     story.quiet(7)
-    assert story.feed == told
+    assert story.feed == before
 
 
 def test_a_payment_becomes_final_at_the_horizon_and_not_before():
@@ -79,7 +79,7 @@ def test_a_payment_becomes_final_at_the_horizon_and_not_before():
     assert story.states(order) == ["confirming", "paid"]
 
 
-def test_told_finality_decides_where_the_rail_has_it():
+def test_reported_finality_decides_where_the_rail_has_it():
     order = invoice(policy=Policy(None, plus=1))
     story = Story(order, horizon=1, has_finality=True)
     story.mine(pay(order, 100, "tx"))
@@ -134,7 +134,7 @@ def test_an_underpaid_invoice_that_is_topped_up_is_paid_and_made_good():
     assert story.told_cases("underpaid") == ["open", "resolved"]
 
 
-def test_what_is_too_much_is_overpaid_and_stands_as_an_exception():
+def test_what_is_too_much_is_overpaid_and_opens_an_exception():
     order = invoice()
     story = Story(order)
     story.mine(pay(order, 101, "tx"))

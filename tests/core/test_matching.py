@@ -16,7 +16,7 @@ TRANSFER = Transfer("tx", "vout:0", b"address", COIN, 100, None)
 
 
 def asks(name, *, rail=RAIL, asset=COIN, reference=None, is_open=True, created=0, owner=None, before=10, tip=None):
-    """A destination at the address; ``owner`` names its invoice, which takes money from ``before`` minutes earlier."""
+    """A destination at the address; ``owner`` names its invoice, which accepts money ``before`` minutes earlier."""
     invoice_id = derived_id(owner or name)
     times = (minute(created), minute(created - before))
     return Candidate(derived_id(name), invoice_id, rail, asset, reference, is_open, *times, tip)
@@ -26,7 +26,7 @@ def belongs(transfer, *candidates, rail=RAIL, now=9):
     return match(transfer, rail, candidates, CONFIGURED, minute(now))
 
 
-def test_nobody_asked_for_it():
+def test_no_invoice_expects_it():
     assert belongs(TRANSFER) is None
 
 
@@ -65,14 +65,14 @@ def test_a_token_that_is_not_configured_is_unsupported_wherever_it_arrives():
     assert belongs(foreign, asks("order", rail="other"))[1] is Kind.UNSUPPORTED_ASSET
 
 
-def test_where_references_tell_invoices_apart_only_the_right_one_matches():
+def test_where_references_distinguish_invoices_only_the_right_one_matches():
     one, two = asks("one", reference="1"), asks("two", reference="2", created=5)
     assert belongs(replace(TRANSFER, reference="1"), one, two) == (one, Kind.PAYMENT)
     assert belongs(replace(TRANSFER, reference="3"), one, two) is None
     assert belongs(TRANSFER, one, two) is None
 
 
-def test_a_destination_without_a_reference_takes_what_no_other_claims():
+def test_a_destination_without_a_reference_accepts_what_no_other_claims():
     plain = asks("plain")
     assert belongs(replace(TRANSFER, reference="9"), plain, asks("one", reference="1", created=5)) == (
         plain,
@@ -80,8 +80,8 @@ def test_a_destination_without_a_reference_takes_what_no_other_claims():
     )
 
 
-def test_any_of_many_marks_is_taken_as_the_reference():
-    """A rail that cannot tell which of a transaction's keys was meant as one gives all of them (HAZARDS S12)."""
+def test_any_of_many_marks_is_accepted_as_the_reference():
+    """A rail that cannot know which of a transaction's keys was meant as one gives all of them (HAZARDS S12)."""
     one, two = asks("one", reference="1"), asks("two", reference="2", created=5)
     assert belongs(replace(TRANSFER, references=("8", "1", "9")), one, two) == (one, Kind.PAYMENT)
     assert belongs(replace(TRANSFER, references=("1", "2")), one, two) == (two, Kind.PAYMENT)
@@ -148,7 +148,7 @@ def recorded_as(candidate, *, index="vout:0", key=b"address", asset=COIN, block=
     return Known(identity, candidate.destination_id, candidate.invoice_id, "tx", index, key, asset, block, final)
 
 
-def test_a_transfer_that_was_recorded_stays_where_it_is_whoever_holds_the_address_now():
+def test_a_transfer_that_was_recorded_stays_where_it_is_when_the_address_changes_hands():
     old, new = asks("old", is_open=False), asks("new", created=5)
     news = gathered(TRANSFER, candidates=[old, new], known=[recorded_as(old)])
     assert list(news) == [old.invoice_id]
@@ -191,7 +191,7 @@ def test_money_that_is_too_old_for_an_open_invoice_belongs_to_the_one_before_it(
 # Content follows the chain (HAZARDS E25)
 
 
-def test_the_same_transaction_that_pays_somebody_else_now_is_a_payment_there_and_is_lost_here():
+def test_the_same_transaction_with_another_recipient_now_is_a_payment_there_and_is_lost_here():
     here, there = asks("here"), asks("there")
     moved = replace(TRANSFER, to=b"elsewhere", block=block(8))
     news = gathered(moved, candidates=[here], elsewhere=[there], known=[recorded_as(here)])
@@ -228,21 +228,21 @@ def test_another_asset_is_another_content():
     [(None, 8, False), (8, 8, False), (8, 7, True)],
     ids=["it waits, though a block holds it", "one block cannot hold both", "the other is final"],
 )
-def test_a_transaction_that_stands_in_a_block_cannot_pay_otherwise(seen_in, known_in, final):
+def test_a_transaction_in_a_block_cannot_pay_otherwise(seen_in, known_in, final):
     here, there = asks("here"), asks("there")
     known = [recorded_as(here, block=f"block-{known_in}", final=final)]
     seen = replace(TRANSFER, to=b"elsewhere", block=block(seen_in) if seen_in else None)
     assert gathered(seen, elsewhere=[there], known=known) == {}
 
 
-def test_an_inclusion_that_another_block_of_the_chain_contradicts_is_taken_back_first():
+def test_an_inclusion_that_another_block_of_the_chain_contradicts_is_orphaned_first():
     here, there = asks("here"), asks("there")
     moved = replace(TRANSFER, to=b"elsewhere", block=block(8))
     known = [recorded_as(here, block="block-7")]
     news = gathered(moved, elsewhere=[there], known=known)
     assert news[here.invoice_id].orphaned == [known[0].detection_id]
-    told = gathered(moved, elsewhere=[there], known=known, orphaned=[known[0].detection_id])
-    assert told[here.invoice_id].orphaned == []  # the reorg says it already
+    updates = gathered(moved, elsewhere=[there], known=known, orphaned=[known[0].detection_id])
+    assert updates[here.invoice_id].orphaned == []  # the reorg says it already
 
 
 # One payment may have another name (HAZARDS E28)
@@ -271,7 +271,7 @@ def test_what_is_recorded_under_another_name_is_not_another_payment(name, final)
     assert not news[order.invoice_id].lost
 
 
-def test_names_that_moved_up_are_not_taken_for_each_other():
+def test_names_that_moved_up_are_not_confused():
     """call:1 and call:3 are call:0 and call:1 by now, and the second has the first one's old name."""
     order = asks("order")
     known = [stored(order, "call:1", 5), stored(order, "call:3", 7)]
@@ -338,7 +338,7 @@ def test_one_transaction_that_pays_many_brings_news_to_each():
     }
 
 
-def test_a_rival_that_pays_nobody_here_still_takes_the_money_away():
+def test_a_rival_that_pays_no_invoice_still_removes_the_money():
     invoice_id, lost = derived_id("order"), derived_id("lost")
     rival = Transfer("rival", "", NO_RECIPIENT, COIN, 0, None, rivals=("tx", "unknown"))
     news = gathered(rival, rivals={"tx": [(invoice_id, lost)]})
@@ -350,7 +350,7 @@ def test_a_transfer_of_nothing_is_no_news():
     assert gathered(replace(TRANSFER, amount=0), candidates=[asks("order")]) == {}
 
 
-def test_a_transfer_that_nobody_asked_for_is_no_news():
+def test_a_transfer_that_no_invoice_expects_is_no_news():
     assert gathered(TRANSFER) == {}
 
 

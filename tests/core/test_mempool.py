@@ -102,7 +102,7 @@ def test_a_dropped_transfer_may_turn_out_to_have_been_replaced():
     assert story.open_cases(order) == ["double_spend"]
 
 
-def test_the_same_news_twice_is_told_once():
+def test_the_same_news_twice_is_emitted_once():
     order = invoice()
     story = Story(order)
     story.sees(pay(order, 100, "tx"))
@@ -120,6 +120,6 @@ def test_a_transfer_in_a_block_is_found_once_also_when_it_is_looked_back_for():
     order = invoice()
     story = Story(order)
     block = story.mine(pay(order, 100, "tx"))
-    told = list(story.feed)
+    before = list(story.feed)
     story._write(story._gather(story._inside([block])), ())
-    assert story.feed == told
+    assert story.feed == before

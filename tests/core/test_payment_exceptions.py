@@ -7,7 +7,7 @@ from tests.core.story import Story
 # What a person resolved
 
 
-def test_a_second_reversal_is_told_though_the_first_was_resolved_by_a_person():
+def test_a_second_reversal_is_emitted_though_the_first_was_resolved_by_a_person():
     order = invoice()
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
@@ -23,7 +23,7 @@ def test_a_second_reversal_is_told_though_the_first_was_resolved_by_a_person():
     assert (second.resolution, second.ended, second.occurrence) == (None, False, 2)
 
 
-def test_a_topped_up_invoice_that_falls_short_again_is_told_again():
+def test_a_topped_up_invoice_that_falls_short_again_is_emitted_again():
     order = invoice()
     story = Story(order)
     story.mine(pay(order, 60, "tx"))
@@ -49,7 +49,7 @@ def test_what_a_person_decided_about_money_holds_in_whichever_block_it_is():
     assert story.told_cases("late") == ["open"]
 
 
-def test_a_double_spend_of_money_that_had_come_back_is_told_again():
+def test_a_double_spend_of_money_that_had_come_back_is_emitted_again():
     order = invoice()
     story = Story(order)
     story.sees(pay(order, 100, "tx"))
@@ -136,7 +136,7 @@ def test_what_comes_again_opens_a_new_round():
     assert len({record.id for record in story.cases[order.id]}) == 2
 
 
-def test_what_a_person_resolved_stays_resolved_while_the_facts_stand():
+def test_what_a_person_resolved_stays_resolved_while_its_cause_holds():
     order = invoice()
     story = Story(order)
     story.mine(pay(order, 60, "tx"))

@@ -50,7 +50,7 @@ def test_first_seen_in_time_pays_in_time_though_its_block_is_late():
     assert story.found("tx").in_time is True
 
 
-def test_a_payment_that_turns_out_late_takes_the_invoice_back_and_then_the_window_closes():
+def test_a_payment_that_turns_out_late_returns_the_invoice_and_then_the_window_closes():
     order = invoice(expires=5, basis="block_time")
     story = Story(order)
     story.sees(pay(order, 60, "dust"))
@@ -74,7 +74,7 @@ def test_blocks_of_an_outage_are_judged_by_their_own_time_also_when_read_after_t
     assert story.states(order) == ["confirming", "paid" if amount == 100 else "underpaid"]
 
 
-def test_a_payment_in_time_is_expected_though_its_window_was_told_to_be_over():
+def test_a_payment_in_time_is_expected_though_the_end_of_its_window_was_emitted():
     order = invoice(expires=5)
     story = Story(order)
     story.passes(6)
@@ -115,7 +115,7 @@ def test_a_blind_rail_expires_nothing():
     assert story.states(order) == ["expired"]
 
 
-def test_a_block_expires_too_but_never_before_it_has_told_what_it_brings():
+def test_a_block_expires_too_but_never_before_its_own_payments_are_emitted():
     order = invoice(expires=5, basis="block_time")
     story = Story(order)
     story.now = minute(9)

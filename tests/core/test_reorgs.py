@@ -13,7 +13,7 @@ from tests.core.builders import COIN, invoice, minute, pay
 from tests.core.story import Story
 
 
-def test_a_reorg_after_paid_that_brings_the_payment_back_is_told_and_made_good():
+def test_a_reorg_after_paid_that_brings_the_payment_back_is_emitted_and_made_good():
     order = invoice(policy=Policy(2))
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
@@ -60,7 +60,7 @@ def test_a_reorg_after_the_window_that_brings_the_payment_back_never_says_expire
     assert story.states(order) == ["confirming", "paid", "created", "confirming", "paid"]
 
 
-def test_a_reorg_after_the_window_that_takes_the_payment_ends_in_expired():
+def test_a_reorg_after_the_window_that_removes_the_payment_ends_in_expired():
     order = invoice(expires=5)
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
@@ -82,7 +82,7 @@ def test_a_reorg_while_confirming_is_orphaned_and_no_alarm():
     assert story.cases[order.id] == []
 
 
-def test_every_inclusion_above_the_fork_is_told_not_only_the_tips():
+def test_every_inclusion_above_the_fork_is_emitted_not_only_the_tips():
     order = invoice(policy=Policy(6))
     story = Story(order)
     story.mine(pay(order, 30, "one"))
@@ -97,9 +97,9 @@ def test_a_reorg_above_the_payment_leaves_it_alone():
     story = Story(order)
     story.mine(pay(order, 100, "tx"))
     story.quiet(2)
-    told = list(story.feed)
+    before = list(story.feed)
     story.reorg(2)
-    assert story.feed == told
+    assert story.feed == before
 
 
 def test_an_orphaned_transfer_has_no_moment_of_confirmation_any_more():

@@ -28,7 +28,7 @@ def test_an_address_costs_at_most_sixteen_bytes_however_the_index_grew() -> None
 
 
 def test_no_addition_moves_more_than_a_small_part_of_the_index() -> None:
-    """The loop stands still while addresses are moved: of ten million, all at once would take as long as a lease."""
+    """The loop stops while addresses are moved: of ten million, all at once would need as long as a lease."""
     for index in (AddressIndex(8), AddressIndex(100_000)):
         for count in range(100_000):
             index.add(count.to_bytes(20, "big"))

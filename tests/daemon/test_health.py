@@ -38,7 +38,7 @@ def test_finality_is_measured_between_two_blocks_and_never_by_a_clock() -> None:
     for behind, stalled in ((0, False), (100, False), (101, True)):
         heads = Heads(head(99, 5_000), finalized=head(9, 5_000 + behind))
         assert bool(trouble(heads, NOW, None, 100, Rhythm())) is stalled
-    assert trouble(Heads(head(9)), NOW, None, 100, Rhythm()) == "no finalized block is told"
+    assert trouble(Heads(head(9)), NOW, None, 100, Rhythm()) == "the node reports no finalized block"
 
 
 def test_an_unknown_chain_is_known_by_its_rhythm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,10 +77,10 @@ def rail_of(count: int, method: str, defect: Exception, faulty: set[int]) -> tup
 async def test_only_the_three_errors_leave_whatever_a_method_raises(method: str, defect: Exception) -> None:
     _, rail = rail_of(1, method, defect, {0})
     async with rail:
-        with pytest.raises((RailUnavailable, BlockGone)) as told:
+        with pytest.raises((RailUnavailable, BlockGone)) as refused:
             await METHODS[method](rail)
-    assert str(told.value).isprintable()
-    assert len(str(told.value)) < TEXT_MAX + 200
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < TEXT_MAX + 200
 
 
 async def test_the_trace_of_what_an_adapter_did_not_foresee_is_logged_once_however_often_it_comes() -> None:
@@ -113,7 +113,7 @@ async def test_a_node_with_a_fault_is_left_for_one_that_answers(method: str, def
 
 
 @pytest.mark.parametrize("method", ["block_at", "scan", "pending"])
-async def test_a_rail_halts_only_when_every_node_that_answers_tells_the_same(method: str) -> None:
+async def test_a_rail_halts_only_when_every_node_that_answers_reports_the_same(method: str) -> None:
     _, rail = rail_of(2, method, RailFault("unreadable"), {0, 1})
     async with rail:
         with pytest.raises(RailFault, match="unreadable"):
@@ -129,14 +129,14 @@ async def test_a_head_that_cannot_be_read_never_halts_a_rail() -> None:
 
 
 @pytest.mark.parametrize("method", ["heads", "__aenter__", "__aexit__"])
-async def test_a_witness_with_a_fault_is_a_witness_that_is_away(method: str) -> None:
+async def test_a_secondary_node_with_a_fault_counts_as_unreachable(method: str) -> None:
     chain, rail = rail_of(2, method, ValueError("\x00"), {1})
     async with rail:
         assert (await rail.heads()).latest.hash == chain.tip.hash
         assert rail.answering == "node-0"
 
 
-async def test_a_node_that_cannot_be_entered_is_passed_over_and_told() -> None:
+async def test_a_node_that_cannot_be_entered_is_skipped_and_reported() -> None:
     _, rail = rail_of(1, "__aenter__", KeyError("result"), {0})
     with pytest.raises(RailUnavailable, match="KeyError"):
         await rail.__aenter__()

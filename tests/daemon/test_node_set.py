@@ -30,7 +30,7 @@ async def test_a_node_on_another_chain_is_never_asked() -> None:
         assert rail.answering == "node-1"
 
 
-async def test_with_every_node_away_the_reasons_of_all_are_told() -> None:
+async def test_with_every_node_unreachable_the_reasons_of_all_are_reported() -> None:
     _, nodes, rail = two_nodes()
     for node in nodes:
         node.down = True
@@ -40,7 +40,7 @@ async def test_with_every_node_away_the_reasons_of_all_are_told() -> None:
     assert "node-1" in str(away.value)
 
 
-async def test_addresses_are_read_while_every_node_is_away() -> None:
+async def test_addresses_are_read_while_every_node_is_unreachable() -> None:
     chain, nodes, rail = two_nodes()
     for node in nodes:
         node.down = True
@@ -93,7 +93,7 @@ async def test_a_refusal_is_the_answering_nodes() -> None:
             assert await rail.check_payment(Address(b"key", "text"), AssetId("fake:pair/slip44:1"), amount, None) == why
 
 
-async def test_a_balance_names_its_node_and_a_node_that_cannot_tell_one_is_not_left_for_it() -> None:
+async def test_a_balance_names_its_node_and_a_node_without_balances_is_not_left_for_it() -> None:
     chain, nodes, rail = two_nodes()
     key = chain.new_key()
     chain.send(Output(key, 7))
@@ -108,7 +108,7 @@ async def test_a_balance_names_its_node_and_a_node_that_cannot_tell_one_is_not_l
         assert rail.answering == "node-0"
 
 
-async def test_contradicted_nodes_tell_no_balance() -> None:
+async def test_contradicted_nodes_give_no_balance() -> None:
     chain, nodes, rail = two_nodes()
     async with rail:
         latest = (await rail.heads()).latest

@@ -1,4 +1,4 @@
-"""Adapters that come from elsewhere: what is wrong with one is told in words, with its name, and at the start."""
+"""Adapters that come from elsewhere: what is wrong with one is reported in words, with its name, and at the start."""
 
 import sys
 from importlib.metadata import EntryPoint
@@ -49,18 +49,18 @@ PLUGINS = {
 def test_a_plugin_that_cannot_be_used_is_named_with_its_reason(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `railwatch check` and `railwatch run` tell every ValueError of the configuration: without a traceback."""
-    source, told = PLUGINS[fault]
+    """As `railwatch check` and `railwatch run` report every ValueError of the configuration: without a traceback."""
+    source, message = PLUGINS[fault]
     (tmp_path / f"odd_{fault}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("odd", f"odd_{fault}:open_node", registry.GROUP)
     monkeypatch.setattr(registry, "_installed", lambda: (point,))
-    with pytest.raises(UnknownAdapter, match=told):
+    with pytest.raises(UnknownAdapter, match=message):
         open_rail(rail("odd", "odd:1", {"url": "x"}))
     sys.modules.pop(f"odd_{fault}", None)
 
 
-def test_a_rails_option_may_come_by_reference_and_is_shown_to_nobody(tmp_path: Path) -> None:
+def test_a_rails_option_may_come_by_reference_and_is_never_shown(tmp_path: Path) -> None:
     (tmp_path / "view.key").write_text("the-view-key\n")
     (tmp_path / "railwatch.toml").write_text("""
         [[rail]]

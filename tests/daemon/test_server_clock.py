@@ -21,7 +21,7 @@ def test_a_moment_is_reckoned_forward_from_what_the_server_showed_before() -> No
 
 
 def test_a_machine_that_slept_watched_nothing_meanwhile() -> None:
-    """Our clock stands still while a machine sleeps, and the server's goes on."""
+    """Our clock stops while a machine sleeps, and the server's goes on."""
     clock = ServerClock()
     clock.note(NOON, 10.0)
     asked = 11.0

@@ -23,7 +23,7 @@ def test_forgetting_one_claimant_leaves_the_other() -> None:
     assert not claims
 
 
-def test_changes_tell_whether_anything_is_new() -> None:
+def test_changes_show_whether_anything_is_new() -> None:
     claims = SpendIndex([("coin:0", "first")])
     before = claims.changes
     claims.add("coin:0", "first")

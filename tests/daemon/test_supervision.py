@@ -54,7 +54,7 @@ async def test_a_task_that_fails_starts_again_and_is_counted() -> None:
     assert counted == ["work"]
 
 
-async def test_a_failure_that_is_handled_leaves_nothing_that_looks_like_a_request_to_end() -> None:
+async def test_a_failure_that_is_handled_leaves_nothing_like_a_request_to_end() -> None:
     """A rail whose lease was lost goes on: the group's own cancellations are not those of its caller."""
     counted: list[str] = []
     runs_again = asyncio.Event()

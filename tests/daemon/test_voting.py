@@ -28,7 +28,7 @@ async def test_two_nodes_on_different_chains_are_not_believed_until_they_agree()
         # Nor is anything else of them: what a look-back finds now could be on the chain that dies.
         with pytest.raises(Disagreement):
             await rail.scan(Span(before, before), WatchSet())
-        assert rail.answering == "node-0", "nobody knows which of the two is right"
+        assert rail.answering == "node-0", "it is unknown which of the two is right"
         nodes[0].pin(None)
         assert (await rail.heads()).latest.hash == chain.tip.hash
         assert (await rail.block_at(before.height)).height == before.height
@@ -89,7 +89,7 @@ async def test_stopping_the_node_that_is_wrong_ends_a_disagreement(wrong: int) -
         assert (await until_believed(rail)).latest.hash == right["latest"]["hash"]
 
 
-async def test_a_witness_that_is_away_holds_nothing_up() -> None:
+async def test_an_unreachable_secondary_node_delays_nothing() -> None:
     chain, nodes, rail = two_nodes()
     async with rail:
         nodes[1].hangs = True
@@ -128,7 +128,9 @@ async def test_a_node_that_hears_no_more_blocks_is_left_for_one_that_does(monkey
 
 
 @pytest.mark.parametrize("count", [2, 3])
-async def test_one_witness_that_claims_to_be_ahead_moves_nobody(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_secondary_node_that_claims_to_be_ahead_changes_nothing(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cross_check, "LAG_MAX_SECONDS", 0.1)
     chain, nodes, rail = some_nodes(count)
     nodes[-1].ahead = 10
@@ -194,10 +196,10 @@ async def test_finality_and_safety_count_as_far_as_a_majority_claims_them() -> N
         nodes[0].finality_at = 3
         heads = await rail.heads()
         assert heads.finalized is not None
-        assert heads.finalized.height == 3, "the node that answers tells its own, and no more"
+        assert heads.finalized.height == 3, "the node that answers reports its own, and no more"
 
 
-async def test_a_node_that_is_away_for_a_moment_keeps_its_vote_and_for_long_loses_it(
+async def test_an_unreachable_node_keeps_its_vote_for_a_moment_and_then_loses_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(node_module, "AWAY_AFTER", 600.0)
@@ -257,7 +259,7 @@ async def test_half_against_half_is_a_disagreement_and_all_at_different_heights_
 
 @pytest.mark.parametrize(("count", "quiet", "moved"), [(1, 1, 1), (2, 2, 2), (3, 3, 3)])
 async def test_a_round_asks_each_node_for_its_heads_and_no_more(count: int, quiet: int, moved: int) -> None:
-    """Where one head follows the other nothing else is asked, and a quarrel that stands still is asked about once."""
+    """Where one head follows the other nothing else is asked, and an unchanged quarrel is asked about once."""
     chain, nodes, rail = some_nodes(count)
 
     async def cost() -> int:

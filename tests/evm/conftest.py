@@ -27,7 +27,7 @@ class Chain:
         return WatchSet(keys, {"": self.sim.native, self.sim.token: self.sim.assets[1]}, self.spends)
 
     async def span(self, *, after: BlockRef | None = None, **more: bool) -> Span:
-        """From the start, or ``after``, to the head as anvil itself tells it."""
+        """From the start, or ``after``, to the head as anvil itself reports it."""
         head = await self.sim.rpc("eth_getBlockByNumber", "latest", False)
         async with self.sim.open_adapter() as honest:
             return Span(after or self.start, await honest.block_at(int(head["number"], 16)), **more)
@@ -53,7 +53,7 @@ async def chain(sim: EvmSimulator) -> AsyncIterator[Chain]:
 
 @pytest.fixture
 async def liar(sim: EvmSimulator) -> AsyncIterator[Liar]:
-    """Yield a node that tells the truth until a test teaches it a lie."""
+    """Yield a node that answers truly until a test teaches it a lie."""
     async with Liar(sim.node["http"]) as liar:
         yield liar
 

@@ -1,4 +1,4 @@
-"""What addresses hold, as anvil and a node that lies tell it."""
+"""What addresses hold, as anvil and a node that lies report it."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ async def held(chain: Chain, address: str, asset: AssetId, at: BlockRef | None =
     """Return what the address holds of the asset after that block, or the newest."""
     assert isinstance(chain.rail, SupportsBalances)
     key = chain.rail.parse_address(address).key
-    told = await chain.rail.balances([key], asset, at or (await chain.rail.heads()).latest)
-    assert set(told) == {key}
-    return told[key]
+    found = await chain.rail.balances([key], asset, at or (await chain.rail.heads()).latest)
+    assert set(found) == {key}
+    return found[key]
 
 
 async def test_ether_without_a_transaction_is_in_the_balance(chain: Chain) -> None:
@@ -33,7 +33,7 @@ async def test_ether_without_a_transaction_is_in_the_balance(chain: Chain) -> No
     assert [each.amount for each in await chain.found(address)] == [5]
 
 
-async def test_a_token_that_is_not_deployed_yet_is_held_by_nobody(chain: Chain) -> None:
+async def test_a_token_that_is_not_deployed_yet_has_no_holder(chain: Chain) -> None:
     address, before = await chain.sim.new_address(), (await chain.rail.heads()).latest
     token = AssetId(f"{chain.sim.chain_id}/erc20:{await chain.sim.deploy('Token', 1000)}")
     await chain.sim.call(token.rsplit(":", 1)[1], "transfer(address,uint256)", address, 5)
@@ -42,7 +42,7 @@ async def test_a_token_that_is_not_deployed_yet_is_held_by_nobody(chain: Chain) 
     assert await held(chain, address, token, before) == 0
 
 
-async def test_a_contract_that_tells_no_balances_is_told_so(chain: Chain) -> None:
+async def test_a_contract_without_balances_is_reported(chain: Chain) -> None:
     """Nothing is guessed: neither of a call that fails nor of an answer that is no amount."""
     address = await chain.sim.new_address()
     contract = AssetId(f"{chain.sim.chain_id}/erc20:{chain.sim.multisender}")
@@ -82,7 +82,7 @@ async def test_an_answer_that_is_no_amount_is_no_balance(
         await held(lied_to, await lied_to.sim.new_address(), lied_to.sim.assets[method == "eth_call"])
 
 
-async def test_a_node_that_is_away_is_unavailable(lied_to: Chain, liar: Liar) -> None:
+async def test_an_unreachable_node_is_unavailable(lied_to: Chain, liar: Liar) -> None:
     liar.status = 503
     with pytest.raises(RailUnavailable):
         await held(lied_to, await lied_to.sim.new_address(), lied_to.sim.native, lied_to.start)
@@ -107,7 +107,7 @@ async def test_a_hundred_addresses_are_one_request_by_the_blocks_hash(sim: EvmSi
 
 
 @pytest.mark.parametrize("method", ["eth_getBalance", "eth_call"])
-async def test_a_node_that_takes_no_hash_is_asked_by_number(lied_to: Chain, liar: Liar, method: str) -> None:
+async def test_a_node_that_accepts_no_hash_is_asked_by_number(lied_to: Chain, liar: Liar, method: str) -> None:
     """EIP-1898 is not everywhere. By number another branch could answer, so the header has to be the same around it."""
     sim, address = lied_to.sim, await lied_to.sim.new_address()
     asset = sim.assets[method == "eth_call"]

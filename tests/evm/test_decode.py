@@ -71,7 +71,7 @@ def test_places_start_anew_in_each_transaction() -> None:
 
 
 def test_a_gap_between_logs_is_noticed() -> None:
-    """E20: a bloom cannot tell if the missing log repeats another; the block-wide index can."""
+    """E20: a bloom does not show that a log is missing if it repeats another; the block-wide index does."""
     block = header(hex(bloom_of([bytes.fromhex(TOKEN[2:])])))
     for places in ((0, 2), (1, 2), (0, 1, 3)):
         with pytest.raises(RailUnavailable, match="logs are missing"):
@@ -103,11 +103,11 @@ def test_frames_that_move_value(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["DELEGATECALL", "CALLCODE", "STATICCALL", "AUTHCALL?", "STOP"])
 def test_frames_that_only_seem_to(kind: str) -> None:
-    """E4: they name a value, and nothing arrives. A kind that nobody knows yet is not trusted with money."""
+    """E4: they name a value, and nothing arrives. An unknown kind is not trusted with money."""
     assert credited(frame("CALL", frame(kind), value=0)) == []
 
 
-def test_an_error_reaches_all_descendants_and_nobody_else() -> None:
+def test_an_error_reaches_all_descendants_and_no_other() -> None:
     """E3: at any depth, and siblings are not touched. What failed has no number (E28)."""
     failing = frame("CALL", frame("CALL", frame("CALL")), error="execution reverted")
     assert credited(frame("CALL", failing, frame("CALL", value=2), value=0)) == [((0,), 2)]
@@ -136,7 +136,7 @@ SHOWN_BY_SOME = {
 
 @pytest.mark.parametrize("shown", SHOWN_BY_SOME)
 def test_a_payment_has_one_name_whatever_else_a_client_shows(shown: str) -> None:
-    """E28: only frames that moved value and stood have a number; else a rescan at another node counts money twice."""
+    """E28: only frames that moved value and held have a number; else a rescan at another node counts twice."""
     extra = SHOWN_BY_SOME[shown]
     pays = frame("CALL", to=STRANGER, value=3)
     with_it = frame("CALL", extra, pays, frame("CALL", extra, frame("CALL"), value=0), extra, frame("CALL"), value=0)
@@ -232,7 +232,7 @@ def test_a_bloom_has_no_false_negatives(items: list[bytes], other: bytes) -> Non
     [("0xzz", TIME), ("0x1", "0x5"), ("0x1", "0x" + "f" * 30), ("-0x1", TIME), ("0x" + "f" * 64, TIME)],
 )
 def test_a_block_whose_numbers_are_none_is_the_nodes_fault(number: str, time: str) -> None:
-    """By its hash, so that an operator can look at it; a head is proven by nothing, so no rail halts for it."""
+    """By its hash, so that an operator can inspect it; a head is proven by nothing, so no rail halts for it."""
     with pytest.raises(RailUnavailable, match=HASH):
         block_ref(Header(number, HASH, PARENT, time, "0x0", []))
 

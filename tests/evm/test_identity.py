@@ -43,8 +43,8 @@ def as_chain(liar: Liar, chain_id: str, blocks: dict[int, str | None], head: int
         height = int(params[0], 16) if params[0].startswith("0x") else -1
         if height not in blocks:
             return reply
-        told = blocks[height]
-        return {**reply, "result": told and {**template, "number": params[0], "hash": told}}
+        block_hash = blocks[height]
+        return {**reply, "result": block_hash and {**template, "number": params[0], "hash": block_hash}}
 
     template = {
         "parentHash": "0x" + "00" * 32,
@@ -86,7 +86,7 @@ FORKS = [
 @pytest.mark.anvil
 @pytest.mark.parametrize(("ours", "theirs"), FORKS)
 async def test_no_chain_passes_for_another_by_its_number(sim: EvmSimulator, liar: Liar, ours: str, theirs: str) -> None:
-    """Whatever it calls itself: by another first block, another landmark, or by being too short to tell."""
+    """Whatever it calls itself: by another first block, another landmark, or by being too short."""
     rail = RailSettings(f"{ours} {theirs}", ChainId(ours))
     blocks: dict[int, str | None] = dict.fromkeys(KNOWN[ours].landmarks, "0x" + "77" * 32)
     as_chain(liar, ours, {**blocks, 0: KNOWN[theirs].genesis, **KNOWN[theirs].landmarks})
@@ -97,7 +97,7 @@ async def test_no_chain_passes_for_another_by_its_number(sim: EvmSimulator, liar
 @pytest.mark.anvil
 @pytest.mark.parametrize("chain_id", [chain for chain in KNOWN if KNOWN[chain].landmarks])
 async def test_a_node_below_the_last_landmark_is_not_ready(sim: EvmSimulator, liar: Liar, chain_id: str) -> None:
-    """Up to there a private chain on the same genesis block looks the same (HAZARDS B19)."""
+    """Up to there a private chain on the same genesis block has the same blocks (HAZARDS B19)."""
     rail, last = RailSettings("rail", ChainId(chain_id)), max(KNOWN[chain_id].landmarks)
     blocks: dict[int, str | None] = {0: KNOWN[chain_id].genesis, **dict.fromkeys(KNOWN[chain_id].landmarks)}
     as_chain(liar, chain_id, blocks, head=last - 1)
@@ -106,8 +106,8 @@ async def test_a_node_below_the_last_landmark_is_not_ready(sim: EvmSimulator, li
 
 
 @pytest.mark.anvil
-async def test_ethereum_classic_is_told_from_ethereum(sim: EvmSimulator, liar: Liar) -> None:
-    """They share the first block; the DAO fork tells them apart."""
+async def test_ethereum_classic_is_distinguished_from_ethereum(sim: EvmSimulator, liar: Liar) -> None:
+    """They share the first block; the DAO fork distinguishes them."""
     rail = RailSettings("rail", ChainId("eip155:1"))
     as_chain(liar, "eip155:1", {0: KNOWN["eip155:61"].genesis, **KNOWN["eip155:61"].landmarks, 15_537_394: None})
     with pytest.raises(RailUnavailable, match="block 1920000"):
@@ -167,7 +167,7 @@ BURNED = [
 
 
 @pytest.mark.parametrize("text", BURNED)
-async def test_an_address_of_nobody_is_refused(text: str) -> None:
+async def test_an_address_without_an_owner_is_refused(text: str) -> None:
     """mist#1583, fether#248, vouch#65: what is paid there is destroyed."""
     rail = create_adapter(RailSettings("rail", ChainId("eip155:1")), {"http": "http://127.0.0.1:1"})
     assert isinstance(rail, SupportsPaymentCheck)

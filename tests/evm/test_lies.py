@@ -72,7 +72,7 @@ PARTIAL = {
 @pytest.mark.parametrize("lie", PARTIAL)
 async def test_a_partial_answer_is_never_accepted(lied_to: Chain, liar: Liar, paid: str, lie: str, more: int) -> None:
     """E19, E20: known but not indexed, cut short, or of another branch: an error, and right again when it heals."""
-    # The last log names an address that no other log does, as a bloom can tell only what is not repeated.
+    # The last log names an address that no other log does, as a bloom can show only what is not repeated.
     await lied_to.sim.pay(await lied_to.sim.new_address(), 1, lied_to.sim.assets[1])
     await lied_to.sim.mine()
     span = await lied_to.span(after=await lied_to.rail.block_at(lied_to.start.height + (0 if more else 1)))
@@ -193,15 +193,15 @@ async def test_garbage_is_unavailable(sim: EvmSimulator, liar: Liar, garbage: st
         GARBAGE[garbage](liar)
         # All at once, so that a node that hangs is waited for once.
         asked = (rail.heads(), rail.block_at(1), rail.scan(span, watches))
-        for told in await asyncio.gather(*asked, return_exceptions=True):
-            assert isinstance(told, RailUnavailable)
-            assert "secret" not in str(told)
+        for error in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(error, RailUnavailable)
+            assert "secret" not in str(error)
         liar.body, liar.status, liar.hang, liar.lies = None, 200, False, {}
         assert (await rail.heads()).latest == span.upto
 
 
-async def test_a_node_that_is_away_is_unavailable(sim: EvmSimulator) -> None:
-    """Nobody listens there."""
+async def test_an_unreachable_node_is_unavailable(sim: EvmSimulator) -> None:
+    """No process listens there."""
     async with Liar(sim.node["http"]) as liar:
         pass
     with pytest.raises(RailUnavailable):
@@ -272,7 +272,7 @@ async def test_another_chain_is_refused_whenever_it_shows(sim: EvmSimulator, lia
 
 
 async def test_heads_come_from_one_node_at_one_moment(lied_to: Chain, liar: Liar) -> None:
-    """E19, E24: one request for all three; a node that knows no tags has none; a lower head is only told."""
+    """E19, E24: one request for all three; a node that knows no tags has none; a lower head is only reported."""
     liar.requests.clear()
     high = await lied_to.rail.heads()
     assert liar.requests == [["eth_chainId", *["eth_getBlockByNumber"] * 3]]

@@ -69,7 +69,7 @@ async def test_before_it_is_entered_it_is_pure() -> None:
 
 
 def test_loading_the_rail_is_cheap() -> None:
-    """web3 takes 0.8 s and 61 MB: nobody pays for it who only lists rails or parses an address."""
+    """web3 needs 0.8 s and 61 MB: commands that only list rails or parse an address do not load it."""
     code = (
         "import sys, railwatch_evm as evm, railwatch.rail as rail\n"
         "node = evm.create_adapter(rail.RailSettings('eth', 'eip155:1'), {'http': 'http://127.0.0.1:1'})\n"

@@ -1,4 +1,4 @@
-"""Being woken, and noticing when nobody wakes us: HAZARDS E12, E22 and E23 on the websocket."""
+"""Being woken, and noticing when no push comes: HAZARDS E12, E22 and E23 on the websocket."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anvil
 
 
 class Relay:
-    """A websocket before anvil's own, which can go deaf, lie about its chain, or drop everybody."""
+    """A websocket before anvil's own, which can go deaf, lie about its chain, or drop all connections."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -46,16 +46,16 @@ class Relay:
 
     async def _down(self, client: Any, node: Any) -> None:
         async for message in node:
-            told = json.loads(message)
-            if "params" in told and self.silent:
+            answer = json.loads(message)
+            if "params" in answer and self.silent:
                 self.swallowed += 1
                 continue
-            if "params" in told:
+            if "params" in answer:
                 for key in self.shorten:
-                    told["params"]["result"].pop(key)
-            if told.get("id") == 1 and self.chain_id:
-                told["result"] = self.chain_id
-            await client.send(json.dumps(told))
+                    answer["params"]["result"].pop(key)
+            if answer.get("id") == 1 and self.chain_id:
+                answer["result"] = self.chain_id
+            await client.send(json.dumps(answer))
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ async def relay(sim: EvmSimulator) -> AsyncIterator[Relay]:
 async def relayed(sim: EvmSimulator, relay: Relay) -> AsyncIterator[RailAdapter]:
     """Yield an adapter that is pushed to through the relay, and asks anvil itself."""
     async with create_adapter(sim.settings, {**sim.node, "ws": relay.url}) as rail:
-        # The first wait returns as soon as the subscription stands.
+        # The first wait returns as soon as the subscription works.
         await asyncio.wait_for(rail.wait_for_change(), 20)
         yield rail
 
 
 async def test_a_block_wakes_who_waits(chain: Chain) -> None:
-    """At once; and a block that came while nobody waited is not forgotten; and several may wait."""
+    """At once; and a block that came without a waiter is not forgotten; and several may wait."""
     await asyncio.wait_for(chain.rail.wait_for_change(), 20)
     waiting = [asyncio.create_task(chain.rail.wait_for_change()) for _ in range(2)]
     await asyncio.sleep(0.05)
@@ -89,8 +89,8 @@ async def test_a_block_wakes_who_waits(chain: Chain) -> None:
     await asyncio.wait_for(chain.rail.wait_for_change(), 20)
 
 
-async def test_a_reorg_wakes_and_tells_nothing(chain: Chain) -> None:
-    """E12: no `removed` is waited for; the push only wakes, and the hashes tell."""
+async def test_a_reorg_only_wakes(chain: Chain) -> None:
+    """E12: no `removed` is waited for; the push only wakes, and the hashes show the reorg."""
     await chain.sim.mine(2)
     before = (await chain.rail.heads()).latest
     await asyncio.wait_for(chain.rail.wait_for_change(), 20)
@@ -150,7 +150,7 @@ async def test_a_dropped_socket_is_opened_again(relay: Relay, relayed: RailAdapt
     await asyncio.wait_for(relayed.wait_for_change(), 20)
 
 
-async def test_a_socket_that_nobody_serves_is_tried_ever_more_slowly(sim: EvmSimulator) -> None:
+async def test_a_socket_without_a_server_is_tried_ever_more_slowly(sim: EvmSimulator) -> None:
     """Each wait ends in an error, and the pauses between the attempts grow, so that a caller cannot spin."""
     async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
@@ -164,7 +164,7 @@ async def test_a_socket_that_nobody_serves_is_tried_ever_more_slowly(sim: EvmSim
 
 
 async def test_without_a_socket_the_wait_says_so(sim: EvmSimulator) -> None:
-    """The daemon's poll stands beside it."""
+    """The daemon's poll works next to it."""
     async with create_adapter(sim.settings, {"http": sim.node["http"]}) as rail:
         with pytest.raises(RailUnavailable, match="no ws is configured"):
             await rail.wait_for_change()

@@ -50,7 +50,7 @@ async def test_a_reorg_replaces_blocks_and_leaves_what_waits(chain: Chain, keep:
         await sim.reorg(40)
 
 
-async def test_a_rival_takes_the_place_of_what_waits(sim: EvmSimulator) -> None:
+async def test_a_rival_replaces_what_waits(sim: EvmSimulator) -> None:
     """The first is in no block, ever; what is in a block has no rival."""
     tx_id = await sim.pay(await sim.new_address(), 5)
     rival = await sim.replace(tx_id)
@@ -88,7 +88,7 @@ async def test_leaving_ends_the_node(sim: EvmSimulator) -> None:
         await other.mine()
 
 
-async def test_a_port_that_is_taken_is_told(sim: EvmSimulator) -> None:
+async def test_a_port_that_is_used_is_reported(sim: EvmSimulator) -> None:
     """In anvil's own words, and at once."""
     port = int(sim.node["http"].rsplit(":", 1)[1])
     with pytest.raises(AnvilError, match="anvil ended with"):

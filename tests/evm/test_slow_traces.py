@@ -41,7 +41,7 @@ async def test_one_block_gets_more_time(sim: EvmSimulator, liar: Liar) -> None:
 
 
 async def test_then_its_transactions_are_traced_one_by_one(sim: EvmSimulator, liar: Liar) -> None:
-    """Only those that can hold calls: what has the gas of a plain transfer tells its own value."""
+    """Only those that can hold calls: a transaction with the gas of a plain transfer counts by its own value."""
     async with create_adapter(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
         chain = await begun(sim, rail)
         await sim.send({"to": await sim.new_address(), "value": "0x1", "gas": "0x5208"})
@@ -55,7 +55,7 @@ async def test_then_its_transactions_are_traced_one_by_one(sim: EvmSimulator, li
         assert rail.traits.native_complete
 
 
-async def test_at_last_the_own_values_are_taken_and_the_gap_is_told(sim: EvmSimulator, liar: Liar) -> None:
+async def test_at_last_the_own_values_count_and_the_gap_is_reported(sim: EvmSimulator, liar: Liar) -> None:
     """The words name the block and the method; the next block is traced as ever."""
     async with create_adapter(sim.settings, {"http": liar.http, "timeout": TIMEOUT}) as rail:
         chain = await begun(sim, rail)

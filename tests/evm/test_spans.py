@@ -44,7 +44,7 @@ async def test_one_block_is_one_round_trip(lied_to: Chain, liar: Liar) -> None:
     assert liar.requests == [["eth_getBlockByNumber", "eth_getBlockByHash", "eth_getLogs", "trace_block"]]
 
 
-async def test_nobody_watched_costs_headers_only(lied_to: Chain, liar: Liar) -> None:
+async def test_no_watched_address_costs_headers_only(lied_to: Chain, liar: Liar) -> None:
     """The cursor still moves over proven links."""
     await lied_to.sim.mine(3)
     span = await lied_to.span()
@@ -99,24 +99,26 @@ async def test_a_look_back_finds_ether_by_halving(lied_to: Chain, liar: Liar) ->
     assert list(whole.transfers) == list(scanned.transfers)
 
 
-@pytest.mark.parametrize("doubt", ["no state", "has sent", "has code", "many"])
-async def test_a_look_back_that_balances_cannot_settle_scans_the_blocks(lied_to: Chain, liar: Liar, doubt: str) -> None:
+@pytest.mark.parametrize("obstacle", ["no state", "has sent", "has code", "many"])
+async def test_a_look_back_that_balances_cannot_settle_scans_the_blocks(
+    lied_to: Chain, liar: Liar, obstacle: str
+) -> None:
     """What came in may have gone out again: only an address that never acted is judged by its balance."""
     sim, address = lied_to.sim, await lied_to.sim.new_address()
-    blocks = 20 if doubt == "many" else 3
+    blocks = 20 if obstacle == "many" else 3
     for _ in range(blocks):
         await sim.pay(address, 10**18)
         await sim.mine()
-    if doubt == "no state":
+    if obstacle == "no state":
         liar.lies["eth_getBalance"] = refuse_all
-    if doubt == "has code":
+    if obstacle == "has code":
         await sim.rpc("anvil_setCode", address, "0x00")
-    if doubt == "has sent":
+    if obstacle == "has sent":
         await sim.rpc("anvil_impersonateAccount", address)
         await sim.rpc("anvil_setBalance", address, hex(10**18))
         await sim.rpc("eth_sendTransaction", {"from": address, "to": sim.payer, "value": "0x1", "gas": "0x5208"})
         await sim.mine()
-    if doubt in ("has sent", "has code"):
+    if obstacle in ("has sent", "has code"):
         # Now the balance is at the end what it was at the beginning.
         await sim.rpc("anvil_setBalance", address, "0x0")
     await sim.mine()

@@ -1,4 +1,4 @@
-"""What counts as a payment, and what only looks like one: HAZARDS E1 to E11 and E15, on a real anvil."""
+"""What counts as a payment, and what only resembles one: HAZARDS E1 to E11 and E15, on a real anvil."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -77,7 +77,7 @@ async def test_a_log_keeps_its_name_when_its_block_changes(chain: Chain) -> None
     assert after.block != before.block
 
 
-async def test_a_failed_transaction_pays_nobody(by_any_source: Chain) -> None:
+async def test_a_failed_transaction_pays_no_address(by_any_source: Chain) -> None:
     """E1: it is in the block with its value, its `to` and its calldata; only status 1 counts."""
     sim, address = by_any_source.sim, await by_any_source.sim.new_address()
     await sim.rpc("anvil_setCode", address, BOUNCER)
@@ -116,7 +116,7 @@ async def test_only_frames_that_move_value_are_credited(sim: EvmSimulator, liar:
 
 
 async def test_a_node_that_cannot_trace_says_what_it_does_not_see(sim: EvmSimulator, liar: Liar) -> None:
-    """E2: the gap is told and not silent; what the transactions themselves carry is found."""
+    """E2: the gap is reported and not silent; what the transactions themselves carry is found."""
     liar.lies = {"trace_block": refuse_all, "debug_traceBlockByHash": refuse_all}
     async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
@@ -131,8 +131,8 @@ async def test_a_node_that_cannot_trace_says_what_it_does_not_see(sim: EvmSimula
         assert seen(await chain.found(address)) == [(plain, "tx", 5)]
 
 
-async def test_an_account_that_is_replaced_is_told(sim: EvmSimulator, liar: Liar) -> None:
-    """With transactions at hand, the sender's nonce tells which one took the place of a payment that was in a block."""
+async def test_an_account_that_is_replaced_is_reported(sim: EvmSimulator, liar: Liar) -> None:
+    """With transactions at hand, the sender's nonce names the replacement of a payment that was in a block."""
     liar.lies = {"trace_block": refuse_all, "debug_traceBlockByHash": refuse_all}
     async with create_adapter(sim.settings, {"http": liar.http}) as rail:
         chain = Chain(sim, rail, (await rail.heads()).latest)
@@ -145,11 +145,11 @@ async def test_an_account_that_is_replaced_is_told(sim: EvmSimulator, liar: Liar
         rival = await sim.send({"to": await sim.new_address(), "value": "0x1"})
         await sim.mine()
         chain.spends = {nonce: {paid} for nonce in transfer.spends}
-        (told,) = await chain.found(address)
-        assert (told.tx_id, told.amount, told.to, told.rivals) == (rival, 0, b"", (paid,))
+        (found,) = await chain.found(address)
+        assert (found.tx_id, found.amount, found.to, found.rivals) == (rival, 0, b"", (paid,))
 
 
-async def test_logs_that_are_no_token_transfers_pay_nobody(chain: Chain) -> None:
+async def test_logs_that_are_no_token_transfers_pay_no_address(chain: Chain) -> None:
     """E7, E8, E11: a liar's return value, an ERC-721, data of another length, amounts of 0, indexed dirt."""
     sim, address = chain.sim, await chain.sim.new_address()
     to, one = bytes.fromhex(address[2:]).rjust(32, b"\0"), (1).to_bytes(32)
@@ -178,7 +178,7 @@ async def test_logs_that_are_no_token_transfers_pay_nobody(chain: Chain) -> None
 
 
 async def test_a_token_is_its_contract(chain: Chain) -> None:
-    """E6, E18: another contract of the same name is another asset; it is told under its own id, for a person to see."""
+    """E6, E18: another contract of the same name is another asset; it is reported under its own id, for a person."""
     sim, address = chain.sim, await chain.sim.new_address()
     twin = await sim.deploy("Token", 1000)
     await sim.call(twin, "transfer(address,uint256)", address, 5)
@@ -189,7 +189,7 @@ async def test_a_token_is_its_contract(chain: Chain) -> None:
         assert transfer.asset not in sim.assets
 
 
-async def test_ether_is_not_looked_for_where_it_is_not_configured(sim: EvmSimulator, liar: Liar) -> None:
+async def test_ether_is_not_searched_for_where_it_is_not_configured(sim: EvmSimulator, liar: Liar) -> None:
     """Ask for less: no bodies, no traces, and no claim to see ether."""
     tokens = replace(sim.settings, assets=sim.settings.assets[1:])
     async with create_adapter(tokens, {"http": liar.http}) as rail:

@@ -1,6 +1,6 @@
-"""Hostile clients of a listener, for some seconds: whoever asks properly is answered, and no secret is told.
+"""Hostile clients of a listener, for some seconds: a proper client is answered, and no secret is shown.
 
-The long form is ``make fuzz-clients``: more of them, and a loop that stands still is a failure too.
+The long form is ``make fuzz-clients``: more of them, and a loop that is stuck is a failure too.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ AT_ONCE = 2 * CONNECTIONS_MOST
 SEED = 1
 SECRET = "S3CRET-of-the-database"
 ANSWERED_WITHIN = 30.0
-"""Seconds that an honest client asks for before it says that nobody answers; some milliseconds are usual."""
+"""Seconds that an honest client asks for before it counts as unanswered; some milliseconds are usual."""
 ACT_MOST = 8.0
 """Seconds after which a hostile client leaves; the listener has left it before."""
 STALL_MOST, MEMORY_MOST = 0.25, 32.0
@@ -90,7 +90,7 @@ def judge(answer: bytes) -> None:
     assert b"Traceback" not in answer
 
 
-async def test_whoever_asks_properly_is_answered_beside_hostile_clients(
+async def test_a_proper_client_is_answered_among_hostile_ones(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     done: Counter[str] = Counter()
@@ -127,8 +127,8 @@ async def test_whoever_asks_properly_is_answered_beside_hostile_clients(
                 assert b"story: stalled" in answer
                 asked += 1
                 await asyncio.sleep(0.02)
-        told = f"{watch.longest * 1000:.0f} ms without a turn {watch.where}, {resident_mib() - memory:.0f} MiB more"
-        print(f"{asked} honest answers beside {dict(done)}; {told}")
+        cost = f"{watch.longest * 1000:.0f} ms without a turn {watch.where}, {resident_mib() - memory:.0f} MiB more"
+        print(f"{asked} honest answers next to {dict(done)}; {cost}")
         assert set(done) == {each.__name__ for each in ACTS}
         await _until_left(tasks, files)
         if STRICT:

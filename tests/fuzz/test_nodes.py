@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fuzz.nodes.__main__ import told
+from tests.fuzz.nodes.__main__ import format_report
 from tests.fuzz.nodes.chains import chain_of
 from tests.fuzz.nodes.run import Fuzzer, fuzz, hostile_nodes
 
@@ -13,10 +13,10 @@ SEED = 1
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=mark) for kind, mark in MARKS.items()])
 async def test_only_the_three_errors_leave_whatever_nodes_answer(kind: str) -> None:
-    """Through the daemon's set of three nodes, one or all of them hostile. Times and memory are told, not compared."""
+    """Through the daemon's set of three nodes, one or all of them hostile. Times and memory are not compared."""
     async with chain_of(kind) as chain:
         report = await fuzz(chain, SEED, examples=EXAMPLES)
-    print(told(kind, report))
+    print(format_report(kind, report))
     assert report.changed > EXAMPLES
     assert report.errors > EXAMPLES
     assert not report.findings, "\n".join(map(str, report.findings))
@@ -24,7 +24,7 @@ async def test_only_the_three_errors_leave_whatever_nodes_answer(kind: str) -> N
 
 @pytest.mark.anvil
 async def test_the_fuzzer_asks_what_the_daemon_asks_and_finds_what_is_there() -> None:
-    """With nothing changed nothing is wrong, and every payment is told: the examples reach the content."""
+    """With nothing changed nothing is wrong, and every payment is found: the examples reach the content."""
     async with chain_of("evm") as chain, hostile_nodes(chain.upstream) as ports:
         fuzzer = Fuzzer(chain, ports, strict=True)
         try:
@@ -32,7 +32,7 @@ async def test_the_fuzzer_asks_what_the_daemon_asks_and_finds_what_is_there() ->
         finally:
             await fuzzer.close()
         assert chain.found == 15
-        assert fuzzer.report.told >= chain.found
+        assert fuzzer.report.found >= chain.found
 
 
 @pytest.mark.anvil

@@ -14,7 +14,7 @@ import pytest
 from railwatch.store.database import Database
 from railwatch.webhooks.sender import Sender
 from tests.fuzz.receivers import acts
-from tests.fuzz.receivers.__main__ import told
+from tests.fuzz.receivers.__main__ import format_report
 from tests.fuzz.receivers.run import endpoint, event, fuzz
 from tests.fuzz.receivers.server import hostile_receiver
 from tests.fuzz.receivers.wire import Wire
@@ -28,9 +28,9 @@ SEED = 1
 
 
 async def test_every_attempt_ends_in_words_and_only_a_2xx_to_that_request_counts() -> None:
-    """Times and memory are told, not compared."""
+    """Times and memory are printed, not compared."""
     report = await fuzz(SEED, examples=EXAMPLES)
-    print(told(report))
+    print(format_report(report))
     assert len(report.acts) == len(acts.ACTS)
     assert report.accepted > EXAMPLES
     assert not report.findings, "\n".join(report.findings)
@@ -152,7 +152,7 @@ async def test_what_is_no_tls_is_no_answer(serve: Serve) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
-async def test_a_certificate_of_nobodys_is_told_without_its_texts(tmp_path: Path) -> None:
+async def test_an_untrusted_certificate_is_reported_without_its_texts(tmp_path: Path) -> None:
     _, context = await asyncio.to_thread(make_authority, tmp_path, "IP:127.0.0.1")
     asked = []
 
@@ -192,7 +192,7 @@ async def test_of_many_endpoints_those_that_hang_hold_up_no_other(shop: Shop) ->
         async with Database(shop.database.dsn, size=1) as beside, shop.delivering(*table):
             await until(lambda: all_got(3), 60)
             for order in shop.orders:
-                await shop.tell(order)
+                await shop.emit(order)
             await until(lambda: all_got(6), 60)
         ends = await shop.endpoints()
         assert not any(ends[f"shop-{number}"]["delivered"] for number, kind in enumerate(kinds) if kind is deaf)

@@ -25,7 +25,7 @@ class Dialect:
     ``missing``: methods answered with -32601. ``forbidden``: methods that a whitelist leaves out, whole batches with
     them. ``params_most``: more parameters than that are refused with the method's help. ``rest``: the status of REST.
 
-    ``members``: what the objects that a method gives have besides, or otherwise. ``strict``: JSON-RPC 2.0: its replies
+    ``members``: additional or changed members of a method's objects. ``strict``: JSON-RPC 2.0: its replies
     have a result or an error and never both, with HTTP 200; else both are there, one of them null, and the status of an
     error is 404 or 500.
     """
@@ -57,7 +57,7 @@ DIALECTS = {
     "core-28": core(),
     # 29.0: "bits" and "target" of blocks and chain (bitcoin#31583).
     "core-29": core(getblockchaininfo=BITS, getblockheader=BITS, getblock=BITS),
-    # 30.0: more members of getmempoolinfo; waitfornewblock takes the current tip as well, which is left out.
+    # 30.0: more members of getmempoolinfo; waitfornewblock accepts the current tip as well, which is left out.
     "core-30": core(
         getblockchaininfo=BITS,
         getblockheader=BITS,
@@ -71,7 +71,7 @@ DIALECTS = {
     ),
     # bitcoinknots/bitcoin 29: Core's, with members of its own.
     "knots-29": core(getblockchaininfo=BITS, getmempoolinfo={"rbf_policy": "always", "truc_policy": "enforce"}),
-    # litecoin-project/litecoin 0.21.4: Core 0.21's, so no getblockfrompeer; headers tell of MWEB in their block only.
+    # litecoin-project/litecoin 0.21.4: Core 0.21's, so no getblockfrompeer; headers report MWEB in their block only.
     "litecoin-0.21.4": Dialect(
         missing=frozenset({"getblockfrompeer", "getzmqnotifications"}),
         members={"getblockchaininfo": {"warnings": "", "softforks": {}}},
@@ -130,7 +130,7 @@ class Speaker(Liar):
     async def _serve_rest(self, request: web.Request) -> web.Response:
         return web.Response(status=self._dialect.rest)
 
-    def _told(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+    def _reply(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
         method, params, dialect = call["method"], call["params"], self._dialect
         if method in dialect.missing:
             return _refused(call, -32601, "Method not found")
@@ -140,10 +140,10 @@ class Speaker(Liar):
             return _refused(call, -1, "JSON value is not a boolean as expected")
         if method in dialect.refused:
             return self._said(_refused(call, *dialect.refused[method]))
-        told = super()._told(call, reply)
-        if isinstance(told.get("result"), dict):
-            told = {**told, "result": {**told["result"], **dialect.members.get(method, {})}}
-        return self._said(told)
+        reply = super()._reply(call, reply)
+        if isinstance(reply.get("result"), dict):
+            reply = {**reply, "result": {**reply["result"], **dialect.members.get(method, {})}}
+        return self._said(reply)
 
     def _said(self, reply: dict[str, Any]) -> dict[str, Any]:
         if not self._dialect.strict:

@@ -90,14 +90,14 @@ class BitcoinNode:
                 return web.Response(status=how, text="too many calls in one request")
             return web.json_response({"id": None, "error": {"code": how.code, "message": how.message}})
         methods = self._answering(many[0]["method"], peer_of(request))
-        replies = [self._told(call, methods) for call in many]
+        replies = [self._reply(call, methods) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0])
 
     def _answering(self, _method: str, _peer: object) -> Mapping[str, Method]:
         """Return the methods that answer a request, by its first method and its connection."""
         return self.methods
 
-    def _told(self, call: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[str, Any]:
+    def _reply(self, call: Mapping[str, Any], methods: Mapping[str, Method]) -> dict[str, Any]:
         try:
             method = methods.get(call["method"], _missing)
             return {"id": call["id"], "result": method(*call["params"]), "error": None}

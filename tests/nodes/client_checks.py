@@ -11,11 +11,11 @@ from railwatch.conformance.transfers import TransferChecks
 
 
 class ClientChecks(TransferChecks, ScanningChecks):
-    """Transfers, spans and look-backs, as one client tells them."""
+    """Transfers, spans and look-backs, as one client reports them."""
 
 
 class ClientPendingChecks(ClientChecks, PendingChecks):
-    """And what waits, on rails that tell it."""
+    """And what waits, on rails that report it."""
 
 
 __all__ = ["ClientChecks", "ClientPendingChecks", "Conformance"]

@@ -62,7 +62,7 @@ def with_precompiles(item: Json) -> Json:
 
 
 def of_nitro(item: Json) -> Json:
-    """Add what Nitro's callTracer tells besides: transfers that happen outside the EVM."""
+    """Add what only Nitro's callTracer shows: transfers that happen outside the EVM."""
     fee = {"purpose": "feePayment", "from": item["result"]["from"], "to": None, "value": "0x5"}
     return {**item, "result": {**item["result"], "beforeEVMTransfers": [fee], "afterEVMTransfers": [fee]}}
 

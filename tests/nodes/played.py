@@ -108,7 +108,7 @@ class PlayedNode:
         return self._response("[" + ",".join(map(self._reply, calls)) + "]")
 
     def take_turns(self, method: str, peer: object) -> None:
-        """Do what is to be done before a request is answered: nothing, unless several nodes stand behind."""
+        """Do what is to be done before a request is answered: nothing, unless it balances several nodes."""
 
     @staticmethod
     def _response(text: str) -> web.Response:
@@ -122,20 +122,20 @@ class PlayedNode:
         return f'{{"jsonrpc":"2.0","id":{call["id"]},{body}}}'
 
     def _error(self, method: str, params: list[Any]) -> dict[str, Any] | None:
-        told = None
+        error = None
         if method in self.first_errors:
-            told = self.first_errors.pop(method)
+            error = self.first_errors.pop(method)
         elif params and isinstance(params[0], str):
-            told = self.node.get("errors", {}).get(method, {}).get(params[0])
+            error = self.node.get("errors", {}).get(method, {}).get(params[0])
         if method == "trace_block" and not self.node.get("trace_block", True):
-            told = MISSING
+            error = MISSING
         if method.startswith("debug_") and not self.node.get("debug_trace", True):
-            told = MISSING
+            error = MISSING
         if method in UNSERVED:
-            told = MISSING
-        if told is None and method == "debug_traceBlockByHash" and params[0] not in {b["hash"] for b in self.blocks}:
-            told = (-32000, f"block {params[0]} not found")
-        return None if told is None else {"code": told[0], "message": told[1]}
+            error = MISSING
+        if error is None and method == "debug_traceBlockByHash" and params[0] not in {b["hash"] for b in self.blocks}:
+            error = (-32000, f"block {params[0]} not found")
+        return None if error is None else {"code": error[0], "message": error[1]}
 
     def _result(self, method: str, params: list[Any]) -> str:
         if method == "eth_chainId":
@@ -158,7 +158,7 @@ class PlayedNode:
                 return "null"
             block = next(block for block in self.blocks if block["hash"] == params[0])
             return nested(block) if block.get("nest") else json.dumps(block["tree"])
-        raise AssertionError(f"nobody asks a node for {method} here")
+        raise AssertionError(f"no test asks a node for {method} here")
 
     def _at(self, number: str) -> dict[str, Any] | None:
         return next((block for block in self.blocks if hex(block["number"]) == number), None)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass
 class Proxy:
-    """One proxy. ``asked`` names the hosts that it was told to connect to; each leads to ``upstream``, a port."""
+    """One proxy. ``asked`` names the hosts that it was asked to connect to; each leads to ``upstream``, a port."""
 
     upstream: int
     url: str = ""

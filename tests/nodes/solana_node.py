@@ -182,10 +182,10 @@ class SolanaEndpoint:
             if call["method"] in self.statuses:
                 return web.Response(status=self.statuses[call["method"]])
         backend = self.choose(many[0]["method"], peer_of(request))
-        replies = [self._told(backend, call) for call in many]
+        replies = [self._reply(backend, call) for call in many]
         return web.json_response(replies if isinstance(calls, list) else replies[0])
 
-    def _told(self, backend: Backend, call: Mapping[str, Any]) -> dict[str, Any]:
+    def _reply(self, backend: Backend, call: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return {"jsonrpc": "2.0", "id": call["id"], "result": backend.answer(call["method"], call["params"])}
         except Refusal as refusal:

@@ -1,4 +1,4 @@
-"""What a node serves is asked and told, on every rail: by `railwatch check` before a node that refuses half of it."""
+"""The methods that a node serves are probed and reported, on every rail, by `railwatch check`."""
 
 import ast
 import io
@@ -38,7 +38,7 @@ LOOKS_LIKE = {
     "bitcoin": r"(?:get|waitfor|send|test|scan|list|decode)[a-z]{5,}",
     "solana": r"(?:get|is|simulate|send|request)[A-Z][A-Za-z]+|[a-z]+Subscribe",
 }
-"""What a string has to look like to be a method's name."""
+"""The form of a string that is a method's name."""
 
 
 def strings(path: Path) -> set[str]:
@@ -62,7 +62,7 @@ def test_the_whitelist_is_what_the_adapter_asks(rail: str) -> None:
     ]
     asked = {text for path in files for text in strings(path) if re.fullmatch(LOOKS_LIKE[rail], text)}
     listed = {method.name for method in methods_of(rail)}
-    # What only begins a name tells kinds of methods apart, and is asked of nobody.
+    # The beginning of a name identifies a kind of methods, and no node is asked for it.
     beginnings = {text for text in asked - listed if any(method.startswith(text) for method in listed)}
     assert asked - beginnings == listed
 
@@ -226,8 +226,8 @@ async def test_what_the_rail_needs_and_the_node_refuses_is_one_sentence(family: 
 
 
 @pytest.mark.anvil
-async def test_receipts_of_a_whole_block_stand_in_for_those_of_a_transaction(database: Database) -> None:
-    """Without both, and without traces, nobody can tell whether a payment failed: the node is refused by name."""
+async def test_receipts_of_a_whole_block_replace_those_of_a_transaction(database: Database) -> None:
+    """Without both, and without traces, no answer shows whether a payment failed: the node is refused by name."""
     traces = {"trace_block", "debug_traceBlockByHash", "debug_traceTransaction", "trace_transaction"}
     async with rail_with("evm", frozenset({"eth_getTransactionReceipt", *traces})) as table:
         report = await checked(table, database)

@@ -1,6 +1,6 @@
 """Each adapter at an endpoint whose two nodes answer in turn, or at random: what one of them has is read (HAZARDS E19).
 
-The endpoint itself told of the blocks that are asked for. Its other node stands still below them.
+The endpoint itself reported the blocks that are requested. Its other node is stuck below them.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ async def test_what_one_node_behind_an_endpoint_has_is_read(family: str, choice:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-async def test_a_head_is_found_though_the_node_that_stands_still_answers_each_question_for_heads(family: str) -> None:
+async def test_a_head_is_found_though_the_stuck_node_answers_each_question_for_heads(family: str) -> None:
     """Each round of the daemon asks an even number of questions, in step with two nodes that take turns."""
     balancer = FAMILIES[family]()
     async with balancer.server:

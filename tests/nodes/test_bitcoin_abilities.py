@@ -21,7 +21,7 @@ SETTINGS = RailSettings("rail", BITCOIN_REGTEST.id)
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 429, 501, 502, 503])
 async def test_rest_is_used_where_it_is_served_and_nowhere_else(status: int) -> None:
-    """f11: gateways answer GET with anything; RPC beside it works."""
+    """f11: gateways answer GET with anything; RPC next to it works."""
     async with node_with(waiting(3), speech=Speech(rest=status)) as node:
         async with create_adapter(SETTINGS, {"rpc": node.url}) as rail:
             assert (await rail.heads()).latest.height == 5
@@ -31,11 +31,11 @@ async def test_rest_is_used_where_it_is_served_and_nowhere_else(status: int) -> 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
 @pytest.mark.parametrize("how", [400, 403, 413, Refusal(-32600, "batches are limited on your plan")], ids=str)
-async def test_batches_are_as_large_as_the_node_takes_them(most: int, how: Any) -> None:
+async def test_batches_are_as_large_as_the_node_accepts_them(most: int, how: Any) -> None:
     node = node_with(waiting(40), speech=Speech(batch_most=most, refused_by=how))
     async with node, create_adapter(SETTINGS, {"rpc": node.url}) as rail:
-        (told,) = await rail.pending(WATCHES)
-        assert told.amount == 1_003
+        (transfer,) = await rail.pending(WATCHES)
+        assert transfer.amount == 1_003
 
 
 @pytest.mark.parametrize("method", ["getblockheader", "getblock"])
@@ -144,35 +144,35 @@ NO_BYTES = [
 @pytest.mark.parametrize(("code", "words"), NO_BYTES)
 @pytest.mark.parametrize("truth", [False, True], ids=["by number", "by truth value"])
 async def test_a_block_without_its_bytes_is_not_kept_in_whatever_words(code: int, words: str, truth: bool) -> None:
-    """B16: and the height from which on there are blocks is told, also by a node that knows no prune height."""
+    """B16: and the height from which on there are blocks is reported, also by a node that knows no prune height."""
     chain = UtxoChain(BITCOIN_REGTEST)
     node = client_node(chain, Client(raw_by_truth=truth))
     getblock, first = node.methods["getblock"], 40
 
     def from_the_first_on(block_hash: str, verbose: Any = 1) -> Any:
-        told = getblock(block_hash, verbose)
+        answer = getblock(block_hash, verbose)
         if block_hash in [block.hash for block in chain.line[: first - 1]]:
             raise Refusal(code, words)
-        return told
+        return answer
 
     node.methods["getblock"] = from_the_first_on
     async with node, create_adapter(SETTINGS, {"rpc": node.url}) as rail:
         head = (await rail.heads()).latest
         for low in (1, first - 2):
-            with pytest.raises(NotKept, match=f"keeps blocks from height {first} on") as told:
+            with pytest.raises(NotKept, match=f"keeps blocks from height {first} on") as refused:
                 await rail.scan(Span(await rail.block_at(low), head, sparse=True), WATCHES)
-            assert told.value.first == first
+            assert refused.value.first == first
         kept = await rail.scan(Span(await rail.block_at(first), head), WATCHES)
         assert len(kept.blocks) == head.height - first
 
 
-async def test_a_client_that_tells_nothing_of_its_initial_sync_is_known_by_the_age_of_its_head() -> None:
+async def test_a_client_that_hides_its_initial_sync_is_known_by_the_age_of_its_head() -> None:
     """B16: Core 0.15 and older, and btcd when it has caught up, leave the member out."""
     chain = UtxoChain(BITCOIN_REGTEST)
     node = client_node(chain, Client())
-    told = node.methods["getblockchaininfo"]
+    honest = node.methods["getblockchaininfo"]
     left_out = ("initialblockdownload", "pruned")
-    node.methods["getblockchaininfo"] = lambda: {k: v for k, v in told().items() if k not in left_out}
+    node.methods["getblockchaininfo"] = lambda: {k: v for k, v in honest().items() if k not in left_out}
     async with node, create_adapter(SETTINGS, {"rpc": node.url}) as rail:
         assert (await rail.heads()).latest.height == chain.height
         chain.line[-1] = MadeBlock(chain.line[-1].txs, parent=chain.line[-1].parent, time=int(time.time()) - 90_000)

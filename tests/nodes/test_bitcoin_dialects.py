@@ -37,7 +37,7 @@ class InADialect(Conformance):
 for _name in DIALECTS if ALL else SOME:
     _checks: type = AdapterConformance if ALL or _name in FEW else ClientPendingChecks
     if _name == "hosted":
-        # It tells nothing of what waits, which the adapter learns from its first refusal: the kit cannot skip by trait.
+        # It hides what waits, which the adapter learns from its first refusal: the kit cannot skip by trait.
         _checks = ClientChecks
     _kit = type(f"Test_{_name.replace('-', '_').replace('.', '_')}", (InADialect, _checks), {"dialect": _name})
     globals()[_kit.__name__] = pytest.mark.bitcoind(_kit)
@@ -45,8 +45,8 @@ for _name in DIALECTS if ALL else SOME:
 
 @pytest.mark.bitcoind
 @pytest.mark.parametrize("dialect", DIALECTS)
-async def test_a_payment_is_told_in_every_dialect(dialect: str) -> None:
-    """In the block everywhere, and before it where the client tells what waits."""
+async def test_a_payment_is_found_in_every_dialect(dialect: str) -> None:
+    """In the block everywhere, and before it where the client reports what waits."""
     async with DialectSimulator(dialect) as sim, sim.open_adapter() as rail:
         story = await ChainHarness.begin(sim, rail, 1_000_000)
         address = await story.address()

@@ -1,7 +1,7 @@
 """Which chain a node is on is proven by genesis and every landmark, and a chain too short to show it is not ready.
 
 HAZARDS B19: any short chain once passed as Bitcoin Cash, and its worthless coins were credited. The figures of chains
-that are no rail of ours come from their own clients, named beside them.
+that are no rail of ours come from their own clients, named next to them.
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ STRANGERS = (BITCOIN_SV, CASH_TESTNET3)
 
 
 async def refusal(chain: Chain, node: BitcoinNode) -> str | None:
-    """Why a rail of ``chain`` does not take this node; None if it does, and has its heads."""
+    """Why a rail of ``chain`` does not accept this node; None if it does, and has its heads."""
     async with node:
         rail = create_adapter(RailSettings("rail", chain.id), {"rpc": node.url, "timeout": 2})
         try:
@@ -60,7 +60,7 @@ async def refusal(chain: Chain, node: BitcoinNode) -> str | None:
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
-async def test_every_chain_takes_its_own_node_and_that_of_no_other(chain: Chain) -> None:
+async def test_every_chain_accepts_its_own_node_and_that_of_no_other(chain: Chain) -> None:
     assert await refusal(chain, chain_node(chain)) is None
     top = 3_000_000
     for other in (*CHAINS, *STRANGERS):

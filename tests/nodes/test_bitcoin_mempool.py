@@ -82,8 +82,8 @@ async def test_one_parameter_is_enough_to_list_what_waits(numbered: bool) -> Non
     async with node_with(txs, numbered=numbered) as node, create_adapter(settings(), {"rpc": node.url}) as rail:
         assert rail.traits.has_pending
         for _ in range(2):
-            (told,) = await rail.pending(WATCHES)
-            assert told.amount == 1_003
+            (transfer,) = await rail.pending(WATCHES)
+            assert transfer.amount == 1_003
         assert bodies(node) == 40 + 1
         txs.clear()
         assert await rail.pending(WATCHES) == []
@@ -91,9 +91,7 @@ async def test_one_parameter_is_enough_to_list_what_waits(numbered: bool) -> Non
 
 @pytest.mark.parametrize("refused", [Refusal(-32601, "Method not found"), Refusal(403, "not on your plan"), None])
 @pytest.mark.parametrize("method", ["getrawmempool", "getrawtransaction"])
-async def test_a_node_that_tells_nothing_of_its_mempool_still_tells_its_blocks(
-    method: str, refused: Refusal | None
-) -> None:
+async def test_a_node_that_hides_its_mempool_still_serves_its_blocks(method: str, refused: Refusal | None) -> None:
     """In whatever words, or by a whitelist's status (None): the rail is one without pending payments."""
 
     def refuse(*_: Any) -> Any:
@@ -150,7 +148,7 @@ def _busy(*_: Any) -> Any:
 
 
 async def test_a_far_mempool_converges_though_every_third_request_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """f08: each look is cut off, each connection lost, and in the end all of it is read, each body about once."""
+    """f08: each poll is cut off, each connection lost, and in the end all of it is read, each body about once."""
     monkeypatch.setattr(mempool, "BODIES", 20)
     monkeypatch.setattr(mempool, "PATIENCE_SECONDS", 0.3)
     txs = waiting(600, ours=(3, 599))
@@ -169,19 +167,19 @@ async def test_a_far_mempool_converges_though_every_third_request_fails(monkeypa
             async with create_adapter(settings(), {"rpc": node.url, "timeout": 2}) as rail:
                 node.methods["getrawtransaction"], node.delay = unsteady, 0.02
                 try:
-                    told = await rail.pending(WATCHES)
+                    transfers = await rail.pending(WATCHES)
                 except PendingUnknown:
                     unknown += 1
                     node.methods["getrawtransaction"], node.delay = honest, 0.0
                     continue
                 break
-        assert {each.amount for each in told} == {1_003, 1_599}
+        assert {each.amount for each in transfers} == {1_003, 1_599}
         assert unknown > 5
         assert asked < 1_500
 
 
 async def test_blocks_never_wait_for_the_mempool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it is read, whoever asks is told so soon, and heads are as quick as ever; then it is there by itself."""
+    """While it is read, a poll soon says so, and heads are as quick as ever; then it is there by itself."""
     monkeypatch.setattr(mempool, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(mempool, "BODIES", 10)
     async with node_with(waiting(400)) as node, create_adapter(settings(), {"rpc": node.url, "timeout": 30}) as rail:
@@ -195,11 +193,11 @@ async def test_blocks_never_wait_for_the_mempool(monkeypatch: pytest.MonkeyPatch
         async with asyncio.timeout(60):
             while True:
                 try:
-                    (told,) = await rail.pending(WATCHES)
+                    (transfer,) = await rail.pending(WATCHES)
                     break
                 except PendingUnknown:
                     await asyncio.sleep(0.05)
-        assert told.amount == 1_003
+        assert transfer.amount == 1_003
 
 
 async def test_a_payment_that_came_before_its_address_is_found_by_its_record() -> None:
@@ -207,14 +205,14 @@ async def test_a_payment_that_came_before_its_address_is_found_by_its_record() -
     async with node_with(waiting(40, ours=(7,))) as node, create_adapter(settings(), {"rpc": node.url}) as rail:
         assert await rail.pending(WatchSet(frozenset({p2wpkh(201)}), {"": NATIVE})) == []
         read = bodies(node)
-        (told,) = await rail.pending(WATCHES)
-        assert told.amount == 1_007
+        (transfer,) = await rail.pending(WATCHES)
+        assert transfer.amount == 1_007
         assert bodies(node) == read + 1
-        (rival,) = await rail.pending(WatchSet(frozenset(), {"": NATIVE}, {told.spends[0]: {"11" * 32}}))
-        assert (rival.tx_id, rival.rivals) == (told.tx_id, ("11" * 32,))
+        (rival,) = await rail.pending(WatchSet(frozenset(), {"": NATIVE}, {transfer.spends[0]: {"11" * 32}}))
+        assert (rival.tx_id, rival.rivals) == (transfer.tx_id, ("11" * 32,))
 
 
-async def test_a_node_that_is_away_says_so_and_forgets_nothing() -> None:
+async def test_an_unreachable_node_says_so_and_forgets_nothing() -> None:
     async with node_with(waiting(40)) as node:
         async with create_adapter(settings(), {"rpc": node.url}) as rail:
             await rail.pending(WATCHES)
@@ -224,7 +222,7 @@ async def test_a_node_that_is_away_says_so_and_forgets_nothing() -> None:
     assert len(PARK.take((node.url, str(CHAIN.id)))) == 40
 
 
-def test_a_waiting_transaction_takes_at_most_two_hundred_bytes() -> None:
+def test_a_waiting_transaction_needs_at_most_two_hundred_bytes() -> None:
     """Of the shape that the main chain's have: two coins in and three scripts out, of which one in ten is data."""
     dice = random.Random(1)
     count, records = 20_000, Records()
@@ -238,7 +236,7 @@ def test_a_waiting_transaction_takes_at_most_two_hundred_bytes() -> None:
         tracemalloc.stop()
     assert len(records) == count
     each = (after - before) / count
-    assert each <= 200, f"a waiting transaction takes {each:.0f} bytes"
+    assert each <= 200, f"a waiting transaction needs {each:.0f} bytes"
 
 
 def _some_tx(dice: random.Random) -> Tx:
@@ -254,7 +252,7 @@ def _some_output(dice: random.Random, start: bytes) -> Output:
     return Output(5, b"\x6a" + dice.randbytes(40) if data else start + dice.randbytes(size) + end)
 
 
-def test_a_record_holds_every_script_that_an_address_stands_for_and_a_mark_of_every_coin() -> None:
+def test_a_record_holds_every_script_of_an_address_and_a_mark_of_every_coin() -> None:
     records = Records()
     tx = parse_tx(MadeTx([In(coin(n)) for n in range(3)], [Out(1, OURS), Out(0, b"\x6a\x01"), Out(2, b"")]).raw, CHAIN)
     records.add(tx)

@@ -1,4 +1,4 @@
-"""What a node sends is bounded before anybody reads it: bytes, levels of nesting, and the shape of every value."""
+"""What a node sends is bounded before any code reads it: bytes, levels of nesting, and the shape of every value."""
 
 import asyncio
 import gzip
@@ -193,7 +193,7 @@ async def test_a_bomb_costs_no_more_than_its_cap() -> None:
 
 
 async def test_what_comes_with_an_error_is_short() -> None:
-    """Nobody needs more of it than its words."""
+    """Its words are all that is needed of it."""
     async with served(lambda response: response.write(b" " * 2 * MEGABYTE), {}, status=500) as url:
         with pytest.raises(AnswerTooLarge):
             await fetched(url, 64 * MEGABYTE)
@@ -216,7 +216,7 @@ async def test_a_coding_that_cannot_be_bounded_is_the_nodes_fault(coding: str) -
             await fetched(url, MEGABYTE)
 
 
-async def test_a_large_answer_is_decoded_beside_the_loop() -> None:
+async def test_a_large_answer_is_decoded_outside_the_loop() -> None:
     """50 MB of logs, item by item: the loop goes on turning all the while."""
     item = b'{"topics":["' + b"a" * 66 + b'"],"data":"' + b"0" * 300 + b'"}'
     raw = b"[" + b",".join([item] * 120_000) + b"]"
@@ -233,7 +233,7 @@ HASH = "0x" + "aB" * 32
 NOW = int(time.time())
 
 
-def test_values_of_the_right_shape_are_taken() -> None:
+def test_values_of_the_right_shape_are_accepted() -> None:
     assert read_hex(HASH, 32, "hash") == HASH.lower()
     assert read_quantity("0x" + "f" * 64, "value") == 2**256 - 1
     assert read_time(NOW, "time").timestamp() == NOW

@@ -65,7 +65,7 @@ async def scanned(rail: RailAdapter, node: PlayedNode, case: dict[str, Any]) -> 
     return await rail.scan(Span(before, ref(first)), watches_of(case))
 
 
-def told(case: dict[str, Any], answer: Scanned) -> list[list[Any]]:
+def credits_of(case: dict[str, Any], answer: Scanned) -> list[list[Any]]:
     """Return the transfers in the form in which the cases expect them."""
     prefix = f"eip155:{chain_of(case)}/"
     return [
@@ -82,7 +82,7 @@ def told(case: dict[str, Any], answer: Scanned) -> list[list[Any]]:
 async def outcome(rail: RailAdapter, node: PlayedNode, case: dict[str, Any]) -> list[list[Any]] | str:
     """Return the transfers, or which of the three errors came instead."""
     try:
-        return told(case, await scanned(rail, node, case))
+        return credits_of(case, await scanned(rail, node, case))
     except RailError as error:
         kinds = (RailUnavailable, BlockGone, RailFault)
         return next(kind.__name__ for kind in kinds if isinstance(error, kind))
@@ -106,7 +106,7 @@ async def test_what_a_real_client_answers_is_read_rightly(name: str) -> None:
                 assert await outcome(rail, node, case) in accepted
                 return
             answer = await scanned(rail, node, case)
-            assert told(case, answer) == case["expect"]
+            assert credits_of(case, answer) == case["expect"]
             if case.get("expect_no_rivals"):
                 assert not any(transfer.rivals for transfer in answer.transfers)
             assert node.malformed == case.get("expect_malformed", 0)
@@ -116,7 +116,7 @@ GAPS = ["02-polygon-block-cannot-be-traced", "05-state-older-than-128-blocks"]
 
 
 @pytest.mark.parametrize("name", GAPS)
-async def test_a_block_that_was_not_traced_is_told(name: str) -> None:
+async def test_a_block_that_was_not_traced_is_reported(name: str) -> None:
     """The words name the block, the method and the node's own words, and how what is missing shows after all."""
     case = load(name)
     async with PlayedNode(case) as node, create_adapter(rail_of(case), {"http": node.http}) as rail:
@@ -128,7 +128,7 @@ async def test_a_block_that_was_not_traced_is_told(name: str) -> None:
             assert words in rail.traits.native_gap
 
 
-async def test_a_span_at_a_node_that_traces_by_hash_takes_few_requests() -> None:
+async def test_a_span_at_a_node_that_traces_by_hash_needs_few_requests() -> None:
     """One request for the blocks, one for each trace."""
     case = load("24-range-traces-are-asked-wrongly")
     async with PlayedNode(case) as node, create_adapter(rail_of(case), {"http": node.http}) as rail:
@@ -138,7 +138,7 @@ async def test_a_span_at_a_node_that_traces_by_hash_takes_few_requests() -> None
 
 
 async def test_the_size_of_a_batch_is_learned_once() -> None:
-    """A refused batch is halved; the next one is asked in the size that was taken, over a new connection too."""
+    """A refused batch is halved; the next one is asked in the size that was accepted, over a new connection too."""
     case = load("23-a-batch-refused-in-geths-own-way")
     async with PlayedNode(case) as node:
         for limit in (100, 20, 3, 1):

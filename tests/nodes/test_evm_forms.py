@@ -96,11 +96,11 @@ class FormNode(PlayedNode):
                 if "error" in reply:
                     return json.dumps(reply)
                 honest = reply.get("result")
-            told = self.lies.get(method, lambda _, result: result)(params, honest)
+            answer = self.lies.get(method, lambda _, result: result)(params, honest)
         except Error as error:
             code, words = error.args
             return json.dumps({"jsonrpc": "2.0", "id": call["id"], "error": {"code": code, "message": words}})
-        return json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": told})
+        return json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": answer})
 
     def _receipts(self, which: str) -> list[Any] | None:
         for block in self.blocks:
@@ -241,8 +241,8 @@ async def test_only_a_nonce_of_the_sender_is_displaced(kind: str | None) -> None
 
     spends = {f"{PAYER}:0": {"0x" + "99" * 32}}
     node = {"trace_block": False, "debug_trace": False}
-    async with opened({"eth_getBlockByHash": lie}, node=node, spends=spends) as (rail, played, told):
-        transfers: list[Transfer] = list((await scanned(rail, played, told)).transfers)
+    async with opened({"eth_getBlockByHash": lie}, node=node, spends=spends) as (rail, played, case_of):
+        transfers: list[Transfer] = list((await scanned(rail, played, case_of)).transfers)
     assert bool(transfers[0].rivals) is (kind in SENDERS)
 
 
@@ -267,7 +267,7 @@ async def test_logs_are_read_from_receipts_where_they_are_refused(which: str, sp
 
 
 def by_number(params: list[Any], receipts: Any) -> Any:
-    """Take numbers only."""
+    """Accept numbers only."""
     if len(params[0]) > len("0x") + 16:
         raise Error(-32602, "invalid argument 0")
     return receipts
@@ -289,8 +289,8 @@ async def test_logs_out_of_order_are_put_in_order(span: int | None) -> None:
     changes = {"blocks": played["blocks"], **({} if span is None else {"span": span})}
     right = [PAID[0], PAID[1], PAID[1], ["log:1", OURS, "erc20:" + TOKEN, 9]]
     for turned in (lambda _, logs: logs[::-1], lambda _, logs: [*logs[1:], *logs[:1]]):
-        told = await found({"eth_getLogs": turned}, **changes)
-        assert sorted(told) == sorted(right)
+        credits = await found({"eth_getLogs": turned}, **changes)
+        assert sorted(credits) == sorted(right)
     assert await found({"eth_getLogs": lambda _, logs: logs[:1] + logs}, **changes) == "RailUnavailable"
 
 
@@ -301,9 +301,9 @@ async def test_logs_with_gaps_in_their_numbers_are_read_from_receipts_at_last(sp
     played = case()
     played["blocks"][0]["logs"] = [log(3, ONE), log(7, TWO)]
     changes = {"blocks": played["blocks"], **({} if span is None else {"span": span})}
-    async with opened(**changes) as (rail, node, told):
+    async with opened(**changes) as (rail, node, case_of):
         for _ in range(3):  # a range is halved at each try, and only a block by itself is waited for
-            answer = await outcome(rail, node, told)
+            answer = await outcome(rail, node, case_of)
         assert sorted(answer) == sorted([PAID[0], PAID[1], PAID[1]])
 
 
@@ -333,8 +333,8 @@ async def test_traces_that_are_never_whole_do_not_stop_the_rail(
     assert await found(FAULTS[fault], node=node) == "RailUnavailable"
     monkeypatch.setattr(tracing, "PATIENCE", (0.0,))
     monkeypatch.setattr(tracing, "LAGGING", ())
-    async with opened(FAULTS[fault], node=node) as (rail, played, told):
-        assert await outcome(rail, played, told) == PAID
+    async with opened(FAULTS[fault], node=node) as (rail, played, case_of):
+        assert await outcome(rail, played, case_of) == PAID
         assert rail.traits.native_complete is other
         if not other:
             assert "could not be traced" in rail.traits.native_gap or "refuses both" in rail.traits.native_gap
@@ -348,16 +348,16 @@ async def test_transactions_that_a_chain_never_traces_are_waited_for_a_few_times
     played["blocks"][0]["txs"][1].update(type="0x7f", gas="0x0")
     monkeypatch.setattr(tracing, "PATIENCE", (0.0, 0.0))
     lies = FAULTS["of one transaction"]
-    async with opened(lies, blocks=played["blocks"], node={"debug_trace": False}) as (rail, node, told):
+    async with opened(lies, blocks=played["blocks"], node={"debug_trace": False}) as (rail, node, case_of):
         for _ in range(3):
-            assert await outcome(rail, node, told) == PAID
+            assert await outcome(rail, node, case_of) == PAID
         # Nothing of it can hold calls.
         assert rail.traits.native_complete
         monkeypatch.setattr(tracing, "PATIENCE", (60.0, 60.0))
-        assert await outcome(rail, node, told) == PAID
-        assert await outcome(rail, node, {**told, "blocks": case()["blocks"]}) == PAID
+        assert await outcome(rail, node, case_of) == PAID
+        assert await outcome(rail, node, {**case_of, "blocks": case()["blocks"]}) == PAID
         node.lies = FAULTS["of the other one"]
-        assert await outcome(rail, node, told) == "RailUnavailable"
+        assert await outcome(rail, node, case_of) == "RailUnavailable"
 
 
 @pytest.mark.parametrize("form", [STEPS, {"type": 7}, "0x"])
@@ -365,18 +365,18 @@ async def test_transactions_that_a_chain_never_traces_are_waited_for_a_few_times
 async def test_a_tracer_of_another_form_is_no_tracer(form: Any) -> None:
     """An older Besu answers with steps, whatever tracer is asked for: the transactions' own values, and the gap."""
     lies: dict[str, Lie] = {"debug_traceBlockByHash": lambda _, trees: [{**each, "result": form} for each in trees]}
-    async with opened(lies, node={"trace_block": False}) as (rail, node, told):
-        assert await outcome(rail, node, told) == PAID
+    async with opened(lies, node={"trace_block": False}) as (rail, node, case_of):
+        assert await outcome(rail, node, case_of) == PAID
         assert "debug_traceBlockByHash" in rail.traits.native_gap
 
 
-async def test_a_receipt_without_a_status_pays_nobody_and_stops_nothing() -> None:
-    """Before Byzantium nobody can tell whether it failed (EIP-658). The gap is told; the balance tells it."""
+async def test_a_receipt_without_a_status_pays_no_address_and_stops_nothing() -> None:
+    """Before Byzantium nothing shows whether it failed (EIP-658). The gap is reported; the balance shows it."""
     lies: dict[str, Lie] = {
         "eth_getTransactionReceipt": lambda _, receipt: {k: v for k, v in receipt.items() if k != "status"}
     }
-    async with opened(lies, node={"trace_block": False, "debug_trace": False}) as (rail, node, told):
-        assert await outcome(rail, node, told) == PAID[1:]
+    async with opened(lies, node={"trace_block": False, "debug_trace": False}) as (rail, node, case_of):
+        assert await outcome(rail, node, case_of) == PAID[1:]
         assert "has no status" in rail.traits.native_gap
 
 
@@ -385,7 +385,7 @@ CELO = "0x471ece3750da237f93b8e339c536989b8978a438"
 
 @pytest.mark.parametrize("shown", [False, True], ids=["by a precompile", "by a call with a value"])
 @pytest.mark.parametrize("way", ["flat", "tree", "none"])
-async def test_celo_that_its_token_moves_is_told_once(shown: bool, way: str) -> None:
+async def test_celo_that_its_token_moves_is_reported_once(shown: bool, way: str) -> None:
     """celo-org/op-geth: the token's transfer() calls the precompile 0xfd, whose call has no value, and logs (E27)."""
     played = case()
     block = played["blocks"][0]
@@ -396,5 +396,5 @@ async def test_celo_that_its_token_moves_is_told_once(shown: bool, way: str) -> 
     node = {"trace_block": way == "flat", "debug_trace": way != "none"}
     name = "call:0" if shown and way != "none" else "log:0"
     for tokens in ([], [TOKEN]):
-        told = await found(chain_id=42220, blocks=played["blocks"], node=node, tokens=tokens, span=2)
-        assert told == [PAID[0], [name, OURS, "native", 9]]
+        credits = await found(chain_id=42220, blocks=played["blocks"], node=node, tokens=tokens, span=2)
+        assert credits == [PAID[0], [name, OURS, "native", 9]]

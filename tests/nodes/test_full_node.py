@@ -1,6 +1,6 @@
 """A full node, geth's default: it has the state of the newest 128 blocks, and traces no older one (HAZARDS E26).
 
-go-ethereum#26636, bor#322, blockscout#5594: everything that needs no state goes on, and what was not seen is told.
+go-ethereum#26636, bor#322, blockscout#5594: everything that needs no state goes on, and the rest is reported as a gap.
 """
 
 import asyncio
@@ -83,13 +83,13 @@ async def test_an_address_with_a_past_is_watched_too(shop: Shop) -> None:
     await shop.says("could not be traced", GETH_STATE)
 
 
-async def test_nothing_stands_still_after_downtime(shop: Shop) -> None:
-    """200 blocks without a daemon: tokens and the transactions' own values are read, and the gap is told."""
+async def test_nothing_is_stuck_after_downtime(shop: Shop) -> None:
+    """200 blocks without a daemon: tokens and the transactions' own values are read, and the gap is reported."""
     stage, sim = shop.stage, shop.stage.sim
     ether, inside, token = await stage.invoice(ETHER), await stage.invoice(ETHER), await stage.invoice(7, "TST")
 
     async def is_looked_at() -> bool:
-        # Without a look from before, a node without that state gives the counting no beginning.
+        # Without an earlier reading, a node without that state gives the counting no beginning.
         return await stage.database.value("select count(*) from railwatch.balances") >= 3
 
     await stage.tables.until(is_looked_at)
@@ -116,8 +116,8 @@ async def test_nothing_stands_still_after_downtime(shop: Shop) -> None:
     assert await stage.tables.open_cases(ether) == await stage.tables.open_cases(token) == set()
 
 
-async def test_an_address_of_nobody_is_rejected_with_its_reason(shop: Shop) -> None:
-    """mist#1583: what is paid to the zero address is destroyed, so no customer is ever told to."""
+async def test_an_address_without_an_owner_is_rejected_with_its_reason(shop: Shop) -> None:
+    """mist#1583: what is paid to the zero address is destroyed, so no customer ever gets it."""
     placed = await shop.stage.order(ETHER, address="0x" + "00" * 20)
 
     async def is_rejected() -> bool:

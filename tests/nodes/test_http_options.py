@@ -111,8 +111,8 @@ each_rail = pytest.mark.parametrize("rail", RAILS)
 @each_rail
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("kind", ["http", "socks5", "socks5 with a password"])
-async def test_a_proxy_stands_between(rail: str, kind: str, scheme: str, tmp_path: Path) -> None:
-    """It is told the name, and resolves it: an .onion address works, and no name shows elsewhere."""
+async def test_a_proxy_is_between(rail: str, kind: str, scheme: str, tmp_path: Path) -> None:
+    """The proxy gets the name, and resolves it: an .onion address works, and no name shows elsewhere."""
     ca, tls = make_authority(tmp_path, "DNS:node.onion")
     async with node_at(rail, tls=tls if scheme == "https" else None) as node:
         made = http_proxy(node.port) if kind == "http" else socks5(node.port, "pw" if "password" in kind else "")
@@ -128,7 +128,7 @@ async def test_a_proxy_stands_between(rail: str, kind: str, scheme: str, tmp_pat
             assert "pw" not in str(caught.value)
     with pytest.raises(RailUnavailable) as caught:
         await opened(rail, url, proxy=proxy.url).__aenter__()
-    # A proxy that is away is a trouble of the network; a defect would halt the rail when it goes on.
+    # An unreachable proxy is a trouble of the network; a defect would halt the rail when it goes on.
     assert not isinstance(caught.value, AdapterDefect)
 
 

@@ -1,4 +1,4 @@
-"""Blocks and vectors that anybody can compare with a chain or a specification: they are read to the last byte.
+"""Blocks and vectors that any reader can compare with a chain or a specification: they are read to the last byte.
 
 The blocks are those of the chains; `bch_tokens_and_addresses.json` holds the values of BCHN's and libauth's vectors,
 `blockfilters.json` those of BIP158.
@@ -36,7 +36,7 @@ def chain_called(name: str) -> Chain:
     return next(chain for chain in CHAINS if chain.name == name)
 
 
-def told(name: str) -> Any:
+def recorded(name: str) -> Any:
     """Return what a file holds."""
     return json.loads((CASES / f"{name}.json").read_text())
 
@@ -44,7 +44,7 @@ def told(name: str) -> Any:
 @pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("*_[0-9]*.json") if "solana" not in path.stem))
 def test_a_block_of_the_chain_holds_the_transactions_that_its_node_lists(name: str) -> None:
     """Litecoin's extension block and HogEx, the proofs of merge-mined blocks, witnesses."""
-    case = told(name)
+    case = recorded(name)
     raw = bytes.fromhex(case["block"])
     block = read_block(raw, chain_called(NAMES[name.rpartition("_")[0]]), case["hash"])
     assert [block.tx(place).id for place in range(len(block))] == case["tx"]
@@ -59,7 +59,7 @@ def test_a_merge_mined_block_is_read_to_its_last_byte(name: str) -> None:
         read_block(raw[:-1], chain_called(NAMES[name.rpartition("_")[0]]))
 
 
-@pytest.mark.parametrize("row", told("blockfilters")[1:], ids=lambda row: str(row[0]))
+@pytest.mark.parametrize("row", recorded("blockfilters")[1:], ids=lambda row: str(row[0]))
 def test_a_filter_matches_each_script_of_its_block(row: list[Any]) -> None:
     """BIP158: outputs but for those that begin with OP_RETURN, and what the inputs spend."""
     block = read_block(bytes.fromhex(row[2]), chain_called("Bitcoin testnet3"), row[1])
@@ -69,9 +69,9 @@ def test_a_filter_matches_each_script_of_its_block(row: list[Any]) -> None:
     assert not match_any(content, row[1], [b"a script of nobody"])
 
 
-def test_a_token_before_a_script_is_told_from_what_only_looks_like_one() -> None:
+def test_a_token_before_a_script_is_distinguished_from_similar_bytes() -> None:
     """CHIP-2022-02: every valid prefix is split off, and no other."""
-    vectors, script = told("bch_tokens_and_addresses"), b"\x51"
+    vectors, script = recorded("bch_tokens_and_addresses"), b"\x51"
     for prefix, category in vectors["valid"]:
         assert split_token(bytes.fromhex(prefix) + script) == (category, script)
     for prefix in vectors["invalid"]:
@@ -79,7 +79,7 @@ def test_a_token_before_a_script_is_told_from_what_only_looks_like_one() -> None
 
 
 def test_cashaddr_is_read_and_written_as_its_specification_says() -> None:
-    for text, kind, payload in told("bch_tokens_and_addresses")["cashaddr"]:
+    for text, kind, payload in recorded("bch_tokens_and_addresses")["cashaddr"]:
         prefix = text.partition(":")[0]
         if kind > max(cashaddr.CashKind):
             with pytest.raises(ValueError, match="its kind is not defined yet"):
@@ -125,7 +125,7 @@ def gains(tx: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
 @pytest.mark.parametrize("name", sorted(path.stem for path in CASES.glob("solana_*.json")))
 def test_a_block_of_solana_brings_what_its_balances_say(name: str) -> None:
     """v0 with lookup tables, an account that was closed, one that is new, failed transactions."""
-    case = told(name)
+    case = recorded(name)
     expected = [gain for tx in case["transactions"] for gain in gains(tx)]
     owners = {owner for owner, _, _ in expected}
     for tx in case["transactions"]:

@@ -1,4 +1,4 @@
-"""What nodes push is bounded as what they answer: heads are small, and nobody is asked without end."""
+"""What nodes push is bounded as what they answer: heads are small, and no node is asked without end."""
 
 import asyncio
 from itertools import count
@@ -17,14 +17,14 @@ from railwatch_bitcoin.options import BitcoinOptions as Configured
 from railwatch_bitcoin.push import long_poll
 from railwatch_bitcoin.rpc import Rpc
 from tests.bitcoin.conftest import sim, spoken
-from tests.bitcoin.push_fixtures import PATIENCE, Node, bell, entered
+from tests.bitcoin.push_fixtures import PATIENCE, Node, entered, wake_counter
 from tests.nodes.bitcoin_node import BitcoinNode
 
 __all__ = ["sim", "spoken"]
 
 
 class Quiet:
-    """A bell that nobody hears."""
+    """A counter of wakes without a rail."""
 
     def on_subscribed(self) -> None:
         """Nothing."""
@@ -33,8 +33,8 @@ class Quiet:
         """Nothing."""
 
 
-@pytest.mark.parametrize(("size", "taken"), [(MESSAGE_MOST, True), (MESSAGE_MOST + 1, False)])
-async def test_a_message_of_a_websocket_has_at_most_a_mebibyte_and_is_never_inflated(size: int, taken: bool) -> None:
+@pytest.mark.parametrize(("size", "accepted"), [(MESSAGE_MOST, True), (MESSAGE_MOST + 1, False)])
+async def test_a_message_of_a_websocket_has_at_most_a_mebibyte_and_is_never_inflated(size: int, accepted: bool) -> None:
     """A frame of 0.8 MB would be 800 MB once it is inflated: that is not even offered."""
     offered: list[str] = []
 
@@ -52,11 +52,11 @@ async def test_a_message_of_a_websocket_has_at_most_a_mebibyte_and_is_never_infl
 
     async with serve(push, "127.0.0.1", 0, max_size=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        told = await websocket_subscription(f"ws://127.0.0.1:{port}", "node", HttpOptions(timeout=5), subscribe, read)(
-            Quiet()
-        )
+        result = await websocket_subscription(
+            f"ws://127.0.0.1:{port}", "node", HttpOptions(timeout=5), subscribe, read
+        )(Quiet())
     assert offered == []
-    assert str(told) == (f"heard {size}" if taken else "node: the websocket failed: ConnectionClosedError")
+    assert str(result) == (f"heard {size}" if accepted else "node: the websocket failed: ConnectionClosedError")
 
 
 @pytest.mark.bitcoind
@@ -65,7 +65,7 @@ async def test_a_publisher_that_sends_more_than_a_hash_is_disconnected(
 ) -> None:
     """ZMQ closes the connection itself, before the message is in memory; the silence is noticed, and ends."""
     monkeypatch.setattr(zmq_subscriber, "SILENCE", 0.1)
-    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, bell(rail) as heard:
+    async with entered(sim, sim.fleet.nodes[0].url, spoken.endpoint) as rail, wake_counter(rail) as heard:
         topics = await spoken.subscribed()
         await spoken.say(b"hashblock", bytes(100_000))
         assert await spoken.subscribed() == topics  # Unsubscribed from, as the connection is closed.

@@ -1,4 +1,4 @@
-"""A method that an endpoint does not serve is refused in any form: a missing ability, and never a rail that stands.
+"""A method that an endpoint does not serve is refused in any form: a missing ability, and never a rail that halts.
 
 HAZARDS B20, S14: statuses with bodies of any kind, errors of any shape, codes that mean something else elsewhere.
 """
@@ -116,8 +116,8 @@ async def test_bitcoin_does_without_what_is_refused_in_any_form(form: str) -> No
     node.refused = dict.fromkeys(OPTIONAL, FORMS[form])
     async with node, open_bitcoin(bitcoin.SETTINGS, {"rpc": node.url}) as rail:
         assert (await rail.heads()).latest.height == 5
-        (told,) = await rail.pending(bitcoin.WATCHES)
-        assert told.amount == 1_003
+        (transfer,) = await rail.pending(bitcoin.WATCHES)
+        assert transfer.amount == 1_003
         served = {each.method: each.served for each in await rail.abilities()}  # type: ignore[attr-defined]
         assert [served[name] for name in OPTIONAL] == [False] * len(OPTIONAL)
 
@@ -190,7 +190,7 @@ async def test_solana_does_without_an_index_that_is_refused_later(form: str) -> 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 async def test_solana_ends_a_look_back_whose_index_never_answers(status: int) -> None:
-    """Nobody can tell such a method from one that is away for a while: it is left after a few times."""
+    """Such a method cannot be distinguished from one that is unavailable for a while: it is left after a few times."""
     endpoint = SolanaEndpoint([Backend(35, paid={6: (solana.SHOP, 5)})], statuses=dict.fromkeys(INDEX, status))
     async with endpoint:
         rail = await solana.opened(endpoint)
@@ -206,14 +206,14 @@ async def test_solana_ends_a_look_back_whose_index_never_answers(status: int) ->
 
 
 @pytest.mark.parametrize("form", ["401 and nothing", "302 to a page of prices"])
-async def test_who_is_locked_out_is_told_so_and_not_of_some_method(form: str) -> None:
+async def test_a_locked_out_client_gets_that_error_and_not_one_of_some_method(form: str) -> None:
     everything = {each.name: FORMS[form] for each in METHODS}
     endpoint = RefusingEndpoint([Backend(35)])
     endpoint.refused = everything
     async with endpoint:
-        with pytest.raises(RailUnavailable, match=f"HTTP {form[:3]}") as told:
+        with pytest.raises(RailUnavailable, match=f"HTTP {form[:3]}") as refused:
             await solana.opened(endpoint)
-        assert "which the rail needs" not in str(told.value)
+        assert "which the rail needs" not in str(refused.value)
 
 
 LATER = [
@@ -261,7 +261,7 @@ def test_what_does_not_pass(code: int, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "meaning"),
     [
         (b"null", None),
         (b"", None),
@@ -275,8 +275,8 @@ def test_what_does_not_pass(code: int, words: str) -> None:
         (b"[" * 100_000, Refusal(0, "an error in a form that is none of JSON-RPC")),
     ],
 )
-def test_an_error_has_any_shape(error: bytes, told: Refusal | None) -> None:
-    assert read_refusal(error) == told
+def test_an_error_has_any_shape(error: bytes, meaning: Refusal | None) -> None:
+    assert read_refusal(error) == meaning
 
 
 def test_statuses() -> None:
@@ -287,7 +287,7 @@ def test_statuses() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_zmq_is_heard_where_its_topics_are_refused(form: str) -> None:
-    """All topics are subscribed to, and nobody waits for an answer."""
+    """All topics are subscribed to, and no caller waits for an answer."""
     node = RefusingNode(node_with(waiting(3)).methods)
     node.refused = {"getzmqnotifications": FORMS[form]}
     async with node:

@@ -163,10 +163,10 @@ WORDS = {
 
 @pytest.mark.parametrize(
     ("code", "words", "meaning"),
-    [(code, words, meaning) for meaning, told in WORDS.items() for code, words in told],
+    [(code, words, meaning) for meaning, forms in WORDS.items() for code, words in forms],
 )
 def test_what_a_refusal_means(code: int, words: str, meaning: Meaning) -> None:
-    """Only words that mean it take a method away for good, and only words that mean it are waited out."""
+    """Only words that mean it disable a method for good, and only words that mean it are waited out."""
     assert meaning_of(code, words) is meaning
 
 
@@ -187,7 +187,7 @@ def test_an_error_of_any_shape_is_a_refusal_in_plain_words(raw: str) -> None:
     assert str(read_error(raw.encode(), "node method")).isprintable()
 
 
-async def test_a_long_pause_is_told_at_once_and_a_short_one_is_waited_out() -> None:
+async def test_a_long_pause_is_reported_at_once_and_a_short_one_is_waited_out() -> None:
     pace = RequestPace()
     await pace.turn("node")
     pace.pushed_back("daily request count exceeded", 60)

@@ -37,16 +37,16 @@ async def test_a_short_ledger_says_where_it_begins() -> None:
     """S14, f03: what a look-back asks for below it is not kept; above it everything is found."""
     async with SolanaEndpoint([Backend(57, first=37, paid={40: (SHOP, 5)})]) as endpoint:
         rail = await opened(endpoint)
-        with pytest.raises(NotKept, match=r"its first block is 37|First available: 37") as told:
+        with pytest.raises(NotKept, match=r"its first block is 37|First available: 37") as refused:
             await rail.block_at(0)
-        assert told.value.first == 37
+        assert refused.value.first == 37
         span = Span(await rail.block_at(37), (await rail.heads()).latest, sparse=True)
         assert [each.amount for each in (await rail.scan(span, WATCHES)).transfers] == [5]
         await rail.__aexit__(None, None, None)
 
 
 async def test_a_head_that_another_node_has_is_lag_and_no_other_chain() -> None:
-    """S15, f04: one back end calls slot 48 confirmed, the next one stands at 25."""
+    """S15, f04: one back end calls slot 48 confirmed, the next one is at 25."""
     fresh = Backend(48, methods={"getBlock": _not_there, "getSlot": lambda *_: 25})
     async with SolanaEndpoint([fresh]) as endpoint:
         rail = create_adapter(SETTINGS, {"http": endpoint.http, "timeout": 2})
@@ -83,7 +83,7 @@ async def test_an_index_that_is_behind_is_never_no_payment() -> None:
 
 
 @pytest.mark.parametrize("times", range(5))
-async def test_a_balancer_with_a_node_that_stands_still_never_says_that_a_block_is_gone(times: int) -> None:
+async def test_a_balancer_with_a_stuck_node_never_says_that_a_block_is_gone(times: int) -> None:
     """Every second request is answered from below: the answer is right or unavailable, and comes in time."""
     paid = {43: (SHOP, 9), 46: (SHOP, 11)}
     async with SolanaEndpoint([Backend(40, paid=paid), Backend(25)]) as endpoint:
@@ -185,8 +185,8 @@ async def test_nothing_that_a_block_must_have_is_supplied(missing: str) -> None:
         upto = await rail.block_at(35)
 
         def getBlock(slot: int, options: Any) -> Any:
-            told = Backend.getBlock(backend, slot, options)
-            return {name: value for name, value in told.items() if name != missing}
+            block = Backend.getBlock(backend, slot, options)
+            return {name: value for name, value in block.items() if name != missing}
 
         backend.methods["getBlock"] = getBlock
         with pytest.raises((RailUnavailable, RailFault)):
@@ -202,10 +202,10 @@ async def test_an_old_block_without_owners_is_read_by_what_the_accounts_say(age:
     backend = Backend(35, paid={35: (account, 5)})
 
     def getBlock(slot: int, options: Any) -> Any:
-        told = Backend.getBlock(backend, slot, options)
-        for tx in told.get("transactions", ()):
+        block = Backend.getBlock(backend, slot, options)
+        for tx in block.get("transactions", ()):
             tx["meta"]["postTokenBalances"] = [{"accountIndex": 1, "mint": mint, "uiTokenAmount": {"amount": "7"}}]
-        return {**told, "blockTime": 1_633_504_705 if age == "old" else BASE}
+        return {**block, "blockTime": 1_633_504_705 if age == "old" else BASE}
 
     def getMultipleAccounts(accounts: list[str], options: Any) -> Any:
         assert accounts == [account]
@@ -220,12 +220,12 @@ async def test_an_old_block_without_owners_is_read_by_what_the_accounts_say(age:
             with pytest.raises(RailFault, match=f"the owner of token account {account} is not known"):
                 await rail.scan(span, WATCHES)
         else:
-            told = [(each.amount, each.asset) for each in (await rail.scan(span, WATCHES)).transfers]
-            assert told == ([(7, f"{CHAIN_ID}/token:{mint}")] if now == "there" else [])
+            credits = [(each.amount, each.asset) for each in (await rail.scan(span, WATCHES)).transfers]
+            assert credits == ([(7, f"{CHAIN_ID}/token:{mint}")] if now == "there" else [])
         await rail.__aexit__(None, None, None)
 
 
-def test_the_forms_of_a_block_are_told_apart() -> None:
+def test_the_forms_of_a_block_are_distinguished() -> None:
     raw = msgspec.json.encode({"id": 1, "result": Backend(35).getBlock(3, {"transactionDetails": "accounts"})})
     block = block_decoder.decode(raw).result
     assert isinstance(block, Block)
@@ -233,8 +233,8 @@ def test_the_forms_of_a_block_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("behind", ["null for a while", "null for ever", "a node that is behind"])
-async def test_a_transaction_that_the_index_names_and_nobody_tells_is_read_in_its_block(behind: str) -> None:
-    """S15: `getTransaction` cannot be told what its node must have seen, and one that is behind answers null."""
+async def test_a_transaction_that_only_the_index_names_is_read_in_its_block(behind: str) -> None:
+    """S15: `getTransaction` accepts no slot that its node must have seen, and one that is behind answers null."""
     paid = {slot: (SHOP, slot) for slot in range(5, 33, 3)}
     fresh, stale = Backend(35, paid=paid), Backend(35, paid=paid)
     async with SolanaEndpoint([fresh, stale] if behind == "a node that is behind" else [fresh]) as endpoint:
@@ -283,13 +283,13 @@ async def test_a_short_ledger_says_where_it_begins_also_where_that_question_is_r
         rail = await opened(endpoint)
         upto = (await rail.heads()).latest
         below = BlockRef(20, block_hash(20), block_hash(19), upto.time)
-        with pytest.raises(NotKept, match="has pruned the block of slot") as told:
+        with pytest.raises(NotKept, match="has pruned the block of slot") as refused:
             await rail.scan(Span(below, upto), WATCHES)
-        assert told.value.first == 37
+        assert refused.value.first == 37
         await rail.__aexit__(None, None, None)
 
 
-async def test_what_a_plan_will_not_tell_of_an_account_holds_up_no_registration() -> None:
+async def test_an_account_that_a_plan_does_not_serve_delays_no_registration() -> None:
     """f12: as on entering; what passes is asked for again."""
     backend, address = Backend(35), parse_address(SHOP)
     asset = AssetId(f"{CHAIN_ID}/slip44:501")

@@ -27,7 +27,7 @@ class UtxoChain:
     _made: int = 0
 
     def __post_init__(self) -> None:
-        # Ones that certainly reach back farther than any look-back, so that nobody asks for what is not made.
+        # Ones that certainly reach back farther than any look-back, so that no request exceeds what is made.
         self.base = self.chain.landmarks[-1][0]
         self.mine(self.chain.lookback + 40)
 
@@ -79,7 +79,7 @@ SERVED = (
 
 @dataclass(frozen=True)
 class View:
-    """What one node answers that stands where ``line`` says; methods have the names of the RPC."""
+    """What one node answers whose tip is at ``line``; methods have the names of the RPC."""
 
     chain: UtxoChain
     line: Callable[[], Sequence[MadeBlock]]

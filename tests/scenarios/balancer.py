@@ -1,6 +1,6 @@
 """Endpoints behind which two nodes answer, for each family of rails: one is well, the other is not.
 
-The other one stands still, stays some blocks behind, or is on a branch of its own. What the first one tells is the
+The other one is stuck, stays some blocks behind, or is on a branch of its own. What the first one reports is the
 truth that a story is judged by.
 """
 
@@ -47,7 +47,7 @@ class Balancer(Protocol):
         """The node's table."""
 
     def address(self, number: int) -> str:
-        """An address that nobody else has."""
+        """Return a new address."""
 
     def pay(self, number: int) -> None:
         """Pay it `AMOUNT`, in the next block."""

@@ -98,7 +98,7 @@ class BitcoinStage:
             log.close()
 
     async def kill(self) -> None:
-        """End that process where it stands."""
+        """Kill that process."""
         process, self._process = self._process, None
         if process is not None:
             with suppress(ProcessLookupError):
@@ -135,7 +135,7 @@ class BitcoinStage:
         await self.sim.mine(blocks)
         await self.follows()
 
-    # What is told
+    # The feed
 
     async def follows(self, at: int = 0) -> None:
         """Wait until the committed cursor is that node's head."""
@@ -154,8 +154,8 @@ class BitcoinStage:
     async def _is_rail(self, state: str) -> bool:
         return bool(await self.database.value("select state from railwatch.rails") == state)
 
-    async def tells(self, invoice: Placed, *path: tuple[str, str]) -> None:
-        """Wait until all that was told of the invoice is this, (state, reason) by (state, reason)."""
+    async def emits(self, invoice: Placed, *path: tuple[str, str]) -> None:
+        """Wait until the invoice's transitions are these, (state, reason) by (state, reason)."""
 
         async def is_so() -> bool:
             return await self.tables.path(invoice) == list(path)
@@ -179,13 +179,13 @@ class BitcoinStage:
         return [dict(row) for row in rows]
 
     async def until(
-        self, condition: Callable[[], Awaitable[bool]], told: Callable[[], Awaitable[Any]] | None = None
+        self, condition: Callable[[], Awaitable[bool]], shown: Callable[[], Awaitable[Any]] | None = None
     ) -> None:
         """Wait for a condition, and fail with what was seen instead, or with what ended the daemon."""
         if self._daemon is not None and self._daemon.done():
             await self._daemon
         try:
-            await self.tables.until(condition, told)
+            await self.tables.until(condition, shown)
         except AssertionError as waited:
             log = self.folder / "daemon.log"
             said = await asyncio.to_thread(log.read_text) if self._process is not None else ""

@@ -29,5 +29,5 @@ async def finality(database: Database) -> AsyncIterator[DaemonHarness]:
 
 @pytest.fixture(autouse=True)
 def _soon_halted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block that cannot be read halts a rail sooner than in a shop, where it may be told rightly a moment later."""
+    """A block that cannot be read halts a rail sooner than in a shop, where the node may soon answer rightly."""
     monkeypatch.setattr(steadiness, "FAULT_SECONDS", 0.5)

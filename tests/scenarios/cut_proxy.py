@@ -97,7 +97,7 @@ class Cutter(Wire):
         writer.transport.abort()  # the daemon is gone, and so is what waits for an answer
 
     def _strikes(self) -> bool:
-        """Whether this COMMIT is the one; everybody else's connection ends with it."""
+        """Return True if this COMMIT is the one; all other connections end with it."""
         self._strike_in -= 1
         if self._strike_in != 0:
             return False

@@ -1,4 +1,4 @@
-"""A stage for stories: a real daemon in this process, real Postgres, and chains that do as they are told."""
+"""A stage for stories: a real daemon in this process, real Postgres, and chains that a test scripts."""
 
 import asyncio
 import time
@@ -43,7 +43,7 @@ class DaemonHarness:
     daemon_dsn: str | None = None
     """How the daemon reaches the database, if not as the story does."""
     reporter: Reporter = field(default_factory=NullReporter)
-    """Whoever outside hears how the daemon is."""
+    """The daemon's reporter, as the outside sees it."""
     _daemon: asyncio.Task[None] | None = None
     _orders: int = 0
 
@@ -178,7 +178,7 @@ class DaemonHarness:
         await self.until(is_so, lambda: self.path(invoice))
 
     async def path(self, invoice: Placed, subject: str = "invoice") -> list[tuple[str, str]]:
-        """(state, reason) of everything that the feed told about the invoice, in order."""
+        """Return (state, reason) of all transitions of the invoice, in order."""
         rows = await self.database.rows(
             "select to_state, reason from railwatch.transitions where invoice_id = $1 and subject = $2 order by seq",
             invoice.id,
@@ -194,7 +194,7 @@ class DaemonHarness:
         return {row["kind"] for row in rows}
 
     async def until(
-        self, condition: Callable[[], Awaitable[bool]], told: Callable[[], Awaitable[Any]] | None = None
+        self, condition: Callable[[], Awaitable[bool]], shown: Callable[[], Awaitable[Any]] | None = None
     ) -> None:
         """Wait for a condition. Fails loudly with what the tables say, and with what killed the daemon."""
         deadline = time.monotonic() + PATIENCE
@@ -204,7 +204,7 @@ class DaemonHarness:
                 await self._daemon
             if time.monotonic() > deadline:
                 rails = await self.database.rows("select name, state, reason, cursor_height from railwatch.rails")
-                seen = await told() if told else None
+                seen = await shown() if shown else None
                 raise AssertionError(f"waited {PATIENCE:.0f} s in vain; saw {seen}; rails: {[dict(r) for r in rails]}")
             await asyncio.sleep(pause)
             pause = min(pause * 1.3, POLL_SECONDS[1])

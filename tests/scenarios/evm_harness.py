@@ -142,7 +142,7 @@ class EvmStage:
         return placed
 
     async def balance(self, placed: Placed, asset: str) -> int:
-        """What the chain says that the address holds: nobody ever spends from it."""
+        """Return what the chain says that the address holds: its key never spends."""
         if asset == "ETH":
             return int(await self.sim.rpc("eth_getBalance", placed.address, "latest"), 16)
         data = "0x70a08231" + placed.address[2:].lower().rjust(64, "0")
@@ -153,7 +153,7 @@ class EvmStage:
         wrong: list[Any] = []
         for invoice, asset, expected in placed:
             held = await self.balance(invoice, asset)
-            told = await self.database.value(
+            counted = await self.database.value(
                 "select coalesce(sum(amount), 0) from railwatch.detections "
                 "where invoice_id = $1 and state in ('confirmed', 'final')",
                 invoice.id,
@@ -161,8 +161,8 @@ class EvmStage:
             state = await self.tables.state(invoice)
             should = "created" if not held else "underpaid" if held < expected else "paid"
             should = "overpaid" if held > expected else should
-            if (int(told), state) != (held, should):
-                wrong.append((invoice.address, asset, int(told), held, state, should))
+            if (int(counted), state) != (held, should):
+                wrong.append((invoice.address, asset, int(counted), held, state, should))
         assert not wrong, wrong
         await self.tables.audit()
 

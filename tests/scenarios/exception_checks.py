@@ -40,7 +40,7 @@ async def age(stage: DaemonHarness, invoice: Placed, interval: str = "3 hours") 
 
 
 async def blind(stage: DaemonHarness, name: str | None = None) -> None:
-    """The rail's node is away, and has been for an hour, which all invoices have lived through."""
+    """The rail's node is unreachable, and has been for an hour, which all invoices have lived through."""
     node_of(name or stage.chain.name).down = True
     await stage.rail_is("stalled", name)
     await stage.database.value(

@@ -9,7 +9,7 @@ from tests.scenarios.daemon_harness import DaemonHarness, Placed
 
 @dataclass(slots=True)
 class Paid:
-    """What one address has been sent, as the chain stands."""
+    """What one address has been sent on the present chain."""
 
     in_block: dict[tuple[str, str], tuple[int, str, int]] = field(default_factory=dict)
     """(tx, output) -> height, hash, amount."""
@@ -50,24 +50,24 @@ class Decided:
     """`cancelled` or `refunded`; no fact of the chain undoes that."""
     held: bool
     sold: bool
-    """It was told to be paid once."""
+    """The feed once had it as paid."""
     refunded: int
 
 
 async def decided(stage: DaemonHarness, invoice: Placed) -> Decided:
     """Read from the feed and the refunds, not from the invoice."""
-    told = [state for state, _ in await stage.path(invoice)]
+    states = [state for state, _ in await stage.path(invoice)]
     given_back = "select coalesce(sum(amount), 0) from railwatch.refunds where invoice_id = $1"
     return Decided(
-        closed=next((state for state in reversed(told) if state in ("cancelled", "refunded")), None),
-        held=told[-1] == "flagged",
-        sold=not {"paid", "overpaid", "late_paid"}.isdisjoint(told),
+        closed=next((state for state in reversed(states) if state in ("cancelled", "refunded")), None),
+        held=states[-1] == "flagged",
+        sold=not {"paid", "overpaid", "late_paid"}.isdisjoint(states),
         refunded=int(await stage.database.value(given_back, invoice.id)),
     )
 
 
 async def came_after_the_end(stage: DaemonHarness, invoice: Placed) -> set[tuple[str, str]]:
-    """Transfers that were new, or had been given up and were back, after the invoice was told to be closed for good."""
+    """Transfers that were new, or had been given up and were back, after the invoice was closed for good."""
     rows = await stage.database.rows(
         """
         select distinct x.tx_id, x.tx_index
@@ -82,7 +82,7 @@ async def came_after_the_end(stage: DaemonHarness, invoice: Placed) -> set[tuple
 
 
 def alarms_of(paid: Paid, counted: str, what: Decided, unexpected: set[tuple[str, str]]) -> set[tuple[str, str | None]]:
-    """(kind, transaction) of what must stand, held or not: about money that is gone, and money that nobody expects."""
+    """(kind, transaction) of what must be open, held or not: about money that is gone, and unexpected money."""
     alarms: set[tuple[str, str | None]] = {("unexpected_payment", tx) for tx, _ in unexpected & set(paid.in_block)}
     sold = what.sold and what.closed != "refunded" and counted not in ("paid", "overpaid")
     if sold or sum(amount for _, _, amount in paid.in_block.values()) < what.refunded:
@@ -99,14 +99,14 @@ def without(paid: Paid, some: set[tuple[str, str]]) -> Paid:
 
 
 async def check(stage: DaemonHarness, placed: dict[Placed, int], chain: FakeChain | None = None) -> None:
-    """Compare everything that was told about ``placed`` (invoice: amount asked for) with the chain."""
+    """Compare everything that was emitted about ``placed`` (invoice: amount asked for) with the chain."""
     chain = chain or stage.chain
     wrong: list[Any] = []
     rows = await stage.database.rows("select * from railwatch.detections")
     for invoice, expected in placed.items():
         paid = paid_to(chain, invoice.address)
         ours = [row for row in rows if row["invoice_id"] == invoice.id]
-        told = {
+        emitted = {
             (row["tx_id"], row["tx_index"]): (row["block_height"], row["block_hash"], int(row["amount"]))
             for row in ours
             if row["state"] in ("included", "confirmed", "final")
@@ -118,19 +118,19 @@ async def check(stage: DaemonHarness, placed: dict[Placed, int], chain: FakeChai
         kinds = {(row["tx_id"], row["tx_index"]) for row in ours if row["kind"] == "unexpected"}
         counted = state_of(without(paid, unexpected), chain.tip.height, expected, stage.confirmations)
         should = "flagged" if what.held else what.closed or counted
-        if (told, pending, state) != (paid.in_block, paid.waiting, should):
-            wrong.append((invoice.address, state, should, told, paid.in_block, pending, paid.waiting))
+        if (emitted, pending, state) != (paid.in_block, paid.waiting, should):
+            wrong.append((invoice.address, state, should, emitted, paid.in_block, pending, paid.waiting))
         if kinds != unexpected:
             wrong.append((invoice.address, kinds, unexpected, what))
-        alarms, stand = alarms_of(paid, counted, what, unexpected), await standing(stage, invoice)
-        stand = {each for each in stand if each[0] == "reversed" or each in alarms}
-        if stand != alarms:
-            wrong.append((invoice.address, stand, alarms, what, counted))
+        alarms, opened = alarms_of(paid, counted, what, unexpected), await open_exceptions(stage, invoice)
+        opened = {each for each in opened if each[0] == "reversed" or each in alarms}
+        if opened != alarms:
+            wrong.append((invoice.address, opened, alarms, what, counted))
     assert not wrong, wrong
     await stage.audit()
 
 
-async def standing(stage: DaemonHarness, invoice: Placed) -> set[tuple[str, str | None]]:
+async def open_exceptions(stage: DaemonHarness, invoice: Placed) -> set[tuple[str, str | None]]:
     """(kind, transaction) of exceptions that have not ended."""
     rows = await stage.database.rows(
         "select e.kind, x.tx_id from railwatch.exceptions e "

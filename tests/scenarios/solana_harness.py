@@ -56,7 +56,7 @@ class SolanaStage(DaemonHarness):
         return Placed(await self.database.value("select railwatch.create_invoice($1)", request), address)
 
     async def asks(self, amount: int, asset: str = "SOL", address: str | None = None, **terms: Any) -> Placed:
-        """Register an invoice, at a fresh address unless told, and wait until it is watched or refused."""
+        """Register an invoice, at a fresh address by default, and wait until it is watched or refused."""
         placed = await self.order_at(address or await self.solana.new_address(), amount, asset, **terms)
         await self.all_taken_in()
         return placed

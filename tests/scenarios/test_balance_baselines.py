@@ -40,7 +40,7 @@ async def test_what_an_address_held_before_is_its_baseline(stage: DaemonHarness)
     assert (await evidence(stage))["expected"] == "55"
 
 
-async def test_what_came_unseen_just_before_the_registration_is_told(stage: DaemonHarness) -> None:
+async def test_what_came_unseen_just_before_the_registration_is_reported(stage: DaemonHarness) -> None:
     address = await stage.sim.new_address()
     node(stage).traces = False
     stage.chain.send(stage.sim.output(address, 100), inner=True)
@@ -50,7 +50,7 @@ async def test_what_came_unseen_just_before_the_registration_is_told(stage: Daem
     assert (await evidence(stage))["unattributed"] == "100"
 
 
-async def test_a_node_that_has_dropped_old_states_counts_from_the_first_look(stage: DaemonHarness) -> None:
+async def test_a_node_that_has_dropped_old_states_counts_from_the_first_reading(stage: DaemonHarness) -> None:
     used = await stage.sim.new_address()
     node(stage).keeps, node(stage).traces = 20, False
     stage.chain.send(stage.sim.output(used, 55), inner=True)
@@ -65,7 +65,7 @@ async def test_a_node_that_has_dropped_old_states_counts_from_the_first_look(sta
     await wait_for_open(stage, invoice, KIND)
 
 
-async def test_a_reorg_below_the_first_look_begins_the_counting_anew(stage: DaemonHarness) -> None:
+async def test_a_reorg_below_the_first_reading_begins_the_counting_anew(stage: DaemonHarness) -> None:
     node(stage).keeps = 1
     await stage.mine(30)
     invoice = await stage.invoice(100)

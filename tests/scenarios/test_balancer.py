@@ -1,6 +1,6 @@
 """An endpoint that answers some requests from a node that is not well, through the whole daemon.
 
-The rail follows or is stalled by name; it is never dead, never `live` and blind, and nobody is paid wrongly. In every
+The rail follows or is stalled by name; it is never dead, never `live` and blind, and no payment is wrong. In every
 run each family is tried in one way; ``make balancer`` tries all ways and kinds, 50 stories in a row for each family.
 """
 
@@ -26,7 +26,7 @@ ALLOWED = 1.0
 BLIND_AFTER = 8 * ALLOWED
 """Seconds for which a rail may be `live` without a step towards a tip that moves."""
 STALLED_FOR = 4 * ALLOWED
-"""Seconds without another word after which a rail is taken to be stalled, and not about to follow."""
+"""Seconds without another word after which a rail counts as stalled, and not about to follow."""
 ONE, OTHER, STRANGER = 1, 2, 3
 
 
@@ -119,12 +119,12 @@ async def test_a_rail_behind_a_balancer_follows_or_says_why_not(
 
 @pytest.mark.parametrize("phase", [0, 1])
 @pytest.mark.parametrize("family", ["bitcoin", "evm"])
-async def test_a_rail_leaves_a_branch_that_one_of_two_nodes_stands_still_on(
+async def test_a_rail_leaves_a_branch_that_one_of_two_nodes_is_stuck_on(
     database: Database, family: str, phase: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was led there while only that node answered. Then both take turns, and the other one's branch is longer.
 
-    On Solana these nodes call each block final at once, so that there no other branch can be taken at all.
+    On Solana these nodes call each block final at once, so that there no other branch can be followed at all.
     """
     monkeypatch.setattr(steadiness, "LAG_MAX_SECONDS", ALLOWED)
     balancer = FAMILIES[family]()
@@ -150,7 +150,7 @@ async def test_a_rail_leaves_a_branch_that_one_of_two_nodes_stands_still_on(
 
 
 async def follows_or_is_stalled(stage: BalancedStage, *due: Placed) -> bool:
-    """Wait until all that is true is told, or the rail says for a while why it does not follow."""
+    """Wait until the feed has all that is true, or the rail says for a while why it does not follow."""
     ends, stalled_since = time.monotonic() + 30, time.monotonic()
     while time.monotonic() < ends:
         row = await stage.rail("rail")

@@ -51,17 +51,17 @@ async def test_dust_opens_nothing_though_no_detection_holds_it(database: Databas
         await stage.audit()
 
 
-async def test_money_that_no_block_shows_is_told_and_found_later_and_made_good(stage: DaemonHarness) -> None:
+async def test_money_that_no_block_shows_is_emitted_and_found_later_and_made_good(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 30)
     await hidden(stage, invoice, 70)
     await stage.mine(2)
     await wait_for_open(stage, invoice, "underpaid", KIND)
-    assert await stage.state(invoice) == "underpaid", "what nobody saw pays nothing"
-    told = await evidence(stage)
-    assert (told["balance"], told["expected"], told["unattributed"]) == ("100", "30", "70")
-    assert stage.chain.at(told["block_height"]).hash == told["block_hash"]
-    assert (told["node"], told["second_look"], told["second_node"]) == ("node", "verified", "node")
+    assert await stage.state(invoice) == "underpaid", "what no block shows pays nothing"
+    shown = await evidence(stage)
+    assert (shown["balance"], shown["expected"], shown["unattributed"]) == ("100", "30", "70")
+    assert stage.chain.at(shown["block_height"]).hash == shown["block_hash"]
+    assert (shown["node"], shown["second_look"], shown["second_node"]) == ("node", "verified", "node")
     listed = await stage.database.row("select * from railwatch.open_exceptions where kind = $1", KIND)
     assert listed
     assert (listed["rail"], listed["asset"], int(listed["amount"])) == ("story", stage.sim.native, 70)
@@ -95,7 +95,7 @@ async def test_what_was_paid_and_swept_opens_nothing(stage: DaemonHarness) -> No
     assert await stage.open_cases(invoice) == {KIND}, "that it was moved on does not say where it came from"
 
 
-async def test_a_person_accounts_for_it_and_what_comes_beyond_is_told_again(stage: DaemonHarness) -> None:
+async def test_a_person_accounts_for_it_and_what_comes_beyond_is_emitted_again(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 60)
     await stage.mine()
@@ -137,14 +137,14 @@ async def test_each_asset_is_counted_by_itself_and_once_for_an_address(stage: Da
     assert await cases(stage, invoice) == [(KIND, 1, None), (KIND, 1, None)]
 
 
-async def test_an_address_that_waits_for_a_token_is_looked_at_for_the_native_asset_too(stage: DaemonHarness) -> None:
+async def test_an_address_that_waits_for_a_token_is_read_for_the_native_asset_too(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(to=[{"rail": "story", "asset": "GOLD", "amount": 100}])
     await stage.pay(invoice, 30)
     await hidden(stage, invoice, 5)
     await stage.mine()
     await wait_for_open(stage, invoice, KIND, "wrong_asset")
-    told = await evidence(stage)
-    assert (told["asset"], told["expected"], told["unattributed"]) == (stage.sim.native, "30", "5")
+    shown = await evidence(stage)
+    assert (shown["asset"], shown["expected"], shown["unattributed"]) == (stage.sim.native, "30", "5")
 
 
 async def test_money_at_a_reused_address_is_the_newer_invoices(stage: DaemonHarness) -> None:
@@ -161,7 +161,7 @@ async def test_money_at_a_reused_address_is_the_newer_invoices(stage: DaemonHarn
     assert await stage.open_cases(old) == set()
 
 
-async def test_what_is_closed_is_not_looked_at(stage: DaemonHarness) -> None:
+async def test_what_is_closed_is_not_checked(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await read_at_the_tip(stage)
     await stage.database.value("update railwatch.destinations set watch_state = 'closed'")
@@ -174,7 +174,7 @@ async def test_what_is_closed_is_not_looked_at(stage: DaemonHarness) -> None:
     assert await cases(stage, invoice) == []
 
 
-@pytest.mark.parametrize("how", ["configured never", "the rail cannot tell"])
+@pytest.mark.parametrize("how", ["configured never", "the rail has no balances"])
 async def test_balances_are_left_alone(database: Database, how: str) -> None:
     rules = Rules(finality=8, safe=4, mempool=False, balances=how == "configured never")
     every = 0 if rules.balances else 1
@@ -184,8 +184,8 @@ async def test_balances_are_left_alone(database: Database, how: str) -> None:
         assert "story.balances" not in names
 
 
-async def test_a_token_without_bounds_keeps_no_other_balance_from_being_told(stage: DaemonHarness) -> None:
-    """A contract may tell any transfers and any balance: nine of the largest are more than a column holds."""
+async def test_a_token_without_bounds_keeps_no_other_balance_from_being_reported(stage: DaemonHarness) -> None:
+    """A contract may report any transfers and any balance: nine of the largest are more than a column holds."""
     spammed, other = await stage.invoice(100), await stage.invoice(100)
     gold = stage.sim.assets[1]
     way = {"rail": stage.chain.name, "asset": "GOLD", "amount": 100}

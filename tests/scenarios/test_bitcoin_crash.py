@@ -1,4 +1,4 @@
-"""One whole life of a payment on real coins, and the daemon killed at any point of it: the same is told, once."""
+"""One whole life of a payment on real coins, and the daemon killed at any point of it: the feed is the same."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ COMMITS_MAX = 60
 
 
 async def live(stage: BitcoinStage, meanwhile: Callable[[], Awaitable[None]]) -> tuple[Placed, str]:
-    """Seen waiting, confirmed, paid, reorganised away and spent elsewhere; each is told before the next happens.
+    """Seen waiting, confirmed, paid, orphaned and spent elsewhere; each is emitted before the next happens.
 
     ``meanwhile`` is called after each thing that the chain does. Returns the invoice, and the rival's id.
     """
@@ -37,14 +37,14 @@ async def live(stage: BitcoinStage, meanwhile: Callable[[], Awaitable[None]]) ->
     await stage.tables.all_taken_in()
     tx_id = await stage.pay(invoice)
     await meanwhile()
-    await stage.tells(invoice, *LIFE[:2])
-    for told in (3, 4):
+    await stage.emits(invoice, *LIFE[:2])
+    for length in (3, 4):
         await stage.sim.mine()
         await meanwhile()
-        await stage.tells(invoice, *LIFE[:told])
+        await stage.emits(invoice, *LIFE[:length])
     rival = await stage.sim.reverse(2, tx_id)
     await meanwhile()
-    await stage.tells(invoice, *LIFE)
+    await stage.emits(invoice, *LIFE)
     return invoice, rival
 
 
@@ -94,7 +94,7 @@ async def _bury(stage: BitcoinStage, wire: Cutter) -> None:
 
 
 async def _nothing() -> None:
-    """Nobody is killed."""
+    """Kill no process."""
 
 
 @pytest.mark.long
@@ -112,15 +112,15 @@ async def test_killed_at_any_moment_of_it(database: Database, tmp_path: Path) ->
         await stage.follows()
         for _ in range(2):
             await check(stage, *await live(stage, murder))
-        # Once more with nobody there: what is told later is shorter, and ends the same.
+        # Once more without a kill: a feed that begins later is shorter, and ends the same.
         invoice = await stage.invoice()
         tx_id = await stage.pay(invoice)
-        await stage.tells(invoice, *LIFE[:2])
+        await stage.emits(invoice, *LIFE[:2])
         await stage.kill()
         await stage.sim.mine(2)
         rival = await stage.sim.reverse(2, tx_id)
         await stage.start_process()
-        await stage.tells(invoice, *LIFE[:2], ("created", "replaced"))
+        await stage.emits(invoice, *LIFE[:2], ("created", "replaced"))
         [detection] = await stage.detections(invoice)
         assert (detection["state"], detection["replaced_by"]) == ("replaced", rival)
         await stage.has_open(invoice, "double_spend")

@@ -40,7 +40,7 @@ async def two(database: Database, tmp_path: Path) -> AsyncIterator[BitcoinStage]
 async def test_a_payment_is_seen_in_the_mempool_and_deepens_to_paid(stage: BitcoinStage) -> None:
     invoice = await stage.invoice()
     tx_id = await stage.pay(invoice)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     await stage.mine()
     assert await stage.tables.path(invoice) == [CREATED, DETECTED, CONFIRMING]
     await stage.mine()
@@ -68,7 +68,7 @@ async def test_a_rescan_of_few_addresses_goes_by_filters_and_says_so(stage: Bitc
 
 
 async def test_an_address_in_capitals_stays_the_merchants_who_had_it(stage: BitcoinStage) -> None:
-    """BIP173 allows both spellings. A late customer's money must not reach whoever registers the other one."""
+    """BIP173 allows both spellings. A late customer's money must not reach an invoice with the other one."""
     theirs = await stage.invoice()
     await stage.database.value("select railwatch.cancel_invoice($1)", theirs.id)
     ours = await stage.order(theirs.address.upper(), merchant_id="another")
@@ -100,9 +100,9 @@ async def test_a_replacement_that_pays_elsewhere_is_named(stage: BitcoinStage) -
     """Waiting, and for good when it is mined (HAZARDS B1)."""
     invoice = await stage.invoice()
     tx_id = await stage.pay(invoice)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     rival = await stage.sim.replace(tx_id)
-    await stage.tells(invoice, CREATED, DETECTED, ("created", "replaced"))
+    await stage.emits(invoice, CREATED, DETECTED, ("created", "replaced"))
     await stage.has_open(invoice, "double_spend")
     await stage.mine(3)
     assert await stage.tables.path(invoice) == [CREATED, DETECTED, ("created", "replaced")]
@@ -113,7 +113,7 @@ async def test_a_replacement_that_pays_elsewhere_is_named(stage: BitcoinStage) -
 async def test_a_raised_fee_is_another_detection_and_no_alarm(stage: BitcoinStage) -> None:
     invoice = await stage.invoice()
     tx_id = await stage.pay(invoice)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     bumped = await stage.sim.bump(tx_id)
 
     async def is_replaced() -> bool:
@@ -126,12 +126,12 @@ async def test_a_raised_fee_is_another_detection_and_no_alarm(stage: BitcoinStag
 
 
 async def test_who_replaces_an_ancestor_replaces_the_payment(stage: BitcoinStage) -> None:
-    """Though he touches no coin of it, and the chain between is nobody's."""
+    """Though it spends no coin of it, and the chain between pays no invoice."""
     invoice = await stage.invoice()
     chain = await stage.sim.pay_through(invoice.address, AMOUNT, 4)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     rival = await stage.sim.replace(chain[0])
-    await stage.tells(invoice, CREATED, DETECTED, ("created", "replaced"))
+    await stage.emits(invoice, CREATED, DETECTED, ("created", "replaced"))
     await stage.mine()
     [detection] = await stage.detections(invoice)
     assert (detection["tx_id"], detection["state"], detection["replaced_by"]) == (chain[-1], "replaced", rival)
@@ -141,7 +141,7 @@ async def test_a_chain_of_waiting_transactions_is_mined_without_rivals(stage: Bi
     """Each spends its parent's coins, and none displaces another."""
     invoice = await stage.invoice()
     await stage.sim.pay_through(invoice.address, AMOUNT, 4)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     await stage.mine(2)
     assert await stage.tables.path(invoice) == [CREATED, DETECTED, CONFIRMING, PAID]
     assert await stage.tables.open_cases(invoice) == set()
@@ -151,18 +151,18 @@ async def test_what_is_dropped_and_comes_back_is_the_same_detection(stage: Bitco
     """HAZARDS B2."""
     invoice = await stage.invoice()
     tx_id = await stage.pay(invoice)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     await stage.sim.drop(tx_id)
-    await stage.tells(invoice, CREATED, DETECTED, ("created", "dropped"))
+    await stage.emits(invoice, CREATED, DETECTED, ("created", "dropped"))
     assert await stage.tables.open_cases(invoice) == set()
     await stage.sim.bring_back(tx_id)
-    await stage.tells(invoice, CREATED, DETECTED, ("created", "dropped"), DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED, ("created", "dropped"), DETECTED)
     await stage.mine(2)
     assert await stage.tables.state(invoice) == "paid"
     assert len(await stage.detections(invoice)) == 1
 
 
-async def test_a_fork_that_spends_a_paid_payment_elsewhere_is_told(stage: BitcoinStage) -> None:
+async def test_a_fork_that_spends_a_paid_payment_elsewhere_is_emitted(stage: BitcoinStage) -> None:
     """Two blocks below the tip (HAZARDS B4, B5); the neighbour in the same block stays paid."""
     invoice, neighbour = await stage.invoice(), await stage.invoice()
     tx_id = await stage.pay(invoice)
@@ -195,9 +195,9 @@ async def test_a_fork_that_keeps_the_payment_is_made_good(stage: BitcoinStage) -
 async def test_a_double_spend_that_no_mempool_saw_settles_it(stage: BitcoinStage) -> None:
     invoice = await stage.invoice()
     tx_id = await stage.pay(invoice)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     rival = await stage.sim.double_spend_in_block(tx_id)
-    await stage.tells(invoice, CREATED, DETECTED, ("created", "replaced"))
+    await stage.emits(invoice, CREATED, DETECTED, ("created", "replaced"))
     [detection] = await stage.detections(invoice)
     assert detection["replaced_by"] == rival
 
@@ -236,7 +236,7 @@ async def test_what_was_paid_before_it_was_registered_is_found_once(stage: Bitco
     early, late = await stage.order(mined), await stage.order(waiting)
     await stage.tables.all_taken_in()
     assert (await stage.tables.path(early))[-1] == PAID
-    await stage.tells(late, CREATED, DETECTED)
+    await stage.emits(late, CREATED, DETECTED)
     await stage.mine(2)
     assert await stage.tables.state(late) == "paid"
     assert [len(await stage.detections(each)) for each in (early, late)] == [1, 1]
@@ -247,7 +247,7 @@ async def test_a_payment_in_the_block_that_replaces_the_tip_is_found(stage: Bitc
     await stage.mine()
     invoice = await stage.invoice()
     tx_id = await stage.pay(invoice)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     await stage.sim.rewrite(1, [stage.sim.sent(tx_id)])
     await stage.follows()
     assert (await stage.tables.path(invoice))[-1] == PAID
@@ -256,7 +256,7 @@ async def test_a_payment_in_the_block_that_replaces_the_tip_is_found(stage: Bitc
 async def test_a_node_that_ends_in_order_remembers_what_waits(stage: BitcoinStage) -> None:
     invoice = await stage.invoice()
     await stage.pay(invoice)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     await stage.sim.fleet.stop()
     await stage.rail_is("stalled")
     await stage.sim.fleet.start()
@@ -265,15 +265,15 @@ async def test_a_node_that_ends_in_order_remembers_what_waits(stage: BitcoinStag
 
 
 async def test_a_node_that_is_killed_forgets_what_waits(stage: BitcoinStage) -> None:
-    """Dropped, and found again when somebody sends it once more; what is in blocks stays (HAZARDS B2, B16)."""
+    """Dropped, and found again when it is sent once more; what is in blocks stays (HAZARDS B2, B16)."""
     invoice, paid = await stage.invoice(), await stage.invoice()
     await stage.pay(paid)
     await stage.mine(2)
     tx_id = await stage.pay(invoice)
-    await stage.tells(invoice, CREATED, DETECTED)
+    await stage.emits(invoice, CREATED, DETECTED)
     await stage.sim.fleet.stop(kill=True)
     await stage.sim.fleet.start()
-    await stage.tells(invoice, CREATED, DETECTED, ("created", "dropped"))
+    await stage.emits(invoice, CREATED, DETECTED, ("created", "dropped"))
     assert await stage.tables.state(paid) == "paid"
     await stage.sim.bring_back(tx_id)
     await stage.mine(2)
@@ -281,7 +281,7 @@ async def test_a_node_that_is_killed_forgets_what_waits(stage: BitcoinStage) -> 
 
 
 async def test_a_node_that_lost_its_newest_blocks_is_behind_and_not_believed(stage: BitcoinStage) -> None:
-    """A lower head is lag and no reorg: nothing is taken back, and all is well when the blocks are back."""
+    """A lower head is lag and no reorg: nothing is reversed, and all is well when the blocks are back."""
     invoice = await stage.invoice()
     await stage.pay(invoice)
     await stage.mine(2)
@@ -301,11 +301,11 @@ async def test_a_node_that_lost_its_newest_blocks_is_behind_and_not_believed(sta
 async def test_when_a_node_goes_the_other_answers(two: BitcoinStage) -> None:
     invoice = await two.invoice()
     await two.pay(invoice)
-    await two.tells(invoice, CREATED, DETECTED)
+    await two.emits(invoice, CREATED, DETECTED)
     await two.sim.fleet.stop(0, kill=True)
     await two.sim.mine(2, at=1)
     await two.follows(at=1)
-    await two.tells(invoice, CREATED, DETECTED, CONFIRMING, PAID)
+    await two.emits(invoice, CREATED, DETECTED, CONFIRMING, PAID)
     await two.sim.fleet.start(0)
     await two.sim.fleet.heal()
     await two.mine()
@@ -313,12 +313,12 @@ async def test_when_a_node_goes_the_other_answers(two: BitcoinStage) -> None:
 
 
 async def test_two_nodes_that_part_are_believed_when_they_agree_again(two: BitcoinStage) -> None:
-    """Nothing is promoted on a chain that the other node contradicts; healed, the longer branch is told exactly."""
+    """Nothing is promoted on a chain that the other node contradicts; healed, the longer branch is emitted exactly."""
     lost, kept = await two.invoice(), await two.invoice()
     tx_id = await two.pay(lost)
     await two.pay(kept)
-    await two.tells(lost, CREATED, DETECTED)
-    await two.tells(kept, CREATED, DETECTED)
+    await two.emits(lost, CREATED, DETECTED)
+    await two.emits(kept, CREATED, DETECTED)
     await two.sim.fleet.partition()
     rival = await two.sim.double_spend_in_block(tx_id, at=1)
     await two.sim.mine(2, at=1)
@@ -336,15 +336,15 @@ async def test_two_nodes_that_part_are_believed_when_they_agree_again(two: Bitco
 
 @pytest.mark.litecoind
 async def test_the_same_on_a_litecoind_that_pushes_nothing(database: Database, tmp_path: Path) -> None:
-    """Seen by asking: waiting, replaced, paid, reorganised away."""
+    """Seen by asking: waiting, replaced, paid, orphaned."""
     async with BitcoinSimulator("litecoind") as sim, BitcoinStage(sim, database, tmp_path) as stage:
         await stage.start()
         paid, replaced = await stage.invoice(), await stage.invoice()
         tx_id, old = await stage.pay(paid), await stage.pay(replaced)
-        await stage.tells(paid, CREATED, DETECTED)
-        await stage.tells(replaced, CREATED, DETECTED)
+        await stage.emits(paid, CREATED, DETECTED)
+        await stage.emits(replaced, CREATED, DETECTED)
         rival = await stage.sim.replace(old)
-        await stage.tells(replaced, CREATED, DETECTED, ("created", "replaced"))
+        await stage.emits(replaced, CREATED, DETECTED, ("created", "replaced"))
         await stage.mine()
         await stage.mine()
         assert await stage.tables.path(paid) == [CREATED, DETECTED, CONFIRMING, PAID]

@@ -28,7 +28,9 @@ async def mine_unseen(chain: FakeChain, blocks: int) -> None:
     await asyncio.sleep(0.3)
 
 
-async def test_a_stalled_rail_pays_nobody_covers_nothing_and_promotes_at_once_when_it_heals(database: Database) -> None:
+async def test_a_stalled_rail_pays_no_invoice_covers_nothing_and_promotes_at_once_when_it_heals(
+    database: Database,
+) -> None:
     clock = Clock()
     chain = chain_named(clock=clock)
     async with DaemonHarness(database, [chain], options={"stall_after": 60}) as stage:
@@ -56,7 +58,9 @@ async def test_a_stalled_rail_pays_nobody_covers_nothing_and_promotes_at_once_wh
         await stage.audit()
 
 
-async def test_a_rail_whose_finality_stands_is_stalled_and_pays_nobody_by_depth_either(database: Database) -> None:
+async def test_a_rail_whose_finality_has_stopped_is_stalled_and_pays_no_invoice_by_depth_either(
+    database: Database,
+) -> None:
     chain = chain_named(rules=FINALITY, clock=None)  # ten seconds a block: finality is 80 s behind the head
     async with DaemonHarness(database, [chain], options={"finality_stall_after": 120}) as stage:
         await stage.mine(20)
@@ -66,7 +70,7 @@ async def test_a_rail_whose_finality_stands_is_stalled_and_pays_nobody_by_depth_
             await stage.pay(invoice)
         chain.mine(5)
         reason = await stage.rail_is("stalled")
-        assert f"finality stands at block {chain.tip.height - 13}" in reason
+        assert f"finality has stopped at block {chain.tip.height - 13}" in reason
         # All at once: what the first of those five blocks held would be paid by depth if the rail were believed.
         await asyncio.sleep(0.5)
         assert {await stage.state(each) for each in (by_depth, by_finality)} == {"confirming"}
@@ -78,7 +82,7 @@ async def test_a_rail_whose_finality_stands_is_stalled_and_pays_nobody_by_depth_
         await stage.audit()
 
 
-async def test_time_is_not_covered_while_one_of_two_nodes_tells_more(database: Database) -> None:
+async def test_time_is_not_covered_while_one_of_two_nodes_reports_more(database: Database) -> None:
     chain = chain_named(clock=lambda: datetime.now(UTC))
     nodes = [{"chain": chain.name, "node": each, "timeout": 0.5} for each in ("main", "second")]
     async with DaemonHarness(database, [chain], options={"nodes": nodes}) as stage:
@@ -125,7 +129,7 @@ async def test_a_node_that_comes_back_with_an_old_tip_covers_nothing_until_it_ha
 
 
 async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(database: Database) -> None:
-    """The margin: no early `expired`, and where one was told all the same, no `unexpected_payment` after it."""
+    """The margin: no early `expired`, and where one was emitted all the same, no `unexpected_payment` after it."""
     clock = Clock()
     chain = chain_named(rules=Rules(mempool=False, finality=8, safe=4), clock=clock)
     async with DaemonHarness(database, [chain], options={"time_margin": 4}) as stage:
@@ -150,7 +154,7 @@ async def test_a_block_that_arrives_after_its_time_pays_what_has_not_expired(dat
         await stage.audit()
 
 
-async def test_a_chain_that_nobody_knows_is_suspected_after_a_restart_by_what_was_followed_before(
+async def test_an_unknown_chain_is_suspected_after_a_restart_by_what_was_followed_before(
     stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its node hears no more blocks, and no twenty heads will come from which its rhythm could be seen."""

@@ -33,7 +33,7 @@ alter table railwatch.transitions enable always trigger append_only;
 
 @pytest.fixture
 async def stage(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DaemonHarness]:
-    """A daemon that looks for what can be closed ten times a second; final is what is three deep."""
+    """A daemon that searches for what can be closed ten times a second; final is what is three deep."""
     monkeypatch.setattr(supervisor, "CLOSE_INTERVAL", 0.1)
     async with DaemonHarness(database, [chain_named(rules=Rules(finality=3))]) as stage:
         yield stage
@@ -48,7 +48,7 @@ async def closes(stage: DaemonHarness, invoice: Placed) -> None:
 
 
 async def has_passed(stage: DaemonHarness, invoice: Placed) -> None:
-    """Wait until the horizon has passed, and some looks more."""
+    """Wait until the horizon has passed, and some polls more."""
 
     async def is_so() -> bool:
         query = "select closes_at < now() - interval '0.7 seconds' from railwatch.invoices where id = $1"
@@ -57,14 +57,14 @@ async def has_passed(stage: DaemonHarness, invoice: Placed) -> None:
     await stage.until(is_so)
 
 
-async def test_an_invoice_that_nobody_paid_is_closed_once_its_rail_was_seen_to_the_end(stage: DaemonHarness) -> None:
+async def test_an_unpaid_invoice_is_closed_once_its_rail_was_seen_to_the_end(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100, expires_in=1, closes_in=0)
     await closes(stage, invoice)
     assert await stage.state(invoice) in ("created", "expired")
     await stage.wait_for_state(invoice, "expired")
 
 
-async def test_a_payment_in_time_is_found_though_the_node_was_away_at_the_horizon(stage: DaemonHarness) -> None:
+async def test_a_payment_in_time_is_found_though_the_node_was_unreachable_at_the_horizon(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100, expires_in=2, closes_in=0)
     node = node_of(stage.chain.name)
     node.down = True
@@ -119,7 +119,7 @@ async def test_no_watch_and_no_window_ends_by_blocks_that_are_stamped_ahead(
         await closes(stage, invoice)
 
 
-async def test_a_payment_that_a_reorg_has_just_taken_keeps_the_watch(
+async def test_a_payment_that_a_reorg_has_just_removed_keeps_the_watch(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No mempool shows that it is on its way to another block, and after a restart only what is watched is found."""
@@ -210,10 +210,10 @@ async def test_many_that_have_to_wait_do_not_keep_others_open(database: Database
     assert closed == UUID(str(order))
 
 
-async def test_what_waits_at_an_address_is_told_to_the_order_that_is_registered_there_next(
+async def test_what_waits_at_an_address_is_reported_to_the_order_that_is_registered_there_next(
     stage: DaemonHarness,
 ) -> None:
-    """The snapshot of the mempool stays the same, and yet there is somebody to tell now."""
+    """The snapshot of the mempool stays the same, and yet an invoice needs it now."""
     closed, other = await stage.invoice(100, expires_in=1, closes_in=0), await stage.invoice(100)
     await closes(stage, closed)
     await stage.pay(closed)
@@ -223,7 +223,7 @@ async def test_what_waits_at_an_address_is_told_to_the_order_that_is_registered_
     await stage.wait_for_state(order, "detected")
 
 
-async def test_what_postgres_has_lost_of_the_mempool_is_told_again(
+async def test_what_postgres_has_lost_of_the_mempool_is_emitted_again(
     stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica took over that had not heard of it. The daemon kept its lease, and the mempool is as it was."""

@@ -1,4 +1,4 @@
-"""The configuration never hides money: what open orders ask for is looked for, or the daemon says why it is not."""
+"""The configuration never hides money: what open orders ask for is searched for, or the daemon says why it is not."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -66,7 +66,7 @@ def gold_order(name: str) -> dict[str, Any]:
     return {"merchant_id": "shop", "order_id": name, "expires_in": 3600, "destinations": [way]}
 
 
-async def test_an_asset_that_nobody_waits_for_is_not_looked_for_any_more(stage: DaemonHarness) -> None:
+async def test_an_asset_that_no_invoice_expects_is_not_searched_for_any_more(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.stop()
     stage.tokens = ["silver"]
@@ -102,10 +102,10 @@ async def test_a_rail_does_not_leave_the_configuration_while_invoices_are_open_t
     other = chain_named("another")
     other.mine()
     elsewhere = replace(stage, chains=[other], _daemon=None)
-    told = await refused(elsewhere, elsewhere.config)
-    assert "rail story is no longer in the configuration, and 1 invoices are open there" in told
-    assert "(payments that are not final yet: 1)" in told
-    assert "railwatch rail rename story NEW" in told
+    message = await refused(elsewhere, elsewhere.config)
+    assert "rail story is no longer in the configuration, and 1 invoices are open there" in message
+    assert "(payments that are not final yet: 1)" in message
+    assert "railwatch rail rename story NEW" in message
     assert (await stage.rail())["enabled"]
     given_up = config_of(elsewhere, unfollowed=("story",))
     daemon = asyncio.create_task(serve(given_up, None, NullReporter()))
@@ -130,8 +130,8 @@ async def test_a_renamed_rail_goes_on_under_its_new_name(stage: DaemonHarness) -
     assert caught.value.code == "RW043"
     await stage.stop()
     config = config_of(stage, name="main")
-    told = await refused(stage, config)
-    assert "Run: railwatch rail rename story main" in told
+    message = await refused(stage, config)
+    assert "Run: railwatch rail rename story main" in message
     await rename_rail(stage.database, "story", "main")
     before = await stage.database.value("select count(*) from railwatch.detections")
     daemon = asyncio.create_task(serve(config, None, NullReporter()))
@@ -208,7 +208,7 @@ async def views(stage: DaemonHarness) -> tuple[Any, ...]:
     return tuple(row or ())
 
 
-async def test_while_nobody_follows_a_rail_no_view_says_that_it_is_live(stage: DaemonHarness) -> None:
+async def test_while_no_daemon_follows_a_rail_no_view_says_that_it_is_live(stage: DaemonHarness) -> None:
     await stage.invoice(100)
     assert await views(stage) == (True, True, "live")
     await stage.stop()

@@ -45,7 +45,7 @@ def pays(stage: DaemonHarness, tx: Tx, *outputs: Output) -> dict[str, Tx]:
     return {tx.id: replace(tx, outputs=outputs)}
 
 
-async def test_content_follows_the_chain_a_payment_that_pays_less_after_a_reorg_is_told_and_pays_less(
+async def test_content_follows_the_chain_a_payment_that_pays_less_after_a_reorg_is_emitted_and_pays_less(
     stage: DaemonHarness,
 ) -> None:
     invoice = await stage.invoice(100)
@@ -71,7 +71,7 @@ async def test_content_follows_the_chain_a_payment_that_pays_less_after_a_reorg_
     assert await stage.open_cases(invoice) == set()
 
 
-async def test_content_follows_the_chain_a_payment_that_pays_somebody_else_after_a_reorg_ends_here_and_begins_there(
+async def test_content_follows_the_chain_a_payment_with_another_recipient_after_a_reorg_ends_here_and_begins_there(
     stage: DaemonHarness,
 ) -> None:
     mine, other = await stage.invoice(100), await stage.invoice(100)
@@ -106,10 +106,10 @@ async def test_content_follows_the_chain_another_asset_after_a_reorg_is_no_payme
 
 
 @pytest.mark.parametrize(("waiting", "in_block"), [(1, 5), (5, 1), (5, 3)])
-async def test_content_follows_the_chain_the_maturity_that_a_block_tells_counts(
+async def test_content_follows_the_chain_the_maturity_that_a_block_gives_counts(
     stage: DaemonHarness, waiting: int, in_block: int
 ) -> None:
-    """Whichever way it differs from what was told before: it is neither paid too early nor waited for too long."""
+    """Whichever way it differs from what was emitted before: it is neither paid too early nor waited for too long."""
     invoice = await stage.invoice(100)
     tx = stage.chain.send(stage.sim.output(invoice.address, 100))
     stage.chain.waiting[tx.id] = replace(tx, maturity=waiting)

@@ -67,7 +67,7 @@ async def is_following(stage: EvmStage) -> None:
 
 
 @pytest.mark.long
-async def test_killed_again_and_again_under_load_it_tells_every_payment_once(stage: EvmStage) -> None:
+async def test_killed_again_and_again_under_load_it_emits_every_payment_once(stage: EvmStage) -> None:
     daemon = await stage.start()
     await is_following(stage)
     placed = await some_invoices(stage, 15)
@@ -199,8 +199,8 @@ async def test_a_daemon_that_is_paused_inside_a_step_is_followed_within_fifteen_
         await asyncio.sleep(0.1)
     await stage.mine(2)
     await stage.check([(placed, "ETH", 100)])
-    told = await stage.database.value("select last_seq from railwatch.feed_position")
-    assert told > before
+    last_seq = await stage.database.value("select last_seq from railwatch.feed_position")
+    assert last_seq > before
     paused.send_signal(signal.SIGCONT)
     await asyncio.sleep(3)
-    assert await stage.database.value("select last_seq from railwatch.feed_position") == told
+    assert await stage.database.value("select last_seq from railwatch.feed_position") == last_seq

@@ -26,7 +26,7 @@ async def test_a_payment_that_never_confirms_ages_into_an_exception_until_it_mov
     assert await cases(stage, invoice) == [("stuck_confirming", 1, "made good")]
 
 
-async def test_what_is_stuck_again_is_told_again_though_a_person_had_resolved_it(stage: DaemonHarness) -> None:
+async def test_what_is_stuck_again_is_emitted_again_though_a_person_had_resolved_it(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -66,7 +66,7 @@ async def test_a_blind_rail_delays_its_open_invoices_and_no_others_until_it_sees
     assert await cases(stage, waiting) == [("detection_delayed", 1, "made good")]
 
 
-async def test_a_delay_that_a_person_resolved_ends_though_nothing_is_told_of_it(stage: DaemonHarness) -> None:
+async def test_a_delay_that_a_person_resolved_ends_though_nothing_is_emitted_of_it(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await blind(stage)
     await wait_for_open(stage, invoice, "detection_delayed")
@@ -80,7 +80,7 @@ async def test_a_delay_that_a_person_resolved_ends_though_nothing_is_told_of_it(
     assert await cases(stage, invoice) == [("detection_delayed", 1, "settled by ann")]
 
 
-async def test_a_daemon_that_restarts_into_a_blind_rail_tells_the_delay(stage: DaemonHarness) -> None:
+async def test_a_daemon_that_restarts_into_a_blind_rail_emits_the_delay(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.stop()
     node_of(stage.chain.name).down = True

@@ -46,7 +46,7 @@ async def test_an_invoice_of_two_rails_does_not_expire_while_one_of_them_is_blin
         await stage.audit()
 
 
-async def test_a_reorg_during_downtime_is_found_at_the_start_and_told(finality: DaemonHarness) -> None:
+async def test_a_reorg_during_downtime_is_found_at_the_start_and_emitted(finality: DaemonHarness) -> None:
     gone, kept = await finality.invoice(100), await finality.invoice(100)
     await finality.pay(kept)
     await finality.mine()
@@ -62,8 +62,8 @@ async def test_a_reorg_during_downtime_is_found_at_the_start_and_told(finality: 
     assert (await finality.path(gone))[-1] == ("created", "reversed")
     assert await finality.open_cases(gone) == {"reversed"}
     # What came back as another transaction is another payment.
-    told = await finality.path(kept)
-    assert told[-3:] == [("created", "reversed"), ("confirming", "included"), ("paid", "confirmed")]
+    life = await finality.path(kept)
+    assert life[-3:] == [("created", "reversed"), ("confirming", "included"), ("paid", "confirmed")]
     assert await finality.database.value("select state from railwatch.detections where tx_id = $1", late) == "confirmed"
 
 

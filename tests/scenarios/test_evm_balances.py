@@ -1,4 +1,4 @@
-"""Ether that arrives through a contract, at a node that cannot trace: the gap is told, with the right numbers (E2)."""
+"""Ether that arrives through a contract, at a node that cannot trace: the gap is reported, with its numbers (E2)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ class Shop:
     liar: Liar
 
     async def is_looked_at(self) -> bool:
-        """Whether every account has been looked at as of anvil's head."""
+        """Return True if every account has been read as of anvil's head."""
         rows = await self.stage.database.rows("select block_hash from railwatch.balances")
         return bool(rows) and {row["block_hash"] for row in rows} == {await self.stage.sim.head()}
 
@@ -35,7 +35,7 @@ class Shop:
         """Wait for that."""
         await self.stage.tables.until(self.is_looked_at)
 
-    async def stands(self, invoice: Placed, *kinds: str) -> None:
+    async def shows(self, invoice: Placed, *kinds: str) -> None:
         """Wait until exactly those are open, some blocks later: balances are believed at blocks that are final."""
 
         async def is_so() -> bool:
@@ -65,7 +65,7 @@ async def shop(database: Database, tmp_path: Path) -> AsyncIterator[Shop]:
             await stage.tables.audit()
 
 
-async def test_ether_that_a_contract_sent_is_told_and_found_by_a_node_that_traces(shop: Shop) -> None:
+async def test_ether_that_a_contract_sent_is_reported_and_found_by_a_node_that_traces(shop: Shop) -> None:
     stage, tables = shop.stage, shop.stage.tables
     invoice, other, token = await stage.invoice(2 * ETHER), await stage.invoice(ETHER), await stage.invoice(7, "TST")
     await stage.sim.pay(invoice.address, ETHER)
@@ -73,14 +73,16 @@ async def test_ether_that_a_contract_sent_is_told_and_found_by_a_node_that_trace
     await stage.sim.pay(other.address, ETHER)
     await stage.sim.pay(token.address, 7, stage.sim.assets[1])
     await stage.mine(2)
-    await shop.stands(invoice, "underpaid", KIND)
-    assert await tables.state(invoice) == "underpaid", "what nobody saw pays nothing"
-    told = await stage.database.value(
+    await shop.shows(invoice, "underpaid", KIND)
+    assert await tables.state(invoice) == "underpaid", "what no block shows pays nothing"
+    shown = await stage.database.value(
         "select evidence from railwatch.transitions where reason = $1 and to_state = 'open'", KIND
     )
-    assert (told["balance"], told["expected"], told["unattributed"]) == (str(2 * ETHER), str(ETHER), str(ETHER))
-    assert told["node"] == shop.liar.http
-    assert await stage.sim.rpc("eth_getBlockByHash", told["block_hash"], False), "a block of the chain, settled by then"
+    assert (shown["balance"], shown["expected"], shown["unattributed"]) == (str(2 * ETHER), str(ETHER), str(ETHER))
+    assert shown["node"] == shop.liar.http
+    assert await stage.sim.rpc("eth_getBlockByHash", shown["block_hash"], False), (
+        "a block of the chain, settled by then"
+    )
 
     await shop.looked()
     assert [await tables.state(each) for each in (other, token)] == ["paid", "paid"]
@@ -95,7 +97,7 @@ async def test_ether_that_a_contract_sent_is_told_and_found_by_a_node_that_trace
     await stage.follows()
     await stage.database.value("select railwatch.request_rescan('local-evm', 0)")
     await tables.rescanned()
-    await shop.stands(invoice)
+    await shop.shows(invoice)
     assert await tables.state(invoice) == "paid"
     row = await stage.database.row("select resolution from railwatch.exceptions where kind = $1", KIND)
     assert row is not None
@@ -114,7 +116,7 @@ async def test_what_the_merchant_moves_on_opens_nothing_and_hides_nothing(shop: 
     assert await tables.open_cases(invoice) == set()
     await stage.sim.pay_internal(invoice.address, ETHER // 4)
     await stage.mine()
-    await shop.stands(invoice, KIND)
-    told = await stage.database.value("select unattributed from railwatch.balances")
-    assert told == ETHER // 4
+    await shop.shows(invoice, KIND)
+    shown = await stage.database.value("select unattributed from railwatch.balances")
+    assert shown == ETHER // 4
     assert await tables.state(invoice) == "paid"

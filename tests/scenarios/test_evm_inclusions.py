@@ -1,4 +1,4 @@
-"""What is stored is compared with a real node's chain when its rail is taken up; `test_inclusions.py` has the cases."""
+"""What is stored is compared with a real node's chain when its rail is resumed; `test_inclusions.py` has the cases."""
 
 import signal
 from datetime import UTC, datetime
@@ -30,20 +30,20 @@ async def believes_head(stage: EvmStage) -> None:
     )
 
 
-async def test_an_inclusion_whose_block_anvil_does_not_have_is_taken_back_at_the_start(
+async def test_an_inclusion_whose_block_anvil_does_not_have_is_orphaned_at_the_start(
     database: Database, tmp_path: Path
 ) -> None:
     async with evm_stage(database, tmp_path, epoch=32) as stage:
         daemon = await stage.start()
         await stage.follows()
-        stands, falls = await stage.invoice(ETHER), await stage.invoice(7, "TST")
+        stays, falls = await stage.invoice(ETHER), await stage.invoice(7, "TST")
         moves = await stage.invoice(ETHER)
-        await stage.sim.pay(stands.address, ETHER)
+        await stage.sim.pay(stays.address, ETHER)
         await stage.mine(3)
         kept = await stage.sim.pay(moves.address, ETHER)
         await stage.sim.pay(falls.address, 7, stage.sim.assets[1])
         await stage.mine(2)
-        for invoice in (stands, falls, moves):
+        for invoice in (stays, falls, moves):
             await stage.tables.wait_for_state(invoice, "paid")
         daemon.send_signal(signal.SIGTERM)
         assert await daemon.wait() == 0
@@ -58,5 +58,5 @@ async def test_an_inclusion_whose_block_anvil_does_not_have_is_taken_back_at_the
         assert (await stage.tables.path(falls))[-1] == ("created", "reversed")
         await stage.tables.wait_for_state(moves, "paid")
         assert ("created", "reversed") in await stage.tables.path(moves)
-        assert "reversed" not in [reason for _, reason in await stage.tables.path(stands)]
-        await stage.check([(stands, "ETH", ETHER), (moves, "ETH", ETHER), (falls, "TST", 7)])
+        assert "reversed" not in [reason for _, reason in await stage.tables.path(stays)]
+        await stage.check([(stays, "ETH", ETHER), (moves, "ETH", ETHER), (falls, "TST", 7)])

@@ -48,7 +48,7 @@ async def test_a_day_at_the_shop(stage: EvmStage) -> None:
     await stage.tables.audit()
 
 
-async def test_a_reorg_after_paid_is_told_and_what_comes_back_is_made_good(stage: EvmStage) -> None:
+async def test_a_reorg_after_paid_is_emitted_and_what_comes_back_is_made_good(stage: EvmStage) -> None:
     kept, token = await stage.invoice(ETHER), await stage.invoice(7, "TST")
     await stage.sim.pay(kept.address, ETHER)
     await stage.sim.pay(token.address, 7, stage.sim.assets[1])

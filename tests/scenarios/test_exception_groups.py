@@ -54,7 +54,7 @@ async def test_what_comes_after_a_persons_word_opens_a_row_of_its_own(stage: Dae
     assert [row["transfers"] for row in rows if row["resolution"] is None] == [1]
 
 
-async def test_dust_to_an_order_that_falls_short_tells_of_the_shortfall_once(stage: DaemonHarness) -> None:
+async def test_dust_to_an_order_that_falls_short_emits_the_shortfall_once(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     for _ in range(6):
         await stage.pay(invoice, 3)

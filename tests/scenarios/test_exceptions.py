@@ -23,7 +23,7 @@ async def test_cancelling_an_underpaid_invoice_closes_what_said_so(stage: Daemon
 async def test_money_that_comes_back_after_its_order_was_cancelled_is_unexpected(
     database: Database, mempool: bool
 ) -> None:
-    """Where a reorg had taken it when the order was closed, nobody knows of it any more: it is told."""
+    """If a reorg had removed it when the order was closed, it is unknown by then: it is reported."""
     async with DaemonHarness(database, [chain_named(rules=Rules(mempool=mempool))]) as stage:
         invoice = await stage.invoice(100)
         tx = stage.chain.send(stage.sim.output(invoice.address, 100))
@@ -46,7 +46,7 @@ async def test_money_that_comes_back_after_its_order_was_cancelled_is_unexpected
         await stage.audit()
 
 
-async def test_a_second_reversal_opens_a_new_exception_beside_the_resolved_one(stage: DaemonHarness) -> None:
+async def test_a_second_reversal_opens_a_new_exception_next_to_the_resolved_one(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
@@ -79,7 +79,7 @@ async def test_a_person_and_the_chain_resolve_at_once_and_the_persons_word_stays
     assert await cases(stage, invoice) == [("underpaid", 1, "settled by ann")]
 
 
-# Money that nobody expects
+# Unexpected money
 
 
 @pytest.mark.parametrize("ending", ["paid", "expired", "cancelled", "refunded"])

@@ -78,7 +78,7 @@ async def test_a_node_in_trouble_later_writes_nothing_and_what_it_missed_is_foun
     stage.chain.mine(2)
     assert reason in await stage.rail_is("stalled")
     after = await written(stage)
-    # A mempool that is not cut short may be told; no block may.
+    # A mempool that is not cut short may be reported; no block may.
     assert (after[0], after[1]) == (before[0], before[1])
     if trouble is not cuts_blocks_short:
         assert after == before
@@ -88,7 +88,7 @@ async def test_a_node_in_trouble_later_writes_nothing_and_what_it_missed_is_foun
     assert await detections(stage) == 1
 
 
-async def test_a_node_that_goes_back_is_behind_and_tells_no_reorg(stage: DaemonHarness) -> None:
+async def test_a_node_that_goes_back_is_behind_and_causes_no_reorg(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
     await stage.mine(3)
@@ -108,7 +108,7 @@ async def test_a_node_that_goes_back_is_behind_and_tells_no_reorg(stage: DaemonH
 async def test_a_block_that_a_node_spoils_for_a_while_stalls_its_rail_by_name_and_heals(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One node, one answer that cannot be read: no person is called for what the next answer mends."""
+    """One node, one answer that cannot be read: no person is called for what the next answer fixes."""
     monkeypatch.setattr(steadiness, "FAULT_SECONDS", 600.0)
     async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False))]) as stage:
         invoice = await stage.invoice(100)
@@ -140,7 +140,7 @@ async def test_a_node_that_restarts_all_the_time_costs_time_and_nothing_else(sta
 
 
 @pytest.mark.parametrize("how", ["silent", "pushes"])
-async def test_what_no_push_tells_the_poll_finds(stage: DaemonHarness, how: str) -> None:
+async def test_the_poll_finds_what_no_push_announces(stage: DaemonHarness, how: str) -> None:
     setattr(node_of("story"), how, how == "silent")
     invoice = await stage.invoice(100)
     await stage.pay(invoice)
@@ -149,7 +149,7 @@ async def test_what_no_push_tells_the_poll_finds(stage: DaemonHarness, how: str)
     assert await stage.state(invoice) == "paid"
 
 
-async def test_what_a_block_took_from_the_mempool_is_never_called_dropped(stage: DaemonHarness) -> None:
+async def test_a_mined_transaction_is_never_called_dropped(stage: DaemonHarness) -> None:
     roll = dice(stage.chain)
     node_of("story").latency = 0.01
     for _ in range(15):

@@ -11,7 +11,7 @@ from tests.scenarios.plain_orders import raw_invoice, register, written
 
 
 async def other_goes_on(stage: DaemonHarness) -> None:
-    """The second rail still takes registrations, finds payments and confirms them."""
+    """The second rail still accepts registrations, finds payments and confirms them."""
     address = await stage.simulator(stage.chains[1]).new_address()
     order = raw_invoice(stage, "elsewhere", address)
     order["destinations"][0]["rail"] = stage.chains[1].name
@@ -81,7 +81,7 @@ async def test_a_reorg_too_deep_halts_its_rail_by_name_and_touches_nothing(
 
 @pytest.mark.parametrize("delay", [0.5, 0.6, 0.7])
 async def test_a_reorg_while_the_open_window_is_caught_up_is_no_deep_one(database: Database, delay: float) -> None:
-    """The span after the next is planned ahead: it must know as much of what stands as the next one does."""
+    """The span after the next is planned ahead: it must know as many canonical blocks as the next one does."""
     chain = chain_named(rules=Rules(finality=400, mempool=False))
     chain.mine(150)
     stage = DaemonHarness(database, [chain])

@@ -1,4 +1,4 @@
-"""What is stored is compared with the chain when a rail is taken up: no inclusion outlives its block (invariant 2)."""
+"""What is stored is compared with the chain when a rail is resumed: no inclusion outlives its block (invariant 2)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -70,13 +70,13 @@ async def paid_after(stage: DaemonHarness, blocks: int) -> Placed:
 
 @pytest.mark.parametrize("rules", RULES, ids=IDS)
 @pytest.mark.parametrize("deep", [1, 3], ids=["not yet paid", "paid"])
-async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the_start(
+async def test_an_inclusion_whose_block_is_not_on_the_chain_is_orphaned_at_the_start(
     database: Database, rules: Rules, deep: int
 ) -> None:
     async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         await stage.mine(30)
-        stands, falls = await stage.invoice(100), await stage.invoice(100)
-        await stage.pay(stands)
+        stays, falls = await stage.invoice(100), await stage.invoice(100)
+        await stage.pay(stays)
         await stage.mine(5)
         await stage.pay(falls)
         await stage.mine(deep)
@@ -89,8 +89,8 @@ async def test_an_inclusion_whose_block_is_not_on_the_chain_is_taken_back_at_the
         assert path[-1] == ("created", "reversed" if deep == 3 else "orphaned")
         assert [state for state, _ in path].count("paid") == (1 if deep == 3 else 0)
         assert await stage.open_cases(falls) == ({"reversed"} if deep == 3 else set())
-        assert await stage.state(stands) == "paid"
-        assert "reversed" not in [reason for _, reason in await stage.path(stands)]
+        assert await stage.state(stays) == "paid"
+        assert "reversed" not in [reason for _, reason in await stage.path(stays)]
         await is_on_chain(stage, falls)
         await stage.pay(falls)
         await stage.mine(2)
@@ -192,7 +192,9 @@ async def test_what_became_due_meanwhile_is_promoted_once_it_was_compared(stage:
     await stage.wait_for_state(invoice, "paid")
 
 
-async def test_who_takes_a_rail_over_compares_too(stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_daemon_that_takes_a_rail_over_compares_too(
+    stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     invoice = await paid_after(stage, 10)
     await stage.stop()
     await leaves_unseen(stage, 3, keep=False)
@@ -248,7 +250,7 @@ async def test_nothing_is_asked_for_what_is_merely_stored(database: Database) ->
         assert node_of("story").asked - before <= quiet + 4
 
 
-async def test_one_node_that_contradicts_the_others_about_a_block_takes_nothing_back(database: Database) -> None:
+async def test_one_node_that_contradicts_the_others_about_a_block_orphans_nothing(database: Database) -> None:
     async with several(database, ["main", "second", "third"], Rules(mempool=False, horizon=40)) as (stage, nodes):
         invoice = await paid_after(stage, 10)
         await stage.stop()

@@ -1,4 +1,4 @@
-"""What must hold whoever follows a rail, and whatever asks to look back: each test is named by its invariant."""
+"""What must hold under every daemon and every look-back: each test is named by its invariant."""
 
 import asyncio
 import tempfile
@@ -21,7 +21,7 @@ from tests.scenarios.test_lease import becomes_holder, twin
 HOUR_AGO = "update railwatch.destinations set accepted_at = now() - interval '1 hour' where true returning 1"
 
 
-async def test_the_index_is_never_older_than_the_lease_after_hours_of_standing_by(
+async def test_the_index_is_never_older_than_the_lease_after_hours_of_waiting(
     stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with twin(stage, monkeypatch):
@@ -53,7 +53,7 @@ async def test_the_index_is_never_older_than_the_lease_after_one_that_was_lost(
         invoice = await stage.invoice(100)
         await stage.database.value(HOUR_AGO)
         node_of("story").hangs = False
-        await asyncio.sleep(6)  # the first has noticed, and stands by
+        await asyncio.sleep(6)  # the first has noticed, and waits
     # The twin has ended.
     await stage.pay(invoice)
     await stage.mine(2)
@@ -122,7 +122,9 @@ async def test_no_inclusion_outlives_its_block_a_rescan_on_a_branch_that_the_fol
         await stage.audit()
 
 
-async def test_a_daemon_takes_its_own_lease_back_when_its_connections_are_silently_dropped(database: Database) -> None:
+async def test_a_daemon_acquires_its_own_lease_again_when_its_connections_are_silently_dropped(
+    database: Database,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="railwatch-cut-") as name:
         async with (
             Cutter(Path(name), database.dsn) as wire,
@@ -133,7 +135,7 @@ async def test_a_daemon_takes_its_own_lease_back_when_its_connections_are_silent
             wire.freeze()
             began = time.monotonic()
             while (await stage.rail())["epoch"] == before:
-                assert time.monotonic() - began < 30, "the daemon stands by for itself"
+                assert time.monotonic() - began < 30, "the daemon waits for itself"
                 await asyncio.sleep(0.2)
             await stage.pay(invoice)
             await stage.mine(2)

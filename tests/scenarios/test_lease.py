@@ -1,4 +1,4 @@
-"""One rail, two daemons: one follows, the other waits, and one that was taken for dead writes nothing."""
+"""One rail, two daemons: one follows, the other waits, and one that seemed dead writes nothing."""
 
 import asyncio
 import time
@@ -89,12 +89,12 @@ async def expire(stage: DaemonHarness) -> None:
     )
 
 
-async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_take_it_back(
+async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_acquire_it_again(
     stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invoice = await stage.invoice(100)
     async with twin(stage, monkeypatch):
-        # The first is paused as far as anybody can see: its node does not answer, and its lease is not renewed.
+        # The first is paused as far as the others can see: its node does not answer, and its lease is not renewed.
         node_of("story").hangs = True
         while await holder(stage.database) != "twin":
             await expire(stage)
@@ -104,13 +104,13 @@ async def test_a_daemon_whose_lease_ran_out_writes_nothing_and_does_not_take_it_
         await stage.mine(2)
         assert await stage.state(invoice) == "paid"
         before = await feed(stage.database)
-        # It wakes up, and sees a chain that nobody else sees.
+        # It wakes up, and sees a chain of its own.
         fork = stage.chain.grow(stage.chain.line[0])
         for _ in range(5):
             fork = stage.chain.grow(fork)
         node_of("story").pin(fork.hash)
         node_of("story").hangs = False
-        await asyncio.sleep(7)  # longer than it takes to renew, to fail and to try again
+        await asyncio.sleep(7)  # longer than to renew, to fail and to try again
         assert await holder(stage.database) == "twin"
         assert (await stage.rail())["epoch"] == epoch
         assert await feed(stage.database) == before
@@ -177,7 +177,7 @@ async def test_who_lost_the_lease_moves_nothing_whatever_it_tries(
     assert (await acts(stage.database, new))[1:] == ["opened", "opened"]
 
 
-async def test_a_lease_taken_from_the_paused_is_not_lost_to_whoever_asks_next(
+async def test_a_lease_acquired_from_a_paused_daemon_is_not_lost_to_the_next_one(
     two: tuple[DaemonHarness, LeaseKeeper, LeaseKeeper],
 ) -> None:
     stage, first, second = two

@@ -1,4 +1,4 @@
-"""A look-back that cannot be done harms itself only: its rail goes on, its reason is told, and it is tried again."""
+"""A look-back that cannot be done harms itself only: its rail goes on, its reason is shown, and it is tried again."""
 
 import asyncio
 from typing import Any
@@ -14,8 +14,8 @@ from railwatch_fake import Rules, decode, node_of
 from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 
-async def told(stage: DaemonHarness, invoice: Placed) -> str:
-    """What a service reads beside a destination that is not watched yet."""
+async def reason_of(stage: DaemonHarness, invoice: Placed) -> str:
+    """Return what a service reads of a destination that is not watched yet."""
     return str(
         await stage.database.value("select watch_error from railwatch.destinations where invoice_id = $1", invoice.id)
     )
@@ -28,7 +28,7 @@ OLD: dict[str, str] = {"loses_below": "knows no block", "fails_below": "the arch
 async def test_a_look_back_that_no_node_can_serve_fails_alone_and_is_tried_again(
     database: Database, fault: str
 ) -> None:
-    """Its blocks are lost, or their archive is away; the newest blocks are read as ever."""
+    """Its blocks are lost, or their archive is unreachable; the newest blocks are read as ever."""
     async with DaemonHarness(database, [chain_named(rules=Rules(mempool=False, lookback=30))]) as stage:
         watched = await stage.invoice(100)
         await stage.mine(40)
@@ -39,9 +39,9 @@ async def test_a_look_back_that_no_node_can_serve_fails_alone_and_is_tried_again
 
         async def says_why() -> bool:
             states.append((await stage.rail())["state"])
-            return OLD[fault] in await told(stage, waiting)
+            return OLD[fault] in await reason_of(stage, waiting)
 
-        await stage.until(says_why, lambda: told(stage, waiting))
+        await stage.until(says_why, lambda: reason_of(stage, waiting))
         await stage.pay(watched)
         for _ in range(4):
             await stage.mine()
@@ -51,7 +51,7 @@ async def test_a_look_back_that_no_node_can_serve_fails_alone_and_is_tried_again
         assert await stage.watch_states(waiting) == ["registered"]
         setattr(node, fault, 0)
         await stage.all_taken_in()
-        assert await told(stage, waiting) == "None"
+        assert await reason_of(stage, waiting) == "None"
         await stage.pay(waiting)
         await stage.mine(2)
         await stage.wait_for_state(waiting, "paid")
@@ -78,7 +78,7 @@ async def test_a_look_back_asks_the_node_that_can_serve_it_and_the_rail_stays_wh
         await stage.audit()
 
 
-async def test_what_is_looked_for_is_not_looked_for_again_when_that_is_done(
+async def test_what_is_being_searched_is_not_searched_again_when_that_is_done(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits in the table meanwhile, where each turn of the registrations finds it."""
@@ -196,8 +196,8 @@ async def test_a_rescan_that_a_node_cannot_serve_leaves_the_rail_live_and_asks_t
         assert row["outcome"] == "done"
 
 
-async def test_what_one_node_tells_of_old_blocks_is_not_proven_by_the_anchor_of_another(database: Database) -> None:
-    """The answering node keeps no old blocks, and the one that does tells another chain: nothing of that is taken."""
+async def test_what_one_node_reports_of_old_blocks_is_not_proven_by_the_anchor_of_another(database: Database) -> None:
+    """The answering node keeps no old blocks, and the one that does is on another chain: nothing of that is used."""
     rules = Rules(mempool=False, lookback=1, horizon=10)
     async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         invoice = await stage.invoice(100)

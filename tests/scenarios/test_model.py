@@ -34,7 +34,7 @@ class Story:
         self.unregistered: list[str] = []
         self.dropped: list[str] = []
         self.closed: list[Placed] = []
-        """Invoices that somebody cancelled or refunded, or tried to."""
+        """Invoices that a test cancelled or refunded, or tried to."""
         self.verbs: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (10, self.pay),
             (2, self.pay_many),

@@ -1,4 +1,4 @@
-"""Several nodes of one rail: more than half of them decide, and one that lies pays nobody (HAZARDS, "Nodes")."""
+"""Several nodes of one rail: more than half of them decide, and one that lies pays no invoice (HAZARDS, "Nodes")."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -50,7 +50,7 @@ async def test_a_payment_on_a_contradicted_chain_waits_until_the_nodes_agree(dat
         chain.reorg(2, keep=False)
         await stage.rail_is("stalled")
         assert "nodes disagree" in (await stage.rail())["reason"]
-        assert await stage.state(invoice) == "confirming", "neither paid nor taken back: nobody knows yet"
+        assert await stage.state(invoice) == "confirming", "neither paid nor reversed: it is unknown yet"
         node_of(chain.name).pin(None)
         await stage.rail_is("live")
         await stage.wait_for_state(invoice, "created")
@@ -59,7 +59,7 @@ async def test_a_payment_on_a_contradicted_chain_waits_until_the_nodes_agree(dat
 
 
 @pytest.mark.parametrize("liar", [0, 1, 2])
-async def test_blocks_that_one_node_of_three_makes_up_pay_nobody(database: Database, liar: int) -> None:
+async def test_blocks_that_one_node_of_three_makes_up_pay_no_invoice(database: Database, liar: int) -> None:
     """Case (a) and (b): whether the liar answers or is a witness only, its blocks are above what two have reached."""
     async with several(database, ["main", "second", "third"]) as (stage, nodes):
         await stage.mine(10)
@@ -75,7 +75,7 @@ async def test_blocks_that_one_node_of_three_makes_up_pay_nobody(database: Datab
         assert (await stage.rail())["state"] != "halted"
 
 
-async def test_finality_that_one_node_of_three_claims_pays_nobody(database: Database) -> None:
+async def test_finality_that_one_node_of_three_claims_pays_no_invoice(database: Database) -> None:
     """Case (c): a payment at the tip is not final because the node that answers says so."""
     async with several(database, ["main", "second", "third"], FINALITY) as (stage, nodes):
         await stage.mine(20)

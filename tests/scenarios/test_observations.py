@@ -6,7 +6,7 @@ from railwatch.store.errors import Refused
 from tests.scenarios.daemon_harness import DaemonHarness
 
 
-async def test_every_sighting_is_kept_with_the_node_that_told_it(stage: DaemonHarness) -> None:
+async def test_every_observation_is_kept_with_the_node_that_reported_it(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     tx = await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -25,7 +25,7 @@ async def test_every_sighting_is_kept_with_the_node_that_told_it(stage: DaemonHa
 
 
 @pytest.mark.parametrize("act", ["update railwatch.observations set node = 'x'", "delete from railwatch.observations"])
-async def test_what_was_observed_can_be_changed_by_nobody(stage: DaemonHarness, act: str) -> None:
+async def test_no_role_can_change_what_was_observed(stage: DaemonHarness, act: str) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine()

@@ -1,4 +1,4 @@
-"""A chain that left ours below what no reorg may pass: a person decides, and what that means is told."""
+"""A chain that left ours below what no reorg may pass: a person decides, and the feed gets the consequences."""
 
 import pytest
 
@@ -30,7 +30,7 @@ async def accept(stage: DaemonHarness, what: Proposal) -> None:
 
 @pytest.mark.parametrize("rules", RULES, ids=IDS)
 @pytest.mark.parametrize("keep", [True, False], ids=["paid there too", "not paid there"])
-async def test_a_chain_that_a_person_accepts_is_followed_and_what_it_takes_back_is_told(
+async def test_a_chain_that_a_person_accepts_is_followed_and_its_reversals_are_emitted(
     database: Database, rules: Rules, keep: bool
 ) -> None:
     async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
@@ -54,11 +54,11 @@ async def test_a_chain_that_a_person_accepts_is_followed_and_what_it_takes_back_
         ]
         assert [row["state"] for row in shown.reversal.invoices] == ["paid"]
         assert render_proposal(shown)
-        assert await stage.state(after) == "paid", "to look changes nothing"
+        assert await stage.state(after) == "paid", "the preview changes nothing"
         await accept(stage, shown)
         await stage.follows()
-        told = await stage.path(after)
-        assert ("created", "reversed") in told
+        path = await stage.path(after)
+        assert ("created", "reversed") in path
         detections = await stage.path(after, "detection")
         assert ("orphaned", "orphaned") in detections
         assert detections.index(("orphaned", "orphaned")) > detections.index(("final", "final"))
@@ -82,7 +82,7 @@ async def test_a_chain_that_a_person_accepts_is_followed_and_what_it_takes_back_
         await stage.audit()
 
 
-async def test_without_a_common_block_everything_is_taken_back(database: Database) -> None:
+async def test_without_a_common_block_everything_is_orphaned(database: Database) -> None:
     rules = Rules(finality=8, safe=4, lookback=1)
     async with DaemonHarness(database, [chain_named(rules=rules)]) as stage:
         invoice = await stage.invoice(100)
@@ -99,7 +99,7 @@ async def test_without_a_common_block_everything_is_taken_back(database: Databas
         await stage.audit()
 
 
-async def test_a_decision_is_about_the_chain_that_was_looked_at(database: Database) -> None:
+async def test_a_decision_is_about_the_chain_that_was_shown(database: Database) -> None:
     async with DaemonHarness(database, [chain_named(rules=RULES[0])]) as stage:
         await stage.mine(15)
         early = await stage.invoice(100)
@@ -116,7 +116,7 @@ async def test_a_decision_is_about_the_chain_that_was_looked_at(database: Databa
         assert shown.common
         await stage.stop()
         await accept(stage, shown)
-        # While nobody followed it the node went to yet another chain, which does not hold the fork.
+        # While no daemon followed it the node went to yet another chain, which does not hold the fork.
         stage.chain.reorg(45, keep=False)
         await stage.start(wait=False)
         assert "DeepReorg" in await stage.rail_is("halted")

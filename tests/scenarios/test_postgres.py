@@ -1,4 +1,4 @@
-"""A database that goes away, comes back and loses its voice: a step is done once or not at all, the feed is whole."""
+"""A database that ends, returns and hangs: a step is done once or not at all, the feed is whole."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def traffic(
 
 @asynccontextmanager
 async def beside(dsn: str) -> AsyncIterator[Any]:
-    """A connection that is nobody's: not the daemon's, nor the stage's."""
+    """A connection of neither the daemon nor the stage."""
     connection = await asyncpg.connect(dsn, server_settings={"application_name": "bystander"})
     try:
         yield connection
@@ -119,7 +119,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_twice(database: Databas
             async with DaemonHarness(database, [chain], daemon_dsn=wire.dsn) as stage:
                 placed = await some_invoices(stage)
                 wire.commits, wire.others = 0.4, 0.03
-                # How many commits the traffic takes depends on how busy the machine is.
+                # The number of commits of the traffic depends on the machine's load.
                 async with asyncio.timeout(60):
                     while wire.cut["commit"] < 2:
                         await traffic(stage, placed, 30, pause=0.03)
@@ -144,7 +144,7 @@ async def test_a_service_that_holds_its_transaction_only_delays(stage: DaemonHar
             before = await stage.database.value("select max(seq) from railwatch.transitions")
             await traffic(stage, placed, 20)
             await stage.sim.pay(address, 100)
-            # Blocks that touch nobody go on meanwhile; what has something to tell waits for its turn.
+            # Blocks without payments go on meanwhile; a step with transitions waits for its turn.
             assert await stage.database.value("select max(seq) from railwatch.transitions") == before
         placed[Placed(slow, address)] = 100
     await oracle.settles(stage, placed)
@@ -154,7 +154,7 @@ async def test_a_service_that_holds_its_transaction_only_delays(stage: DaemonHar
     assert await stage.database.value(first, slow) == before + 1
 
 
-async def test_a_reader_that_only_goes_forward_misses_nothing_whoever_writes(stage: DaemonHarness) -> None:
+async def test_a_reader_that_only_goes_forward_misses_nothing_of_any_writer(stage: DaemonHarness) -> None:
     """HAZARDS P2: transactions stay open, some are rolled back, and a seq that was passed never appears later."""
     placed = await some_invoices(stage)
     done = asyncio.Event()
@@ -193,15 +193,15 @@ async def test_a_reader_that_only_goes_forward_misses_nothing_whoever_writes(sta
     seen = await reader
     assert seen == list(range(1, len(seen) + 1))
     newest = await stage.database.value("select max(seq) from railwatch.transitions")
-    assert newest - len(seen) < 50  # what came after the last look
+    assert newest - len(seen) < 50  # what came after the last poll
     assert len(seen) > 200
 
 
-async def test_a_stop_while_postgres_answers_nothing_does_not_take_long(stage: DaemonHarness) -> None:
+async def test_a_stop_while_postgres_answers_nothing_is_soon_done(stage: DaemonHarness) -> None:
     """SIGTERM has to end in five seconds whatever hangs, or systemd kills in mid-step."""
     await some_invoices(stage, 2)
     async with beside(stage.database.dsn) as connection:
-        # The rail's row, the leases and the feed are all held by somebody who never lets go.
+        # The rail's row, the leases and the feed are all locked by a session that never releases them.
         await connection.execute("begin; lock table railwatch.rails, railwatch.leases, railwatch.feed_position")
         stage.chain.mine(3)
         await asyncio.sleep(0.3)

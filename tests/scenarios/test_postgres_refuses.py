@@ -46,7 +46,7 @@ CODES = (
 
 @dataclass(slots=True)
 class Heard(DaemonReporter):
-    """What `/readyz` would say, and which tasks failed for a reason that nobody foresaw."""
+    """What `/readyz` would say, and which tasks failed for an unforeseen reason."""
 
     broken: Counter[str] = field(default_factory=Counter)
 
@@ -73,7 +73,7 @@ async def is_ready(heard: Heard) -> None:
     await until(lambda: not heard.unready)
 
 
-async def test_what_postgres_refuses_for_a_while_is_waited_for_and_told(database: Database) -> None:
+async def test_what_postgres_refuses_for_a_while_is_waited_for_and_reported(database: Database) -> None:
     """Any statement, with any of these errors, at any moment: nothing is lost, nothing twice, and no task breaks."""
     async with playing(database) as (stage, wire, heard):
         placed = await some_invoices(stage)
@@ -109,7 +109,7 @@ async def test_while_every_statement_is_refused_the_daemon_is_not_ready_and_says
         assert not heard.broken
 
 
-async def test_a_node_that_is_too_slow_while_postgres_is_away_is_named_once_it_is_back(
+async def test_a_node_that_is_too_slow_while_postgres_is_down_is_named_once_it_is_back(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To say so was a statement as well, and ended the task that minds the time."""
@@ -131,7 +131,7 @@ async def test_a_node_that_is_too_slow_while_postgres_is_away_is_named_once_it_i
         await is_ready(heard)
 
 
-async def test_a_postgres_that_hangs_is_told_and_one_that_is_late_is_used(database: Database) -> None:
+async def test_a_postgres_that_hangs_is_reported_and_one_that_is_late_is_used(database: Database) -> None:
     async with playing(database) as (stage, wire, heard):
         invoice = await stage.invoice()
         await is_ready(heard)
@@ -173,7 +173,7 @@ async def test_the_deliverer_waits_for_what_postgres_refuses(database: Database)
                     wire.code = code
                     async with asyncio.timeout(60):
                         while not wire.refused[code]:
-                            await shop.tell(await shop.order())
+                            await shop.emit(await shop.order())
                             await asyncio.sleep(0.02)
                 wire.code = None
                 await until(shop.owes_nothing, 60)

@@ -1,4 +1,4 @@
-"""Blocks that a node of Bitcoin's family has thrown away: whoever asks for them fails alone (HAZARDS B16)."""
+"""Blocks that a node of Bitcoin's family has pruned: a task that needs them fails alone (HAZARDS B16)."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ KEPT_FROM = 40
 CORE, OLDER = Refusal(-1, "Block not available (pruned data)"), Refusal(-32603, "Block not available (pruned data)")
 """As Bitcoin Core says so, and as the heirs of its version 0.14 do."""
 SNAPSHOT = Refusal(-1, "Block not available (not fully downloaded)")
-"""As Bitcoin Core says of blocks below an assumed UTXO snapshot; it tells no prune height then."""
+"""As Bitcoin Core says of blocks below an assumed UTXO snapshot; it reports no prune height then."""
 
 
 class Pruned(Utxo):

@@ -1,4 +1,4 @@
-"""One invoice that no step can be taken with harms itself only, and loses nothing of what the chain showed for it."""
+"""One invoice that fails in its step harms itself only, and loses nothing of what the chain showed for it."""
 
 import tempfile
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.scenarios.daemon_harness import DaemonHarness, Placed, chain_named
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits ten seconds for an attempt."""
+    """Shorten the ten seconds between attempts."""
     monkeypatch.setattr(quarantine, "RETRY_FIRST", 0.2)
 
 
@@ -30,7 +30,7 @@ async def poison(database: Database, invoice: Placed) -> Any:
 
 
 async def heal(stage: DaemonHarness, invoice: Placed, policy: Any) -> None:
-    """Mend the row, and wait until the invoice has caught up."""
+    """Repair the row, and wait until the invoice has caught up."""
     await stage.database.value(
         "update railwatch.destinations set policy = $2 where invoice_id = $1", invoice.id, policy
     )
@@ -98,7 +98,7 @@ async def test_one_that_postgres_refuses_to_write_is_set_aside(stage: DaemonHarn
     assert await stage.state(bad) == "paid"
 
 
-async def test_a_value_that_no_column_takes_is_no_reason_to_wait_for_postgres(stage: DaemonHarness) -> None:
+async def test_a_value_that_no_column_accepts_is_no_reason_to_wait_for_postgres(stage: DaemonHarness) -> None:
     bad, good = await stage.invoice(100), await stage.invoice(100)
     key = await stage.database.value("select address_key from railwatch.destinations where invoice_id = $1", bad.id)
     stage.chain.send(Output(key, 100), maturity=2**40)
@@ -108,7 +108,7 @@ async def test_a_value_that_no_column_takes_is_no_reason_to_wait_for_postgres(st
     await quarantined(stage, bad)
 
 
-async def test_what_a_reorg_took_away_meanwhile_is_not_taken_in(stage: DaemonHarness) -> None:
+async def test_what_a_reorg_removed_meanwhile_is_not_accepted(stage: DaemonHarness) -> None:
     bad = await stage.invoice(100)
     policy = await poison(stage.database, bad)
     await stage.pay(bad)
@@ -127,7 +127,9 @@ async def test_what_a_reorg_took_away_meanwhile_is_not_taken_in(stage: DaemonHar
 
 
 @pytest.mark.parametrize("keep", [True, False])
-async def test_what_was_told_before_is_taken_back_when_a_reorg_came_meanwhile(stage: DaemonHarness, keep: bool) -> None:
+async def test_what_was_emitted_before_is_reversed_when_a_reorg_came_meanwhile(
+    stage: DaemonHarness, keep: bool
+) -> None:
     bad = await stage.invoice(100)
     await stage.pay(bad)
     await stage.mine(2)
@@ -141,9 +143,9 @@ async def test_what_was_told_before_is_taken_back_when_a_reorg_came_meanwhile(st
     await stage.mine(2)
     assert await stage.state(bad) == "paid"
     await heal(stage, bad, policy)
-    told = await stage.path(bad)
-    assert ("created", "reversed") in told
-    assert told[-1][0] == ("overpaid" if keep else "created")
+    path = await stage.path(bad)
+    assert ("created", "reversed") in path
+    assert path[-1][0] == ("overpaid" if keep else "created")
     assert ("reversed" in await stage.open_cases(bad)) is not keep
 
 
@@ -161,7 +163,7 @@ async def test_no_window_ends_for_one_whose_payment_waits_in_quarantine(stage: D
     assert await stage.open_cases(bad) == set()
 
 
-async def test_first_sight_in_the_mempool_counts_though_nobody_could_take_it_in(stage: DaemonHarness) -> None:
+async def test_first_sight_in_the_mempool_counts_though_its_invoice_was_in_quarantine(stage: DaemonHarness) -> None:
     bad = await stage.invoice(100, expires_in=3)
     policy = await poison(stage.database, bad)
     tx = await stage.pay(bad)
@@ -291,7 +293,7 @@ async def test_killed_at_each_commit_it_loses_nothing(database: Database, before
 
 
 async def mended(stage: DaemonHarness, wire: Cutter) -> None:
-    """Let the daemon run until it has reached the tip, mending the wire if that was cut."""
+    """Let the daemon run until it has reached the tip, repairing the wire if that was cut."""
 
     async def is_so() -> bool:
         if wire.struck.is_set():
@@ -302,7 +304,7 @@ async def mended(stage: DaemonHarness, wire: Cutter) -> None:
     await stage.until(is_so)
 
 
-async def test_other_rails_of_the_invoice_are_told_as_ever(database: Database) -> None:
+async def test_other_rails_of_the_invoice_emit_as_ever(database: Database) -> None:
     """What fails on one rail only is in quarantine there; no clock of another rail ends its window."""
     chains = [chain_named("one"), chain_named("two")]
     async with DaemonHarness(database, chains) as stage:

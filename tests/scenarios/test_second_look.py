@@ -31,9 +31,9 @@ async def test_a_payment_is_final_in_the_step_that_reaches_finality_and_was_read
         await stage.pay(invoice)
         await stage.mine()
         await stage.mine(8)
-        told = await detection(stage, invoice)
-        assert (told["state"], told["second_look"]) == ("final", "verified")
-        evidence = told["evidence"]
+        shown = await detection(stage, invoice)
+        assert (shown["state"], shown["second_look"]) == ("final", "verified")
+        evidence = shown["evidence"]
         assert isinstance(evidence, dict)
         assert (evidence["node"], evidence["second_look"]["node"]) == ("node", "node (2)")
         assert await stage.path(invoice, "detection") == [
@@ -53,7 +53,7 @@ async def test_content_that_another_node_contradicts_is_an_exception_and_never_f
         invoice, honest = await stage.invoice(100), await stage.invoice(100)
         tx_id = await stage.pay(invoice, 60)
         tx = stage.chain.txs[tx_id]
-        # The node that answers tells 100 of a transaction that pays 60, or the other one tells none.
+        # The active node reports 100 of a transaction that pays 60, or the other one reports none.
         nodes[0].retold[tx_id] = replace(tx, outputs=(replace(tx.outputs[0], amount=100),))
         if hidden:
             nodes[0].retold.clear()
@@ -62,8 +62,8 @@ async def test_content_that_another_node_contradicts_is_an_exception_and_never_f
         await stage.mine()
         await stage.mine()
         await stage.mine(10)
-        told = await detection(stage, invoice)
-        assert (told["state"], told["second_look"]) == ("confirmed", "mismatch")
+        shown = await detection(stage, invoice)
+        assert (shown["state"], shown["second_look"]) == ("confirmed", "mismatch")
         assert "content_mismatch" in await stage.open_cases(invoice)
         assert (await detection(stage, honest))["state"] == "final"
         await stage.mine(3)
@@ -81,8 +81,8 @@ async def test_another_nodes_name_for_the_same_payment_contradicts_nothing(datab
         nodes[1].retold[tx_id] = replace(tx, outputs=(stranger, *tx.outputs))
         await stage.mine()
         await stage.mine(8)
-        told = await detection(stage, invoice)
-        assert (told["state"], told["second_look"]) == ("final", "verified")
+        shown = await detection(stage, invoice)
+        assert (shown["state"], shown["second_look"]) == ("final", "verified")
 
 
 async def test_a_node_that_a_majority_contradicts_is_not_asked(database: Database) -> None:
@@ -95,15 +95,15 @@ async def test_a_node_that_a_majority_contradicts_is_not_asked(database: Databas
         await stage.pay(invoice)
         await stage.mine()
         await stage.mine(9)
-        told = await detection(stage, invoice)
-        assert (told["state"], told["second_look"]) == ("final", "verified")
-        evidence = told["evidence"]
+        shown = await detection(stage, invoice)
+        assert (shown["state"], shown["second_look"]) == ("final", "verified")
+        evidence = shown["evidence"]
         assert isinstance(evidence, dict)
         assert evidence["second_look"]["node"] == "node (3)"
         assert await stage.open_cases(invoice) == set()
 
 
-async def test_a_mismatch_that_is_seen_before_a_finalized_policy_is_met_pays_nobody(database: Database) -> None:
+async def test_a_mismatch_that_is_seen_before_a_finalized_policy_is_met_pays_no_invoice(database: Database) -> None:
     async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
         invoice = await stage.invoice(100, policy={"finalized": True})
         tx_id = await stage.pay(invoice, 60)
@@ -136,7 +136,9 @@ async def test_what_is_found_in_an_old_block_and_a_lone_node_are_final_too(datab
         await stage.audit()
 
 
-async def test_a_look_that_no_node_can_take_stops_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_second_look_that_no_node_can_serve_stops_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chain = chain_named(rules=FINALITY)
     async with DaemonHarness(database, [chain]) as stage:
         invoice = await stage.invoice(100)
@@ -159,7 +161,7 @@ async def test_a_look_that_no_node_can_take_stops_nothing(database: Database, mo
 
 
 async def mismatch(stage: DaemonHarness, nodes: list[FakeNode]) -> tuple[Placed, UUID]:
-    """An invoice that is paid by what one node tells and the other contradicts; with the exception."""
+    """An invoice that is paid by what one node reports and the other contradicts; with the exception."""
     invoice = await stage.invoice(100)
     tx_id = await stage.pay(invoice, 60)
     tx = stage.chain.txs[tx_id]
@@ -182,8 +184,8 @@ async def test_a_contradicted_payment_that_a_person_accepts_becomes_final(databa
         invoice, case = await mismatch(stage, nodes)
         await stage.database.value(RESOLVE, case, "accepted")
         await stage.mine()
-        told = await detection(stage, invoice)
-        assert (told["state"], told["second_look"], told["due_height"]) == ("final", "accepted", None)
+        shown = await detection(stage, invoice)
+        assert (shown["state"], shown["second_look"], shown["due_height"]) == ("final", "accepted", None)
         assert (await stage.path(invoice))[-1] == ("paid", "confirmed")
         assert await stage.open_cases(invoice) == set()
         ended = await stage.database.row("select ended_at, resolution from railwatch.exceptions where id = $1", case)
@@ -199,8 +201,8 @@ async def test_a_contradicted_payment_that_a_person_rejects_is_dropped_and_does_
         invoice, case = await mismatch(stage, nodes)
         await stage.database.value(RESOLVE, case, "rejected")
         await stage.mine()
-        told = await detection(stage, invoice)
-        assert (told["state"], told["second_look"]) == ("dropped", "rejected")
+        shown = await detection(stage, invoice)
+        assert (shown["state"], shown["second_look"]) == ("dropped", "rejected")
         assert (await stage.path(invoice, "detection"))[-1] == ("dropped", "rejected")
         assert (await stage.path(invoice))[-1] == ("created", "reversed")
         assert await stage.open_cases(invoice) == {"reversed"}
@@ -213,7 +215,7 @@ async def test_a_contradicted_payment_that_a_person_rejects_is_dropped_and_does_
         await stage.audit()
 
 
-async def test_content_that_a_reorg_brought_is_read_again_from_another_node_than_told_it_then(
+async def test_content_that_a_reorg_brought_is_read_again_from_another_node_than_the_one_that_reported_it(
     database: Database,
 ) -> None:
     async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
@@ -255,8 +257,8 @@ async def test_a_node_that_leaves_a_block_while_it_is_read_again_contradicts_not
         async def elsewhere(nodes: NodeSet, block: tuple[int, str], *rest: Any) -> Reread:
             nonlocal rounds
             rounds += 1
-            told = await reread(nodes, block, *rest)
-            return Reread(told.node, "another", (), told.native_complete) if rounds == 1 else told
+            honest = await reread(nodes, block, *rest)
+            return Reread(honest.node, "another", (), honest.native_complete) if rounds == 1 else honest
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(NodeSet, "reread", elsewhere)
@@ -266,7 +268,7 @@ async def test_a_node_that_leaves_a_block_while_it_is_read_again_contradicts_not
         assert ("open", "content_mismatch") not in await stage.path(invoice, "exception")
 
 
-async def test_a_mismatch_takes_a_verdict_and_nothing_else_does(database: Database) -> None:
+async def test_a_mismatch_accepts_a_verdict_and_nothing_else_does(database: Database) -> None:
     async with several(database, ["main", "second"], FINALITY) as (stage, nodes):
         invoice, case = await mismatch(stage, nodes)
         for verdict in (None, "perhaps"):

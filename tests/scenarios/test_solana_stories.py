@@ -80,7 +80,7 @@ async def test_a_fork_after_paid_is_reversed_and_what_lands_again_is_made_good(s
     await stage.audit()
 
 
-async def test_a_fork_that_keeps_the_payment_is_told_as_lost_and_found(stage: SolanaStage) -> None:
+async def test_a_fork_that_keeps_the_payment_is_emitted_as_lost_and_found(stage: SolanaStage) -> None:
     sim, invoice = stage.solana, await stage.asks(SOL)
     await sim.pay(invoice.address, SOL)
     await stage.produce(2)
@@ -117,13 +117,13 @@ async def test_a_payment_that_came_before_its_registration_is_found_once(stage: 
     assert await stage.database.value("select count(*) from railwatch.detections") == 2
 
 
-async def test_references_tell_the_payments_to_one_address_apart(stage: SolanaStage) -> None:
+async def test_references_distinguish_the_payments_to_one_address(stage: SolanaStage) -> None:
     """Solana Pay: the reference finds; recipient, mint and amount decide (HAZARDS S12)."""
     sim = stage.solana
     shop, (mine, other, nobody) = await sim.new_address(), [str(Keypair().pubkey()) for _ in range(3)]
     first = await stage.asks(SOL, address=shop, reference=mine)
     second = await stage.asks(SOL, address=shop, reference=other)
-    # Somebody puts our reference into a payment to somebody else, and pays us too little, and in something else.
+    # A stranger puts our reference into a payment to another address, and pays us too little, and in another asset.
     await sim.pay(await sim.new_address(), SOL, references=[mine])
     await sim.pay(shop, SOL, references=[nobody])
     await stage.produce()
@@ -169,7 +169,7 @@ async def test_what_could_never_be_paid_is_refused_with_the_reason(stage: Solana
     await sim.pay(used, least)
     await stage.produce()
     assert await stage.refused(await stage.asks(1, address=used)) is None
-    # Nobody's address: what is paid to a token account, or to a mint, belongs to somebody else.
+    # No owner's address: what is paid to a token account, or to a mint, belongs to a stranger.
     await sim.pay(used, 5, sim.asset(sim.token))
     await stage.produce()
     account = str(sim.token.account_of(Pubkey.from_string(used)))
@@ -187,7 +187,7 @@ async def test_a_depth_that_means_nothing_here_is_refused(stage: SolanaStage) ->
 
 
 async def test_a_block_that_is_missing_stalls_the_rail_and_is_never_skipped(stage: SolanaStage) -> None:
-    """HAZARDS S11: it heals when the node has the block, and what was in it is told once."""
+    """HAZARDS S11: it heals when the node has the block, and what was in it is emitted once."""
     sim, invoice = stage.solana, await stage.asks(SOL)
     lost = (await sim.rpc("devState"))["nextSlot"]
     await sim.rpc("devWithhold", lost, {"code": -32009, "listed": False})
@@ -202,7 +202,7 @@ async def test_a_block_that_is_missing_stalls_the_rail_and_is_never_skipped(stag
 
 
 async def test_what_is_pruned_is_never_skipped(stage: SolanaStage) -> None:
-    """Going on would lose money without a word: the rail stands still, by name, until a node has the blocks."""
+    """Going on would lose money without a word: the rail stalls, with a reason, until a node has the blocks."""
     sim = stage.solana
     await stage.asks(SOL)
     reached = await sim.slot()
@@ -219,7 +219,7 @@ async def test_what_is_pruned_is_never_skipped(stage: SolanaStage) -> None:
     assert (await stage.rail(RAIL))["cursor_height"] == reached
 
 
-async def test_a_short_ledger_is_looked_back_through_as_far_as_it_goes(stage: SolanaStage) -> None:
+async def test_a_short_ledger_is_searched_as_far_as_it_goes(stage: SolanaStage) -> None:
     """S14: `covered_from` says how far; the rail goes on, and a payment in what is kept is found."""
     sim = stage.solana
     address = await sim.new_address()

@@ -29,12 +29,12 @@ ONE_NODE = {"nodes": [{"chain": "story", "timeout": 20}]}
 
 
 def takes_back(stage: DaemonHarness) -> None:
-    """The node tells heads, and none of their blocks."""
+    """The node reports heads, and none of their blocks."""
     node_of("story").forgets = True
 
 
 def flaps(stage: DaemonHarness) -> None:
-    """Two branches answer in turn, each with all of its blocks; one of them stands still."""
+    """Two branches answer in turn, each with all of its blocks; one of them is stuck."""
     node = node_of("story")
     node.pin(stage.chain.at(stage.chain.tip.height - 3).hash)
     node.make_up(3)
@@ -49,8 +49,8 @@ def is_slow(stage: DaemonHarness) -> None:
 
 
 TROUBLES: dict[str, tuple[Callable[[DaemonHarness], None], str]] = {
-    "takes back": (takes_back, "would not hold still|took back|has not advanced"),
-    "flaps": (flaps, "back and forth between two branches|keeps going back|disagree|takes them back"),
+    "takes back": (takes_back, "would not hold still|withdrew|has not advanced"),
+    "flaps": (flaps, "back and forth between two branches|keeps going back|disagree|withdraws them"),
     "slow": (is_slow, "is too slow"),
 }
 
@@ -156,16 +156,16 @@ async def says(stage: DaemonHarness, words: str) -> None:
     """Wait until the rail is stalled with such a reason."""
 
     async def is_so() -> bool:
-        told = "select state = 'stalled' and reason ~ $1 from railwatch.rails"
-        return bool(await stage.database.value(told, words))
+        query = "select state = 'stalled' and reason ~ $1 from railwatch.rails"
+        return bool(await stage.database.value(query, words))
 
     await stage.until(is_so)
 
 
-async def test_blind_is_blind_and_a_trouble_that_is_told_after_it_is_over_does_not_stay(
+async def test_blind_is_blind_and_a_trouble_that_is_reported_after_it_is_over_does_not_stay(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The trouble is written beside the steps, so that it can come after the step that tells that all is well again.
+    """The trouble is written next to the steps, so that it can come after the step that says that all is well again.
 
     No block comes after that; on some chains the next one takes an hour, in which nothing would be promoted.
     """

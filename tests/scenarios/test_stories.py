@@ -1,4 +1,4 @@
-"""What a merchant lives through, from registration to the last word, on a chain that does as it is told."""
+"""What a merchant lives through, from registration to the last word, on a chain that the test scripts."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from railwatch_fake import Rules
 from tests.scenarios.daemon_harness import DaemonHarness, chain_named
 
 
-async def test_an_exact_payment_is_told_as_it_deepens(stage: DaemonHarness) -> None:
+async def test_an_exact_payment_is_emitted_as_it_deepens(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.wait_for_state(invoice, "detected")
@@ -50,7 +50,7 @@ async def test_an_underpayment_is_topped_up(stage: DaemonHarness) -> None:
     assert await stage.open_cases(invoice) == set()
 
 
-async def test_an_overpayment_is_paid_and_stands_out(stage: DaemonHarness) -> None:
+async def test_an_overpayment_is_paid_and_opens_an_exception(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 130)
     await stage.mine(2)
@@ -58,7 +58,7 @@ async def test_an_overpayment_is_paid_and_stands_out(stage: DaemonHarness) -> No
     assert await stage.open_cases(invoice) == {"overpaid"}
 
 
-async def test_a_reorg_after_paid_is_told_and_made_good_when_the_payment_returns(stage: DaemonHarness) -> None:
+async def test_a_reorg_after_paid_is_emitted_and_made_good_when_the_payment_returns(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
@@ -73,7 +73,7 @@ async def test_a_reorg_after_paid_is_told_and_made_good_when_the_payment_returns
     assert await stage.open_cases(invoice) == set()
 
 
-async def test_a_reorg_after_paid_that_takes_the_payment_away_raises_an_alarm(stage: DaemonHarness) -> None:
+async def test_a_reorg_after_paid_that_removes_the_payment_raises_an_alarm(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(2)
@@ -155,7 +155,7 @@ async def test_the_wrong_asset_moves_nothing_but_is_not_lost(stage: DaemonHarnes
     assert await stage.open_cases(invoice) == {"wrong_asset"}
 
 
-async def test_the_right_address_on_the_wrong_network_is_told(database: Database) -> None:
+async def test_the_right_address_on_the_wrong_network_is_reported(database: Database) -> None:
     async with DaemonHarness(database, [chain_named("one"), chain_named("two")]) as stage:
         invoice = await stage.invoice(100)
         other = stage.simulator(stage.chains[1])
@@ -210,7 +210,7 @@ async def test_a_bad_address_is_refused_at_once_with_the_reason(stage: DaemonHar
     assert await stage.state(invoice) == "created"
 
 
-async def test_tokens_that_nobody_configured_are_told_and_bounded(database: Database) -> None:
+async def test_tokens_that_are_not_configured_are_reported_and_bounded(database: Database) -> None:
     chain = chain_named(rules=Rules(tokens=("gold", *(f"spam{number}" for number in range(15)))))
     async with DaemonHarness(database, [chain], tokens=("gold",)) as stage:
         invoice = await stage.invoice(100)

@@ -37,8 +37,8 @@ async def stage(database: Database) -> AsyncIterator[DaemonHarness]:
         yield stage
 
 
-async def test_a_reorg_does_not_make_good_what_was_told_and_swept_long_before(stage: DaemonHarness) -> None:
-    """The newest look's block is gone, and what was counted up to finality still holds."""
+async def test_a_reorg_does_not_make_good_what_was_emitted_and_swept_long_before(stage: DaemonHarness) -> None:
+    """The newest reading's block is gone, and what was counted up to finality still holds."""
     invoice = await stage.invoice(100)
     await hidden(stage, invoice, 40)
     await stage.mine()
@@ -54,7 +54,7 @@ async def test_a_reorg_does_not_make_good_what_was_told_and_swept_long_before(st
     assert await cases(stage, invoice) == [(KIND, 1, None)]
 
 
-async def test_a_node_that_is_away_proves_nothing(stage: DaemonHarness) -> None:
+async def test_an_unreachable_node_proves_nothing(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await read_at_the_tip(stage)
     read = "select block_hash, balance, baseline, spent, unattributed from railwatch.balances"
@@ -69,7 +69,7 @@ async def test_a_node_that_is_away_proves_nothing(stage: DaemonHarness) -> None:
     await wait_for_open(stage, invoice, KIND)
 
 
-async def test_a_reorg_that_takes_the_unseen_money_back_was_told_to_nobody(stage: DaemonHarness) -> None:
+async def test_a_reorg_that_undoes_the_unseen_money_was_never_emitted(stage: DaemonHarness) -> None:
     invoice = await stage.invoice(100)
     await stage.mine(3)
     await hidden(stage, invoice, 100)
@@ -84,13 +84,13 @@ async def test_a_reorg_that_takes_the_unseen_money_back_was_told_to_nobody(stage
     assert await cases(stage, invoice) == []
 
 
-async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_too(database: Database) -> None:
+async def test_what_one_node_alone_reports_is_believed_only_if_another_reports_it_too(database: Database) -> None:
     async with several(database, ["main", "second"], RULES, reconcile_every=1) as (stage, nodes):
         invoice = await stage.invoice(100)
         await stage.pay(invoice, 100)
         await stage.mine()
         await read_at_the_tip(stage)
-        # The node that answers takes the balance from the state of a block that is only being made.
+        # The active node computes the balance from the state of a block that is only being made.
         nodes[0].misstates = 5
         await stage.mine()
 
@@ -114,15 +114,15 @@ async def test_what_one_node_alone_tells_is_believed_only_if_another_tells_it_to
             return False
 
         await stage.until(is_told, lambda: balances(stage))
-        told = await evidence(stage)
-        assert (told["unattributed"], told["second_look"], told["node"] != told["second_node"]) == (
+        shown = await evidence(stage)
+        assert (shown["unattributed"], shown["second_look"], shown["node"] != shown["second_node"]) == (
             "7",
             "verified",
             True,
         )
 
 
-async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
+async def test_a_balance_that_no_node_can_read_again_is_emitted_as_unverified(
     stage: DaemonHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(balance_reconciler, "CHECK_INTERVAL", 0.05)
@@ -135,8 +135,8 @@ async def test_a_balance_that_no_node_can_tell_again_is_told_unverified(
     assert (await evidence(stage))["second_look"] == "unverified"
 
 
-async def test_a_reorg_that_takes_a_sweep_back_opens_nothing(stage: DaemonHarness) -> None:
-    """The balance grows without a payment, and the look that it is compared with was at a block that is gone."""
+async def test_a_reorg_that_undoes_a_sweep_opens_nothing(stage: DaemonHarness) -> None:
+    """The balance grows without a payment, and the reading that it is compared with was at a block that is gone."""
     invoice = await stage.invoice(100)
     await stage.pay(invoice, 100)
     await stage.mine(3)

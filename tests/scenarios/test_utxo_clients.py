@@ -101,15 +101,15 @@ async def test_a_payment_lives_through_mempool_block_reorg_and_confirmation(data
             utxo.pay(p2pkh(900_001), 1_000)
             utxo.mine(2)
             await stage.wait_for_state(invoice, "paid")
-            # One that was paid before anybody asked: found by looking back.
+            # One that was paid before the registration: the look-back finds it.
             utxo.pay(before, 5)
             utxo.mine(2)
             await stage.follows()
             early = await stage.asks(900_002, 5)
             await stage.wait_for_state(early, "paid")
             await stage.audit()
-            told = await stage.path(invoice)
-            assert ("created", "reversed") in told
+            path = await stage.path(invoice)
+            assert ("created", "reversed") in path
             assert (await stage.rail("utxo"))["state"] == "live"
         finally:
             await stage.stop()

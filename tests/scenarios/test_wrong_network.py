@@ -47,7 +47,7 @@ async def test_it_is_found_though_it_came_before_the_registration(twins: DaemonH
     assert (found["rail"], found["kind"], found["amount"]) == ("there", "wrong_network", 100)
 
 
-async def test_it_is_found_though_that_rail_was_away_and_the_daemon_was_restarted(twins: DaemonHarness) -> None:
+async def test_it_is_found_though_that_rail_was_down_and_the_daemon_was_restarted(twins: DaemonHarness) -> None:
     there = twins.simulator(twins.chains[1])
     address = await twins.sim.new_address()
     await there.pay(address, 100)

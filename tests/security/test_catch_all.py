@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 EVERYTHING = {"Exception", "BaseException", "CancelledError", "BaseExceptionGroup", "ExceptionGroup"}
 LOGGED = {
     "indexer/railwatch/daemon/follow/isolation.py:by_halves": (
-        "of several things that fail together each half is tried, and the one at fault is told by its caller"
+        "of several things that fail together each half is tried, and the caller logs the one at fault"
     ),
     "indexer/railwatch/daemon/nodes/node.py:Node._guarded": (
         "what a node's answer makes an adapter raise is that node's fault; its rail's metrics and reason show it"
@@ -48,16 +48,16 @@ ELSEWHERE = {
         "raised as AdapterDefect with its cause, which `Node._guarded` logs"
     ),
     "indexer/railwatch/ops/audit.py:Auditor._read_span": (
-        "raised with its cause as what `railwatch audit` could not tell, by node and kind"
+        "raised with its cause as what `railwatch audit` could not compare, by node and kind"
     ),
     "indexer/railwatch/daemon/registry.py:load_adapter": (
-        "raised with its cause: a package of somebody else's that cannot be imported"
+        "raised with its cause: a third party's package that cannot be imported"
     ),
     "indexer/railwatch/daemon/registry.py:create_adapter": (
-        "raised with its cause: a package of somebody else's that fails at its table"
+        "raised with its cause: a third party's package that fails at its table"
     ),
     "indexer/railwatch/cli/errors.py:Railwatch.invoke": "a command ends with the trace on stderr",
-    "indexer/railwatch/replay/virtual_time.py:VirtualLoop.run_in_executor": "handed to whoever waits for the future",
+    "indexer/railwatch/replay/virtual_time.py:VirtualLoop.run_in_executor": "handed to the waiter of the future",
     "indexer/railwatch/conformance/failures.py:Failing.__await__": "handed on to the coroutine that is driven",
     "indexer/railwatch/daemon/supervisor.py:run_daemon": "the daemon's own work, which has ended by our cancelling it",
     "adapters/railwatch_solana/dev/devnode/guard.py:contained": "raised again, a panic of the library's as Panicked",

@@ -1,7 +1,7 @@
 """Every command, with hostile values for each of its parameters and over rows of which every text is hostile.
 
 The commands are read from the program itself: one that is added is tried at once, and fails here until `SAMPLES` says
-what its parameters take.
+what its parameters accept.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ def words_for(command: click.Command, about: click.Parameter, value: str) -> lis
         text = value if parameter is about else samples.get(str(parameter.name))
         if parameter is not about and not parameter.required:
             continue
-        assert text is not None, f"say in SAMPLES what {parameter.name} of {command.name} takes"
+        assert text is not None, f"say in SAMPLES what {parameter.name} of {command.name} accepts"
         if isinstance(parameter, click.Argument):
             last.append(text)
         else:
@@ -193,11 +193,11 @@ where c.table_schema = 'railwatch' and t.table_type = 'BASE TABLE' and c.data_ty
   and c.column_name not in
       ('policy', 'terms', 'tallies', 'state', 'subject', 'to_state', 'from_state', 'kind', 'severity')
   and c.table_name not in ('rights', 'allowed_transitions', 'locks', 'migrations')"""
-"""Every text and every JSON of every table, but those by which the program looks something up."""
+"""Every text and every JSON of every table, but those that the program uses as keys."""
 
 
 async def _furnish(dsn: str) -> None:
-    """A story with every kind of row, whose texts somebody then replaces, as far as keys and CHECKs let him."""
+    """A story with every kind of row, whose texts are then replaced, as far as keys and CHECKs allow it."""
     async with Database(dsn, size=4) as database:
         async with DaemonHarness(database, [chain_named()]) as stage:
             paid, short = await stage.invoice(100), await stage.invoice(100)
@@ -261,7 +261,7 @@ def calls(path: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("path", list(COMMANDS), ids=" ".join)
-def test_a_hostile_value_is_refused_or_taken_in_plain_words(shell: Shell, path: tuple[str, ...]) -> None:
+def test_a_hostile_value_is_refused_or_accepted_in_plain_words(shell: Shell, path: tuple[str, ...]) -> None:
     for what, words in calls(path):
         assert_harmless(shell.run(path, words), f"{' '.join(path)} with {what}")
 

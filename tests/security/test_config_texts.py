@@ -1,7 +1,7 @@
-"""Whatever stands in the configuration file is refused in a whole sentence, by all commands, or is shown harmlessly.
+"""Whatever the configuration file holds is refused in a whole sentence, by all commands, or is shown harmlessly.
 
 Each value of the file is a hostile one in its turn. What is refused says where, what, and what to write instead, in one
-line that no terminal obeys. What is taken passes the daemon's own start, into the tables and back to a screen.
+line that no terminal obeys. What is accepted passes the daemon's own start, into the tables and back to a screen.
 """
 
 import io
@@ -168,25 +168,25 @@ def assert_whole(problem: Problem) -> None:
 @pytest.mark.parametrize("place", PLACES, ids=lambda path: ".".join(map(str, path)))
 def test_a_hostile_value_is_refused_in_a_whole_sentence_or_is_harmless(tmp_path: Path, place: tuple[Any, ...]) -> None:
     for value in (*EACH_KIND, 2**70, float("nan"), True, ["a"]):
-        told = refusal(written(tmp_path, changed(place, value)), ask_adapters=place[0] == "rail")
-        if told is None:
+        message = refusal(written(tmp_path, changed(place, value)), ask_adapters=place[0] == "rail")
+        if message is None:
             assert not isinstance(value, str) or is_harmless(value) or place[-1] in TAKEN_AS_BYTES, (place, value)
         else:
-            assert is_harmless(told), (value, told)
-            assert "Traceback" not in told
+            assert is_harmless(message), (value, message)
+            assert "Traceback" not in message
 
 
 @pytest.mark.parametrize("value", [*TEXTS, *OTHERS], ids=lambda value: ascii(str(value)[:12]))
-def test_a_file_that_is_hostile_everywhere_is_told_whole(tmp_path: Path, value: Any) -> None:
+def test_a_file_that_is_hostile_everywhere_is_reported_whole(tmp_path: Path, value: Any) -> None:
     tables = json.loads(json.dumps(GOOD))
     for path in places(GOOD):
         here = tables
         for step in path[:-1]:
             here = here[step]
         here[path[-1]] = value
-    told = refusal(written(tmp_path, tables), ask_adapters=False)
-    assert told is not None
-    assert is_harmless(told)
+    message = refusal(written(tmp_path, tables), ask_adapters=False)
+    assert message is not None
+    assert is_harmless(message)
 
 
 TAKEN_AS_BYTES = ("data_dir",)
@@ -199,17 +199,17 @@ def test_a_hostile_key_is_refused_by_its_name(tmp_path: Path, value: str) -> Non
     for path in (("rail", 0), ("rail", 0, "nodes", 0), ("rail", 0, "options"), ("webhook", 0), ("http",)):
         tables.append(changed((*path, value), 1))
     for each in tables:
-        told = refusal(written(tmp_path, each))
-        assert told is not None, value
-        assert is_harmless(told)
-        assert len(max(told.split("\n"), key=len)) < LONGEST
+        message = refusal(written(tmp_path, each))
+        assert message is not None, value
+        assert is_harmless(message)
+        assert len(max(message.split("\n"), key=len)) < LONGEST
 
 
 @pytest.mark.parametrize(
     "text",
     ["a = " + "9" * 5_000, "a = " + "[" * 50_000, 'a = "\x1b[31m"', "\x00", "a = 1\na = 2", "[[rail]]\nname = 1"],
 )
-def test_what_is_no_toml_is_told_in_words(tmp_path: Path, text: str) -> None:
+def test_what_is_no_toml_is_reported_in_words(tmp_path: Path, text: str) -> None:
     path = tmp_path / "railwatch.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -233,8 +233,8 @@ def test_a_password_in_a_url_is_in_no_refusal(tmp_path: Path) -> None:
                 f"{text}://u:{SECRET_TEXT}@h",
                 f"http://h/{SECRET_TEXT}/{text}",
             ):
-                told = refusal(written(tmp_path, changed(place, url)), ask_adapters=False)
-                assert told is None or SECRET_TEXT not in told, (place, url, told)
+                message = refusal(written(tmp_path, changed(place, url)), ask_adapters=False)
+                assert message is None or SECRET_TEXT not in message, (place, url, message)
 
 
 VISIBLE = tuple(
@@ -242,7 +242,7 @@ VISIBLE = tuple(
 )
 
 
-async def test_symbols_that_are_taken_are_shown_as_they_are(tmp_path: Path, database: Database) -> None:
+async def test_symbols_that_are_accepted_are_shown_as_they_are(tmp_path: Path, database: Database) -> None:
     """In the tables, on a screen, among the metrics."""
     tables = changed(("database", "url"), database.dsn)
     tables["rail"][0]["asset"] = [

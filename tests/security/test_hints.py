@@ -1,6 +1,6 @@
-"""Notifications are hints: whoever fills the server's queue of them, or floods a channel, stops nobody's work.
+"""Notifications are hints: a login that fills the server's queue of them, or floods a channel, stops no work.
 
-Any login may listen, notify and rest in a transaction. The queue is the server's, and while somebody who listens rests
+Any login may listen, notify and rest in a transaction. The queue is the server's, and while a login that listens rests
 so, it is not emptied; once it is full, each commit that notifies fails
 (https://www.postgresql.org/docs/current/sql-notify.html).
 """
@@ -84,7 +84,7 @@ async def test_the_one_way_to_notify_leaves_hints_out_where_the_queue_is_half_fu
     assert "pg_notification_queue_usage() <" in body
 
 
-async def test_whoever_floods_a_channel_wakes_nobody_more_often_than_the_pause_allows(dsn: str) -> None:
+async def test_a_flooded_channel_wakes_no_more_often_than_the_pause_allows(dsn: str) -> None:
     woken = 0
     async with Listener(dsn, ("flooded",)) as listener:
         await listener.wait(5)  # it is connected

@@ -1,4 +1,4 @@
-"""Clients that ask nothing, too much, too slowly or too often: whoever asks properly is answered all the same."""
+"""Clients that ask nothing, too much, too slowly or too often: a proper client is answered all the same."""
 
 import asyncio
 import json
@@ -142,7 +142,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("request_", BAD)
-async def test_what_is_no_request_is_told_so_and_left(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_no_request_is_rejected_and_dropped(request_: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with listening() as port:
         answer = await asyncio.to_thread(ask, port, request_)
         assert answer.startswith(BAD[request_]) or (len(request_) > HEAD_MOST and answer == b"")

@@ -27,7 +27,7 @@ ELSEWHERE = ("cli", "config", "conformance", "core", "demo", "replay", "devnode"
 """Packages whose objects end with a command, a step or a test."""
 DEVELOPMENT = ("simulator", "demo", "wallet")
 SOON = {
-    "railwatch.daemon.balance_reconciler.CanonicalChecker._known": "one look at some balances",
+    "railwatch.daemon.balance_reconciler.CanonicalChecker._known": "one reading of some balances",
     "railwatch.daemon.watch.watchlist.ExplicitWatches.spends": "one look-back",
     "railwatch.ops.check_database.Stored.rails": "one `railwatch check`",
     "railwatch.ops.check_database.Stored.left": "one `railwatch check`",
@@ -113,7 +113,7 @@ def found() -> set[str]:
 
 
 def is_constant(path: Path, name: str) -> bool:
-    """Whether it is written like a constant, and never changed where it stands."""
+    """Return True if it is written like a constant, and never changed in its module."""
     last = name.rpartition(".")[2]
     if not last.strip("_").isupper() and last != "__all__":
         return False
@@ -144,9 +144,9 @@ HOLDING = """
 from railwatch.allocator import give_large_blocks_back
 from tests.fuzz.nodes.monitor import resident_mib
 import sys
-if sys.argv[1] == "told" and not give_large_blocks_back():
+if sys.argv[1] == "released" and not give_large_blocks_back():
     print("none"); raise SystemExit
-bytearray(24 << 20)  # from here on glibc would take blocks of up to this size out of its heap
+bytearray(24 << 20)  # from here on glibc would allocate blocks of up to this size out of its heap
 kept, before = [], resident_mib()
 for _ in range(8):
     large = bytearray(4 << 20)
@@ -160,12 +160,12 @@ print(resident_mib() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator of Linux' C library is meant")
-def test_what_large_answers_took_goes_back_to_the_system() -> None:
+def test_the_memory_of_large_answers_goes_back_to_the_system() -> None:
     def grown(how: str) -> str:
         command = [sys.executable, "-c", HOLDING, how]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-    told = grown("told")
-    if told == "none":
+    growth = grown("released")
+    if growth == "none":
         pytest.skip("there is no glibc here")
-    assert float(told) < 8, "32 MiB were given back"
+    assert float(growth) < 8, "32 MiB were given back"

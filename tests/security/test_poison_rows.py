@@ -1,7 +1,7 @@
-"""A row that no function would write today, in any column: the daemon goes on with everybody else's orders.
+"""A row that no function would write today, in any column: the daemon goes on with all other orders.
 
 An older version, a restored backup or a hand in the database may have left one. Each number and each time of an
-order's rows is poisoned in its turn, with an order of its own, and honest orders are paid beside it.
+order's rows is poisoned in its turn, with an order of its own, and honest orders are paid next to it.
 """
 
 from contextlib import suppress

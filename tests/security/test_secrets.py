@@ -1,4 +1,4 @@
-"""No secret leaves the process, whatever form the DSN or the URL has, and wherever an error is told."""
+"""No secret leaves the process, whatever form the DSN or the URL has, and wherever an error is shown."""
 
 import os
 import sys
@@ -55,7 +55,7 @@ def test_a_place_is_built_from_parts_and_holds_no_password(dsn: str) -> None:
 @pytest.mark.parametrize("dsn", DSNS)
 def test_the_password_of_any_form_is_hidden_in_any_text(dsn: str) -> None:
     hide(dsn_secrets(dsn, {"HOME": "/nowhere"}) or read_dsn(dsn).secrets)
-    if not read_dsn(dsn).is_clear:  # it is refused where it stands; nothing repeats it
+    if not read_dsn(dsn).is_clear:  # it is refused in its place; nothing repeats it
         assert hidden(f"at {dsn}!") == f"at {HIDDEN}!"
         return
     for text in (dsn, f"failed for {SECRET}", f"GET /?password={ENCODED}", repr([SECRET]), f"({SECRET!r})"):
@@ -94,7 +94,7 @@ def test_passwords_of_the_environment_and_of_libpqs_files_are_known(tmp_path: Pa
         f"https://[::1/{SECRET}",
     ],
 )
-def test_what_lets_somebody_in_is_hidden_wherever_it_stands_in_a_url(url: str) -> None:
+def test_credentials_are_hidden_wherever_they_occur_in_a_url(url: str) -> None:
     hide(url_secrets(url))
     for text in (f"cannot reach {url}", f"cannot GET {url.partition('example')[2]}"):
         assert SECRET not in hidden(text)
@@ -123,7 +123,7 @@ AWAY = [each for each, place in DSNS.items() if place != "an address that cannot
 
 
 @pytest.mark.parametrize("dsn", AWAY)
-def test_every_command_hides_it_when_the_database_is_away(
+def test_every_command_hides_it_when_the_database_is_unreachable(
     tmp_path: Path, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for host in ("@db:5433", "@db", "//db", "@a:5432,b:5433", "@a,b", "@[2001:db8::1]:5433"):
@@ -137,7 +137,7 @@ def test_every_command_hides_it_when_the_database_is_away(
         assert ENCODED not in result.output
 
 
-async def test_every_place_where_an_error_is_told_hides_it(tmp_path: Path) -> None:
+async def test_every_place_where_an_error_is_shown_hides_it(tmp_path: Path) -> None:
     dsn = next(iter(DSNS))
     load_config(configuration(tmp_path, dsn))
     error = OSError(f"cannot connect with {dsn}, HEADER-key-1, NODE-pw-2 and {SECRET}")
@@ -163,14 +163,14 @@ def test_a_defects_traceback_hides_it(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "\x1b" not in result.output
 
 
-async def test_a_wrong_role_is_told_in_words(dsn: str) -> None:
+async def test_a_wrong_role_is_reported_in_words(dsn: str) -> None:
     wrong = dsn.replace("postgres@", "nobody_such@")
     with pytest.raises(StoreUnavailable, match="nobody_such"):
         async with Database(wrong) as database:
             await database.value("select 1")
 
 
-def test_a_file_with_a_secret_that_others_can_read_is_told(tmp_path: Path) -> None:
+def test_a_file_with_a_secret_that_others_can_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dsn").write_text("postgresql://u:p4ssword@127.0.0.1/x")
     path = configuration(tmp_path, "x")
     path.write_text(path.read_text().replace("url = 'x'", 'url_file = "dsn"'))

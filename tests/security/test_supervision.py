@@ -1,4 +1,4 @@
-"""Every task is supervised: each fails once and starts again, told by name and counted, and the others go on."""
+"""Every task is supervised: each fails once and starts again, logged by name and counted, and the others go on."""
 
 import ast
 import asyncio
@@ -28,7 +28,7 @@ STARTED = {
     "cli/daemon_reporter.py serve_daemon": "both end the command: the daemon, and pages that cannot listen at "
     "the start",
     "daemon/open_database.py open_database": "keep_running",
-    "daemon/follow/planner.py prefetch": "a question ahead, whose answer the next turn takes",
+    "daemon/follow/planner.py prefetch": "a question ahead, whose answer the next turn uses",
     "daemon/nodes/voting.py _connect_secondary": "a node that comes in; its failure is that node's",
     "daemon/nodes/voting.py heads": "a question, whose asker waits for it",
     "daemon/rail_runner.py _follow": "lease and chain end the rail's tasks, and it begins anew; the others: "
@@ -44,8 +44,8 @@ STARTED = {
     "ops/listener.py run": "a group, which keep_running hears",
     "rail/jsonrpc.py _one_by_one": "gathered; the first failure cancels the others and is raised",
     "rail/prefetch.py in_order": "awaited in its turn; the end of the reader cancels it",
-    "rail/push.py wait": "waited for by whoever waits for a change",
-    "store/notifications.py __aenter__": "its failure is raised to whoever waits for a notification",
+    "rail/push.py wait": "waited for by the caller that waits for a change",
+    "store/notifications.py __aenter__": "its failure is raised to the caller that waits for a notification",
     "cancellation.py in_own_task": "waits for it",
 }
 """Where tasks are started, and who hears of their ends. What is missing here is a task that can die unheard."""
@@ -69,7 +69,7 @@ def _starts(path: Path) -> Iterator[str]:
 
 
 class Injected(Exception):
-    """A failure that nobody foresaw."""
+    """A failure that no code foresees."""
 
 
 class Saboteur:
@@ -140,9 +140,9 @@ async def test_each_task_of_the_daemon_fails_once_and_the_rest_goes_on(
     # An end of the rail ends its tasks as well, and those do not fail by themselves then.
     assert set(reporter.broken) <= expected  # type: ignore[attr-defined]
     assert {*COMMON, "rail.story"} <= set(reporter.broken)  # type: ignore[attr-defined]
-    told = {each["task"]: each["reason"] for each in logs if each["event"] == "task.failed"}
-    assert set(told) == set(reporter.broken)  # type: ignore[attr-defined]
-    assert all(f"Injected: {name}" in why for name, why in told.items())
+    reasons = {each["task"]: each["reason"] for each in logs if each["event"] == "task.failed"}
+    assert set(reasons) == set(reporter.broken)  # type: ignore[attr-defined]
+    assert all(f"Injected: {name}" in why for name, why in reasons.items())
 
 
 @pytest.mark.parametrize("name", ["_renew_lease", "_follow_chain", "_begin"])
@@ -181,7 +181,7 @@ async def test_each_task_of_the_deliverer_fails_once_and_the_rest_goes_on(
             order = await shop.order()
             saboteur.strike()
             await until(lambda: all(saboteur.seen[name] > 1 for name in expected), 45)
-            await shop.tell(order)
+            await shop.emit(order)
             for name in ("one", "two"):
                 await until(lambda name=name: shop.owes_nothing(name), 45)  # type: ignore[misc]
             assert set(running.broken) == expected

@@ -1,4 +1,4 @@
-"""Whatever stands in a text, nobody's terminal, log or page obeys it: it is shown, escaped, and not without end."""
+"""Whatever a text holds, no terminal, log or page obeys it: it is shown, escaped, and not without end."""
 
 import ast
 import copy
@@ -125,7 +125,7 @@ def test_a_log_line_is_harmless_in_either_form(
     log = structlog.get_logger().bind(rail=text)
     log.warning(text, hash=text, table={text: [text]}, reason=ValueError(text))
     try:
-        raise RuntimeError(text)  # noqa: TRY301 - it is its traceback that is looked at
+        raise RuntimeError(text)  # noqa: TRY301 - it is its traceback that is checked
     except RuntimeError:
         log.exception("failed")
     logging.getLogger("library").error("could not use %s", text)
@@ -155,11 +155,11 @@ KEPT = frozenset(
         *("policy_origin", "policy", "least", "most", "seen", "confirmed", "late", "rule", "from_state", "outcome"),
     }
 )
-"""Values of ours that CHECKs bound, by which renderers look things up."""
+"""Values of ours that CHECKs bound, that renderers use as keys."""
 
 
 def poisoned(value: Any, text: str, key: str = "") -> Any:
-    """The same, with every text that somebody outside can have written replaced."""
+    """The same, with every text that an outsider can have written replaced."""
     if is_dataclass(value) and not isinstance(value, type):
         changed = copy.copy(value)
         for each in fields(value):
@@ -193,9 +193,7 @@ ENDPOINT = {
 DEAD = {"endpoint": "", "seq": 1, "type": "", "merchant_id": "", "order_id": "", "attempts": 1, "failure": ""}
 
 
-async def test_no_text_of_anybody_reaches_a_terminal_raw(
-    database: Database, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_no_foreign_text_reaches_a_terminal_raw(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     """The rows of a real story, with every text of them poisoned: an older row may hold what is refused today."""
     async with DaemonHarness(database, [chain_named()]) as stage:
         invoice = await stage.invoice(100)
@@ -242,7 +240,7 @@ def test_pages_of_the_listener_are_harmless(text: str) -> None:
     assert len([line for line in series.splitlines() if line.startswith("railwatch_consumer_lag{")]) == 1, series
 
 
-def test_the_console_takes_nothing_for_markup_and_escapes_what_a_renderer_forgot() -> None:
+def test_the_console_parses_no_markup_and_escapes_what_a_renderer_forgot() -> None:
     out = io.StringIO()
     console = make_console()
     console.file = out

@@ -1,1 +1,1 @@
-"""Everybody who may misbehave at once, and the honest merchants' ledger beside that of a quiet run."""
+"""All who may misbehave, at once, and the honest merchants' ledger next to that of a quiet run."""

@@ -23,10 +23,10 @@ from tests.siege.grounds import Grounds, grounds
 from tests.siege.merchants import Merchants
 
 QUIET_SHARE = 0.2
-"""Of the time that is given, what the quiet run takes."""
+"""Of the time that is given, the share of the quiet run."""
 ORDER_EVERY = 2.0
 WAIT_MOST = 1.0
-"""Seconds from registration to watching that 95 of 100 orders may take at most, under siege."""
+"""Seconds from registration to watching within which 95 of 100 orders must get there, under siege."""
 SLOPE_MOST = 3.0
 """MiB a minute by which memory may grow in the second half of the siege."""
 GROWTH_MOST = 24.0
@@ -134,7 +134,7 @@ async def _measure(memory: list[tuple[float, float]]) -> None:
         await asyncio.sleep(1.0)
 
 
-def told(quiet: Outcome, siege: Outcome) -> tuple[str, bool]:
+def compare(quiet: Outcome, siege: Outcome) -> tuple[str, bool]:
     """The table, and whether all of it is as it must be."""
     slope, growth = siege.slope()
     different = sorted(
@@ -176,7 +176,7 @@ def told(quiet: Outcome, siege: Outcome) -> tuple[str, bool]:
 
 
 async def main() -> int:
-    """Besiege, tell, and return the number for the shell."""
+    """Besiege, report, and return the number for the shell."""
     parser = argparse.ArgumentParser(prog="make siege ARGS=", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--hours", type=float, default=None, help="instead of minutes")
@@ -191,7 +191,7 @@ async def main() -> int:
     orders = max(10, int(spread / ORDER_EVERY))
     quiet = await run(options.seed, orders, seconds * QUIET_SHARE, hostile=False)
     siege = await run(options.seed, orders, spread, hostile=True)
-    table, good = told(quiet, siege)
+    table, good = compare(quiet, siege)
     print(table, flush=True)
     return 0 if good else 1
 

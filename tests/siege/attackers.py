@@ -1,4 +1,4 @@
-"""Who misbehaves beside the nodes: a spammer, a service and a reader, each with no more than his own rights."""
+"""Attackers in addition to the nodes: a spammer, a service and a reader, each with no more than his own rights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCKS = ("railwatch/mirror", "railwatch/deliver", "railwatch/order/honest/00001"
 MIGRATING = 0x7261696C
 LOCK = "select pg_try_advisory_lock(hashtextextended($1, 0)), pg_try_advisory_lock($2::bigint)"
 HELD = 1.5
-"""Seconds for which the service holds the feed's row, once a minute: for so long nobody can write."""
+"""Seconds for which the service holds the feed's row, once a minute: for so long no session can write."""
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class Attackers:
             await connection.close()
 
     async def lock(self) -> None:
-        """Take every advisory lock whose name can be known, and keep it."""
+        """Acquire every advisory lock whose name can be known, and keep it."""
         connection = await asyncpg.connect(self.ground.dsns["reader"])
         try:
             while True:

@@ -53,7 +53,7 @@ class Grounds:
 
     @property
     def config(self) -> Config:
-        """The hostile node stands first on each rail: it is asked before the honest ones."""
+        """The hostile node is the first of each rail: it is asked before the honest ones."""
         rails, policies = [], []
         for rail in RAILS:
             rails.append(
@@ -66,7 +66,7 @@ class Grounds:
                     "poll_interval": 0.2,
                 }
             )
-            # A node of Solana tells what is confirmed, and knows no other depth.
+            # A node of Solana reports what is confirmed, and knows no other depth.
             policies.append({"rail": rail, "confirmations": 1 if rail == SOLANA else 2})
         return Config.model_validate({"database": {"url": self.dsns["daemon"]}, "rail": rails, "policy": policies})
 

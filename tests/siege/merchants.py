@@ -23,7 +23,7 @@ WAYS: dict[str, tuple[float, ...]] = {
 }
 """How an order is paid: shares of its amount, one transaction each."""
 PATIENCE = 60.0
-"""Seconds that an order waits to be watched, or that the ledger may take to come to rest."""
+"""Seconds that an order waits to be watched, or within which the ledger must come to rest."""
 
 LEDGER = """
 select i.order_id, i.state,
@@ -45,7 +45,7 @@ class Merchants:
     seed: int
     waits: list[float] = field(default_factory=list)
     calls: list[float] = field(default_factory=list)
-    """Of each of ``waits``, what ``create_invoice`` itself took: it waits for the feed's row."""
+    """Of each of ``waits``, how long ``create_invoice`` itself took: it waits for the feed's row."""
     addresses: dict[str, list[str]] = field(default_factory=lambda: {rail: [] for rail in RAILS})
 
     async def sell(self, orders: int, seconds: float) -> None:
@@ -99,10 +99,10 @@ class Merchants:
             if await pool.fetchval("select state = 'paid' from railwatch.invoices where id = $1", invoice):
                 return
             await asyncio.sleep(0.2)
-        self.ground.failed.append(f"order {number} was paid, and is not told to be within {PATIENCE:.0f} s")
+        self.ground.failed.append(f"order {number} was paid, and the feed does not say so within {PATIENCE:.0f} s")
 
     async def ledger(self) -> dict[str, tuple[Any, ...]]:
-        """What is written of each order, once two looks agree that all that was paid is settled."""
+        """What is written of each order, once two readings agree that all that was paid is settled."""
         connection = await asyncpg.connect(self.ground.dsns["owner"])
         try:
             deadline, before = time.monotonic() + PATIENCE, None

@@ -1,4 +1,4 @@
-"""Blocks as a node would tell them, written by hand: what no program on a development node would do."""
+"""Blocks as a node would report them, written by hand: what no program on a development node would do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +65,9 @@ def block(*transactions: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def told(*transactions: Mapping[str, Any], watched: Sequence[str] = (SHOP,), native: bool = True) -> list[Transfer]:
+def transfers_of(
+    *transactions: Mapping[str, Any], watched: Sequence[str] = (SHOP,), native: bool = True
+) -> list[Transfer]:
     """Return what such a block pays to those watches."""
     assets = {MINT: TOKEN, **({"": NATIVE} if native else {})}
     watches = WatchSet(frozenset(key_of(each) for each in watched), assets)
@@ -75,4 +77,4 @@ def told(*transactions: Mapping[str, Any], watched: Sequence[str] = (SHOP,), nat
 
 def credits(*transactions: Mapping[str, Any], watched: Sequence[str] = (SHOP,)) -> list[tuple[str, AssetId, int]]:
     """(tx_index, asset, amount) of what it says."""
-    return [(each.tx_index, each.asset, each.amount) for each in told(*transactions, watched=watched)]
+    return [(each.tx_index, each.asset, each.amount) for each in transfers_of(*transactions, watched=watched)]

@@ -27,7 +27,7 @@ class Chain:
         return WatchSet(keys, {"": self.sim.native, **tokens})
 
     async def span(self, *, after: BlockRef | None = None, **more: bool) -> Span:
-        """From the start, or ``after``, to the head as an honest adapter tells it."""
+        """From the start, or ``after``, to the head as an honest adapter reports it."""
         async with self.sim.open_adapter() as honest:
             return Span(after or self.start, (await honest.heads()).latest, **more)
 
@@ -57,7 +57,7 @@ async def chain(sim: SolanaSimulator) -> AsyncIterator[Chain]:
 
 @pytest.fixture
 async def liar(sim: SolanaSimulator) -> AsyncIterator[Liar]:
-    """Yield a node that tells the truth until a test teaches it a lie."""
+    """Yield a node that answers truly until a test teaches it a lie."""
     async with Liar(sim.node["http"]) as liar:
         yield liar
 

@@ -1,4 +1,4 @@
-"""Base58 of 32 bytes, and what else a merchant may take for an address."""
+"""Base58 of 32 bytes, and what else a merchant may enter as an address."""
 
 import pytest
 from solders.keypair import Keypair

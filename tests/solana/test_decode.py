@@ -18,7 +18,7 @@ from tests.solana.blocks import (
     TOKEN,
     credits,
     held,
-    told,
+    transfers_of,
     tx,
 )
 
@@ -28,7 +28,7 @@ OURS, AUX = STRANGER, SYSTEM
 
 def test_sol_is_what_an_account_gained() -> None:
     payment = tx([PAYER, SHOP, SYSTEM], [100_000, 7, 1], [44_993, 50_014, 1])
-    (transfer,) = told(payment)
+    (transfer,) = transfers_of(payment)
     assert (transfer.tx_id, transfer.tx_index, transfer.asset, transfer.amount) == (
         "signature",
         "account:1",
@@ -39,7 +39,7 @@ def test_sol_is_what_an_account_gained() -> None:
     assert transfer.evidence["fee_payer"] == PAYER
 
 
-def test_a_failed_transaction_pays_nobody() -> None:
+def test_a_failed_transaction_pays_no_address() -> None:
     """S1: whatever its balances say, and in whatever words it failed."""
     errors: list[Any] = ["AccountInUse", {"InstructionError": [1, {"Custom": 1}]}, {"SomethingNew": {}}]
     for err in errors:
@@ -60,7 +60,7 @@ def test_lamports_of_a_token_account_are_no_payment_of_sol() -> None:
     rent = tx([PAYER, SHOP], [9_000_000, 0], [6_960_720, 2_039_280], post=[held(1, 0, owner=STRANGER)])
     assert credits(rent) == []
     wrapped = tx([PAYER, AUX], [9_000_000, 0], [1, 8_000_000], post=[held(1, 8_000_000, mint=OTHER_MINT)])
-    (transfer,) = told(wrapped)
+    (transfer,) = transfers_of(wrapped)
     assert transfer.asset == TOKEN.replace(MINT, OTHER_MINT)
 
 
@@ -106,7 +106,7 @@ def test_one_transaction_may_bring_sol_and_tokens_to_several() -> None:
     """In order, each under its own name; and the next transaction after it."""
     batch = tx([PAYER, SHOP, AUX, STRANGER], [99, 0, 9, 0], [49, 20, 9, 30], post=[held(2, 7)])
     second = tx([PAYER, SHOP], [9, 1], [1, 9], signature="second")
-    found = told(batch, second, watched=[SHOP, STRANGER])
+    found = transfers_of(batch, second, watched=[SHOP, STRANGER])
     assert [(each.tx_id, each.tx_index, each.amount) for each in found] == [
         ("signature", "account:1", 20),
         ("signature", "account:3", 30),
@@ -116,9 +116,9 @@ def test_one_transaction_may_bring_sol_and_tokens_to_several() -> None:
     assert len({(each.tx_id, each.tx_index) for each in found}) == 4
 
 
-def test_without_sol_in_the_configuration_only_tokens_are_told() -> None:
+def test_without_sol_in_the_configuration_only_tokens_are_reported() -> None:
     both = tx([PAYER, SHOP, AUX], [99, 0, 9], [49, 20, 9], post=[held(2, 7)])
-    assert [each.asset for each in told(both, native=False)] == [TOKEN]
+    assert [each.asset for each in transfers_of(both, native=False)] == [TOKEN]
 
 
 def test_amounts_are_exact_beyond_what_a_float_can_hold() -> None:
@@ -131,11 +131,11 @@ def test_amounts_are_exact_beyond_what_a_float_can_hold() -> None:
 @pytest.mark.parametrize("amount", ["", "-1", "1.5", "1e3", "0x10", " 1", "1_000", "\u0661"])
 def test_what_is_no_amount_halts_the_rail(amount: str) -> None:
     with pytest.raises(RailFault, match="block 7 hash cannot be decoded"):
-        told(tx([PAYER, AUX], [9, 9], [9, 9], post=[held(1, amount)]))
+        transfers_of(tx([PAYER, AUX], [9, 9], [9, 9], post=[held(1, amount)]))
 
 
 def test_what_cannot_be_read_halts_the_rail_and_names_the_block() -> None:
-    """Balances that do not belong to the keys, keys that are none, and a version that nobody here knows (S2)."""
+    """Balances that do not belong to the keys, keys that are none, and an unknown version (S2)."""
     wrong = [
         tx([PAYER, SHOP], [1, 2, 3], [1, 2, 3]),
         tx([PAYER, SHOP], [1, 2], [1]),
@@ -146,23 +146,23 @@ def test_what_cannot_be_read_halts_the_rail_and_names_the_block() -> None:
     ]
     for each in wrong:
         with pytest.raises(RailFault, match="block 7 hash cannot be decoded"):
-            told(each)
+            transfers_of(each)
 
 
 def test_every_version_that_is_known_is_read() -> None:
     for version in ("legacy", 0, 1):
-        assert len(told(tx([PAYER, SHOP], [1, 2], [1, 3], version=version))) == 1
+        assert len(transfers_of(tx([PAYER, SHOP], [1, 2], [1, 3], version=version))) == 1
 
 
 def test_a_node_that_kept_no_balances_is_no_witness() -> None:
     """Another node may have them."""
     with pytest.raises(RailUnavailable, match="kept no balances"):
-        told({**tx([PAYER, SHOP], [1, 2], [1, 3]), "meta": None})
+        transfers_of({**tx([PAYER, SHOP], [1, 2], [1, 3]), "meta": None})
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\x1b[31m", "x" * 6_000, "\u202e"])
 def test_names_that_could_not_be_stored_or_shown_are_the_nodes_fault(name: str) -> None:
-    """The signature, an account beside ours, a mint, and a program: nothing of it is proven, so it halts nothing."""
+    """The signature, an account next to ours, a mint, and a program: nothing of it is proven, so it halts nothing."""
     odd = [
         tx([PAYER, SHOP], [1, 2], [1, 3], signature=name),
         tx([PAYER, SHOP, name], [1, 2, 0], [1, 3, 0]),
@@ -171,7 +171,7 @@ def test_names_that_could_not_be_stored_or_shown_are_the_nodes_fault(name: str) 
     ]
     for each in odd:
         with pytest.raises(RailUnavailable):
-            told(each)
+            transfers_of(each)
 
 
 @pytest.mark.parametrize("amount", [2**64, 10**19 * 2])
@@ -182,16 +182,16 @@ def test_more_than_sixty_four_bits_is_no_payment(amount: int) -> None:
         tx([PAYER, AUX], [9, 9], [9, 9], post=[held(2, 5)]),
     ):
         with pytest.raises(RailFault, match="is no payment"):
-            told(each)
+            transfers_of(each)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda told: told["transaction"].update(signatures=[]),
-        lambda told: told["meta"]["postTokenBalances"].append(held(-1, 5)),
-        lambda told: told["meta"]["postTokenBalances"].append(held(65_536, 5)),
-        lambda told: told["meta"]["preBalances"].append(-1),
+        lambda block: block["transaction"].update(signatures=[]),
+        lambda block: block["meta"]["postTokenBalances"].append(held(-1, 5)),
+        lambda block: block["meta"]["postTokenBalances"].append(held(65_536, 5)),
+        lambda block: block["meta"]["preBalances"].append(-1),
     ],
     ids=["no signature", "an account before the first", "an account beyond all", "a negative balance"],
 )
@@ -199,4 +199,4 @@ def test_positions_that_no_transaction_has_are_of_the_wrong_shape(change: Callab
     payment = tx([PAYER, SHOP], [1, 2], [1, 3])
     change(payment)
     with pytest.raises(msgspec.ValidationError):
-        told(payment)
+        transfers_of(payment)

@@ -29,7 +29,7 @@ def test_every_story_is_as_expected() -> None:
             timeout=120,
         )
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert [each["story"] for each in told["stories"]] == [each.name for each in SolanaDemo().scenarios]
-        assert all(each["seen"] == each["expected"] for each in told["stories"])
+        outcome = json.loads(done.stdout)
+        assert [each["story"] for each in outcome["stories"]] == [each.name for each in SolanaDemo().scenarios]
+        assert all(each["seen"] == each["expected"] for each in outcome["stories"])
         assert os.listdir(folder) == []

@@ -38,13 +38,13 @@ async def test_what_is_no_answer_is_no_answer(lied_to: Chain, liar: Liar, body: 
             await question()
 
 
-async def test_a_gateway_that_refuses_is_away(lied_to: Chain, liar: Liar) -> None:
+async def test_a_gateway_that_refuses_is_unavailable(lied_to: Chain, liar: Liar) -> None:
     liar.body, liar.status = b"slow down", 429
     with pytest.raises(RailUnavailable, match="HTTP 429"):
         await lied_to.rail.heads()
 
 
-async def test_a_node_that_hangs_is_away(lied_to: Chain, liar: Liar) -> None:
+async def test_a_node_that_hangs_is_unavailable(lied_to: Chain, liar: Liar) -> None:
     """Every call is bounded by the node's timeout."""
     liar.hang = True
     async with asyncio.timeout(20):
@@ -103,17 +103,17 @@ async def test_a_block_whose_time_is_lost_has_that_of_the_block_below(lied_to: C
     assert {ref.time for ref in scanned.blocks[:3]} == {scanned.blocks[0].time}
 
 
-async def test_an_error_that_nobody_knows_is_no_reason_to_halt(lied_to: Chain, liar: Liar) -> None:
+async def test_an_unknown_error_is_no_reason_to_halt(lied_to: Chain, liar: Liar) -> None:
     await lied_to.sim.mine()
     span = await lied_to.span()
     liar.lies["getBlock"] = refuse(-32011, "Transaction history is not available from this node")
-    with pytest.raises(RailUnavailable, match="history is not available") as told:
+    with pytest.raises(RailUnavailable, match="history is not available") as refused:
         await lied_to.rail.scan(span, lied_to.watch(await lied_to.sim.new_address()))
-    assert not isinstance(told.value, RailFault)
+    assert not isinstance(refused.value, RailFault)
 
 
 async def test_what_is_asked_for_a_quiet_block_is_two_small_calls_and_the_block(lied_to: Chain, liar: Liar) -> None:
-    """Heads of what is known cost one request, and nothing of a block but its header where nobody is watched."""
+    """Heads of what is known cost one request, and nothing of a block but its header without a watched address."""
     await lied_to.sim.mine()
     heads = await lied_to.rail.heads()
     liar.calls.clear()
@@ -128,7 +128,7 @@ async def test_what_is_asked_for_a_quiet_block_is_two_small_calls_and_the_block(
 
 
 async def test_a_refusal_needs_the_node(lied_to: Chain, liar: Liar) -> None:
-    """A node that is away refuses nobody: the registration waits."""
+    """An unreachable node refuses no address: the registration waits."""
     rail, sim = lied_to.rail, lied_to.sim
     assert isinstance(rail, SupportsPaymentCheck)
     address = rail.parse_address(await sim.new_address())

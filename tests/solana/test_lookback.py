@@ -79,7 +79,7 @@ async def test_an_account_that_the_owner_has_closed_since_is_found(chain: Chain)
     assert len(await both_ways(chain, str(owner.address))) == 2
 
 
-async def test_what_came_after_the_end_is_not_told(chain: Chain) -> None:
+async def test_what_came_after_the_end_is_not_reported(chain: Chain) -> None:
     """The index says what is now; the span ends before."""
     sim, address = chain.sim, await chain.sim.new_address()
     await sim.pay(address, SOL)
@@ -135,7 +135,7 @@ async def test_many_pages_are_one_answer(lied_to: Chain, liar: Liar, monkeypatch
         assert [each.amount for each in scanned.transfers] == [amount * SOL for amount in range(1, 6)]
 
 
-async def test_a_busy_address_is_looked_through_in_stretches_and_what_is_left_out_is_said(
+async def test_a_busy_address_is_searched_in_stretches_and_what_is_left_out_is_said(
     lied_to: Chain, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More transactions than are held at once: by the index still, newest first, up to a bound that has a name."""
@@ -155,9 +155,9 @@ async def test_a_busy_address_is_looked_through_in_stretches_and_what_is_left_ou
     assert (scanned.method, [each.amount for each in scanned.transfers]) == ("index", every)
     assert all(params[1]["transactionDetails"] != "accounts" for name, params in liar.calls if name == "getBlock")
     monkeypatch.setattr("railwatch_solana.lookback.TRANSACTIONS_MOST", 4)
-    with pytest.raises(NotKept, match="transactions were read, back to slot") as told:
+    with pytest.raises(NotKept, match="transactions were read, back to slot") as refused:
         await lied_to.rail.scan(span, watches)
-    first = told.value.first
+    first = refused.value.first
     assert first is not None
     assert span.after.height + 1 < first < span.upto.height
     newer = replace(span, after=await lied_to.rail.block_at(first - 1))

@@ -85,7 +85,7 @@ async def test_before_it_is_entered_it_is_pure() -> None:
 
 
 def test_loading_the_rail_is_cheap() -> None:
-    """Nobody pays for an HTTP client, or for a virtual machine, who only lists rails or parses an address."""
+    """Commands that only list rails or parse an address load no HTTP client, and no virtual machine."""
     code = (
         "import sys, railwatch_solana as solana, railwatch.rail as rail\n"
         f"node = solana.create_adapter(rail.RailSettings('sol', {MAINNET!r}), {HTTP!r})\n"

@@ -1,4 +1,4 @@
-"""More of what the real programs do with value: each told by its balances, by the index as by the blocks (S4 to S9)."""
+"""More of what the real programs do with value: credited by balances, by the index as by the blocks (S4 to S9)."""
 
 import pytest
 from solders.instruction import AccountMeta, Instruction
@@ -80,7 +80,7 @@ async def test_lamports_that_programs_hand_over(chain: Chain) -> None:
 
 
 async def test_accounts_that_change_hands_or_are_made_anew(chain: Chain) -> None:
-    """SetAuthority gives a whole account away; one that is closed and made again holds what it holds in the end."""
+    """SetAuthority transfers a whole account; one that is closed and made again holds what it holds in the end."""
     sim, wallet, shop, mint = chain.sim, chain.sim.wallet, Wallet(), chain.sim.token
     asset = sim.asset(mint)
     aux = Keypair()
@@ -106,7 +106,7 @@ async def test_accounts_that_change_hands_or_are_made_anew(chain: Chain) -> None
     anew = [burn, shop.close(mint, account, wallet.address), *wallet.tokens(mint, shop.address, 12)]
     await sim.send(anew, shop.key)
     assert await paid(chain, shop.address) == [(asset, 7)]
-    # Given away again by its owner, and paid afterwards: it is somebody else's then.
+    # Its owner transferred it again before the payment: the owner then is a stranger.
     away = models.SetAuthorityParams(
         program_id=mint.program,
         account=aux.pubkey(),
@@ -120,7 +120,7 @@ async def test_accounts_that_change_hands_or_are_made_anew(chain: Chain) -> None
 
 
 async def test_wrapped_sol_is_counted_where_it_is_and_unwrapped_where_it_goes(chain: Chain) -> None:
-    """S9: lamports beside the count are nobody's payment until they are synced, or come out with the account."""
+    """S9: lamports above the count are no payment until they are synced, or come out with the account."""
     sim, wallet, shop = chain.sim, chain.sim.wallet, Wallet()
     wrapped, account = sim.asset(WRAPPED), WRAPPED.account_of(shop.address)
     await sim.send([wallet.open_account(WRAPPED, shop.address), wallet.sol(account, SOL)])
@@ -132,7 +132,7 @@ async def test_wrapped_sol_is_counted_where_it_is_and_unwrapped_where_it_goes(ch
     assert await paid(chain, shop.address) == [(sim.native, SOL + rent)]
 
 
-async def test_token_2022_is_told_by_what_arrives(chain: Chain) -> None:
+async def test_token_2022_is_credited_by_what_arrives(chain: Chain) -> None:
     """S8: plain and checked transfers, a mint that charges, an account that asks for a memo."""
     sim, wallet, shop = chain.sim, chain.sim.wallet, Wallet()
     mint = await sim.new_mint(program=TOKEN_2022_PROGRAM_ID)
@@ -160,7 +160,7 @@ async def test_token_2022_is_told_by_what_arrives(chain: Chain) -> None:
 
 
 async def asks_for_a_memo(chain: Chain, owner: Wallet, mint: Mint) -> None:
-    """Make the owner's account one that takes no transfer without a memo (Token-2022, MemoTransfer)."""
+    """Make the owner's account one that accepts no transfer without a memo (Token-2022, MemoTransfer)."""
     account = mint.account_of(owner.address)
     keys = [
         AccountMeta(account, is_signer=False, is_writable=True),

@@ -1,4 +1,4 @@
-"""Being woken, and noticing when nobody wakes us: HAZARDS E22 on the websocket."""
+"""Being woken, and noticing when no push comes: HAZARDS E22 on the websocket."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.solana
 
 
 class Relay:
-    """A websocket before the node's own, which can go deaf, refuse, or drop everybody."""
+    """A websocket before the node's own, which can go deaf, refuse, or drop all connections."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -43,12 +43,12 @@ class Relay:
 
     async def _down(self, client: Any, node: Any) -> None:
         async for message in node:
-            told = json.loads(message)
-            if "params" in told and self.silent:
+            answer = json.loads(message)
+            if "params" in answer and self.silent:
                 continue
-            if told.get("id") == 1 and self.refusing:
-                told = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "Method not found"}}
-            await client.send(json.dumps(told))
+            if answer.get("id") == 1 and self.refusing:
+                answer = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "Method not found"}}
+            await client.send(json.dumps(answer))
 
 
 @pytest.fixture
@@ -64,13 +64,13 @@ async def relay(sim: SolanaSimulator) -> AsyncIterator[Relay]:
 async def relayed(sim: SolanaSimulator, relay: Relay) -> AsyncIterator[RailAdapter]:
     """Yield an adapter that is pushed to through the relay, and asks the node itself."""
     async with create_adapter(sim.settings, {**sim.node, "ws": relay.url}) as rail, asyncio.timeout(60):
-        # The first wait returns as soon as the subscription stands.
+        # The first wait returns as soon as the subscription works.
         await rail.wait_for_change()
         yield rail
 
 
 async def test_a_slot_wakes_who_waits(chain: Chain) -> None:
-    """At once; and one that came while nobody waited is not forgotten; and several may wait."""
+    """At once; and one that came without a waiter is not forgotten; and several may wait."""
     async with asyncio.timeout(20):
         await chain.rail.wait_for_change()
         waiting = [asyncio.create_task(chain.rail.wait_for_change()) for _ in range(2)]
@@ -125,7 +125,7 @@ async def test_a_dropped_socket_is_opened_again(relay: Relay, relayed: RailAdapt
 
 
 async def test_without_a_socket_the_wait_says_so(sim: SolanaSimulator) -> None:
-    """The daemon's poll stands beside it."""
+    """The daemon's poll works next to it."""
     async with create_adapter(sim.settings, {"http": sim.node["http"]}) as rail:
         with pytest.raises(RailUnavailable, match="no ws is configured"):
             await rail.wait_for_change()

@@ -1,4 +1,4 @@
-"""Slots that are skipped, lost, pruned or not there yet, and versions that nobody knows (HAZARDS S2, S10, S11, S13)."""
+"""Slots that are skipped, lost, pruned or not there yet, and unknown versions (HAZARDS S2, S10, S11, S13)."""
 
 from typing import Any
 
@@ -78,7 +78,7 @@ async def test_an_end_that_is_lost_is_not_gone_and_one_that_the_chain_left_is(ch
         await chain.rail.scan(span, watches)
     await sim.rpc("devRestore")
     await sim.rpc("devFork", 2, {"resubmit": False})
-    # A chain that ends below looks like a node that is behind: the next block decides (S15).
+    # A chain that ends below resembles a node that is behind: the next block decides (S15).
     with pytest.raises(RailUnavailable):
         await chain.rail.scan(span, watches)
     await sim.mine()
@@ -94,16 +94,16 @@ async def test_a_pruned_range_is_never_skipped(chain: Chain) -> None:
     await sim.rpc("devPrune", chain.start.height + 5)
     with pytest.raises(NotKept, match=f"has pruned the block of slot {chain.start.height + 1} "):
         await chain.rail.scan(span, watches)
-    with pytest.raises(NotKept, match=f"has pruned the block of slot {chain.start.height} ") as told:
+    with pytest.raises(NotKept, match=f"has pruned the block of slot {chain.start.height} ") as refused:
         await chain.rail.scan(Span(span.after, span.upto, sparse=True), watches)
-    assert told.value.first == chain.start.height + 5
+    assert refused.value.first == chain.start.height + 5
     with pytest.raises(NotKept, match="has pruned"):
         await chain.rail.block_at(chain.start.height + 1)
     kept = Span(await chain.rail.block_at(chain.start.height + 5), span.upto)
     assert len((await chain.rail.scan(kept, watches)).blocks) == 15
 
 
-async def test_a_version_that_nobody_knows_halts_the_rail_and_says_what_to_do(lied_to: Chain, liar: Liar) -> None:
+async def test_an_unknown_version_halts_the_rail_and_says_what_to_do(lied_to: Chain, liar: Liar) -> None:
     """S2: never skipped. The highest that is decoded is asked for, and it is 1."""
     await lied_to.sim.mine(2)
     span, watches = await lied_to.span(), lied_to.watch(await lied_to.sim.new_address())
@@ -132,7 +132,7 @@ async def test_a_block_of_another_shape_halts_the_rail_and_what_is_no_block_does
     liar.lies["getBlock"] = change(forget_owners)
     # The account still says whose it is.
     assert [each.amount for each in (await lied_to.rail.scan(span, lied_to.watch(address))).transfers] == [5]
-    liar.lies["getMultipleAccounts"] = change(lambda told: {**told, "value": [None for _ in told["value"]]})
+    liar.lies["getMultipleAccounts"] = change(lambda answer: {**answer, "value": [None for _ in answer["value"]]})
     with pytest.raises(RailFault, match=f"block {span.upto.height} {span.upto.hash} cannot be decoded"):
         await lied_to.rail.scan(span, lied_to.watch(address))
     for nothing in (None, 7, {}, {"blockhash": 7}):

@@ -17,7 +17,7 @@ def said(transfers: list[Transfer]) -> list[tuple[str, int]]:
     return [(transfer.asset, transfer.amount) for transfer in transfers]
 
 
-async def test_a_failed_transaction_lands_and_pays_nobody(chain: Chain) -> None:
+async def test_a_failed_transaction_lands_and_pays_no_address(chain: Chain) -> None:
     """S1."""
     address = await chain.sim.new_address()
     tx_id = await chain.sim.fail_next(address, SOL)
@@ -36,8 +36,8 @@ async def test_newer_versions_are_read(chain: Chain, version: int) -> None:
     assert transfer.evidence["version"] == version
 
 
-async def test_what_no_transfer_instruction_tells_is_seen_in_balances(chain: Chain) -> None:
-    """S4: an account that is closed in somebody's favour, and tokens that only inner instructions move."""
+async def test_what_no_transfer_instruction_says_is_seen_in_balances(chain: Chain) -> None:
+    """S4: an account that is closed in a stranger's favour, and tokens that only inner instructions move."""
     address, owner = await chain.sim.new_address(), Keypair()
     await chain.sim.pay_by_closing(address, SOL)
     assert said(await chain.mined(address)) == [(chain.sim.native, SOL)]
@@ -76,14 +76,14 @@ async def test_an_auxiliary_account_is_the_owners_as_well(chain: Chain) -> None:
 
 
 async def test_a_transfer_fee_is_the_payers_affair(chain: Chain) -> None:
-    """S8: what arrived is told, which is less than what was sent."""
+    """S8: what arrived is reported, which is less than what was sent."""
     sim, address = chain.sim, await chain.sim.new_address()
     await sim.pay(address, 100_000, sim.asset(sim.taxed))
     assert said(await chain.mined(address)) == [(sim.asset(sim.taxed), 99_000)]
 
 
-async def test_a_token_that_nobody_configured_has_its_own_name(chain: Chain) -> None:
-    """S8: mints that are not allowed are told, under their own id, and never as one that is."""
+async def test_a_token_that_is_not_configured_has_its_own_name(chain: Chain) -> None:
+    """S8: mints that are not allowed are reported, under their own id, and never as one that is."""
     sim, address = chain.sim, await chain.sim.new_address()
     stranger = await sim.new_mint()
     await sim.send(sim.wallet.tokens(stranger, Pubkey.from_string(address), 5))
@@ -98,7 +98,7 @@ async def test_wrapped_sol_is_not_sol(chain: Chain) -> None:
 
 
 async def test_who_pays_a_fee_or_pays_out_is_not_paid(chain: Chain) -> None:
-    """A payment to oneself, and one to somebody else, by an address that is watched."""
+    """A payment to oneself, and one to a stranger, by an address that is watched."""
     sim, shop = chain.sim, Wallet()
     await sim.pay(str(shop.address), SOL)
     await sim.mine()
@@ -110,7 +110,7 @@ async def test_who_pays_a_fee_or_pays_out_is_not_paid(chain: Chain) -> None:
 
 
 async def test_references_are_offered_and_find(chain: Chain) -> None:
-    """S12: a transfer names all keys of its transaction; the core looks for its own among them."""
+    """S12: a transfer names all keys of its transaction; the core searches for its own among them."""
     sim, address, mark = chain.sim, await chain.sim.new_address(), str(Keypair().pubkey())
     await sim.pay(address, SOL, references=[mark])
     await sim.pay(address, 5, sim.asset(sim.token), references=[mark])

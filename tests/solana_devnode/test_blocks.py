@@ -160,8 +160,8 @@ async def test_a_client_that_does_not_know_a_version_gets_no_block_with_it(
             config = CONFIRMED | {"maxSupportedTransactionVersion": highest, "transactionDetails": details}
             if version is None or (highest is not None and highest >= version):
                 block = await cluster.rpc("getBlock", slot, config)
-                told = {} if highest is None else {"version": "legacy" if version is None else version}
-                assert {k: v for k, v in block["transactions"][0].items() if k == "version"} == told
+                version_member = {} if highest is None else {"version": "legacy" if version is None else version}
+                assert {k: v for k, v in block["transactions"][0].items() if k == "version"} == version_member
             else:
                 assert await refused(cluster, "getBlock", slot, config) == -32015
     for details in ("signatures", "none"):

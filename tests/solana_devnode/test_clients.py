@@ -74,7 +74,7 @@ async def packages() -> Path:
 async def run(script: str, cluster: Cluster) -> dict[str, Any]:
     """What a script prints as its last line."""
     folder = await packages()
-    # A module finds its packages beside itself.
+    # A module finds its packages in its own folder.
     copy = shutil.copy(HERE / script, folder / script)
     code, said = await output("node", copy, cluster.http, cluster.ws, seconds=RUN_SECONDS)
     assert code == 0, said
@@ -197,6 +197,6 @@ async def test_solana_py_hears_slots_and_logs() -> None:
         await socket.unsubscribe(slots)
         await socket.logs_subscribe(commitment=Processed)
         signature = await cluster.rpc("requestAirdrop", str(Keypair().pubkey()), SOL)
-        while not isinstance(told := await socket.recv(), LogsNotification):
+        while not isinstance(notice := await socket.recv(), LogsNotification):
             pass
-        assert str(told.result.value.signature) == signature
+        assert str(notice.result.value.signature) == signature

@@ -1,4 +1,4 @@
-"""What the machine does with a transaction, and how its metadata tells it."""
+"""What the machine does with a transaction, and how its metadata shows it."""
 
 import base64
 import hashlib
@@ -64,14 +64,14 @@ async def test_a_transaction_whose_program_does_not_exist_lands_and_pays_only_it
     assert await cluster.balance(cluster.wallet.address) == before, "and a fork gives the fee back"
 
 
-async def test_nobody_without_lamports_lands_anything(cluster: Cluster) -> None:
+async def test_no_account_without_lamports_lands_anything(cluster: Cluster) -> None:
     rich, cluster.wallet.key = cluster.wallet.key, Keypair()
     signature = await cluster.wallet.send(cluster.wallet.pays(rich.pubkey(), SOL), preflight=False)
     await cluster.produce()
     assert (await cluster.rpc("getSignatureStatuses", [signature]))["value"] == [None]
 
 
-async def test_calls_between_programs_are_told_with_their_depth(cluster: Cluster) -> None:
+async def test_calls_between_programs_are_shown_with_their_depth(cluster: Cluster) -> None:
     wallet, owner = cluster.wallet, Keypair().pubkey()
     mint = await wallet.token(1_000_000)
     signature = await wallet.send(wallet.opens(owner, mint))
@@ -86,7 +86,7 @@ async def test_calls_between_programs_are_told_with_their_depth(cluster: Cluster
     assert parsed["transaction"]["message"]["instructions"][0]["parsed"]["type"] == "create"
 
 
-async def test_return_data_is_told(cluster: Cluster) -> None:
+async def test_return_data_is_shown(cluster: Cluster) -> None:
     mint = await cluster.wallet.token(1)
     asks = get_account_data_size(models.GetAccountDataSizeParams(program_id=TOKEN_PROGRAM_ID, mint=mint))
     signature = await cluster.wallet.send(asks)
@@ -115,7 +115,7 @@ async def lookup_table(cluster: Cluster, *keys: Pubkey) -> AddressLookupTableAcc
     return AddressLookupTableAccount(table, list(keys))
 
 
-async def test_keys_from_a_lookup_table_are_told_apart_from_static_ones(cluster: Cluster) -> None:
+async def test_keys_from_a_lookup_table_are_distinguished_from_static_ones(cluster: Cluster) -> None:
     wallet, to = cluster.wallet, Keypair().pubkey()
     reader = Pubkey.new_unique()
     table = await lookup_table(cluster, reader, to)
@@ -155,7 +155,7 @@ async def test_a_version_1_transaction_is_executed_and_shows_its_configuration(c
     assert shown["transaction"]["message"]["transactionConfig"]["computeUnitLimit"] == 200_000
 
 
-async def test_the_priority_fee_of_version_1_is_charged_and_told(cluster: Cluster) -> None:
+async def test_the_priority_fee_of_version_1_is_charged_and_shown(cluster: Cluster) -> None:
     to, before = Keypair().pubkey(), await cluster.balance(cluster.wallet.address)
     tried = await cluster.wallet.signed(cluster.wallet.pays(to, before - FEE - 6), version=1, priority=7)
     outcome = await cluster.rpc("simulateTransaction", encoded(tried), PROCESSED | {"encoding": "base64"})

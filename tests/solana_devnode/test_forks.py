@@ -1,4 +1,4 @@
-"""A fork takes back exactly what the dropped blocks did, and nothing else."""
+"""A fork reverts exactly what the dropped blocks did, and nothing else."""
 
 from typing import Any
 

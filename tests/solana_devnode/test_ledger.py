@@ -16,7 +16,7 @@ SETTINGS = Settings(root_lag=3, start_slot=100)
 
 
 async def picture(cluster: Cluster, *keys: Pubkey) -> dict[str, Any]:
-    """Every block, every status, every balance, and where the node stands."""
+    """Every block, every status, every balance, and the node's slots."""
     rpc, chain = cluster.rpc, cluster.node.chain
     seen: dict[str, Any] = {"state": await rpc("devState"), "slots": await rpc("getBlocks", 0, None, CONFIRMED)}
     everything = CONFIRMED | {"maxSupportedTransactionVersion": 1}
@@ -70,7 +70,7 @@ async def test_the_state_after_a_restart_is_the_state_before(tmp_path: Path) -> 
             await cluster.produce()
             assert await cluster.balance(keys[0]) == 3 * SOL, "what waited lands"
             assert (await cluster.rpc("devFork", 1, {"resubmit": False}))["tip"] == before["state"]["processed"]
-            assert await cluster.balance(keys[0]) == 0, "and can be forked away"
+            assert await cluster.balance(keys[0]) == 0, "and a fork can drop it"
 
 
 async def test_a_record_cut_off_at_any_byte_is_as_if_it_had_never_been(tmp_path: Path) -> None:

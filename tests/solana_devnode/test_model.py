@@ -1,4 +1,4 @@
-"""Random lives of a node beside a model that is nothing but numbers: forks, restarts and commitments agree with it."""
+"""Random lives of a node next to a model that is nothing but numbers: forks, restarts and commitments agree with it."""
 
 import random
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Subscriptions: what is told, when, and to whom."""
+"""Subscriptions: what is sent, when, and to whom."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -49,7 +49,7 @@ class Ear:
         return message["params"]["subscription"], message["params"]["result"]
 
     async def silent(self) -> bool:
-        """Whether nothing was told before now: an answer comes after all that was."""
+        """Return True if nothing was sent before now: an answer comes after all that was."""
         await self.ask("slotUnsubscribe", 0)
         return not self._heard
 
@@ -66,17 +66,17 @@ async def ear(cluster: Cluster) -> AsyncIterator[Ear]:
         yield ear
 
 
-async def test_slots_and_roots_are_told_as_they_come(cluster: Cluster, ear: Ear) -> None:
+async def test_slots_and_roots_are_sent_as_they_come(cluster: Cluster, ear: Ear) -> None:
     slots, roots = await ear.subscribe("slot"), await ear.subscribe("root")
     await cluster.produce(4)
-    told = [await ear.hear() for _ in range(5)]
-    assert [result for number, result in told if number == slots] == [
+    notices = [await ear.hear() for _ in range(5)]
+    assert [result for number, result in notices if number == slots] == [
         {"slot": slot, "parent": slot - 1, "root": max(slot - 5, 0)} for slot in (2, 3, 4, 5)
     ]
-    assert [result for number, result in told if number == roots] == [1]
+    assert [result for number, result in notices if number == roots] == [1]
 
 
-async def test_a_fork_is_told_by_the_parent_of_the_next_slot(cluster: Cluster, ear: Ear) -> None:
+async def test_a_fork_shows_by_the_parent_of_the_next_slot(cluster: Cluster, ear: Ear) -> None:
     await cluster.produce(2)
     await ear.subscribe("slot")
     await cluster.rpc("devFork", 2)
@@ -84,7 +84,7 @@ async def test_a_fork_is_told_by_the_parent_of_the_next_slot(cluster: Cluster, e
     assert await ear.hear() == (1, {"slot": 4, "parent": 1, "root": 0})
 
 
-async def test_a_signature_is_told_once_at_its_commitment_and_at_once_if_it_is_there(
+async def test_a_signature_is_sent_once_at_its_commitment_and_at_once_if_it_is_there(
     cluster: Cluster, ear: Ear
 ) -> None:
     signature = await cluster.wallet.send(cluster.wallet.pays(Keypair().pubkey(), SOL))
@@ -94,12 +94,12 @@ async def test_a_signature_is_told_once_at_its_commitment_and_at_once_if_it_is_t
     await cluster.produce(3)
     heard = await ear.hear()
     assert (heard[0], heard[1]["context"]["slot"], heard[1]["value"]) == (number, slot, {"err": None})
-    assert (await ear.ask("signatureUnsubscribe", number))["error"]["code"] == -32602, "told once, and over"
+    assert (await ear.ask("signatureUnsubscribe", number))["error"]["code"] == -32602, "sent once, and over"
     again = await ear.subscribe("signature", signature, CONFIRMED)
     assert (await ear.hear())[0] == again
 
 
-async def test_an_account_and_its_program_are_told_with_what_they_hold(cluster: Cluster, ear: Ear) -> None:
+async def test_an_account_and_its_program_are_sent_with_what_they_hold(cluster: Cluster, ear: Ear) -> None:
     wallet, owner = cluster.wallet, Keypair().pubkey()
     mint = await wallet.token(100)
     home = get_associated_token_address(owner, mint)
@@ -108,11 +108,11 @@ async def test_an_account_and_its_program_are_told_with_what_they_hold(cluster: 
     late = await ear.subscribe("account", str(home), {"encoding": "jsonParsed"})
     await wallet.send(wallet.opens(owner, mint), wallet.pays_token(owner, mint, 40))
     slot = (await cluster.produce())[0]
-    told = [await ear.hear() for _ in range(3)]
-    (at_account,) = [result for number, result in told if number == account]
+    notices = [await ear.hear() for _ in range(3)]
+    (at_account,) = [result for number, result in notices if number == account]
     assert at_account["context"]["slot"] == slot
     assert at_account["value"]["data"]["parsed"]["info"]["tokenAmount"]["amount"] == "40"
-    keys = {result["value"]["pubkey"] for number, result in told if number == program}
+    keys = {result["value"]["pubkey"] for number, result in notices if number == program}
     assert keys == {str(home), str(get_associated_token_address(wallet.key.pubkey(), mint))}
     assert await ear.silent(), "finalized is the default, and it is not yet"
     await wallet.send(wallet.pays_token(owner, mint, 2))
@@ -123,20 +123,20 @@ async def test_an_account_and_its_program_are_told_with_what_they_hold(cluster: 
     assert heard[1]["value"]["data"]["parsed"]["info"]["tokenAmount"]["amount"] == "40", "as of its own slot"
 
 
-async def test_logs_are_told_of_all_or_of_one_key(cluster: Cluster, ear: Ear) -> None:
+async def test_logs_are_sent_of_all_or_of_one_key(cluster: Cluster, ear: Ear) -> None:
     to, other = Keypair().pubkey(), Keypair().pubkey()
     await ear.subscribe("logs", "all", PROCESSED)
     one = await ear.subscribe("logs", {"mentions": [str(to)]}, PROCESSED)
     first = await cluster.wallet.send(cluster.wallet.pays(other, SOL))
     second = await cluster.wallet.send(cluster.wallet.pays(to, 10**6 * SOL), preflight=False)
     await cluster.produce()
-    told = [await ear.hear() for _ in range(3)]
-    assert [result["value"]["signature"] for number, result in told if number != one] == [first, second]
-    (mine,) = [result["value"] for number, result in told if number == one]
+    notices = [await ear.hear() for _ in range(3)]
+    assert [result["value"]["signature"] for number, result in notices if number != one] == [first, second]
+    (mine,) = [result["value"] for number, result in notices if number == one]
     assert (mine["signature"], mine["err"]) == (second, {"InstructionError": [0, {"Custom": 1}]})
 
 
-async def test_blocks_are_told_whole_or_with_what_mentions_a_key(cluster: Cluster, ear: Ear) -> None:
+async def test_blocks_are_sent_whole_or_with_what_mentions_a_key(cluster: Cluster, ear: Ear) -> None:
     to = Keypair().pubkey()
     known = CONFIRMED | {"maxSupportedTransactionVersion": 1, "transactionDetails": "signatures"}
     whole = await ear.subscribe("block", "all", known)
@@ -147,14 +147,14 @@ async def test_blocks_are_told_whole_or_with_what_mentions_a_key(cluster: Cluste
         await cluster.wallet.send(cluster.wallet.pays(to, SOL)),
     ]
     slot = (await cluster.produce(2))[0]
-    told: dict[int, Any] = {}
-    while len(told) < 3:
+    notices: dict[int, Any] = {}
+    while len(notices) < 3:
         number, result = await ear.hear()
         if result["value"]["slot"] == slot:
-            told[number] = result["value"]
-    assert told[whole]["block"]["signatures"] == signatures
-    assert told[part]["block"]["signatures"] == signatures[1:]
-    assert (told[old]["block"], told[old]["err"]) == (None, "UnsupportedTransactionVersion")
+            notices[number] = result["value"]
+    assert notices[whole]["block"]["signatures"] == signatures
+    assert notices[part]["block"]["signatures"] == signatures[1:]
+    assert (notices[old]["block"], notices[old]["err"]) == (None, "UnsupportedTransactionVersion")
 
 
 async def test_an_unsubscribed_number_hears_nothing_more(cluster: Cluster, ear: Ear) -> None:
@@ -165,7 +165,7 @@ async def test_an_unsubscribed_number_hears_nothing_more(cluster: Cluster, ear: 
     assert await ear.silent()
 
 
-async def test_a_reader_that_does_not_read_is_cut_off_and_holds_up_nobody() -> None:
+async def test_a_reader_that_does_not_read_is_cut_off_and_delays_no_other() -> None:
     async with Cluster(behind_max=100_000) as cluster, listening(cluster) as ear, connect(cluster.ws) as deaf:
         for _ in range(100):
             await deaf.send('{"jsonrpc":"2.0","id":1,"method":"slotSubscribe"}')

@@ -114,7 +114,7 @@ async def test_a_simulation_changes_nothing(cluster: Cluster) -> None:
     assert await cluster.balance(to) == 0
 
 
-async def test_the_fee_of_a_message_is_told_while_its_blockhash_is_valid(cluster: Cluster) -> None:
+async def test_the_fee_of_a_message_is_known_while_its_blockhash_is_valid(cluster: Cluster) -> None:
     tx = await cluster.wallet.signed(cluster.wallet.pays(Pubkey.new_unique(), SOL))
     message = base64.b64encode(bytes(tx.message)).decode()
     assert (await cluster.rpc("getFeeForMessage", message, PROCESSED))["value"] == 5000

@@ -80,7 +80,7 @@ async def test_a_replica_that_lost_commits_is_read_again_from_where_it_differs(
     replica = Database(await copied(shop.database), size=2)
     reader, before = Reader(), await generation(shop.database)
     for _ in range(ahead):
-        await shop.tell(second)
+        await shop.emit(second)
     await reader.read(shop.database)
     async with replica:
         assert await generation(replica) != before, "from the first question on"
@@ -89,11 +89,11 @@ async def test_a_replica_that_lost_commits_is_read_again_from_where_it_differs(
         theirs = Shop(replica)
         if noted == "by a line":
             for _ in range(6):
-                await theirs.tell(first)
+                await theirs.emit(first)
         assert await reader.check(replica) == 2
         told = await generation(replica)
         await reader.read(replica)
-        await theirs.tell(second, "paid", "confirmed")
+        await theirs.emit(second, "paid", "confirmed")
         assert await generation(replica) == told, "one generation, noted before or after"
         await reader.read(replica)
         assert await reader.has_all(replica)
@@ -106,17 +106,17 @@ async def test_a_second_failover_counts_from_the_first(shop: Shop) -> None:
     reader, late = Reader(), Reader()
     second = Database(await copied(shop.database), size=2)
     for _ in range(7):
-        await shop.tell(order)
+        await shop.emit(order)
     await reader.read(shop.database)
     async with second:
         for _ in range(3):
-            await Shop(second).tell(order)
+            await Shop(second).emit(order)
         await late.read(second)
         third = Database(await copied(second), size=2)
-        await Shop(second).tell(order)
+        await Shop(second).emit(order)
         await late.read(second)
     async with third:
-        await Shop(third).tell(order)
+        await Shop(third).emit(order)
         assert (await reader.check(third), await late.check(third)) == (2, 5)
         for each in (reader, late):
             await each.read(third)
@@ -130,10 +130,10 @@ async def test_a_generation_that_the_database_never_knew_is_read_from_the_start(
     promoted = Database(await copied(shop.database), size=2)
     reader = Reader()
     async with promoted:
-        await Shop(promoted).tell(order)
+        await Shop(promoted).emit(order)
         await reader.read(promoted)
     async with old:
-        await Shop(old).tell(order)
+        await Shop(old).emit(order)
         assert await reader.check(old) == 0
         await reader.read(old)
         assert await reader.has_all(old)
@@ -143,14 +143,14 @@ async def test_what_postgres_cannot_tell_is_found_by_the_event_and_can_be_said_b
     """A virtual machine that is set back with its memory: the same server, an earlier feed."""
     order = await shop.order()
     for _ in range(4):
-        await shop.tell(order)
+        await shop.emit(order)
     reader = Reader()
     await reader.read(shop.database)
     reader.event = UUID(int=1)  # as if another line were there
     assert await reader.check(shop.database) == 0, "where this generation began"
     await renew_feed(shop.database, 3)
     assert await reader.check(shop.database) == 3
-    await shop.tell(order)
+    await shop.emit(order)
     await reader.read(shop.database)
     assert await reader.check(shop.database) == 6
     await renew_feed(shop.database, 1)
@@ -179,7 +179,7 @@ async def test_an_ack_from_another_generation_is_refused_with_the_place_to_go_on
     assert await shop.database.value("select generation from railwatch.consumers") == old
     async with replica:
         for _ in range(3):
-            await Shop(replica).tell(order)
+            await Shop(replica).emit(order)
         with pytest.raises(Refused, match="another generation") as caught:
             await replica.value(ack, 3, old)
         assert (caught.value.code, str(caught.value.hint).startswith("Continue from seq 1:")) == ("RW040", True)
@@ -215,7 +215,7 @@ async def test_a_restart_of_postgres_begins_a_generation_and_costs_a_reader_noth
         order = await Shop(database).order()
     for _ in range(3):
         async with Database(await own.start(), size=2) as database:
-            await Shop(database).tell(order)
+            await Shop(database).emit(order)
             at = reader.seq
             assert await reader.check(database) == at
             await reader.read(database)

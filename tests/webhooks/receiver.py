@@ -1,4 +1,4 @@
-"""A shop's server that verifies what it gets with the library, keeps it, and misbehaves when told to."""
+"""A shop's server that verifies what it gets with the library, keeps it, and misbehaves on demand."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A shop's side of these stories: a database whose feed grows as it is told to, and a deliverer over it."""
+"""A shop's side of these stories: a database whose feed grows on demand, and a deliverer over it."""
 
 import asyncio
 import re
@@ -72,7 +72,7 @@ class Shop:
         self.orders.append(made)
         return made
 
-    async def tell(
+    async def emit(
         self, invoice: UUID, to_state: str = "confirming", reason: str = "included", subject: str = "invoice"
     ) -> int:
         seq: int = await self.database.value(TELL, invoice, to_state, reason, subject)
@@ -128,7 +128,7 @@ class Shop:
 
 @dataclass(slots=True)
 class Delivering:
-    """`railwatch.webhooks.deliverer.Reporter` that keeps what it is told."""
+    """`railwatch.webhooks.deliverer.Reporter` that keeps what it gets."""
 
     metrics: DeliveryMetrics
     end: asyncio.Event

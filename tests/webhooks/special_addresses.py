@@ -1,4 +1,4 @@
-"""The rows of IANA's registries of special-purpose addresses, with the RFC of each, as they stood in 2025.
+"""The rows of IANA's registries of special-purpose addresses, with the RFC of each, as of 2025.
 
 https://www.iana.org/assignments/iana-ipv4-special-registry and https://www.iana.org/assignments/iana-ipv6-special-registry
 """

@@ -85,7 +85,7 @@ async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
 
 
 @pytest.mark.parametrize(
-    ("serve", "told"),
+    ("serve", "message"),
     [
         (drip, "no answer within 0.3 s"),
         (flood_headers, "no usable answer"),
@@ -93,12 +93,12 @@ async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
         (hang_up, "it closed the connection without an answer"),
     ],
 )
-async def test_no_answer_is_a_failed_attempt(shop: Shop, serve: Serve, told: str) -> None:
+async def test_no_answer_is_a_failed_attempt(shop: Shop, serve: Serve, message: str) -> None:
     await shop.order()
     async with raw_server(serve) as url:
         left = (await shop.once(webhook(url, attempts=1, timeout=0.3)))["shop"]
     assert (left["dead"], left["delivered"]) == (1, 0)
-    assert left["last_failure"].startswith(told)
+    assert left["last_failure"].startswith(message)
 
 
 @pytest.mark.parametrize("serve", [flood_body, break_off])
@@ -116,7 +116,7 @@ async def test_a_receiver_that_never_answers_is_left_after_the_timeout(shop: Sho
     assert left["last_failure"] == "no answer within 0.2 s"
 
 
-async def test_nobody_listening_is_a_failed_attempt(shop: Shop) -> None:
+async def test_a_closed_port_is_a_failed_attempt(shop: Shop) -> None:
     await shop.order()
     left = (await shop.once(webhook("http://127.0.0.1:9/hook", attempts=1)))["shop"]
     assert left["last_failure"].startswith("cannot connect: ")
@@ -124,7 +124,7 @@ async def test_nobody_listening_is_a_failed_attempt(shop: Shop) -> None:
     assert left["last_failure"] == "its name cannot be resolved"
 
 
-async def test_names_that_are_never_resolved_hold_up_nobody(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_names_that_are_never_resolved_delay_no_other(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     await shop.order()
     real, release = socket.getaddrinfo, threading.Event()
 
@@ -156,8 +156,8 @@ async def _have_failed(shop: Shop, attempts: int) -> bool:
     return int(await shop.database.value(count) or 0) >= attempts
 
 
-async def test_a_name_that_nobody_has_is_a_failed_attempt(shop: Shop) -> None:
-    """The configuration cannot tell: it is well formed (RFC 6761)."""
+async def test_an_unknown_name_is_a_failed_attempt(shop: Shop) -> None:
+    """The configuration cannot know: it is well formed (RFC 6761)."""
     await shop.order()
     left = (await shop.once(webhook("http://nobody.invalid/hook", attempts=1)))["shop"]
     assert left["last_failure"] == "its name cannot be resolved"
@@ -178,7 +178,7 @@ async def test_an_endpoint_that_breaks_by_a_defect_is_loud_and_breaks_no_other(s
         async with receiver() as shopkeeper:
             async with shop.delivering(webhook(shopkeeper, "faulty"), webhook(shopkeeper, "whole")):
                 await until(lambda: any(each.get("task") == "webhook.faulty" for each in logs))
-                await shop.tell(order)
+                await shop.emit(order)
                 await until(lambda: len(shopkeeper.got) == 2)
             async with shop.database.connection() as connection:
                 await connection.execute("drop function railwatch.defect cascade")

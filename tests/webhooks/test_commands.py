@@ -1,4 +1,4 @@
-"""What an operator does at night: look, pause, replay, forget; and what a command tells by its exit code."""
+"""What an operator does at night: check, pause, replay, forget; and the meaning of exit codes."""
 
 import asyncio
 import io
@@ -22,7 +22,7 @@ from tests.webhooks.shop import Shop, until, webhook
 
 @pytest.fixture(autouse=True)
 def elsewhere() -> Iterator[None]:
-    """Redirect the logs of a deliverer, which may share the process, away from the output of commands."""
+    """Redirect the logs of a deliverer, which may share the process, to keep them out of the output of commands."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(io.StringIO()))
     yield
     structlog.reset_defaults()
@@ -104,7 +104,7 @@ async def test_a_running_deliverer_hears_of_a_replay(shop: Shop, tmp_path: Path)
 
 async def test_a_later_event_goes_on_once_an_earlier_one_was_given_up(shop: Shop) -> None:
     order = await shop.order()
-    await shop.tell(order)
+    await shop.emit(order)
 
     async def not_the_first(got: Got) -> int:
         return 500 if got.seq == 1 else 200
@@ -122,8 +122,8 @@ async def test_a_paused_endpoint_gets_nothing_and_later_everything(shop: Shop, t
         async with shop.delivering(webhook(shopkeeper)):
             await until(shop.owes_nothing)
             assert "shop is paused" in await shell.output("webhook", "disable", "shop")
-            seq = await shop.tell(order)
-            await shop.tell(order)
+            seq = await shop.emit(order)
+            await shop.emit(order)
             assert [each["lag"] for each in await shell.data("webhook", "list")] == [2]
             assert "paused" in await shell.output("webhook", "list")
             assert [each.seq for each in shopkeeper.got] == [1]
@@ -167,7 +167,7 @@ async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Sho
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["webhook", "disable", "nope"], Exit.NOT_FOUND, 'there is no endpoint "nope"'),
         (["webhook", "dead", "replay", "shop"], Exit.USAGE, "give either seqs"),
@@ -176,11 +176,11 @@ async def test_an_endpoint_is_forgotten_only_once_it_is_not_configured(shop: Sho
     ],
 )
 async def test_mistakes_are_reported_in_words(
-    shop: Shop, tmp_path: Path, words: list[str], code: Exit, told: str
+    shop: Shop, tmp_path: Path, words: list[str], code: Exit, message: str
 ) -> None:
     result = await Shell(write_config(tmp_path, shop.database.dsn)).run(*words)
     assert result.exit_code == code, result.output
-    assert told in result.output
+    assert message in result.output
 
 
 def test_a_new_secret_is_written_where_only_its_owner_reads_it_and_shown_nowhere(tmp_path: Path) -> None:

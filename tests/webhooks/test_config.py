@@ -39,7 +39,7 @@ def test_a_good_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"secret": "whsec_c2hvcnQ="}, "webhook[shop].secret: is no webhook secret"),
         ({"secret": SECRET.removeprefix("whsec_")}, "webhook[shop].secret: is no webhook secret"),
@@ -80,9 +80,11 @@ def test_a_good_one(tmp_path: Path) -> None:
         ({"concurrency": 65}, "webhook[shop].concurrency"),
     ],
 )
-def test_what_is_wrong_is_told_without_what_may_be_secret(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+def test_what_is_wrong_is_reported_without_what_may_be_secret(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     found = problems(tmp_path, webhook(URL) | change)
-    assert any(told in each for each in found), found
+    assert any(message in each for each in found), found
     assert SECRET.removeprefix("whsec_") not in str(found)
 
 
@@ -109,12 +111,12 @@ def test_names_are_unique_and_networks_are_networks(tmp_path: Path) -> None:
         ("invoice.%", "invoice.%", "invoice.paid"),
     ],
 )
-async def test_only_the_star_stands_for_anything(database: Database, pattern: str, fits: str, does_not: str) -> None:
+async def test_only_the_star_matches_anything(database: Database, pattern: str, fits: str, does_not: str) -> None:
     assert await database.value("select $1::text like $2", fits, like_pattern(pattern))
     assert not await database.value("select $1::text like $2", does_not, like_pattern(pattern))
 
 
-async def test_the_types_that_patterns_are_checked_against_are_those_that_the_feed_can_tell(database: Database) -> None:
+async def test_the_types_that_patterns_are_checked_against_are_those_of_the_feed(database: Database) -> None:
     """The SQL function and the configuration must not drift apart."""
     for subject, to_state, reason, kind in [
         ("invoice", "late_paid", "confirmed", "invoice.late_paid"),

@@ -25,7 +25,7 @@ from tests.webhooks.test_delivery import in_order
 
 @asynccontextmanager
 async def frozen_table(dsn: str) -> AsyncIterator[Any]:
-    """Nobody can record how a delivery ended, until this is left."""
+    """No session can record how a delivery ended, until this is left."""
     connection = await asyncpg.connect(dsn)
     try:
         async with connection.transaction():
@@ -36,13 +36,13 @@ async def frozen_table(dsn: str) -> AsyncIterator[Any]:
 
 
 async def is_waiting(connection: Any) -> bool:
-    """Whether somebody waits for the table."""
+    """Return True if a session waits for the table."""
     return bool(await connection.fetchval("select count(*) from pg_locks where not granted"))
 
 
 async def test_killed_between_sending_and_recording_it_repeats_under_the_same_id(shop: Shop, tmp_path: Path) -> None:
     first, second = await shop.order(), await shop.order()
-    await shop.tell(first)
+    await shop.emit(first)
     gate = asyncio.Event()
 
     async def gated(_: Got) -> int:
@@ -85,14 +85,14 @@ async def test_killed_again_and_again_it_loses_nothing_and_keeps_each_invoices_o
             heard = len(shopkeeper.accepted)
             async with deliverer(config) as running:
                 for _ in range(60):
-                    await shop.tell(dice.choice(orders))
+                    await shop.emit(dice.choice(orders))
                 await until(lambda heard=heard: len(shopkeeper.accepted) > heard + 5)  # type: ignore[misc]
                 await running.kill()
         async with deliverer(config):
             await until(shop.owes_nothing)
-    told = await shop.database.value("select last_seq from railwatch.feed_position")
-    assert {each.seq for each in shopkeeper.accepted} == set(range(1, told + 1))
-    assert len({each.id for each in shopkeeper.accepted}) == told
+    last_seq = await shop.database.value("select last_seq from railwatch.feed_position")
+    assert {each.seq for each in shopkeeper.accepted} == set(range(1, last_seq + 1))
+    assert len({each.id for each in shopkeeper.accepted}) == last_seq
     assert in_order(shopkeeper)
 
 
@@ -102,7 +102,7 @@ async def test_a_receiver_that_is_killed_gets_everything_once_it_is_back(shop: S
         await until(lambda: len(shopkeeper.accepted) >= 5)
         await shopkeeper.stop()
         for order in orders:
-            await shop.tell(order)
+            await shop.emit(order)
         await until(lambda: _has_failed(shop))
         await shopkeeper.start()
         await until(shop.owes_nothing)
@@ -139,7 +139,7 @@ async def test_a_postgres_that_is_restarted_in_the_middle_costs_nothing(own_fold
 async def _restarted_in_the_middle(shop: Shop, server: EmbeddedPostgres) -> None:
     orders = [await shop.order() for _ in range(20)]
     for order in orders:
-        await shop.tell(order)
+        await shop.emit(order)
     gate = asyncio.Event()
 
     async def gated(_: Got) -> int:
@@ -168,16 +168,16 @@ async def test_two_deliverers_take_turns_and_say_so(shop: Shop, tmp_path: Path) 
             await until(shop.owes_nothing)
             async with deliverer(config) as second:
                 await until(lambda: second.has_said("deliver.standby"))
-                [told] = [each for each in second.events() if each["event"] == "deliver.standby"]
-                assert told["holder"].endswith(f"/{first.process.pid}")
+                [standby] = [each for each in second.events() if each["event"] == "deliver.standby"]
+                assert standby["holder"].endswith(f"/{first.process.pid}")
                 async with deliverer(config, "--once") as third:
                     assert await third.process.wait() == Exit.REJECTED
                     assert "delivers already" in third.log
-                await shop.tell(order)
+                await shop.emit(order)
                 await until(shop.owes_nothing)
                 assert not second.has_said("deliver.started")
                 await first.kill()
-                await shop.tell(order)
+                await shop.emit(order)
                 await until(shop.owes_nothing)
                 assert await second.end() == Exit.OK
     assert [each.seq for each in shopkeeper.got] == [1, 2, 3]

@@ -42,7 +42,7 @@ async def test_each_invoices_events_come_in_order_and_one_after_another(shop: Sh
     orders = [await shop.order() for _ in range(6)]
     for _ in range(10):
         for order in orders:
-            await shop.tell(order)
+            await shop.emit(order)
     on_their_way: defaultdict[str, int] = defaultdict(int)
     most_of_one, most_of_all = 0, 0
 
@@ -72,8 +72,8 @@ def in_order(shopkeeper: Receiver) -> bool:
 
 async def test_what_failed_is_tried_again_in_the_same_words_and_the_next_of_its_invoice_waits(shop: Shop) -> None:
     failing, other = await shop.order(), await shop.order()
-    await shop.tell(failing)
-    await shop.tell(other)
+    await shop.emit(failing)
+    await shop.emit(other)
     tries = 0
 
     async def twice_in_vain(got: Got) -> int:
@@ -100,8 +100,8 @@ async def test_other_invoices_go_on_while_one_waits_for_its_next_attempt(shop: S
 
     async with receiver(behave=never_the_first) as shopkeeper, shop.delivering(webhook(shopkeeper, first_pause=3600)):
         for _ in range(5):
-            await shop.tell(failing)
-            await shop.tell(other)
+            await shop.emit(failing)
+            await shop.emit(other)
         await until(lambda: len(shopkeeper.accepted) == 6)
         assert len([each for each in shopkeeper.got if each.invoice == str(failing)]) == 1
     endpoint = (await shop.endpoints())["shop"]
@@ -109,7 +109,7 @@ async def test_other_invoices_go_on_while_one_waits_for_its_next_attempt(shop: S
     assert endpoint["last_failure"] == "HTTP 500"
 
 
-async def test_the_next_attempt_is_made_when_its_pause_ends_not_at_the_next_look(
+async def test_the_next_attempt_is_made_when_its_pause_ends_not_at_the_next_poll(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in ("worker", "deliverer"):
@@ -144,7 +144,7 @@ async def test_only_2xx_counts_and_redirects_are_not_followed(shop: Shop) -> Non
 async def test_a_slow_endpoint_holds_up_no_other(shop: Shop) -> None:
     orders = [await shop.order() for _ in range(30)]
     for order in orders:
-        await shop.tell(order)
+        await shop.emit(order)
     release = asyncio.Event()
 
     async def stuck(got: Got) -> int:
@@ -165,9 +165,9 @@ async def test_a_slow_endpoint_holds_up_no_other(shop: Shop) -> None:
 
 async def test_an_endpoint_gets_the_events_that_it_wants_and_no_others(shop: Shop) -> None:
     order = await shop.order()
-    told = [("late_paid", "confirmed"), ("paid", "confirmed"), ("created", "reversed"), ("detected", "seen")]
-    for to_state, reason in told:
-        await shop.tell(order, to_state, reason)
+    life = [("late_paid", "confirmed"), ("paid", "confirmed"), ("created", "reversed"), ("detected", "seen")]
+    for to_state, reason in life:
+        await shop.emit(order, to_state, reason)
     wishes = {
         "paid": ["invoice.paid", "invoice.reversed"],
         "all-paid": ["invoice.*paid"],
@@ -187,7 +187,7 @@ async def test_a_new_endpoint_begins_now_unless_it_wants_the_whole_feed(shop: Sh
     async with receiver() as fresh, receiver() as whole:
         endpoints = (webhook(fresh, "fresh", begin="now"), webhook(whole, "whole", begin="start"))
         await shop.once(*endpoints)
-        await shop.tell(order)
+        await shop.emit(order)
         await shop.once(*endpoints)
     assert ([each.seq for each in fresh.got], [each.seq for each in whole.got]) == ([2], [1, 2])
 
@@ -211,10 +211,10 @@ async def test_a_restart_goes_on_where_it_was(shop: Shop) -> None:
     async with receiver() as shopkeeper:
         async with shop.delivering(webhook(shopkeeper)):
             await until(shop.owes_nothing)
-        await shop.tell(first)
+        await shop.emit(first)
         async with shop.delivering(webhook(shopkeeper)):
             await until(shop.owes_nothing)
-            await shop.tell(second)
+            await shop.emit(second)
             await until(shop.owes_nothing)
     assert [each.seq for each in shopkeeper.got] == [1, 2, 3, 4]
 
@@ -269,7 +269,7 @@ async def test_a_type_of_event_that_always_fails_does_not_stop_the_others(shop: 
 
     async with receiver(behave=refuse) as shopkeeper, shop.delivering(webhook(shopkeeper, first_pause=3600)):
         await until(has_failed, 60)
-        await shop.tell(order, "paid", "confirmed")
+        await shop.emit(order, "paid", "confirmed")
         await until(
             lambda: [each.event["type"] for each in shopkeeper.accepted] == ["invoice.created", "invoice.paid"], 5
         )
@@ -288,16 +288,16 @@ async def test_attempts_that_fail_slowly_leave_a_slot_for_what_is_new(shop: Shop
 
     async with receiver(behave=hang) as shopkeeper, shop.delivering(webhook(shopkeeper, concurrency=4)):
         for each in orders[1:]:
-            await shop.tell(each, "detected", "seen")
+            await shop.emit(each, "detected", "seen")
         await until(lambda: len(shopkeeper.got) >= 8 + 7 + 2)  # second attempts hang
         await asyncio.sleep(0.2)
-        await shop.tell(orders[0], "paid", "confirmed")
+        await shop.emit(orders[0], "paid", "confirmed")
         await until(lambda: "invoice.paid" in {each.event["type"] for each in shopkeeper.accepted}, 5)
         release.set()
 
 
-async def test_an_answer_for_a_line_that_the_feed_has_lost_is_not_taken_for_another(shop: Shop) -> None:
-    """Posted before a failover, told after it: on this side another event has the seq."""
+async def test_an_answer_for_a_line_that_the_feed_has_lost_is_not_confused_with_another(shop: Shop) -> None:
+    """Posted before a failover, emitted after it: on this side another event has the seq."""
     await shop.order()
     await shop.once(webhook("http://127.0.0.1:9/nobody", first_pause=3600))
     ours = await shop.database.value("select event_id from railwatch.webhook_deliveries where seq = 1")

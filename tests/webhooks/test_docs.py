@@ -28,7 +28,7 @@ UNIT = ROOT / "systemd/railwatch-deliver.service"
 
 
 @pytest.fixture
-async def told(database: Database) -> AsyncIterator[list[Got]]:
+async def received(database: Database) -> AsyncIterator[list[Got]]:
     """Return the events of a payment that a reorg reverses."""
     async with DaemonHarness(database, [chain_named()]) as stage, receiver() as shopkeeper:
         invoice = await stage.invoice(100)
@@ -47,11 +47,11 @@ def keys(value: Any) -> Any:
     return [keys(each) for each in value] if isinstance(value, list) else None
 
 
-async def test_a_real_event_has_the_samples_keys_in_their_order(told: list[Got]) -> None:
+async def test_a_real_event_has_the_samples_keys_in_their_order(received: list[Got]) -> None:
     sample, _, _ = [json.loads(each) for each in blocks(PAGE, "json")]
-    [paid] = [each for each in told if each.event["type"] == "invoice.paid"]
+    [paid] = [each for each in received if each.event["type"] == "invoice.paid"]
     assert keys(json.loads(paid.body)) == keys(sample)
-    transfers = [each.event["data"]["transfer"] for each in told if each.event["data"]["subject"] == "detection"]
+    transfers = [each.event["data"]["transfer"] for each in received if each.event["data"]["subject"] == "detection"]
     assert transfers
     assert {tuple(each) for each in transfers} == {("tx_index", "asset", "amount", "kind")}
     assert transfers[0]["amount"] == "100"
@@ -88,8 +88,8 @@ async def test_a_refund_and_a_settlement_say_what_finance_booked(database: Datab
     assert (closed["data"]["refund"], booked["data"]["refund"]) == (None, None)
 
 
-async def test_a_daemons_reversal_is_told_by_its_own_type(told: list[Got]) -> None:
-    types = [each.event["type"] for each in told]
+async def test_a_daemons_reversal_is_emitted_with_its_own_type(received: list[Got]) -> None:
+    types = [each.event["type"] for each in received]
     assert "invoice.reversed" in types
     assert "exception.open.reversed" in types
     assert types.count("invoice.created") == 1
@@ -135,7 +135,7 @@ def service() -> configparser.SectionProxy:
     return parser["Service"]
 
 
-def test_the_unit_does_not_restart_what_only_a_person_can_mend(service: configparser.SectionProxy) -> None:
+def test_the_unit_does_not_restart_what_only_a_person_can_fix(service: configparser.SectionProxy) -> None:
     assert set(map(int, service["RestartPreventExitStatus"].split())) == {Exit.USAGE, Exit.SCHEMA}
     assert int(service["TimeoutStopSec"]) > 4
 

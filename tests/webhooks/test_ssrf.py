@@ -46,7 +46,7 @@ def test_the_outside_is_allowed_over_tls_only(address: str) -> None:
         AddressGuard((), plain=True).check(address)
 
 
-def test_what_is_allowed_is_allowed_in_any_clothes_and_nothing_beside_it() -> None:
+def test_what_is_allowed_is_allowed_in_any_spelling_and_nothing_else() -> None:
     guard = AddressGuard((ip_network("10.1.0.0/16"),), plain=True)
     for address in ("10.1.2.3", "::ffff:10.1.2.3"):
         guard.check(address)
@@ -72,7 +72,7 @@ def test_a_network_that_is_allowed_is_not_reached_through_a_tunnel(tunnel: str) 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "0177.0.0.1"])
 async def test_an_odd_notation_is_judged_by_what_it_resolves_to(host: str) -> None:
-    """The configuration refuses them; what a lookup makes of one is looked at all the same."""
+    """The configuration refuses them; the result of a lookup is checked all the same."""
     loop = asyncio.get_running_loop()
     for info in await loop.getaddrinfo(host, 443, type=socket.SOCK_STREAM):
         with pytest.raises(ForbiddenAddress, match="is not a public address"):
@@ -108,7 +108,7 @@ def test_nor_is_one_that_ipv6_carries(row: str, prefix: str) -> None:
         "::8.8.8.8",
     ],
 )
-def test_what_no_registry_lists_and_nobody_s_shop_has_is_refused(address: str) -> None:
+def test_what_no_registry_lists_and_no_shop_has_is_refused(address: str) -> None:
     with pytest.raises(ForbiddenAddress):
         AddressGuard((), plain=False).check(address)
 

@@ -77,7 +77,7 @@ class RegtestCluster:
         self._parted = True
 
     async def heal(self) -> None:
-        """Everything passes again: all take the longest branch, and what waits anywhere waits everywhere."""
+        """Connect the nodes again: all adopt the longest branch and one mempool."""
         self._parted = False
         heights = {place: await self.rpc("getblockcount", at=place) for place in self.reached()}
         best = max(heights, key=lambda place: heights[place])

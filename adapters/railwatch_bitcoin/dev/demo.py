@@ -95,7 +95,7 @@ class Customer:
         value = int(coin["value"] * COIN)
         spent = {"txid": source["txid"], "vout": source["vout"]}
         bare = await self._console.rpc("createrawtransaction", [spent], [{await self._stranger(): btc(value - FEE)}])
-        # The wallet looks for a coin among those that are not spent, and this one is: so it has to be told.
+        # The wallet searches among the unspent coins, and this one is spent: so the call names it.
         known = {**spent, "scriptPubKey": coin["scriptPubKey"]["hex"], "amount": btc(value)}
         signed = (await self._wallet("signrawtransactionwithwallet", bare, [known]))["hex"]
         ids = await self._console.rpc("decoderawtransaction", signed)
@@ -113,7 +113,7 @@ class BitcoinDemo:
     """`railwatch.rail.demo.RailDemo` on bitcoind: a block every `BLOCK_SECONDS`, unless a story holds them back."""
 
     def __init__(self) -> None:
-        # The customer never pays out of change that waits: one story's replacement must not take another's payment.
+        # The customer never pays out of change that waits: one story's replacement must not drop another's payment.
         self._node = DaemonNode(wallet=True, settings=("spendzeroconfchange=0",))
         self._sim = BitcoinSimulator(name=NAME, fleet=RunningCluster([self._node]))
         self._customer = Customer(self._node)

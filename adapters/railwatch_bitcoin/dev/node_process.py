@@ -46,7 +46,7 @@ COMMON = (
     "maxsigcachesize=1",
 )
 SETTINGS: Mapping[str, tuple[str, ...]] = {
-    # Knots refuses more than Core does unless told otherwise; what Core does not know it ignores in a file.
+    # Knots refuses more than Core does by default; Core ignores the keys of a file that it does not know.
     BITCOIND: (
         *COMMON,
         "corepolicy=1",

@@ -32,7 +32,7 @@ EXPIRED = 2 * 3600
 class BitcoinSimulator:
     """A development chain on as many ``nodes``. Blocks appear only through `mine`, `reorg` and their kin.
 
-    ``password``: the nodes ask for it, instead of a cookie. ``push``: adapters are told of ZMQ, where there is one.
+    ``password``: the nodes ask for it, instead of a cookie. ``push``: adapters get the ZMQ endpoints, if any.
     ``lines`` are further lines of the nodes' configuration, ``options`` the rail's. ``at`` is a node's place.
     ``fleet`` has the nodes themselves: to stop, to start, to part and to heal; ``purse`` has the money.
     """
@@ -105,7 +105,7 @@ class BitcoinSimulator:
         self._rewarded = [await self._address_of(p2wsh_script(REWARD_SCRIPT))]
         # Nodes that reward the same script in the same second would find the very same block.
         self._rewarded += [await self._address_of(random_script("p2wsh")) for _ in self.fleet.nodes[1:]]
-        # Many blocks at once take times ahead of the clock, so they are made in what is the past by then.
+        # Many blocks at once get times ahead of the clock, so they are made at a time that is past by then.
         await self.rpc("setmocktime", int(time.time()) - EXPIRED)
         await self.mine(MATURE + self.chain.coinbase_maturity)
         await self.rpc("setmocktime", 0)
@@ -173,7 +173,7 @@ class BitcoinSimulator:
     async def pay_through(self, address: str, amount: int, links: int = 2) -> list[str]:
         """Send a chain of so many transactions, of which the last pays; return their ids.
 
-        Who replaces the first (`replace`) takes the others with it, though he touches none of their coins.
+        A replacement of the first (`replace`) drops the others too, though it spends none of their coins.
         """
         left = amount + links * fee_of(1, 1)
         chain = [await self.purse.spend([(p2wsh_script(SPENDABLE_SCRIPT), left)])]
@@ -218,7 +218,7 @@ class BitcoinSimulator:
     async def drop(self, *tx_ids: str) -> None:
         """Let the nodes forget a waiting transaction and its descendants, as they do after two weeks.
 
-        A stranger's transaction is sent for it: a node looks for what has expired when it takes in another.
+        A stranger's transaction is sent for it: a node expires old transactions when it accepts another.
         """
         for place in self.fleet.reached():
             waiting = await self.fleet.waiting(place)
@@ -258,7 +258,7 @@ class BitcoinSimulator:
         return [str(each) for each in await self.fleet.batch(calls)]
 
     async def newest(self, depth: int) -> list[Tx]:
-        """Return what the newest blocks hold besides their coinbases, in order."""
+        """Return the transactions of the newest blocks without their coinbases, in order."""
         blocks = await self.fleet.batch([("getblock", (each, 2)) for each in await self.branch(depth)])
         return [Tx(tx["txid"], tx["hash"], tx["hex"]) for block in blocks for tx in block["tx"][1:]]
 

@@ -30,7 +30,7 @@ BLOCK_SECONDS = 0.25
 BLOCK_SECONDS_LEFT_ALONE = 2
 CONFIRMATIONS = 3
 WINDOW_SECONDS = 4
-"""Of invoices that are meant to expire: short for whoever watches, long enough to be watched in time."""
+"""Window of invoices that are meant to expire: short for a viewer, long enough to be watched in time."""
 
 LATE_SECONDS = 2
 """After its window, for a payment that is meant to be late: a block's time has no fractions of a second."""

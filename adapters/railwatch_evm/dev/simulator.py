@@ -86,7 +86,7 @@ class EvmSimulator:
         await self._anvil.__aexit__(exc_type, exc, trace)
 
     async def _furnish(self) -> None:
-        """Contracts first, and a block above them: anvil wipes a contract whose own block is reorganised away."""
+        """Deploy contracts first, and a block above them: anvil wipes a contract whose own block is orphaned."""
         self.payer = (await self.rpc("eth_accounts"))[0]
         self.token = await self.deploy("Token", SUPPLY)
         self.multisender = await self.deploy("Multisender")

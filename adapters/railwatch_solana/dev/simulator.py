@@ -224,7 +224,7 @@ class SolanaSimulator:
     ) -> str:
         """Sign and send, past the node's own trial run; returns the signature.
 
-        The blockhash is a finalized one: no fork takes it away, and the transaction with it.
+        The blockhash is a finalized one: no fork drops it, and the transaction with it.
         """
         latest = await self.rpc("getLatestBlockhash", FINALIZED)
         blockhash = Hash.from_string(latest["value"]["blockhash"])

@@ -1,4 +1,4 @@
-"""What one step works on: where its rail stands, and the working copy of one invoice."""
+"""What one step works on: the position of its rail, and the working copy of one invoice."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ from railwatch.core.tally import Tallies, Tally, TallyKey, totals
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """Where a rail stands in one step, and what that rail can tell.
+    """The position of a rail in one step, and what that rail can report.
 
     ``tip_height`` is the node's newest height; ``block_times`` gives the time of blocks of this step by height; ``now``
     is the
-    database's clock. ``backfill``: the step's blocks were already final when they were read, so that a new transfer is
-    told as `final` in one line. ``blind``: the rail cannot be believed now (stalled, or its finality is), so nothing
+    database's clock. ``backfill``: the step's blocks were already final when they were read, so a new transfer gets
+    one transition, to `final`. ``blind``: the rail cannot be believed now (stalled, or its finality is), so nothing
     that it shows is confirmed or finalized (HAZARDS, "Nodes").
     """
 
@@ -44,7 +44,7 @@ class StepContext:
     backfill: bool = False
     blind: bool = False
     accepts_chain: bool = False
-    """A person has decided to follow a chain that left ours below what is final: only then is that taken back."""
+    """A person has decided to follow a chain that left ours below finality: only then are final detections reversed."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class InvoiceAggregate:
     detections: dict[UUID, Detection]
     exceptions: list[ExceptionRecord]
     unattributed: Mapping[UUID, UnattributedBalance] = field(default_factory=dict)
-    """What its addresses hold that no transfer explains, as the last look at their balances found it."""
+    """What its addresses hold that no transfer explains, by the last reading of their balances."""
     other_tallies: Tallies = field(default_factory=dict)
     """Detections that this step does not touch, and that were not loaded, as sums."""
     group_members: dict[tuple[UUID, str], Member] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Where an invoice stands: a pure function of its terms, what was detected, what was covered, and the time."""
+"""The state of an invoice: a pure function of its terms, its detections, the coverage, and the time."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -74,7 +74,7 @@ def assess_totals(invoice: Invoice, received: Received, coverage: Coverage, now:
 def state_without_hold(invoice: Invoice, received: Callable[[], Received]) -> InvoiceState:
     """Return the state, or during a hold the state without it: by earlier decisions, and by the money.
 
-    ``received`` is asked for only where a hold hides the state. That a window closes is told, and a hold tells nothing:
+    ``received`` is called only where a hold hides the state. The end of a window is emitted, and a hold emits nothing:
     only what had expired before the hold is expired here.
     """
     if invoice.held_from is None:
@@ -125,7 +125,7 @@ def _is_met(invoice: Invoice, way: Destination, arrived: int, received: Received
 
 
 def _excess(invoice: Invoice, way: Destination, totals: DestinationTotals) -> int:
-    """How much more was confirmed than the order may take; what was given back before it was settled is owed anew."""
+    """Return how much was confirmed above the accepted range; a refund before the settlement is owed anew."""
     _, most = accepted_range(way.expected, invoice.tolerance_bps)
     refunded = invoice.refunded.get((way.rail, way.asset))
     return totals.confirmed - most - (refunded.owed_again if refunded else 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class BalanceReading:
-    """One look at a balance, in base units. ``spent``: what had left by then since the baseline, as far as is known."""
+    """One balance, in base units. ``spent``: the known sum that left the address since the baseline."""
 
     balance: int
     spent: int
@@ -18,7 +18,7 @@ class BalanceReading:
 
 @dataclass(frozen=True, slots=True)
 class DetectedTotals:
-    """What the tables hold in blocks up to the look: above the baseline's, and of that above the last look's.
+    """Sums in blocks up to the reading: ``total`` since the baseline, and of that ``fresh`` since the last reading.
 
     ``small``: what arrived in transfers below the asset's least amount, at most, and whenever. They are only counted.
     """
@@ -42,10 +42,10 @@ def reconcile_balance(
 ) -> Reconciliation:
     """Compare ``balance`` with what is known. ``baseline``: what was there before, or has been accounted for since.
 
-    ``last`` is the look before, None where there was none or its block is gone: then only the baseline is believed. A
-    balance that rose by less than what was detected since the last look has lost the rest: that was spent. What is
-    detected late, of blocks that were looked at already, makes no such difference, and explains what was unattributed.
-    What small transfers may explain is not unattributed, nor is less than ``least``: nobody acts on dust (HAZARDS I16).
+    ``last`` is the previous reading. It is None without one, or if its block is gone: then only the baseline counts. If
+    the balance rose by less than was detected since the last reading, the rest was spent. A late detection in a block
+    below the last reading makes no such difference, and explains what was unattributed.
+    What small transfers may explain is not unattributed, nor is less than ``least``: dust needs no act (HAZARDS I16).
     """
     before = BalanceReading(baseline, 0) if last is None else last
     arrived = detected.total if last is None else detected.fresh

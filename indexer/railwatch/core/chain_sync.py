@@ -2,10 +2,10 @@
 
 The follower has a cursor (the last block that is committed) and checkpoints below it (stored blocks, oldest first).
 The node has heads. Between the two there are only four things to do: nothing, ask for one block, go back to the fork
-point and take the new branch from there, or go on.
+point and read the new branch from there, or go on.
 
 BlockRefs may be sparse. Every block in which something was found is one, so a block between two checkpoints holds
-nothing that could be orphaned, and the highest checkpoint that still stands is as good as the true fork point.
+nothing that could be orphaned, and the highest checkpoint that is still canonical is as good as the true fork point.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``span_max``: the most heights in one step. ``horizon``: the depth that is final where no finality is told.
+    """``span_max``: the most heights in one step. ``horizon``: the depth that is final if the node reports no finality.
 
-    ``branch_max``: the most heights of a new branch that one step takes; 0: as ``span_max``. It is told whole.
+    ``branch_max``: the most heights of a new branch in one step; 0: as ``span_max``. One step emits the whole branch.
     """
 
     span_max: int
@@ -55,14 +55,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Take the blocks of ``span``, which begins at the cursor."""
+    """Read the blocks of ``span``, which begins at the cursor."""
 
     span: Span
 
 
 @dataclass(frozen=True, slots=True)
 class Rewind:
-    """Orphan everything above ``fork``, and take ``branch``, which begins there, in the same step."""
+    """Orphan everything above ``fork``, and read ``branch``, which begins there, in the same step."""
 
     fork: BlockRef
     branch: Span
@@ -72,7 +72,7 @@ Step = Idle | Probe | Scan | Rewind
 
 
 class DeepReorg(Exception):
-    """The node's chain leaves ours below the oldest checkpoint, or below what was final. A person must look."""
+    """The node's chain leaves ours below the oldest checkpoint, or below finality. An operator must decide."""
 
     def __init__(self, oldest: BlockRef, latest: BlockRef) -> None:
         super().__init__(
@@ -97,10 +97,10 @@ def next_step(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeView,
     if not view.verify_cursor:
         # A scan proves by parent hashes that it starts at the cursor, so nothing is asked in advance.
         return _advance(cursor, view, limits)
-    stands = _is_canonical(cursor, view)
-    if stands is None:
+    is_canonical = _is_canonical(cursor, view)
+    if is_canonical is None:
         return Probe(cursor.height)
-    return _advance(cursor, view, limits) if stands else _find_fork([*checkpoints, cursor], view, limits)
+    return _advance(cursor, view, limits) if is_canonical else _find_fork([*checkpoints, cursor], view, limits)
 
 
 def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeView, limits: Limits) -> Step:
@@ -112,23 +112,23 @@ def _at_or_below(cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeVi
     comparable = [point for point in known if point.height <= latest.height]
     if not comparable:
         return Idle(lagging=True)
-    stands = _is_canonical(comparable[-1], view)
-    if stands is None:
+    is_canonical = _is_canonical(comparable[-1], view)
+    if is_canonical is None:
         return Probe(comparable[-1].height)
-    return Idle(lagging=True) if stands else _find_fork(comparable, view, limits)
+    return Idle(lagging=True) if is_canonical else _find_fork(comparable, view, limits)
 
 
 def _find_fork(known: Sequence[BlockRef], view: NodeView, limits: Limits) -> Step:
-    """Step back 1, 2, 4 ... checkpoints until one stands, then halve the gap to the lowest that fell."""
+    """Go back 1, 2, 4 ... checkpoints until one is canonical, then halve the gap to the lowest orphaned one."""
     verdicts = [_is_canonical(point, view) for point in known]
     fallen = verdicts.index(False)  # the last of ``known`` has fallen: that is why we are here
-    standing = max((place for place in range(fallen) if verdicts[place]), default=-1)
+    canonical = max((place for place in range(fallen) if verdicts[place]), default=-1)
     if fallen == 0:
         raise DeepReorg(known[0], view.heads.latest)
-    if standing == fallen - 1:
-        return _adopt_branch(known[standing], view, limits)
-    if standing >= 0:
-        return Probe(known[(standing + fallen) // 2].height)
+    if canonical == fallen - 1:
+        return _adopt_branch(known[canonical], view, limits)
+    if canonical >= 0:
+        return Probe(known[(canonical + fallen) // 2].height)
     stride = len(known) - fallen
     return Probe(known[max(0, fallen - stride)].height)
 
@@ -149,13 +149,13 @@ def _end_of_step(start: BlockRef, final_height: int, view: NodeView, limits: Lim
     """Return the last block of a step from ``start``, or the probe for it. Finality and the head end a step early."""
     target, upto = start.height, start
     while upto.height <= start.height:
-        # Where the rail skipped every height so far, look further, so that a gap longer than a span is passed.
+        # Where the rail skipped every height so far, search further, so that a gap longer than a span is passed.
         end = final_height if final_height > target else view.heads.latest.height
         target = min(end, target + limits.span_max)
-        told = _known_block(target, view)
-        if told is None:
+        known = _known_block(target, view)
+        if known is None:
             return Probe(target)
-        upto = told
+        upto = known
     return upto
 
 
@@ -169,11 +169,11 @@ def final_height(heads: Heads, horizon: int) -> int:
 def _known_block(target: int, view: NodeView) -> BlockRef | None:
     """Return the node's block at ``target`` if it was reported in this round."""
     heads = (view.heads.latest, view.heads.finalized, view.heads.safe)
-    told = next((head for head in heads if head is not None and head.height == target), None)
-    return told or view.probed.get(target)
+    head_at = next((head for head in heads if head is not None and head.height == target), None)
+    return head_at or view.probed.get(target)
 
 
 def _is_canonical(point: BlockRef, view: NodeView) -> bool | None:
     """Whether the node's chain holds ``point``; None while it has not been asked."""
-    told = _known_block(point.height, view)
-    return None if told is None else told.hash == point.hash
+    known = _known_block(point.height, view)
+    return None if known is None else known.hash == point.hash

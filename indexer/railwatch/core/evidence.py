@@ -1,4 +1,4 @@
-"""Why: the rule behind each line of the feed, and the numbers that it was applied to, for whoever asks afterwards.
+"""Evidence: the rule behind each transition, and the numbers that it was applied to, for later readers.
 
 JSON values only; amounts are strings of digits, times ISO 8601 in UTC. docs/evidence.md explains every key.
 """
@@ -31,7 +31,7 @@ RULES: Mapping[InvoiceState, str] = {
 def invoice_evidence(
     aggregate: InvoiceAggregate, target: InvoiceState, via: Detection | None, ctx: StepContext
 ) -> dict[str, Any]:
-    """Return the inputs of `assess_totals`: the terms, the sums of each destination, and where the rail stood."""
+    """Return the inputs of `assess_totals`: the terms, the sums of each destination, and the rail's position."""
     invoice, until = aggregate.invoice, ctx.coverage.until
     grounds: dict[str, Any] = {
         "rule": RULES[target],
@@ -111,9 +111,9 @@ def exception_evidence(
     invoice = aggregate.invoice
     if kind == "detection_delayed":
         rails = sorted({each.rail for each in invoice.destinations if not each.closed})
-        told = {rail: coverage.until[rail].isoformat() if rail in coverage.until else None for rail in rails}
+        covered = {rail: coverage.until[rail].isoformat() if rail in coverage.until else None for rail in rails}
         patience = {each.rail: each.delay_limits.blind_after.total_seconds() for each in invoice.destinations}
-        return {"covered_until": told, "blind_after": {rail: patience[rail] for rail in rails}}
+        return {"covered_until": covered, "blind_after": {rail: patience[rail] for rail in rails}}
     if kind == "stuck_confirming":
         patience = {each.rail: each.delay_limits.stuck_after.total_seconds() for each in invoice.destinations}
         return {"state": invoice.state, "state_since": invoice.state_since.isoformat(), "stuck_after": patience}

@@ -1,8 +1,8 @@
 """Exceptions about transfers: one row for each destination, kind and asset, with a count and a sum (HAZARDS I16).
 
 A transfer is counted in the row that was open when it came. What a person resolved goes on to hold the transfers that
-it held then, so that the next one opens a row of its own. The feed is told when a row opens, when what it holds has
-doubled, and when it is over.
+it held then, so that the next one opens a row of its own. The feed gets a transition when a row opens, when its
+content has doubled, and when it ends.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ CalledFor = Collection[tuple[UUID, str]]
 
 
 def leave(aggregate: InvoiceAggregate, called_for: CalledFor, received: Received) -> None:
-    """Take out of their rows the transfers that do not belong there any more, and follow the amounts of the others.
+    """Remove from their rows the transfers that do not belong there any more, and update the amounts of the others.
 
     What a person decided about money that has come holds in whichever block that money is (`FUNDS_KINDS`).
     """
@@ -98,7 +98,7 @@ def _transition(
     *,
     is_new: bool,
 ) -> None:
-    """Tell of a row that is new, or that holds twice what was told of it: so often at most as numbers have digits."""
+    """Emit a row that is new, or that has doubled since its last transition: at most once a binary digit."""
     doubled = record.transfers >= 2 * record.reported_transfers or record.amount >= 2 * record.reported_amount
     if not doubled:
         return

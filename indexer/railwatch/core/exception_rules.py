@@ -1,6 +1,6 @@
-"""Which exceptions stand beside an invoice's state: a pure set, which `docket` compares with the rows that are there.
+"""Which exceptions an invoice should have: a pure set, which `payment_exceptions` compares with the rows.
 
-Several can stand at once, and none of them moves the state (HAZARDS I1). docs/exceptions.md says for each what it
+Several can be open at once, and none of them changes the state (HAZARDS I1). docs/exceptions.md says for each what it
 means, who acts and what closes it.
 """
 
@@ -34,7 +34,7 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
 }
 
 UNSUPPORTED_MAX = 10
-"""Transfers of tokens that are not configured, kept for one destination: anybody can mint one and send it anywhere."""
+"""Transfers of tokens that are not configured, kept for one destination: minting one costs a stranger nothing."""
 
 INVOICE_KINDS = ("underpaid", "overpaid", "reversed", "stuck_confirming", "mixed_destinations", "detection_delayed")
 """Exceptions that are about the invoice, and not about one of its transfers or balances."""
@@ -119,7 +119,7 @@ def _delay_exceptions(invoice: Invoice, received: Received, coverage: Coverage, 
 
 
 def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[Detection], received: Received) -> bool:
-    """Of a replaced one: a rival took the money elsewhere. A sender who raised the fee still pays, and is no alarm."""
+    """Return True if a rival moved a replaced payment's money elsewhere. A raised fee still pays, and opens nothing."""
     if has_required_funds(invoice, received):
         return False
     replacement_chain: set[str | None] = {detection.tx_id}
@@ -132,7 +132,7 @@ def _is_double_spend(invoice: Invoice, detection: Detection, others: Collection[
 
 
 def _came_in_time(detection: Detection) -> bool:
-    """Whether it was expected after all: its block came late, and the window had been told to be over meanwhile."""
+    """Return True if it was expected after all: its block came late, after the window was said to be over."""
     return detection.invoice_end_state is InvoiceState.EXPIRED and bool(detection.in_time)
 
 

@@ -1,8 +1,8 @@
-"""One invoice's book: what changed for it in a step, and every line that the feed must carry because of that.
+"""The life of one invoice in a step: what changes for it, and every transition that the feed gets because of that.
 
-A step goes through at most three chapters: what a reorg took away, what was sighted, what became due. Each changes
-detections first and then settles the invoice, so that a payment is always told as `confirming` before it is `paid`,
-and a reorg as a loss before what the new branch brings, however many blocks one step took.
+A step has up to three phases: what a reorg removed, what was observed, what became due. Each changes
+detections first and then evaluates the invoice. So a payment always becomes `confirming` before the invoice is `paid`,
+and a reorg emits losses before what the new branch brings, however many blocks one step reads.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,11 +33,11 @@ from railwatch.core.transitions import Cause, transition_detection, transition_i
 
 
 def apply_reorg(aggregate: InvoiceAggregate, orphaned: Iterable[UUID], ctx: StepContext) -> None:
-    """Take back inclusions whose blocks are no longer on the chain (HAZARDS B3, B4)."""
+    """Orphan inclusions whose blocks are no longer on the chain (HAZARDS B3, B4)."""
     lost = [aggregate.detections[each] for each in orphaned]
     for detection in lost:
         if detection.state is DetectionState.FINAL and not ctx.accepts_chain:
-            raise IllegalMove("a detection cannot go from final to orphaned: nobody has accepted another chain")
+            raise IllegalMove("a detection cannot go from final to orphaned: no operator has accepted another chain")
         transition_detection(
             aggregate, detection, DetectionState.ORPHANED, "orphaned", removal_evidence(detection, ctx), ctx
         )
@@ -46,14 +46,14 @@ def apply_reorg(aggregate: InvoiceAggregate, orphaned: Iterable[UUID], ctx: Step
 
 
 def apply_observations(aggregate: InvoiceAggregate, observations: Sequence[Detection], ctx: StepContext) -> None:
-    """Take in transfers as they were seen now: new ones, ones that are back, ones that reached a block."""
+    """Merge transfers as they were seen now: new ones, ones that are back, ones that reached a block."""
     moved = [each.id for each in observations if _is_elsewhere(aggregate.detections.get(each.id), each)]
     if moved:
         apply_reorg(aggregate, moved, ctx)
-    stands = state_without_hold(aggregate.invoice, aggregate.received)
+    state = state_without_hold(aggregate.invoice, aggregate.received)
     seen = [
         news
-        for news in (_merge_observation(aggregate, observation, stands) for observation in observations)
+        for news in (_merge_observation(aggregate, observation, state) for observation in observations)
         if news is not None
     ]
     policies = aggregate.policies
@@ -80,9 +80,9 @@ def _merge_observation(
     """Merge a sighting into what is known of the same transfer, and return that with what it had been before.
 
     None where the sighting says nothing new. What a transaction pays may depend on the block that it is in, so that the
-    content is taken anew with each inclusion (HAZARDS E25), and so is what it means for the invoice.
+    content is read anew with each inclusion (HAZARDS E25), and so is what it means for the invoice.
 
-    ``state_without_hold``: what the invoice is without its hold. A hold must not make expected what nobody waits for.
+    ``state_without_hold``: the invoice's state without its hold. A hold must not make an unexpected payment expected.
     """
     known = aggregate.detections.get(observation.id)
     was = Content(known.amount, known.kind) if known else None
@@ -111,7 +111,7 @@ def _merge_observation(
     return known, was or Content(known.amount, known.kind)
 
 
-def _kind_by(known: Detection, sighting: Detection, stands: InvoiceState) -> Kind:
+def _kind_by(known: Detection, sighting: Detection, state_without_hold: InvoiceState) -> Kind:
     """Return what a known transfer is where it is seen now.
 
     The block that holds it decides whether it is older than its invoice (HAZARDS I13), each block anew. What was seen
@@ -120,9 +120,13 @@ def _kind_by(known: Detection, sighting: Detection, stands: InvoiceState) -> Kin
     """
     if known.kind not in (Kind.PAYMENT, Kind.UNEXPECTED):
         return known.kind
-    if stands in MANUAL_END and known.state in REMOVED:
+    if state_without_hold in MANUAL_END and known.state in REMOVED:
         return Kind.UNEXPECTED
-    if sighting.block_hash is None or known.seen_waiting or (stands in MANUAL_END and sighting.kind is Kind.PAYMENT):
+    if (
+        sighting.block_hash is None
+        or known.seen_waiting
+        or (state_without_hold in MANUAL_END and sighting.kind is Kind.PAYMENT)
+    ):
         return known.kind
     return sighting.kind
 
@@ -141,7 +145,7 @@ def _observation(seen: Detection) -> Observation:
 
 
 def _count_suppressed(aggregate: InvoiceAggregate, observation: Detection) -> None:
-    """Count it where people look. Waiting ones are not counted: a mempool shows them again and again."""
+    """Count it on the destination. Waiting ones are not counted: a mempool shows them again and again."""
     if observation.block_hash is not None:
         aggregate.destination(observation.destination_id).suppressed_count += 1
 
@@ -155,7 +159,7 @@ def count_small(aggregate: InvoiceAggregate, small: Iterable[tuple[UUID, int]]) 
 
 
 def _spam_limit_reached(aggregate: InvoiceAggregate, destination: UUID) -> bool:
-    """Anybody can mint a token and send it anywhere: beyond the first few, more of that says nothing new."""
+    """Return True for a destination with many unsupported transfers: more of them say nothing new, and cost nothing."""
     unsupported = (
         each.count
         for key, each in aggregate.totals()
@@ -183,7 +187,7 @@ def apply_removals(aggregate: InvoiceAggregate, lost: Mapping[UUID, str | None],
         detection.replaced_by = rival
         transition_detection(aggregate, detection, to_state, to_state.value, removal_evidence(detection, ctx), ctx)
         gone.append(detection)
-    # Whether a rival took the money elsewhere shows only once the sightings are in.
+    # Only the observations show whether a rival moved the money elsewhere.
     _reevaluate(aggregate, ctx, "chain", lost=gone, with_exceptions=False)
 
 
@@ -227,7 +231,7 @@ def recheck(aggregate: InvoiceAggregate, coverage: Coverage, now: datetime) -> N
 
 
 def _already_final(detection: Detection, policies: Mapping[UUID, Policy], ctx: StepContext) -> bool:
-    """Whether a transfer that nobody has been told of is final already: then one line tells all of it."""
+    """Return True if a transfer that the feed has not had yet is final already: then one transition says all."""
     if ctx.blind or not ctx.backfill or detection.reported_state is not None or detection.block_height is None:
         return False
     met = confirmation_threshold(detection, policies)
@@ -244,7 +248,7 @@ def _confirm(
     detection.confirmed_at = (_time_of(due.height, ctx) if due.basis == "depth" else None) or ctx.cursor_time
     detection.in_time = None  # the moment that its time basis names may have come only now
     if detection.reported_state is None:
-        detection.state = DetectionState.CONFIRMED  # found final: the next line tells it
+        detection.state = DetectionState.CONFIRMED  # found final: the next transition says so
     else:
         transition_detection(
             aggregate, detection, DetectionState.CONFIRMED, "confirmed", depth_evidence(detection, due, ctx), ctx
@@ -264,7 +268,7 @@ def _finalize(
     due = finality_threshold(
         confirmation_threshold(detection, policies), detection.block_height or 0, ctx.horizon, ctx.has_finality
     )
-    # What was read by hash in this step, below a finality that a majority had told, waits for no second look.
+    # A transfer that this step read by hash, below a majority's finality, needs no second look.
     read = detection.passed_second_look or (ctx.backfill and detection.block_height in ctx.block_times)
     if detection.rail == ctx.rail and ctx.progress.has_reached(due) and read:
         transition_detection(
@@ -314,7 +318,7 @@ def _intermediate_state(old: InvoiceState, new: InvoiceState) -> InvoiceState | 
     """Return the state to emit between two states that do not follow one another.
 
     A window closes on `created`. Money is `confirming` before it counts, also where it seemed to be late until it was
-    confirmed: then nothing was told of it yet.
+    confirmed: then the feed had nothing of it yet.
     """
     if new in INVOICE_MOVES[old]:
         return None

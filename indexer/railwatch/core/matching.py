@@ -57,7 +57,7 @@ class Known:
     amount: int = 0
 
     def kind_of(self, transfer: Transfer, rail: str, now: datetime) -> Kind:
-        """Return what it is where ``transfer`` is seen now, if it is one of the two kinds that its age tells apart."""
+        """Return the kind of ``transfer`` where it is seen now, by its age: a payment, or unexpected."""
         return Kind.UNEXPECTED if is_older(transfer, rail, self, now) else Kind.PAYMENT
 
     def pays_like(self, transfer: Transfer) -> bool:
@@ -96,18 +96,18 @@ class Stored(Protocol):
 S = TypeVar("S", bound=Stored)
 
 
-def paired(stored: Iterable[S], told: Iterable[Transfer]) -> dict[tuple[str, str], S]:
-    """Return which stored transfer each told one is, by its transaction and its name; of the same content only.
+def paired(stored: Iterable[S], transfers: Iterable[Transfer]) -> dict[tuple[str, str], S]:
+    """Return the stored transfer of each reported one, by its transaction and its name; of the same content only.
 
     First under its own name, then under another one: not every client shows the same calls, and earlier versions
     counted other ones, so that the same payment may have had another name (HAZARDS E28). Each is one of them only.
     """
     named = {(each.tx_id, base_index(each.tx_index), each.key, each.asset, each.amount): each for each in stored}
     if not named:
-        return {}  # As for nearly every step: nobody paid before.
+        return {}  # As for nearly every step: no payment came before.
     found: dict[tuple[str, str], S] = {}
     others: list[Transfer] = []
-    for transfer in told:
+    for transfer in transfers:
         same = named.pop((transfer.tx_id, transfer.tx_index, transfer.to, transfer.asset, transfer.amount), None)
         if same is None:
             others.append(transfer)
@@ -158,7 +158,7 @@ def match(
 
 
 def is_older(transfer: Transfer, rail: str, owner: Candidate | Known, now: datetime) -> bool:
-    """Return True if the money came before the invoice would take it. A block above the tip of that time did not."""
+    """Return True if the money came before the invoice. A block above the tip of that time did not."""
     block = transfer.block
     if block is None:
         return now < owner.accepts_from
@@ -208,11 +208,11 @@ def to_detection(
 
 
 VARIANT = "@"
-"""Stands in a ``tx_index`` before the digest of a content that is not the first one."""
+"""In a ``tx_index``, the mark before the digest of a content that is not the first one."""
 
 
 def variant_index(transfer: Transfer) -> str:
-    """Name what a transaction pays when it is included again and pays somebody else, or another asset (HAZARDS E25).
+    """Name what a transaction pays when it is included again with another recipient or asset (HAZARDS E25).
 
     The same content has the same name each time, and never that of the first content.
     """

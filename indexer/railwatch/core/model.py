@@ -14,7 +14,7 @@ SecondLook = Literal["verified", "unverified", "mismatch", "accepted", "rejected
 """What a second reading said; `accepted` and `rejected` are a person's verdict on a mismatch."""
 
 SECOND_LOOK_PASSED = frozenset({"verified", "unverified", "accepted"})
-"""Nothing stands against it: it may become final."""
+"""Results of the second look with which a detection may become final."""
 
 TimeBasis = Literal["first_seen", "block_time", "confirmed"]
 
@@ -23,11 +23,11 @@ TimeBasis = Literal["first_seen", "block_time", "confirmed"]
 class Detection:
     """One transfer to one destination, whatever becomes of its inclusions.
 
-    ``reported_state`` is the state that the feed last heard, and ``version`` how often it was told one.
+    ``reported_state`` is the state of the last transition, and ``version`` the number of transitions.
     ``invoice_end_state`` is the
     state of the invoice at first sight if that was an end state, else None. ``evidence`` (decoded) and ``raw`` (as the
     node said it) hold what this step learned; what was known before stays in the store. ``seen_waiting``: it was first
-    seen outside any block, so that its first sight is ours, and no block's timestamp tells it.
+    seen outside any block, so that its first sight is ours, and comes from no block's timestamp.
     """
 
     id: UUID
@@ -85,7 +85,7 @@ class Detection:
 
 @dataclass(slots=True)
 class Observation:
-    """One look at a transfer, which nothing overwrites. ``version``: the detection's, of the line that tells of it.
+    """One report of a transfer, which nothing overwrites. ``version``: the detection's, of its transition.
 
     A step makes one for each transfer, and a frozen dataclass takes three times as long to make.
     """
@@ -125,7 +125,7 @@ class Destination:
     watching: bool = True
     """False while the destination is not watched yet; a rejected one is not among an invoice's destinations."""
     closed: bool = False
-    """Its horizon has passed: nobody looks there any more."""
+    """Its horizon has passed: no scan searches for it any more."""
     delay_limits: DelayLimits = DelayLimits()
     suppressed_count: int = 0
     """Sightings of this step beyond the bound on tokens that are not configured."""
@@ -159,8 +159,8 @@ class Refunded:
 class Invoice:
     """An invoice and its terms.
 
-    ``settled_at`` is when it was first told to be paid, and stays when that is reversed. ``held_from`` is the state
-    that a hold took it from, None while it is not `flagged`. ``refunded`` is what was given back, by rail and asset.
+    ``settled_at`` is when the feed first had it as paid, and stays when that is reversed. ``held_from`` is the state
+    before a hold, None while it is not `flagged`. ``refunded`` is what was given back, by rail and asset.
     """
 
     id: UUID
@@ -179,7 +179,7 @@ class Invoice:
 
     @property
     def state_before_hold(self) -> InvoiceState:
-        """Its state, or the one that a hold took it from: what had been decided or told by then still holds."""
+        """Return its state, or during a hold the state before: earlier decisions and transitions still hold."""
         return self.held_from or self.state
 
 
@@ -246,7 +246,7 @@ class UnattributedBalance:
     block_hash: str
     node: str
     second_look: str = "verified"
-    """What reading it again said, once no reorg could undo its block; `unverified` where no node could tell."""
+    """The result of reading it again, once no reorg could undo its block; `unverified` where no node could answer."""
     second_node: str | None = None
 
 
@@ -260,9 +260,9 @@ class Group(NamedTuple):
 
 @dataclass(slots=True)
 class ExceptionRecord:
-    """A row of `exceptions`: something beside the state that a person or a policy has to look at.
+    """A row of `exceptions`: something that a person or a policy has to handle, in addition to the state.
 
-    ``resolution`` is None while it is open, and a person may give one while the facts stand. ``ended``: what it is
+    ``resolution`` is None while it is open, and a person may give one while its cause holds. ``ended``: what it is
     about is over, so that the same thing would be a new occurrence. ``occurrence`` counts the occurrences. It is about
     a group of transfers, one transfer, a balance, or the invoice. Of a group, ``detection_id`` is the transfer that
     opened it, ``transfers`` and ``amount`` say what it holds now, and ``reported_transfers`` and ``reported_amount``

@@ -1,10 +1,10 @@
-"""The exceptions of one invoice's book, kept in line with the facts, and each opening and closing told.
+"""The exceptions of one invoice, kept in line with the facts, and each opening and closing emitted.
 
 The invariant: for each thing that an exception can be about there is at most one row that has not ended, and there is
-one exactly while the facts call for it. A person may resolve that row at any time; it then goes on to stand for its
-occurrence, so that the same occurrence opens nothing again, and ends with it, so that the next one does. Rows may
+one exactly while the facts call for it. A person may resolve that row at any time. It still represents its
+occurrence, so the same occurrence opens nothing again; it ends with it, so the next one opens a new row. Rows may
 outlast their facts: what a hold hides, a shortfall while a top-up is on its way, and what a person decided about money
-that has come (`exceptions.FUNDS_KINDS`). `groups` says which transfers a row about transfers holds.
+that has come (`exception_rules.FUNDS_KINDS`). `exception_groups` says which transfers a row about transfers holds.
 """
 
 from datetime import datetime
@@ -34,10 +34,10 @@ def sync_exceptions(
     for record in aggregate.exceptions:
         if not record.ended and _is_over(aggregate, record, wanted):
             _close(aggregate, record, cause)
-    standing = {
+    open_keys = {
         (record.kind, record.subject_id) for record in aggregate.exceptions if record.group is None and not record.ended
     }
-    for kind, about in sorted(wanted - standing, key=str):
+    for kind, about in sorted(wanted - open_keys, key=str):
         _open(aggregate, kind, about, coverage, cause)
     exception_groups.join(aggregate, called_for, cause)
 
@@ -51,7 +51,7 @@ def _is_over(aggregate: InvoiceAggregate, record: ExceptionRecord, wanted: set[e
 def _hidden_by_hold(aggregate: InvoiceAggregate, record: ExceptionRecord) -> bool:
     """Whether the state does not show what the exception is about: a hold hides it, or a top-up that is on its way.
 
-    A shortfall that a person has resolved ends with the top-up: if it is not enough, that is told again.
+    A shortfall that a person has resolved ends with the top-up: if it is not enough, a new exception opens.
     """
     if aggregate.invoice.state is InvoiceState.FLAGGED:
         return record.kind in exception_rules.STATE_KINDS

@@ -1,7 +1,7 @@
 """When a transfer counts: confirmation depth, or finality and a margin beyond it (HAZARDS, default policy).
 
 Depths are inclusive: the including block is 1. A policy is turned into the height at which it will be met, so that a
-block need not look at what it does not touch: what is due is found by an index over that height.
+block need not read what it does not touch: an index over that height finds what is due.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Policy:
 
 
 def finality_threshold(met: Threshold, height: int, horizon: int, has_finality: bool) -> Threshold:
-    """When a confirmed transfer at ``height`` is final: past finality where the rail tells it, else ``horizon`` deep.
+    """Return when a confirmed transfer at ``height`` is final: past finality if the rail has it, else ``horizon`` deep.
 
     Asked only once the policy is met, because `final` comes after `confirmed`.
     """

@@ -1,6 +1,6 @@
 """States, and the one table that says which may follow which. An absent cell is an error, never a silence.
 
-An invoice walks up as its payment is seen, included and confirmed, and back down when the chain takes facts away. The
+An invoice walks up as its payment is seen, included and confirmed, and back down when the chain reverses facts. The
 table is the contract that support and finance read (docs/contract.md), and the database holds a copy of it, so that
 manual acts obey it too.
 """
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class InvoiceState(StrEnum):
-    """Where an invoice stands; DESIGN.md says the next safe action for each."""
+    """The states of an invoice; docs/contract.md says the next safe action for each."""
 
     CREATED = "created"
     DETECTED = "detected"
@@ -26,7 +26,7 @@ class InvoiceState(StrEnum):
 
 
 class DetectionState(StrEnum):
-    """Where one transfer stands on its chain."""
+    """The states of one transfer on its chain."""
 
     PENDING = "pending"
     INCLUDED = "included"
@@ -75,7 +75,7 @@ IN_BLOCK_STATES = frozenset({_D.INCLUDED, _D.CONFIRMED, _D.FINAL})
 """The transfer is in a block of the chain that we follow."""
 
 REMOVED = frozenset({_D.REPLACED, _D.DROPPED})
-"""The transfer is gone and nobody waits for it any more, though it may come back."""
+"""The transfer is gone and no longer expected, though it may come back."""
 
 CONFIRMED_STATES = frozenset({_D.CONFIRMED, _D.FINAL})
 """The invoice's policy is met: the money counts."""

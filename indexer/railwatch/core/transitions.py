@@ -124,7 +124,7 @@ def transition_exception(
 ) -> None:
     """Put the opening, the growth or the resolving of an exception into the feed; its kind is the reason.
 
-    ``via``: the transfer by which that came, if not the one that opened it. ``mark`` tells one growth from another.
+    ``via``: the transfer by which that came, if not the one that opened it. ``mark`` identifies one growth.
     """
     at = via or (aggregate.detections.get(record.detection_id) if record.detection_id else None)
     aggregate.transitions.append(

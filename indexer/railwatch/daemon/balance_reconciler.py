@@ -1,11 +1,11 @@
 """The comparison of address balances with detected transfers, slowly and alongside everything else.
 
 On a rail that cannot see every way in which money arrives (a node that does not trace, withdrawals, rewards: HAZARDS
-E2, E14) an arrival that no block shows is still in the balance. It is told as an exception; it is never counted.
+E2, E14) an arrival that no block shows is still in the balance. It opens an exception; it is never counted.
 
-One node's word is not enough: a balance may be told of a block that is only being made. What an address holds beyond
+One node's report is not enough: it may be about a block that is only being made. What an address holds beyond
 what is known is read again, as of the same block, once no reorg can undo that, and from another node where there is
-one. Only then it is told.
+one. Only then the exception opens.
 """
 
 import asyncio
@@ -99,8 +99,8 @@ class BalanceReconciler:
         for gone in self._tries.keys() - {at for at, _, _ in groups}:
             del self._tries[gone]
         readings = [each for group, some in groups.items() for each in await self._read_again(*group, some)]
-        if readings and (told := await self.store.record_second_looks(readings)):
-            self._log.warning("balance.unattributed", invoices=told)
+        if readings and (invoices := await self.store.record_second_looks(readings)):
+            self._log.warning("balance.unattributed", invoices=invoices)
 
     async def _read_again(
         self, at: BlockId, asset: AssetId, first: str, suspects: Sequence[Suspect]
@@ -120,9 +120,14 @@ class BalanceReconciler:
         for each in suspects:
             same = block_hash == at.hash and amounts[each.key] == each.balance
             if not same:
-                told = amounts.get(each.key)
+                reported = amounts.get(each.key)
                 self._log.warning(
-                    "balance.contradicted", height=at.height, first_node=first, node=node, first=each.balance, told=told
+                    "balance.contradicted",
+                    height=at.height,
+                    first_node=first,
+                    node=node,
+                    first=each.balance,
+                    reported=reported,
                 )
             readings.append(SecondReading(each, "verified" if same else None, node))
         return readings
@@ -133,19 +138,19 @@ class BalanceReconciler:
         by_asset: defaultdict[AssetId, list[WatchedAccount]] = defaultdict(list)
         for account in await self.store.accounts(keys, self.native):
             by_asset[account.asset].append(account)
-        stands = CanonicalChecker(self.node, block)
+        checker = CanonicalChecker(self.node, block)
         readings = [
-            reading for asset, some in by_asset.items() for reading in await self._read(asset, some, block, stands)
+            reading for asset, some in by_asset.items() for reading in await self._read(asset, some, block, checker)
         ]
         if not readings:
             return True
-        told = await self.store.record(block, rewinds, readings)
-        if told:
-            self._log.info("balance.reconciled", height=block.height, invoices=told)
-        return told is not None
+        invoices = await self.store.record(block, rewinds, readings)
+        if invoices:
+            self._log.info("balance.reconciled", height=block.height, invoices=invoices)
+        return invoices is not None
 
     async def _read(
-        self, asset: AssetId, accounts: Sequence[WatchedAccount], block: BlockRef, stands: "CanonicalChecker"
+        self, asset: AssetId, accounts: Sequence[WatchedAccount], block: BlockRef, checker: "CanonicalChecker"
     ) -> list[AccountReading]:
         """Return a node's balances of one asset; empty if a contract rejects the call, or the state is pruned."""
         try:
@@ -154,9 +159,9 @@ class BalanceReconciler:
             self._log.info("balance.refused", asset=asset, height=block.height, reason=str(refused))
             return []
         begun = {
-            each.key: await self._resumed(each.history, stands)
+            each.key: await self._resumed(each.history, checker)
             for each in accounts
-            if each.history is not None and await self._is_canonical(each.history, stands)
+            if each.history is not None and await self._is_canonical(each.history, checker)
         }
         first = await self._first(asset, [each for each in accounts if each.key not in begun])
         readings: list[AccountReading] = []
@@ -168,15 +173,15 @@ class BalanceReconciler:
             readings.append(AccountReading(account, baseline, last, settled, balance, node))
         return readings
 
-    async def _is_canonical(self, history: AccountHistory, stands: "CanonicalChecker") -> bool:
+    async def _is_canonical(self, history: AccountHistory, checker: "CanonicalChecker") -> bool:
         """Return True if the account has a baseline that no reorg has undone."""
-        return history.settled is not None or await stands.at(history.at) or await stands.at(history.baseline.at)
+        return history.settled is not None or await checker.at(history.at) or await checker.at(history.baseline.at)
 
     async def _resumed(
-        self, history: AccountHistory, stands: "CanonicalChecker"
+        self, history: AccountHistory, checker: "CanonicalChecker"
     ) -> tuple[Baseline, PriorReading | None, PriorReading | None]:
         """Return the baseline, the newest reading at a canonical block, and the newest that no reorg can undo."""
-        if not await stands.at(history.at):
+        if not await checker.at(history.at):
             return history.baseline, history.settled, history.settled
         return (
             history.baseline,

@@ -52,7 +52,7 @@ RESTART_MIN_SECONDS, RESTART_MAX_SECONDS = 1.0, 30.0
 RESUME_POLL_SECONDS = 1.0
 """Seconds between two checks whether an operator has resumed a halted rail."""
 RELEASE_TIMEOUT_SECONDS = 2.0
-"""Seconds that the release of a lease may take at the end, whatever session locks its row."""
+"""Seconds within which a lease must be released at the end, whatever session locks its row."""
 
 HOLDER = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
 

@@ -32,7 +32,7 @@ ASSIGNMENT_POLL_SECONDS = 0.5
 LOOKBACK_PAUSE_SECONDS = 0.05
 """Seconds after one look-back before the next, so that registrations which come together share it."""
 QUERY_MAX_SECONDS = 600.0
-"""Seconds that one step may take; after them the watchdog gets no heartbeat from it."""
+"""Seconds that one step may last; after them the watchdog gets no heartbeat from it."""
 
 ListenerFactory = Callable[[str, Sequence[str]], Listener]
 
@@ -148,7 +148,7 @@ class RailTasks:
             await self.backoff.retry(readmission.turn)
 
     async def _watch_slow_steps(self) -> None:
-        """Stall the rail while one step takes so long that it cannot follow the tip, and switch to another node.
+        """Stall the rail while one step is so slow that it cannot follow the tip, and switch to another node.
 
         If no other node answers, the slow node stays active: it is late, and it may be the only one.
         """

@@ -135,10 +135,11 @@ async def read_body(response: Response, most: int, what: str) -> bytes:
     if response.status >= ERROR_STATUS:
         most = min(most, SMALL_MOST)
     # It returns its bytes without a copy, which a list of parts cannot.
-    body = io.BytesIO()
+    body, size = io.BytesIO(), 0
     async for chunk in response.content.iter_chunked(_CHUNK):
         for part in inflate(chunk) if inflate else (chunk,):
-            if body.tell() + len(part) > most:
+            size += len(part)
+            if size > most:
                 raise AnswerTooLarge(f"{what}: the answer is larger than {most:,} bytes")
             body.write(part)
             if inflate:

@@ -6,7 +6,7 @@ from tests.conformance.mutants.base import Broken, caught_by
 
 
 class Balanced(Broken):
-    """On a rail that tells balances."""
+    """On a rail that reports balances."""
 
     rules = Rules(balances=True)
 
@@ -26,15 +26,15 @@ class TellsOnlyTheNativeBalance(Balanced):
 @caught_by("many_addresses_are_told_at_once_each_its_own")
 class LeavesOutWhatIsEmpty(Balanced):
     async def balances(self, keys, asset, at):
-        told = await super().balances(keys, asset, at)
-        return {key: amount for key, amount in told.items() if amount}
+        honest = await super().balances(keys, asset, at)
+        return {key: amount for key, amount in honest.items() if amount}
 
 
 @caught_by("a_balance_is_exact")
 class TellsBalancesInFloats(Balanced):
     async def balances(self, keys, asset, at):
-        told = await super().balances(keys, asset, at)
-        return {key: float(amount) for key, amount in told.items()}
+        honest = await super().balances(keys, asset, at)
+        return {key: float(amount) for key, amount in honest.items()}
 
 
 @caught_by("a_block_that_is_gone_has_no_other_branchs_balance")

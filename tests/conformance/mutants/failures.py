@@ -15,7 +15,7 @@ class EntersInPythonsWords(Broken):
 
 @caught_by("only_the_three_errors_leave")
 class LooksBackInPythonsWords(Broken):
-    """Only where few are looked for."""
+    """Only if the watch list is short."""
 
     async def scan(self, span, watches):
         if span.sparse:

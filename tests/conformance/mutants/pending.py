@@ -25,9 +25,9 @@ class TellsNothingPending(Broken):
 @caught_by("pending_is_a_snapshot_each_time")
 class TellsOnlyWhatIsNew(Broken):
     async def pending(self, watches):
-        told: set[str] = getattr(self, "told", set())
-        fresh = [transfer for transfer in await super().pending(watches) if transfer.tx_id not in told]
-        self.told = told | {transfer.tx_id for transfer in fresh}
+        reported: set[str] = getattr(self, "reported", set())
+        fresh = [transfer for transfer in await super().pending(watches) if transfer.tx_id not in reported]
+        self.reported = reported | {transfer.tx_id for transfer in fresh}
         return fresh
 
 
@@ -64,7 +64,7 @@ class RivalsItself(Broken):
     "a_rival_that_pays_a_stranger_is_told_when_it_is_mined",
 )
 class LooksOnlyAtWatchedAddresses(Broken):
-    """A double-spend pays somebody else: by addresses alone it is never seen."""
+    """A double-spend pays another recipient: by addresses alone it is never seen."""
 
     def spoil(self, found, span, watches):
         return [transfer for transfer in found if transfer.to != NO_RECIPIENT]

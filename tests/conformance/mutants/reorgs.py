@@ -55,7 +55,7 @@ class IgnoresTheStart(Broken):
 
 @caught_by("an_orphaned_end_is_gone")
 class IgnoresWhatIsCanonical(Broken):
-    """The lineage is right, and of a branch that nobody follows any more."""
+    """The lineage is right, and of a branch that no node follows any more."""
 
     async def scan(self, span, watches):
         self.asked = span.upto

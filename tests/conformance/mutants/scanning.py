@@ -36,9 +36,9 @@ class TellsTheNewestFirst(Broken):
 @caught_by("asking_twice_gives_the_same")
 class TellsEverythingOnce(Broken):
     def spoil(self, found, span, watches):
-        self.told: set[str] = getattr(self, "told", set())
-        fresh = [transfer for transfer in found if transfer.tx_id not in self.told]
-        self.told.update(transfer.tx_id for transfer in found)
+        self.reported: set[str] = getattr(self, "reported", set())
+        fresh = [transfer for transfer in found if transfer.tx_id not in self.reported]
+        self.reported.update(transfer.tx_id for transfer in found)
         return fresh
 
 

@@ -13,7 +13,7 @@ from tests.fuzz.nodes.run import Report, fuzz
 
 
 async def main() -> int:
-    """Play, tell, and return the number for the shell."""
+    """Play, report, and return the number for the shell."""
     parser = argparse.ArgumentParser(prog="make fuzz-nodes ARGS=", description="Hostile answers of nodes.")
     parser.add_argument("--minutes", type=float, default=3.0, help="in all, shared by the chains")
     parser.add_argument(
@@ -21,7 +21,7 @@ async def main() -> int:
     )
     parser.add_argument("--examples", type=int, default=None, help="so many of each chain, instead of minutes")
     parser.add_argument("--chain", choices=KINDS, action="append", help="only these")
-    parser.add_argument("--lenient", action="store_true", help="tell memory and stalls, and do not fail for them")
+    parser.add_argument("--lenient", action="store_true", help="report memory and stalls, and do not fail for them")
     options = parser.parse_args()
     # As the daemon does: with Python's own thresholds, to decode a million lists takes three times as long.
     tune_process()
@@ -33,12 +33,12 @@ async def main() -> int:
         async with chain_of(kind) as chain:
             seconds = options.minutes * 60 / len(kinds)
             report = await fuzz(chain, first, examples=options.examples, seconds=seconds, strict=not options.lenient)
-        print(told(kind, report), flush=True)
+        print(format_report(kind, report), flush=True)
         bad += len(report.findings)
     return 1 if bad else 0
 
 
-def told(kind: str, report: Report) -> str:
+def format_report(kind: str, report: Report) -> str:
     """One line of numbers."""
     most = ", ".join(
         f"{name} {times}" for name, times in sorted(report.methods.items(), key=lambda each: -each[1])[:40]

@@ -1,4 +1,4 @@
-"""Development chains for the fuzzer: with payments of every kind in them, and standing still."""
+"""Development chains for the fuzzer: with payments of every kind in them, and without new blocks."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 TICK = 0.005
 LATE = 0.15
-"""Seconds after which a turn is late enough to look where the loop stands."""
+"""Seconds after which a turn is late enough to sample the loop's stack."""
 
 
 def peak_mib() -> float:
@@ -39,8 +39,8 @@ def _status(name: str) -> float:
 class LoopWatch:
     """Watches the loop. ``longest``: seconds between two turns, as far as this process itself worked meanwhile.
 
-    What other processes took of the machine is no stall of ours, so the process's CPU time is the bound. ``where``: the
-    innermost lines of our own code at which the loop was seen to stand still, by a thread beside it.
+    Time that other processes used is no stall of ours, so the process's CPU time is the bound. ``where``: the
+    innermost lines of our own code at which the loop was seen to be stuck, by another thread.
     """
 
     def __init__(self) -> None:

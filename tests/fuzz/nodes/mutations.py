@@ -19,7 +19,7 @@ NASTY: tuple[Any, ...] = (
     *(-1, 0, 1, 255, 65_535, 2**31, 2**32, 2**53 + 1, 2**63, 2**64, -(2**63), 10**30, 1.5, 1e308, -0.0),
     *([], {}, [[]], [None], [{}], {"": {}}, {"calls": [{"type": "CALL"}]}, {"code": -32000, "message": "no"}),
 )
-"""Values that some reader of JSON takes for another."""
+"""Values that some JSON parser confuses with another."""
 ERRORS: tuple[Any, ...] = (
     *({}, [], "rate limit", 7, {"code": "x"}, {"code": None, "message": None}, {"code": 10**30, "message": "a\0b"}),
     *({"code": -32005, "message": "x" * 9_000}, {"message": {"deep": [1]}}, {"code": -32601, "message": "\x1b[2J"}),

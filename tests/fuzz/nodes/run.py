@@ -69,7 +69,7 @@ class Report:
 
     examples: int = 0
     errors: int = 0
-    told: int = 0
+    found: int = 0
     """Payments that came back."""
     changed: int = 0
     peak: float = 0.0
@@ -87,7 +87,7 @@ class Fuzzer:
         self._session = aiohttp.ClientSession()
 
     async def close(self) -> None:
-        """Let go of the connections to the hostile nodes' control."""
+        """Close the connections to the hostile nodes' control."""
         await self._session.close()
 
     async def example(self, seed: str) -> Finding | None:
@@ -137,7 +137,7 @@ class Fuzzer:
         if what is None and self._strict and grown > MEMORY_MOST:
             what = f"memory: {grown:.0f} MiB more than before"
         if what is None and self._strict and stall > STALL_MOST:
-            what = f"stall: the loop stood still for {stall * 1000:.0f} ms ({where})"
+            what = f"stall: the loop was stuck for {stall * 1000:.0f} ms ({where})"
         return what, done
 
     async def _control(self, place: int, path: str, body: Any = None) -> Any:
@@ -173,7 +173,7 @@ class Fuzzer:
 
 
 class _Asker:
-    """Puts every question of the daemon's to a rail of three nodes, and looks at what comes back."""
+    """Puts every question of the daemon's to a rail of three nodes, and checks the answers."""
 
     def __init__(
         self, chain: Chain, rail: NodeSet, nodes: list[Node], dice: random.Random, report: Report, pushes: bool
@@ -254,11 +254,11 @@ class _Asker:
     async def _try(self, name: str, question: Any) -> Any:
         try:
             return await (question() if callable(question) else question)
-        except RailError as told:
+        except RailError as refused:
             self._report.errors += 1
-            if not str(told).isprintable() or len(str(told)) > TEXT_MOST:
-                self._wrong.append(f"words: {name} told {str(told)!r:.200}")
-        except Exception as leak:  # noqa: BLE001 (this is what is looked for)
+            if not str(refused).isprintable() or len(str(refused)) > TEXT_MOST:
+                self._wrong.append(f"words: {name} said {str(refused)!r:.200}")
+        except Exception as leak:  # noqa: BLE001 (the fuzzer searches for these)
             self._wrong.append(f"leak: {name} raised {type(leak).__name__}: {leak!r:.200}")
         return None
 
@@ -266,7 +266,7 @@ class _Asker:
         try:
             for ref in _refs_of(answer):
                 _check_ref(ref)
-            self._report.told += len(_transfers_of(answer))
+            self._report.found += len(_transfers_of(answer))
             for transfer in _transfers_of(answer):
                 _check_transfer(transfer, self._chain)
             if name == "refusal" and answer is not None:

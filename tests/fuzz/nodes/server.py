@@ -209,7 +209,7 @@ async def _send(writer: asyncio.StreamWriter, hostile: Hostile) -> bool:
 
 
 async def main(upstream: str, live: bool) -> None:
-    """Serve until the standard input ends; the ports are told on the first line of the standard output."""
+    """Serve until the standard input ends; the ports are printed on the first line of the standard output."""
     async with aiohttp.ClientSession() as session:
         nodes = [Node(upstream, live, session) for _ in range(NODES)]
         for node in nodes:

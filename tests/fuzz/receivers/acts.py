@@ -1,6 +1,6 @@
 """What a hostile receiver does with one request. Each act is seeded; what it wrote is the oracle's evidence.
 
-An act takes the connection after the request's head. It reads the body itself, if it reads it at all.
+An act gets the connection after the request's head. It reads the body itself, if it reads it at all.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def bomb() -> bytes:
 
 
 async def inflate(wire: Wire, dice: random.Random) -> None:
-    """Send what is large once it is unpacked, though nobody asked for a coding."""
+    """Send what is large once it is unpacked, though no client asked for a coding."""
     status = dice.choice((b"200 OK", b"503 No"))
     await wire.say(b"HTTP/1.1 " + status + b"\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb()))
     await wire.say(bomb())

@@ -20,14 +20,14 @@ from tests.fuzz.receivers.server import HostileReceiver, hostile_receiver
 from tests.webhooks.receiver import SECRET
 
 PATIENCE = 0.4
-"""Seconds that an attempt of these endpoints may take."""
+"""Seconds within which an attempt of these endpoints must end."""
 POSTS = 8
 TEXT_MOST = 200
 """Characters of a failure: it is a row of a table, a line of the log, and a cell on a terminal."""
 NEVER_ENDED = 30.0
 """Seconds after which an attempt counts as one without an end, however busy the machine is."""
 LATE = 1.0
-"""Seconds beyond its patience that an attempt may take, where times are compared."""
+"""Seconds beyond its patience that an attempt may last, where times are compared."""
 MEMORY_MOST = 96.0
 """MiB over the start, where memory is compared: examples that run at once each have a socket's buffers."""
 
@@ -122,7 +122,7 @@ async def _post(
     report.posts += 1
     report.longest = max(report.longest, took)
     if strict and took > PATIENCE + LATE:
-        report.findings.append(_finding(receiver, f"an attempt took {took:.1f} s"))
+        report.findings.append(_finding(receiver, f"an attempt lasted {took:.1f} s"))
     if attempt.failure is None:
         report.accepted += 1
         if not receiver.has_accepted(str(delivery.event_id)):

@@ -44,7 +44,7 @@ class HostileReceiver:
         return asked in self.accepted or any(each.asked == asked and each.has_accepted for each in self._wires)
 
     async def settled(self) -> None:
-        """Wait until nothing that nobody asked for is still to come."""
+        """Wait until no unrequested answer is still to come."""
         await asyncio.gather(*(each.poisoned.wait() for each in self._wires))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -24,7 +24,7 @@ class Wire:
     body_bytes: int = 0
     said: bytearray = field(default_factory=bytearray)
     poisoned: asyncio.Event = field(default_factory=asyncio.Event)
-    """Cleared while an answer that nobody asked for is still to come."""
+    """Cleared while an unrequested answer is still to come."""
 
     def __post_init__(self) -> None:
         self.poisoned.set()

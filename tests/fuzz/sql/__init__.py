@@ -1,1 +1,1 @@
-"""Hostile arguments of every SQL function, as every role, beside a daemon and a deliverer at work."""
+"""Hostile arguments of every SQL function, as every role, next to a daemon and a deliverer at work."""

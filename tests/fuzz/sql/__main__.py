@@ -22,7 +22,7 @@ BATCHES = 25
 
 
 async def main() -> int:
-    """Play, tell, and return the number for the shell."""
+    """Play, report, and return the number for the shell."""
     parser = argparse.ArgumentParser(prog="make fuzz-sql ARGS=", description="Hostile arguments of SQL functions.")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument(
@@ -51,7 +51,7 @@ async def main() -> int:
                     print(finding, flush=True)
         finally:
             await server.stop()
-    print(told(report))
+    print(format_report(report))
     return 1 if report.findings else 0
 
 
@@ -72,7 +72,7 @@ async def _copied(dsn: str, name: str) -> str:
     return dsn.replace("/railwatch?", f"/{name}?")
 
 
-def told(report: Report) -> str:
+def format_report(report: Report) -> str:
     """Return a few lines of numbers."""
 
     def words(counted: dict[str, int]) -> str:

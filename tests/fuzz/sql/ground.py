@@ -22,7 +22,7 @@ from tests.webhooks.shop import Shop, webhook
 
 ROLES = ("service", "reader", "operator", "daemon", "deliverer", "stranger")
 LEFT = "left"
-"""A rail that nobody follows, halted by a DeepReorg: what only such a rail can be told is told to it."""
+"""A rail that no daemon follows, halted by a DeepReorg: for calls that only such a rail accepts."""
 _numbers = count(1)
 
 KNOWN_IDS = {
@@ -67,7 +67,7 @@ ALWAYS = {
 
 @dataclass(frozen=True, slots=True)
 class Counting(NullReporter):
-    """The daemon's reporter: what failed, of which nobody had thought."""
+    """The daemon's reporter: failures that no code foresaw."""
 
     failures: list[str]
 
@@ -77,7 +77,7 @@ class Counting(NullReporter):
 
 @dataclass(slots=True)
 class WatchedStage(DaemonHarness):
-    """A stage whose daemon tells its failures."""
+    """A stage whose daemon reports its failures."""
 
     failures: list[str] = field(default_factory=list)
 

@@ -26,9 +26,9 @@ from pg_proc p
 where p.pronamespace = 'railwatch'::regnamespace and p.prorettype <> 'trigger'::regtype
 order by p.proname, p.oid"""
 BY_ROLE_BUT_NOT_COMMITTED = frozenset({"next_seq"})
-"""A seq that is taken and not used is a gap, which the daemon's own right is enough for."""
+"""A seq that is allocated and not used is a gap, for which the daemon's own right is enough."""
 PLAIN = {"42501": "permission denied"}
-"""SQLSTATEs of Postgres that a call may end with, beside those of class RW and of arguments: `OF_ARGUMENTS`."""
+"""SQLSTATEs of Postgres that a call may end with, in addition to those of class RW and of arguments: `OF_ARGUMENTS`."""
 OF_ARGUMENTS = {
     "22P02": "a text that is no value of the type",
     "22P03": "the same, in binary",
@@ -41,13 +41,13 @@ OF_ARGUMENTS = {
     "22032": "no JSON",
     "42804": "another type",
     "42846": "a type that cannot be cast",
-    "42883": "no function that takes these types",
+    "42883": "no function that accepts these types",
     "54000": "beyond what the server holds",
     "54001": "too deep",
 }
 """SQLSTATEs of the caller's own casts, before a function is called: the argument alone is refused with them."""
 SLOW_STRICT, SLOW_LENIENT = 5.0, 30.0
-"""Seconds that a call may take. The lenient bound is for machines that do other things as well."""
+"""Seconds within which a call must end. The lenient bound is for machines that do other things as well."""
 CALLS = {"service": 20, "operator": 16, "daemon": 20, "reader": 6, "deliverer": 5, "stranger": 5}
 """Of each role, in a batch: most where most may be called."""
 WEIGHTS = {"create_invoice": 8, "create_invoices": 3, "record_refund": 3, "resolve_exception": 2}
@@ -129,7 +129,7 @@ class Fuzzer:
             await self._call(connection, role, function, given)
 
     async def _are_values(self, connection: Any, function: Any, given: list[tuple[str, str]]) -> bool:
-        """Whether the arguments are what the function takes; if not, the refusal is the caller's own."""
+        """Return True if the arguments are what the function accepts; if not, the refusal is the caller's own."""
         parts = []
         for (_, value), kind in zip(given, function["kinds"], strict=False):
             if kind not in COMPOSITES:  # of which only a reader can make one
@@ -183,7 +183,7 @@ class Fuzzer:
             self._found(f"{role} waited {took:.1f} s", statement)
 
     async def _hold(self, number: int, commands: bool) -> None:
-        """Look whether all that must hold does."""
+        """Check that all that must hold does."""
         try:
             async with asyncio.timeout(DEADLINE):
                 await self._look(number, commands)

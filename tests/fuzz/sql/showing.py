@@ -84,7 +84,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
 
 
 class Shell:
-    """Runs commands beside the daemon in this process, each with an event loop of its own."""
+    """Runs commands next to the daemon in this process, each with an event loop of its own."""
 
     def __init__(self, dsn: str, folder: Path, url: str) -> None:
         self._config = folder / "railwatch.toml"

@@ -59,7 +59,7 @@ CALLERS_OWN = (
     ),
     *("repeat('[', 200000)::jsonb", "'nan'::int", "'0x'::numeric", "'[1:2]={1}'::jsonb[]", "'{a'::text[]", "''::jsonb"),
 )
-"""Expressions that Postgres refuses before any function is called, or takes for another type than the function's."""
+"""Expressions that Postgres refuses before any function is called, or gives another type than the function's."""
 MANY = 100_000
 COMPOSITES = ("rails", "invoices", "destinations")
 """Tables whose rows are an argument."""
@@ -140,7 +140,7 @@ class Known:
     """What exists, so that arguments reach what is behind the first check. Filled anew before each batch."""
 
     ids: dict[str, list[str]] = field(default_factory=dict)
-    """By the name of the parameter that takes them."""
+    """By the name of the parameter that accepts them."""
     texts: dict[str, list[str]] = field(default_factory=dict)
     merchants: Sequence[str] = ("shop", "other", "evil")
     addresses: Sequence[str] = ()

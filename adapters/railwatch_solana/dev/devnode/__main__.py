@@ -47,7 +47,7 @@ def main(
 
     Real: execution by the SVM and its programs, signatures, fees, rent, metadata. Simulated: slots, commitments, forks
     and skipped slots; there are no votes and no stake. When it listens it prints "ready http=... ws=...". An existing
-    ledger brings its own seed, start and lags. The README beside this module lists the controls (devProduce, devFork).
+    ledger brings its own seed, start and lags. The README next to this module lists the controls (devProduce, devFork).
     """
     settings = Settings(seed, start_slot, confirm_lag, root_lag, keep, int(time.time()))
     if ws_port is None:

@@ -55,7 +55,7 @@ class Bank:
         self._svm.set_slot_hashes(hashes)
 
     def execute(self, incoming: Incoming, block: Block) -> Landed | None:
-        """Run it in ``block``, which takes note of what changes. None if it cannot land: nobody would pay its fee.
+        """Run it in ``block``, which records what changes. None if it cannot land, because no account can pay its fee.
 
         Raises `Panicked`, and then nothing has changed.
         """
@@ -97,7 +97,7 @@ class Bank:
         prepaid = self.account(incoming.payer)
         with contained():
             meta, err = _outcome(self._svm.send_transaction(incoming.tx))
-        # An error that took no fee came before execution: of loading, which costs, or of what a leader checks first.
+        # An error without a fee came before execution: of loading, which costs, or of what a leader checks first.
         if err is not None and self.account(incoming.payer) == prepaid:
             if err not in FEES_ONLY:
                 return None
@@ -131,7 +131,7 @@ class Bank:
         self._svm.set_account(key, account or Account(0, b"", SYSTEM))
 
     def _charge(self, payer: Pubkey, fee: int) -> bool:
-        """Take a fee that the machine does not take; false if the payer does not have it."""
+        """Charge a fee that the machine does not charge; return False if the payer does not have it."""
         if not fee:
             return True
         account = self.account(payer)
@@ -152,7 +152,7 @@ class Bank:
             if of is not None:
                 shown = ui_amount(held.amount, of.decimals)
                 if not held.amount:
-                    # The real node keeps a zero in a way that cannot be told from nothing; only blocks show it so.
+                    # The real node keeps a zero in a way that equals nothing; only blocks show it so.
                     shown = msgspec.structs.replace(shown, ui_amount=None)
                 found.append(TokenBalance(index, str(held.mint), str(held.owner), str(account.owner), shown))
         return found

@@ -1,4 +1,4 @@
-"""A block of the development chain, the transactions in it, and what it takes to undo it."""
+"""A block of the development chain, the transactions in it, and the records that undo it."""
 
 from dataclasses import dataclass, field
 from typing import Any

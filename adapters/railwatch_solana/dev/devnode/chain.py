@@ -1,4 +1,4 @@
-"""The simulated consensus: which slots have a block, which are confirmed and finalized, what a fork takes back."""
+"""The simulated consensus: which slots have a block, which are confirmed and finalized, what a fork reverts."""
 
 import hashlib
 import struct
@@ -176,7 +176,7 @@ class Chain:
                 self._used.discard(landed.signature)
 
     def _forget(self, block: Block) -> None:
-        """Take the transactions of the oldest or the newest block out of the index."""
+        """Remove the transactions of the oldest or the newest block from the index."""
         for landed in block.landed:
             del self.by_signature[landed.signature]
         for key in {key for landed in block.landed for key in landed.incoming.keys}:

@@ -1,4 +1,4 @@
-"""One websocket: requests in, answers and notifications out, in order and without holding up anybody else."""
+"""One websocket: requests in, answers and notifications out, in order and without delaying other connections."""
 
 import asyncio
 import contextlib

@@ -59,7 +59,7 @@ class Controls:
         }
 
     def state(self, _: Params | None = None) -> dict[str, Any]:
-        """Where the node stands."""
+        """Return the slots of the node."""
         chain = self._node.chain
         return {
             "processed": chain.processed,

@@ -23,7 +23,7 @@ def explain(
     try:
         parsed = _parsed(program, named, data)
     except (IndexError, struct.error):
-        # Too few accounts or bytes: the instruction has failed, and nobody can say what it meant.
+        # Too few accounts or bytes: the instruction has failed, and its meaning is unknown.
         parsed = None
     if parsed is None:
         return shown | {"accounts": named, "data": base58.encode(data)}

@@ -150,7 +150,7 @@ class Node:
         chain.close(block)
         if expected and str(block.blockhash) != expected:
             raise ValueError(f"slot {block.slot} came out as {block.blockhash}, the ledger says {expected}")
-        self._tell("processed", block)
+        self._notify("processed", block)
         self._advance()
 
     def _fork(self, depth: int, resubmit: bool) -> None:
@@ -173,9 +173,9 @@ class Node:
     def _advance(self) -> None:
         confirmed, finalized = self.chain.advance()
         for block in confirmed:
-            self._tell("confirmed", block)
+            self._notify("confirmed", block)
         for block in finalized:
-            self._tell("finalized", block)
+            self._notify("finalized", block)
             # Finalized is never undone and never asked below, so its undo log has served.
             block.before, block.after = {}, {}
         if self._keep and finalized:
@@ -185,7 +185,7 @@ class Node:
     def _set_time(self, block: Block) -> None:
         self.bank.set_time(block.slot, block.time, self.chain.slot_hashes(block.slot))
 
-    def _tell(self, commitment: Commitment, block: Block) -> None:
+    def _notify(self, commitment: Commitment, block: Block) -> None:
         for listener in self.listeners:
             listener(commitment, block)
 

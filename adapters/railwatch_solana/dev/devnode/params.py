@@ -105,7 +105,7 @@ class SimulateConfig(Config, rename="camel"):
 
 
 class Params:
-    """Positional parameters. Every getter raises `RpcError` (-32602) for what it cannot take."""
+    """Positional parameters. Every getter raises `RpcError` (-32602) for what it cannot accept."""
 
     def __init__(self, given: Any) -> None:
         if given is None:

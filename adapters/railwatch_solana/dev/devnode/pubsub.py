@@ -60,7 +60,7 @@ class Subscriber:
         for kind, make in subscribers.items():
             self.methods[f"{kind}Subscribe"] = self._subscribing(make)
 
-    def tell(self, commitment: Commitment, block: Block) -> None:
+    def notify(self, commitment: Commitment, block: Block) -> None:
         """Note that a block has reached a commitment."""
         for number, one in list(self._open.items()):
             if one.commitment != commitment:
@@ -69,10 +69,10 @@ class Subscriber:
                 self._notify(number, one, result)
 
     def after_answer(self) -> None:
-        """Send what a new subscription already knows: it must come after the number under which it is told."""
+        """Send what a new subscription already knows: it must follow the answer with the subscription's number."""
         late, self._late = self._late, []
-        for tell in late:
-            tell()
+        for send in late:
+            send()
 
     def _notify(self, number: int, one: Subscription, result: Any) -> None:
         if one.once:
@@ -131,8 +131,8 @@ class Subscriber:
         def heard(block: Block) -> Iterator[Any]:
             for landed in block.landed:
                 if mentions is None or mentions in landed.incoming.keys:
-                    told = {"signature": landed.signature, "err": landed.meta.err, "logs": landed.meta.logs}
-                    yield context(block.slot, told)
+                    value = {"signature": landed.signature, "err": landed.meta.err, "logs": landed.meta.logs}
+                    yield context(block.slot, value)
 
         return Subscription("logs", config.commitment or "finalized", heard)
 
@@ -146,10 +146,10 @@ class Subscriber:
             landed = [one for one in block.landed if mentions is None or mentions in one.incoming.keys]
             part = Block(block.slot, block.parent, block.height, block.blockhash, block.previous, block.time, landed)
             try:
-                told: dict[str, Any] = {"slot": block.slot, "err": None, "block": show_block(part, config)}
+                value: dict[str, Any] = {"slot": block.slot, "err": None, "block": show_block(part, config)}
             except RpcError:
-                told = {"slot": block.slot, "err": "UnsupportedTransactionVersion", "block": None}
-            yield context(block.slot, told)
+                value = {"slot": block.slot, "err": "UnsupportedTransactionVersion", "block": None}
+            yield context(block.slot, value)
 
         return Subscription("block", config.commitment or "finalized", heard)
 

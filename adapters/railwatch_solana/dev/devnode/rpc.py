@@ -76,7 +76,7 @@ def answered(request: Any, methods: Mapping[str, Method]) -> dict[str, Any]:
     except Panicked as error:
         return failure(number, RpcError(INTERNAL, f"Internal error: {error}"))
     except Exception as error:
-        # The outermost layer: one request that nobody thought of must not end the node for all others.
+        # The outermost layer: one unforeseen request must not end the node for all others.
         log.exception("%s failed", name)
         return failure(number, RpcError(INTERNAL, f"Internal error: {type(error).__name__}: {error}"))
 
@@ -87,7 +87,7 @@ def _unknown(_: Params) -> None:
 
 def failure(number: Any, error: RpcError) -> dict[str, Any]:
     """Return an error as an answer."""
-    told: dict[str, Any] = {"code": error.code, "message": error.message}
+    shown: dict[str, Any] = {"code": error.code, "message": error.message}
     if error.data is not None:
-        told["data"] = error.data
-    return {"jsonrpc": "2.0", "error": told, "id": number}
+        shown["data"] = error.data
+    return {"jsonrpc": "2.0", "error": shown, "id": number}

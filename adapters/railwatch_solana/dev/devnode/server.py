@@ -41,8 +41,8 @@ class Server:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            self._node.listeners.append(self._tell)
-            stack.callback(self._node.listeners.remove, self._tell)
+            self._node.listeners.append(self._notify)
+            stack.callback(self._node.listeners.remove, self._notify)
             self.port = await self._listen(stack, self.port, self._http)
             self.ws_port = await self._listen(stack, self.ws_port, self._websocket)
             stack.push_async_callback(self._hang_up)
@@ -92,9 +92,9 @@ class Server:
     async def _hang_up(self) -> None:
         await asyncio.gather(*(connection.close() for connection in self._connections))
 
-    def _tell(self, commitment: Commitment, block: Block) -> None:
+    def _notify(self, commitment: Commitment, block: Block) -> None:
         for connection in list(self._connections):
-            connection.subscriber.tell(commitment, block)
+            connection.subscriber.notify(commitment, block)
 
     async def _produce(self) -> None:
         """Produce a block every ``slot_ms``. On a busy machine slots come late and not several at once."""

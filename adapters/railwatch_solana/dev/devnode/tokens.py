@@ -41,7 +41,7 @@ class Mint:
 
 
 class UiAmount(msgspec.Struct, rename="camel", frozen=True):
-    """An amount as the node shows it. ``ui_amount`` is a float because the wire has one; nobody computes with it."""
+    """An amount as the node shows it. ``ui_amount`` is a float because the wire has one; no code computes with it."""
 
     amount: str
     decimals: int

@@ -55,7 +55,7 @@ def from_text(text: str, encoding: str) -> bytes:
     """Return the bytes in a request. Raises `RpcError`."""
     if encoding not in ("base58", "base64"):
         raise invalid(f"unsupported encoding: {encoding}. Supported encodings: base58, base64")
-    # The encoded text is longer than the bytes; base58 of a long text would take quadratic time.
+    # The encoded text is longer than the bytes; decoding a long base58 text needs quadratic time.
     if len(text) > 2 * PACKET_V1:
         raise invalid(f"{encoding} encoded {TYPE} too large: {len(text)} bytes")
     try:

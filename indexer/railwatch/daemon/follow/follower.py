@@ -1,6 +1,6 @@
 """Follows one rail: plans a step with its node, commits it, and only then remembers it.
 
-Pushes only wake the follower, and it polls besides. No transaction is open while it asks the node. A crash loses
+Pushes only wake the follower, and it also polls. No transaction is open while it asks the node. A crash loses
 nothing that it remembers: the cursor and the checkpoints are read back from the last committed step.
 """
 

@@ -42,12 +42,12 @@ class Rhythm:
     _came: deque[float] = field(default_factory=lambda: deque(maxlen=RHYTHM_HEADS))
     _newest: int = -1
     _head: tuple[str, float] | None = None
-    """The head's hash, and when it was told first."""
+    """The head's hash, and when a node first reported it."""
     block_seconds: float | None = None
     """Seconds between two blocks by their own times, where the node's blocks, or those that were followed, show it."""
 
     def note(self, head: BlockRef) -> None:
-        """Take in a head; only a higher one is news of the rhythm."""
+        """Note a head; only a higher one says something about the rhythm."""
         if self._head is None or self._head[0] != head.hash:
             self._head = (head.hash, time.monotonic())
         if head.height > self._newest:
@@ -56,7 +56,7 @@ class Rhythm:
 
     @property
     def head_age(self) -> float:
-        """Seconds since the head was told first."""
+        """Return the seconds since a node first reported the head."""
         return time.monotonic() - self._head[1] if self._head else 0.0
 
     @property
@@ -68,7 +68,7 @@ class Rhythm:
     def longest_silence(self) -> float | None:
         """Seconds of silence after which something is wrong; None while too little has been seen to know."""
         if len(self._came) < RHYTHM_HEADS:
-            # Their own times tell it from the first head on; as an average they need more room.
+            # Their own times give the pace from the first head on; as an average they need more room.
             return None if self.block_seconds is None else max(RHYTHM_LEAST, RHYTHM_BLOCKS * self.block_seconds)
         times = list(self._came)
         pause = max(later - earlier for earlier, later in pairwise(times))
@@ -76,7 +76,7 @@ class Rhythm:
 
 
 def followed_pace(blocks: Sequence[BlockRef]) -> float | None:
-    """Seconds between two blocks, on the average over ``blocks`` of one chain, oldest first; None: too few to tell.
+    """Return the average seconds between two ``blocks`` of one chain, oldest first; None for too few blocks.
 
     So a chain that nothing is known of is suspected from the first head after a restart on, and not after twenty more.
     """
@@ -122,7 +122,7 @@ class CaughtUp:
 
 @dataclass(slots=True)
 class Reach:
-    """Up to which moment everything that any node had told is in the tables.
+    """The time up to which everything that any node had reported is in the tables.
 
     While a node claims blocks that a majority has not reached, the present is not covered: they may hold a payment. It
     is once those that were claimed then have been reached, so that a chain whose nodes always differ by a block or two
@@ -183,11 +183,11 @@ def trouble(
 
 def _finality_trouble(heads: Heads, allowed: float) -> str | None:
     if heads.finalized is None:
-        return "no finalized block is told"
+        return "the node reports no finalized block"
     behind = heads.latest.time - heads.finalized.time
     if behind <= timedelta(seconds=allowed):
         return None
     return (
-        f"finality stands at block {heads.finalized.height} of {heads.finalized.time:%Y-%m-%d %H:%M:%S} UTC, "
+        f"finality has stopped at block {heads.finalized.height} of {heads.finalized.time:%Y-%m-%d %H:%M:%S} UTC, "
         f"{behind.total_seconds():.0f} s behind the head at {heads.latest.height}; does the chain finalize?"
     )

@@ -1,9 +1,9 @@
-"""Compares the stored inclusions that can still be undone with the node's chain, once whenever a rail is taken up.
+"""Compares the stored inclusions that can still be undone with the node's chain, once whenever a rail is resumed.
 
 The fork search compares checkpoints, and trusts that each inclusion lies between two of them. That holds for what this
 version writes. It need not hold for rows of an older version, of a backup, of a person's hand, or of a defect that has
 been fixed since. So each block that holds such an inclusion is asked for by its height before anything is promoted;
-an inclusion whose block is not on the chain that leads to the cursor is taken back as a reorg takes it back, and what
+an inclusion whose block is not on the chain that leads to the cursor is removed as a reorg removes it, and what
 its transaction pays by now is searched for and recorded in the same commit.
 
 The cost is one question for each block with an inclusion that is not final, and none where there is none.
@@ -53,7 +53,7 @@ class InclusionCheck:
     async def run(self, fork: BlockRef | None) -> bool:
         """Compare and record. Return False while the node's chain does not hold the cursor: follow it there first.
 
-        ``fork``: what the next step rewinds to. All above it is taken back by that step, and what is below must stand.
+        ``fork``: what the next step rewinds to. That step removes all above it; what is below must be canonical.
         Raises what the node and the store raise, and `NodeLagging` where another node holds a block that the one which
         answers does not.
         """
@@ -88,7 +88,7 @@ class InclusionCheck:
             self._log.critical("inclusion.not_on_chain", height=block.height, hash=block.hash)
 
     async def _compare(self, stored: Sequence[InclusionBlock], end: BlockRef) -> Compared:
-        """Ask the node for its block at each height. A block that nobody keeps any more is not judged."""
+        """Ask the node for its block at each height. A block that no node keeps any more is not judged."""
         canonical, gone = list[BlockRef](), [block for block in stored if block.height > end.height]
         below = [block for block in stored if block.height <= end.height]
         for first in range(0, len(below), CONCURRENCY):
@@ -110,7 +110,7 @@ class InclusionCheck:
             return None
 
     async def _confirm(self, block: InclusionBlock) -> None:
-        """Ask another node too, where one answers: one node alone takes nothing back."""
+        """Ask another node too, where one answers: one node alone orphans nothing."""
         answering = self.node.answering
         reread = await self.node.reread((block.height, block.hash), NO_WATCHES, answering)
         if reread.block_hash == block.hash:

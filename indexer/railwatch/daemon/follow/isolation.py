@@ -22,7 +22,7 @@ ASIDE_MOST = 10_000
 """Things that one list of those set aside remembers. Of more, the ones that failed longest ago are tried anew."""
 
 OUTSIDE = (RailUnavailable, BlockGone, StoreError)
-"""No fault of the thing at hand: the node or the database is away, or the chain moved."""
+"""No fault of the thing at hand: the node or the database is unreachable, or the chain moved."""
 
 
 async def by_halves(
@@ -43,7 +43,7 @@ async def by_halves(
         if len(items) == 1:
             await set_aside(items[0], defect)
             return
-        # Of one that fails alone whoever sets it aside tells; what only several of them do together is told here.
+        # The caller logs one that fails alone; this logs what only several of them do together.
         log.warning("batch.halved", items=len(items), reason=describe(defect), exc_info=defect)
         middle = len(items) // 2
         await by_halves(items[:middle], act, set_aside)

@@ -9,7 +9,7 @@ from railwatch.daemon.watch.watchlist import IndexedWatches
 from railwatch.rail import BlockRef, PendingUnknown, RailAdapter
 
 Fingerprint = frozenset[tuple[str, str, tuple[str, ...]]]
-"""What tells one snapshot from another: transactions, their credits, and whom they displace."""
+"""What distinguishes two snapshots: transactions, their credits, and whom they displace."""
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class MempoolPoller:
     committer: Committer
     watches: IndexedWatches
     gap: str | None = None
-    """Why nobody knows what waits for a block; None while it is known, or nothing is asked."""
+    """Why the waiting transactions are unknown; None while they are known, or not polled."""
     _seen: Fingerprint | None = None
     _log: structlog.stdlib.BoundLogger = field(init=False)
 
@@ -32,7 +32,7 @@ class MempoolPoller:
         self._seen = None
 
     async def poll(self, cursor: BlockRef, rewinds: int) -> bool:
-        """Record a snapshot if it differs from the one before; False if the node cannot tell what waits.
+        """Record a snapshot if it differs from the one before; return False if the node cannot say what waits.
 
         Raises what the node and the store raise.
         """
@@ -47,7 +47,7 @@ class MempoolPoller:
             return True
         heads = await self.node.heads()
         if heads.latest.hash != cursor.hash or heads.claimed_height is not None:
-            return True  # What a block has just taken is not dropped: the block comes first, then another poll.
+            return True  # A transaction that was just mined is not dropped: its block comes first, then another poll.
         await self.committer.commit_mempool(rewinds, snapshot)
         self._seen = fingerprint
         self.watches.spends.add_transfers(snapshot)

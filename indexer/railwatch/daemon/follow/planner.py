@@ -85,7 +85,7 @@ class StepPlanner:
 
     def prefetch(self, sync: SyncState, upto: BlockRef) -> None:
         """Plan the step that begins at ``upto`` in the background."""
-        # For the step after the next one the cursor is a checkpoint too. Without it a reorg would look too deep.
+        # For the step after the next one the cursor is a checkpoint too. Without it a reorg would seem too deep.
         self._prefetched = asyncio.create_task(self.plan(upto, (*sync.reorg_points, sync.head)))
 
     async def cancel_prefetch(self) -> None:
@@ -144,7 +144,7 @@ class StepPlanner:
         self.log.info("chain.replanned", step=type(step).__name__.lower(), reason=str(gone))
         if time.monotonic() - began > steadiness.LAG_MAX_SECONDS:
             raise NodeLagging(
-                f"for {steadiness.LAG_MAX_SECONDS:.0f} s the node took back what it had told: {gone}"
+                f"for {steadiness.LAG_MAX_SECONDS:.0f} s the node withdrew blocks that it had reported: {gone}"
             ) from gone
         # Where several nodes answer behind one address, they agree on few blocks sooner than on many.
         self._span_limit = 1
@@ -160,7 +160,7 @@ class StepPlanner:
 
     async def _heads(self) -> Heads:
         heads = await self.node.heads()
-        self.tip.told(heads.latest)
+        self.tip.note(heads.latest)
         return self.tip.claimed(heads)
 
     def _next_step(self, cursor: BlockRef, checkpoints: Sequence[BlockRef], view: NodeView) -> Step:

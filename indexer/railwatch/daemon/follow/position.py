@@ -77,7 +77,7 @@ class PositionBuilder:
 
     @property
     def is_held(self) -> bool:
-        """Return True while one node is ahead of the others, which most often takes moments."""
+        """Return True while one node is ahead of the others, which most often lasts moments."""
         return self._reach.waits and self._reach.held_for < steadiness.LAG_MAX_SECONDS
 
     def _stall_reason(self, heads: Heads) -> str | None:
@@ -85,7 +85,7 @@ class PositionBuilder:
             return self.branches.reason
         if self._reach.held_for > steadiness.LAG_MAX_SECONDS and heads.claimed_height is not None:
             return (
-                f"too few of the rail's nodes have reached block {heads.claimed_height}; more than half stand at "
+                f"too few of the rail's nodes have reached block {heads.claimed_height}; more than half are at "
                 f"{heads.latest.height}. Run `railwatch check`: one of the nodes is stuck, or makes blocks up"
             )
         finality = self.options.finality_stall_after if self.traits.has_finalized else None
@@ -99,7 +99,7 @@ class PositionBuilder:
 
 def _reversal_reason(heights: int) -> str:
     return (
-        f"the node reports {heights} blocks above the cursor, and takes them back when they are requested: several "
+        f"the node reports {heights} blocks above the cursor, and withdraws them when they are requested: several "
         "nodes may answer behind its address. Run `railwatch check`, or add another node to the rail's `nodes`"
     )
 

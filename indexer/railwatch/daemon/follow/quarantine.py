@@ -1,7 +1,7 @@
 """Invoices that fail in their rail's own step: which of them are set aside.
 
 A step that fails is done once more with its invoices kept apart. One that fails alone is put into quarantine, in the
-same commit, with what the chain showed for it; the others go on. A failure that hits everybody is a defect of ours:
+same commit, with what the chain showed for it; the others go on. A failure that hits all of them is a defect of ours:
 the rail then fails as a whole, and halts by name when that repeats.
 """
 
@@ -27,7 +27,7 @@ class InvoiceFailed(Exception):
 
 @dataclass(slots=True)
 class Failures:
-    """Tells the failure of single invoices from one that hits all of them, over the steps of a rail."""
+    """Distinguishes failures of single invoices from one that hits all of them, over the steps of a rail."""
 
     in_a_row: int = 0
 

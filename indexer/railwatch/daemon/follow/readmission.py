@@ -1,7 +1,7 @@
 """Brings invoices back out of quarantine: each is tried again, later each time, and once after each start.
 
-What was kept for it is taken in within one commit, in the order of the chain. Until then nothing of it is told, so that
-nobody acts on half of it.
+One commit processes what was kept for it, in the order of the chain. Until then the feed has nothing of it, so that
+no reader acts on half of it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from railwatch.reasons import describe
 from railwatch.store.quarantine import QuarantineStore
 
 POLL_INTERVAL = 1.0
-"""Seconds between two looks at whose turn it is."""
+"""Seconds between two checks of whose turn it is."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Readmission:
         self._log = structlog.get_logger().bind(rail=self.follower.committer.rail)
 
     async def begin(self) -> None:
-        """Make it everybody's turn: this daemon may be a better one. Raises `StoreUnavailable`."""
+        """Give each invoice its turn: this daemon may be a better one. Raises `StoreUnavailable`."""
         await self.store.retry_all()
 
     async def turn(self) -> None:
@@ -54,5 +54,5 @@ class Readmission:
             return
         if caught_up:
             self._log.info("invoice.caught_up", invoice=str(invoice), transfers=len(kept))
-            # What waits for a block was last told while nobody could take it in.
+            # What waits for a block was last reported while the invoice could not accept it.
             follower.mempool.forget()

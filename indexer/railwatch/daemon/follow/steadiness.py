@@ -1,7 +1,7 @@
-"""Notices a node that answers and yet cannot be followed, so that no rail is `live` while it stands still.
+"""Notices a node that answers and yet cannot be followed, so that no rail is `live` while its cursor does not move.
 
 Several nodes behind one address differ in height and in branch, and each request reaches another one (HAZARDS E19,
-"Nodes"). Such an endpoint fails at nothing: it takes blocks back, returns to a branch that was left, or needs so long
+"Nodes"). Such an endpoint fails at nothing: it withdraws blocks, returns to a branch that was left, or needs so long
 that the chain has gone on meanwhile. Each of these is counted here, and has a name that a person can read.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from railwatch.rail import BlockRef, Heads, RailUnavailable
 
 LAG_MAX_SECONDS = 30.0
-"""Seconds that a node may stay behind us, or a majority behind one node, or a step may take, before the rail is called
+"""Seconds that a node may be behind us, or a majority behind one node, or a step may last, before the rail is called
 stalled."""
 
 DEEP_SECONDS = 5.0
@@ -34,7 +34,7 @@ SETBACKS_MAX = 5
 """Heads that went back within `UNSTEADY_SECONDS`, of which the last shows that several nodes answer."""
 
 QUARRELS_MAX = 3
-"""Times within `UNSTEADY_SECONDS` at which two nodes began to tell different chains, after they had told one."""
+"""Times within `UNSTEADY_SECONDS` at which two nodes began to report different chains, after they had agreed."""
 
 NEAR = 2
 """Heights by which nodes of one chain differ for a moment, and which are no setback."""
@@ -90,10 +90,10 @@ class Branches:
     _returns: Often = field(default_factory=lambda: Often(RETURNS_MAX))
 
     def check(self, cursor: BlockRef, branch: Sequence[BlockRef]) -> None:
-        """Look at a rewind from ``cursor`` to ``branch`` (blocks, oldest first), before it is made.
+        """Check a rewind from ``cursor`` to ``branch`` (blocks, oldest first), before it is made.
 
-        Raises `NodeLagging` if the node goes back and forth. A longer branch is taken all the same: so the rail ends up
-        on the longest one that any of the nodes tells, and stays there.
+        Raises `NodeLagging` if the node goes back and forth. A longer branch is followed all the same: the rail ends up
+        on the longest one that any of the nodes reports, and stays there.
         """
         if any(block.hash in self._left for block in branch):
             self._returns.note()
@@ -124,32 +124,32 @@ class Branches:
 
 @dataclass(slots=True)
 class Tip:
-    """The highest block that the node told of, and since when the rail has not reached it."""
+    """The highest block that the node reported, and since when the rail has not reached it."""
 
     _height: int = -1
-    _told_at: float = 0.0
+    _reported_at: float = 0.0
     _unreached: tuple[float, int] | None = None
 
-    def told(self, head: BlockRef) -> None:
+    def note(self, head: BlockRef) -> None:
         """Note a reported head.
 
         A height that is not reported again for `LAG_MAX_SECONDS` is forgotten: it was made up, or undone.
         """
         now = time.monotonic()
-        if head.height >= self._height or now - self._told_at > LAG_MAX_SECONDS:
-            self._height, self._told_at = head.height, now
+        if head.height >= self._height or now - self._reported_at > LAG_MAX_SECONDS:
+            self._height, self._reported_at = head.height, now
 
     def is_above(self, head: BlockRef) -> bool:
-        """Return whether the node told of a block above ``head`` a while ago."""
+        """Return True if the node reported a block above ``head`` a while ago."""
         return self._height > head.height
 
     def claimed(self, heads: Heads) -> Heads:
-        """Add to ``heads`` what was told before and is above them: it may hold a payment, so nothing is covered yet."""
+        """Add to ``heads`` a higher earlier report: that block may hold a payment, so nothing is covered yet."""
         claim = max(self._height, heads.claimed_height or -1)
         return replace(heads, claimed_height=claim) if claim > heads.latest.height else heads
 
     def missing(self, reached: int) -> int:
-        """How many heights ``reached`` is below what was told more than `LAG_MAX_SECONDS` ago; 0: the rail follows."""
+        """Return how far ``reached`` is below a report of more than `LAG_MAX_SECONDS` ago; 0: the rail follows."""
         now, mark = time.monotonic(), self._unreached
         if mark is None or not reached < mark[1] <= self._height:
             mark = self._unreached = None if self._height <= reached else (now, self._height)

@@ -17,7 +17,7 @@ def log_transitions(rail: str, result: StepResult) -> None:
     for transition in moved[:LOGGED_TRANSITIONS_MAX]:
         _log_transition(rail, transition)
     if len(moved) > LOGGED_TRANSITIONS_MAX:
-        log.info("invoice.transitions", rail=rail, count=len(moved), untold=len(moved) - LOGGED_TRANSITIONS_MAX)
+        log.info("invoice.transitions", rail=rail, count=len(moved), omitted=len(moved) - LOGGED_TRANSITIONS_MAX)
 
 
 def _log_transition(rail: str, transition: Transition) -> None:

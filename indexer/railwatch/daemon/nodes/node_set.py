@@ -1,4 +1,4 @@
-"""All nodes of one rail behind the seam of an adapter: one is active, the others vote and stand in.
+"""All nodes of one rail behind the seam of an adapter: one is active, the others vote and replace it.
 
 * `selection`: which node is active, and when the next one follows it.
 * `voting`: the heads that more than half of the nodes have reached.
@@ -75,7 +75,7 @@ class NodeSet:
 
     @property
     def has_other_answering(self) -> bool:
-        """True if a node besides the active one has answered lately."""
+        """Return True if a secondary node has answered lately."""
         others = (node for node in self._selection.nodes if node is not self._selection.current)
         return any(node.adapter is not None and not node.in_backoff for node in others)
 

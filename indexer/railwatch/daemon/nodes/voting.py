@@ -154,7 +154,7 @@ class Voting:
         * A node that has reached the height that was agreed on before votes, also when it has just returned.
         * A node that falls below that height (restored, or another backend of one url) votes for `AWAY_AFTER` seconds.
         * Then it votes only if it reports a different chain.
-        * A node that takes back its own heads has no vote.
+        * A node that withdraws its own heads has no vote.
         """
         node = theirs.node
         if self._flaps(node) and not ours.node.setbacks.often:

@@ -1,7 +1,7 @@
 """Which addresses are watched, as compactly as Python allows: 8-byte fingerprints in open-addressed arrays.
 
 A hit is confirmed by the store, which holds the addresses themselves, so a false one (two keys with the same 64-bit
-hash) costs one lookup and nothing else. Python's hash of bytes is keyed anew in each process: nobody can aim at it.
+hash) costs one lookup and nothing else. Python's hash of bytes is keyed anew in each process: no one can aim at it.
 
 The array is kept in many shards, each of which grows by itself: to move ten million addresses at once would stop the
 daemon's loop for ten seconds, and to move a thousandth of them does for ten milliseconds.

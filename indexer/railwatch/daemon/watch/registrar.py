@@ -1,12 +1,12 @@
-"""Takes registered addresses into the watch, and looks back for payments that came first (HAZARDS B17, B18, I4).
+"""Adds registered addresses to the watch, and looks back for payments that came first (HAZARDS B17, B18, I4).
 
-An address is parsed at once, also while the node is away, so that a bad one is refused at once. It joins the live
-watch at a block boundary; then blocks up to that boundary are looked through, beside the follower. From then on
+An address is parsed at once, also without a node, so that a bad one is refused at once. It joins the live
+watch at a block boundary; then blocks up to that boundary are searched, concurrently with the follower. From then on
 nothing can be missed, and only then is it called `watching`. The other rails of its family look back for it too, each
 in its own time: who paid on the wrong one may have done so before the registration (HAZARDS E17).
 
 A look-back that no node can serve now harms itself only: it says why, and is tried again. The rail, which reads its
-newest blocks meanwhile, tells itself whether it can be followed.
+newest blocks meanwhile, reports by itself whether it can be followed.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from railwatch.store.errors import BranchChanged
 from railwatch.store.watches import Registered, WatchStore
 
 BATCH_MAX = 500
-"""Destinations taken in at a time, and looked back for together."""
+"""Destinations that are registered at a time, and looked back for together."""
 
 PARSED_MOST = 20_000
 """Destinations that are held for the next look-back. Those beyond it stay in the table until that has begun."""
@@ -53,13 +53,13 @@ LATER_FIRST, LATER_LONGEST = 1.0, 60.0
 
 CONSECUTIVE_FAILURES_MAX = 10
 """Look-backs in a row that may fail within one turn. A batch is halved until the address that no node can search for is
-alone: of `BATCH_MAX` that takes so many. After more it is no single address, and the rest is not tried in this turn."""
+alone: `BATCH_MAX` needs so many. After more it is no single address, and the rest is not tried in this turn."""
 
 SIBLING_RAILS = UUID(int=0)
-"""Stands in `Registrar.later` for the addresses that other rails took in."""
+"""The key in `Registrar.later` for the addresses that other rails registered."""
 
 UNSERVED = (RailUnavailable, BlockGone, BranchChanged)
-"""No node can tell now, or the chain moved again and again."""
+"""No node can answer now, or the chain moved again and again."""
 
 
 class LiveWatch(Protocol):
@@ -184,7 +184,7 @@ class Registrar:
         return self.live.boundary().is_followed
 
     async def _put_off(self, batch: Sequence[Registered], why: Exception) -> None:
-        """Look back for them later, and say why where their services look."""
+        """Look back for them later, and say why where their services read it."""
         reason = one_line(str(why))
         if not self._is_followed:
             # They wait for the rail, and are not to wait longer than it.
@@ -196,7 +196,7 @@ class Registrar:
     async def _reject_unpayable(self, batch: Sequence[Registered]) -> list[Registered]:
         """Those of the batch that the rail does not refuse; the others are rejected, with its reason.
 
-        One that has received money is watched all the same: what happens to that money has to be told.
+        One that has received money is watched all the same: the feed has to report what happens to that money.
         """
         refused: dict[UUID, str] = {}
         left: set[UUID] = set()
@@ -226,16 +226,16 @@ class Registrar:
         return await self.node.check_payment(Address(one.key, one.address), one.asset, one.amount, one.reference)
 
     async def _set_aside(self, one: Registered, defect: Exception) -> None:
-        """Leave one destination alone for a while, and say why where its service looks."""
+        """Leave one destination alone for a while, and say why where its service reads it."""
         reason = one_line(str(defect)) if isinstance(defect, RailFault) else describe(defect)
         pause = self.aside.put(one.id)
         self._log.error("watch.failed", destination=str(one.id), reason=reason, retry_in=pause, exc_info=defect)
         await self.store.delay([(one.id, f"not watched yet: {reason}; tried again every {pause:.0f} s or more")])
 
     async def look_back_for_sibling_rails(self) -> None:
-        """Look back here for addresses that other rails of the family took in. Raises what the store raises.
+        """Look back here for addresses that other rails of the family registered. Raises what the store raises.
 
-        How far that has come is kept with the rail, so that a restart, or a node that was away, forgets none.
+        How far that has come is kept with the rail, so that a restart, or an unreachable node, forgets none.
         """
         await self.store.begin_sibling_lookback(self.rail)
         while SIBLING_RAILS not in self.later.waiting:

@@ -1,9 +1,9 @@
-"""Looks through blocks again, because somebody asked for it: a span a turn, beside all else that a rail does.
+"""Reads blocks again, because an operator or a service asked for it: a span a turn, alongside the other tasks.
 
 What a rescan writes is on the chain that the rail follows. Above the anchor (the block that no reorg may pass) it is
 scanned up to the follower's cursor by hash. At the anchor or below, the node's chain must hold the anchor itself.
 
-A rescan that cannot be served harms nobody else: the reason goes into its row, and it is tried again later, or fails.
+A rescan that cannot be served harms nothing else: the reason goes into its row, and it is tried again later, or fails.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class Rescanner:
             self._log.info("rescan.done", rescan=str(request.id), upto=request.next_height - 1)
 
     async def _span(self, request: Rescan, end: int) -> None:
-        """Look through the next span, commit what it holds, and only then say how far it has come."""
+        """Search the next span, commit what it holds, and only then say how far it has come."""
         began, anchor = time.monotonic(), self.follower.sync.anchor
         if request.next_height <= anchor.height:
             reached, found, route = await self._final_span(request.next_height, min(end, anchor.height), anchor)

@@ -1,4 +1,4 @@
-"""Looks through blocks of the past for what some addresses were paid, on one node's chain."""
+"""Searches blocks of the past for payments to some addresses, on one node's chain."""
 
 from typing import Protocol
 

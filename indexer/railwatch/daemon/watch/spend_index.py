@@ -49,7 +49,7 @@ class SpendIndex(Mapping[str, Collection[str]]):
         return {(resource, tx_id) for resource, claimants in self._spenders.items() for tx_id in claimants}
 
     def discard(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Let go of these. What is not there is fine."""
+        """Remove these. Absent pairs are ignored."""
         for resource, tx_id in pairs:
             left = tuple(each for each in self._spenders.get(resource, ()) if each != tx_id)
             if left:

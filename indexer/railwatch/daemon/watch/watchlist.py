@@ -1,4 +1,4 @@
-"""What the rails of one family look for, held in memory and caught up by query."""
+"""What the rails of one family search for, held in memory and caught up by query."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from railwatch.rail.types import AssetId
 from railwatch.store.watches import WatchStore
 
 LOAD_LOGGED_FROM = 100_000
-"""Addresses from which on reading them takes long enough to be told about."""
+"""Addresses from which on reading them is slow enough for a log line."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class IndexedWatches:
 
     @property
     def version(self) -> int:
-        """Both only grow, so their sum stands still only while both do."""
+        """Return a version. Both parts only grow, so their sum is constant only while both are."""
         return len(self.index) + self.spends.changes
 
     def hits(self, keys: Iterable[bytes]) -> set[bytes]:
@@ -64,8 +64,8 @@ class ExplicitWatches:
 class Family:
     """All watched addresses of one address space, shared by its rails in this process.
 
-    A payment on the wrong one of its chains is found because each of them looks for every address (HAZARDS E17).
-    The index is had from `caught_up` alone, so that nobody can follow a rail with an index older than its lease.
+    A payment on the wrong one of its chains is found because each of them searches for every address (HAZARDS E17).
+    Only `caught_up` gives the index, so that no rail is followed with an index older than its lease.
     """
 
     def __init__(self, name: str, store: WatchStore) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, settings
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
 from railwatch.core.chain_sync import Limits, NodeView, Probe, Step, next_step
 from railwatch.core.ids import derived_id
@@ -29,7 +30,7 @@ from railwatch.core.model import (
 )
 from railwatch.core.policy import Policy, Progress
 from railwatch.core.states import IN_BLOCK_STATES, MANUAL_END, SETTLED_STATES, DetectionState, InvoiceState
-from railwatch.core.step import InvoiceUpdate, Recorded, apply_clock, apply_step, group_by_invoice, recheck_exceptions
+from railwatch.core.step import InvoiceUpdate, RailRules, apply_clock, apply_step, group_by_invoice, recheck_exceptions
 from railwatch.core.tally import added, totals
 from railwatch.core.thresholds import next_threshold, second_look_threshold
 from railwatch.rail.types import AssetId, BlockRef, Heads, Transfer
@@ -356,9 +357,10 @@ class Story:
                     each.amount,
                 )
                 recorded.append(Known(*names, *pays))
-        return group_by_invoice(
-            transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), self.configured, self.now
-        )
+        gone = {identity: known.keys() & set(orphaned) for identity, known in self.detections.items()}
+        affected = AffectedRows(orphaned=gone, rivals=rivals, known=recorded, candidates=candidates)
+        rules = RailRules(self.rail, self.horizon, self.has_finality, self.configured)
+        return group_by_invoice(transfers, affected, rules, self.now)
 
     def _lose(self, lost: dict[str, str | None]) -> None:
         updates = {}

@@ -1,13 +1,15 @@
 """Whose transfer it is, and what it means there."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.ids import derived_id, detection_id
 from railwatch.core.matching import Candidate, Known, base_index, match, to_detection
 from railwatch.core.states import DetectionState, Kind
-from railwatch.core.step import Recorded, group_by_invoice
+from railwatch.core.step import RailRules, group_by_invoice
 from railwatch.rail.types import NO_RECIPIENT, BlockRef, Transfer
 from tests.core.builders import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
 
@@ -137,8 +139,13 @@ def test_rail_transaction_and_index_make_an_identity(other):
 
 
 def gathered(*transfers, candidates=(), known=(), rivals=None, orphaned=(), configured=CONFIGURED, elsewhere=()):
-    recorded = Recorded({b"address": candidates, b"elsewhere": elsewhere}, known, rivals or {}, orphaned)
-    return group_by_invoice(transfers, RAIL, recorded, configured, minute(9))
+    affected = AffectedRows(
+        orphaned={uuid4(): orphaned},
+        rivals=rivals or {},
+        known=known,
+        candidates={b"address": candidates, b"elsewhere": elsewhere},
+    )
+    return group_by_invoice(transfers, affected, RailRules(RAIL, 10, False, configured), minute(9))
 
 
 def recorded_as(candidate, *, index="vout:0", key=b"address", asset=COIN, block=None, final=False):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
 from railwatch.core.ids import detection_id
 from railwatch.core.lifecycle import (
@@ -23,7 +24,6 @@ from railwatch.core.lifecycle import (
     recheck,
 )
 from railwatch.core.matching import (
-    Candidate,
     Known,
     base_index,
     match,
@@ -72,23 +72,6 @@ class InvoiceUpdate:
     observations: list[Detection] = field(default_factory=list)
     small: list[tuple[UUID, int]] = field(default_factory=list)
     """Destination and amount of transfers that are too small to move anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What the store knows of a step's transactions.
-
-    ``candidates``: the destinations at an address, by its key. ``known``: transfers that were recorded before; each
-    stays with its invoice, although another one may hold the address now. ``rivals``: (invoice, detection) of what each
-    displaced transaction had paid. ``orphaned``: detections whose inclusion the step orphans. ``origin``: the name that
-    new ids derive from, if the rail was renamed.
-    """
-
-    candidates: Mapping[bytes, Sequence[Candidate]]
-    known: Iterable[Known]
-    rivals: Mapping[str, Sequence[tuple[UUID, UUID]]]
-    orphaned: Collection[UUID] = ()
-    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +148,12 @@ class StepInput:
             accepts_chain=self.accepts_chain,
         )
 
-    def updates(
-        self, recorded: Recorded, orphaned: Mapping[UUID, Sequence[UUID]], rules: RailRules, now: datetime
-    ) -> dict[UUID, InvoiceUpdate]:
-        """Return what the step brings to each invoice. ``orphaned``: detections that a reorg orphans, by invoice."""
+    def updates(self, affected: AffectedRows, rules: RailRules, now: datetime) -> dict[UUID, InvoiceUpdate]:
+        """Return what the step brings to each invoice."""
         if self.replayed is not None:
             return dict(self.replayed)
-        updates = group_by_invoice(self.batch.transfers, rules.rail, recorded, rules.configured, now)
-        for invoice, detections in orphaned.items():
+        updates = group_by_invoice(self.batch.transfers, affected, rules, now)
+        for invoice, detections in affected.orphaned.items():
             updates.setdefault(invoice, InvoiceUpdate()).orphaned.extend(detections)
         for invoice, detection in self.removed:
             updates.setdefault(invoice, InvoiceUpdate()).lost.setdefault(detection, None)
@@ -217,21 +198,19 @@ def run(
 
 
 def group_by_invoice(
-    transfers: Sequence[Transfer], rail: str, recorded: Recorded, configured: Mapping[AssetId, int], now: datetime
+    transfers: Sequence[Transfer], affected: AffectedRows, rules: RailRules, now: datetime
 ) -> dict[UUID, InvoiceUpdate]:
-    """Return what transfers bring to each invoice.
-
-    ``configured``: the rail's assets, each with the least amount (base units) that changes a state.
-    """
+    """Return what transfers bring to each invoice."""
+    rail, orphaned = rules.rail, affected.orphaned_detections
     updates: defaultdict[UUID, InvoiceUpdate] = defaultdict(InvoiceUpdate)
     known: defaultdict[tuple[str, str], list[Known]] = defaultdict(list)
-    for each in recorded.known:
+    for each in affected.known:
         known[each.tx_id, base_index(each.tx_index)].append(each)
-    same_as = paired(recorded.known, transfers)
+    same_as = paired(affected.known, transfers)
     spoken_for = {each.detection_id for each in same_as.values()}
     for transfer in transfers:
         for displaced in transfer.rivals:
-            for invoice, detection in recorded.rivals.get(displaced, ()):
+            for invoice, detection in affected.rivals.get(displaced, ()):
                 updates[invoice].lost[detection] = transfer.tx_id
         if not transfer.amount:
             continue
@@ -240,18 +219,18 @@ def group_by_invoice(
         recorded_so = known.get((transfer.tx_id, name), ())
         before = [each for each in recorded_so if each is same or each.detection_id not in spoken_for]
         same = same or next((each for each in before if each.pays_like(transfer)), None)
-        if not _displace(updates, transfer, [each for each in before if each is not same], recorded.orphaned):
+        if not _displace(updates, transfer, [each for each in before if each is not same], orphaned):
             continue
         if same is not None:
             kind = same.kind_of(transfer, rail, now)
             found = to_detection(same.detection_id, transfer, rail, same.destination_id, kind, now)
             updates[same.invoice_id].observations.append(found)
-        elif matched := match(transfer, rail, recorded.candidates.get(transfer.to, ()), configured, now):
+        elif matched := match(transfer, rail, affected.candidates.get(transfer.to, ()), rules.configured, now):
             owner, kind = matched
             named = replace(transfer, tx_index=variant_index(transfer)) if recorded_so else transfer
-            identity = detection_id(recorded.origin or rail, named.tx_id, named.tx_index)
+            identity = detection_id(rules.origin or rail, named.tx_id, named.tx_index)
             found = to_detection(identity, named, rail, owner.destination_id, kind, now)
-            _add_observation(updates[owner.invoice_id], found, configured)
+            _add_observation(updates[owner.invoice_id], found, rules.configured)
     return dict(updates)
 
 

@@ -43,8 +43,7 @@ class StepRunner:
         return result
 
     def _updates(self, step: StepTransaction, given: StepInput) -> dict[UUID, InvoiceUpdate]:
-        recorded = step.affected.recorded(self.rules.origin)
-        return given.updates(recorded, step.affected.orphaned, self.rules, step.now)
+        return given.updates(step.affected, self.rules, step.now)
 
     async def _run_together(
         self,

@@ -11,6 +11,9 @@ SECOND_RUN := { [ $$? = 1 ] && [ -n "$$RAILWATCH_SECOND_RUN" ] && echo "The fail
 	$(BIN)/pytest --last-failed --last-failed-no-failures=none -v --ignore=tests/core; }
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
 
+# Without .pyc files each worker and each `railwatch` process of a test compiles everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup docs demo run fmt test test-fast test-long test-oldest test-dialects dialects balancer check model mutants fuzz-nodes fuzz-sql fuzz-receivers fuzz-clients siege bench recordings generated lock clean
 
 help:  ## list the targets

@@ -5,12 +5,13 @@ and not of a thousand.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from hypothesis import example
 
 from railwatch.core.policy import Policy
-from tests.core.tales import Event, Tale, Terms, Tx
+from tests.core.tales import HORIZON, Event, Tale, Terms, Tx
 
 Test = TypeVar("Test", bound=Callable[..., None])
 
@@ -44,6 +45,9 @@ HELD = {
 """What the feed heard of an exception, and in which state of the invoice."""
 
 REFUNDED = {"refunded: reversed resolved": _tale(_mine(PAID), ("refund", ONE), LOST, _mine(PAID))}
+
+DEEP_AT_ONCE = Tale(replace(TERMS, has_finality=False), (_mine(PAID), *[_mine()] * (HORIZON - 1)))
+"""In one span, a payment comes and is as deep as finality asks."""
 
 
 def also(tales: Iterable[Tale]) -> Callable[[Test], Test]:

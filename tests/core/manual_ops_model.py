@@ -7,7 +7,8 @@ from railwatch.core.ids import derived_id
 from railwatch.core.model import Destination, Invoice, Refunded, Transition
 from railwatch.core.states import INVOICE_MOVES, SETTLED_STATES, InvoiceState, Kind, check_invoice_move
 from railwatch.rail.types import AssetId
-from tests.core.builders import COIN, Story
+from tests.core.builders import COIN
+from tests.core.story import Story
 
 CUSTOMERS = (Kind.PAYMENT, Kind.UNEXPECTED)
 """What was sent for the order, as against by mistake."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from railwatch.core.model import DelayLimits, Invoice
 from railwatch.core.policy import Policy
 from railwatch.rail.types import AssetId, Transfer
-from tests.core.builders import COIN, TOKEN, UNKNOWN, Story, destination, invoice, pay
+from tests.core.builders import COIN, TOKEN, UNKNOWN, destination, invoice, pay
+from tests.core.story import Story
 
 HORIZON = 6
 LENGTH = st.integers(1, 16)

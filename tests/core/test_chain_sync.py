@@ -8,7 +8,7 @@ import pytest
 from railwatch.core.chain_sync import DeepReorg, Idle, Limits, NodeView, Probe, Rewind, Scan, final_height, next_step
 from railwatch.core.policy import Policy, Progress, finality_threshold
 from railwatch.rail.types import BlockRef, Heads, Span
-from tests.core.builders import Chain, chain, plan
+from tests.core.chains import Chain, chain, plan
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from railwatch.core.chain_sync import DeepReorg, Idle, Limits, NodeView, Probe, Rewind, Scan, final_height, next_step
 from railwatch.rail.types import BlockRef, Heads, Span
-from tests.core.builders import minute, model_settings
+from tests.core.builders import minute
+from tests.core.model_settings import model_settings
 
 ANSWERS_MAX = 200
 GENESIS = BlockRef(0, "genesis", "", minute(0))

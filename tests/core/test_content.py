@@ -11,8 +11,10 @@ from railwatch.core.ids import EVENT_NAMESPACE, derived_id
 from railwatch.core.model import Invoice, Refunded
 from railwatch.core.states import DetectionState, InvoiceState, Kind
 from railwatch.core.tally import added, totals, without
-from tests.core.builders import COIN, TOKEN, Story, destination, invoice, minute, model_settings, pay
+from tests.core.builders import COIN, TOKEN, destination, invoice, minute, pay
 from tests.core.manual_ops_model import refund
+from tests.core.model_settings import model_settings
+from tests.core.story import Story
 
 
 def test_another_amount_in_another_block_is_taken_over_and_told():

@@ -4,8 +4,9 @@ import pytest
 
 from railwatch.core.policy import Policy
 from railwatch.core.states import InvoiceState, Kind
-from tests.core.builders import COIN, TOKEN, Story, invoice, minute, pay
+from tests.core.builders import COIN, TOKEN, invoice, minute, pay
 from tests.core.manual_ops_model import cancel, hold, refund, release
+from tests.core.story import Story
 
 
 def paid(policy=None):

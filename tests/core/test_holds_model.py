@@ -21,11 +21,13 @@ from railwatch.core.model import Invoice, Refunded
 from railwatch.core.states import MANUAL_END, REMOVED, SETTLED_STATES, DetectionState, InvoiceState, Kind
 from railwatch.rail.types import AssetId
 from tests.core import directed
-from tests.core.builders import Story, model_settings
 from tests.core.directed import also
 from tests.core.manual_ops_model import cancel, hold, refund, release
+from tests.core.model_settings import model_settings
+from tests.core.story import Story
+from tests.core.tale_outcomes import check_feed, met_at, oracle, outcome
 from tests.core.tales import Tale, happen, quick_terms, tales
-from tests.core.test_lifecycle_model import Telling, _met, check_feed, oracle, outcome, tell_until_none_is_missing
+from tests.core.tellings import Telling, tell_until_none_is_missing
 
 
 def give_back_some(story: Story, about: Invoice) -> bool:
@@ -70,7 +72,7 @@ class Decided(Telling):
             for block in self.blocks:
                 for each in self.content[block.hash]:
                     if each.to == way.id.bytes and each.asset == way.asset and not self._is_unexpected(each):
-                        deep += each.amount if _met(self, way.policy, block, each) is not None else 0
+                        deep += each.amount if met_at(self, way.policy, block, each) is not None else 0
             least = accepted_range(way.expected, about.tolerance_bps)[0]
             refunded = about.refunded.get((self.rail, way.asset), Refunded(0))
             if deep >= least and self.counted(about, way.asset) - refunded.amount >= least - refunded.waived:
@@ -86,7 +88,7 @@ class Decided(Telling):
                 way = ways.get(each.to)
                 if way is not None and each.asset == asset:
                     if way.asset == asset and not self._is_unexpected(each):
-                        is_deep = _met(self, way.policy, block, each) is not None
+                        is_deep = met_at(self, way.policy, block, each) is not None
                     else:
                         is_deep = block.height + each.maturity <= len(self.blocks)
                     deep += each.amount if is_deep else 0

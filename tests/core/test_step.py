@@ -10,7 +10,9 @@ from railwatch.core.model import Coverage
 from railwatch.core.states import InvoiceState
 from railwatch.core.step import BlockBatch, InvoiceUpdate, Position, RailRules, StepInput, StepResult, run
 from railwatch.rail.types import Span
-from tests.core.builders import CONFIGURED, RAIL, Story, chain, invoice, minute, pay
+from tests.core.builders import CONFIGURED, RAIL, invoice, minute, pay
+from tests.core.chains import chain
+from tests.core.story import Story
 
 RULES = RailRules(RAIL, 10, False, CONFIGURED)
 CHAIN = chain(9)

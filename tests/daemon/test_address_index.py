@@ -19,11 +19,12 @@ def test_it_finds_what_was_added_and_nothing_else() -> None:
 
 
 def test_an_address_costs_at_most_sixteen_bytes_however_the_index_grew() -> None:
+    """The index is measured at every 16th addition. It never shrinks, so that bounds the fifteen before as well."""
     index = AddressIndex(8)
     for count in range(1, 60_001):
         index.add(count.to_bytes(20, "big"))
-        if count >= 20_000:
-            assert index.size_in_bytes / count <= 16
+        if count >= 20_000 and count % 16 == 0:
+            assert index.size_in_bytes / (count - 15) <= 16
 
 
 def test_no_addition_moves_more_than_a_small_part_of_the_index() -> None:

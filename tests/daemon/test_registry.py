@@ -54,7 +54,7 @@ def test_a_plugin_that_cannot_be_used_is_named_with_its_reason(
     (tmp_path / f"odd_{fault}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("odd", f"odd_{fault}:open_node", registry.GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda **_: [point])
+    monkeypatch.setattr(registry, "_installed", lambda: (point,))
     with pytest.raises(UnknownAdapter, match=told):
         open_rail(rail("odd", "odd:1", {"url": "x"}))
     sys.modules.pop(f"odd_{fault}", None)

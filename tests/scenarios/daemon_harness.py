@@ -18,6 +18,9 @@ from railwatch_fake.dev.simulator import FakeSimulator
 PATIENCE = 45.0
 """Seconds that a story waits for something before it says what it saw instead."""
 
+POLL_SECONDS = (0.01, 0.03)
+"""The first pause between two checks of a condition, and the longest. Each check is a query."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -195,6 +198,7 @@ class DaemonHarness:
     ) -> None:
         """Wait for a condition. Fails loudly with what the tables say, and with what killed the daemon."""
         deadline = time.monotonic() + PATIENCE
+        pause = POLL_SECONDS[0]
         while not await condition():
             if self._daemon is not None and self._daemon.done():
                 await self._daemon
@@ -202,7 +206,8 @@ class DaemonHarness:
                 rails = await self.database.rows("select name, state, reason, cursor_height from railwatch.rails")
                 seen = await told() if told else None
                 raise AssertionError(f"waited {PATIENCE:.0f} s in vain; saw {seen}; rails: {[dict(r) for r in rails]}")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.3, POLL_SECONDS[1])
 
     async def rescanned(self) -> None:
         """Wait until every rescan that was asked for is done."""

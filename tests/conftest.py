@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 import structlog
+from hypothesis import settings
 
 from railwatch.rail.pacing import forget_paces
 from railwatch.redaction import forget
@@ -37,6 +38,10 @@ structlog.configure(
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in the background so, and every process that a test interrupts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine takes longer than 200 ms for an example. A test must not fail by that.
+settings.register_profile("no deadline", settings(), deadline=None)
+settings.load_profile("no deadline")
 
 NODES_REQUIRED = "RAILWATCH_NODES_REQUIRED"
 """Set where every development node can be had, as in CI: a missing one is a failure there."""

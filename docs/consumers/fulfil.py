@@ -17,7 +17,7 @@ import asyncpg
 
 CONSUMER = "fulfilment-py"
 PAGE = 500
-WENT_BACK = "RW020"
+WENT_BACK = "RW040"
 POLL_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 FULFILLED = ("paid", "overpaid")

@@ -10,6 +10,7 @@ from railwatch.core.ids import derived_id, detection_id
 from railwatch.core.matching import Candidate, Known, base_index, match, to_detection
 from railwatch.core.states import DetectionState, Kind
 from railwatch.core.step import RailRules, group_by_invoice
+from railwatch.core.unallocated import UnallocatedTransfer
 from railwatch.rail.types import NO_RECIPIENT, BlockRef, Transfer
 from tests.core.builders import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
 
@@ -358,3 +359,33 @@ def test_a_transfer_of_nothing_is_no_news():
 
 def test_a_transfer_that_nobody_asked_for_is_no_news():
     assert gathered(TRANSFER) == {}
+
+
+def unallocated(owner: Candidate | None) -> UnallocatedTransfer:
+    """Return the transfer's row, as a person assigned it to ``owner``."""
+    identity, state = detection_id(RAIL, "tx", "vout:0"), DetectionState.INCLUDED
+    place = identity, RAIL, COIN, 100, "shop", b"address", "tx", "vout:0"
+    return UnallocatedTransfer(*place, (), state, minute(1), assigned_by="ann", owner=owner)
+
+
+def test_what_a_person_assigned_belongs_to_that_destination_whatever_its_reference():
+    order, other = asks("order", reference="R1"), asks("other", reference="R2", asset=TOKEN)
+    affected = AffectedRows(candidates={b"address": [order]}, assigned=[unallocated(None), unallocated(other)])
+    carried = replace(TRANSFER, reference="R1")
+    rules = RailRules(RAIL, 10, False, CONFIGURED)
+    news = group_by_invoice([carried, replace(carried, tx_id="next")], affected, rules, minute(9))
+    (found,) = news[other.invoice_id].observations
+    assert (found.id, found.destination_id, found.kind) == (
+        detection_id(RAIL, "tx", "vout:0"),
+        other.destination_id,
+        Kind.WRONG_ASSET,
+    )
+    assert [each.tx_id for each in news[order.invoice_id].observations] == ["next"]
+
+
+def test_an_invoice_asks_for_its_reference_and_for_what_it_was_recorded_to_have():
+    order = asks("order", reference="R1")
+    affected = AffectedRows(candidates={b"address": [order]}, known=[recorded_as(order)])
+    assert affected.asks_for(replace(TRANSFER, tx_id="next", reference="R1"))
+    assert affected.asks_for(TRANSFER)
+    assert not affected.asks_for(replace(TRANSFER, tx_id="next"))

@@ -39,7 +39,7 @@ PAGES = sorted(
 )
 RUNBOOKS = sorted((ROOT / "docs/runbooks").glob("*.md"))
 CONTRACTS_TABLES = (
-    *("invoices", "destinations", "detections", "transitions"),
+    *("invoices", "destinations", "detections", "unallocated_transfers", "transitions"),
     *("exceptions", "balances", "refunds", "settlements", "rails", "assets", "consumers"),
     *("orders", "order_destinations", "order_transfers", "order_money", "consumer_lag"),
 )
@@ -47,7 +47,7 @@ FUNCTIONS = {
     *("create_invoice", "cancel_invoice", "hold_invoice", "release_invoice", "record_refund", "record_settlement"),
     *("resolve_exception", "annotate_exception", "ack", "find_orders"),
     *("request_rescan", "cancel_rescan", "resume_rail"),
-    *("lock_consumer", "feed_generation", "feed_check", "create_invoices"),
+    *("lock_consumer", "feed_generation", "feed_check", "create_invoices", "assign_transfer", "transfer_suggestions"),
 }
 
 
@@ -256,7 +256,7 @@ def test_every_reason_is_explained() -> None:
     of_functions += re.findall(r"(?:move_invoice\(existing, .+?|'recorded'), '(\w+)', cause", SCHEMA)
     assert len(of_functions) == 1 + 4 + 2
     of_losses = {each.value for each in (*REMOVED, DetectionState.ORPHANED)}
-    known = {*FORWARD_REASONS.values(), *of_functions, *of_losses, "reversed", "final", "rejected"}
+    known = {*FORWARD_REASONS.values(), *of_functions, *of_losses, "reversed", "final", "rejected", "assigned"}
     listed = {row[0].strip("`") for row in cells(contract("Reasons")) if row[0].startswith("`")}
     assert listed == known
 

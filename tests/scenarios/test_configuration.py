@@ -127,7 +127,7 @@ async def test_a_renamed_rail_goes_on_under_its_new_name(stage: DaemonHarness) -
     await stage.database.value("select railwatch.record_refund($1, 30, 'back', actor => 'ann')", paid.id)
     with pytest.raises(Refused, match=r"is followed by .*/") as caught:
         await rename_rail(stage.database, "story", "main")
-    assert caught.value.code == "RW023"
+    assert caught.value.code == "RW043"
     await stage.stop()
     config = config_of(stage, name="main")
     told = await refused(stage, config)

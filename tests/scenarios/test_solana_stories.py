@@ -139,6 +139,25 @@ async def test_references_tell_the_payments_to_one_address_apart(stage: SolanaSt
     await stage.audit()
 
 
+async def test_a_payment_without_its_reference_is_recorded_and_can_be_assigned(stage: SolanaStage) -> None:
+    """A wallet leaves the reference out (backpack#4369): no order is paid until a person says whose it is."""
+    sim = stage.solana
+    shop, references = await sim.new_address(), [str(Keypair().pubkey()) for _ in range(2)]
+    orders = [await stage.asks(SOL, address=shop, reference=each) for each in references]
+    bare = await sim.pay(shop, SOL)
+    await sim.pay(shop, 5, sim.asset(sim.token))
+    await stage.produce()
+    assert await stage.states(orders) == ["created", "created"]
+    rows = await stage.database.rows("select id, tx_id, amount from railwatch.unallocated_transfers order by amount")
+    assert [row["amount"] for row in rows] == [5, SOL]
+    assert rows[1]["tx_id"] == bare
+    assign = "select railwatch.assign_transfer($1, $2, 'ann', 'the receipt')"
+    await stage.database.value(assign, rows[1]["id"], orders[1].id)
+    await stage.wait_for_state(orders[1], "paid")
+    assert await stage.states(orders) == ["created", "paid"]
+    await stage.audit()
+
+
 async def test_what_could_never_be_paid_is_refused_with_the_reason(stage: SolanaStage) -> None:
     sim = stage.solana
     least = await sim.rent()

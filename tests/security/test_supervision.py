@@ -115,7 +115,7 @@ class Counting(NullReporter):
 
 
 COMMON = {"closing", "alarms", "beat", "counting"}
-OF_A_RAIL = {"push", "register", "lookback", "rescan", "spends", "quarantine", "slowness", "balances"}
+OF_A_RAIL = {"push", "register", "lookback", "rescan", "spends", "quarantine", "slowness", "balances", "assign"}
 
 
 @pytest.mark.parametrize("at_start", [True, False], ids=["at its start", "later"])

@@ -182,7 +182,7 @@ async def test_an_ack_from_another_generation_is_refused_with_the_place_to_go_on
             await Shop(replica).tell(order)
         with pytest.raises(Refused, match="another generation") as caught:
             await replica.value(ack, 3, old)
-        assert (caught.value.code, caught.value.hint.startswith("Continue from seq 1:")) == ("RW020", True)
+        assert (caught.value.code, caught.value.hint.startswith("Continue from seq 1:")) == ("RW040", True)
         assert await replica.value("select count(*) from railwatch.consumers") == 0
         assert await replica.value(ack, 3, await generation(replica)) == 3
 

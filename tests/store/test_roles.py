@@ -129,7 +129,7 @@ async def test_a_consumer_belongs_to_the_login_that_made_it(database: Database, 
         for act in ("ack('shop', 0)", "lock_consumer('shop')"):
             with pytest.raises(Refused, match=f"belongs to the login {logins['service']}") as caught:
                 await daemon.value(f"select railwatch.{act}")
-            assert caught.value.code == "RW021"
+            assert caught.value.code == "RW041"
         assert await database.value("select railwatch.ack('shop', 0)") == 0, "the schema's owner may"
         await database.rows("insert into railwatch.consumers (name, position) values ('of before', 0)")
         assert await daemon.value("select railwatch.ack('of before', 0)") == 0
@@ -140,7 +140,7 @@ async def test_a_consumer_belongs_to_the_login_that_made_it(database: Database, 
         assert await service.value("select railwatch.ack('shop', 0)") == 0
         with pytest.raises(Refused, match="200 consumers") as caught:
             await service.value("select railwatch.lock_consumer('one more')")
-        assert caught.value.code == "RW022"
+        assert caught.value.code == "RW042"
 
 
 BY_HAND = [

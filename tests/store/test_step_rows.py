@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from railwatch.core.matching import Candidate, Known
-from railwatch.store import affected_rows, step_rows
+from railwatch.store import affected_rows, step_rows, unallocated
 from railwatch.store.database import Database
 
 FIELDS = """
@@ -23,6 +23,7 @@ WRITTEN = {
     "exception_transfer_row": step_rows.ExceptionTransferRow,
     "transition_row": step_rows.TransitionRow,
     "checkpoint_row": step_rows.CheckpointRow,
+    "unallocated_row": unallocated.UnallocatedRow,
 }
 
 

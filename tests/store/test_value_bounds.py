@@ -134,7 +134,7 @@ async def test_one_login_does_not_use_up_the_consumers_of_all(shop: Database, lo
             await service.value("select railwatch.ack($1, 0)", f"reader {number}")
         with pytest.raises(Refused, match="50 consumers") as caught:
             await service.value("select railwatch.ack('one more', 0)")
-        assert caught.value.code == "RW022"
+        assert caught.value.code == "RW042"
     assert await shop.value("select railwatch.ack('of another login', 0)") == 0
 
 
@@ -353,7 +353,7 @@ async def test_only_operators_act_as_operators_and_every_act_names_its_login(
     async with Database(as_user(shop.dsn, login["service"]), size=1) as service:
         with pytest.raises(Refused, match="acts as a service") as caught:
             await service.value(hold, made)
-        assert caught.value.code == "RW024"
+        assert caught.value.code == "RW044"
     async with Database(as_user(shop.dsn, login["operator"]), size=1) as operator:
         assert await operator.value(hold, made) == "flagged"
     line = await shop.row("select cause, evidence from railwatch.transitions order by seq desc limit 1")

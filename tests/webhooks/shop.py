@@ -39,6 +39,10 @@ insert into railwatch.transitions (seq, event_id, subject, subject_id, invoice_i
 select last_seq, gen_random_uuid(), $4, $1, $1, 'created', $2, $3, 'chain' from place returning seq
 """
 
+IS_LOCK_FREE = (
+    "select token is null or not railwatch.is_backend_alive(pid, backend_start) from railwatch.deliverer_lease"
+)
+
 
 def webhook(to: Receiver | str, name: str = "shop", **more: Any) -> dict[str, Any]:
     """One endpoint as in the configuration, quick to try again."""
@@ -107,7 +111,12 @@ class Shop:
         silent = Delivering(DeliveryMetrics(), asyncio.Event())
         await deliver(self.config(*webhooks, **more), self.database, leadership, silent, silent.end, once=True)
         leadership.release()
+        # Postgres ends the session of the lock a moment later. The next deliverer would be refused until then.
+        await until(self._is_lock_free)
         return await self.endpoints()
+
+    async def _is_lock_free(self) -> bool:
+        return bool(await self.database.value(IS_LOCK_FREE))
 
     async def endpoints(self) -> dict[str, Record]:
         return {each["name"]: each for each in await list_endpoints(self.database)}

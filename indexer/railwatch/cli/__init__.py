@@ -14,6 +14,7 @@ from railwatch.cli.manual import config, docs
 from railwatch.cli.rail import rail
 from railwatch.cli.recording import record, replay
 from railwatch.cli.status import status
+from railwatch.cli.unallocated import unallocated
 from railwatch.cli.webhook import webhook
 
 
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(run, migrate, check, demo, status, invoice, explain, feed, exceptions),
+    *(run, migrate, check, demo, status, invoice, explain, feed, exceptions, unallocated),
     *(rescan, audit, rail, record, replay, deliver, webhook, docs, config),
 )
 

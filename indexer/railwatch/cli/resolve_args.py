@@ -1,4 +1,4 @@
-"""Lookups of the invoices, exceptions and rails that a command names."""
+"""Lookups of the invoices, exceptions, transfers and rails that a command names."""
 
 import re
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from railwatch.cli.errors import NotFound
 from railwatch.config import Config, RailConfig
 from railwatch.store.database import Database
-from railwatch.store.read_models import Dossier, find_exceptions, find_invoices, read_dossier
+from railwatch.store.read_models import Dossier, find_exceptions, find_invoices, find_unallocated, read_dossier
 
 
 async def invoice_id(database: Database, reference: str) -> UUID:
@@ -15,6 +15,11 @@ async def invoice_id(database: Database, reference: str) -> UUID:
     Raises `NotFound` for none or several.
     """
     found = await find_invoices(database, reference)
+    if not found and (unallocated := await find_unallocated(database, reference)):
+        raise NotFound(
+            f'"{reference}" is a transfer that carries the reference of no invoice; see it with: '
+            f"railwatch unallocated show {unallocated[0]}"
+        )
     if not found:
         raise NotFound(
             f'there is no invoice "{reference}"; give its id or MERCHANT/ORDER (see railwatch invoice list), '
@@ -33,6 +38,21 @@ async def exception_id(database: Database, reference: str) -> UUID:
         raise NotFound(f'there is no exception "{reference}"; give its id, as shown by railwatch exceptions list')
     if len(found) > 1:
         raise NotFound(f'"{reference}" matches {", ".join(map(str, found))}; give more digits of the id')
+    return found[0]
+
+
+async def transfer_id(database: Database, reference: str) -> UUID:
+    """Return the unallocated transfer that an id, its first 4 digits or its transaction names.
+
+    Raises `NotFound` for none or several.
+    """
+    found = await find_unallocated(database, reference)
+    if not found:
+        raise NotFound(
+            f'there is no unallocated transfer "{reference}"; give its id, as shown by railwatch unallocated list'
+        )
+    if len(found) > 1:
+        raise NotFound(f'"{reference}" matches {", ".join(map(str, found))}; give one of these ids')
     return found[0]
 
 

@@ -71,6 +71,12 @@ class AssetConfig(Table):
     min_amount: int = Field(
         default=0, ge=0, lt=10**78, description="base units: a smaller transfer is counted, but changes no state"
     )
+    unallocated_min: int = Field(
+        default=0,
+        ge=0,
+        lt=10**78,
+        description="base units: a smaller transfer without its reference is recorded, but opens no exception",
+    )
 
     @property
     def spec(self) -> AssetSpec:

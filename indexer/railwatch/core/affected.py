@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from railwatch.core.matching import Candidate, Known
+from railwatch.core.matching import Candidate, Known, base_index, claimants
+from railwatch.core.unallocated import UnallocatedTransfer
+from railwatch.rail.types import Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,8 @@ class AffectedRows:
     ``due``: detections that reach a threshold with the step, by invoice. ``orphaned``: detections whose inclusion the
     step orphans, by invoice. ``rivals``: (invoice, detection) of what each displaced transaction had paid. ``known``:
     transfers that were recorded before; each stays with its invoice, although another one may hold the address now.
-    ``candidates``: the destinations at an address, by its key.
+    ``candidates``: the destinations at an address, by its key. ``assigned``: transfers that a person assigned to an
+    invoice.
     """
 
     due: Mapping[UUID, Sequence[UUID]] = field(default_factory=dict)
@@ -23,6 +26,14 @@ class AffectedRows:
     rivals: Mapping[str, Sequence[tuple[UUID, UUID]]] = field(default_factory=dict)
     known: Sequence[Known] = ()
     candidates: Mapping[bytes, Sequence[Candidate]] = field(default_factory=dict)
+    assigned: Sequence[UnallocatedTransfer] = ()
+
+    def asks_for(self, transfer: Transfer) -> bool:
+        """Return True if an invoice asks for a transfer, or was recorded to have it."""
+        name = transfer.tx_id, base_index(transfer.tx_index)
+        return bool(claimants(transfer, self.candidates.get(transfer.to, ()))) or any(
+            (each.tx_id, base_index(each.tx_index)) == name for each in self.known
+        )
 
     def and_orphaned(self, pairs: Iterable[tuple[UUID, UUID]]) -> "AffectedRows":
         """Return the same with further orphaned detections, given as (invoice, detection)."""

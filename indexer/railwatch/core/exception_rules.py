@@ -30,6 +30,7 @@ SEVERITY: Mapping[str, Literal["info", "warning", "critical"]] = {
     "mixed_destinations": "warning",
     "detection_delayed": "warning",
     "unattributed_balance": "warning",
+    "unallocated_transfer": "warning",
 }
 
 UNSUPPORTED_MAX = 10

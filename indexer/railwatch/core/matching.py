@@ -58,7 +58,7 @@ class Known:
 
     def kind_of(self, transfer: Transfer, rail: str, now: datetime) -> Kind:
         """Return what it is where ``transfer`` is seen now, if it is one of the two kinds that its age tells apart."""
-        return Kind.UNEXPECTED if _is_older(transfer, rail, self, now) else Kind.PAYMENT
+        return Kind.UNEXPECTED if is_older(transfer, rail, self, now) else Kind.PAYMENT
 
     def pays_like(self, transfer: Transfer) -> bool:
         """Return True if ``transfer`` pays the same asset to the same address."""
@@ -122,6 +122,12 @@ def paired(stored: Iterable[S], told: Iterable[Transfer]) -> dict[tuple[str, str
     return found
 
 
+def claimants(transfer: Transfer, candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the destinations that ask for a transfer: those of its references, and those that ask for none."""
+    carried = {None, transfer.reference, *transfer.references}
+    return [each for each in candidates if each.reference in carried]
+
+
 def match(
     transfer: Transfer, rail: str, candidates: Iterable[Candidate], configured: Mapping[AssetId, int], now: datetime
 ) -> tuple[Candidate, Kind] | None:
@@ -132,14 +138,13 @@ def match(
     invoice the nearest destination counts: same rail and asset, else same rail, else the first (HAZARDS I5, I6, I13,
     E17, S12).
     """
-    carried = {None, transfer.reference, *transfer.references}
-    eligible = [each for each in candidates if each.reference in carried]
+    eligible = claimants(transfer, candidates)
     if not eligible:
         return None
     owner = max(
         eligible,
         key=lambda each: (
-            not _is_older(transfer, rail, each, now),
+            not is_older(transfer, rail, each, now),
             each.open,
             each.reference is not None,
             each.created_at,
@@ -149,11 +154,11 @@ def match(
         (each for each in eligible if each.invoice_id == owner),
         key=lambda each: (each.rail == rail, each.asset == transfer.asset),
     )
-    return nearest, _kind(transfer, rail, nearest, configured, now)
+    return nearest, kind_at(transfer, rail, nearest, configured, now)
 
 
-def _is_older(transfer: Transfer, rail: str, owner: Candidate | Known, now: datetime) -> bool:
-    """Whether the money came before the invoice would take it. A block above the tip of that time did not."""
+def is_older(transfer: Transfer, rail: str, owner: Candidate | Known, now: datetime) -> bool:
+    """Return True if the money came before the invoice would take it. A block above the tip of that time did not."""
     block = transfer.block
     if block is None:
         return now < owner.accepts_from
@@ -162,14 +167,17 @@ def _is_older(transfer: Transfer, rail: str, owner: Candidate | Known, now: date
     return block.time < owner.accepts_from and not is_newer
 
 
-def _kind(transfer: Transfer, rail: str, nearest: Candidate, configured: Mapping[AssetId, int], now: datetime) -> Kind:
+def kind_at(
+    transfer: Transfer, rail: str, nearest: Candidate, configured: Mapping[AssetId, int], now: datetime
+) -> Kind:
+    """Return what a transfer is at the destination that it belongs to."""
     if transfer.asset not in configured:
         return Kind.UNSUPPORTED_ASSET
     if nearest.rail != rail:
         return Kind.WRONG_NETWORK
     if nearest.asset != transfer.asset:
         return Kind.WRONG_ASSET
-    return Kind.UNEXPECTED if _is_older(transfer, rail, nearest, now) else Kind.PAYMENT
+    return Kind.UNEXPECTED if is_older(transfer, rail, nearest, now) else Kind.PAYMENT
 
 
 def to_detection(

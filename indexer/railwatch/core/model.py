@@ -203,19 +203,23 @@ class Coverage:
 class Transition:
     """One line of the feed. ``via_detection`` is the detection that it happened through, if one did.
 
+    Its rail and transaction are the line's; ``rail`` and ``tx_id`` are those of a line without a detection.
+
     Nothing changes it once it is made. A step makes four for each payment, and a frozen dataclass takes three times as
     long to make.
     """
 
     event_id: UUID
-    subject: Literal["invoice", "detection", "exception"]
+    subject: Literal["invoice", "detection", "exception", "unallocated_transfer"]
     subject_id: UUID
-    invoice_id: UUID
+    invoice_id: UUID | None
     from_state: str | None
     to_state: str
     reason: str
     cause: Literal["chain", "clock", "operator", "service"]
     via_detection: Detection | None = None
+    rail: str | None = None
+    tx_id: str | None = None
     block_height: int | None = None
     block_hash: str | None = None
     confirmations: int | None = None

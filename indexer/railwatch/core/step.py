@@ -24,8 +24,10 @@ from railwatch.core.lifecycle import (
     recheck,
 )
 from railwatch.core.matching import (
+    Candidate,
     Known,
     base_index,
+    kind_at,
     match,
     paired,
     to_detection,
@@ -33,6 +35,7 @@ from railwatch.core.matching import (
 )
 from railwatch.core.model import Coverage, Detection, Transition
 from railwatch.core.policy import Progress
+from railwatch.core.unallocated import StoredUnallocated, UnallocatedRules, UnallocatedStep, UnallocatedTransfer
 from railwatch.rail.types import AssetId, BlockRef, Span, Transfer
 
 
@@ -79,8 +82,9 @@ class RailRules:
     """What decides about each transfer of a rail, from step to step alike.
 
     ``horizon``: the depth, in blocks, that is final where no finality is reported. ``configured``: the rail's assets,
-    each with the least amount (base units) that changes a state. ``origin``: the name that ids derive from, if the rail
-    was renamed.
+    each with the least amount (base units) that changes a state. ``unallocated_min``: from which amount (base units) on
+    a transfer without its reference opens an exception. ``origin``: the name that ids derive from, if the rail was
+    renamed.
     """
 
     rail: str
@@ -88,6 +92,12 @@ class RailRules:
     has_finality: bool
     configured: Mapping[AssetId, int]
     origin: str | None = None
+    unallocated_min: Mapping[AssetId, int] = field(default_factory=dict)
+
+    @property
+    def unallocated(self) -> UnallocatedRules:
+        """Return what decides about transfers that no invoice asks for."""
+        return UnallocatedRules(self.rail, self.configured, self.unallocated_min, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,8 @@ class StepInput:
     ``replayed``: updates that were deferred for an invoice in quarantine, in the place of the batch's. ``expires``: the
     step closes windows, and does nothing else. ``verified``: stored inclusions were compared with the chain; until then
     nothing is promoted. ``accepts_chain``: a person has accepted a chain that leaves ours below finality.
+    ``orphaned_blocks``: (height, hash) of blocks that are not on the chain. ``unallocated``: further unallocated
+    transfers to load. ``dropped``: those that the mempool no longer holds.
     """
 
     batch: BlockBatch
@@ -130,6 +142,14 @@ class StepInput:
     expires: bool = False
     verified: bool = True
     accepts_chain: bool = False
+    orphaned_blocks: Sequence[tuple[int, str]] = ()
+    unallocated: Collection[UUID] = ()
+    dropped: Collection[UUID] = ()
+
+    @property
+    def follows_chain(self) -> bool:
+        """Return True if the step brings what the chain says, and not only what single invoices wait for."""
+        return self.invoices is None and self.replayed is None and not self.expires
 
     def context(self, rules: RailRules, now: datetime, coverage: Coverage) -> StepContext:
         """Return the circumstances under which the core decides. ``now``: the database's clock."""
@@ -225,6 +245,12 @@ def group_by_invoice(
             kind = same.kind_of(transfer, rail, now)
             found = to_detection(same.detection_id, transfer, rail, same.destination_id, kind, now)
             updates[same.invoice_id].observations.append(found)
+        elif given := _assigned(transfer, affected.assigned):
+            row, owner = given
+            kind = kind_at(transfer, rail, owner, rules.configured, now)
+            named = replace(transfer, tx_index=row.tx_index)
+            found = to_detection(row.id, named, rail, owner.destination_id, kind, now)
+            updates[owner.invoice_id].observations.append(found)
         elif matched := match(transfer, rail, affected.candidates.get(transfer.to, ()), rules.configured, now):
             owner, kind = matched
             named = replace(transfer, tx_index=variant_index(transfer)) if recorded_so else transfer
@@ -232,6 +258,32 @@ def group_by_invoice(
             found = to_detection(identity, named, rail, owner.destination_id, kind, now)
             _add_observation(updates[owner.invoice_id], found, rules.configured)
     return dict(updates)
+
+
+def _assigned(
+    transfer: Transfer, assigned: Iterable[UnallocatedTransfer]
+) -> tuple[UnallocatedTransfer, Candidate] | None:
+    """Return the row of a transfer that a person assigned, and the destination that it belongs to now."""
+    for row in assigned:
+        same = (row.tx_id, base_index(row.tx_index)) == (transfer.tx_id, base_index(transfer.tx_index))
+        if same and row.owner is not None and row.pays_like(transfer):
+            return row, row.owner
+    return None
+
+
+def apply_unallocated(
+    given: StepInput,
+    stored: StoredUnallocated,
+    affected: AffectedRows,
+    result: StepResult,
+    rules: RailRules,
+    ctx: StepContext,
+) -> UnallocatedStep:
+    """Apply a step to the transfers that no invoice asks for. ``result``: what it did to the invoices."""
+    step = UnallocatedStep(rules.unallocated, ctx)
+    detections = [each for aggregate in result.changes for each in aggregate.detections.values()]
+    step.apply(stored, given.batch.transfers, detections, affected.asks_for)
+    return step
 
 
 def _displace(

@@ -69,6 +69,8 @@ class RailRunner:
     follow_options: FollowOptions
     configured: Mapping[AssetId, int]
     """The rail's assets, each with its `min_amount` in base units: a smaller transfer changes no state."""
+    unallocated_min: Mapping[AssetId, int] | None = None
+    """By asset, in base units: from which amount on a transfer without its reference opens an exception; None: any."""
     reconcile_every: float = 0
     """Seconds between two comparisons of balances with detections; 0: never."""
     halted: str | None = None
@@ -236,7 +238,13 @@ class RailRunner:
         resume_point = await backoff.retry(lambda: load_resume_point(self.database, self.name))
         steps = StepStore(self.database, backoff.lease)
         committer = Committer(
-            self.name, self.node.traits, self.configured, steps, resume_point.origin, self._invoice_failures
+            self.name,
+            self.node.traits,
+            self.configured,
+            steps,
+            resume_point.origin,
+            self._invoice_failures,
+            unallocated_min=self.unallocated_min,
         )
         follower = backoff.follower = ChainFollower(
             self.node, committer, IndexedWatches(index, self.assets, spends), resume_point, self.follow_options

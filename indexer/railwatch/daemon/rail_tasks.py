@@ -20,12 +20,15 @@ from railwatch.store.errors import StoreUnavailable
 from railwatch.store.notifications import Listener
 from railwatch.store.quarantine import QuarantineStore
 from railwatch.store.rails import load_spends
+from railwatch.store.unallocated import undetected
 
 WORK_CHANNEL = "railwatch_work"
 PRUNE_INTERVAL_SECONDS = 60.0
 REGISTRATION_POLL_SECONDS = 0.5
 """Seconds after which registrations are read without a notification, which may be lost or left out."""
 REGISTRATION_PAUSE_SECONDS = 0.02
+ASSIGNMENT_POLL_SECONDS = 0.5
+"""Seconds between two readings of transfers that were assigned."""
 LOOKBACK_PAUSE_SECONDS = 0.05
 """Seconds after one look-back before the next, so that registrations which come together share it."""
 QUERY_MAX_SECONDS = 600.0
@@ -61,7 +64,7 @@ class RailTasks:
 
     def by_name(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return each task by the name that logs and metrics use."""
-        return {
+        tasks: dict[str, Callable[[], Awaitable[None]]] = {
             "push": self._watch_push,
             "register": self._register,
             "lookback": self._look_back,
@@ -70,6 +73,9 @@ class RailTasks:
             "quarantine": self._readmit,
             "slowness": self._watch_slow_steps,
         }
+        if self.follower.committer.traits.has_references:
+            tasks["assign"] = self._assign
+        return tasks
 
     async def _watch_push(self) -> None:
         """Wake the follower at each push. Without pushes the follower polls."""
@@ -97,6 +103,17 @@ class RailTasks:
                 await self.backoff.retry(self.family.caught_up)
                 await asyncio.sleep(REGISTRATION_PAUSE_SECONDS)
                 await listener.wait(REGISTRATION_POLL_SECONDS)
+
+    async def _assign(self) -> None:
+        """Make detections of unallocated transfers that were assigned to an invoice."""
+        while True:
+            await self.backoff.retry(self._assign_once)
+            await asyncio.sleep(ASSIGNMENT_POLL_SECONDS)
+
+    async def _assign_once(self) -> None:
+        assigned = await undetected(self.backoff.database, self.rail)
+        if assigned and self.follower.sync.cursor is not None:
+            await self.follower.committer.commit_assignments(self.follower.sync.rewinds, assigned)
 
     async def _look_back(self) -> None:
         while True:

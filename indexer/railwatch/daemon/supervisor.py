@@ -226,6 +226,7 @@ def _runner(database: Database, family: Family, rail: RailConfig, node: NodeSet,
         assets=assets_by_contract(rail, traits),
         follow_options=follow_options(rail),
         configured={ids[each.contract]: each.min_amount for each in rail.assets},
+        unallocated_min={ids[each.contract]: each.unallocated_min for each in rail.assets},
         reconcile_every=rail.reconcile_every,
         failed=reporter.failed,
     )

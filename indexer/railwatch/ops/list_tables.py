@@ -1,6 +1,6 @@
-"""Lists for people: invoices, exceptions and rescans. `explain` accepts the name in each row."""
+"""Lists for people: invoices, exceptions, unallocated transfers and rescans. `explain` accepts the name in each row."""
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -34,12 +34,58 @@ def render_exceptions(exceptions: list[Record]) -> RenderableType:
             str(each["id"])[:8],
             each["kind"] + ("" if each["resolved_at"] is None else " (resolved)"),
             Text(each["severity"], STYLES.get(each["severity"], "")),
-            printable_text(f"{each['merchant_id']}/{each['order_id']}"),
-            Text(each["invoice_state"], STYLES.get(each["invoice_state"], "")),
+            printable_text(_order(each) if each["invoice_id"] else "no order"),
+            Text(each["invoice_state"] or "", STYLES.get(each["invoice_state"] or "", "")),
             format_time(each["opened_at"]),
             "" if each["asset"] is None else f"{each['transfers']}: {format_amount(each, 'amount')}",
         )
     return table
+
+
+def render_unallocated(transfers: list[Record]) -> RenderableType:
+    """Return a table of transfers: the first digits of the id, what arrived where, and whose it is by now."""
+    if not transfers:
+        return Text("no unallocated transfers")
+    table = _table("id", "rail", "amount", "address", "is", "seen", "assigned by")
+    for each in transfers:
+        table.add_row(
+            str(each["id"])[:8],
+            printable_text(each["rail"]),
+            format_amount(each, "amount"),
+            printable_text(each["address"]),
+            each["state"],
+            format_time(each["first_seen_at"]),
+            printable_text(each["assigned_by"] or ""),
+        )
+    return table
+
+
+def render_unallocated_transfer(transfer: Record) -> RenderableType:
+    """Return one transfer: its facts, its history, and the invoices that miss exactly its amount."""
+    facts = _table("", "")
+    facts.show_header = False
+    facts.add_row("transfer", str(transfer["id"]))
+    facts.add_row("amount", Text(f"{format_amount(transfer, 'amount')} on ") + printable_text(transfer["rail"]))
+    facts.add_row("address", printable_text(transfer["address"]))
+    facts.add_row("transaction", printable_text(transfer["tx_id"]))
+    facts.add_row("references", printable_text(", ".join(transfer["references"]) or "none"))
+    facts.add_row("is", f"{transfer['state']}, block {transfer['block_height'] or 'none'}")
+    if transfer["assigned_by"]:
+        facts.add_row(
+            "assigned", Text(f"to invoice {transfer['invoice_id']} by ") + printable_text(transfer["assigned_by"])
+        )
+    history = _table("time", "became", "reason")
+    for line in transfer["transitions"]:
+        history.add_row(str(line["recorded_at"])[:19], line["to_state"], line["reason"])
+    parts: list[RenderableType] = [facts, Text(""), history]
+    if transfer["suggestions"]:
+        parts += [
+            Text(""),
+            Text("Open invoices there that miss exactly this amount. That proves nothing: ask the payer."),
+        ]
+        for each in transfer["suggestions"]:
+            parts.append(printable_text(f"  {_order(each)}  {each['state']}  {each['invoice_id']}"))
+    return Group(*parts)
 
 
 def render_rescans(rescans: list[Record]) -> RenderableType:
@@ -59,6 +105,10 @@ def render_rescans(rescans: list[Record]) -> RenderableType:
             printable_text(rescan["error"] or ""),
         )
     return table
+
+
+def _order(record: Record) -> str:
+    return f"{record['merchant_id']}/{record['order_id']}"
 
 
 def _table(*columns: str) -> Table:

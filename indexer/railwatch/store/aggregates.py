@@ -18,6 +18,7 @@ from railwatch.core.model import (
     Member,
     Refunded,
     SecondLook,
+    Transition,
     UnattributedBalance,
 )
 from railwatch.core.policy import Policy
@@ -291,9 +292,18 @@ async def save_aggregates(
         few,
     )
     if len(lines) >= MANY:
-        first = await connection.fetchval(ALLOCATE_SEQS, len(lines))
-        numbered = [(seq, *row) for seq, row in enumerate(lines, first)]
-        await _copy(connection, "transitions", ("seq", *TransitionRow._fields), numbered)
+        await _append(connection, lines)
+
+
+async def append_transitions(connection: Connection, transitions: Sequence[Transition]) -> None:
+    """Append transitions to the feed, after all else that the step writes: their seqs block every other writer."""
+    await _append(connection, [transition_row(each) for each in transitions])
+
+
+async def _append(connection: Connection, lines: Sequence[tuple[Any, ...]]) -> None:
+    first = await connection.fetchval(ALLOCATE_SEQS, len(lines))
+    numbered = [(seq, *row) for seq, row in enumerate(lines, first)]
+    await _copy(connection, "transitions", ("seq", *TransitionRow._fields), numbered)
 
 
 async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

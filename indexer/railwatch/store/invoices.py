@@ -22,6 +22,7 @@ RELEASE_INVOICE = query("call_release_invoice")
 RECORD_REFUND = query("call_record_refund")
 RECORD_SETTLEMENT = query("call_record_settlement")
 RESOLVE_EXCEPTION = query("call_resolve_exception")
+ASSIGN_TRANSFER = query("call_assign_transfer")
 ANNOTATE_EXCEPTION = query("call_annotate_exception")
 REQUEST_RESCAN = query("call_request_rescan")
 CANCEL_RESCAN = query("call_cancel_rescan")
@@ -125,6 +126,13 @@ async def resolve_exception(
         words = (exception, act.actor, resolution, note, act.cause, verdict)
         effective: str = await connection.fetchval(RESOLVE_EXCEPTION, *words)
         return effective
+
+
+async def assign_transfer(database: Database, transfer: UUID, invoice: UUID, act: Act, reason: str) -> UUID:
+    """Give an unallocated transfer to an invoice, and return the detection that it becomes. Raises `Refused`."""
+    async with _functions(database) as connection:
+        made: UUID = await connection.fetchval(ASSIGN_TRANSFER, transfer, invoice, act.actor, reason, act.cause)
+        return made
 
 
 async def annotate_exception(

@@ -121,5 +121,5 @@ async def require_deep_reorg(database: Database, rail: str) -> None:
     state, reason = (row["state"], row["reason"] or "") if row else ("starting", "")
     if state != "halted" or not reason.startswith("DeepReorg"):
         raise Refused(
-            f"rail {rail} is {state}, and not halted by a DeepReorg: there is no other chain to accept", "RW031", None
+            f"rail {rail} is {state}, and not halted by a DeepReorg: there is no other chain to accept", "RW046", None
         )

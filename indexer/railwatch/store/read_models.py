@@ -4,6 +4,7 @@ Rows leave as plain dicts under their columns' names. Amounts (every name that e
 units; fiat amounts are Decimal; times are aware and UTC; ids are `UUID`.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ SHOW_SETTLEMENTS = query("show_settlements")
 FIND_ORDERS = query("find_orders")
 FIND_EXCEPTIONS = query("find_exceptions")
 LIST_EXCEPTIONS = query("list_exceptions")
+LIST_UNALLOCATED = query("list_unallocated")
+SHOW_UNALLOCATED = query("show_unallocated")
+FIND_UNALLOCATED = query("find_unallocated")
 FEED_PAGE = query("feed_page")
 QUARANTINED = query("quarantined")
 QUARANTINE_COUNTS = query("quarantine_counts")
@@ -169,6 +173,24 @@ async def list_exceptions(database: Database, *, resolved: bool, kind: str | Non
 async def find_exceptions(database: Database, prefix: str) -> list[UUID]:
     """Return exceptions whose ids begin with ``prefix``, open ones first; at most ten."""
     return [row["id"] for row in await database.rows(FIND_EXCEPTIONS, prefix)]
+
+
+async def list_unallocated(database: Database, *, assigned: bool, limit: int) -> list[Record]:
+    """Return transfers that are not assigned, and with ``assigned`` the others too; the newest first."""
+    return _records(await database.rows(LIST_UNALLOCATED, assigned, limit))
+
+
+async def show_unallocated(database: Database, transfer: UUID) -> Record:
+    """Return an unallocated transfer, with its history and the invoices that it may belong to. It must exist."""
+    (found,) = _records(await database.rows(SHOW_UNALLOCATED, transfer))
+    return found
+
+
+async def find_unallocated(database: Database, reference: str) -> list[UUID]:
+    """Return unallocated transfers whose ids begin with ``reference``, or of that transaction; at most ten."""
+    known = re.fullmatch(r"[0-9a-f-]{4,36}", reference.lower())
+    rows = await database.rows(FIND_UNALLOCATED, known[0] if known else None, reference)
+    return [row["id"] for row in rows]
 
 
 async def read_feed(database: Database, after: int, limit: int) -> list[Record]:

@@ -138,7 +138,7 @@ class TransitionRow(NamedTuple):
     event_id: UUID
     subject: str
     subject_id: UUID
-    invoice_id: UUID
+    invoice_id: UUID | None
     from_state: str | None
     to_state: str
     reason: str
@@ -321,8 +321,8 @@ def transition_row(line: Transition) -> TransitionRow:
         line.to_state,
         line.reason,
         line.cause,
-        detection.rail if detection else None,
-        detection.tx_id if detection else None,
+        detection.rail if detection else line.rail,
+        detection.tx_id if detection else line.tx_id,
         line.block_height,
         line.block_hash,
         line.confirmations,

@@ -13,17 +13,18 @@ from uuid import UUID
 
 from railwatch.core.affected import AffectedRows
 from railwatch.core.aggregate import InvoiceAggregate
-from railwatch.core.model import Coverage
+from railwatch.core.model import Coverage, Transition
 from railwatch.core.policy import Threshold
 from railwatch.core.step import Position
 from railwatch.rail.types import NO_RECIPIENT, AssetId, BlockRef, Transfer
 from railwatch.store.affected_rows import read_affected, read_coverage
-from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, load_aggregates, save_aggregates
+from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, append_transitions, load_aggregates, save_aggregates
 from railwatch.store.database import Connection, Database, Row, translated
 from railwatch.store.errors import BranchChanged, LeaseLost
 from railwatch.store.quarantine import StepQuarantine
 from railwatch.store.queries import query
 from railwatch.store.step_rows import checkpoint_rows
+from railwatch.store.unallocated import StepUnallocated
 
 ADVANCE_CURSOR = query("advance_cursor")
 BEGIN_STEP = query("begin_step")
@@ -139,6 +140,7 @@ class StepTransaction:
         self._dsn = dsn
         self._rail = lease.rail
         self.quarantine = StepQuarantine(connection, lease.rail)
+        self.unallocated = StepUnallocated(connection, lease.rail)
         self.now = now
         self.coverage = coverage
         self.affected = affected
@@ -173,6 +175,10 @@ class StepTransaction:
     async def save(self, aggregates: Sequence[InvoiceAggregate], horizon: int, has_finality: bool) -> None:
         """Write what changed in the books."""
         await save_aggregates(self._connection, aggregates, horizon, has_finality)
+
+    async def append(self, transitions: Sequence[Transition]) -> None:
+        """Append transitions that belong to no invoice to the feed."""
+        await append_transitions(self._connection, transitions)
 
     async def accept_chain(self, acceptance: Acceptance) -> None:
         """Carry a person's decision out with this step: what was final above the fork is taken back too."""

@@ -17,6 +17,8 @@ MOVE = ("from_state", "to_state", "reason", "cause")
 CHAIN = ("rail", "tx_id", "block_height", "block_hash", "confirmations", "chain_time")
 SUMS = ("seen_amount", "confirmed_amount")
 TRANSFER = ("tx_index", "asset", "amount", "kind")
+TRANSFERS = ("detection", "unallocated_transfer")
+"""Subjects that are transfers. An unallocated one has no kind: that is what it would mean for an invoice."""
 REFUND = ("asset", "amount", "tx_id", "reason", "actor")
 SETTLEMENT = ("reference", "note", "actor")
 
@@ -32,7 +34,7 @@ def body_of(facts: Mapping[str, Any]) -> bytes:
             "subject": facts["subject"],
             "subject_id": facts["subject_id"],
             **{key: facts[key] for key in (*MOVE, *CHAIN, *SUMS)},
-            "transfer": {key: facts[key] for key in TRANSFER} if facts["subject"] == "detection" else None,
+            "transfer": {key: facts[key] for key in TRANSFER} if facts["subject"] in TRANSFERS else None,
             "invoice": _invoice(facts),
             "refund": _picked(facts["refund"], REFUND),
             "settlement": _picked(facts["settlement"], SETTLEMENT),

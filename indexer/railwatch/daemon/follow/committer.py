@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from railwatch.core.policy import Threshold
+from railwatch.core.states import LIVE_STATES
 from railwatch.core.step import BlockBatch, Position, RailRules, StepInput, StepResult
 from railwatch.daemon.follow import checkpoints
 from railwatch.daemon.follow.deferral import deferred_update
@@ -21,6 +22,7 @@ from railwatch.rail.types import AssetId, BlockRef, Span, Traits, Transfer
 from railwatch.reasons import describe
 from railwatch.store.quarantine import Deferred
 from railwatch.store.steps import (
+    UNREACHABLE_HEIGHT,
     Acceptance,
     InclusionBlock,
     SecondLookResult,
@@ -29,6 +31,7 @@ from railwatch.store.steps import (
     StepTransaction,
     WindowCursor,
 )
+from railwatch.store.unallocated import Orphaned, Reached, as_transfer
 
 log = structlog.get_logger()
 
@@ -60,6 +63,8 @@ class Committer:
     ``configured``: the rail's assets, each with the least amount (base units) that changes a state. ``origin``: the
     name that ids derive from, if the rail was renamed. ``failures`` outlives the committer. ``second_looks``: transfers
     that are read again before they become final, and when. It may hold too many: the database decides.
+    ``unallocated_min``, by asset: from which amount (base units) on a transfer without its reference opens an
+    exception; None: any.
     """
 
     rail: str
@@ -70,11 +75,16 @@ class Committer:
     failures: Failures = field(default_factory=Failures)
     second_looks: dict[UUID, Threshold] = field(default_factory=dict)
     verification: Verification = field(default_factory=Verification)
+    unallocated_min: Mapping[AssetId, int] | None = None
     runner: StepRunner = field(init=False)
 
     def __post_init__(self) -> None:
-        rules = RailRules(self.rail, self.traits.horizon, self.traits.has_finalized, self.configured, self.origin)
-        object.__setattr__(self, "runner", StepRunner(rules, self.failures, self.second_looks))
+        traits = self.traits
+        rules = RailRules(
+            self.rail, traits.horizon, traits.has_finalized, self.configured, self.origin, self.unallocated_min or {}
+        )
+        runner = StepRunner(rules, self.failures, self.second_looks, traits.has_references)
+        object.__setattr__(self, "runner", runner)
 
     async def commit_blocks(self, batch: BlockBatch, position: Position, anchor: int | None) -> list[BlockRef]:
         """Commit blocks with everything that they change, and return the checkpoints that were stored for them.
@@ -141,7 +151,8 @@ class Committer:
             await step.orphan_inclusions(gone)
             if lowest is not None:
                 await step.quarantine.defer_reorg(lowest - 1)
-            return StepInput(BlockBatch.at(position.cursor, transfers), position)
+            blocks = [(block.height, block.hash) for block in gone]
+            return StepInput(BlockBatch.at(position.cursor, transfers), position, orphaned_blocks=blocks)
 
         async def finish(step: StepTransaction, _: Position) -> None:
             await step.replace_checkpoints(kept, lowest)
@@ -166,15 +177,28 @@ class Committer:
 
         async def prepare(step: StepTransaction, position: Position) -> StepInput:
             absent = [(invoice, each) for invoice, each, tx_id in await step.pending() if tx_id not in present]
+            dropped = [each for each, tx_id in await step.unallocated.pending() if tx_id not in present]
             return StepInput(
                 BlockBatch.at(position.cursor, snapshot),
                 position,
                 loads=[detection for _, detection in absent],
                 removed=absent,
+                dropped=dropped,
                 verified=self.verification.done,
             )
 
         await self._commit(self._at_cursor(rewinds, snapshot), prepare)
+
+    async def commit_assignments(self, rewinds: int, assigned: Sequence[UUID]) -> None:
+        """Make detections of unallocated transfers that were assigned to invoices."""
+
+        async def prepare(step: StepTransaction, position: Position) -> StepInput:
+            stored = await step.unallocated.load((), Reached(-1, -1), Orphaned(UNREACHABLE_HEIGHT), assigned)
+            transfers = [as_transfer(row) for row in stored.assigned if row.state in LIVE_STATES]
+            batch = BlockBatch.at(position.cursor, transfers)
+            return StepInput(batch, position, unallocated=assigned, verified=self.verification.done)
+
+        await self._commit(self._at_cursor(rewinds), prepare)
 
     async def commit_second_looks(self, rewinds: int, results: Sequence[SecondLookResult]) -> None:
         """Commit the results of second looks, and what follows from them: final, or an exception."""

@@ -2,7 +2,10 @@
 -- Blocks with inclusions that are not final: above $2, which no reorg may pass, and below it where they count for nothing yet.
 select block_height as height, block_hash as hash from railwatch.detections
 where rail = $1 and state in ('included', 'confirmed') and (block_height > $2 or state = 'included')
-group by block_height, block_hash order by block_height
+union
+select block_height, block_hash from railwatch.unallocated_transfers
+where rail = $1 and state in ('included', 'confirmed')
+order by height
 
 -- name: inclusions_in
 -- Inclusions in those blocks that can be taken back.

@@ -70,6 +70,9 @@ group by i.id order by i.created_at, i.id
 -- What transfers that can still be displaced consume.
 select distinct unnest(spends) as resource, tx_id from railwatch.detections
 where rail = $1 and state in ('pending', 'included', 'confirmed', 'orphaned') and spends <> '{}'
+union
+select unnest(spends), tx_id from railwatch.unallocated_transfers
+where rail = $1 and state in ('pending', 'included', 'confirmed', 'orphaned') and spends <> '{}'
 
 -- name: save_rail_state
 -- Write a rail's state, if it changed and no other daemon has acquired the rail.

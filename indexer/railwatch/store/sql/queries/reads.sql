@@ -130,9 +130,12 @@ select id from railwatch.exceptions where id::text like $1 || '%' order by resol
 -- name: list_exceptions
 -- Exceptions, the worst and oldest first; resolved ones too if they are asked for.
 select e.id, e.invoice_id, i.merchant_id, i.order_id, i.state as invoice_state, e.detection_id, e.kind, e.severity,
-       e.opened_at, e.resolved_at, e.resolution, e.owner, e.notes, e.rail, e.asset, a.symbol, a.decimals, e.transfers, e.amount
-from railwatch.exceptions e join railwatch.invoices i on i.id = e.invoice_id
-left join railwatch.assets a on a.rail = e.rail and a.id = e.asset
+       e.opened_at, e.resolved_at, e.resolution, e.owner, e.notes, coalesce(e.rail, u.rail) as rail,
+       coalesce(e.asset, u.asset) as asset, a.symbol, a.decimals, case when u.id is null then e.transfers else 1 end as transfers,
+       coalesce(u.amount, e.amount) as amount, e.subject, e.subject_id
+from railwatch.exceptions e left join railwatch.invoices i on i.id = e.invoice_id
+left join railwatch.unallocated_transfers u on u.id = e.transfer_id
+left join railwatch.assets a on a.rail = coalesce(e.rail, u.rail) and a.id = coalesce(e.asset, u.asset)
 where ($1 or e.resolved_at is null) and ($2::text is null or e.kind = $2)
 order by e.resolved_at is not null, array_position(array['critical', 'warning', 'info'], e.severity), e.opened_at, e.id
 limit $3

@@ -54,7 +54,8 @@ with heads as materialized (
 select d.seq, d.event_id, g.generation, d.lane, d.attempts, railwatch.event_type(t.subject, t.to_state, t.reason) as type, t.subject,
        t.subject_id, t.from_state, t.to_state, t.reason, t.cause, t.rail, t.tx_id, t.block_height, t.block_hash,
        t.confirmations, t.seen_amount, t.confirmed_amount, t.chain_time, t.recorded_at, i.id as invoice_id, i.merchant_id,
-       i.order_id, i.fiat_amount, i.fiat_currency, i.created_at, i.expires_at, x.tx_index, x.asset, x.amount, x.kind,
+       i.order_id, i.fiat_amount, i.fiat_currency, i.created_at, i.expires_at, coalesce(x.tx_index, u.tx_index) as tx_index,
+       coalesce(x.asset, u.asset) as asset, coalesce(x.amount, u.amount) as amount, x.kind,
        (select jsonb_agg(jsonb_build_object('rail', w.rail, 'asset', w.asset, 'symbol', a.symbol, 'decimals', a.decimals,
                                             'expected_amount', w.expected_amount::text) order by w.position)
         from railwatch.destinations w left join railwatch.assets a on a.rail = w.rail and a.id = w.asset
@@ -70,6 +71,9 @@ left join lateral (select * from railwatch.invoices where id = t.invoice_id offs
 left join lateral (
     select * from railwatch.detections where t.subject = 'detection' and id = t.subject_id offset 0
 ) x on true
+left join lateral (
+    select * from railwatch.unallocated_transfers where t.subject = 'unallocated_transfer' and id = t.subject_id offset 0
+) u on true
 left join lateral (
     select generation from railwatch.feed_generations where started_after < d.seq order by started_after desc, number desc limit 1
 ) g on true

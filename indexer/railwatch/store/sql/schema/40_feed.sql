@@ -1,9 +1,9 @@
 create table railwatch.transitions (
     seq bigint primary key,
     event_id uuid not null unique,
-    subject text not null check (subject in ('invoice', 'detection', 'exception', 'refund', 'settlement')),
+    subject text not null check (subject in ('invoice', 'detection', 'exception', 'refund', 'settlement', 'unallocated_transfer')),
     subject_id uuid not null,
-    invoice_id uuid not null,
+    invoice_id uuid,
     from_state text,
     to_state text not null,
     reason text not null,
@@ -20,12 +20,13 @@ create table railwatch.transitions (
     evidence jsonb not null default '{}'
 );
 create index transitions_invoice on railwatch.transitions (invoice_id, seq);
+create index transitions_unallocated on railwatch.transitions (subject_id, seq) where subject = 'unallocated_transfer';
 comment on table railwatch.transitions is 'The feed: append-only. Read with "where seq > $last order by seq"; nothing can be lost by that.';
 comment on column railwatch.transitions.seq is 'Without gaps, and in commit order.';
 comment on column railwatch.transitions.event_id is 'Derived from what happened: the same on every replay.';
-comment on column railwatch.transitions.subject is 'invoice, detection, exception, refund or settlement.';
+comment on column railwatch.transitions.subject is 'invoice, detection, exception, refund, settlement or unallocated_transfer.';
 comment on column railwatch.transitions.subject_id is 'Id in the subject''s table.';
-comment on column railwatch.transitions.invoice_id is 'The invoice that it concerns.';
+comment on column railwatch.transitions.invoice_id is 'The invoice that it concerns; null: none, as for an unallocated transfer.';
 comment on column railwatch.transitions.from_state is 'The state before; null: none.';
 comment on column railwatch.transitions.to_state is 'The state after.';
 comment on column railwatch.transitions.reason is 'Why, in one word: included, confirmed, orphaned, reversed, expired ...';
@@ -234,7 +235,7 @@ comment on function railwatch.append_invoice_transition is 'Append an invoice''s
 
 create function railwatch.append_manual_transition(
     about text, subject_id uuid, invoice uuid, from_state text, to_state text, reason text, cause text, on_rail text,
-    tx text, evidence jsonb
+    tx text, evidence jsonb, version int default null
 ) returns void
 language plpgsql as $$
 declare
@@ -242,9 +243,9 @@ declare
 begin
     insert into railwatch.transitions
         (seq, event_id, subject, subject_id, invoice_id, from_state, to_state, reason, cause, rail, tx_id, evidence)
-    values (holder, md5('railwatch/' || about || '/' || subject_id || '/' || to_state)::uuid, about, subject_id, invoice,
+    values (holder, md5(concat_ws('/', 'railwatch', about, subject_id, version, to_state))::uuid, about, subject_id, invoice,
             from_state, to_state, reason, cause, on_rail, tx,
             jsonb_strip_nulls(evidence) || jsonb_build_object('login', session_user));
     perform railwatch.notify('railwatch', holder::text);
 end $$;
-comment on function railwatch.append_manual_transition is 'Append a manual transition of another subject than an invoice to the feed.';
+comment on function railwatch.append_manual_transition is 'Append a manual transition of another subject than an invoice to the feed. A subject that may reach a state more than once gives its version.';

@@ -1,6 +1,6 @@
 create table railwatch.exceptions (
     id uuid primary key,
-    invoice_id uuid not null references railwatch.invoices (id),
+    invoice_id uuid references railwatch.invoices (id),
     detection_id uuid references railwatch.detections (id),
     kind text not null,
     severity text not null check (severity in ('info', 'warning', 'critical')),
@@ -18,9 +18,14 @@ create table railwatch.exceptions (
     transfers int not null default 0,
     amount numeric not null default 0,
     told_transfers int not null default 0,
-    told_amount numeric not null default 0
+    told_amount numeric not null default 0,
+    transfer_id uuid references railwatch.unallocated_transfers (id),
+    subject text not null generated always as (case when transfer_id is null then 'invoice' else 'unallocated_transfer' end) stored,
+    subject_id uuid not null generated always as (coalesce(transfer_id, invoice_id)) stored,
+    check (num_nonnulls(invoice_id, transfer_id) = 1)
 );
 create index exceptions_invoice on railwatch.exceptions (invoice_id);
+create index exceptions_transfer on railwatch.exceptions (transfer_id) where transfer_id is not null;
 create index exceptions_open on railwatch.exceptions (opened_at) where resolved_at is null;
 create index exceptions_open_occurrence on railwatch.exceptions (kind, invoice_id) where ended_at is null;
 create index exceptions_detection on railwatch.exceptions (detection_id) where detection_id is not null;
@@ -29,9 +34,9 @@ create index exceptions_newest on railwatch.exceptions (invoice_id, kind, round)
     where detection_id is null and balance_id is null and destination_id is null;
 create index exceptions_groups on railwatch.exceptions (invoice_id, kind, destination_id, rail, asset, round)
     where destination_id is not null;
-comment on table railwatch.exceptions is 'What a person must know or decide about an invoice, in addition to its state; several can be open at once.';
+comment on table railwatch.exceptions is 'What a person must know or decide: about an invoice, in addition to its state, or about another subject. Several can be open at once.';
 comment on column railwatch.exceptions.id is 'Derived from what it is about.';
-comment on column railwatch.exceptions.invoice_id is 'The invoice.';
+comment on column railwatch.exceptions.invoice_id is 'The invoice; null: it is about another subject.';
 comment on column railwatch.exceptions.detection_id is 'The transfer that it is about; where it is about several, the one that opened it.';
 comment on column railwatch.exceptions.kind is 'underpaid, overpaid, late, wrong_asset, reversed ...';
 comment on column railwatch.exceptions.severity is 'info, warning or critical.';
@@ -50,6 +55,9 @@ comment on column railwatch.exceptions.transfers is 'How many of them it holds n
 comment on column railwatch.exceptions.amount is 'Their sum in base units.';
 comment on column railwatch.exceptions.told_transfers is 'The most of them that the feed has reported.';
 comment on column railwatch.exceptions.told_amount is 'The largest sum that the feed has reported.';
+comment on column railwatch.exceptions.transfer_id is 'The unallocated transfer that it is about, if it is about one.';
+comment on column railwatch.exceptions.subject is 'What it is about: invoice or unallocated_transfer.';
+comment on column railwatch.exceptions.subject_id is 'Id in the subject''s table.';
 
 create table railwatch.exception_transfers (
     exception_id uuid not null references railwatch.exceptions (id),
@@ -69,15 +77,18 @@ comment on column railwatch.exception_transfers.left_at is 'When it ceased to be
 
 create view railwatch.open_exceptions as
 select e.id, e.severity, e.kind, now() - e.opened_at as age, i.merchant_id, i.order_id, i.state as invoice_state, e.owner, e.notes,
-       e.opened_at, e.round, e.invoice_id, e.detection_id, coalesce(e.rail, x.rail, b.rail) as rail,
-       coalesce(e.asset, x.asset, b.asset) as asset,
-       case when e.destination_id is not null then e.amount else coalesce(x.amount, b.unattributed) end as amount,
-       x.tx_id, x.tx_index, x.state as transfer,
-       case when e.destination_id is not null then e.transfers when e.detection_id is not null then 1 end as transfers
+       e.opened_at, e.round, e.invoice_id, e.detection_id, coalesce(e.rail, x.rail, b.rail, u.rail) as rail,
+       coalesce(e.asset, x.asset, b.asset, u.asset) as asset,
+       case when e.destination_id is not null then e.amount else coalesce(x.amount, b.unattributed, u.amount) end as amount,
+       coalesce(x.tx_id, u.tx_id) as tx_id, coalesce(x.tx_index, u.tx_index) as tx_index, coalesce(x.state, u.state) as transfer,
+       case when e.destination_id is not null then e.transfers
+            when e.detection_id is not null or e.transfer_id is not null then 1 end as transfers,
+       e.subject, e.subject_id
 from railwatch.exceptions e
-join railwatch.invoices i on i.id = e.invoice_id
+left join railwatch.invoices i on i.id = e.invoice_id
 left join railwatch.detections x on x.id = e.detection_id
 left join railwatch.balances b on b.id = e.balance_id
+left join railwatch.unallocated_transfers u on u.id = e.transfer_id
 where e.resolved_at is null
 order by array_position(array['critical', 'warning', 'info'], e.severity), e.opened_at, e.id;
 comment on view railwatch.open_exceptions is 'Open exceptions, with age and transfers; the worst and oldest first.';
@@ -92,7 +103,7 @@ comment on column railwatch.open_exceptions.owner is 'Who handles it.';
 comment on column railwatch.open_exceptions.notes is 'What was found out.';
 comment on column railwatch.open_exceptions.opened_at is 'When it opened.';
 comment on column railwatch.open_exceptions.round is 'Which occurrence of the same thing it is, from 1.';
-comment on column railwatch.open_exceptions.invoice_id is 'The invoice.';
+comment on column railwatch.open_exceptions.invoice_id is 'The invoice; null: it is about another subject.';
 comment on column railwatch.open_exceptions.detection_id is 'The transfer that it is about; of several, the one that opened it.';
 comment on column railwatch.open_exceptions.rail is 'The rail of those transfers, or of the balance that it is about.';
 comment on column railwatch.open_exceptions.asset is 'CAIP-19 id of what arrived.';
@@ -100,4 +111,6 @@ comment on column railwatch.open_exceptions.amount is 'Base units that arrived, 
 comment on column railwatch.open_exceptions.tx_id is 'The transaction that opened it.';
 comment on column railwatch.open_exceptions.tx_index is 'Which credit of that transaction.';
 comment on column railwatch.open_exceptions.transfer is 'The state of that transfer now.';
+comment on column railwatch.open_exceptions.subject is 'What it is about: invoice or unallocated_transfer.';
+comment on column railwatch.open_exceptions.subject_id is 'Id in the subject''s table.';
 comment on column railwatch.open_exceptions.transfers is 'How many transfers it holds; null: it is about none.';

@@ -70,7 +70,7 @@ begin
     end if;
     select * into existing from railwatch.rescans where id = rescan for update;
     if not found then
-        perform railwatch.raise_error('RW030', 'there is no rescan ' || coalesce(rescan::text, '(null)'),
+        perform railwatch.raise_error('RW045', 'there is no rescan ' || coalesce(rescan::text, '(null)'),
             'List them with: railwatch rescan list');
     end if;
     if existing.finished_at is not null then

@@ -72,3 +72,11 @@ comment on type railwatch.candidate is 'A destination at an address that the ste
 
 create type railwatch.rail_coverage as (rail text, covered_until timestamptz);
 comment on type railwatch.rail_coverage is 'The time up to which a rail has certainly seen everything.';
+
+create type railwatch.unallocated_row as (
+    id uuid, asset text, amount numeric, address text, address_key bytea, tx_id text, tx_index text, "references" text[],
+    state text, block_height bigint, block_hash text, block_time timestamptz, first_seen_at timestamptz, replaced_by text,
+    maturity int, spends text[], evidence jsonb, due_basis text, due_height bigint, detection_id uuid, destination_id uuid,
+    assigned_by text, detected boolean, exception_id uuid, exception_round int, version int
+);
+comment on type railwatch.unallocated_row is 'An unallocated transfer that a step inserts or changes.';

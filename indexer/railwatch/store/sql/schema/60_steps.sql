@@ -56,6 +56,12 @@ language sql volatile set search_path = pg_catalog, pg_temp as $$
         where d.rail = on_rail and d.due_basis = 'depth' and d.due_height <= cursor_reached
     ) or exists (
         select from railwatch.detections d
-        where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached)
+        where d.rail = on_rail and d.due_basis = 'finalized' and d.due_height <= finalized_reached
+    ) or exists (
+        select from railwatch.unallocated_transfers u
+        where u.rail = on_rail and u.due_basis = 'depth' and u.due_height <= cursor_reached
+    ) or exists (
+        select from railwatch.unallocated_transfers u
+        where u.rail = on_rail and u.due_basis = 'finalized' and u.due_height <= finalized_reached)
 $$;
 comment on function railwatch.is_due is 'Whether a transfer of the rail reaches a depth or finality with these heights.';

@@ -17,7 +17,7 @@ begin
         perform railwatch.raise_error('RW001', 'cause ' || coalesce('"' || cause || '"', '(null)') || ' is not service or operator');
     end if;
     if cause = 'operator' and not railwatch.may_act_as_operator() then
-        perform railwatch.raise_error('RW024', 'login ' || session_user || ' acts as a service, and not as an operator',
+        perform railwatch.raise_error('RW044', 'login ' || session_user || ' acts as a service, and not as an operator',
             'Omit cause, or make the login a member of railwatch_operator.');
     end if;
 end $$;

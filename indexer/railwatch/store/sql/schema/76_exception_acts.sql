@@ -3,15 +3,17 @@ language plpgsql as $$
 declare
     existing railwatch.exceptions;
 begin
-    -- The invoice first, as the daemon does: it must not have read a row that changes under it.
-    perform railwatch.lock_invoice(e.invoice_id) from railwatch.exceptions e where e.id = exception_id;
+    -- Its subject first, as the daemon does: it must not have read a row that changes under it.
+    perform from railwatch.unallocated_transfers u
+    where u.id = (select e.transfer_id from railwatch.exceptions e where e.id = lock_exception.exception_id) for no key update;
+    perform railwatch.lock_invoice(e.invoice_id) from railwatch.exceptions e where e.id = exception_id and e.invoice_id is not null;
     select * into existing from railwatch.exceptions where id = exception_id for update;
     if not found then
         perform railwatch.raise_error('RW012', 'there is no exception ' || coalesce(exception_id::text, '(null)'));
     end if;
     return existing;
 end $$;
-comment on function railwatch.lock_exception is 'Part of acts on an exception: hold it and its invoice to the commit.';
+comment on function railwatch.lock_exception is 'Part of acts on an exception: hold it and its subject to the commit.';
 
 create function railwatch.resolve_exception(
     exception_id uuid, actor text, resolution text, note text default null, cause text default 'service',
@@ -20,7 +22,7 @@ create function railwatch.resolve_exception(
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     existing railwatch.exceptions;
-    through railwatch.detections;
+    through record;
 begin
     perform railwatch.check_actor(actor, cause);
     perform railwatch.check_text(resolution, 'resolution', 1000);
@@ -46,7 +48,10 @@ begin
     set resolved_at = now(), resolution = resolve_exception.resolution, owner = coalesce(e.owner, actor),
         notes = railwatch.add_note(e.notes, actor, note)
     where e.id = exception_id;
-    select * into through from railwatch.detections x where x.id = existing.detection_id;
+    select rail, tx_id into through from (
+        select x.rail, x.tx_id from railwatch.detections x where x.id = existing.detection_id
+        union all
+        select u.rail, u.tx_id from railwatch.unallocated_transfers u where u.id = existing.transfer_id) t;
     perform railwatch.append_manual_transition('exception', exception_id, existing.invoice_id, 'open', 'resolved', existing.kind, cause,
         through.rail, through.tx_id, jsonb_build_object('actor', actor, 'resolution', resolution, 'note', note, 'verdict', verdict,
             'transfers', case when existing.destination_id is not null then existing.transfers end,

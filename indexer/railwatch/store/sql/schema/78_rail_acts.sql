@@ -12,7 +12,7 @@ begin
         perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
     if existing.state <> 'halted' then
-        perform railwatch.raise_error('RW031', 'rail ' || on_rail || ' is ' || existing.state || ', not halted');
+        perform railwatch.raise_error('RW046', 'rail ' || on_rail || ' is ' || existing.state || ', not halted');
     end if;
     update railwatch.rails
     set state = 'starting', updated_at = now(),
@@ -42,7 +42,7 @@ begin
         perform railwatch.raise_error('RW002', 'unknown rail "' || coalesce(on_rail, '') || '"');
     end if;
     if existing.state <> 'halted' or coalesce(existing.reason, '') !~ '^DeepReorg' then
-        perform railwatch.raise_error('RW031', 'rail ' || on_rail || ' is not halted by a DeepReorg: there is no other chain to accept');
+        perform railwatch.raise_error('RW046', 'rail ' || on_rail || ' is not halted by a DeepReorg: there is no other chain to accept');
     end if;
     if height is null or height < 0 or height >= existing.cursor_height then
         perform railwatch.raise_error('RW001', 'the fork is a height from 0 to below the cursor (' || existing.cursor_height || ')');
@@ -80,7 +80,7 @@ begin
     end if;
     select l.holder into holder from railwatch.leases l where l.rail = old_name and l.expires_at > now();
     if found then
-        perform railwatch.raise_error('RW023', 'rail ' || old_name || ' is followed by ' || holder || ', and cannot be renamed now',
+        perform railwatch.raise_error('RW043', 'rail ' || old_name || ' is followed by ' || holder || ', and cannot be renamed now',
             'Stop that daemon first.');
     end if;
     delete from railwatch.leases where rail = old_name;

@@ -59,6 +59,7 @@ language sql immutable
 -- was lost, the invoice is settled as before, and nothing has to be stopped.
 return case when subject = 'invoice' and reason = 'reversed' and to_state not in ('paid', 'overpaid', 'late_paid')
             then 'invoice.reversed'
+            when subject = 'unallocated_transfer' and reason = 'assigned' then 'unallocated_transfer.assigned'
             when subject = 'exception' then concat_ws('.', subject, to_state, reason)
             else concat_ws('.', subject, to_state) end;
 comment on function railwatch.event_type is 'What a webhook calls a transition: invoice.paid, invoice.reversed, detection.final, exception.open.underpaid ...';

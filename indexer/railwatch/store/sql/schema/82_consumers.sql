@@ -25,11 +25,11 @@ begin
     select * into existing from railwatch.consumers c where c.name = consumer for update;
     if not found then
         if (select count(*) from railwatch.consumers) >= 200 then
-            perform railwatch.raise_error('RW022', 'there are 200 consumers already, and no ' || consumer || ' among them',
+            perform railwatch.raise_error('RW042', 'there are 200 consumers already, and no ' || consumer || ' among them',
                 'Use the same name at each start. An operator can delete unused rows of railwatch.consumers.');
         end if;
         if (select count(*) from railwatch.consumers where owner = session_user) >= 50 then
-            perform railwatch.raise_error('RW022', 'login ' || session_user || ' has 50 consumers already, and no ' || consumer || ' among them',
+            perform railwatch.raise_error('RW042', 'login ' || session_user || ' has 50 consumers already, and no ' || consumer || ' among them',
                 'Use the same name at each start. An operator can delete unused rows of railwatch.consumers.');
         end if;
         insert into railwatch.consumers (name, position, generation, owner)
@@ -40,7 +40,7 @@ begin
         update railwatch.consumers set owner = session_user where name = consumer;
     elsif existing.owner <> session_user
           and not pg_has_role(session_user, (select nspowner from pg_namespace where nspname = 'railwatch'), 'usage') then
-        perform railwatch.raise_error('RW021', 'consumer ' || consumer || ' belongs to the login ' || existing.owner || ', not to ' || session_user,
+        perform railwatch.raise_error('RW041', 'consumer ' || consumer || ' belongs to the login ' || existing.owner || ', not to ' || session_user,
             'Use a name of your own.');
     end if;
     return existing.position;
@@ -55,7 +55,7 @@ declare
     reached bigint;
 begin
     if ack.generation is distinct from present and ack.generation is not null and ack.seq >= 0 then
-        perform railwatch.raise_error('RW020', 'ack(' || coalesce(consumer, 'null') || ', ' || ack.seq
+        perform railwatch.raise_error('RW040', 'ack(' || coalesce(consumer, 'null') || ', ' || ack.seq
             || '): the position is from another generation of the feed, which has gone back since',
             'Continue from seq ' || railwatch.feed_check(ack.generation, ack.seq, null) || ': docs/contract/feed.md, "The feed''s generation".');
     end if;

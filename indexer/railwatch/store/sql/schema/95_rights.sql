@@ -146,6 +146,17 @@ values ('railwatch_operator', 'schema railwatch', 'usage'),
        ('railwatch_operator', 'function railwatch.accept_chain', 'execute'),
        ('railwatch_operator', 'railwatch.consumers', 'delete');
 
+insert into railwatch.rights (role, object, privileges)
+select role, 'railwatch.unallocated_transfers', 'select'
+from unnest(array['railwatch_daemon', 'railwatch_deliverer', 'railwatch_service', 'railwatch_reader']) as role;
+insert into railwatch.rights (role, object, privileges)
+values ('railwatch_daemon', 'railwatch.unallocated_transfers', 'insert, update'),
+       ('railwatch_daemon', 'function railwatch.assign_transfer', 'execute'),
+       ('railwatch_service', 'function railwatch.assign_transfer', 'execute'),
+       ('railwatch_daemon', 'function railwatch.transfer_suggestions', 'execute'),
+       ('railwatch_service', 'function railwatch.transfer_suggestions', 'execute'),
+       ('railwatch_reader', 'function railwatch.transfer_suggestions', 'execute');
+
 create function railwatch.grant_rights() returns text[]
 language plpgsql as $$
 declare

@@ -8,12 +8,13 @@ from itertools import count
 from typing import Literal
 from uuid import UUID
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
 from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import Coverage, Detection, ExceptionRecord, Invoice, Member, Observation, Transition
 from railwatch.core.policy import Progress
 from railwatch.core.states import IN_BLOCK_STATES, MANUAL_END, SETTLED_STATES, DetectionState, InvoiceState
-from railwatch.core.step import InvoiceUpdate, Recorded, apply_clock, apply_step, group_by_invoice, recheck_exceptions
+from railwatch.core.step import InvoiceUpdate, RailRules, apply_clock, apply_step, group_by_invoice, recheck_exceptions
 from railwatch.core.tally import added, totals
 from railwatch.core.thresholds import next_threshold, second_look_threshold
 from railwatch.rail.types import AssetId, BlockRef, Transfer
@@ -217,9 +218,10 @@ class Story:
                     amount=found.amount,
                 )
                 recorded.append(known_transfer)
-        return group_by_invoice(
-            transfers, self.rail, Recorded(candidates, recorded, rivals, set(orphaned)), self.configured, self.now
-        )
+        gone = {identity: sorted(known.keys() & set(orphaned)) for identity, known in self.detections.items()}
+        affected = AffectedRows(orphaned=gone, rivals=rivals, known=recorded, candidates=candidates)
+        rules = RailRules(self.rail, self.horizon, self.has_finality, self.configured)
+        return group_by_invoice(transfers, affected, rules, self.now)
 
     def _lose(self, lost: dict[str, str | None]) -> None:
         updates = {}

@@ -1,13 +1,15 @@
 """Whose transfer it is, and what it means there."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.ids import derived_id, detection_id
 from railwatch.core.matching import Candidate, Known, base_index, match, to_detection
 from railwatch.core.states import DetectionState, Kind
-from railwatch.core.step import Recorded, group_by_invoice
+from railwatch.core.step import RailRules, group_by_invoice
 from railwatch.core.unallocated import UnallocatedTransfer
 from railwatch.rail.types import NO_RECIPIENT, BlockRef, Transfer
 from tests.core.builders import COIN, CONFIGURED, RAIL, TOKEN, UNKNOWN, minute
@@ -138,8 +140,13 @@ def test_rail_transaction_and_index_make_an_identity(other):
 
 
 def gathered(*transfers, candidates=(), known=(), rivals=None, orphaned=(), configured=CONFIGURED, elsewhere=()):
-    recorded = Recorded({b"address": candidates, b"elsewhere": elsewhere}, known, rivals or {}, orphaned)
-    return group_by_invoice(transfers, RAIL, recorded, configured, minute(9))
+    affected = AffectedRows(
+        orphaned={uuid4(): orphaned},
+        rivals=rivals or {},
+        known=known,
+        candidates={b"address": candidates, b"elsewhere": elsewhere},
+    )
+    return group_by_invoice(transfers, affected, RailRules(RAIL, 10, False, configured), minute(9))
 
 
 def recorded_as(candidate, *, index="vout:0", key=b"address", asset=COIN, block=None, final=False):
@@ -363,9 +370,10 @@ def unallocated(owner: Candidate | None) -> UnallocatedTransfer:
 
 def test_what_a_person_assigned_belongs_to_that_destination_whatever_its_reference():
     order, other = asks("order", reference="R1"), asks("other", reference="R2", asset=TOKEN)
-    recorded = Recorded({b"address": [order]}, (), {}, assigned=[unallocated(None), unallocated(other)])
+    affected = AffectedRows(candidates={b"address": [order]}, assigned=[unallocated(None), unallocated(other)])
     carried = replace(TRANSFER, reference="R1")
-    news = group_by_invoice([carried, replace(carried, tx_id="next")], RAIL, recorded, CONFIGURED, minute(9))
+    rules = RailRules(RAIL, 10, False, CONFIGURED)
+    news = group_by_invoice([carried, replace(carried, tx_id="next")], affected, rules, minute(9))
     (found,) = news[other.invoice_id].observations
     assert (found.id, found.destination_id, found.kind) == (
         detection_id(RAIL, "tx", "vout:0"),
@@ -377,7 +385,7 @@ def test_what_a_person_assigned_belongs_to_that_destination_whatever_its_referen
 
 def test_an_invoice_asks_for_its_reference_and_for_what_it_was_recorded_to_have():
     order = asks("order", reference="R1")
-    recorded = Recorded({b"address": [order]}, [recorded_as(order)], {})
-    assert recorded.asks_for(replace(TRANSFER, tx_id="next", reference="R1"))
-    assert recorded.asks_for(TRANSFER)
-    assert not recorded.asks_for(replace(TRANSFER, tx_id="next"))
+    affected = AffectedRows(candidates={b"address": [order]}, known=[recorded_as(order)])
+    assert affected.asks_for(replace(TRANSFER, tx_id="next", reference="R1"))
+    assert affected.asks_for(TRANSFER)
+    assert not affected.asks_for(replace(TRANSFER, tx_id="next"))

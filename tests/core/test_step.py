@@ -5,9 +5,10 @@ from uuid import uuid4
 
 import pytest
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.model import Coverage
 from railwatch.core.states import InvoiceState
-from railwatch.core.step import BlockBatch, InvoiceUpdate, Position, RailRules, Recorded, StepInput, StepResult, run
+from railwatch.core.step import BlockBatch, InvoiceUpdate, Position, RailRules, StepInput, StepResult, run
 from railwatch.rail.types import Span
 from tests.core.builders import CONFIGURED, RAIL, invoice, minute, pay
 from tests.core.chains import chain
@@ -15,7 +16,7 @@ from tests.core.story import Story
 
 RULES = RailRules(RAIL, 10, False, CONFIGURED)
 CHAIN = chain(9)
-NOTHING = Recorded({}, (), {})
+NOTHING = AffectedRows()
 
 
 def at(height: int, state: str = "live") -> Position:
@@ -26,8 +27,8 @@ def given(**changes) -> StepInput:
     return replace(StepInput(BlockBatch.at(CHAIN.at(5)), at(5)), **changes)
 
 
-def updates(step: StepInput, recorded: Recorded = NOTHING, orphaned=None):
-    return step.updates(recorded, orphaned or {}, RULES, minute(9))
+def updates(step: StepInput, affected: AffectedRows = NOTHING):
+    return step.updates(affected, RULES, minute(9))
 
 
 def test_a_batch_that_leaves_the_cursor_has_no_heights_and_no_fork():
@@ -37,7 +38,7 @@ def test_a_batch_that_leaves_the_cursor_has_no_heights_and_no_fork():
 
 def test_what_a_reorg_orphans_and_what_left_the_mempool_is_an_update_of_its_invoice():
     one, two, detection, gone = uuid4(), uuid4(), uuid4(), uuid4()
-    found = updates(given(removed=[(two, gone), (one, gone)]), orphaned={one: [detection]})
+    found = updates(given(removed=[(two, gone), (one, gone)]), AffectedRows(orphaned={one: [detection]}))
     assert (found[one].orphaned, found[one].lost) == ([detection], {gone: None})
     assert (found[two].orphaned, found[two].lost) == ([], {gone: None})
 
@@ -45,9 +46,9 @@ def test_what_a_reorg_orphans_and_what_left_the_mempool_is_an_update_of_its_invo
 def test_a_rival_is_not_overwritten_by_a_transfer_that_left_the_mempool():
     order, detection = uuid4(), uuid4()
     rival = pay(invoice("order"), 0, "rival", rivals=("tx",))
-    recorded = Recorded({}, (), {"tx": [(order, detection)]})
+    affected = AffectedRows(rivals={"tx": [(order, detection)]})
     step = given(batch=BlockBatch.at(CHAIN.at(5), [rival]), removed=[(order, detection)])
-    assert updates(step, recorded)[order].lost == {detection: "rival"}
+    assert updates(step, affected)[order].lost == {detection: "rival"}
 
 
 @pytest.mark.parametrize(("after", "counted"), [(4, 1), (5, 0)])
@@ -62,7 +63,7 @@ def test_what_is_small_is_counted_by_the_step_that_follows_its_block_only(after,
 def test_what_was_deferred_comes_in_the_place_of_what_the_batch_brings():
     order = uuid4()
     deferred = {order: InvoiceUpdate()}
-    assert updates(given(replayed=deferred), orphaned={uuid4(): [uuid4()]}) == deferred
+    assert updates(given(replayed=deferred), AffectedRows(orphaned={uuid4(): [uuid4()]})) == deferred
 
 
 def test_the_circumstances_are_those_of_the_position_and_of_the_rail():

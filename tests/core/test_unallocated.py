@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.aggregate import StepContext
 from railwatch.core.ids import derived_id, detection_id
 from railwatch.core.matching import Candidate
 from railwatch.core.model import Coverage, Detection, Transition
 from railwatch.core.policy import Progress
 from railwatch.core.states import IN_BLOCK_STATES, DetectionState, IllegalMove, Kind
-from railwatch.core.step import BlockBatch, Position, RailRules, Recorded, StepInput, StepResult, apply_unallocated
+from railwatch.core.step import BlockBatch, Position, RailRules, StepInput, StepResult, apply_unallocated
 from railwatch.core.unallocated import (
     SharedAddress,
     StoredUnallocated,
@@ -304,9 +305,9 @@ def test_a_step_applies_to_them_after_the_invoices():
     position = Position(CHAIN.at(5), 9, None, None, "live", None)
     step = StepInput(BlockBatch.at(CHAIN.at(5), [included(5)]), position)
     rules = RailRules(RAIL, 6, False, CONFIGURED, unallocated_min={COIN: 200})
-    stored, recorded = StoredUnallocated(shared={KEY: SharedAddress("shop", OLDEST)}), Recorded({}, (), {})
+    stored, affected = StoredUnallocated(shared={KEY: SharedAddress("shop", OLDEST)}), AffectedRows()
     ctx = step.context(rules, minute(9), Coverage({}))
-    changes = apply_unallocated(step, stored, recorded, StepResult(()), rules, ctx)
+    changes = apply_unallocated(step, stored, affected, StepResult(()), rules, ctx)
     assert [row.state for row in changes.rows.values()] == [DetectionState.INCLUDED]
     assert changes.opened == []
 

@@ -5,9 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 400
-STILL_LONGER = {
-    "indexer/railwatch/store/sql/queries/steps.sql": 411,
-}
+STILL_LONGER: dict[str, int] = {}
 """Files that are not split yet, with their length. A bound may only fall, and goes when its file is at the limit."""
 
 

@@ -298,7 +298,7 @@ MUTANTS = [
         "mismatch-ends",
         "is_told_otherwise",
         "the second look: what is told otherwise stands until a person decides",
-        "indexer/railwatch/store/sql/queries/steps.sql",
+        "indexer/railwatch/store/sql/queries/aggregates.sql",
         "                         x.looked_at_block, x.seen_waiting)",
         "                         null::text, x.seen_waiting)",
     ),

@@ -130,7 +130,7 @@ class Speaker(Liar):
     async def _serve_rest(self, request: web.Request) -> web.Response:
         return web.Response(status=self._dialect.rest)
 
-    def _reply(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+    def _altered(self, call: dict[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
         method, params, dialect = call["method"], call["params"], self._dialect
         if method in dialect.missing:
             return _refused(call, -32601, "Method not found")
@@ -140,7 +140,7 @@ class Speaker(Liar):
             return _refused(call, -1, "JSON value is not a boolean as expected")
         if method in dialect.refused:
             return self._said(_refused(call, *dialect.refused[method]))
-        reply = super()._reply(call, reply)
+        reply = super()._altered(call, reply)
         if isinstance(reply.get("result"), dict):
             reply = {**reply, "result": {**reply["result"], **dialect.members.get(method, {})}}
         return self._said(reply)

@@ -38,10 +38,6 @@ SOON = {
     "railwatch.store.config_sync.RailMirror.min_amounts": "the configuration of one rail",
     "railwatch.store.scratch.ScratchDatabase._settings": "the settings of one connection",
     **{
-        f"railwatch.store.affected_rows.AffectedRows.{name}": "one step"
-        for name in ("due", "detections", "orphaned", "rivals", "candidates", "known")
-    },
-    **{
         f"railwatch_bitcoin.block.Block.{name}": "one block"
         for name in ("coins", "_scripts", "_extents", "_first_coins", "_first_scripts", "_places")
     },

@@ -204,7 +204,7 @@ CALLS: list[tuple[str, list[Any]]] = [
     ("select railwatch.create_invoice($1)", [request("one")]),
     ("select railwatch.create_invoices($1)", [[request("two"), request("three")]]),
     (
-        "select * from railwatch.affected_rows('story', 5, 4, 3, $1, 'fake', $2, $3)",
+        "select * from railwatch.affected_rows('story', 5, 4, 3, $1, 'fake', $2, $3, '{}')",
         [["displaced"], [md5(str(n).encode()).digest() for n in range(1, 60)], ["t1", "t2"]],
     ),
 ]

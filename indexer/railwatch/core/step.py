@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.aggregate import InvoiceAggregate, StepContext
 from railwatch.core.ids import detection_id
 from railwatch.core.lifecycle import (
@@ -26,7 +27,6 @@ from railwatch.core.matching import (
     Candidate,
     Known,
     base_index,
-    claimants,
     kind_at,
     match,
     paired,
@@ -75,31 +75,6 @@ class InvoiceUpdate:
     observations: list[Detection] = field(default_factory=list)
     small: list[tuple[UUID, int]] = field(default_factory=list)
     """Destination and amount of transfers that are too small to move anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What the store knows of a step's transactions.
-
-    ``candidates``: the destinations at an address, by its key. ``known``: transfers that were recorded before; each
-    stays with its invoice, although another one may hold the address now. ``rivals``: (invoice, detection) of what each
-    displaced transaction had paid. ``orphaned``: detections whose inclusion the step orphans. ``origin``: the name that
-    new ids derive from, if the rail was renamed. ``assigned``: transfers that a person assigned to an invoice.
-    """
-
-    candidates: Mapping[bytes, Sequence[Candidate]]
-    known: Iterable[Known]
-    rivals: Mapping[str, Sequence[tuple[UUID, UUID]]]
-    orphaned: Collection[UUID] = ()
-    origin: str | None = None
-    assigned: Sequence[UnallocatedTransfer] = ()
-
-    def asks_for(self, transfer: Transfer) -> bool:
-        """Return True if an invoice asks for a transfer, or was recorded to have it."""
-        name = transfer.tx_id, base_index(transfer.tx_index)
-        return bool(claimants(transfer, self.candidates.get(transfer.to, ()))) or any(
-            (each.tx_id, base_index(each.tx_index)) == name for each in self.known
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +168,12 @@ class StepInput:
             accepts_chain=self.accepts_chain,
         )
 
-    def updates(
-        self, recorded: Recorded, orphaned: Mapping[UUID, Sequence[UUID]], rules: RailRules, now: datetime
-    ) -> dict[UUID, InvoiceUpdate]:
-        """Return what the step brings to each invoice. ``orphaned``: detections that a reorg orphans, by invoice."""
+    def updates(self, affected: AffectedRows, rules: RailRules, now: datetime) -> dict[UUID, InvoiceUpdate]:
+        """Return what the step brings to each invoice."""
         if self.replayed is not None:
             return dict(self.replayed)
-        updates = group_by_invoice(self.batch.transfers, rules.rail, recorded, rules.configured, now)
-        for invoice, detections in orphaned.items():
+        updates = group_by_invoice(self.batch.transfers, affected, rules, now)
+        for invoice, detections in affected.orphaned.items():
             updates.setdefault(invoice, InvoiceUpdate()).orphaned.extend(detections)
         for invoice, detection in self.removed:
             updates.setdefault(invoice, InvoiceUpdate()).lost.setdefault(detection, None)
@@ -245,21 +218,19 @@ def run(
 
 
 def group_by_invoice(
-    transfers: Sequence[Transfer], rail: str, recorded: Recorded, configured: Mapping[AssetId, int], now: datetime
+    transfers: Sequence[Transfer], affected: AffectedRows, rules: RailRules, now: datetime
 ) -> dict[UUID, InvoiceUpdate]:
-    """Return what transfers bring to each invoice.
-
-    ``configured``: the rail's assets, each with the least amount (base units) that changes a state.
-    """
+    """Return what transfers bring to each invoice."""
+    rail, orphaned = rules.rail, affected.orphaned_detections
     updates: defaultdict[UUID, InvoiceUpdate] = defaultdict(InvoiceUpdate)
     known: defaultdict[tuple[str, str], list[Known]] = defaultdict(list)
-    for each in recorded.known:
+    for each in affected.known:
         known[each.tx_id, base_index(each.tx_index)].append(each)
-    same_as = paired(recorded.known, transfers)
+    same_as = paired(affected.known, transfers)
     spoken_for = {each.detection_id for each in same_as.values()}
     for transfer in transfers:
         for displaced in transfer.rivals:
-            for invoice, detection in recorded.rivals.get(displaced, ()):
+            for invoice, detection in affected.rivals.get(displaced, ()):
                 updates[invoice].lost[detection] = transfer.tx_id
         if not transfer.amount:
             continue
@@ -268,24 +239,24 @@ def group_by_invoice(
         recorded_so = known.get((transfer.tx_id, name), ())
         before = [each for each in recorded_so if each is same or each.detection_id not in spoken_for]
         same = same or next((each for each in before if each.pays_like(transfer)), None)
-        if not _displace(updates, transfer, [each for each in before if each is not same], recorded.orphaned):
+        if not _displace(updates, transfer, [each for each in before if each is not same], orphaned):
             continue
         if same is not None:
             kind = same.kind_of(transfer, rail, now)
             found = to_detection(same.detection_id, transfer, rail, same.destination_id, kind, now)
             updates[same.invoice_id].observations.append(found)
-        elif given := _assigned(transfer, recorded.assigned):
+        elif given := _assigned(transfer, affected.assigned):
             row, owner = given
-            kind = kind_at(transfer, rail, owner, configured, now)
+            kind = kind_at(transfer, rail, owner, rules.configured, now)
             named = replace(transfer, tx_index=row.tx_index)
             found = to_detection(row.id, named, rail, owner.destination_id, kind, now)
             updates[owner.invoice_id].observations.append(found)
-        elif matched := match(transfer, rail, recorded.candidates.get(transfer.to, ()), configured, now):
+        elif matched := match(transfer, rail, affected.candidates.get(transfer.to, ()), rules.configured, now):
             owner, kind = matched
             named = replace(transfer, tx_index=variant_index(transfer)) if recorded_so else transfer
-            identity = detection_id(recorded.origin or rail, named.tx_id, named.tx_index)
+            identity = detection_id(rules.origin or rail, named.tx_id, named.tx_index)
             found = to_detection(identity, named, rail, owner.destination_id, kind, now)
-            _add_observation(updates[owner.invoice_id], found, configured)
+            _add_observation(updates[owner.invoice_id], found, rules.configured)
     return dict(updates)
 
 
@@ -303,7 +274,7 @@ def _assigned(
 def apply_unallocated(
     given: StepInput,
     stored: StoredUnallocated,
-    recorded: Recorded,
+    affected: AffectedRows,
     result: StepResult,
     rules: RailRules,
     ctx: StepContext,
@@ -311,7 +282,7 @@ def apply_unallocated(
     """Apply a step to the transfers that no invoice asks for. ``result``: what it did to the invoices."""
     step = UnallocatedStep(rules.unallocated, ctx)
     detections = [each for aggregate in result.changes for each in aggregate.detections.values()]
-    step.apply(stored, given.batch.transfers, detections, recorded.asks_for)
+    step.apply(stored, given.batch.transfers, detections, affected.asks_for)
     return step
 
 

@@ -1,88 +1,73 @@
-"""The rows that a step affects, as `begin_step` and `affected_at_cursor` return them."""
+"""Reads the row of named arrays that `begin_step` and `affected_at_cursor` return."""
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.matching import Candidate, Known
 from railwatch.core.model import Coverage
-from railwatch.core.step import Recorded
 from railwatch.rail.types import AssetId
 from railwatch.store.database import Row
 
 
-@dataclass(slots=True)
-class AffectedRows:
-    """The rows that a step affects. ``detections``: all to load, of the invoices ``due`` and of the others."""
-
-    due: set[UUID] = field(default_factory=set)
-    detections: set[UUID] = field(default_factory=set)
-    orphaned: defaultdict[UUID, list[UUID]] = field(default_factory=lambda: defaultdict(list))
-    rivals: defaultdict[str, list[tuple[UUID, UUID]]] = field(default_factory=lambda: defaultdict(list))
-    """By transaction: (invoice, detection) of what it had paid."""
-    candidates: defaultdict[bytes, list[Candidate]] = field(default_factory=lambda: defaultdict(list))
-    known: list[Known] = field(default_factory=list)
-
-    def recorded(self, origin: str | None) -> Recorded:
-        """Return it as the core takes it. ``origin``: the name that ids derive from, if the rail was renamed."""
-        orphaned = {each for some in self.orphaned.values() for each in some}
-        return Recorded(self.candidates, self.known, self.rivals, orphaned, origin)
+def read_coverage(row: Row) -> Coverage:
+    """Return every rail's coverage."""
+    return Coverage({rail: until for rail, until in row["coverage"] if until is not None})
 
 
-def group_affected(rows: Iterable[Row]) -> tuple[Coverage, AffectedRows]:
-    """Every rail's coverage, and whom the step concerns."""
-    until: dict[str, datetime] = {}
-    affected = AffectedRows()
-    for row in rows:
-        what, invoice, detection = row["what"], row["invoice_id"], row["detection_id"]
-        if what == "covered":
-            if row["at"] is not None:
-                until[row["rail"]] = row["at"]
-            continue
-        if what == "candidate":
-            affected.candidates[row["address_key"]].append(_candidate(row))
-            continue
-        affected.detections.add(detection)
-        if what == "due":
-            affected.due.add(invoice)
-        elif what == "orphaned":
-            affected.orphaned[invoice].append(detection)
-        elif what == "rival":
-            affected.rivals[row["tx_id"]].append((invoice, detection))
-        else:
-            affected.known.append(_known(row))
-    return Coverage(until), affected
+def read_affected(row: Row) -> AffectedRows:
+    """Return what the step affects."""
+    rivals: defaultdict[str, list[tuple[UUID, UUID]]] = defaultdict(list)
+    for tx_id, invoice, detection in row["rivals"]:
+        rivals[tx_id].append((invoice, detection))
+    candidates: defaultdict[bytes, list[Candidate]] = defaultdict(list)
+    for key, *fields in row["candidates"]:
+        candidates[key].append(_candidate(*fields))
+    known = [_known(*fields) for fields in row["known"]]
+    return AffectedRows(_by_invoice(row["due"]), _by_invoice(row["orphaned"]), rivals, known, candidates)
 
 
-def _candidate(row: Row) -> Candidate:
-    return Candidate(
-        row["destination_id"],
-        row["invoice_id"],
-        row["rail"],
-        AssetId(row["asset"]),
-        row["reference"],
-        bool(row["open"]),
-        row["at"],
-        row["accepts_from"],
-        row["height"],
-    )
+def _by_invoice(pairs: Iterable[tuple[UUID, UUID]]) -> defaultdict[UUID, list[UUID]]:
+    found: defaultdict[UUID, list[UUID]] = defaultdict(list)
+    for invoice, detection in pairs:
+        found[invoice].append(detection)
+    return found
 
 
-def _known(row: Row) -> Known:
+def _candidate(
+    destination_id: UUID,
+    invoice_id: UUID,
+    rail: str,
+    asset: str,
+    reference: str | None,
+    is_open: bool,
+    created_at: datetime,
+    accepts_from: datetime,
+    tip_at_creation: int | None,
+) -> Candidate:
+    times = created_at, accepts_from
+    return Candidate(destination_id, invoice_id, rail, AssetId(asset), reference, is_open, *times, tip_at_creation)
+
+
+def _known(
+    detection_id: UUID,
+    destination_id: UUID,
+    invoice_id: UUID,
+    tx_id: str,
+    tx_index: str,
+    address_key: bytes,
+    asset: str,
+    block_hash: str | None,
+    is_final: bool,
+    rail: str,
+    accepts_from: datetime,
+    tip_at_creation: int | None,
+    amount: Decimal,
+) -> Known:
     return Known(
-        row["detection_id"],
-        row["destination_id"],
-        row["invoice_id"],
-        row["tx_id"],
-        row["tx_index"],
-        row["address_key"],
-        AssetId(row["asset"]),
-        row["block_hash"],
-        bool(row["open"]),
-        row["rail"],
-        row["accepts_from"],
-        row["height"],
-        int(row["amount"]),
+        *(detection_id, destination_id, invoice_id, tx_id, tx_index, address_key, AssetId(asset), block_hash, is_final),
+        *(rail, accepts_from, tip_at_creation, int(amount)),
     )

@@ -28,17 +28,16 @@ from railwatch.rail.types import AssetId
 from railwatch.store.database import Connection, Row
 from railwatch.store.queries import query
 from railwatch.store.step_rows import (
-    DETECTION_COLUMNS,
-    OBSERVATION_COLUMNS,
-    TRANSITION_COLUMNS,
-    detection_columns,
+    DetectionRow,
+    ObservationRow,
+    TransitionRow,
+    destination_rows,
     detection_row,
-    exception_columns,
-    group_columns,
-    invoice_columns,
+    exception_changes,
+    exception_rows,
+    exception_transfer_rows,
+    invoice_rows,
     observation_row,
-    tally_columns,
-    to_columns,
     transition_row,
 )
 
@@ -113,7 +112,7 @@ def _aggregate(row: Row) -> InvoiceAggregate:
 
 
 def _tallies(destinations: Iterable[Row]) -> Iterator[tuple[TallyKey, Tally]]:
-    """Yield the sums of all that each destination received, as `tally_columns` writes them."""
+    """Yield the sums of all that each destination received, as `destination_rows` writes them."""
     for identity, *_, tallies in destinations:
         for rail, asset, kind, state, in_time, amount, count in tallies:
             key = TallyKey(identity, rail, AssetId(asset), Kind(kind), DetectionState(state), in_time)
@@ -276,20 +275,21 @@ async def save_aggregates(
     ):
         return
     if len(observations) >= MANY:
-        await _copy(connection, "observations", OBSERVATION_COLUMNS, observations)
+        await _copy(connection, "observations", ObservationRow._fields, observations)
         fresh = {each for aggregate in aggregates for each in aggregate.new_detections}
-        await _copy(connection, "detections", DETECTION_COLUMNS, [row for row in detections if row[0] in fresh])
-        observations, detections = [], [row for row in detections if row[0] not in fresh]
+        await _copy(connection, "detections", DetectionRow._fields, [row for row in detections if row.id in fresh])
+        observations, detections = [], [row for row in detections if row.id not in fresh]
     few = [] if len(lines) >= MANY else lines
     await connection.execute(
         SAVE_STEP,
-        *detection_columns(detections),
-        *to_columns(observations, len(OBSERVATION_COLUMNS)),
-        *invoice_columns(aggregates),
-        *exception_columns(aggregates),
-        *to_columns(few, len(TRANSITION_COLUMNS)),
-        *tally_columns(aggregates),
-        *group_columns(aggregates),
+        observations,
+        detections,
+        invoice_rows(aggregates),
+        destination_rows(aggregates),
+        exception_rows(aggregates),
+        exception_changes(aggregates),
+        exception_transfer_rows(aggregates),
+        few,
     )
     if len(lines) >= MANY:
         await _append(connection, lines)
@@ -303,7 +303,7 @@ async def append_transitions(connection: Connection, transitions: Sequence[Trans
 async def _append(connection: Connection, lines: Sequence[tuple[Any, ...]]) -> None:
     first = await connection.fetchval(ALLOCATE_SEQS, len(lines))
     numbered = [(seq, *row) for seq, row in enumerate(lines, first)]
-    await _copy(connection, "transitions", ("seq", *TRANSITION_COLUMNS), numbered)
+    await _copy(connection, "transitions", ("seq", *TransitionRow._fields), numbered)
 
 
 async def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

@@ -1,9 +1,14 @@
-"""The rows and columns that a step writes, as `save_step` and COPY take them."""
+"""The rows that a step writes, as `save_step` and COPY take them.
+
+Each class has the fields of a composite type of the same name (`sql/schema/58_step_rows.sql`), in the same order. A
+step makes thousands of the rows that are constructed by position: by keyword each costs twice as much.
+"""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -12,72 +17,204 @@ from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.model import ExceptionRecord, Observation, Transition
 from railwatch.core.tally import added
 from railwatch.core.thresholds import next_threshold, second_look_threshold
+from railwatch.rail.types import BlockRef
 from railwatch.store.amounts import capped
 
-DETECTION_COLUMNS = (
-    *("id", "invoice_id", "destination_id", "rail", "asset", "tx_id", "tx_index", "amount", "kind", "state"),
-    *("first_seen_at", "block_height", "block_hash", "block_time", "confirmed_at", "in_time", "replaced_by"),
-    *("maturity", "spends", "invoice_ended", "version", "evidence", "due_basis", "due_height", "seen_waiting"),
-)
-OBSERVATION_COLUMNS = (
-    *("detection_id", "version", "state", "block_height", "block_hash", "block_time", "node", "facts", "raw"),
-)
 RAW_MAX = 4096
 """Bytes of a node's words that an observation keeps, as JSON; of longer ones their size and digest."""
 
-SPENDS = DETECTION_COLUMNS.index("spends")
-TRANSITION_COLUMNS = (
-    *("event_id", "subject", "subject_id", "invoice_id", "from_state", "to_state", "reason", "cause", "rail"),
-    *("tx_id", "block_height", "block_hash", "confirmations", "seen_amount", "confirmed_amount", "chain_time"),
-    "evidence",
-)
 
-SEPARATOR = "\x1f"
-"""Between the items of a list within an array parameter, which Postgres cannot nest raggedly."""
+class DetectionRow(NamedTuple):
+    """A detection that a step inserts or changes."""
+
+    id: UUID
+    invoice_id: UUID
+    destination_id: UUID
+    rail: str
+    asset: str
+    tx_id: str
+    tx_index: str
+    amount: int
+    kind: str
+    state: str
+    first_seen_at: datetime
+    block_height: int | None
+    block_hash: str | None
+    block_time: datetime | None
+    confirmed_at: datetime | None
+    in_time: bool | None
+    replaced_by: str | None
+    maturity: int
+    spends: Sequence[str]
+    invoice_ended: str | None
+    version: int
+    evidence: Mapping[str, Any]
+    due_basis: str | None
+    due_height: int | None
+    seen_waiting: bool
 
 
-def detection_columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    columns = to_columns(rows, len(DETECTION_COLUMNS))
-    columns[SPENDS] = [SEPARATOR.join(each) or None for each in columns[SPENDS]]
-    return columns
+class ObservationRow(NamedTuple):
+    """An observation that a step inserts."""
+
+    detection_id: UUID
+    version: int
+    state: str
+    block_height: int | None
+    block_hash: str | None
+    block_time: datetime | None
+    node: str | None
+    facts: Mapping[str, Any]
+    raw: Any
 
 
-def detection_row(aggregate: InvoiceAggregate, identity: UUID, horizon: int, has_finality: bool) -> tuple[Any, ...]:
-    each = aggregate.detections[identity]
-    due = next_threshold(each, aggregate.policies, horizon, has_finality)
-    look = second_look_threshold(each, aggregate.policies, horizon, has_finality)
-    return (
-        each.id,
+class InvoiceRow(NamedTuple):
+    """An invoice that a step loaded, with its new state."""
+
+    id: UUID
+    state: str
+    state_since: datetime
+    version: int
+    settled_at: datetime | None
+
+
+class DestinationRow(NamedTuple):
+    """A destination with its new sums, and with what the step adds to its counts."""
+
+    id: UUID
+    seen_amount: int
+    confirmed_amount: int
+    late_amount: int
+    left_out: int
+    tallies: Sequence[Sequence[Any]]
+    small_count: int
+    small_amount: int
+
+
+class ExceptionRow(NamedTuple):
+    """An exception that a step opens."""
+
+    id: UUID
+    invoice_id: UUID
+    detection_id: UUID | None
+    kind: str
+    severity: str
+    round: int
+    resolution: str | None
+    balance_id: UUID | None
+    destination_id: UUID | None
+    rail: str | None
+    asset: str | None
+    transfers: int
+    amount: int
+    told_transfers: int
+    told_amount: int
+
+
+class ExceptionChange(NamedTuple):
+    """An open exception that a step ends or counts anew."""
+
+    id: UUID
+    resolution: str | None
+    ended: bool
+    transfers: int
+    amount: int
+    told_transfers: int
+    told_amount: int
+
+
+class ExceptionTransferRow(NamedTuple):
+    """A transfer that joins or leaves the group of an exception."""
+
+    exception_id: UUID
+    detection_id: UUID
+    amount: int
+    has_left: bool
+
+
+class TransitionRow(NamedTuple):
+    """A line of the feed before it has its position."""
+
+    event_id: UUID
+    subject: str
+    subject_id: UUID
+    invoice_id: UUID | None
+    from_state: str | None
+    to_state: str
+    reason: str
+    cause: str
+    rail: str | None
+    tx_id: str | None
+    block_height: int | None
+    block_hash: str | None
+    confirmations: int | None
+    seen_amount: int | None
+    confirmed_amount: int | None
+    chain_time: datetime | None
+    evidence: Mapping[str, Any]
+
+
+class CheckpointRow(NamedTuple):
+    """A checkpoint that a step stores."""
+
+    height: int
+    hash: str
+    parent: str
+    time: datetime
+
+
+def checkpoint_rows(blocks: Iterable[BlockRef]) -> list[CheckpointRow]:
+    """Return blocks as checkpoints."""
+    return [CheckpointRow(block.height, block.hash, block.parent, block.time) for block in blocks]
+
+
+def detection_row(aggregate: InvoiceAggregate, identity: UUID, horizon: int, has_finality: bool) -> DetectionRow:
+    """Return a detection with the height at which something is to be decided about it."""
+    detection = aggregate.detections[identity]
+    due = next_threshold(detection, aggregate.policies, horizon, has_finality)
+    look = second_look_threshold(detection, aggregate.policies, horizon, has_finality)
+    return DetectionRow(
+        detection.id,
         aggregate.invoice.id,
-        each.destination_id,
-        each.rail,
-        each.asset,
-        each.tx_id,
-        each.tx_index,
-        each.amount,
-        each.kind,
-        each.state,
-        each.first_seen_at,
-        each.block_height,
-        each.block_hash,
-        each.block_time,
-        each.confirmed_at,
-        each.in_time,
-        each.replaced_by,
-        each.maturity,
-        each.spends,
-        each.invoice_end_state,
-        each.version,
-        each.evidence,
+        detection.destination_id,
+        detection.rail,
+        detection.asset,
+        detection.tx_id,
+        detection.tx_index,
+        detection.amount,
+        detection.kind,
+        detection.state,
+        detection.first_seen_at,
+        detection.block_height,
+        detection.block_hash,
+        detection.block_time,
+        detection.confirmed_at,
+        detection.in_time,
+        detection.replaced_by,
+        detection.maturity,
+        detection.spends,
+        detection.invoice_end_state,
+        detection.version,
+        detection.evidence,
         due.basis if due else f"look_{look.basis}" if look else None,
         due.height if due else look.height if look else None,
-        each.seen_waiting,
+        detection.seen_waiting,
     )
 
 
-def observation_row(each: Observation) -> tuple[Any, ...]:
-    place = (each.block_height, each.block_hash, each.block_time)
-    return (each.detection_id, each.version, each.state, *place, each.facts.get("node"), each.facts, bounded(each.raw))
+def observation_row(observation: Observation) -> ObservationRow:
+    """Return an observation, with the node that reported it."""
+    return ObservationRow(
+        observation.detection_id,
+        observation.version,
+        observation.state,
+        observation.block_height,
+        observation.block_hash,
+        observation.block_time,
+        observation.facts.get("node"),
+        observation.facts,
+        bounded(observation.raw),
+    )
 
 
 def bounded(raw: Any) -> Any:
@@ -88,63 +225,58 @@ def bounded(raw: Any) -> Any:
     return raw if len(text) <= RAW_MAX else {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
 
 
-def invoice_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    invoices = [
-        (each.id, each.state, each.state_since, each.version, each.settled_at)
-        for each in (b.invoice for b in aggregates)
+def invoice_rows(aggregates: Iterable[InvoiceAggregate]) -> list[InvoiceRow]:
+    """Return the invoices with their states."""
+    return [
+        InvoiceRow(invoice.id, invoice.state, invoice.state_since, invoice.version, invoice.settled_at)
+        for invoice in (aggregate.invoice for aggregate in aggregates)
     ]
-    sums = [
-        (each.id, capped(each.seen), capped(each.confirmed), capped(each.late), each.suppressed_count)
-        for aggregate in aggregates
-        for each in aggregate.invoice.destinations
-    ]
-    return [*to_columns(invoices, 5), *to_columns(sums, 5)]
 
 
-def tally_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    """Return what each destination received in sums, and what was too small, in the order of `invoice_columns`.
+def destination_rows(aggregates: Iterable[InvoiceAggregate]) -> list[DestinationRow]:
+    """Return what each destination received in sums, and what was too small.
 
     The sums are sorted, so that a row whose sums stand as they were is not written.
     """
     rows = []
     for aggregate in aggregates:
-        by_destination: defaultdict[UUID, list[list[Any]]] = defaultdict(list)
-        for (destination, *key), each in added(aggregate.totals()).items():
-            by_destination[destination].append([*key, str(each.amount), each.count])
-        for sums in by_destination.values():
+        tallies: defaultdict[UUID, list[list[Any]]] = defaultdict(list)
+        for (destination, *key), tally in added(aggregate.totals()).items():
+            tallies[destination].append([*key, str(tally.amount), tally.count])
+        for sums in tallies.values():
             sums.sort(key=lambda row: (*row[:4], str(row[4])))
         rows += [
-            # As text: the driver would take lists within an array for its further dimensions.
-            (msgspec.json.encode(by_destination[each.id]).decode(), each.small_count, each.small_amount)
-            for each in aggregate.invoice.destinations
+            DestinationRow(
+                id=destination.id,
+                seen_amount=capped(destination.seen),
+                confirmed_amount=capped(destination.confirmed),
+                late_amount=capped(destination.late),
+                left_out=destination.suppressed_count,
+                tallies=tallies[destination.id],
+                small_count=destination.small_count,
+                small_amount=destination.small_amount,
+            )
+            for destination in aggregate.invoice.destinations
         ]
-    return to_columns(rows, 3)
+    return rows
 
 
-def exception_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    opened = [
-        (
-            *(
-                record.id,
-                aggregate.invoice.id,
-                record.detection_id,
-                record.kind,
-                record.severity,
-                record.occurrence,
-                record.resolution,
-            ),
-            record.balance_id,
+def exception_rows(aggregates: Iterable[InvoiceAggregate]) -> list[ExceptionRow]:
+    """Return the exceptions that open, with what they hold of transfers."""
+    return [
+        ExceptionRow(
+            *(record.id, aggregate.invoice.id, record.detection_id, record.kind, record.severity, record.occurrence),
+            *(record.resolution, record.balance_id, *(record.group or (None, None, None)), *_counts(record)),
         )
         for aggregate in aggregates
         for record in aggregate.opened_exceptions
     ]
-    return [*to_columns(opened, 8), *to_columns([(record.id, record.resolution) for record in _altered(aggregates)], 2)]
 
 
-def _altered(aggregates: Sequence[InvoiceAggregate]) -> list[ExceptionRecord]:
-    """Return the cases that were there before the step, and that it changes."""
+def exception_changes(aggregates: Iterable[InvoiceAggregate]) -> list[ExceptionChange]:
+    """Return the exceptions that were open before the step, and that it changes."""
     return [
-        record
+        ExceptionChange(record.id, record.resolution, record.ended, *_counts(record))
         for aggregate in aggregates
         for changed in [
             (aggregate.recounted_groups | _ids([*aggregate.resolved_exceptions, *aggregate.ended_exceptions]))
@@ -155,20 +287,18 @@ def _altered(aggregates: Sequence[InvoiceAggregate]) -> list[ExceptionRecord]:
     ]
 
 
-def group_columns(aggregates: Sequence[InvoiceAggregate]) -> list[list[Any]]:
-    """Return what exceptions hold of transfers, in the order of `exception_columns`, and who joined or left them."""
-    opened = [
-        (*(record.group or (None, None, None)), *_counts(record))
+def exception_transfer_rows(aggregates: Iterable[InvoiceAggregate]) -> list[ExceptionTransferRow]:
+    """Return the transfers that join or leave an exception. One that leaves has no amount there."""
+    return [
+        ExceptionTransferRow(
+            exception_id=exception,
+            detection_id=detection,
+            amount=aggregate.detections[detection].amount if amount is None else amount,
+            has_left=amount is None,
+        )
         for aggregate in aggregates
-        for record in aggregate.opened_exceptions
+        for (exception, detection), amount in aggregate.group_changes.items()
     ]
-    altered = [(record.ended, *_counts(record)) for record in _altered(aggregates)]
-    members = [
-        (case, detection, aggregate.detections[detection].amount if amount is None else amount, amount is None)
-        for aggregate in aggregates
-        for (case, detection), amount in aggregate.group_changes.items()
-    ]
-    return [*to_columns(opened, 7), *to_columns(altered, 5), *to_columns(members, 4)]
 
 
 def _counts(record: ExceptionRecord) -> tuple[int, int, int, int]:
@@ -179,8 +309,10 @@ def _ids(records: Iterable[ExceptionRecord]) -> set[UUID]:
     return {record.id for record in records}
 
 
-def transition_row(line: Transition) -> tuple[Any, ...]:
-    return (
+def transition_row(line: Transition) -> TransitionRow:
+    """Return a transition with the transaction that it happened through."""
+    detection = line.via_detection
+    return TransitionRow(
         line.event_id,
         line.subject,
         line.subject_id,
@@ -189,8 +321,8 @@ def transition_row(line: Transition) -> tuple[Any, ...]:
         line.to_state,
         line.reason,
         line.cause,
-        line.via_detection.rail if line.via_detection else line.rail,
-        line.via_detection.tx_id if line.via_detection else line.tx_id,
+        detection.rail if detection else line.rail,
+        detection.tx_id if detection else line.tx_id,
         line.block_height,
         line.block_hash,
         line.confirmations,
@@ -199,8 +331,3 @@ def transition_row(line: Transition) -> tuple[Any, ...]:
         line.chain_time,
         line.evidence,
     )
-
-
-def to_columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows turned into one array a column, as ``unnest`` takes them; ``width`` matters where there are no rows."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -11,17 +11,19 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from railwatch.core.affected import AffectedRows
 from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.model import Coverage, Transition
 from railwatch.core.policy import Threshold
 from railwatch.core.step import Position
 from railwatch.rail.types import NO_RECIPIENT, AssetId, BlockRef, Transfer
-from railwatch.store.affected_rows import AffectedRows, group_affected
+from railwatch.store.affected_rows import read_affected, read_coverage
 from railwatch.store.aggregates import ANY_RAIL, NO_RAIL, append_transitions, load_aggregates, save_aggregates
 from railwatch.store.database import Connection, Database, Row, translated
 from railwatch.store.errors import BranchChanged, LeaseLost
 from railwatch.store.quarantine import StepQuarantine
 from railwatch.store.queries import query
+from railwatch.store.step_rows import checkpoint_rows
 from railwatch.store.unallocated import StepUnallocated
 
 ADVANCE_CURSOR = query("advance_cursor")
@@ -180,21 +182,19 @@ class StepTransaction:
 
     async def accept_chain(self, acceptance: Acceptance) -> None:
         """Carry a person's decision out with this step: what was final above the fork is taken back too."""
-        for row in await self._connection.fetch(APPLY_ACCEPTANCE, acceptance.id):
-            self.affected.orphaned[row["invoice_id"]].append(row["id"])
-            self.affected.detections.add(row["id"])
+        rows = await self._connection.fetch(APPLY_ACCEPTANCE, acceptance.id)
+        self.affected = self.affected.and_orphaned((row["invoice_id"], row["id"]) for row in rows)
 
     async def orphan_inclusions(self, blocks: Sequence[InclusionBlock]) -> None:
         """Orphan the inclusions in those blocks with this step, as if a reorg had taken the blocks."""
         columns = [block.height for block in blocks], [block.hash for block in blocks]
-        for row in await self._connection.fetch(INCLUSIONS_IN, self._rail, *columns) if blocks else ():
-            self.affected.orphaned[row["invoice_id"]].append(row["id"])
-            self.affected.detections.add(row["id"])
+        rows = await self._connection.fetch(INCLUSIONS_IN, self._rail, *columns) if blocks else ()
+        self.affected = self.affected.and_orphaned((row["invoice_id"], row["id"]) for row in rows)
 
     async def replace_checkpoints(self, blocks: Sequence[BlockRef], lowest: int | None) -> None:
         """Store blocks in the place of any at their heights, and forget all others from height ``lowest`` on."""
         below = UNREACHABLE_HEIGHT if lowest is None else lowest
-        await self._connection.execute(REPLACE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks), below)
+        await self._connection.execute(REPLACE_CHECKPOINTS, self._rail, checkpoint_rows(blocks), below)
 
     async def claims(self, ids: Sequence[UUID]) -> list[Claim]:
         """Those of the transfers that still have to be read a second time; no other step of the rail is under way."""
@@ -214,7 +214,7 @@ class StepTransaction:
         """Store more blocks, which lie at the cursor or below. Raises `BranchChanged` where another block is stored."""
         if not blocks:
             return
-        rows = await self._connection.fetch(SAVE_CHECKPOINTS, self._rail, *_checkpoint_columns(blocks))
+        rows = await self._connection.fetch(SAVE_CHECKPOINTS, self._rail, checkpoint_rows(blocks))
         stored = {row["height"]: row["hash"] for row in rows}
         for block in blocks:
             if stored[block.height] != block.hash:
@@ -255,21 +255,18 @@ class StepStore:
         ``kept`` become checkpoints; those above the subject's fork and ``below`` that height are forgotten.
         """
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(
+            row = await connection.fetchrow(
                 BEGIN_STEP,
                 *self._fence(before, position),
                 0 if lookup.fork is None else 1,
                 *lookup.parameters(),
-                *_checkpoint_columns(kept),
+                checkpoint_rows(kept),
                 UNREACHABLE_HEIGHT if lookup.fork is None else lookup.fork,
                 -1 if below is None else below,
             )
-            if not rows or rows[0]["what"] != "fence":
+            if row is None:
                 raise self._lost()
-            step = StepTransaction(
-                connection, self._database.dsn, self._lease, rows[0]["at"], *group_affected(rows[1:])
-            )
-            yield step, position
+            yield self._step(connection, row["now"], row), position
 
     @asynccontextmanager
     async def begin_at_cursor(
@@ -290,12 +287,12 @@ class StepStore:
             finalized = position.finalized.height if position.finalized else -1
             # A blind rail promotes nothing, so what is due is not loaded again and again; its index still has it.
             due = (-1, -1) if position.is_blind else (position.cursor.height, finalized)
-            rows = await connection.fetch(AFFECTED_AT_CURSOR, self._lease.rail, *due, *lookup.parameters())
-            found = group_affected(rows)
-            yield (
-                StepTransaction(connection, self._database.dsn, self._lease, row["now"], *found),
-                position,
-            )
+            found = await connection.fetchrow(AFFECTED_AT_CURSOR, self._lease.rail, *due, *lookup.parameters())
+            yield self._step(connection, row["now"], found), position
+
+    def _step(self, connection: Connection, now: datetime, found: Row) -> StepTransaction:
+        read = read_coverage(found), read_affected(found)
+        return StepTransaction(connection, self._database.dsn, self._lease, now, *read)
 
     async def due_second_looks(self) -> dict[UUID, Threshold]:
         """Transfers that are to be read a second time, and when."""
@@ -347,15 +344,6 @@ class StepStore:
             f"rail {self._lease.rail}: another daemon has taken it, or its cursor moved, since epoch "
             f"{self._lease.epoch} began; nothing was written"
         )
-
-
-def _checkpoint_columns(blocks: Sequence[BlockRef]) -> list[list[Any]]:
-    return [
-        [each.height for each in blocks],
-        [each.hash for each in blocks],
-        [each.parent for each in blocks],
-        [each.time for each in blocks],
-    ]
 
 
 def _claim(row: Row) -> Claim:

@@ -1,6 +1,7 @@
 """Reads and writes unallocated transfers within a step's transaction."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,7 +11,6 @@ from railwatch.core.unallocated import SharedAddress, StoredUnallocated, Unalloc
 from railwatch.rail.types import NO_RECIPIENT, AssetId, BlockRef, Transfer
 from railwatch.store.database import Connection, Database, Row
 from railwatch.store.queries import query
-from railwatch.store.step_rows import SEPARATOR
 
 LOAD_UNALLOCATED = query("load_unallocated")
 SHARED_ADDRESSES = query("shared_addresses")
@@ -18,8 +18,36 @@ PENDING_UNALLOCATED = query("pending_unallocated")
 UNDETECTED_UNALLOCATED = query("undetected_unallocated")
 SAVE_UNALLOCATED = query("save_unallocated")
 
-ROW_WIDTH = 26
-"""Columns of a row, as `save_unallocated` reads them."""
+
+class UnallocatedRow(NamedTuple):
+    """`railwatch.unallocated_row`: a transfer as a step writes it."""
+
+    id: UUID
+    asset: str
+    amount: int
+    address: str
+    address_key: bytes
+    tx_id: str
+    tx_index: str
+    references: Sequence[str]
+    state: str
+    block_height: int | None
+    block_hash: str | None
+    block_time: datetime | None
+    first_seen_at: datetime
+    replaced_by: str | None
+    maturity: int
+    spends: Sequence[str]
+    evidence: Mapping[str, Any]
+    due_basis: str | None
+    due_height: int | None
+    detection_id: UUID | None
+    destination_id: UUID | None
+    assigned_by: str | None
+    detected: bool
+    exception_id: UUID | None
+    exception_round: int
+    version: int
 
 
 class Reached(NamedTuple):
@@ -79,13 +107,11 @@ class StepUnallocated:
 
     async def save(self, step: UnallocatedStep) -> None:
         """Write the rows and exceptions that a step changed. Its transitions are written with those of the invoices."""
-        rows = [_columns(row, step) for row in step.rows.values()]
-        columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(ROW_WIDTH)]
         opened = [(each.id, each.about.id, each.about.exception_round) for each in step.opened]
         await self._connection.execute(
             SAVE_UNALLOCATED,
             self._rail,
-            *columns,
+            [_stored_row(row, step) for row in step.rows.values()],
             step.ended,
             [identity for identity, _, _ in opened],
             [about for _, about, _ in opened],
@@ -117,28 +143,35 @@ def as_transfer(row: UnallocatedTransfer) -> Transfer:
     )
 
 
-def _columns(row: UnallocatedTransfer, step: UnallocatedStep) -> tuple[Any, ...]:
+def _stored_row(row: UnallocatedTransfer, step: UnallocatedStep) -> UnallocatedRow:
     due = row.threshold(step.ctx.horizon, step.ctx.has_finality)
-    return (
-        *(row.id, row.asset, row.amount, row.address, row.key, row.tx_id, row.tx_index),
-        *(
-            row.state,
-            row.block_height,
-            row.block_hash,
-            row.block_time,
-            row.first_seen_at,
-            row.replaced_by,
-            row.maturity,
-        ),
-        *(
-            SEPARATOR.join(row.references) or None,
-            SEPARATOR.join(row.spends) or None,
-            row.evidence,
-            due.basis if due else None,
-            due.height if due else None,
-        ),
-        *(row.detection_id, row.destination_id, row.assigned_by, row.detected, row.exception, row.exception_round),
-        row.version,
+    return UnallocatedRow(
+        id=row.id,
+        asset=row.asset,
+        amount=row.amount,
+        address=row.address,
+        address_key=row.key,
+        tx_id=row.tx_id,
+        tx_index=row.tx_index,
+        references=row.references,
+        state=row.state,
+        block_height=row.block_height,
+        block_hash=row.block_hash,
+        block_time=row.block_time,
+        first_seen_at=row.first_seen_at,
+        replaced_by=row.replaced_by,
+        maturity=row.maturity,
+        spends=row.spends,
+        evidence=row.evidence,
+        due_basis=due.basis if due else None,
+        due_height=due.height if due else None,
+        detection_id=row.detection_id,
+        destination_id=row.destination_id,
+        assigned_by=row.assigned_by,
+        detected=row.detected,
+        exception_id=row.exception,
+        exception_round=row.exception_round,
+        version=row.version,
     )
 
 

@@ -16,9 +16,9 @@ async def defer(step: StepTransaction, given: StepInput, invoices: Collection[UU
         await step.quarantine.defer_reorg(given.batch.fork.height)
     if not invoices:
         return
-    recorded, kept = step.affected.recorded(rules.origin), list[tuple[UUID, Transfer]]()
+    kept = list[tuple[UUID, Transfer]]()
     for transfer in given.batch.transfers:
-        about = group_by_invoice([transfer], rules.rail, recorded, rules.configured, step.now)
+        about = group_by_invoice([transfer], step.affected, rules, step.now)
         kept += [(invoice, transfer) for invoice in invoices if invoice in about]
     await step.quarantine.defer(rules.origin or rules.rail, kept)
 
@@ -27,12 +27,12 @@ def deferred_update(
     step: StepTransaction, invoice: UUID, kept: Sequence[Deferred], undone: set[UUID], rules: RailRules
 ) -> InvoiceUpdate:
     """Return what the deferred transfers bring to their invoice, as of their time. No other invoice can claim them."""
-    recorded = step.affected.recorded(rules.origin)
-    own = {key: [each for each in some if each.invoice_id == invoice] for key, some in recorded.candidates.items()}
-    recorded = replace(recorded, candidates=own, orphaned=undone)
+    candidates = step.affected.candidates.items()
+    own = {key: [each for each in some if each.invoice_id == invoice] for key, some in candidates}
     update = InvoiceUpdate(orphaned=sorted(undone))
+    affected = replace(step.affected, candidates=own, orphaned={invoice: [*update.orphaned]})
     for deferred in kept:
-        found = group_by_invoice([deferred.transfer], rules.rail, recorded, rules.configured, deferred.seen_at)
+        found = group_by_invoice([deferred.transfer], affected, rules, deferred.seen_at)
         addition = found.get(invoice, InvoiceUpdate())
         update.orphaned += [gone for gone in addition.orphaned if gone not in update.orphaned]
         update.lost |= addition.lost

@@ -8,7 +8,7 @@ import structlog
 
 from railwatch.core.aggregate import InvoiceAggregate
 from railwatch.core.policy import Threshold
-from railwatch.core.step import InvoiceUpdate, RailRules, Recorded, StepInput, StepResult, apply_unallocated, run
+from railwatch.core.step import InvoiceUpdate, RailRules, StepInput, StepResult, apply_unallocated, run
 from railwatch.core.thresholds import second_look_threshold
 from railwatch.core.unallocated import StoredUnallocated
 from railwatch.daemon.follow.deferral import defer
@@ -38,16 +38,16 @@ class StepRunner:
     async def run(self, step: StepTransaction, given: StepInput, *, apart: bool) -> StepResult:
         """Run the core on the affected invoices, save its result, and defer what concerns invoices in quarantine."""
         unallocated = await self._load_unallocated(step, given)
-        recorded = replace(step.affected.recorded(self.rules.origin), assigned=unallocated.assigned)
-        updates = self._updates(step, given, recorded)
+        step.affected = replace(step.affected, assigned=unallocated.assigned)
+        updates = self._updates(step, given)
         invoices = {*step.affected.due, *updates} if given.invoices is None else given.invoices
         if apart:
-            result = await self._run_apart(step, given, invoices, recorded)
+            result = await self._run_apart(step, given, invoices)
         else:
             result = await self._run_together(step, given, invoices, updates)
         await defer(step, given, updates.keys() - result.invoices, self.rules)
         if unallocated:
-            await self._run_unallocated(step, given, unallocated, recorded, result)
+            await self._run_unallocated(step, given, unallocated, result)
         return result
 
     async def _load_unallocated(self, step: StepTransaction, given: StepInput) -> StoredUnallocated:
@@ -69,18 +69,17 @@ class StepRunner:
         step: StepTransaction,
         given: StepInput,
         stored: StoredUnallocated,
-        recorded: Recorded,
         result: StepResult,
     ) -> None:
         """Apply the step to them, after the invoices: what became a payment belongs to its invoice."""
         ctx = given.context(self.rules, step.now, step.coverage)
-        changes = apply_unallocated(given, stored, recorded, result, self.rules, ctx)
+        changes = apply_unallocated(given, stored, step.affected, result, self.rules, ctx)
         if changes.rows:
             await step.unallocated.save(changes)
             await step.append(changes.transitions)
 
-    def _updates(self, step: StepTransaction, given: StepInput, recorded: Recorded) -> dict[UUID, InvoiceUpdate]:
-        return given.updates(recorded, step.affected.orphaned, self.rules, step.now)
+    def _updates(self, step: StepTransaction, given: StepInput) -> dict[UUID, InvoiceUpdate]:
+        return given.updates(step.affected, self.rules, step.now)
 
     async def _run_together(
         self,
@@ -98,9 +97,7 @@ class StepRunner:
         log_transitions(self.rules.rail, result)
         return result
 
-    async def _run_apart(
-        self, step: StepTransaction, given: StepInput, invoices: Collection[UUID], recorded: Recorded
-    ) -> StepResult:
+    async def _run_apart(self, step: StepTransaction, given: StepInput, invoices: Collection[UUID]) -> StepResult:
         """Roll back each invoice that fails, alone, and quarantine it.
 
         Raises `InvoiceFailed` where the failures do not look like the fault of single invoices.
@@ -111,7 +108,7 @@ class StepRunner:
         async def attempt(some: Sequence[UUID]) -> None:
             async with step.savepoint():
                 # An attempt may change its updates, so each has its own.
-                result = await self._run_together(step, given, some, self._updates(step, given, recorded))
+                result = await self._run_together(step, given, some, self._updates(step, given))
             done.extend(result.changes)
 
         async def blame(invoice: UUID, defect: Exception) -> None:

@@ -71,17 +71,11 @@ with saved as (
          block_time, first_seen_at, replaced_by, maturity, spends, evidence, due_basis, due_height, assigned_detection_id,
          assigned_destination_id, assigned_by, assigned_at, detected, exception_id, exception_round, version)
     select t.id, $1, t.asset, t.amount, t.address, t.address_key, t.tx_id, t.tx_index,
-           coalesce(string_to_array(t.refs, E'\x1f'), '{}'), t.state, t.block_height, t.block_hash, t.block_time, t.first_seen_at,
-           t.replaced_by, t.maturity, coalesce(string_to_array(t.spends, E'\x1f'), '{}'), t.evidence, t.due_basis, t.due_height,
+           t."references", t.state, t.block_height, t.block_hash, t.block_time, t.first_seen_at,
+           t.replaced_by, t.maturity, t.spends, t.evidence, t.due_basis, t.due_height,
            t.detection_id, t.destination_id, t.assigned_by, case when t.assigned_by is not null then now() end, t.detected,
            t.exception_id, t.exception_round, t.version
-    from unnest($2::uuid[], $3::text[], $4::numeric[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[],
-                $10::bigint[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::text[], $15::int[],
-                $16::text[], $17::text[], $18::jsonb[], $19::text[], $20::bigint[], $21::uuid[], $22::uuid[], $23::text[], $24::boolean[],
-                $25::uuid[], $26::int[], $27::int[])
-        as t (id, asset, amount, address, address_key, tx_id, tx_index, state, block_height, block_hash, block_time,
-              first_seen_at, replaced_by, maturity, refs, spends, evidence, due_basis, due_height, detection_id, destination_id,
-              assigned_by, detected, exception_id, exception_round, version)
+    from unnest($2::railwatch.unallocated_row[]) as t
     on conflict (id) do update
     set amount = excluded.amount, "references" = excluded."references", state = excluded.state,
         block_height = excluded.block_height, block_hash = excluded.block_hash, block_time = excluded.block_time,
@@ -94,12 +88,12 @@ with saved as (
 ), ended as (
     update railwatch.exceptions e
     set ended_at = now(), resolved_at = coalesce(e.resolved_at, now()), resolution = coalesce(e.resolution, 'made good')
-    where e.id = any ($28::uuid[])
+    where e.id = any ($3::uuid[])
     returning 1
 )
 insert into railwatch.exceptions (id, transfer_id, kind, severity, round)
 select t.id, t.transfer_id, 'unallocated_transfer', 'warning', t.round
-from unnest($29::uuid[], $30::uuid[], $31::int[]) as t (id, transfer_id, round)
+from unnest($4::uuid[], $5::uuid[], $6::int[]) as t (id, transfer_id, round)
 where (select count(*) from saved) + (select count(*) from ended) >= 0
 
 -- name: call_assign_transfer

@@ -141,7 +141,13 @@ def test_random_tales_reach_every_other_state_and_exception():
     """The models would prove nothing about what their tales never come to."""
     decided_by_people = {InvoiceState.CANCELLED, InvoiceState.REFUNDED, InvoiceState.FLAGGED}
     # Of one rail, of what its blocks show, and of honest nodes.
-    other_tales = {"wrong_network", "unattributed_balance", "content_mismatch", "processing_failed"}
+    other_tales = {
+        "wrong_network",
+        "unattributed_balance",
+        "content_mismatch",
+        "processing_failed",
+        "unallocated_transfer",
+    }
     missing = {f"invoice {state}" for state in set(InvoiceState) - decided_by_people}
     missing |= {f"detection {state}" for state in DetectionState}
     missing |= set(SEVERITY) - other_tales

@@ -115,7 +115,7 @@ class _Asyncio:
 
 
 def _listener_of(original: Any) -> Any:
-    class ShortListener(original):  # type: ignore[misc]
+    class ShortListener(original):
         async def wait(self, seconds: float) -> None:
             await super().wait(seconds / SCALE)
 

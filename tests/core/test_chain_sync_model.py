@@ -151,7 +151,9 @@ class Follower:
         self.calls, self.calm = 0, disturb is None
         disturb = disturb or (lambda: None)
         while not isinstance(step := self._round(disturb), Idle):
-            assert self.calls < ANSWERS_MAX, "the follower never comes to rest"
+            # A span of one height takes a question for each, and blocks may lie far apart.
+            most = ANSWERS_MAX + 2 * max(tip.height for tip in self.world.tips)
+            assert self.calls < most, "the follower never comes to rest"
         return step
 
     def _round(self, disturb: Callable[[], None]) -> Idle | None:

@@ -106,7 +106,7 @@ select u.id, u.rail, u.asset, a.symbol, a.decimals, u.amount, u.address, u.tx_id
        u.first_seen_at, u.assigned_by, u.assigned_at, d.invoice_id
 from railwatch.unallocated_transfers u
 left join railwatch.assets a on a.rail = u.rail and a.id = u.asset
-left join railwatch.destinations d on d.id = u.assigned_destination_id
+left join lateral (select * from railwatch.destinations where id = u.assigned_destination_id offset 0) d on true
 where $1 or u.assigned_destination_id is null
 order by u.first_seen_at desc, u.id limit $2
 
@@ -124,7 +124,7 @@ select u.id, u.rail, u.asset, a.symbol, a.decimals, u.amount, u.address, u.tx_id
              order by t.seq) as transitions
 from railwatch.unallocated_transfers u
 left join railwatch.assets a on a.rail = u.rail and a.id = u.asset
-left join railwatch.destinations d on d.id = u.assigned_destination_id
+left join lateral (select * from railwatch.destinations where id = u.assigned_destination_id offset 0) d on true
 where u.id = $1
 
 -- name: find_unallocated

@@ -103,3 +103,12 @@ def test_a_step_that_expires_closes_windows_that_are_over_and_covered():
     step = given(expires=True)
     run(step, {}, [aggregate], step.context(RULES, minute(9), Coverage({RAIL: minute(9)})))
     assert aggregate.invoice.state is InvoiceState.EXPIRED
+
+
+def test_a_step_for_single_invoices_does_not_follow_the_chain():
+    """What no invoice asks for is loaded by the steps that follow the chain, and by no other."""
+    step = given()
+    assert step.follows_chain
+    assert not replace(step, invoices=[uuid4()]).follows_chain
+    assert not replace(step, expires=True).follows_chain
+    assert not replace(step, replayed={}).follows_chain
